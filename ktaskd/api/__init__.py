@@ -1,0 +1,1 @@
+"""gRPC in, our words inside, gRPC out. No rule of its own."""

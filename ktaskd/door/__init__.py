@@ -1,0 +1,1 @@
+"""Who is calling, and which file descriptors they gave us."""

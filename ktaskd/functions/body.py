@@ -1,0 +1,111 @@
+"""What the body of a thread function looks like. Used in workers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ktaskd.model.function import ArgValue
+from ktaskd.model.source import SourceFacts
+
+Json = dict[str, Any]
+
+
+class OpenSource(Protocol):
+    """A source inside a worker. Positional I/O only: the description is shared."""
+
+    fd: int
+    facts: SourceFacts
+
+    def size(self) -> int:
+        """Length in bytes now."""
+
+    def view(self, start: int, end: int, *, write: bool) -> memoryview:
+        """Bytes [start, end) of a mapping that is kept while the source lives.
+
+        Only for mappable sources. The caller releases the view.
+        """
+
+
+class Control(Protocol):
+    """A body's line to the outside while it works on one chunk or one undo."""
+
+    def quantum(self, position: int) -> bool:
+        """Say that all before `position` is done; True = stop here.
+
+        Called after each quantum, about 1 ms of work and at most 8 MiB.
+        """
+
+    def prior(self, start: int, end: int, holes: Sequence[tuple[int, int]]) -> None:
+        """Report what [start, end) holds before it is written.
+
+        `holes` are the parts that read as zeros and take no space, ascending.
+        Sent before the first write, so that it outlives this process.
+        """
+
+
+class Context:
+    """What a body is given: arguments with defaults filled in, and sources."""
+
+    def __init__(
+        self,
+        arg: Mapping[str, ArgValue],
+        sources: Mapping[str, OpenSource],
+        items: Mapping[int, OpenSource],
+        span: tuple[int, int],
+        whole: bool,
+    ) -> None:
+        """Hold them.
+
+        Args:
+            sources: by role.
+            items: by position, those of the chunk at hand.
+            span: first position and position after the last of the whole job.
+            whole: the job named no ranges, so it covers its first source.
+        """
+        self.arg = arg
+        self.sources = sources
+        self.items = items
+        self.span = span
+        self.whole = whole
+
+
+class Body:
+    """Base of all bodies; each overrides what its declaration promises."""
+
+    def prepare(self, context: Context) -> Json:
+        """Before the first chunk, on one worker. The result goes to finish and restore."""
+        return {}
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Process [start, end), or as far as control says.
+
+        Returns:
+            The position reached (== end unless stopped), and the JSON result
+            of [start, reached), None where the function has none.
+        Raises:
+            OSError, ValueError: the chunk failed. Where the function has an
+                undo the worker then undoes [start, last quantum) itself, and
+                the body has put back what it changed after that.
+        """
+        raise NotImplementedError  # declared, so a body overrides it
+
+    def undo(
+        self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
+    ) -> Sequence[tuple[int, int]]:
+        """Put [start, end) back; `holes` are what prior reported inside it.
+
+        Returns:
+            The parts that could not be put back.
+        """
+        raise NotImplementedError  # declared, so a body overrides it
+
+    def combine(self, context: Context, parts: Sequence[Json]) -> Json:
+        """One result of adjacent results, ascending. Must be associative."""
+        raise NotImplementedError  # declared, so a body overrides it
+
+    def finish(self, context: Context, prepared: Json) -> None:
+        """After all chunks succeeded, on one worker."""
+
+    def restore(self, context: Context, prepared: Json) -> None:
+        """After the undo of all chunks, on one worker: take prepare back."""

@@ -1,0 +1,1 @@
+"""How many helpers may run now, and why."""

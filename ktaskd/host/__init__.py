@@ -1,0 +1,1 @@
+"""The only room that touches /proc, /sys and the kernel's calls."""

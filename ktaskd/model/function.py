@@ -1,0 +1,116 @@
+"""What a thread function declares of itself (DESIGN of a job's cut and undo).
+
+The daemon reads declarations only; bodies are loaded in workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, Flag, auto
+
+ArgValue = int | float | bool | str
+
+
+class Access(Flag):
+    """What is done with a source, or allowed by its file descriptor."""
+
+    READ = auto()
+    WRITE = auto()
+    READ_WRITE = READ | WRITE
+
+    def __str__(self) -> str:
+        """In the words of messages: "read", "write" or "read and write"."""
+        names = {Access.READ: "read", Access.WRITE: "write"}
+        return names.get(self, "read and write")
+
+
+class Partial(Enum):
+    """What can be done about a chunk whose worker died in it."""
+
+    RERUN_SAFE = "rerun_safe"
+    UNDO_TOLERATES = "undo_tolerates"
+    NONE = "none"
+
+
+class ArgType(Enum):
+    """Type of an argument."""
+
+    INT = "int"
+    FLOAT = "float"
+    BOOL = "bool"
+    STRING = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRole:
+    """One source that a function wants."""
+
+    role: str
+    access: Access
+    summary: str
+    memory_only: bool = False
+    """True if only memory (memfd, tmpfs, hugetlbfs) makes sense, not a file on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument; `default` None means that it must be given."""
+
+    name: str
+    type: ArgType
+    default: ArgValue | None
+    summary: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """All that is known of a thread function without loading it.
+
+    Args:
+        unit: what a position is, for people.
+        bytes_per_position: 1 for byte functions, 0 where positions have no
+            size.
+        align: interior chunk edges are multiples of this, in positions.
+        min_chunk: default smallest chunk, in positions.
+        probe: first chunk of a job, in positions, from which its rate is
+            learned; never below min_chunk.
+        sources: the first one gives the position space; none means that
+            positions come from the ranges alone.
+        writes_bytes: whether a completed chunk changed what a reader sees; a
+            job that fails without undo is dirty only then.
+        items: whether spec.items may stand for the first source, a position
+            then being one item.
+        boundary: the integer argument that gives the record size in positions;
+            "" = cut anywhere that align allows.
+        lifecycle: whether prepare runs before the first chunk, and finish or
+            restore after the last one.
+        selftest: offered only by `ktaskd --selftest`.
+    """
+
+    name: str
+    summary: str
+    unit: str = "byte"
+    bytes_per_position: int = 1
+    align: int = 1
+    min_chunk: int = 1
+    probe: int = 1
+    sources: tuple[SourceRole, ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    allocates: bool = False
+    partial: Partial = Partial.NONE
+    writes_bytes: bool = False
+    undo: bool = False
+    undo_summary: str = ""
+    combine: bool = False
+    boundary: str = ""
+    items: bool = False
+    lifecycle: bool = False
+    selftest: bool = False
+    unavailable: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes any source."""
+        return any(Access.WRITE in source.access for source in self.sources)

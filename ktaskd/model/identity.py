@@ -1,0 +1,29 @@
+"""Who is calling, as the kernel said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Credentials of a connected peer. Authorise on uid and gid only.
+
+    Args:
+        pid: for display, and to find the caller's node and CPU limits; may be
+            another process by now unless `pidfd` says otherwise.
+        pidfd: refers to the process that connected; -1 if the kernel has none.
+            Owned by the connection, valid while it lives.
+        cpus: CPUs that the process might use when it connected; empty if not
+            known.
+        nid: node that it ran on when it connected; -1 if not known.
+        cpu_quota: CPUs' worth of time that its cgroups allow; 0 = unlimited.
+    """
+
+    uid: int
+    gid: int
+    pid: int
+    pidfd: int = -1
+    cpus: frozenset[int] = frozenset()
+    nid: int = -1
+    cpu_quota: float = 0.0

@@ -1,0 +1,119 @@
+"""A job: what was asked for, where it is, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NewType
+
+from ktaskd.model.function import ArgValue
+from ktaskd.model.spans import Span
+
+JobId = NewType("JobId", str)
+
+
+class JobState(Enum):
+    """Where a job is in its life. `jobs.machine` has the transitions."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMBINING = "combining"
+    DRAINING = "draining"
+    UNDOING = "undoing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DIRTY = "dirty"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.DIRTY})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRef:
+    """A source as a request names it: exactly one of the two is set."""
+
+    handle: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeSpec:
+    """A piece of the position space; nid None = the caller's node."""
+
+    start: int
+    length: int
+    nid: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Position after the last."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as it was asked for; 0 and None mean "the default"."""
+
+    function: str
+    arg: Mapping[str, ArgValue] = field(default_factory=dict)
+    sources: Mapping[str, SourceRef] = field(default_factory=dict)
+    items: tuple[SourceRef, ...] = ()
+    ranges: tuple[RangeSpec, ...] = ()
+    min_chunk: int = 0
+    max_threads: int = 0
+    undo: bool | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is."""
+
+    positions_done: int = 0
+    positions_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    chunks_done: int = 0
+    chunks_total: int = 0
+    running_helpers: int = 0
+    running_leads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CpuUsage:
+    """CPU time spent on a job, and what was done to keep it going."""
+
+    lead_s: float = 0.0
+    helper_s: float = 0.0
+    chunks_recalled: int = 0
+    chunks_rerun: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why and how a job ended badly.
+
+    Args:
+        reason: UPPER_SNAKE, stable; the contract lists them.
+        chunk: where it happened, with the node whose share it was.
+        undone, dirty: positions put back, and positions that may have changed
+            and were not.
+    """
+
+    reason: str
+    message: str
+    chunk: Span | None = None
+    nid: int = -1
+    errno: int = 0
+    exception: str = ""
+    signal: int = 0
+    undone: tuple[Span, ...] = ()
+    dirty: tuple[Span, ...] = ()

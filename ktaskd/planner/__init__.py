@@ -1,0 +1,1 @@
+"""Who does which positions. Pure: facts in, plan out."""

@@ -1,0 +1,115 @@
+"""Messages between the daemon and one worker, as bytes. Pure.
+
+One message is one datagram of a SOCK_SEQPACKET pair, at most FRAME_BYTES_MAX.
+Chunks are packed by hand since there are many; everything else is JSON, and
+rare. Numbers are little endian.
+
+Daemon to worker:
+    SOURCE  sid, facts                one fd rides along
+    JOB     jno, setup                function, arguments, role -> sid, items
+    CHUNK   seq, jno, start, end
+    CALL    seq, jno, op, payload     prepare, undo, combine, finish, restore
+    FORGET  jno or sid                drop what was sent before
+Worker to daemon:
+    READY   applied                   once, after the worker set itself up
+    DONE    seq, reached, cpu, part   reached < end: the rest is given back
+    PRIOR   seq, state                what a span held, before it is written
+    REPLY   seq, cpu, value           answer to a CALL
+    FAILED  seq, cpu, failure         answer to a CHUNK or a CALL
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE = range(1, 7)
+READY, DONE, PRIOR, REPLY, FAILED = range(65, 70)
+
+_HEAD = struct.Struct("<BQ")
+_CHUNK = struct.Struct("<BQIQQ")
+_DONE = struct.Struct("<BQQQ")
+
+# The words of a worker's page in the board that it shares with the daemon,
+# 8 bytes each, aligned, so that a word is never seen half written.
+SLOT_BYTES = 4096
+SLOT_RECALL = 0
+"""Written by the daemon: chunks with a seq up to this one are to be given back."""
+SLOT_SEQ = 1
+"""Written by the worker: the chunk that it has begun. Answers "which chunk is
+lost" even when the worker died before it could send anything."""
+SLOT_POSITION = 2
+"""Written by the worker: how far it is in that chunk."""
+SLOT_BEATS = 3
+"""Written by the worker: quanta worked since it started."""
+
+
+class FrameInvalid(Exception):
+    """The other side sent something that is no frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A chunk was processed up to `reached`; `part` is its JSON result or b""."""
+
+    seq: int
+    reached: int
+    cpu_ns: int
+    part: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Any other message: its kind, the number it is about, and its JSON."""
+
+    kind: int
+    number: int
+    body: dict[str, Any]
+
+
+def pack_chunk(seq: int, jno: int, start: int, end: int) -> bytes:
+    """A CHUNK frame."""
+    return _CHUNK.pack(CHUNK, seq, jno, start, end)
+
+
+def unpack_chunk(frame: bytes) -> tuple[int, int, int, int]:
+    """seq, jno, start, end of a CHUNK frame."""
+    _, seq, jno, start, end = _CHUNK.unpack(frame)
+    return seq, jno, start, end
+
+
+def pack_done(seq: int, reached: int, cpu_ns: int, part: bytes) -> bytes:
+    """A DONE frame."""
+    return _DONE.pack(DONE, seq, reached, cpu_ns) + part
+
+
+def pack_note(kind: int, number: int, body: dict[str, Any] | None = None) -> bytes:
+    """Any frame but CHUNK and DONE."""
+    return _HEAD.pack(kind, number) + (json.dumps(body).encode() if body else b"")
+
+
+def unpack_note(frame: bytes) -> Note:
+    """Any frame but CHUNK and DONE; raises FrameInvalid."""
+    try:
+        kind, number = _HEAD.unpack_from(frame)
+        body = json.loads(frame[_HEAD.size :]) if len(frame) > _HEAD.size else {}
+    except (struct.error, ValueError) as error:
+        raise FrameInvalid(f"frame of {len(frame)} bytes: {error}") from error
+    if not isinstance(body, dict):
+        raise FrameInvalid(f"frame kind {kind}: body is {type(body).__name__}, wanted an object")
+    return Note(kind, number, body)
+
+
+def unpack_from_worker(frame: bytes) -> Done | Note:
+    """Any frame that a worker sends; raises FrameInvalid."""
+    if not frame:
+        raise FrameInvalid("empty frame")
+    if frame[0] != DONE:
+        return unpack_note(frame)
+    try:
+        _, seq, reached, cpu_ns = _DONE.unpack_from(frame)
+    except struct.error as error:
+        raise FrameInvalid(f"DONE frame of {len(frame)} bytes: {error}") from error
+    return Done(seq, reached, cpu_ns, frame[_DONE.size :])

@@ -1,0 +1,1 @@
+"""Tests, mirrored path by path."""
