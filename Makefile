@@ -1,0 +1,49 @@
+# Only the targets that `make help` lists are supported. None needs root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Interpreter to make .venv with, where there is none yet; empty = the newest found.
+PYTHON ?=
+# What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+
+.PHONY: help setup test demo bench proto lint fmt types clean
+
+help: ## list the supported targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv with everything in it
+	@PYTHON='$(PYTHON)' tools/setup.sh
+
+test: setup ## run all tests (PYTEST_ARGS="..." to choose)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: setup ## start a private daemon and run real jobs on it
+	@$(BIN)/python tools/demo.py
+
+bench: setup ## print the figures of this machine
+	@$(BIN)/python -m tests.bench
+
+proto: setup ## generate client/ktask/v1 from proto
+	@$(BIN)/python tools/generate.py
+
+lint: setup ## check style, formatting, the contract and the floors
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/buf lint proto
+	@$(BIN)/lint-imports
+
+fmt: setup ## format the code
+	@$(BIN)/ruff check --fix --select I
+	@$(BIN)/ruff format
+
+types: setup ## check the types
+	@$(BIN)/mypy
+
+clean: ## remove .venv, caches and build results
+	@rm -rf .venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Makes .venv with all that the project needs. Run it as often as you like: it
+# does nothing while pyproject.toml, this script and the tools it found are the
+# same. Works as root or not; as root it may install Debian packages.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly VENV=.venv
+readonly STAMP=$VENV/setup.stamp
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+apt_install() {
+    say "apt-get install $*"
+    apt-get update -qq >/dev/null 2>&1 || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1
+}
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+# A name may be found and yet not run, as the shims of version managers do.
+choose_python() {
+    local candidate candidates=(python3.13 python3.12 python3.11 python3)
+    if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+    for candidate in "${candidates[@]}"; do
+        if command -v "$candidate" >/dev/null && new_enough "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "needs Python 3.11 or newer, found none as ${candidates[*]} (apt-get install python3 python3-venv)"
+}
+
+# Two words about an interpreter: its version, and whether C code can be built for it.
+describe_python() {
+    "$1" -c '
+import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+print("%d.%d" % sys.version_info[:2], "headers" if os.path.exists(header) else "none")'
+}
+
+# Debian packages that the extra "systemd" still lacks; empty = it can be built.
+missing_for_systemd() {
+    local version=$1 headers=$2 missing=()
+    command -v gcc >/dev/null || missing+=(gcc)
+    [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+    command -v pkg-config >/dev/null || missing+=(pkg-config)
+    { pkg-config --exists libsystemd || [ -e /usr/include/systemd/sd-daemon.h ]; } 2>/dev/null \
+        || missing+=(libsystemd-dev)
+    [ "$headers" = headers ] || missing+=("python$version-dev")
+    printf '%s' "${missing[*]}"
+}
+
+# What the environment depends on. Its scripts hold its path, so that counts too.
+fingerprint() {
+    local about
+    about=$(describe_python "$VENV/bin/python" 2>/dev/null) || return 0
+    # shellcheck disable=SC2086  # two words
+    { cat pyproject.toml tools/setup.sh; printf '%s\n' "$PWD" "$about" "$(missing_for_systemd $about)"; } \
+        | sha256sum
+}
+
+up_to_date() {
+    local now
+    [ -e "$STAMP" ] || return 1
+    now=$(fingerprint)
+    [ -n "$now" ] && [ "$now" = "$(cat "$STAMP")" ]
+}
+
+make_environment() {
+    local python version
+    python=$(choose_python)
+    version=$(describe_python "$python"); version=${version% *}
+    rm -rf "$VENV"
+    if ! "$python" -c 'import ensurepip' 2>/dev/null && can_apt; then
+        apt_install "python$version-venv" || true
+    fi
+    if "$python" -c 'import ensurepip' 2>/dev/null; then
+        "$python" -m venv "$VENV"
+    elif "$python" -m pip --version >/dev/null 2>&1; then
+        # Debian without python3-venv: another pip can fill the environment.
+        "$python" -m venv --without-pip "$VENV"
+        "$python" -m pip --quiet --disable-pip-version-check --python "$VENV/bin/python" install pip
+    else
+        die "$python has neither ensurepip nor pip: apt-get install python$version-venv"
+    fi
+    say "made $VENV with $python ($version)"
+}
+
+still_missing() {
+    local about
+    about=$(describe_python "$VENV/bin/python")
+    # shellcheck disable=SC2086  # two words
+    missing_for_systemd $about
+}
+
+install_packages() {
+    local missing pip=("$VENV/bin/python" -m pip --quiet --disable-pip-version-check install --no-input)
+    missing=$(still_missing)
+    if [ -n "$missing" ] && can_apt; then
+        # shellcheck disable=SC2086  # a list of packages
+        apt_install $missing || true
+        missing=$(still_missing)
+    fi
+    say "installing packages into $VENV"
+    if [ -z "$missing" ] && "${pip[@]}" --editable '.[dev,systemd]' >"$VENV/systemd.log" 2>&1; then
+        rm -f "$VENV/systemd.log"
+        return
+    fi
+    "${pip[@]}" --editable '.[dev]'
+    if [ -n "$missing" ]; then
+        say "going on without the extra \"systemd\", which needs: apt-get install $missing"
+    else
+        say "going on without the extra \"systemd\", which does not build here; see $VENV/systemd.log"
+    fi
+}
+
+main() {
+    # Two at a time would fill one environment at once; the lock ends with this process.
+    exec 9<pyproject.toml
+    if command -v flock >/dev/null; then flock 9; fi
+    if up_to_date; then return; fi
+    rm -f "$STAMP"
+    if ! new_enough "$VENV/bin/python" || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+        make_environment
+    fi
+    install_packages
+    # Last, so that a run that failed is not taken for one that did not.
+    fingerprint >"$STAMP"
+    say "done"
+}
+
+main
