@@ -1,0 +1,81 @@
+"""The life of a job as a table. Pure.
+
+Everything that changes a job's state is in NEXT; ARCHITECTURE.md has its
+picture, made by `picture()`. Events that come from outside may arrive in any
+state: where they change nothing the table says IGNORE. An event that is not
+listed for a state is a bug of ours and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from ktaskd.model.job import JobState
+
+
+class Event(Enum):
+    """What can happen to a job."""
+
+    START = "start"
+    """A worker was found for its first step."""
+    ALL_DONE = "all done"
+    """Every position was processed."""
+    FINISHED = "finished"
+    """The results are combined and the function has finished."""
+    STOP = "stop"
+    """From outside: it failed, was cancelled, or its time is over."""
+    DRAINED = "drained"
+    """No worker holds a chunk of it any more."""
+    END_FAILED = "end: failed"
+    """What had to be undone is undone, after an error."""
+    END_CANCELLED = "end: cancelled"
+    """What had to be undone is undone, after a cancel."""
+    END_DIRTY = "end: dirty"
+    """Something could not be undone."""
+
+
+IGNORE = None
+"""The event is legal in this state and changes nothing."""
+
+NEXT: Mapping[tuple[JobState, Event], JobState | None] = {
+    (JobState.QUEUED, Event.START): JobState.RUNNING,
+    (JobState.QUEUED, Event.STOP): JobState.DRAINING,
+    (JobState.RUNNING, Event.ALL_DONE): JobState.COMBINING,
+    (JobState.RUNNING, Event.STOP): JobState.DRAINING,
+    (JobState.COMBINING, Event.FINISHED): JobState.SUCCEEDED,
+    (JobState.COMBINING, Event.STOP): JobState.DRAINING,
+    (JobState.DRAINING, Event.DRAINED): JobState.UNDOING,
+    (JobState.DRAINING, Event.STOP): IGNORE,
+    (JobState.UNDOING, Event.END_FAILED): JobState.FAILED,
+    (JobState.UNDOING, Event.END_CANCELLED): JobState.CANCELLED,
+    (JobState.UNDOING, Event.END_DIRTY): JobState.DIRTY,
+    (JobState.UNDOING, Event.STOP): IGNORE,
+    (JobState.SUCCEEDED, Event.STOP): IGNORE,
+    (JobState.FAILED, Event.STOP): IGNORE,
+    (JobState.CANCELLED, Event.STOP): IGNORE,
+    (JobState.DIRTY, Event.STOP): IGNORE,
+}
+
+
+class IllegalTransition(Exception):
+    """An event came in a state that does not expect it: our bug."""
+
+
+def step(state: JobState, event: Event) -> JobState:
+    """The state after an event; raises IllegalTransition and changes nothing."""
+    try:
+        after = NEXT[state, event]
+    except KeyError:
+        raise IllegalTransition(f'job in state {state.name}: got event "{event.value}"') from None
+    return state if after is IGNORE else after
+
+
+def picture() -> str:
+    """The table as a Mermaid state diagram; ignored events are left out."""
+    lines = ["stateDiagram-v2", "    [*] --> QUEUED"]
+    lines += [
+        f"    {state.name} --> {after.name}: {event.value}" for (state, event), after in NEXT.items() if after
+    ]
+    lines += [f"    {state.name} --> [*]" for state in JobState if state.ended]
+    return "\n".join(lines)

@@ -1,0 +1,198 @@
+"""Main of a pool host: forks workers from a warm template and reaps them.
+
+Started by exec, so that it has no grpc and no thread in it and may fork. It
+talks with the daemon in JSON datagrams over one SOCK_SEQPACKET socket:
+
+    daemon: {"op": "board"} + memfd        the workers' shared pages
+            {"op": "spawn", "id", "slot", "placement"}
+            {"op": "kill", "id"}
+    host:   {"op": "ready"}
+            {"op": "spawned", "id", "pid"} + worker's socket, pidfd
+            {"op": "failed", "id", "message"}
+            {"op": "exited", "id", "status"}   as of waitpid
+
+End of file means that the daemon is gone: every worker is killed and reaped
+before the host ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import mmap
+import os
+import selectors
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from ktaskd.functions import bodies
+from ktaskd.host import process, sched
+from ktaskd.model.limits import FRAME_BYTES_MAX
+from ktaskd.model.worker import Placement, WorkerClass
+from ktaskd.worker import loop
+from ktaskd.worker.frames import SLOT_BYTES
+
+
+def placement_to_json(placement: Placement) -> dict[str, Any]:
+    """The form that placement_from_json reads."""
+    return {
+        "class": placement.worker_class.value,
+        "cpus": sorted(placement.cpus),
+        "nid": placement.nid,
+        "uid": placement.uid,
+        "gid": placement.gid,
+    }
+
+
+def placement_from_json(body: dict[str, Any]) -> Placement:
+    """A placement as the daemon sent it."""
+    return Placement(
+        WorkerClass(body["class"]), frozenset(body["cpus"]), body["nid"], body["uid"], body["gid"]
+    )
+
+
+class PoolHost:
+    """One pool host: its line to the daemon, and its children."""
+
+    def __init__(self, control: socket.socket) -> None:
+        """Take over the control socket."""
+        self._control = control
+        self._board = -1
+        self._children: dict[int, int] = {}  # pid -> worker id
+        self._wake_r, self._wake_w = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Serve until the daemon is gone, then kill and reap what is left."""
+        self._wake_r.setblocking(False)
+        self._wake_w.setblocking(False)
+        signal.set_wakeup_fd(self._wake_w.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        self._send({"op": "ready"})
+        while self._serve_once():
+            self._reap()
+        self._end_children()
+
+    def _serve_once(self) -> bool:
+        for key, _ in self._selector.select():
+            if key.fileobj is self._wake_r:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake_r.recv(4096)
+            elif not self._serve_control():
+                return False
+        return True
+
+    def _serve_control(self) -> bool:
+        try:
+            frame, fds, _, _ = socket.recv_fds(self._control, FRAME_BYTES_MAX, 1)
+        except ConnectionError:
+            return False
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if not frame:
+            return False
+        message = json.loads(frame)
+        if message["op"] == "board":
+            self._board = fds[0]
+        elif message["op"] == "spawn":
+            self._spawn(message)
+        elif message["op"] == "kill":
+            self._kill(message["id"])
+        return True
+
+    def _spawn(self, message: dict[str, Any]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._send({"op": "failed", "id": message["id"], "message": f"fork: {error}"})
+            return
+        if pid == 0:
+            ours.close()
+            self._become_worker(theirs, message)
+        with ours, theirs:
+            self._children[pid] = message["id"]
+            pidfd = os.pidfd_open(pid)
+            self._send({"op": "spawned", "id": message["id"], "pid": pid}, [ours.fileno(), pidfd])
+            os.close(pidfd)
+
+    def _become_worker(self, sock: socket.socket, message: dict[str, Any]) -> NoReturn:
+        """The child: leave everything of the host behind, then work until the end."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # The siblings' end of file depends on nobody else holding these.
+            self._control.close()
+            self._selector.close()
+            self._wake_r.close()
+            self._wake_w.close()
+            placement = placement_from_json(message["placement"])
+            if placement.worker_class is WorkerClass.HELPER:
+                # A session of its own is an autogroup of its own: nice only
+                # counts inside one, and raising one helper raises nobody else.
+                os.setsid()
+                with contextlib.suppress(OSError):
+                    sched.set_own_autogroup_nice(19)
+            page = mmap.mmap(self._board, SLOT_BYTES, offset=message["slot"] * SLOT_BYTES)
+            os.close(self._board)
+            loop.run(sock, memoryview(page), placement)
+        except BaseException as error:
+            print(f"ktaskd worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(70)
+
+    def _kill(self, worker_id: int) -> None:
+        for pid, known in self._children.items():
+            if known == worker_id:
+                os.kill(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker_id = self._children.pop(pid, None)
+            if worker_id is not None:
+                self._send({"op": "exited", "id": worker_id, "status": status})
+
+    def _end_children(self) -> None:
+        for pid in self._children:
+            # A starved process takes seconds to die; raised first it takes none.
+            with contextlib.suppress(OSError):
+                sched.raise_to_normal(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in self._children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    def _send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._control, [json.dumps(message).encode()], fds or [])
+
+
+def main(argv: list[str]) -> int:
+    """Run a pool host on the control socket whose number is the first argument."""
+    control = socket.socket(fileno=int(argv[0]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.setsid()  # the terminal's Ctrl-C is the daemon's business
+    process.set_death_signal(signal.SIGTERM)
+    process.set_name(argv[1])
+    bodies.load_all()
+    gc.collect()
+    gc.freeze()  # so that the workers' collections do not copy the template's pages
+    PoolHost(control).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

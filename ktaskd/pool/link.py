@@ -1,0 +1,304 @@
+"""The daemon's line to one worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ktaskd.model.limits import FRAME_BYTES_MAX
+from ktaskd.model.worker import Applied, WorkerClass, WorkerState
+from ktaskd.worker import frames
+from ktaskd.worker.codec import applied_from_json
+from ktaskd.worker.frames import Done, FrameInvalid, Note
+
+STATUS_WAIT_S = 1.0
+"""How long a seen death waits for the pool host to tell the exit status."""
+
+_READS_PER_WAKE = 64
+"""Frames taken from one worker before the others get their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker ended, and what it had begun.
+
+    Args:
+        status: as of waitpid; None if nobody could tell.
+        seq: the last chunk it had begun; 0 if none.
+        position: how far it said it was in that chunk.
+    """
+
+    status: int | None
+    seq: int
+    position: int
+
+    @property
+    def signal(self) -> int:
+        """The signal that killed it; 0 if none or not known."""
+        return os.WTERMSIG(self.status) if self.status is not None and os.WIFSIGNALED(self.status) else 0
+
+    def __str__(self) -> str:
+        """In words: "killed by SIGSEGV", "exit status 70"."""
+        if self.status is None:
+            return "died, nobody could tell how"
+        if self.signal:
+            with contextlib.suppress(ValueError):
+                return f"killed by {signal.Signals(self.signal).name}"
+            return f"killed by signal {self.signal}"
+        return f"exit status {os.WEXITSTATUS(self.status)}"
+
+
+class Listener(Protocol):
+    """Who is told what workers do. Calls come from the event loop, one at a time."""
+
+    def on_ready(self, worker: Worker) -> None:
+        """The worker has set itself up and may be given work."""
+
+    def on_done(self, worker: Worker, done: Done) -> None:
+        """A chunk was processed, or given back from `done.reached` on."""
+
+    def on_note(self, worker: Worker, note: Note) -> None:
+        """PRIOR, REPLY or FAILED."""
+
+    def on_dead(self, worker: Worker, death: Death) -> None:
+        """The process is dead: it touches nothing any more. All its frames were told."""
+
+
+class Worker:
+    """One worker process, from its start to its seen death.
+
+    Args:
+        cpu: the CPU it is pinned to; -1 for a lead.
+        nid: its node; -1 for a lead.
+        slot: its page of the shared board, as 8-byte words.
+    """
+
+    def __init__(
+        self,
+        worker_id: int,
+        worker_class: WorkerClass,
+        nid: int,
+        cpu: int,
+        slot: memoryview,
+        listener: Listener,
+        gone: Callable[[Worker, Death], None],
+    ) -> None:
+        """A worker that the pool host was asked for."""
+        self.id = worker_id
+        self.worker_class = worker_class
+        self.nid = nid
+        self.cpu = cpu
+        self.slot = slot
+        self.pid = 0
+        self.state = WorkerState.STARTING
+        self.applied = Applied()
+        self.chunks = 0
+        self.started_s = 0.0
+        self.sids: set[int] = set()
+        self.jnos: set[int] = set()
+        self.cpus: frozenset[int] = frozenset()
+        self._listener = listener
+        self._gone = gone
+        self._loop = asyncio.get_running_loop()
+        self._sock: socket.socket | None = None
+        self._pidfd = -1
+        self._seq = 0
+        self._unsent: deque[tuple[bytes, int]] = deque()
+        self._status: int | None = None
+        self._dead_timer: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    @property
+    def is_lead(self) -> bool:
+        """Whether it runs at normal priority, for a caller that waits."""
+        return self.worker_class is WorkerClass.LEAD
+
+    # -- life ---------------------------------------------------------------
+
+    def attach(self, pid: int, sock: socket.socket, pidfd: int) -> None:
+        """Take over the socket and the pidfd of the process that was forked."""
+        self.pid, self._sock, self._pidfd = pid, sock, pidfd
+        self.started_s = self._loop.time()
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._on_readable)
+        self._loop.add_reader(pidfd, self._on_pidfd)
+
+    def kill(self) -> None:
+        """Send SIGKILL. `on_dead` follows once the process is seen dead."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def set_exit_status(self, status: int | None) -> None:
+        """What the pool host learnt from waitpid; None = it can tell no more."""
+        if self._status is None:
+            self._status = status
+        if self._dead_timer is not None or self._pidfd < 0:
+            self._finish_death()
+
+    def _on_pidfd(self) -> None:
+        # Frames that were sent before the death count, so they are read first.
+        self._on_readable(limit=1 << 30)
+        self._loop.remove_reader(self._pidfd)
+        if self._status is not None:
+            self._finish_death()
+        else:
+            self._dead_timer = self._loop.call_later(STATUS_WAIT_S, self._finish_death)
+
+    def _finish_death(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._dead_timer is not None:
+            self._dead_timer.cancel()
+        self._close()
+        death = Death(self._status, self.slot[frames.SLOT_SEQ], self.slot[frames.SLOT_POSITION])
+        self._gone(self, death)
+
+    def _close(self) -> None:
+        self._close_socket()
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _close_socket(self) -> None:
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+        for _, fd in self._unsent:
+            if fd >= 0:
+                os.close(fd)
+        self._unsent.clear()
+
+    def stop(self) -> None:
+        """Let it end by itself: it sees end of file after the chunk in hand."""
+        self.state = WorkerState.STOPPING
+        self._close_socket()
+
+    # -- what it says ---------------------------------------------------------
+
+    def _on_readable(self, limit: int = _READS_PER_WAKE) -> None:
+        for _ in range(limit):
+            if self._sock is None:
+                return
+            try:
+                frame = self._sock.recv(FRAME_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                frame = b""
+            if not frame:
+                self._close_socket()
+                return
+            self._on_frame(frame)
+
+    def _on_frame(self, frame: bytes) -> None:
+        try:
+            message = frames.unpack_from_worker(frame)
+        except FrameInvalid:
+            self.kill()  # memory of a process that sends nonsense is not to be trusted
+            return
+        if isinstance(message, Done):
+            self._listener.on_done(self, message)
+        elif message.kind == frames.READY:
+            self.applied = applied_from_json(message.body)
+            self.cpus = self.applied.cpus
+            self.state = WorkerState.IDLE
+            self._listener.on_ready(self)
+        else:
+            self._listener.on_note(self, message)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The chunk it says it works on and how far it is: (seq, position)."""
+        return self.slot[frames.SLOT_SEQ], self.slot[frames.SLOT_POSITION]
+
+    @property
+    def beats(self) -> int:
+        """Quanta worked since it started; stands still while it is starved or hangs."""
+        beats: int = self.slot[frames.SLOT_BEATS]
+        return beats
+
+    # -- what it is told --------------------------------------------------------
+
+    def send_source(self, sid: int, body: dict[str, Any], fd: int) -> None:
+        """Give it a source, unless it has it; the fd stays the caller's."""
+        if sid not in self.sids:
+            self.sids.add(sid)
+            self._send(frames.pack_note(frames.SOURCE, sid, body), fd)
+
+    def forget_source(self, sid: int) -> None:
+        """Let it unmap and close a source."""
+        if sid in self.sids:
+            self.sids.remove(sid)
+            self._send(frames.pack_note(frames.FORGET_SOURCE, sid))
+
+    def send_job(self, jno: int, body: dict[str, Any]) -> None:
+        """Tell it what a job is, or add items to one it knows."""
+        self.jnos.add(jno)
+        self._send(frames.pack_note(frames.JOB, jno, body))
+
+    def forget_job(self, jno: int) -> None:
+        """Let it drop a job."""
+        if jno in self.jnos:
+            self.jnos.remove(jno)
+            self._send(frames.pack_note(frames.FORGET_JOB, jno))
+
+    def send_chunk(self, jno: int, start: int, end: int) -> int:
+        """Give it a chunk; answers the seq that its DONE or FAILED will carry."""
+        self._seq += 1
+        self._send(frames.pack_chunk(self._seq, jno, start, end))
+        return self._seq
+
+    def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
+        """Ask for prepare, undo, combine, finish or restore; answers the seq."""
+        self._seq += 1
+        self._send(frames.pack_note(frames.CALL, self._seq, {"jno": jno, "op": op, "payload": payload}))
+        return self._seq
+
+    def recall(self) -> None:
+        """Ask for the rest of every chunk sent so far."""
+        self.slot[frames.SLOT_RECALL] = self._seq
+
+    def _send(self, frame: bytes, fd: int = -1) -> None:
+        if self._sock is None:
+            return  # it is dying: `on_dead` tells what became of its chunks
+        if not self._unsent and self._try_send(frame, fd):
+            return
+        if not self._unsent:
+            self._loop.add_writer(self._sock.fileno(), self._on_writable)
+        self._unsent.append((frame, os.dup(fd) if fd >= 0 else -1))
+
+    def _try_send(self, frame: bytes, fd: int) -> bool:
+        assert self._sock is not None
+        try:
+            if fd >= 0:
+                socket.send_fds(self._sock, [frame], [fd])
+            else:
+                self._sock.send(frame)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # it is dying, see _send
+        return True
+
+    def _on_writable(self) -> None:
+        while self._unsent and self._sock is not None:
+            frame, fd = self._unsent[0]
+            if not self._try_send(frame, fd):
+                return
+            self._unsent.popleft()
+            if fd >= 0:
+                os.close(fd)
+        if self._sock is not None:
+            self._loop.remove_writer(self._sock.fileno())

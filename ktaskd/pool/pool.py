@@ -1,0 +1,305 @@
+"""One pool: a pool host and the workers it forked, kept at their number."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ktaskd.model.limits import FRAME_BYTES_MAX
+from ktaskd.model.worker import Placement, WorkerClass, WorkerState
+from ktaskd.pool.host import placement_to_json
+from ktaskd.pool.link import Death, Listener, Worker
+from ktaskd.pool.machine import respawn_delay
+from ktaskd.worker.frames import SLOT_BYTES
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """What a pool is.
+
+    Args:
+        cpus: one helper is pinned to each of these; for leads the CPUs that
+            they may use.
+        size: most workers at one time.
+        warm: workers that are kept ready; the others are started when wanted.
+        uid, gid: user that the workers become; -1 = the daemon's.
+    """
+
+    name: str
+    worker_class: WorkerClass
+    nid: int
+    cpus: tuple[int, ...]
+    size: int
+    warm: int
+    uid: int = -1
+    gid: int = -1
+
+
+@dataclass(slots=True)
+class Place:
+    """One place for a worker; it outlives the processes that fill it."""
+
+    slot_i: int
+    cpu: int
+    worker: Worker | None = None
+    wanted: bool = False
+    respawns: int = 0
+    early_deaths: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+class Pool:
+    """Keeps a pool host and its workers alive until `close`."""
+
+    def __init__(self, spec: PoolSpec, listener: Listener, ids: Callable[[], int]) -> None:
+        """Nothing is started yet; `ids` gives numbers that are unique in the daemon."""
+        self.spec = spec
+        self.host_pid = 0
+        self.host_respawns = 0
+        self._listener = listener
+        self._ids = ids
+        self._loop = asyncio.get_running_loop()
+        self._board_fd = os.memfd_create(f"ktaskd-{spec.name}", os.MFD_CLOEXEC)
+        os.ftruncate(self._board_fd, spec.size * SLOT_BYTES)
+        self._board = mmap.mmap(self._board_fd, spec.size * SLOT_BYTES)
+        pinned = spec.worker_class is WorkerClass.HELPER
+        self.places = [Place(i, spec.cpus[i % len(spec.cpus)] if pinned else -1) for i in range(spec.size)]
+        self._by_id: dict[int, Place] = {}
+        self._host: subprocess.Popen[bytes] | None = None
+        self._host_pidfd = -1
+        self._control: socket.socket | None = None
+        self._host_started_s = 0.0
+        self._host_early_deaths = 0
+        self._closing = False
+        self._all_gone = asyncio.Event()
+
+    @property
+    def workers(self) -> Iterable[Worker]:
+        """The workers that exist, in any state."""
+        return [place.worker for place in self.places if place.worker is not None]
+
+    # -- the pool host --------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the pool host and the warm workers."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._host = subprocess.Popen(
+                [sys.executable, "-I", "-m", "ktaskd.pool.host", str(theirs.fileno()), self.spec.name],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=_host_environment(),
+            )
+        ours.setblocking(False)
+        self._control = ours
+        self.host_pid = self._host.pid
+        self._host_pidfd = os.pidfd_open(self._host.pid)
+        self._host_started_s = self._loop.time()
+        self._loop.add_reader(ours.fileno(), self._on_control)
+        self._loop.add_reader(self._host_pidfd, self._on_host_dead)
+        self._tell({"op": "board"}, [self._board_fd])
+        for place in self.places[: self.spec.warm]:
+            place.wanted = True
+        for place in self.places:
+            if place.wanted and place.worker is None and place.timer is None:
+                self._spawn(place)
+
+    def _on_control(self) -> None:
+        while self._control is not None:
+            try:
+                frame, fds, _, _ = socket.recv_fds(self._control, FRAME_BYTES_MAX, 2)
+            except BlockingIOError:
+                return
+            except OSError:
+                frame, fds = b"", []
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            if not frame:
+                self._loop.remove_reader(self._control.fileno())
+                return  # its pidfd tells the rest
+            self._on_message(json.loads(frame), fds)
+
+    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        if message["op"] == "ready":
+            self._host_early_deaths = 0
+        elif message["op"] == "spawned":
+            self._on_spawned(message, fds)
+        elif message["op"] == "exited":
+            worker = self._find(message["id"])
+            if worker is not None:
+                worker.set_exit_status(message["status"])
+        elif message["op"] == "failed":
+            log.error("worker_not_started pool=%s message=%s", self.spec.name, message["message"])
+            worker = self._find(message["id"])
+            if worker is not None:
+                self._on_worker_gone(worker, Death(None, 0, 0))
+
+    def _on_spawned(self, message: dict[str, Any], fds: list[int]) -> None:
+        worker = self._find(message["id"])
+        if worker is None or len(fds) != 2:
+            for fd in fds:
+                os.close(fd)
+            return
+        worker.attach(message["pid"], socket.socket(fileno=fds[0]), fds[1])
+
+    def _on_host_dead(self) -> None:
+        """The host is dead, and with it (PR_SET_PDEATHSIG) soon all its workers."""
+        assert self._host is not None
+        self._on_control()  # exit statuses that it could still tell
+        status = self._host.wait()
+        self._close_host()
+        for worker in list(self.workers):
+            worker.kill()
+            worker.set_exit_status(None)
+        if self._closing:
+            self._check_all_gone()
+            return
+        lived_s = self._loop.time() - self._host_started_s
+        delay_s, self._host_early_deaths = respawn_delay(
+            lived_s=lived_s, was_busy=False, early_deaths=self._host_early_deaths
+        )
+        log.warning("pool_host_died pool=%s status=%d respawn_in_s=%.1f", self.spec.name, status, delay_s)
+        self.host_respawns += 1
+        self._loop.call_later(delay_s, self._restart)
+
+    def _restart(self) -> None:
+        if not self._closing:
+            self.start()
+
+    def _close_host(self) -> None:
+        if self._control is not None:
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()
+            self._control = None
+        if self._host_pidfd >= 0:
+            self._loop.remove_reader(self._host_pidfd)
+            os.close(self._host_pidfd)
+            self._host_pidfd = -1
+        self.host_pid = 0
+
+    def _tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        if self._control is None:
+            return
+        try:
+            socket.send_fds(self._control, [json.dumps(message).encode()], fds or [])
+        except BlockingIOError:
+            # Never in ordinary life: a host that does not read is replaced.
+            log.error("pool_host_silent pool=%s", self.spec.name)
+            assert self._host is not None
+            self._host.kill()
+        except OSError:
+            pass  # it is dying; _on_host_dead follows
+
+    # -- workers ----------------------------------------------------------------
+
+    def ensure(self, count: int) -> None:
+        """Have at least `count` workers started, as far as there are places."""
+        wanted = sum(place.wanted for place in self.places)
+        for place in self.places:
+            if wanted >= count:
+                return
+            if not place.wanted:
+                place.wanted = True
+                wanted += 1
+                self._spawn(place)
+
+    def _find(self, worker_id: int) -> Worker | None:
+        place = self._by_id.get(worker_id)
+        return place.worker if place is not None else None
+
+    def _spawn(self, place: Place) -> None:
+        place.timer = None
+        if self._closing or self._control is None:
+            return  # start() spawns what is wanted
+        page = memoryview(self._board)[place.slot_i * SLOT_BYTES : (place.slot_i + 1) * SLOT_BYTES]
+        page[:] = bytes(SLOT_BYTES)
+        spec = self.spec
+        worker = Worker(
+            self._ids(),
+            spec.worker_class,
+            spec.nid,
+            place.cpu,
+            page.cast("Q"),
+            self._listener,
+            self._on_worker_gone,
+        )
+        place.worker = worker
+        self._by_id[worker.id] = place
+        cpus = frozenset([place.cpu]) if place.cpu >= 0 else frozenset(spec.cpus)
+        placement = Placement(spec.worker_class, cpus, spec.nid, spec.uid, spec.gid)
+        body = placement_to_json(placement)
+        self._tell({"op": "spawn", "id": worker.id, "slot": place.slot_i, "placement": body})
+
+    def _on_worker_gone(self, worker: Worker, death: Death) -> None:
+        place = self._by_id.pop(worker.id)
+        was_busy = worker.state is WorkerState.BUSY
+        lived_s = self._loop.time() - worker.started_s if worker.started_s else 0.0
+        if worker.state is not WorkerState.STOPPING:
+            log.warning(
+                "worker_died worker=%d pid=%d pool=%s how=%s", worker.id, worker.pid, self.spec.name, death
+            )
+        worker.state = WorkerState.BACKOFF
+        place.worker = None
+        self._listener.on_dead(worker, death)
+        if self._closing:
+            self._check_all_gone()
+            return
+        delay_s, place.early_deaths = respawn_delay(
+            lived_s=lived_s, was_busy=was_busy, early_deaths=place.early_deaths
+        )
+        place.respawns += 1
+        place.timer = self._loop.call_later(delay_s, self._spawn, place)
+
+    # -- the end ----------------------------------------------------------------
+
+    async def close(self, grace_s: float) -> None:
+        """End all workers and the host; what is not gone after `grace_s` is killed."""
+        self._closing = True
+        for place in self.places:
+            if place.timer is not None:
+                place.timer.cancel()
+        for worker in self.workers:
+            worker.stop()
+        if self._control is not None:
+            # The host sees end of file, then kills and reaps what is left.
+            self._control.shutdown(socket.SHUT_WR)
+        self._check_all_gone()
+        try:
+            await asyncio.wait_for(self._all_gone.wait(), grace_s)
+        except TimeoutError:
+            for worker in self.workers:
+                worker.kill()
+            if self._host is not None:
+                self._host.kill()
+            await asyncio.wait_for(self._all_gone.wait(), grace_s)
+        finally:
+            self._close_host()
+            self._release_board()
+
+    def _check_all_gone(self) -> None:
+        if self._host_pidfd < 0 and not self.workers:
+            self._all_gone.set()
+
+    def _release_board(self) -> None:
+        for place in self.places:
+            place.worker = None
+        os.close(self._board_fd)
+        self._board_fd = -1
+
+
+def _host_environment() -> dict[str, str]:
+    """What a pool host may know of the daemon's environment: no sockets, no secrets."""
+    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "KTASKD_FAULTS")
+    return {name: os.environ[name] for name in kept if name in os.environ}
