@@ -26,6 +26,34 @@ class OpenSource(Protocol):
         Only for mappable sources. The caller releases the view.
         """
 
+    def write_mapped(self) -> bool:
+        """Whether it is written through `view` (and must be populated first)."""
+
+    def populate(self, start: int, end: int) -> None:
+        """Allocate and map the pages that hold [start, end); changes no byte.
+
+        Raises:
+            OSError: there is no memory, or the source has become shorter. What
+                would be SIGBUS on touching a page is an errno here.
+        """
+
+    def holes(self, start: int, end: int) -> list[tuple[int, int]] | None:
+        """Parts of [start, end) without storage, ascending; they read as zeros.
+
+        Beyond the end of the source all is a hole. None where asking would
+        move the offset of a description that others use.
+        """
+
+    def absent(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Parts of [start, end) whose pages are not in memory, ascending.
+
+        For memory without own_offset. A page that was swapped out is absent
+        too, so who believes in a hole must see that it reads as zeros.
+        """
+
+    def punch(self, start: int, end: int) -> None:
+        """Make [start, end) a hole; raises OSError where that cannot be."""
+
 
 class Control(Protocol):
     """A body's line to the outside while it works on one chunk or one undo."""

@@ -1,0 +1,86 @@
+"""Facts and read-backs as JSON, for the frames between daemon and worker. Pure.
+
+Both ends use these functions, so the keys are written down once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ktaskd.model.function import Access
+from ktaskd.model.source import SourceFacts, SourceKind
+from ktaskd.model.topology import format_cpulist, parse_cpulist
+from ktaskd.model.worker import Applied
+
+Json = dict[str, Any]
+
+_ACCESS = {Access.READ: "r", Access.WRITE: "w", Access.READ_WRITE: "rw"}
+_ACCESS_OF = {text: access for access, text in _ACCESS.items()}
+
+
+def facts_to_json(facts: SourceFacts) -> Json:
+    """What the body of a SOURCE frame has under "facts"."""
+    return {
+        "kind": facts.kind.value,
+        "access": _ACCESS[facts.access],
+        "append": facts.append,
+        "seals": facts.seals,
+        "size": facts.size,
+        "page_size": facts.page_size,
+        "device": facts.device,
+        "inode": facts.inode,
+        "file_system": facts.file_system,
+        "own_offset": facts.own_offset,
+    }
+
+
+def facts_from_json(body: Json) -> SourceFacts:
+    """The facts again; raises KeyError or ValueError where the body is none."""
+    access = _ACCESS_OF.get(body["access"])
+    if access is None:
+        raise ValueError(f"access: got {body['access']!r}, wanted r, w or rw")
+    return SourceFacts(
+        kind=SourceKind(body["kind"]),
+        access=access,
+        append=bool(body["append"]),
+        seals=int(body["seals"]),
+        size=int(body["size"]),
+        page_size=int(body["page_size"]),
+        device=int(body["device"]),
+        inode=int(body["inode"]),
+        file_system=str(body["file_system"]),
+        own_offset=bool(body["own_offset"]),
+    )
+
+
+def applied_to_json(applied: Applied) -> Json:
+    """The body of a READY frame."""
+    return {
+        "cpulist": format_cpulist(applied.cpus),
+        "policy": applied.policy,
+        "nice": applied.nice,
+        "ioprio": applied.ioprio,
+        "oom_score_adj": applied.oom_score_adj,
+        "autogroup_nice": applied.autogroup_nice,
+        "cgroup": applied.cgroup,
+        "mempolicy": applied.mempolicy,
+        "uid": applied.uid,
+        "missing": list(applied.missing),
+    }
+
+
+def applied_from_json(body: Json) -> Applied:
+    """The read-back again; raises KeyError or ValueError where the body is none."""
+    autogroup = body["autogroup_nice"]
+    return Applied(
+        cpus=parse_cpulist(str(body["cpulist"])),
+        policy=str(body["policy"]),
+        nice=int(body["nice"]),
+        ioprio=str(body["ioprio"]),
+        oom_score_adj=int(body["oom_score_adj"]),
+        autogroup_nice=None if autogroup is None else int(autogroup),
+        cgroup=str(body["cgroup"]),
+        mempolicy=str(body["mempolicy"]),
+        uid=int(body["uid"]),
+        missing=tuple(str(text) for text in body["missing"]),
+    )
