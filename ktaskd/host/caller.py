@@ -1,0 +1,71 @@
+"""Find out where a client runs and how many CPUs it may use itself.
+
+Only to size its jobs: nothing here is proof of who it is. What cannot be read,
+because the process is gone or hidden, is unknown, never an error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ktaskd.host.cgroup import read_cpu_quota
+from ktaskd.host.root import HostRoot, read_kernel_text
+from ktaskd.host.topology import read_node_cpus, read_online_cpus
+from ktaskd.model.limits import NUMA_NO_NODE
+from ktaskd.model.topology import Topology, parse_cpulist
+
+_ALLOWED = re.compile(r"^Cpus_allowed_list:\s*(\S*)$", re.MULTILINE)
+_PROCESSOR_FIELD = 39
+"""Number of the field "processor" of /proc/PID/stat. Source: proc_pid_stat(5)."""
+
+
+class Caller(NamedTuple):
+    """What is known of a client's process; the same words as in `Identity`.
+
+    Args:
+        cpus: CPUs that it may use; empty = unknown.
+        nid: node that it ran on last; -1 = unknown.
+        cpu_quota: CPUs' worth of time that its cgroups allow; 0.0 = no limit known.
+    """
+
+    cpus: frozenset[int]
+    nid: int
+    cpu_quota: float
+
+
+def read_caller(root: HostRoot, pid: int, topology: Topology) -> Caller:
+    """What /proc says of `pid` now.
+
+    Args:
+        topology: the machine as the daemon sees it; a client may well run on a
+            CPU that the daemon may not use.
+    """
+    return Caller(_read_cpus(root, pid), _read_nid(root, pid, topology), read_cpu_quota(root, pid))
+
+
+def _read_cpus(root: HostRoot, pid: int) -> frozenset[int]:
+    """Its affinity, which respects its cpuset; CPUs that are off do not count."""
+    match = _ALLOWED.search(read_kernel_text(root.proc / str(pid) / "status") or "")
+    try:
+        allowed = parse_cpulist(match.group(1)) if match else frozenset()
+    except ValueError:
+        return frozenset()
+    # Where nothing was ever bound, the kernel lists every possible CPU here.
+    return allowed & (read_online_cpus(root) or allowed)
+
+
+def _read_nid(root: HostRoot, pid: int, topology: Topology) -> int:
+    # The command in parentheses may hold blanks and parentheses of its own.
+    after = (read_kernel_text(root.proc / str(pid) / "stat") or "").rpartition(")")[2].split()
+    try:
+        cpu = int(after[_PROCESSOR_FIELD - 3])
+    except (IndexError, ValueError):
+        return NUMA_NO_NODE
+    nid = topology.nid_of(cpu)
+    if nid != NUMA_NO_NODE:
+        return nid
+    nodes = read_node_cpus(root)
+    return next(
+        (other for other, cpus in nodes.items() if cpu in cpus and topology.node(other)), NUMA_NO_NODE
+    )

@@ -1,0 +1,139 @@
+"""Read how much CPU time the cgroups of a process leave it.
+
+The tightest limit of all ancestors counts: cgroup v2 accepts a child with more
+than its parent has, and v1 accepts an unlimited one.
+
+Source: cgroups(7), proc_pid_mountinfo(5), Documentation/admin-guide/cgroup-v2.rst,
+Documentation/scheduler/sched-bwc.rst
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ktaskd.host.root import HostRoot, read_kernel_text
+
+UNLIMITED = 0.0
+"""What stands for "no limit", as in `Identity.cpu_quota`."""
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount of a cgroup file system that may hold CPU limits.
+
+    Args:
+        root: the cgroup that the mount shows at its top, as a path below the
+            root of our cgroup namespace.
+        point: where it is mounted, on the machine that is read.
+        legacy: cgroup v1, with the cpu controller.
+    """
+
+    root: str
+    point: str
+    legacy: bool
+
+
+def read_cpu_quota(root: HostRoot, pid: int) -> float:
+    """CPUs' worth of time that the cgroups of `pid` allow it; 0.0 = no limit known.
+
+    Reads our own mounts, not those of `pid`: the kernel shows the path in
+    /proc/PID/cgroup as the reader's cgroup namespace has it, and a container's
+    mount points are no paths of ours.
+    """
+    mounts = parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
+    paths = parse_memberships(read_kernel_text(root.proc / str(pid) / "cgroup") or "")
+    # A controller belongs to one hierarchy: where v1 has cpu, v2 cannot limit it.
+    for legacy in (True, False):
+        candidates = [mount for mount in mounts if mount.legacy is legacy]
+        if candidates and legacy in paths:
+            read = _read_legacy_limit if legacy else _read_unified_limit
+            return _tightest(_levels(root, candidates, paths[legacy]), read)
+    return UNLIMITED
+
+
+def parse_mounts(mountinfo: str) -> list[Mount]:
+    """The mounts of cgroup v2, and of v1 with the cpu controller."""
+    mounts = []
+    # Not splitlines: it cuts at characters that a user may put in a name.
+    for line in mountinfo.split("\n"):
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(" "), right.split(" ")
+        if len(fields) < 6 or len(kind) < 3:
+            continue
+        legacy = kind[0] == "cgroup" and "cpu" in kind[2].split(",")
+        if legacy or kind[0] == "cgroup2":
+            mounts.append(Mount(_unescape(fields[3]), _unescape(fields[4]), legacy))
+    return mounts
+
+
+def parse_memberships(cgroup: str) -> dict[bool, str]:
+    """Path of the cgroup that decides about CPU: True = in v1, False = in v2."""
+    paths = {}
+    for line in cgroup.split("\n"):
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if hierarchy == "0":
+            paths[False] = path
+        elif "cpu" in controllers.split(","):
+            paths[True] = path
+    return paths
+
+
+def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
+    """Directories from the process's cgroup up to the top of the mount.
+
+    Where no mount shows the cgroup, which is then outside our namespace or
+    below another root, the top is all that can be known of it.
+    """
+    below = [(mount, inner) for mount in mounts if (inner := _inner(path, mount.root)) is not None]
+    # The mount with the highest root shows the most ancestors.
+    mount, inner = min(below, key=lambda pair: len(pair[0].root)) if below else (mounts[0], "")
+    top = root.at(mount.point)
+    level = top / inner
+    while level != top:
+        yield level
+        level = level.parent
+    yield top
+
+
+def _inner(path: str, mount_root: str) -> str | None:
+    """`path` relative to the root of a mount; None if it is not below it."""
+    if ".." in path.split("/"):
+        return None
+    prefix = mount_root.rstrip("/") + "/"
+    return path.rstrip("/")[len(prefix) :] if (path.rstrip("/") + "/").startswith(prefix) else None
+
+
+def _tightest(levels: Iterator[Path], read: Callable[[Path], float | None]) -> float:
+    return min((limit for level in levels if (limit := read(level)) is not None), default=UNLIMITED)
+
+
+def _read_unified_limit(group: Path) -> float | None:
+    """cpu.max is "$MAX $PERIOD" in us, or "max $PERIOD"; the root has none."""
+    words = (read_kernel_text(group / "cpu.max") or "").split()
+    return _ratio(*words) if len(words) == 2 else None
+
+
+def _read_legacy_limit(group: Path) -> float | None:
+    """cpu.cfs_quota_us is -1 where there is no limit."""
+    quota = read_kernel_text(group / "cpu.cfs_quota_us") or ""
+    return _ratio(quota, read_kernel_text(group / "cpu.cfs_period_us") or "")
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    """Quota through period; None for "max", -1, and what is no limit at all."""
+    try:
+        quota_us, period_us = int(quota), int(period)
+        return quota_us / period_us if quota_us > 0 and period_us > 0 else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _unescape(text: str) -> str:
+    """Undo the octal escapes of mountinfo: blank, tab, newline and backslash."""
+    return _ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)

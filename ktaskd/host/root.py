@@ -1,0 +1,44 @@
+"""Where the kernel's files are, so that a directory can be a whole fake machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoot:
+    """The machine that is read: the real one, or a tree of files like it.
+
+    Args:
+        top: what stands for "/".
+    """
+
+    top: Path = Path("/")
+
+    @property
+    def proc(self) -> Path:
+        """Its procfs."""
+        return self.top / "proc"
+
+    @property
+    def sys(self) -> Path:
+        """Its sysfs."""
+        return self.top / "sys"
+
+    def at(self, path: str) -> Path:
+        """What has this absolute path on that machine, as a mount point has."""
+        return self.top / path.lstrip("/")
+
+
+def read_kernel_text(path: Path) -> str | None:
+    """A small file of procfs, sysfs or cgroupfs; None if it cannot be read.
+
+    Files vanish with their process or device and may be hidden from us, so
+    every reader needs an answer for that and none wants an exception. Bytes
+    that are no text survive as in file names.
+    """
+    try:
+        return path.read_bytes().decode(errors="surrogateescape")
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
