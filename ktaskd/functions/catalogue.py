@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ktaskd.model.function import Access, Argument, ArgType, Declaration, Partial, SourceRole
+from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 PAGE = 4096
 """Interior edges of byte functions: no page is shared by two workers."""
@@ -45,8 +45,8 @@ _MEM_POPULATE = Declaration(
     undo_summary=(
         "Frees the pages that had no memory before and still read as zeros. Memory that was reserved with "
         "fallocate but never written counts as having none. Huge pages, and pages of which it cannot be "
-        "known whether they had memory before, stay. No byte changes, unless somebody writes to a page at the "
-        "very moment when it is freed: do not cancel a populate of memory that is in use already."
+        "known whether they had memory before, stay. No byte changes, unless somebody writes to a page at "
+        "the very moment when it is freed: do not cancel a populate of memory that is in use already."
     ),
 )
 
@@ -100,7 +100,9 @@ _SPIN = Declaration(
     unit="unit",
     bytes_per_position=0,
     arguments=(
-        Argument("ms", ArgType.FLOAT, 1.0, "CPU time of the worker per position, in milliseconds.", 0, 3_600_000),
+        Argument(
+            "ms", ArgType.FLOAT, 1.0, "CPU time of the worker per position, in milliseconds.", 0, 3_600_000
+        ),
     ),
     partial=Partial.RERUN_SAFE,
     selftest=True,
@@ -144,7 +146,9 @@ _UNDO_LOG = Declaration(
     arguments=(
         Argument("fail_at", ArgType.INT, -1, "The position at which it fails; -1 = nowhere.", -1),
         Argument("record", ArgType.INT, 1, "Size of one record: chunks are cut between records only.", 1),
-        Argument("delay_ms", ArgType.FLOAT, 0.0, "CPU time burnt per position, in milliseconds.", 0, 3_600_000),
+        Argument(
+            "delay_ms", ArgType.FLOAT, 0.0, "CPU time burnt per position, in milliseconds.", 0, 3_600_000
+        ),
     ),
     # Adding twice is not adding once, so it is not rerun_safe; but 16 can be
     # added to bytes that were not processed too, and tells so.

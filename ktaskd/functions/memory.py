@@ -1,0 +1,110 @@
+"""Filling and populating."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.quanta import BUFFER, QUANTUM, UNDO_QUANTUM, cut, require_size, zero_runs
+
+
+class Fill(Body):
+    """mem.fill."""
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Write one value everywhere."""
+        source = context.sources["data"]
+        value = int(context.arg["value"])
+        require_size(source, "data", end)
+        fill = _fill_mapped if source.write_mapped() else _fill_written
+        for first, after in cut(start, end, QUANTUM):
+            if control.quantum(first):
+                return first, None
+            fill(source, first, after, value)
+        return end, None
+
+
+def _fill_mapped(source: OpenSource, start: int, end: int, value: int) -> None:
+    """Populate and set, while the pages are in the cache.
+
+    Populating first took 0.19 s for 512 MiB of new memory and 0.09 s of present
+    memory, against 0.25 and 0.18 s where memset faulted page by page; in a
+    mapping that has the pages it adds a tenth. It also makes an errno of what
+    would be SIGBUS.
+    """
+    source.populate(start, end)
+    with source.view(start, end, write=True) as view:
+        anchor = ctypes.c_char.from_buffer(view)
+        ctypes.memset(ctypes.addressof(anchor), value, end - start)
+        # It holds on to the view, which could not be released.
+        del anchor
+
+
+def _fill_written(source: OpenSource, start: int, end: int, value: int) -> None:
+    """Write by pwritev from one small buffer that stays in the cache."""
+    buffer = _buffer_of(value)
+    while start < end:
+        whole, rest = divmod(end - start, BUFFER)
+        pieces = [buffer] * whole + ([buffer[:rest]] if rest else [])
+        start += os.pwritev(source.fd, pieces, start)
+
+
+@lru_cache(maxsize=2)
+def _buffer_of(value: int) -> bytes:
+    """A buffer full of one value."""
+    return bytes([value]) * BUFFER
+
+
+class Populate(Body):
+    """mem.populate."""
+
+    def __init__(self) -> None:
+        """Have one buffer for all undos of this process."""
+        self._buffer = bytearray(BUFFER)
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Allocate the pages; no byte is touched."""
+        source = context.sources["data"]
+        require_size(source, "data", end)
+        for first, after in cut(start, end, QUANTUM):
+            if control.quantum(first):
+                return first, None
+            holes = source.holes(first, after)
+            if holes is None:
+                # A page that is not in memory may be swapped out instead of a
+                # hole; undo frees only what reads as zeros, so no byte is lost.
+                holes = source.absent(first, after)
+            if holes:
+                control.prior(first, after, holes)
+            try:
+                source.populate(first, after)
+            except OSError:
+                # Some pages of this quantum may be there now: let undo see them.
+                control.quantum(after)
+                raise
+        return end, None
+
+    def undo(
+        self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
+    ) -> Sequence[tuple[int, int]]:
+        """Free the pages of `holes` that still read as zeros.
+
+        What somebody wrote since then stays, so that no byte is different.
+        """
+        source = context.sources["data"]
+        for hole_start, hole_end in holes:
+            for first, after in cut(max(hole_start, start), min(hole_end, end), UNDO_QUANTUM):
+                self._free_zeros(source, first, after)
+                control.quantum(after)
+        return []
+
+    def _free_zeros(self, source: OpenSource, start: int, end: int) -> None:
+        """Punch what reads as zeros, right after reading it."""
+        for first, after in cut(start, end, BUFFER):
+            with memoryview(self._buffer)[: after - first] as view:
+                count = os.preadv(source.fd, [view], first)
+            for zero_start, zero_end in zero_runs(self._buffer, count, first):
+                source.punch(zero_start, zero_end)

@@ -1,0 +1,51 @@
+"""Where an open file has storage, and how to take storage back."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ktaskd.host.libc import fallocate
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+"""Source: fallocate(2), linux/falloc.h"""
+
+
+def punch(fd: int, start: int, end: int) -> None:
+    """Make [start, end) a hole; the length of the file stays.
+
+    Raises:
+        OSError: EOPNOTSUPP where the file system cannot, EPERM on a sealed memfd.
+    """
+    if start < end:
+        fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, start, end - start)
+
+
+def read_holes(fd: int, start: int, end: int) -> list[tuple[int, int]]:
+    """Parts of [start, end) without storage, ascending; all beyond the end of the file.
+
+    Moves the offset of the open file description, so that it is for
+    descriptions that nobody else uses. A file system that does not know its
+    holes has none. Source: lseek(2)
+    """
+    holes = []
+    position = start
+    while position < end:
+        data = _seek(fd, position, os.SEEK_DATA, end)
+        if data > position:
+            holes.append((position, min(data, end)))
+        if data >= end:
+            break
+        position = _seek(fd, data, os.SEEK_HOLE, end)
+    return holes
+
+
+def _seek(fd: int, position: int, whence: int, end: int) -> int:
+    """Where data or a hole begins; `end` where there is none of it."""
+    try:
+        return os.lseek(fd, position, whence)
+    except OSError as error:
+        # ENXIO: no data from here on, or the file ends before this position.
+        if error.errno != errno.ENXIO:
+            raise
+        return end

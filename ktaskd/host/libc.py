@@ -1,0 +1,74 @@
+"""Calls of the C library and the kernel that Python 3.11 has no name for."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.syscall.restype = ctypes.c_long
+_LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+
+# x86-64 has numbers of its own, the newer architectures share one table.
+# Source: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
+_X86_64 = {"set_mempolicy": 238, "get_mempolicy": 239, "ioprio_set": 251, "ioprio_get": 252}
+_GENERIC = {"set_mempolicy": 237, "get_mempolicy": 236, "ioprio_set": 30, "ioprio_get": 31}
+_NUMBERS = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}.get(
+    platform.machine(), {}
+)
+
+
+def _checked(result: int, name: str) -> int:
+    """Result of a call; raises OSError if it failed."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+    return result
+
+
+def syscall(name: str, *args: object) -> int:
+    """Make a system call by number.
+
+    Args:
+        args: ctypes values, wide enough for the kernel's own types.
+    Raises:
+        OSError: it failed; ENOSYS where its number is not known here.
+    """
+    number = _NUMBERS.get(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name}: its number on {platform.machine()} is not known")
+    return _checked(_LIBC.syscall(ctypes.c_long(number), *args), name)
+
+
+def prctl(option: int, value: int) -> int:
+    """Set or ask one thing of this process; raises OSError."""
+    zero = ctypes.c_ulong(0)
+    return _checked(
+        _LIBC.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero),
+        "prctl",
+    )
+
+
+def fallocate(fd: int, mode: int, start: int, length: int) -> None:
+    """Change the storage of a file; raises OSError."""
+    while True:
+        try:
+            _checked(_LIBC.fallocate(fd, mode, start, length), "fallocate")
+            return
+        except InterruptedError:
+            continue
+
+
+def mincore(address: int, length: int, pages: bytearray) -> None:
+    """Write to bit 0 of each byte of `pages` whether that page is in memory.
+
+    Args:
+        address: of a mapping, at a page boundary.
+        pages: at least one byte for each page.
+    Source: mincore(2)
+    """
+    vector = (ctypes.c_ubyte * len(pages)).from_buffer(pages)
+    _checked(_LIBC.mincore(address, length, ctypes.addressof(vector)), "mincore")

@@ -1,0 +1,96 @@
+"""A shared mapping of a whole source."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+
+from ktaskd.host.libc import mincore
+
+PAGE = mmap.PAGESIZE
+
+_MADV_POPULATE_READ = 22
+_MADV_POPULATE_WRITE = 23
+"""Source: madvise(2), linux/mman.h; Linux 5.14"""
+
+_EHWPOISON = 133
+"""Not in the errno module."""
+
+_REASONS = {
+    errno.EFAULT: "the source became shorter, or its file system or the pool of huge pages is full",
+    errno.ENOMEM: "there is no memory, or a limit of the cgroup is reached",
+    errno.EINVAL: "the kernel is older than Linux 5.14",
+    _EHWPOISON: "the memory is broken",
+}
+
+
+class Mapping:
+    """Maps `size` bytes of `fd`. Mapping touches nothing, so it is safe for any file.
+
+    Args:
+        page_size: of the pages below; madvise wants edges at multiples of it.
+    """
+
+    def __init__(self, fd: int, size: int, *, write: bool, page_size: int) -> None:
+        """Map; raises OSError or ValueError where the file is shorter or may not be."""
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
+        self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
+        self._page_size = page_size
+        self.size = size
+        self.write = write
+
+    def view(self, start: int, end: int) -> memoryview:
+        """Bytes [start, end); whoever asked releases it."""
+        with memoryview(self._map) as whole:
+            return whole[start:end]
+
+    def populate(self, start: int, end: int) -> None:
+        """Fault the pages of [start, end) in, for writing where the mapping is writable.
+
+        Raises:
+            OSError: a page cannot be had; touching it would have been SIGBUS.
+        """
+        advice = _MADV_POPULATE_WRITE if self.write else _MADV_POPULATE_READ
+        first = start - start % self._page_size
+        try:
+            self._map.madvise(advice, first, min(end, self.size) - first)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            why = _REASONS.get(number, "the kernel refused")
+            raise OSError(number, f"bytes {start} to {end} cannot be populated: {why}") from error
+
+    def absent(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Parts of [start, end) whose pages are not in memory; touches none of them.
+
+        Without the right to write the file, all pages are said to be present.
+        Source: mincore(2)
+        """
+        first = start - start % PAGE
+        count = (min(end, self.size) - first + PAGE - 1) // PAGE
+        if count <= 0:
+            return []
+        pages = bytearray(count)
+        mincore(self._address() + first, count * PAGE, pages)
+        return _runs(bytes(page & 1 for page in pages), first, start, end)
+
+    def close(self) -> None:
+        """Unmap; raises BufferError while a view is out."""
+        self._map.close()
+
+    def _address(self) -> int:
+        """Where the mapping begins; needs a writable one."""
+        anchor = ctypes.c_char.from_buffer(self._map)
+        return ctypes.addressof(anchor)
+
+
+def _runs(present: bytes, first: int, start: int, end: int) -> list[tuple[int, int]]:
+    """The pages that are 0 in `present`, as byte ranges cut to [start, end)."""
+    runs = []
+    page = present.find(0)
+    while page >= 0:
+        after = present.find(1, page)
+        after = len(present) if after < 0 else after
+        runs.append((max(first + page * PAGE, start), min(first + after * PAGE, end)))
+        page = present.find(0, after)
+    return runs

@@ -1,0 +1,108 @@
+"""What a process is to the kernel: who it is, what it leaves behind, when it dies."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+from ktaskd.host.libc import prctl
+
+PROC = Path("/proc")
+
+_PR_SET_PDEATHSIG = 1
+_PR_GET_DUMPABLE = 3
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+"""Source: prctl(2), linux/prctl.h"""
+
+
+def set_death_signal(number: int) -> None:
+    """Be sent this signal when the thread that forked this process ends.
+
+    Cleared by any change of uid, so called after it; the caller then looks
+    whether the parent is still there, since it may have died before.
+    """
+    prctl(_PR_SET_PDEATHSIG, number)
+
+
+def set_name(name: str, proc: Path = PROC) -> None:
+    """Be called `name` in ps and top; the kernel keeps 15 bytes of it."""
+    (proc / "self/comm").write_bytes(name.encode()[:15])
+
+
+def apply_no_new_privileges() -> None:
+    """Gain nothing by exec of a set-user-ID program."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def apply_undumpable() -> None:
+    """Leave no core, and let no process of the same uid look inside.
+
+    /proc/self then belongs to root: what is to be written there comes first.
+    """
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+def read_dumpable() -> bool:
+    """Whether other processes of this uid may look inside."""
+    return prctl(_PR_GET_DUMPABLE, 0) == 1
+
+
+def apply_limits() -> None:
+    """No core files; as many descriptors as the hard limit has."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def apply_user(uid: int, gid: int) -> None:
+    """Become `uid` for good, with `gid` as the only group.
+
+    Args:
+        gid: -1 = the present one.
+    Raises:
+        OSError: it may not; nothing must be run then.
+    """
+    if os.getresuid() == (uid, uid, uid) and gid in (-1, os.getgid()):
+        return
+    group = os.getgid() if gid < 0 else gid
+    os.setgroups([group])
+    os.setresgid(group, group, group)
+    os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (group, group, group):
+        raise PermissionError(f"user: got {os.getresuid()}, wanted {uid}")
+
+
+def raise_oom_score(score: int, proc: Path = PROC) -> None:
+    """Be chosen earlier by the OOM killer; a score that is higher already stays."""
+    if read_oom_score(proc) < score:
+        (proc / "self/oom_score_adj").write_bytes(b"%d" % score)
+
+
+def read_oom_score(proc: Path = PROC) -> int:
+    """oom_score_adj, -1000 to 1000."""
+    return int((proc / "self/oom_score_adj").read_text())
+
+
+def read_own_cgroup(proc: Path = PROC) -> str:
+    """Path of the cgroup whose weight counts on the CPU; "" where there is none."""
+    try:
+        return parse_cpu_cgroup((proc / "self/cgroup").read_text())
+    except OSError:
+        return ""
+
+
+def parse_cpu_cgroup(text: str) -> str:
+    """The cpu controller's path in /proc/PID/cgroup: of cgroup v1 if it is there, else v2.
+
+    Source: cgroups(7)
+    """
+    unified = ""
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            return path
+        if not controllers:
+            unified = path
+    return unified

@@ -1,0 +1,116 @@
+"""CPU and disk priority of the calling process, and which CPUs it may use.
+
+Every function acts on the caller itself: lowering oneself needs no right, and
+raising somebody else does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+from ktaskd.host.libc import syscall
+
+PROC = Path("/proc")
+
+_POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_BATCH: "batch", os.SCHED_IDLE: "idle"}
+
+_IOPRIO_WHO_PROCESS = 1
+_IOPRIO_CLASS_SHIFT = 13
+_IOPRIO_CLASSES = {0: "none", 1: "realtime", 2: "best-effort", 3: "idle"}
+_IOPRIO_IDLE = 3 << _IOPRIO_CLASS_SHIFT
+"""Source: ioprio_set(2), linux/ioprio.h"""
+
+
+def apply_affinity(cpus: frozenset[int]) -> None:
+    """Bind to `cpus`; the kernel leaves out those that the cpuset forbids."""
+    os.sched_setaffinity(0, cpus)
+
+
+def read_affinity() -> frozenset[int]:
+    """CPUs that may be used."""
+    return frozenset(os.sched_getaffinity(0))
+
+
+def apply_policy(policy: int) -> None:
+    """Become SCHED_IDLE, SCHED_BATCH or SCHED_OTHER.
+
+    Into SCHED_IDLE goes everybody; out of it only who has CAP_SYS_NICE or an
+    RLIMIT_NICE that allows the nice value. Source: sched(7)
+    """
+    os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
+def read_policy() -> str:
+    """The scheduling policy: "idle", "normal", "batch" or "other"."""
+    return _POLICIES.get(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, "other")
+
+
+def apply_nice(nice: int) -> None:
+    """Set the nice value, -20 to 19."""
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def read_nice() -> int:
+    """The nice value."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def apply_ioprio_idle() -> None:
+    """Get the disk only when nobody else wants it; BFQ and mq-deadline heed it."""
+    syscall("ioprio_set", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(0), ctypes.c_int(_IOPRIO_IDLE))
+
+
+def read_ioprio() -> str:
+    """The disk priority: "idle", "best-effort:N", "realtime:N" or "none"; "" if unknown."""
+    try:
+        value = syscall("ioprio_get", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(0))
+    except OSError:
+        return ""
+    return parse_ioprio(value)
+
+
+def parse_ioprio(value: int) -> str:
+    """The words for what ioprio_get answers."""
+    name = _IOPRIO_CLASSES.get(value >> _IOPRIO_CLASS_SHIFT, "other")
+    if name in {"idle", "none"}:
+        return name
+    return f"{name}:{value & 7}"
+
+
+def set_own_autogroup_nice(nice: int, proc: Path = PROC) -> None:
+    """Set the weight of the caller's autogroup, and so of its whole session.
+
+    Nice values and SCHED_IDLE count only inside one scheduling group, and each
+    session is a group of its own. A process must have called setsid first, or
+    it changes the weight of the session it was started from.
+
+    Raises:
+        FileNotFoundError: the kernel has no autogroups.
+        PermissionError: lower than it was, without CAP_SYS_NICE.
+        BlockingIOError: changed less than 0.1 s ago, without CAP_SYS_ADMIN.
+    Source: sched(7), kernel/sched/autogroup.c
+    """
+    path = proc / "self" / "autogroup"
+    with open(path, "wb", buffering=0) as file:
+        file.write(b"%d" % nice)
+
+
+def read_autogroup_nice(proc: Path = PROC) -> int | None:
+    """Nice value of the caller's autogroup; None where autogroups do not count."""
+    try:
+        if (proc / "sys/kernel/sched_autogroup_enabled").read_text().strip() == "0":
+            return None
+        return parse_autogroup((proc / "self/autogroup").read_text())
+    except OSError:
+        return None
+
+
+def parse_autogroup(text: str) -> int | None:
+    """The nice value in "/autogroup-9 nice 0"; None where there is none."""
+    _, found, nice = text.strip().rpartition(" nice ")
+    try:
+        return int(nice) if found else None
+    except ValueError:
+        return None

@@ -1,0 +1,75 @@
+"""A body's line to the outside: the shared page, and PRIOR frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ktaskd.worker.frames import PRIOR, SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, pack_note
+
+HOLES_PER_FRAME = 1000
+"""Of at most 44 bytes each as JSON: a PRIOR frame stays below FRAME_BYTES_MAX."""
+
+Hole = tuple[int, int]
+
+
+class ChunkControl:
+    """Fulfils `functions.body.Control` for one chunk. One object serves them all.
+
+    Args:
+        words: the worker's page of the board, as 64-bit words.
+        send: sends one frame to the daemon.
+    """
+
+    def __init__(self, words: memoryview, send: Callable[[bytes], object]) -> None:
+        """Hold the lines."""
+        self._words = words
+        self._send = send
+        self._seq = 0
+        self.holes: list[Hole] = []
+
+    def begin(self, seq: int) -> None:
+        """Be for chunk `seq` from now on."""
+        self._seq = seq
+        if self.holes:
+            self.holes = []
+
+    def quantum(self, position: int) -> bool:
+        """Publish the position; True if the chunk is wanted back."""
+        words = self._words
+        words[SLOT_POSITION] = position
+        words[SLOT_BEATS] += 1
+        return bool(words[SLOT_RECALL] >= self._seq)
+
+    def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
+        """Tell the daemon what [start, end) holds, in as many frames as it takes."""
+        self.holes.extend(holes)
+        for first in range(0, max(len(holes), 1), HOLES_PER_FRAME):
+            piece = holes[first : first + HOLES_PER_FRAME]
+            last = first + HOLES_PER_FRAME >= len(holes)
+            stop = end if last else piece[-1][1]
+            self._send(pack_note(PRIOR, self._seq, {"start": start, "end": stop, "holes": piece}))
+            start = stop
+
+
+class UndoControl:
+    """Fulfils `functions.body.Control` for an undo, which nobody takes back.
+
+    Args:
+        publish: whether positions are published. Not while a worker undoes its
+            own failed chunk: the page then still says how far that one came.
+    """
+
+    def __init__(self, words: memoryview, *, publish: bool) -> None:
+        """Hold the page."""
+        self._words = words
+        self._publish = publish
+
+    def quantum(self, position: int) -> bool:
+        """Show that there is life in it; never stops."""
+        if self._publish:
+            self._words[SLOT_POSITION] = position
+        self._words[SLOT_BEATS] += 1
+        return False
+
+    def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
+        """Nothing: an undo is not undone."""

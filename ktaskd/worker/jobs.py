@@ -1,0 +1,101 @@
+"""What a worker was told of jobs and sources, until it is told to forget it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ktaskd.functions import bodies
+from ktaskd.functions.body import Body, Context
+from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.model.function import Declaration
+from ktaskd.worker.sources import Source
+
+Json = dict[str, Any]
+
+
+class JobUnusable(Exception):
+    """A job's note was wrong or came without what it names; its chunks fail with this."""
+
+
+class Job:
+    """One job as its worker knows it."""
+
+    __slots__ = ("body", "context", "declaration")
+
+    def __init__(self, declaration: Declaration, body: Body, context: Context) -> None:
+        """Hold them."""
+        self.declaration = declaration
+        self.body = body
+        self.context = context
+
+
+class Known:
+    """All jobs and sources that the daemon sent; owns the sources."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self.jobs: dict[int, Job] = {}
+        self._broken: dict[int, str] = {}
+        self._sources: dict[int, Source] = {}
+
+    def add_source(self, sid: int, source: Source) -> None:
+        """Keep a source, in place of one that had this number."""
+        self.forget_source(sid)
+        self._sources[sid] = source
+
+    def forget_source(self, sid: int) -> None:
+        """Unmap and close it; one that is not known does no harm."""
+        source = self._sources.pop(sid, None)
+        if source is not None:
+            source.close()
+
+    def add_job(self, jno: int, note: Json) -> None:
+        """Take a JOB note: a whole job, or the items of the next chunk of a known one."""
+        try:
+            if "function" in note:
+                self._broken.pop(jno, None)
+                self.jobs[jno] = self._made(note)
+            elif jno in self.jobs:
+                items = {int(position): self._source(sid) for position, sid in note["items"].items()}
+                self.jobs[jno].context.items = items
+        except (JobUnusable, LookupError, TypeError, ValueError) as error:
+            self.jobs.pop(jno, None)
+            self._broken[jno] = f"{type(error).__name__}: {error}"
+
+    def forget_job(self, jno: int) -> None:
+        """Drop it; one that is not known does no harm."""
+        self.jobs.pop(jno, None)
+        self._broken.pop(jno, None)
+
+    def job(self, jno: int) -> Job:
+        """The job; raises JobUnusable that says what is wrong with it."""
+        job = self.jobs.get(jno)
+        if job is None:
+            raise JobUnusable(self._broken.get(jno, f"job number {jno}: this worker was not told of it"))
+        return job
+
+    def close(self) -> None:
+        """Close all sources."""
+        for sid in list(self._sources):
+            self.forget_source(sid)
+
+    def _made(self, note: Json) -> Job:
+        """A job from a whole note."""
+        name = note["function"]
+        body = bodies.find(name)
+        declaration = CATALOGUE[name]
+        defaults = {item.name: item.default for item in declaration.arguments if item.default is not None}
+        sources: Mapping[str, Source] = {
+            role: self._source(sid) for role, sid in note.get("sources", {}).items()
+        }
+        start, end = note["span"]
+        context = Context({**defaults, **note["arg"]}, sources, {}, (start, end), bool(note["whole"]))
+        return Job(declaration, body, context)
+
+    def _source(self, sid: int) -> Source:
+        """A source that was sent before."""
+        source = self._sources.get(sid)
+        if source is None:
+            raise JobUnusable(f"source number {sid}: its file descriptor did not arrive in the worker")
+        return source

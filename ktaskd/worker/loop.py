@@ -1,0 +1,257 @@
+"""The life of a worker: set up, say so, then one frame after the other.
+
+Runs in a freshly forked process. The daemon is at the other end of the socket;
+when it closes it, the worker ends. A worker may be killed at any instruction:
+what the daemon must know then is in the shared page or was sent before.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from array import array
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ktaskd.functions.quanta import QUANTUM_BYTES_MAX
+from ktaskd.model.limits import FRAME_BYTES_MAX, PART_BYTES_MAX
+from ktaskd.model.worker import Placement
+from ktaskd.worker import frames, setup
+from ktaskd.worker.codec import applied_to_json, facts_from_json
+from ktaskd.worker.control import ChunkControl, UndoControl
+from ktaskd.worker.frames import CHUNK, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_done, pack_note
+from ktaskd.worker.jobs import Job, Known
+from ktaskd.worker.sources import Source
+
+Json = dict[str, Any]
+
+EXIT_SETUP = 71
+"""Exit status of a worker that could not become what it should. As EX_OSERR."""
+EXIT_BROKEN = 70
+"""Exit status of a worker that does not understand its daemon. As EX_SOFTWARE."""
+
+_FDS_PER_FRAME = 4
+"""One is expected; the rest is received to be closed."""
+_ANCILLARY = socket.CMSG_SPACE(_FDS_PER_FRAME * array("i").itemsize)
+_MESSAGE_MAX = 4096
+
+
+def run(sock: socket.socket, slot: memoryview, placement: Placement, *, parent: int = 0) -> NoReturn:
+    """Be a worker, until the daemon closes the socket. Never returns.
+
+    Args:
+        sock: this worker's end of a SOCK_SEQPACKET pair.
+        slot: its page of the board, SLOT_BYTES long and writable.
+        parent: pid of the pool host that forked it; 0 = whoever it is now.
+    """
+    status = EXIT_SETUP
+    try:
+        applied = setup.apply(placement, parent)
+        status = EXIT_BROKEN
+        # What the template loaded stays; looking through it would copy its pages.
+        gc.freeze()
+        sock.setblocking(True)
+        worker = Worker(sock, slot.cast("Q"))
+        worker.send(pack_note(frames.READY, 0, applied_to_json(applied)))
+        worker.serve()
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        # The daemon is gone; the pool host ends all of us.
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+class Worker:
+    """Serves frames. One chunk at a time, in the order in which they come."""
+
+    def __init__(self, sock: socket.socket, words: memoryview) -> None:
+        """Hold the two lines to the daemon."""
+        self._sock = sock
+        self._words = words
+        self.send = sock.send
+        self._known = Known()
+        self._control = ChunkControl(words, sock.send)
+
+    def serve(self) -> None:
+        """Answer frames until the other side closes."""
+        buffer = bytearray(FRAME_BYTES_MAX)
+        buffers, view = [buffer], memoryview(buffer)
+        receive, on_chunk = self._sock.recvmsg_into, self._on_chunk
+        while True:
+            # recv would be a little faster, and lose the descriptors.
+            count, ancillary, flags, _ = receive(buffers, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            if not count:
+                return
+            if buffer[0] == CHUNK and not ancillary:
+                on_chunk(*frames.unpack_chunk(bytes(view[:count])))
+            else:
+                self._on_note(bytes(view[:count]), _descriptors(ancillary), flags)
+
+    def _on_chunk(self, seq: int, jno: int, start: int, end: int) -> None:
+        """Process one chunk and answer it."""
+        words = self._words
+        # In this order: where the seq is this one, the position is too.
+        words[SLOT_POSITION] = start
+        words[SLOT_SEQ] = seq
+        if words[SLOT_RECALL] >= seq:
+            self.send(pack_done(seq, start, 0, b""))
+            return
+        before = time.thread_time_ns()
+        self._control.begin(seq)
+        job = None
+        try:
+            job = self._known.jobs.get(jno) or self._known.job(jno)
+            reached, value = job.body.run(job.context, start, end, self._control)
+            part = b"" if value is None else _encoded(value)
+        except Exception as error:
+            self._send_failed_chunk(seq, job, start, end, error, before)
+            return
+        self.send(pack_done(seq, reached, time.thread_time_ns() - before, part))
+
+    def _send_failed_chunk(
+        self, seq: int, job: Job | None, start: int, end: int, error: Exception, before: int
+    ) -> None:
+        """Clean the chunk up as far as can be, then say how it failed."""
+        reached = min(max(self._words[SLOT_POSITION], start), end)
+        dirty = self._clean(job, start, reached, end) if job is not None else []
+        body = _failure(error, before)
+        self.send(pack_note(frames.FAILED, seq, {**body, "reached": reached, "dirty": dirty}))
+
+    def _clean(self, job: Job, start: int, reached: int, end: int) -> list[list[int]]:
+        """Undo a chunk that failed; returns what it may have left changed."""
+        declaration = job.declaration
+        if not declaration.undo:
+            if not declaration.writes_bytes:
+                return []
+            # The quantum in which it failed may be half done.
+            quantum = QUANTUM_BYTES_MAX // max(declaration.bytes_per_position, 1)
+            return [[start, min(end, reached + quantum)]]
+        if start >= reached:
+            return []
+        control = UndoControl(self._words, publish=False)
+        try:
+            kept = job.body.undo(job.context, start, reached, self._control.holes, control)
+        except Exception:
+            traceback.print_exc()
+            return [[start, reached]]
+        return [[first, after] for first, after in kept]
+
+    def _on_note(self, frame: bytes, fds: list[int], flags: int) -> None:
+        """Take any other frame; owns `fds`."""
+        try:
+            if flags & socket.MSG_TRUNC:
+                raise frames.FrameInvalid(f"frame longer than {FRAME_BYTES_MAX} bytes")
+            note = frames.unpack_note(frame)
+            if note.kind == frames.SOURCE:
+                self._on_source(note, fds)
+            elif note.kind == frames.JOB:
+                self._known.add_job(note.number, note.body)
+            elif note.kind == frames.CALL:
+                self._on_call(note.number, note.body)
+            elif note.kind == frames.FORGET_JOB:
+                self._known.forget_job(note.number)
+            elif note.kind == frames.FORGET_SOURCE:
+                self._known.forget_source(note.number)
+            else:
+                raise frames.FrameInvalid(f"frame kind {note.kind}: not for workers")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _on_source(self, note: frames.Note, fds: list[int]) -> None:
+        """Keep a source; one whose descriptor did not fit in here is not known, so its jobs fail."""
+        self._known.forget_source(note.number)
+        if len(fds) == 1:
+            facts = facts_from_json(note.body["facts"])
+            self._known.add_source(note.number, Source(fds.pop(), facts))
+
+    def _on_call(self, seq: int, body: Json) -> None:
+        """Do what is done once per job, and answer it."""
+        self._words[SLOT_POSITION] = 0
+        self._words[SLOT_SEQ] = seq
+        before = time.thread_time_ns()
+        payload = body["payload"]
+        try:
+            job = self._known.job(body["jno"])
+            value = _OPERATIONS[body["op"]](self, job, payload)
+            frame = pack_note(frames.REPLY, seq, {"cpu_ns": time.thread_time_ns() - before, "value": value})
+            if len(frame) > FRAME_BYTES_MAX:
+                raise ValueError(f"result of {len(frame)} bytes, wanted at most {FRAME_BYTES_MAX}")
+        except Exception as error:
+            dirty = [[payload["start"], payload["end"]]] if body["op"] == "undo" else []
+            frame = pack_note(frames.FAILED, seq, {**_failure(error, before), "dirty": dirty})
+        self.send(frame)
+
+    def _prepare(self, job: Job, payload: Json) -> Json:
+        """Run `prepare`."""
+        return job.body.prepare(job.context)
+
+    def _undo(self, job: Job, payload: Json) -> Json:
+        """Run `undo` on completed chunks."""
+        start, end = payload["start"], payload["end"]
+        self._words[SLOT_POSITION] = start
+        holes = [(first, after) for first, after in payload["holes"]]
+        control = UndoControl(self._words, publish=True)
+        kept = job.body.undo(job.context, start, end, holes, control)
+        return {"kept": [[first, after] for first, after in kept]}
+
+    def _combine(self, job: Job, payload: Json) -> Json:
+        """Run `combine`."""
+        return job.body.combine(job.context, payload["parts"])
+
+    def _finish(self, job: Job, payload: Json) -> Json:
+        """Run `finish`."""
+        job.body.finish(job.context, payload["prepared"])
+        return {}
+
+    def _restore(self, job: Job, payload: Json) -> Json:
+        """Run `restore`."""
+        job.body.restore(job.context, payload["prepared"])
+        return {}
+
+
+_OPERATIONS: dict[str, Callable[[Worker, Job, Json], Json]] = {
+    "prepare": Worker._prepare,
+    "undo": Worker._undo,
+    "combine": Worker._combine,
+    "finish": Worker._finish,
+    "restore": Worker._restore,
+}
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """All descriptors that rode along."""
+    fds = array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return list(fds)
+
+
+def _encoded(value: Json) -> bytes:
+    """A chunk's result as bytes; raises ValueError where it is too large for a frame."""
+    part = json.dumps(value, separators=(",", ":")).encode()
+    if len(part) > PART_BYTES_MAX:
+        raise ValueError(f"result of a chunk: got {len(part)} bytes, wanted at most {PART_BYTES_MAX}")
+    return part
+
+
+def _failure(error: Exception, before: int) -> Json:
+    """How a call or a chunk failed, in the words of a FAILED frame."""
+    number = error.errno if isinstance(error, OSError) and error.errno else 0
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return {
+        "cpu_ns": time.thread_time_ns() - before,
+        "errno": number,
+        "exception": f"{type(error).__name__}: {error}"[:_MESSAGE_MAX],
+        "message": (str(message) or type(error).__name__)[:_MESSAGE_MAX],
+    }

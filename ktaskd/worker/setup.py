@@ -1,0 +1,197 @@
+"""What a freshly forked worker does to itself before its first chunk.
+
+Everything is read back from the kernel afterwards. What could not be had is a
+sentence for people in `Applied.missing`; only a change of user that fails ends
+the worker, since nothing may be run then.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+from ktaskd.host import mempolicy, process, sched
+from ktaskd.model.topology import format_cpulist
+from ktaskd.model.worker import Applied, Placement, WorkerClass
+
+HELPER_OOM_SCORE = 800
+"""Helpers go before nearly everything: their chunk can be run again or undone.
+Below 1000, which would say that a helper of 5 MiB is worse than a leak of 50 GiB."""
+
+LEAD_OOM_SCORE = 500
+"""A lead works while a client waits, but the client and its data matter more."""
+
+
+def apply(placement: Placement, parent: int = 0) -> Applied:
+    """Set the calling process up, and say what it has now.
+
+    Args:
+        parent: pid of the pool host; 0 = whoever the parent is now.
+    Raises:
+        OSError: it could not become the user it should.
+    """
+    parent = parent or os.getppid()
+    helper = placement.worker_class is WorkerClass.HELPER
+    missing: list[str] = []
+    _apply_signals()
+    if not helper and os.getsid(0) != os.getpid():
+        # A session is an autogroup: the lead leaves that of the helpers.
+        os.setsid()
+    _attempt(missing, "RLIMIT_CORE and RLIMIT_NOFILE", process.apply_limits)
+    # Before the change of user, after which /proc/self may belong to root.
+    score = HELPER_OOM_SCORE if helper else LEAD_OOM_SCORE
+    _attempt(missing, f"oom_score_adj {score}", lambda: process.raise_oom_score(score))
+    _apply_place(placement, missing)
+    if helper:
+        _apply_lowest(missing)
+    else:
+        _apply_normal(missing)
+    _apply_identity(placement, parent, missing)
+    return _read_back(placement, missing)
+
+
+def _attempt(missing: list[str], what: str, call: Callable[[], object], hint: str = "") -> None:
+    """Do it, or say in words that it could not be done."""
+    try:
+        call()
+    except (OSError, ValueError) as error:
+        missing.append(f"{what}: {error}{'; ' if hint else ''}{hint}")
+
+
+def _apply_signals() -> None:
+    """Undo what the pool host did to its signals.
+
+    Ctrl-C in the terminal of a daemon goes to the whole process group; the
+    daemon alone decides what it means.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _apply_place(placement: Placement, missing: list[str]) -> None:
+    """Bind to the CPUs, and prefer the memory of the node."""
+    if placement.cpus:
+        _attempt(
+            missing,
+            f"affinity {format_cpulist(placement.cpus)}",
+            lambda: sched.apply_affinity(placement.cpus),
+            "let the cpuset of the daemon have these CPUs",
+        )
+    if placement.nid >= 0:
+        _attempt(
+            missing,
+            f"mempolicy prefer:{placement.nid}",
+            lambda: mempolicy.apply_preferred(placement.nid),
+            "allow set_mempolicy in the seccomp filter of the container",
+        )
+
+
+def _apply_lowest(missing: list[str]) -> None:
+    """Become what a helper is; none of it needs a right."""
+    _attempt(missing, "ioprio idle", sched.apply_ioprio_idle)
+    # Nice counts for nothing under SCHED_IDLE, but for much once raised out of it.
+    _attempt(missing, "nice 19", lambda: sched.apply_nice(19))
+    _attempt(missing, "SCHED_IDLE", lambda: sched.apply_policy(os.SCHED_IDLE))
+
+
+def _apply_normal(missing: list[str]) -> None:
+    """Become what a lead is, where the daemon itself was started lower."""
+    hint = "start the daemon with nice 0 and SCHED_OTHER, or with LimitNICE=+0"
+    if sched.read_policy() != "normal":
+        _attempt(missing, "SCHED_OTHER", lambda: sched.apply_policy(os.SCHED_OTHER), hint)
+    if sched.read_nice() > 0:
+        _attempt(missing, "nice 0", lambda: sched.apply_nice(0), hint)
+
+
+def _apply_identity(placement: Placement, parent: int, missing: list[str]) -> None:
+    """Become the user, then tie the own life to the parent's."""
+    privileged = os.geteuid() == 0
+    if placement.uid >= 0:
+        process.apply_user(placement.uid, placement.gid)
+    _attempt(missing, "PR_SET_PDEATHSIG", lambda: process.set_death_signal(signal.SIGKILL))
+    if os.getppid() != parent:
+        # It died before the kernel was told to watch it.
+        os._exit(0)
+    _attempt(missing, "no_new_privs", process.apply_no_new_privileges)
+    if privileged or (placement.uid >= 0 and os.getuid() != 0):
+        # Workers of several users' jobs have one uid: none may read another's
+        # memory through /proc. A per-user daemon's workers hold only what
+        # their own user may see, so that user may debug them.
+        _attempt(missing, "PR_SET_DUMPABLE 0", process.apply_undumpable)
+
+
+def _read_back(placement: Placement, missing: list[str]) -> Applied:
+    """What the kernel says, with a sentence for whatever is not as wanted."""
+    applied = Applied(
+        cpus=sched.read_affinity(),
+        policy=sched.read_policy(),
+        nice=sched.read_nice(),
+        ioprio=sched.read_ioprio(),
+        oom_score_adj=process.read_oom_score(),
+        autogroup_nice=sched.read_autogroup_nice(),
+        cgroup=process.read_own_cgroup(),
+        mempolicy=mempolicy.read_mempolicy(),
+        uid=os.getuid(),
+    )
+    missing.extend(text for text in compare(placement, applied) if not _told(text, missing))
+    return replace(applied, missing=tuple(missing))
+
+
+def _told(text: str, missing: list[str]) -> bool:
+    """Whether the attempt already said why."""
+    what = text.partition(":")[0]
+    return any(known.startswith(what) for known in missing)
+
+
+def compare(placement: Placement, applied: Applied) -> list[str]:
+    """What of `applied` is not as `placement` wants it, in words. Pure."""
+    texts = []
+    if placement.cpus and applied.cpus != placement.cpus:
+        got, wanted = format_cpulist(applied.cpus), format_cpulist(placement.cpus)
+        texts.append(f"affinity {wanted}: got {got}; let the cpuset of the daemon have these CPUs")
+    wanted_policy = f"prefer:{placement.nid}"
+    if placement.nid >= 0 and applied.mempolicy != wanted_policy:
+        texts.append(f"mempolicy {wanted_policy}: got {applied.mempolicy or 'nothing that can be read'}")
+    if placement.uid >= 0 and applied.uid != placement.uid:
+        texts.append(f"uid {placement.uid}: got {applied.uid}")
+    helper = placement.worker_class is WorkerClass.HELPER
+    return texts + (_compare_helper(applied) if helper else _compare_lead(applied))
+
+
+def _compare_helper(applied: Applied) -> list[str]:
+    """What a helper should have and has not."""
+    texts = []
+    if applied.policy != "idle":
+        texts.append(f"SCHED_IDLE: got policy {applied.policy}; allow sched_setscheduler")
+    if applied.nice != 19:
+        texts.append(f"nice 19: got {applied.nice}; allow setpriority")
+    if applied.ioprio != "idle":
+        texts.append(f"ioprio idle: got {applied.ioprio or 'no answer'}; allow ioprio_set")
+    if applied.oom_score_adj < HELPER_OOM_SCORE:
+        texts.append(f"oom_score_adj {HELPER_OOM_SCORE}: got {applied.oom_score_adj}")
+    # In any cgroup but the root, the group's weight counts, not the session's.
+    if applied.autogroup_nice not in (None, 19) and applied.cgroup in ("", "/"):
+        texts.append(
+            f"autogroup nice 19: got {applied.autogroup_nice}, so that the session has the weight of any "
+            "other; run the daemon under systemd, or let it write /proc/self/autogroup"
+        )
+    return texts
+
+
+def _compare_lead(applied: Applied) -> list[str]:
+    """What a lead should have and has not."""
+    texts = []
+    if applied.policy != "normal":
+        texts.append(f"SCHED_OTHER: got policy {applied.policy}; start the daemon with SCHED_OTHER")
+    if applied.nice > 0:
+        texts.append(f"nice 0: got {applied.nice}; start the daemon with nice 0")
+    if applied.oom_score_adj < LEAD_OOM_SCORE:
+        texts.append(f"oom_score_adj {LEAD_OOM_SCORE}: got {applied.oom_score_adj}")
+    if applied.autogroup_nice not in (None, 0) and applied.cgroup in ("", "/"):
+        texts.append(f"autogroup nice 0: got {applied.autogroup_nice}; the lead wants a session of its own")
+    return texts

@@ -1,0 +1,105 @@
+"""A source as a worker holds it: a descriptor, and a mapping that is kept."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ktaskd.host import holes
+from ktaskd.host.mapping import Mapping
+from ktaskd.model.function import Access
+from ktaskd.model.source import F_SEAL_WRITE, SourceFacts, SourceKind
+
+
+class Source:
+    """Owns one descriptor. Fulfils `functions.body.OpenSource`.
+
+    Positional I/O only: the file description is shared with the client.
+    """
+
+    def __init__(self, fd: int, facts: SourceFacts) -> None:
+        """Take `fd` over; it is closed by `close`."""
+        self.fd = fd
+        self.facts = facts
+        self._mapping: Mapping | None = None
+
+    def size(self) -> int:
+        """Length in bytes now."""
+        return os.fstat(self.fd).st_size
+
+    def view(self, start: int, end: int, *, write: bool) -> memoryview:
+        """Bytes [start, end) of the mapping. The caller releases the view.
+
+        Raises:
+            OSError: ENODATA where the source ends before `end`.
+        """
+        if start >= end:
+            return memoryview(bytearray())
+        mapping = self._mapped(end)
+        if write and not mapping.write:
+            raise OSError(errno.EACCES, "the source cannot be mapped for writing")
+        return mapping.view(start, end)
+
+    def write_mapped(self) -> bool:
+        """Whether it is written through `view`.
+
+        Memory is: workers that pwrite one file wait for each other at the lock
+        of its inode, and hugetlbfs has no write at all. Where the source is
+        not sealed against shrinking that leaves SIGBUS on hugetlbfs, which
+        costs the chunk a worker and is survived.
+        """
+        return self._map_writable() and (self.facts.mappable or self.facts.kind is SourceKind.HUGE)
+
+    def populate(self, start: int, end: int) -> None:
+        """Allocate and map the pages that hold [start, end); changes no byte."""
+        if start < end:
+            self._mapped(end).populate(start, end)
+
+    def holes(self, start: int, end: int) -> list[tuple[int, int]] | None:
+        """Parts of [start, end) without storage; None where it must not be asked.
+
+        hugetlbfs does not know: it has no lseek of its own.
+        """
+        if not self.facts.own_offset or self.facts.kind is SourceKind.HUGE:
+            return None
+        return holes.read_holes(self.fd, start, end)
+
+    def absent(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Parts of [start, end) whose pages are not in memory.
+
+        For hugetlbfs nothing: mincore looks only at what is mapped here.
+        """
+        if start >= end or self.facts.kind is SourceKind.HUGE:
+            return []
+        return self._mapped(end).absent(start, end)
+
+    def punch(self, start: int, end: int) -> None:
+        """Make [start, end) a hole; raises OSError where that cannot be."""
+        holes.punch(self.fd, start, end)
+
+    def close(self) -> None:
+        """Unmap and close."""
+        self._unmap()
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def _map_writable(self) -> bool:
+        """Whether a shared writable mapping is allowed; it wants both rights."""
+        return self.facts.access is Access.READ_WRITE and not self.facts.seals & F_SEAL_WRITE
+
+    def _mapped(self, end: int) -> Mapping:
+        """The mapping, made or made again so that it reaches `end`."""
+        if self._mapping is None or self._mapping.size < end:
+            size = self.size()
+            if size < end:
+                raise OSError(errno.ENODATA, f"truncated: the source ends at {size}, wanted up to {end}")
+            self._unmap()
+            self._mapping = Mapping(self.fd, size, write=self._map_writable(), page_size=self.facts.page_size)
+        return self._mapping
+
+    def _unmap(self) -> None:
+        """Give the mapping back."""
+        if self._mapping is not None:
+            mapping, self._mapping = self._mapping, None
+            mapping.close()
