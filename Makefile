@@ -35,7 +35,7 @@ lint: setup ## check style, formatting, the contract and the floors
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/buf lint proto
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 fmt: setup ## format the code
 	@$(BIN)/ruff check --fix --select I
@@ -45,5 +45,5 @@ types: setup ## check the types
 	@$(BIN)/mypy
 
 clean: ## remove .venv, caches and build results
-	@rm -rf .venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache .import_linter_cache
+	@rm -rf .venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,37 @@
+"""Linters and the type checker have nothing to say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.arch.tree import REPOSITORY
+
+
+def check(*command: str) -> None:
+    """Run a tool of our environment; fail with what it says."""
+    words = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def test_style_when_checked_then_content() -> None:
+    check("ruff", "check", "--quiet", "--output-format", "concise")
+
+
+def test_format_when_checked_then_content() -> None:
+    check("ruff", "format", "--quiet", "--check")
+
+
+def test_contract_when_checked_then_content() -> None:
+    check("buf", "lint", "proto")
+
+
+# From an empty cache the whole project takes longer than one test may.
+@pytest.mark.timeout(600)
+def test_types_when_checked_then_content() -> None:
+    check("mypy", "--no-error-summary")
