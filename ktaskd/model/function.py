@@ -28,8 +28,12 @@ class Partial(Enum):
     """What can be done about a chunk whose worker died in it."""
 
     RERUN_SAFE = "rerun_safe"
+    """It can be run again from its start; where there is an undo, that takes it back
+    half done as well."""
     UNDO_TOLERATES = "undo_tolerates"
+    """It cannot be run again, but undone."""
     NONE = "none"
+    """Nothing: its range is dirty."""
 
 
 class ArgType(Enum):

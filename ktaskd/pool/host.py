@@ -29,7 +29,7 @@ import sys
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies
-from ktaskd.host import process, sched
+from ktaskd.host import process, raising, sched
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import loop
@@ -167,7 +167,7 @@ class PoolHost:
         for pid in self._children:
             # A starved process takes seconds to die; raised first it takes none.
             with contextlib.suppress(OSError):
-                sched.raise_to_normal(pid)
+                raising.raise_to_normal(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in self._children:

@@ -112,6 +112,7 @@ class Worker:
         self._seq = 0
         self._unsent: deque[tuple[bytes, int]] = deque()
         self._status: int | None = None
+        self._status_final = False
         self._dead_timer: asyncio.TimerHandle | None = None
         self._ended = False
 
@@ -138,8 +139,8 @@ class Worker:
 
     def set_exit_status(self, status: int | None) -> None:
         """What the pool host learnt from waitpid; None = it can tell no more."""
-        if self._status is None:
-            self._status = status
+        if not self._status_final:
+            self._status, self._status_final = status, True
         if self._dead_timer is not None or self._pidfd < 0:
             self._finish_death()
 
@@ -147,7 +148,7 @@ class Worker:
         # Frames that were sent before the death count, so they are read first.
         self._on_readable(limit=1 << 30)
         self._loop.remove_reader(self._pidfd)
-        if self._status is not None:
+        if self._status_final:
             self._finish_death()
         else:
             self._dead_timer = self._loop.call_later(STATUS_WAIT_S, self._finish_death)

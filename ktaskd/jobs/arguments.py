@@ -1,0 +1,87 @@
+"""A function's arguments: given values checked, converted and completed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ktaskd.model.errors import ArgumentInvalid
+from ktaskd.model.function import ArgType, Argument, ArgValue, Declaration
+
+EXACT_FLOAT = 2**53
+"""Integers up to this survive in a JSON number."""
+
+
+def check_arguments(given: Mapping[str, ArgValue], declaration: Declaration) -> dict[str, ArgValue]:
+    """All arguments of a function, with defaults filled in."""
+    known = {argument.name: argument for argument in declaration.arguments}
+    for name in given:
+        if name not in known:
+            wanted = ", ".join(f'"{other}"' for other in known) or "no arguments"
+            raise ArgumentInvalid(
+                f'argument "{name}": function "{declaration.name}" has no such argument, wanted {wanted}',
+                field=f"spec.arg.{name}",
+                argument=name,
+            )
+    return {name: _value(argument, given, declaration) for name, argument in known.items()}
+
+
+def _value(argument: Argument, given: Mapping[str, ArgValue], declaration: Declaration) -> ArgValue:
+    if argument.name not in given:
+        if argument.default is None:
+            raise _invalid(argument, f'got none, function "{declaration.name}" needs it')
+        return argument.default
+    value = convert(argument, given[argument.name])
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        _check_bounds(argument, value)
+    return value
+
+
+def convert(argument: Argument, value: ArgValue) -> ArgValue:
+    """The value in its declared type; raises ArgumentInvalid if it is of another."""
+    if argument.type is ArgType.BOOL and isinstance(value, bool):
+        return value
+    if argument.type is ArgType.STRING and isinstance(value, str):
+        return value
+    if argument.type is ArgType.FLOAT and _is_finite(value):
+        return float(value)
+    if argument.type is ArgType.INT and not isinstance(value, bool):
+        number = _integer(value)
+        if number is not None:
+            return number
+    shown = repr(value) if not isinstance(value, str) else f'"{value[:64]}"'
+    raise _invalid(argument, f"got {shown}, wanted {_WANTED[argument.type]}")
+
+
+_WANTED = {
+    ArgType.BOOL: "true or false",
+    ArgType.STRING: "a string",
+    ArgType.FLOAT: "a number",
+    ArgType.INT: "an integer (above 2^53 as a string)",
+}
+
+
+def _is_finite(value: ArgValue) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _integer(value: ArgValue) -> int | None:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= EXACT_FLOAT else None
+    digits = value.removeprefix("-")
+    # isdecimal alone takes digits of other scripts, and int() limits the length.
+    return int(value) if digits.isascii() and digits.isdecimal() and len(digits) <= 40 else None
+
+
+def _check_bounds(argument: Argument, value: float) -> None:
+    if argument.minimum is not None and value < argument.minimum:
+        raise _invalid(argument, f"got {value}, wanted at least {argument.minimum:g}")
+    if argument.maximum is not None and value > argument.maximum:
+        raise _invalid(argument, f"got {value}, wanted at most {argument.maximum:g}")
+
+
+def _invalid(argument: Argument, problem: str) -> ArgumentInvalid:
+    return ArgumentInvalid(
+        f'argument "{argument.name}": {problem}', field=f"spec.arg.{argument.name}", argument=argument.name
+    )

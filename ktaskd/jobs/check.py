@@ -1,0 +1,235 @@
+"""Whether a job can be run, as asked for. Pure: every refusal is an error here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ktaskd.jobs.arguments import check_arguments
+from ktaskd.model import limits
+from ktaskd.model.errors import (
+    AccessMissing,
+    FdUnsuitable,
+    FunctionUnavailable,
+    FunctionUnknown,
+    LimitExceeded,
+    RangeBeyondEnd,
+    SourceInvalid,
+    SpecInvalid,
+)
+from ktaskd.model.function import Access, ArgValue, Declaration, SourceRole
+from ktaskd.model.job import JobSpec, RangeSpec
+from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind
+from ktaskd.model.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedJob:
+    """A job that can be run.
+
+    Args:
+        ranges: never overlapping; those asked for, or the whole.
+        whole: no ranges were asked for.
+        anywhere: ranges without a node may go to any.
+        undo: completed chunks are undone when it ends badly.
+    """
+
+    declaration: Declaration
+    arg: Mapping[str, ArgValue]
+    ranges: tuple[RangeSpec, ...]
+    whole: bool
+    anywhere: bool
+    undo: bool
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First position and position after the last; (0, 0) if there are none."""
+        if not self.ranges:
+            return 0, 0
+        return min(r.start for r in self.ranges), max(r.end for r in self.ranges)
+
+
+def find_function(name: str, functions: Mapping[str, Declaration]) -> Declaration:
+    """The declaration of a function that can be run here."""
+    if name not in functions:
+        raise FunctionUnknown(
+            f'spec.function: no function "{name}" here, wanted one of ListFunctions',
+            field="spec.function",
+            function=name,
+        )
+    declaration = functions[name]
+    if declaration.unavailable:
+        raise FunctionUnavailable(
+            f'spec.function: "{name}" cannot be run here: {declaration.unavailable}',
+            field="spec.function",
+            function=name,
+        )
+    return declaration
+
+
+def check_limits(spec: JobSpec) -> None:
+    """Refuse a spec that is larger than any may be, before anything is opened."""
+    _at_most("spec.sources", len(spec.sources), limits.SOURCES_MAX, "sources")
+    _at_most("spec.items", len(spec.items), limits.ITEMS_MAX, "items")
+    _at_most("spec.ranges", len(spec.ranges), limits.RANGES_MAX, "ranges")
+    _at_most("spec.labels", len(spec.labels), limits.LABELS_MAX, "labels")
+    _at_most("spec.request_id", len(spec.request_id), limits.REQUEST_ID_MAX, "characters")
+    _at_most("spec.function", len(spec.function.encode()), limits.NAME_BYTES_MAX, "bytes")
+    _at_most(
+        "spec.arg", sum(len(k) + len(str(v)) for k, v in spec.arg.items()), limits.ARG_BYTES_MAX, "bytes"
+    )
+    for key, value in spec.labels.items():
+        _at_most(f'spec.labels["{key[:32]}"]', len(f"{key}{value}".encode()), limits.LABEL_BYTES_MAX, "bytes")
+    if not spec.function:
+        raise SpecInvalid('spec.function: got "", wanted the name of a function', field="spec.function")
+
+
+def _at_most(field: str, got: int, most: int, unit: str) -> None:
+    if got > most:
+        raise LimitExceeded(f"{field}: got {got} {unit}, wanted at most {most}", field=field, limit=str(most))
+
+
+def check_roles(spec: JobSpec, declaration: Declaration) -> None:
+    """Refuse unknown, missing and doubled sources, before any is opened."""
+    known = [source.role for source in declaration.sources]
+    for role in spec.sources:
+        if role not in known:
+            wanted = ", ".join(f'"{name}"' for name in known) or "no source"
+            raise SourceInvalid(
+                f'source "{role}": function "{declaration.name}" has no such role, wanted {wanted}',
+                field=f'spec.sources["{role}"]',
+                role=role,
+            )
+    if spec.items and not declaration.items:
+        raise SourceInvalid(
+            f'spec.items: got {len(spec.items)} items, function "{declaration.name}" takes none',
+            field="spec.items",
+        )
+    first = declaration.sources[0].role if declaration.sources else ""
+    if spec.items and first in spec.sources:
+        raise SourceInvalid(
+            f'spec.items: got items and source "{first}", wanted one of them', field="spec.items"
+        )
+    for role in known:
+        if role not in spec.sources and not (spec.items and role == first):
+            raise SourceInvalid(
+                f'source "{role}": got none, function "{declaration.name}" needs it',
+                field=f'spec.sources["{role}"]',
+                role=role,
+            )
+
+
+def check_job(
+    spec: JobSpec,
+    declaration: Declaration,
+    sources: Mapping[str, SourceFacts],
+    items: Sequence[SourceFacts],
+    topology: Topology,
+) -> CheckedJob:
+    """Check everything that needs the opened sources.
+
+    Args:
+        sources: by role; sizes as of now.
+        items: in the order of spec.items.
+    """
+    arg = check_arguments(spec.arg, declaration)
+    for role in declaration.sources:
+        if role.role in sources:
+            check_source(
+                f'source "{role.role}"', f'spec.sources["{role.role}"]', role, sources[role.role], declaration
+            )
+    for i, facts in enumerate(items):
+        check_source(f"item {i}", f"spec.items[{i}]", declaration.sources[0], facts, declaration)
+    if spec.undo and not declaration.undo:
+        raise SpecInvalid(
+            f'spec.undo: got true, function "{declaration.name}" has no undo', field="spec.undo"
+        )
+    size, what = _space(declaration, sources, items)
+    ranges = spec.ranges
+    whole = not ranges
+    if whole:
+        ranges = (RangeSpec(0, size or 0),)
+    check_ranges(ranges, size, what, topology)
+    first = sources.get(declaration.sources[0].role) if declaration.sources else None
+    on_file = first is not None and first.kind is SourceKind.FILE
+    return CheckedJob(
+        declaration=declaration,
+        arg=arg,
+        ranges=tuple(r for r in ranges if r.length),
+        whole=whole,
+        # A file's pages have no one node, and neither has a list of files.
+        anywhere=bool(items) or (whole and on_file),
+        undo=declaration.undo and spec.undo is not False,
+    )
+
+
+def check_source(
+    name: str, field: str, role: SourceRole, facts: SourceFacts, declaration: Declaration
+) -> None:
+    """Refuse a source that was opened otherwise than the function needs."""
+    lacking = role.access & ~facts.access
+    if lacking:
+        opened = "read-only" if facts.access is Access.READ else "write-only"
+        verb = "writes" if Access.WRITE in lacking else "reads"
+        raise AccessMissing(f'{name}: opened {opened}, function "{declaration.name}" {verb} it', field=field)
+    writes = Access.WRITE in role.access
+    if writes and facts.append:
+        raise FdUnsuitable(
+            f'{name}: opened with O_APPEND, function "{declaration.name}" writes at positions', field=field
+        )
+    if writes and facts.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
+        raise FdUnsuitable(
+            f'{name}: sealed against writing, function "{declaration.name}" writes it', field=field
+        )
+    if role.memory_only and facts.kind is SourceKind.FILE:
+        raise FdUnsuitable(
+            f'{name}: a file on {facts.file_system}, function "{declaration.name}" '
+            "works on memory (memfd, tmpfs, hugetlbfs)",
+            field=field,
+        )
+
+
+def _space(
+    declaration: Declaration, sources: Mapping[str, SourceFacts], items: Sequence[SourceFacts]
+) -> tuple[int | None, str]:
+    """Size of the position space (None = only the ranges say), and its name."""
+    if items:
+        return len(items), f"the list of items has {len(items)}"
+    if not declaration.sources:
+        return None, ""
+    role = declaration.sources[0].role
+    return sources[role].size, f'source "{role}" has {sources[role].size}'
+
+
+def check_ranges(ranges: Sequence[RangeSpec], size: int | None, what: str, topology: Topology) -> None:
+    """Refuse ranges beyond the end, overlapping, or on no node.
+
+    Args:
+        size: positions that there are; None = as many as wanted.
+        what: names that size in messages.
+    """
+    for i, piece in enumerate(ranges):
+        field = f"spec.ranges[{i}]"
+        end = limits.POSITION_MAX if size is None else size
+        if piece.end > end:
+            raise RangeBeyondEnd(
+                f"{field}: ends at position {piece.end}, {what or 'positions go up to ' + str(end)}",
+                field=field,
+                end=str(piece.end),
+                size=str(end),
+            )
+        if piece.nid is not None and piece.nid != limits.NUMA_NO_NODE and topology.node(piece.nid) is None:
+            known = ", ".join(str(node.nid) for node in topology.nodes)
+            raise SpecInvalid(
+                f"{field}.nid: got {piece.nid}, wanted -1 or a node of this machine ({known})",
+                field=f"{field}.nid",
+            )
+    ordered = sorted((piece.start, piece.end, i) for i, piece in enumerate(ranges) if piece.length)
+    for (_, end, i), (start, _, j) in pairwise(ordered):
+        if start < end:
+            raise SpecInvalid(
+                f"spec.ranges[{j}]: starts at position {start}, inside spec.ranges[{i}] which ends at {end}, "
+                "wanted ranges that do not overlap",
+                field=f"spec.ranges[{j}]",
+            )

@@ -1,0 +1,361 @@
+"""Which worker gets the next chunk of which job: first come, first served.
+
+Workers pull: nothing is assigned ahead of the chunk in hand, or two where
+chunks are short. Lowering the allowance takes effect by not handing out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from ktaskd.host.raising import bind_to_cpus
+from ktaskd.jobs.job import Call, HeldChunk, Job
+from ktaskd.model.allowance import Allowance
+from ktaskd.model.job import JobState
+from ktaskd.model.limits import SHORT_CHUNK_S
+from ktaskd.model.topology import Topology
+from ktaskd.model.worker import WorkerState
+from ktaskd.planner.cursor import Chunk
+from ktaskd.pool.link import Worker
+from ktaskd.worker.codec import facts_to_json
+
+ITEMS_PER_CHUNK = 64
+"""Sources sent along with one chunk over items."""
+
+
+class Line:
+    """Jobs in the order they were accepted; cheap where they arrive in order."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._jobs: dict[int, Job] = {}
+
+    def put(self, job: Job, wanted: bool) -> None:
+        """Have the job in the line, or not."""
+        if not wanted:
+            self._jobs.pop(job.jno, None)
+            return
+        if job.jno in self._jobs:
+            return
+        in_order = not self._jobs or job.jno > next(reversed(self._jobs))
+        self._jobs[job.jno] = job
+        if not in_order:
+            self._jobs = dict(sorted(self._jobs.items()))
+
+    @property
+    def first(self) -> Job | None:
+        """The job that waits longest."""
+        return next(iter(self._jobs.values()), None)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Oldest first; the line may be changed meanwhile."""
+        return iter(tuple(self._jobs.values()))
+
+    def until(self) -> Iterator[Job]:
+        """Oldest first, without a copy: for a search that changes nothing."""
+        return iter(self._jobs.values())
+
+    def __bool__(self) -> bool:
+        """Whether any job is in it."""
+        return bool(self._jobs)
+
+
+class Dispatch:
+    """Hands chunks and calls to workers.
+
+    Invariant: a worker that is IDLE is in exactly one of the idle sets; a BUSY
+    one is in the crew of exactly one job, which `job_of` names.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        allowance: Allowance,
+        want_leads: Callable[[int], None],
+        wall: Callable[[], float],
+    ) -> None:
+        """Know no worker yet.
+
+        Args:
+            want_leads: asks the lead pool for at least so many leads.
+            wall: seconds since the epoch.
+        """
+        self.allowance = allowance
+        self.on_start: Callable[[Job], None] = lambda _: None
+        self.job_of: dict[Worker, Job] = {}
+        self._topology = topology
+        self._want_leads = want_leads
+        self._wall = wall
+        self._now = asyncio.get_running_loop().time
+        self._idle_helpers: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
+        self._idle_leads: dict[Worker, None] = {}
+        self._busy: Counter[int] = Counter()
+        self._busy_cpus: Counter[int] = Counter()
+        self._leads_of_uid: Counter[int] = Counter()
+        self._wanting: set[Job] = set()
+        self._active = Line()
+        self._for_leads = Line()
+        self._for_helpers = Line()
+        self._calling = Line()
+
+    # -- what there is to do ------------------------------------------------------
+
+    def want(self, job: Job) -> None:
+        """The job has positions that nobody holds."""
+        self._wanting.add(job)
+        self.refresh(job)
+
+    def unwant(self, job: Job) -> None:
+        """Hand out nothing more of the job."""
+        self._wanting.discard(job)
+        self.refresh(job)
+        job.lead_limited_s = 0.0
+
+    def refresh(self, job: Job) -> None:
+        """Put the job into the lines that it belongs to now."""
+        active = job in self._wanting and job.cursor.left > 0 and not job.calls
+        self._active.put(job, active)
+        self._for_leads.put(job, active and job.waited and job.crew.lead is None)
+        self._for_helpers.put(job, active and len(job.crew.helpers) < job.helpers_max)
+        self._calling.put(job, bool(job.calls) and job.crew.call_worker is None)
+
+    def busy_helpers(self, nid: int) -> int:
+        """Helpers of a node that hold something."""
+        return self._busy[nid]
+
+    @property
+    def busy_leads(self) -> int:
+        """Leads that hold something."""
+        return sum(self._leads_of_uid.values())
+
+    # -- workers come and go --------------------------------------------------------
+
+    def add(self, worker: Worker) -> None:
+        """A worker became ready, or has nothing in hand any more."""
+        worker.state = WorkerState.IDLE
+        if worker.is_lead:
+            self._idle_leads[worker] = None
+        else:
+            self._idle_helpers[worker.nid][worker] = None
+
+    def remove(self, worker: Worker) -> None:
+        """A worker is dead or not to be used again."""
+        self._idle_leads.pop(worker, None)
+        for idle in self._idle_helpers.values():
+            idle.pop(worker, None)
+        self._leave(worker)
+
+    def _join(self, worker: Worker, job: Job) -> None:
+        if self.job_of.get(worker) is job:
+            return
+        worker.state = WorkerState.BUSY
+        self.job_of[worker] = job
+        if worker.is_lead:
+            del self._idle_leads[worker]
+            self._leads_of_uid[job.owner.uid] += 1
+            job.crew.lead = worker
+            job.lead_limited_s = 0.0
+        else:
+            del self._idle_helpers[worker.nid][worker]
+            self._busy[worker.nid] += 1
+            self._busy_cpus[worker.cpu] += 1
+            job.crew.helpers.add(worker)
+        self.refresh(job)
+        self._place_leads()
+        if job.state is JobState.QUEUED:
+            self.on_start(job)
+
+    def _leave(self, worker: Worker) -> None:
+        job = self.job_of.pop(worker, None)
+        if job is None:
+            return
+        job.crew.held.pop(worker, None)
+        if job.crew.call_worker is worker:
+            job.crew.call_worker = None
+        if worker.is_lead:
+            self._leads_of_uid[job.owner.uid] -= 1
+            job.crew.lead = None
+        else:
+            self._busy[worker.nid] -= 1
+            self._busy_cpus[worker.cpu] -= 1
+            job.crew.helpers.discard(worker)
+        self.refresh(job)
+        self._place_leads()
+
+    def release(self, worker: Worker) -> None:
+        """The worker has nothing of its job in hand; it is free for others."""
+        self._leave(worker)
+        if worker.state is WorkerState.BUSY:
+            self.add(worker)
+
+    def _place_leads(self) -> None:
+        """Keep leads off the CPUs of busy helpers while others are free.
+
+        The kernel takes a CPU that only runs SCHED_IDLE work for an idle one
+        when it places a normal thread, so it would put the lead right there.
+        """
+        taken = {cpu for cpu, count in self._busy_cpus.items() if count}
+        for worker, job in self.job_of.items():
+            if not worker.is_lead:
+                continue
+            allowed = (job.owner.cpus & self._topology.cpus) or self._topology.cpus
+            cpus = (allowed - taken) or allowed
+            if cpus != worker.cpus and bind_to_cpus(worker.pid, frozenset(cpus)):
+                worker.cpus = frozenset(cpus)
+
+    # -- giving -----------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Give everything that can be given now."""
+        self._give_calls()
+        self._give_leads()
+        self._give_helpers()
+
+    def next(self, worker: Worker, job: Job) -> None:
+        """A worker has done a chunk: another one of the same job, if it is its turn."""
+        if self._active.first is job and not self._calling and self._may_go_on(worker):
+            self._feed(worker, job)
+            return
+        if not job.crew.held[worker]:
+            self.release(worker)
+        self.pump()
+
+    def _may_go_on(self, worker: Worker) -> bool:
+        return worker.is_lead or self._busy[worker.nid] <= self.allowance.helpers.get(worker.nid, 0)
+
+    def _give_calls(self) -> None:
+        for job in self._calling:
+            worker = self._worker_for_call(job)
+            if worker is not None:
+                self._send_call(worker, job)
+
+    def _worker_for_call(self, job: Job) -> Worker | None:
+        """Leads first where somebody waits or has to be cleaned up after."""
+        lead = next(iter(self._idle_leads), None) if self._lead_allowed(job) else None
+        helper = next((worker for worker in self._free_helpers() if worker), None)
+        return (lead or helper) if job.waited or job.state is JobState.UNDOING else (helper or lead)
+
+    def _send_call(self, worker: Worker, job: Job) -> None:
+        call: Call = job.calls[0]
+        call.attempts += 1
+        self._join(worker, job)
+        self._introduce(worker, job)
+        job.crew.call_worker = worker
+        job.crew.call_seq = worker.send_call(job.jno, call.op, call.payload)
+        self.refresh(job)
+
+    def call_ended(self, worker: Worker, job: Job) -> None:
+        """The worker has answered a call."""
+        job.crew.call_worker = None
+        self.release(worker)
+
+    def _lead_allowed(self, job: Job) -> bool:
+        uid = job.owner.uid
+        return (
+            self.busy_leads < self.allowance.leads and self._leads_of_uid[uid] < self.allowance.leads_per_uid
+        )
+
+    def _give_leads(self) -> None:
+        wanting = 0
+        for job in self._for_leads:
+            if not self._lead_allowed(job):
+                job.lead_limited_s = job.lead_limited_s or self._wall()
+                if self.busy_leads >= self.allowance.leads:
+                    return
+                continue
+            wanting += 1
+            if self._idle_leads:
+                self._start(next(iter(self._idle_leads)), job)
+            else:
+                self._want_leads(min(self.busy_leads + wanting, self.allowance.leads))
+
+    def _free_helpers(self) -> Iterable[Worker]:
+        for nid, idle in self._idle_helpers.items():
+            if idle and self._busy[nid] < self.allowance.helpers.get(nid, 0):
+                yield from tuple(idle)
+
+    def _has_free(self, nid: int) -> bool:
+        return bool(self._idle_helpers.get(nid)) and self._busy[nid] < self.allowance.helpers.get(nid, 0)
+
+    def _give_helpers(self) -> None:
+        for worker in self._free_helpers():
+            if not self._for_helpers:
+                return
+            if self._busy[worker.nid] >= self.allowance.helpers.get(worker.nid, 0):
+                continue
+            job = self._job_for(worker)
+            if job is not None:
+                self._start(worker, job)
+
+    def _job_for(self, worker: Worker) -> Job | None:
+        for job in self._for_helpers.until():
+            if job.cursor.may_take(worker.nid, lead=False, has_free=self._has_free):
+                return job
+        return None
+
+    def _start(self, worker: Worker, job: Job) -> None:
+        self._join(worker, job)
+        self._introduce(worker, job)
+        self._feed(worker, job)
+
+    def _introduce(self, worker: Worker, job: Job) -> None:
+        """Send what a worker must know before its first chunk of a job."""
+        held = job.crew.held.setdefault(worker, {})
+        assert not held, "a worker that holds chunks knows its job"
+        if job.jno in worker.jnos:
+            return
+        for source in job.sources.values():
+            worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
+        body = {
+            "function": job.checked.declaration.name,
+            "arg": dict(job.checked.arg),
+            "sources": {role: source.sid for role, source in job.sources.items()},
+            "span": list(job.checked.span),
+            "whole": job.checked.whole,
+        }
+        worker.send_job(job.jno, body)
+        job.crew.told.add(worker)
+
+    def _feed(self, worker: Worker, job: Job) -> None:
+        """Give a worker as many chunks as it should hold; free it if it has none."""
+        held = job.crew.held[worker]
+        size = job.next_size()
+        if job.items:
+            size = min(size, ITEMS_PER_CHUNK)
+        while len(held) < self._depth(job, size):
+            nid = self._node_of(worker, job)
+            chunk = job.cursor.take(size, nid, lead=worker.is_lead, has_free=self._has_free)
+            if chunk is None:
+                break
+            self._send_items(worker, job, chunk)
+            seq = worker.send_chunk(job.jno, chunk.start, chunk.end)
+            held[seq] = HeldChunk(chunk, self._now())
+        if not job.cursor.left:
+            self.unwant(job)
+        else:
+            self.refresh(job)
+        if not held:
+            self.release(worker)
+
+    @staticmethod
+    def _depth(job: Job, size: int) -> int:
+        """Two chunks in flight hide the dispatch of short ones, but not at the tail."""
+        if not job.rate or size / job.rate > SHORT_CHUNK_S:
+            return 1
+        return 2 if job.cursor.left > 2 * size * job.plan.threads else 1
+
+    def _node_of(self, worker: Worker, job: Job) -> int:
+        return job.owner.nid if worker.is_lead else worker.nid
+
+    @staticmethod
+    def _send_items(worker: Worker, job: Job, chunk: Chunk) -> None:
+        if not job.items:
+            return
+        items = {}
+        for position in range(chunk.start, chunk.end):
+            source = job.items[position]
+            worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
+            items[str(position)] = source.sid
+        worker.send_job(job.jno, {"items": items})

@@ -1,0 +1,192 @@
+"""The last steps of a job: combine and finish, or undo and restore.
+
+Functions on the engine rather than a class: they are the part of it that runs
+once for a job, with no state of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ktaskd.jobs.job import Call, Job, Json
+from ktaskd.jobs.machine import Event
+from ktaskd.model.job import JobError, JobState
+from ktaskd.model.limits import ATTEMPTS_MAX, PART_BYTES_MAX
+from ktaskd.model.spans import Span, SpanSet
+from ktaskd.planner.undo import undo_steps
+from ktaskd.pool.link import Death, Worker
+
+if TYPE_CHECKING:
+    from ktaskd.jobs.engine import Engine
+
+
+def function_error(body: Json, chunk: Span | None, nid: int) -> JobError:
+    """What a worker's FAILED frame says, as a job's error."""
+    return JobError(
+        "FUNCTION_ERROR",
+        str(body.get("message", ""))[:4096],
+        chunk,
+        nid,
+        int(body.get("errno", 0) or 0),
+        str(body.get("exception", ""))[:16384],
+    )
+
+
+# -- success -------------------------------------------------------------------
+
+
+def combine(engine: Engine, job: Job) -> None:
+    """Combine the ordered chunk results, as many at a time as fit in a frame."""
+    if job.counts_items or not job.checked.declaration.combine:
+        finish(engine, job)
+        return
+    job.parts.sort()
+    _combine_batch(engine, job, [json.loads(part) for _, _, part in job.parts], [])
+
+
+def _combine_batch(engine: Engine, job: Job, parts: list[Json], combined: list[Json]) -> None:
+    """One round: `parts` are still to be combined, `combined` are done in this round."""
+    if not parts and len(combined) == 1:
+        job.result = combined[0]
+        finish(engine, job)
+        return
+    if not parts and combined:
+        parts, combined = combined, []
+    batch = parts[: _fitting(parts)]
+    rest = parts[len(batch) :]
+
+    def on_value(value: Json) -> None:
+        _combine_batch(engine, job, rest, [*combined, value])
+
+    _call(engine, job, Call("combine", {"parts": batch}, on_value))
+
+
+def _fitting(parts: list[Json]) -> int:
+    """How many parts one message holds: at least two, or a round would not end."""
+    size = 0
+    for i, part in enumerate(parts):
+        size += len(json.dumps(part)) + 2
+        if size > PART_BYTES_MAX and i >= 2:
+            return i
+    return len(parts)
+
+
+def finish(engine: Engine, job: Job) -> None:
+    """Let the function do its last step, then the job has succeeded."""
+    if not job.checked.declaration.lifecycle:
+        engine.end(job, Event.FINISHED)
+        return
+
+    def on_value(_: Json) -> None:
+        engine.end(job, Event.FINISHED)
+
+    _call(engine, job, Call("finish", {"prepared": job.prepared or {}}, on_value))
+
+
+def _call(engine: Engine, job: Job, call: Call) -> None:
+    job.calls.append(call)
+    engine.dispatch.refresh(job)
+    engine.dispatch.pump()
+
+
+# -- failure -----------------------------------------------------------------------
+
+
+def undo(engine: Engine, job: Job) -> None:
+    """Undo what was completed, ascending, each position once, on one worker."""
+    if job.checked.undo:
+        for span in job.done:
+            job.to_undo.add(span.start, span.end)
+    elif job.checked.declaration.writes_bytes:
+        for span in job.done:
+            job.dirty.add(span.start, span.end)
+    for step in undo_steps(job.to_undo, job.holes):
+        payload = {"start": step.start, "end": step.end, "holes": [list(hole) for hole in step.holes]}
+        span = Span(step.start, step.end)
+        job.calls.append(Call("undo", payload, partial(_on_undone, engine, job, span), span))
+    if job.checked.undo and job.prepared is not None:
+        job.calls.append(Call("restore", {"prepared": job.prepared}, lambda _: _end_if_undone(engine, job)))
+    _end_if_undone(engine, job)
+    engine.dispatch.refresh(job)
+    engine.dispatch.pump()
+
+
+def _on_undone(engine: Engine, job: Job, span: Span, value: Json) -> None:
+    put_back = SpanSet([span])
+    for start, end in value.get("kept", ()):
+        put_back.remove(start, end)
+        job.dirty.add(start, end)
+    for piece in put_back:
+        job.undone.add(piece.start, piece.end)
+    _end_if_undone(engine, job)
+
+
+def _end_if_undone(engine: Engine, job: Job) -> None:
+    if job.state is not JobState.UNDOING or job.calls or job.crew.call_worker is not None:
+        return
+    if job.dirty:
+        engine.end(job, Event.END_DIRTY)
+    else:
+        engine.end(job, Event.END_CANCELLED if job.is_cancel else Event.END_FAILED)
+
+
+# -- steps that go wrong ---------------------------------------------------------
+
+
+def on_call_failed(engine: Engine, job: Job, call: Call, body: Json) -> None:
+    """A step raised: before the end the job fails, in the undo its span is dirty."""
+    if job.state is JobState.UNDOING:
+        _undo_failed(job, call, call.span.start if call.span else 0)
+        _end_if_undone(engine, job)
+    else:
+        engine.stop(job, function_error(body, None, -1))
+
+
+def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None:
+    """The worker died with a step in hand."""
+    call = job.calls[0] if job.calls else None
+    if call is None:
+        return
+    # Combining reads nothing but its arguments, so it may be done again.
+    again = not begun or (call.op == "combine" and call.attempts < ATTEMPTS_MAX)
+    if again and job.state is not JobState.DRAINING:
+        engine.dispatch.refresh(job)
+        return
+    job.calls.popleft()
+    if job.state is JobState.UNDOING:
+        _undo_failed(job, call, death.position)
+        _end_if_undone(engine, job)
+        return
+    if call.op in ("prepare", "finish") and job.checked.declaration.writes_bytes:
+        start, end = job.checked.span
+        job.dirty.add(start, max(end, start + 1))
+    words = f"worker {death} in {call.op}"
+    engine.stop(job, JobError("WORKER_LOST", words, signal=death.signal))
+
+
+def _undo_failed(job: Job, call: Call, reached: int) -> None:
+    """What this step had not put back for certain is dirty; the others go on."""
+    span = call.span or Span(*job.checked.span)
+    reached = min(max(reached, span.start), span.end) if call.span else span.start
+    job.undone.add(span.start, reached)
+    job.dirty.add(reached, max(span.end, reached + 1))
+
+
+def give_up_on(engine: Engine, job: Job, workers: set[Worker]) -> None:
+    """Workers that were killed and are not seen dead: their spans are dirty.
+
+    They are never used again. The sources' descriptors that they have stay
+    theirs; the job's are let go of.
+    """
+    for worker in workers:
+        for held in job.crew.held.get(worker, {}).values():
+            if job.checked.declaration.writes:
+                job.dirty.add(held.chunk.start, held.chunk.end)
+        chunks = [held.chunk for held in job.crew.held.get(worker, {}).values()]
+        spans = ", ".join(f"[{chunk.start}, {chunk.end})" for chunk in chunks)
+        engine.dispatch.remove(worker)
+        words = f"worker {worker.pid} was killed and is not dead after {engine.fence_s:g} s; it holds {spans}"
+        if job.error is None or job.error.reason != "WORKER_STUCK":
+            job.error = JobError("WORKER_STUCK", words)

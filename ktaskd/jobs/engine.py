@@ -1,0 +1,447 @@
+"""What happens to jobs: the only place that changes one.
+
+Everything runs on one event loop, so each method is one step that nothing
+interrupts. Workers report by the `Listener` methods, callers come in by
+`accept`, `guard`, `stop`; every change ends in `Dispatch.pump`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from ktaskd.door.handles import HeldSource
+from ktaskd.jobs import ending
+from ktaskd.jobs.check import CheckedJob
+from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.job import Call, HeldChunk, Job, Json
+from ktaskd.jobs.machine import Event
+from ktaskd.jobs.registry import Registry
+from ktaskd.model.function import Partial
+from ktaskd.model.identity import Identity
+from ktaskd.model.job import JobError, JobId, JobSpec, JobState
+from ktaskd.model.limits import ATTEMPTS_MAX, PARTS_BYTES_MAX, PRIOR_HOLES_MAX
+from ktaskd.model.spans import Span
+from ktaskd.planner.plan import Plan
+from ktaskd.pool.link import Death, Worker
+from ktaskd.worker import frames
+from ktaskd.worker.frames import Done, Note
+
+log = logging.getLogger(__name__)
+
+TAIL_CHECK_S = 0.05
+"""How long a helper may stand still while the job's lead has nothing to do."""
+
+
+class Engine:
+    """Runs the accepted jobs on the workers that `Dispatch` gives them.
+
+    Args:
+        grace_s: seconds that a worker has to give a chunk back when its job
+            stops, before it is killed.
+        fence_s: seconds that a killed worker has to be seen dead, before its
+            job is reported dirty with WORKER_STUCK.
+        wall: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatch: Dispatch,
+        *,
+        grace_s: float,
+        fence_s: float,
+        wall: Callable[[], float],
+    ) -> None:
+        """Take over the dispatch."""
+        self.registry = registry
+        self.dispatch = dispatch
+        self.grace_s = grace_s
+        self.fence_s = fence_s
+        self.counters: Counter[str] = Counter()
+        self.on_idle: Callable[[], None] = lambda: None
+        self._wall = wall
+        self._loop = asyncio.get_running_loop()
+        self._jnos = itertools.count(1)
+        self._workers: set[Worker] = set()
+        self._tails: set[Job] = set()
+        self._forgetting: asyncio.TimerHandle | None = None
+        dispatch.on_start = self._on_start
+
+    # -- jobs come in -------------------------------------------------------------
+
+    def accept(
+        self,
+        spec: JobSpec,
+        checked: CheckedJob,
+        owner: Identity,
+        sources: Mapping[str, HeldSource],
+        items: tuple[HeldSource, ...],
+        plan: Plan,
+    ) -> Job:
+        """Accept a checked job; its sources' references become the job's.
+
+        Raises:
+            QuotaFull, QueueFull: and the references stay the caller's.
+        """
+        self.registry.check_room(owner.uid)
+        jno = next(self._jnos)
+        job_id = JobId(secrets.token_hex(16))
+        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall())
+        self.registry.add(job)
+        self.counters["jobs_accepted"] += 1
+        log.info(
+            "job_accepted job=%s uid=%d function=%s positions=%d threads=%d",
+            job.id, owner.uid, spec.function, plan.total, plan.threads,
+        )  # fmt: skip
+        if checked.declaration.lifecycle:
+            job.calls.append(Call("prepare", {}, lambda value: self._on_prepared(job, value)))
+        return job
+
+    def launch(self, job: Job) -> None:
+        """Begin an accepted job; separate, so that its waiter is known before."""
+        if not job.plan.total and not job.calls:
+            self._on_start(job)
+            self._all_done(job)
+        else:
+            self.dispatch.want(job)
+        self.dispatch.pump()
+
+    def guard(self, job: Job) -> None:
+        """Somebody waits for the job, and its going cancels it."""
+        job.guards += 1
+        job.detached = False
+        self.dispatch.refresh(job)
+
+    def unguard(self, job: Job, cut: str = "") -> None:
+        """A waiter has gone; with `cut` (a reason) before it had its answer."""
+        job.guards -= 1
+        if cut and not job.guards and not job.state.ended:
+            words = {"DEADLINE": "the caller's deadline passed", "CLIENT_GONE": "the caller went away"}
+            self.stop(job, JobError(cut, words[cut]), cancel=True)
+        self.dispatch.refresh(job)
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job because somebody asked for it."""
+        self.stop(job, JobError("CANCELLED", "cancelled by request"), cancel=True)
+
+    def stop(self, job: Job, error: JobError, *, cancel: bool = False) -> None:
+        """No new chunk of the job starts; what runs gives its rest back.
+
+        The first reason counts. An ended job stays as it is.
+        """
+        if job.state in (JobState.DRAINING, JobState.UNDOING) or job.state.ended:
+            return
+        if cancel and job.crew.call_worker is not None and job.calls[0].op == "finish":
+            return  # all is done, and the last step is not taken back
+        job.error, job.is_cancel = error, cancel
+        job.step(Event.STOP)
+        self.dispatch.unwant(job)
+        if job.crew.call_worker is None:
+            job.calls.clear()
+        self.dispatch.refresh(job)
+        for worker in job.crew.busy:
+            worker.recall()
+        self._check_drained(job)
+        if job.crew.busy:
+            self._loop.call_later(self.grace_s, self._on_grace_over, job)
+        self.dispatch.pump()
+
+    # -- what workers say -----------------------------------------------------------
+
+    def on_ready(self, worker: Worker) -> None:
+        """A worker can be given work."""
+        self._workers.add(worker)
+        self.dispatch.add(worker)
+        self.dispatch.pump()
+
+    def on_done(self, worker: Worker, done: Done) -> None:
+        """A chunk is done, or given back from `reached` on."""
+        job = self.dispatch.job_of.get(worker)
+        held = job.crew.held.get(worker, {}).pop(done.seq, None) if job is not None else None
+        if job is None or held is None:
+            worker.kill()  # it speaks of a chunk that it was not given
+            return
+        self._account(job, worker, done.cpu_ns)
+        chunk = held.chunk
+        reached = min(max(done.reached, chunk.start), chunk.end)
+        if reached > chunk.start:
+            self._keep_part(job, chunk.start, reached, done.part)
+            job.done.add(chunk.start, reached)
+        if reached < chunk.end:
+            job.recalled += 1
+            job.cursor.give_back(chunk, reached, chunk.end)
+            if job.state is JobState.RUNNING:
+                self.dispatch.want(job)
+        else:
+            job.chunks_done += 1
+            worker.chunks += 1
+            self._learn(job, worker, held)
+        self._forget_items(job, worker, held)
+        if job.state is not JobState.RUNNING or reached < chunk.end:
+            # A helper that was starved is not given the same positions again
+            # before the lead had its turn.
+            self._worker_left(worker, job)
+        else:
+            self.dispatch.next(worker, job)
+            self._check_running(job)
+
+    def on_note(self, worker: Worker, note: Note) -> None:
+        """PRIOR, REPLY or FAILED."""
+        job = self.dispatch.job_of.get(worker)
+        if job is None:
+            worker.kill()
+        elif note.kind == frames.PRIOR:
+            self._on_prior(job, note.body)
+        elif note.kind == frames.REPLY:
+            self._on_reply(job, worker, note)
+        elif note.number == job.crew.call_seq and job.crew.call_worker is worker:
+            self._on_call_failed(job, worker, note.body)
+        else:
+            self._on_chunk_failed(job, worker, note)
+
+    def on_dead(self, worker: Worker, death: Death) -> None:
+        """A worker is dead: what it had begun is lost, the rest goes back."""
+        self._workers.discard(worker)
+        self.counters["workers_died"] += 1
+        job = self.dispatch.job_of.get(worker)
+        if job is None:
+            self.dispatch.remove(worker)
+            self.dispatch.pump()
+            return
+        held = job.crew.held.get(worker, {})
+        call = job.crew.call_worker is worker
+        job.crew.told.discard(worker)
+        self.dispatch.remove(worker)
+        for seq, lost in sorted(held.items()):
+            begun = seq <= death.seq
+            self._on_lost(job, lost, death) if begun else self._take_back(job, lost)
+        if call:
+            ending.on_call_lost(self, job, death, begun=job.crew.call_seq <= death.seq)
+        self._after_worker(job)
+
+    # -- chunks ----------------------------------------------------------------------
+
+    def _on_start(self, job: Job) -> None:
+        job.start_s = self._wall()
+        job.step(Event.START)
+
+    def _account(self, job: Job, worker: Worker, cpu_ns: int) -> None:
+        if worker.is_lead:
+            job.lead_ns += cpu_ns
+        else:
+            job.helper_ns += cpu_ns
+
+    def _learn(self, job: Job, worker: Worker, held: HeldChunk) -> None:
+        now = self._loop.time()
+        job.learn(held.chunk.end - held.chunk.start, now - held.sent_s)
+        for other in job.crew.held[worker].values():
+            other.sent_s = now  # it could not begin before
+
+    def _keep_part(self, job: Job, start: int, end: int, part: bytes) -> None:
+        if not part:
+            return
+        if job.counts_items:
+            self._keep_items(job, start, end, part)
+            return
+        job.parts.append((start, end, part))
+        job.parts_bytes += len(part)
+        if job.parts_bytes > PARTS_BYTES_MAX:
+            error = JobError(
+                "RESULT_TOO_LARGE",
+                f"chunk results: got {job.parts_bytes} bytes, wanted at most {PARTS_BYTES_MAX}",
+            )
+            self.stop(job, error)
+
+    def _keep_items(self, job: Job, start: int, end: int, part: bytes) -> None:
+        results = json.loads(part)["items"]
+        assert len(results) == end - start, "one result for each item"
+        job.add_items(start, results)
+
+    def _forget_items(self, job: Job, worker: Worker, held: HeldChunk) -> None:
+        if job.items:
+            for position in range(held.chunk.start, held.chunk.end):
+                worker.forget_source(job.items[position].sid)
+
+    def _on_prior(self, job: Job, body: Json) -> None:
+        if len(job.holes) + len(body["holes"]) > PRIOR_HOLES_MAX:
+            return  # not remembered: its undo will report the span as kept
+        for start, end in body["holes"]:
+            job.holes.add(start, end)
+
+    def _on_chunk_failed(self, job: Job, worker: Worker, note: Note) -> None:
+        held = job.crew.held.get(worker, {}).pop(note.number, None)
+        if held is None:
+            worker.kill()
+            return
+        body, chunk = note.body, held.chunk
+        self._account(job, worker, int(body.get("cpu_ns", 0)))
+        for start, end in body.get("dirty", ()):
+            job.dirty.add(start, end)
+        self.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
+        self._worker_left(worker, job)
+
+    def _on_lost(self, job: Job, lost: HeldChunk, death: Death) -> None:
+        chunk, declaration = lost.chunk, job.checked.declaration
+        attempt = job.attempts.get(chunk.start, 1)
+        may_rerun = declaration.partial is Partial.RERUN_SAFE and attempt < ATTEMPTS_MAX
+        if may_rerun and job.state is JobState.RUNNING:
+            job.attempts[chunk.start] = attempt + 1
+            job.rerun += 1
+            self._take_back(job, lost)
+            return
+        if declaration.partial is not Partial.NONE and job.checked.undo:
+            job.to_undo.add(chunk.start, chunk.end)
+        elif declaration.writes_bytes:
+            job.dirty.add(chunk.start, chunk.end)
+        times = f", {attempt} times" if attempt > 1 else ""
+        words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}"
+        error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)
+        self.stop(job, error)
+
+    def _take_back(self, job: Job, held: HeldChunk) -> None:
+        job.cursor.give_back(held.chunk, held.chunk.start, held.chunk.end)
+        if job.state is JobState.RUNNING:
+            self.dispatch.want(job)
+
+    def _worker_left(self, worker: Worker, job: Job) -> None:
+        """A worker of a stopping job has answered; it is free when it holds no more."""
+        if self.dispatch.job_of.get(worker) is job and not job.crew.held.get(worker):
+            self.dispatch.release(worker)
+        self._after_worker(job)
+
+    def _after_worker(self, job: Job) -> None:
+        if job.state is JobState.RUNNING:
+            self._check_running(job)
+        else:
+            self._check_drained(job)
+        self.dispatch.pump()
+
+    def _check_running(self, job: Job) -> None:
+        if job.state is not JobState.RUNNING:
+            return
+        if not job.cursor.left and not job.crew.busy and not job.calls:
+            self._all_done(job)
+        elif job.crew.lead is None and job.waited and not job.cursor.left:
+            self._watch_tail(job)
+
+    def _watch_tail(self, job: Job) -> None:
+        """Take the rest back from helpers that stand still: the lead is there for it."""
+        if job not in self._tails:
+            self._tails.add(job)
+            beats = {worker: worker.beats for worker in job.crew.busy}
+            self._loop.call_later(TAIL_CHECK_S, self._on_tail, job, beats)
+
+    def _on_tail(self, job: Job, beats: dict[Worker, int]) -> None:
+        self._tails.discard(job)
+        if job.state is not JobState.RUNNING or job.cursor.left:
+            return
+        for worker in job.crew.busy:
+            if beats.get(worker) == worker.beats and not worker.is_lead:
+                worker.recall()
+        if job.crew.busy:
+            self._watch_tail(job)
+
+    # -- steps for the whole job ---------------------------------------------------
+
+    def _on_prepared(self, job: Job, value: Json) -> None:
+        job.prepared = value
+        self.dispatch.want(job)
+
+    def _all_done(self, job: Job) -> None:
+        job.step(Event.ALL_DONE)
+        ending.combine(self, job)
+
+    def _on_reply(self, job: Job, worker: Worker, note: Note) -> None:
+        if job.crew.call_worker is not worker or note.number != job.crew.call_seq or not job.calls:
+            worker.kill()
+            return
+        self._account(job, worker, int(note.body.get("cpu_ns", 0)))
+        call = job.calls.popleft()
+        self.dispatch.call_ended(worker, job)
+        if job.state is JobState.DRAINING and call.op == "prepare":
+            job.prepared = note.body.get("value") or {}
+        elif job.state is not JobState.DRAINING:
+            call.on_value(note.body.get("value") or {})
+        self._after_worker(job)
+
+    def _on_call_failed(self, job: Job, worker: Worker, body: Json) -> None:
+        call = job.calls.popleft()
+        self.dispatch.call_ended(worker, job)
+        ending.on_call_failed(self, job, call, body)
+        self._after_worker(job)
+
+    # -- the end ---------------------------------------------------------------------
+
+    def _check_drained(self, job: Job) -> None:
+        if job.state is JobState.DRAINING and not job.crew.busy:
+            job.calls.clear()
+            job.step(Event.DRAINED)
+            ending.undo(self, job)
+
+    def _on_grace_over(self, job: Job) -> None:
+        """Who has not given its chunk back by now does not heed the flag."""
+        busy = job.crew.busy if job.state is JobState.DRAINING else set()
+        for worker in busy:
+            log.warning(
+                "worker_killed job=%s worker=%d pid=%d reason=grace_over", job.id, worker.id, worker.pid
+            )
+            worker.kill()
+        if busy:
+            self._loop.call_later(self.fence_s, self._on_fence_over, job)
+
+    def _on_fence_over(self, job: Job) -> None:
+        if job.state is JobState.DRAINING:
+            ending.give_up_on(self, job, job.crew.busy)
+            self._after_worker(job)
+
+    def end(self, job: Job, event: Event) -> None:
+        """Give the job its final state and let go of everything it held."""
+        job.end_s = self._wall()
+        self.dispatch.unwant(job)
+        for worker in job.crew.told & self._workers:
+            worker.forget_job(job.jno)
+        job.crew.told.clear()
+        for source in (*job.sources.values(), *job.items):
+            source.release()
+        job.sources, job.items = {}, ()
+        job.parts.clear()
+        job.step(event)
+        self.counters[f"jobs_{job.state.value}"] += 1
+        log.info(
+            "job_ended job=%s uid=%d state=%s reason=%s seconds=%.3f",
+            job.id, job.owner.uid, job.state.value,
+            job.error.reason if job.error else "", job.end_s - job.create_s,
+        )  # fmt: skip
+        self.registry.note_ended(job)
+        self._forget_later()
+        if not self.registry.unended:
+            self.on_idle()
+
+    def _forget_later(self) -> None:
+        if self._forgetting is None:
+            keep_s = self.registry.limits.keep_s
+            self._forgetting = self._loop.call_later(keep_s, self._forget_now)
+
+    def _forget_now(self) -> None:
+        self._forgetting = None
+        keep_s = self.registry.limits.keep_s
+        oldest_s = self.registry.forget_ended_before(self._wall() - keep_s)
+        if oldest_s is not None:
+            delay_s = max(oldest_s + keep_s - self._wall(), 0.1)
+            self._forgetting = self._loop.call_later(delay_s, self._forget_now)
+
+    def forget_source(self, sid: int) -> None:
+        """A source is gone: workers unmap and close it."""
+        for worker in self._workers:
+            worker.forget_source(sid)
+
+    def close(self) -> None:
+        """Forget the timers."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()

@@ -1,0 +1,189 @@
+"""From a request to an accepted job: open, check, plan, accept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+
+from ktaskd.door.handles import HandleTable, HeldSource
+from ktaskd.door.keepers import Keepers
+from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, find_function
+from ktaskd.jobs.engine import Engine
+from ktaskd.jobs.job import Job
+from ktaskd.model.errors import Draining, NotAllowed, SourceInvalid
+from ktaskd.model.function import Access, Declaration
+from ktaskd.model.identity import Identity
+from ktaskd.model.job import JobSpec, SourceRef
+from ktaskd.model.source import SourceFacts
+from ktaskd.model.topology import Topology
+from ktaskd.planner.plan import Boundary, Plan, Request, make_plan
+from ktaskd.planner.threads import round_up
+
+
+@dataclass(slots=True)
+class Rights:
+    """Who may do what.
+
+    Args:
+        admin_uids: may name paths, and see and steer everything.
+        only_admins_submit: nobody else may run anything, with the reason why.
+    """
+
+    admin_uids: frozenset[int]
+    only_admins_submit: str = ""
+
+
+class Intake:
+    """Turns requests into accepted jobs, and refuses what cannot be run."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        functions: Mapping[str, Declaration],
+        handles: HandleTable,
+        keepers: Keepers,
+        topology: Topology,
+        rights: Rights,
+    ) -> None:
+        """Hold what a job is made from."""
+        self.functions = functions
+        self.draining = False
+        self._engine = engine
+        self._handles = handles
+        self._keepers = keepers
+        self._topology = topology
+        self._rights = rights
+
+    async def submit(self, spec: JobSpec, who: Identity, *, guarded: bool) -> tuple[Job, bool]:
+        """Accept a job, or find the first one of the same request_id.
+
+        Args:
+            guarded: the caller waits for it, and its going cancels it.
+        Returns:
+            The job, and whether the caller guards it (and must `unguard`).
+        Raises:
+            KtaskError: the job is refused, and nothing is left of it.
+        """
+        check_limits(spec)
+        known = self._engine.registry.same_request(spec, who)
+        if known is None:
+            self._check_may_submit(who)
+            declaration = find_function(spec.function, self.functions)
+            check_roles(spec, declaration)
+            async with self._opened(spec, declaration, who) as (sources, items):
+                # Another call with the same request_id may have won meanwhile.
+                known = self._engine.registry.same_request(spec, who)
+                if known is None:
+                    return self._accept(spec, declaration, who, sources, items, guarded), guarded
+        guards = guarded and not known.detached and not known.state.ended
+        if guards:
+            self._engine.guard(known)
+        return known, guards
+
+    def _check_may_submit(self, who: Identity) -> None:
+        if self.draining:
+            raise Draining("the daemon takes no new jobs now, wanted one that is not draining")
+        if self._rights.only_admins_submit and who.uid not in self._rights.admin_uids:
+            raise NotAllowed(f"uid {who.uid} may not run jobs: {self._rights.only_admins_submit}")
+
+    @contextlib.asynccontextmanager
+    async def _opened(
+        self, spec: JobSpec, declaration: Declaration, who: Identity
+    ) -> AsyncIterator[tuple[dict[str, HeldSource], tuple[HeldSource, ...]]]:
+        """One reference to each source for the time of the block."""
+        taken: list[HeldSource] = []
+        try:
+            sources: dict[str, HeldSource] = {}
+            for role in declaration.sources:
+                if role.role in spec.sources:
+                    field = f'spec.sources["{role.role}"]'
+                    source = await self._open(spec.sources[role.role], role.access, who, field)
+                    taken.append(source)
+                    sources[role.role] = source
+            for i, item in enumerate(spec.items):
+                access = declaration.sources[0].access
+                taken.append(await self._open(item, access, who, f"spec.items[{i}]"))
+            yield sources, tuple(taken[len(sources) :])
+        finally:
+            for source in taken:
+                source.release()
+
+    async def _open(self, ref: SourceRef, access: Access, who: Identity, field: str) -> HeldSource:
+        if ref.handle:
+            source = self._handles.resolve(ref.handle, who.uid)
+            source.acquire()
+            return source
+        if not ref.path:
+            raise SourceInvalid(f"{field}: got neither a handle nor a path, wanted one of them", field=field)
+        if who.uid not in self._rights.admin_uids:
+            raise NotAllowed(
+                f"{field}: paths are for admins only, got uid {who.uid}; hand the open file over on the "
+                "handoff socket (as `ktask hold` does) and name its handle",
+                field=field,
+            )
+        return await self._keepers.open_path(ref.path, access)
+
+    def _accept(
+        self,
+        spec: JobSpec,
+        declaration: Declaration,
+        who: Identity,
+        sources: dict[str, HeldSource],
+        items: tuple[HeldSource, ...],
+        guarded: bool,
+    ) -> Job:
+        facts = {role: facts_now(source) for role, source in sources.items()}
+        checked = check_job(spec, declaration, facts, [facts_now(item) for item in items], self._topology)
+        plan = self._plan(spec, checked, who, bool(items), guarded)
+        job = self._engine.accept(spec, checked, who, sources, items, plan)
+        for source in (*sources.values(), *items):
+            source.acquire()
+        if guarded:
+            self._engine.guard(job)
+        self._engine.launch(job)
+        return job
+
+    def _plan(self, spec: JobSpec, checked: CheckedJob, who: Identity, items: bool, waited: bool) -> Plan:
+        declaration = checked.declaration
+        request = Request(
+            ranges=checked.ranges,
+            min_chunk=spec.min_chunk,
+            max_threads=spec.max_threads,
+            # A position of a job over items is one file, not a byte.
+            default_min_chunk=1 if items else declaration.min_chunk,
+            align=1 if items else declaration.align,
+            probe=1 if items else declaration.probe,
+            boundary=_boundary(checked),
+            anywhere=checked.anywhere,
+            caller_nid=who.nid,
+            caller_cpus=caller_cpus(who),
+            waited=waited,
+        )
+        return make_plan(request, self._topology, self._engine.dispatch.allowance.helpers)
+
+
+def _boundary(checked: CheckedJob) -> Boundary | None:
+    record = checked.arg.get(checked.declaration.boundary, 0) if checked.declaration.boundary else 0
+    if not isinstance(record, int) or record <= 1:
+        return None
+    return lambda position: round_up(position, record)
+
+
+def caller_cpus(who: Identity) -> int:
+    """CPUs that a caller may use itself; 0 = not known.
+
+    The quota is rounded down, so that a job never causes the throttling of its
+    own caller's group, but is at least 1.
+    """
+    counts = [len(who.cpus)] if who.cpus else []
+    if who.cpu_quota:
+        counts.append(max(int(who.cpu_quota), 1))
+    return min(counts, default=0)
+
+
+def facts_now(source: HeldSource) -> SourceFacts:
+    """The facts with the size that the file has now; it was vetted, so this cannot hang."""
+    size = os.fstat(source.fd).st_size
+    return source.facts if size == source.facts.size else replace(source.facts, size=size)

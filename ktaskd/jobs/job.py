@@ -1,0 +1,263 @@
+"""One job while the daemon knows it: its state and its bookkeeping, no decisions."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ktaskd.door.handles import HeldSource
+from ktaskd.jobs import machine
+from ktaskd.jobs.check import CheckedJob
+from ktaskd.model.allowance import Reason
+from ktaskd.model.identity import Identity
+from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
+from ktaskd.model.limits import CHUNK_TIME_TARGET_S, RESULT_BYTES_MAX
+from ktaskd.model.spans import Span, SpanSet
+from ktaskd.planner.cursor import Chunk, Cursor
+from ktaskd.planner.plan import Plan
+from ktaskd.pool.link import Worker
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class HeldChunk:
+    """A chunk that a worker holds. `sent_s` is when it could begin with it."""
+
+    chunk: Chunk
+    sent_s: float
+
+
+@dataclass(slots=True)
+class Call:
+    """A step that one worker does for the whole job."""
+
+    op: str
+    payload: Json
+    on_value: Callable[[Json], None]
+    span: Span | None = None
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers that have something of a job in hand.
+
+    Invariant: a worker is in at most one crew, and in one exactly if it is BUSY.
+    """
+
+    lead: Worker | None = None
+    helpers: set[Worker] = field(default_factory=set)
+    held: dict[Worker, dict[int, HeldChunk]] = field(default_factory=dict)
+    call_worker: Worker | None = None
+    call_seq: int = 0
+    told: set[Worker] = field(default_factory=set)
+
+    @property
+    def busy(self) -> set[Worker]:
+        """Everybody who may touch a source of the job now."""
+        workers = {worker for worker, chunks in self.held.items() if chunks}
+        if self.call_worker is not None:
+            workers.add(self.call_worker)
+        return workers
+
+
+class Job:
+    """One job. The engine is the only one that changes it.
+
+    Args:
+        jno: its number, ascending with acceptance; workers know it by this.
+        now_s: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        job_id: JobId,
+        jno: int,
+        spec: JobSpec,
+        checked: CheckedJob,
+        owner: Identity,
+        sources: Mapping[str, HeldSource],
+        items: tuple[HeldSource, ...],
+        plan: Plan,
+        now_s: float,
+    ) -> None:
+        """An accepted job; the sources were acquired for it."""
+        self.id = job_id
+        self.jno = jno
+        self.spec = spec
+        self.checked = checked
+        self.owner = owner
+        self.sources = sources
+        self.items = items
+        self.plan = plan
+        self.cursor = Cursor(plan)
+        self.state = JobState.QUEUED
+        self.version = 1
+        self.create_s = now_s
+        self.start_s = 0.0
+        self.end_s = 0.0
+        self.guards = 0
+        """Callers that wait and whose going cancels the job."""
+        self.detached = True
+        self.crew = Crew()
+        self.done = SpanSet()
+        self.holes = SpanSet()
+        """What was a hole before the job wrote it."""
+        self.parts: list[tuple[int, int, bytes]] = []
+        self.parts_bytes = 0
+        self.counts_items = bool(items)
+        self.item_results: list[tuple[int, int, Json]] = []
+        """In order of items: (version when it became known, index, result)."""
+        self._items_ahead: dict[int, Json] = {}
+        ordered = sorted(checked.ranges, key=lambda piece: piece.start) if items else ()
+        self._item_order = (index for piece in ordered for index in range(piece.start, piece.end))
+        self._next_item = next(self._item_order, None)
+        self.result: Json | None = None
+        self.error: JobError | None = None
+        self.is_cancel = False
+        self.to_undo = SpanSet()
+        self.undone = SpanSet()
+        self.dirty = SpanSet()
+        self.prepared: Json | None = None
+        self.calls: deque[Call] = deque()
+        self.attempts: dict[int, int] = {}
+        self.rate = 0.0
+        """Positions a second of one worker; 0 until the first chunk is done."""
+        self.chunks_done = 0
+        self.recalled = 0
+        self.rerun = 0
+        self.lead_ns = 0
+        self.helper_ns = 0
+        self.lead_limited_s = 0.0
+        """Since when it wants a lead and all are taken; 0 = it does not."""
+        self.watchers: set[Callable[[], None]] = set()
+
+    # -- its life -----------------------------------------------------------
+
+    def step(self, event: machine.Event) -> None:
+        """Apply an event to the state, and tell the watchers if that changed it."""
+        after = machine.step(self.state, event)
+        if after is not self.state:
+            self.state = after
+            self.touch()
+
+    def touch(self) -> None:
+        """Something a watcher may want to know has changed."""
+        self.version += 1
+        for notify in tuple(self.watchers):
+            notify()
+
+    @property
+    def waited(self) -> bool:
+        """Whether somebody waits for it, so that it may have a lead."""
+        return self.guards > 0
+
+    @property
+    def helpers_max(self) -> int:
+        """Helpers that it may hold: one worker of a waited job is its lead."""
+        return self.plan.threads - 1 if self.waited else self.plan.threads
+
+    # -- chunks -----------------------------------------------------------------
+
+    def next_size(self) -> int:
+        """How many positions the next chunk should have, from what was learnt."""
+        if not self.rate:
+            return self.plan.probe
+        wanted = int(self.rate * CHUNK_TIME_TARGET_S)
+        return min(max(wanted, self.plan.min_chunk), self.plan.chunk)
+
+    def learn(self, positions: int, seconds: float) -> None:
+        """Note how long a chunk took."""
+        rate = positions / max(seconds, 1e-6)
+        self.rate = rate if not self.rate else 0.5 * (self.rate + rate)
+
+    def add_items(self, start: int, results: list[Json]) -> None:
+        """Note the results of items from `start` on; they are told in order."""
+        self._items_ahead.update(enumerate(results, start))
+        version = self.version + 1
+        while self._next_item in self._items_ahead:
+            index = self._next_item
+            self.item_results.append((version, index, self._items_ahead.pop(index)))
+            self._next_item = next(self._item_order, None)
+        self.touch()
+
+    # -- what others see -----------------------------------------------------
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, the positions inside running chunks included."""
+        total = self.plan.total
+        done = self.done.total + sum(self._inside(worker) for worker in self.crew.held)
+        unit = self.checked.declaration.bytes_per_position if not self.counts_items else 0
+        left = self.cursor.left
+        leads = sum(worker.is_lead for worker in self.crew.busy)
+        return Progress(
+            positions_done=min(done, total),
+            positions_total=total,
+            bytes_done=min(done, total) * unit,
+            bytes_total=total * unit,
+            chunks_done=self.chunks_done,
+            chunks_total=self.chunks_done
+            + sum(map(len, self.crew.held.values()))
+            + -(-left // max(self.next_size(), 1)),
+            running_helpers=len(self.crew.busy) - leads,
+            running_leads=leads,
+        )
+
+    def _inside(self, worker: Worker) -> int:
+        seq, position = worker.position
+        held = self.crew.held[worker].get(seq)
+        if held is None:
+            return 0
+        return min(max(position - held.chunk.start, 0), held.chunk.end - held.chunk.start)
+
+    @property
+    def cpu(self) -> CpuUsage:
+        """CPU time spent so far, of chunks and steps that have ended."""
+        return CpuUsage(self.lead_ns / 1e9, self.helper_ns / 1e9, self.recalled, self.rerun)
+
+    def waiting_reasons(self) -> tuple[Reason, ...]:
+        """Why it does not run, or runs without its lead."""
+        reasons = []
+        if self.lead_limited_s and not self.state.ended:
+            reasons.append(
+                Reason(
+                    "LEAD_LIMIT", "all leads that its owner may have are taken", since_s=self.lead_limited_s
+                )
+            )
+        if self.state is JobState.QUEUED and not reasons:
+            reasons.append(
+                Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=self.create_s)
+            )
+        return tuple(reasons)
+
+    def full_result(self) -> Json | None:
+        """Job.result: what was combined, or the items if they are not too many."""
+        if not self.counts_items or self.state is not JobState.SUCCEEDED:
+            return self.result
+        if self.result is None:
+            results = [result for _, _, result in self.item_results]
+            fits = len(json.dumps(results)) <= RESULT_BYTES_MAX
+            self.result = {"items": results} if fits else {"items_omitted": len(results)}
+        return self.result
+
+    def full_error(self) -> JobError | None:
+        """The error with what was undone and what is dirty."""
+        if self.error is None:
+            return None
+        error = self.error
+        return JobError(
+            error.reason,
+            error.message,
+            error.chunk,
+            error.nid,
+            error.errno,
+            error.exception,
+            error.signal,
+            tuple(self.undone),
+            tuple(self.dirty),
+        )
