@@ -1,0 +1,72 @@
+"""Accepting connections on one listening socket, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+ACCEPTS_PER_TURN = 64
+"""Connections taken before the loop may do something else."""
+
+PAUSE_S = 0.5
+"""Wait before the next try when there is no descriptor or memory left."""
+
+_log = logging.getLogger(__name__)
+
+
+class Acceptor:
+    """Calls `on_accept` with each new connection, which then owns the socket.
+
+    The listening socket stays its creator's.
+    """
+
+    def __init__(self, listener: socket.socket, on_accept: Callable[[socket.socket], None]) -> None:
+        """Hold them; nothing is accepted before start."""
+        self._listener = listener
+        self._on_accept = on_accept
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pause: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Accept from now on, in the running loop."""
+        self._listener.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._listen()
+
+    def stop(self) -> None:
+        """Accept no more; who connects now waits in the kernel's queue."""
+        if self._loop is None:
+            return
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._loop.remove_reader(self._listener.fileno())
+        self._loop = None
+
+    def _listen(self) -> None:
+        assert self._loop is not None
+        self._pause = None
+        self._loop.add_reader(self._listener.fileno(), self._on_readable)
+
+    def _on_readable(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._on_failed(error)
+                return
+            sock.setblocking(False)
+            self._on_accept(sock)
+            if self._loop is None:
+                return
+
+    def _on_failed(self, error: OSError) -> None:
+        """Wait a little: the connection stays queued, and trying at once would spin."""
+        assert self._loop is not None
+        _log.warning("event=accept_paused error=%s pause_s=%s", error, PAUSE_S)
+        self._loop.remove_reader(self._listener.fileno())
+        self._pause = self._loop.call_later(PAUSE_S, self._listen)

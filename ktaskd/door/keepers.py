@@ -1,0 +1,396 @@
+"""The keepers of all uids: started when wanted, given up when they hang.
+
+The daemon keeps a copy of every connection that a keeper serves, so that it
+can still answer when the keeper cannot. It never reads from it, and closes it
+before the keeper closes its own: descriptors that nobody has taken out of a
+connection are closed by whoever closes the connection last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ktask.v1 import handoff
+
+from ktaskd.door import wire
+from ktaskd.door.handles import CloseFd, HeldSource, OnGone, ignore_gone
+from ktaskd.door.link import Link
+from ktaskd.door.opening import ERRORS, check_path
+from ktaskd.door.wire import Frame
+from ktaskd.host.unixsock import Fds, close_quietly, send
+from ktaskd.model.errors import FdUnsuitable, KeeperSilent, KtaskError, QuotaFull
+from ktaskd.model.function import Access
+from ktaskd.model.source import SourceFacts
+
+SILENCE_S = 2.0
+"""A keeper that is busy with one thing for longer is given up."""
+
+LINGER_S = 10.0
+"""A keeper that has nothing to do ends after this, so that the next one is not waited for."""
+
+KEEPERS_MAX = 64
+
+STUCK_PER_UID_MAX = 3
+"""Keepers of one uid that were killed and will not die; then the uid gets no more."""
+
+OPENS_MAX = 256
+"""Paths that wait to be opened."""
+
+PARKED_MAX = 1024
+"""Connections that wait for a keeper to close them."""
+
+_log = logging.getLogger(__name__)
+
+
+class Client(Protocol):
+    """What is behind one connection, on the daemon's side."""
+
+    def on_handed(self, number: int, facts: list[SourceFacts], fds: Fds) -> handoff.Reply:
+        """Sound descriptors came; those not taken are closed after. Gives the reply."""
+
+    def on_drop(self, number: int, handles: list[str]) -> handoff.Reply:
+        """Handles were given back. Gives the reply."""
+
+    def on_end(self) -> None:
+        """The connection is over. Told once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A connection, our copy of it, and who serves it."""
+
+    sock: socket.socket
+    client: Client
+    link: Link
+
+
+class Keepers:
+    """One keeper process for each uid that needs one.
+
+    Args:
+        total: most keepers, those included that were killed and live on.
+        silence_s, linger_s: as SILENCE_S and LINGER_S.
+        on_gone, close: of the sources that open_path makes.
+        on_change: called when a keeper came or went.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int = KEEPERS_MAX,
+        silence_s: float = SILENCE_S,
+        linger_s: float = LINGER_S,
+        on_gone: OnGone = ignore_gone,
+        close: CloseFd = close_quietly,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        """Start with none."""
+        self.total = total
+        self.lost = 0
+        """Keepers that were given up or died, since the start."""
+        self._silence_s = silence_s
+        self._linger_s = linger_s
+        self._on_gone = on_gone
+        self._close_fd = close
+        self._on_change = on_change
+        self._numbers = itertools.count(1)
+        self._links: dict[int, Link] = {}
+        self._dying: set[Link] = set()
+        self._served: dict[int, _Served] = {}
+        self._opens: dict[int, tuple[Link, asyncio.Future[HeldSource]]] = {}
+        self._uses: Counter[Link] = Counter()
+        self._timers: dict[Link, asyncio.TimerHandle] = {}
+        self._parked: deque[tuple[int, int]] = deque()
+        self._reaped = asyncio.Event()
+        self._closed = False
+
+    # ---- for the door
+
+    def pids(self) -> dict[int, int]:
+        """Process id of the living keeper, by uid."""
+        return {uid: link.pid for uid, link in self._links.items()}
+
+    def serve(self, uid: int, sock: socket.socket, client: Client) -> int:
+        """Let the keeper of `uid` serve this connection; owns `sock` if it returns.
+
+        Returns:
+            A number for hang_up.
+        Raises:
+            QuotaFull: there are as many keepers as may be.
+            KeeperSilent: too many keepers of this uid hang, or none can be started.
+        """
+        copy = os.dup(sock.fileno())
+        try:
+            link = self._link_for(uid)
+        except KtaskError:
+            close_quietly(copy)
+            raise
+        conn = next(self._numbers)
+        self._served[conn] = _Served(sock, client, link)
+        self._use(link)
+        link.send(Frame(wire.SERVE, conn), Fds([copy]))
+        return conn
+
+    def hang_up(self, conn: int) -> None:
+        """End a connection. Repeating it does nothing."""
+        served = self._served.pop(conn, None)
+        if served is None:
+            return
+        served.client.on_end()
+        served.sock.close()
+        served.link.send(Frame(wire.CLOSE, conn))
+        self._unuse(served.link)
+
+    def refuse(self, uid: int, sock: socket.socket, error: KtaskError) -> None:
+        """Tell a client why it is not served, and close; owns `sock`."""
+        _tell(sock, 0, error)
+        self._bury(uid, sock.detach())
+
+    async def open_path(self, path: str, access: Access) -> HeldSource:
+        """Open `path` with the daemon's rights, in the keeper of its own uid.
+
+        Returns:
+            A source with one reference, the caller's.
+        Raises:
+            PathNotFound, NotAllowed, FdUnsuitable, SourceInvalid
+            KeeperSilent: looking at the path did not end in time.
+            QuotaFull: too many paths wait to be opened.
+        """
+        check_path(path)
+        if len(self._opens) >= OPENS_MAX:
+            raise QuotaFull(f"paths: {len(self._opens)} wait to be opened, at most {OPENS_MAX} may")
+        link = self._link_for(os.geteuid())
+        number = next(self._numbers) % 2**32
+        opened: asyncio.Future[HeldSource] = asyncio.get_running_loop().create_future()
+        self._opens[number] = (link, opened)
+        self._use(link)
+        link.send(Frame(wire.OPEN, number=number, body=_pack_open(path, access)))
+        try:
+            return await opened
+        except asyncio.CancelledError:
+            # It may have been opened in the meantime, and nobody will take it.
+            if opened.done() and not opened.cancelled() and opened.exception() is None:
+                opened.result().release()
+            raise
+
+    async def close(self, grace_s: float = SILENCE_S) -> None:
+        """End all keepers; kill those that have not ended after `grace_s`.
+
+        One that does not even die then is left behind.
+        """
+        self._closed = True
+        for conn in list(self._served):
+            self.hang_up(conn)
+        for link in list(self._links.values()):
+            self._end(link)
+        await self._wait_reaped(grace_s)
+        for link in self._dying:
+            link.kill()
+        await self._wait_reaped(grace_s)
+        for timer in self._timers.values():
+            timer.cancel()
+        for link in self._dying:
+            link.forget()
+        for _, fd in self._parked:
+            close_quietly(fd)
+        self._parked.clear()
+
+    async def _wait_reaped(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                while self._dying:
+                    self._reaped.clear()
+                    await self._reaped.wait()
+        except TimeoutError:
+            _log.warning("event=keepers_linger pids=%s", [link.pid for link in self._dying])
+
+    # ---- processes
+
+    def _link_for(self, uid: int) -> Link:
+        link = self._links.get(uid)
+        if link is not None:
+            return link
+        if self._closed:
+            raise KeeperSilent("the daemon is closing")
+        stuck = sum(link.uid == uid for link in self._dying)
+        if stuck >= STUCK_PER_UID_MAX:
+            raise KeeperSilent(
+                f"uid {uid}: {stuck} keepers hang in what it handed over before, no more are started"
+            )
+        if len(self._links) + len(self._dying) >= self.total and not self._end_resting():
+            raise QuotaFull(f"keepers: {self.total} are busy, and no more may be started")
+        try:
+            link = self._links[uid] = Link(uid, self, silence_s=self._silence_s)
+        except OSError as error:
+            raise KeeperSilent(f"keeper of uid {uid}: cannot be started: {error}") from error
+        self._changed()
+        return link
+
+    def _end_resting(self) -> bool:
+        """End one keeper that has nothing to do, to make room."""
+        for link in self._links.values():
+            if link in self._timers and not link.busy:
+                self._end(link)
+                return True
+        return False
+
+    def _use(self, link: Link) -> None:
+        """A keeper got something to do, so it does not end."""
+        self._uses[link] += 1
+        self._stop_timer(link)
+
+    def _unuse(self, link: Link) -> None:
+        """A keeper has less to do; with nothing at all it ends after a while."""
+        self._uses[link] -= 1
+        if not self._uses[link]:
+            del self._uses[link]
+            if not link.lost:
+                self._rest(link)
+
+    def _rest(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[link] = loop.call_later(self._linger_s, self._on_rested, link)
+
+    def _stop_timer(self, link: Link) -> None:
+        if (timer := self._timers.pop(link, None)) is not None:
+            timer.cancel()
+
+    def _on_rested(self, link: Link) -> None:
+        if link.busy or link.unsent:
+            self._rest(link)
+        else:
+            self._end(link)
+
+    def _end(self, link: Link) -> None:
+        self._leave(link)
+        link.end()
+        loop = asyncio.get_running_loop()
+        self._timers[link] = loop.call_later(self._silence_s, link.kill)
+
+    def _leave(self, link: Link) -> None:
+        """From now on nothing new goes to this keeper."""
+        del self._links[link.uid]
+        self._dying.add(link)
+        self._stop_timer(link)
+        self._changed()
+
+    def on_lost(self, link: Link, why: str) -> None:
+        """Answer for a keeper that cannot any more; its handles end."""
+        self.lost += 1
+        self._leave(link)
+        culprit_conn, culprit_number = link.culprit
+        error = KeeperSilent(
+            f"keeper of uid {link.uid}: {why}, and what it held is closed; hand it over again"
+        )
+        for conn, served in [item for item in self._served.items() if item[1].link is link]:
+            del self._served[conn]
+            self._unuse(link)
+            _tell(served.sock, culprit_number if conn == culprit_conn else 0, error)
+            served.client.on_end()
+            self._bury(link.uid, served.sock.detach())
+        for number in [number for number, (one, _) in self._opens.items() if one is link]:
+            self._settle(number, error)
+        while link.unsent:
+            frame, fds = link.unsent.popleft()
+            if frame.kind == wire.BURY:
+                self._bury(link.uid, fds.take_first())
+            fds.close()
+
+    def on_reaped(self, link: Link) -> None:
+        """Forget a dead keeper; there may be room for another now."""
+        self._dying.discard(link)
+        self._stop_timer(link)
+        self._reaped.set()
+        for _ in range(len(self._parked)):
+            self._bury(*self._parked.popleft())
+
+    def _bury(self, uid: int, fd: int) -> None:
+        """Have a connection closed where it does no harm if that hangs; owns `fd`."""
+        try:
+            link = self._link_for(uid)
+        except KtaskError:
+            if self._closed or len(self._parked) >= PARKED_MAX:
+                close_quietly(fd)
+            else:
+                self._parked.append((uid, fd))
+            return
+        self._use(link)
+        link.send(Frame(wire.BURY), Fds([fd]))
+        self._unuse(link)
+
+    # ---- messages
+
+    def on_frame(self, link: Link, frame: Frame, fds: Fds, complete: bool) -> None:
+        """Act on what a keeper says."""
+        if frame.kind == wire.OPENED:
+            self._on_opened(frame, fds, complete)
+        elif frame.kind == wire.UNOPENED:
+            refusal = wire.unpack_json(frame.body)
+            self._settle(frame.number, ERRORS[refusal["reason"]](refusal["message"]))
+        elif frame.kind == wire.ENDED:
+            self.hang_up(frame.conn)
+        elif (served := self._served.get(frame.conn)) is not None:
+            reply = _reply_to(served.client, frame, fds, complete)
+            link.send(Frame(wire.ANSWER, frame.conn, frame.number, handoff.encode_reply(reply)))
+
+    def _on_opened(self, frame: Frame, fds: Fds, complete: bool) -> None:
+        if not complete or len(fds) != 1:
+            self._settle(
+                frame.number, FdUnsuitable("path: opened, but the daemon has no descriptor left for it")
+            )
+            return
+        (facts,) = wire.unpack_facts(frame.body)
+        _, opened = self._opens.get(frame.number, (None, None))
+        if opened is not None and not opened.done():
+            source = HeldSource(
+                fds.take_first(), facts, os.geteuid(), on_gone=self._on_gone, close=self._close_fd
+            )
+            opened.set_result(source)
+        self._forget_open(frame.number)
+
+    def _settle(self, number: int, error: KtaskError) -> None:
+        _, opened = self._opens.get(number, (None, None))
+        if opened is not None and not opened.done():
+            opened.set_exception(error)
+        self._forget_open(number)
+
+    def _forget_open(self, number: int) -> None:
+        link, _ = self._opens.pop(number, (None, None))
+        if link is not None:
+            self._unuse(link)
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
+
+
+def _reply_to(client: Client, frame: Frame, fds: Fds, complete: bool) -> handoff.Reply:
+    if frame.kind == wire.DROP:
+        return client.on_drop(frame.number, wire.unpack_json(frame.body))
+    facts = wire.unpack_facts(frame.body)
+    if not complete or len(fds) != len(facts):
+        return handoff.Refused(frame.number, QuotaFull.reason, "the daemon has no descriptors left")
+    return client.on_handed(frame.number, facts, fds)
+
+
+def _tell(sock: socket.socket, number: int, error: KtaskError) -> None:
+    """Send an error if that is possible at once, and end the conversation."""
+    reply = handoff.encode_reply(handoff.Refused(number, error.reason, error.message))
+    try:
+        send(sock, reply, flags=socket.MSG_DONTWAIT)
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # Gone already, or it does not read; either way there is no more to do.
+        return
+
+
+def _pack_open(path: str, access: Access) -> bytes:
+    return wire.pack_json({"path": path, "access": access.value})

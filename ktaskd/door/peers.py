@@ -1,0 +1,62 @@
+"""Which identity is behind which name of a relay's socket."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+
+from ktaskd.model.errors import IdentityMissing
+from ktaskd.model.identity import Identity
+
+_PREFIX = "unix-abstract:"
+"""How grpc's context.peer() begins for a peer that is bound to an abstract name."""
+
+
+class PeerTable:
+    """Identities of living connections, by random name.
+
+    A name is no secret, since all can read it in /proc/net/unix. It proves who
+    calls because only the daemon's uid reaches the socket that names are used
+    on, and a name that is bound cannot be bound again.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._identities: dict[str, Identity] = {}
+        self._per_uid: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        """Living connections of all uids."""
+        return len(self._identities)
+
+    def add(self, identity: Identity) -> str:
+        """Remember `identity` under a fresh name of 128 random bits."""
+        name = secrets.token_hex(16)
+        self._identities[name] = identity
+        self._per_uid[identity.uid] += 1
+        return name
+
+    def remove(self, name: str) -> None:
+        """Forget a name; from now on calls in that name are refused."""
+        uid = self._identities.pop(name).uid
+        self._per_uid[uid] -= 1
+        if not self._per_uid[uid]:
+            del self._per_uid[uid]
+
+    def count(self, uid: int) -> int:
+        """Living connections of one uid."""
+        return self._per_uid[uid]
+
+    def identity(self, peer: str) -> Identity:
+        """Who calls.
+
+        Args:
+            peer: what grpc's context.peer() says.
+        Raises:
+            IdentityMissing: the call did not come through a living relay.
+        """
+        name = peer.removeprefix(_PREFIX)
+        identity = self._identities.get(name) if name != peer else None
+        if identity is None:
+            raise IdentityMissing("the call did not come through the daemon's public socket")
+        return identity
