@@ -34,7 +34,7 @@ proto: setup ## generate client/ktask/v1 from proto
 lint: setup ## check style, formatting, the contract and the floors
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/buf lint proto
+	@BUF_CACHE_DIR='$(CURDIR)/.cache/buf' $(BIN)/buf lint proto
 	@$(BIN)/lint-imports --no-logo --no-cache
 
 fmt: setup ## format the code

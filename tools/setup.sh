@@ -70,15 +70,17 @@ up_to_date() {
     [ -n "$now" ] && [ "$now" = "$(cat "$STAMP")" ]
 }
 
+has_ensurepip() { "$1" -c 'import ensurepip; ensurepip.version()' >/dev/null 2>&1; }
+
 make_environment() {
     local python version
     python=$(choose_python)
     version=$(describe_python "$python"); version=${version% *}
     rm -rf "$VENV"
-    if ! "$python" -c 'import ensurepip' 2>/dev/null && can_apt; then
+    if ! has_ensurepip "$python" && can_apt; then
         apt_install "python$version-venv" || true
     fi
-    if "$python" -c 'import ensurepip' 2>/dev/null; then
+    if has_ensurepip "$python"; then
         "$python" -m venv "$VENV"
     elif "$python" -m pip --version >/dev/null 2>&1; then
         # Debian without python3-venv: another pip can fill the environment.
@@ -98,6 +100,8 @@ still_missing() {
 }
 
 install_packages() {
+    # Debian's pip would otherwise warn of packages that have no pyproject.toml.
+    local -x PIP_USE_PEP517=1
     local missing pip=("$VENV/bin/python" -m pip --quiet --disable-pip-version-check install --no-input)
     missing=$(still_missing)
     if [ -n "$missing" ] && can_apt; then

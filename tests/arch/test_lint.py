@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from tests.arch.tree import REPOSITORY
 def check(*command: str) -> None:
     """Run a tool of our environment; fail with what it says."""
     words = [str(Path(sys.executable).parent / command[0]), *command[1:]]
-    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+    # buf wants a place of its own even where there is no home.
+    environment = {**os.environ, "BUF_CACHE_DIR": str(REPOSITORY / ".cache" / "buf")}
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
     if done.returncode != 0:
         pytest.fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}", pytrace=False)
 
