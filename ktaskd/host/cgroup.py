@@ -19,6 +19,10 @@ from ktaskd.host.root import HostRoot, read_kernel_text
 UNLIMITED = 0.0
 """What stands for "no limit", as in `Identity.cpu_quota`."""
 
+LEVELS_MAX = 64
+"""Cgroups below the top that are looked at. Who may make cgroups can nest
+thousands, and each one costs us a read; only their own limits go unseen."""
+
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -85,7 +89,7 @@ def parse_memberships(cgroup: str) -> dict[bool, str]:
 
 
 def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
-    """Directories from the process's cgroup up to the top of the mount.
+    """Directories from the top of the mount down to the process's cgroup.
 
     Where no mount shows the cgroup, which is then outside our namespace or
     below another root, the top is all that can be known of it.
@@ -93,12 +97,11 @@ def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
     below = [(mount, inner) for mount in mounts if (inner := _inner(path, mount.root)) is not None]
     # The mount with the highest root shows the most ancestors.
     mount, inner = min(below, key=lambda pair: len(pair[0].root)) if below else (mounts[0], "")
-    top = root.at(mount.point)
-    level = top / inner
-    while level != top:
+    level = root.at(mount.point)
+    yield level
+    for name in inner.split("/", LEVELS_MAX)[:LEVELS_MAX]:
+        level /= name
         yield level
-        level = level.parent
-    yield top
 
 
 def _inner(path: str, mount_root: str) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cgroup import Mount, parse_memberships, parse_mounts, read_cpu_quota
+from ktaskd.host.cgroup import LEVELS_MAX, Mount, parse_memberships, parse_mounts, read_cpu_quota
 from ktaskd.host.root import HostRoot
 from tests.support.machine import make_machine
 
@@ -81,6 +81,12 @@ def test_quota_when_v2_child_is_tighter_then_child_counts(tmp_path: Path) -> Non
 
 def test_quota_when_v2_level_between_is_missing_then_others_count(tmp_path: Path) -> None:
     assert v2(tmp_path, "/p/gone/c", {"/p": "300000 100000\n"}) == 3.0
+
+
+def test_quota_when_nested_without_end_then_the_upper_levels_count(tmp_path: Path) -> None:
+    path = "/d" * 2000
+    limits = {"/d" * LEVELS_MAX: "300000 100000\n", "/d" * (LEVELS_MAX + 1): "100000 100000\n"}
+    assert v2(tmp_path, path, limits) == 3.0
 
 
 def test_quota_when_limit_only_at_top_of_mount_then_counts(tmp_path: Path) -> None:

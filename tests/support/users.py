@@ -53,6 +53,7 @@ class OtherUsers:
     def __init__(self, place: Path) -> None:
         """Nothing is copied before it is asked for."""
         self._place = place
+        self._base_copy = place / "base"
 
     def __call__(
         self, uid: int, program: str | Sequence[str | os.PathLike[str]], **options: Any
@@ -65,8 +66,9 @@ class OtherUsers:
             options: as of subprocess.run; output is captured as text, and
                 `timeout` is 60 s unless they say otherwise.
         """
+        words = self._words(program)
         options = {"capture_output": True, "timeout": 60.0, **self._options(uid, options)}
-        return subprocess.run(self._words(program), check=False, **options)
+        return subprocess.run(words, check=False, **options)
 
     def start(
         self, uid: int, program: str | Sequence[str | os.PathLike[str]], **options: Any
@@ -76,7 +78,8 @@ class OtherUsers:
         Args:
             options: as of subprocess.Popen; text mode unless they say otherwise.
         """
-        process: subprocess.Popen[str] = subprocess.Popen(self._words(program), **self._options(uid, options))
+        words = self._words(program)
+        process: subprocess.Popen[str] = subprocess.Popen(words, **self._options(uid, options))
         return process
 
     def home(self, uid: int) -> Path:
@@ -117,11 +120,15 @@ class OtherUsers:
     def _options(self, uid: int, options: Mapping[str, Any]) -> dict[str, Any]:
         """A clean environment, and no group of the caller's."""
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.home(uid)), "LANG": "C.UTF-8"}
+        if self._base_copy.exists():
+            # Its own path to libpython leads to where it was copied from.
+            environment["LD_LIBRARY_PATH"] = str(self._base_copy / "lib")
         environment |= options.get("env") or {}
         user = {"user": uid, "group": uid, "extra_groups": []}
         return {"cwd": "/", "text": True, **user, **options, "env": environment}
 
     def _words(self, program: str | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+        """The command; asked for first, since an interpreter made now changes the options."""
         return [self.interpreter, "-c", program] if isinstance(program, str) else list(program)
 
     def _reachable_base(self) -> Path:
@@ -130,7 +137,7 @@ class OtherUsers:
         for candidate in (own, Path(f"/usr/bin/python{_VERSION}"), Path(f"/usr/local/bin/python{_VERSION}")):
             if self._can_run(candidate):
                 return candidate
-        copy = _copy_installation(self._place / "base")
+        copy = _copy_installation(self._base_copy)
         assert self._can_run(copy), f"{copy}: a copy of {own} does not run as another user"
         return copy
 
@@ -160,7 +167,7 @@ def _copy_installation(target: Path) -> Path:
     library = f"lib/python{_VERSION}"
     unneeded = shutil.ignore_patterns("test", "tests", "idlelib", "tkinter", "site-packages", "config-*")
     shutil.copytree(source / library, target / library, ignore=unneeded)
-    for shared in (source / "lib").glob("libpython*.so*"):
+    for shared in (source / "lib").glob("libpython*.so.*"):
         shutil.copy(shared, target / "lib")
     (target / "bin").mkdir()
     return Path(shutil.copy(os.path.realpath(sys.executable), target / "bin" / f"python{_VERSION}"))
