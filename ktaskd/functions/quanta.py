@@ -22,8 +22,8 @@ UNDO_QUANTUM = 8 << 20
 BUFFER = 256 << 10
 """For reading: fits any L2 cache, and larger ones were not faster."""
 
-_ZEROS = bytes(BUFFER)
 _PAGE = 4096
+_ZERO_PAGE = bytes(_PAGE)
 
 
 def cut(start: int, end: int, quantum: int) -> Iterator[tuple[int, int]]:
@@ -68,16 +68,15 @@ def zero_runs(buffer: bytearray, length: int, base: int) -> list[tuple[int, int]
     offset = 0
     while offset < length:
         stop = min(length, offset + _PAGE - (base + offset) % _PAGE)
-        if buffer.startswith(_ZEROS[: stop - offset] if stop - offset < _PAGE else _ZERO_PAGE, offset):
+        zeros = _ZERO_PAGE if stop - offset == _PAGE else bytes(stop - offset)
+        # It compares in place; a slice of the buffer would be a copy.
+        if buffer.startswith(zeros, offset):
             if runs and runs[-1][1] == base + offset:
                 runs[-1] = (runs[-1][0], base + stop)
             else:
                 runs.append((base + offset, base + stop))
         offset = stop
     return runs
-
-
-_ZERO_PAGE = bytes(_PAGE)
 
 
 def gaps(runs: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ class Mapping:
         """Map; raises OSError or ValueError where the file is shorter or may not be."""
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
         self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
-        self._page_size = page_size
+        self._page_size = max(page_size, PAGE)
         self.size = size
         self.write = write
 

@@ -1,0 +1,202 @@
+"""A real worker process at the end of a real socket pair.
+
+Run as a program it is the worker: started by exec, as a pool host is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ktaskd.model.function import Access
+from ktaskd.model.limits import FRAME_BYTES_MAX
+from ktaskd.model.source import SourceFacts, SourceKind
+from ktaskd.model.worker import Placement, WorkerClass
+from ktaskd.worker import frames, loop
+from ktaskd.worker.codec import facts_to_json
+from ktaskd.worker.frames import SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, Done, Note
+
+PATIENCE_S = 60.0
+"""When a test that will never pass gives up."""
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Rig:
+    """The daemon's side of one worker."""
+
+    def __init__(self, placement: dict[str, Any], *, autogroup: int | None = None) -> None:
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(PATIENCE_S)
+        board = os.memfd_create("board")
+        os.ftruncate(board, frames.SLOT_BYTES)
+        self._page = mmap.mmap(board, frames.SLOT_BYTES)
+        self.slot = memoryview(self._page).cast("Q")
+        words = [str(theirs.fileno()), str(board), json.dumps(placement), json.dumps(autogroup)]
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.worker.rig", *words],
+                pass_fds=(theirs.fileno(), board),
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                start_new_session=autogroup is not None,
+            )
+        os.close(board)
+
+    def close(self) -> None:
+        self.sock.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(PATIENCE_S if self.process.returncode is None else 0)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.slot.release()
+        self._page.close()
+
+    def receive(self) -> Done | Note:
+        return frames.unpack_from_worker(self.sock.recv(FRAME_BYTES_MAX))
+
+    def done(self) -> Done:
+        frame = self.receive()
+        assert isinstance(frame, Done), frame
+        return frame
+
+    def note(self, kind: int) -> Note:
+        frame = self.receive()
+        assert isinstance(frame, Note), frame
+        assert frame.kind == kind, frame
+        return frame
+
+    def source(self, sid: int, fd: int, facts: SourceFacts) -> None:
+        frame = frames.pack_note(frames.SOURCE, sid, {"facts": facts_to_json(facts)})
+        socket.send_fds(self.sock, [frame], [fd])
+
+    def job(
+        self,
+        jno: int,
+        function: str,
+        arg: dict[str, Any] | None = None,
+        sources: dict[str, int] | None = None,
+        span: tuple[int, int] = (0, 100),
+        whole: bool = False,
+    ) -> None:
+        body = {
+            "function": function,
+            "arg": arg or {},
+            "sources": sources or {},
+            "span": span,
+            "whole": whole,
+        }
+        self.sock.send(frames.pack_note(frames.JOB, jno, body))
+
+    def items(self, jno: int, items: dict[int, int]) -> None:
+        self.sock.send(frames.pack_note(frames.JOB, jno, {"items": items}))
+
+    def chunk(self, seq: int, jno: int, start: int, end: int) -> None:
+        self.sock.send(frames.pack_chunk(seq, jno, start, end))
+
+    def call(self, seq: int, jno: int, op: str, payload: dict[str, Any] | None = None) -> None:
+        body = {"jno": jno, "op": op, "payload": payload or {}}
+        self.sock.send(frames.pack_note(frames.CALL, seq, body))
+
+    def recall(self, seq: int) -> None:
+        self.slot[SLOT_RECALL] = seq
+
+    @property
+    def seq(self) -> int:
+        return int(self.slot[SLOT_SEQ])
+
+    @property
+    def position(self) -> int:
+        return int(self.slot[SLOT_POSITION])
+
+    @property
+    def beats(self) -> int:
+        return int(self.slot[SLOT_BEATS])
+
+    def fds(self) -> set[str]:
+        """What the worker has open."""
+        found = set()
+        for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(f"{entry.name} {entry.readlink()}")
+        return found
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    until = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert time.monotonic() < until, "it never happened"
+        os.sched_yield()
+
+
+@contextlib.contextmanager
+def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[Rig]:
+    """A worker that was not heard of yet."""
+    rig = Rig(placement or {"worker_class": "lead"}, autogroup=autogroup)
+    try:
+        yield rig
+    finally:
+        rig.close()
+
+
+@contextlib.contextmanager
+def ready(placement: dict[str, Any] | None = None) -> Iterator[Rig]:
+    """A worker that said READY."""
+    with started(placement) as rig:
+        rig.note(frames.READY)
+        yield rig
+
+
+def facts_of(fd: int, *, own_offset: bool = False, access: Access = Access.READ_WRITE) -> SourceFacts:
+    """What a keeper would say of a file that a test made."""
+    import fcntl
+
+    status = os.fstat(fd)
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        seals = 0
+    memory = os.readlink(f"/proc/self/fd/{fd}").startswith(("/memfd:", "/dev/shm/"))
+    return SourceFacts(
+        kind=SourceKind.MEMORY if memory else SourceKind.FILE,
+        access=access,
+        append=False,
+        seals=seals,
+        size=status.st_size,
+        page_size=mmap.PAGESIZE,
+        device=status.st_dev,
+        inode=status.st_ino,
+        file_system="tmpfs" if memory else "ext4",
+        own_offset=own_offset,
+    )
+
+
+def main(words: list[str]) -> None:
+    """Be a worker."""
+    fields = json.loads(words[2])
+    fields["worker_class"] = WorkerClass(fields["worker_class"])
+    fields["cpus"] = frozenset(fields.get("cpus", ()))
+    if json.loads(words[3]) is not None:
+        from ktaskd.host import sched
+
+        with contextlib.suppress(OSError):
+            sched.set_own_autogroup_nice(json.loads(words[3]))
+    page = mmap.mmap(int(words[1]), frames.SLOT_BYTES)
+    os.close(int(words[1]))
+    sock = socket.socket(fileno=int(words[0]))
+    loop.run(sock, memoryview(page), Placement(**fields))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

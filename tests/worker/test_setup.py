@@ -1,0 +1,151 @@
+"""A worker becomes what it should, and says so as the kernel sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ktaskd.host import sched
+from ktaskd.model.worker import Applied, Placement, WorkerClass
+from ktaskd.worker import frames
+from ktaskd.worker.codec import applied_from_json
+from ktaskd.worker.setup import HELPER_OOM_SCORE, LEAD_OOM_SCORE, compare
+from tests.support.users import NOBODY
+from tests.worker.rig import REPOSITORY, started
+
+CPU = min(os.sched_getaffinity(0))
+
+GOOD_HELPER = Applied(frozenset({1}), "idle", 19, "idle", HELPER_OOM_SCORE, 19, "/", "prefer:0", 1000)
+GOOD_LEAD = Applied(frozenset({1}), "normal", 0, "none", LEAD_OOM_SCORE, 0, "/", "prefer:0", 1000)
+
+
+def test_helper_when_set_up_then_the_kernel_agrees() -> None:
+    placement = {"worker_class": "helper", "cpus": [CPU], "nid": 0}
+    with started(placement, autogroup=19) as rig:
+        applied = applied_from_json(rig.note(frames.READY).body)
+        pid = rig.process.pid
+        assert applied.cpus == os.sched_getaffinity(pid) == {CPU}
+        assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+        assert applied.policy == "idle"
+        assert applied.nice == os.getpriority(os.PRIO_PROCESS, pid) == 19
+        assert applied.ioprio == "idle"
+        assert psutil.Process(pid).ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
+        score = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+        assert applied.oom_score_adj == score >= HELPER_OOM_SCORE
+        assert applied.uid == os.getuid()
+        text = Path(f"/proc/{pid}/autogroup").read_text() if Path("/proc/self/autogroup").exists() else ""
+        if applied.autogroup_nice is not None:
+            assert text.endswith(" nice 19\n")
+            assert applied.autogroup_nice == 19
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "NoNewPrivs:\t1" in status
+        told = [text for text in applied.missing if not text.startswith("mempolicy")]
+        assert told == []
+        assert applied.mempolicy == "prefer:0" or len(applied.missing) == 1
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert "Max core file size        0                    0" in limits
+
+
+def test_lead_when_started_then_normal_in_a_session_of_its_own() -> None:
+    with started({"worker_class": "lead"}) as rig:
+        applied = applied_from_json(rig.note(frames.READY).body)
+        pid = rig.process.pid
+        assert os.getsid(pid) == pid
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        assert applied.nice == os.getpriority(os.PRIO_PROCESS, pid)
+        assert applied.autogroup_nice in (None, 0)
+        assert applied.oom_score_adj >= LEAD_OOM_SCORE
+
+
+def test_affinity_when_no_such_cpu_then_it_is_a_sentence() -> None:
+    with started({"worker_class": "lead", "cpus": [1000]}) as rig:
+        applied = applied_from_json(rig.note(frames.READY).body)
+    assert applied.cpus == os.sched_getaffinity(0)
+    (text,) = [text for text in applied.missing if text.startswith("affinity")]
+    assert "1000" in text
+    assert "cpuset" in text
+
+
+def test_mempolicy_when_no_such_node_then_it_is_a_sentence() -> None:
+    with started({"worker_class": "helper", "nid": 777}) as rig:
+        applied = applied_from_json(rig.note(frames.READY).body)
+    (text,) = [text for text in applied.missing if text.startswith("mempolicy")]
+    assert "prefer:777" in text
+
+
+@pytest.mark.other_uid
+def test_user_when_given_then_the_worker_is_that_user_and_nobody_looks_inside() -> None:
+    placement = {"worker_class": "helper", "uid": NOBODY, "gid": NOBODY}
+    with started(placement) as rig:
+        applied = applied_from_json(rig.note(frames.READY).body)
+        pid = rig.process.pid
+        assert applied.uid == NOBODY
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
+        assert f"Gid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
+        assert f"Groups:\t{NOBODY} \n" in status
+        assert applied.oom_score_adj >= HELPER_OOM_SCORE
+        # Not dumpable: its /proc entries belong to root although it does not.
+        assert Path(f"/proc/{pid}/io").stat().st_uid == 0
+        rig.job(1, "selftest.noop")
+        rig.chunk(1, 1, 0, 1)
+        assert rig.done().reached == 1
+
+
+@pytest.mark.other_uid
+def test_user_when_it_cannot_be_had_then_nothing_is_run() -> None:
+    code = (
+        "import mmap, os, socket\n"
+        "from ktaskd.model.worker import Placement, WorkerClass\n"
+        "from ktaskd.worker import loop\n"
+        f"os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
+        "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "loop.run(theirs, memoryview(mmap.mmap(-1, 4096)), Placement(WorkerClass.LEAD, uid=1234))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 71
+    assert "PermissionError" in ended.stderr
+
+
+def test_compare_when_all_is_as_wanted_then_nothing_missing() -> None:
+    assert compare(Placement(WorkerClass.HELPER, frozenset({1}), 0, 1000), GOOD_HELPER) == []
+    assert compare(Placement(WorkerClass.LEAD, frozenset({1}), 0, 1000), GOOD_LEAD) == []
+
+
+def test_compare_when_nothing_is_as_wanted_then_each_has_a_sentence() -> None:
+    helper = compare(Placement(WorkerClass.HELPER, frozenset({2}), 1, 7), GOOD_LEAD)
+    assert [text.split(":")[0] for text in helper] == [
+        "affinity 2",
+        "mempolicy prefer",
+        "uid 7",
+        "SCHED_IDLE",
+        "nice 19",
+        "ioprio idle",
+        "oom_score_adj 800",
+        "autogroup nice 19",
+    ]
+    worse = Applied(frozenset({1}), "idle", 19, "idle", 0, 19, "/", "", 0)
+    lead = compare(Placement(WorkerClass.LEAD), worse)
+    assert [text.split(":")[0] for text in lead] == [
+        "SCHED_OTHER",
+        "nice 0",
+        "oom_score_adj 500",
+        "autogroup nice 0",
+    ]
+
+
+def test_compare_when_in_a_cgroup_then_autogroup_does_not_matter() -> None:
+    applied = Applied(frozenset(), "idle", 19, "idle", 800, 0, "/ktaskd.slice/a.service", "default", 0)
+    assert compare(Placement(WorkerClass.HELPER), applied) == []
+
+
+def test_parse_when_autogroups_are_off_then_none() -> None:
+    assert sched.parse_autogroup("/autogroup-9 nice -5\n") == -5
+    assert sched.parse_autogroup("") is None

@@ -1,0 +1,106 @@
+"""A source keeps its mapping, and lets go of everything."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ktaskd.model.function import Access
+from ktaskd.worker.sources import Source
+from tests.worker.rig import facts_of
+
+PAGE = 4096
+
+
+def sealed_memory(size: int) -> int:
+    fd = os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    return fd
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    fd = sealed_memory(2 * PAGE + 10)
+    made = Source(fd, facts_of(fd))
+    yield made
+    made.close()
+
+
+def test_view_when_written_then_the_file_has_it(source: Source) -> None:
+    with source.view(PAGE - 1, PAGE + 2, write=True) as view:
+        view[:] = b"abc"
+    assert os.pread(source.fd, 3, PAGE - 1) == b"abc"
+
+
+def test_view_when_beyond_the_end_then_truncated(source: Source) -> None:
+    with pytest.raises(OSError) as caught:
+        source.view(0, 3 * PAGE, write=True)
+    assert caught.value.errno == errno.ENODATA
+
+
+def test_view_when_empty_then_nothing_is_mapped(source: Source) -> None:
+    with source.view(5, 5, write=True) as view:
+        assert len(view) == 0
+
+
+def test_view_when_the_memory_grew_then_mapped_again(source: Source) -> None:
+    source.view(0, 1, write=True).release()
+    os.ftruncate(source.fd, 10 * PAGE)
+    with source.view(9 * PAGE, 10 * PAGE, write=True) as view:
+        view[0] = 1
+
+
+def test_view_when_opened_for_reading_then_read_only() -> None:
+    fd = sealed_memory(PAGE)
+    other = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    os.close(fd)
+    source = Source(other, facts_of(other, access=Access.READ))
+    try:
+        assert not source.write_mapped()
+        with source.view(0, PAGE, write=False) as view:
+            assert view.readonly
+        with pytest.raises(OSError):
+            source.view(0, PAGE, write=True)
+    finally:
+        source.close()
+
+
+def test_populate_when_the_file_was_truncated_then_an_error_and_no_signal(tmp_path: Path) -> None:
+    fd = os.memfd_create("unsealed")
+    os.ftruncate(fd, 4 * PAGE)
+    source = Source(fd, facts_of(fd))
+    try:
+        source.populate(0, 4 * PAGE)
+        os.ftruncate(fd, PAGE)
+        with pytest.raises(OSError) as caught:
+            source.populate(PAGE, 4 * PAGE)
+        assert caught.value.errno == errno.EFAULT
+        assert "shorter" in str(caught.value)
+    finally:
+        source.close()
+
+
+def test_absent_when_some_pages_were_written_then_the_others(source: Source) -> None:
+    os.pwrite(source.fd, b"x", PAGE)
+    assert source.absent(10, 2 * PAGE + 10) == [(10, PAGE), (2 * PAGE, 2 * PAGE + 10)]
+    assert source.absent(PAGE, 2 * PAGE) == []
+    assert source.absent(7, 7) == []
+
+
+def test_holes_when_the_offset_is_shared_then_not_asked(source: Source) -> None:
+    os.lseek(source.fd, 123, os.SEEK_SET)
+    assert source.holes(0, PAGE) is None
+    assert os.lseek(source.fd, 0, os.SEEK_CUR) == 123
+
+
+def test_close_when_closed_then_descriptor_and_mapping_are_gone(source: Source) -> None:
+    source.view(0, 1, write=False).release()
+    source.close()
+    assert source.fd == -1
+    source.close()
