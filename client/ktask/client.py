@@ -1,0 +1,289 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from ktask import convert, embedded, locate
+from ktask.core import Draft, check_int, check_text
+from ktask.errors import DaemonNotFound, JobFailed, KtaskError
+from ktask.locate import Place
+from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
+from ktask.session import ENDED, Session
+from ktask.source import Source
+from ktask.v1 import jobs_pb2 as pb
+
+_STATE_NAMES = frozenset(pb.JobState.keys())
+_PAGE_MAX = 1000
+_ANSWER_TIMEOUT_S = 15.0
+"""A daemon that systemd starts at the first connection may take a while."""
+
+
+def connect(target: str | os.PathLike[str] | None = None) -> Client:
+    """Connect to a daemon, and see that it answers.
+
+    Looks at `target`, else at the environment's KTASKD_SOCKET, and at nothing
+    else if either is given; else at $XDG_RUNTIME_DIR/ktaskd/ and /run/ktaskd/.
+    Where nobody answers there, it uses this user's embedded daemon, which it
+    starts if there is none, and which ends by itself when it is idle.
+
+    Args:
+        target: a directory with the daemon's sockets, or its gRPC socket.
+    Raises:
+        DaemonNotFound: nobody answers; it names what was tried.
+    """
+    return Client(open_session(target))
+
+
+def open_session(target: str | os.PathLike[str] | None = None) -> Session:
+    """What `connect` says, without the client around it."""
+    place = locate.named(target, os.environ)
+    if place is not None:
+        return _answering(place)
+    tried = []
+    for usual in locate.usual(os.environ):
+        try:
+            return _answering(usual)
+        except DaemonNotFound as error:
+            tried.append(str(error))
+    try:
+        return _answering(embedded.find_or_start(embedded.directory_of(os.environ)))
+    except DaemonNotFound as error:
+        raise DaemonNotFound("daemon: none answers", [*tried, str(error)]) from None
+
+
+def _answering(place: Place) -> Session:
+    """A session with a daemon that has answered a call."""
+    silent = locate.why_silent(place)
+    if silent:
+        raise DaemonNotFound(f'socket "{place}": {silent}')
+    session = Session(place)
+    try:
+        session.functions(timeout=_ANSWER_TIMEOUT_S)
+    except KtaskError as error:
+        if error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            session.close()
+            raise DaemonNotFound(f'socket "{place}": accepts connections, but no daemon answers') from error
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+class Client:
+    """A connection to a daemon. `connect` makes one; close it, or use `with`.
+
+    Thread-safe. It does not survive os.fork: connect again in the child.
+    Everything raises KtaskError when the daemon refuses or cannot be reached,
+    and TypeError or ValueError for arguments that cannot be right.
+    """
+
+    def __init__(self, session: Session) -> None:
+        """Take over an open session."""
+        self._session = session
+
+    @property
+    def socket(self) -> str:
+        """Path of the daemon's gRPC socket."""
+        return self._session.place.socket
+
+    def run(
+        self,
+        function: str,
+        *,
+        arg: Mapping[str, Any] | None = None,
+        ranges: Iterable[Sequence[int]] | None = None,
+        items: Iterable[Source] | None = None,
+        min_chunk: int = 0,
+        max_threads: int = 0,
+        undo: bool = True,
+        timeout: float | None = None,
+        progress: Callable[[Job], object] | None = None,
+        **sources: Source,
+    ) -> Job:
+        """Run a job and wait until it has succeeded.
+
+        Ctrl-C, like any exception in this thread, cancels the job, waits for
+        its undo, and is raised then; a second Ctrl-C ends that wait.
+
+        Args:
+            function: its name, as in `functions`.
+            arg: arguments of the function by name: int, float, bool or str.
+            ranges: pieces to process, as (start, length) or (start, length,
+                nid), in positions; None = all of the first source, or all
+                items. A nid of -1 is any node. Without one, a piece of memory
+                is processed on the node that this program runs on, a piece of
+                a file anywhere.
+            items: sources counted one by one, for functions that accept them.
+            min_chunk: fewest positions worth a worker; 0 = the function's own.
+            max_threads: most workers at one time; 0 = 4.
+            undo: False leaves completed chunks as they are when the job fails.
+            timeout: seconds until the job is cancelled; None = never.
+            progress: called in this thread with the job whenever it has moved.
+            **sources: what to work on, by role: memory, a file, a path (opened
+                here with the access that the function declares, made if it
+                writes), something open, or a Handle.
+        Returns:
+            The job, SUCCEEDED; its `result` is what the function found.
+        Raises:
+            JobFailed: it ended otherwise; `.job` says how, and what was undone.
+            KtaskError: it was refused, or the daemon went away.
+            OSError: a path cannot be opened.
+        """
+        draft = Draft(function, arg, ranges, items, min_chunk, max_threads, undo, sources)
+        message = self._session.run(draft, _check_timeout(timeout), _on_job(progress))
+        job = convert.job(message)
+        if job.state is not JobState.SUCCEEDED:
+            raise JobFailed(job)
+        return job
+
+    def submit(
+        self,
+        function: str,
+        *,
+        arg: Mapping[str, Any] | None = None,
+        ranges: Iterable[Sequence[int]] | None = None,
+        items: Iterable[Source] | None = None,
+        min_chunk: int = 0,
+        max_threads: int = 0,
+        undo: bool = True,
+        timeout: float | None = None,
+        **sources: Source,
+    ) -> Job:
+        """Submit a detached job: it goes on when this program ends.
+
+        Args are those of `run`, but `timeout` bounds the submission, in
+        seconds, and not the job; `watch` takes the place of `progress`.
+
+        Returns:
+            The job as accepted.
+        """
+        draft = Draft(function, arg, ranges, items, min_chunk, max_threads, undo, sources)
+        return convert.job(self._session.submit(draft, _check_timeout(timeout)))
+
+    def watch(self, job: Job | str, *, after_sequence: int = 0) -> Iterator[Update]:
+        """Follow a job until it has ended.
+
+        The first update is a snapshot, the last one has `final` set. A stream
+        that is cut is resumed where it was: no result is lost, none comes twice.
+
+        Args:
+            job: the job or its id.
+            after_sequence: leave out results up to this update's `sequence`.
+        """
+        for message in self._session.watch(id=_id(job), after_sequence=after_sequence):
+            yield convert.update(message)
+
+    def cancel(self, job: Job | str, *, wait: bool = True) -> Job:
+        """Cancel a job; one that has ended stays as it is.
+
+        Args:
+            wait: return when its undo has ended; False returns at once.
+        """
+        message = self._session.cancel(id=_id(job))
+        if wait and message.state not in ENDED:
+            message = self._session.wait(id=_id(job)) or message
+        return convert.job(message)
+
+    def job(self, job: Job | str) -> Job:
+        """A job as it is now."""
+        return convert.job(self._session.get(id=_id(job)))
+
+    def jobs(
+        self,
+        *,
+        states: Iterable[JobState | str] = (),
+        function: str = "",
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 0,
+    ) -> Iterator[Job]:
+        """The caller's jobs, newest first, ended ones included while they are kept.
+
+        Args:
+            states, function, labels: only jobs that match all of these.
+            page_size: jobs asked for at a time; 0 = 100.
+        """
+        request = pb.ListRequest(
+            page_size=check_int("page_size", page_size, _PAGE_MAX),
+            states=[_state_number(state) for state in states],
+            function=check_text("function", function),
+            labels=labels,
+        )
+        for page in self._session.pages(request):
+            yield from map(convert.job, page.jobs)
+
+    def functions(self, name: str | None = None) -> list[Function]:
+        """The functions that the daemon offers, or the one of this name, by name."""
+        response = self._session.functions(name or "")
+        return [convert.function(one) for one in response.functions]
+
+    def status(self) -> Status:
+        """The daemon as it is now."""
+        return convert.status(self._session.status().status)
+
+    def drain(self, *, resume: bool = False) -> Drained:
+        """Have the daemon refuse new jobs, or with `resume` take them again; admins only."""
+        response = self._session.drain(resume)
+        return Drained(response.draining, response.jobs_left)
+
+    def reload(self) -> Reloaded:
+        """Have the daemon read its configuration again; admins only."""
+        response = self._session.reload()
+        return Reloaded(tuple(response.applied), tuple(response.needs_restart))
+
+    def close(self) -> None:
+        """End the connection; jobs that are waited for are cancelled, detached ones go on."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        """Close it at the end."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Where it is connected to."""
+        return f"<ktask.Client {self.socket!r}>"
+
+
+def _on_job(progress: Callable[[Job], object] | None) -> Callable[[pb.Job], None] | None:
+    if progress is None:
+        return None
+    if not callable(progress):
+        raise TypeError(f"progress: got {progress!r}, wanted something to call")
+
+    def on_job(message: pb.Job) -> None:
+        progress(convert.job(message))
+
+    return on_job
+
+
+def _check_timeout(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout: got {timeout!r}, wanted seconds or None")
+    if not 0 < timeout < float("inf"):
+        raise ValueError(f"timeout: got {timeout!r}, wanted more than 0 s")
+    return float(timeout)
+
+
+def _id(job: Job | str) -> str:
+    return job.id if isinstance(job, Job) else check_text("job", job)
+
+
+def _state_number(state: JobState | str) -> pb.JobState.ValueType:
+    name = f"JOB_STATE_{str(state).upper()}"
+    if name not in _STATE_NAMES:
+        raise ValueError(f"state: got {state!r}, wanted one of {', '.join(JobState)}")
+    return pb.JobState.Value(name)

@@ -1,0 +1,247 @@
+"""Messages of the contract to the dataclasses of `results`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ktask import results
+from ktask.v1 import jobs_pb2 as pb
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Struct, Value
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from ktask.v1 import control_pb2 as control
+
+# A newer daemon may send states and classes that this version has no name for.
+_STATES: Mapping[int, results.JobState] = {
+    number: results.JobState(name.removeprefix("JOB_STATE_")) for name, number in pb.JobState.items()
+}
+
+
+def job_state(number: int) -> results.JobState:
+    """The state of this number in the contract."""
+    return _STATES.get(number, results.JobState.UNSPECIFIED)
+
+
+def plain(struct: Struct) -> dict[str, Any]:
+    """A Struct as a dict. Whole numbers become int, since JSON has but one kind."""
+    return {name: plain_value(value) for name, value in struct.fields.items()}
+
+
+def plain_value(value: Value) -> Any:
+    """One value of a Struct."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return plain(value.struct_value)
+    if kind == "list_value":
+        return [plain_value(one) for one in value.list_value.values]
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def job(message: pb.Job) -> results.Job:
+    """A job."""
+    return results.Job(
+        id=message.id,
+        spec=_spec(message.spec),
+        state=job_state(message.state),
+        progress=_progress(message.progress),
+        result=plain(message.result) if message.HasField("result") else None,
+        error=_error(message.error) if message.HasField("error") else None,
+        waiting_reasons=tuple(_reason(one) for one in message.waiting_reasons),
+        create_time=_time(message, "create_time"),
+        start_time=_time(message, "start_time"),
+        end_time=_time(message, "end_time"),
+        cpu=_cpu(message.cpu),
+        owner=results.Owner(message.owner.uid, message.owner.gid, message.owner.pid),
+        detached=message.detached,
+        plan=results.Plan(message.plan.threads, message.plan.chunk) if message.HasField("plan") else None,
+        sequence=message.sequence,
+    )
+
+
+def update(message: pb.WatchResponse) -> results.Update:
+    """One message of a watch."""
+    found = tuple(results.ItemResult(one.index, plain(one.result)) for one in message.results)
+    return results.Update(message.sequence, job(message.job), found, message.final)
+
+
+def _spec(message: pb.JobSpec) -> results.JobSpec:
+    return results.JobSpec(
+        function=message.function,
+        arg=plain(message.arg),
+        sources={role: _source(source) for role, source in message.sources.items()},
+        items=tuple(_source(item) for item in message.items),
+        ranges=tuple(
+            results.Range(one.start, one.length, one.nid if one.HasField("nid") else None)
+            for one in message.ranges
+        ),
+        min_chunk=message.min_chunk,
+        max_threads=message.max_threads,
+        undo=message.undo if message.HasField("undo") else None,
+        labels=dict(message.labels),
+        request_id=message.request_id,
+    )
+
+
+def _source(message: pb.Source) -> results.SourceName:
+    return results.SourceName(handle=message.handle, path=message.path)
+
+
+def _progress(message: pb.Progress) -> results.Progress:
+    return results.Progress(
+        positions_done=message.positions_done,
+        positions_total=message.positions_total,
+        bytes_done=message.bytes_done,
+        bytes_total=message.bytes_total,
+        chunks_done=message.chunks_done,
+        chunks_total=message.chunks_total,
+        running_helpers=message.running_helpers,
+        running_leads=message.running_leads,
+    )
+
+
+def _error(message: pb.JobError) -> results.JobError:
+    chunk = message.chunk if message.HasField("chunk") else None
+    return results.JobError(
+        reason=message.reason,
+        message=message.message,
+        chunk=results.Span(chunk.start, chunk.end) if chunk is not None else None,
+        nid=chunk.nid if chunk is not None else -1,
+        errno=message.errno,
+        exception=message.exception,
+        signal=message.signal,
+        undone=_spans(message.undone),
+        dirty=_spans(message.dirty),
+    )
+
+
+def _spans(messages: Iterable[pb.Span]) -> tuple[results.Span, ...]:
+    return tuple(results.Span(one.start, one.end) for one in messages)
+
+
+def _reason(message: pb.Reason) -> results.Reason:
+    since = _time(message, "since")
+    return results.Reason(message.code, message.message, message.value, message.threshold, since)
+
+
+def _cpu(message: pb.CpuUsage) -> results.CpuUsage:
+    return results.CpuUsage(
+        lead_seconds=message.lead_seconds,
+        helper_seconds=message.helper_seconds,
+        chunks_recalled=message.chunks_recalled,
+        chunks_rerun=message.chunks_rerun,
+        helpers_raised=message.helpers_raised,
+    )
+
+
+def _time(message: pb.Job | pb.Reason | control.Status, field: str) -> datetime | None:
+    if not message.HasField(field):  # type: ignore[arg-type]
+        return None
+    stamp: Timestamp = getattr(message, field)
+    return datetime.fromtimestamp(stamp.seconds, UTC).replace(microsecond=stamp.nanos // 1000)
+
+
+def function(message: pb.Function) -> results.Function:
+    """The declaration of a thread function."""
+    return results.Function(
+        name=message.name,
+        summary=message.summary,
+        sources=tuple(
+            results.SourceRole(one.role, _name(pb.Access, one.access, "ACCESS_"), one.summary)
+            for one in message.sources
+        ),
+        unit=message.unit,
+        align=message.align,
+        min_chunk=message.min_chunk,
+        arguments=tuple(_argument(one) for one in message.arguments),
+        allocates=message.allocates,
+        partial=_name(pb.PartialPolicy, message.partial, "PARTIAL_POLICY_"),
+        undo=message.undo,
+        undo_summary=message.undo_summary,
+        combine=message.combine,
+        boundary=message.boundary,
+        items=message.items,
+        unavailable=message.unavailable,
+    )
+
+
+def _argument(message: pb.FunctionArgument) -> results.Argument:
+    default = plain_value(message.default) if message.HasField("default") else None
+    return results.Argument(message.name, message.type, default, message.summary)
+
+
+def _name(enum: Any, number: int, prefix: str) -> str:
+    """Name of an enumerator without its prefix; the number where it has none."""
+    value = enum.DESCRIPTOR.values_by_number.get(number)
+    return value.name.removeprefix(prefix) if value else str(number)
+
+
+def status(message: control.Status) -> results.Status:
+    """The daemon's status."""
+    # Loaded here so that a job's way does not pay for it.
+    from ktask.v1 import control_pb2
+
+    return results.Status(
+        version=message.version,
+        pid=message.pid,
+        start_time=_time(message, "start_time"),
+        mode=_name(control_pb2.Mode, message.mode, "MODE_"),
+        draining=message.draining,
+        nodes=tuple(results.Node(one.nid, one.cpulist, one.memory_bytes) for one in message.topology.nodes),
+        cpulist=message.topology.cpulist,
+        pools=tuple(_pool(one, control_pb2) for one in message.pools),
+        allowance=_allowance(message.allowance),
+        limits={one.name: one.value for one in message.limits},
+        counters={one.name: one.value for one in message.counters},
+        missing=tuple(message.missing),
+        runtime_dir=message.runtime_dir,
+        selftest=message.selftest,
+    )
+
+
+def _allowance(message: control.Allowance) -> results.Allowance:
+    return results.Allowance(
+        nodes=tuple(results.NodeAllowance(one.nid, one.helpers, one.busy) for one in message.nodes),
+        leads=message.leads,
+        leads_per_uid=message.leads_per_uid,
+        reasons=tuple(_reason(one) for one in message.reasons),
+    )
+
+
+def _pool(message: control.Pool, contract: Any) -> results.Pool:
+    return results.Pool(
+        name=message.name,
+        worker_class=_name(contract.WorkerClass, message.worker_class, "WORKER_CLASS_"),
+        nid=message.nid,
+        host_pid=message.host_pid,
+        workers=tuple(_worker(one, contract) for one in message.workers),
+        host_respawns=message.host_respawns,
+    )
+
+
+def _worker(message: control.Worker, contract: Any) -> results.Worker:
+    return results.Worker(
+        id=message.id,
+        pid=message.pid,
+        state=_name(contract.WorkerState, message.state, "WORKER_STATE_"),
+        cpulist=message.cpulist,
+        policy=message.policy,
+        nice=message.nice,
+        ioprio=message.ioprio,
+        oom_score_adj=message.oom_score_adj,
+        autogroup_nice=message.autogroup_nice if message.HasField("autogroup_nice") else None,
+        cgroup=message.cgroup,
+        mempolicy=message.mempolicy,
+        missing=tuple(message.missing),
+        job_id=message.job_id,
+        chunks=message.chunks,
+        respawns=message.respawns,
+        private_bytes=message.private_bytes,
+        uid=message.uid,
+    )

@@ -1,0 +1,164 @@
+"""A job's description from Python arguments. Pure: opens nothing, sends nothing."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ktask.v1 import jobs_pb2 as pb
+
+NUMA_NO_NODE = -1
+"""The kernel's "any node"."""
+
+RESERVED_ROLES = frozenset(
+    {
+        "function",
+        "arg",
+        "ranges",
+        "items",
+        "min_chunk",
+        "max_threads",
+        "undo",
+        "timeout",
+        "progress",
+        "combine",
+    }
+)
+"""Keywords of `Client.run`, now or later; no source can have such a role."""
+
+EXACT_INT_MAX = 2**53
+"""Largest integer that JSON numbers hold exactly; larger ones go as strings."""
+
+_UINT64_MAX = 2**64 - 1
+_UINT32_MAX = 2**32 - 1
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A job as the caller gave it, nothing checked yet.
+
+    Args:
+        sources: by role; what each may be says `ktask.source`.
+        items: sources counted one by one; None = none.
+        undo: True leaves it to the function, False switches it off.
+        request_id: "" = none.
+    """
+
+    function: str
+    arg: Mapping[str, Any] | None = None
+    ranges: Iterable[Sequence[int]] | None = None
+    items: Iterable[Any] | None = None
+    min_chunk: int = 0
+    max_threads: int = 0
+    undo: bool = True
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
+
+
+def make_spec(draft: Draft, default_nid: int | None) -> pb.JobSpec:
+    """The message of a draft, without its sources and items.
+
+    Args:
+        default_nid: node of ranges that name none; None = the contract's
+            default, the caller's own node.
+    Raises:
+        TypeError, ValueError: an argument is not of the type, or not in the
+            bounds, that it must have.
+    """
+    for role in draft.sources:
+        check_role(role)
+    spec = pb.JobSpec(
+        function=check_text("function", draft.function),
+        min_chunk=check_int("min_chunk", draft.min_chunk, _UINT64_MAX),
+        max_threads=check_int("max_threads", draft.max_threads, _UINT32_MAX),
+        request_id=check_text("request_id", draft.request_id),
+    )
+    for name, value in draft.labels.items():
+        spec.labels[check_text("label", name)] = check_text(f'label "{name}"', value)
+    _set_arg(spec, draft.arg)
+    for i, given in enumerate(draft.ranges or ()):
+        spec.ranges.append(_range(f"ranges[{i}]", given, default_nid))
+    if not isinstance(draft.undo, bool):
+        raise TypeError(f"undo: got {draft.undo!r}, wanted True or False")
+    if not draft.undo:
+        # Absent means "where the function has one": True must not demand it.
+        spec.undo = False
+    return spec
+
+
+def check_role(role: str) -> str:
+    """`role` if a source may have it; raises TypeError."""
+    if role in RESERVED_ROLES:
+        raise TypeError(f'"{role}": a keyword of this call, wanted the role of a source')
+    return check_text("role", role)
+
+
+def check_int(what: str, value: Any, maximum: int, minimum: int = 0) -> int:
+    """`value` as an int within the bounds; raises TypeError or ValueError."""
+    if isinstance(value, bool):
+        raise TypeError(f"{what}: got {value!r}, wanted an integer")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what}: got {value!r}, wanted an integer") from None
+    if not minimum <= number <= maximum:
+        raise ValueError(f"{what}: got {number}, wanted {minimum} to {maximum}")
+    return number
+
+
+def check_text(what: str, value: Any) -> str:
+    """`value` if it is a str that UTF-8 can hold; raises TypeError or ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what}: got {value!r}, wanted a str")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}: got {value!r}, wanted text that UTF-8 can hold") from None
+    return value
+
+
+def _range(what: str, given: Any, default_nid: int | None) -> pb.Range:
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence) or not 2 <= len(given) <= 3:
+        raise TypeError(f"{what}: got {given!r}, wanted (start, length) or (start, length, nid)")
+    start = check_int(f"{what} start", given[0], _UINT64_MAX)
+    length = check_int(f"{what} length", given[1], _UINT64_MAX)
+    nid = default_nid
+    if len(given) == 3:
+        nid = check_int(f"{what} nid", given[2], _INT32_MAX, NUMA_NO_NODE)
+    return pb.Range(start=start, length=length, nid=nid)
+
+
+def _set_arg(spec: pb.JobSpec, arg: Mapping[str, Any] | None) -> None:
+    if arg is None:
+        return
+    if not isinstance(arg, Mapping):
+        raise TypeError(f"arg: got {arg!r}, wanted a mapping of names to values")
+    for name, value in arg.items():
+        _set_value(spec, check_text("arg name", name), value)
+
+
+def _set_value(spec: pb.JobSpec, name: str, value: Any) -> None:
+    """Set one argument in the form that loses nothing."""
+    slot = spec.arg.fields[name]
+    if isinstance(value, bool):
+        slot.bool_value = value
+    elif isinstance(value, str):
+        slot.string_value = check_text(f'arg "{name}"', value)
+    elif isinstance(value, numbers.Integral):
+        number = int(value)
+        if abs(number) <= EXACT_INT_MAX:
+            slot.number_value = number
+        else:
+            slot.string_value = str(number)
+    elif isinstance(value, numbers.Real):
+        slot.number_value = float(value)
+        if not math.isfinite(slot.number_value):
+            raise ValueError(f'arg "{name}": got {value!r}, wanted a finite number')
+    else:
+        raise TypeError(f'arg "{name}": got {value!r}, wanted an int, float, bool or str')

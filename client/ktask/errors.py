@@ -1,0 +1,92 @@
+"""What can go wrong, as exceptions. Bad Python arguments are TypeError and ValueError."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ktask.results import Job, Span
+
+_SPANS_SHOWN = 8
+
+
+class KtaskError(Exception):
+    """The daemon refused a request, or could not be asked.
+
+    Attributes:
+        message: what, which, got, wanted.
+        code: name of the gRPC status, as in "INVALID_ARGUMENT"; "" where no
+            call is involved.
+        reason: UPPER_SNAKE and stable, as in "RANGE_BEYOND_END"; where the
+            other side gave none, the code.
+        field: path of the field that is wrong, as in "spec.ranges[0].length";
+            "" if none is.
+        metadata: the varying parts of the message, for programs.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        reason: str = "",
+        field: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Remember what was told."""
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.reason = reason or code
+        self.field = field
+        self.metadata = dict(metadata or {})
+
+
+class DaemonNotFound(KtaskError):
+    """Nobody answers, and no daemon could be started.
+
+    Attributes:
+        tried: what was tried, in order, each with why it did not do.
+    """
+
+    def __init__(self, message: str, tried: Sequence[str] = ()) -> None:
+        """Name all that was tried."""
+        text = "; ".join([message, *tried])
+        super().__init__(text, code="UNAVAILABLE", reason="DAEMON_NOT_FOUND")
+        self.tried = tuple(tried)
+
+
+class JobFailed(KtaskError):
+    """A job ended otherwise than SUCCEEDED.
+
+    `code` is "", since the call itself worked; `reason` is that of the job.
+
+    Attributes:
+        job: the ended job, with all that is known of its failure.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Put into words how `job` ended."""
+        super().__init__(describe_failure(job), reason=job.error.reason if job.error else str(job.state))
+        self.job = job
+
+
+def describe_failure(job: Job) -> str:
+    """How a job ended, in one line: state, reason, message, undone, dirty."""
+    error = job.error
+    parts = [f"job {job.id} ({job.spec.function}) ended {job.state}"]
+    if error is None:
+        return parts[0]
+    parts.append(": ".join(filter(None, [error.reason, error.message])))
+    if error.undone:
+        parts.append(f"undone: {_format_spans(error.undone)}")
+    if error.dirty:
+        parts.append(f"dirty: {_format_spans(error.dirty)}")
+    return "; ".join(parts)
+
+
+def _format_spans(spans: Sequence[Span]) -> str:
+    shown = ", ".join(f"[{span.start}, {span.end})" for span in spans[:_SPANS_SHOWN])
+    left = len(spans) - _SPANS_SHOWN
+    return f"{shown} and {left} more" if left > 0 else shown

@@ -1,0 +1,120 @@
+"""Where the daemon's sockets are, and whether anybody answers there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+SOCKET_NAME = "ktaskd.sock"
+HANDOFF_NAME = "handoff.sock"
+VARIABLE = "KTASKD_SOCKET"
+
+SYSTEM_DIR = "/run/ktaskd"
+
+_SUN_PATH_MAX = 107
+"""Bytes of a socket's path. Source: unix(7)."""
+_PROBE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The two sockets of one daemon, which lie in one directory."""
+
+    socket: str
+    handoff: str
+
+    def __str__(self) -> str:
+        """The gRPC socket."""
+        return self.socket
+
+
+def place_of(target: str | bytes | os.PathLike[str]) -> Place:
+    """The sockets that a directory, or the path of the gRPC socket, stands for."""
+    path = os.path.abspath(os.fsdecode(target))
+    if os.path.isdir(path):
+        return Place(os.path.join(path, SOCKET_NAME), os.path.join(path, HANDOFF_NAME))
+    return Place(path, os.path.join(os.path.dirname(path), HANDOFF_NAME))
+
+
+def named(target: str | bytes | os.PathLike[str] | None, environ: Mapping[str, str]) -> Place | None:
+    """The place that the caller, or else the environment, names; None if neither does."""
+    if target is not None:
+        if not os.fspath(target):
+            raise ValueError("target: got an empty path, wanted a directory or a socket")
+        return place_of(target)
+    variable = environ.get(VARIABLE, "")
+    return place_of(variable) if variable else None
+
+
+def usual(environ: Mapping[str, str]) -> list[Place]:
+    """Places to look at when none was named: the user's daemon, then the system's."""
+    directories = [SYSTEM_DIR]
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime):
+        directories.insert(0, os.path.join(runtime, "ktaskd"))
+    return [Place(os.path.join(d, SOCKET_NAME), os.path.join(d, HANDOFF_NAME)) for d in directories]
+
+
+def why_silent(place: Place) -> str:
+    """Why nobody answers at a place; "" if somebody accepts connections."""
+    try:
+        open_unix(place.socket, socket.SOCK_STREAM, _PROBE_TIMEOUT_S).close()
+    except BlockingIOError:
+        return ""  # Somebody listens, and has more callers than it takes at a time.
+    except OSError as error:
+        return _explain(error)
+    return ""
+
+
+def open_unix(path: str, kind: socket.SocketKind, timeout_s: float) -> socket.socket:
+    """A socket of `kind` connected to `path`; raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, kind)
+    try:
+        connection.settimeout(timeout_s)
+        with short_path(path) as short:
+            connection.connect(short)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """A path that fits into a socket address, good inside the context."""
+    if len(os.fsencode(path)) <= _SUN_PATH_MAX:
+        yield path
+        return
+    fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{os.path.basename(path)}"
+    finally:
+        os.close(fd)
+
+
+def grpc_target(path: str) -> str:
+    """The name by which gRPC dials a socket; any bytes may be in its path."""
+    return "unix:" + quote(os.fsencode(path))
+
+
+def is_private(directory: str) -> bool:
+    """Whether only this user can put anything there: no link, owned, written by no other."""
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return "nobody listens there any more"
+    if error.errno == errno.EPROTOTYPE:
+        return "not a daemon's gRPC socket"
+    return error.strerror or str(error) or type(error).__name__

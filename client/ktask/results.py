@@ -1,0 +1,357 @@
+"""What the daemon says, as frozen dataclasses; no protobuf in them.
+
+Positions are what a function counts: bytes, unless it says otherwise. Times are
+aware datetimes in UTC. Enum values are the contract's names without prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    """One that this version of the library does not know."""
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMBINING = "COMBINING"
+    DRAINING = "DRAINING"
+    UNDOING = "UNDOING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    DIRTY = "DIRTY"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.DIRTY})
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open piece [start, end) of a job's positions."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A piece of the position space; nid None = the caller's node, -1 = any."""
+
+    start: int
+    length: int
+    nid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceName:
+    """A source as a job names it: exactly one of the two is set."""
+
+    handle: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as it was asked for; 0 and None mean "the default"."""
+
+    function: str
+    arg: Mapping[str, Any]
+    sources: Mapping[str, SourceName]
+    items: tuple[SourceName, ...]
+    ranges: tuple[Range, ...]
+    min_chunk: int
+    max_threads: int
+    undo: bool | None
+    labels: Mapping[str, str]
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is. Bytes are 0 where positions have no fixed size."""
+
+    positions_done: int = 0
+    positions_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    chunks_done: int = 0
+    chunks_total: int = 0
+    running_helpers: int = 0
+    running_leads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why and how a job ended badly.
+
+    Args:
+        reason: UPPER_SNAKE, stable.
+        chunk: where it happened; None if in no chunk.
+        nid: node whose share that chunk was; -1 = any.
+        undone, dirty: positions that were put back, and positions that may
+            have changed and were not.
+    """
+
+    reason: str
+    message: str
+    chunk: Span | None
+    nid: int
+    errno: int
+    exception: str
+    signal: int
+    undone: tuple[Span, ...]
+    dirty: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One cause why fewer workers run than could."""
+
+    code: str
+    message: str
+    value: str
+    threshold: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CpuUsage:
+    """CPU time spent on a job, in seconds, and what was done to keep it going."""
+
+    lead_seconds: float
+    helper_seconds: float
+    chunks_recalled: int
+    chunks_rerun: int
+    helpers_raised: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who submitted a job; the pid is for display only."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a job was cut up: workers, and the largest chunk in positions."""
+
+    threads: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job and everything that is known of it.
+
+    Args:
+        result: what the function found; None unless the job has succeeded.
+            Whole numbers are int. A job over items has "items", a list in
+            order, or "items_omitted" where that is too large: `watch` has them.
+        error: set when it ended otherwise than SUCCEEDED.
+        waiting_reasons: why it does not run, or runs with fewer workers.
+        detached: nobody waits for it; it goes on without its submitter.
+        sequence: grows with every change.
+    """
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    progress: Progress
+    result: Mapping[str, Any] | None
+    error: JobError | None
+    waiting_reasons: tuple[Reason, ...]
+    create_time: datetime | None
+    start_time: datetime | None
+    end_time: datetime | None
+    cpu: CpuUsage
+    owner: Owner
+    detached: bool
+    plan: Plan | None
+    sequence: int
+
+    @property
+    def function(self) -> str:
+        """Name of its thread function."""
+        return self.spec.function
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """The result of one item, at its place in `items` from 0."""
+
+    index: int
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One step of a watch: the job as it is now, and results not sent before."""
+
+    sequence: int
+    job: Job
+    results: tuple[ItemResult, ...]
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRole:
+    """One source that a function wants; access is READ, WRITE or READ_WRITE."""
+
+    role: str
+    access: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument; type is "int", "float", "bool" or "string".
+
+    `default` None means that it must be given.
+    """
+
+    name: str
+    type: str
+    default: int | float | bool | str | None
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A thread function; the contract explains every field.
+
+    `partial` is RERUN_SAFE, UNDO_TOLERATES or NONE; `unavailable` is why it
+    cannot be run here, "" if it can.
+    """
+
+    name: str
+    summary: str
+    sources: tuple[SourceRole, ...]
+    unit: str
+    align: int
+    min_chunk: int
+    arguments: tuple[Argument, ...]
+    allocates: bool
+    partial: str
+    undo: bool
+    undo_summary: str
+    combine: bool
+    boundary: str
+    items: bool
+    unavailable: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One NUMA node with the CPUs that the daemon may use."""
+
+    nid: int
+    cpulist: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker process and what was applied to it, as read back.
+
+    `missing` says what could not be applied and how to get it.
+    """
+
+    id: int
+    pid: int
+    state: str
+    cpulist: str
+    policy: str
+    nice: int
+    ioprio: str
+    oom_score_adj: int
+    autogroup_nice: int | None
+    cgroup: str
+    mempolicy: str
+    missing: tuple[str, ...]
+    job_id: str
+    chunks: int
+    respawns: int
+    private_bytes: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The workers of one node, or the leads; worker_class is HELPER or LEAD."""
+
+    name: str
+    worker_class: str
+    nid: int
+    host_pid: int
+    workers: tuple[Worker, ...]
+    host_respawns: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAllowance:
+    """How many helpers may run on one node, and how many hold a chunk now."""
+
+    nid: int
+    helpers: int
+    busy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many workers may run now, and every reason for fewer."""
+
+    nodes: tuple[NodeAllowance, ...]
+    leads: int
+    leads_per_uid: int
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon as it is; the contract explains every field."""
+
+    version: str
+    pid: int
+    start_time: datetime | None
+    mode: str
+    draining: bool
+    nodes: tuple[Node, ...]
+    cpulist: str
+    pools: tuple[Pool, ...]
+    allowance: Allowance
+    limits: Mapping[str, int]
+    counters: Mapping[str, int]
+    missing: tuple[str, ...]
+    runtime_dir: str
+    selftest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Whether the daemon refuses new jobs now, and how many have not ended."""
+
+    draining: bool
+    jobs_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Paths of configuration keys that changed: those in force, those that wait for a restart."""
+
+    applied: tuple[str, ...]
+    needs_restart: tuple[str, ...]

@@ -1,0 +1,60 @@
+"""The gRPC channel, and its errors in our words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from ktask.errors import KtaskError
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""Largest message taken or sent; the daemon's own bounds are narrower."""
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+_OPTIONS = (
+    # Not the percent-encoded path of the socket, which some servers refuse.
+    ("grpc.default_authority", "localhost"),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # One connection for each client, which ends when the client is closed.
+    ("grpc.use_local_subchannel_pool", 1),
+    # An embedded daemon ends when nobody is connected any more.
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),
+    # A daemon that was started again is found soon.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+def open_channel(target: str) -> grpc.Channel:
+    """A channel to `target`, which is dialled at the first call."""
+    return grpc.insecure_channel(target, options=_OPTIONS)
+
+
+def code_of(error: grpc.RpcError) -> str:
+    """Name of the status of a failed call."""
+    code = error.code()
+    return code.name if code is not None else "UNKNOWN"
+
+
+def translate(error: grpc.RpcError) -> KtaskError:
+    """A failed call as the exception that callers of the library see."""
+    # Only a call that failed pays for loading these.
+    from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+    code = code_of(error)
+    reason, field, metadata = "", "", {}
+    # The stubs call an item of the metadata an object; it is a pair.
+    trailing: Any = error.trailing_metadata() or ()
+    for packed in (value for key, value in trailing if key == _DETAILS_KEY):
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        for detail in status_pb2.Status.FromString(packed).details:
+            if detail.Unpack(info):
+                reason, metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(bad) and bad.field_violations:
+                field = bad.field_violations[0].field
+    return KtaskError(error.details() or code, code=code, reason=reason, field=field, metadata=metadata)

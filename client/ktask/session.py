@@ -1,0 +1,336 @@
+"""One connection to a daemon, in messages of the contract.
+
+`client` speaks dataclasses above it, and `cli` prints the messages as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import grpc
+
+from ktask import rpc
+from ktask.core import Draft
+from ktask.errors import KtaskError
+from ktask.handover import Handover
+from ktask.locate import Place, grpc_target, short_path
+from ktask.resolve import opened
+from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
+from ktask.v1 import jobs_pb2 as pb
+
+DEADLINE_GRACE_S = 30.0
+"""How long a job whose deadline has passed may take to be undone."""
+
+_CALL_TIMEOUT_S = 30.0
+"""For calls that the daemon answers at once."""
+
+_RESUMES_MAX = 6
+_RESUME_FIRST_S, _RESUME_MOST_S = 0.02, 1.0
+_LATE_FIRST_S = 0.005
+_INTERRUPT_LOOKS = 4
+
+ENDED = frozenset({pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_DIRTY})
+
+_RESUMABLE = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNKNOWN", "INTERNAL"})
+"""How a stream is cut that can be taken up again."""
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+OnJob = Callable[[pb.Job], None]
+
+
+class Session:
+    """A connection. Thread-safe; not to be used in a forked child."""
+
+    def __init__(self, place: Place) -> None:
+        """Prepare a connection to `place`; nothing is dialled yet."""
+        self.place = place
+        self._end = contextlib.ExitStack()
+        self._channel = rpc.open_channel(grpc_target(self._end.enter_context(short_path(place.socket))))
+        self._jobs = jobs_pb2_grpc.JobsStub(self._channel)
+        self._control = control_pb2_grpc.ControlStub(self._channel)
+        self.handover = Handover(place.handoff)
+        self._functions: dict[str, pb.Function] = {}
+        self._closing = threading.Lock()
+        self._closed = False
+        self._forked = False
+        _sessions.add(self)
+
+    def close(self) -> None:
+        """End the connection: waiting calls fail, and their jobs are cancelled."""
+        with self._closing:
+            if self._closed or self._forked:
+                return
+            self._closed = True
+        self._channel.close()
+        self.handover.close()
+        self._end.close()
+
+    def run(self, draft: Draft, timeout: float | None = None, on_job: OnJob | None = None) -> pb.Job:
+        """Run a job to its end, however it ends.
+
+        Interrupted by an exception in this thread, such as KeyboardInterrupt or
+        one of `on_job`, it cancels the job, waits for its end and raises that.
+
+        Args:
+            timeout: seconds until the job is cancelled; None = never.
+            on_job: called in this thread with the job as it goes on.
+        Raises:
+            KtaskError: refused, not reached, or past its deadline and not seen
+                to end.
+        """
+        return self._with_sources(draft, lambda spec: self._run(spec, timeout, on_job))
+
+    def submit(self, draft: Draft, timeout: float | None = None) -> pb.Job:
+        """Submit a detached job; it goes on without this connection."""
+        bound = _CALL_TIMEOUT_S if timeout is None else timeout
+
+        def call(spec: pb.JobSpec) -> pb.Job:
+            return self._call(self._jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
+
+        return self._with_sources(draft, call)
+
+    def _with_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
+        """`call` with the message of a draft, while its sources are handed over."""
+        self._check()
+        with opened(draft, self.handover, self.function) as sources:
+            try:
+                return call(sources.spec())
+            except KtaskError as error:
+                if error.reason != "HANDLE_UNKNOWN" or not self.handover.renewed_since(sources.generation):
+                    raise
+            # The daemon was started again, or the handoff connection broke, after
+            # the handles were taken; the job was not accepted, so this is safe.
+            return call(sources.spec())
+
+    def _run(self, spec: pb.JobSpec, timeout: float | None, on_job: OnJob | None) -> pb.Job:
+        # The waited call does not say which job it became, so the job is found by this.
+        spec.request_id = spec.request_id or secrets.token_hex(16)
+        request = pb.RunRequest(spec=spec)
+        try:
+            if on_job is None:
+                return self._jobs.Run(request, timeout=timeout).job
+            return self._run_watched(request, timeout, on_job)
+        except grpc.RpcError as error:
+            if timeout is not None and rpc.code_of(error) == "DEADLINE_EXCEEDED":
+                return self._end_after_deadline(spec.request_id, timeout)
+            raise rpc.translate(error) from None
+        except BaseException as interrupt:
+            self._cancel_and_wait(spec.request_id, interrupt)
+            raise
+
+    def _run_watched(self, request: pb.RunRequest, timeout: float | None, on_job: OnJob) -> pb.Job:
+        call = self._jobs.Run.future(request, timeout=timeout)
+        try:
+            self._follow(call, request.spec.request_id, timeout, on_job)
+            return call.result().job
+        except BaseException:
+            call.cancel()
+            raise
+
+    def _follow(
+        self, call: grpc.Future[pb.RunResponse], request_id: str, timeout: float | None, on_job: OnJob
+    ) -> None:
+        """Report the job of a waited call until that has ended."""
+        pause_s = _LATE_FIRST_S
+        bound = None if timeout is None else timeout + DEADLINE_GRACE_S
+        while not call.done():
+            # The daemon may not have accepted the job yet, or may cut a slow reader off.
+            with contextlib.suppress(grpc.RpcError):
+                for message in self._stream(pb.WatchRequest(request_id=request_id), bound):
+                    on_job(message.job)
+                    if message.final:
+                        return
+            with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError, grpc.RpcError):
+                call.result(timeout=pause_s)
+            pause_s = min(pause_s * 2, _RESUME_MOST_S)
+
+    def _stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
+        """One Watch call, ended when the reader leaves."""
+        call = self._jobs.Watch(request, timeout=timeout)
+        try:
+            yield from call
+        finally:
+            call.cancel()
+
+    def _end_after_deadline(self, request_id: str, timeout: float) -> pb.Job:
+        """The job that the daemon cancels at its deadline, when it has ended."""
+        job = None
+        with contextlib.suppress(KtaskError):
+            job = self.wait(request_id=request_id, timeout=DEADLINE_GRACE_S)
+        if job is None:
+            raise KtaskError(
+                f"job: not ended {DEADLINE_GRACE_S:g} s after its deadline of {timeout:g} s",
+                code="DEADLINE_EXCEEDED",
+                reason="DEADLINE",
+                metadata={"request_id": request_id},
+            )
+        return job
+
+    def _cancel_and_wait(self, request_id: str, interrupt: BaseException) -> None:
+        """Cancel an interrupted job and see its undo end. A second interrupt ends the wait."""
+        for _ in range(_INTERRUPT_LOOKS):
+            try:
+                job = self.cancel(request_id=request_id)
+                job = job if job.state in ENDED else self.wait(request_id=request_id) or job
+            except KtaskError as error:
+                if error.code == "NOT_FOUND":
+                    # Not accepted yet: if it still will be, then in a moment.
+                    time.sleep(_RESUME_FIRST_S)
+                    continue
+                interrupt.add_note(f"the job was interrupted, its end not seen: {error}")
+                return
+            interrupt.add_note(f"job {job.id} ended {pb.JobState.Name(job.state).removeprefix('JOB_STATE_')}")
+            return
+
+    def wait(self, *, id: str = "", request_id: str = "", timeout: float | None = None) -> pb.Job | None:
+        """The job once it has ended; None if that is not within `timeout` seconds."""
+        for message in self.watch(id=id, request_id=request_id, timeout=timeout):
+            if message.final:
+                return message.job
+        return None
+
+    def watch(
+        self,
+        *,
+        id: str = "",
+        request_id: str = "",
+        after_sequence: int = 0,
+        timeout: float | None = None,
+        cancel_on_cut: bool = False,
+    ) -> Iterator[pb.WatchResponse]:
+        """Follow a job to its end, or for `timeout` seconds; a cut stream is resumed.
+
+        Raises:
+            KtaskError: no such job, or it was cut and could not be resumed.
+        """
+        request = pb.WatchRequest(
+            id=id, request_id=request_id, after_sequence=after_sequence, cancel_on_cut=cancel_on_cut
+        )
+        deadline = None if timeout is None else time.monotonic() + timeout
+        failures = 0
+        while True:
+            self._check()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                for message in self._stream(request, left):
+                    failures = 0
+                    request.after_sequence = message.sequence
+                    yield message
+                    if message.final:
+                        return
+            except grpc.RpcError as error:
+                if left is not None and rpc.code_of(error) == "DEADLINE_EXCEEDED":
+                    return
+                failures += 1
+                if rpc.code_of(error) not in _RESUMABLE or failures > _RESUMES_MAX:
+                    raise rpc.translate(error) from None
+            else:
+                failures += 1
+                if failures > _RESUMES_MAX:
+                    raise KtaskError("watch: the daemon ends the stream before the job", code="INTERNAL")
+            time.sleep(min(_RESUME_FIRST_S * 2**failures, _RESUME_MOST_S))
+
+    def get(self, *, id: str = "", request_id: str = "") -> pb.Job:
+        """One job as it is now."""
+        return self._call(self._jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
+
+    def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
+        """Ask a job to stop; it may still be undoing when this returns."""
+        return self._call(self._jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
+
+    def list(self, request: pb.ListRequest) -> pb.ListResponse:
+        """One page of jobs."""
+        return self._call(self._jobs.List, request)
+
+    def pages(self, request: pb.ListRequest) -> Iterator[pb.ListResponse]:
+        """All pages of jobs from the one that `request` asks for."""
+        while True:
+            page = self.list(request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def functions(self, name: str = "", timeout: float = _CALL_TIMEOUT_S) -> pb.ListFunctionsResponse:
+        """The functions, or the one of this name, asked for anew."""
+        request = pb.ListFunctionsRequest(name=name)
+        # A daemon that systemd starts at the first connection needs its time.
+        response = self._call(self._jobs.ListFunctions, request, timeout, wait_for_ready=True)
+        self._functions.update((one.name, one) for one in response.functions)
+        return response
+
+    def function(self, name: str) -> pb.Function:
+        """A function's declaration, asked for once; raises KtaskError if there is none."""
+        if name not in self._functions:
+            self.functions(name)
+        found = self._functions.get(name)
+        if found is None:
+            raise KtaskError(
+                f'function "{name}": unknown',
+                code="NOT_FOUND",
+                reason="FUNCTION_UNKNOWN",
+                field="spec.function",
+            )
+        return found
+
+    def status(self) -> control_pb2.GetStatusResponse:
+        """The daemon as it is now."""
+        return self._call(self._control.GetStatus, control_pb2.GetStatusRequest())
+
+    def drain(self, resume: bool) -> control_pb2.DrainResponse:
+        """Stop or resume the acceptance of jobs."""
+        return self._call(self._control.Drain, control_pb2.DrainRequest(resume=resume))
+
+    def reload(self) -> control_pb2.ReloadResponse:
+        """Have the configuration read again."""
+        return self._call(self._control.Reload, control_pb2.ReloadRequest())
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float = _CALL_TIMEOUT_S,
+        wait_for_ready: bool | None = None,
+    ) -> Response:
+        self._check()
+        try:
+            return method(request, timeout=timeout, wait_for_ready=wait_for_ready)
+        except grpc.RpcError as error:
+            raise rpc.translate(error) from None
+
+    def _check(self) -> None:
+        if self._forked:
+            raise KtaskError(
+                "client: made before this process was forked, wanted one made after it",
+                code="FAILED_PRECONDITION",
+                reason="CLIENT_FORKED",
+            )
+        if self._closed:
+            raise KtaskError("client: closed", code="FAILED_PRECONDITION", reason="CLIENT_CLOSED")
+
+    def _after_fork(self) -> None:
+        """In the child: gRPC's threads are gone, so the channel must not be touched."""
+        self._forked = True
+        self.handover.abandon()
+        # Closing it, as its collection would, may wait for those threads for ever.
+        _never_collected.append(self._channel)
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_never_collected: list[grpc.Channel] = []
+
+
+def _mark_forked() -> None:
+    for session in list(_sessions):
+        session._after_fork()
+
+
+os.register_at_fork(after_in_child=_mark_forked)
