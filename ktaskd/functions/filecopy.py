@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import (
     BUFFER,
+    PAGE,
     QUANTUM,
     UNDO_QUANTUM,
     common,
@@ -162,14 +163,28 @@ class _Step:
         no byte. Where it cannot even be read, nothing.
         """
         holes = self.dst.holes(start, end)
-        if holes is not None or Access.READ not in self.dst.facts.access:
+        if Access.READ not in self.dst.facts.access:
             return holes or []
-        zeros: Spans = []
-        for first, after in cut(start, end, BUFFER):
-            with memoryview(self._buffer)[: after - first] as view:
-                read_full(self.dst, "dst", first, view)
-            _extend(zeros, zero_runs(self._buffer, after - first, first))
-        return zeros
+        if holes is None:
+            holes = []
+            for first, after in cut(start, end, BUFFER):
+                with memoryview(self._buffer)[: after - first] as view:
+                    read_full(self.dst, "dst", first, view)
+                _extend(holes, zero_runs(self._buffer, after - first, first))
+        stripped = [self._stripped(*data) for data in gaps(holes, start, end)]
+        return gaps([data for data in stripped if data[0] < data[1]], start, end)
+
+    def _stripped(self, start: int, end: int) -> tuple[int, int]:
+        """Data without the zeros at the end of its last page.
+
+        Holes begin at pages, but the old end of dst did not: what lay between
+        it and the end of its page was not there, and must not count as data.
+        """
+        first = max(start, (end - 1) // PAGE * PAGE)
+        with memoryview(self._buffer)[: end - first] as view:
+            read_full(self.dst, "dst", first, view)
+            kept = len(bytes(view).rstrip(b"\0"))
+        return start, end if kept == end - first else first + kept
 
     def copy(self, start: int, end: int, dst_holes: Spans) -> None:
         """Make dst's [start, end) equal to src's, ascending."""

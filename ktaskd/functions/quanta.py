@@ -22,8 +22,10 @@ UNDO_QUANTUM = 8 << 20
 BUFFER = 256 << 10
 """For reading: fits any L2 cache, and larger ones were not faster."""
 
-_PAGE = 4096
-_ZERO_PAGE = bytes(_PAGE)
+PAGE = 4096
+"""Smallest piece that is looked at for zeros."""
+
+_ZERO_PAGE = bytes(PAGE)
 
 
 def cut(start: int, end: int, quantum: int) -> Iterator[tuple[int, int]]:
@@ -67,8 +69,8 @@ def zero_runs(buffer: bytearray, length: int, base: int) -> list[tuple[int, int]
     runs: list[tuple[int, int]] = []
     offset = 0
     while offset < length:
-        stop = min(length, offset + _PAGE - (base + offset) % _PAGE)
-        zeros = _ZERO_PAGE if stop - offset == _PAGE else bytes(stop - offset)
+        stop = min(length, offset + PAGE - (base + offset) % PAGE)
+        zeros = _ZERO_PAGE if stop - offset == PAGE else bytes(stop - offset)
         # It compares in place; a slice of the buffer would be a copy.
         if buffer.startswith(zeros, offset):
             if runs and runs[-1][1] == base + offset:
