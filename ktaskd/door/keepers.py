@@ -287,9 +287,8 @@ class Keepers:
         self.lost += 1
         self._leave(link)
         culprit_conn, culprit_number = link.culprit
-        error = KeeperSilent(
-            f"keeper of uid {link.uid}: {why}, and what it held is closed; hand it over again"
-        )
+        what = f"keeper of uid {link.uid}: {why}"
+        error = KeeperSilent(f"{what}; the handles of this connection are gone, hand the files over again")
         for conn, served in [item for item in self._served.items() if item[1].link is link]:
             del self._served[conn]
             self._unuse(link)
@@ -297,7 +296,7 @@ class Keepers:
             served.client.on_end()
             self._bury(link.uid, served.sock.detach())
         for number in [number for number, (one, _) in self._opens.items() if one is link]:
-            self._settle(number, error)
+            self._settle(number, KeeperSilent(f"{what}, so the path was not opened"))
         while link.unsent:
             frame, fds = link.unsent.popleft()
             if frame.kind == wire.BURY:

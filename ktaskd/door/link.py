@@ -46,7 +46,7 @@ class Link:
     thread must be one that lives as long as the daemon.
 
     Attributes:
-        culprit: (conn, number) that the keeper is or was last busy with.
+        culprit: (conn, number) that the keeper is busy with; zeros if with none.
         unsent: messages that wait for room, with the descriptors they own.
     """
 
@@ -198,6 +198,7 @@ class Link:
             self._expected = True
             self._watch()
         elif frame.kind == wire.IDLE:
+            self.culprit = (0, 0)
             self._expected = False
             self._stop_watching()
         elif frame.kind == wire.READY:

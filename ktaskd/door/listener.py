@@ -323,5 +323,6 @@ def _remove_stale(path: Path) -> None:
 def _remove_own(path: Path, place: _Place) -> None:
     with contextlib.suppress(OSError):
         status = path.lstat()
-        if (status.st_dev, status.st_ino) == place:
+        # A number alone is no proof: it may be another file's by now.
+        if (status.st_dev, status.st_ino) == place and stat.S_ISSOCK(status.st_mode):
             path.unlink()

@@ -23,6 +23,9 @@ ERRORS: dict[str, type[KtaskError]] = {
 
 _MODES = {Access.READ: os.O_RDONLY, Access.WRITE: os.O_WRONLY, Access.READ_WRITE: os.O_RDWR}
 
+SHOWN_MAX = 256
+"""Characters of a path in a message."""
+
 _NOT_FOUND = frozenset((errno.ENOENT, errno.ENOTDIR))
 _NOT_ALLOWED = frozenset((errno.EACCES, errno.EPERM))
 
@@ -38,7 +41,12 @@ def check_path(path: str) -> None:
     if "\0" in path:
         raise SourceInvalid("path: holds a NUL character, which no path can hold")
     if not path.startswith("/"):
-        raise SourceInvalid(f'path "{path}": relative, wanted an absolute path')
+        raise SourceInvalid(f"{_show(path)}: relative, wanted an absolute path")
+
+
+def _show(path: str) -> str:
+    """How messages name it; they have to fit into the header of a reply."""
+    return f'path "{path[:SHOWN_MAX]}{"..." if len(path) > SHOWN_MAX else ""}"'
 
 
 def open_vetted(path: str, access: Access) -> tuple[int, SourceFacts]:
@@ -51,7 +59,7 @@ def open_vetted(path: str, access: Access) -> tuple[int, SourceFacts]:
         PathNotFound, NotAllowed, FdUnsuitable, SourceInvalid
     """
     check_path(path)
-    what = f'path "{path}"'
+    what = _show(path)
     try:
         with Fds([os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)]) as found:
             (place,) = found

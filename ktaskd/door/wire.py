@@ -33,8 +33,8 @@ from ktaskd.model.source import SourceFacts, SourceKind
 SERVE, ANSWER, CLOSE, OPEN, BURY = range(1, 6)
 READY, BUSY, IDLE, HANDED, DROP, ENDED, OPENED, UNOPENED = range(65, 73)
 
-FRAME_BYTES_MAX = 16 * 1024
-"""Longest message: facts of 16 descriptors, or a path of 4096 bytes escaped."""
+FRAME_BYTES_MAX = 64 * 1024
+"""Longest message. A path of 4096 bytes may be 24 KiB when it is escaped."""
 
 _HEAD = struct.Struct("<BQI")
 

@@ -1,0 +1,116 @@
+"""The handoff door of one daemon, with real keepers, and a client that can do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ktask.v1 import handoff
+from ktask.v1.handoff import Hand, Handles
+
+from ktaskd.door import handoff as door_module
+from ktaskd.door.handles import HandleTable
+from ktaskd.door.handoff import HandoffDoor
+from ktaskd.door.keepers import Keepers
+from ktaskd.door.listener import RuntimeDir
+
+UID = os.geteuid()
+
+
+@dataclass
+class House:
+    """The doors of one daemon."""
+
+    place: Path
+    handles: HandleTable
+    keepers: Keepers
+    door: HandoffDoor
+    gone: list[int]
+
+    async def client(self) -> Client:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
+        sock.connect(os.fspath(self.place / "handoff.sock"))
+        return Client(sock)
+
+
+class Client:
+    """A client that can do wrong."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.loop = asyncio.get_running_loop()
+
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        if fds:
+            socket.send_fds(self.sock, [data], fds)
+        else:
+            self.sock.send(data)
+
+    async def receive(self) -> handoff.Reply | None:
+        """A reply; None at the end of the connection."""
+        data = await self.loop.sock_recv(self.sock, 4096)
+        return handoff.decode_reply(data) if data else None
+
+    async def hand(self, *fds: int, flags: Sequence[int] = ()) -> handoff.Reply | None:
+        self.send(handoff.encode_request(Hand(7, tuple(flags) or (0,) * len(fds))), fds)
+        return await self.receive()
+
+    async def handles(self, *fds: int) -> tuple[str, ...]:
+        reply = await self.hand(*fds)
+        assert isinstance(reply, Handles), reply
+        return reply.handles
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@asynccontextmanager
+async def house(
+    place: Path, *, handles_per_uid: int = 100, per_uid: int = 50, total: int = 100, **keepers: Any
+) -> AsyncIterator[House]:
+    gone: list[int] = []
+    runtime = RuntimeDir.claim(place)
+    table = HandleTable(per_uid=handles_per_uid, on_gone=gone.append)
+    keeping = Keepers(on_gone=gone.append, **keepers)
+    with runtime.listen("handoff.sock", mode=0o600) as listener:
+        door = HandoffDoor(listener, table, keeping, per_uid=per_uid, total=total)
+        await door.start()
+        try:
+            yield House(place, table, keeping, door, gone)
+        finally:
+            await door.close()
+            await keeping.close()
+            runtime.close()
+    assert (len(table), door.connections) == (0, 0)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(40):
+            await test
+
+    asyncio.run(bounded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def memory(size: int = 4096) -> int:
+    fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(fd, size)
+    return fd
+
+
+def as_uid(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    """Connections that come from now on seem to be this uid's."""
+    monkeypatch.setattr(door_module, "read_peer_credentials", lambda sock: (os.getpid(), uid, uid))
