@@ -1,0 +1,79 @@
+"""The service Control: looking at the daemon and steering it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from ktask.v1 import control_pb2 as pb
+from ktask.v1.control_pb2_grpc import ControlServicer
+
+from ktaskd.api.guard import Context, caller
+from ktaskd.api.state import Daemon
+from ktaskd.api.status import status_out
+from ktaskd.model.errors import NotAllowed, NotBuiltYet
+
+INTERVAL_S = 1.0
+INTERVAL_MIN_S = 0.1
+"""Time between two looks at the status for a watcher."""
+
+
+class ControlService(ControlServicer):
+    """Everybody may look, admins may steer."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        """Serve what it knows."""
+        self._daemon = daemon
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
+        """The daemon as it is now."""
+        return pb.GetStatusResponse(status=status_out(self._daemon, caller()))
+
+    async def WatchStatus(
+        self, request: pb.WatchStatusRequest, context: Context
+    ) -> AsyncIterator[pb.WatchStatusResponse]:
+        """The status at once, and again whenever more than a counter changed."""
+        interval_s = INTERVAL_S
+        if request.HasField("min_interval"):
+            interval_s = max(request.min_interval.ToTimedelta().total_seconds(), INTERVAL_MIN_S)
+        told = None
+        while True:
+            status = status_out(self._daemon, caller())
+            if told is None or _essence(status) != _essence(told):
+                told = status
+                yield pb.WatchStatusResponse(status=status)
+            await asyncio.sleep(interval_s)
+
+    async def SetMode(self, request: pb.SetModeRequest, context: Context) -> pb.SetModeResponse:
+        """Not before there is a governor."""
+        self._check_admin("set the mode")
+        raise NotBuiltYet("SetMode: this version of the daemon has no governor, wanted one that has")
+
+    async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
+        """Stop or resume the acceptance of jobs."""
+        self._check_admin("drain the daemon")
+        self._daemon.set_draining(not request.resume)
+        left = self._daemon.engine.registry.unended
+        return pb.DrainResponse(draining=self._daemon.intake.draining, jobs_left=left)
+
+    async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
+        """Read the configuration again."""
+        self._check_admin("reload the configuration")
+        reloaded = self._daemon.reload()
+        return pb.ReloadResponse(applied=reloaded.applied, needs_restart=reloaded.needs_restart)
+
+    def _check_admin(self, what: str) -> None:
+        uid = caller().uid
+        if uid not in self._daemon.admin_uids:
+            raise NotAllowed(f"uid {uid} may not {what}, wanted uid 0 or the daemon's own")
+
+
+def _essence(status: pb.Status) -> bytes:
+    """The status without what counts."""
+    copy = pb.Status()
+    copy.CopyFrom(status)
+    del copy.counters[:]
+    for pool in copy.pools:
+        for worker in pool.workers:
+            worker.chunks = worker.private_bytes = 0
+    return copy.SerializeToString(deterministic=True)

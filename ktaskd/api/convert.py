@@ -1,0 +1,246 @@
+"""The contract's messages and our words, one into the other. No rule of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf import struct_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+from ktask.v1 import jobs_pb2 as pb
+
+from ktaskd.jobs.job import Job
+from ktaskd.model.allowance import Reason
+from ktaskd.model.errors import ArgumentInvalid, SpecInvalid
+from ktaskd.model.function import Access, ArgValue, Declaration, Partial
+from ktaskd.model.job import JobError, JobSpec, JobState, RangeSpec, SourceRef
+from ktaskd.model.spans import Span
+
+STATES: Mapping[JobState, pb.JobState.ValueType] = {
+    state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState
+}
+STATES_BACK = {value: state for state, value in STATES.items()}
+
+_ACCESS: Mapping[Access, pb.Access.ValueType] = {
+    Access.READ: pb.ACCESS_READ,
+    Access.WRITE: pb.ACCESS_WRITE,
+    Access.READ_WRITE: pb.ACCESS_READ_WRITE,
+}
+_PARTIAL: Mapping[Partial, pb.PartialPolicy.ValueType] = {
+    Partial.RERUN_SAFE: pb.PARTIAL_POLICY_RERUN_SAFE,
+    Partial.UNDO_TOLERATES: pb.PARTIAL_POLICY_UNDO_TOLERATES,
+    Partial.NONE: pb.PARTIAL_POLICY_NONE,
+}
+
+
+# -- in ---------------------------------------------------------------------------
+
+
+def spec_in(spec: pb.JobSpec) -> JobSpec:
+    """A request's spec; raises SpecInvalid where a message says nothing."""
+    return JobSpec(
+        function=spec.function,
+        arg={name: _value_in(name, value) for name, value in spec.arg.fields.items()},
+        sources={role: SourceRef(source.handle, source.path) for role, source in spec.sources.items()},
+        items=tuple(SourceRef(source.handle, source.path) for source in spec.items),
+        ranges=tuple(_range_in(piece) for piece in spec.ranges),
+        min_chunk=spec.min_chunk,
+        max_threads=spec.max_threads,
+        undo=spec.undo if spec.HasField("undo") else None,
+        labels=dict(spec.labels),
+        request_id=spec.request_id,
+    )
+
+
+def _range_in(piece: pb.Range) -> RangeSpec:
+    return RangeSpec(piece.start, piece.length, piece.nid if piece.HasField("nid") else None)
+
+
+def _value_in(name: str, value: struct_pb2.Value) -> ArgValue:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        return value.number_value
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return value.bool_value
+    got = (kind or "nothing").removesuffix("_value")
+    raise ArgumentInvalid(
+        f'argument "{name[:64]}": got {got}, wanted a number, a string or true or false',
+        field=f"spec.arg.{name[:64]}",
+    )
+
+
+def states_in(states: Iterable[int]) -> frozenset[JobState]:
+    """The states that a List asks for; raises SpecInvalid for one that is none."""
+    found = set()
+    for state in states:
+        if state not in STATES_BACK:
+            raise SpecInvalid(f"states: got {state}, wanted a JobState", field="states")
+        found.add(STATES_BACK[pb.JobState.ValueType(state)])
+    return frozenset(found)
+
+
+# -- out ----------------------------------------------------------------------------
+
+
+def spec_out(spec: JobSpec) -> pb.JobSpec:
+    """A spec as it was asked for."""
+    out = pb.JobSpec(
+        function=spec.function,
+        items=[_source_out(item) for item in spec.items],
+        ranges=[pb.Range(start=piece.start, length=piece.length, nid=piece.nid) for piece in spec.ranges],
+        min_chunk=spec.min_chunk,
+        max_threads=spec.max_threads,
+        undo=spec.undo,
+        labels=spec.labels,
+        request_id=spec.request_id,
+    )
+    if spec.arg:
+        out.arg.update(dict(spec.arg))
+    for role, source in spec.sources.items():
+        out.sources[role].CopyFrom(_source_out(source))
+    return out
+
+
+def _source_out(source: SourceRef) -> pb.Source:
+    return pb.Source(handle=source.handle) if source.handle else pb.Source(path=source.path)
+
+
+def job_out(job: Job) -> pb.Job:
+    """A job as it is now."""
+    progress, cpu = job.progress, job.cpu
+    error = job.full_error()
+    out = pb.Job(
+        id=job.id,
+        spec=spec_out(job.spec),
+        state=STATES[job.state],
+        progress=pb.Progress(
+            positions_done=progress.positions_done,
+            positions_total=progress.positions_total,
+            bytes_done=progress.bytes_done,
+            bytes_total=progress.bytes_total,
+            chunks_done=progress.chunks_done,
+            chunks_total=progress.chunks_total,
+            running_helpers=progress.running_helpers,
+            running_leads=progress.running_leads,
+        ),
+        result=struct_out(job.full_result()),
+        error=error_out(error) if error is not None else None,
+        waiting_reasons=[reason_out(reason) for reason in job.waiting_reasons()],
+        create_time=time_out(job.create_s),
+        start_time=time_out(job.start_s),
+        end_time=time_out(job.end_s),
+        cpu=pb.CpuUsage(
+            lead_seconds=cpu.lead_s,
+            helper_seconds=cpu.helper_s,
+            chunks_recalled=cpu.chunks_recalled,
+            chunks_rerun=cpu.chunks_rerun,
+        ),
+        owner=pb.Owner(uid=job.owner.uid, gid=job.owner.gid, pid=job.owner.pid),
+        detached=job.detached,
+        sequence=job.version,
+    )
+    if job.state is not JobState.QUEUED:
+        out.plan.CopyFrom(pb.Plan(threads=job.plan.threads, chunk=job.plan.chunk))
+    return out
+
+
+def struct_out(value: Mapping[str, Any] | None) -> struct_pb2.Struct | None:
+    """A JSON object as a Struct, integers that a double cannot hold as strings."""
+    if value is None:
+        return None
+    out = struct_pb2.Struct()
+    out.update({key: _exact(item) for key, item in value.items()})
+    return out
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _exact(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
+    return value
+
+
+def error_out(error: JobError) -> pb.JobError:
+    """How a job ended badly."""
+    out = pb.JobError(
+        reason=error.reason,
+        message=error.message,
+        errno=error.errno,
+        exception=error.exception,
+        signal=error.signal,
+        undone=_spans_out(error.undone),
+        dirty=_spans_out(error.dirty),
+    )
+    if error.chunk is not None:
+        out.chunk.CopyFrom(pb.ErrorChunk(start=error.chunk.start, end=error.chunk.end, nid=error.nid))
+    return out
+
+
+def _spans_out(spans: Iterable[Span]) -> list[pb.Span]:
+    return [pb.Span(start=span.start, end=span.end) for span in spans]
+
+
+def reason_out(reason: Reason) -> pb.Reason:
+    """Why fewer workers run."""
+    return pb.Reason(
+        code=reason.code,
+        message=reason.message,
+        value=reason.value,
+        threshold=reason.threshold,
+        since=time_out(reason.since_s),
+    )
+
+
+def time_out(seconds: float) -> Timestamp | None:
+    """Seconds since the epoch; 0 = it has not happened."""
+    if not seconds:
+        return None
+    nanos = int(seconds * 1e9)
+    return Timestamp(seconds=nanos // 10**9, nanos=nanos % 10**9)
+
+
+def function_out(declaration: Declaration) -> pb.Function:
+    """What a function declares."""
+    return pb.Function(
+        name=declaration.name,
+        summary=declaration.summary,
+        sources=[
+            pb.FunctionSource(role=source.role, access=_ACCESS[source.access], summary=source.summary)
+            for source in declaration.sources
+        ],
+        unit=declaration.unit,
+        align=declaration.align,
+        min_chunk=declaration.min_chunk,
+        arguments=[
+            pb.FunctionArgument(
+                name=argument.name,
+                type=argument.type.value,
+                default=_default_out(argument.default),
+                summary=argument.summary,
+            )
+            for argument in declaration.arguments
+        ],
+        allocates=declaration.allocates,
+        partial=_PARTIAL[declaration.partial],
+        undo=declaration.undo,
+        undo_summary=declaration.undo_summary,
+        combine=declaration.combine,
+        boundary=declaration.boundary,
+        items=declaration.items,
+        unavailable=declaration.unavailable,
+    )
+
+
+def _default_out(value: ArgValue | None) -> struct_pb2.Value | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return struct_pb2.Value(bool_value=value)
+    if isinstance(value, str):
+        return struct_pb2.Value(string_value=value)
+    return struct_pb2.Value(number_value=value)

@@ -1,0 +1,68 @@
+"""The gRPC server on the private socket, with health and reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+from google.rpc import error_details_pb2  # in the pool, so that grpcurl can show details
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from ktask.v1 import control_pb2, jobs_pb2
+from ktask.v1.control_pb2_grpc import add_ControlServicer_to_server
+from ktask.v1.jobs_pb2_grpc import add_JobsServicer_to_server
+
+from ktaskd.api.control import ControlService
+from ktaskd.api.guard import Guard
+from ktaskd.api.jobs import JobsService
+from ktaskd.api.state import Daemon
+from ktaskd.model.identity import Identity
+from ktaskd.model.limits import MESSAGE_BYTES_MAX
+
+JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name
+CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
+
+assert error_details_pb2.DESCRIPTOR
+
+
+class Server:
+    """One server; nobody but the relay can reach its socket."""
+
+    def __init__(
+        self, daemon: Daemon, inner_path: str, identify: Callable[[str], Identity], streams_max: int
+    ) -> None:
+        """Prepare it; nothing listens yet.
+
+        Args:
+            streams_max: calls at one time on one connection.
+        """
+        options = [
+            ("grpc.max_concurrent_streams", streams_max),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.so_reuseport", 0),
+        ]
+        self._server = grpc.aio.server(interceptors=[Guard(identify)], options=options)
+        self._health = health.aio.HealthServicer()
+        add_JobsServicer_to_server(JobsService(daemon.engine, daemon.intake), self._server)
+        add_ControlServicer_to_server(ControlService(daemon), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (JOBS, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._server.add_insecure_port(f"unix:{inner_path}")
+
+    async def start(self) -> None:
+        """Listen on the private socket; health says NOT_SERVING until told otherwise."""
+        await self.set_serving(False)
+        await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health answers."""
+        answer = health_pb2.HealthCheckResponse
+        status = answer.SERVING if serving else answer.NOT_SERVING
+        for name in ("", JOBS, CONTROL):
+            await self._health.set(name, status)
+
+    async def close(self, grace_s: float) -> None:
+        """Refuse new calls, give those that run `grace_s` seconds, then end them."""
+        await self._server.stop(grace_s)

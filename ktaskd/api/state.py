@@ -1,0 +1,47 @@
+"""What the daemon tells of itself: the parts that GetStatus is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ktaskd.jobs.engine import Engine
+from ktaskd.jobs.intake import Intake
+from ktaskd.model.topology import Topology
+from ktaskd.pool.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload changed: paths of keys, as in "jobs.keep_s"."""
+
+    applied: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Daemon:
+    """The parts of the running daemon that the services look at and steer.
+
+    Args:
+        reload: reads the configuration again; raises ReloadFailed.
+        set_draining: stops or resumes the acceptance of jobs.
+        limits: bounds in force, by name.
+        counts: counters that other rooms keep, by name.
+        missing: what this machine lacks, in words.
+    """
+
+    version: str
+    start_s: float
+    runtime_dir: str
+    selftest: bool
+    admin_uids: frozenset[int]
+    topology: Topology
+    pools: Sequence[Pool]
+    engine: Engine
+    intake: Intake
+    reload: Callable[[], Reloaded]
+    set_draining: Callable[[bool], None]
+    limits: Callable[[], Mapping[str, int]]
+    counts: Callable[[], Mapping[str, int]]
+    missing: list[str] = field(default_factory=list)

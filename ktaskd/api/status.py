@@ -1,0 +1,117 @@
+"""The daemon's status as the contract's message."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import psutil
+from ktask.v1 import control_pb2 as pb
+
+from ktaskd.api.convert import reason_out, time_out
+from ktaskd.api.state import Daemon
+from ktaskd.model.identity import Identity
+from ktaskd.model.topology import format_cpulist
+from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.link import Worker
+from ktaskd.pool.pool import Place, Pool
+
+_CLASS = {WorkerClass.HELPER: pb.WORKER_CLASS_HELPER, WorkerClass.LEAD: pb.WORKER_CLASS_LEAD}
+_STATE = {state: pb.WorkerState.Value(f"WORKER_STATE_{state.name}") for state in WorkerState}
+
+
+def status_out(daemon: Daemon, who: Identity) -> pb.Status:
+    """The status as `who` may see it: of others' jobs not even the ids."""
+    nodes = [
+        pb.Node(nid=node.nid, cpulist=format_cpulist(node.cpus), memory_bytes=node.memory_bytes)
+        for node in daemon.topology.nodes
+    ]
+    return pb.Status(
+        version=daemon.version,
+        pid=os.getpid(),
+        start_time=time_out(daemon.start_s),
+        mode=pb.MODE_AUTO,
+        draining=daemon.intake.draining,
+        topology=pb.Topology(nodes=nodes, cpulist=format_cpulist(daemon.topology.cpus)),
+        pools=[_pool_out(daemon, pool, who) for pool in daemon.pools],
+        allowance=_allowance_out(daemon),
+        limits=[pb.Limit(name=name, value=value) for name, value in sorted(daemon.limits().items())],
+        counters=[pb.Counter(name=name, value=value) for name, value in sorted(_counts(daemon).items())],
+        missing=daemon.missing,
+        runtime_dir=daemon.runtime_dir,
+        selftest=daemon.selftest,
+    )
+
+
+def _counts(daemon: Daemon) -> dict[str, int]:
+    registry = daemon.engine.registry
+    return {
+        **daemon.engine.counters,
+        **daemon.counts(),
+        "jobs_unended": registry.unended,
+        "jobs_kept": registry.kept,
+    }
+
+
+def _allowance_out(daemon: Daemon) -> pb.Allowance:
+    dispatch = daemon.engine.dispatch
+    allowance = dispatch.allowance
+    return pb.Allowance(
+        nodes=[
+            pb.NodeAllowance(nid=nid, helpers=helpers, busy=dispatch.busy_helpers(nid))
+            for nid, helpers in sorted(allowance.helpers.items())
+        ],
+        leads=allowance.leads,
+        leads_per_uid=allowance.leads_per_uid,
+        reasons=[reason_out(reason) for reason in allowance.reasons],
+    )
+
+
+def _pool_out(daemon: Daemon, pool: Pool, who: Identity) -> pb.Pool:
+    return pb.Pool(
+        name=pool.spec.name,
+        worker_class=_CLASS[pool.spec.worker_class],
+        nid=pool.spec.nid,
+        host_pid=pool.host_pid,
+        host_respawns=pool.host_respawns,
+        workers=[_worker_out(daemon, place, who) for place in pool.places if place.wanted],
+    )
+
+
+def _worker_out(daemon: Daemon, place: Place, who: Identity) -> pb.Worker:
+    worker = place.worker
+    if worker is None:
+        return pb.Worker(state=pb.WORKER_STATE_BACKOFF, respawns=place.respawns)
+    applied = worker.applied
+    return pb.Worker(
+        id=worker.id,
+        pid=worker.pid,
+        state=_STATE[worker.state],
+        cpulist=format_cpulist(worker.cpus),
+        policy=applied.policy,
+        nice=applied.nice,
+        ioprio=applied.ioprio,
+        oom_score_adj=applied.oom_score_adj,
+        autogroup_nice=applied.autogroup_nice,
+        cgroup=applied.cgroup,
+        mempolicy=applied.mempolicy,
+        missing=applied.missing,
+        job_id=_job_of(daemon, worker, who),
+        chunks=worker.chunks,
+        respawns=place.respawns,
+        private_bytes=_private_bytes(worker.pid),
+        uid=applied.uid,
+    )
+
+
+def _job_of(daemon: Daemon, worker: Worker, who: Identity) -> str:
+    job = daemon.engine.dispatch.job_of.get(worker)
+    return job.id if job is not None and daemon.engine.registry.may_see(job, who) else ""
+
+
+def _private_bytes(pid: int) -> int:
+    """Memory of a process that no other shares; 0 where it cannot be read."""
+    with contextlib.suppress(psutil.Error, OSError):
+        if pid:
+            return int(psutil.Process(pid).memory_full_info().uss)
+    return 0

@@ -1,0 +1,182 @@
+"""The configuration file: TOML text to typed sections, strict. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from ktaskd.jobs.registry import JobLimits
+
+SectionT = TypeVar("SectionT")
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ConfigError(Exception):
+    """The file is wrong; the message has the file and the key's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSettings:
+    """Who may connect, and how often.
+
+    Args:
+        mode: of both sockets, octal digits; "auto" = 0660 if the daemon is root
+            and the group exists, else 0600.
+        group: that owns the sockets where mode lets it in.
+        connections, connections_per_uid: gRPC connections at one time.
+        handoffs, handoffs_per_uid: connections to the handoff socket at one time.
+        streams: calls at one time on one gRPC connection.
+        handles_per_uid: handed over descriptors at one time.
+    """
+
+    mode: str = "auto"
+    group: str = "ktask"
+    connections: int = 2000
+    connections_per_uid: int = 500
+    handoffs: int = 2000
+    handoffs_per_uid: int = 500
+    streams: int = 1000
+    handles_per_uid: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How many workers there are, and who they are.
+
+    Args:
+        user: that workers become if the daemon is root; where there is no such
+            user, only uid 0 may run jobs.
+        helpers_per_node: most helpers of one node; 0 = one for each CPU.
+        leads: most leads at one time; 0 = one for each CPU.
+        leads_per_uid: the same for one uid; 0 = as many as there are.
+        grace_s: time for a worker to give back its chunk before it is killed.
+        fence_s: time for a killed worker to be seen dead.
+    """
+
+    user: str = "ktaskd"
+    helpers_per_node: int = 0
+    leads: int = 0
+    leads_per_uid: int = 0
+    grace_s: float = 5.0
+    fence_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """The daemon itself.
+
+    Args:
+        idle_exit_s: end after so long without a connection and a job; 0 = never.
+        stop_s: time for jobs to be stopped and undone when the daemon ends.
+        log_level: "debug", "info", "warning" or "error".
+    """
+
+    idle_exit_s: float = 0.0
+    stop_s: float = 20.0
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration; each section is a frozen dataclass."""
+
+    sockets: SocketSettings = field(default_factory=SocketSettings)
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
+    jobs: JobLimits = field(default_factory=JobLimits)
+    daemon: DaemonSettings = field(default_factory=DaemonSettings)
+
+
+def load_config(path: Path | None) -> Config:
+    """The configuration of a file; the defaults where there is none.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, has an unknown key or a
+            value of a wrong type or out of bounds.
+    """
+    if path is None:
+        return Config()
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        return parse_config(raw)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
+    """The configuration of parsed TOML; raises ConfigError."""
+    types = get_type_hints(Config)
+    _check_known(raw, list(types), "")
+    sections = {name: _load_section(types[name], raw.get(name, {}), name) for name in types}
+    config = Config(**sections)
+    _check_values(config)
+    return config
+
+
+def _check_known(raw: Mapping[str, Any], known: list[str], where: str) -> None:
+    for key in raw:
+        if key not in known:
+            raise ConfigError(f"{where}{key}: unknown key (known: {', '.join(known)})")
+
+
+def _load_section(section: type[SectionT], raw: object, where: str) -> SectionT:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: got {type(raw).__name__}, wanted a table")
+    types = get_type_hints(section)
+    _check_known(raw, list(types), f"{where}.")
+    return section(**{key: _typed(value, types[key], f"{where}.{key}") for key, value in raw.items()})
+
+
+def _typed(value: object, wanted: type, where: str) -> object:
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        raise ConfigError(f"{where}: got {value!r}, wanted {wanted.__name__}")
+    return value
+
+
+def _check_values(config: Config) -> None:
+    for section_name in (item.name for item in fields(config)):
+        section = getattr(config, section_name)
+        for item in fields(section):
+            value = getattr(section, item.name)
+            if isinstance(value, int | float) and not 0 <= value < 1e9:
+                raise ConfigError(f"{section_name}.{item.name}: got {value}, wanted 0 or more, below 1e9")
+    if config.sockets.mode != "auto" and not re.fullmatch("0?[0-7]{3}", config.sockets.mode):
+        raise ConfigError(
+            f'sockets.mode: got "{config.sockets.mode}", wanted "auto" or octal digits as "0660"'
+        )
+    if config.daemon.log_level not in LOG_LEVELS:
+        raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
+
+
+def flatten(config: Config) -> dict[str, object]:
+    """Every value by its path, as in "jobs.keep_s"."""
+    return {
+        f"{section}.{key}": value
+        for section, values in dataclasses.asdict(config).items()
+        for key, value in values.items()
+    }
+
+
+def format_config(config: Config, given: Mapping[str, Any]) -> str:
+    """The effective values as TOML, each with where it came from."""
+    lines: list[str] = []
+    for section, values in dataclasses.asdict(config).items():
+        lines.append(f"[{section}]")
+        for key, value in values.items():
+            shown = f'"{value}"' if isinstance(value, str) else f"{value}"
+            source = "file" if key in given.get(section, {}) else "default"
+            lines.append(f"{key} = {shown}  # {source}")
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,320 @@
+"""The daemon's life: everything started in order, run, and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ktaskd import __version__
+from ktaskd.api.server import Server
+from ktaskd.api.state import Daemon, Reloaded
+from ktaskd.daemon import machine
+from ktaskd.daemon.config import Config, ConfigError, flatten, load_config
+from ktaskd.daemon.notify import Notifier
+from ktaskd.door.handles import HandleTable
+from ktaskd.door.handoff import HandoffDoor
+from ktaskd.door.keepers import Keepers
+from ktaskd.door.listener import Listeners, RuntimeDir
+from ktaskd.door.peers import PeerTable
+from ktaskd.door.relay import RelayDoor
+from ktaskd.functions.catalogue import declarations
+from ktaskd.host.caller import read_caller
+from ktaskd.host.root import HostRoot
+from ktaskd.host.topology import read_topology
+from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.engine import Engine
+from ktaskd.jobs.intake import Intake, Rights
+from ktaskd.jobs.machine import IllegalTransition
+from ktaskd.jobs.registry import Registry
+from ktaskd.model.errors import ReloadFailed
+from ktaskd.model.identity import Identity
+from ktaskd.model.job import JobError
+from ktaskd.model.worker import WorkerClass
+from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.pool import Pool
+from ktaskd.worker.frames import Done, Note
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 3.0
+"""Time for the pools, the doors and the calls that still run, at the end."""
+
+_RELOADABLE = frozenset(
+    {"jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the command line decided."""
+
+    config: Config
+    config_path: Path | None
+    runtime: RuntimeDir
+    listeners: Listeners
+    selftest: bool
+
+
+class _Ears:
+    """Passes what workers say on to the engine, and notes the first that is ready."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.ready = asyncio.Event()
+
+    def on_ready(self, worker: Worker) -> None:
+        self.ready.set()
+        self.engine.on_ready(worker)
+
+    def on_done(self, worker: Worker, done: Done) -> None:
+        self.engine.on_done(worker, done)
+
+    def on_note(self, worker: Worker, note: Note) -> None:
+        self.engine.on_note(worker, note)
+
+    def on_dead(self, worker: Worker, death: Death) -> None:
+        self.engine.on_dead(worker, death)
+
+
+class House:
+    """All rooms of one daemon, put together."""
+
+    def __init__(self, start: Start) -> None:
+        """Build everything; nothing runs yet. Needs the running loop."""
+        self._start = start
+        self._config = start.config
+        self._stop = asyncio.Event()
+        self._failed = False
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._notifier = Notifier()
+        self._counters: Counter[str] = Counter()
+        self._root = HostRoot()
+        self._topology = read_topology(self._root, frozenset(os.sched_getaffinity(0)))
+        self._files = machine.raise_file_limit()
+        self._peers = PeerTable()
+        self._build_jobs()
+        self._build_doors()
+        self._state = self._make_state()
+        self._server = Server(
+            self._state, str(start.runtime.inner_path), self._peers.identity, self._config.sockets.streams
+        )
+
+    def _build_jobs(self) -> None:
+        config, topology = self._config, self._topology
+        user = machine.worker_user(config.workers, os.geteuid())
+        allowance = machine.make_allowance(topology, config.workers)
+        registry = Registry(config.jobs, machine.admin_uids())
+        dispatch = Dispatch(topology, allowance, self._want_leads, time.time)
+        workers = config.workers
+        self.engine = Engine(
+            registry, dispatch, grace_s=workers.grace_s, fence_s=workers.fence_s, wall=time.time
+        )
+        self.engine.on_idle = self._on_change
+        self._ears = _Ears(self.engine)
+        numbers = itertools.count(1)
+        specs = machine.pool_specs(topology, allowance, user)
+        self._pools = [Pool(spec, self._ears, lambda: next(numbers)) for spec in specs]
+        self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
+        self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=self.engine.forget_source)
+        self._keepers = Keepers(on_gone=self.engine.forget_source)
+        self._intake = Intake(
+            self.engine,
+            declarations(self._start.selftest),
+            self._handles,
+            self._keepers,
+            topology,
+            Rights(machine.admin_uids(), user.refusal),
+        )
+
+    def _build_doors(self) -> None:
+        sockets = self._config.sockets
+        self._relay = RelayDoor(
+            self._start.listeners.relay,
+            self._start.runtime.inner_path,
+            self._peers,
+            per_uid=sockets.connections_per_uid,
+            total=sockets.connections,
+            describe=self._describe,
+            on_change=self._on_change,
+        )
+        self._handoff = HandoffDoor(
+            self._start.listeners.handoff,
+            self._handles,
+            self._keepers,
+            per_uid=sockets.handoffs_per_uid,
+            total=sockets.handoffs,
+            on_change=self._on_change,
+        )
+
+    def _make_state(self) -> Daemon:
+        user = machine.worker_user(self._config.workers, os.geteuid())
+        return Daemon(
+            version=__version__,
+            start_s=time.time(),
+            runtime_dir=str(self._start.runtime.path),
+            selftest=self._start.selftest,
+            admin_uids=machine.admin_uids(),
+            topology=self._topology,
+            pools=self._pools,
+            engine=self.engine,
+            intake=self._intake,
+            reload=self.reload,
+            set_draining=self._set_draining,
+            limits=lambda: machine.limits_in_force(self._config, self._files),
+            counts=self._counts,
+            missing=[text for text in (user.refusal, self._notifier.missing) if text],
+        )
+
+    def _describe(self, identity: Identity) -> Identity:
+        caller = read_caller(self._root, identity.pid, self._topology)
+        return replace(identity, cpus=caller.cpus, nid=caller.nid, cpu_quota=caller.cpu_quota)
+
+    def _want_leads(self, count: int) -> None:
+        self._leads.ensure(count)
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            "connections": self._relay.connections,
+            "connections_refused": self._relay.refused,
+            "handoff_connections": self._handoff.connections,
+            "handoffs_refused": self._handoff.refused,
+            "handles": len(self._handles),
+            "keepers": len(self._keepers.pids()),
+            "keepers_lost": self._keepers.lost,
+        }
+
+    # -- its life ---------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Live until told to stop; the exit status."""
+        self._listen_to_signals()
+        for pool in self._pools:
+            pool.start()
+        await self._wait_ready()
+        if not self._stop.is_set():
+            await self._open()
+        await self._stop.wait()
+        await self._close()
+        return 70 if self._failed else 0
+
+    async def _wait_ready(self) -> None:
+        """READY means that a job can run: a worker has set itself up."""
+        waits = [asyncio.ensure_future(self._ears.ready.wait()), asyncio.ensure_future(self._stop.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _open(self) -> None:
+        await self._server.start()
+        await self._relay.start()
+        await self._handoff.start()
+        await self._server.set_serving(True)
+        cpus = len(self._topology.cpus)
+        self._notifier.send("READY=1", f"STATUS=ready, {cpus} CPUs on {len(self._topology.nodes)} nodes")
+        log.info("ready dir=%s version=%s cpus=%d", self._start.runtime.path, __version__, cpus)
+        self._on_change()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_bug)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """A broken invariant ends the daemon: what it would do next cannot be trusted."""
+        loop.default_exception_handler(context)
+        if isinstance(context.get("exception"), IllegalTransition | AssertionError):
+            self._failed = True
+            self._stop.set()
+
+    def _on_hangup(self) -> None:
+        self._notifier.send_reloading()
+        try:
+            self.reload()
+        except ReloadFailed as error:
+            log.error("reload_failed error=%s", error.message)
+        self._notifier.send("READY=1")
+
+    def _set_draining(self, draining: bool) -> None:
+        if self._intake.draining != draining:
+            log.info("draining on=%s jobs_left=%d", draining, self.engine.registry.unended)
+            self._intake.draining = draining
+            self._setting = asyncio.ensure_future(self._server.set_serving(not draining))
+
+    def reload(self) -> Reloaded:
+        """Read the configuration file again; raises ReloadFailed and changes nothing."""
+        try:
+            config = load_config(self._start.config_path)
+        except ConfigError as error:
+            raise ReloadFailed(str(error)) from error
+        old, new = flatten(self._config), flatten(config)
+        changed = [path for path in new if old[path] != new[path]]
+        self.engine.registry.limits = config.jobs
+        logging.getLogger().setLevel(config.daemon.log_level.upper())
+        self._config = replace(
+            self._config,
+            jobs=config.jobs,
+            daemon=replace(self._config.daemon, log_level=config.daemon.log_level),
+        )
+        log.info("reloaded changed=%s", ",".join(changed))
+        return Reloaded(
+            tuple(path for path in changed if path in _RELOADABLE),
+            tuple(path for path in changed if path not in _RELOADABLE),
+        )
+
+    # -- the end ------------------------------------------------------------------
+
+    def _on_change(self) -> None:
+        """Somebody came or went: an idle daemon that was asked to ends by itself."""
+        idle_exit_s = self._config.daemon.idle_exit_s
+        busy = self._relay.connections or self._handoff.connections or self.engine.registry.unended
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if idle_exit_s and not busy:
+            self._idle_timer = asyncio.get_running_loop().call_later(idle_exit_s, self._stop.set)
+
+    async def _close(self) -> None:
+        log.info("stopping jobs_left=%d", self.engine.registry.unended)
+        self._notifier.send("STOPPING=1", "STATUS=stopping: jobs are stopped and undone")
+        self._intake.draining = True
+        await self._server.set_serving(False)
+        await self._end_jobs()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        await self._server.close(CLOSE_S / 3)
+        await self._relay.close(CLOSE_S / 3)
+        await self._handoff.close()
+        self.engine.close()
+        results = await asyncio.gather(
+            *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                log.error("close_failed error=%r", result)
+
+    async def _end_jobs(self) -> None:
+        """Stop every job; wait, bounded, until all are undone."""
+        for job in self.engine.registry:
+            self.engine.stop(job, JobError("SHUTDOWN", "the daemon was told to stop"), cancel=True)
+        idle = asyncio.Event()
+        self.engine.on_idle = idle.set
+        if self.engine.registry.unended:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(idle.wait(), self._config.daemon.stop_s)
+        if self.engine.registry.unended:
+            log.error("jobs_not_ended count=%d", self.engine.registry.unended)
+
+
+async def live(start: Start) -> int:
+    """Put the house together and live in it; the exit status."""
+    return await House(start).run()

@@ -1,0 +1,110 @@
+"""What this machine and this user allow: users, groups, limits, workers."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
+from ktaskd.model.allowance import Allowance
+from ktaskd.model.topology import Topology
+from ktaskd.model.worker import WorkerClass
+from ktaskd.pool.pool import PoolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUser:
+    """Whom workers run as; -1 = the daemon's user.
+
+    Args:
+        refusal: why nobody but an admin may run jobs; "" = everybody may.
+    """
+
+    uid: int = -1
+    gid: int = -1
+    refusal: str = ""
+
+
+def worker_user(settings: WorkerSettings, euid: int) -> WorkerUser:
+    """Workers of a root daemon become a user without rights, or serve root alone."""
+    if euid != 0:
+        return WorkerUser()
+    try:
+        entry = pwd.getpwnam(settings.user)
+    except KeyError:
+        return WorkerUser(
+            refusal=f'the daemon is root and has no user "{settings.user}" for its workers; '
+            "create that system user or set workers.user"
+        )
+    return WorkerUser(entry.pw_uid, entry.pw_gid)
+
+
+def socket_mode(settings: SocketSettings, euid: int) -> tuple[int, int]:
+    """Mode and group of the sockets; group -1 = the daemon's."""
+    gid = -1
+    if euid == 0 and settings.group:
+        try:
+            gid = grp.getgrnam(settings.group).gr_gid
+        except KeyError:
+            gid = -1
+    if settings.mode != "auto":
+        return int(settings.mode, 8), gid
+    return (0o660, gid) if gid >= 0 else (0o600, -1)
+
+
+def make_allowance(topology: Topology, settings: WorkerSettings) -> Allowance:
+    """All helpers of every node: there is no governor yet that would allow fewer."""
+    helpers = {
+        node.nid: min(len(node.cpus), settings.helpers_per_node or len(node.cpus)) for node in topology.nodes
+    }
+    leads = settings.leads or len(topology.cpus)
+    return Allowance(helpers, leads, min(settings.leads_per_uid or leads, leads))
+
+
+def pool_specs(topology: Topology, allowance: Allowance, user: WorkerUser) -> Sequence[PoolSpec]:
+    """One pool for each node that has CPUs, and one for the leads."""
+    specs = []
+    for node in topology.nodes:
+        count = allowance.helpers[node.nid]
+        if count:
+            cpus = tuple(sorted(node.cpus))[:count]
+            name = f"node{node.nid}"
+            specs.append(PoolSpec(name, WorkerClass.HELPER, node.nid, cpus, count, count, user.uid, user.gid))
+    cpus = tuple(sorted(topology.cpus))
+    specs.append(PoolSpec("leads", WorkerClass.LEAD, -1, cpus, allowance.leads, 1, user.uid, user.gid))
+    return specs
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files as may be; the number that is allowed now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def admin_uids() -> frozenset[int]:
+    """Uid 0 and the daemon's own."""
+    return frozenset({0, os.geteuid()})
+
+
+def limits_in_force(config: Config, files: int) -> dict[str, int]:
+    """The bounds that a status shows."""
+    sockets, jobs = config.sockets, config.jobs
+    return {
+        "connections": sockets.connections,
+        "connections_per_uid": sockets.connections_per_uid,
+        "handoffs": sockets.handoffs,
+        "handoffs_per_uid": sockets.handoffs_per_uid,
+        "handles_per_uid": sockets.handles_per_uid,
+        "streams_per_connection": sockets.streams,
+        "jobs_queued": jobs.queued,
+        "jobs_queued_per_uid": jobs.queued_per_uid,
+        "jobs_kept": jobs.kept,
+        "jobs_keep_seconds": int(jobs.keep_s),
+        "open_files": files,
+    }

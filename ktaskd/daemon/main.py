@@ -1,0 +1,105 @@
+"""The command `ktaskd`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from ktaskd import __version__
+from ktaskd.daemon import machine
+from ktaskd.daemon.config import Config, ConfigError, format_config, load_config
+from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
+from ktaskd.host.process import apply_undumpable
+
+DEFAULT_CONFIG = Path("/etc/ktaskd/ktaskd.toml")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="ktaskd", description="Runs parallel work for every program, on CPUs that nobody else wants."
+    )
+    parser.add_argument("--runtime-dir", type=Path, help="directory of the sockets (default: see below)")
+    parser.add_argument(
+        "--config", type=Path, help=f"configuration file (default: {DEFAULT_CONFIG} if there)"
+    )
+    parser.add_argument("--selftest", action="store_true", help="offer the selftest.* functions")
+    parser.add_argument(
+        "--check-config", action="store_true", help="print the effective configuration and end"
+    )
+    parser.add_argument(
+        "--idle-exit", type=float, metavar="SECONDS", help="end after so long with nothing to do"
+    )
+    parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
+    parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
+    return parser
+
+
+def default_runtime_dir() -> Path | None:
+    """Where the sockets go when nobody says; None if there is no such place."""
+    if os.geteuid() == 0:
+        return Path("/run/ktaskd")
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "ktaskd" if base else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; 0 = ended well, 1 = could not start, 2 = wrong usage or configuration."""
+    options = make_parser().parse_args(argv)
+    path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        return _fail(str(error), 2)
+    if options.check_config:
+        given = tomllib.loads(path.read_text()) if path else {}
+        print(format_config(config, given), end="")
+        return 0
+    if options.idle_exit is not None:
+        config = dataclasses.replace(
+            config, daemon=dataclasses.replace(config.daemon, idle_exit_s=options.idle_exit)
+        )
+    directory = options.runtime_dir or default_runtime_dir()
+    if directory is None:
+        return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)
+    return _run(config, path, directory, options.selftest)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"ktaskd: {message}", file=sys.stderr)
+    return status
+
+
+def _run(config: Config, path: Path | None, directory: Path, selftest: bool) -> int:
+    logging.basicConfig(
+        level=config.daemon.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    if os.geteuid() == 0:
+        apply_undumpable()  # it holds other users' descriptors
+    mode, gid = machine.socket_mode(config.sockets, os.geteuid())
+    try:
+        runtime = RuntimeDir.claim(directory)
+    except ListenError as error:
+        return _fail(str(error), 1)
+    try:
+        listeners = open_listeners(runtime, mode=mode, gid=gid)
+        # gRPC's fork handlers would run in every child that is exec'd; they
+        # must be off before it is loaded, and so it is loaded only here.
+        os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+        from ktaskd.daemon.life import Start, live
+
+        try:
+            return asyncio.run(live(Start(config, path, runtime, listeners, selftest)))
+        finally:
+            listeners.close()
+    except ListenError as error:
+        return _fail(str(error), 1)
+    finally:
+        runtime.close()
