@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import logging
 import os
@@ -220,6 +221,8 @@ class House:
         cpus = len(self._topology.cpus)
         self._notifier.send("READY=1", f"STATUS=ready, {cpus} CPUs on {len(self._topology.nodes)} nodes")
         log.info("ready dir=%s version=%s cpus=%d", self._start.runtime.path, __version__, cpus)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays; collections need not look at it
         self._on_change()
 
     def _listen_to_signals(self) -> None:

@@ -95,7 +95,7 @@ class Engine:
         job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall())
         self.registry.add(job)
         self.counters["jobs_accepted"] += 1
-        log.info(
+        log.debug(
             "job_accepted job=%s uid=%d function=%s positions=%d threads=%d",
             job.id, owner.uid, spec.function, plan.total, plan.threads,
         )  # fmt: skip

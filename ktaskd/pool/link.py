@@ -111,6 +111,7 @@ class Worker:
         self._pidfd = -1
         self._seq = 0
         self._unsent: deque[tuple[bytes, int]] = deque()
+        self._with_next: list[bytes] = []
         self._status: int | None = None
         self._status_final = False
         self._dead_timer: asyncio.TimerHandle | None = None
@@ -247,13 +248,13 @@ class Worker:
     def send_job(self, jno: int, body: dict[str, Any]) -> None:
         """Tell it what a job is, or add items to one it knows."""
         self.jnos.add(jno)
-        self._send(frames.pack_note(frames.JOB, jno, body))
+        self._send_with_next(frames.pack_note(frames.JOB, jno, body))
 
     def forget_job(self, jno: int) -> None:
         """Let it drop a job."""
         if jno in self.jnos:
             self.jnos.remove(jno)
-            self._send(frames.pack_note(frames.FORGET_JOB, jno))
+            self._send_with_next(frames.pack_note(frames.FORGET_JOB, jno))
 
     def send_chunk(self, jno: int, start: int, end: int) -> int:
         """Give it a chunk; answers the seq that its DONE or FAILED will carry."""
@@ -271,9 +272,22 @@ class Worker:
         """Ask for the rest of every chunk sent so far."""
         self.slot[frames.SLOT_RECALL] = self._seq
 
+    def _send_with_next(self, frame: bytes) -> None:
+        """Keep a frame that means nothing before the next one: each send is a wake-up."""
+        self._with_next.append(frame)
+        if sum(map(len, self._with_next)) > FRAME_BYTES_MAX // 4:
+            self._send(self._with_next.pop())
+
     def _send(self, frame: bytes, fd: int = -1) -> None:
         if self._sock is None:
             return  # it is dying: `on_dead` tells what became of its chunks
+        if self._with_next:
+            kept, self._with_next = self._with_next, []
+            fits = fd < 0 and sum(map(len, kept)) + len(frame) < FRAME_BYTES_MAX - 1024
+            if fits:
+                frame = frames.pack_batch([*kept, frame])
+            else:
+                self._send(frames.pack_batch(kept))
         if not self._unsent and self._try_send(frame, fd):
             return
         if not self._unsent:

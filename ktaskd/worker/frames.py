@@ -10,6 +10,7 @@ Daemon to worker:
     CHUNK   seq, jno, start, end
     CALL    seq, jno, op, payload     prepare, undo, combine, finish, restore
     FORGET  jno or sid                drop what was sent before
+    BATCH   frames                    several of these (but SOURCE) in one datagram
 Worker to daemon:
     READY   applied                   once, after the worker set itself up
     DONE    seq, reached, cpu, part   reached < end: the rest is given back
@@ -22,15 +23,17 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE = range(1, 7)
+SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH = range(1, 8)
 READY, DONE, PRIOR, REPLY, FAILED = range(65, 70)
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<BQIQQ")
 _DONE = struct.Struct("<BQQQ")
+_LENGTH = struct.Struct("<I")
 
 # The words of a worker's page in the board that it shares with the daemon,
 # 8 bytes each, aligned, so that a word is never seen half written.
@@ -100,6 +103,26 @@ def unpack_note(frame: bytes) -> Note:
     if not isinstance(body, dict):
         raise FrameInvalid(f"frame kind {kind}: body is {type(body).__name__}, wanted an object")
     return Note(kind, number, body)
+
+
+def pack_batch(batch: Sequence[bytes]) -> bytes:
+    """A BATCH frame: each send wakes the worker, so what can wait goes along."""
+    return bytes([BATCH]) + b"".join(_LENGTH.pack(len(frame)) + frame for frame in batch)
+
+
+def unpack_batch(frame: bytes) -> list[bytes]:
+    """The frames of a BATCH frame; raises FrameInvalid."""
+    found, at = [], 1
+    while at < len(frame):
+        if len(frame) - at < _LENGTH.size:
+            raise FrameInvalid(f"BATCH frame of {len(frame)} bytes: cut off at {at}")
+        (length,) = _LENGTH.unpack_from(frame, at)
+        at += _LENGTH.size
+        if not 0 < length <= len(frame) - at:
+            raise FrameInvalid(f"BATCH frame of {len(frame)} bytes: a frame of {length} bytes at {at}")
+        found.append(frame[at : at + length])
+        at += length
+    return found
 
 
 def unpack_from_worker(frame: bytes) -> Done | Note:

@@ -24,7 +24,7 @@ from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, setup
 from ktaskd.worker.codec import applied_to_json, facts_from_json
 from ktaskd.worker.control import ChunkControl, UndoControl
-from ktaskd.worker.frames import CHUNK, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_done, pack_note
+from ktaskd.worker.frames import BATCH, CHUNK, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_done, pack_note
 from ktaskd.worker.jobs import Job, Known
 from ktaskd.worker.sources import Source
 
@@ -93,8 +93,17 @@ class Worker:
                 return
             if buffer[0] == CHUNK and not ancillary:
                 on_chunk(*frames.unpack_chunk(bytes(view[:count])))
+            elif buffer[0] == BATCH and not ancillary:
+                self._on_batch(bytes(view[:count]))
             else:
                 self._on_note(bytes(view[:count]), _descriptors(ancillary), flags)
+
+    def _on_batch(self, batch: bytes) -> None:
+        for frame in frames.unpack_batch(batch):
+            if frame[0] == CHUNK:
+                self._on_chunk(*frames.unpack_chunk(frame))
+            else:
+                self._on_note(frame, [], 0)
 
     def _on_chunk(self, seq: int, jno: int, start: int, end: int) -> None:
         """Process one chunk and answer it."""
