@@ -44,7 +44,7 @@ def code_of(error: grpc.RpcError) -> str:
 def translate(error: grpc.RpcError) -> KtaskError:
     """A failed call as the exception that callers of the library see."""
     # Only a call that failed pays for loading these.
-    from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+    from google.rpc import error_details_pb2, status_pb2
 
     code = code_of(error)
     reason, field, metadata = "", "", {}

@@ -1,0 +1,1 @@
+"""The `ktask` command: the library from a shell."""

@@ -1,0 +1,138 @@
+"""Words of the command line as values. Pure."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
+
+from ktask.v1 import jobs_pb2 as pb
+
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"([0-9]+)(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(r"([^:@]*):([^:@]*)(?:@(-?[0-9]+))?", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]+(?:[KMGT]B)", re.IGNORECASE | re.ASCII)
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+SIZE_MAX = 2**63 - 1
+
+
+class UsageError(Exception):
+    """The command line is wrong: what, which, got, wanted."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse found."""
+        raise UsageError(f'{message} (see "{self.prog} --help")')
+
+
+def size(text: str) -> int:
+    """A number of bytes or positions, as "4096", "64K", "1GiB" (units are binary)."""
+    match = _SIZE.fullmatch(text)
+    # 1000 or 1024? Nobody can know.
+    if match is None or _DECIMAL.fullmatch(text):
+        raise UsageError(
+            f'size: got "{text}", wanted a number with K, M, G, T or KiB, MiB, GiB, TiB behind it'
+        )
+    value = int(match[1]) * _UNITS[(match[2] or "").upper()]
+    if value > SIZE_MAX:
+        raise UsageError(f'size: got "{text}", wanted at most {SIZE_MAX}')
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number, not negative."""
+    if not re.fullmatch(r"[0-9]+", text, re.ASCII) or int(text) >= 2**32:
+        raise UsageError(f'number: got "{text}", wanted 0 to {2**32 - 1}')
+    return int(text)
+
+
+def job_range(text: str) -> tuple[int, ...]:
+    """START:LENGTH[@NID] as (start, length) or (start, length, nid)."""
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise UsageError(f'range: got "{text}", wanted START:LENGTH or START:LENGTH@NID')
+    span = size(match[1]), size(match[2])
+    return span if match[3] is None else (*span, int(match[3]))
+
+
+def pair(text: str, form: str) -> tuple[str, str]:
+    """Both sides of the first "="; `form` says in messages what was wanted."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f'got "{text}", wanted {form}')
+    return name, value
+
+
+def unique(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
+    """Pairs as a dict; a name that comes twice is an error."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f'{what} "{name}": given twice')
+        found[name] = value
+    return found
+
+
+def divide(
+    groups: Sequence[Sequence[str]], function: pb.Function
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Arguments and sources among the words after `--arg`.
+
+    In `--arg value=7 data=PATH` the second word may be either, so the function's
+    declaration decides. The first one after each `--arg` is an argument.
+    """
+    roles = {source.role for source in function.sources} - {one.name for one in function.arguments}
+    arguments: list[tuple[str, str]] = []
+    sources: list[tuple[str, str]] = []
+    for group in groups:
+        for i, word in enumerate(group):
+            name, value = pair(word, "KEY=VALUE")
+            (sources if i and name in roles else arguments).append((name, value))
+    return arguments, sources
+
+
+def convert(given: Mapping[str, str], function: pb.Function) -> dict[str, int | float | bool | str]:
+    """Arguments as the function declares them."""
+    declared = {one.name: one for one in function.arguments}
+    values = {}
+    for name, text in given.items():
+        if name not in declared:
+            known = ", ".join(declared) or "none"
+            raise UsageError(f'argument "{name}": unknown to function "{function.name}", wanted {known}')
+        values[name] = _value(name, declared[name].type, text)
+    return values
+
+
+def _value(name: str, kind: str, text: str) -> int | float | bool | str:
+    try:
+        if kind == "int":
+            return int(text, 0)
+        if kind == "float":
+            return _finite(text)
+        if kind == "bool":
+            return _boolean(text)
+    except ValueError:
+        words = {"int": "an integer", "float": "a number", "bool": "true or false"}
+        raise UsageError(f'argument "{name}": got "{text}", wanted {words[kind]}') from None
+    return text
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE:
+        raise ValueError
+    return text.lower() in _TRUE

@@ -1,0 +1,87 @@
+"""The progress bar."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TextIO
+
+from ktask import convert
+from ktask.cli.text import format_bytes, format_duration, printable
+from ktask.results import Job, JobState
+from ktask.v1 import jobs_pb2 as pb
+
+_REDRAW_S = 0.1
+_CLEAR = "\r\x1b[K"
+_BAR_LEAST = 10
+_DONE, _LEFT = "#", "-"
+
+
+def bar(job: Job, elapsed_s: float, width: int) -> str:
+    """One line of at most `width` characters that says how far a job is. Pure."""
+    progress = job.progress
+    share = progress.positions_done / progress.positions_total if progress.positions_total else 0.0
+    share = min(max(share, 0.0), 1.0)
+    head = f"{printable(job.function)} {int(share * 100):3d}% "
+    tail = " " + " ".join(_facts(job, share, elapsed_s))
+    room = width - len(head) - len(tail) - 2
+    if room < _BAR_LEAST:
+        return (head + tail.strip())[: max(width, 0)]
+    filled = int(share * room)
+    return f"{head}[{_DONE * filled}{_LEFT * (room - filled)}]{tail}"
+
+
+def _facts(job: Job, share: float, elapsed_s: float) -> list[str]:
+    """What stands behind the bar, the most important first."""
+    progress = job.progress
+    facts = []
+    if job.state is JobState.RUNNING:
+        workers = progress.running_helpers + progress.running_leads
+        facts.append(f"{workers} worker{'' if workers == 1 else 's'}")
+    else:
+        facts.append(job.state.lower())
+    if progress.bytes_done and elapsed_s > 0:
+        facts.append(f"{format_bytes(int(progress.bytes_done / elapsed_s))}/s")
+    if job.state is JobState.RUNNING and 0 < share < 1:
+        facts.append(f"{format_duration(elapsed_s * (1 - share) / share)} left")
+    elif job.waiting_reasons:
+        facts.append(printable(job.waiting_reasons[0].code))
+    return facts
+
+
+class Drawer:
+    """Draws the bar on a terminal, over itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Draw on `stream`, which is a terminal."""
+        self._stream = stream
+        self._start = time.monotonic()
+        self._drawn = 0.0
+
+    def __call__(self, message: pb.Job) -> None:
+        """Draw how far the job is, unless that was done a moment ago."""
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW_S:
+            return
+        self._drawn = now
+        # One column stays free: some terminals wrap when the last one is written.
+        width = shutil.get_terminal_size().columns - 1
+        self._write(_CLEAR + bar(convert.job(message), now - self._start, width))
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        if self._drawn:
+            self._drawn = 0.0
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def drawer_for(stream: TextIO, wanted: str) -> Drawer | None:
+    """What draws on `stream`, or None where nothing is to be drawn."""
+    if wanted == "off" or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    return Drawer(stream)

@@ -1,0 +1,199 @@
+"""All commands but `ktask run`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+from ktask import convert
+from ktask.cli import text
+from ktask.cli.arguments import UsageError, pair, unique
+from ktask.cli.bar import drawer_for
+from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
+from ktask.cli.output import print_json, print_out
+from ktask.client import open_session
+from ktask.errors import describe_failure
+from ktask.results import JobState
+from ktask.session import ENDED, Session
+from ktask.source import File, file
+from ktask.v1 import jobs_pb2 as pb
+
+_PAGE = 1000
+
+
+@contextlib.contextmanager
+def _session(options: argparse.Namespace) -> Iterator[Session]:
+    session = open_session(options.socket)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def jobs(options: argparse.Namespace) -> int:
+    """List the caller's jobs; as JSON all pages in one."""
+    whole = pb.ListResponse()
+    with _session(options) as session:
+        for page in session.pages(pb.ListRequest(page_size=_PAGE)):
+            whole.jobs.extend(page.jobs)
+    if options.json:
+        print_json(whole)
+    else:
+        print_out(text.list_jobs(map(convert.job, whole.jobs)))
+    return DONE
+
+
+def show(options: argparse.Namespace) -> int:
+    """Show one job."""
+    with _session(options) as session:
+        _print_job(options, session.get(id=options.id))
+    return DONE
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """Cancel one job and see its undo end."""
+    with _session(options) as session:
+        message = session.cancel(id=options.id)
+        if message.state not in ENDED:
+            message = session.wait(id=options.id) or message
+        _print_job(options, message)
+    return DONE
+
+
+def _print_job(options: argparse.Namespace, message: pb.Job) -> None:
+    if options.json:
+        print_json(message)
+    else:
+        print_out(text.describe_job(convert.job(message)))
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Follow a job; as JSON the last message, with all results in it."""
+    drawer = drawer_for(sys.stderr, "auto")
+    last, results = pb.WatchResponse(), list[pb.ItemResult]()
+    state: JobState | None = None
+    with _session(options) as session:
+        try:
+            for last in session.watch(id=options.id):
+                results += last.results
+                if drawer is not None:
+                    drawer(last.job)
+                if not options.json:
+                    state = _print_step(last, state)
+        finally:
+            if drawer is not None:
+                drawer.clear()
+    if options.json:
+        del last.results[:]
+        last.results.extend(results)
+        print_json(last)
+    job = convert.job(last.job)
+    if job.state is not JobState.SUCCEEDED:
+        return complain(describe_failure(job), FAILED)
+    if not options.json:
+        print_out(text.format_result(job.result))
+    return DONE
+
+
+def _print_step(message: pb.WatchResponse, before: JobState | None) -> JobState:
+    """Print a new state and new results; returns the state."""
+    state = convert.job_state(message.job.state)
+    if state is not before:
+        print_out(f"{message.job.id} {state}")
+    for one in message.results:
+        print_out(f"{one.index}: {text.format_value(convert.plain(one.result))}")
+    return state
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show the daemon."""
+    with _session(options) as session:
+        response = session.status()
+    if options.json:
+        print_json(response)
+    else:
+        print_out(text.describe_status(convert.status(response.status)))
+    return DONE
+
+
+def functions(options: argparse.Namespace) -> int:
+    """List functions, or describe one."""
+    with _session(options) as session:
+        response = session.functions(options.name)
+    found = [convert.function(one) for one in response.functions]
+    if options.name and not found:
+        raise UsageError(f'function "{options.name}": unknown')
+    if options.json:
+        print_json(response)
+    elif options.name:
+        print_out("\n\n".join(map(text.describe_function, found)))
+    else:
+        print_out(text.list_functions(found))
+    return DONE
+
+
+def hold(options: argparse.Namespace) -> int:
+    """Hand files over, print their handles, and keep them until interrupted."""
+    paths = unique((pair(word, "NAME=PATH") for word in options.sources), "source")
+    ended = _note_end()
+    with contextlib.ExitStack() as end:
+        session = end.enter_context(_session(options))
+        files = {name: end.enter_context(_open(path)) for name, path in paths.items()}
+        handles = {name: session.handover.handle_of(one) for name, one in files.items()}
+        if options.json:
+            print_out(json.dumps({"handles": handles}, indent=2))
+        else:
+            print_out("\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items()))
+        return _wait_end(ended, session.handover.fileno())
+
+
+def _open(path: str) -> File:
+    """Open an existing file as widely as the caller may."""
+    try:
+        os.stat(path)
+        return file(path, "rw")
+    except OSError:
+        try:
+            return file(path, "r")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _note_end() -> int:
+    """A descriptor that is readable once SIGINT or SIGTERM came; open until the process ends."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(write, b"x")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return read
+
+
+def _wait_end(ended: int, handoff: int) -> int:
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(handoff, select.POLLIN)
+    ready = [fd for fd, _ in poll.poll()]
+    if ended in ready:
+        return DONE
+    return complain("hold: the daemon has closed the connection, the handles are gone", NO_DAEMON)
+
+
+def version(_options: argparse.Namespace) -> int:
+    """Print the version of what is installed."""
+    from importlib.metadata import version as installed
+
+    print_out(f"ktask {installed('ktaskd')}")
+    return DONE

@@ -1,0 +1,254 @@
+"""The `ktask` command: its words, and what its exit status says."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ktask.cli.arguments import Parser, UsageError, count, size
+from ktask.errors import DaemonNotFound, KtaskError
+
+DONE, FAILED, BAD_INPUT, NO_DAEMON, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit statuses; scripts hold on to them."""
+
+_REFUSED = frozenset(
+    {
+        *("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "FAILED_PRECONDITION"),
+        *("OUT_OF_RANGE", "UNIMPLEMENTED", "UNAUTHENTICATED"),
+    }
+)
+"""Statuses of a call that say that the request was wrong."""
+
+_EPILOG = """commands:
+  run FUNCTION [NAME=PATH ...]   run a job and wait for it
+  jobs                           list your jobs, ended ones too
+  show ID                        everything that is known of a job
+  watch ID                       follow a job to its end
+  cancel ID                      cancel a job, and wait for its undo
+  status                         the daemon, its pools and workers
+  functions [NAME]               what can be run, and how
+  hold NAME=PATH ...             hand files over and print their handles
+
+Each command has its own --help. Without --socket, the daemon is looked for at
+KTASKD_SOCKET, else in $XDG_RUNTIME_DIR/ktaskd and /run/ktaskd; where none
+answers, one of your own is started, which ends when it is idle.
+
+--json prints one document in protobuf's JSON form (lowerCamelCase names, as
+grpcurl prints them, default values left out): the job for run, show and cancel,
+the call's response for the others. Everything else goes to standard error.
+
+exit status: 0 done, 1 the job failed or the daemon could not take it, 2 bad
+input, 3 no daemon, 130 interrupted.
+"""
+
+_RUN_EPILOG = """Sources are opened with your rights, as the function wants them; a file that
+it writes is made if missing. SIZE and START:LENGTH may have K, M, G or T (binary)
+behind their numbers. A NID of -1 is any node. Ctrl-C cancels the job, waits for
+its undo and exits 130; a second one leaves the undo to the daemon.
+
+What the job found goes to standard output, one "name: value" a line.
+"""
+
+_HOLD_EPILOG = """Each file is opened for reading and writing, or only for reading where you may
+not write it. For each, a line "NAME HANDLE" is printed; the handles are good for
+every process of this user until this one is interrupted, which is its normal
+end: SIGINT and SIGTERM exit 0. With --json the handles are one object.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`, by default the process's; return the exit status."""
+    _write_anything()
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+        return _command(options.command)(options)
+    except SystemExit as end:  # argparse, after --help
+        return int(end.code or DONE)
+    except KeyboardInterrupt as interrupt:
+        return complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]), INTERRUPTED)
+    except DaemonNotFound as error:
+        return complain(str(error), NO_DAEMON)
+    except KtaskError as error:
+        return complain(str(error), status_of(error))
+    except UsageError as error:
+        return complain(str(error), BAD_INPUT)
+    except OSError as error:
+        return complain(_describe(error), BAD_INPUT)
+
+
+def status_of(error: KtaskError) -> int:
+    """The exit status of a call that failed."""
+    # What blocks there is the file that was handed over, not the daemon.
+    if error.code in _REFUSED or error.reason == "KEEPER_SILENT":
+        return BAD_INPUT
+    return NO_DAEMON if error.code == "UNAVAILABLE" else FAILED
+
+
+def complain(message: str, status: int) -> int:
+    """Say what is wrong on standard error; return `status`."""
+    from ktask.cli.text import printable
+
+    # Where nobody is there to be told, the exit status says it.
+    with contextlib.suppress(OSError):
+        print(f"ktask: {printable(message)}", file=sys.stderr, flush=True)
+    return status
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as values; raises UsageError, or SystemExit after --help."""
+    # The command's words are parsed by themselves, since argparse cannot mix
+    # options and positional words below a subparser.
+    top = Parser(
+        prog="ktask",
+        usage="ktask [--socket DIR_OR_PATH] [--json] COMMAND ...",
+        description="Run jobs on CPUs that nobody else wants.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_common(top, None)
+    top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = top.parse_args(argv)
+    if options.version:
+        options.command = "version"
+        return options
+    if options.command not in _PARSERS:
+        got = f'got "{options.command}"' if options.command else "missing"
+        raise UsageError(f"command: {got}, wanted {', '.join(_PARSERS)}")
+    options = _PARSERS[options.command]().parse_intermixed_args(options.rest, options)
+    if options.socket == "":
+        raise UsageError("--socket: got an empty path, wanted a directory or a socket")
+    return options
+
+
+def _add_common(parser: Parser, default: object) -> None:
+    parser.add_argument(
+        "--socket",
+        metavar="DIR_OR_PATH",
+        default=default,
+        help="the daemon's directory or gRPC socket",
+    )
+    json_default = False if default is None else default
+    parser.add_argument("--json", action="store_true", default=json_default, help="print one JSON document")
+
+
+def _parser(command: str, description: str, epilog: str = "") -> Parser:
+    parser = Parser(
+        prog=f"ktask {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # Both places are good; what was said before the command holds unless said again.
+    _add_common(parser, argparse.SUPPRESS)
+    return parser
+
+
+def _run_parser() -> Parser:
+    parser = _parser("run", "Run a job and wait for it.", _RUN_EPILOG)
+    add = parser.add_argument
+    add("function", metavar="FUNCTION", help="as in `ktask functions`")
+    add("sources", nargs="*", metavar="NAME=PATH", help="a source by its role")
+    add(
+        "--memory",
+        action="append",
+        default=[],
+        metavar="NAME=SIZE",
+        help="a source of memory made for this run",
+    )
+    add(
+        "--items", nargs="+", action="extend", default=None, metavar="PATH", help="sources counted one by one"
+    )
+    add(
+        "--arg", nargs="+", action="append", default=[], metavar="KEY=VALUE", help="arguments of the function"
+    )
+    add(
+        "--range",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="START:LENGTH[@NID]",
+        help="pieces to process, in positions",
+    )
+    add("--min-chunk", type=size, default=0, metavar="SIZE", help="fewest positions worth a worker")
+    add("--max-threads", type=count, default=0, metavar="N", help="most workers at one time (default: 4)")
+    add("--no-undo", action="store_true", help="leave completed chunks as they are when the job fails")
+    add("--detach", action="store_true", help="print the job's id and leave it running")
+    add(
+        "--progress", choices=("auto", "off"), default="auto", help="a bar where standard error is a terminal"
+    )
+    return parser
+
+
+def _job_parser(command: str, description: str) -> Parser:
+    parser = _parser(command, description)
+    parser.add_argument("id", metavar="ID", help="the job's id")
+    return parser
+
+
+def _functions_parser() -> Parser:
+    parser = _parser("functions", "What can be run; with NAME, everything that one function declares.")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME")
+    return parser
+
+
+def _hold_parser() -> Parser:
+    parser = _parser("hold", "Hand files over and print their handles, until interrupted.", _HOLD_EPILOG)
+    parser.add_argument("sources", nargs="+", metavar="NAME=PATH", help="a file, and a name for it")
+    return parser
+
+
+_PARSERS: dict[str, Callable[[], Parser]] = {
+    "run": _run_parser,
+    "jobs": lambda: _parser("jobs", "List your jobs, newest first, ended ones too while they are kept."),
+    "show": lambda: _job_parser("show", "Everything that is known of a job."),
+    "watch": lambda: _job_parser("watch", "Follow a job to its end; exits 1 if it failed."),
+    "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
+    "status": lambda: _parser("status", "The daemon, its pools and workers, and what they lack."),
+    "functions": _functions_parser,
+    "hold": _hold_parser,
+}
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """What a command does. Loaded late: --help and mistakes do not wait for gRPC."""
+    if name == "run":
+        from ktask.cli.run import run
+
+        return run
+    from ktask.cli import commands
+
+    return {
+        "jobs": commands.jobs,
+        "show": commands.show,
+        "watch": commands.watch,
+        "cancel": commands.cancel,
+        "status": commands.status,
+        "functions": commands.functions,
+        "hold": commands.hold,
+        "version": commands.version,
+    }[name]
+
+
+def _describe(error: OSError) -> str:
+    if error.filename is None:
+        return error.strerror or str(error)
+    return f'file "{os.fsdecode(error.filename)}": {error.strerror}'
+
+
+def _write_anything() -> None:
+    """Names of files need not be text; they are written escaped rather than not at all."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+"""Answers in words, for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ktask.errors import describe_failure
+from ktask.results import Allowance, Function, Job, Pool, Reason, Status, Worker
+
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def printable(text: str) -> str:
+    """`text` without anything that steers a terminal, in characters that can be written."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes with a binary unit, as "1.5 GiB"."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(_BYTE_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{count} B" if unit == 0 else f"{value:.1f} {_BYTE_UNITS[unit]}"
+
+
+def format_duration(seconds: float) -> str:
+    """A time, as "0.25 s", "12 s", "3 min 5 s" or "2 h 3 min"."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def format_time(when: datetime | None) -> str:
+    """A point in time in local time, "-" for none."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else "-"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell."""
+    lines = [list(heads), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def fields(pairs: Iterable[tuple[str, object]]) -> str:
+    """One "name: value" a line; those without a value are left out."""
+    kept = [(name, printable(str(value))) for name, value in pairs if value not in ("", None)]
+    width = max((len(name) for name, _ in kept), default=0) + 1
+    return "\n".join(f"{name + ':':<{width}} {value}" for name, value in kept)
+
+
+def format_result(result: Mapping[str, Any] | None) -> str:
+    """What a job found: a line for each value, and for each of its items."""
+    lines = []
+    for name, value in sorted((result or {}).items()):
+        if name == "items" and isinstance(value, list):
+            lines += [f"{i}: {format_value(item)}" for i, item in enumerate(value)]
+        else:
+            lines.append(f"{printable(name)}: {format_value(value)}")
+    return "\n".join(lines)
+
+
+def format_value(value: Any) -> str:
+    """One value of a result or an argument."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{printable(name)}={format_value(one)}" for name, one in sorted(value.items()))
+    if isinstance(value, list):
+        return ", ".join(map(format_value, value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return printable(str(value))
+
+
+def describe_job(job: Job) -> str:
+    """Everything that is known of a job."""
+    spec, progress = job.spec, job.progress
+    pairs: list[tuple[str, object]] = [
+        ("id", job.id),
+        ("function", spec.function),
+        ("state", job.state),
+        ("owner", f"uid {job.owner.uid}, pid {job.owner.pid}"),
+        ("detached", "yes" if job.detached else ""),
+        ("arguments", format_value(spec.arg)),
+        *(
+            (f"source {role}", source.path or f"handle {source.handle}")
+            for role, source in spec.sources.items()
+        ),
+        ("items", len(spec.items) or ""),
+        ("ranges", _format_ranges(job)),
+        ("labels", format_value(spec.labels)),
+        ("accepted", format_time(job.create_time)),
+        ("started", format_time(job.start_time) if job.start_time else ""),
+        ("ended", format_time(job.end_time) if job.end_time else ""),
+        ("took", _took(job)),
+        ("progress", f"{progress.positions_done} of {progress.positions_total} positions"),
+        ("chunks", f"{progress.chunks_done} of {progress.chunks_total}" if progress.chunks_total else ""),
+        ("plan", f"{job.plan.threads} workers, chunks of at most {job.plan.chunk}" if job.plan else ""),
+        ("cpu", f"leads {job.cpu.lead_seconds:.2f} s, helpers {job.cpu.helper_seconds:.2f} s"),
+        *(("waits", _format_reason(reason)) for reason in job.waiting_reasons),
+    ]
+    parts = [fields(pairs)]
+    if job.error:
+        parts.append(f"error: {printable(describe_failure(job))}")
+        if job.error.exception:
+            parts.append(printable(job.error.exception))
+    if job.result:
+        parts.append(format_result(job.result))
+    return "\n".join(parts)
+
+
+def describe_success(job: Job) -> str:
+    """One line on a job that has succeeded."""
+    words = [f"{job.function} done"]
+    if job.progress.bytes_total:
+        words.append(format_bytes(job.progress.bytes_total))
+    if job.start_time and job.end_time:
+        seconds = (job.end_time - job.start_time).total_seconds()
+        words.append(f"in {format_duration(seconds)}")
+        if job.progress.bytes_total and seconds > 0:
+            words.append(f"({format_bytes(int(job.progress.bytes_total / seconds))}/s)")
+    if job.plan:
+        words.append(f"by {job.plan.threads} worker{'' if job.plan.threads == 1 else 's'}")
+    return printable(" ".join(words))
+
+
+def list_jobs(jobs: Iterable[Job], now: datetime | None = None) -> str:
+    """A table of jobs."""
+    now = now or datetime.now(UTC)
+    heads = ("ID", "STATE", "FUNCTION", "DONE", "AGE", "TOOK", "UID")
+    return table(
+        heads,
+        (
+            (job.id, job.state, job.function, _percent(job), _age(job, now), _took(job) or "-", job.owner.uid)
+            for job in jobs
+        ),
+    )
+
+
+def list_functions(functions: Iterable[Function]) -> str:
+    """A table of functions."""
+    heads = ("NAME", "SOURCES", "ARGUMENTS", "SUMMARY")
+    rows = (
+        (
+            function.name,
+            ",".join(source.role for source in function.sources) or "-",
+            ",".join(argument.name for argument in function.arguments) or "-",
+            f"(unavailable) {function.summary}" if function.unavailable else function.summary,
+        )
+        for function in functions
+    )
+    return table(heads, rows)
+
+
+def describe_function(function: Function) -> str:
+    """Everything that a function declares."""
+    pairs: list[tuple[str, object]] = [
+        ("name", function.name),
+        ("summary", function.summary),
+        ("unavailable", function.unavailable),
+        *(
+            (f"source {source.role}", f"{_access(source.access)}. {source.summary}")
+            for source in function.sources
+        ),
+        ("items", "may stand for the first source" if function.items else ""),
+        *(
+            (f"argument {one.name}", f"{one.type}, {_default(one.default)}. {one.summary}")
+            for one in function.arguments
+        ),
+        ("position", f"one {function.unit}"),
+        ("align", function.align),
+        ("min chunk", function.min_chunk),
+        ("boundary", f"records of the size in argument {function.boundary}" if function.boundary else ""),
+        ("allocates", "yes" if function.allocates else "no"),
+        ("half-done chunk", function.partial.lower().replace("_", " ")),
+        ("undo", (function.undo_summary or "yes") if function.undo else "no"),
+        ("combine", "yes" if function.combine else "no"),
+    ]
+    return fields(pairs)
+
+
+def describe_status(status: Status) -> str:
+    """The daemon: machine, pools, workers, allowance, limits, counts."""
+    head = fields(
+        [
+            ("version", status.version),
+            ("pid", status.pid),
+            ("directory", status.runtime_dir),
+            ("started", format_time(status.start_time)),
+            ("mode", status.mode.lower()),
+            ("draining", "yes: takes no new jobs" if status.draining else "no"),
+            ("selftest", "yes" if status.selftest else ""),
+        ]
+    )
+    nodes = table(
+        ("NODE", "CPUS", "MEMORY"),
+        ((node.nid, node.cpulist or "none", format_bytes(node.memory_bytes)) for node in status.nodes),
+    )
+    parts = [head, nodes, _describe_allowance(status.allowance)]
+    parts += [_describe_pool(pool) for pool in status.pools]
+    parts += [fields((name, value) for name, value in status.limits.items())]
+    parts += [fields((name, value) for name, value in status.counters.items())]
+    parts += ["\n".join(f"missing: {printable(one)}" for one in status.missing)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _describe_allowance(allowance: Allowance) -> str:
+    nodes = ", ".join(f"node {one.nid}: {one.helpers} helpers, {one.busy} busy" for one in allowance.nodes)
+    lines = [
+        f"allowance: {nodes or 'no helpers'}; {allowance.leads} leads, {allowance.leads_per_uid} for one user"
+    ]
+    return "\n".join(lines + [f"  because: {_format_reason(reason)}" for reason in allowance.reasons])
+
+
+def _describe_pool(pool: Pool) -> str:
+    head = f"pool {printable(pool.name)}: {pool.worker_class.lower()}s, host pid {pool.host_pid}"
+    if pool.host_respawns:
+        head += f", started again {pool.host_respawns} times"
+    heads = (
+        "ID",
+        "PID",
+        "STATE",
+        "CPUS",
+        "POLICY",
+        "NICE",
+        "GROUP",
+        "IO",
+        "OOM",
+        "MEMORY",
+        "PRIVATE",
+        "CHUNKS",
+        "JOB",
+    )
+    lines = [head, table(heads, map(_worker_row, pool.workers))]
+    lines += [
+        f"  worker {worker.id} lacks: {printable(one)}" for worker in pool.workers for one in worker.missing
+    ]
+    return "\n".join(lines)
+
+
+def _worker_row(worker: Worker) -> tuple[object, ...]:
+    return (
+        worker.id,
+        worker.pid or "-",
+        worker.state.lower(),
+        worker.cpulist or "-",
+        worker.policy or "-",
+        worker.nice,
+        "-" if worker.autogroup_nice is None else worker.autogroup_nice,
+        worker.ioprio or "-",
+        worker.oom_score_adj,
+        worker.mempolicy or "-",
+        format_bytes(worker.private_bytes) if worker.private_bytes else "-",
+        worker.chunks,
+        worker.job_id or "-",
+    )
+
+
+def _format_reason(reason: Reason) -> str:
+    measured = ", ".join(filter(None, [reason.value, reason.threshold and f"threshold {reason.threshold}"]))
+    since = f" since {format_time(reason.since)}" if reason.since else ""
+    return printable(f"{reason.code}: {reason.message}{f' ({measured})' if measured else ''}{since}")
+
+
+def _format_ranges(job: Job) -> str:
+    shown = [
+        f"{one.start}:{one.length}{'' if one.nid is None else f'@{one.nid}'}" for one in job.spec.ranges[:8]
+    ]
+    more = len(job.spec.ranges) - len(shown)
+    return " ".join([*shown, *([f"and {more} more"] if more else [])])
+
+
+def _percent(job: Job) -> str:
+    total = job.progress.positions_total
+    return f"{job.progress.positions_done * 100 // total}%" if total else "-"
+
+
+def _age(job: Job, now: datetime) -> str:
+    return format_duration(max(0.0, (now - job.create_time).total_seconds())) if job.create_time else "-"
+
+
+def _took(job: Job) -> str:
+    if not job.start_time or not job.end_time:
+        return ""
+    return format_duration((job.end_time - job.start_time).total_seconds())
+
+
+def _access(access: str) -> str:
+    return {"READ": "read", "WRITE": "written", "READ_WRITE": "read and written"}.get(access, access.lower())
+
+
+def _default(value: object) -> str:
+    return "must be given" if value is None else f"default {format_value(value)}"

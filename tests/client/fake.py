@@ -1,0 +1,493 @@
+"""A daemon that does as it is told: real sockets, canned jobs.
+
+Functions that it runs:
+    file.crc32, mem.fill, file.copy   done at once, for real, in one go
+    fake.block      runs until it is cancelled, then undoes until `undo` is set
+    fake.fail       ends FAILED, with everything in its error
+    fake.steps      reports 1 to 5 of 5 positions, one for each `step` given
+    fake.items      has results for its items, one for each `step`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
+from ktask.v1 import handoff as wire
+from ktask.v1 import jobs_pb2 as pb
+
+ENDED = (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_DIRTY)
+WAIT_S = 20.0
+
+
+def _source(role: str, access: pb.Access.ValueType) -> pb.FunctionSource:
+    return pb.FunctionSource(role=role, access=access, summary=f"The {role}.")
+
+
+def _argument(name: str, kind: str, default: Any = None) -> pb.FunctionArgument:
+    argument = pb.FunctionArgument(name=name, type=kind, summary=f"The {name}.")
+    if isinstance(default, bool):
+        argument.default.bool_value = default
+    elif isinstance(default, int | float):
+        argument.default.number_value = default
+    elif isinstance(default, str):
+        argument.default.string_value = default
+    return argument
+
+
+FUNCTIONS = [
+    pb.Function(
+        name="mem.fill",
+        summary="Sets every byte.",
+        sources=[_source("data", pb.ACCESS_WRITE)],
+        unit="byte",
+        arguments=[_argument("value", "int", 0)],
+        partial=pb.PARTIAL_POLICY_RERUN_SAFE,
+    ),
+    pb.Function(
+        name="file.crc32",
+        summary="Checksum.",
+        sources=[_source("data", pb.ACCESS_READ)],
+        unit="byte",
+        partial=pb.PARTIAL_POLICY_RERUN_SAFE,
+        combine=True,
+        items=True,
+    ),
+    pb.Function(
+        name="file.copy",
+        summary="Copies.",
+        sources=[_source("src", pb.ACCESS_READ), _source("dst", pb.ACCESS_WRITE)],
+        unit="byte",
+        partial=pb.PARTIAL_POLICY_RERUN_SAFE,
+        undo=True,
+        undo_summary="Holes come back.",
+    ),
+    *(
+        pb.Function(
+            name=f"fake.{name}",
+            summary="For tests.",
+            unit="unit",
+            arguments=[
+                _argument("count", "int"),
+                _argument("ratio", "float", 0.5),
+                _argument("on", "bool", False),
+                _argument("text", "string", "a"),
+            ],
+            partial=pb.PARTIAL_POLICY_NONE,
+        )
+        for name in ("block", "fail", "steps", "items")
+    ),
+]
+
+
+@dataclass
+class FakeJob:
+    """A job, and what a watch of it has to say."""
+
+    message: pb.Job
+    results: list[pb.ItemResult] = field(default_factory=list)
+    cancelled: bool = False
+
+
+class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
+    """A daemon in this process, at DIR/ktaskd.sock and DIR/handoff.sock."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.lock = threading.Condition()
+        self.jobs: dict[str, FakeJob] = {}
+        self.specs: list[pb.JobSpec] = []
+        self.calls: list[str] = []
+        self.watches: list[pb.WatchRequest] = []
+        self.cut_watches_after = 0
+        """Messages after which a watch is cut, unless it is 0."""
+        self.refusal: grpc.Status | None = None
+        """What Run and Submit answer, unless it is None."""
+        self.undo = threading.Event()
+        self.step = threading.Semaphore(0)
+        self.handoff = FakeHandoff(directory / "handoff.sock")
+        self._pool = ThreadPoolExecutor(max_workers=16)
+        self._server = grpc.server(self._pool)
+        jobs_pb2_grpc.add_JobsServicer_to_server(self, self._server)
+        control_pb2_grpc.add_ControlServicer_to_server(self, self._server)
+        self._server.add_insecure_port(f"unix:{directory}/ktaskd.sock")
+        self._server.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.undo.set()
+        self.step.release(1000)
+        with self.lock:
+            for job in self.jobs.values():
+                job.cancelled = True
+            self.lock.notify_all()
+        self._server.stop(0.5).wait(WAIT_S)
+        self._pool.shutdown()
+        self.handoff.stop()
+
+    # What tests ask for.
+
+    def wait_for(self, condition: Any) -> None:
+        """Until `condition(self)` holds."""
+        with self.lock:
+            assert self.lock.wait_for(lambda: condition(self), WAIT_S), "the fake daemon never saw it"
+
+    def only_job(self) -> FakeJob:
+        (job,) = self.jobs.values()
+        return job
+
+    # Jobs.
+
+    def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:
+        job = self._accept(request.spec, context)
+        context.add_callback(lambda: self._cancel(job))
+        self._process(job)
+        return pb.RunResponse(job=job.message)
+
+    def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:
+        job = self._accept(request.spec, context)
+        job.message.detached = True
+        self._pool.submit(self._process, job)
+        return pb.SubmitResponse(job=job.message)
+
+    def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
+        return pb.GetResponse(job=self._find(request, context).message)
+
+    def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
+        self._note("Cancel")
+        job = self._find(request, context)
+        self._cancel(job)
+        return pb.CancelResponse(job=job.message)
+
+    def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse]:
+        self._note("Watch")
+        self.watches.append(request)
+        job = self._find(request, context)
+        sent, seen = 0, -1
+        # The sequence of a job counts its results here, and one more for each change.
+        first = request.after_sequence
+        while True:
+            with self.lock:
+                _wait_change(self.lock, job, seen)
+                message = pb.WatchResponse(sequence=job.message.sequence, job=job.message)
+                message.results.extend(one for one in job.results if one.index >= first)
+                message.final = job.message.state in ENDED
+            seen, first = message.sequence, max(first, len(job.results))
+            yield message
+            if message.final:
+                return
+            sent += 1
+            if sent == self.cut_watches_after:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+
+    def List(self, request: pb.ListRequest, context: Any) -> pb.ListResponse:
+        self._note("List")
+        start = int(request.page_token or 0)
+        size = request.page_size or 2
+        found = [job.message for job in reversed(self.jobs.values())]
+        found = [job for job in found if not request.states or job.state in request.states]
+        token = str(start + size) if start + size < len(found) else ""
+        return pb.ListResponse(jobs=found[start : start + size], next_page_token=token)
+
+    def ListFunctions(self, request: pb.ListFunctionsRequest, context: Any) -> pb.ListFunctionsResponse:
+        self._note("ListFunctions")
+        found = [one for one in FUNCTIONS if request.name in ("", one.name)]
+        if not found:
+            context.abort_with_status(
+                refusal("NOT_FOUND", "FUNCTION_UNKNOWN", f'function "{request.name}": unknown')
+            )
+        return pb.ListFunctionsResponse(functions=found)
+
+    # Control.
+
+    def GetStatus(self, request: Any, context: Any) -> control_pb2.GetStatusResponse:
+        return control_pb2.GetStatusResponse(status=a_status(self.directory))
+
+    def Drain(self, request: control_pb2.DrainRequest, context: Any) -> control_pb2.DrainResponse:
+        return control_pb2.DrainResponse(draining=not request.resume, jobs_left=3)
+
+    def Reload(self, request: Any, context: Any) -> control_pb2.ReloadResponse:
+        return control_pb2.ReloadResponse(applied=["a.b"], needs_restart=["c.d"])
+
+    def WatchStatus(self, request: Any, context: Any) -> Any:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+
+    def SetMode(self, request: Any, context: Any) -> Any:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+
+    # Inside.
+
+    def _note(self, call: str) -> None:
+        with self.lock:
+            self.calls.append(call)
+            self.lock.notify_all()
+
+    def _accept(self, spec: pb.JobSpec, context: Any) -> FakeJob:
+        self._note("Run")
+        self.specs.append(spec)
+        if self.refusal is not None:
+            context.abort_with_status(self.refusal)
+        for source in [*spec.sources.values(), *spec.items]:
+            if self.handoff.fd_of(source.handle) is None:
+                context.abort_with_status(refusal("NOT_FOUND", "HANDLE_UNKNOWN", "handle: unknown"))
+        with self.lock:
+            message = pb.Job(id=f"job{len(self.jobs)}", spec=spec, state=pb.JOB_STATE_RUNNING, sequence=1)
+            message.create_time.FromSeconds(1_700_000_000)
+            message.owner.uid = os.getuid()
+            job = FakeJob(message)
+            if spec.function == "fake.items":
+                message.sequence = 0
+            self.jobs[message.id] = job
+            self.lock.notify_all()
+        return job
+
+    def _find(self, request: Any, context: Any) -> FakeJob:
+        with self.lock:
+            for job in self.jobs.values():
+                if request.id == job.message.id or (
+                    request.request_id and request.request_id == job.message.spec.request_id
+                ):
+                    return job
+        context.abort_with_status(refusal("NOT_FOUND", "JOB_UNKNOWN", "job: unknown"))
+        raise AssertionError
+
+    def _cancel(self, job: FakeJob) -> None:
+        with self.lock:
+            job.cancelled = True
+            if job.message.state == pb.JOB_STATE_RUNNING:
+                job.message.state = pb.JOB_STATE_UNDOING
+                job.message.sequence += 1
+            self.lock.notify_all()
+
+    def _process(self, job: FakeJob) -> None:
+        {
+            "fake.block": self._block,
+            "fake.fail": self._fail,
+            "fake.steps": self._steps,
+            "fake.items": self._steps,
+        }.get(job.message.spec.function, self._work)(job)
+
+    def _end(self, job: FakeJob, state: pb.JobState.ValueType, **error: Any) -> None:
+        with self.lock:
+            job.message.state = state
+            job.message.sequence += 1
+            if error:
+                job.message.error.CopyFrom(pb.JobError(**error))
+            self.lock.notify_all()
+
+    def _block(self, job: FakeJob) -> None:
+        with self.lock:
+            self.lock.wait_for(lambda: job.cancelled, WAIT_S)
+        self.undo.wait(WAIT_S)
+        self._end(job, pb.JOB_STATE_CANCELLED, reason="CANCELLED", message="told to", undone=[pb.Span(end=5)])
+
+    def _fail(self, job: FakeJob) -> None:
+        self._end(
+            job,
+            pb.JOB_STATE_DIRTY,
+            reason="FUNCTION_ERROR",
+            message="it went wrong",
+            chunk=pb.ErrorChunk(start=10, end=20, nid=0),
+            errno=28,
+            undone=[pb.Span(start=0, end=10)],
+            dirty=[pb.Span(start=10, end=15)],
+        )
+
+    def _steps(self, job: FakeJob) -> None:
+        for i in range(5):
+            self.step.acquire(timeout=WAIT_S)
+            with self.lock:
+                job.message.progress.positions_done = i + 1
+                job.message.progress.positions_total = 5
+                job.message.sequence += 1
+                if job.message.spec.function == "fake.items":
+                    job.results.append(pb.ItemResult(index=i))
+                    job.results[-1].result.update({"n": i})
+                    job.message.sequence = len(job.results)
+                self.lock.notify_all()
+        self._end(job, pb.JOB_STATE_SUCCEEDED)
+
+    def _work(self, job: FakeJob) -> None:
+        spec = job.message.spec
+        fds = {role: self.handoff.fd_of(source.handle) for role, source in spec.sources.items()}
+        job.message.result.SetInParent()
+        if spec.function == "file.crc32" and fds:
+            job.message.result.update({"crc32": zlib.crc32(_read(fds["data"]))})
+        elif spec.function == "file.crc32":
+            found = [{"crc32": zlib.crc32(_read(self.handoff.fd_of(item.handle)))} for item in spec.items]
+            job.message.result.update({"items": found})
+        elif spec.function == "file.copy":
+            os.pwrite(fds["dst"] or 0, _read(fds["src"]), 0)
+        else:
+            data = bytes([int(spec.arg.fields["value"].number_value)]) * os.fstat(fds["data"] or 0).st_size
+            os.pwrite(fds["data"] or 0, data, 0)
+        self._end(job, pb.JOB_STATE_SUCCEEDED)
+
+
+class FakeHandoff:
+    """The handoff socket: keeps descriptors, refuses nothing but what it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._fds: dict[str, int] = {}
+        self.flags: list[int] = []
+        self.hands = 0
+        self.refuse: wire.Refused | None = None
+        self._connections: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def stop(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(WAIT_S)
+
+    def cut(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # its client has left already
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._connections.clear()
+
+    def fd_of(self, handle: str) -> int | None:
+        with self._lock:
+            return self._fds.get(handle)
+
+    @property
+    def held(self) -> int:
+        """Descriptors held now."""
+        with self._lock:
+            return len(self._fds)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._connections.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        mine: list[str] = []
+        with connection:
+            while True:
+                try:
+                    data, fds, _, _ = socket.recv_fds(connection, wire.REQUEST_BYTES_MAX, wire.FDS_MAX)
+                except OSError:
+                    break
+                if not data:
+                    break
+                connection.send(wire.encode_reply(self._answer(wire.decode_request(data), fds, mine)))
+        self._close(mine)
+
+    def _answer(self, request: wire.Request, fds: list[int], mine: list[str]) -> wire.Reply:
+        if isinstance(request, wire.Drop):
+            self._close(list(request.handles))
+            return wire.Dropped(request.number, len(request.handles))
+        assert len(fds) == len(request.flags)
+        if self.refuse is not None:
+            for fd in fds:
+                os.close(fd)
+            return wire.Refused(request.number, self.refuse.reason, self.refuse.message, self.refuse.index)
+        handles = [os.urandom(16).hex() for _ in fds]
+        with self._lock:
+            self.hands += 1
+            self.flags += request.flags
+            self._fds.update(zip(handles, fds, strict=True))
+        mine += handles
+        return wire.Handles(request.number, tuple(handles))
+
+    def _close(self, handles: list[str]) -> None:
+        with self._lock:
+            for fd in [self._fds.pop(handle) for handle in handles if handle in self._fds]:
+                os.close(fd)
+
+
+def refusal(code: str, reason: str, message: str, field: str = "") -> grpc.Status:
+    """A failed call as the daemon sends it."""
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="ktask", metadata={"got": "x"})
+    details = [info]
+    if field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    packed = []
+    for detail in details:
+        packed.append(AnyMessage())
+        packed[-1].Pack(detail)
+    number = code_pb2.Code.Value(code)
+    return rpc_status.to_status(status_pb2.Status(code=number, message=message, details=packed))
+
+
+def a_status(directory: Path) -> control_pb2.Status:
+    """A status with something in every part."""
+    worker = control_pb2.Worker(
+        id=1,
+        pid=77,
+        state=control_pb2.WORKER_STATE_IDLE,
+        cpulist="0",
+        policy="idle",
+        nice=19,
+        ioprio="idle",
+        oom_score_adj=500,
+        autogroup_nice=19,
+        mempolicy="prefer:0",
+        missing=["cpu.idle: no cgroup may be made, start it by systemd"],
+        chunks=5,
+        private_bytes=5 << 20,
+    )
+    return control_pb2.Status(
+        version="0.1.0",
+        pid=os.getpid(),
+        mode=control_pb2.MODE_AUTO,
+        topology=control_pb2.Topology(nodes=[control_pb2.Node(nid=0, cpulist="0-1", memory_bytes=1 << 33)]),
+        pools=[
+            control_pb2.Pool(name="node0", worker_class=control_pb2.WORKER_CLASS_HELPER, workers=[worker])
+        ],
+        allowance=control_pb2.Allowance(
+            nodes=[control_pb2.NodeAllowance(nid=0, helpers=2, busy=1)],
+            leads=2,
+            leads_per_uid=1,
+            reasons=[pb.Reason(code="ON_BATTERY", message="on battery", value="30 %")],
+        ),
+        limits=[control_pb2.Limit(name="jobs_queued", value=100)],
+        counters=[control_pb2.Counter(name="jobs_done", value=4)],
+        missing=["systemd-python: not installed"],
+        runtime_dir=str(directory),
+    )
+
+
+def _wait_change(lock: threading.Condition, job: FakeJob, seen: int) -> None:
+    lock.wait_for(lambda: job.message.sequence != seen, WAIT_S)
+
+
+def _read(fd: int | None) -> bytes:
+    assert fd is not None
+    return os.pread(fd, os.fstat(fd).st_size, 0)
