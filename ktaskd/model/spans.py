@@ -61,10 +61,12 @@ class SpanSet:
 
     def overlaps(self, start: int, end: int) -> bool:
         """Whether any position of [start, end) is in the set."""
-        return bisect_right(self._ends, start) < bisect_left(self._starts, end)
+        return start < end and bisect_right(self._ends, start) < bisect_left(self._starts, end)
 
     def intersection(self, start: int, end: int) -> list[Span]:
         """The parts of the set inside [start, end), ascending."""
+        if start >= end:
+            return []
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end)
         return [
