@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import grpc
@@ -44,6 +45,7 @@ def code_of(error: grpc.RpcError) -> str:
 def translate(error: grpc.RpcError) -> KtaskError:
     """A failed call as the exception that callers of the library see."""
     # Only a call that failed pays for loading these.
+    from google.protobuf.message import DecodeError
     from google.rpc import error_details_pb2, status_pb2
 
     code = code_of(error)
@@ -52,9 +54,11 @@ def translate(error: grpc.RpcError) -> KtaskError:
     trailing: Any = error.trailing_metadata() or ()
     for packed in (value for key, value in trailing if key == _DETAILS_KEY):
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        for detail in status_pb2.Status.FromString(packed).details:
-            if detail.Unpack(info):
-                reason, metadata = info.reason, dict(info.metadata)
-            elif detail.Unpack(bad) and bad.field_violations:
-                field = bad.field_violations[0].field
+        # Details that cannot be read are no reason to hide the error itself.
+        with contextlib.suppress(DecodeError):
+            for detail in status_pb2.Status.FromString(packed).details:
+                if detail.Unpack(info):
+                    reason, metadata = info.reason, dict(info.metadata)
+                elif detail.Unpack(bad) and bad.field_violations:
+                    field = bad.field_violations[0].field
     return KtaskError(error.details() or code, code=code, reason=reason, field=field, metadata=metadata)

@@ -46,6 +46,15 @@ Response = TypeVar("Response")
 OnJob = Callable[[pb.Job], None]
 
 
+class _Wire:
+    """A channel and its stubs, gone together when the session is closed."""
+
+    def __init__(self, target: str) -> None:
+        self.channel = rpc.open_channel(target)
+        self.jobs = jobs_pb2_grpc.JobsStub(self.channel)
+        self.control = control_pb2_grpc.ControlStub(self.channel)
+
+
 class Session:
     """A connection. Thread-safe; not to be used in a forked child."""
 
@@ -53,23 +62,20 @@ class Session:
         """Prepare a connection to `place`; nothing is dialled yet."""
         self.place = place
         self._end = contextlib.ExitStack()
-        self._channel = rpc.open_channel(grpc_target(self._end.enter_context(short_path(place.socket))))
-        self._jobs = jobs_pb2_grpc.JobsStub(self._channel)
-        self._control = control_pb2_grpc.ControlStub(self._channel)
+        self._wire: _Wire | None = _Wire(grpc_target(self._end.enter_context(short_path(place.socket))))
         self.handover = Handover(place.handoff)
         self._functions: dict[str, pb.Function] = {}
         self._closing = threading.Lock()
-        self._closed = False
         self._forked = False
         _sessions.add(self)
 
     def close(self) -> None:
         """End the connection: waiting calls fail, and their jobs are cancelled."""
         with self._closing:
-            if self._closed or self._forked:
+            if self._wire is None or self._forked:
                 return
-            self._closed = True
-        self._channel.close()
+            wire, self._wire = self._wire, None
+        wire.channel.close()
         self.handover.close()
         self._end.close()
 
@@ -93,13 +99,13 @@ class Session:
         bound = _CALL_TIMEOUT_S if timeout is None else timeout
 
         def call(spec: pb.JobSpec) -> pb.Job:
-            return self._call(self._jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
+            return self._call(self._open().jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
 
         return self._with_sources(draft, call)
 
     def _with_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
         """`call` with the message of a draft, while its sources are handed over."""
-        self._check()
+        self._open()
         with opened(draft, self.handover, self.function) as sources:
             try:
                 return call(sources.spec())
@@ -116,7 +122,7 @@ class Session:
         request = pb.RunRequest(spec=spec)
         try:
             if on_job is None:
-                return self._jobs.Run(request, timeout=timeout).job
+                return self._open().jobs.Run(request, timeout=timeout).job
             return self._run_watched(request, timeout, on_job)
         except grpc.RpcError as error:
             if timeout is not None and rpc.code_of(error) == "DEADLINE_EXCEEDED":
@@ -127,7 +133,7 @@ class Session:
             raise
 
     def _run_watched(self, request: pb.RunRequest, timeout: float | None, on_job: OnJob) -> pb.Job:
-        call = self._jobs.Run.future(request, timeout=timeout)
+        call = self._open().jobs.Run.future(request, timeout=timeout)
         try:
             self._follow(call, request.spec.request_id, timeout, on_job)
             return call.result().job
@@ -154,7 +160,7 @@ class Session:
 
     def _stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
         """One Watch call, ended when the reader leaves."""
-        call = self._jobs.Watch(request, timeout=timeout)
+        call = self._open().jobs.Watch(request, timeout=timeout)
         try:
             yield from call
         finally:
@@ -217,11 +223,11 @@ class Session:
         deadline = None if timeout is None else time.monotonic() + timeout
         failures = 0
         while True:
-            self._check()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 for message in self._stream(request, left):
-                    failures = 0
+                    # A stream that only ever repeats where the job is does not count.
+                    failures = 0 if message.sequence > request.after_sequence else failures
                     request.after_sequence = message.sequence
                     yield message
                     if message.final:
@@ -240,15 +246,15 @@ class Session:
 
     def get(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """One job as it is now."""
-        return self._call(self._jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
+        return self._call(self._open().jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
 
     def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """Ask a job to stop; it may still be undoing when this returns."""
-        return self._call(self._jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
+        return self._call(self._open().jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
 
     def list(self, request: pb.ListRequest) -> pb.ListResponse:
         """One page of jobs."""
-        return self._call(self._jobs.List, request)
+        return self._call(self._open().jobs.List, request)
 
     def pages(self, request: pb.ListRequest) -> Iterator[pb.ListResponse]:
         """All pages of jobs from the one that `request` asks for."""
@@ -263,7 +269,7 @@ class Session:
         """The functions, or the one of this name, asked for anew."""
         request = pb.ListFunctionsRequest(name=name)
         # A daemon that systemd starts at the first connection needs its time.
-        response = self._call(self._jobs.ListFunctions, request, timeout, wait_for_ready=True)
+        response = self._call(self._open().jobs.ListFunctions, request, timeout, wait_for_ready=True)
         self._functions.update((one.name, one) for one in response.functions)
         return response
 
@@ -283,15 +289,15 @@ class Session:
 
     def status(self) -> control_pb2.GetStatusResponse:
         """The daemon as it is now."""
-        return self._call(self._control.GetStatus, control_pb2.GetStatusRequest())
+        return self._call(self._open().control.GetStatus, control_pb2.GetStatusRequest())
 
     def drain(self, resume: bool) -> control_pb2.DrainResponse:
         """Stop or resume the acceptance of jobs."""
-        return self._call(self._control.Drain, control_pb2.DrainRequest(resume=resume))
+        return self._call(self._open().control.Drain, control_pb2.DrainRequest(resume=resume))
 
     def reload(self) -> control_pb2.ReloadResponse:
         """Have the configuration read again."""
-        return self._call(self._control.Reload, control_pb2.ReloadRequest())
+        return self._call(self._open().control.Reload, control_pb2.ReloadRequest())
 
     def _call(
         self,
@@ -300,32 +306,34 @@ class Session:
         timeout: float = _CALL_TIMEOUT_S,
         wait_for_ready: bool | None = None,
     ) -> Response:
-        self._check()
         try:
             return method(request, timeout=timeout, wait_for_ready=wait_for_ready)
         except grpc.RpcError as error:
             raise rpc.translate(error) from None
 
-    def _check(self) -> None:
+    def _open(self) -> _Wire:
+        """The channel and its stubs; raises KtaskError where there is none any more."""
+        wire = self._wire
         if self._forked:
             raise KtaskError(
                 "client: made before this process was forked, wanted one made after it",
                 code="FAILED_PRECONDITION",
                 reason="CLIENT_FORKED",
             )
-        if self._closed:
+        if wire is None:
             raise KtaskError("client: closed", code="FAILED_PRECONDITION", reason="CLIENT_CLOSED")
+        return wire
 
     def _after_fork(self) -> None:
         """In the child: gRPC's threads are gone, so the channel must not be touched."""
         self._forked = True
         self.handover.abandon()
         # Closing it, as its collection would, may wait for those threads for ever.
-        _never_collected.append(self._channel)
+        _never_collected.append(self._wire)
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-_never_collected: list[grpc.Channel] = []
+_never_collected: list[object] = []
 
 
 def _mark_forked() -> None:

@@ -119,12 +119,13 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.undo = threading.Event()
         self.step = threading.Semaphore(0)
         self.handoff = FakeHandoff(directory / "handoff.sock")
+        self._server: grpc.Server | None
         self._pool = ThreadPoolExecutor(max_workers=16)
-        self._server = grpc.server(self._pool)
-        jobs_pb2_grpc.add_JobsServicer_to_server(self, self._server)
-        control_pb2_grpc.add_ControlServicer_to_server(self, self._server)
-        self._server.add_insecure_port(f"unix:{directory}/ktaskd.sock")
-        self._server.start()
+        server = self._server = grpc.server(self._pool)
+        jobs_pb2_grpc.add_JobsServicer_to_server(self, server)
+        control_pb2_grpc.add_ControlServicer_to_server(self, server)
+        server.add_insecure_port(f"unix:{directory}/ktaskd.sock")
+        server.start()
 
     def __enter__(self) -> Self:
         return self
@@ -133,13 +134,16 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.stop()
 
     def stop(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
         self.undo.set()
         self.step.release(1000)
         with self.lock:
             for job in self.jobs.values():
                 job.cancelled = True
             self.lock.notify_all()
-        self._server.stop(0.5).wait(WAIT_S)
+        server.stop(0.5).wait(WAIT_S)
         self._pool.shutdown()
         self.handoff.stop()
 
@@ -346,7 +350,7 @@ class FakeHandoff:
     """The handoff socket: keeps descriptors, refuses nothing but what it is told to."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._fds: dict[str, int] = {}
         self.flags: list[int] = []
         self.hands = 0
@@ -382,6 +386,10 @@ class FakeHandoff:
         """Descriptors held now."""
         with self._lock:
             return len(self._fds)
+
+    def wait_until_held(self, count: int) -> None:
+        with self._lock:
+            assert self._lock.wait_for(lambda: len(self._fds) == count, WAIT_S), f"{len(self._fds)} held"
 
     def _accept(self) -> None:
         while True:
@@ -429,6 +437,7 @@ class FakeHandoff:
         with self._lock:
             for fd in [self._fds.pop(handle) for handle in handles if handle in self._fds]:
                 os.close(fd)
+            self._lock.notify_all()
 
 
 def refusal(code: str, reason: str, message: str, field: str = "") -> grpc.Status:
