@@ -52,7 +52,7 @@ class ControlService(ControlServicer):
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
         """Stop or resume the acceptance of jobs."""
         self._check_admin("drain the daemon")
-        self._daemon.set_draining(not request.resume)
+        await self._daemon.set_draining(not request.resume)
         left = self._daemon.engine.registry.unended
         return pb.DrainResponse(draining=self._daemon.intake.draining, jobs_left=left)
 

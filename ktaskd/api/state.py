@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ktaskd.jobs.engine import Engine
@@ -41,7 +41,7 @@ class Daemon:
     engine: Engine
     intake: Intake
     reload: Callable[[], Reloaded]
-    set_draining: Callable[[bool], None]
+    set_draining: Callable[[bool], Awaitable[None]]
     limits: Callable[[], Mapping[str, int]]
     counts: Callable[[], Mapping[str, int]]
     missing: list[str] = field(default_factory=list)

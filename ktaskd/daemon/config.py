@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -15,6 +16,25 @@ from ktaskd.jobs.registry import JobLimits
 SectionT = TypeVar("SectionT")
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+NUMBER_MAX = 10**9
+"""Of any number: seconds, connections, jobs."""
+
+WORKERS_MAX = 4096
+"""Every place for a worker takes a page of memory before there is one in it."""
+
+_WORKERS = frozenset({"workers.helpers_per_node", "workers.leads", "workers.leads_per_uid"})
+_NOT_ZERO = frozenset(
+    {
+        "sockets.connections",
+        "sockets.connections_per_uid",
+        "sockets.handoffs",
+        "sockets.handoffs_per_uid",
+        "sockets.streams",
+        "sockets.handles_per_uid",
+    }
+)
+"""With none of these nobody could use the daemon, not even to change that."""
 
 
 class ConfigError(Exception):
@@ -92,20 +112,29 @@ class Config:
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
 
 
-def load_config(path: Path | None) -> Config:
+def load_config(path: Path | None, *, idle_exit_s: float | None = None) -> Config:
     """The configuration of a file; the defaults where there is none.
 
+    Args:
+        idle_exit_s: takes the place of daemon.idle_exit_s; None = does not.
     Raises:
         ConfigError: it cannot be read, is no TOML, has an unknown key or a
             value of a wrong type or out of bounds.
     """
-    if path is None:
-        return Config()
+    config = Config() if path is None else _read_config(path)
+    if idle_exit_s is None:
+        return config
+    _check_number("--idle-exit", idle_exit_s)
+    return replace(config, daemon=replace(config.daemon, idle_exit_s=idle_exit_s))
+
+
+def _read_config(path: Path) -> Config:
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # A number of too many digits is a bare ValueError, as is a text that is not UTF-8.
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     try:
         return parse_config(raw)
@@ -139,6 +168,7 @@ def _load_section(section: type[SectionT], raw: object, where: str) -> SectionT:
 
 def _typed(value: object, wanted: type, where: str) -> object:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        _check_number(where, value)  # one that is too large for a float, too
         value = float(value)
     if type(value) is not wanted:
         raise ConfigError(f"{where}: got {value!r}, wanted {wanted.__name__}")
@@ -146,18 +176,24 @@ def _typed(value: object, wanted: type, where: str) -> object:
 
 
 def _check_values(config: Config) -> None:
-    for section_name in (item.name for item in fields(config)):
-        section = getattr(config, section_name)
-        for item in fields(section):
-            value = getattr(section, item.name)
-            if isinstance(value, int | float) and not 0 <= value < 1e9:
-                raise ConfigError(f"{section_name}.{item.name}: got {value}, wanted 0 or more, below 1e9")
+    for path, value in flatten(config).items():
+        if isinstance(value, int | float):
+            _check_number(path, value)
+        elif "\0" in str(value):
+            raise ConfigError(f"{path}: got {value!r}, wanted no NUL in it")
     if config.sockets.mode != "auto" and not re.fullmatch("0?[0-7]{3}", config.sockets.mode):
         raise ConfigError(
             f'sockets.mode: got "{config.sockets.mode}", wanted "auto" or octal digits as "0660"'
         )
     if config.daemon.log_level not in LOG_LEVELS:
         raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
+
+
+def _check_number(path: str, value: float) -> None:
+    least = 1 if path in _NOT_ZERO else 0
+    most = WORKERS_MAX if path in _WORKERS else NUMBER_MAX
+    if not least <= value <= most:  # NaN is in no bounds
+        raise ConfigError(f"{path}: got {value}, wanted {least} to {most}")
 
 
 def flatten(config: Config) -> dict[str, object]:
@@ -175,7 +211,7 @@ def format_config(config: Config, given: Mapping[str, Any]) -> str:
     for section, values in dataclasses.asdict(config).items():
         lines.append(f"[{section}]")
         for key, value in values.items():
-            shown = f'"{value}"' if isinstance(value, str) else f"{value}"
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value}"
             source = "file" if key in given.get(section, {}) else "default"
             lines.append(f"{key} = {shown}  # {source}")
         lines.append("")

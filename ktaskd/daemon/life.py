@@ -11,14 +11,14 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ktaskd import __version__
 from ktaskd.api.server import Server
 from ktaskd.api.state import Daemon, Reloaded
 from ktaskd.daemon import machine
-from ktaskd.daemon.config import Config, ConfigError, flatten, load_config
+from ktaskd.daemon.config import Config, ConfigError, flatten
 from ktaskd.daemon.notify import Notifier
 from ktaskd.door.handles import HandleTable
 from ktaskd.door.handoff import HandoffDoor
@@ -48,17 +48,19 @@ log = logging.getLogger(__name__)
 CLOSE_S = 3.0
 """Time for the pools, the doors and the calls that still run, at the end."""
 
-_RELOADABLE = frozenset(
-    {"jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"}
-)
+RELOADABLE = frozenset({"jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"})
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the command line decided."""
+    """What the command line decided.
+
+    Args:
+        load: reads the configuration again; raises ConfigError.
+    """
 
     config: Config
-    config_path: Path | None
+    load: Callable[[], Config]
     runtime: RuntimeDir
     listeners: Listeners
     selftest: bool
@@ -247,16 +249,18 @@ class House:
             log.error("reload_failed error=%s", error.message)
         self._notifier.send("READY=1")
 
-    def _set_draining(self, draining: bool) -> None:
+    async def _set_draining(self, draining: bool) -> None:
+        if self._stop.is_set():
+            return  # nobody can have it take jobs again
         if self._intake.draining != draining:
             log.info("draining on=%s jobs_left=%d", draining, self.engine.registry.unended)
             self._intake.draining = draining
-            self._setting = asyncio.ensure_future(self._server.set_serving(not draining))
+            await self._server.set_serving(not draining)
 
     def reload(self) -> Reloaded:
         """Read the configuration file again; raises ReloadFailed and changes nothing."""
         try:
-            config = load_config(self._start.config_path)
+            config = self._start.load()
         except ConfigError as error:
             raise ReloadFailed(str(error)) from error
         old, new = flatten(self._config), flatten(config)
@@ -270,8 +274,8 @@ class House:
         )
         log.info("reloaded changed=%s", ",".join(changed))
         return Reloaded(
-            tuple(path for path in changed if path in _RELOADABLE),
-            tuple(path for path in changed if path not in _RELOADABLE),
+            tuple(path for path in changed if path in RELOADABLE),
+            tuple(path for path in changed if path not in RELOADABLE),
         )
 
     # -- the end ------------------------------------------------------------------

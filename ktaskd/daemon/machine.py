@@ -40,6 +40,11 @@ def worker_user(settings: WorkerSettings, euid: int) -> WorkerUser:
             refusal=f'the daemon is root and has no user "{settings.user}" for its workers; '
             "create that system user or set workers.user"
         )
+    if entry.pw_uid == 0:
+        return WorkerUser(
+            refusal=f'workers.user "{settings.user}" is uid 0, whose rights nobody else\'s work may have; '
+            "set it to a system user without rights"
+        )
     return WorkerUser(entry.pw_uid, entry.pw_gid)
 
 

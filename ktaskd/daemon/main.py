@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import logging
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ktaskd import __version__
@@ -54,22 +53,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; 0 = ended well, 1 = could not start, 2 = wrong usage or configuration."""
     options = make_parser().parse_args(argv)
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+
+    def load() -> Config:
+        return load_config(path, idle_exit_s=options.idle_exit)
+
     try:
-        config = load_config(path)
+        config = load()
     except ConfigError as error:
         return _fail(str(error), 2)
     if options.check_config:
-        given = tomllib.loads(path.read_text()) if path else {}
+        given = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
         print(format_config(config, given), end="")
         return 0
-    if options.idle_exit is not None:
-        config = dataclasses.replace(
-            config, daemon=dataclasses.replace(config.daemon, idle_exit_s=options.idle_exit)
-        )
     directory = options.runtime_dir or default_runtime_dir()
     if directory is None:
         return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)
-    return _run(config, path, directory, options.selftest)
+    return _run(config, load, directory, options.selftest)
 
 
 def _fail(message: str, status: int) -> int:
@@ -77,7 +76,7 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _run(config: Config, path: Path | None, directory: Path, selftest: bool) -> int:
+def _run(config: Config, load: Callable[[], Config], directory: Path, selftest: bool) -> int:
     logging.basicConfig(
         level=config.daemon.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
@@ -96,7 +95,7 @@ def _run(config: Config, path: Path | None, directory: Path, selftest: bool) -> 
         from ktaskd.daemon.life import Start, live
 
         try:
-            return asyncio.run(live(Start(config, path, runtime, listeners, selftest)))
+            return asyncio.run(live(Start(config, load, runtime, listeners, selftest)))
         finally:
             listeners.close()
     except ListenError as error:
