@@ -1,0 +1,315 @@
+"""A real daemon, and everything to talk to it with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+from google.protobuf import json_format
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2_grpc
+from ktask.v1 import control_pb2_grpc, handoff, jobs_pb2_grpc
+from ktask.v1 import jobs_pb2 as pb
+
+PATIENCE_S = 30.0
+"""After so long something that should happen will not; no test measures it."""
+
+GRPCURL = Path(sys.executable).parent / "grpcurl"
+BUF = Path(sys.executable).parent / "buf"
+KTASKD = Path(sys.executable).parent / "ktaskd"
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Look until it is so; fail when it never will be."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.01)
+
+
+def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; one that nobody has waited for yet does not."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+class Daemon:
+    """One ktaskd process, its directory and its log."""
+
+    def __init__(self, place: Path, process: subprocess.Popen[Any], log: Path) -> None:
+        """Take over the process."""
+        self.place = place
+        self.process = process
+        self.log_path = log
+
+    @property
+    def socket(self) -> Path:
+        return self.place / "ktaskd.sock"
+
+    @property
+    def handoff(self) -> Path:
+        return self.place / "handoff.sock"
+
+    @property
+    def inner(self) -> Path:
+        return self.place / "inner" / "grpc.sock"
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def tree(self) -> list[psutil.Process]:
+        """Every process below the daemon, itself included."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def wait_ready(self) -> Daemon:
+        """Until the log says that it answers."""
+        until(lambda: " ready dir=" in self.log() or self.process.poll() is not None, "the daemon is ready")
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status."""
+        return self.process.wait(PATIENCE_S)
+
+    def stop(self) -> int:
+        """Ask it to end as a service manager does; nothing of it is left then."""
+        tree = self.tree()
+        self.signal(signal.SIGTERM)
+        status = self.wait()
+        assert not alive(tree), f"outlived the daemon: {alive(tree)}\n{self.log()}"
+        return status
+
+    def kill(self) -> None:
+        """For the end of a test that went wrong; what is below it ends with it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def starting(
+    place: Path, *words: str | Path, popen: Callable[..., Any] = subprocess.Popen
+) -> Iterator[Daemon]:
+    """A daemon that was started with its runtime directory at `place`, ready or not.
+
+    Args:
+        popen: what starts it, as another user for one.
+    """
+    log = place.parent / f"{place.name}.log"
+    with log.open("w") as out:
+        command = [KTASKD, "--runtime-dir", place, "--selftest", *words]
+        process = popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    daemon = Daemon(place, process, log)
+    try:
+        yield daemon
+    finally:
+        daemon.kill()
+
+
+@contextmanager
+def running(place: Path, *words: str | Path, **options: Any) -> Iterator[Daemon]:
+    """A daemon that answers; at the end it is stopped, and nothing of it is left."""
+    with starting(place, *words, **options) as daemon:
+        daemon.wait_ready()
+        yield daemon
+        assert daemon.stop() == 0, daemon.log()
+        left = sorted(path.name for path in place.iterdir()) if place.exists() else []
+        assert not left, f"left in the runtime directory: {left}"
+
+
+def write_config(path: Path, **sections: Mapping[str, object]) -> Path:
+    """A configuration file; values as JSON, which TOML reads the same."""
+    lines: list[str] = []
+    for section, values in sections.items():
+        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+# -- gRPC ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stubs:
+    """One connection."""
+
+    channel: grpc.Channel
+    jobs: jobs_pb2_grpc.JobsStub
+    control: control_pb2_grpc.ControlStub
+    health: health_pb2_grpc.HealthStub
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[Stubs]:
+    """A connection of its own to a gRPC socket."""
+    options = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
+        yield Stubs(
+            channel,
+            jobs_pb2_grpc.JobsStub(channel),
+            control_pb2_grpc.ControlStub(channel),
+            health_pb2_grpc.HealthStub(channel),
+        )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a call was refused, with its details taken apart."""
+
+    code: str
+    reason: str
+    message: str
+    field: str = ""
+    domain: str = ""
+
+
+def refusal_of(error: grpc.RpcError) -> Refusal:
+    """The refusal in a failed call."""
+    trailing: Any = error.trailing_metadata() or ()
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    field = ""
+    for key, value in trailing:
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                detail.Unpack(info)
+                if detail.Unpack(bad):
+                    field = bad.field_violations[0].field
+    return Refusal(error.code().name, info.reason, error.details() or "", field, info.domain)
+
+
+def refused(call: Callable[..., Any], *args: Any, **options: Any) -> Refusal:
+    """Make a call that must fail."""
+    try:
+        response = call(*args, timeout=PATIENCE_S, **options)
+        answer = response if hasattr(response, "DESCRIPTOR") else list(response)
+    except grpc.RpcError as error:
+        return refusal_of(error)
+    raise AssertionError(f"not refused: {answer}")
+
+
+def spec(function: str, **fields: Any) -> pb.JobSpec:
+    """A job's spec from plain values, as JSON would have it."""
+    return json_format.ParseDict({"function": function, **fields}, pb.JobSpec())
+
+
+def spin(positions: int, ms: float, **fields: Any) -> pb.JobSpec:
+    """A job that burns CPU time."""
+    return spec("selftest.spin", arg={"ms": ms}, ranges=[{"length": str(positions)}], **fields)
+
+
+def wait_state(jobs: jobs_pb2_grpc.JobsStub, job_id: str, *states: str) -> pb.Job:
+    """Follow a job until it is in one of these states, named without their prefix."""
+    wanted = {pb.JobState.Value(f"JOB_STATE_{state}") for state in states}
+    call = jobs.Watch(pb.WatchRequest(id=job_id), timeout=PATIENCE_S)
+    try:
+        for message in call:
+            if message.job.state in wanted:
+                return message.job
+    finally:
+        call.cancel()
+    raise AssertionError(f"job {job_id} was never seen {states}")
+
+
+def wait_ended(jobs: jobs_pb2_grpc.JobsStub, job_id: str) -> pb.Job:
+    """Follow a job to its end."""
+    return wait_state(jobs, job_id, "SUCCEEDED", "FAILED", "CANCELLED", "DIRTY")
+
+
+def find_by_request(jobs: jobs_pb2_grpc.JobsStub, request_id: str) -> pb.Job:
+    """The job of a request_id, as soon as it was accepted."""
+    found: list[pb.Job] = []
+
+    def look() -> bool:
+        with contextlib.suppress(grpc.RpcError):
+            found.append(jobs.Get(pb.GetRequest(request_id=request_id)).job)
+        return bool(found)
+
+    until(look, f"job {request_id} is accepted")
+    return found[0]
+
+
+def state_name(job: pb.Job) -> str:
+    return pb.JobState.Name(job.state).removeprefix("JOB_STATE_")
+
+
+# -- descriptors -----------------------------------------------------------------
+
+
+@contextmanager
+def handed_over(path: Path, *fds: int) -> Iterator[list[str]]:
+    """Handles of descriptors; they live as long as the block, and jobs that use them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(PATIENCE_S)
+        sock.connect(os.fspath(path))
+        request = handoff.Hand(1, (handoff.OWN_OFFSET,) * len(fds))
+        socket.send_fds(sock, [handoff.encode_request(request)], fds)
+        reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+        assert isinstance(reply, handoff.Handles), reply
+        yield list(reply.handles)
+
+
+@contextmanager
+def memory(size: int) -> Iterator[int]:
+    """A memfd of `size` zeros."""
+    fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.truncate(fd, size)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+# -- other programs ---------------------------------------------------------------
+
+
+def curl(daemon: Daemon, *words: str, request: object = None) -> subprocess.CompletedProcess[str]:
+    """Run grpcurl against a daemon."""
+    sent = [] if request is None else ["-d", json.dumps(request)]
+    command: list[str | Path] = [GRPCURL, "-plaintext", "-unix", *sent, daemon.socket, *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+
+
+def buf_curl(daemon: Daemon, method: str, request: object) -> subprocess.CompletedProcess[str]:
+    """Run `buf curl` against a daemon."""
+    command: list[str | Path] = [
+        *(BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--unix-socket", daemon.socket),
+        *("-d", json.dumps(request), f"http://localhost/{method}"),
+    ]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON that a program printed; it must have ended well."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def answers(done: subprocess.CompletedProcess[str]) -> list[Any]:
+    """All JSON documents that a program printed, one after the other."""
+    decoder, text, found = json.JSONDecoder(), done.stdout.strip(), []
+    while text:
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:].lstrip()
+    return found
