@@ -1,4 +1,4 @@
-"""Which worker gets the next chunk of which job: first come, first served.
+"""Which worker gets the next chunk of which job: users in turn, first come, first served.
 
 Workers pull: nothing is assigned ahead of the chunk in hand, or two where
 chunks are short. Lowering the allowance takes effect by not handing out.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from ktaskd.host.raising import bind_to_cpus
 from ktaskd.jobs.job import Call, HeldChunk, Job
+from ktaskd.jobs.lines import Line, Lines, Shares
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import SHORT_CHUNK_S
@@ -21,45 +22,11 @@ from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
 from ktaskd.worker.codec import facts_to_json
 
+UNKNOWN_S = 0.005
+"""What a chunk is charged ahead while the job's rate is not known."""
+
 ITEMS_PER_CHUNK = 64
 """Sources sent along with one chunk over items."""
-
-
-class Line:
-    """Jobs in the order they were accepted; cheap where they arrive in order."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._jobs: dict[int, Job] = {}
-
-    def put(self, job: Job, wanted: bool) -> None:
-        """Have the job in the line, or not."""
-        if not wanted:
-            self._jobs.pop(job.jno, None)
-            return
-        if job.jno in self._jobs:
-            return
-        in_order = not self._jobs or job.jno > next(reversed(self._jobs))
-        self._jobs[job.jno] = job
-        if not in_order:
-            self._jobs = dict(sorted(self._jobs.items()))
-
-    @property
-    def first(self) -> Job | None:
-        """The job that waits longest."""
-        return next(iter(self._jobs.values()), None)
-
-    def __iter__(self) -> Iterator[Job]:
-        """Oldest first; the line may be changed meanwhile."""
-        return iter(tuple(self._jobs.values()))
-
-    def until(self) -> Iterator[Job]:
-        """Oldest first, without a copy: for a search that changes nothing."""
-        return iter(self._jobs.values())
-
-    def __bool__(self) -> bool:
-        """Whether any job is in it."""
-        return bool(self._jobs)
 
 
 class Dispatch:
@@ -95,21 +62,26 @@ class Dispatch:
         self._busy_cpus: Counter[int] = Counter()
         self._leads_of_uid: Counter[int] = Counter()
         self._wanting: set[Job] = set()
-        self._active = Line()
-        self._for_leads = Line()
-        self._for_helpers = Line()
+        self.shares = Shares()
+        self._active = Lines(self.shares)
+        self._for_leads = Lines(self.shares)
+        self._for_helpers = Lines(self.shares)
         self._calling = Line()
 
     # -- what there is to do ------------------------------------------------------
 
     def want(self, job: Job) -> None:
         """The job has positions that nobody holds."""
-        self._wanting.add(job)
+        if job not in self._wanting:
+            self._wanting.add(job)
+            self.shares.enter(job.owner.uid)
         self.refresh(job)
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
-        self._wanting.discard(job)
+        if job in self._wanting:
+            self._wanting.remove(job)
+            self.shares.leave(job.owner.uid)
         self.refresh(job)
         job.lead_limited_s = 0.0
 
@@ -226,7 +198,7 @@ class Dispatch:
         return worker.is_lead or self._busy[worker.nid] <= self.allowance.helpers.get(worker.nid, 0)
 
     def _give_calls(self) -> None:
-        for job in self._calling:
+        for job in tuple(self._calling):
             worker = self._worker_for_call(job)
             if worker is not None:
                 self._send_call(worker, job)
@@ -258,18 +230,21 @@ class Dispatch:
         )
 
     def _give_leads(self) -> None:
-        wanting = 0
-        for job in self._for_leads:
-            if not self._lead_allowed(job):
-                job.lead_limited_s = job.lead_limited_s or self._wall()
-                if self.busy_leads >= self.allowance.leads:
+        """A lead for the oldest waited job of each uid, the uid that had least first."""
+        given = True
+        while given:
+            given = False
+            for job in self._for_leads.firsts():
+                if not self._lead_allowed(job):
+                    job.lead_limited_s = job.lead_limited_s or self._wall()
+                elif self._idle_leads:
+                    self._start(next(iter(self._idle_leads)), job)
+                    given = True
+                    break
+                else:
+                    wanted = self.busy_leads + len(self._for_leads)
+                    self._want_leads(min(wanted, self.allowance.leads))
                     return
-                continue
-            wanting += 1
-            if self._idle_leads:
-                self._start(next(iter(self._idle_leads)), job)
-            else:
-                self._want_leads(min(self.busy_leads + wanting, self.allowance.leads))
 
     def _free_helpers(self) -> Iterable[Worker]:
         for nid, idle in self._idle_helpers.items():
@@ -290,7 +265,7 @@ class Dispatch:
                 self._start(worker, job)
 
     def _job_for(self, worker: Worker) -> Job | None:
-        for job in self._for_helpers.until():
+        for job in self._for_helpers:
             if job.cursor.may_take(worker.nid, lead=False, has_free=self._has_free):
                 return job
         return None
@@ -331,7 +306,9 @@ class Dispatch:
                 break
             self._send_items(worker, job, chunk)
             seq = worker.send_chunk(job.jno, chunk.start, chunk.end)
-            held[seq] = HeldChunk(chunk, self._now())
+            likely_s = (chunk.end - chunk.start) / job.rate if job.rate else UNKNOWN_S
+            self.shares.charge(job.owner.uid, likely_s)
+            held[seq] = HeldChunk(chunk, self._now(), likely_s)
         if not job.cursor.left:
             self.unwant(job)
         else:

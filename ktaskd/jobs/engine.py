@@ -167,7 +167,7 @@ class Engine:
         if job is None or held is None:
             worker.kill()  # it speaks of a chunk that it was not given
             return
-        self._account(job, worker, done.cpu_ns)
+        self._account(job, worker, done.cpu_ns, held)
         chunk = held.chunk
         reached = min(max(done.reached, chunk.start), chunk.end)
         if reached > chunk.start:
@@ -231,7 +231,9 @@ class Engine:
         job.start_s = self._wall()
         job.step(Event.START)
 
-    def _account(self, job: Job, worker: Worker, cpu_ns: int) -> None:
+    def _account(self, job: Job, worker: Worker, cpu_ns: int, held: HeldChunk | None = None) -> None:
+        charged_s = held.charged_s if held is not None else 0.0
+        self.dispatch.shares.charge(job.owner.uid, cpu_ns / 1e9 - charged_s)
         if worker.is_lead:
             job.lead_ns += cpu_ns
         else:
@@ -280,7 +282,7 @@ class Engine:
             worker.kill()
             return
         body, chunk = note.body, held.chunk
-        self._account(job, worker, int(body.get("cpu_ns", 0)))
+        self._account(job, worker, int(body.get("cpu_ns", 0)), held)
         for start, end in body.get("dirty", ()):
             job.dirty.add(start, end)
         self.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))

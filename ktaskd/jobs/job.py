@@ -14,7 +14,7 @@ from ktaskd.jobs.check import CheckedJob
 from ktaskd.model.allowance import Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
-from ktaskd.model.limits import CHUNK_TIME_TARGET_S, RESULT_BYTES_MAX
+from ktaskd.model.limits import CHUNK_TIME_TARGET_S, RESULT_BYTES_MAX, SHORT_CHUNK_S
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.cursor import Chunk, Cursor
 from ktaskd.planner.plan import Plan
@@ -29,6 +29,8 @@ class HeldChunk:
 
     chunk: Chunk
     sent_s: float
+    charged_s: float = 0.0
+    """What its owner was charged ahead for it, in CPU seconds."""
 
 
 @dataclass(slots=True)
@@ -167,7 +169,9 @@ class Job:
         """How many positions the next chunk should have, from what was learnt."""
         if not self.rate:
             return self.plan.probe
-        wanted = int(self.rate * CHUNK_TIME_TARGET_S)
+        # Towards the end ever smaller, so that all workers end together.
+        share = -(-self.cursor.left // (2 * self.plan.threads))
+        wanted = max(min(int(self.rate * CHUNK_TIME_TARGET_S), share), int(self.rate * SHORT_CHUNK_S))
         return min(max(wanted, self.plan.min_chunk), self.plan.chunk)
 
     def learn(self, positions: int, seconds: float) -> None:
@@ -223,10 +227,10 @@ class Job:
     def waiting_reasons(self) -> tuple[Reason, ...]:
         """Why it does not run, or runs without its lead."""
         reasons = []
-        if self.lead_limited_s and not self.state.ended:
+        if not self.state.ended and (self.lead_limited_s or self._waits_for_lead):
             reasons.append(
                 Reason(
-                    "LEAD_LIMIT", "all leads that its owner may have are taken", since_s=self.lead_limited_s
+                    "LEAD_LIMIT", "all leads that its owner may have are taken", since_s=self.lead_limited_s or self.create_s
                 )
             )
         if self.state is JobState.QUEUED and not reasons:
@@ -234,6 +238,10 @@ class Job:
                 Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=self.create_s)
             )
         return tuple(reasons)
+
+    @property
+    def _waits_for_lead(self) -> bool:
+        return self.state is JobState.QUEUED and self.waited and not self.helpers_max and not self.calls
 
     def full_result(self) -> Json | None:
         """Job.result: what was combined, or the items if they are not too many."""
