@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from ktaskd.model.errors import ArgumentInvalid
@@ -9,6 +10,8 @@ from ktaskd.model.function import ArgType, Argument, ArgValue, Declaration
 
 EXACT_FLOAT = 2**53
 """Integers up to this survive in a JSON number."""
+
+_FLOAT_MAX = sys.float_info.max
 
 
 def check_arguments(given: Mapping[str, ArgValue], declaration: Declaration) -> dict[str, ArgValue]:
@@ -48,7 +51,7 @@ def convert(argument: Argument, value: ArgValue) -> ArgValue:
         number = _integer(value)
         if number is not None:
             return number
-    shown = repr(value) if not isinstance(value, str) else f'"{value[:64]}"'
+    shown = repr(value)[:64] if not isinstance(value, str) else f'"{value[:64]}"'
     raise _invalid(argument, f"got {shown}, wanted {_WANTED[argument.type]}")
 
 
@@ -61,7 +64,8 @@ _WANTED = {
 
 
 def _is_finite(value: ArgValue) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    # An integer may be larger than any float, and comparing the two is exact.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT_MAX
 
 
 def _integer(value: ArgValue) -> int | None:
