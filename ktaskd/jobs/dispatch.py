@@ -67,6 +67,12 @@ class Dispatch:
         self._for_leads = Lines(self.shares)
         self._for_helpers = Lines(self.shares)
         self._calling = Line()
+        self._lines: tuple[Lines | Line, ...] = (
+            self._active,
+            self._for_leads,
+            self._for_helpers,
+            self._calling,
+        )
 
     # -- what there is to do ------------------------------------------------------
 
@@ -88,10 +94,16 @@ class Dispatch:
     def refresh(self, job: Job) -> None:
         """Put the job into the lines that it belongs to now."""
         active = job in self._wanting and job.cursor.left > 0 and not job.calls
-        self._active.put(job, active)
-        self._for_leads.put(job, active and job.waited and job.crew.lead is None)
-        self._for_helpers.put(job, active and len(job.crew.helpers) < job.helpers_max)
-        self._calling.put(job, bool(job.calls) and job.crew.call_worker is None)
+        places = (
+            active,
+            active and job.waited and job.crew.lead is None,
+            active and len(job.crew.helpers) < job.helpers_max,
+            bool(job.calls) and job.crew.call_worker is None,
+        )
+        if places != job.places:
+            job.places = places
+            for line, wanted in zip(self._lines, places, strict=True):
+                line.put(job, wanted)
 
     def busy_helpers(self, nid: int) -> int:
         """Helpers of a node that hold something."""

@@ -415,7 +415,9 @@ class Engine:
         job.parts.clear()
         job.step(event)
         self.counters[f"jobs_{job.state.value}"] += 1
-        log.info(
+        # Later in this turn of the loop: whoever waits for the answer goes first.
+        self._loop.call_soon(
+            log.info,
             "job_ended job=%s uid=%d state=%s reason=%s seconds=%.3f",
             job.id, job.owner.uid, job.state.value,
             job.error.reason if job.error else "", job.end_s - job.create_s,

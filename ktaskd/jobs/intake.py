@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ktaskd.door.handles import HandleTable, HeldSource
@@ -72,11 +71,16 @@ class Intake:
             self._check_may_submit(who)
             declaration = find_function(spec.function, self.functions)
             check_roles(spec, declaration)
-            async with self._opened(spec, declaration, who) as (sources, items):
+            taken: list[HeldSource] = []
+            try:
+                sources, items = await self._open_all(spec, declaration, who, taken)
                 # Another call with the same request_id may have won meanwhile.
                 known = self._engine.registry.same_request(spec, who)
                 if known is None:
                     return self._accept(spec, declaration, who, sources, items, guarded), guarded
+            finally:
+                for source in taken:
+                    source.release()
         guards = guarded and not known.detached and not known.state.ended
         if guards:
             self._engine.guard(known)
@@ -88,27 +92,21 @@ class Intake:
         if self._rights.only_admins_submit and who.uid not in self._rights.admin_uids:
             raise NotAllowed(f"uid {who.uid} may not run jobs: {self._rights.only_admins_submit}")
 
-    @contextlib.asynccontextmanager
-    async def _opened(
-        self, spec: JobSpec, declaration: Declaration, who: Identity
-    ) -> AsyncIterator[tuple[dict[str, HeldSource], tuple[HeldSource, ...]]]:
-        """One reference to each source for the time of the block."""
-        taken: list[HeldSource] = []
-        try:
-            sources: dict[str, HeldSource] = {}
-            for role in declaration.sources:
-                if role.role in spec.sources:
-                    field = f'spec.sources["{role.role}"]'
-                    source = await self._open(spec.sources[role.role], role.access, who, field)
-                    taken.append(source)
-                    sources[role.role] = source
-            for i, item in enumerate(spec.items):
-                access = declaration.sources[0].access
-                taken.append(await self._open(item, access, who, f"spec.items[{i}]"))
-            yield sources, tuple(taken[len(sources) :])
-        finally:
-            for source in taken:
-                source.release()
+    async def _open_all(
+        self, spec: JobSpec, declaration: Declaration, who: Identity, taken: list[HeldSource]
+    ) -> tuple[dict[str, HeldSource], tuple[HeldSource, ...]]:
+        """The sources by role, and the items; each reference is put into `taken` at once."""
+        sources: dict[str, HeldSource] = {}
+        for role in declaration.sources:
+            if role.role in spec.sources:
+                field = f'spec.sources["{role.role}"]'
+                source = await self._open(spec.sources[role.role], role.access, who, field)
+                taken.append(source)
+                sources[role.role] = source
+        for i, item in enumerate(spec.items):
+            access = declaration.sources[0].access
+            taken.append(await self._open(item, access, who, f"spec.items[{i}]"))
+        return sources, tuple(taken[len(sources) :])
 
     async def _open(self, ref: SourceRef, access: Access, who: Identity, field: str) -> HeldSource:
         if ref.handle:

@@ -136,6 +136,8 @@ class Job:
         self.helper_ns = 0
         self.lead_limited_s = 0.0
         """Since when it wants a lead and all are taken; 0 = it does not."""
+        self.places = (False, False, False, False)
+        """In which of the dispatch's lines it stands."""
         self.watchers: set[Callable[[], None]] = set()
 
     # -- its life -----------------------------------------------------------
@@ -230,7 +232,9 @@ class Job:
         if not self.state.ended and (self.lead_limited_s or self._waits_for_lead):
             reasons.append(
                 Reason(
-                    "LEAD_LIMIT", "all leads that its owner may have are taken", since_s=self.lead_limited_s or self.create_s
+                    "LEAD_LIMIT",
+                    "all leads that its owner may have are taken",
+                    since_s=self.lead_limited_s or self.create_s,
                 )
             )
         if self.state is JobState.QUEUED and not reasons:

@@ -99,8 +99,10 @@ class Registry:
 
     def note_ended(self, job: Job) -> None:
         """The job counts as ended from now on; the oldest beyond the bound go."""
-        self._unended[job.owner.uid] -= 1
-        self._unended += Counter()  # drops uids that have none
+        uid = job.owner.uid
+        self._unended[uid] -= 1
+        if not self._unended[uid]:
+            del self._unended[uid]
         self._ended[job.id] = job
         while len(self._ended) > self.limits.kept:
             self._forget(next(iter(self._ended.values())))
