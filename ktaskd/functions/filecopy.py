@@ -175,16 +175,24 @@ class _Step:
         return gaps([data for data in stripped if data[0] < data[1]], start, end)
 
     def _stripped(self, start: int, end: int) -> tuple[int, int]:
-        """Data without the zeros at the end of its last page.
+        """Data without the zeros at the end of its last page, and at the start inside one.
 
-        Holes begin at pages, but the old end of dst did not: what lay between
-        it and the end of its page was not there, and must not count as data.
+        Holes are whole pages, but the old end of dst may lie inside one: what
+        lay behind it was not there, and must not count as data. The same for a
+        page of which this job has already copied the part before `start`.
         """
         first = max(start, (end - 1) // PAGE * PAGE)
-        with memoryview(self._buffer)[: end - first] as view:
-            read_full(self.dst, "dst", first, view)
-            kept = len(bytes(view).rstrip(b"\0"))
-        return start, end if kept == end - first else first + kept
+        end = first + len(self._read_dst(first, end).rstrip(b"\0"))
+        if start % PAGE and start < end:
+            stop = min(end, start - start % PAGE + PAGE)
+            start = stop - len(self._read_dst(start, stop).lstrip(b"\0"))
+        return start, end
+
+    def _read_dst(self, start: int, end: int) -> bytes:
+        """A small piece of dst."""
+        with memoryview(self._buffer)[: end - start] as view:
+            read_full(self.dst, "dst", start, view)
+            return bytes(view)
 
     def copy(self, start: int, end: int, dst_holes: Spans) -> None:
         """Make dst's [start, end) equal to src's, ascending."""
