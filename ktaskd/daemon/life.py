@@ -19,6 +19,7 @@ from ktaskd.api.server import Server
 from ktaskd.api.state import Daemon, Reloaded
 from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, flatten
+from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
 from ktaskd.door.handles import HandleTable
 from ktaskd.door.handoff import HandoffDoor
@@ -223,6 +224,7 @@ class House:
         cpus = len(self._topology.cpus)
         self._notifier.send("READY=1", f"STATUS=ready, {cpus} CPUs on {len(self._topology.nodes)} nodes")
         log.info("ready dir=%s version=%s cpus=%d", self._start.runtime.path, __version__, cpus)
+        write_late()
         gc.collect()
         gc.freeze()  # what is loaded by now stays; collections need not look at it
         self._on_change()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 import tomllib
@@ -14,6 +13,7 @@ from pathlib import Path
 from ktaskd import __version__
 from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, format_config, load_config
+from ktaskd.daemon.logs import start_logging
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.host.process import apply_undumpable
 
@@ -77,9 +77,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _run(config: Config, load: Callable[[], Config], directory: Path, selftest: bool) -> int:
-    logging.basicConfig(
-        level=config.daemon.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    start_logging(config.daemon.log_level)
     if os.geteuid() == 0:
         apply_undumpable()  # it holds other users' descriptors
     mode, gid = machine.socket_mode(config.sockets, os.geteuid())

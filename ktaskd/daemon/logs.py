@@ -1,0 +1,55 @@
+"""Where log lines go: to stderr, a few at a time, not in the middle of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import sys
+import threading
+
+FLUSH_S = 0.05
+"""A line is held back so long at most."""
+
+
+class LateHandler(logging.handlers.MemoryHandler):
+    """Formats and writes soon after instead of at once; a warning or worse at once.
+
+    To format and write a line costs as much as a tenth of a small job's whole
+    round trip, and nobody waits for it.
+    """
+
+    def __init__(self, target: logging.Handler) -> None:
+        """Pass records on to `target`. Needs the running loop when it flushes late."""
+        super().__init__(capacity=1000, flushLevel=logging.WARNING, target=target)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record, and see that it is written soon."""
+        super().emit(record)
+        if threading.current_thread() is not threading.main_thread() or not self._loop.is_running():
+            self.flush()  # the timers are the loop's own
+        elif self.buffer and self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._timer = None
+        self.flush()
+
+
+def start_logging(level: str) -> None:
+    """Log to stderr from now on, as key=value lines."""
+    logging.basicConfig(
+        level=level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
+    )
+    # Nobody prints these, and finding them out costs more than the message.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def write_late() -> None:
+    """Take the writing out of the way; called once the loop runs, in its thread."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        root.addHandler(LateHandler(handler))
