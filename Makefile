@@ -23,7 +23,7 @@ test: setup ## run all tests (PYTEST_ARGS="..." to choose)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 demo: setup ## start a private daemon and run real jobs on it
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python -m tools.demo
 
 bench: setup ## print the figures of this machine
 	@$(BIN)/python -m tests.bench

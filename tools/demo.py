@@ -1,0 +1,134 @@
+"""Run real jobs on a daemon of one's own, and look at every result again.
+
+A file and as much memory: each of crc32, copy and fill with one worker and with
+all, then a job that fails half-way and is undone, then the daemon's status.
+Nothing is left behind, however it ends.
+
+exit status: 0 all results were right, 1 one was wrong or a job failed, 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import ktask
+from ktask.cli.arguments import UsageError
+from ktask.cli.arguments import size as parse_size
+from ktask.cli.main import main as ktask_command
+from ktask.cli.text import format_bytes
+
+from tools import room, showcase
+from tools.private import DaemonFailed, private_daemon, temporary_directory
+from tools.undoing import show_undo
+
+RIGHT, WRONG, INTERRUPTED = 0, 1, 130
+
+_SIZE = 1 << 30
+_SIZE_MIN = 1 << 20
+_MARGIN = 256 << 20
+"""Left for the daemon, its workers, and everybody else."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; the exit status."""
+    options = _parse(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        return _run(options.size)
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain when it flushes what is left at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG
+    except (DaemonFailed, ktask.KtaskError, ktask.JobFailed, NoRoom, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return WRONG
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=_SIZE,
+        metavar="SIZE",
+        help="of the file and of the memory, as 64M (default: 1G)",
+    )
+    return parser.parse_args(argv)
+
+
+def _size(text: str) -> int:
+    try:
+        value = parse_size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if value < _SIZE_MIN:
+        raise argparse.ArgumentTypeError(f'got "{text}", wanted at least {format_bytes(_SIZE_MIN)}')
+    return value
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """A signal that would end us at once cleans up first."""
+    raise SystemExit(128 + number)
+
+
+class NoRoom(Exception):
+    """There is too little disk or memory for any demo."""
+
+
+def _run(wanted: int) -> int:
+    with temporary_directory("ktaskd-demo-") as directory:
+        size = fitting(wanted, directory)
+        with private_daemon(directory) as runtime, ktask.connect(runtime) as client:
+            right = showcase.show_functions(client, directory, size)
+            right = show_undo(client) and right
+            print("\nktask status")
+            status = ktask_command(["--socket", runtime, "status"])
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    right = right and status == 0
+    print("\nall results were right" if right else "\nSOMETHING WAS WRONG")
+    return RIGHT if right else WRONG
+
+
+def fitting(wanted: int, directory: Path) -> int:
+    """The size, halved until it fits; says so when that is less than what was wanted.
+
+    Raises:
+        NoRoom: not even the smallest fits.
+    """
+    disk, memory = room.free_disk(directory), room.free_memory()
+    # At most two files at a time, later two memories; files may be memory too.
+    disk_left = min(disk, memory) if room.is_memory(directory) else disk
+    left = max(0, min(disk_left - _MARGIN, memory - _MARGIN))
+    size = wanted
+    while 2 * size > left and size > _SIZE_MIN:
+        size = max(_SIZE_MIN, size // 2)
+    room_text = f"{directory.parent} has {format_bytes(disk)} free, memory {format_bytes(memory)}"
+    if 2 * size > left:
+        raise NoRoom(f"{room_text}: too little, wanted {format_bytes(2 * size + _MARGIN)} of each")
+    if size < wanted:
+        print(
+            f"With {format_bytes(size)} instead of {format_bytes(wanted)}: {room_text}, "
+            f"wanted {format_bytes(2 * wanted + _MARGIN)} of each."
+        )
+    return size
+
+
+if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # each row is seen when it is there
+    sys.exit(main())
