@@ -1,0 +1,92 @@
+"""Measure this machine: each figure from one run, with its spread.
+
+Missing a goal is a result and no failure: the exit status is 0 all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ktask
+
+from tests.bench.calls import dispatch, round_trips
+from tests.bench.footprint import sizes
+from tests.bench.machine import describe_machine, load
+from tests.bench.measure import Figure, table
+from tests.bench.speedup import speedups
+from tools.private import private_daemon, temporary_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured.
+
+    Args:
+        size: of the file and the memory, in bytes.
+        calls: in each turn of each round.
+        chunks: of the job that measures the dispatch; at most 4096, since each
+            is a range.
+    """
+
+    size: int
+    rounds: int
+    calls: int
+    chunks: int
+
+
+FULL = Effort(size=1 << 30, rounds=9, calls=300, chunks=4096)
+QUICK = Effort(size=16 << 20, rounds=5, calls=20, chunks=512)
+
+
+class Report:
+    """Prints tables, and remembers them."""
+
+    def __init__(self) -> None:
+        """Begin with the machine."""
+        self.machine = describe_machine()
+        self.figures: list[Figure] = []
+        for name, value in self.machine.items():
+            print(f"{name + ':':<8} {value}")
+
+    def add(self, title: str, figures: Iterable[Figure]) -> None:
+        """Measure and print one table; the load is that of its end."""
+        found = list(figures)
+        self.figures += found
+        print(f"\n{title} (load {load()})\n{table(found)}", flush=True)
+
+    def write(self, path: Path) -> None:
+        """All of it as JSON."""
+        whole = {"machine": self.machine, "figures": [figure.as_json() for figure in self.figures]}
+        path.write_text(json.dumps(whole, indent=2) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small and imprecise, to see that it works")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    options = parser.parse_args(argv)
+    effort = QUICK if options.quick else FULL
+    report = Report()
+    with (
+        temporary_directory("ktaskd-bench-") as directory,
+        private_daemon(directory) as runtime,
+        ktask.connect(runtime) as client,
+    ):
+        report.add("memory, idle", sizes(client, "idle"))
+        report.add("a job that does nothing", round_trips(client, effort.calls, effort.rounds))
+        report.add("dispatch", dispatch(client, effort.chunks, effort.rounds))
+        report.add("two workers against one", speedups(client, directory, effort.size, effort.rounds))
+        report.add("memory, after all that", sizes(client, "used"))
+    if options.json:
+        report.write(options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The measurements run to their end and judge what they find."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.measure import Figure, Goal, Spread, in_turn, ratios, table
+from tests.support.users import REPOSITORY
+
+GOALS = {
+    "selftest.noop by client.run": "<= 2",
+    "a chunk, 1 worker": "<= 25",
+    "a chunk, 2 workers": "<= 25",
+    "file.crc32, file": ">= 1.8",
+    "file.crc32, memory": ">= 1.8",
+    "mem.fill, present memory": ">= 1.8",
+    "mem.fill, new memory": ">= 1.8",
+}
+WITHOUT = {
+    *("daemon, resident, idle", "worker, private, idle", "daemon, resident, used", "worker, private, used"),
+    *("bare unary round trip", "  plain processes"),
+}
+
+
+def test_bench_when_quick_then_all_figures_are_printed_and_written(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    words = [sys.executable, "-m", "tests.bench", "--quick", "--json", str(path)]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = json.loads(path.read_text())
+    assert written["machine"].keys() >= {"cpu", "cores", "kernel", "python", "load"}
+    figures = {figure["name"]: figure for figure in written["figures"]}
+    assert {name: figures[name]["goal"] for name in GOALS} == GOALS
+    assert figures.keys() >= WITHOUT
+    for name, figure in figures.items():
+        assert f"\n{name} " in done.stdout
+        assert 0 <= figure["min"] <= figure["median"] <= figure["max"]
+        assert (figure["verdict"] in ("PASS", "MISS")) == (name in GOALS)
+
+
+@pytest.mark.parametrize(
+    ("value", "at_least", "verdict"), [(2.0, True, "PASS"), (1.9, True, "MISS"), (2.1, False, "MISS")]
+)
+def test_verdict_when_beside_the_goal_then_miss(value: float, at_least: bool, verdict: str) -> None:
+    figure = Figure("it", Spread(value, 0.1, 9.0), goal=Goal(2.0, at_least=at_least))
+    assert figure.verdict == verdict
+    assert f"  {verdict}" in table([figure])
+
+
+def test_verdict_when_no_goal_then_none() -> None:
+    assert Figure("it", Spread(1, 1, 1)).as_json()["verdict"] is None
+
+
+def test_in_turn_when_several_rounds_then_each_once_in_both_orders() -> None:
+    said: list[str] = []
+
+    def way(name: str) -> float:
+        said.append(name)
+        return float(len(said))
+
+    results = in_turn(2, lambda: way("a"), lambda: way("b"))
+    assert "".join(said) == "ababba"
+    assert results == [[3, 6], [4, 5]]
+
+
+def test_ratios_when_rounds_then_of_each_round() -> None:
+    assert ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == Spread(3.0, 2.0, 4.0)
