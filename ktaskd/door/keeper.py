@@ -180,7 +180,7 @@ class Keeper:
             except handoff.HandoffInvalid as error:
                 number = handoff.peek_number(message.data)
                 refused = handoff.Refused(number, "PROTOCOL_INVALID", str(error))
-                self._reply(connection, handoff.encode_reply(refused))
+                self._refuse(connection, message.fds, refused)
                 self._end(connection)
 
     def _on_request(self, connection: Connection, message: Message) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -42,7 +44,15 @@ def fd() -> Any:
 
 
 def descriptors_of(pid: int) -> list[str]:
-    return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    links = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return links
+
+
+def holds_memory(pid: int) -> bool:
+    return any("memfd" in link for link in descriptors_of(pid))
 
 
 def is_running(pid: int) -> bool:
@@ -107,7 +117,7 @@ def test_the_right_descriptor_is_refused_and_none_is_kept(reachable_dir: Path, f
             assert len(it.handles) == 0
             assert not it.gone
             (pid,) = it.keepers.pids().values()
-            assert not any("memfd" in link for link in descriptors_of(pid))
+            await until(lambda: not holds_memory(pid))
             assert await client.handles(fd), "the connection goes on"
             client.close()
 
@@ -206,12 +216,54 @@ def test_what_is_no_request_ends_the_connection_and_nothing_else(
             assert await bad.receive() is None
             await until(lambda: it.door.connections == 1)
             (pid,) = it.keepers.pids().values()
-            assert not any("memfd" in link for link in descriptors_of(pid))
+            await until(lambda: not holds_memory(pid))
             assert it.handles.resolve(handle, UID)
             assert await good.handles(fd)
             assert it.keepers.lost == 0
             good.close()
             bad.close()
+
+    run(test())
+
+
+def test_descriptors_that_do_not_fit_into_the_keeper_are_not_counted_on(reachable_dir: Path, fd: int) -> None:
+    async def test() -> None:
+        async with house(reachable_dir) as it:
+            client = await it.client()
+            await client.handles(fd)
+            (pid,) = it.keepers.pids().values()
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (12, hard))
+            reply = await client.hand(*[fd] * 16)
+            assert isinstance(reply, Refused)
+            assert reply.reason == "PROTOCOL_INVALID"
+            assert "arrived cut" in reply.message
+            assert await client.receive() is None
+            await until(lambda: it.door.connections == 0)
+            await until(lambda: not holds_memory(pid))
+            client.close()
+
+    run(test())
+
+
+def test_a_daemon_without_a_descriptor_left_says_so(reachable_dir: Path, fd: int) -> None:
+    async def test() -> None:
+        async with house(reachable_dir) as it:
+            client = await it.client()
+            await client.handles(fd)
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            lowest_free = os.dup(fd)
+            os.close(lowest_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+            try:
+                reply = await client.hand(fd)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert isinstance(reply, Refused)
+            assert (reply.number, reply.reason) == (7, "QUOTA_FULL")
+            assert len(it.handles) == 1
+            assert await client.handles(fd)
+            client.close()
 
     run(test())
 
@@ -244,7 +296,7 @@ def test_a_client_may_leave_at_any_point(reachable_dir: Path, fd: int) -> None:
             assert len(it.handles) == 0
             (pid,) = it.keepers.pids().values()
             await until(lambda: len(descriptors_of(pid)) <= 6)
-            assert not any("memfd" in link for link in descriptors_of(pid))
+            await until(lambda: not holds_memory(pid))
             assert it.keepers.lost == 0
 
     run(test())
@@ -408,16 +460,18 @@ def test_a_stopped_keeper_is_given_up_and_other_uids_do_not_notice(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, silence_s=0.3) as it:
+        async with house(reachable_dir, silence_s=1.5) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
+            as_uid(monkeypatch, UID + 1)
+            other = await it.client()
+            await other.handles(fd)
+            as_uid(monkeypatch, UID)
             os.kill(pid, signal.SIGSTOP)
             late = await it.client()
             late.send(handoff.encode_request(Hand(9, (0,))), [fd])
-            await until(lambda: it.door.connections == 2)
-            as_uid(monkeypatch, UID + 1)
-            other = await it.client()
+            await until(lambda: it.door.connections == 3)
             assert await other.handles(fd), "answered while the keeper of the first uid hangs"
             assert it.keepers.lost == 0
             for victim in (client, late):
@@ -428,7 +482,6 @@ def test_a_stopped_keeper_is_given_up_and_other_uids_do_not_notice(
             assert it.keepers.lost == 1
             assert await other.handles(fd)
             await until(lambda: not os.path.exists(f"/proc/{pid}"))
-            as_uid(monkeypatch, UID)
             again = await it.client()
             assert await again.handles(fd)
             for one in (client, late, other, again):
@@ -558,11 +611,33 @@ def test_an_open_that_nobody_waits_for_any_more_leaks_nothing(reachable_dir: Pat
     run(test())
 
 
+def test_an_open_given_up_at_the_moment_it_succeeds_leaks_nothing(
+    reachable_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (reachable_dir / "file").touch()
+
+    async def test() -> None:
+        async with house(reachable_dir / "run") as it:
+            opening = asyncio.ensure_future(it.keepers.open_path(str(reachable_dir / "file"), Access.READ))
+            forget = it.keepers._forget_open
+
+            def forget_and_cancel(number: int) -> None:
+                forget(number)
+                opening.cancel()
+
+            monkeypatch.setattr(it.keepers, "_forget_open", forget_and_cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            assert len(it.gone) == 1
+
+    run(test())
+
+
 def test_opens_fail_together_with_a_silent_keeper(reachable_dir: Path) -> None:
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=0.3) as it:
+        async with house(reachable_dir / "run", silence_s=1.0) as it:
             path = str(reachable_dir / "file")
             (await it.keepers.open_path(path, Access.READ)).release()
             os.kill(it.keepers.pids()[UID], signal.SIGSTOP)
@@ -578,7 +653,7 @@ def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: 
     """Killed, but in a wait that cannot be interrupted; here the kill is held back."""
 
     async def test() -> None:
-        async with house(reachable_dir, silence_s=0.2) as it:
+        async with house(reachable_dir, silence_s=0.5) as it:
             stuck = []
             for _ in range(STUCK_PER_UID_MAX):
                 client = await it.client()
@@ -629,6 +704,8 @@ def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
         )
         assert process.stdout is not None
         pid = int(await process.stdout.readline())
+        # It cannot even notice that its control socket is closed.
+        os.kill(pid, signal.SIGSTOP)
         process.kill()
         await process.wait()
         await until(lambda: not is_running(pid))

@@ -278,9 +278,9 @@ def test_anything_else_is_refused_and_closed(
     place: Path, passed: dict[str, socket.socket], wrong: str
 ) -> None:
     other = passed["stream" if wrong == "twice" else wrong]
-    fds = [passed["stream"].fileno(), os.dup(other.fileno())]
+    fds = [passed["stream"].fileno(), os.dup(other.fileno()), passed["packet"].fileno()]
     try:
-        out = run_with_fds(place, fds, "good:bad")
+        out = run_with_fds(place, fds, "good:bad:good")
     finally:
         os.close(fds[1])
     assert out[0].startswith('ListenError: adopting sockets: descriptor 4 ("bad") of LISTEN_FDS: ')

@@ -356,7 +356,9 @@ def test_a_failing_description_costs_only_itself_and_cannot_change_who_it_is(rea
     run(test())
 
 
-def test_no_descriptors_left_delays_but_does_not_end_accepting(reachable_dir: Path) -> None:
+def test_no_descriptors_left_delays_but_does_not_end_accepting(
+    reachable_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     accepted: list[socket.socket] = []
 
     async def test() -> None:
@@ -377,6 +379,7 @@ def test_no_descriptors_left_delays_but_does_not_end_accepting(reachable_dir: Pa
             acceptor.stop()
 
     run(test())
+    assert 1 <= len(caplog.records) < 10, "tried again and again"
     for sock in accepted:
         sock.close()
 

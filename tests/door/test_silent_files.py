@@ -76,7 +76,7 @@ async def works(it: House) -> None:
 @pytest.mark.other_uid
 def test_a_file_that_hangs_costs_its_keeper_only(reachable_dir: Path, silent: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=0.5) as it:
+        async with house(reachable_dir / "run", silence_s=1.0) as it:
             client = await it.client()
             sender = send_silent(client, silent)
             reply = await client.receive()
@@ -99,7 +99,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
     reachable_dir: Path, silent: Path
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=0.5, per_uid=1) as it:
+        async with house(reachable_dir / "run", silence_s=1.0, per_uid=1) as it:
             good = await it.client()
             await until(lambda: it.door.connections == 1)
             it.door._acceptor.stop()
@@ -124,7 +124,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
 @pytest.mark.other_uid
 def test_a_path_that_hangs_is_given_up(reachable_dir: Path, silent: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=0.5) as it:
+        async with house(reachable_dir / "run", silence_s=1.0) as it:
             with pytest.raises(FdUnsuitable, match='is on "fuse'):
                 await it.keepers.open_path(f"{silent}/file", Access.READ)
             with pytest.raises(KeeperSilent):
