@@ -40,7 +40,7 @@ def test_whole_when_summed_then_as_zlib(kind: str, size: int, tmp_path: Path) ->
     assert part == {"crc32": zlib.crc32(text), "bytes": size}
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 3 * MIB), max_size=6), st.sampled_from(["sealed", "file"]))
 def test_parts_when_combined_then_as_the_whole(tmp_path: Path, cuts: list[int], kind: str) -> None:
     text = b"ktask" * (3 * MIB // 5)

@@ -226,6 +226,22 @@ def test_kernel_copy_when_it_fails_otherwise_then_that_is_the_error(
         assert control.positions[-1] == MIB
 
 
+@pytest.mark.parametrize("src_own", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_src_when_it_has_holes_then_the_data_of_dst_is_punched_there(
+    kind: str, src_own: bool, tmp_path: Path
+) -> None:
+    with opened("file", tmp_path, own_offset=src_own, name="src") as src, opened(kind, tmp_path) as dst:
+        lay_out(src, 8 * PAGE, [(2 * PAGE, b"s" * PAGE), (5 * PAGE, b"s" * PAGE)])
+        os.pwrite(dst.fd, b"d" * (8 * PAGE), 0)
+        if kind == "sealed":
+            seal(dst)
+        context = context_of((0, 8 * PAGE), src=src, dst=dst)
+        BODY.run(context, 0, 8 * PAGE, Recorder())
+        assert content(dst) == content(src)
+        assert hole_map(dst) == [(2 * PAGE, 3 * PAGE), (5 * PAGE, 6 * PAGE)]
+
+
 def test_punch_when_the_file_system_cannot_then_zeros_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ def test_fill_when_done_then_all_bytes_have_the_value(kind: str, size: int, tmp_
         assert content(source) == b"\xa5" * size
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(KINDS),
     st.integers(0, 255),
@@ -127,7 +127,7 @@ def test_populate_when_done_then_no_byte_changed_and_no_hole_is_left(
         assert os.fstat(source.fd).st_blocks * 512 == 5 * MIB + PAGE
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(MEMORY),
     st.booleans(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktaskd.functions.quanta import common, cut, gaps, zero_runs
@@ -19,6 +19,7 @@ def positions(spans: list[tuple[int, int]]) -> set[int]:
     return {position for start, end in spans for position in range(start, end)}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(1, 40))
 def test_cut_when_cut_then_it_covers_and_inner_edges_are_multiples(
     start: int, end: int, quantum: int
@@ -31,18 +32,21 @@ def test_cut_when_cut_then_it_covers_and_inner_edges_are_multiples(
     assert all(after % quantum == 0 for _, after in pieces[:-1])
 
 
+@settings(deadline=None)
 @given(edges, st.integers(0, 60), st.integers(0, 60))
 def test_gaps_when_taken_then_all_that_is_not_in_runs(values: list[int], start: int, end: int) -> None:
     runs = spans_of(values)
     assert positions(gaps(runs, start, end)) == set(range(start, end)) - positions(runs)
 
 
+@settings(deadline=None)
 @given(edges, edges)
 def test_common_when_taken_then_what_is_in_both(left: list[int], right: list[int]) -> None:
     both = common(spans_of(left), spans_of(right))
     assert positions(both) == positions(spans_of(left)) & positions(spans_of(right))
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2 * PAGE),
     st.lists(st.tuples(st.integers(0, 3 * PAGE + 99), st.integers(1, 255)), max_size=4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktaskd.model.function import Access
@@ -42,11 +42,13 @@ applied = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(facts)
 def test_facts_when_written_and_read_then_equal(value: SourceFacts) -> None:
     assert facts_from_json(json.loads(json.dumps(facts_to_json(value)))) == value
 
 
+@settings(deadline=None)
 @given(applied)
 def test_applied_when_written_and_read_then_equal(value: Applied) -> None:
     assert applied_from_json(json.loads(json.dumps(applied_to_json(value)))) == value

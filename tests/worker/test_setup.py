@@ -114,6 +114,18 @@ def test_user_when_it_cannot_be_had_then_nothing_is_run() -> None:
     assert "PermissionError" in ended.stderr
 
 
+def test_dumpable_when_many_users_share_the_workers_uid_then_not() -> None:
+    code = (
+        "from ktaskd.host import process\n"
+        "from ktaskd.model.worker import Placement, WorkerClass\n"
+        "from ktaskd.worker import setup\n"
+        "setup.apply(Placement(WorkerClass.LEAD))\n"
+        "print(process.read_dumpable())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True)
+    assert ended.stdout.decode().strip() == str(os.geteuid() != 0)
+
+
 def test_compare_when_all_is_as_wanted_then_nothing_missing() -> None:
     assert compare(Placement(WorkerClass.HELPER, frozenset({1}), 0, 1000), GOOD_HELPER) == []
     assert compare(Placement(WorkerClass.LEAD, frozenset({1}), 0, 1000), GOOD_LEAD) == []
