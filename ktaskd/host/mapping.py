@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import os
 
 from ktaskd.host.libc import mincore
 
@@ -35,7 +36,13 @@ class Mapping:
     def __init__(self, fd: int, size: int, *, write: bool, page_size: int) -> None:
         """Map; raises OSError or ValueError where the file is shorter or may not be."""
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
-        self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
+        try:
+            self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
+        except OSError as error:
+            # ENOMEM: the pool of huge pages, which a mapping reserves from, or
+            # the address space.
+            number = error.errno or errno.EIO
+            raise OSError(number, f"{size} bytes cannot be mapped: {os.strerror(number)}") from error
         self._page_size = max(page_size, PAGE)
         self.size = size
         self.write = write

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from pathlib import Path
 
 from ktaskd.host.libc import syscall
 
 PROC = Path("/proc")
+
+AUTOGROUP_PATIENCE_S = 10.0
+"""Enough for a hundred workers that start at one time."""
 
 _POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_BATCH: "batch", os.SCHED_IDLE: "idle"}
 
@@ -86,15 +90,29 @@ def set_own_autogroup_nice(nice: int, proc: Path = PROC) -> None:
     session is a group of its own. A process must have called setsid first, or
     it changes the weight of the session it was started from.
 
+    Without CAP_SYS_ADMIN the whole machine may do this once in 0.1 s, so that
+    the workers of a large one wait for each other here.
+
     Raises:
         FileNotFoundError: the kernel has no autogroups.
         PermissionError: lower than it was, without CAP_SYS_NICE.
-        BlockingIOError: changed less than 0.1 s ago, without CAP_SYS_ADMIN.
+        BlockingIOError: others were faster for AUTOGROUP_PATIENCE_S.
     Source: sched(7), kernel/sched/autogroup.c
     """
-    path = proc / "self" / "autogroup"
-    with open(path, "wb", buffering=0) as file:
-        file.write(b"%d" % nice)
+    until = time.monotonic() + AUTOGROUP_PATIENCE_S
+    fd = os.open(proc / "self" / "autogroup", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                # A file object would answer EAGAIN with None instead of raising.
+                os.write(fd, b"%d" % nice)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.02)
+    finally:
+        os.close(fd)
 
 
 def read_autogroup_nice(proc: Path = PROC) -> int | None:

@@ -57,6 +57,24 @@ def test_autogroup_when_set_then_read_back_and_only_in_this_session() -> None:
     assert sched.read_autogroup_nice() == before
 
 
+def test_autogroup_when_many_set_theirs_then_each_gets_it() -> None:
+    """Without a right to more, the kernel takes one in 0.1 s."""
+    if sched.read_autogroup_nice() is None:
+        pytest.skip("autogroup: the kernel has none")
+    code = (
+        "from ktaskd.host import sched\n"
+        "sched.set_own_autogroup_nice(19)\n"
+        "print(sched.read_autogroup_nice())\n"
+    )
+    many = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, start_new_session=True
+        )
+        for _ in range(5)
+    ]
+    assert [process.communicate()[0] for process in many] == [b"19\n"] * 5
+
+
 def test_autogroup_when_the_kernel_has_none_then_none(tmp_path: Path) -> None:
     assert sched.read_autogroup_nice(tmp_path) is None
     (tmp_path / "self").mkdir()
