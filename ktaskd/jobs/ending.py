@@ -150,16 +150,18 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
     if call is None:
         return
     # Combining reads nothing but its arguments, so it may be done again.
-    again = not begun or (call.op == "combine" and call.attempts < ATTEMPTS_MAX)
+    again = call.op == "combine" or not begun
+    if (begun or death.by_itself) and call.attempts >= ATTEMPTS_MAX:
+        again = False
     if again and job.state is not JobState.DRAINING:
         engine.dispatch.refresh(job)
         return
     job.calls.popleft()
     if job.state is JobState.UNDOING:
-        _undo_failed(job, call, death.position)
+        _undo_failed(job, call, death.position if begun else 0)
         _end_if_undone(engine, job)
         return
-    if call.op in ("prepare", "finish") and job.checked.declaration.writes_bytes:
+    if begun and call.op in ("prepare", "finish") and job.checked.declaration.writes_bytes:
         start, end = job.checked.span
         job.dirty.add(start, max(end, start + 1))
     words = f"worker {death} in {call.op}"

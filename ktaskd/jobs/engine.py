@@ -218,9 +218,13 @@ class Engine:
         call = job.crew.call_worker is worker
         job.crew.told.discard(worker)
         self.dispatch.remove(worker)
-        for seq, lost in sorted(held.items()):
+        for i, (seq, lost) in enumerate(sorted(held.items())):
             begun = seq <= death.seq
-            self._on_lost(job, lost, death) if begun else self._take_back(job, lost)
+            if begun or (i == 0 and death.by_itself):
+                # A job that ends workers before they begin would do so for ever.
+                self._on_lost(job, lost, death, begun=begun)
+            else:
+                self._take_back(job, lost)
         if call:
             ending.on_call_lost(self, job, death, begun=job.crew.call_seq <= death.seq)
         self._after_worker(job)
@@ -288,18 +292,18 @@ class Engine:
         self.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
         self._worker_left(worker, job)
 
-    def _on_lost(self, job: Job, lost: HeldChunk, death: Death) -> None:
+    def _on_lost(self, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
         chunk, declaration = lost.chunk, job.checked.declaration
         attempt = job.attempts.get(chunk.start, 1)
-        may_rerun = declaration.partial is Partial.RERUN_SAFE and attempt < ATTEMPTS_MAX
-        if may_rerun and job.state is JobState.RUNNING:
+        safe = not begun or declaration.partial is Partial.RERUN_SAFE
+        if safe and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
             job.attempts[chunk.start] = attempt + 1
-            job.rerun += 1
+            job.rerun += begun
             self._take_back(job, lost)
             return
-        if declaration.partial is not Partial.NONE and job.checked.undo:
+        if begun and declaration.partial is not Partial.NONE and job.checked.undo:
             job.to_undo.add(chunk.start, chunk.end)
-        elif declaration.writes_bytes:
+        elif begun and declaration.writes_bytes:
             job.dirty.add(chunk.start, chunk.end)
         times = f", {attempt} times" if attempt > 1 else ""
         words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}"

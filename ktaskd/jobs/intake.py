@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
 from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, find_function
+from ktaskd.jobs.dispatch import ITEMS_PER_CHUNK
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
 from ktaskd.model.errors import Draining, NotAllowed, SourceInvalid
@@ -147,7 +148,8 @@ class Intake:
         declaration = checked.declaration
         request = Request(
             ranges=checked.ranges,
-            min_chunk=spec.min_chunk,
+            # What is told of the items of one chunk has to fit into one frame.
+            min_chunk=min(spec.min_chunk, ITEMS_PER_CHUNK) if items else spec.min_chunk,
             max_threads=spec.max_threads,
             # A position of a job over items is one file, not a byte.
             default_min_chunk=1 if items else declaration.min_chunk,

@@ -44,6 +44,11 @@ class Death:
         """The signal that killed it; 0 if none or not known."""
         return os.WTERMSIG(self.status) if self.status is not None and os.WIFSIGNALED(self.status) else 0
 
+    @property
+    def by_itself(self) -> bool:
+        """Whether it was its own doing, as far as can be told: nobody sent SIGKILL."""
+        return self.status is not None and self.signal != signal.SIGKILL
+
     def __str__(self) -> str:
         """In words: "killed by SIGSEGV", "exit status 70"."""
         if self.status is None:

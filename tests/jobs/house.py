@@ -1,0 +1,305 @@
+"""The jobs of one daemon, with real pools, without its doors.
+
+After everything that a worker says, the house looks whether what must always
+hold does hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ktaskd.door.handles import HandleTable
+from ktaskd.door.keepers import Keepers
+from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.engine import Engine
+from ktaskd.jobs.intake import Intake, Rights
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.registry import JobLimits, Registry
+from ktaskd.model.allowance import Allowance
+from ktaskd.model.function import Access
+from ktaskd.model.identity import Identity
+from ktaskd.model.job import JobSpec, JobState, SourceRef
+from ktaskd.model.topology import Node, Topology
+from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.worker.frames import Done, Note
+from tests.worker.rig import facts_of
+
+CPUS = tuple(sorted(os.sched_getaffinity(0)))
+UID = os.geteuid()
+ME = Identity(UID, os.getegid(), os.getpid(), nid=0)
+STRANGER = Identity(UID + 1, os.getegid() + 1, 1, nid=0)
+
+MIB = 1 << 20
+PATIENCE_S = 50.0
+"""When a test that will never pass gives up."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a house is built with. Helpers are one for each CPU, `nodes` says on which node."""
+
+    nodes: tuple[tuple[int, ...], ...] = (CPUS[:2],)
+    helpers: int = 2
+    leads: int = 2
+    leads_per_uid: int = 2
+    grace_s: float = 20.0
+    fence_s: float = 20.0
+    limits: JobLimits = field(default_factory=JobLimits)
+
+
+class Memory:
+    """A memfd of the test, and the handle that the house knows it by."""
+
+    def __init__(self, fd: int, ref: SourceRef) -> None:
+        self.fd = fd
+        self.ref = ref
+
+    def read(self) -> bytes:
+        return os.pread(self.fd, os.fstat(self.fd).st_size, 0)
+
+
+class House:
+    """Everything that jobs need, put together."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        nodes = tuple(Node(nid, frozenset(cpus)) for nid, cpus in enumerate(setting.nodes))
+        self.topology = Topology(nodes)
+        helpers = {node.nid: min(setting.helpers, len(node.cpus)) for node in nodes}
+        allowance = Allowance(helpers, setting.leads, setting.leads_per_uid)
+        self.now_s = 0.0
+        """Added to the wall clock."""
+        self.registry = Registry(setting.limits, frozenset({0}))
+        self.dispatch = Dispatch(self.topology, allowance, lambda count: self.leads.ensure(count), self._wall)
+        self.engine = Engine(
+            self.registry,
+            self.dispatch,
+            grace_s=setting.grace_s,
+            fence_s=setting.fence_s,
+            wall=self._wall,
+        )
+        numbers = itertools.count(1)
+        self.pools = [Pool(spec, self, lambda: next(numbers)) for spec in self._specs(nodes)]
+        self.leads = self.pools[-1]
+        self.handles = HandleTable(per_uid=100_000, on_gone=self.engine.forget_source)
+        self.keepers = Keepers(on_gone=self.engine.forget_source)
+        self.intake = Intake(
+            self.engine, CATALOGUE, self.handles, self.keepers, self.topology, Rights(frozenset({0}))
+        )
+        self.deaths: list[Death] = []
+        self.most_helpers: Counter[int] = Counter()
+        self.bugs: list[str] = []
+        self._changed = asyncio.Event()
+        self._fds: list[int] = []
+
+    def _wall(self) -> float:
+        return time.time() + self.now_s
+
+    def _specs(self, nodes: tuple[Node, ...]) -> Iterator[PoolSpec]:
+        for node in nodes:
+            cpus = tuple(sorted(node.cpus))
+            if cpus:
+                size = len(cpus)
+                yield PoolSpec(f"node{node.nid}", WorkerClass.HELPER, node.nid, cpus, size, size)
+        yield PoolSpec("leads", WorkerClass.LEAD, -1, CPUS, self.setting.leads, 1)
+
+    # -- what workers say --------------------------------------------------------
+
+    def on_ready(self, worker: Worker) -> None:
+        self.engine.on_ready(worker)
+        self.look()
+
+    def on_done(self, worker: Worker, done: Done) -> None:
+        self.engine.on_done(worker, done)
+        self.look()
+
+    def on_note(self, worker: Worker, note: Note) -> None:
+        self.engine.on_note(worker, note)
+        self.look()
+
+    def on_dead(self, worker: Worker, death: Death) -> None:
+        self.deaths.append(death)
+        self.engine.on_dead(worker, death)
+        self.look()
+
+    # -- what must always hold -----------------------------------------------------
+
+    def look(self) -> None:
+        self._look_at_workers()
+        for job in self.registry:
+            self._look_at_job(job)
+        self._changed.set()
+
+    def _look_at_workers(self) -> None:
+        allowance, crews = self.dispatch.allowance, self.dispatch.job_of
+        busy = Counter(worker.nid for worker in crews if not worker.is_lead)
+        leads = Counter(job.owner.uid for worker, job in crews.items() if worker.is_lead)
+        for nid, count in busy.items():
+            self.most_helpers[nid] = max(self.most_helpers[nid], count)
+            assert count <= allowance.helpers[nid], "more helpers than allowed"
+            assert count == self.dispatch.busy_helpers(nid)
+        assert leads.total() <= allowance.leads, "more leads than allowed"
+        assert all(count <= allowance.leads_per_uid for count in leads.values())
+        assert leads.total() == self.dispatch.busy_leads
+        for pool in self.pools:
+            for worker in pool.workers:
+                busy_now = worker.state is WorkerState.BUSY
+                assert busy_now == (worker in crews) or worker.state is WorkerState.STOPPING
+
+    def _look_at_job(self, job: Job) -> None:
+        crew = job.crew
+        workers = crew.helpers | ({crew.lead} if crew.lead else set())
+        assert workers == {worker for worker, other in self.dispatch.job_of.items() if other is job}
+        assert set(crew.held) <= workers
+        if job.state.ended:
+            assert not workers, "somebody holds something of an ended job"
+            assert not job.sources
+            assert not job.items
+        elif job.state is JobState.RUNNING:
+            held = sum(h.chunk.end - h.chunk.start for chunks in crew.held.values() for h in chunks.values())
+            assert job.done.total + held + job.cursor.left == job.plan.total, "a position is lost"
+            assert len(workers) <= job.plan.threads, "more workers than planned"
+
+    # -- for tests ---------------------------------------------------------------
+
+    def memory(self, content: bytes | int, *, uid: int = UID, access: Access = Access.READ_WRITE) -> Memory:
+        """Memory with this content, or so much of it, handed over."""
+        fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._fds.append(fd)
+        if isinstance(content, bytes):
+            os.write(fd, content)
+        else:
+            os.truncate(fd, content)
+        facts = replace(facts_of(fd, access=access), own_offset=True)
+        return Memory(fd, SourceRef(handle=self.handles.add(uid, 1, os.dup(fd), facts)))
+
+    async def submit(self, spec: JobSpec, *, waited: bool = True, who: Identity = ME) -> Job:
+        job, guards = await self.intake.submit(spec, who, guarded=waited)
+        assert guards == waited
+        self.look()
+        return job
+
+    async def run(self, spec: JobSpec, *, waited: bool = True, who: Identity = ME) -> Job:
+        job = await self.submit(spec, waited=waited, who=who)
+        await self.ended(job)
+        return job
+
+    async def ended(self, *jobs: Job) -> None:
+        await self.until(lambda: all(job.state.ended for job in jobs))
+        for job in jobs:
+            if job.guards:
+                self.engine.unguard(job)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that workers bring about, or time in the engine."""
+        while not condition():
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(0.01):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def state(self, job: Job) -> JobState:
+        """Its state now; a checker of types does not see that time goes by."""
+        return job.state
+
+    def holders(self, job: Job) -> list[Worker]:
+        """Workers that have begun a chunk or a call of the job."""
+        found = []
+        for worker in job.crew.busy:
+            seq = worker.position[0]
+            if seq in job.crew.held.get(worker, {}) or seq == job.crew.call_seq:
+                found.append(worker)
+        return found
+
+    async def begun(self, job: Job) -> Worker:
+        """Wait until a worker works on the job, which must not end before that is seen."""
+        await self.until(lambda: self.holders(job) or job.state.ended)
+        return self.holders(job)[0]
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all workers that should be there are, and have nothing to do."""
+        ready = [[w for w in pool.workers if w.state is WorkerState.IDLE] for pool in self.pools]
+        return all(len(workers) >= pool.spec.warm for workers, pool in zip(ready, self.pools, strict=True))
+
+    async def _close(self) -> None:
+        for job in self.registry:
+            self.engine.cancel(job)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await self.until(lambda: not self.registry.unended)
+        self.handles.drop_connection(1)
+        self.engine.close()
+        await asyncio.gather(*(pool.close(10.0) for pool in self.pools), self.keepers.close())
+        for fd in self._fds:
+            os.close(fd)
+
+
+@asynccontextmanager
+async def house(setting: Setting | None = None, **changes: Any) -> AsyncIterator[House]:
+    """A house whose warm workers are ready; closed with all its jobs cancelled."""
+    built = House(replace(setting or Setting(), **changes))
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: built.bugs.append(repr(told)))
+    for pool in built.pools:
+        pool.start()
+    try:
+        await built.until(lambda: built.at_rest)
+        yield built
+    finally:
+        await built._close()
+    assert not built.bugs
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test, for as long as it may take."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await test
+
+    asyncio.run(bounded())
+
+
+class OneHouse:
+    """A house for many examples of one test; each is a run of the same loop."""
+
+    def __init__(self, runner: asyncio.Runner, opened: House) -> None:
+        self._runner = runner
+        self.house = opened
+
+    def run(self, example: Coroutine[Any, Any, None]) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(PATIENCE_S):
+                await example
+            assert not self.house.bugs
+
+        self._runner.run(bounded())
+
+
+@contextmanager
+def one_house(**changes: Any) -> Iterator[OneHouse]:
+    """A house outside of a coroutine, for hypothesis."""
+    with asyncio.Runner() as runner:
+
+        async def enter() -> tuple[Any, House]:
+            manager = house(**changes)
+            return manager, await manager.__aenter__()
+
+        manager, opened = runner.run(enter())
+        try:
+            yield OneHouse(runner, opened)
+        finally:
+            runner.run(manager.__aexit__(None, None, None))
