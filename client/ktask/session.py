@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -17,6 +18,7 @@ from typing import TypeVar
 import grpc
 
 from ktask import rpc
+from ktask.caller import Caller
 from ktask.core import Draft
 from ktask.errors import KtaskError
 from ktask.handover import Handover
@@ -24,17 +26,13 @@ from ktask.locate import Place, grpc_target, short_path
 from ktask.resolve import opened
 from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
 from ktask.v1 import jobs_pb2 as pb
-
-DEADLINE_GRACE_S = 30.0
-"""How long a job whose deadline has passed may take to be undone."""
+from ktask.waited import OnJob, WaitedJob
 
 _CALL_TIMEOUT_S = 30.0
 """For calls that the daemon answers at once."""
 
 _RESUMES_MAX = 6
 _RESUME_FIRST_S, _RESUME_MOST_S = 0.02, 1.0
-_LATE_FIRST_S = 0.005
-_INTERRUPT_LOOKS = 4
 
 ENDED = frozenset({pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_DIRTY})
 
@@ -43,10 +41,9 @@ _RESUMABLE = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNKNOWN", "INTERNA
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-OnJob = Callable[[pb.Job], None]
 
 
-class _Wire:
+class Wire:
     """A channel and its stubs, gone together when the session is closed."""
 
     def __init__(self, target: str) -> None:
@@ -62,8 +59,9 @@ class Session:
         """Prepare a connection to `place`; nothing is dialled yet."""
         self.place = place
         self._end = contextlib.ExitStack()
-        self._wire: _Wire | None = _Wire(grpc_target(self._end.enter_context(short_path(place.socket))))
+        self._wire: Wire | None = Wire(grpc_target(self._end.enter_context(short_path(place.socket))))
         self.handover = Handover(place.handoff)
+        self.caller = Caller()
         self._functions: dict[str, pb.Function] = {}
         self._closing = threading.Lock()
         self._forked = False
@@ -75,7 +73,8 @@ class Session:
             if self._wire is None or self._forked:
                 return
             wire, self._wire = self._wire, None
-        wire.channel.close()
+        self.caller.call(wire.channel.close)
+        self.caller.close()
         self.handover.close()
         self._end.close()
 
@@ -92,20 +91,26 @@ class Session:
             KtaskError: refused, not reached, or past its deadline and not seen
                 to end.
         """
-        return self._with_sources(draft, lambda spec: self._run(spec, timeout, on_job))
+
+        def call(spec: pb.JobSpec) -> pb.Job:
+            # The waited call does not say which job it became, so the job is found by this.
+            spec.request_id = spec.request_id or secrets.token_hex(16)
+            return WaitedJob(self, spec, timeout).wait(on_job)
+
+        return self._with_sources(draft, call)
 
     def submit(self, draft: Draft, timeout: float | None = None) -> pb.Job:
         """Submit a detached job; it goes on without this connection."""
         bound = _CALL_TIMEOUT_S if timeout is None else timeout
 
         def call(spec: pb.JobSpec) -> pb.Job:
-            return self._call(self._open().jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
+            return self._call(self.wire.jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
 
         return self._with_sources(draft, call)
 
     def _with_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
         """`call` with the message of a draft, while its sources are handed over."""
-        self._open()
+        _ = self.wire
         with opened(draft, self.handover, self.function) as sources:
             try:
                 return call(sources.spec())
@@ -116,85 +121,14 @@ class Session:
             # the handles were taken; the job was not accepted, so this is safe.
             return call(sources.spec())
 
-    def _run(self, spec: pb.JobSpec, timeout: float | None, on_job: OnJob | None) -> pb.Job:
-        # The waited call does not say which job it became, so the job is found by this.
-        spec.request_id = spec.request_id or secrets.token_hex(16)
-        request = pb.RunRequest(spec=spec)
+    def stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
+        """One Watch call, ended when the reader leaves. Raises grpc.RpcError."""
+        call = self.caller.call(lambda: self.wire.jobs.Watch(request, timeout=timeout))
         try:
-            if on_job is None:
-                return self._open().jobs.Run(request, timeout=timeout).job
-            return self._run_watched(request, timeout, on_job)
-        except grpc.RpcError as error:
-            if timeout is not None and rpc.code_of(error) == "DEADLINE_EXCEEDED":
-                return self._end_after_deadline(spec.request_id, timeout)
-            raise rpc.translate(error) from None
-        except BaseException as interrupt:
-            self._cancel_and_wait(spec.request_id, interrupt)
-            raise
-
-    def _run_watched(self, request: pb.RunRequest, timeout: float | None, on_job: OnJob) -> pb.Job:
-        call = self._open().jobs.Run.future(request, timeout=timeout)
-        try:
-            self._follow(call, request.spec.request_id, timeout, on_job)
-            return call.result().job
-        except BaseException:
-            call.cancel()
-            raise
-
-    def _follow(
-        self, call: grpc.Future[pb.RunResponse], request_id: str, timeout: float | None, on_job: OnJob
-    ) -> None:
-        """Report the job of a waited call until that has ended."""
-        pause_s = _LATE_FIRST_S
-        bound = None if timeout is None else timeout + DEADLINE_GRACE_S
-        while not call.done():
-            # The daemon may not have accepted the job yet, or may cut a slow reader off.
-            with contextlib.suppress(grpc.RpcError):
-                for message in self._stream(pb.WatchRequest(request_id=request_id), bound):
-                    on_job(message.job)
-                    if message.final:
-                        return
-            with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError, grpc.RpcError):
-                call.result(timeout=pause_s)
-            pause_s = min(pause_s * 2, _RESUME_MOST_S)
-
-    def _stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
-        """One Watch call, ended when the reader leaves."""
-        call = self._open().jobs.Watch(request, timeout=timeout)
-        try:
-            yield from call
+            while (message := self.caller.call(lambda: next(call, None))) is not None:
+                yield message
         finally:
-            call.cancel()
-
-    def _end_after_deadline(self, request_id: str, timeout: float) -> pb.Job:
-        """The job that the daemon cancels at its deadline, when it has ended."""
-        job = None
-        with contextlib.suppress(KtaskError):
-            job = self.wait(request_id=request_id, timeout=DEADLINE_GRACE_S)
-        if job is None:
-            raise KtaskError(
-                f"job: not ended {DEADLINE_GRACE_S:g} s after its deadline of {timeout:g} s",
-                code="DEADLINE_EXCEEDED",
-                reason="DEADLINE",
-                metadata={"request_id": request_id},
-            )
-        return job
-
-    def _cancel_and_wait(self, request_id: str, interrupt: BaseException) -> None:
-        """Cancel an interrupted job and see its undo end. A second interrupt ends the wait."""
-        for _ in range(_INTERRUPT_LOOKS):
-            try:
-                job = self.cancel(request_id=request_id)
-                job = job if job.state in ENDED else self.wait(request_id=request_id) or job
-            except KtaskError as error:
-                if error.code == "NOT_FOUND":
-                    # Not accepted yet: if it still will be, then in a moment.
-                    time.sleep(_RESUME_FIRST_S)
-                    continue
-                interrupt.add_note(f"the job was interrupted, its end not seen: {error}")
-                return
-            interrupt.add_note(f"job {job.id} ended {pb.JobState.Name(job.state).removeprefix('JOB_STATE_')}")
-            return
+            self.caller.call(call.cancel)
 
     def wait(self, *, id: str = "", request_id: str = "", timeout: float | None = None) -> pb.Job | None:
         """The job once it has ended; None if that is not within `timeout` seconds."""
@@ -225,7 +159,7 @@ class Session:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                for message in self._stream(request, left):
+                for message in self.stream(request, left):
                     # A stream that only ever repeats where the job is does not count.
                     failures = 0 if message.sequence > request.after_sequence else failures
                     request.after_sequence = message.sequence
@@ -246,15 +180,15 @@ class Session:
 
     def get(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """One job as it is now."""
-        return self._call(self._open().jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
+        return self._call(self.wire.jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
 
     def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """Ask a job to stop; it may still be undoing when this returns."""
-        return self._call(self._open().jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
+        return self._call(self.wire.jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
 
     def list(self, request: pb.ListRequest) -> pb.ListResponse:
         """One page of jobs."""
-        return self._call(self._open().jobs.List, request)
+        return self._call(self.wire.jobs.List, request)
 
     def pages(self, request: pb.ListRequest) -> Iterator[pb.ListResponse]:
         """All pages of jobs from the one that `request` asks for."""
@@ -269,7 +203,7 @@ class Session:
         """The functions, or the one of this name, asked for anew."""
         request = pb.ListFunctionsRequest(name=name)
         # A daemon that systemd starts at the first connection needs its time.
-        response = self._call(self._open().jobs.ListFunctions, request, timeout, wait_for_ready=True)
+        response = self._call(self.wire.jobs.ListFunctions, request, timeout, wait_for_ready=True)
         self._functions.update((one.name, one) for one in response.functions)
         return response
 
@@ -289,15 +223,15 @@ class Session:
 
     def status(self) -> control_pb2.GetStatusResponse:
         """The daemon as it is now."""
-        return self._call(self._open().control.GetStatus, control_pb2.GetStatusRequest())
+        return self._call(self.wire.control.GetStatus, control_pb2.GetStatusRequest())
 
     def drain(self, resume: bool) -> control_pb2.DrainResponse:
         """Stop or resume the acceptance of jobs."""
-        return self._call(self._open().control.Drain, control_pb2.DrainRequest(resume=resume))
+        return self._call(self.wire.control.Drain, control_pb2.DrainRequest(resume=resume))
 
     def reload(self) -> control_pb2.ReloadResponse:
         """Have the configuration read again."""
-        return self._call(self._open().control.Reload, control_pb2.ReloadRequest())
+        return self._call(self.wire.control.Reload, control_pb2.ReloadRequest())
 
     def _call(
         self,
@@ -307,11 +241,12 @@ class Session:
         wait_for_ready: bool | None = None,
     ) -> Response:
         try:
-            return method(request, timeout=timeout, wait_for_ready=wait_for_ready)
+            return self.caller.call(lambda: method(request, timeout=timeout, wait_for_ready=wait_for_ready))
         except grpc.RpcError as error:
             raise rpc.translate(error) from None
 
-    def _open(self) -> _Wire:
+    @property
+    def wire(self) -> Wire:
         """The channel and its stubs; raises KtaskError where there is none any more."""
         wire = self._wire
         if self._forked:
@@ -341,4 +276,17 @@ def _mark_forked() -> None:
         session._after_fork()
 
 
+def _close_all() -> None:
+    """Close what the program did not, while gRPC's threads still run.
+
+    The end of the interpreter stops them, and a channel with a call that was
+    not ended would then wait for them for ever.
+    """
+    for session in list(_sessions):
+        # No thread can be started any more, so it is closed by this one.
+        session.caller.close()
+        session.close()
+
+
 os.register_at_fork(after_in_child=_mark_forked)
+atexit.register(_close_all)

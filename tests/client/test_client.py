@@ -11,6 +11,7 @@ import ktask
 import pytest
 from ktask.v1 import handoff as wire
 from ktask.v1 import jobs_pb2 as pb
+from ktask.waited import OnJob, WaitedJob
 
 from tests.client.fake import FakeDaemon, refusal
 
@@ -143,16 +144,15 @@ def test_run_when_its_handles_died_unnoticed_then_tried_once_more(
     fake: FakeDaemon, client: ktask.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection breaks between the handing over and the call."""
-    session = client._session
-    plain = session._run
 
-    def cut_first(*args: Any) -> pb.Job:
-        monkeypatch.setattr(session, "_run", plain)
-        fake.handoff.cut()
-        fake.handoff.wait_until_held(0)
-        return plain(*args)
+    class CutFirst(WaitedJob):
+        def wait(self, on_job: OnJob | None) -> pb.Job:
+            monkeypatch.undo()
+            fake.handoff.cut()
+            fake.handoff.wait_until_held(0)
+            return super().wait(on_job)
 
-    monkeypatch.setattr(session, "_run", cut_first)
+    monkeypatch.setattr("ktask.session.WaitedJob", CutFirst)
     with ktask.memory(10) as m:
         assert client.run("file.crc32", data=m).result == {"crc32": zlib.crc32(bytes(10))}
     assert fake.calls.count("Run") == 2
@@ -235,7 +235,7 @@ def test_run_when_past_its_deadline_then_the_ended_job(fake: FakeDaemon, client:
 def test_run_when_past_its_deadline_and_never_ended_then_an_error(
     client: ktask.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ktask.session.DEADLINE_GRACE_S", 0.3)
+    monkeypatch.setattr("ktask.waited.DEADLINE_GRACE_S", 0.3)
     with pytest.raises(ktask.KtaskError, match="not ended") as caught:
         client.run("fake.block", timeout=0.1)
     assert caught.value.reason == "DEADLINE"

@@ -1,0 +1,147 @@
+"""A job that somebody waits for: progress, deadline, interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+import grpc
+
+from ktask import rpc
+from ktask.caller import Pending, get
+from ktask.errors import KtaskError
+from ktask.v1 import jobs_pb2 as pb
+
+if TYPE_CHECKING:
+    from ktask.session import Session
+
+DEADLINE_GRACE_S = 30.0
+"""How long a job whose deadline has passed may take to be undone."""
+
+_LATE_FIRST_S, _LATE_MOST_S = 0.005, 0.5
+"""Between looks for a job that the daemon may not have accepted yet."""
+
+OnJob = Callable[[pb.Job], None]
+
+
+class WaitedJob:
+    """One call of Run, from a thread that may be interrupted."""
+
+    def __init__(self, session: Session, spec: pb.JobSpec, timeout: float | None) -> None:
+        """Prepare it; `spec` has a request_id."""
+        self._session = session
+        self._request = pb.RunRequest(spec=spec)
+        self._timeout = timeout
+
+    def wait(self, on_job: OnJob | None) -> pb.Job:
+        """The ended job; `Session.run` says what can happen."""
+        try:
+            if on_job is None and threading.current_thread() is not threading.main_thread():
+                return self._run()
+            return self._wait(on_job)
+        except grpc.RpcError as error:
+            if self._timeout is not None and rpc.code_of(error) == "DEADLINE_EXCEEDED":
+                return self._end_after_deadline()
+            raise rpc.translate(error) from None
+
+    def _run(self) -> pb.Job:
+        return self._session.wire.jobs.Run(self._request, timeout=self._timeout).job
+
+    def _wait(self, on_job: OnJob | None) -> pb.Job:
+        """Wait in a place where this thread may be interrupted."""
+        pending = Pending(self._run)
+        try:
+            self._session.caller.start(pending)
+            if on_job is not None:
+                self._report(pending, on_job)
+            return pending.result()
+        except BaseException as interrupt:
+            if not pending.withdraw() and not pending.done():
+                self._cancel(pending, interrupt)
+            raise
+
+    def _report(self, pending: Pending[pb.Job], on_job: OnJob) -> None:
+        """Tell how the job goes on, until it has ended."""
+        news: SimpleQueue[pb.Job | None] = SimpleQueue()
+        over = threading.Event()
+        self._session.caller.start(Pending(lambda: self._follow(pending, news, over)))
+        last = None
+        try:
+            while (job := _newest(news)) is not None:
+                last = job
+                on_job(job)
+        finally:
+            over.set()
+        job = pending.result()
+        if last is None or last.sequence != job.sequence:
+            on_job(job)
+
+    def _follow(
+        self, pending: Pending[pb.Job], news: SimpleQueue[pb.Job | None], over: threading.Event
+    ) -> None:
+        """Put the job into `news` whenever it has moved, and None when there is no more."""
+        request = pb.WatchRequest(request_id=self._request.spec.request_id)
+        bound = None if self._timeout is None else self._timeout + DEADLINE_GRACE_S
+        pause_s = _LATE_FIRST_S
+        try:
+            while not over.is_set() and not pending.done():
+                # The job may not be accepted yet, or the stream of a slow reader is cut.
+                with contextlib.suppress(grpc.RpcError):
+                    for message in self._session.stream(request, bound):
+                        news.put(message.job)
+                        if message.final or over.is_set():
+                            return
+                pending.wait(pause_s)
+                pause_s = min(pause_s * 2, _LATE_MOST_S)
+        finally:
+            news.put(None)
+
+    def _end_after_deadline(self) -> pb.Job:
+        """The job that the daemon cancels at its deadline, when it has ended."""
+        request_id, job = self._request.spec.request_id, None
+        with contextlib.suppress(KtaskError):
+            job = self._session.wait(request_id=request_id, timeout=DEADLINE_GRACE_S)
+        if job is None:
+            raise KtaskError(
+                f"job: not ended {DEADLINE_GRACE_S:g} s after its deadline of {self._timeout:g} s",
+                code="DEADLINE_EXCEEDED",
+                reason="DEADLINE",
+                metadata={"request_id": request_id},
+            )
+        return job
+
+    def _cancel(self, pending: Pending[pb.Job], interrupt: BaseException) -> None:
+        """Cancel an interrupted job and see its undo end. A second interrupt ends the wait."""
+        while not pending.done():
+            try:
+                self._session.cancel(request_id=self._request.spec.request_id)
+                break
+            except KtaskError as error:
+                if error.code != "NOT_FOUND":
+                    interrupt.add_note(f"the job was interrupted, and could not be cancelled: {error}")
+                    return
+            # Not accepted yet: its call is still under way.
+            pending.wait(_LATE_FIRST_S)
+        try:
+            job = pending.result()
+        except grpc.RpcError as error:
+            interrupt.add_note(f"the job was interrupted, its end not seen: {rpc.translate(error)}")
+        else:
+            state = pb.JobState.Name(job.state).removeprefix("JOB_STATE_")
+            interrupt.add_note(f"job {job.id} ended {state}")
+
+
+def _newest(news: SimpleQueue[pb.Job | None]) -> pb.Job | None:
+    """Wait for news; what is older than the newest is passed over. None is the end."""
+    job = get(news)
+    with contextlib.suppress(Empty):
+        while job is not None:
+            later = news.get_nowait()
+            if later is None:
+                news.put(None)
+                break
+            job = later
+    return job

@@ -1,0 +1,138 @@
+"""Ctrl-C and os.fork in real client processes."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.client.fake import FakeDaemon
+
+WAIT_S = 30
+
+
+@contextlib.contextmanager
+def program(fake: FakeDaemon, code: str) -> Iterator[subprocess.Popen[str]]:
+    """A client process that runs `code` with `client` connected."""
+    head = f"import ktask, os, sys\nclient = ktask.connect({str(fake.directory)!r})\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", head + textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("progress", ["None", "lambda job: None"])
+def test_ctrl_c_when_waiting_then_cancelled_undone_and_raised(fake: FakeDaemon, progress: str) -> None:
+    code = f"""
+        try:
+            client.run("fake.block", progress={progress})
+        except KeyboardInterrupt as interrupt:
+            print(client.jobs().__next__().state, *interrupt.__notes__)
+    """
+    with program(fake, code) as process:
+        fake.wait_for(lambda fake: fake.jobs)
+        process.send_signal(signal.SIGINT)
+        # Cancelled although the undo has not ended, and waited for.
+        fake.wait_for(lambda fake: "Cancel" in fake.calls)
+        fake.wait_for(lambda fake: fake.only_job().message.state == pb.JOB_STATE_UNDOING)
+        assert process.poll() is None
+        fake.undo.set()
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (out, err) == ("CANCELLED job job0 ended CANCELLED\n", "")
+
+
+def test_ctrl_c_when_the_undo_hangs_then_a_second_one_ends_the_wait(fake: FakeDaemon) -> None:
+    code = """
+        try:
+            client.run("fake.block")
+        except KeyboardInterrupt:
+            print(client.job("job0").state)
+    """
+    with program(fake, code) as process:
+        fake.wait_for(lambda fake: fake.jobs)
+        process.send_signal(signal.SIGINT)
+        fake.wait_for(lambda fake: "Cancel" in fake.calls)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=WAIT_S)
+    assert out == "UNDOING\n"
+
+
+def test_ctrl_c_when_the_daemon_is_gone_then_raised_all_the_same(fake: FakeDaemon) -> None:
+    code = """
+        try:
+            client.run("fake.block")
+        except KeyboardInterrupt as interrupt:
+            print(len(interrupt.__notes__))
+    """
+    with program(fake, code) as process:
+        fake.wait_for(lambda fake: fake.jobs)
+        process.send_signal(signal.SIGINT)
+        fake.wait_for(lambda fake: "Cancel" in fake.calls)
+        fake.kill()
+        out, _ = process.communicate(timeout=WAIT_S)
+    assert out == "1\n"
+
+
+def test_fork_when_the_child_uses_the_client_then_a_clear_error_and_the_parent_goes_on(
+    fake: FakeDaemon,
+) -> None:
+    code = """
+        memory = ktask.memory(10)
+        before = client.run("file.crc32", data=memory).result
+        pid = os.fork()
+        if pid == 0:
+            for call in (client.status, lambda: client.run("file.crc32", data=memory), client.close):
+                try:
+                    call()
+                    print("no error")
+                except ktask.KtaskError as error:
+                    print(error.reason)
+            sys.stdout.flush()
+            memory.close()
+            sys.exit(3)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        assert client.run("file.crc32", data=memory).result == before
+        client.close()
+    """
+    with program(fake, code) as process:
+        out, err = process.communicate(timeout=WAIT_S)
+    assert out.split("\n") == ["CLIENT_FORKED", "CLIENT_FORKED", "no error", "3", ""], err
+    assert fake.handoff.hands == 1
+
+
+def test_fork_when_the_child_connects_anew_then_it_works(fake: FakeDaemon) -> None:
+    code = """
+        import subprocess
+        print(subprocess.run(
+            [sys.executable, "-c", f"import ktask; print(len(ktask.connect({client.socket!r}).functions()))"],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip())
+        print(len(client.functions()))
+    """
+    with program(fake, code) as process:
+        out, err = process.communicate(timeout=WAIT_S)
+    assert out == "7\n7\n", err
+
+
+def test_end_of_the_program_when_nothing_was_closed_then_no_complaint(fake: FakeDaemon) -> None:
+    code = """
+        m = ktask.memory(10)
+        client.run("file.crc32", data=m)
+        watching = client.watch(client.submit("fake.steps"))
+        next(watching)
+    """
+    with program(fake, code) as process:
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, out, err) == (0, "", "")
