@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from ktask.v1 import control_pb2 as pb
 from ktask.v1.control_pb2_grpc import ControlServicer
@@ -12,10 +13,20 @@ from ktaskd.api.guard import Context, caller
 from ktaskd.api.state import Daemon
 from ktaskd.api.status import status_out
 from ktaskd.model.errors import NotAllowed, NotBuiltYet
+from ktaskd.model.identity import Identity
 
 INTERVAL_S = 1.0
 INTERVAL_MIN_S = 0.1
 """Time between two looks at the status for a watcher."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A status, and what of it counts as a change; `made_s` on the loop's clock."""
+
+    made_s: float
+    status: pb.Status
+    essence: bytes
 
 
 class ControlService(ControlServicer):
@@ -24,6 +35,7 @@ class ControlService(ControlServicer):
     def __init__(self, daemon: Daemon) -> None:
         """Serve what it knows."""
         self._daemon = daemon
+        self._looks: dict[int, _Look] = {}
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """The daemon as it is now."""
@@ -35,14 +47,28 @@ class ControlService(ControlServicer):
         """The status at once, and again whenever more than a counter changed."""
         interval_s = INTERVAL_S
         if request.HasField("min_interval"):
-            interval_s = max(request.min_interval.ToTimedelta().total_seconds(), INTERVAL_MIN_S)
-        told = None
+            # Taken apart by hand: what is no valid Duration can be sent all the same.
+            asked_s = request.min_interval.seconds + request.min_interval.nanos / 1e9
+            interval_s = max(asked_s, INTERVAL_MIN_S)
+        look = self._look(caller(), fresh=True)
         while True:
-            status = status_out(self._daemon, caller())
-            if told is None or _essence(status) != _essence(told):
-                told = status
-                yield pb.WatchStatusResponse(status=status)
-            await asyncio.sleep(interval_s)
+            yield pb.WatchStatusResponse(status=look.status)
+            told = look.essence
+            while look.essence == told:
+                await asyncio.sleep(interval_s)
+                look = self._look(caller())
+
+    def _look(self, who: Identity, *, fresh: bool = False) -> _Look:
+        """The status as `who` may see it, made once for all who watch at one time."""
+        now = asyncio.get_running_loop().time()
+        known = self._looks.get(who.uid)
+        if fresh or known is None or now - known.made_s >= INTERVAL_MIN_S:
+            status = status_out(self._daemon, who)
+            self._looks = {
+                uid: look for uid, look in self._looks.items() if now - look.made_s < INTERVAL_MIN_S
+            }
+            known = self._looks[who.uid] = _Look(now, status, _essence(status))
+        return known
 
     async def SetMode(self, request: pb.SetModeRequest, context: Context) -> pb.SetModeResponse:
         """Not before there is a governor."""

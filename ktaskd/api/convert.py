@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from google.protobuf import struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -84,6 +85,18 @@ def states_in(states: Iterable[int]) -> frozenset[JobState]:
 # -- out ----------------------------------------------------------------------------
 
 
+_SPECS: WeakKeyDictionary[Job, pb.JobSpec] = WeakKeyDictionary()
+"""Specs of jobs that were told before. They never change, and with 100,000 items one takes
+longer to make than a message of a watch may."""
+
+
+def _spec_of(job: Job) -> pb.JobSpec:
+    known = _SPECS.get(job)
+    if known is None:
+        known = _SPECS[job] = spec_out(job.spec)
+    return known
+
+
 def spec_out(spec: JobSpec) -> pb.JobSpec:
     """A spec as it was asked for."""
     out = pb.JobSpec(
@@ -113,7 +126,7 @@ def job_out(job: Job) -> pb.Job:
     error = job.full_error()
     out = pb.Job(
         id=job.id,
-        spec=spec_out(job.spec),
+        spec=_spec_of(job),
         state=STATES[job.state],
         progress=pb.Progress(
             positions_done=progress.positions_done,

@@ -16,18 +16,38 @@ from ktaskd.model.errors import Code, KtaskError
 DOMAIN = "ktask"
 """ErrorInfo.domain of every error of ours."""
 
+MESSAGE_BYTES_MAX = 1024
+FIELD_BYTES_MAX = 256
+METADATA_BYTES_MAX = 128
+"""All of a refusal goes into HTTP/2 headers, percent-encoded and as base64. Clients take
+8 KiB of them for certain, and see no more than a broken stream where there are more."""
+
 log = logging.getLogger(__name__)
 
 
 def to_status(error: KtaskError) -> Status:
-    """The google.rpc.Status of an error: ErrorInfo always, BadRequest where a field is wrong."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
-    status = Status(code=error.code.value, message=error.message)
+    """The google.rpc.Status of an error: ErrorInfo always, BadRequest where a field is wrong.
+
+    Texts that are too long, which quote the caller then, are cut.
+    """
+    message = _cut(error.message, MESSAGE_BYTES_MAX)
+    metadata = {key: _cut(value, METADATA_BYTES_MAX) for key, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
+    status = Status(code=error.code.value, message=message)
     status.details.append(_pack(info))
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        field = _cut(error.field, FIELD_BYTES_MAX)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
         status.details.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
     return status
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """The text, or its beginning with dots after it, in at most so many bytes of UTF-8."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= bytes_max:
+        return encoded.decode()
+    return encoded[: bytes_max - 3].decode("utf-8", "ignore") + "..."
 
 
 def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> Any:

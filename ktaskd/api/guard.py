@@ -8,7 +8,8 @@ whatever it asks for: reflection and health are no exception.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
@@ -72,12 +73,15 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _stream(self, inner: Callable[[Any, Context], AsyncIterator[Any]]) -> Callable[[Any, Context], Any]:
+    def _stream(self, inner: Callable[[Any, Context], AsyncGenerator[Any]]) -> Callable[[Any, Context], Any]:
         async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
                 _CALLER.set(self._identify(context.peer()))
-                async for response in inner(request, context):
-                    yield response
+                # Closed here: a handler that is cut must clean up now, not when
+                # the garbage collector comes by.
+                async with aclosing(inner(request, context)) as responses:
+                    async for response in responses:
+                        yield response
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:

@@ -23,6 +23,9 @@ PROGRESS_S = 0.1
 
 RESULTS_PER_MESSAGE = 1000
 
+LIST_BYTES = 1024 * 1024
+"""A page of jobs is at most this large, whatever number was asked for, or one job."""
+
 
 @contextmanager
 def changes(job: Job) -> Iterator[asyncio.Event]:
@@ -79,8 +82,17 @@ class JobsService(JobsServicer):
             size,
         )
         jobs = self._engine.registry.page(query, caller())
-        token = str(jobs[-1].jno) if len(jobs) == size else ""
-        return pb.ListResponse(jobs=[job_out(job) for job in jobs], next_page_token=token)
+        response, size_bytes = pb.ListResponse(), 0
+        for job in jobs:
+            told = job_out(job)
+            size_bytes += told.ByteSize()
+            if size_bytes > LIST_BYTES and response.jobs:
+                break
+            response.jobs.append(told)
+            await asyncio.sleep(0)  # others are served in between
+        if len(response.jobs) == size or len(response.jobs) < len(jobs):
+            response.next_page_token = str(jobs[len(response.jobs) - 1].jno)
+        return response
 
     async def ListFunctions(
         self, request: pb.ListFunctionsRequest, context: Context

@@ -25,6 +25,10 @@ from ktaskd.model.limits import MESSAGE_BYTES_MAX
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
+ANSWER_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
+"""A job's answer holds its whole spec, its result, and what was undone or is dirty. It is
+several kilobytes, but a job of the largest spec must be told as well."""
+
 assert error_details_pb2.DESCRIPTOR
 
 
@@ -42,7 +46,7 @@ class Server:
         options = [
             ("grpc.max_concurrent_streams", streams_max),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
             ("grpc.so_reuseport", 0),
         ]
         self._server = grpc.aio.server(interceptors=[Guard(identify)], options=options)

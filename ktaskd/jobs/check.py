@@ -76,9 +76,8 @@ def check_limits(spec: JobSpec) -> None:
     _at_most("spec.labels", len(spec.labels), limits.LABELS_MAX, "labels")
     _at_most("spec.request_id", len(spec.request_id), limits.REQUEST_ID_MAX, "characters")
     _at_most("spec.function", len(spec.function.encode()), limits.NAME_BYTES_MAX, "bytes")
-    _at_most(
-        "spec.arg", sum(len(k) + len(str(v)) for k, v in spec.arg.items()), limits.ARG_BYTES_MAX, "bytes"
-    )
+    arg_bytes = sum(len(f"{key}{value}".encode()) for key, value in spec.arg.items())
+    _at_most("spec.arg", arg_bytes, limits.ARG_BYTES_MAX, "bytes")
     for key, value in spec.labels.items():
         _at_most(f'spec.labels["{key[:32]}"]', len(f"{key}{value}".encode()), limits.LABEL_BYTES_MAX, "bytes")
     if not spec.function:

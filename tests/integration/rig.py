@@ -109,7 +109,7 @@ class Daemon:
 
 @contextmanager
 def starting(
-    place: Path, *words: str | Path, popen: Callable[..., Any] = subprocess.Popen
+    place: Path, *words: str | Path, program: Path = KTASKD, popen: Callable[..., Any] = subprocess.Popen
 ) -> Iterator[Daemon]:
     """A daemon that was started with its runtime directory at `place`, ready or not.
 
@@ -118,7 +118,7 @@ def starting(
     """
     log = place.parent / f"{place.name}.log"
     with log.open("w") as out:
-        command = [KTASKD, "--runtime-dir", place, "--selftest", *words]
+        command = [program, "--runtime-dir", place, "--selftest", *words]
         process = popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     daemon = Daemon(place, process, log)
     try:
@@ -283,20 +283,25 @@ def memory(size: int) -> Iterator[int]:
 # -- other programs ---------------------------------------------------------------
 
 
+def run_program(command: Sequence[Any]) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+
+
 def curl(daemon: Daemon, *words: str, request: object = None) -> subprocess.CompletedProcess[str]:
     """Run grpcurl against a daemon."""
-    sent = [] if request is None else ["-d", json.dumps(request)]
-    command: list[str | Path] = [GRPCURL, "-plaintext", "-unix", *sent, daemon.socket, *words]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+    sent: list[str] = [] if request is None else ["-d", json.dumps(request)]
+    command: list[Any] = [GRPCURL, "-plaintext", "-unix", *sent, daemon.socket, *words]
+    return run_program(command)
 
 
 def buf_curl(daemon: Daemon, method: str, request: object) -> subprocess.CompletedProcess[str]:
     """Run `buf curl` against a daemon."""
-    command: list[str | Path] = [
+    command: list[Any] = [
         *(BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--unix-socket", daemon.socket),
         *("-d", json.dumps(request), f"http://localhost/{method}"),
     ]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+    return run_program(command)
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> Any:

@@ -1,0 +1,161 @@
+"""Requests and answers of every size: refused in words, or answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from ktask.v1 import control_pb2, jobs_pb2_grpc
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.integration.rig import (
+    PATIENCE_S,
+    Daemon,
+    Stubs,
+    connected,
+    refused,
+    running,
+    spec,
+    state_name,
+    until,
+)
+from tests.support.users import reachable_directory
+
+
+@pytest.fixture(scope="module")
+def own_daemon() -> Iterator[Daemon]:
+    """A daemon that keeps what these tests leave in it away from the others."""
+    with reachable_directory() as place, running(place / "run") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def own(own_daemon: Daemon) -> Iterator[Stubs]:
+    with connected(own_daemon.socket) as stubs:
+        yield stubs
+
+
+@pytest.fixture
+def large(own_daemon: Daemon) -> Iterator[jobs_pb2_grpc.JobsStub]:
+    """A client that takes answers of any size."""
+    options = [("grpc.max_receive_message_length", -1), ("grpc.default_authority", "localhost")]
+    with grpc.insecure_channel(f"unix:{own_daemon.socket}", options) as channel:
+        yield jobs_pb2_grpc.JobsStub(channel)
+
+
+LONG = "ä" * 15_000
+
+
+CRC, NOOP = "file.crc32", "selftest.noop"
+MOST = str(2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "fields", "code", "reason"),
+    [
+        (NOOP, {"arg": {LONG[:7000]: 1}}, "INVALID_ARGUMENT", "ARGUMENT_INVALID"),
+        ("selftest.spin", {"arg": {"ms": LONG[:7000]}}, "INVALID_ARGUMENT", "ARGUMENT_INVALID"),
+        (NOOP, {"arg": {"x": LONG}}, "INVALID_ARGUMENT", "LIMIT_EXCEEDED"),
+        (CRC, {"sources": {LONG: {"path": "/x"}}}, "INVALID_ARGUMENT", "SOURCE_INVALID"),
+        (CRC, {"sources": {"data": {"path": "/" + LONG}}}, "INVALID_ARGUMENT", "SOURCE_INVALID"),
+        (CRC, {"sources": {"data": {"handle": LONG}}}, "NOT_FOUND", "HANDLE_UNKNOWN"),
+        (CRC, {"items": [{"handle": LONG}] * 3}, "NOT_FOUND", "HANDLE_UNKNOWN"),
+        (CRC, {"items": [{"path": "/x"}] * 100_001}, "INVALID_ARGUMENT", "LIMIT_EXCEEDED"),
+        (NOOP, {"labels": {"x": LONG}}, "INVALID_ARGUMENT", "LIMIT_EXCEEDED"),
+        (NOOP, {"request_id": LONG}, "INVALID_ARGUMENT", "LIMIT_EXCEEDED"),
+        (NOOP, {"ranges": [{"start": MOST, "length": MOST}]}, "OUT_OF_RANGE", "RANGE_BEYOND_END"),
+        (NOOP, {"ranges": [{"length": "1", "nid": 2**31 - 1}]}, "INVALID_ARGUMENT", "SPEC_INVALID"),
+        (NOOP, {"ranges": [{}] * 4097}, "INVALID_ARGUMENT", "LIMIT_EXCEEDED"),
+    ],
+)
+def test_spec_when_it_is_too_much_then_refused_with_a_reason(
+    own: Stubs, function: str, fields: dict[str, Any], code: str, reason: str
+) -> None:
+    refusal = refused(own.jobs.Run, pb.RunRequest(spec=spec(function, **fields)))
+    assert (refusal.code, refusal.reason) == (code, reason)
+    assert refusal.domain == "ktask"
+
+
+def test_spec_when_its_numbers_are_the_largest_then_they_are_clamped(own: Stubs) -> None:
+    wanted = spec(NOOP, max_threads=2**32 - 1, min_chunk=MOST, ranges=[{"length": str(2**63 - 1)}])
+    assert state_name(own.jobs.Run(pb.RunRequest(spec=wanted), timeout=PATIENCE_S).job) == "SUCCEEDED"
+
+
+def test_spec_when_the_function_has_a_long_name_then_refused_with_a_reason(own: Stubs) -> None:
+    assert refused(own.jobs.Submit, pb.SubmitRequest(spec=spec(LONG))).reason == "LIMIT_EXCEEDED"
+    functions = refused(own.jobs.ListFunctions, pb.ListFunctionsRequest(name=LONG))
+    assert functions.reason == "FUNCTION_UNKNOWN"
+
+
+def test_names_when_they_are_long_then_refused_with_a_reason(own: Stubs) -> None:
+    assert refused(own.jobs.Get, pb.GetRequest(id=LONG)).reason == "JOB_UNKNOWN"
+    assert refused(own.jobs.Watch, pb.WatchRequest(request_id=LONG)).reason == "JOB_UNKNOWN"
+    assert refused(own.jobs.List, pb.ListRequest(page_token="9" * 9999)).reason == "SPEC_INVALID"
+
+
+def test_list_when_jobs_are_large_then_pages_are_short_and_none_is_missing(own: Stubs) -> None:
+    empty = {"start": str(2**62), "length": "0", "nid": -1}
+    wanted = spec(NOOP, ranges=[empty] * 4096, labels={"of": "large"})
+    ids = [own.jobs.Run(pb.RunRequest(spec=wanted)).job.id for _ in range(60)]
+    found: list[str] = []
+    pages, token = 0, ""
+    while not pages or token:
+        request = pb.ListRequest(page_size=1000, page_token=token, labels={"of": "large"})
+        page = own.jobs.List(request)
+        assert page.ByteSize() <= 1.01 * 1024 * 1024
+        found += [job.id for job in page.jobs]
+        pages, token = pages + 1, page.next_page_token
+    assert found == ids[::-1]
+    assert pages > 1
+
+
+def test_job_when_its_spec_fills_a_message_then_it_is_answered(
+    large: jobs_pb2_grpc.JobsStub, tmp_path: Path
+) -> None:
+    path = tmp_path.joinpath("/".join(["y" * 250] * 7))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"yes")
+    items = 4 * 1024 * 1024 // (len(str(path)) + 8)
+    wanted = spec("file.crc32", items=[{"path": str(path)}] * items)
+    assert wanted.ByteSize() > 4_000_000
+    job = large.Run(pb.RunRequest(spec=wanted), timeout=PATIENCE_S).job
+    assert state_name(job) == "SUCCEEDED"
+    assert len(json_format.MessageToDict(job.result)["items"]) == items
+    *_, last = large.Watch(pb.WatchRequest(id=job.id), timeout=PATIENCE_S)
+    assert last.job == job
+
+
+def test_list_and_status_when_2000_jobs_are_kept_then_answered(own: Stubs) -> None:
+    noop = spec("selftest.noop", ranges=[{"length": "1"}], labels={"of": "many"})
+    ids: set[str] = set()
+    for _ in range(41):
+        calls = [own.jobs.Submit.future(pb.SubmitRequest(spec=noop)) for _ in range(50)]
+        ids |= {call.result(PATIENCE_S).job.id for call in calls}
+
+    def counters() -> dict[str, int]:
+        status = own.control.GetStatus(control_pb2.GetStatusRequest()).status
+        return {counter.name: counter.value for counter in status.counters}
+
+    until(lambda: counters()["jobs_unended"] == 0, "all jobs have ended")
+    assert counters()["jobs_kept"] == 2000
+    found: list[str] = []
+    token = ""
+    sizes: list[int] = []
+    while not sizes or token:
+        request = pb.ListRequest(page_size=5000, page_token=token, labels={"of": "many"})
+        page = own.jobs.List(request)
+        sizes.append(len(page.jobs))
+        found += [job.id for job in page.jobs]
+        token = page.next_page_token
+    assert max(sizes) == 1000
+    assert len(set(found)) == len(found) == 2000
+    assert set(found) < ids
+    first = own.jobs.List(pb.ListRequest())
+    assert [job.id for job in first.jobs] == found[:100]
+    assert first.next_page_token
+    none = own.jobs.List(pb.ListRequest(labels={"of": "none"}))
+    assert (list(none.jobs), none.next_page_token) == ([], "")
