@@ -1,0 +1,395 @@
+"""A daemon from its start to its end, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from ktask.v1 import control_pb2
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.integration.rig import (
+    PATIENCE_S,
+    Daemon,
+    Stubs,
+    alive,
+    connected,
+    find_by_request,
+    handed_over,
+    memory,
+    refused,
+    run_program,
+    running,
+    spec,
+    spin,
+    starting,
+    state_name,
+    until,
+    wait_state,
+    write_config,
+)
+
+SIZE = 4096
+
+
+def undo_log(handle: str, request_id: str = "", delay_ms: float = 2) -> pb.JobSpec:
+    return spec(
+        "selftest.undo_log",
+        arg={"delay_ms": delay_ms},
+        sources={"data": {"handle": handle}},
+        ranges=[{"length": str(SIZE)}],
+        request_id=request_id,
+    )
+
+
+def works(daemon: Daemon) -> bool:
+    """Whether a job runs; on a connection of its own."""
+    with connected(daemon.socket) as stubs:
+        job = stubs.jobs.Run(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S).job
+    return state_name(job) == "SUCCEEDED"
+
+
+def submit_hang(stubs: Stubs, *, cpu: bool = False) -> pb.Job:
+    """A job whose worker hangs by now."""
+    hang = spec("selftest.hang", arg={"at": 1, "cpu": cpu}, ranges=[{"length": "2"}], min_chunk="2")
+    job = stubs.jobs.Submit(pb.SubmitRequest(spec=hang)).job
+
+    def hangs() -> bool:
+        return stubs.jobs.Get(pb.GetRequest(id=job.id)).job.progress.positions_done == 1
+
+    until(hangs, "the worker hangs")
+    return job
+
+
+# -- the end -----------------------------------------------------------------------
+
+
+def test_second_daemon_when_started_in_the_same_directory_then_1_and_the_first_goes_on(
+    daemon: Daemon,
+) -> None:
+    done = run_program([sys.executable, "-m", "ktaskd", "--runtime-dir", daemon.place])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"ktaskd: runtime directory {daemon.place}: a daemon is running there already"
+        f" (pid {daemon.process.pid})\n"
+    )
+    assert works(daemon)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_when_jobs_run_then_undone_before_it_ends(place: Path, number: int) -> None:
+    with (
+        starting(place) as daemon,
+        memory(SIZE) as waited,
+        memory(SIZE) as detached,
+        handed_over_when_ready(daemon, waited, detached) as (first, second),
+        connected(daemon.socket) as stubs,
+    ):
+        run = stubs.jobs.Run.future(pb.RunRequest(spec=undo_log(first, "waited")))
+        job = stubs.jobs.Submit(pb.SubmitRequest(spec=undo_log(second, "detached"))).job
+        until(lambda: any(os.pread(waited, SIZE, 0)) and any(os.pread(detached, SIZE, 0)), "both have begun")
+        watch = stubs.jobs.Watch(pb.WatchRequest(id=job.id))
+        next(iter(watch))
+        tree = daemon.tree()
+        daemon.signal(number)
+
+        ended = run.result(PATIENCE_S).job
+        *_, last = list(watch)
+        assert daemon.wait() == 0, daemon.log()
+        assert not alive(tree)
+        for one, fd in ((ended, waited), (last.job, detached)):
+            assert (state_name(one), one.error.reason) == ("CANCELLED", "SHUTDOWN")
+            check_undone(one, fd)
+        assert last.final
+        assert not list(place.iterdir())
+
+
+@contextmanager
+def handed_over_when_ready(daemon: Daemon, *fds: int) -> Iterator[list[str]]:
+    daemon.wait_ready()
+    with handed_over(daemon.handoff, *fds) as handles:
+        yield handles
+
+
+def check_undone(job: pb.Job, fd: int) -> None:
+    """Each byte was never touched, or done once and undone once, as the job says."""
+    wanted = bytearray(SIZE)
+    for span in job.error.undone:
+        wanted[span.start : span.end] = bytes([17]) * (span.end - span.start)
+    assert any(wanted)
+    assert os.pread(fd, SIZE, 0) == wanted
+
+
+def test_stop_when_it_takes_long_then_jobs_are_refused_and_nobody_can_resume(
+    place: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "c", workers={"grace_s": 1.5})
+    with starting(place, "--config", config) as daemon:
+        daemon.wait_ready()
+        with connected(daemon.socket) as stubs:
+            # It does not heed the flag, so its worker is killed after grace_s.
+            job = submit_hang(stubs)
+            daemon.signal(signal.SIGTERM)
+            wait_state(stubs.jobs, job.id, "DRAINING")
+            answered = stubs.control.Drain(control_pb2.DrainRequest(resume=True))
+            assert (answered.draining, answered.jobs_left) == (True, 1)
+            refusal = refused(stubs.jobs.Run, pb.RunRequest(spec=spin(1, 1)))
+            assert (refusal.code, refusal.reason) == ("UNAVAILABLE", "DRAINING")
+            check: Any = stubs.health.Check  # type: ignore[attr-defined]
+            health = check(health_pb2.HealthCheckRequest())
+            assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert daemon.wait() == 0, daemon.log()
+
+
+def test_stop_when_many_streams_are_open_then_it_ends_all_the_same(place: Path) -> None:
+    with starting(place) as daemon:
+        daemon.wait_ready()
+        with connected(daemon.socket) as stubs:
+            calls = [stubs.control.WatchStatus(control_pb2.WatchStatusRequest()) for _ in range(20)]
+            for call in calls:
+                next(iter(call))
+            daemon.signal(signal.SIGTERM)
+            for call in calls:
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(call)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert daemon.wait() == 0, daemon.log()
+
+
+def test_stop_when_it_comes_before_it_is_ready_then_it_ends_well(place: Path) -> None:
+    with starting(place) as daemon:
+        until(daemon.handoff.exists, "its sockets are there")
+        # From here on until it listens to signals it may also just die of it.
+        until(lambda: bool(daemon.tree()[1:]), "it has begun with its pool hosts")
+        tree = daemon.tree()
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 0, daemon.log()
+        assert not alive(tree)
+        assert not list(place.iterdir())
+
+
+def test_kill_when_workers_are_busy_then_nothing_is_left_running(place: Path, reachable_dir: Path) -> None:
+    with starting(place) as daemon, memory(SIZE) as fd:
+        daemon.wait_ready()
+        with connected(daemon.socket) as stubs, handed_over(daemon.handoff, fd) as (handle,):
+            call = stubs.jobs.Run.future(pb.RunRequest(spec=undo_log(handle)))
+            submit_hang(stubs, cpu=True)
+            until(lambda: any(os.pread(fd, SIZE, 0)), "the waited job has begun")
+            tree = daemon.tree()
+            assert len(tree) >= 6, "the daemon, two pool hosts, workers, a keeper"
+            daemon.signal(signal.SIGKILL)
+            with pytest.raises(grpc.RpcError) as caught:
+                call.result(PATIENCE_S)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert daemon.wait() == -signal.SIGKILL
+        until(lambda: not alive(tree), "all of its processes are gone")
+    # What it left behind is in nobody's way.
+    with running(place) as again:
+        assert works(again)
+
+
+def test_idle_exit_when_nobody_comes_then_it_ends_by_itself(place: Path) -> None:
+    with starting(place, "--idle-exit", "0.3") as daemon:
+        daemon.wait_ready()
+        assert daemon.wait() == 0, daemon.log()
+        assert not list(place.iterdir())
+
+
+def test_idle_exit_when_somebody_is_connected_then_not_before_that_ends(place: Path) -> None:
+    with starting(place, "--idle-exit", "0.3") as daemon:
+        daemon.wait_ready()
+        with connected(daemon.socket) as stubs:
+            # Far longer than it may be idle, with a connection but nothing to do.
+            job = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(800, 1))).job
+            stubs.channel.close()
+        with connected(daemon.socket) as stubs:
+            wait_state(stubs.jobs, job.id, "SUCCEEDED")
+        assert daemon.wait() == 0, daemon.log()
+
+
+# -- the service manager -------------------------------------------------------------
+
+
+class Manager:
+    """The socket that a service manager listens to."""
+
+    def __init__(self, path: Path) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(os.fspath(path))
+        self.sock.settimeout(PATIENCE_S)
+
+    def next(self) -> dict[str, str]:
+        """The next message, by key."""
+        text = self.sock.recv(4096).decode()
+        return dict(line.partition("=")[::2] for line in text.splitlines())
+
+    def until(self, key: str) -> dict[str, str]:
+        while key not in (found := self.next()):
+            pass
+        return found
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    path = tmp_path / "notify"
+    made = Manager(path)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    with made.sock:
+        yield made
+
+
+def test_notify_when_it_lives_then_ready_reloading_stopping(
+    place: Path, tmp_path: Path, manager: Manager
+) -> None:
+    config = write_config(tmp_path / "c", jobs={"kept": 5})
+    with starting(place, "--config", config) as daemon:
+        assert manager.next()["READY"] == "1"
+        assert works(daemon)  # ready means that a job can run
+        for text in ("[jobs]\nkept = 6\n", "no = configuration"):
+            config.write_text(text)
+            before_us = time.monotonic_ns() // 1000
+            daemon.signal(signal.SIGHUP)
+            told = manager.next()
+            assert told["RELOADING"] == "1"
+            assert before_us <= int(told["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+            assert manager.next()["READY"] == "1"
+        with connected(daemon.socket) as stubs:
+            status = stubs.control.GetStatus(control_pb2.GetStatusRequest()).status
+        assert {limit.name: limit.value for limit in status.limits}["jobs_kept"] == 6
+        daemon.signal(signal.SIGTERM)
+        assert manager.next()["STOPPING"] == "1"
+        assert daemon.wait() == 0, daemon.log()
+
+
+LAUNCHER = """
+import os, sys
+n = int(sys.argv[1])
+for fd in range(3, 3 + n):
+    os.set_inheritable(fd, True)
+os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), str(n)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def launcher(*sockets: socket.socket) -> Any:
+    """Starts a command with listening sockets as a service manager does: from descriptor 3 on."""
+
+    def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        # A shell puts them where they belong; what it opens itself is above them.
+        moves = " ".join(f"{3 + i}<&{sock.fileno()}" for i, sock in enumerate(sockets))
+        python = [sys.executable, "-c", LAUNCHER, str(len(sockets)), *map(str, command)]
+        words = ["bash", "-c", f'exec "$@" {moves}', "launcher", *python]
+        fds = [sock.fileno() for sock in sockets]
+        return subprocess.Popen(words, pass_fds=fds, **options)
+
+    return popen
+
+
+def listening(path: Path, kind: socket.SocketKind) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.bind(os.fspath(path))
+    path.chmod(0o640)
+    sock.listen(16)
+    return sock
+
+
+def test_activation_when_both_sockets_are_passed_then_used_and_left_in_place(place: Path) -> None:
+    place.mkdir()
+    relay, handoff = place / "ktaskd.sock", place / "handoff.sock"
+    with (
+        listening(handoff, socket.SOCK_SEQPACKET) as second,
+        listening(relay, socket.SOCK_STREAM) as first,
+        connected(relay) as stubs,
+    ):
+        # It is dialled before there is a daemon; the kernel keeps the connection.
+        early = stubs.jobs.Run.future(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S)
+        with starting(place, popen=launcher(second, first)) as daemon, memory(SIZE) as fd:
+            assert state_name(early.result().job) == "SUCCEEDED"
+            with handed_over(handoff, fd) as (handle,):
+                fill = spec("mem.fill", arg={"value": 3}, sources={"data": {"handle": handle}})
+                job = stubs.jobs.Run(pb.RunRequest(spec=fill), timeout=PATIENCE_S).job
+            assert state_name(job) == "SUCCEEDED"
+            assert os.pread(fd, SIZE, 0) == bytes([3]) * SIZE
+            assert daemon.stop() == 0, daemon.log()
+        assert sorted(path.name for path in place.iterdir()) == ["handoff.sock", "ktaskd.sock"]
+        for path in (relay, handoff):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        # The next daemon gets them again, and who dials in between waits for it.
+        late = stubs.jobs.Run.future(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S, wait_for_ready=True)
+        with starting(place, popen=launcher(second, first)) as daemon:
+            assert state_name(late.result().job) == "SUCCEEDED"
+            assert daemon.stop() == 0, daemon.log()
+
+
+def test_activation_when_only_one_is_passed_then_the_other_is_made(place: Path) -> None:
+    place.mkdir()
+    with listening(place / "ktaskd.sock", socket.SOCK_STREAM) as sock:
+        with starting(place, popen=launcher(sock)) as daemon:
+            daemon.wait_ready()
+            assert works(daemon)
+            with memory(SIZE) as fd, handed_over(daemon.handoff, fd) as handles:
+                assert len(handles) == 1
+            assert daemon.stop() == 0, daemon.log()
+        assert [path.name for path in place.iterdir()] == ["ktaskd.sock"]
+
+
+def test_activation_when_something_else_is_passed_then_1_and_said(place: Path) -> None:
+    place.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        with starting(place, popen=launcher(sock)) as daemon:
+            assert daemon.wait() == 1
+        assert "wanted a listening unix socket, stream or seqpacket" in daemon.log()
+        assert "Traceback" not in daemon.log()
+        assert not list(place.iterdir())
+
+
+# -- draining and looking ------------------------------------------------------------
+
+
+def test_watch_status_when_draining_then_told(place: Path) -> None:
+    with running(place) as daemon, connected(daemon.socket) as stubs:
+        request = control_pb2.WatchStatusRequest()
+        request.min_interval.FromMilliseconds(100)
+        call = stubs.control.WatchStatus(request, timeout=PATIENCE_S)
+        seen = iter(call)
+        assert not next(seen).status.draining
+        stubs.control.Drain(control_pb2.DrainRequest())
+        assert next(message for message in seen if message.status.draining)
+        stubs.control.Drain(control_pb2.DrainRequest(resume=True))
+        assert next(message for message in seen if not message.status.draining)
+        call.cancel()
+
+
+@pytest.mark.parametrize("seconds", [-(2**63), -1, 0, 315_576_000_000, 2**63 - 1])
+def test_watch_status_when_the_interval_is_odd_then_the_first_message_comes(
+    stubs: Stubs, seconds: int
+) -> None:
+    request = control_pb2.WatchStatusRequest()
+    request.min_interval.seconds = seconds
+    call = stubs.control.WatchStatus(request, timeout=PATIENCE_S)
+    assert next(iter(call)).status.pid
+    call.cancel()
+
+
+def test_drain_when_jobs_run_then_they_go_on(place: Path) -> None:
+    with running(place) as daemon, connected(daemon.socket) as stubs:
+        run = stubs.jobs.Run.future(pb.RunRequest(spec=spin(300, 1, request_id="runs")))
+        wait_state(stubs.jobs, find_by_request(stubs.jobs, "runs").id, "RUNNING")
+        answered = stubs.control.Drain(control_pb2.DrainRequest())
+        assert (answered.draining, answered.jobs_left) == (True, 1)
+        # What was accepted before is found, by its request_id too.
+        again = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(300, 1, request_id="runs"))).job
+        assert state_name(run.result(PATIENCE_S).job) == "SUCCEEDED"
+        assert again.id == run.result().job.id
