@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -114,3 +115,26 @@ def memory(size: int = 4096) -> int:
 def as_uid(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
     """Connections that come from now on seem to be this uid's."""
     monkeypatch.setattr(door_module, "read_peer_credentials", lambda sock: (os.getpid(), uid, uid))
+
+
+def descriptors_of(pid: int) -> list[str]:
+    """What a process holds; nothing where only root may know that of a keeper."""
+    links: list[str] = []
+    with contextlib.suppress(PermissionError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return links
+
+
+def holds_memory(pid: int) -> bool:
+    """Whether a client's memory is still open in a process."""
+    return any("memfd" in link for link in descriptors_of(pid))
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there and no zombie, which somebody else is to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

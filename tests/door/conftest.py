@@ -1,0 +1,18 @@
+"""What several tests of the door need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.door.house import memory
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    """A memfd."""
+    fd = memory()
+    yield fd
+    os.close(fd)
