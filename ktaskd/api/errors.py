@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from typing import NoReturn
 
 import grpc
@@ -21,8 +21,6 @@ FIELD_BYTES_MAX = 256
 METADATA_BYTES_MAX = 128
 """All of a refusal goes into HTTP/2 headers, percent-encoded and as base64. Clients take
 8 KiB of them for certain, and see no more than a broken stream where there are more."""
-
-log = logging.getLogger(__name__)
 
 
 def to_status(error: KtaskError) -> Status:
@@ -64,9 +62,14 @@ class OurBug(KtaskError):
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], error: Exception) -> NoReturn:
-    """End a call with an error. What is not ours is logged, and told as INTERNAL."""
+    """End a call with an error.
+
+    What is not ours goes to the loop's exception handler, as if it had happened
+    in a callback, and is told as INTERNAL.
+    """
     if not isinstance(error, KtaskError):
-        log.error("handler_failed error=%s", type(error).__name__, exc_info=error)
+        told = {"message": "handler failed", "exception": error, "handler": True}
+        asyncio.get_running_loop().call_exception_handler(told)
         error = OurBug("internal error of the daemon, its log has the story")
     # abort_with_status exists on the async context, but its stubs do not know it.
     status = rpc_status.to_status(to_status(error))

@@ -237,9 +237,14 @@ class House:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        """A broken invariant ends the daemon: what it would do next cannot be trusted."""
+        """A broken invariant ends the daemon: what it would do next cannot be trusted.
+
+        An assertion that failed in a call's handler, on what a caller sent, does
+        not: nothing had been changed, and a caller could do that again and again.
+        """
         loop.default_exception_handler(context)
-        if isinstance(context.get("exception"), IllegalTransition | AssertionError):
+        fatal = (IllegalTransition,) if "handler" in context else (IllegalTransition, AssertionError)
+        if isinstance(context.get("exception"), fatal):
             self._failed = True
             self._stop.set()
 

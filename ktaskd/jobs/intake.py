@@ -12,7 +12,7 @@ from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, 
 from ktaskd.jobs.dispatch import ITEMS_PER_CHUNK
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
-from ktaskd.model.errors import Draining, NotAllowed, SourceInvalid
+from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, SourceRef
@@ -78,6 +78,7 @@ class Intake:
                 # Another call with the same request_id may have won meanwhile.
                 known = self._engine.registry.same_request(spec, who)
                 if known is None:
+                    self._check_may_submit(who)  # to open them took a while
                     return self._accept(spec, declaration, who, sources, items, guarded), guarded
             finally:
                 for source in taken:
@@ -110,6 +111,15 @@ class Intake:
         return sources, tuple(taken[len(sources) :])
 
     async def _open(self, ref: SourceRef, access: Access, who: Identity, field: str) -> HeldSource:
+        try:
+            return await self._open_named(ref, access, who, field)
+        except KtaskError as error:
+            # The door does not know what the request calls it.
+            if error.code is not Code.UNAVAILABLE and not error.field:
+                error.field = field
+            raise
+
+    async def _open_named(self, ref: SourceRef, access: Access, who: Identity, field: str) -> HeldSource:
         if ref.handle:
             source = self._handles.resolve(ref.handle, who.uid)
             source.acquire()

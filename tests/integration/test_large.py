@@ -91,6 +91,26 @@ def test_spec_when_the_function_has_a_long_name_then_refused_with_a_reason(own: 
     assert functions.reason == "FUNCTION_UNKNOWN"
 
 
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ({"path": "x"}, "SOURCE_INVALID"),
+        ({"path": "/nonexistent/x"}, "PATH_NOT_FOUND"),
+        ({"path": "/dev/null"}, "FD_UNSUITABLE"),
+        ({"path": "/proc/self/status"}, "FD_UNSUITABLE"),
+        ({"handle": "x"}, "HANDLE_UNKNOWN"),
+        ({}, "SOURCE_INVALID"),
+    ],
+)
+def test_source_when_it_cannot_be_had_then_the_field_is_named(
+    own: Stubs, source: object, reason: str
+) -> None:
+    refusal = refused(own.jobs.Run, pb.RunRequest(spec=spec(CRC, sources={"data": source})))
+    assert (refusal.reason, refusal.field) == (reason, 'spec.sources["data"]')
+    refusal = refused(own.jobs.Run, pb.RunRequest(spec=spec(CRC, items=[{"path": __file__}, source])))
+    assert (refusal.reason, refusal.field) == (reason, "spec.items[1]")
+
+
 def test_names_when_they_are_long_then_refused_with_a_reason(own: Stubs) -> None:
     assert refused(own.jobs.Get, pb.GetRequest(id=LONG)).reason == "JOB_UNKNOWN"
     assert refused(own.jobs.Watch, pb.WatchRequest(request_id=LONG)).reason == "JOB_UNKNOWN"
