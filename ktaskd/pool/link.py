@@ -107,7 +107,8 @@ class Worker:
         self.chunks = 0
         self.started_s = 0.0
         self.sids: set[int] = set()
-        self.jnos: set[int] = set()
+        self.jnos: dict[int, frozenset[int]] = {}
+        """Jobs that it was told of, each with the sids that it needs to its end."""
         self.cpus: frozenset[int] = frozenset()
         self._listener = listener
         self._gone = gone
@@ -250,15 +251,21 @@ class Worker:
             self.sids.remove(sid)
             self._send(frames.pack_note(frames.FORGET_SOURCE, sid))
 
+    def forget_item(self, sid: int) -> None:
+        """Let it close a source that one chunk needed, unless a job needs it too."""
+        if not any(sid in sids for sids in self.jnos.values()):
+            self.forget_source(sid)
+
     def send_job(self, jno: int, body: dict[str, Any]) -> None:
         """Tell it what a job is, or add items to one it knows."""
-        self.jnos.add(jno)
+        if jno not in self.jnos:
+            self.jnos[jno] = frozenset(body.get("sources", {}).values())
         self._send_with_next(frames.pack_note(frames.JOB, jno, body))
 
     def forget_job(self, jno: int) -> None:
         """Let it drop a job."""
         if jno in self.jnos:
-            self.jnos.remove(jno)
+            del self.jnos[jno]
             self._send_with_next(frames.pack_note(frames.FORGET_JOB, jno))
 
     def send_chunk(self, jno: int, start: int, end: int) -> int:

@@ -240,3 +240,21 @@ def test_items_when_they_are_too_many_for_a_result_then_only_counted() -> None:
             assert len(job.item_results) == 40_000
 
     run(story())
+
+
+def test_items_when_another_job_has_the_same_source_then_it_keeps_it() -> None:
+    """A worker lets go of items after each chunk, but not of what another of its jobs needs."""
+
+    async def story() -> None:
+        async with house(helpers=0, leads=1) as h:
+            data = h.memory(CONTENT)
+            copies = []
+            for _ in range(3):
+                roles = {"src": data.ref, "dst": h.memory(0).ref}
+                # Two steps of each copy come before the first chunk over items.
+                copies.append(await h.submit(JobSpec("file.copy", sources=roles, min_chunk=MIB), waited=True))
+                copies.append(await h.submit(JobSpec("file.crc32", items=(data.ref,) * 9), waited=True))
+            await h.ended(*copies)
+            assert [job.full_error() for job in copies] == [None] * 6
+
+    run(story())
