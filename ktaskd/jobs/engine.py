@@ -277,14 +277,8 @@ class Engine:
     def _on_prior(self, job: Job, body: Json) -> None:
         if len(job.holes) + len(body["holes"]) > PRIOR_HOLES_MAX:
             return  # not remembered: its undo will report the span as kept
-        known = job.reported.intersection(body["start"], body["end"])
         for start, end in body["holes"]:
-            fresh = SpanSet([Span(start, end)])
-            for span in known:  # written by now: only what was first seen counts
-                fresh.remove(span.start, span.end)
-            for span in fresh:
-                job.holes.add(span.start, span.end)
-        job.reported.add(body["start"], body["end"])
+            job.holes.add(start, end)
 
     def _on_chunk_failed(self, job: Job, worker: Worker, note: Note) -> None:
         held = job.crew.held.get(worker, {}).pop(note.number, None)
