@@ -201,8 +201,10 @@ class Dispatch:
         """A worker has done a chunk: another one of the same job, if it is its turn."""
         if self._active.first is job and not self._calling and self._may_go_on(worker):
             self._feed(worker, job)
-            return
-        if not job.crew.held[worker]:
+            if worker in self.job_of:
+                return
+            # What is left of the job is another node's, which may have waited for its turn.
+        elif not job.crew.held[worker]:
             self.release(worker)
         self.pump()
 

@@ -153,6 +153,16 @@ def test_helpers_when_the_allowance_changes_then_no_more_than_it_at_any_time() -
     run(story())
 
 
+def test_job_when_its_only_thread_has_done_its_node_then_another_node_goes_on() -> None:
+    async def story() -> None:
+        async with house(nodes=(CPUS[:1], CPUS[1:2])) as h:
+            ranges = (RangeSpec(0, 10, 0), RangeSpec(10, 10, 1), RangeSpec(20, 10))
+            job = await h.run(JobSpec("selftest.noop", ranges=ranges, max_threads=1), waited=False)
+            assert job.state is JobState.SUCCEEDED
+
+    run(story())
+
+
 def test_waited_job_when_no_helper_is_allowed_then_the_lead_does_it() -> None:
     async def story() -> None:
         async with house(helpers=0) as h:
