@@ -75,16 +75,19 @@ class WorkerSettings:
         helpers_per_node: most helpers of one node; 0 = one for each CPU.
         leads: most leads at one time; 0 = one for each CPU.
         leads_per_uid: the same for one uid; 0 = as many as there are.
-        grace_s: time for a worker to give back its chunk before it is killed.
+        cancel_grace_s: time for a worker to give back its chunk before it is killed.
         fence_s: time for a killed worker to be seen dead.
+        hang_cpu_s: CPU time that a worker may use without getting on, before it
+            is killed; 0 = no limit.
     """
 
     user: str = "ktaskd"
     helpers_per_node: int = 0
     leads: int = 0
     leads_per_uid: int = 0
-    grace_s: float = 5.0
+    cancel_grace_s: float = 5.0
     fence_s: float = 10.0
+    hang_cpu_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, flatten
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
-from ktaskd.door.handles import HandleTable
+from ktaskd.door.handles import BackgroundCloser, HandleTable
 from ktaskd.door.handoff import HandoffDoor
 from ktaskd.door.keepers import Keepers
 from ktaskd.door.listener import Listeners, RuntimeDir
@@ -104,6 +104,7 @@ class House:
         self._topology = read_topology(self._root, frozenset(os.sched_getaffinity(0)))
         self._files = machine.raise_file_limit()
         self._peers = PeerTable()
+        self._closer = BackgroundCloser()
         self._build_jobs()
         self._build_doors()
         self._state = self._make_state()
@@ -119,7 +120,12 @@ class House:
         dispatch = Dispatch(topology, allowance, self._want_leads, time.time)
         workers = config.workers
         self.engine = Engine(
-            registry, dispatch, grace_s=workers.grace_s, fence_s=workers.fence_s, wall=time.time
+            registry,
+            dispatch,
+            grace_s=workers.cancel_grace_s,
+            fence_s=workers.fence_s,
+            hang_cpu_s=workers.hang_cpu_s,
+            wall=time.time,
         )
         self.engine.on_idle = self._on_change
         self._ears = _Ears(self.engine)
@@ -127,8 +133,9 @@ class House:
         specs = machine.pool_specs(topology, allowance, user)
         self._pools = [Pool(spec, self._ears, lambda: next(numbers)) for spec in specs]
         self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
-        self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=self.engine.forget_source)
-        self._keepers = Keepers(on_gone=self.engine.forget_source)
+        gone, close = self.engine.forget_source, self._closer
+        self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
+        self._keepers = Keepers(on_gone=gone, close=close)
         self._intake = Intake(
             self.engine,
             declarations(self._start.selftest),
@@ -312,6 +319,7 @@ class House:
         results = await asyncio.gather(
             *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True
         )
+        self._closer.shutdown()
         for result in results:
             if isinstance(result, BaseException):
                 log.error("close_failed error=%r", result)

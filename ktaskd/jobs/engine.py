@@ -14,11 +14,14 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ktaskd.door.handles import HeldSource
+from ktaskd.host.cputime import read_cpu_seconds
 from ktaskd.jobs import ending
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Call, HeldChunk, Job, Json
 from ktaskd.jobs.machine import Event
 from ktaskd.jobs.registry import Registry
@@ -26,13 +29,16 @@ from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, PARTS_BYTES_MAX, PRIOR_HOLES_MAX
-from ktaskd.model.spans import Span
+from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.plan import Plan
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, Note
 
 log = logging.getLogger(__name__)
+
+QUANTUM_MAX = 8 << 20
+"""How far a worker may be ahead of the position that it published."""
 
 TAIL_CHECK_S = 0.05
 """How long a helper may stand still while the job's lead has nothing to do."""
@@ -46,6 +52,8 @@ class Engine:
             stops, before it is killed.
         fence_s: seconds that a killed worker has to be seen dead, before its
             job is reported dirty with WORKER_STUCK.
+        hang_cpu_s: CPU seconds that a worker may use without a quantum, before
+            it is killed; 0 = no limit.
         wall: seconds since the epoch.
     """
 
@@ -56,6 +64,7 @@ class Engine:
         *,
         grace_s: float,
         fence_s: float,
+        hang_cpu_s: float = 0.0,
         wall: Callable[[], float],
     ) -> None:
         """Take over the dispatch."""
@@ -71,6 +80,9 @@ class Engine:
         self._workers: set[Worker] = set()
         self._tails: set[Job] = set()
         self._forgetting: asyncio.TimerHandle | None = None
+        self._hung: dict[Worker, str] = {}
+        self._hang_watch = HangWatch(hang_cpu_s, read_cpu_seconds)
+        self._looking: asyncio.TimerHandle | None = None
         dispatch.on_start = self._on_start
 
     # -- jobs come in -------------------------------------------------------------
@@ -209,6 +221,7 @@ class Engine:
         """A worker is dead: what it had begun is lost, the rest goes back."""
         self._workers.discard(worker)
         self.counters["workers_died"] += 1
+        death = replace(death, why=self._hung.pop(worker, ""))
         job = self.dispatch.job_of.get(worker)
         if job is None:
             self.dispatch.remove(worker)
@@ -234,6 +247,22 @@ class Engine:
     def _on_start(self, job: Job) -> None:
         job.start_s = self._wall()
         job.step(Event.START)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        """Look for workers that hang, for as long as any is busy."""
+        limit_s = self._hang_watch.limit_s
+        if self._looking is None and limit_s:
+            self._looking = self._loop.call_later(min(max(limit_s / 4, 0.05), 5.0), self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        for worker in self._hang_watch.look(self.dispatch.job_of):
+            self._hung[worker] = f"used {self._hang_watch.limit_s:g} s of CPU time without progress"
+            log.warning("worker_hangs worker=%d pid=%d", worker.id, worker.pid)
+            worker.kill()
+        if self.registry.unended:
+            self._look_later()
 
     def _account(self, job: Job, worker: Worker, cpu_ns: int, held: HeldChunk | None = None) -> None:
         charged_s = held.charged_s if held is not None else 0.0
@@ -277,8 +306,14 @@ class Engine:
     def _on_prior(self, job: Job, body: Json) -> None:
         if len(job.holes) + len(body["holes"]) > PRIOR_HOLES_MAX:
             return  # not remembered: its undo will report the span as kept
+        known = job.reported.intersection(body["start"], body["end"])
         for start, end in body["holes"]:
-            job.holes.add(start, end)
+            fresh = SpanSet([Span(start, end)])
+            for span in known:  # written by now: only what was first seen counts
+                fresh.remove(span.start, span.end)
+            for span in fresh:
+                job.holes.add(span.start, span.end)
+        job.reported.add(body["start"], body["end"])
 
     def _on_chunk_failed(self, job: Job, worker: Worker, note: Note) -> None:
         held = job.crew.held.get(worker, {}).pop(note.number, None)
@@ -299,6 +334,9 @@ class Engine:
         if safe and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
             job.attempts[chunk.start] = attempt + 1
             job.rerun += begun
+            if begun:
+                # What it may have written is not what was there before the job.
+                job.reported.add(chunk.start, min(chunk.end, death.position + QUANTUM_MAX))
             self._take_back(job, lost)
             return
         if begun and declaration.partial is not Partial.NONE and job.checked.undo:
@@ -451,5 +489,6 @@ class Engine:
 
     def close(self) -> None:
         """Forget the timers."""
-        if self._forgetting is not None:
-            self._forgetting.cancel()
+        for timer in (self._forgetting, self._looking):
+            if timer is not None:
+                timer.cancel()

@@ -109,6 +109,8 @@ class Job:
         self.done = SpanSet()
         self.holes = SpanSet()
         """What was a hole before the job wrote it."""
+        self.reported = SpanSet()
+        """Where it is known what was a hole: a second report would see our own writes."""
         self.parts: list[tuple[int, int, bytes]] = []
         self.parts_bytes = 0
         self.counts_items = bool(items)

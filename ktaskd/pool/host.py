@@ -107,6 +107,7 @@ class PoolHost:
 
     def _spawn(self, message: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
@@ -114,14 +115,14 @@ class PoolHost:
             return
         if pid == 0:
             ours.close()
-            self._become_worker(theirs, message)
+            self._become_worker(theirs, message, parent)
         with ours, theirs:
             self._children[pid] = message["id"]
             pidfd = os.pidfd_open(pid)
             self._send({"op": "spawned", "id": message["id"], "pid": pid}, [ours.fileno(), pidfd])
             os.close(pidfd)
 
-    def _become_worker(self, sock: socket.socket, message: dict[str, Any]) -> NoReturn:
+    def _become_worker(self, sock: socket.socket, message: dict[str, Any], parent: int) -> NoReturn:
         """The child: leave everything of the host behind, then work until the end."""
         try:
             signal.set_wakeup_fd(-1)
@@ -140,7 +141,7 @@ class PoolHost:
                     sched.set_own_autogroup_nice(19)
             page = mmap.mmap(self._board, SLOT_BYTES, offset=message["slot"] * SLOT_BYTES)
             os.close(self._board)
-            loop.run(sock, memoryview(page), placement)
+            loop.run(sock, memoryview(page), placement, parent=parent)
         except BaseException as error:
             print(f"ktaskd worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:

@@ -33,11 +33,13 @@ class Death:
         status: as of waitpid; None if nobody could tell.
         seq: the last chunk it had begun; 0 if none.
         position: how far it said it was in that chunk.
+        why: what it was killed for, in words; "" = not by us, or for no fault.
     """
 
     status: int | None
     seq: int
     position: int
+    why: str = ""
 
     @property
     def signal(self) -> int:
@@ -51,6 +53,8 @@ class Death:
 
     def __str__(self) -> str:
         """In words: "killed by SIGSEGV", "exit status 70"."""
+        if self.why:
+            return self.why
         if self.status is None:
             return "died, nobody could tell how"
         if self.signal:

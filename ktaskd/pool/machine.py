@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 10.0
-STABLE_S = 2.0
+STABLE_S = 0.5
 """A worker that lived this long, or that died at work, did not die of its start."""
 
 

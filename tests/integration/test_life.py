@@ -135,7 +135,7 @@ def check_undone(job: pb.Job, fd: int) -> None:
 def test_stop_when_it_takes_long_then_jobs_are_refused_and_nobody_can_resume(
     place: Path, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path / "c", workers={"grace_s": 1.5})
+    config = write_config(tmp_path / "c", workers={"cancel_grace_s": 1.5})
     with starting(place, "--config", config) as daemon:
         daemon.wait_ready()
         with connected(daemon.socket) as stubs:

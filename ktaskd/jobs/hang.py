@@ -1,0 +1,53 @@
+"""Workers that burn CPU time and get nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ktaskd.pool.link import Worker
+
+
+@dataclass(slots=True)
+class _Sight:
+    """A worker as it was when it was first seen with this count of quanta."""
+
+    seq: int
+    beats: int
+    cpu_s: float
+
+
+class HangWatch:
+    """Says which busy workers have used too much CPU time without a quantum.
+
+    Measured in the worker's own CPU time: a starved worker uses none, and so
+    never counts as hanging, however long it waits. One that sleeps uses none
+    either; it is found when its job is cancelled. No clock, no I/O of its own.
+    """
+
+    def __init__(self, limit_s: float, read_cpu_s: Callable[[int], float]) -> None:
+        """Nobody is seen yet.
+
+        Args:
+            limit_s: CPU seconds without a quantum; 0 = no limit.
+            read_cpu_s: CPU seconds of a process so far, by pid.
+        """
+        self.limit_s = limit_s
+        self._read_cpu_s = read_cpu_s
+        self._seen: dict[Worker, _Sight] = {}
+
+    def look(self, busy: Iterable[Worker]) -> list[Worker]:
+        """Note how far the busy workers are; those that hang."""
+        busy = set(busy)
+        for worker in [worker for worker in self._seen if worker not in busy]:
+            del self._seen[worker]
+        return [worker for worker in busy if self._hangs(worker)] if self.limit_s else []
+
+    def _hangs(self, worker: Worker) -> bool:
+        seq, _ = worker.position
+        cpu_s = self._read_cpu_s(worker.pid)
+        sight = self._seen.get(worker)
+        if sight is None or (sight.seq, sight.beats) != (seq, worker.beats):
+            self._seen[worker] = _Sight(seq, worker.beats, cpu_s)
+            return False
+        return cpu_s - sight.cpu_s >= self.limit_s
