@@ -54,13 +54,6 @@ def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -
     return packed
 
 
-class OurBug(KtaskError):
-    """Something that must not happen did; the caller learns no more than that."""
-
-    code = Code.INTERNAL
-    reason = "INTERNAL"
-
-
 async def abort(context: grpc.aio.ServicerContext[object, object], error: Exception) -> NoReturn:
     """End a call with an error.
 
@@ -70,7 +63,7 @@ async def abort(context: grpc.aio.ServicerContext[object, object], error: Except
     if not isinstance(error, KtaskError):
         told = {"message": "handler failed", "exception": error, "handler": True}
         asyncio.get_running_loop().call_exception_handler(told)
-        error = OurBug("internal error of the daemon, its log has the story")
+        error = KtaskError("internal error of the daemon, its log has the story")
     # abort_with_status exists on the async context, but its stubs do not know it.
     status = rpc_status.to_status(to_status(error))
     context.set_trailing_metadata(tuple(status.trailing_metadata or ()))
