@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from ktaskd.model.errors import Code, KtaskError
+from ktaskd.model.errors import KtaskError
 
 DOMAIN = "ktask"
 """ErrorInfo.domain of every error of ours."""
