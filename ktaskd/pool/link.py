@@ -211,6 +211,8 @@ class Worker:
                 frame = b""
             if not frame:
                 self._close_socket()
+                # One that closed its line and lives on would keep its chunk for ever.
+                self.kill()
                 return
             self._on_frame(frame)
 
@@ -223,7 +225,11 @@ class Worker:
         if isinstance(message, Done):
             self._listener.on_done(self, message)
         elif message.kind == frames.READY:
-            self.applied = applied_from_json(message.body)
+            try:
+                self.applied = applied_from_json(message.body)
+            except (KeyError, ValueError, TypeError):
+                self.kill()
+                return
             self.cpus = self.applied.cpus
             self.state = WorkerState.IDLE
             self._listener.on_ready(self)

@@ -1,0 +1,287 @@
+"""A pool with a real host and real workers: what it does when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool import pool as pool_module
+from ktaskd.worker import frames
+from ktaskd.worker.codec import facts_to_json
+from tests.pool.house import Ears, idle, noop, pool, run
+from tests.worker.rig import facts_of
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; a process that nobody waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_worker_when_spawned_then_ready_idle_and_set_up() -> None:
+    async def story() -> None:
+        async with pool(3, warm=2) as (made, ears):
+            assert len(idle(made)) == len(ears.ready) == 2
+            worker = ears.ready[0]
+            assert worker.applied.policy == "normal"
+            assert alive(worker.pid)
+            made.ensure(3)
+            made.ensure(9)
+            await ears.until(lambda: len(ears.ready) == 3)
+            assert len(set(made.workers)) == 3
+            assert len({w.id for w in made.workers}) == 3
+
+    run(story())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: signal.Signals) -> None:
+    async def story() -> None:
+        async with pool() as (made, ears):
+            for deaths in range(1, 6):
+                (worker,) = idle(made)
+                worker.state = WorkerState.BUSY
+                os.kill(worker.pid, number)
+                await ears.until(lambda n=deaths: len(ears.dead) == n)  # type: ignore[misc]
+                assert ears.dead[-1][0] is worker
+                assert ears.dead[-1][1].signal == number
+                assert str(ears.dead[-1][1]) == f"killed by {number.name}"
+                assert made.places[0].early_deaths == 0
+                await ears.until(lambda: idle(made))
+            assert made.places[0].respawns == 5
+
+    run(story())
+
+
+def test_worker_when_it_exits_then_its_status_is_told() -> None:
+    async def story() -> None:
+        async with pool() as (_made, ears):
+            # It does not know such a frame, and ends.
+            ears.ready[0]._send(bytes([99]) + bytes(8))
+            await ears.until(lambda: ears.dead)
+            death = ears.dead[0][1]
+            assert str(death) == "exit status 70"
+            assert death.signal == 0
+            assert death.by_itself
+
+    run(story())
+
+
+def test_idle_worker_when_it_dies_at_once_then_waits_longer_each_time() -> None:
+    async def story() -> None:
+        async with pool() as (made, ears):
+            for deaths in (1, 2):
+                os.kill(idle(made)[0].pid, signal.SIGKILL)
+                await ears.until(lambda n=deaths: len(ears.dead) == n)  # type: ignore[misc]
+                assert made.places[0].early_deaths == deaths
+                assert made.places[0].worker is None, "not at once"
+                await ears.until(lambda: idle(made))
+
+    run(story())
+
+
+def test_worker_when_killed_then_its_last_frames_come_before_its_death() -> None:
+    async def story() -> None:
+        async with pool() as (_made, ears):
+            worker = ears.ready[0]
+            noop(worker)
+            seqs = [worker.send_chunk(1, i, i + 1) for i in range(20)]
+            await ears.until(lambda: worker.position[0] == seqs[-1])
+            worker.kill()
+            await ears.until(lambda: ears.dead)
+            assert [done.seq for done in ears.done] == seqs[: len(ears.done)]
+            assert len(ears.done) >= 19
+            assert ears.dead[0][1].seq == seqs[-1]
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"x",
+        bytes([frames.DONE]) + b"short",
+        bytes([frames.FAILED]) + bytes(8) + b"{not json",
+        bytes([frames.FAILED]) + bytes(8) + b"[1]",
+        bytes([frames.FAILED]) + bytes(8) + b"\xff\xfe",
+        frames.pack_note(frames.READY, 0, {"cpulist": "x"}),
+        frames.pack_note(frames.READY, 0),
+    ],
+)
+def test_worker_when_it_sends_what_is_no_frame_then_killed(frame: bytes) -> None:
+    async def story() -> None:
+        async with pool() as (made, ears):
+            ears.ready[0]._on_frame(frame)
+            await ears.until(lambda: ears.dead)
+            assert ears.dead[0][1].signal == signal.SIGKILL
+            await ears.until(lambda: idle(made))
+
+    run(story())
+
+
+def test_worker_when_it_closes_its_line_and_lives_then_killed() -> None:
+    """A function that closes a descriptor that is not its own would hang its job for ever."""
+
+    async def story() -> None:
+        async with pool() as (_made, ears):
+            worker = ears.ready[0]
+            os.kill(worker.pid, signal.SIGSTOP)
+            assert worker._sock is not None
+            worker._sock.shutdown(socket.SHUT_RD)
+            await ears.until(lambda: ears.dead)
+            assert ears.dead[0][1].signal == signal.SIGKILL
+
+    run(story())
+
+
+def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() -> None:
+    async def story() -> None:
+        async with pool() as (_made, ears):
+            worker = ears.ready[0]
+            os.kill(worker.pid, signal.SIGSTOP)
+            fds = len(os.listdir("/proc/self/fd"))
+            source = os.memfd_create("test", os.MFD_CLOEXEC)
+            os.write(source, b"abc")
+            body = {"facts": facts_to_json(facts_of(source))}
+            for sid in range(1, 1501):
+                worker.send_source(sid, body, source)
+            assert worker._unsent
+            assert len(os.listdir("/proc/self/fd")) > fds + 1, "each that waits has a descriptor"
+            items = {str(i): 1 + i for i in range(1500)}
+            spec = {"function": "file.crc32", "arg": {}, "sources": {}, "span": [0, 1500], "whole": True}
+            worker.send_job(1, spec)
+            worker.send_job(1, {"items": items})
+            worker.send_chunk(1, 1490, 1500)
+            noop(worker, 2)
+            last = [worker.send_chunk(2, i, i + 1) for i in range(50)]
+            os.close(source)
+            os.kill(worker.pid, signal.SIGCONT)
+            await ears.until(lambda: len(ears.done) == 51)
+            assert [done.seq for done in ears.done] == [1, *last]
+            assert ears.done[0].reached == 1500
+            assert not ears.notes
+            assert not worker._unsent
+            for sid in range(1, 1501):
+                worker.forget_source(sid)
+            assert not worker.sids
+            await ears.until(lambda: len(os.listdir(f"/proc/{worker.pid}/fd")) < 20)
+            assert len(os.listdir("/proc/self/fd")) == fds
+
+    run(story())
+
+
+def test_worker_when_it_dies_with_descriptors_unsent_then_they_are_closed() -> None:
+    async def story() -> None:
+        async with pool() as (_made, ears):
+            worker = ears.ready[0]
+            os.kill(worker.pid, signal.SIGSTOP)
+            source = os.memfd_create("test", os.MFD_CLOEXEC)
+            body = {"facts": facts_to_json(facts_of(source))}
+            for sid in range(1, 1001):
+                worker.send_source(sid, body, source)
+            assert worker._unsent
+            os.close(source)
+            worker.kill()
+            await ears.until(lambda: ears.dead)
+            assert not worker._unsent
+            worker.send_source(2000, body, -1)
+            worker.send_chunk(1, 0, 1)
+            assert not worker._unsent, "nothing is kept for the dead"
+
+    run(story())
+
+
+# -- the pool host -------------------------------------------------------------------
+
+
+def test_host_when_killed_then_its_workers_die_and_all_are_started_again() -> None:
+    async def story() -> None:
+        async with pool(2) as (made, ears):
+            host, pids = made.host_pid, [worker.pid for worker in made.workers]
+            os.kill(host, signal.SIGKILL)
+            await ears.until(lambda: len(ears.dead) == 2)
+            assert not any(alive(pid) for pid in pids)
+            await ears.until(lambda: len(idle(made)) == 2)
+            assert made.host_pid != host
+            assert made.host_respawns == 1
+            assert not {worker.pid for worker in made.workers} & set(pids)
+
+    run(story())
+
+
+def test_host_when_its_daemon_goes_then_kills_and_reaps_every_worker() -> None:
+    async def story() -> None:
+        async with pool(2) as (made, ears):
+            pids = [worker.pid for worker in made.workers]
+            # A worker that is stopped would never see an end of file.
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            host = made.host_pid
+            made._closing = True
+            assert made._control is not None
+            made._control.shutdown(socket.SHUT_RDWR)
+            await ears.until(lambda: not alive(host))
+            assert not any(alive(pid) for pid in pids)
+            await ears.until(lambda: len(ears.dead) == 2)
+
+    run(story())
+
+
+def test_host_when_it_cannot_be_started_then_tried_again_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        monkeypatch.setattr("sys.executable", "/bin/false")
+        ears = Ears()
+        made = pool_module.Pool(
+            pool_module.PoolSpec("test", WorkerClass.LEAD, -1, (0,), 1, 1), ears, iter(range(99)).__next__
+        )
+        made.start()
+        await ears.until(lambda: made.host_respawns == 2)
+        assert made._host_early_deaths == 2
+        monkeypatch.undo()
+        await ears.until(lambda: ears.ready)
+        await made.close(10.0)
+
+    run(story())
+
+
+def test_processes_when_looked_at_then_none_has_grpc() -> None:
+    async def story() -> None:
+        async with pool(1) as (made, ears):
+            for pid in (made.host_pid, ears.ready[0].pid):
+                maps = Path(f"/proc/{pid}/maps").read_text()
+                assert "python" in maps
+                assert "grpc" not in maps
+
+    run(story())
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_pool_when_closed_then_nothing_is_left_even_of_the_stopped(stopped: bool) -> None:
+    async def story() -> None:
+        async with pool(2) as (made, ears):
+            pids = [made.host_pid, *(worker.pid for worker in made.workers)]
+            if stopped:
+                for pid in pids[1:]:
+                    os.kill(pid, signal.SIGSTOP)
+        assert not any(alive(pid) for pid in pids)
+        assert len(ears.dead) == 2
+
+    run(story())
+
+
+def test_pool_when_closed_while_starting_then_nothing_is_left() -> None:
+    async def story() -> None:
+        async with pool(3, warm=0) as (made, _ears):
+            made.ensure(3)
+            await asyncio.sleep(0)
+
+    run(story())
