@@ -31,7 +31,7 @@ SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH = range(1, 8)
 READY, DONE, PRIOR, REPLY, FAILED = range(65, 70)
 
 _HEAD = struct.Struct("<BQ")
-_CHUNK = struct.Struct("<BQIQQ")
+_CHUNK = struct.Struct("<BQQQQ")
 _DONE = struct.Struct("<BQQQ")
 _LENGTH = struct.Struct("<I")
 
@@ -98,7 +98,7 @@ def unpack_note(frame: bytes) -> Note:
     try:
         kind, number = _HEAD.unpack_from(frame)
         body = json.loads(frame[_HEAD.size :]) if len(frame) > _HEAD.size else {}
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, RecursionError) as error:
         raise FrameInvalid(f"frame of {len(frame)} bytes: {error}") from error
     if not isinstance(body, dict):
         raise FrameInvalid(f"frame kind {kind}: body is {type(body).__name__}, wanted an object")
