@@ -39,6 +39,7 @@ class ControlService(ControlServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """The daemon as it is now."""
+        await self._daemon.memory.refresh()
         return pb.GetStatusResponse(status=status_out(self._daemon, caller()))
 
     async def WatchStatus(
@@ -50,6 +51,7 @@ class ControlService(ControlServicer):
             # Taken apart by hand: what is no valid Duration can be sent all the same.
             asked_s = request.min_interval.seconds + request.min_interval.nanos / 1e9
             interval_s = max(asked_s, INTERVAL_MIN_S)
+        await self._daemon.memory.refresh()
         look = self._look(caller(), fresh=True)
         while True:
             yield pb.WatchStatusResponse(status=look.status)

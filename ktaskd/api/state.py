@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ktaskd.api.memory import PrivateMemory
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake
 from ktaskd.model.topology import Topology
@@ -45,3 +46,10 @@ class Daemon:
     limits: Callable[[], Mapping[str, int]]
     counts: Callable[[], Mapping[str, int]]
     missing: list[str] = field(default_factory=list)
+    memory: PrivateMemory = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the memory of whoever is a worker then."""
+        self.memory = PrivateMemory(
+            lambda: [worker.pid for pool in self.pools for worker in pool.workers if worker.pid]
+        )

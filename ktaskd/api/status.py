@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-import psutil
 from ktask.v1 import control_pb2 as pb
 
 from ktaskd.api.convert import reason_out, time_out
@@ -99,7 +97,7 @@ def _worker_out(daemon: Daemon, place: Place, who: Identity) -> pb.Worker:
         job_id=_job_of(daemon, worker, who),
         chunks=worker.chunks,
         respawns=place.respawns,
-        private_bytes=_private_bytes(worker.pid),
+        private_bytes=daemon.memory.of(worker.pid),
         uid=applied.uid,
     )
 
@@ -107,11 +105,3 @@ def _worker_out(daemon: Daemon, place: Place, who: Identity) -> pb.Worker:
 def _job_of(daemon: Daemon, worker: Worker, who: Identity) -> str:
     job = daemon.engine.dispatch.job_of.get(worker)
     return job.id if job is not None and daemon.engine.registry.may_see(job, who) else ""
-
-
-def _private_bytes(pid: int) -> int:
-    """Memory of a process that no other shares; 0 where it cannot be read."""
-    with contextlib.suppress(psutil.Error, OSError):
-        if pid:
-            return int(psutil.Process(pid).memory_full_info().uss)
-    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 
@@ -51,7 +52,8 @@ def convert(argument: Argument, value: ArgValue) -> ArgValue:
         number = _integer(value)
         if number is not None:
             return number
-    shown = repr(value)[:64] if not isinstance(value, str) else f'"{value[:64]}"'
+    # As the caller wrote it, which is JSON: true, 1.5, NaN.
+    shown = f'"{value[:64]}"' if isinstance(value, str) else json.dumps(value)[:64]
     raise _invalid(argument, f"got {shown}, wanted {_WANTED[argument.type]}")
 
 

@@ -150,6 +150,7 @@ def check_job(
     if whole:
         ranges = (RangeSpec(0, size or 0),)
     check_ranges(ranges, size, what, topology)
+    check_records(ranges, arg, declaration)
     first = sources.get(declaration.sources[0].role) if declaration.sources else None
     on_file = first is not None and first.kind is SourceKind.FILE
     return CheckedJob(
@@ -167,19 +168,20 @@ def check_source(
     name: str, field: str, role: SourceRole, facts: SourceFacts, declaration: Declaration
 ) -> None:
     """Refuse a source that was opened otherwise than the function needs."""
+    writes = Access.WRITE in role.access
+    # First: what is sealed counts as read-only, however it was opened.
+    if writes and facts.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
+        raise FdUnsuitable(
+            f'{name}: sealed against writing, function "{declaration.name}" writes it', field=field
+        )
     lacking = role.access & ~facts.access
     if lacking:
         opened = "read-only" if facts.access is Access.READ else "write-only"
         verb = "writes" if Access.WRITE in lacking else "reads"
         raise AccessMissing(f'{name}: opened {opened}, function "{declaration.name}" {verb} it', field=field)
-    writes = Access.WRITE in role.access
     if writes and facts.append:
         raise FdUnsuitable(
             f'{name}: opened with O_APPEND, function "{declaration.name}" writes at positions', field=field
-        )
-    if writes and facts.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
-        raise FdUnsuitable(
-            f'{name}: sealed against writing, function "{declaration.name}" writes it', field=field
         )
     if role.memory_only and facts.kind is SourceKind.FILE:
         raise FdUnsuitable(
@@ -231,4 +233,21 @@ def check_ranges(ranges: Sequence[RangeSpec], size: int | None, what: str, topol
                 f"spec.ranges[{j}]: starts at position {start}, inside spec.ranges[{i}] which ends at {end}, "
                 "wanted ranges that do not overlap",
                 field=f"spec.ranges[{j}]",
+            )
+
+
+def check_records(ranges: Sequence[RangeSpec], arg: Mapping[str, ArgValue], declaration: Declaration) -> None:
+    """Refuse ranges that begin inside a record, where the function has records.
+
+    The last record of a range may be short: it is the end that was asked for.
+    """
+    record = arg.get(declaration.boundary)
+    if not isinstance(record, int) or record <= 1:
+        return
+    for i, piece in enumerate(ranges):
+        if piece.length and piece.start % record:
+            raise SpecInvalid(
+                f'spec.ranges[{i}].start: got {piece.start}, function "{declaration.name}" works on whole '
+                f'records, wanted a multiple of {record} (argument "{declaration.boundary}")',
+                field=f"spec.ranges[{i}].start",
             )

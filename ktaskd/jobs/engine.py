@@ -454,8 +454,8 @@ class Engine:
         for source in (*job.sources.values(), *job.items):
             source.release()
         job.sources, job.items = {}, ()
-        job.parts.clear()
         job.step(event)
+        job.shrink()
         self.counters[f"jobs_{job.state.value}"] += 1
         # Later in this turn of the loop: whoever waits for the answer goes first.
         self._loop.call_soon(

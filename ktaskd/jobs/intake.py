@@ -16,6 +16,7 @@ from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceIn
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, SourceRef
+from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import SourceFacts
 from ktaskd.model.topology import Topology
 from ktaskd.planner.plan import Boundary, Plan, Request, make_plan
@@ -158,8 +159,9 @@ class Intake:
         declaration = checked.declaration
         request = Request(
             ranges=checked.ranges,
-            # What is told of the items of one chunk has to fit into one frame.
-            min_chunk=min(spec.min_chunk, ITEMS_PER_CHUNK) if items else spec.min_chunk,
+            # What is told of the items of one chunk has to fit into one frame, and what is
+            # told of a plan into 64 bits: rounding up must not leave them.
+            min_chunk=min(spec.min_chunk, ITEMS_PER_CHUNK if items else POSITION_MAX),
             max_threads=spec.max_threads,
             # A position of a job over items is one file, not a byte.
             default_min_chunk=1 if items else declaration.min_chunk,

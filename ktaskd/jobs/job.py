@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ktaskd.door.handles import HeldSource
@@ -99,9 +99,8 @@ class Job:
         self.cursor = Cursor(plan)
         self.state = JobState.QUEUED
         self.version = 1
-        self.create_s = now_s
-        self.start_s = 0.0
-        self.end_s = 0.0
+        self.create_s, self.start_s, self.end_s = now_s, 0.0, 0.0
+        self._last_progress: Progress | None = None
         self.guards = 0
         """Callers that wait and whose going cancels the job."""
         self.detached = True
@@ -123,19 +122,14 @@ class Job:
         self.result: Json | None = None
         self.error: JobError | None = None
         self.is_cancel = False
-        self.to_undo = SpanSet()
-        self.undone = SpanSet()
-        self.dirty = SpanSet()
+        self.to_undo, self.undone, self.dirty = SpanSet(), SpanSet(), SpanSet()
         self.prepared: Json | None = None
         self.calls: deque[Call] = deque()
         self.attempts: dict[int, int] = {}
         self.rate = 0.0
         """Positions a second of one worker; 0 until the first chunk is done."""
-        self.chunks_done = 0
-        self.recalled = 0
-        self.rerun = 0
-        self.lead_ns = 0
-        self.helper_ns = 0
+        self.chunks_done = self.recalled = self.rerun = 0
+        self.lead_ns = self.helper_ns = 0
         self.lead_limited_s = 0.0
         """Since when it wants a lead and all are taken; 0 = it does not."""
         self.places = (False, False, False, False)
@@ -193,11 +187,24 @@ class Job:
             self._next_item = next(self._item_order, None)
         self.touch()
 
+    def shrink(self) -> None:
+        """Drop what only a running job needs: ended ones are kept for a while."""
+        self._last_progress = self.progress
+        self.plan = replace(self.plan, shares=())
+        self.checked = replace(self.checked, ranges=(), arg={})
+        self.cursor = Cursor(self.plan)
+        self.done = self.holes = self.reported = self.to_undo = SpanSet()
+        self.parts.clear()
+        self.attempts.clear()
+        self.calls.clear()
+
     # -- what others see -----------------------------------------------------
 
     @property
     def progress(self) -> Progress:
         """How far it is, the positions inside running chunks included."""
+        if self._last_progress is not None:
+            return self._last_progress
         total = self.plan.total
         done = self.done.total + sum(self._inside(worker) for worker in self.crew.held)
         unit = self.checked.declaration.bytes_per_position if not self.counts_items else 0

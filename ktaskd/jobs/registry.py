@@ -20,6 +20,7 @@ class JobLimits:
         queued: jobs that have not ended, of all uids.
         queued_per_uid: the same of one uid.
         kept: ended jobs that are remembered, of all uids; the oldest go first.
+            A job of many ranges or items counts as several.
         keep_s: seconds that an ended job is remembered.
     """
 
@@ -51,6 +52,7 @@ class Registry:
         self._by_request: dict[tuple[int, str], Job] = {}
         self._unended: Counter[int] = Counter()
         self._ended: dict[str, Job] = {}
+        self._kept_weight = 0
 
     def __iter__(self) -> Iterator[Job]:
         """All jobs, oldest first."""
@@ -104,7 +106,8 @@ class Registry:
         if not self._unended[uid]:
             del self._unended[uid]
         self._ended[job.id] = job
-        while len(self._ended) > self.limits.kept:
+        self._kept_weight += _weight(job)
+        while self._kept_weight > self.limits.kept and len(self._ended) > 1:
             self._forget(next(iter(self._ended.values())))
 
     def forget_ended_before(self, end_s: float) -> float | None:
@@ -117,6 +120,7 @@ class Registry:
 
     def _forget(self, job: Job) -> None:
         del self._ended[job.id]
+        self._kept_weight -= _weight(job)
         del self._by_id[job.id]
         key = (job.owner.uid, job.spec.request_id)
         if self._by_request.get(key) is job:
@@ -145,6 +149,11 @@ class Registry:
                 if len(found) == query.limit:
                     break
         return found
+
+
+def _weight(job: Job) -> int:
+    """How many jobs a kept one counts for, so that large ones do not fill the memory."""
+    return 1 + (len(job.spec.ranges) + len(job.spec.items) + len(job.item_results)) // 64
 
 
 def _matches(job: Job, query: Query) -> bool:

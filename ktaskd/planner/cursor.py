@@ -9,12 +9,18 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from ktaskd.model.limits import NUMA_NO_NODE
-from ktaskd.planner.plan import Plan, Share
+from ktaskd.planner.plan import Plan
 from ktaskd.planner.threads import round_up
 
 ANY_NODE = NUMA_NO_NODE
+
+_Group = tuple[int, bool]
+"""Node of a share, and whether only that node's helpers may take it."""
+
+_ANYWHERE: _Group = (ANY_NODE, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,15 @@ class Cursor:
         self._shares = plan.shares
         self._next = [share.start for share in plan.shares]
         self._back: list[list[tuple[int, int]]] = [[] for _ in plan.shares]
-        self._open = list(range(len(plan.shares)))
+        self._is_open = [True] * len(plan.shares)
+        # Shares that have something left, by who may take them: a job may have
+        # thousands, of a handful of nodes.
+        self._open: dict[_Group, list[int]] = {}
+        self._left_of: dict[_Group, int] = {}
+        for i, share in enumerate(plan.shares):
+            group = (share.nid, share.only)
+            self._open.setdefault(group, []).append(i)  # ascending, so a heap
+            self._left_of[group] = self._left_of.get(group, 0) + share.end - share.start
         self.left = plan.total
 
     def take(self, size: int, nid: int, *, lead: bool, has_free: Callable[[int], bool]) -> Chunk | None:
@@ -60,40 +74,33 @@ class Cursor:
         """Take [start, end) of a chunk that was handed out back in."""
         if start >= end:
             return
-        if chunk.share_i not in self._open:
-            insort(self._open, chunk.share_i)
+        group = self._group(chunk.share_i)
+        if not self._is_open[chunk.share_i]:
+            self._is_open[chunk.share_i] = True
+            heappush(self._open[group], chunk.share_i)
         insort(self._back[chunk.share_i], (start, end))
         self.left += end - start
+        self._left_of[group] += end - start
 
     def may_take(self, nid: int, *, lead: bool, has_free: Callable[[int], bool]) -> bool:
         """Whether `take` would give this worker something."""
         return self._choose(nid, lead, has_free) is not None
 
     def _choose(self, nid: int, lead: bool, has_free: Callable[[int], bool]) -> int | None:
-        if not self._open:
-            return None
-        if len(self._open) == 1 and self._shares[self._open[0]].nid in (ANY_NODE, nid):
-            return self._open[0]  # the usual case, without a search
-        own = self._first(lambda share: share.nid == nid)
-        if own is None:
-            own = self._first(lambda share: share.nid == ANY_NODE)
-        if own is None:
-            own = self._help(lambda share: not (share.only or has_free(share.nid)))
-        if own is None and lead:
+        for group in ((nid, True), (nid, False), _ANYWHERE):
+            if self._open.get(group):
+                return self._open[group][0]
+        helpable = [group for group, open_ in self._open.items() if open_]
+        mine = [group for group in helpable if not (group[1] or has_free(group[0]))]
+        if not mine and lead:
             # The lead is the caller's own thread: better the wrong node than idle.
-            own = self._help(lambda _: True)
-        return own
+            mine = helpable
+        fullest = max(mine, key=self._left_of.__getitem__, default=None)
+        return self._open[fullest][0] if fullest is not None else None
 
-    def _first(self, wanted: Callable[[Share], bool]) -> int | None:
-        return next((i for i in self._open if wanted(self._shares[i])), None)
-
-    def _help(self, wanted: Callable[[Share], bool]) -> int | None:
-        helpable = [i for i in self._open if wanted(self._shares[i])]
-        return max(helpable, key=self._left_of, default=None)
-
-    def _left_of(self, share_i: int) -> int:
-        given_back = sum(end - start for start, end in self._back[share_i])
-        return self._shares[share_i].end - self._next[share_i] + given_back
+    def _group(self, share_i: int) -> _Group:
+        share = self._shares[share_i]
+        return share.nid, share.only
 
     def _lowest(self, share_i: int) -> tuple[int, int]:
         if self._back[share_i]:
@@ -109,10 +116,13 @@ class Cursor:
         return limit if limit - end < self._plan.min_chunk else min(end, limit)
 
     def _consume(self, share_i: int, start: int, end: int, limit: int) -> None:
+        group = self._group(share_i)
         self.left -= end - start
+        self._left_of[group] -= end - start
         if self._back[share_i]:
             self._back[share_i][:1] = [(end, limit)] if end < limit else []
         else:
             self._next[share_i] = end
         if not self._back[share_i] and self._next[share_i] >= self._shares[share_i].end:
-            self._open.remove(share_i)
+            self._is_open[share_i] = False
+            heappop(self._open[group])  # chunks are cut from the first only
