@@ -150,7 +150,8 @@ def check_job(
     if whole:
         ranges = (RangeSpec(0, size or 0),)
     check_ranges(ranges, size, what, topology)
-    check_records(ranges, arg, declaration)
+    if not items:
+        check_records(ranges, arg, declaration)
     first = sources.get(declaration.sources[0].role) if declaration.sources else None
     on_file = first is not None and first.kind is SourceKind.FILE
     return CheckedJob(

@@ -22,6 +22,10 @@ from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
 from ktaskd.worker.codec import facts_to_json
 
+IN_FLIGHT_S = 0.0005
+IN_FLIGHT_MAX = 8
+"""Work, and chunks, that one worker holds ahead at most where chunks are short."""
+
 UNKNOWN_S = 0.005
 """What a chunk is charged ahead while the job's rate is not known."""
 
@@ -313,16 +317,15 @@ class Dispatch:
         size = job.next_size()
         if job.items:
             size = min(size, ITEMS_PER_CHUNK)
-        while len(held) < self._depth(job, size):
-            nid = self._node_of(worker, job)
-            chunk = job.cursor.take(size, nid, lead=worker.is_lead, has_free=self._has_free)
-            if chunk is None:
-                break
-            self._send_items(worker, job, chunk)
-            seq = worker.send_chunk(job.jno, chunk.start, chunk.end)
-            likely_s = (chunk.end - chunk.start) / job.rate if job.rate else UNKNOWN_S
-            self.shares.charge(job.owner.uid, likely_s)
-            held[seq] = HeldChunk(chunk, self._now(), likely_s)
+        depth = self._depth(job, size)
+        if len(held) <= depth // 2:
+            chunks = self._take(worker, job, size, depth - len(held))
+            for i, chunk in enumerate(chunks, 1):
+                self._send_items(worker, job, chunk)
+                seq = worker.send_chunk(job.jno, chunk.start, chunk.end, more=i < len(chunks))
+                likely_s = (chunk.end - chunk.start) / job.rate if job.rate else UNKNOWN_S
+                self.shares.charge(job.owner.uid, likely_s)
+                held[seq] = HeldChunk(chunk, self._now(), likely_s)
         if not job.cursor.left:
             self.unwant(job)
         else:
@@ -332,13 +335,26 @@ class Dispatch:
 
     @staticmethod
     def _depth(job: Job, size: int) -> int:
-        """Two chunks in flight hide the dispatch of short ones, but not at the tail."""
+        """Chunks in flight to one worker: more than one hides the dispatch of short ones.
+
+        Two for chunks below 2 ms; below a quarter of a millisecond so many that
+        the worker need not be woken for each. Never at the tail, where a chunk
+        that waits behind another one would make the job wait.
+        """
         if not job.rate or size / job.rate > SHORT_CHUNK_S:
             return 1
-        return 2 if job.cursor.left > 2 * size * job.plan.threads else 1
+        wanted = min(max(int(IN_FLIGHT_S * job.rate / size), 2), IN_FLIGHT_MAX)
+        return max(min(wanted, job.cursor.left // (2 * size * job.plan.threads)), 1)
 
-    def _node_of(self, worker: Worker, job: Job) -> int:
-        return job.owner.nid if worker.is_lead else worker.nid
+    def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
+        nid = job.owner.nid if worker.is_lead else worker.nid
+        chunks: list[Chunk] = []
+        while len(chunks) < count:
+            chunk = job.cursor.take(size, nid, lead=worker.is_lead, has_free=self._has_free)
+            if chunk is None:
+                break
+            chunks.append(chunk)
+        return chunks
 
     @staticmethod
     def _send_items(worker: Worker, job: Job, chunk: Chunk) -> None:

@@ -278,10 +278,17 @@ class Worker:
             del self.jnos[jno]
             self._send_with_next(frames.pack_note(frames.FORGET_JOB, jno))
 
-    def send_chunk(self, jno: int, start: int, end: int) -> int:
-        """Give it a chunk; answers the seq that its DONE or FAILED will carry."""
+    def send_chunk(self, jno: int, start: int, end: int, *, more: bool = False) -> int:
+        """Give it a chunk; answers the seq that its DONE or FAILED will carry.
+
+        `more`: another one follows at once, and both go in one datagram.
+        """
         self._seq += 1
-        self._send(frames.pack_chunk(self._seq, jno, start, end))
+        frame = frames.pack_chunk(self._seq, jno, start, end)
+        if more:
+            self._send_with_next(frame)
+        else:
+            self._send(frame)
         return self._seq
 
     def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
