@@ -13,7 +13,7 @@ from ktaskd.jobs.machine import Event
 from ktaskd.jobs.registry import JobLimits, Query, Registry
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobId, JobSpec, JobState
+from ktaskd.model.job import JobId, JobSpec, JobState, RangeSpec
 from ktaskd.planner.plan import Plan
 
 ALICE, BOB, ADMIN = Identity(1000, 1000, 1), Identity(1001, 1001, 2), Identity(0, 0, 3)
@@ -137,6 +137,14 @@ def test_ended_jobs_when_more_than_kept_then_the_first_to_end_goes(registry: Reg
     assert (registry.unended, registry.kept) == (0, 3)
     with pytest.raises(JobUnknown):
         registry.find(jobs[3].id, "", ALICE)
+
+
+def test_ended_jobs_when_large_then_they_count_for_several(registry: Registry) -> None:
+    small = add(registry, 2)
+    (large,) = add(registry, spec=JobSpec("selftest.noop", ranges=(RangeSpec(0, 0),) * 64))
+    for job in (*small, large):
+        end(registry, job)
+    assert registry.page(Query(), ALICE) == [large, small[1]]
 
 
 def test_ended_jobs_when_old_then_forgotten_and_the_next_time_is_told(registry: Registry) -> None:
