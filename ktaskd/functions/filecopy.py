@@ -96,6 +96,7 @@ class Copy(Body):
         """Copy [start, end)."""
         src, dst = context.sources["src"], context.sources["dst"]
         step = _Step(src, dst, self._buffer)
+        step.look_for_holes(start, end)
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
                 return first, None
@@ -155,6 +156,13 @@ class _Step:
         self.touched = 0
         self._buffer = buffer
         self._mapped = dst.write_mapped()
+        self._src_holes: Spans | None = None
+        self._dst_holes: Spans | None = None
+
+    def look_for_holes(self, start: int, end: int) -> None:
+        """Ask once for the whole chunk: for a dense memfd each answer walks all its pages."""
+        self._src_holes = self.src.holes(start, end)
+        self._dst_holes = self.dst.holes(start, end)
 
     def dst_holes(self, start: int, end: int) -> Spans:
         """What of dst reads as zeros and may be a hole again after an undo.
@@ -162,7 +170,7 @@ class _Step:
         Where it cannot be asked, blocks of zeros: making holes of them changes
         no byte. Where it cannot even be read, nothing.
         """
-        holes = self.dst.holes(start, end)
+        holes = None if self._dst_holes is None else common([(start, end)], self._dst_holes)
         if Access.READ not in self.dst.facts.access:
             return holes or []
         if holes is None:
@@ -197,10 +205,10 @@ class _Step:
     def copy(self, start: int, end: int, dst_holes: Spans) -> None:
         """Make dst's [start, end) equal to src's, ascending."""
         dst_data = gaps(dst_holes, start, end)
-        src_holes = self.src.holes(start, end)
-        if src_holes is None:
+        if self._src_holes is None:
             self._copy_read(start, end, dst_data)
             return
+        src_holes = common([(start, end)], self._src_holes)
         for first, after in gaps(src_holes, start, end):
             self._clear_all(common([(start, first)], common(src_holes, dst_data)))
             self._copy_data(first, after)
