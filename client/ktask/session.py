@@ -59,7 +59,8 @@ class Session:
         """Prepare a connection to `place`; nothing is dialled yet."""
         self.place = place
         self._end = contextlib.ExitStack()
-        self._wire: Wire | None = Wire(grpc_target(self._end.enter_context(short_path(place.socket))))
+        self._target = grpc_target(self._end.enter_context(short_path(place.socket)))
+        self._wire: Wire | None = Wire(self._target)
         self.handover = Handover(place.handoff)
         self.caller = Caller()
         self._functions: dict[str, pb.Function] = {}
@@ -77,6 +78,14 @@ class Session:
         self.caller.close()
         self.handover.close()
         self._end.close()
+
+    def reopen(self) -> None:
+        """Break all calls off, and go on with a new connection."""
+        with self._closing:
+            if self._wire is None:
+                return
+            wire, self._wire = self._wire, Wire(self._target)
+        wire.channel.close()
 
     def run(self, draft: Draft, timeout: float | None = None, on_job: OnJob | None = None) -> pb.Job:
         """Run a job to its end, however it ends.

@@ -13,6 +13,7 @@ import grpc
 from ktask import rpc
 from ktask.caller import Pending, get
 from ktask.errors import KtaskError
+from ktask.interrupt import Deferred, can_defer
 from ktask.v1 import jobs_pb2 as pb
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ class WaitedJob:
     def wait(self, on_job: OnJob | None) -> pb.Job:
         """The ended job; `Session.run` says what can happen."""
         try:
-            if on_job is None and threading.current_thread() is not threading.main_thread():
+            if on_job is not None:
+                return self._wait(on_job)
+            if threading.current_thread() is not threading.main_thread():
                 return self._run()
-            return self._wait(on_job)
+            return self._run_deferring() if can_defer() else self._wait(None)
         except grpc.RpcError as error:
             if self._timeout is not None and rpc.code_of(error) == "DEADLINE_EXCEEDED":
                 return self._end_after_deadline()
@@ -49,6 +52,34 @@ class WaitedJob:
 
     def _run(self) -> pb.Job:
         return self._session.wire.jobs.Run(self._request, timeout=self._timeout).job
+
+    def _run_deferring(self) -> pb.Job:
+        """The shortest way: one call in this thread, which Ctrl-C makes come back."""
+        over = threading.Event()
+        job, error = None, None
+        with Deferred(lambda count: self._come_back(count, over)) as deferred:
+            try:
+                job = self._run()
+            except grpc.RpcError as failed:
+                error = failed
+            over.set()
+        if deferred.count:
+            interrupt = KeyboardInterrupt()
+            _note_end(interrupt, job, error)
+            raise interrupt
+        if job is None:
+            raise error or AssertionError("neither a job nor an error")
+        return job
+
+    def _come_back(self, count: int, over: threading.Event) -> None:
+        """Make the call come back: with its job undone at the first time, at once at the second."""
+        if over.is_set():
+            return
+        if count > 1:
+            self._session.reopen()
+            return
+        with contextlib.suppress(KtaskError):
+            self._cancel_accepted(over.wait)
 
     def _wait(self, on_job: OnJob | None) -> pb.Job:
         """Wait in a place where this thread may be interrupted."""
@@ -115,23 +146,42 @@ class WaitedJob:
 
     def _cancel(self, pending: Pending[pb.Job], interrupt: BaseException) -> None:
         """Cancel an interrupted job and see its undo end. A second interrupt ends the wait."""
-        while not pending.done():
+        try:
+            self._cancel_accepted(pending.wait)
+        except KtaskError as error:
+            interrupt.add_note(f"the job was interrupted, and could not be cancelled: {error}")
+            return
+        try:
+            _note_end(interrupt, pending.result(), None)
+        except grpc.RpcError as error:
+            _note_end(interrupt, None, error)
+
+    def _cancel_accepted(self, wait_over: Callable[[float], bool]) -> None:
+        """Cancel the job, once it has been accepted.
+
+        Args:
+            wait_over: whether the call of Run comes back within so many seconds.
+        Raises:
+            KtaskError: it cannot be cancelled.
+        """
+        while True:
             try:
                 self._session.cancel(request_id=self._request.spec.request_id)
-                break
+                return
             except KtaskError as error:
                 if error.code != "NOT_FOUND":
-                    interrupt.add_note(f"the job was interrupted, and could not be cancelled: {error}")
-                    return
-            # Not accepted yet: its call is still under way.
-            pending.wait(_LATE_FIRST_S)
-        try:
-            job = pending.result()
-        except grpc.RpcError as error:
-            interrupt.add_note(f"the job was interrupted, its end not seen: {rpc.translate(error)}")
-        else:
-            state = pb.JobState.Name(job.state).removeprefix("JOB_STATE_")
-            interrupt.add_note(f"job {job.id} ended {state}")
+                    raise
+            # Its call is under way, or was refused.
+            if wait_over(_LATE_FIRST_S):
+                return
+
+
+def _note_end(interrupt: BaseException, job: pb.Job | None, error: grpc.RpcError | None) -> None:
+    """Say with an exception how the job that it interrupted has ended."""
+    if job is not None:
+        interrupt.add_note(f"job {job.id} ended {pb.JobState.Name(job.state).removeprefix('JOB_STATE_')}")
+    elif error is not None:
+        interrupt.add_note(f"the job was interrupted, its end not seen: {rpc.translate(error)}")
 
 
 def _newest(news: SimpleQueue[pb.Job | None]) -> pb.Job | None:

@@ -34,8 +34,14 @@ def program(fake: FakeDaemon, code: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("progress", ["None", "lambda job: None"])
-def test_ctrl_c_when_waiting_then_cancelled_undone_and_raised(fake: FakeDaemon, progress: str) -> None:
+@pytest.mark.parametrize("alarm", ["signal.SIG_DFL", "print"])
+def test_ctrl_c_when_waiting_then_cancelled_undone_and_raised(
+    fake: FakeDaemon, progress: str, alarm: str
+) -> None:
+    """Also where another signal's handler might raise in the middle of the call."""
     code = f"""
+        import signal
+        signal.signal(signal.SIGALRM, {alarm})
         try:
             client.run("fake.block", progress={progress})
         except KeyboardInterrupt as interrupt:
@@ -67,6 +73,44 @@ def test_ctrl_c_when_the_undo_hangs_then_a_second_one_ends_the_wait(fake: FakeDa
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=WAIT_S)
     assert out == "UNDOING\n"
+
+
+def test_ctrl_c_when_it_comes_at_any_step_then_nothing_hangs_and_no_job_goes_on(fake: FakeDaemon) -> None:
+    code = """
+        import random, signal, threading, time
+        def shoot():
+            time.sleep(random.random() * 0.002)
+            os.kill(os.getpid(), signal.SIGINT)
+        for i in range(20):
+            shooter = threading.Thread(target=shoot)
+            try:
+                shooter.start()
+                client.run("fake.block", progress=(None, print)[i % 2] and (lambda job: None))
+            except KeyboardInterrupt:
+                pass
+            shooter.join()
+        print(*{job.state for job in client.jobs()} - {"CANCELLED"})
+    """
+    fake.undo.set()
+    with program(fake, code) as process:
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (out, err) == ("\n", "")
+
+
+def test_ctrl_c_when_the_program_has_its_own_handler_then_that_one_decides(fake: FakeDaemon) -> None:
+    code = """
+        import signal
+        signal.signal(signal.SIGINT, lambda number, frame: print("noted", flush=True))
+        print(client.run("fake.steps").state, signal.getsignal(signal.SIGINT).__name__)
+    """
+    with program(fake, code) as process:
+        fake.wait_for(lambda fake: fake.jobs)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "noted\n"
+        fake.step.release(5)
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (out, err) == ("SUCCEEDED <lambda>\n", "")
 
 
 def test_ctrl_c_when_the_daemon_is_gone_then_raised_all_the_same(fake: FakeDaemon) -> None:

@@ -36,8 +36,8 @@ Each command has its own --help. Without --socket, the daemon is looked for at
 KTASKD_SOCKET, else in $XDG_RUNTIME_DIR/ktaskd and /run/ktaskd; where none
 answers, one of your own is started, which ends when it is idle.
 
---json prints one document in protobuf's JSON form (lowerCamelCase names, as
-grpcurl prints them, default values left out): the job for run, show and cancel,
+--json prints one document in protobuf's JSON form (lowerCamelCase names, 64-bit
+integers as strings, default values left out): the job for run, show and cancel,
 the call's response for the others. Everything else goes to standard error.
 
 exit status: 0 done, 1 the job failed or the daemon could not take it, 2 bad

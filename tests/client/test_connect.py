@@ -1,0 +1,258 @@
+"""Where the client looks for a daemon, and how it starts one of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ktask
+import pytest
+from ktask import embedded, locate
+
+from tests.client.fake import FakeDaemon
+
+WAIT_S = 30.0
+
+
+@pytest.fixture
+def nowhere(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment that names no daemon and in which there is none; the runtime directory."""
+    runtime = short_dir / "run"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.delenv(locate.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setattr(locate, "SYSTEM_DIR", str(short_dir / "system"))
+    return runtime
+
+
+def program(directory: Path, name: str, text: str) -> str:
+    """An executable script."""
+    path = directory / name
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def fake_python(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An interpreter whose `-m ktaskd` is the fake daemon; a line in the file for each start."""
+    starts = short_dir / "starts"
+    starts.touch()
+    code = (
+        "import fcntl, os, pathlib, signal, sys\n"
+        "from tests.client.fake import FakeDaemon\n"
+        "args = sys.argv[1:]\n"
+        "open(os.environ['STARTS'], 'a').write(f'{os.getpid()} {args} {os.getppid()} {os.getsid(0)}\\n')\n"
+        "directory = pathlib.Path(args[3])\n"
+        "lock = open(directory / 'lock', 'w')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "with FakeDaemon(directory):\n"
+        "    signal.sigwait([signal.SIGTERM])\n"
+    )
+    script = f'#!/bin/sh\ncd "{Path.cwd()}"\nexec "{sys.executable}" -c "$FAKE_CODE" "$@"\n'
+    monkeypatch.setenv("FAKE_CODE", code)
+    monkeypatch.setenv("STARTS", str(starts))
+    monkeypatch.setattr(sys, "executable", program(short_dir, "python", script))
+    yield starts
+    for pid in pids(starts):
+        end(pid)
+
+
+def pids(starts: Path) -> list[int]:
+    return [int(line.split()[0]) for line in starts.read_text().splitlines()]
+
+
+def end(pid: int) -> None:
+    """End a process that is not our child, and see it gone."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    signal.pidfd_send_signal(fd, signal.SIGTERM)
+    deadline = time.monotonic() + WAIT_S
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.close(fd)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_connect_when_named_then_a_directory_or_a_socket(
+    fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for target in (fake.directory, str(fake.directory), fake.directory / "ktaskd.sock"):
+        with ktask.connect(target) as client:
+            assert client.socket == str(fake.directory / "ktaskd.sock")
+    monkeypatch.setenv(locate.VARIABLE, str(fake.directory))
+    with ktask.connect() as client, ktask.memory(1) as m:
+        client.run("file.crc32", data=m)
+
+
+def test_connect_when_the_name_is_relative_long_or_no_text_then_found_all_the_same(
+    fake: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fake.directory)
+    names = [b".", b"ktaskd.sock"]
+    for name in (b"x" * 150, b"a b%20?#\xff\xfe"):
+        path = os.fsencode(tmp_path) + b"/" + name
+        os.symlink(os.fsencode(fake.directory), path)
+        names += [path, path + b"/ktaskd.sock"]
+    for target in names:
+        with ktask.connect(os.fsdecode(target)) as client, ktask.memory(1) as m:
+            client.run("file.crc32", data=m)
+            assert client.status().pid == os.getpid()
+
+
+def test_connect_when_named_and_dead_then_an_error_and_no_daemon_is_started(
+    nowhere: Path, fake_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = nowhere / "ktaskd.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(dead))
+    for target in (nowhere, dead, nowhere / "no such"):
+        with pytest.raises(ktask.DaemonNotFound, match=str(target)) as caught:
+            ktask.connect(target)
+        assert caught.value.reason == "DAEMON_NOT_FOUND"
+    monkeypatch.setenv(locate.VARIABLE, str(dead))
+    with pytest.raises(ktask.DaemonNotFound, match="nobody listens"):
+        ktask.connect()
+    with pytest.raises(ValueError, match="empty path"):
+        ktask.connect("")
+    assert not pids(fake_python)
+
+
+def test_connect_when_somebody_else_listens_there_then_no_daemon(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ktask.client._ANSWER_TIMEOUT_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(nowhere / "ktaskd.sock"))
+        listener.listen()
+        with pytest.raises(ktask.DaemonNotFound, match="no daemon answers"):
+            ktask.connect(nowhere)
+
+
+def test_connect_when_nothing_is_named_then_the_users_daemon_before_the_systems(
+    nowhere: Path, fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locate, "SYSTEM_DIR", str(fake.directory))
+    with ktask.connect() as client:
+        assert client.socket == str(fake.directory / "ktaskd.sock")
+    own = nowhere / "ktaskd"
+    own.mkdir(mode=0o700)
+    with FakeDaemon(own), ktask.connect() as client:
+        assert client.socket == str(own / "ktaskd.sock")
+
+
+def test_connect_when_there_is_none_then_one_is_started_and_found_again(
+    nowhere: Path, fake_python: Path
+) -> None:
+    with ktask.connect() as client, ktask.connect() as again:
+        assert client.socket == again.socket == str(nowhere / "ktaskd" / "ktaskd.sock")
+        assert client.status().pid == again.status().pid
+        (line,) = fake_python.read_text().splitlines()
+        pid = client.status().pid
+        assert line.startswith(
+            f"{pid} ['-m', 'ktaskd', '--runtime-dir', '{nowhere}/ktaskd', '--idle-exit', '30']"
+        )
+        # No child of ours, and in a session of its own.
+        assert os.getsid(pid) != os.getsid(0)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        assert Path(f"/proc/{pid}/cwd").exists()
+        assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+    assert (nowhere / "ktaskd").stat().st_mode & 0o777 == 0o700
+
+
+def test_connect_when_many_programs_need_one_then_only_one_is_started(
+    nowhere: Path, fake_python: Path
+) -> None:
+    code = f"import sys, ktask; sys.executable = {sys.executable!r}; print(ktask.connect().status().pid)"
+    code = f"import ktask.locate; ktask.locate.SYSTEM_DIR = {str(nowhere / 'no')!r}; " + code
+    interpreter = str(Path(sys.prefix) / "bin" / "python")
+    programs = [
+        subprocess.Popen([interpreter, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(5)
+    ]
+    said = [one.communicate(timeout=WAIT_S)[0].strip() for one in programs]
+    assert len(set(said)) == 1
+    assert said[0] == str(pids(fake_python)[0])
+    assert len(pids(fake_python)) == 1
+
+
+def test_connect_when_the_daemon_that_starts_ends_then_an_error_with_its_log(
+    nowhere: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_AFTER_EXIT_S", 0.1)
+    monkeypatch.setattr(sys, "executable", program(short_dir, "p", "#!/bin/sh\necho it broke >&2\nexit 1\n"))
+    with pytest.raises(ktask.DaemonNotFound, match="it broke") as caught:
+        ktask.connect()
+    assert len(caught.value.tried) == 3
+
+
+def test_connect_when_another_daemon_wins_then_that_one(
+    nowhere: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was started by hand, while ours was on its way and lost the lock."""
+    own = nowhere / "ktaskd"
+    own.mkdir(mode=0o700)
+    started = short_dir / "started"
+    script = f"#!/bin/sh\ntouch {started}\nexit 1\n"
+    monkeypatch.setattr(sys, "executable", program(short_dir, "p", script))
+    plain, winner = embedded._launch, []
+
+    def launch(directory: str) -> int:
+        pid = plain(directory)
+        winner.append(FakeDaemon(own))
+        return pid
+
+    monkeypatch.setattr(embedded, "_launch", launch)
+    with ktask.connect() as client:
+        assert client.status().pid == os.getpid()
+    winner.pop().stop()
+
+
+def test_connect_when_its_directory_is_not_ours_alone_then_never_used(
+    nowhere: Path, short_dir: Path, fake_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = nowhere / "ktaskd"
+    own.mkdir()
+    own.chmod(0o777)
+    with pytest.raises(ktask.DaemonNotFound, match="nobody else may write"):
+        ktask.connect()
+    own.rmdir()
+    own.symlink_to(short_dir)
+    with pytest.raises(ktask.DaemonNotFound, match="no link"):
+        ktask.connect()
+    own.unlink()
+    own.write_text("")
+    with pytest.raises(ktask.DaemonNotFound):
+        ktask.connect()
+    assert not pids(fake_python)
+
+
+@pytest.mark.other_uid
+def test_directory_when_somebody_elses_then_not_private(short_dir: Path) -> None:
+    own = short_dir / "d"
+    own.mkdir(mode=0o700)
+    assert locate.is_private(str(own))
+    os.chown(own, 65534, -1)
+    assert not locate.is_private(str(own))
+
+
+def test_directory_when_there_is_no_runtime_directory_then_in_tmp(short_dir: Path) -> None:
+    uid = os.geteuid()
+    assert embedded.directory_of({}) == f"/tmp/ktaskd-{uid}"
+    assert embedded.directory_of({"XDG_RUNTIME_DIR": "relative"}) == f"/tmp/ktaskd-{uid}"
+    assert embedded.directory_of({"XDG_RUNTIME_DIR": "/no/such"}) == f"/tmp/ktaskd-{uid}"
+    assert embedded.directory_of({"XDG_RUNTIME_DIR": str(short_dir)}) == f"{short_dir}/ktaskd"
