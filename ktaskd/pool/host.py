@@ -29,7 +29,7 @@ import sys
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies
-from ktaskd.host import process, raising, sched
+from ktaskd.host import faults, process, raising, sched
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import loop
@@ -109,8 +109,11 @@ class PoolHost:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         try:
+            faults.hit("host.before_fork")
             pid = os.fork()
         except OSError as error:
+            ours.close()
+            theirs.close()
             self._send({"op": "failed", "id": message["id"], "message": f"fork: {error}"})
             return
         if pid == 0:
@@ -118,6 +121,7 @@ class PoolHost:
             self._become_worker(theirs, message, parent)
         with ours, theirs:
             self._children[pid] = message["id"]
+            faults.hit("host.after_fork")
             pidfd = os.pidfd_open(pid)
             self._send({"op": "spawned", "id": message["id"], "pid": pid}, [ours.fileno(), pidfd])
             os.close(pidfd)
@@ -182,6 +186,7 @@ class PoolHost:
 
 def main(argv: list[str]) -> int:
     """Run a pool host on the control socket whose number is the first argument."""
+    faults.hit("host.at_start")
     control = socket.socket(fileno=int(argv[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):

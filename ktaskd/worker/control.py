@@ -51,16 +51,49 @@ class ChunkControl:
             start = stop
 
 
+class FaultyControl(ChunkControl):
+    """The same with a fault point after the first quantum of each chunk.
+
+    Args:
+        fault: passes a fault point.
+    """
+
+    def __init__(
+        self, words: memoryview, send: Callable[[bytes], object], fault: Callable[[str], object]
+    ) -> None:
+        """Hold the lines."""
+        super().__init__(words, send)
+        self._fault = fault
+        self._begun = False
+
+    def begin(self, seq: int) -> None:
+        """Be for chunk `seq` from now on."""
+        super().begin(seq)
+        self._begun = False
+
+    def quantum(self, position: int) -> bool:
+        """Publish the position; after the first quantum anything may happen."""
+        wanted_back = super().quantum(position)
+        if self._begun:
+            self._fault("worker.mid_chunk")
+        self._begun = True
+        return wanted_back
+
+
 class UndoControl:
     """Fulfils `functions.body.Control` for an undo, which nobody takes back.
 
     Args:
         publish: whether positions are published. Not while a worker undoes its
             own failed chunk: the page then still says how far that one came.
+        fault: passes a fault point; None where faults are off.
     """
 
-    def __init__(self, words: memoryview, *, publish: bool) -> None:
+    def __init__(
+        self, words: memoryview, *, publish: bool, fault: Callable[[str], object] | None = None
+    ) -> None:
         """Hold the page."""
+        self._fault = fault
         self._words = words
         self._publish = publish
 
@@ -69,6 +102,8 @@ class UndoControl:
         if self._publish:
             self._words[SLOT_POSITION] = position
         self._words[SLOT_BEATS] += 1
+        if self._fault is not None:
+            self._fault("worker.mid_undo")
         return False
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:

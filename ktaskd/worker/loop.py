@@ -19,11 +19,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ktaskd.functions.quanta import QUANTUM_BYTES_MAX
+from ktaskd.host import faults
 from ktaskd.model.limits import FRAME_BYTES_MAX, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, setup
 from ktaskd.worker.codec import applied_to_json, facts_from_json
-from ktaskd.worker.control import ChunkControl, UndoControl
+from ktaskd.worker.control import ChunkControl, FaultyControl, UndoControl
 from ktaskd.worker.frames import BATCH, CHUNK, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_done, pack_note
 from ktaskd.worker.jobs import Job, Known
 from ktaskd.worker.sources import Source
@@ -51,6 +52,7 @@ def run(sock: socket.socket, slot: memoryview, placement: Placement, *, parent: 
     """
     status = EXIT_SETUP
     try:
+        faults.hit("worker.at_start")
         applied = setup.apply(placement, parent)
         status = EXIT_BROKEN
         # What the template loaded stays; looking through it would copy its pages.
@@ -79,7 +81,11 @@ class Worker:
         self._words = words
         self.send = sock.send
         self._known = Known()
+        self._function = ""
+        self._undo_fault = self._fault if faults.ON else None
         self._control = ChunkControl(words, sock.send)
+        if faults.ON:
+            self._control = FaultyControl(words, sock.send, self._fault)
 
     def serve(self) -> None:
         """Answer frames until the other side closes."""
@@ -107,6 +113,8 @@ class Worker:
 
     def _on_chunk(self, seq: int, jno: int, start: int, end: int) -> None:
         """Process one chunk and answer it."""
+        if faults.ON:
+            self._begin_faults(jno, "worker.before_ack")
         words = self._words
         # In this order: where the seq is this one, the position is too.
         words[SLOT_POSITION] = start
@@ -124,7 +132,21 @@ class Worker:
         except Exception as error:
             self._send_failed_chunk(seq, job, start, end, error, before)
             return
-        self.send(pack_done(seq, reached, time.thread_time_ns() - before, part))
+        frame = pack_done(seq, reached, time.thread_time_ns() - before, part)
+        if faults.ON:
+            self._fault("worker.after_work")
+            frame = frame[: len(frame) // 2] if self._fault("worker.half_frame") else frame
+        self.send(frame)
+
+    def _begin_faults(self, jno: int, point: str) -> None:
+        """From here on all fault points are those of this job's function."""
+        job = self._known.jobs.get(jno)
+        self._function = job.declaration.name if job is not None else ""
+        self._fault(point)
+
+    def _fault(self, point: str) -> bool:
+        """Where a test may let this worker misbehave; True = cut the frame in half."""
+        return faults.hit(point, self._function)
 
     def _send_failed_chunk(
         self, seq: int, job: Job | None, start: int, end: int, error: Exception, before: int
@@ -146,7 +168,7 @@ class Worker:
             return [[start, min(end, reached + quantum)]]
         if start >= reached:
             return []
-        control = UndoControl(self._words, publish=False)
+        control = UndoControl(self._words, publish=False, fault=self._undo_fault)
         try:
             kept = job.body.undo(job.context, start, reached, self._control.holes, control)
         except Exception:
@@ -185,12 +207,14 @@ class Worker:
 
     def _on_call(self, seq: int, body: Json) -> None:
         """Do what is done once per job, and answer it."""
+        self._begin_faults(body["jno"], "worker.before_ack")
         self._words[SLOT_POSITION] = 0
         self._words[SLOT_SEQ] = seq
         before = time.thread_time_ns()
         payload = body["payload"]
         try:
             job = self._known.job(body["jno"])
+            self._fault(f"worker.in_{body['op']}")
             value = _OPERATIONS[body["op"]](self, job, payload)
             frame = pack_note(frames.REPLY, seq, {"cpu_ns": time.thread_time_ns() - before, "value": value})
             if len(frame) > FRAME_BYTES_MAX:
@@ -198,7 +222,8 @@ class Worker:
         except Exception as error:
             dirty = [[payload["start"], payload["end"]]] if body["op"] == "undo" else []
             frame = pack_note(frames.FAILED, seq, {**_failure(error, before), "dirty": dirty})
-        self.send(frame)
+        self._fault("worker.after_step")
+        self.send(frame[: len(frame) // 2] if self._fault("worker.half_frame") else frame)
 
     def _prepare(self, job: Job, payload: Json) -> Json:
         """Run `prepare`."""
@@ -209,7 +234,7 @@ class Worker:
         start, end = payload["start"], payload["end"]
         self._words[SLOT_POSITION] = start
         holes = [(first, after) for first, after in payload["holes"]]
-        control = UndoControl(self._words, publish=True)
+        control = UndoControl(self._words, publish=True, fault=self._undo_fault)
         kept = job.body.undo(job.context, start, end, holes, control)
         return {"kept": [[first, after] for first, after in kept]}
 
