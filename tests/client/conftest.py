@@ -8,6 +8,7 @@ import ktask
 import pytest
 
 from tests.client.fake import FakeDaemon
+from tests.integration.rig import starting
 
 
 @pytest.fixture
@@ -27,3 +28,14 @@ def fake(short_dir: Path) -> Iterator[FakeDaemon]:
 def client(fake: FakeDaemon) -> Iterator[ktask.Client]:
     with ktask.connect(fake.directory) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def real() -> Iterator[Path]:
+    """The directory of a real daemon, with the functions for tests."""
+    with tempfile.TemporaryDirectory(prefix="ktask-") as path:
+        place = Path(path) / "run"
+        with starting(place, "--selftest") as daemon:
+            daemon.wait_ready()
+            yield place
+            assert daemon.stop() == 0

@@ -1,0 +1,60 @@
+"""The `ktask` command as a shell has it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KTASK = Path(sys.executable).parent / "ktask"
+WAIT_S = 60
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command said, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def environment(socket: object) -> dict[str, str]:
+    return {**os.environ, "KTASKD_SOCKET": str(socket), "LC_ALL": "C"}
+
+
+def ktask(socket: object, *words: Any, **more: Any) -> Ended:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [KTASK, *(word if isinstance(word, bytes) else str(word) for word in words)],
+        env=environment(socket),
+        capture_output=True,
+        timeout=WAIT_S,
+        **more,
+    )
+    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextlib.contextmanager
+def running(socket: object, *words: Any, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that is under way."""
+    with subprocess.Popen(
+        [KTASK, *map(str, words)],
+        env=environment(socket),
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[bytes]) -> Ended:
+    """Wait for a command's end."""
+    out, err = process.communicate(timeout=WAIT_S)
+    return Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
