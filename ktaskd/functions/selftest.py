@@ -98,8 +98,11 @@ class UndoLog(Body):
         fail_at = int(context.arg["fail_at"])
         ns = int(float(context.arg["delay_ms"]) * 1e6)
         require_size(context.sources["data"], "data", end)
+        record = int(context.arg["record"])
         for position in range(start, end):
-            if control.quantum(position) or (ns and _burn(position, ns, control)):
+            told = control.quantum(position) or (ns and _burn(position, ns, control))
+            # Between records only: the rest of one that is given back is none.
+            if told and position % record == 0:
                 return position, None
             if position == fail_at:
                 raise OSError(5, f"failed at position {position}, as asked")

@@ -52,9 +52,15 @@ def convert(argument: Argument, value: ArgValue) -> ArgValue:
         number = _integer(value)
         if number is not None:
             return number
-    # As the caller wrote it, which is JSON: true, 1.5, NaN.
-    shown = f'"{value[:64]}"' if isinstance(value, str) else json.dumps(value)[:64]
-    raise _invalid(argument, f"got {shown}, wanted {_WANTED[argument.type]}")
+    raise _invalid(argument, f"got {_shown(value)}, wanted {_WANTED[argument.type]}")
+
+
+def _shown(value: ArgValue) -> str:
+    """As the caller wrote it, which is JSON: true, "x", 1.5, NaN, and 1 although it came as 1.0."""
+    if isinstance(value, str):
+        return f'"{value[:64]}"'
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e18
+    return json.dumps(int(value) if whole else value)[:64]
 
 
 _WANTED = {
@@ -82,9 +88,9 @@ def _integer(value: ArgValue) -> int | None:
 
 def _check_bounds(argument: Argument, value: float) -> None:
     if argument.minimum is not None and value < argument.minimum:
-        raise _invalid(argument, f"got {value}, wanted at least {argument.minimum:g}")
+        raise _invalid(argument, f"got {_shown(value)}, wanted at least {_shown(argument.minimum)}")
     if argument.maximum is not None and value > argument.maximum:
-        raise _invalid(argument, f"got {value}, wanted at most {argument.maximum:g}")
+        raise _invalid(argument, f"got {_shown(value)}, wanted at most {_shown(argument.maximum)}")
 
 
 def _invalid(argument: Argument, problem: str) -> ArgumentInvalid:

@@ -203,7 +203,7 @@ class Dispatch:
 
     def next(self, worker: Worker, job: Job) -> None:
         """A worker has done a chunk: another one of the same job, if it is its turn."""
-        if self._active.first is job and not self._calling and self._may_go_on(worker):
+        if self._active.first is job and not self._calling and self._may_go_on(worker, job):
             self._feed(worker, job)
             if worker in self.job_of:
                 return
@@ -212,8 +212,12 @@ class Dispatch:
             self.release(worker)
         self.pump()
 
-    def _may_go_on(self, worker: Worker) -> bool:
-        return worker.is_lead or self._busy[worker.nid] <= self.allowance.helpers.get(worker.nid, 0)
+    def _may_go_on(self, worker: Worker, job: Job) -> bool:
+        if worker.is_lead:
+            return True
+        allowed = self.allowance.helpers.get(worker.nid, 0)
+        # Somebody may have begun to wait for the job: then one place is its lead's.
+        return self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
 
     def _give_calls(self) -> None:
         for job in tuple(self._calling):

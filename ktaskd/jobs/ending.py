@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ktaskd.jobs.job import Call, Job, Json
@@ -42,8 +43,8 @@ def combine(engine: Engine, job: Job) -> None:
     if job.counts_items or not job.checked.declaration.combine:
         finish(engine, job)
         return
-    job.parts.sort()
-    _combine_batch(engine, job, [json.loads(part) for _, _, part in job.parts], [])
+    job.parts.sort(key=itemgetter(0))
+    _combine_batch(engine, job, [part for _, _, part in job.parts], [])
 
 
 def _combine_batch(engine: Engine, job: Job, parts: list[Json], combined: list[Json]) -> None:
@@ -68,7 +69,7 @@ def _fitting(parts: list[Json]) -> int:
     size = 0
     for i, part in enumerate(parts):
         size += len(json.dumps(part)) + 2
-        if size > PART_BYTES_MAX and i >= 2:
+        if size > 2 * PART_BYTES_MAX and i >= 2:
             return i
     return len(parts)
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from ktaskd.door.handles import HeldSource
 from ktaskd.host.cputime import read_cpu_seconds
@@ -33,7 +31,7 @@ from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.plan import Plan
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done, FrameInvalid, Note
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +78,6 @@ class Engine:
         self._workers: set[Worker] = set()
         self._tails: set[Job] = set()
         self._forgetting: asyncio.TimerHandle | None = None
-        self._hung: dict[Worker, str] = {}
         self._hang_watch = HangWatch(hang_cpu_s, read_cpu_seconds)
         self._looking: asyncio.TimerHandle | None = None
         dispatch.on_start = self._on_start
@@ -175,15 +172,19 @@ class Engine:
     def on_done(self, worker: Worker, done: Done) -> None:
         """A chunk is done, or given back from `reached` on."""
         job = self.dispatch.job_of.get(worker)
-        held = job.crew.held.get(worker, {}).pop(done.seq, None) if job is not None else None
-        if job is None or held is None:
-            worker.kill()  # it speaks of a chunk that it was not given
+        held = job.crew.held.get(worker, {}).get(done.seq) if job is not None else None
+        try:
+            if job is None or held is None:
+                raise FrameInvalid("it was not given that chunk")
+            part = _checked_part(job, held, done)
+        except FrameInvalid as error:
+            worker.kill(f"sent nonsense ({error})")
             return
+        del job.crew.held[worker][done.seq]
         self._account(job, worker, done.cpu_ns, held)
-        chunk = held.chunk
-        reached = min(max(done.reached, chunk.start), chunk.end)
+        chunk, reached = held.chunk, done.reached
         if reached > chunk.start:
-            self._keep_part(job, chunk.start, reached, done.part)
+            self._keep_part(job, chunk.start, reached, part, len(done.part))
             job.done.add(chunk.start, reached)
         if reached < chunk.end:
             job.recalled += 1
@@ -221,7 +222,6 @@ class Engine:
         """A worker is dead: what it had begun is lost, the rest goes back."""
         self._workers.discard(worker)
         self.counters["workers_died"] += 1
-        death = replace(death, why=self._hung.pop(worker, ""))
         job = self.dispatch.job_of.get(worker)
         if job is None:
             self.dispatch.remove(worker)
@@ -258,9 +258,8 @@ class Engine:
     def _look(self) -> None:
         self._looking = None
         for worker in self._hang_watch.look(self.dispatch.job_of):
-            self._hung[worker] = f"used {self._hang_watch.limit_s:g} s of CPU time without progress"
             log.warning("worker_hangs worker=%d pid=%d", worker.id, worker.pid)
-            worker.kill()
+            worker.kill(f"used {self._hang_watch.limit_s:g} s of CPU time without progress")
         if self.registry.unended:
             self._look_later()
 
@@ -278,25 +277,20 @@ class Engine:
         for other in job.crew.held[worker].values():
             other.sent_s = now  # it could not begin before
 
-    def _keep_part(self, job: Job, start: int, end: int, part: bytes) -> None:
-        if not part:
+    def _keep_part(self, job: Job, start: int, end: int, part: Json | None, size: int) -> None:
+        if part is None:
             return
         if job.counts_items:
-            self._keep_items(job, start, end, part)
+            job.add_items(start, part["items"])
             return
         job.parts.append((start, end, part))
-        job.parts_bytes += len(part)
+        job.parts_bytes += size
         if job.parts_bytes > PARTS_BYTES_MAX:
             error = JobError(
                 "RESULT_TOO_LARGE",
                 f"chunk results: got {job.parts_bytes} bytes, wanted at most {PARTS_BYTES_MAX}",
             )
             self.stop(job, error)
-
-    def _keep_items(self, job: Job, start: int, end: int, part: bytes) -> None:
-        results = json.loads(part)["items"]
-        assert len(results) == end - start, "one result for each item"
-        job.add_items(start, results)
 
     def _forget_items(self, job: Job, worker: Worker, held: HeldChunk) -> None:
         if job.items:
@@ -492,3 +486,16 @@ class Engine:
         for timer in (self._forgetting, self._looking):
             if timer is not None:
                 timer.cancel()
+
+
+def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
+    """The result of a chunk; raises FrameInvalid where no sound worker would send it."""
+    chunk = held.chunk
+    if not chunk.start <= done.reached <= chunk.end:
+        raise FrameInvalid(f"reached {done.reached} in [{chunk.start}, {chunk.end})")
+    part = frames.unpack_part(done.part) if done.part else None
+    if job.counts_items and done.reached > chunk.start:
+        items = part.get("items") if part is not None else None
+        if not isinstance(items, list) or len(items) != done.reached - chunk.start:
+            raise FrameInvalid(f"results of {done.reached - chunk.start} items wanted")
+    return part

@@ -145,7 +145,7 @@ class Intake:
         guarded: bool,
     ) -> Job:
         facts = {role: facts_now(source) for role, source in sources.items()}
-        checked = check_job(spec, declaration, facts, [facts_now(item) for item in items], self._topology)
+        checked = check_job(spec, declaration, facts, [item.facts for item in items], self._topology)
         plan = self._plan(spec, checked, who, bool(items), guarded)
         job = self._engine.accept(spec, checked, who, sources, items, plan)
         for source in (*sources.values(), *items):

@@ -110,7 +110,7 @@ class Job:
         """What was a hole before the job wrote it."""
         self.reported = SpanSet()
         """Where it is known what was a hole: a second report would see our own writes."""
-        self.parts: list[tuple[int, int, bytes]] = []
+        self.parts: list[tuple[int, int, Json]] = []
         self.parts_bytes = 0
         self.counts_items = bool(items)
         self.item_results: list[tuple[int, int, Json]] = []

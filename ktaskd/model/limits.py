@@ -38,8 +38,8 @@ MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 FRAME_BYTES_MAX = 64 * 1024
 """One message between the daemon and a worker or a pool host."""
 
-PART_BYTES_MAX = 48 * 1024
-"""Encoded result of one chunk; leaves room for the frame around it."""
+PART_BYTES_MAX = 24 * 1024
+"""Encoded result of one chunk; two of them fit in a frame, to be combined."""
 
 PARTS_BYTES_MAX = 64 * 1024 * 1024
 """Chunk results held for one job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -48,8 +49,8 @@ class Death:
 
     @property
     def by_itself(self) -> bool:
-        """Whether it was its own doing, as far as can be told: nobody sent SIGKILL."""
-        return self.status is not None and self.signal != signal.SIGKILL
+        """Whether it was its own doing, as far as can be told: killed for a fault, or not killed."""
+        return bool(self.why) or (self.status is not None and self.signal != signal.SIGKILL)
 
     def __str__(self) -> str:
         """In words: "killed by SIGSEGV", "exit status 70"."""
@@ -122,6 +123,7 @@ class Worker:
         self._seq = 0
         self._unsent: deque[tuple[bytes, int]] = deque()
         self._with_next: list[bytes] = []
+        self._why = ""
         self._status: int | None = None
         self._status_final = False
         self._dead_timer: asyncio.TimerHandle | None = None
@@ -142,8 +144,12 @@ class Worker:
         self._loop.add_reader(sock.fileno(), self._on_readable)
         self._loop.add_reader(pidfd, self._on_pidfd)
 
-    def kill(self) -> None:
-        """Send SIGKILL. `on_dead` follows once the process is seen dead."""
+    def kill(self, why: str = "") -> None:
+        """Send SIGKILL. `on_dead` follows once the process is seen dead.
+
+        `why`: what it did wrong, in words; its work counts as having killed it.
+        """
+        self._why = self._why or why
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -171,7 +177,8 @@ class Worker:
         if self._dead_timer is not None:
             self._dead_timer.cancel()
         self._close()
-        death = Death(self._status, self.slot[frames.SLOT_SEQ], self.slot[frames.SLOT_POSITION])
+        slot = self.slot
+        death = Death(self._status, slot[frames.SLOT_SEQ], slot[frames.SLOT_POSITION], self._why)
         self._gone(self, death)
 
     def _close(self) -> None:
@@ -219,8 +226,9 @@ class Worker:
     def _on_frame(self, frame: bytes) -> None:
         try:
             message = frames.unpack_from_worker(frame)
-        except FrameInvalid:
-            self.kill()  # memory of a process that sends nonsense is not to be trusted
+        except FrameInvalid as error:
+            # Memory of a process that sends nonsense is not to be trusted.
+            self.kill(f"sent nonsense ({error})")
             return
         if isinstance(message, Done):
             self._listener.on_done(self, message)
@@ -228,7 +236,7 @@ class Worker:
             try:
                 self.applied = applied_from_json(message.body)
             except (KeyError, ValueError, TypeError):
-                self.kill()
+                self.kill("sent nonsense")
                 return
             self.cpus = self.applied.cpus
             self.state = WorkerState.IDLE
@@ -332,8 +340,10 @@ class Worker:
                 self._sock.send(frame)
         except BlockingIOError:
             return False
-        except OSError:
-            pass  # it is dying, see _send
+        except OSError as error:
+            if error.errno in (errno.EMSGSIZE, errno.ETOOMANYREFS):
+                self.kill(f"could not be sent {len(frame)} bytes: {error.strerror}")
+            # Else it is dying already, see _send.
         return True
 
     def _on_writable(self) -> None:

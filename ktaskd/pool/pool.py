@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,7 @@ class Pool:
         self._control: socket.socket | None = None
         self._host_started_s = 0.0
         self._host_early_deaths = 0
+        self._untold: deque[tuple[bytes, list[int]]] = deque()
         self._closing = False
         self._all_gone = asyncio.Event()
 
@@ -181,8 +183,10 @@ class Pool:
     def _close_host(self) -> None:
         if self._control is not None:
             self._loop.remove_reader(self._control.fileno())
+            self._loop.remove_writer(self._control.fileno())
             self._control.close()
             self._control = None
+            self._untold.clear()
         if self._host_pidfd >= 0:
             self._loop.remove_reader(self._host_pidfd)
             os.close(self._host_pidfd)
@@ -190,17 +194,24 @@ class Pool:
         self.host_pid = 0
 
     def _tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        if self._control is None:
-            return
-        try:
-            socket.send_fds(self._control, [json.dumps(message).encode()], fds or [])
-        except BlockingIOError:
-            # Never in ordinary life: a host that does not read is replaced.
-            log.error("pool_host_silent pool=%s", self.spec.name)
-            assert self._host is not None
-            self._host.kill()
-        except OSError:
-            pass  # it is dying; _on_host_dead follows
+        if self._control is not None:
+            self._untold.append((json.dumps(message).encode(), fds or []))
+            self._tell_on()
+
+    def _tell_on(self) -> None:
+        """Send what was not sent yet; a host of many CPUs is told more than a socket holds."""
+        while self._control is not None and self._untold:
+            frame, fds = self._untold[0]
+            try:
+                socket.send_fds(self._control, [frame], fds)
+            except BlockingIOError:
+                self._loop.add_writer(self._control.fileno(), self._tell_on)
+                return
+            except OSError:
+                pass  # it is dying; _on_host_dead follows
+            self._untold.popleft()
+        if self._control is not None:
+            self._loop.remove_writer(self._control.fileno())
 
     # -- workers ----------------------------------------------------------------
 

@@ -130,9 +130,51 @@ def unpack_from_worker(frame: bytes) -> Done | Note:
     if not frame:
         raise FrameInvalid("empty frame")
     if frame[0] != DONE:
-        return unpack_note(frame)
+        note = unpack_note(frame)
+        if not _is_sound(note):
+            raise FrameInvalid(f"frame kind {note.kind}: its body is not what that kind has")
+        return note
     try:
         _, seq, reached, cpu_ns = _DONE.unpack_from(frame)
     except struct.error as error:
         raise FrameInvalid(f"DONE frame of {len(frame)} bytes: {error}") from error
     return Done(seq, reached, cpu_ns, frame[_DONE.size :])
+
+
+def unpack_part(part: bytes) -> dict[str, Any]:
+    """The JSON result of a chunk; raises FrameInvalid."""
+    try:
+        value = json.loads(part)
+    except (ValueError, RecursionError) as error:
+        raise FrameInvalid(f"part of {len(part)} bytes: {error}") from error
+    if not isinstance(value, dict):
+        raise FrameInvalid(f"part: is {type(value).__name__}, wanted an object")
+    return value
+
+
+def _is_sound(note: Note) -> bool:
+    """Whether a worker's note has what the daemon will look for in it."""
+    body = note.body
+    if note.kind == PRIOR:
+        return _is_number(body.get("start")) and _is_number(body.get("end")) and _are_spans(body.get("holes"))
+    if note.kind == REPLY:
+        value = body.get("value", {})
+        return (
+            isinstance(value, dict)
+            and _is_number(body.get("cpu_ns", 0))
+            and _are_spans(value.get("kept", []))
+        )
+    if note.kind == FAILED:
+        numbers = [body.get("cpu_ns", 0), body.get("errno") or 0]
+        return all(map(_is_number, numbers)) and _are_spans(body.get("dirty", []))
+    return note.kind == READY
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_spans(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in value
+    )

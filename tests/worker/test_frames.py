@@ -34,8 +34,46 @@ def test_done_when_packed_then_unpacked_equal(seq: int, reached: int, cpu_ns: in
 @given(st.sampled_from([frames.READY, frames.PRIOR, frames.REPLY, frames.FAILED]), numbers, bodies)
 def test_note_when_packed_then_unpacked_equal(kind: int, number: int, body: dict[str, Any]) -> None:
     frame = frames.pack_note(kind, number, body)
-    assert frames.unpack_from_worker(frame) == Note(kind, number, body)
     assert frames.unpack_note(frame) == Note(kind, number, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (frames.READY, {"cpulist": "0"}),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1, 2]]}),
+        (frames.REPLY, {"cpu_ns": 1, "value": {"kept": [[0, 1]]}}),
+        (frames.REPLY, {}),
+        (frames.FAILED, {"cpu_ns": 1, "errno": None, "dirty": [[0, 1]], "message": "m"}),
+    ],
+)
+def test_note_when_a_worker_would_send_it_then_it_is_taken(kind: int, body: dict[str, Any]) -> None:
+    assert frames.unpack_from_worker(frames.pack_note(kind, 7, body)) == Note(kind, 7, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (frames.PRIOR, {"start": 0, "end": 9}),
+        (frames.PRIOR, {"start": "0", "end": 9, "holes": []}),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1]]}),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1, "2"]]}),
+        (frames.REPLY, {"value": [1]}),
+        (frames.REPLY, {"value": {"kept": 7}}),
+        (frames.FAILED, {"errno": "EIO"}),
+        (frames.FAILED, {"dirty": [1, 2]}),
+        (frames.JOB, {"function": "file.crc32"}),
+    ],
+)
+def test_note_when_no_worker_would_send_it_then_refused(kind: int, body: dict[str, Any]) -> None:
+    with pytest.raises(FrameInvalid):
+        frames.unpack_from_worker(frames.pack_note(kind, 7, body))
+
+
+@pytest.mark.parametrize("part", [b"{", b"[1]", b"7", b"[" * 100_000])
+def test_part_when_no_object_then_refused(part: bytes) -> None:
+    with pytest.raises(FrameInvalid):
+        frames.unpack_part(part)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=5))
