@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from ktaskd.host.raising import bind_to_cpus
 from ktaskd.jobs.job import Call, HeldChunk, Job
-from ktaskd.jobs.lines import Line, Lines, Shares
+from ktaskd.jobs.lines import Lines, Shares
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import SHORT_CHUNK_S
@@ -25,9 +25,6 @@ from ktaskd.worker.codec import facts_to_json
 IN_FLIGHT_S = 0.0005
 IN_FLIGHT_MAX = 8
 """Work, and chunks, that one worker holds ahead at most where chunks are short."""
-
-UNKNOWN_S = 0.005
-"""What a chunk is charged ahead while the job's rate is not known."""
 
 ITEMS_PER_CHUNK = 64
 """Sources sent along with one chunk over items."""
@@ -67,31 +64,21 @@ class Dispatch:
         self._leads_of_uid: Counter[int] = Counter()
         self._wanting: set[Job] = set()
         self.shares = Shares()
-        self._active = Lines(self.shares)
         self._for_leads = Lines(self.shares)
         self._for_helpers = Lines(self.shares)
-        self._calling = Line()
-        self._lines: tuple[Lines | Line, ...] = (
-            self._active,
-            self._for_leads,
-            self._for_helpers,
-            self._calling,
-        )
+        self._calling = Lines(self.shares)
+        self._lines = (self._for_leads, self._for_helpers, self._calling)
 
     # -- what there is to do ------------------------------------------------------
 
     def want(self, job: Job) -> None:
         """The job has positions that nobody holds."""
-        if job not in self._wanting:
-            self._wanting.add(job)
-            self.shares.enter(job.owner.uid)
+        self._wanting.add(job)
         self.refresh(job)
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
-        if job in self._wanting:
-            self._wanting.remove(job)
-            self.shares.leave(job.owner.uid)
+        self._wanting.discard(job)
         self.refresh(job)
         job.lead_limited_s = 0.0
 
@@ -99,12 +86,15 @@ class Dispatch:
         """Put the job into the lines that it belongs to now."""
         active = job in self._wanting and job.cursor.left > 0 and not job.calls
         places = (
-            active,
             active and job.waited and job.crew.lead is None,
             active and len(job.crew.helpers) < job.helpers_max,
             bool(job.calls) and job.crew.call_worker is None,
         )
         if places != job.places:
+            if any(places) and not any(job.places):
+                self.shares.enter(job.owner.uid)
+            elif any(job.places) and not any(places):
+                self.shares.leave(job.owner.uid)
             job.places = places
             for line, wanted in zip(self._lines, places, strict=True):
                 line.put(job, wanted)
@@ -140,6 +130,7 @@ class Dispatch:
             return
         worker.state = WorkerState.BUSY
         self.job_of[worker] = job
+        self.shares.hold(job.owner.uid)
         if worker.is_lead:
             del self._idle_leads[worker]
             self._leads_of_uid[job.owner.uid] += 1
@@ -169,6 +160,8 @@ class Dispatch:
             self._busy[worker.nid] -= 1
             self._busy_cpus[worker.cpu] -= 1
             job.crew.helpers.discard(worker)
+        cost_s = (job.lead_ns + job.helper_ns) / 1e9
+        self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
         self.refresh(job)
         self._place_leads()
 
@@ -197,13 +190,13 @@ class Dispatch:
 
     def pump(self) -> None:
         """Give everything that can be given now."""
-        self._give_calls()
         self._give_leads()
         self._give_helpers()
+        self._give_calls_to_leads()
 
     def next(self, worker: Worker, job: Job) -> None:
         """A worker has done a chunk: another one of the same job, if it is its turn."""
-        if self._active.first is job and not self._calling and self._may_go_on(worker, job):
+        if self._is_its_turn(worker, job) and self._may_go_on(worker, job):
             self._feed(worker, job)
             if worker in self.job_of:
                 return
@@ -212,24 +205,28 @@ class Dispatch:
             self.release(worker)
         self.pump()
 
+    def _is_its_turn(self, worker: Worker, job: Job) -> bool:
+        """Whether nobody who waits for a worker of this class comes before the job."""
+        if not job.cursor.left or job.calls or job not in self._wanting:
+            return False
+        chunks = self._for_leads if worker.is_lead else self._for_helpers
+        uid, had_s = job.owner.uid, self.shares.had(job.owner.uid)
+        for line in (chunks, self._calling):
+            rival = line.first
+            if rival is None:
+                continue
+            if rival.owner.uid != uid and self.shares.had(rival.owner.uid) < had_s:
+                return False
+            if rival.owner.uid == uid and (rival.jno < job.jno or line is self._calling):
+                return False
+        return True
+
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
             return True
         allowed = self.allowance.helpers.get(worker.nid, 0)
         # Somebody may have begun to wait for the job: then one place is its lead's.
         return self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
-
-    def _give_calls(self) -> None:
-        for job in tuple(self._calling):
-            worker = self._worker_for_call(job)
-            if worker is not None:
-                self._send_call(worker, job)
-
-    def _worker_for_call(self, job: Job) -> Worker | None:
-        """Leads first where somebody waits or has to be cleaned up after."""
-        lead = next(iter(self._idle_leads), None) if self._lead_allowed(job) else None
-        helper = next((worker for worker in self._free_helpers() if worker), None)
-        return (lead or helper) if job.waited or job.state is JobState.UNDOING else (helper or lead)
 
     def _send_call(self, worker: Worker, job: Job) -> None:
         call: Call = job.calls[0]
@@ -252,21 +249,36 @@ class Dispatch:
         )
 
     def _give_leads(self) -> None:
-        """A lead for the oldest waited job of each uid, the uid that had least first."""
-        given = True
-        while given:
-            given = False
-            for job in self._for_leads.firsts():
-                if not self._lead_allowed(job):
-                    job.lead_limited_s = job.lead_limited_s or self._wall()
-                elif self._idle_leads:
-                    self._start(next(iter(self._idle_leads)), job)
-                    given = True
-                    break
-                else:
-                    wanted = self.busy_leads + len(self._for_leads)
-                    self._want_leads(min(wanted, self.allowance.leads))
-                    return
+        """Leads for waited jobs and for cleaning up, the uid that had least first."""
+        while job := self._next_for_lead():
+            if not self._idle_leads:
+                wanted = self.busy_leads + len(self._for_leads)
+                self._want_leads(min(wanted, self.allowance.leads))
+                return
+            self._start(next(iter(self._idle_leads)), job)
+
+    def _next_for_lead(self) -> Job | None:
+        """The job whose turn it is to have a lead; notes which may not have one."""
+        calls = self._calling.firsts() if self._idle_leads else []
+        jobs = [job for job in calls if job.waited or job.state is JobState.UNDOING]
+        for job in sorted([*jobs, *self._for_leads.firsts()], key=self._turn):
+            if self._lead_allowed(job):
+                return job
+            if not job.calls:
+                job.lead_limited_s = job.lead_limited_s or self._wall()
+        return None
+
+    def _give_calls_to_leads(self) -> None:
+        """A call that no helper is free for is not kept waiting by an idle lead."""
+        while self._idle_leads and self._calling:
+            job = next(filter(self._lead_allowed, self._calling.firsts()), None)
+            if job is None:
+                return
+            self._start(next(iter(self._idle_leads)), job)
+
+    def _turn(self, job: Job) -> tuple[float, bool]:
+        """Sorts jobs: of the uid that had least first, its steps before its chunks."""
+        return self.shares.had(job.owner.uid), not job.calls
 
     def _free_helpers(self) -> Iterable[Worker]:
         for nid, idle in self._idle_helpers.items():
@@ -278,13 +290,13 @@ class Dispatch:
 
     def _give_helpers(self) -> None:
         for worker in self._free_helpers():
-            if not self._for_helpers:
+            if not self._for_helpers and not self._calling:
                 return
             if self._busy[worker.nid] >= self.allowance.helpers.get(worker.nid, 0):
                 continue
-            job = self._job_for(worker)
-            if job is not None:
-                self._start(worker, job)
+            jobs = [job for job in (self._calling.first, self._job_for(worker)) if job is not None]
+            if jobs:
+                self._start(worker, min(jobs, key=self._turn))
 
     def _job_for(self, worker: Worker) -> Job | None:
         for job in self._for_helpers:
@@ -293,6 +305,9 @@ class Dispatch:
         return None
 
     def _start(self, worker: Worker, job: Job) -> None:
+        if job.calls:
+            self._send_call(worker, job)
+            return
         self._join(worker, job)
         self._introduce(worker, job)
         self._feed(worker, job)
@@ -317,7 +332,7 @@ class Dispatch:
 
     def _feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold; free it if it has none."""
-        held = job.crew.held[worker]
+        held, uid = job.crew.held[worker], job.owner.uid
         size = job.next_size()
         if job.items:
             size = min(size, ITEMS_PER_CHUNK)
@@ -327,8 +342,9 @@ class Dispatch:
             for i, chunk in enumerate(chunks, 1):
                 self._send_items(worker, job, chunk)
                 seq = worker.send_chunk(job.jno, chunk.start, chunk.end, more=i < len(chunks))
-                likely_s = (chunk.end - chunk.start) / job.rate if job.rate else UNKNOWN_S
-                self.shares.charge(job.owner.uid, likely_s)
+                known = bool(job.rate)
+                likely_s = (chunk.end - chunk.start) / job.rate if known else self.shares.likely_s(uid)
+                self.shares.charge(uid, likely_s)
                 held[seq] = HeldChunk(chunk, self._now(), likely_s)
         if not job.cursor.left:
             self.unwant(job)

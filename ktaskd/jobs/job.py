@@ -122,6 +122,8 @@ class Job:
         self.result: Json | None = None
         self.error: JobError | None = None
         self.is_cancel = False
+        self.lost = SpanSet()
+        """What workers that died may have changed."""
         self.to_undo, self.undone, self.dirty = SpanSet(), SpanSet(), SpanSet()
         self.prepared: Json | None = None
         self.calls: deque[Call] = deque()
@@ -132,7 +134,7 @@ class Job:
         self.lead_ns = self.helper_ns = 0
         self.lead_limited_s = 0.0
         """Since when it wants a lead and all are taken; 0 = it does not."""
-        self.places = (False, False, False, False)
+        self.places = (False, False, False)
         """In which of the dispatch's lines it stands."""
         self.watchers: set[Callable[[], None]] = set()
 
@@ -193,7 +195,7 @@ class Job:
         self.plan = replace(self.plan, shares=())
         self.checked = replace(self.checked, ranges=(), arg={})
         self.cursor = Cursor(self.plan)
-        self.done = self.holes = self.reported = self.to_undo = SpanSet()
+        self.done = self.holes = self.reported = self.lost = self.to_undo = SpanSet()
         self.parts.clear()
         self.attempts.clear()
         self.calls.clear()

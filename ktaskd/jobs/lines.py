@@ -7,41 +7,64 @@ from collections.abc import Iterator
 
 from ktaskd.jobs.job import Job
 
+FIRST_CHUNK_S = 0.005
+"""What a chunk is thought to cost while nothing is known of its owner's chunks."""
+
 
 class Shares:
     """How much CPU time each uid has had, for as long as it matters.
 
-    Start-time fairness: a uid that comes back after a pause counts as having had
-    as much as the one that had least meanwhile, so that nobody saves up, and
-    nobody gains by many short jobs.
+    Start-time fair queueing: a virtual clock stands at what the uid had that was
+    given something last. A uid that begins to wait has had at least that much,
+    so that nobody saves up by a pause, or by work that cannot use its share, and
+    nobody gains by many short jobs. What is in hand is charged ahead, as an
+    estimate, and put right when it ends.
+
+    Memory: at most twice the uids that wait, that hold workers, or that are
+    ahead of the clock.
     """
 
     def __init__(self) -> None:
         """Nobody has had anything."""
         self._had_s: dict[int, float] = {}
-        self._active: Counter[int] = Counter()
+        self._waiting: Counter[int] = Counter()
+        self._holding: Counter[int] = Counter()
+        self._chunk_s: dict[int, float] = {}
+        self._clock_s = 0.0
+        self._sweep_at = 16
 
     def enter(self, uid: int) -> None:
-        """One more job of this uid wants workers."""
-        if not self._active[uid]:
-            floor = min((self._had_s[other] for other in self._active if other != uid), default=0.0)
-            self._had_s[uid] = max(self._had_s.get(uid, 0.0), floor)
-        self._active[uid] += 1
+        """One more job of this uid waits for workers."""
+        if not self._waiting[uid]:
+            self._had_s[uid] = max(self._had_s.get(uid, 0.0), self._clock_s)
+        self._waiting[uid] += 1
 
     def leave(self, uid: int) -> None:
-        """One job of this uid less wants workers."""
-        self._active[uid] -= 1
-        if not self._active[uid]:
-            del self._active[uid]
-        if not self._active:
-            self._had_s.clear()
-        else:
-            floor = min(self._had_s[other] for other in self._active)
-            gone = [
-                other for other, had_s in self._had_s.items() if had_s <= floor and other not in self._active
-            ]
-            for other in gone:
-                del self._had_s[other]
+        """One job of this uid less waits for workers."""
+        _less(self._waiting, uid)
+        self._sweep()
+
+    def hold(self, uid: int) -> None:
+        """The uid has one worker more; it was its turn."""
+        self._had_s.setdefault(uid, self._clock_s)
+        self._clock_s = max(self._clock_s, self._had_s[uid])
+        self._holding[uid] += 1
+
+    def let_go(self, uid: int, chunk_s: float = 0.0) -> None:
+        """The uid has one worker less.
+
+        Args:
+            chunk_s: CPU seconds that one chunk of the job cost; 0 = not known.
+        """
+        if chunk_s:
+            known_s = self._chunk_s.get(uid, chunk_s)
+            self._chunk_s[uid] = 0.5 * (known_s + chunk_s)
+        _less(self._holding, uid)
+        self._sweep()
+
+    def likely_s(self, uid: int) -> float:
+        """What a chunk of a job of this uid costs of which nothing is known."""
+        return self._chunk_s.get(uid, FIRST_CHUNK_S)
 
     def charge(self, uid: int, seconds: float) -> None:
         """The uid had so much CPU time; negative = an estimate was too high."""
@@ -51,6 +74,29 @@ class Shares:
     def had(self, uid: int) -> float:
         """Seconds, comparable between uids that want workers now."""
         return self._had_s.get(uid, 0.0)
+
+    def __len__(self) -> int:
+        """Uids that are remembered."""
+        return len(self._had_s)
+
+    def _sweep(self) -> None:
+        """Forget who has nothing to gain or to lose by it, now and then."""
+        if not self._waiting and not self._holding:
+            self._had_s.clear()
+            self._chunk_s.clear()
+            self._clock_s = 0.0
+        elif len(self._had_s) >= self._sweep_at:
+            for uid, had_s in tuple(self._had_s.items()):
+                if had_s <= self._clock_s and uid not in self._waiting and uid not in self._holding:
+                    del self._had_s[uid]
+                    self._chunk_s.pop(uid, None)
+            self._sweep_at = max(2 * len(self._had_s), 16)
+
+
+def _less(counter: Counter[int], uid: int) -> None:
+    counter[uid] -= 1
+    if not counter[uid]:
+        del counter[uid]
 
 
 class Line:
