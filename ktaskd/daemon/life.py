@@ -251,7 +251,8 @@ class House:
         """
         loop.default_exception_handler(context)
         fatal = (IllegalTransition,) if "handler" in context else (IllegalTransition, AssertionError)
-        if isinstance(context.get("exception"), fatal):
+        # A callback that broke off half-way has left a worker or a job half changed.
+        if "handle" in context or isinstance(context.get("exception"), fatal):
             self._failed = True
             self._stop.set()
 
