@@ -42,6 +42,7 @@ _MEM_POPULATE = Declaration(
     allocates=True,
     partial=Partial.RERUN_SAFE,
     undo=True,
+    reports=True,
     undo_summary=(
         "Frees the pages that had no memory before and still read as zeros. Memory that was reserved with "
         "fallocate but never written counts as having none. Huge pages, and pages of which it cannot be "
@@ -75,6 +76,7 @@ _FILE_COPY = Declaration(
     partial=Partial.RERUN_SAFE,
     writes_bytes=True,
     undo=True,
+    reports=True,
     undo_summary=(
         "What was a hole or lay beyond the end of dst is a hole or gone again, and dst has its old length. "
         "Data of dst that was copied over cannot be brought back: those ranges are dirty. Where it cannot be "

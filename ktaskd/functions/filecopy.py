@@ -102,8 +102,8 @@ class Copy(Body):
                 return first, None
             require_size(src, "src", after)
             dst_holes = step.dst_holes(first, after)
-            if dst_holes:
-                control.prior(first, after, dst_holes)
+            # Also where there are none: it says that a write follows.
+            control.prior(first, after, dst_holes)
             step.touched = first
             try:
                 step.copy(first, after, dst_holes)

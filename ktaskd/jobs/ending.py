@@ -7,15 +7,18 @@ once for a job, with no state of their own.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
+from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, PART_BYTES_MAX
 from ktaskd.model.spans import Span, SpanSet
+from ktaskd.planner.cursor import Chunk
 from ktaskd.planner.undo import undo_steps
 from ktaskd.pool.link import Death, Worker
 
@@ -95,13 +98,40 @@ def _call(engine: Engine, job: Job, call: Call) -> None:
 # -- failure -----------------------------------------------------------------------
 
 
+def note_lost(job: Job, chunk: Chunk, death: Death) -> None:
+    """Remember what a dead worker may have changed in a chunk.
+
+    Also where it is run again: then it may be cut shorter, or the job be stopped before.
+    """
+    declaration = job.checked.declaration
+    undone_twice = death.undoing and declaration.partial is not Partial.RERUN_SAFE
+    if declaration.partial is Partial.NONE or undone_twice:
+        if declaration.writes_bytes:
+            job.dirty.add(chunk.start, chunk.end)
+    elif declaration.reports:
+        for span in job.reported.intersection(chunk.start, chunk.end):
+            job.lost.add(span.start, span.end)
+    else:
+        job.lost.add(chunk.start, chunk.end)
+
+
+def note_dirty(job: Job, spans: Iterable[tuple[int, int]]) -> None:
+    """Remember what a worker could not put back of a chunk that failed."""
+    for start, end in spans:
+        job.dirty.add(start, end)
+    if job.checked.undo:
+        # It saw what dead workers had left there, not what was there before the job;
+        # theirs is undone once more, with what the first of them saw.
+        for span in job.lost:
+            job.dirty.remove(span.start, span.end)
+
+
 def undo(engine: Engine, job: Job) -> None:
     """Undo what was completed, ascending, each position once, on one worker."""
-    if job.checked.undo:
-        for span in job.done:
+    for span in (*job.done, *job.lost):
+        if job.checked.undo:
             job.to_undo.add(span.start, span.end)
-    elif job.checked.declaration.writes_bytes:
-        for span in job.done:
+        elif job.checked.declaration.writes_bytes:
             job.dirty.add(span.start, span.end)
     for step in undo_steps(job.to_undo, job.holes):
         payload = {"start": step.start, "end": step.end, "holes": [list(hole) for hole in step.holes]}

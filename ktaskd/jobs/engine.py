@@ -35,9 +35,6 @@ from ktaskd.worker.frames import Done, FrameInvalid, Note
 
 log = logging.getLogger(__name__)
 
-QUANTUM_MAX = 8 << 20
-"""How far a worker may be ahead of the position that it published."""
-
 TAIL_CHECK_S = 0.05
 """How long a helper may stand still while the job's lead has nothing to do."""
 
@@ -298,16 +295,16 @@ class Engine:
                 worker.forget_item(job.items[position].sid)
 
     def _on_prior(self, job: Job, body: Json) -> None:
+        known = job.reported.intersection(body["start"], body["end"])
+        job.reported.add(body["start"], body["end"])
         if len(job.holes) + len(body["holes"]) > PRIOR_HOLES_MAX:
             return  # not remembered: its undo will report the span as kept
-        known = job.reported.intersection(body["start"], body["end"])
         for start, end in body["holes"]:
             fresh = SpanSet([Span(start, end)])
             for span in known:  # written by now: only what was first seen counts
                 fresh.remove(span.start, span.end)
             for span in fresh:
                 job.holes.add(span.start, span.end)
-        job.reported.add(body["start"], body["end"])
 
     def _on_chunk_failed(self, job: Job, worker: Worker, note: Note) -> None:
         held = job.crew.held.get(worker, {}).pop(note.number, None)
@@ -316,27 +313,21 @@ class Engine:
             return
         body, chunk = note.body, held.chunk
         self._account(job, worker, int(body.get("cpu_ns", 0)), held)
-        for start, end in body.get("dirty", ()):
-            job.dirty.add(start, end)
+        ending.note_dirty(job, body.get("dirty", ()))
         self.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
         self._worker_left(worker, job)
 
     def _on_lost(self, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
         chunk, declaration = lost.chunk, job.checked.declaration
+        if begun:
+            ending.note_lost(job, chunk, death)
         attempt = job.attempts.get(chunk.start, 1)
         safe = not begun or declaration.partial is Partial.RERUN_SAFE
         if safe and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
             job.attempts[chunk.start] = attempt + 1
             job.rerun += begun
-            if begun:
-                # What it may have written is not what was there before the job.
-                job.reported.add(chunk.start, min(chunk.end, death.position + QUANTUM_MAX))
             self._take_back(job, lost)
             return
-        if begun and declaration.partial is not Partial.NONE and job.checked.undo:
-            job.to_undo.add(chunk.start, chunk.end)
-        elif begun and declaration.writes_bytes:
-            job.dirty.add(chunk.start, chunk.end)
         times = f", {attempt} times" if attempt > 1 else ""
         words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}"
         error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)

@@ -84,6 +84,8 @@ class Declaration:
             positions come from the ranges alone.
         writes_bytes: whether a completed chunk changed what a reader sees; a
             job that fails without undo is dirty only then.
+        reports: whether it tells what a span holds before it changes anything in
+            it, so that where nothing was told nothing has changed.
         items: whether spec.items may stand for the first source, a position
             then being one item.
         boundary: the integer argument that gives the record size in positions;
@@ -107,6 +109,7 @@ class Declaration:
     writes_bytes: bool = False
     undo: bool = False
     undo_summary: str = ""
+    reports: bool = False
     combine: bool = False
     boundary: str = ""
     items: bool = False

@@ -35,12 +35,14 @@ class Death:
         seq: the last chunk it had begun; 0 if none.
         position: how far it said it was in that chunk.
         why: what it was killed for, in words; "" = not by us, or for no fault.
+        undoing: whether that chunk had failed, and it was undoing it.
     """
 
     status: int | None
     seq: int
     position: int
     why: str = ""
+    undoing: bool = False
 
     @property
     def signal(self) -> int:
@@ -178,7 +180,9 @@ class Worker:
             self._dead_timer.cancel()
         self._close()
         slot = self.slot
-        death = Death(self._status, slot[frames.SLOT_SEQ], slot[frames.SLOT_POSITION], self._why)
+        seq = slot[frames.SLOT_SEQ]
+        undoing = slot[frames.SLOT_UNDOING] == seq > 0
+        death = Death(self._status, seq, slot[frames.SLOT_POSITION], self._why, undoing)
         self._gone(self, death)
 
     def _close(self) -> None:

@@ -47,6 +47,8 @@ SLOT_POSITION = 2
 """Written by the worker: how far it is in that chunk."""
 SLOT_BEATS = 3
 """Written by the worker: quanta worked since it started."""
+SLOT_UNDOING = 4
+"""Written by the worker: the last chunk that failed and that it began to undo."""
 
 
 class FrameInvalid(Exception):

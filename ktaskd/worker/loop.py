@@ -25,7 +25,16 @@ from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, setup
 from ktaskd.worker.codec import applied_to_json, facts_from_json
 from ktaskd.worker.control import ChunkControl, FaultyControl, UndoControl
-from ktaskd.worker.frames import BATCH, CHUNK, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_done, pack_note
+from ktaskd.worker.frames import (
+    BATCH,
+    CHUNK,
+    SLOT_POSITION,
+    SLOT_RECALL,
+    SLOT_SEQ,
+    SLOT_UNDOING,
+    pack_done,
+    pack_note,
+)
 from ktaskd.worker.jobs import Job, Known
 from ktaskd.worker.sources import Source
 
@@ -168,6 +177,7 @@ class Worker:
             return [[start, min(end, reached + quantum)]]
         if start >= reached:
             return []
+        self._words[SLOT_UNDOING] = self._words[SLOT_SEQ]
         control = UndoControl(self._words, publish=False, fault=self._undo_fault)
         try:
             kept = job.body.undo(job.context, start, reached, self._control.holes, control)
