@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from ktaskd.host.unixsock import close_quietly
 from ktaskd.model.errors import HandleUnknown, QuotaFull
@@ -103,9 +104,9 @@ class HandleTable:
     """Handles by their text: 128 random bits, valid for one uid.
 
     A handle belongs to the connection that it was made on, and ends with it;
-    a source that a job has acquired lives on without its handle. Uid 0 cannot
-    use another's handle: the descriptor is the permission, and it was given by
-    somebody else.
+    a source that a job has acquired lives on without its handle, and counts as
+    its uid's until it is gone. Uid 0 cannot use another's handle: the descriptor
+    is the permission, and it was given by somebody else.
     """
 
     def __init__(
@@ -114,7 +115,8 @@ class HandleTable:
         """Start empty.
 
         Args:
-            per_uid: most handles of one uid.
+            per_uid: most handles of one uid, and descriptors that its jobs hold
+                on to after their handles went.
             on_gone, close: as HeldSource's.
         """
         self.per_uid = per_uid
@@ -132,8 +134,8 @@ class HandleTable:
         """Raise QuotaFull unless `uid` may have `count` more handles."""
         if self._per_uid[uid] + count > self.per_uid:
             raise QuotaFull(
-                f"handles: uid {uid} holds {self._per_uid[uid]} and wants {count} more,"
-                f" at most {self.per_uid} are allowed",
+                f"handles: uid {uid} holds {self._per_uid[uid]}, those included that only its jobs use,"
+                f" and wants {count} more, at most {self.per_uid} are allowed",
                 limit=str(self.per_uid),
             )
 
@@ -149,7 +151,7 @@ class HandleTable:
             self._close(fd)
             raise
         handle = secrets.token_hex(16)
-        source = HeldSource(fd, facts, uid, on_gone=self._on_gone, close=self._close)
+        source = HeldSource(fd, facts, uid, on_gone=partial(self._on_source_gone, uid), close=self._close)
         self._entries[handle] = _Entry(source, connection)
         self._of_connection.setdefault(connection, set()).add(handle)
         self._per_uid[uid] += 1
@@ -183,8 +185,10 @@ class HandleTable:
             self._forget(handle)
 
     def _forget(self, handle: str) -> None:
-        source = self._entries.pop(handle).source
-        self._per_uid[source.uid] -= 1
-        if not self._per_uid[source.uid]:
-            del self._per_uid[source.uid]
-        source.release()
+        self._entries.pop(handle).source.release()
+
+    def _on_source_gone(self, uid: int, sid: int) -> None:
+        self._per_uid[uid] -= 1
+        if not self._per_uid[uid]:
+            del self._per_uid[uid]
+        self._on_gone(sid)

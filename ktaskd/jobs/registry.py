@@ -11,16 +11,21 @@ from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReuse
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState
 
+_PARTS_PER_JOB = 64
+_TEXT_PER_JOB = 8192
+"""So many ranges and items, or characters, count as one job more."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
     """Bounds on jobs; the configuration's section "jobs".
 
     Args:
-        queued: jobs that have not ended, of all uids.
+        queued: jobs that have not ended, of all uids. A large one, of many
+            ranges or items or of long texts, counts as several.
         queued_per_uid: the same of one uid.
-        kept: ended jobs that are remembered, of all uids; the oldest go first.
-            A job of many ranges or items counts as several.
+        kept: ended jobs that are remembered, of all uids, counted the same way.
+            Beyond that the oldest go, of the uid that has most of them.
         keep_s: seconds that an ended job is remembered.
     """
 
@@ -51,7 +56,11 @@ class Registry:
         self._by_id: dict[str, Job] = {}
         self._by_request: dict[tuple[int, str], Job] = {}
         self._unended: Counter[int] = Counter()
+        self._unended_weight = 0
         self._ended: dict[str, Job] = {}
+        self._ended_of: dict[int, dict[str, Job]] = {}
+        self._weights: dict[str, int] = {}
+        self._kept_of: Counter[int] = Counter()
         self._kept_weight = 0
 
     def __iter__(self) -> Iterator[Job]:
@@ -75,9 +84,9 @@ class Registry:
                 f"jobs of uid {uid}: got {self._unended[uid]} that have not ended, "
                 f"wanted less than {self.limits.queued_per_uid}"
             )
-        if self.unended >= self.limits.queued:
+        if self._unended_weight >= self.limits.queued:
             raise QueueFull(
-                f"jobs of all users: got {self.unended} that have not ended, "
+                f"jobs of all users: got {self._unended_weight} that have not ended, "
                 f"wanted less than {self.limits.queued}"
             )
 
@@ -95,20 +104,27 @@ class Registry:
     def add(self, job: Job) -> None:
         """Know an accepted job."""
         self._by_id[job.id] = job
-        self._unended[job.owner.uid] += 1
+        weight = self._weights[job.id] = _spec_weight(job.spec)
+        self._unended[job.owner.uid] += weight
+        self._unended_weight += weight
         if job.spec.request_id:
             self._by_request[job.owner.uid, job.spec.request_id] = job
 
     def note_ended(self, job: Job) -> None:
-        """The job counts as ended from now on; the oldest beyond the bound go."""
-        uid = job.owner.uid
-        self._unended[uid] -= 1
+        """The job counts as ended from now on; beyond the bound others are forgotten."""
+        uid, weight = job.owner.uid, self._weights[job.id]
+        self._unended[uid] -= weight
+        self._unended_weight -= weight
         if not self._unended[uid]:
             del self._unended[uid]
-        self._ended[job.id] = job
-        self._kept_weight += _weight(job)
+        weight = self._weights[job.id] = weight + len(job.item_results) // _PARTS_PER_JOB
+        self._ended[job.id] = self._ended_of.setdefault(uid, {})[job.id] = job
+        self._kept_of[uid] += weight
+        self._kept_weight += weight
         while self._kept_weight > self.limits.kept and len(self._ended) > 1:
-            self._forget(next(iter(self._ended.values())))
+            # Of whoever has most, so that nobody can have another's jobs forgotten.
+            fullest = max(self._kept_of, key=self._kept_of.__getitem__)
+            self._forget(next(iter(self._ended_of[fullest].values())))
 
     def forget_ended_before(self, end_s: float) -> float | None:
         """Forget jobs that ended before a time; the end time of the oldest left."""
@@ -119,10 +135,14 @@ class Registry:
         return None
 
     def _forget(self, job: Job) -> None:
-        del self._ended[job.id]
-        self._kept_weight -= _weight(job)
+        uid, weight = job.owner.uid, self._weights.pop(job.id)
+        del self._ended[job.id], self._ended_of[uid][job.id]
+        self._kept_weight -= weight
+        self._kept_of[uid] -= weight
+        if not self._kept_of[uid]:
+            del self._kept_of[uid], self._ended_of[uid]
         del self._by_id[job.id]
-        key = (job.owner.uid, job.spec.request_id)
+        key = (uid, job.spec.request_id)
         if self._by_request.get(key) is job:
             del self._by_request[key]
 
@@ -151,9 +171,11 @@ class Registry:
         return found
 
 
-def _weight(job: Job) -> int:
-    """How many jobs a kept one counts for, so that large ones do not fill the memory."""
-    return 1 + (len(job.spec.ranges) + len(job.spec.items) + len(job.item_results)) // 64
+def _spec_weight(spec: JobSpec) -> int:
+    """How many jobs one counts for, so that large ones do not fill the memory."""
+    parts = len(spec.ranges) + len(spec.items)
+    texts = sum(len(str(word)) for pair in (*spec.labels.items(), *spec.arg.items()) for word in pair)
+    return 1 + parts // _PARTS_PER_JOB + texts // _TEXT_PER_JOB
 
 
 def _matches(job: Job, query: Query) -> bool:

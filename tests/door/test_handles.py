@@ -132,3 +132,19 @@ def test_closing_in_the_background_happens_in_another_thread() -> None:
     late = new_fd()
     closer(late)
     assert not is_open(late)
+
+
+def test_the_cap_counts_what_only_a_job_holds() -> None:
+    table = HandleTable(per_uid=2)
+    source = table.resolve(table.add(7, 1, new_fd(), FACTS), 7)
+    source.acquire()
+    table.drop_connection(1)
+    assert len(table) == 0
+    table.add(7, 2, new_fd(), FACTS)
+    with pytest.raises(QuotaFull):
+        table.check_room(7, 1)
+    table.check_room(8, 2)
+    source.release()
+    table.check_room(7, 1)
+    table.drop_connection(2)
+    table.check_room(7, 2)

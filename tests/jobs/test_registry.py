@@ -163,3 +163,32 @@ def test_job_when_forgotten_then_a_newer_one_of_its_request_id_stays(registry: R
     end(registry, old)
     registry.forget_ended_before(1e9)
     assert registry.same_request(spec, ALICE) is new
+
+
+def test_ended_jobs_when_one_uid_has_many_then_those_of_another_are_kept(registry: Registry) -> None:
+    (bobs,) = add(registry, owner=BOB)
+    end(registry, bobs)
+    for job in add(registry, 4):
+        end(registry, job)
+    assert registry.find(bobs.id, "", BOB) is bobs
+    assert registry.kept == 3
+    assert registry.forget_ended_before(200.0) is None
+    assert registry.kept == 0
+    assert not registry._weights
+    assert not registry._kept_of
+
+
+def test_quota_when_jobs_are_large_then_fewer_of_them() -> None:
+    registry = Registry(JobLimits(queued=1000, queued_per_uid=100, kept=3), frozenset())
+    ranges = tuple(RangeSpec(i, 1) for i in range(64 * 60))
+    jobs = add(registry, 2, spec=JobSpec("selftest.noop", ranges=ranges))
+    with pytest.raises(QuotaFull):
+        registry.check_room(ALICE.uid)
+    registry.check_room(BOB.uid)
+    jobs += add(registry, 50, owner=BOB, spec=JobSpec("selftest.noop", arg={"text": "x" * 10_000}))
+    with pytest.raises(QuotaFull):
+        registry.check_room(BOB.uid)
+    for job in jobs:
+        end(registry, job)
+    registry.check_room(ALICE.uid)
+    registry.check_room(BOB.uid)
