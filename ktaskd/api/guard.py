@@ -8,15 +8,20 @@ whatever it asks for: reflection and health are no exception.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
 from ktaskd.api.errors import abort
+from ktaskd.model.errors import QuotaFull, WatchTooSlow
 from ktaskd.model.identity import Identity
+
+LEAVE_S = 0.1
+"""Time for the status of a stream that is not read to leave at once."""
 
 _CALLER: ContextVar[Identity] = ContextVar("caller")
 
@@ -30,11 +35,22 @@ def caller() -> Identity:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Wraps every handler of a server."""
+    """Wraps every handler of a server.
 
-    def __init__(self, identify: Callable[[str], Identity]) -> None:
-        """`identify` turns context.peer() into an identity, or raises."""
+    Args:
+        identify: turns context.peer() into an identity, or raises.
+        stall_s: a stream whose message cannot be sent for so long is cut; 0 = never.
+        calls_per_uid: most calls of one uid at one time.
+    """
+
+    def __init__(
+        self, identify: Callable[[str], Identity], *, stall_s: float = 0.0, calls_per_uid: int = 4096
+    ) -> None:
+        """Nobody calls yet."""
         self._identify = identify
+        self._stall_s = stall_s
+        self._calls_per_uid = calls_per_uid
+        self._calls: Counter[int] = Counter()
 
     async def intercept_service(
         self,
@@ -64,8 +80,8 @@ class Guard(grpc.aio.ServerInterceptor):
     def _unary(self, inner: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                _CALLER.set(self._identify(context.peer()))
-                return await inner(request, context)
+                with self._admitted(context):
+                    return await inner(request, context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:
@@ -74,17 +90,56 @@ class Guard(grpc.aio.ServerInterceptor):
         return guarded
 
     def _stream(self, inner: Callable[[Any, Context], AsyncGenerator[Any]]) -> Callable[[Any, Context], Any]:
-        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def guarded(request: Any, context: Context) -> None:
             try:
-                _CALLER.set(self._identify(context.peer()))
-                # Closed here: a handler that is cut must clean up now, not when
-                # the garbage collector comes by.
-                async with aclosing(inner(request, context)) as responses:
-                    async for response in responses:
-                        yield response
+                with self._admitted(context):
+                    # Closed here: a handler that is cut must clean up now, not when
+                    # the garbage collector comes by.
+                    async with aclosing(inner(request, context)) as responses:
+                        async for response in responses:
+                            await self._send(context, response)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
+            except WatchTooSlow as error:
+                await _leave_behind(context, error)
             except Exception as error:
                 await abort(context, error)
 
         return guarded
+
+    @contextmanager
+    def _admitted(self, context: Context) -> Iterator[None]:
+        """The time of one call, counted against its caller."""
+        who = self._identify(context.peer())
+        if self._calls[who.uid] >= self._calls_per_uid:
+            raise QuotaFull(
+                f"calls: uid {who.uid} has {self._calls[who.uid]} that are not answered,"
+                f" wanted less than {self._calls_per_uid}"
+            )
+        _CALLER.set(who)
+        self._calls[who.uid] += 1
+        try:
+            yield
+        finally:
+            self._calls[who.uid] -= 1
+            if not self._calls[who.uid]:
+                del self._calls[who.uid]
+
+    async def _send(self, context: Context, response: Any) -> None:
+        """Send one message of a stream; the next one is made when it is on its way."""
+        try:
+            async with asyncio.timeout(self._stall_s or None):
+                await context.write(response)
+        except TimeoutError as error:
+            raise WatchTooSlow(
+                f"stream: a message could not be sent for {self._stall_s:g} s, wanted a reader that keeps up;"
+                " a watch can be taken up again with after_sequence"
+            ) from error
+
+
+async def _leave_behind(context: Context, error: WatchTooSlow) -> NoReturn:
+    """End a stream that nobody reads; the status waits behind what was sent before it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LEAVE_S):
+            await abort(context, error)
+    raise grpc.aio.AbortError

@@ -36,12 +36,20 @@ class Server:
     """One server; nobody but the relay can reach its socket."""
 
     def __init__(
-        self, daemon: Daemon, inner_path: str, identify: Callable[[str], Identity], streams_max: int
+        self,
+        daemon: Daemon,
+        inner_path: str,
+        identify: Callable[[str], Identity],
+        *,
+        streams_max: int,
+        calls_per_uid: int,
+        stall_s: float,
     ) -> None:
         """Prepare it; nothing listens yet.
 
         Args:
             streams_max: calls at one time on one connection.
+            calls_per_uid, stall_s: as Guard's.
         """
         options = [
             ("grpc.max_concurrent_streams", streams_max),
@@ -49,7 +57,8 @@ class Server:
             ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
             ("grpc.so_reuseport", 0),
         ]
-        self._server = grpc.aio.server(interceptors=[Guard(identify)], options=options)
+        guard = Guard(identify, stall_s=stall_s, calls_per_uid=calls_per_uid)
+        self._server = grpc.aio.server(interceptors=[guard], options=options)
         self._health = health.aio.HealthServicer()
         add_JobsServicer_to_server(JobsService(daemon.engine, daemon.intake), self._server)
         add_ControlServicer_to_server(ControlService(daemon), self._server)

@@ -31,6 +31,7 @@ _NOT_ZERO = frozenset(
         "sockets.handoffs",
         "sockets.handoffs_per_uid",
         "sockets.streams",
+        "sockets.calls_per_uid",
         "sockets.handles_per_uid",
     }
 )
@@ -52,7 +53,10 @@ class SocketSettings:
         connections, connections_per_uid: gRPC connections at one time.
         handoffs, handoffs_per_uid: connections to the handoff socket at one time.
         streams: calls at one time on one gRPC connection.
+        calls_per_uid: calls of one uid at one time, on all its connections.
         handles_per_uid: handed over descriptors at one time.
+        watch_stall_s: a stream whose reader takes nothing for so long is cut;
+            0 = never.
     """
 
     mode: str = "auto"
@@ -62,7 +66,9 @@ class SocketSettings:
     handoffs: int = 2000
     handoffs_per_uid: int = 500
     streams: int = 1000
+    calls_per_uid: int = 4096
     handles_per_uid: int = 4096
+    watch_stall_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

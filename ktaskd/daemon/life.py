@@ -108,8 +108,14 @@ class House:
         self._build_jobs()
         self._build_doors()
         self._state = self._make_state()
+        sockets = self._config.sockets
         self._server = Server(
-            self._state, str(start.runtime.inner_path), self._peers.identity, self._config.sockets.streams
+            self._state,
+            str(start.runtime.inner_path),
+            self._peers.identity,
+            streams_max=sockets.streams,
+            calls_per_uid=sockets.calls_per_uid,
+            stall_s=sockets.watch_stall_s,
         )
 
     def _build_jobs(self) -> None:

@@ -107,6 +107,8 @@ def limits_in_force(config: Config, files: int) -> dict[str, int]:
         "handoffs_per_uid": sockets.handoffs_per_uid,
         "handles_per_uid": sockets.handles_per_uid,
         "streams_per_connection": sockets.streams,
+        "calls_per_uid": sockets.calls_per_uid,
+        "watch_stall_seconds": int(sockets.watch_stall_s),
         "jobs_queued": jobs.queued,
         "jobs_queued_per_uid": jobs.queued_per_uid,
         "jobs_kept": jobs.kept,

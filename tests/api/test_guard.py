@@ -24,12 +24,20 @@ class FakeContext:
         self.code: object = None
         self.text = ""
         self.trailing: Any = ()
+        self.written: list[object] = []
 
     def peer(self) -> str:
         return "unix-abstract:x"
 
     def set_trailing_metadata(self, metadata: Any) -> None:
         self.trailing = metadata
+
+    async def write(self, message: object) -> None:
+        self.written.append(message)
+        await self.on_write()
+
+    async def on_write(self) -> None:
+        """Sent at once."""
 
     async def abort(self, code: object, text: str) -> None:
         self.code, self.text = code, text
@@ -41,13 +49,13 @@ def identify(name: str) -> Identity:
     return WHO
 
 
-def guarded(handler: Any, who: Any = identify) -> Any:
+def guarded(handler: Any, who: Any = identify, **options: Any) -> Any:
     """The handler as the server gets it."""
 
     async def continuation(_: Any) -> Any:
         return handler
 
-    return asyncio.run(Guard(who).intercept_service(continuation, None))  # type: ignore[arg-type]
+    return asyncio.run(Guard(who, **options).intercept_service(continuation, None))  # type: ignore[arg-type]
 
 
 def run(test: Coroutine[Any, Any, None]) -> list[BaseException]:
@@ -104,11 +112,18 @@ def test_stream_when_it_is_cut_then_the_handler_has_cleaned_up_at_once() -> None
         finally:
             ended.append(caller())
 
+    async def never() -> None:
+        await asyncio.Event().wait()
+
     async def test() -> None:
-        stream = handler.unary_stream("x", FakeContext())
-        assert await anext(stream) == 1
-        await stream.aclose()
-        assert ended == [WHO]
+        context = FakeContext()
+        context.on_write = never  # type: ignore[method-assign]
+        call = asyncio.ensure_future(handler.unary_stream("x", context))
+        while not context.written:
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        assert (call.cancelled(), context.written, ended) == (True, [1], [WHO])
 
     handler = guarded(grpc.unary_stream_rpc_method_handler(handle))
     assert run(test()) == []
@@ -127,11 +142,67 @@ def test_handler_when_the_caller_is_nobody_then_not_entered(kind: str) -> None:
     async def test() -> None:
         answer = getattr(handler, kind)("x", context)
         with pytest.raises(grpc.aio.AbortError):
-            await (anext(answer) if kind.endswith("stream") else answer)
+            await answer
 
     handler = guarded(getattr(grpc, f"{kind}_rpc_method_handler")(handle), nobody)
     assert run(test()) == []
     assert context.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_stream_when_it_is_not_read_then_cut_with_a_status() -> None:
+    context = FakeContext()
+    ended = []
+
+    async def handle(request: str, context: Any) -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.append(True)
+
+    async def never() -> None:
+        if len(context.written) == 2:
+            await asyncio.Event().wait()
+
+    async def test() -> None:
+        context.on_write = never  # type: ignore[method-assign]
+        with pytest.raises(grpc.aio.AbortError):
+            await handler.unary_stream("x", context)
+
+    handler = guarded(grpc.unary_stream_rpc_method_handler(handle), stall_s=0.01)
+    assert run(test()) == []
+    assert (context.code, context.written, ended) == (grpc.StatusCode.RESOURCE_EXHAUSTED, [1, 2], [True])
+    assert "a message could not be sent for 0.01 s" in context.text
+
+
+def test_calls_when_a_uid_has_too_many_then_refused_until_one_is_answered() -> None:
+    async def test() -> None:
+        answer = asyncio.Event()
+
+        async def handle(request: str, context: Any) -> None:
+            await answer.wait()
+
+        guard = Guard(lambda peer: Identity(int(peer), 1, 1), calls_per_uid=2)
+        call = guard._unary(handle)
+
+        def context(uid: int) -> Any:
+            made = FakeContext()
+            made.peer = lambda: str(uid)  # type: ignore[method-assign]
+            return made
+
+        running = [asyncio.ensure_future(call("x", context(uid))) for uid in (7, 7, 8)]
+        await asyncio.sleep(0)
+        refused = context(7)
+        with pytest.raises(grpc.aio.AbortError):
+            await call("x", refused)
+        assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused.text == "calls: uid 7 has 2 that are not answered, wanted less than 2"
+        answer.set()
+        await asyncio.gather(*running)
+        await call("x", context(7))
+        assert not guard._calls
+
+    assert run(test()) == []
 
 
 def test_abort_when_refused_then_code_text_and_details() -> None:
