@@ -180,3 +180,21 @@ def test_end_of_the_program_when_nothing_was_closed_then_no_complaint(fake: Fake
     with program(fake, code) as process:
         out, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_deferral_when_anything_else_might_raise_then_not_possible(fake: FakeDaemon) -> None:
+    """In a process of its own: pytest has a handler for SIGALRM itself."""
+    code = """
+        import signal
+        from concurrent.futures import ThreadPoolExecutor
+        from ktask.interrupt import can_defer
+        print(can_defer(), ThreadPoolExecutor(1).submit(can_defer).result())
+        for number, handler in (("ALRM", print), ("INT", print), ("INT", signal.SIG_IGN)):
+            before = signal.signal(getattr(signal, "SIG" + number), handler)
+            print(can_defer())
+            signal.signal(getattr(signal, "SIG" + number), before)
+        print(can_defer())
+    """
+    with program(fake, code) as process:
+        out, err = process.communicate(timeout=WAIT_S)
+    assert out.split() == ["True", "False", "False", "False", "False", "True"], err
