@@ -1,0 +1,124 @@
+"""A well-behaved client: runs noops one after the other and says how long they took."""
+
+from __future__ import annotations
+
+import json
+import select
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CALM_CALLS = 60
+RATIO_MAX = 10.0
+"""Generous: the attacker has the same two CPUs. A benchmark asks for more."""
+
+
+@dataclass(slots=True)
+class Beside:
+    """What the neighbour noticed; filled in at the end of the block."""
+
+    calm_ms: float = 0.0
+    beside_ms: float = 0.0
+    calls: int = 0
+
+    @property
+    def ratio(self) -> float:
+        return self.beside_ms / self.calm_ms
+
+
+class Neighbour:
+    """The process; a context, which ends it."""
+
+    def __init__(self, place: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.neighbour", place],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Neighbour:
+        self._ask("start")
+        self._read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _ask(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def calm(self) -> float:
+        """Median of noops now, ms."""
+        self._ask(f"calls {CALM_CALLS}")
+        return float(self._read()["median_ms"])
+
+    @contextmanager
+    def beside(self, what: str) -> Iterator[Beside]:
+        """Work on while the block runs; fails if a call failed or the median grew too much."""
+        found = Beside(calm_ms=self.calm())
+        self._ask("begin")
+        yield found
+        self._ask("end")
+        told = self._read()
+        found.beside_ms, found.calls = told["median_ms"], told["calls"]
+        found.calm_ms = min(found.calm_ms, self.calm())
+        print(
+            f"neighbour beside {what}: {found.beside_ms:.2f} ms, undisturbed {found.calm_ms:.2f} ms,"
+            f" ratio {found.ratio:.1f}, {found.calls} calls"
+        )
+        assert found.ratio < RATIO_MAX, (what, found)
+
+
+def main(place: str) -> None:
+    """Do what the lines on standard input say."""
+    from ktask.v1 import jobs_pb2 as pb
+
+    from tests.integration.rig import connected, spec  # slow to load, and the parent has it
+
+    noop = pb.RunRequest(spec=spec("selftest.noop", ranges=[{"length": "1"}]))
+    with connected(Path(place) / "ktaskd.sock") as stubs:
+
+        def call() -> float:
+            begin = time.monotonic()
+            job = stubs.jobs.Run(noop, timeout=30).job
+            assert job.state == pb.JOB_STATE_SUCCEEDED
+            return (time.monotonic() - begin) * 1e3
+
+        def say(times: list[float]) -> None:
+            print(json.dumps({"median_ms": statistics.median(times), "calls": len(times)}), flush=True)
+
+        times: list[float] = []
+        for line in iter(sys.stdin.readline, ""):
+            word, *count = line.split()
+            if word == "end":
+                say(times)
+                continue
+            times = [call()]
+            if word == "calls":
+                times = [call() for _ in range(int(count[0]))]
+            elif word == "begin":
+                while not select.select([sys.stdin], [], [], 0)[0]:
+                    times.append(call())
+                continue
+            say(times)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
