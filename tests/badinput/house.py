@@ -1,0 +1,131 @@
+"""One daemon for all cases, and what it holds at one moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from ktask.v1 import control_pb2
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.integration.rig import (
+    PATIENCE_S,
+    Daemon,
+    Stubs,
+    connected,
+    handed_over,
+    memory,
+    running,
+    spec,
+    write_config,
+)
+from tests.support.leaks import wait_until_none
+
+LEADS = 2
+HELPERS = 2
+"""Few, so that a case can keep all workers busy on any machine."""
+
+STEADY = (
+    *("connections", "handoff_connections", "handles"),
+    *("jobs_unended", "workers_died", "keepers_lost", "connections_refused", "handoffs_refused"),
+)
+"""Counters that no case may change."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What the daemon and its processes hold.
+
+    Args:
+        fds: number of open descriptors by pid; empty where we may not look.
+        newest: id of the newest job.
+        accepted: jobs accepted since the start.
+    """
+
+    counters: dict[str, int]
+    fds: dict[int, int]
+    newest: str
+    accepted: int
+
+    def differences(self, now: Holding) -> list[str]:
+        """What differs now from what should be the same; a line each."""
+        lines = [
+            f"counter {name}: {now.counters[name]}, before {value}"
+            for name, value in self.counters.items()
+            if now.counters[name] != value
+        ]
+        for pid, count in self.fds.items():
+            # A keeper that had nothing to do may have ended meanwhile.
+            if now.fds.get(pid, count) != count:
+                lines.append(f"process {pid}: {now.fds[pid]} descriptors, before {count}")
+        return lines
+
+
+class House:
+    """The daemon, and one connection to it."""
+
+    def __init__(self, daemon: Daemon, stubs: Stubs) -> None:
+        """Hold them; they stay the caller's."""
+        self.daemon = daemon
+        self.stubs = stubs
+
+    def look(self) -> Holding:
+        """What it holds now."""
+        status = self.stubs.control.GetStatus(control_pb2.GetStatusRequest(), timeout=PATIENCE_S).status
+        counters = {counter.name: counter.value for counter in status.counters}
+        jobs = self.stubs.jobs.List(pb.ListRequest(page_size=1), timeout=PATIENCE_S).jobs
+        return Holding(
+            counters={name: counters.get(name, 0) for name in STEADY},
+            fds=self._fds(),
+            newest=jobs[0].id if jobs else "",
+            accepted=counters.get("jobs_accepted", 0),
+        )
+
+    def _fds(self) -> dict[int, int]:
+        found = {}
+        for process in self.daemon.tree():
+            # Not dumpable, so only root may look into it.
+            with suppress(OSError, psutil.Error):
+                found[process.pid] = len(os.listdir(f"/proc/{process.pid}/fd"))
+        return found
+
+    def check_same(self, before: Holding) -> Holding:
+        """Until it holds no more and no less than before; what it holds then.
+
+        What is closed is closed soon after the answer, not before it.
+        """
+        left = wait_until_none(lambda: before.differences(self.look()))
+        assert not left, "not as before:\n" + "\n".join(left)
+        return self.look()
+
+
+@contextmanager
+def opened(place: Path) -> Iterator[House]:
+    """A house below `place` that every user may connect to."""
+    config = write_config(
+        place / "ktaskd.toml",
+        sockets={"mode": "0666"},
+        workers={"user": "nobody", "helpers_per_node": HELPERS, "leads": LEADS, "leads_per_uid": LEADS},
+    )
+    with (
+        running(place / "run", "--config", config) as daemon,
+        connected(daemon.socket) as stubs,
+        memory(4096) as fd,
+        # Our keeper has something to hold, or it would end in the middle of a case.
+        handed_over(daemon.handoff, fd),
+    ):
+        warm_up(stubs)
+        yield House(daemon, stubs)
+
+
+def warm_up(stubs: Stubs) -> None:
+    """Have all workers started, the leads too, and in each what is loaded at its first job."""
+    wanted = spec("selftest.spin", arg={"ms": 5}, ranges=[{"length": "20"}])
+    request = pb.RunRequest(spec=wanted)
+    calls = [stubs.jobs.Run.future(request, timeout=PATIENCE_S) for _ in range(LEADS + 1)]
+    for call in calls:
+        assert call.result().job.state == pb.JOB_STATE_SUCCEEDED
