@@ -18,6 +18,7 @@ from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, PART_BYTES_MAX
 from ktaskd.model.spans import Span, SpanSet
+from ktaskd.model.worker import WorkerState
 from ktaskd.planner.cursor import Chunk
 from ktaskd.planner.undo import undo_steps
 from ktaskd.pool.link import Death, Worker
@@ -214,12 +215,15 @@ def give_up_on(engine: Engine, job: Job, workers: set[Worker]) -> None:
     theirs; the job's are let go of.
     """
     for worker in workers:
-        for held in job.crew.held.get(worker, {}).values():
+        held = [(held.chunk.start, held.chunk.end) for held in job.crew.held.get(worker, {}).values()]
+        if worker is job.crew.call_worker:
+            held.append(job.checked.span)
+        for start, end in held:
             if job.checked.declaration.writes:
-                job.dirty.add(held.chunk.start, held.chunk.end)
-        chunks = [held.chunk for held in job.crew.held.get(worker, {}).values()]
-        spans = ", ".join(f"[{chunk.start}, {chunk.end})" for chunk in chunks)
+                job.dirty.add(start, end)
+        spans = ", ".join(f"[{start}, {end})" for start, end in held)
         engine.dispatch.remove(worker)
+        worker.state = WorkerState.STOPPING
         words = f"worker {worker.pid} was killed and is not dead after {engine.fence_s:g} s; it holds {spans}"
         if job.error is None or job.error.reason != "WORKER_STUCK":
             job.error = JobError("WORKER_STUCK", words)

@@ -11,6 +11,7 @@ from typing import Any
 from ktaskd.door.handles import HeldSource
 from ktaskd.jobs import machine
 from ktaskd.jobs.check import CheckedJob
+from ktaskd.jobs.items import ItemResults
 from ktaskd.model.allowance import Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
@@ -113,12 +114,7 @@ class Job:
         self.parts: list[tuple[int, int, Json]] = []
         self.parts_bytes = 0
         self.counts_items = bool(items)
-        self.item_results: list[tuple[int, int, Json]] = []
-        """In order of items: (version when it became known, index, result)."""
-        self._items_ahead: dict[int, Json] = {}
-        ordered = sorted(checked.ranges, key=lambda piece: piece.start) if items else ()
-        self._item_order = (index for piece in ordered for index in range(piece.start, piece.end))
-        self._next_item = next(self._item_order, None)
+        self._items = ItemResults(checked.ranges if items else ())
         self.result: Json | None = None
         self.error: JobError | None = None
         self.is_cancel = False
@@ -181,13 +177,13 @@ class Job:
 
     def add_items(self, start: int, results: list[Json]) -> None:
         """Note the results of items from `start` on; they are told in order."""
-        self._items_ahead.update(enumerate(results, start))
-        version = self.version + 1
-        while self._next_item in self._items_ahead:
-            index = self._next_item
-            self.item_results.append((version, index, self._items_ahead.pop(index)))
-            self._next_item = next(self._item_order, None)
+        self._items.add(start, results, self.version + 1)
         self.touch()
+
+    @property
+    def item_results(self) -> list[tuple[int, int, Json]]:
+        """In order of items: (version when it became known, index, result)."""
+        return self._items.told
 
     def shrink(self) -> None:
         """Drop what only a running job needs: ended ones are kept for a while."""

@@ -73,7 +73,7 @@ def test_reader_when_workers_and_pool_hosts_are_killed_then_the_right_result(wai
         async with house() as h:
             memory = h.memory(BIG)
             kills = reruns = 0
-            while kills < 6:
+            while kills < 6 or (not reruns and kills < 60):  # some land when all is done
                 spec = JobSpec("file.crc32", sources={"data": memory.ref}, max_threads=3)
                 job = await h.submit(spec, waited=waited)
                 await h.until(lambda job=job: h.holders(job) or job.state.ended)  # type: ignore[misc]
@@ -89,7 +89,7 @@ def test_reader_when_workers_and_pool_hosts_are_killed_then_the_right_result(wai
                 reruns += job.rerun
                 await h.until(lambda: h.at_rest)
             assert reruns
-            await h.until(lambda: sum(pool.host_respawns for pool in h.pools) == 2)
+            await h.until(lambda: sum(pool.host_respawns for pool in h.pools) == kills // 3)
 
     run(story())
 

@@ -278,7 +278,7 @@ def test_worker_when_killed_and_not_seen_dead_then_its_job_is_dirty() -> None:
             worker = await h.begun(job)
             # A process in an uninterruptible sleep does not die of SIGKILL.
             worker.recall = lambda: None  # type: ignore[method-assign]
-            kill, worker.kill = worker.kill, lambda: None  # type: ignore[method-assign]
+            kill, worker.kill = worker.kill, lambda why="": None  # type: ignore[method-assign]
             h.look = lambda: h._changed.set()  # type: ignore[method-assign]
             h.engine.cancel(job)
             await h.ended(job)
