@@ -21,14 +21,17 @@ Value = TypeVar("Value")
 _LOOK_S = 0.2
 
 
-def get(queue: SimpleQueue[Value]) -> Value:
-    """The next of a queue, in a wait that a signal surely ends within `_LOOK_S`.
+def get(queue: SimpleQueue[Value | None], over: Callable[[], bool]) -> Value | None:
+    """The next of a queue; None when `over()` and nothing came for a while.
 
-    A signal that comes just before the wait begins does not interrupt it.
+    Looks up in between, for signals and for `over`.
     """
     while True:
-        with contextlib.suppress(Empty):
+        try:
             return queue.get(timeout=_LOOK_S)
+        except Empty:
+            if over():
+                return None
 
 
 class Pending(Generic[Value]):
@@ -38,9 +41,12 @@ class Pending(Generic[Value]):
         """Nothing happens before `Caller.start`."""
         self._function = function
         self._ended = False
+        self._value: Value | None = None
+        self._error: BaseException | None = None
         # Whoever takes it decides whether the call is made: its pop is atomic.
         self._turn = deque([True])
-        self._answer: SimpleQueue[tuple[Value, None] | tuple[None, BaseException]] = SimpleQueue()
+        # Wakes a waiter. What counts is `_ended`, which an interrupt cannot lose.
+        self._wake: SimpleQueue[None] = SimpleQueue()
 
     def done(self) -> bool:
         """Whether the call has ended."""
@@ -48,19 +54,21 @@ class Pending(Generic[Value]):
 
     def result(self) -> Value:
         """Wait for the call's value, or raise what it raised."""
-        answer = get(self._answer)
-        self._answer.put(answer)
-        value, error = answer
-        if error is not None:
-            raise error
-        return value  # type: ignore[return-value]
+        # Looks up in between, since a signal that comes just before the wait
+        # begins does not interrupt it.
+        while not self.wait(_LOOK_S):
+            pass
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
 
     def wait(self, timeout_s: float) -> bool:
         """Whether the call ends within `timeout_s`."""
         with contextlib.suppress(Empty):
-            self._answer.put(self._answer.get(timeout=timeout_s))
-            return True
-        return False
+            if not self._ended:
+                self._wake.get(timeout=timeout_s)
+                self._wake.put(None)
+        return self._ended
 
     def withdraw(self) -> bool:
         """Have the call not made; False if it was begun already."""
@@ -70,13 +78,12 @@ class Pending(Generic[Value]):
         """Make the call, unless it was withdrawn; its value or exception is kept."""
         if not self._take_turn():
             return
-        answer: tuple[Value, None] | tuple[None, BaseException]
         try:
-            answer = self._function(), None
+            self._value = self._function()
         except BaseException as error:
-            answer = None, error
+            self._error = error
         self._ended = True
-        self._answer.put(answer)
+        self._wake.put(None)
 
     def _take_turn(self) -> bool:
         try:

@@ -56,11 +56,12 @@ class WaitedJob:
     def _run_deferring(self) -> pb.Job:
         """The shortest way: one call in this thread, which Ctrl-C makes come back."""
         over = threading.Event()
-        job, error = None, None
+        job: pb.Job | None = None
+        error: Exception | None = None
         with Deferred(lambda count: self._come_back(count, over)) as deferred:
             try:
                 job = self._run()
-            except grpc.RpcError as failed:
+            except Exception as failed:
                 error = failed
             over.set()
         if deferred.count:
@@ -101,7 +102,7 @@ class WaitedJob:
         self._session.caller.start(Pending(lambda: self._follow(pending, news, over)))
         last = None
         try:
-            while (job := _newest(news)) is not None:
+            while (job := _newest(news, pending.done)) is not None:
                 last = job
                 on_job(job)
         finally:
@@ -176,17 +177,18 @@ class WaitedJob:
                 return
 
 
-def _note_end(interrupt: BaseException, job: pb.Job | None, error: grpc.RpcError | None) -> None:
+def _note_end(interrupt: BaseException, job: pb.Job | None, error: Exception | None) -> None:
     """Say with an exception how the job that it interrupted has ended."""
     if job is not None:
         interrupt.add_note(f"job {job.id} ended {pb.JobState.Name(job.state).removeprefix('JOB_STATE_')}")
     elif error is not None:
-        interrupt.add_note(f"the job was interrupted, its end not seen: {rpc.translate(error)}")
+        why = rpc.translate(error) if isinstance(error, grpc.RpcError) else error
+        interrupt.add_note(f"the job was interrupted, its end not seen: {why}")
 
 
-def _newest(news: SimpleQueue[pb.Job | None]) -> pb.Job | None:
+def _newest(news: SimpleQueue[pb.Job | None], over: Callable[[], bool]) -> pb.Job | None:
     """Wait for news; what is older than the newest is passed over. None is the end."""
-    job = get(news)
+    job = get(news, over)
     with contextlib.suppress(Empty):
         while job is not None:
             later = news.get_nowait()
