@@ -339,11 +339,12 @@ class Dispatch:
         depth = self._depth(job, size)
         if len(held) <= depth // 2:
             chunks = self._take(worker, job, size, depth - len(held))
+            # CPU time, not the rate: that is by the clock, and low where a helper is starved.
+            cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.done.total or 1)
             for i, chunk in enumerate(chunks, 1):
                 self._send_items(worker, job, chunk)
                 seq = worker.send_chunk(job.jno, chunk.start, chunk.end, more=i < len(chunks))
-                known = bool(job.rate)
-                likely_s = (chunk.end - chunk.start) / job.rate if known else self.shares.likely_s(uid)
+                likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self.shares.likely_s(uid)
                 self.shares.charge(uid, likely_s)
                 held[seq] = HeldChunk(chunk, self._now(), likely_s)
         if not job.cursor.left:
