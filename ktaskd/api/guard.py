@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ktaskd.api.errors import abort
-from ktaskd.model.errors import QuotaFull, WatchTooSlow
+from ktaskd.model.errors import QuotaFull, SpecInvalid, WatchTooSlow
 from ktaskd.model.identity import Identity
 
 LEAVE_S = 0.1
@@ -61,27 +62,31 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
+        parse = _parser_of(handler)
         if handler.response_streaming:
-            wrapped = self._stream(handler.stream_stream or handler.unary_stream)
+            wrapped = self._stream(handler.stream_stream or handler.unary_stream, parse)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
         else:
-            wrapped = self._unary(handler.stream_unary or handler.unary_unary)
+            wrapped = self._unary(handler.stream_unary or handler.unary_unary, parse)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_unary_rpc_method_handler
             )
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+        # Without a deserializer grpc hands the bytes over as they came.
+        return make(wrapped, None, handler.response_serializer)
 
-    def _unary(self, inner: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
-        async def guarded(request: Any, context: Context) -> Any:
+    def _unary(
+        self, inner: Callable[[Any, Context], Awaitable[Any]], parse: Callable[[Any], Any] = lambda raw: raw
+    ) -> Callable[[Any, Context], Any]:
+        async def guarded(raw: Any, context: Context) -> Any:
             try:
                 with self._admitted(context):
-                    return await inner(request, context)
+                    return await inner(parse(raw), context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:
@@ -89,13 +94,17 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _stream(self, inner: Callable[[Any, Context], AsyncGenerator[Any]]) -> Callable[[Any, Context], Any]:
-        async def guarded(request: Any, context: Context) -> None:
+    def _stream(
+        self,
+        inner: Callable[[Any, Context], AsyncGenerator[Any]],
+        parse: Callable[[Any], Any] = lambda raw: raw,
+    ) -> Callable[[Any, Context], Any]:
+        async def guarded(raw: Any, context: Context) -> None:
             try:
                 with self._admitted(context):
                     # Closed here: a handler that is cut must clean up now, not when
                     # the garbage collector comes by.
-                    async with aclosing(inner(request, context)) as responses:
+                    async with aclosing(inner(parse(raw), context)) as responses:
                         async for response in responses:
                             await self._send(context, response)
             except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -135,6 +144,28 @@ class Guard(grpc.aio.ServerInterceptor):
                 f"stream: a message could not be sent for {self._stall_s:g} s, wanted a reader that keeps up;"
                 " a watch can be taken up again with after_sequence"
             ) from error
+
+
+def _parser_of(handler: Handler) -> Callable[[Any], Any]:
+    """What makes requests of bytes, or of a stream of bytes.
+
+    grpc itself would answer UNKNOWN to bytes that are no message, and write two
+    stories into the log, as often as a caller likes.
+    """
+
+    def one(raw: bytes) -> Any:
+        try:
+            return handler.request_deserializer(raw) if handler.request_deserializer else raw
+        except DecodeError as error:
+            raise SpecInvalid(
+                f"request: got {len(raw)} bytes that are no message ({error}), wanted one of the contract"
+            ) from error
+
+    async def each(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for raw in raws:
+            yield one(raw)
+
+    return each if handler.request_streaming else one
 
 
 async def _leave_behind(context: Context, error: WatchTooSlow) -> NoReturn:

@@ -159,7 +159,11 @@ def large(size: int) -> bytes:
 
 
 def unparsed(why: str) -> Refuse:
-    return Refuse("UNKNOWN", "", f"Unexpected …: Error parsing message with type 'ktask.v1.…': {why}")
+    message = (
+        f"request: got … bytes that are no message (Error parsing message with type 'ktask.v1.…': {why}), "
+        "wanted one of the contract"
+    )
+    return Refuse("INVALID_ARGUMENT", "SPEC_INVALID", message)
 
 
 BAD_TEXT = "String field had bad UTF-8"
