@@ -15,6 +15,6 @@ TOLERANCE = 0.2
 
 def test_uids_when_their_jobs_differ_then_equal_shares(run_as: OtherUsers) -> None:
     with a_daemon() as daemon:
-        shares = measure(run_as, daemon, clients=3, seconds=8.0)
+        shares = measure(run_as, daemon, clients=8, seconds=8.0)
     print(table(shares))
     assert worst(shares) <= TOLERANCE, table(shares)
