@@ -314,8 +314,11 @@ class Engine:
         body, chunk = note.body, held.chunk
         self._account(job, worker, int(body.get("cpu_ns", 0)), held)
         ending.note_dirty(job, body.get("dirty", ()))
+        if not job.crew.held.get(worker):
+            # First of all: the undo may be given to the next lead at once.
+            self.dispatch.release(worker)
         self.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
-        self._worker_left(worker, job)
+        self._after_worker(job)
 
     def _on_lost(self, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
         chunk, declaration = lost.chunk, job.checked.declaration

@@ -1,0 +1,60 @@
+"""Chunks that were lost or failed, and jobs that end then: nothing is forgotten, nobody counted twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ktaskd.model.job import JobState
+from ktaskd.model.worker import WorkerState
+from tests.fault.armory import Armory
+from tests.fault.house import faulty_house
+from tests.fault.victims import CHUNK, MAKERS, Victim
+from tests.jobs.house import CPUS, House
+
+# One worker, and the one that takes its place does not come up at once: so the
+# job waits with a chunk that somebody has begun.
+FAULTS = "worker.mid_chunk:kill host.before_fork:raise"
+
+
+@pytest.mark.parametrize(
+    ("maker", "state"),
+    [("fill", JobState.DIRTY), ("copy", JobState.CANCELLED), ("populate", JobState.CANCELLED)],
+)
+def test_cancel_when_a_lost_chunk_waits_then_undone_or_named(maker: str, state: JobState) -> None:
+    with faulty_house(nodes=(CPUS[:1],), helpers=1, leads=1) as (one, armed):
+        victim = MAKERS[maker](one.house)
+        one.run(_cancelled_while_it_waits(one.house, armed, victim, state))
+
+
+async def _cancelled_while_it_waits(h: House, armed: Armory, victim: Victim, state: JobState) -> None:
+    armed.arm_all(FAULTS)
+    job = await h.submit(victim.spec, waited=False)
+    await h.until(lambda: job.rerun)
+    assert job.state is JobState.RUNNING
+    assert not job.crew.busy
+    h.engine.cancel(job)
+    await h.ended(job)
+    error = job.full_error()
+    assert error is not None
+    assert (job.state, error.reason) == (state, "CANCELLED")
+    assert victim.wrong(error.dirty, succeeded=False) == ""
+    assert sum(span.length for span in error.dirty) == (CHUNK if state is JobState.DIRTY else 0)
+    assert bool(victim.changed()) is (state is JobState.DIRTY)
+    await h.until(lambda: h.at_rest and not armed.waiting())
+
+
+def test_undo_when_another_lead_is_free_then_one_of_them_has_it() -> None:
+    """The house looks after every message whether one job has two leads."""
+    with faulty_house(leads=2) as (one, _):
+        one.run(_failed_beside_a_free_lead(one.house))
+
+
+async def _failed_beside_a_free_lead(h: House) -> None:
+    h.leads.ensure(2)
+    await h.until(lambda: [worker.state for worker in h.leads.workers] == [WorkerState.IDLE] * 2)
+    victim = MAKERS["bad_log"](h)
+    job = await h.run(replace(victim.spec, max_threads=1))
+    assert job.state is JobState.FAILED
+    assert victim.wrong((), succeeded=False) == ""

@@ -1,0 +1,233 @@
+"""Where a worker can be struck, how, and what becomes of its chunk, its job and the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from ktaskd.jobs.job import Job
+from ktaskd.model.job import JobSpec, JobState, RangeSpec
+from ktaskd.model.spans import Span, SpanSet
+from tests.fault.armory import Armory
+from tests.fault.house import faulty_house
+from tests.fault.victims import CHUNK, MAKERS, Victim, rests
+from tests.jobs.house import OneHouse
+
+SUCCEEDED = JobState.SUCCEEDED
+FAILED = JobState.FAILED
+CANCELLED = JobState.CANCELLED
+DIRTY = JobState.DIRTY
+
+GRACE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the matrix.
+
+    Args:
+        faults: what happens, as Armory.arm_all reads it.
+        job: to whom; a key of MAKERS.
+        state, says: how the job ends, and its error's message (a regular
+            expression); "cancelled": the test cancels it when all has happened.
+        rerun: chunks that were lost and run again; those given back do not count.
+        dirty: "" = nothing; "lost" = what was done, and of the lost chunk no
+            more than was begun; "some" = less than everything; "all".
+    """
+
+    faults: str
+    job: str
+    state: JobState
+    says: str = ""
+    rerun: int = 0
+    dirty: str = ""
+
+    @property
+    def deaths(self) -> int:
+        """Workers that die of it."""
+        words = [word.partition("*") for word in self.faults.split()]
+        return sum(int(times or 1) for word, _, times in words if not word.endswith(("pass", "raise")))
+
+
+BEFORE_ACK = [
+    # It was not begun, so it is not lost, however often.
+    Row("worker.before_ack:kill", "crc", SUCCEEDED),
+    Row("worker.before_ack:kill*5", "fill", SUCCEEDED),
+    Row("worker.before_ack:segv", "log", SUCCEEDED),
+    Row("worker.before_ack:exit0", "items", SUCCEEDED),
+    Row("worker.before_ack:kill", "copy", SUCCEEDED),
+    Row("worker.before_ack:segv*2", "copy", SUCCEEDED),
+    # But a job that makes workers end before they begin is not tried for ever.
+    Row("worker.before_ack:segv*3", "fill", FAILED, r"worker killed by SIGSEGV in chunk \[65536, .*3 times"),
+    Row("worker.before_ack:exit0*3", "log", FAILED, r"worker exit status 0 in chunk \[0, .*3 times"),
+    Row("worker.before_ack:hang", "fill", CANCELLED, "cancelled"),
+    Row("worker.before_ack:stop", "copy", CANCELLED, "cancelled"),
+    Row("worker.before_ack:stop", "log", CANCELLED, "cancelled"),
+]
+
+MID_CHUNK = [
+    Row("worker.mid_chunk:kill", "crc", SUCCEEDED, rerun=1),
+    Row("worker.mid_chunk:segv", "fill", SUCCEEDED, rerun=1),
+    Row("worker.mid_chunk:kill*2", "fill_mapped", SUCCEEDED, rerun=2),
+    Row("worker.mid_chunk:exit0*2", "copy", SUCCEEDED, rerun=2),
+    Row("worker.mid_chunk:kill*2", "copy_over", SUCCEEDED, rerun=2),
+    Row("worker.mid_chunk:kill", "populate", SUCCEEDED, rerun=1),
+    Row("worker.mid_chunk:kill", "items", SUCCEEDED, rerun=1),
+    Row("worker.mid_chunk:kill*3", "crc", FAILED, r"killed by SIGKILL in chunk \[0, .*3 times", rerun=2),
+    Row("worker.mid_chunk:segv*3", "crc", FAILED, r"killed by SIGSEGV in chunk \[0, .*3 times", rerun=2),
+    Row("worker.mid_chunk:kill*3", "fill", DIRTY, "killed by SIGKILL .*3 times", rerun=2, dirty="lost"),
+    Row("worker.mid_chunk:pass*1 worker.mid_chunk:kill*3", "fill", DIRTY, "3 times", rerun=2, dirty="lost"),
+    # What was a hole is a hole again, what was copied over cannot be brought back.
+    Row("worker.mid_chunk:kill*3", "copy", FAILED, "killed by SIGKILL .*3 times", rerun=2),
+    Row("worker.mid_chunk:kill*3", "copy_over", DIRTY, "3 times", rerun=2, dirty="some"),
+    Row("worker.mid_chunk:kill*3", "populate", FAILED, "3 times", rerun=2),
+    Row("worker.mid_chunk:pass*99 worker.mid_chunk:kill", "log", FAILED, "killed by SIGKILL in chunk"),
+    Row("worker.mid_chunk:raise", "fill", DIRTY, "a fault that", dirty="some"),
+    Row("worker.mid_chunk:raise", "copy", FAILED, "a fault that"),
+    # Lost first and failed then: the one that failed did not see what was there before.
+    Row("worker.mid_chunk:kill worker.mid_chunk:raise", "copy", FAILED, "a fault that", rerun=1),
+    Row(
+        "worker.mid_chunk:kill worker.mid_chunk:raise", "copy_over",
+        DIRTY, "a fault that", rerun=1, dirty="some",
+    ),
+    Row("worker.mid_chunk:hang", "crc", CANCELLED, "cancelled"),
+    Row("worker.mid_chunk:stop", "fill", DIRTY, "cancelled", dirty="lost"),
+    Row("worker.mid_chunk:stop", "copy", CANCELLED, "cancelled"),
+    Row("worker.mid_chunk:pass*9 worker.mid_chunk:hang", "log", CANCELLED, "cancelled"),
+]  # fmt: skip
+
+AFTER_WORK = [
+    Row("worker.after_work:kill", "crc", SUCCEEDED, rerun=1),
+    Row("worker.after_work:segv*2", "fill", SUCCEEDED, rerun=2),
+    Row("worker.after_work:exit0", "copy", SUCCEEDED, rerun=1),
+    Row("worker.half_frame:half", "crc", SUCCEEDED, rerun=1),
+    Row("worker.half_frame:half", "items", SUCCEEDED, rerun=1),
+    Row("worker.half_frame:half*3", "fill", DIRTY, "sent nonsense .*3 times", rerun=2, dirty="lost"),
+    Row("worker.after_work:exit0*3", "copy", FAILED, "exit status 0 in chunk .*3 times", rerun=2),
+    Row("worker.after_work:kill", "log", FAILED, "killed by SIGKILL in chunk"),
+    Row("worker.after_work:stop", "fill", DIRTY, "cancelled", dirty="lost"),
+    Row("worker.after_work:hang", "log", CANCELLED, "cancelled"),
+]
+
+STEPS = [
+    # Nobody knows what it had done, so nothing is said to be as before.
+    Row("worker.in_prepare:kill", "copy", DIRTY, "worker killed by SIGKILL in prepare", dirty="all"),
+    Row("worker.in_prepare:stop", "copy", DIRTY, "cancelled", dirty="all"),
+    Row("worker.in_finish:kill", "copy", DIRTY, "worker killed by SIGKILL in finish", dirty="all"),
+    Row("worker.in_prepare:raise", "copy", FAILED, "a fault that"),
+    # Combining changes nothing.
+    Row("worker.in_combine:kill", "crc", SUCCEEDED),
+    Row("worker.in_combine:segv*2", "crc", SUCCEEDED),
+    Row("worker.after_step:exit0", "crc", SUCCEEDED),
+    Row("worker.in_combine:kill*3", "crc", FAILED, "worker killed by SIGKILL in combine"),
+    Row("worker.in_combine:raise", "crc", FAILED, "a fault that"),
+    Row("worker.in_combine:stop", "crc", CANCELLED, "cancelled"),
+]
+
+UNDO = [
+    Row("worker.in_undo:kill", "bad_log", DIRTY, "failed at position 999", dirty="some"),
+    Row("worker.in_undo:raise", "bad_log", DIRTY, "failed at position 999", dirty="some"),
+    Row("worker.after_step:exit0", "bad_log", DIRTY, "failed at position 999", dirty="some"),
+    # A chunk that failed is undone by its own worker, first. When that dies, its
+    # undo may not be repeated.
+    Row("worker.mid_undo:pass*99 worker.mid_undo:segv", "bad_log", DIRTY, "SIGSEGV in chunk", dirty="some"),
+    Row("worker.mid_undo:pass*300 worker.mid_undo:segv", "bad_log", DIRTY, "failed at", dirty="some"),
+    Row(
+        "worker.mid_chunk:pass*1 worker.mid_chunk:raise worker.in_undo:kill", "copy",
+        DIRTY, "a fault that", dirty="some",
+    ),
+    Row("worker.mid_chunk:raise worker.in_restore:kill", "copy", DIRTY, "a fault that", dirty="all"),
+]  # fmt: skip
+
+
+class Scene:
+    """A house with faults, in which one row after the other is played."""
+
+    def __init__(self, one: OneHouse, armed: Armory) -> None:
+        self._one = one
+        self._armed = armed
+        self._rows = 0
+
+    def play(self, row: Row) -> list[str]:
+        """What went otherwise than the row says."""
+        self._armed.clear()
+        self._rows += 1
+        found: list[str] = []
+        self._one.run(self._story(row, waited=bool(self._rows % 2), found=found))
+        return [f"{row.job}, {row.faults}: {what}" for what in found]
+
+    async def _story(self, row: Row, *, waited: bool, found: list[str]) -> None:
+        h, armed = self._one.house, self._armed
+        victim, deaths = MAKERS[row.job](h), len(h.deaths)
+        armed.arm_all(row.faults, victim.spec.function)
+        spin = JobSpec("selftest.spin", arg={"ms": 1.0}, ranges=(RangeSpec(0, 20),))
+        other = await h.submit(spin, waited=not waited)
+        # With one worker at a time all faults meet the same chunk.
+        job = await h.submit(replace(victim.spec, max_threads=1), waited=waited)
+        whole = Span(*job.checked.span)
+        if row.says == "cancelled":
+            await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
+            h.engine.cancel(job)
+        await h.ended(job, other)
+        found += [f"{name} did not happen" for name in armed.waiting()]
+        found += check(row, job, victim, whole)
+        if (other.state, other.rerun) != (SUCCEEDED, 0):
+            found.append(f"the other job noticed: {describe(other)}")
+        await h.until(lambda: h.at_rest)
+        if len(h.deaths) - deaths != row.deaths:
+            found.append(f"{len(h.deaths) - deaths} workers died, wanted {row.deaths}")
+
+
+def check(row: Row, job: Job, victim: Victim, whole: Span) -> Iterator[str]:
+    """What of an ended job is not as it should be."""
+    error = job.full_error()
+    says = error.message if error else ""
+    told = re.search(row.says, says) if row.says else not says
+    if (job.state, job.rerun) != (row.state, row.rerun) or not told:
+        yield describe(job)
+    if job.state is SUCCEEDED and job.full_result() != victim.result:
+        yield f"result {job.full_result()}"
+    dirty = error.dirty if error else ()
+    wrong = victim.wrong(dirty, succeeded=job.state is SUCCEEDED)
+    if wrong:
+        yield wrong
+    if error is not None:
+        yield from check_dirty(row, victim, whole, dirty)
+
+
+def check_dirty(row: Row, victim: Victim, whole: Span, dirty: tuple[Span, ...]) -> Iterator[str]:
+    """Whether as much is dirty as may be, and no more."""
+    fits = {"": not dirty, "all": dirty == (whole,), "some": dirty and dirty != (whole,), "lost": dirty}
+    if not fits[row.dirty]:
+        yield f"dirty {dirty} of {whole}"
+    if row.dirty == "lost":
+        changed = victim.changed()
+        if SpanSet(dirty).total > changed.total + CHUNK:
+            yield f"dirty {dirty}, but changed was {list(changed)}"
+
+
+def describe(job: Job) -> str:
+    """How it ended."""
+    error = job.full_error()
+    words = f"{job.state.name}, run again {job.rerun}"
+    return f"{words}, {error.reason}: {error.message}" if error else words
+
+
+ROWS = {
+    "before_ack": BEFORE_ACK,
+    "mid_chunk": MID_CHUNK,
+    "after_work": AFTER_WORK,
+    "steps": STEPS,
+    "undo": UNDO,
+}
+
+
+@pytest.mark.parametrize("where", ROWS)
+def test_worker_when_it_is_struck_then_as_the_matrix_says(where: str) -> None:
+    with faulty_house(grace_s=GRACE_S) as (one, armed):
+        scene = Scene(one, armed)
+        wrong = [what for row in ROWS[where] for what in scene.play(row)]
+    assert wrong == []

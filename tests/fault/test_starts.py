@@ -1,0 +1,80 @@
+"""Workers and pool hosts that die as they start, or their pool host at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ktaskd.model.job import JobState
+from tests.fault.armory import Armory
+from tests.fault.house import faulty_house
+from tests.fault.victims import MAKERS, Victim
+from tests.jobs.house import House
+
+
+def pids(h: House) -> set[int]:
+    return {pool.host_pid for pool in h.pools} | {worker.pid for pool in h.pools for worker in pool.workers}
+
+
+def children(pid: int) -> set[int]:
+    """Of a process, zombies among them; none where it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    return set()
+
+
+def tree(pid: int) -> set[int]:
+    """Every process below one."""
+    return {found for child in children(pid) for found in {child, *tree(child)}}
+
+
+async def survives(h: House, armed: Armory, victim: Victim, struck: int) -> None:
+    """Strike a process while a job runs; the job succeeds, the pools come back."""
+    job = await h.submit(victim.spec)
+    await h.begun(job)
+    os.kill(struck, signal.SIGKILL)
+    await h.ended(job)
+    assert job.state is JobState.SUCCEEDED, job.full_error()
+    assert job.full_result() == victim.result
+    assert victim.wrong((), succeeded=True) == ""
+    await h.until(lambda: h.at_rest and not armed.waiting())
+    # Nobody is left over, and nobody is there of whom the pools do not know.
+    await h.until(lambda: tree(os.getpid()) == pids(h))
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        "",
+        "host.at_start:kill*2",
+        "host.at_start:segv host.at_start:exit0 host.at_start:raise",
+        "host.before_fork:raise*3",
+        "host.before_fork:kill host.before_fork:exit0",
+        "host.after_fork:kill",
+        "host.after_fork:segv host.after_fork:raise",
+        "worker.at_start:kill*2 worker.at_start:segv",
+        "worker.at_start:exit0*2 worker.at_start:raise",
+    ],
+)
+def test_pool_when_its_host_dies_and_the_next_ones_fail_then_back_to_size(faults: str) -> None:
+    with faulty_house() as (one, armed):
+        h = one.house
+        armed.arm_all(faults)
+        for maker, pool in (("fill", h.pools[0]), ("copy", h.pools[-1])):
+            one.run(survives(h, armed, MAKERS[maker](h), pool.host_pid))
+        assert h.pools[0].host_respawns >= 1 <= h.pools[-1].host_respawns
+
+
+def test_pool_when_a_worker_dies_and_the_next_ones_fail_then_back_to_size() -> None:
+    with faulty_house() as (one, armed):
+        h = one.house
+        armed.arm_all(
+            "worker.at_start:kill worker.at_start:exit0 worker.at_start:raise host.before_fork:raise"
+        )
+        for worker in (next(iter(h.pools[0].workers)), next(iter(h.pools[-1].workers))):
+            one.run(survives(h, armed, MAKERS["crc"](h), worker.pid))
+        assert [pool.host_respawns for pool in h.pools] == [0, 0]

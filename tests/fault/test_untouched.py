@@ -1,0 +1,92 @@
+"""After its job's final state no worker touches a source, whoever is woken up then."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import pytest
+
+from ktaskd.model.job import JobState
+from ktaskd.pool import link
+from tests.fault.armory import Armory
+from tests.fault.house import faulty_house
+from tests.fault.victims import MAKERS, Victim, rests
+from tests.jobs.house import House
+
+PATTERN = b"reused"
+
+
+def overwrite(victim: Victim) -> bytes:
+    """Use the memory for something else, as its owner may after the answer."""
+    assert victim.memory is not None
+    size = os.fstat(victim.memory.fd).st_size
+    content = (PATTERN * (size // len(PATTERN) + 1))[:size]
+    os.pwrite(victim.memory.fd, content, 0)
+    return content
+
+
+def wake(stopped: set[int]) -> None:
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+async def reused_after_the_answer(h: House, armed: Armory, victim: Victim, *, waited: bool) -> None:
+    armed.arm_all("worker.mid_chunk:stop")
+    job = await h.submit(victim.spec, waited=waited)
+    await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
+    stopped = set(armed.fired().values())
+    assert stopped <= {worker.pid for worker in job.crew.busy}
+    h.engine.cancel(job)
+    await h.until(lambda: job.state.ended)
+    content = overwrite(victim)
+    wake(stopped)
+    await h.ended(job)
+    assert job.state in (JobState.DIRTY, JobState.CANCELLED)
+    # What may still happen happens: the pools are whole again when all are dead.
+    await h.until(lambda: h.at_rest)
+    assert victim.memory is not None
+    assert victim.memory.read() == content
+    armed.clear()
+
+
+def test_memory_when_reused_after_a_stopped_worker_then_as_its_owner_left_it() -> None:
+    with faulty_house(grace_s=0.1) as (one, armed):
+        for maker in ("fill", "fill_mapped", "copy_over", "log"):
+            for waited in (True, False):
+                victim = MAKERS[maker](one.house)
+                one.run(reused_after_the_answer(one.house, armed, victim, waited=waited))
+
+
+async def stuck(h: House, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
+    armed.arm_all("worker.mid_chunk:stop")
+    job = await h.submit(victim.spec)
+    await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
+    # As one in the kernel that no signal reaches.
+    patch.setattr(link.Worker, "kill", lambda *_: None)
+    h.engine.cancel(job)
+    await h.until(lambda: job.state.ended)
+    patch.undo()
+    error = job.full_error()
+    assert error is not None
+    assert (job.state, error.reason) == (JobState.DIRTY, "WORKER_STUCK")
+    (pid,) = armed.fired().values()
+    assert f"worker {pid} was killed and is not dead" in error.message
+    overwrite(victim)
+    assert victim.memory is not None
+    content = victim.memory.read()
+    wake({pid})
+    await h.until(lambda: not h.holders(job))
+    other = await h.run(MAKERS["crc"](h).spec)
+    assert other.state is JobState.SUCCEEDED
+    changed = [i for i, byte in enumerate(victim.memory.read()) if byte != content[i]]
+    assert all(any(span.start <= i < span.end for span in error.dirty) for i in changed[:: 1 << 12])
+
+
+def test_job_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with faulty_house(grace_s=0.1, fence_s=0.1) as (one, armed):
+        one.run(stuck(one.house, armed, MAKERS["fill"](one.house), monkeypatch))

@@ -1,0 +1,191 @@
+"""Jobs that faults happen to, each with all that is known of it beforehand."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ktaskd.jobs.job import Json
+from ktaskd.model.function import Access
+from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
+from ktaskd.model.spans import Span, SpanSet
+from tests.jobs.house import MIB, UID, House, Memory
+from tests.worker.rig import facts_of
+
+GUARD = 64 << 10
+"""Bytes on both sides of what a job writes."""
+
+NOISE = random.Random(5).randbytes(10 * MIB)
+
+PAGE = 4096
+
+CHUNK = 4 * MIB
+"""Several quanta, so that a worker can be struck between two of them."""
+
+
+LOG_SIZE = 1000
+"""Positions of the jobs that count how often they touched each byte."""
+
+UNDONE = frozenset({0, 16, 17})
+"""What undo_log may leave: nothing, an undo of what was not begun, or done and undone."""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """One job to be, and what its memory must look like.
+
+    Args:
+        before: the bytes of `memory` before.
+        after: the bytes of `memory` when the job has succeeded.
+        result: what it finds.
+        counts: undoing does not put back what was before, but adds to it.
+    """
+
+    spec: JobSpec
+    memory: Memory | None = None
+    before: bytes = b""
+    after: bytes = b""
+    result: Json | None = None
+    counts: bool = False
+
+    def wrong(self, dirty: Sequence[Span], *, succeeded: bool) -> str:
+        """What is not as it must be; "" if all is."""
+        if self.memory is None:
+            return ""
+        content, wanted = self.memory.read(), self.after if succeeded else self.before
+        if len(content) != len(wanted) and not dirty:
+            return f"{len(content)} bytes long, wanted {len(wanted)}"
+        if self.counts and not succeeded:
+            content = bytes(0 if byte in UNDONE else byte for byte in content[:LOG_SIZE]) + content[LOG_SIZE:]
+        return first_difference(content, wanted, dirty)
+
+    def changed(self) -> SpanSet:
+        """Where the memory is not as before, in whole pages."""
+        assert self.memory is not None
+        content, pages = self.memory.read(), SpanSet()
+        for start in range(0, len(content), PAGE):
+            if content[start : start + PAGE] != self.before[start : start + PAGE]:
+                pages.add(start, start + PAGE)
+        return pages
+
+
+def first_difference(content: bytes, wanted: bytes, dirty: Sequence[Span]) -> str:
+    """Where the two differ outside of what is dirty; "" if nowhere."""
+    edges = [0, *(edge for span in sorted(dirty) for edge in (span.start, span.end))]
+    for start, end in zip(edges[::2], [*edges[1::2], max(len(content), len(wanted))], strict=True):
+        if content[start:end] != wanted[start:end]:
+            at = next(i for i in range(start, end) if content[i : i + 1] != wanted[i : i + 1])
+            return f"byte {at} is {content[at : at + 1]!r}, wanted {wanted[at : at + 1]!r}"
+    return ""
+
+
+def rests(pid: int) -> bool:
+    """Whether a process is stopped or sleeps, so that a signal finds it there."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] in "TS"
+
+
+def fill(h: House) -> Victim:
+    """No undo: a worker lost for good leaves its chunk dirty."""
+    before = NOISE
+    start, length = GUARD, len(NOISE) - 2 * GUARD
+    memory = h.memory(before)
+    spec = JobSpec(
+        "mem.fill",
+        arg={"value": 7},
+        sources={"data": memory.ref},
+        ranges=(RangeSpec(start, length),),
+        min_chunk=CHUNK,
+    )
+    after = before[:start] + b"\7" * length + before[-GUARD:]
+    return Victim(spec, memory, before, after)
+
+
+def fill_mapped(h: House) -> Victim:
+    """Through a mapping, which outlives the chunk."""
+    victim = fill(h)
+    memory = sealed(h, victim.before)
+    return replace(victim, memory=memory, spec=replace(victim.spec, sources={"data": memory.ref}))
+
+
+def sealed(h: House, content: bytes) -> Memory:
+    """Memory that cannot become shorter, so that workers map it."""
+    memory = h.memory(content)
+    fcntl.fcntl(memory.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    facts = replace(facts_of(memory.fd, access=Access.READ_WRITE), own_offset=True)
+    assert facts.mappable
+    return Memory(memory.fd, SourceRef(handle=h.handles.add(UID, 1, os.dup(memory.fd), facts)))
+
+
+def crc(h: House) -> Victim:
+    spec = JobSpec("file.crc32", sources={"data": h.memory(NOISE).ref}, min_chunk=CHUNK)
+    return Victim(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
+
+
+def copy(h: House) -> Victim:
+    """Into nothing, so that an undo can put back all of it."""
+    source = bytes(MIB) + NOISE[: 7 * MIB] + bytes(MIB) + NOISE[:1000]
+    target = h.memory(0)
+    spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
+    return Victim(spec, target, b"", source)
+
+
+def copy_over(h: House) -> Victim:
+    """Over data with holes in it, from data with holes in it: not all can be put back."""
+    target = h.memory(8 * MIB)
+    source = h.memory(8 * MIB)
+    for fd, first in ((target.fd, 0), (source.fd, MIB)):
+        for start in range(first, 8 * MIB, 2 * MIB):
+            os.pwrite(fd, NOISE[start + first : start + first + 3 * MIB // 2], start)
+    spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, min_chunk=CHUNK)
+    return Victim(spec, target, target.read(), source.read())
+
+
+def populate(h: House) -> Victim:
+    memory = h.memory(8 * MIB)
+    os.pwrite(memory.fd, NOISE[:MIB], 3 * MIB)
+    content = memory.read()
+    return Victim(
+        JobSpec("mem.populate", sources={"data": memory.ref}, min_chunk=CHUNK), memory, content, content
+    )
+
+
+def items(h: House) -> Victim:
+    pieces = [NOISE[: 1000 * i] for i in range(1, 9)]
+    spec = JobSpec("file.crc32", items=tuple(h.memory(piece).ref for piece in pieces))
+    found = [{"crc32": zlib.crc32(piece), "bytes": len(piece)} for piece in pieces]
+    return Victim(spec, result={"items": found})
+
+
+def log(h: House) -> Victim:
+    """Not to be run again, but undone; how often each byte was touched can be seen."""
+    return _log(h, -1)
+
+
+def bad_log(h: House) -> Victim:
+    """The same, and it fails at its end."""
+    return _log(h, LOG_SIZE - 1)
+
+
+def _log(h: House, fail_at: int) -> Victim:
+    memory = h.memory(LOG_SIZE + GUARD)
+    spec = JobSpec(
+        "selftest.undo_log",
+        arg={"fail_at": fail_at},
+        sources={"data": memory.ref},
+        ranges=(RangeSpec(0, LOG_SIZE),),
+        min_chunk=125,
+    )
+    before = memory.read()
+    return Victim(spec, memory, before, b"\1" * LOG_SIZE + before[LOG_SIZE:], counts=True)
+
+
+MAKERS: Mapping[str, Callable[[House], Victim]] = {
+    maker.__name__: maker
+    for maker in (fill, fill_mapped, crc, copy, copy_over, populate, items, log, bad_log)
+}
