@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hostile.neighbour import Neighbour
 from tests.integration.rig import Daemon, Stubs, connected, running, write_config
-from tests.support.users import reachable_directory
+from tests.support.users import OtherUsers, reachable_directory
 
 HANDLES = 256
-KEPT = 100
+KEPT = 3000
 STALL_S = 1.0
+BESIDE = 60009
+"""The neighbour's uid."""
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +43,15 @@ def stubs(daemon: Daemon) -> Iterator[Stubs]:
 
 
 @pytest.fixture
-def neighbour(daemon: Daemon) -> Iterator[Neighbour]:
-    """A well-behaved client in a process of its own."""
-    with Neighbour(daemon.place) as made:
+def neighbour(daemon: Daemon, run_as: OtherUsers) -> Iterator[Neighbour]:
+    """A well-behaved client in a process of its own; another user's, where that is possible."""
+
+    def start(code: str, place: str, **options: Any) -> subprocess.Popen[str]:
+        if os.geteuid() == 0:
+            return run_as.start(BESIDE, [run_as.interpreter, "-c", code, place], **options)
+        return subprocess.Popen([sys.executable, "-c", code, place], text=True, **options)
+
+    with Neighbour(daemon.place, start) as made:
         yield made
 
 

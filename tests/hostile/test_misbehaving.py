@@ -1,0 +1,564 @@
+"""Clients that misbehave on both sockets; whoever is beside them works on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import resource
+import secrets
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from ktask.v1 import control_pb2, handoff
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.hostile.conftest import HANDLES, KEPT
+from tests.hostile.neighbour import Neighbour
+from tests.integration.rig import (
+    PATIENCE_S,
+    Daemon,
+    Stubs,
+    connected,
+    find_by_request,
+    handed_over,
+    memory,
+    refusal_of,
+    refused,
+    spec,
+    spin,
+    until,
+    wait_ended,
+    wait_state,
+)
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes(3) + b"\4" + bytes(5)
+
+STREAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
+
+
+@contextmanager
+def dialled(path: Path, kind: int = STREAM) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, kind) as sock:
+        sock.settimeout(PATIENCE_S)
+        sock.connect(os.fspath(path))
+        yield sock
+
+
+def counters(stubs: Stubs) -> dict[str, int]:
+    status = stubs.control.GetStatus(control_pb2.GetStatusRequest()).status
+    return {counter.name: counter.value for counter in status.counters}
+
+
+def fds_of(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def limit_with_room(pid: int, room: int) -> int:
+    """A bound on descriptors that leaves a process so many free numbers."""
+    taken = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    limit = 0
+    while room:
+        room -= limit not in taken
+        limit += 1
+    return limit
+
+
+def keeper_of(daemon: Daemon, sock: socket.socket) -> int:
+    """Process id of the only keeper, as soon as it serves this connection."""
+    sock.send(handoff.encode_request(handoff.Drop(1, ("0" * 32,))))
+    assert isinstance(handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX)), handoff.Dropped)
+    found: list[int] = []
+
+    def look() -> bool:
+        for process in daemon.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "ktaskd.door.keeper" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return bool(found)
+
+    until(look, "there is a keeper")
+    return found[0]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(daemon: Daemon, stubs: Stubs) -> Iterator[None]:
+    """The daemon is as before in the end: connections, handles, jobs, descriptors."""
+    stubs.jobs.List(pb.ListRequest())
+    before, fds = counters(stubs), fds_of(daemon.process.pid)
+    yield
+    same = ("connections", "handoff_connections", "handles", "jobs_unended")
+
+    def at_rest() -> bool:
+        now = counters(stubs)
+        return all(now[name] == before[name] for name in same) and fds_of(daemon.process.pid) <= fds + 4
+
+    until(at_rest, f"the daemon is as it was: {before}, {fds} descriptors")
+
+
+# -- silence and garbage -----------------------------------------------------------
+
+
+def test_silence_when_connections_say_nothing_then_others_work(daemon: Daemon, neighbour: Neighbour) -> None:
+    with ExitStack() as stack, neighbour.beside("300 silent connections"):
+        for i in range(150):
+            stack.enter_context(dialled(daemon.handoff, SEQPACKET))
+            sock = stack.enter_context(dialled(daemon.socket))
+            if i % 2:
+                sock.send(PREFACE[: i % len(PREFACE)])
+        time.sleep(0.3)  # for the neighbour to have worked beside them
+
+
+def garbage(rng: random.Random) -> Iterator[bytes]:
+    """What is no HTTP/2, or nearly is."""
+    yield from (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", PREFACE[:10] + b"x" * 100, b"\0" * 1000, b"\n")
+    for _ in range(30):
+        frame = struct.pack(">I", rng.randrange(1 << 14))[1:] + rng.randbytes(6 + rng.randrange(200))
+        yield PREFACE + SETTINGS + frame
+        yield PREFACE + frame
+        yield rng.randbytes(rng.randrange(1, 3000))
+
+
+def pushed(sock: socket.socket, data: bytes) -> None:
+    """Send all that the other side takes."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(data)
+
+
+def test_garbage_when_sent_on_the_grpc_socket_then_only_that_connection_ends(
+    daemon: Daemon, neighbour: Neighbour
+) -> None:
+    with neighbour.beside("garbage on the gRPC socket"):
+        for data in garbage(random.Random(7)):
+            with dialled(daemon.socket) as sock:
+                pushed(sock, data)
+                sock.shutdown(socket.SHUT_WR)
+                while True:
+                    with contextlib.suppress(ConnectionResetError):
+                        if sock.recv(65536):
+                            continue
+                    break
+
+
+def test_garbage_when_a_million_bytes_of_it_then_no_memory_is_taken(
+    daemon: Daemon, neighbour: Neighbour
+) -> None:
+    daemon_process = psutil.Process(daemon.process.pid)
+    before = daemon_process.memory_info().rss
+    with neighbour.beside("a million bytes of garbage, 40 times"):
+        for i in range(40):
+            with dialled(daemon.socket) as sock:
+                pushed(sock, (PREFACE + SETTINGS if i % 2 else b"") + random.Random(i).randbytes(1_000_000))
+    grown = daemon_process.memory_info().rss - before
+    assert grown < 30 << 20, f"grown by {grown >> 20} MiB"
+
+
+def test_garbage_when_sent_on_the_handoff_socket_then_told_and_closed(
+    daemon: Daemon, neighbour: Neighbour
+) -> None:
+    rng = random.Random(11)
+    good = handoff.encode_request(handoff.Hand(1, (0,)))
+    with neighbour.beside("garbage on the handoff socket"), memory(1) as fd:
+        for i in range(150):
+            data = rng.randbytes(rng.choice((1, 11, 12, 13, 600, 60_000)))
+            if i % 3 == 0:
+                mutated = bytearray(good)
+                mutated[rng.randrange(len(good))] ^= 1 << rng.randrange(8)
+                data = bytes(mutated)
+            with dialled(daemon.handoff, SEQPACKET) as sock:
+                socket.send_fds(sock, [data], [fd] * rng.randrange(0, 20))
+                reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+                if isinstance(reply, handoff.Refused):
+                    assert reply.reason in ("PROTOCOL_INVALID", "FD_UNSUITABLE")
+                    assert reply.reason != "PROTOCOL_INVALID" or sock.recv(1) == b""
+
+
+# -- closing at every byte -----------------------------------------------------------
+
+
+def recorded(path: Path, place: Path, talk: Callable[[Path], None]) -> bytes:
+    """What a well-behaved client sends to a socket, byte by byte."""
+    said = bytearray()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(place))
+        listener.listen()
+
+        def relay() -> None:
+            client, _ = listener.accept()
+            with client, dialled(path) as inner:
+                back = threading.Thread(target=_pump, args=(inner, client))
+                back.start()
+                while data := client.recv(65536):
+                    said.extend(data)
+                    inner.sendall(data)
+                inner.shutdown(socket.SHUT_WR)
+                back.join()
+
+        thread = threading.Thread(target=relay)
+        thread.start()
+        talk(place)
+        thread.join()
+    place.unlink()
+    return bytes(said)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+
+
+@pytest.fixture
+def good_call(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """All bytes of one Run that succeeded."""
+
+    def talk(path: Path) -> None:
+        with connected(path) as stubs:
+            run = pb.RunRequest(spec=spec("selftest.noop", ranges=[{"length": "1"}]))
+            assert stubs.jobs.Run(run, timeout=PATIENCE_S).job.state == pb.JOB_STATE_SUCCEEDED
+
+    return recorded(daemon.socket, daemon.place.parent / "recorder", talk)
+
+
+def test_close_when_at_every_byte_of_a_call_then_nothing_is_left(
+    daemon: Daemon, neighbour: Neighbour, good_call: bytes, stubs: Stubs
+) -> None:
+    assert good_call.startswith(PREFACE)
+    accepted = counters(stubs)["jobs_accepted"]
+    with neighbour.beside(f"closing at each of {len(good_call)} bytes of a call") as beside:
+        for length in range(len(good_call) + 1):
+            with dialled(daemon.socket) as sock:
+                pushed(sock, good_call[:length])
+                if length % 3 == 1:
+                    sock.shutdown(socket.SHUT_WR)
+                elif length % 3 == 2:
+                    sock.recv(1) if length else None
+    assert counters(stubs)["jobs_accepted"] >= accepted + beside.calls
+
+
+def test_close_when_at_every_byte_of_a_hand_then_no_descriptor_is_left(
+    daemon: Daemon, neighbour: Neighbour
+) -> None:
+    request = handoff.encode_request(handoff.Hand(1, (handoff.OWN_OFFSET,) * 3))
+    with dialled(daemon.handoff, SEQPACKET) as first, memory(4096) as fd:
+        keeper = keeper_of(daemon, first)
+        before = fds_of(keeper)
+        with neighbour.beside("closing at every byte of a HAND"):
+            for length in range(1, len(request) + 1):
+                for reads in (True, False):
+                    with dialled(daemon.handoff, SEQPACKET) as sock:
+                        socket.send_fds(sock, [request[:length]], [fd] * 3)
+                        if reads:
+                            reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+                            assert isinstance(reply, handoff.Handles) == (length == len(request))
+        until(lambda: fds_of(keeper) <= before, "the keeper has closed all")
+
+
+AT_ONCE = 500
+
+
+def batched(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(things)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
+
+
+# -- many ----------------------------------------------------------------------------
+
+
+def test_connections_when_500_at_once_then_each_is_served(
+    daemon: Daemon, neighbour: Neighbour, good_call: bytes
+) -> None:
+    """As many as one uid may have, less what the test itself has open."""
+    wanted = 490
+    with ExitStack() as stack, neighbour.beside(f"{wanted} connections, each with a call at once"):
+        socks = [stack.enter_context(dialled(daemon.socket)) for _ in range(wanted)]
+        for sock in socks:
+            pushed(sock, good_call)
+        for sock in socks:
+            assert sock.recv(65536), "an answer"
+        time.sleep(0.5)  # all stay open; the burst itself is over after half a second
+
+
+def test_connections_when_more_than_a_uid_may_have_then_closed_at_once(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
+) -> None:
+    """Somebody who has a connection already works on; the rest of its uid waits for room."""
+    with ExitStack() as stack, neighbour.beside("all connections of the uid taken"):
+        while True:
+            sock = stack.enter_context(dialled(daemon.socket))
+            if not counters(stubs)["connections_refused"] and counters(stubs)["connections"] < 500:
+                continue
+            sock.settimeout(1.0)
+            with contextlib.suppress(TimeoutError):
+                if sock.recv(1) == b"":
+                    break
+    until(lambda: counters(stubs)["connections"] <= 3, "all are gone")
+
+
+def test_queue_when_10000_detached_jobs_then_all_end_and_their_memory_is_back(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
+) -> None:
+    process = psutil.Process(daemon.process.pid)
+    job = spin(1, 200, labels={"of": "many"})
+
+    def all_of(method: Any, requests: Iterable[Any]) -> list[Any]:
+        """Many calls, no more at one time than one connection may have."""
+        return [
+            future.result()
+            for some in batched(requests, AT_ONCE)
+            for future in [method.future(request) for request in some]
+        ]
+
+    def flood(count: int) -> int:
+        submit = pb.SubmitRequest(spec=job)
+        answers = all_of(stubs.jobs.Submit, itertools.repeat(submit, count))
+        top = process.memory_info().rss
+        all_of(stubs.jobs.Cancel, (pb.CancelRequest(id=answer.job.id) for answer in answers))
+        until(lambda: counters(stubs)["jobs_unended"] == 0, "all have ended")
+        return top
+
+    before = process.memory_info().rss
+    with neighbour.beside("10,000 detached jobs, submitted and cancelled"):
+        top = flood(9_990)
+    first = process.memory_info().rss
+    flood(3_000)
+    second = process.memory_info().rss
+    sizes = [size >> 20 for size in (before, top, first, second)]
+    print("daemon: {} MiB before, {} with all jobs, {} after, {} after some more".format(*sizes))
+    assert counters(stubs)["jobs_kept"] <= KEPT
+    # What is kept, and what the allocator has and does not give back; not what the jobs were.
+    assert second - first < (top - before) // 4
+
+
+def test_queue_when_a_uid_has_as_many_as_it_may_then_refused(stubs: Stubs, place: Path) -> None:
+    """The bound itself, with a small one; the one above comes close to the real one."""
+    from tests.integration.rig import running, write_config
+
+    config = write_config(place.parent / "c", jobs={"queued_per_uid": 5}, workers={"user": "nobody"})
+    with running(place, "--config", config) as daemon, connected(daemon.socket) as own:
+        jobs = [own.jobs.Submit(pb.SubmitRequest(spec=spin(10**6, 1))).job.id for _ in range(5)]
+        refusal = refused(own.jobs.Submit, pb.SubmitRequest(spec=spin(1, 1)))
+        assert (refusal.code, refusal.reason) == ("RESOURCE_EXHAUSTED", "QUOTA_FULL")
+        for job in jobs:
+            own.jobs.Cancel(pb.CancelRequest(id=job))
+            wait_ended(own.jobs, job)
+        own.jobs.Run(pb.RunRequest(spec=spin(1, 1)))
+
+
+# -- slow readers -----------------------------------------------------------------------
+
+
+ITEMS = 30_000
+
+
+@pytest.mark.other_uid  # else the jobs of the neighbour would have the watched one forgotten
+def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
+) -> None:
+    process = psutil.Process(daemon.process.pid)
+    with memory(64) as fd, handed_over(daemon.handoff, fd) as (handle,), connected(daemon.socket) as slow:
+        items = [pb.Source(handle=handle)] * ITEMS
+        job = stubs.jobs.Submit(pb.SubmitRequest(spec=pb.JobSpec(function="file.crc32", items=items))).job
+        before = process.memory_info().rss
+        with neighbour.beside("a watcher that does not read"):
+            watch = slow.jobs.Watch(pb.WatchRequest(id=job.id))
+            wait_ended(stubs.jobs, job.id)
+            time.sleep(2.0)  # longer than a stalled stream is waited for
+        grown = process.memory_info().rss - before
+        print(f"daemon grown by {grown >> 20} MiB with {ITEMS} results that are not read")
+        assert grown < 150 << 20
+        seen: list[int] = []
+        sequence = 0
+        with pytest.raises(grpc.RpcError) as caught:
+            for message in watch:
+                seen += [result.index for result in message.results]
+                sequence = message.sequence
+        refusal = refusal_of(caught.value)
+        assert (refusal.code, refusal.reason) == ("RESOURCE_EXHAUSTED", "WATCH_TOO_SLOW")
+        resumed = list(slow.jobs.Watch(pb.WatchRequest(id=job.id, after_sequence=sequence)))
+        assert resumed[-1].final
+        rest = [result.index for message in resumed for result in message.results]
+        assert len(set(seen) | set(rest)) >= len(rest)
+
+
+def test_watch_when_its_reader_goes_on_in_time_then_complete(daemon: Daemon, stubs: Stubs) -> None:
+    with memory(64) as fd, handed_over(daemon.handoff, fd) as (handle,), connected(daemon.socket) as slow:
+        items = [pb.Source(handle=handle)] * 3000
+        job = stubs.jobs.Submit(pb.SubmitRequest(spec=pb.JobSpec(function="file.crc32", items=items))).job
+        indexes = []
+        for message in slow.jobs.Watch(pb.WatchRequest(id=job.id), timeout=PATIENCE_S):
+            time.sleep(0.05)  # slow, but it reads
+            indexes += [result.index for result in message.results]
+        assert indexes == list(range(3000))
+        assert message.final
+
+
+# -- waiters that vanish ------------------------------------------------------------------
+
+VANISHING = """
+import sys
+from pathlib import Path
+from tests.integration.rig import connected, spin
+from ktask.v1 import jobs_pb2 as pb
+with connected(Path(sys.argv[1])) as stubs:
+    stubs.jobs.Submit(pb.SubmitRequest(spec=spin(20, 5, request_id=sys.argv[2] + "-detached")))
+    stubs.jobs.Run(pb.RunRequest(spec=spin(10**6, 1, request_id=sys.argv[2])))
+"""
+
+
+def test_waiter_when_killed_then_its_job_is_cancelled_and_detached_ones_go_on(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
+) -> None:
+    name = uuid.uuid4().hex
+    with neighbour.beside("a waiter that vanishes"):
+        waiter = subprocess.Popen([sys.executable, "-c", VANISHING, daemon.socket, name])
+        job = find_by_request(stubs.jobs, name)
+        wait_state(stubs.jobs, job.id, "RUNNING")
+        waiter.send_signal(signal.SIGKILL)
+        waiter.wait()
+        assert wait_ended(stubs.jobs, job.id).error.reason == "CLIENT_GONE"
+        detached = find_by_request(stubs.jobs, name + "-detached")
+        assert wait_ended(stubs.jobs, detached.id).state == pb.JOB_STATE_SUCCEEDED
+
+
+# -- handles and descriptors -----------------------------------------------------------------
+
+
+def test_handles_when_guessed_or_replayed_then_not_found(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
+) -> None:
+    with memory(4096) as fd:
+        with handed_over(daemon.handoff, fd) as (old,):
+            pass
+        until(lambda: not counters(stubs)["handles"], "the handle is gone")
+        with handed_over(daemon.handoff, fd) as (handle,), neighbour.beside("guessed handles"):
+            near = [handle[:i] + format(int(handle[i], 16) ^ 1, "x") + handle[i + 1 :] for i in range(32)]
+            odd = [handle.upper(), handle + " ", handle[:-1], "\0" * 32, "x" * 10_000]
+            for guess in (old, *near, *odd, *(secrets.token_hex(16) for _ in range(100))):
+                if guess == handle:
+                    continue
+                crc = pb.JobSpec(function="file.crc32", sources={"data": pb.Source(handle=guess)})
+                refusal = refused(stubs.jobs.Run, pb.RunRequest(spec=crc))
+                assert (refusal.code, refusal.reason) == ("NOT_FOUND", "HANDLE_UNKNOWN")
+
+
+def test_descriptors_when_flooded_then_closed_again(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
+) -> None:
+    request = handoff.encode_request(handoff.Hand(1, (0,) * 16))
+    pid = daemon.process.pid
+    with (
+        dialled(daemon.handoff, SEQPACKET) as sock,
+        memory(1) as fd,
+        neighbour.beside("a flood of descriptors"),
+    ):
+        keeper = keeper_of(daemon, sock)
+        before, before_keeper = fds_of(pid), fds_of(keeper)
+        refusals = 0
+        for _ in range(500):
+            socket.send_fds(sock, [request], [fd] * 16)
+            reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+            refusals += isinstance(reply, handoff.Refused) and reply.reason == "QUOTA_FULL"
+        assert refusals == 500 - HANDLES // 16
+        assert fds_of(pid) <= before + HANDLES + 4
+        until(lambda: fds_of(keeper) <= before_keeper, "the keeper has closed all")
+        assert counters(stubs)["handles"] == HANDLES
+
+
+def test_descriptors_when_replies_are_not_read_then_bounded(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
+) -> None:
+    request = handoff.encode_request(handoff.Hand(1, (0,) * 16))
+    pid = daemon.process.pid
+    with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
+        before = fds_of(pid)
+        sock.setblocking(False)
+        with neighbour.beside("a flood of descriptors without reading"), contextlib.suppress(BlockingIOError):
+            for _ in range(20_000):
+                socket.send_fds(sock, [request], [fd] * 16)
+        until(lambda: fds_of(pid) <= before + HANDLES + 4, "no more than the uid may have")
+
+
+def test_descriptors_when_only_queued_jobs_hold_them_then_they_count(daemon: Daemon, stubs: Stubs) -> None:
+    """Handing over, queueing and hanging up again does not collect descriptors without end."""
+    jobs, refusals = [], 0
+    blocker = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(10**6, 1, max_threads=1000))).job.id
+    wait_state(stubs.jobs, blocker, "RUNNING")
+    with memory(64) as fd:
+        for _ in range(HANDLES // 16 + 5):
+            with dialled(daemon.handoff, SEQPACKET) as sock:
+                socket.send_fds(sock, [handoff.encode_request(handoff.Hand(1, (0,) * 16))], [fd] * 16)
+                reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+                if isinstance(reply, handoff.Refused):
+                    assert reply.reason == "QUOTA_FULL"
+                    refusals += 1
+                    continue
+                assert isinstance(reply, handoff.Handles)
+                items = [pb.Source(handle=handle) for handle in reply.handles]
+                crc = pb.JobSpec(function="file.crc32", items=items)
+                jobs.append(stubs.jobs.Submit(pb.SubmitRequest(spec=crc)).job.id)
+    assert (len(jobs), refusals) == (HANDLES // 16, 5)
+    for job in (blocker, *jobs):
+        stubs.jobs.Cancel(pb.CancelRequest(id=job))
+        wait_ended(stubs.jobs, job)
+
+
+def test_descriptors_when_the_keeper_has_no_room_then_cut_is_seen_and_all_closed(
+    daemon: Daemon, stubs: Stubs
+) -> None:
+    """MSG_CTRUNC: some of the descriptors of a message could not be received."""
+    request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
+    with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
+        keeper = keeper_of(daemon, sock)
+        before = fds_of(keeper)
+        limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (limit_with_room(keeper, 6), limits[1]))
+        try:
+            socket.send_fds(sock, [request], [fd] * 16)
+            reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+        finally:
+            resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
+        assert isinstance(reply, handoff.Refused)
+        assert (reply.reason, reply.number) == ("PROTOCOL_INVALID", 5)
+        assert "arrived cut" in reply.message
+        assert sock.recv(1) == b""
+        until(lambda: fds_of(keeper) < before, "the keeper has closed all, and the connection")
+    assert counters(stubs)["handles"] == 0
+
+
+def test_descriptors_when_the_daemon_has_no_room_then_told_and_all_closed(
+    daemon: Daemon, stubs: Stubs
+) -> None:
+    request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
+    pid = daemon.process.pid
+    with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
+        until(lambda: counters(stubs)["handoff_connections"] == 1, "the connection is known")
+        before = fds_of(pid)
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit_with_room(pid, 4), limits[1]))
+        try:
+            socket.send_fds(sock, [request], [fd] * 16)
+            reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert isinstance(reply, handoff.Refused)
+        assert (reply.reason, reply.number) == ("QUOTA_FULL", 5)
+        until(lambda: fds_of(pid) <= before, "the daemon has closed all")
+        socket.send_fds(sock, [request], [fd] * 16)
+        assert isinstance(handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX)), handoff.Handles)
