@@ -6,12 +6,15 @@ once for a job, with no state of their own.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Iterable
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from ktaskd.host.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
 from ktaskd.model.function import Partial
@@ -25,6 +28,11 @@ from ktaskd.pool.link import Death, Worker
 
 if TYPE_CHECKING:
     from ktaskd.jobs.engine import Engine
+
+log = logging.getLogger(__name__)
+
+_Sight = tuple[Worker, int, int, float]
+"""A worker at its step: its seq, its quanta and its CPU seconds so far."""
 
 
 def function_error(body: Json, chunk: Span | None, nid: int) -> JobError:
@@ -143,6 +151,7 @@ def undo(engine: Engine, job: Job) -> None:
     _end_if_undone(engine, job)
     engine.dispatch.refresh(job)
     engine.dispatch.pump()
+    watch_steps(engine, job)
 
 
 def _on_undone(engine: Engine, job: Job, span: Span, value: Json) -> None:
@@ -206,6 +215,46 @@ def _undo_failed(job: Job, call: Call, reached: int) -> None:
     reached = min(max(reached, span.start), span.end) if call.span else span.start
     job.undone.add(span.start, reached)
     job.dirty.add(reached, max(span.end, reached + 1))
+
+
+def watch_steps(engine: Engine, job: Job) -> None:
+    """From now on kill a worker that stands still in a step: nobody can cancel that one."""
+    if not job.step_watched and not job.state.ended:
+        job.step_watched = True
+        asyncio.get_running_loop().call_later(engine.grace_s, _look_at_step, engine, job, None)
+
+
+def _look_at_step(engine: Engine, job: Job, seen: _Sight | None) -> None:
+    """Whether nothing has moved since `seen`. One that is starved is runnable, and waited for."""
+    if job.state.ended:
+        return
+    worker, delay_s = job.crew.call_worker, engine.grace_s
+    now = (worker, job.crew.call_seq, worker.beats, read_cpu_seconds(worker.pid)) if worker else None
+    if worker is not None and now == seen and not is_runnable(worker.pid):
+        if worker.state is WorkerState.STOPPING:
+            _give_up_on_step(engine, job, worker)
+            return
+        log.warning(
+            "worker_killed job=%s worker=%d pid=%d reason=stands_still", job.id, worker.id, worker.pid
+        )
+        worker.kill(f"stood still for {engine.grace_s:g} s")
+        worker.state, delay_s = WorkerState.STOPPING, engine.fence_s
+    asyncio.get_running_loop().call_later(delay_s, _look_at_step, engine, job, now)
+
+
+def _give_up_on_step(engine: Engine, job: Job, worker: Worker) -> None:
+    """It was killed and is not seen dead: what is not undone by now will not be."""
+    give_up_on(engine, job, {worker})
+    for call in job.calls:
+        if call.span is not None:
+            job.dirty.add(call.span.start, call.span.end)
+    job.calls.clear()
+    if job.state is JobState.UNDOING:
+        _end_if_undone(engine, job)
+    else:
+        assert job.error is not None
+        engine.stop(job, job.error)
+    engine.dispatch.pump()
 
 
 def give_up_on(engine: Engine, job: Job, workers: set[Worker]) -> None:

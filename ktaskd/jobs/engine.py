@@ -144,6 +144,7 @@ class Engine:
         if job.state in (JobState.DRAINING, JobState.UNDOING) or job.state.ended:
             return
         if cancel and job.crew.call_worker is not None and job.calls[0].op == "finish":
+            ending.watch_steps(self, job)
             return  # all is done, and the last step is not taken back
         job.error, job.is_cancel = error, cancel
         job.step(Event.STOP)

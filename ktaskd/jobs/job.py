@@ -123,6 +123,7 @@ class Job:
         self.to_undo, self.undone, self.dirty = SpanSet(), SpanSet(), SpanSet()
         self.prepared: Json | None = None
         self.calls: deque[Call] = deque()
+        self.step_watched = False
         self.attempts: dict[int, int] = {}
         self.rate = 0.0
         """Positions a second of one worker; 0 until the first chunk is done."""

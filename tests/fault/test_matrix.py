@@ -117,6 +117,8 @@ STEPS = [
     Row("worker.in_prepare:kill", "copy", DIRTY, "worker killed by SIGKILL in prepare", dirty="all"),
     Row("worker.in_prepare:stop", "copy", DIRTY, "cancelled", dirty="all"),
     Row("worker.in_finish:kill", "copy", DIRTY, "worker killed by SIGKILL in finish", dirty="all"),
+    Row("worker.in_finish:stop", "copy", DIRTY, "worker stood still .* in finish", dirty="all"),
+    Row("worker.in_finish:hang", "copy", DIRTY, "worker stood still .* in finish", dirty="all"),
     Row("worker.in_prepare:raise", "copy", FAILED, "a fault that"),
     # Combining changes nothing.
     Row("worker.in_combine:kill", "crc", SUCCEEDED),
@@ -140,6 +142,11 @@ UNDO = [
         DIRTY, "a fault that", dirty="some",
     ),
     Row("worker.mid_chunk:raise worker.in_restore:kill", "copy", DIRTY, "a fault that", dirty="all"),
+    # Nobody can cancel an undo, so that one that stands still is killed.
+    Row("worker.in_undo:stop", "bad_log", DIRTY, "failed at position 999", dirty="some"),
+    Row("worker.mid_undo:pass*300 worker.mid_undo:hang", "bad_log", DIRTY, "failed at", dirty="some"),
+    Row("worker.before_ack:pass*5 worker.before_ack:stop", "bad_log", FAILED, "failed at"),
+    Row("worker.mid_chunk:raise worker.in_restore:stop", "copy", DIRTY, "a fault that", dirty="all"),
 ]  # fmt: skip
 
 
@@ -168,7 +175,7 @@ class Scene:
         # With one worker at a time all faults meet the same chunk.
         job = await h.submit(replace(victim.spec, max_threads=1), waited=waited)
         whole = Span(*job.checked.span)
-        if row.says == "cancelled":
+        if "cancelled" in row.says or "stood still" in row.says:
             await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
             h.engine.cancel(job)
         await h.ended(job, other)

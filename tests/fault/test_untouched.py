@@ -90,3 +90,23 @@ def test_job_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
 ) -> None:
     with faulty_house(grace_s=0.1, fence_s=0.1) as (one, armed):
         one.run(stuck(one.house, armed, MAKERS["fill"](one.house), monkeypatch))
+
+
+async def stuck_in_undo(h: House, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
+    armed.arm_all("worker.in_undo:stop")
+    patch.setattr(link.Worker, "kill", lambda *_: None)
+    job = await h.submit(victim.spec)
+    await h.until(lambda: job.state.ended)
+    patch.undo()
+    error = job.full_error()
+    assert error is not None
+    assert (job.state, error.reason) == (JobState.DIRTY, "WORKER_STUCK")
+    wake(set(armed.fired().values()))
+    assert victim.wrong(error.dirty, succeeded=False) == ""
+
+
+def test_undo_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with faulty_house(grace_s=0.1, fence_s=0.1) as (one, armed):
+        one.run(stuck_in_undo(one.house, armed, MAKERS["bad_log"](one.house), monkeypatch))
