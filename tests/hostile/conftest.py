@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ktask.v1 import jobs_pb2 as pb
 
 from tests.hostile.neighbour import Neighbour
-from tests.integration.rig import Daemon, Stubs, connected, running, write_config
+from tests.hostile.rig import counters, fds_of
+from tests.integration.rig import Daemon, Stubs, connected, running, until, write_config
 from tests.support.users import OtherUsers, reachable_directory
 
 HANDLES = 256
@@ -58,3 +60,18 @@ def neighbour(daemon: Daemon, run_as: OtherUsers) -> Iterator[Neighbour]:
 @pytest.fixture
 def place(reachable_dir: Path) -> Path:
     return reachable_dir / "run"
+
+
+@pytest.fixture
+def nothing_is_left(daemon: Daemon, stubs: Stubs) -> Iterator[None]:
+    """The daemon is as before in the end: connections, handles, jobs, descriptors."""
+    stubs.jobs.List(pb.ListRequest())
+    before, fds = counters(stubs), fds_of(daemon.process.pid)
+    yield
+    same = ("connections", "handoff_connections", "handles", "jobs_unended")
+
+    def at_rest() -> bool:
+        now = counters(stubs)
+        return all(now[name] == before[name] for name in same) and fds_of(daemon.process.pid) <= fds + 4
+
+    until(at_rest, f"the daemon is as it was: {before}, {fds} descriptors")

@@ -6,8 +6,6 @@ import contextlib
 import itertools
 import os
 import random
-import resource
-import secrets
 import signal
 import socket
 import struct
@@ -17,18 +15,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import psutil
 import pytest
-from ktask.v1 import control_pb2, handoff
+from ktask.v1 import handoff
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.hostile.conftest import HANDLES, KEPT
+from tests.hostile.conftest import KEPT
 from tests.hostile.neighbour import Neighbour
+from tests.hostile.rig import SEQPACKET, counters, dialled, fds_of, keeper_of
 from tests.integration.rig import (
     PATIENCE_S,
     Daemon,
@@ -46,70 +45,10 @@ from tests.integration.rig import (
     wait_state,
 )
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = bytes(3) + b"\4" + bytes(5)
-
-STREAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
-
-
-@contextmanager
-def dialled(path: Path, kind: int = STREAM) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, kind) as sock:
-        sock.settimeout(PATIENCE_S)
-        sock.connect(os.fspath(path))
-        yield sock
-
-
-def counters(stubs: Stubs) -> dict[str, int]:
-    status = stubs.control.GetStatus(control_pb2.GetStatusRequest()).status
-    return {counter.name: counter.value for counter in status.counters}
-
-
-def fds_of(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def limit_with_room(pid: int, room: int) -> int:
-    """A bound on descriptors that leaves a process so many free numbers."""
-    taken = set(map(int, os.listdir(f"/proc/{pid}/fd")))
-    limit = 0
-    while room:
-        room -= limit not in taken
-        limit += 1
-    return limit
-
-
-def keeper_of(daemon: Daemon, sock: socket.socket) -> int:
-    """Process id of the only keeper, as soon as it serves this connection."""
-    sock.send(handoff.encode_request(handoff.Drop(1, ("0" * 32,))))
-    assert isinstance(handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX)), handoff.Dropped)
-    found: list[int] = []
-
-    def look() -> bool:
-        for process in daemon.tree():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if "ktaskd.door.keeper" in " ".join(process.cmdline()):
-                    found.append(process.pid)
-        return bool(found)
-
-    until(look, "there is a keeper")
-    return found[0]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(daemon: Daemon, stubs: Stubs) -> Iterator[None]:
-    """The daemon is as before in the end: connections, handles, jobs, descriptors."""
-    stubs.jobs.List(pb.ListRequest())
-    before, fds = counters(stubs), fds_of(daemon.process.pid)
-    yield
-    same = ("connections", "handoff_connections", "handles", "jobs_unended")
-
-    def at_rest() -> bool:
-        now = counters(stubs)
-        return all(now[name] == before[name] for name in same) and fds_of(daemon.process.pid) <= fds + 4
-
-    until(at_rest, f"the daemon is as it was: {before}, {fds} descriptors")
-
 
 # -- silence and garbage -----------------------------------------------------------
 
@@ -435,130 +374,3 @@ def test_waiter_when_killed_then_its_job_is_cancelled_and_detached_ones_go_on(
         assert wait_ended(stubs.jobs, job.id).error.reason == "CLIENT_GONE"
         detached = find_by_request(stubs.jobs, name + "-detached")
         assert wait_ended(stubs.jobs, detached.id).state == pb.JOB_STATE_SUCCEEDED
-
-
-# -- handles and descriptors -----------------------------------------------------------------
-
-
-def test_handles_when_guessed_or_replayed_then_not_found(
-    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
-) -> None:
-    with memory(4096) as fd:
-        with handed_over(daemon.handoff, fd) as (old,):
-            pass
-        until(lambda: not counters(stubs)["handles"], "the handle is gone")
-        with handed_over(daemon.handoff, fd) as (handle,), neighbour.beside("guessed handles"):
-            near = [handle[:i] + format(int(handle[i], 16) ^ 1, "x") + handle[i + 1 :] for i in range(32)]
-            odd = [handle.upper(), handle + " ", handle[:-1], "\0" * 32, "x" * 10_000]
-            for guess in (old, *near, *odd, *(secrets.token_hex(16) for _ in range(100))):
-                if guess == handle:
-                    continue
-                crc = pb.JobSpec(function="file.crc32", sources={"data": pb.Source(handle=guess)})
-                refusal = refused(stubs.jobs.Run, pb.RunRequest(spec=crc))
-                assert (refusal.code, refusal.reason) == ("NOT_FOUND", "HANDLE_UNKNOWN")
-
-
-def test_descriptors_when_flooded_then_closed_again(
-    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
-) -> None:
-    request = handoff.encode_request(handoff.Hand(1, (0,) * 16))
-    pid = daemon.process.pid
-    with (
-        dialled(daemon.handoff, SEQPACKET) as sock,
-        memory(1) as fd,
-        neighbour.beside("a flood of descriptors"),
-    ):
-        keeper = keeper_of(daemon, sock)
-        before, before_keeper = fds_of(pid), fds_of(keeper)
-        refusals = 0
-        for _ in range(500):
-            socket.send_fds(sock, [request], [fd] * 16)
-            reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
-            refusals += isinstance(reply, handoff.Refused) and reply.reason == "QUOTA_FULL"
-        assert refusals == 500 - HANDLES // 16
-        assert fds_of(pid) <= before + HANDLES + 4
-        until(lambda: fds_of(keeper) <= before_keeper, "the keeper has closed all")
-        assert counters(stubs)["handles"] == HANDLES
-
-
-def test_descriptors_when_replies_are_not_read_then_bounded(
-    daemon: Daemon, stubs: Stubs, neighbour: Neighbour
-) -> None:
-    request = handoff.encode_request(handoff.Hand(1, (0,) * 16))
-    pid = daemon.process.pid
-    with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
-        before = fds_of(pid)
-        sock.setblocking(False)
-        with neighbour.beside("a flood of descriptors without reading"), contextlib.suppress(BlockingIOError):
-            for _ in range(20_000):
-                socket.send_fds(sock, [request], [fd] * 16)
-        until(lambda: fds_of(pid) <= before + HANDLES + 4, "no more than the uid may have")
-
-
-def test_descriptors_when_only_queued_jobs_hold_them_then_they_count(daemon: Daemon, stubs: Stubs) -> None:
-    """Handing over, queueing and hanging up again does not collect descriptors without end."""
-    jobs, refusals = [], 0
-    blocker = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(10**6, 1, max_threads=1000))).job.id
-    wait_state(stubs.jobs, blocker, "RUNNING")
-    with memory(64) as fd:
-        for _ in range(HANDLES // 16 + 5):
-            with dialled(daemon.handoff, SEQPACKET) as sock:
-                socket.send_fds(sock, [handoff.encode_request(handoff.Hand(1, (0,) * 16))], [fd] * 16)
-                reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
-                if isinstance(reply, handoff.Refused):
-                    assert reply.reason == "QUOTA_FULL"
-                    refusals += 1
-                    continue
-                assert isinstance(reply, handoff.Handles)
-                items = [pb.Source(handle=handle) for handle in reply.handles]
-                crc = pb.JobSpec(function="file.crc32", items=items)
-                jobs.append(stubs.jobs.Submit(pb.SubmitRequest(spec=crc)).job.id)
-    assert (len(jobs), refusals) == (HANDLES // 16, 5)
-    for job in (blocker, *jobs):
-        stubs.jobs.Cancel(pb.CancelRequest(id=job))
-        wait_ended(stubs.jobs, job)
-
-
-def test_descriptors_when_the_keeper_has_no_room_then_cut_is_seen_and_all_closed(
-    daemon: Daemon, stubs: Stubs
-) -> None:
-    """MSG_CTRUNC: some of the descriptors of a message could not be received."""
-    request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
-    with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
-        keeper = keeper_of(daemon, sock)
-        before = fds_of(keeper)
-        limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
-        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (limit_with_room(keeper, 6), limits[1]))
-        try:
-            socket.send_fds(sock, [request], [fd] * 16)
-            reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
-        finally:
-            resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
-        assert isinstance(reply, handoff.Refused)
-        assert (reply.reason, reply.number) == ("PROTOCOL_INVALID", 5)
-        assert "arrived cut" in reply.message
-        assert sock.recv(1) == b""
-        until(lambda: fds_of(keeper) < before, "the keeper has closed all, and the connection")
-    assert counters(stubs)["handles"] == 0
-
-
-def test_descriptors_when_the_daemon_has_no_room_then_told_and_all_closed(
-    daemon: Daemon, stubs: Stubs
-) -> None:
-    request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
-    pid = daemon.process.pid
-    with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
-        until(lambda: counters(stubs)["handoff_connections"] == 1, "the connection is known")
-        before = fds_of(pid)
-        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit_with_room(pid, 4), limits[1]))
-        try:
-            socket.send_fds(sock, [request], [fd] * 16)
-            reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
-        finally:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-        assert isinstance(reply, handoff.Refused)
-        assert (reply.reason, reply.number) == ("QUOTA_FULL", 5)
-        until(lambda: fds_of(pid) <= before, "the daemon has closed all")
-        socket.send_fds(sock, [request], [fd] * 16)
-        assert isinstance(handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX)), handoff.Handles)

@@ -1,0 +1,66 @@
+"""Raw connections, and what can be counted of the daemon from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from ktask.v1 import control_pb2, handoff
+
+from tests.integration.rig import (
+    PATIENCE_S,
+    Daemon,
+    Stubs,
+    until,
+)
+
+STREAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
+
+
+@contextmanager
+def dialled(path: Path, kind: int = STREAM) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, kind) as sock:
+        sock.settimeout(PATIENCE_S)
+        sock.connect(os.fspath(path))
+        yield sock
+
+
+def counters(stubs: Stubs) -> dict[str, int]:
+    status = stubs.control.GetStatus(control_pb2.GetStatusRequest()).status
+    return {counter.name: counter.value for counter in status.counters}
+
+
+def fds_of(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def limit_with_room(pid: int, room: int) -> int:
+    """A bound on descriptors that leaves a process so many free numbers."""
+    taken = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    limit = 0
+    while room:
+        room -= limit not in taken
+        limit += 1
+    return limit
+
+
+def keeper_of(daemon: Daemon, sock: socket.socket) -> int:
+    """Process id of the only keeper, as soon as it serves this connection."""
+    sock.send(handoff.encode_request(handoff.Drop(1, ("0" * 32,))))
+    assert isinstance(handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX)), handoff.Dropped)
+    found: list[int] = []
+
+    def look() -> bool:
+        for process in daemon.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "ktaskd.door.keeper" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return bool(found)
+
+    until(look, "there is a keeper")
+    return found[0]
