@@ -193,3 +193,18 @@ def test_shares_when_used_in_any_order_then_who_begins_to_wait_is_not_behind_the
         if not waiting.total() and not holding.total():
             clock_s = 0.0
             assert len(shares) == 0
+
+
+def test_uids_when_others_are_forgotten_then_not_who_waits_or_holds_a_worker() -> None:
+    shares = Shares()
+    for uid in (1, 2):
+        shares.enter(uid)
+        shares.hold(uid)
+        shares.charge(uid, 5.0)
+    shares.leave(2)  # holds, and waits no more
+    shares.hold(1)
+    for uid in range(100, 200):
+        shares.enter(uid)
+        shares.leave(uid)
+    assert (shares.had(1), shares.had(2)) == (5.0, 5.0)
+    assert len(shares) < 32
