@@ -23,6 +23,9 @@ PROGRESS_S = 0.1
 
 RESULTS_PER_MESSAGE = 1000
 
+DEADLINE_SLACK_S = 0.25
+"""How much later than the caller's own clock ours may see a deadline pass."""
+
 LIST_BYTES = 1024 * 1024
 """A page of jobs is at most this large, whatever number was asked for, or one job."""
 
@@ -131,8 +134,12 @@ async def _wait_ended(job: Job) -> None:
 
 
 def _why_cut(context: Context) -> str:
+    """DEADLINE or CLIENT_GONE: a cut is told in the same way for both.
+
+    A caller's own clock started when it sent the call, ours when we got it.
+    """
     remaining = context.time_remaining()
-    return "DEADLINE" if remaining is not None and remaining <= 0 else "CLIENT_GONE"
+    return "DEADLINE" if remaining is not None and remaining <= DEADLINE_SLACK_S else "CLIENT_GONE"
 
 
 async def _follow(job: Job, after: int) -> AsyncIterator[pb.WatchResponse]:
