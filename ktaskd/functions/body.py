@@ -102,7 +102,12 @@ class Body:
     """Base of all bodies; each overrides what its declaration promises."""
 
     def prepare(self, context: Context) -> Json:
-        """Before the first chunk, on one worker. The result goes to finish and restore."""
+        """Before the first chunk, on one worker. The result goes to finish and restore.
+
+        Returns:
+            Anything, and "by_prepare" and "by_finish": lists of [start, end) that
+            this has changed, and that finish will.
+        """
         return {}
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:

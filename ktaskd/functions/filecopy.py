@@ -44,7 +44,7 @@ class Copy(Body):
         """Give dst the length it needs, so that what is new in it is a hole.
 
         Returns:
-            "old_size" and "new_size" of dst, "src_size".
+            "old_size" and "new_size" of dst, "src_size", and what changes with them.
         Raises:
             OSError: src and dst are one file, src is too short, or dst cannot
                 get the length.
@@ -64,7 +64,14 @@ class Copy(Body):
         new_size = max(old_size, end)
         if new_size > old_size:
             _grow(dst, old_size, new_size)
-        return {"old_size": old_size, "new_size": new_size, "src_size": src_size}
+        cut = context.whole and old_size > src_size
+        return {
+            "old_size": old_size,
+            "new_size": new_size,
+            "src_size": src_size,
+            "by_prepare": [[old_size, new_size]] if new_size > old_size else [],
+            "by_finish": [[src_size, old_size]] if cut else [],
+        }
 
     def finish(self, context: Context, prepared: Json) -> None:
         """Give dst the length of src, where all of src was copied.

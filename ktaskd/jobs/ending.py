@@ -137,6 +137,7 @@ def note_dirty(job: Job, spans: Iterable[tuple[int, int]]) -> None:
 
 def undo(engine: Engine, job: Job) -> None:
     """Undo what was completed, ascending, each position once, on one worker."""
+    untouched = not (job.done or job.lost or job.dirty)
     for span in (*job.done, *job.lost):
         if job.checked.undo:
             job.to_undo.add(span.start, span.end)
@@ -146,8 +147,10 @@ def undo(engine: Engine, job: Job) -> None:
         payload = {"start": step.start, "end": step.end, "holes": [list(hole) for hole in step.holes]}
         span = Span(step.start, step.end)
         job.calls.append(Call("undo", payload, partial(_on_undone, engine, job, span), span))
-    if job.checked.undo and job.prepared is not None:
+    if job.prepared is not None and (job.checked.undo or untouched):
         job.calls.append(Call("restore", {"prepared": job.prepared}, lambda _: _end_if_undone(engine, job)))
+    else:
+        _note_changed_by(job, "prepare")
     _end_if_undone(engine, job)
     engine.dispatch.refresh(job)
     engine.dispatch.pump()
@@ -190,8 +193,9 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
     call = job.calls[0] if job.calls else None
     if call is None:
         return
-    # Combining reads nothing but its arguments, so it may be done again.
-    again = call.op == "combine" or not begun
+    again = not begun or _repeatable(job, call)
+    if begun and call.op == "finish":
+        _note_changed_by(job, "finish")  # which counts if it does not succeed after all
     if (begun or death.by_itself) and call.attempts >= ATTEMPTS_MAX:
         again = False
     if again and job.state is not JobState.DRAINING:
@@ -199,22 +203,35 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
         return
     job.calls.popleft()
     if job.state is JobState.UNDOING:
-        _undo_failed(job, call, death.position if begun else 0)
+        _undo_failed(job, call, death.position if begun and not _repeatable(job, call) else 0)
         _end_if_undone(engine, job)
         return
-    if begun and call.op in ("prepare", "finish") and job.checked.declaration.writes_bytes:
-        start, end = job.checked.span
-        job.dirty.add(start, max(end, start + 1))
+    if begun and call.op == "prepare" and job.checked.declaration.writes_bytes:
+        job.dirty.add(*job.checked.span)  # it had not told yet what it would change
     words = f"worker {death} in {call.op}"
     engine.stop(job, JobError("WORKER_LOST", words, signal=death.signal))
 
 
 def _undo_failed(job: Job, call: Call, reached: int) -> None:
     """What this step had not put back for certain is dirty; the others go on."""
-    span = call.span or Span(*job.checked.span)
-    reached = min(max(reached, span.start), span.end) if call.span else span.start
-    job.undone.add(span.start, reached)
-    job.dirty.add(reached, max(span.end, reached + 1))
+    if call.span is None:
+        _note_changed_by(job, "prepare")
+        return
+    reached = min(max(reached, call.span.start), call.span.end)
+    job.undone.add(call.span.start, reached)
+    job.dirty.add(reached, call.span.end)
+
+
+def _repeatable(job: Job, call: Call) -> bool:
+    """Whether a step may be done again after it was begun. Combining reads nothing."""
+    partial = job.checked.declaration.partial
+    return call.op == "combine" or (call.op != "prepare" and partial is Partial.RERUN_SAFE)
+
+
+def _note_changed_by(job: Job, op: str) -> None:
+    """What prepare or finish changes, as prepare has told, is not as it was."""
+    for start, end in (job.prepared or {}).get(f"by_{op}", ()):
+        job.dirty.add(start, end)
 
 
 def watch_steps(engine: Engine, job: Job) -> None:
@@ -246,8 +263,7 @@ def _give_up_on_step(engine: Engine, job: Job, worker: Worker) -> None:
     """It was killed and is not seen dead: what is not undone by now will not be."""
     give_up_on(engine, job, {worker})
     for call in job.calls:
-        if call.span is not None:
-            job.dirty.add(call.span.start, call.span.end)
+        _undo_failed(job, call, 0)
     job.calls.clear()
     if job.state is JobState.UNDOING:
         _end_if_undone(engine, job)

@@ -29,9 +29,10 @@ class Partial(Enum):
 
     RERUN_SAFE = "rerun_safe"
     """It can be run again from its start; where there is an undo, that takes it back
-    half done as well."""
+    half done as well. Its undo, finish and restore can be done again, too."""
     UNDO_TOLERATES = "undo_tolerates"
-    """It cannot be run again, but undone."""
+    """It cannot be run again, but undone, once. Its undo puts back everything before
+    the position that it says it has reached."""
     NONE = "none"
     """Nothing: its range is dirty."""
 

@@ -164,7 +164,7 @@ def _is_sound(note: Note) -> bool:
         return (
             isinstance(value, dict)
             and _is_number(body.get("cpu_ns", 0))
-            and _are_spans(value.get("kept", []))
+            and all(_are_spans(value.get(name, [])) for name in ("kept", "by_prepare", "by_finish"))
         )
     if note.kind == FAILED:
         numbers = [body.get("cpu_ns", 0), body.get("errno") or 0]
