@@ -14,6 +14,7 @@ from ktaskd.jobs.job import Json
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.spans import Span, SpanSet
+from tests.fault.compare import UNDONE, first_difference
 from tests.jobs.house import MIB, UID, House, Memory
 from tests.worker.rig import facts_of
 
@@ -30,9 +31,6 @@ CHUNK = 4 * MIB
 
 LOG_SIZE = 1000
 """Positions of the jobs that count how often they touched each byte."""
-
-UNDONE = frozenset({0, 16, 17})
-"""What undo_log may leave: nothing, an undo of what was not begun, or done and undone."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Victim:
             return f"{len(content)} bytes long, wanted {len(wanted)}"
         if self.counts and not succeeded:
             content = bytes(0 if byte in UNDONE else byte for byte in content[:LOG_SIZE]) + content[LOG_SIZE:]
-        return first_difference(content, wanted, dirty)
+        return first_difference(content, wanted, [(span.start, span.end) for span in dirty])
 
     def changed(self) -> SpanSet:
         """Where the memory is not as before, in whole pages."""
@@ -72,16 +70,6 @@ class Victim:
             if content[start : start + PAGE] != self.before[start : start + PAGE]:
                 pages.add(start, start + PAGE)
         return pages
-
-
-def first_difference(content: bytes, wanted: bytes, dirty: Sequence[Span]) -> str:
-    """Where the two differ outside of what is dirty; "" if nowhere."""
-    edges = [0, *(edge for span in sorted(dirty) for edge in (span.start, span.end))]
-    for start, end in zip(edges[::2], [*edges[1::2], max(len(content), len(wanted))], strict=True):
-        if content[start:end] != wanted[start:end]:
-            at = next(i for i in range(start, end) if content[i : i + 1] != wanted[i : i + 1])
-            return f"byte {at} is {content[at : at + 1]!r}, wanted {wanted[at : at + 1]!r}"
-    return ""
 
 
 def rests(pid: int) -> bool:
@@ -146,6 +134,14 @@ def copy_over(h: House) -> Victim:
     return Victim(spec, target, target.read(), source.read())
 
 
+def copy_shorter(h: House) -> Victim:
+    """Over something longer, which is cut in the end."""
+    source, before = NOISE[: 3 * MIB], NOISE[MIB:]
+    target = h.memory(before)
+    spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
+    return Victim(spec, target, before, source)
+
+
 def populate(h: House) -> Victim:
     memory = h.memory(8 * MIB)
     os.pwrite(memory.fd, NOISE[:MIB], 3 * MIB)
@@ -187,5 +183,5 @@ def _log(h: House, fail_at: int) -> Victim:
 
 MAKERS: Mapping[str, Callable[[House], Victim]] = {
     maker.__name__: maker
-    for maker in (fill, fill_mapped, crc, copy, copy_over, populate, items, log, bad_log)
+    for maker in (fill, fill_mapped, crc, copy, copy_over, copy_shorter, populate, items, log, bad_log)
 }
