@@ -45,7 +45,7 @@ def houses_processes() -> set[int]:
 async def survives(h: House, armed: Armory, victim: Victim, struck: int) -> None:
     """Strike a process while a job runs; the job succeeds, the pools come back."""
     job = await h.submit(victim.spec)
-    await h.begun(job)
+    await h.until(lambda: h.holders(job) or job.state.ended)
     os.kill(struck, signal.SIGKILL)
     await h.ended(job)
     assert job.state is JobState.SUCCEEDED, job.full_error()
