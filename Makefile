@@ -11,10 +11,10 @@ PYTEST_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup test demo bench proto lint fmt types clean
+.PHONY: help setup test demo bench fault-test proto lint fmt types clean
 
 help: ## list the supported targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with everything in it
 	@PYTHON='$(PYTHON)' tools/setup.sh
@@ -27,6 +27,9 @@ demo: setup ## start a private daemon and run real jobs on it
 
 bench: setup ## print the figures of this machine
 	@$(BIN)/python -m tests.bench
+
+fault-test: setup ## run 300 jobs of known result while workers are killed
+	@$(BIN)/python -m tests.fault $(FAULT_ARGS)
 
 proto: setup ## generate client/ktask/v1 from proto
 	@$(BIN)/python tools/generate.py

@@ -1,0 +1,68 @@
+"""Run jobs of known result while workers and pool hosts are killed; exit status 1 on any violation."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from tests.fault import campaign
+from tests.fault.campaign import Report
+
+STATES = ("SUCCEEDED", "FAILED", "CANCELLED", "DIRTY")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one campaign and print what happened."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=None, help="as printed by another run")
+    options = parser.parse_args(argv)
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    print(f"seed {seed}", flush=True)
+    report = campaign.run(options.jobs, seed)
+    print(format_report(report))
+    return 1 if report.violations else 0
+
+
+def format_report(report: Report) -> str:
+    """The report as a table and a few lines."""
+    kinds = sorted({kind for kind, _ in report.endings})
+    lines = [f"{'job':<14}" + "".join(f"{state.lower():>11}" for state in STATES)]
+    for kind in kinds:
+        counts = [report.endings[kind, state] for state in STATES]
+        lines.append(f"{kind:<14}" + "".join(f"{count or '.':>11}" for count in counts))
+    totals = [sum(report.endings[kind, state] for kind in kinds) for state in STATES]
+    lines.append(f"{'all':<14}" + "".join(f"{total:>11}" for total in totals))
+    lines += [
+        "",
+        f"{report.held} workers were struck while they held a chunk or a step"
+        f" ({report.missed} strikes came too late and were taken back):",
+        f"  from outside: {_counts(report.landed)}",
+        f"  at a fault point: {_counts(report.fired)}",
+        f"pool hosts struck: {_counts(report.hosts)}",
+        f"workers that stood still: {_counts(report.copes)}",
+        f"chunks run again: {report.rerun}; errors: {_counts(report.reasons)}",
+        f"after and before: {_differences(report.before, report.after)}",
+        f"{report.seconds:.0f} s, seed {report.seed}",
+        f"{len(report.violations)} violations",
+        *(f"  {what}" for what in report.violations),
+    ]
+    return "\n".join(lines)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items())) or "none"
+
+
+def _differences(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    changed = [
+        f"{name} {after.get(name, 0)} ({was})" for name, was in before.items() if after.get(name, 0) != was
+    ]
+    return f"{len(before) - len(changed)} figures the same; {', '.join(changed) or 'none differs'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,351 @@
+"""Many jobs of known result, several at once, while workers and pool hosts are struck."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from ktask.v1 import control_pb2 as cpb
+from ktask.v1 import jobs_pb2 as pb
+from ktask.v1.handoff import FDS_MAX
+
+from tests.fault import work as works
+from tests.fault.armory import Armory, armory
+from tests.fault.killer import HOLDING, Killer
+from tests.fault.work import Work
+from tests.integration.rig import (
+    Daemon,
+    Stubs,
+    connected,
+    find_by_request,
+    handed_over,
+    memory,
+    running,
+    spec,
+    state_name,
+    write_config,
+)
+from tests.support.users import reachable_directory
+
+CALLERS = 6
+"""Jobs at one time."""
+
+JOB_S = 90.0
+"""After so long a job has not ended in bounded time."""
+
+SETTLE_S = 30.0
+"""The same for the daemon as a whole, after the last job."""
+
+MEMORY_MAX = 6 << 20
+"""How much more private memory the daemon may have after all that: allocators keep some."""
+
+WAYS = ("run", "run", "run", "submit", "cancel", "leave")
+"""How a job is asked for: waited for, detached, detached and cancelled, waited for and left."""
+
+
+@dataclass
+class Report:
+    """What happened. The campaign is passed if `violations` is empty."""
+
+    seed: int
+    jobs: int
+    seconds: float = 0.0
+    endings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By kind and state."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    rerun: int = 0
+    landed: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    hosts: Counter[str] = field(default_factory=Counter)
+    fired: Counter[str] = field(default_factory=Counter)
+    copes: Counter[str] = field(default_factory=Counter)
+    before: dict[str, int] = field(default_factory=dict)
+    after: dict[str, int] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+    @property
+    def held(self) -> int:
+        """Workers struck while they held a chunk or a step."""
+        inside = sum(count for name, count in self.fired.items() if name.split()[0] in HOLDING)
+        return self.landed.total() + inside
+
+
+class Campaign:
+    """One run against one daemon."""
+
+    def __init__(self, daemon: Daemon, armed: Armory, report: Report, place: Path) -> None:
+        self._daemon = daemon
+        self._armed = armed
+        self._report = report
+        self._place = place
+        self._todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._ended: list[tuple[Work, str, pb.Job]] = []
+
+    def run(self, pause_s: float) -> None:
+        """All of it."""
+        report = self._report
+        # One handle all the time, so that the keeper lingers neither more nor less.
+        with memory(1) as fd, handed(self._daemon.handoff, [fd]), connected(self._daemon.socket) as stubs:
+            self._each_kind_once()
+            report.before = settled(self._daemon, stubs, None)
+            killer = Killer(self._daemon.socket, self._armed, report.seed, pause_s)
+            killer.start()
+            try:
+                self._all_jobs()
+            finally:
+                killer.finish()
+            self._judge(killer)
+            report.after = settled(self._daemon, stubs, report.before)
+            self._compare()
+
+    def _each_kind_once(self) -> None:
+        """Before the first look: what is loaded once is no leak."""
+        for i in range(2 * len(works.MAKERS)):
+            self._todo.put(-1 - i)
+        self._call_all()
+        for work, way, job in self._ended:
+            self._check(work, way, job, set())
+        self._ended.clear()
+        assert not self._report.violations, self._report.violations
+
+    def _all_jobs(self) -> None:
+        for i in range(self._report.jobs):
+            self._todo.put(i)
+        self._call_all()
+
+    # -- callers -----------------------------------------------------------------------
+
+    def _call_all(self) -> None:
+        callers = [threading.Thread(target=self._call, name=f"caller{i}") for i in range(CALLERS)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+
+    def _call(self) -> None:
+        """One caller: one job after the other, until there is none."""
+        with connected(self._daemon.socket) as stubs:
+            while True:
+                try:
+                    i = self._todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    self._one(stubs, i)
+                except BaseException as error:
+                    self._violate(f"job {i}: {type(error).__name__}: {error}")
+
+    def _one(self, stubs: Stubs, i: int) -> None:
+        rng = random.Random(f"way/{self._report.seed}/{i}")
+        way = rng.choice(WAYS) if i >= 0 else "run"
+        work = works.make(i, self._report.seed, self._place)
+        try:
+            fds = [*work.sources.values(), *work.items]
+            with handed(self._daemon.handoff, fds) as handles:
+                sources = dict(zip(work.sources, handles, strict=False))
+                items = handles[len(sources) :]
+                message = spec(work.function, sources=sources, items=items, request_id=f"{i}", **work.fields)
+                job = ask(stubs, message, way, rng)
+            self._check_target(i, work, way, job)
+        finally:
+            work.close()
+
+    def _check_target(self, i: int, work: Work, way: str, job: pb.Job) -> None:
+        """At once, since the target is closed then."""
+        for what in work.wrong(job):
+            self._violate(f"job {i} ({work.kind}, {way}): {what}\n{job}")
+        with self._lock:
+            self._ended.append((work, way, job))
+
+    def _violate(self, what: str) -> None:
+        with self._lock:
+            self._report.violations.append(what)
+
+    # -- judging -----------------------------------------------------------------------
+
+    def _judge(self, killer: Killer) -> None:
+        report = self._report
+        if killer.error is not None:
+            self._violate(f"the killer: {type(killer.error).__name__}: {killer.error}")
+        report.landed, report.missed = killer.landed, killer.missed
+        report.hosts, report.copes, report.fired = killer.hosts, killer.copes, killer.fired()
+        for work, way, job in self._ended:
+            self._check(work, way, job, killer.cancelled)
+            report.endings[work.kind, state_name(job)] += 1
+            report.rerun += job.cpu.chunks_rerun
+            if job.error.reason:
+                report.reasons[job.error.reason] += 1
+        if len(self._ended) != report.jobs and not report.violations:
+            self._violate(f"{len(self._ended)} jobs ended, wanted {report.jobs}")
+
+    def _check(self, work: Work, way: str, job: pb.Job, cancelled: set[str]) -> None:
+        """Whether it may have ended so."""
+        state, error = state_name(job), job.error
+        stopped = way in ("cancel", "leave") or job.id in cancelled
+        allowed = {
+            "CANCELLED": stopped,
+            "CLIENT_GONE": way == "leave",
+            "WORKER_LOST": True,
+            "FUNCTION_ERROR": work.fails or "a fault that" in error.message,
+            "": not work.fails,
+        }
+        if not allowed.get(error.reason, False):
+            self._violate(f"job {job.id} ({work.kind}, {way}): {state} {error.reason} {error.message}")
+        if (state == "DIRTY") != bool(error.dirty):
+            self._violate(f"job {job.id} ({work.kind}): {state}, dirty {error.dirty}")
+
+    def _compare(self) -> None:
+        before, after = self._report.before, self._report.after
+        for name in sorted(before.keys() | after.keys()):
+            was, now = before.get(name, 0), after.get(name, 0)
+            room = MEMORY_MAX if name == MEMORY else 0
+            if (now > was + room) if name == MEMORY else (now != was):
+                self._violate(f"{name}: {now} after the jobs, {was} before")
+
+
+def ask(stubs: Stubs, message: pb.JobSpec, way: str, rng: random.Random) -> pb.Job:
+    """Have the job done in one of the WAYS; the ended job."""
+    if way == "run":
+        return stubs.jobs.Run(pb.RunRequest(spec=message), timeout=JOB_S).job
+    if way == "leave":
+        call = stubs.jobs.Run.future(pb.RunRequest(spec=message), timeout=JOB_S)
+        job = find_by_request(stubs.jobs, message.request_id)
+        time.sleep(rng.uniform(0, 0.05))
+        call.cancel()
+        return ended(stubs, job.id)
+    job = stubs.jobs.Submit(pb.SubmitRequest(spec=message), timeout=JOB_S).job
+    if way == "cancel":
+        time.sleep(rng.uniform(0, 0.05))
+        stubs.jobs.Cancel(pb.CancelRequest(id=job.id), timeout=JOB_S)
+    return ended(stubs, job.id)
+
+
+def ended(stubs: Stubs, job_id: str) -> pb.Job:
+    """Follow a job to its end."""
+    for update in stubs.jobs.Watch(pb.WatchRequest(id=job_id), timeout=JOB_S):
+        if update.final:
+            return update.job
+    raise AssertionError(f"job {job_id}: its watch ended before it did")
+
+
+@contextmanager
+def handed(path: Path, fds: list[int]) -> Iterator[list[dict[str, str]]]:
+    """Handles of many descriptors, which take several connections."""
+    with ExitStack() as stack:
+        found: list[str] = []
+        for first in range(0, len(fds), FDS_MAX):
+            found += stack.enter_context(handed_over(path, *fds[first : first + FDS_MAX]))
+        yield [{"handle": handle} for handle in found]
+
+
+# -- what is there --------------------------------------------------------------------
+
+LOOKS = 4
+"""That find the same before it counts as what there is at rest."""
+
+COUNTERS = ("jobs_unended", "handles", "handoff_connections", "keepers")
+MEMORY = "private bytes of the daemon"
+
+
+def footprint(daemon: Daemon, status: cpb.Status) -> dict[str, int]:
+    """Everything that must be the same before and after."""
+    counters = {counter.name: counter.value for counter in status.counters}
+    found: Counter[str] = Counter()
+    for name in COUNTERS:
+        found[name] = counters[name]
+    for pool in status.pools:
+        for worker in pool.workers:
+            state = cpb.WorkerState.Name(worker.state).removeprefix("WORKER_STATE_").lower()
+            found[f"workers in {pool.name}, {state}"] += 1
+            if worker.state == cpb.WORKER_STATE_IDLE:
+                found[f"descriptors of a worker in {pool.name}"] = max(
+                    descriptors(worker.pid).total(), found[f"descriptors of a worker in {pool.name}"]
+                )
+    for process in daemon.tree():
+        found[f"processes called {process.name()}"] += 1
+    for what, count in descriptors(daemon.process.pid).items():
+        found[f"descriptors of the daemon: {what}"] = count
+    found[MEMORY] = int(psutil.Process(daemon.process.pid).memory_full_info().uss)
+    return dict(found)
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """How many of which kind a process has open."""
+    found: Counter[str] = Counter()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[re.sub(r"\d+", "N", os.readlink(f"/proc/{pid}/fd/{name}"))] += 1
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def settled(daemon: Daemon, stubs: Stubs, wanted: dict[str, int] | None) -> dict[str, int]:
+    """The footprint once it is as wanted, or at rest and stays so; else as it is at last."""
+    deadline, before, same = time.monotonic() + SETTLE_S, None, 0
+    while True:
+        try:
+            found = footprint(daemon, stubs.control.GetStatus(cpb.GetStatusRequest()).status)
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            continue
+        figures = {name: value for name, value in found.items() if name != MEMORY}
+        same = same + 1 if figures == before else 0
+        before = figures
+        if wanted is None:
+            done = same >= LOOKS and at_rest(found)
+        else:
+            done = figures == {name: value for name, value in wanted.items() if name != MEMORY}
+        if done or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+def at_rest(found: dict[str, int]) -> bool:
+    """Whether nothing is going on, as far as the daemon says."""
+    idle = all(name.endswith(", idle") for name in found if name.startswith("workers in "))
+    return idle and not found["jobs_unended"] and found["handles"] == 1
+
+
+# -- the whole --------------------------------------------------------------------------
+
+
+def run(jobs: int, seed: int, *, pause_s: float = 0.012) -> Report:
+    """A campaign of so many jobs against a daemon of its own."""
+    report = Report(seed, jobs)
+    began_s = time.monotonic()
+    with armory() as armed, reachable_directory() as place:
+        settings: dict[str, dict[str, object]] = {
+            "workers": {"cancel_grace_s": 0.5, "fence_s": 5.0, "hang_cpu_s": 0.5},
+            "jobs": {"kept": 20},
+        }
+        if os.geteuid() == 0:
+            settings["workers"]["user"] = "nobody"
+        config = write_config(place / "ktaskd.toml", **settings)
+        environ = {**os.environ, **armed.environ}
+
+        def popen(*args: object, **options: object) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(*args, env=environ, **options)  # type: ignore[call-overload, no-any-return]
+
+        with running(place / "run", "--config", config, popen=popen) as daemon:
+            try:
+                Campaign(daemon, armed, report, place).run(pause_s)
+            except BaseException:
+                print(daemon.log()[-4000:], file=sys.stderr)
+                raise
+            if report.violations:
+                report.violations.append("log of the daemon: " + str(daemon.log_path))
+    report.seconds = time.monotonic() - began_s
+    return report
