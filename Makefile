@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?=
 # What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
 PYTEST_ARGS ?=
+# What the fault test gets, as in FAULT_ARGS="--jobs 1000 --seed 7".
+FAULT_ARGS ?=
 
 BIN := .venv/bin
 
@@ -28,7 +30,7 @@ demo: setup ## start a private daemon and run real jobs on it
 bench: setup ## print the figures of this machine
 	@$(BIN)/python -m tests.bench
 
-fault-test: setup ## run 300 jobs of known result while workers are killed
+fault-test: setup ## run 300 jobs of known result while workers are killed (FAULT_ARGS="--seed N")
 	@$(BIN)/python -m tests.fault $(FAULT_ARGS)
 
 proto: setup ## generate client/ktask/v1 from proto

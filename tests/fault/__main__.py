@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tests.fault import campaign
 from tests.fault.campaign import Report
@@ -24,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"seed {seed}", flush=True)
     report = campaign.run(options.jobs, seed)
     print(format_report(report))
+    if report.violations:
+        log = Path(tempfile.gettempdir()) / f"ktaskd-fault-{seed}.log"
+        log.write_text(report.log)
+        print(f"log of the daemon: {log}")
     return 1 if report.violations else 0
 
 
