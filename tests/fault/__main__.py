@@ -47,7 +47,8 @@ def format_report(report: Report) -> str:
         f"{report.held} workers were struck while they held a chunk or a step"
         f" ({report.missed} strikes came too late and were taken back):",
         f"  from outside: {_counts(report.landed)}",
-        f"  at a fault point: {_counts(report.fired)}",
+        f"  at a fault point: {_counts(_words(report.fired, 1))}",
+        f"    where: {_counts(_words(report.fired, 0))}",
         f"pool hosts struck: {_counts(report.hosts)}",
         f"workers that stood still: {_counts(report.copes)}",
         f"chunks run again: {report.rerun}; errors: {_counts(report.reasons)}",
@@ -57,6 +58,14 @@ def format_report(report: Report) -> str:
         *(f"  {what}" for what in report.violations),
     ]
     return "\n".join(lines)
+
+
+def _words(counter: Counter[str], i: int) -> Counter[str]:
+    """Counts by one word of the names."""
+    found: Counter[str] = Counter()
+    for name, count in counter.items():
+        found[name.split()[i]] += count
+    return found
 
 
 def _counts(counter: Counter[str]) -> str:

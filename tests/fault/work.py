@@ -248,11 +248,11 @@ def _log(rng: random.Random, fail_at: int, size: int) -> Work:
 
 
 def log(rng: random.Random, place: Path) -> Work:
-    return _log(rng, -1, rng.randrange(4_000, 20_000))
+    return _log(rng, -1, rng.randrange(1_000, 8_000))
 
 
 def bad_log(rng: random.Random, place: Path) -> Work:
-    size = rng.randrange(4_000, 20_000)
+    size = rng.randrange(1_000, 8_000)
     return _log(rng, rng.randrange(size), size)
 
 
