@@ -27,19 +27,21 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from ktask.v1 import jobs_pb2 as ktask_dot_v1_dot_jobs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ktask/v1/control.proto\x12\x08ktask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13ktask/v1/jobs.proto\"\x12\n\x10GetStatusRequest\"5\n\x11GetStatusResponse\x12 \n\x06status\x18\x01 \x01(\x0b\x32\x10.ktask.v1.Status\"E\n\x12WatchStatusRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x13WatchStatusResponse\x12 \n\x06status\x18\x01 \x01(\x0b\x32\x10.ktask.v1.Status\"[\n\x0eSetModeRequest\x12\x1c\n\x04mode\x18\x01 \x01(\x0e\x32\x0e.ktask.v1.Mode\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0fSetModeResponse\x12 \n\x06status\x18\x01 \x01(\x0b\x32\x10.ktask.v1.Status\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06resume\x18\x01 \x01(\x08\"4\n\rDrainResponse\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\x12\x11\n\tjobs_left\x18\x02 \x01(\r\"\x0f\n\rReloadRequest\"8\n\x0eReloadResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t\x12\x15\n\rneeds_restart\x18\x02 \x03(\t\"\xf1\x02\n\x06Status\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x04mode\x18\x04 \x01(\x0e\x32\x0e.ktask.v1.Mode\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12$\n\x08topology\x18\x06 \x01(\x0b\x32\x12.ktask.v1.Topology\x12\x1d\n\x05pools\x18\x07 \x03(\x0b\x32\x0e.ktask.v1.Pool\x12&\n\tallowance\x18\x08 \x01(\x0b\x32\x13.ktask.v1.Allowance\x12\x1f\n\x06limits\x18\t \x03(\x0b\x32\x0f.ktask.v1.Limit\x12#\n\x08\x63ounters\x18\n \x03(\x0b\x32\x11.ktask.v1.Counter\x12\x0f\n\x07missing\x18\x0b \x03(\t\x12\x13\n\x0bruntime_dir\x18\x0c \x01(\t\x12\x10\n\x08selftest\x18\r \x01(\x08\":\n\x08Topology\x12\x1d\n\x05nodes\x18\x01 \x03(\x0b\x32\x0e.ktask.v1.Node\x12\x0f\n\x07\x63pulist\x18\x02 \x01(\t\":\n\x04Node\x12\x0b\n\x03nid\x18\x01 \x01(\x05\x12\x0f\n\x07\x63pulist\x18\x02 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\"\x9a\x01\n\x04Pool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x0cworker_class\x18\x02 \x01(\x0e\x32\x15.ktask.v1.WorkerClass\x12\x0b\n\x03nid\x18\x03 \x01(\x05\x12\x10\n\x08host_pid\x18\x04 \x01(\x05\x12!\n\x07workers\x18\x05 \x03(\x0b\x32\x10.ktask.v1.Worker\x12\x15\n\rhost_respawns\x18\x06 \x01(\r\"\xd7\x02\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.ktask.v1.WorkerState\x12\x0f\n\x07\x63pulist\x18\x04 \x01(\t\x12\x0e\n\x06policy\x18\x05 \x01(\t\x12\x0c\n\x04nice\x18\x06 \x01(\x05\x12\x0e\n\x06ioprio\x18\x07 \x01(\t\x12\x15\n\room_score_adj\x18\x08 \x01(\x05\x12\x1b\n\x0e\x61utogroup_nice\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x63group\x18\n \x01(\t\x12\x11\n\tmempolicy\x18\x0b \x01(\t\x12\x0f\n\x07missing\x18\x0c \x03(\t\x12\x0e\n\x06job_id\x18\r \x01(\t\x12\x0e\n\x06\x63hunks\x18\x0e \x01(\x04\x12\x10\n\x08respawns\x18\x0f \x01(\r\x12\x15\n\rprivate_bytes\x18\x10 \x01(\x04\x12\x0b\n\x03uid\x18\x11 \x01(\rB\x11\n\x0f_autogroup_nice\"|\n\tAllowance\x12&\n\x05nodes\x18\x01 \x03(\x0b\x32\x17.ktask.v1.NodeAllowance\x12\r\n\x05leads\x18\x02 \x01(\r\x12\x15\n\rleads_per_uid\x18\x03 \x01(\r\x12!\n\x07reasons\x18\x04 \x03(\x0b\x32\x10.ktask.v1.Reason\";\n\rNodeAllowance\x12\x0b\n\x03nid\x18\x01 \x01(\x05\x12\x0f\n\x07helpers\x18\x02 \x01(\r\x12\x0c\n\x04\x62usy\x18\x03 \x01(\r\"$\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04\"&\n\x07\x43ounter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04*M\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\x0f\n\x0bMODE_ALWAYS\x10\x02\x12\x0f\n\x0bMODE_PAUSED\x10\x03*[\n\x0bWorkerClass\x12\x1c\n\x18WORKER_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13WORKER_CLASS_HELPER\x10\x01\x12\x15\n\x11WORKER_CLASS_LEAD\x10\x02*\xa9\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x15\n\x11WORKER_STATE_IDLE\x10\x02\x12\x15\n\x11WORKER_STATE_BUSY\x10\x03\x12\x19\n\x15WORKER_STATE_STOPPING\x10\x04\x12\x18\n\x14WORKER_STATE_BACKOFF\x10\x05\x32\xd4\x02\n\x07\x43ontrol\x12\x44\n\tGetStatus\x12\x1a.ktask.v1.GetStatusRequest\x1a\x1b.ktask.v1.GetStatusResponse\x12L\n\x0bWatchStatus\x12\x1c.ktask.v1.WatchStatusRequest\x1a\x1d.ktask.v1.WatchStatusResponse0\x01\x12>\n\x07SetMode\x12\x18.ktask.v1.SetModeRequest\x1a\x19.ktask.v1.SetModeResponse\x12\x38\n\x05\x44rain\x12\x16.ktask.v1.DrainRequest\x1a\x17.ktask.v1.DrainResponse\x12;\n\x06Reload\x12\x17.ktask.v1.ReloadRequest\x1a\x18.ktask.v1.ReloadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ktask/v1/control.proto\x12\x08ktask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13ktask/v1/jobs.proto\"\x12\n\x10GetStatusRequest\"5\n\x11GetStatusResponse\x12 \n\x06status\x18\x01 \x01(\x0b\x32\x10.ktask.v1.Status\"E\n\x12WatchStatusRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x13WatchStatusResponse\x12 \n\x06status\x18\x01 \x01(\x0b\x32\x10.ktask.v1.Status\"[\n\x0eSetModeRequest\x12\x1c\n\x04mode\x18\x01 \x01(\x0e\x32\x0e.ktask.v1.Mode\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0fSetModeResponse\x12 \n\x06status\x18\x01 \x01(\x0b\x32\x10.ktask.v1.Status\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06resume\x18\x01 \x01(\x08\"4\n\rDrainResponse\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\x12\x11\n\tjobs_left\x18\x02 \x01(\r\"\x0f\n\rReloadRequest\"8\n\x0eReloadResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t\x12\x15\n\rneeds_restart\x18\x02 \x03(\t\"\xd7\x03\n\x06Status\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x04mode\x18\x04 \x01(\x0e\x32\x0e.ktask.v1.Mode\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12$\n\x08topology\x18\x06 \x01(\x0b\x32\x12.ktask.v1.Topology\x12\x1d\n\x05pools\x18\x07 \x03(\x0b\x32\x0e.ktask.v1.Pool\x12&\n\tallowance\x18\x08 \x01(\x0b\x32\x13.ktask.v1.Allowance\x12\x1f\n\x06limits\x18\t \x03(\x0b\x32\x0f.ktask.v1.Limit\x12#\n\x08\x63ounters\x18\n \x03(\x0b\x32\x11.ktask.v1.Counter\x12\x0f\n\x07missing\x18\x0b \x03(\t\x12\x13\n\x0bruntime_dir\x18\x0c \x01(\t\x12\x10\n\x08selftest\x18\r \x01(\x08\x12.\n\nmode_until\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x08readings\x18\x0f \x03(\x0b\x32\x11.ktask.v1.Reading\x12\x0f\n\x07raising\x18\x10 \x03(\t\"6\n\x07Reading\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\":\n\x08Topology\x12\x1d\n\x05nodes\x18\x01 \x03(\x0b\x32\x0e.ktask.v1.Node\x12\x0f\n\x07\x63pulist\x18\x02 \x01(\t\":\n\x04Node\x12\x0b\n\x03nid\x18\x01 \x01(\x05\x12\x0f\n\x07\x63pulist\x18\x02 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\"\x9a\x01\n\x04Pool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x0cworker_class\x18\x02 \x01(\x0e\x32\x15.ktask.v1.WorkerClass\x12\x0b\n\x03nid\x18\x03 \x01(\x05\x12\x10\n\x08host_pid\x18\x04 \x01(\x05\x12!\n\x07workers\x18\x05 \x03(\x0b\x32\x10.ktask.v1.Worker\x12\x15\n\rhost_respawns\x18\x06 \x01(\r\"\xfd\x02\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.ktask.v1.WorkerState\x12\x0f\n\x07\x63pulist\x18\x04 \x01(\t\x12\x0e\n\x06policy\x18\x05 \x01(\t\x12\x0c\n\x04nice\x18\x06 \x01(\x05\x12\x0e\n\x06ioprio\x18\x07 \x01(\t\x12\x15\n\room_score_adj\x18\x08 \x01(\x05\x12\x1b\n\x0e\x61utogroup_nice\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x63group\x18\n \x01(\t\x12\x11\n\tmempolicy\x18\x0b \x01(\t\x12\x0f\n\x07missing\x18\x0c \x03(\t\x12\x0e\n\x06job_id\x18\r \x01(\t\x12\x0e\n\x06\x63hunks\x18\x0e \x01(\x04\x12\x10\n\x08respawns\x18\x0f \x01(\r\x12\x15\n\rprivate_bytes\x18\x10 \x01(\x04\x12\x0b\n\x03uid\x18\x11 \x01(\r\x12\x14\n\x0cgives_way_by\x18\x12 \x01(\t\x12\x0e\n\x06raised\x18\x13 \x01(\x08\x42\x11\n\x0f_autogroup_nice\"\x9c\x01\n\tAllowance\x12&\n\x05nodes\x18\x01 \x03(\x0b\x32\x17.ktask.v1.NodeAllowance\x12\r\n\x05leads\x18\x02 \x01(\r\x12\x15\n\rleads_per_uid\x18\x03 \x01(\r\x12!\n\x07reasons\x18\x04 \x03(\x0b\x32\x10.ktask.v1.Reason\x12\x1e\n\x05level\x18\x05 \x01(\x0e\x32\x0f.ktask.v1.Level\";\n\rNodeAllowance\x12\x0b\n\x03nid\x18\x01 \x01(\x05\x12\x0f\n\x07helpers\x18\x02 \x01(\r\x12\x0c\n\x04\x62usy\x18\x03 \x01(\r\"$\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04\"&\n\x07\x43ounter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04*M\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\x0f\n\x0bMODE_ALWAYS\x10\x02\x12\x0f\n\x0bMODE_PAUSED\x10\x03*[\n\x0bWorkerClass\x12\x1c\n\x18WORKER_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13WORKER_CLASS_HELPER\x10\x01\x12\x15\n\x11WORKER_CLASS_LEAD\x10\x02*\xa9\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x15\n\x11WORKER_STATE_IDLE\x10\x02\x12\x15\n\x11WORKER_STATE_BUSY\x10\x03\x12\x19\n\x15WORKER_STATE_STOPPING\x10\x04\x12\x18\n\x14WORKER_STATE_BACKOFF\x10\x05*f\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\r\n\tLEVEL_RUN\x10\x01\x12\x0f\n\x0bLEVEL_FEWER\x10\x02\x12\x14\n\x10LEVEL_LEADS_ONLY\x10\x03\x12\x10\n\x0cLEVEL_PAUSED\x10\x04\x32\xd4\x02\n\x07\x43ontrol\x12\x44\n\tGetStatus\x12\x1a.ktask.v1.GetStatusRequest\x1a\x1b.ktask.v1.GetStatusResponse\x12L\n\x0bWatchStatus\x12\x1c.ktask.v1.WatchStatusRequest\x1a\x1d.ktask.v1.WatchStatusResponse0\x01\x12>\n\x07SetMode\x12\x18.ktask.v1.SetModeRequest\x1a\x19.ktask.v1.SetModeResponse\x12\x38\n\x05\x44rain\x12\x16.ktask.v1.DrainRequest\x1a\x17.ktask.v1.DrainResponse\x12;\n\x06Reload\x12\x17.ktask.v1.ReloadRequest\x1a\x18.ktask.v1.ReloadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ktask.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODE']._serialized_start=1892
-  _globals['_MODE']._serialized_end=1969
-  _globals['_WORKERCLASS']._serialized_start=1971
-  _globals['_WORKERCLASS']._serialized_end=2062
-  _globals['_WORKERSTATE']._serialized_start=2065
-  _globals['_WORKERSTATE']._serialized_end=2234
+  _globals['_MODE']._serialized_start=2121
+  _globals['_MODE']._serialized_end=2198
+  _globals['_WORKERCLASS']._serialized_start=2200
+  _globals['_WORKERCLASS']._serialized_end=2291
+  _globals['_WORKERSTATE']._serialized_start=2294
+  _globals['_WORKERSTATE']._serialized_end=2463
+  _globals['_LEVEL']._serialized_start=2465
+  _globals['_LEVEL']._serialized_end=2567
   _globals['_GETSTATUSREQUEST']._serialized_start=122
   _globals['_GETSTATUSREQUEST']._serialized_end=140
   _globals['_GETSTATUSRESPONSE']._serialized_start=142
@@ -61,23 +63,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELOADRESPONSE']._serialized_start=574
   _globals['_RELOADRESPONSE']._serialized_end=630
   _globals['_STATUS']._serialized_start=633
-  _globals['_STATUS']._serialized_end=1002
-  _globals['_TOPOLOGY']._serialized_start=1004
-  _globals['_TOPOLOGY']._serialized_end=1062
-  _globals['_NODE']._serialized_start=1064
-  _globals['_NODE']._serialized_end=1122
-  _globals['_POOL']._serialized_start=1125
-  _globals['_POOL']._serialized_end=1279
-  _globals['_WORKER']._serialized_start=1282
-  _globals['_WORKER']._serialized_end=1625
-  _globals['_ALLOWANCE']._serialized_start=1627
-  _globals['_ALLOWANCE']._serialized_end=1751
-  _globals['_NODEALLOWANCE']._serialized_start=1753
-  _globals['_NODEALLOWANCE']._serialized_end=1812
-  _globals['_LIMIT']._serialized_start=1814
-  _globals['_LIMIT']._serialized_end=1850
-  _globals['_COUNTER']._serialized_start=1852
-  _globals['_COUNTER']._serialized_end=1890
-  _globals['_CONTROL']._serialized_start=2237
-  _globals['_CONTROL']._serialized_end=2577
+  _globals['_STATUS']._serialized_end=1104
+  _globals['_READING']._serialized_start=1106
+  _globals['_READING']._serialized_end=1160
+  _globals['_TOPOLOGY']._serialized_start=1162
+  _globals['_TOPOLOGY']._serialized_end=1220
+  _globals['_NODE']._serialized_start=1222
+  _globals['_NODE']._serialized_end=1280
+  _globals['_POOL']._serialized_start=1283
+  _globals['_POOL']._serialized_end=1437
+  _globals['_WORKER']._serialized_start=1440
+  _globals['_WORKER']._serialized_end=1821
+  _globals['_ALLOWANCE']._serialized_start=1824
+  _globals['_ALLOWANCE']._serialized_end=1980
+  _globals['_NODEALLOWANCE']._serialized_start=1982
+  _globals['_NODEALLOWANCE']._serialized_end=2041
+  _globals['_LIMIT']._serialized_start=2043
+  _globals['_LIMIT']._serialized_end=2079
+  _globals['_COUNTER']._serialized_start=2081
+  _globals['_COUNTER']._serialized_end=2119
+  _globals['_CONTROL']._serialized_start=2570
+  _globals['_CONTROL']._serialized_end=2910
 # @@protoc_insertion_point(module_scope)

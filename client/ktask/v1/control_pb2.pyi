@@ -110,6 +110,38 @@ WORKER_STATE_BACKOFF: WorkerState.ValueType  # 5
 """Dead; started again after a pause."""
 Global___WorkerState: _TypeAlias = WorkerState  # noqa: Y015
 
+class _Level:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Level.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEVEL_UNSPECIFIED: _Level.ValueType  # 0
+    """Never sent."""
+    LEVEL_RUN: _Level.ValueType  # 1
+    """All helpers."""
+    LEVEL_FEWER: _Level.ValueType  # 2
+    """Some helpers."""
+    LEVEL_LEADS_ONLY: _Level.ValueType  # 3
+    """No helpers: waited jobs go on with their lead alone."""
+    LEVEL_PAUSED: _Level.ValueType  # 4
+    """The same, and detached jobs are paused."""
+
+class Level(_Level, metaclass=_LevelEnumTypeWrapper):
+    """Level is how much the governor leaves running; a higher one leaves less."""
+
+LEVEL_UNSPECIFIED: Level.ValueType  # 0
+"""Never sent."""
+LEVEL_RUN: Level.ValueType  # 1
+"""All helpers."""
+LEVEL_FEWER: Level.ValueType  # 2
+"""Some helpers."""
+LEVEL_LEADS_ONLY: Level.ValueType  # 3
+"""No helpers: waited jobs go on with their lead alone."""
+LEVEL_PAUSED: Level.ValueType  # 4
+"""The same, and detached jobs are paused."""
+Global___Level: _TypeAlias = Level  # noqa: Y015
+
 @_typing.final
 class GetStatusRequest(_message.Message):
     """GetStatusRequest asks for the status."""
@@ -365,12 +397,15 @@ class Status(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     RUNTIME_DIR_FIELD_NUMBER: _builtins.int
     SELFTEST_FIELD_NUMBER: _builtins.int
+    MODE_UNTIL_FIELD_NUMBER: _builtins.int
+    READINGS_FIELD_NUMBER: _builtins.int
+    RAISING_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the daemon."""
     pid: _builtins.int
     """Process id of the daemon."""
     mode: Global___Mode.ValueType
-    """Who decides how many helpers run. AUTO until the daemon has a governor."""
+    """Who decides how many helpers run."""
     draining: _builtins.bool
     """Whether new jobs are refused."""
     runtime_dir: _builtins.str
@@ -405,6 +440,20 @@ class Status(_message.Message):
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the daemon lacks on this machine and how to get it, in words."""
 
+    @_builtins.property
+    def mode_until(self) -> _timestamp_pb2.Timestamp:
+        """When the mode falls back to AUTO; absent = never."""
+
+    @_builtins.property
+    def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
+        """What the governor read last, in words."""
+
+    @_builtins.property
+    def raising(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ways in which a starved helper can be raised on this machine, best first,
+        as tried at the start; empty = none works.
+        """
+
     def __init__(
         self,
         *,
@@ -421,14 +470,47 @@ class Status(_message.Message):
         missing: _abc.Iterable[_builtins.str] | None = ...,
         runtime_dir: _builtins.str = ...,
         selftest: _builtins.bool = ...,
+        mode_until: _timestamp_pb2.Timestamp | None = ...,
+        readings: _abc.Iterable[Global___Reading] | None = ...,
+        raising: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "start_time", b"start_time", "topology", b"topology"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "mode_until", b"mode_until", "start_time", b"start_time", "topology", b"topology"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "counters", b"counters", "draining", b"draining", "limits", b"limits", "missing", b"missing", "mode", b"mode", "pid", b"pid", "pools", b"pools", "runtime_dir", b"runtime_dir", "selftest", b"selftest", "start_time", b"start_time", "topology", b"topology", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "counters", b"counters", "draining", b"draining", "limits", b"limits", "missing", b"missing", "mode", b"mode", "mode_until", b"mode_until", "pid", b"pid", "pools", b"pools", "raising", b"raising", "readings", b"readings", "runtime_dir", b"runtime_dir", "selftest", b"selftest", "start_time", b"start_time", "topology", b"topology", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
+
+@_typing.final
+class Reading(_message.Message):
+    """Reading is one thing that the governor looks at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, as "power", "cpu pressure" or "temperature"."""
+    value: _builtins.str
+    """What was read, with its unit; "no signal" where there is nothing to read."""
+    source: _builtins.str
+    """Where it was read."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reading: _TypeAlias = Reading  # noqa: Y015
 
 @_typing.final
 class Topology(_message.Message):
@@ -555,6 +637,8 @@ class Worker(_message.Message):
     RESPAWNS_FIELD_NUMBER: _builtins.int
     PRIVATE_BYTES_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
+    GIVES_WAY_BY_FIELD_NUMBER: _builtins.int
+    RAISED_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Unique while the daemon runs."""
     pid: _builtins.int
@@ -587,6 +671,12 @@ class Worker(_message.Message):
     """Memory of this process that no other shares, in bytes; 0 if not known."""
     uid: _builtins.int
     """User that it runs as."""
+    gives_way_by: _builtins.str
+    """What makes it give way to others: "idle slice", "idle cgroup" or
+    "autogroup"; empty for a lead, or where nothing does.
+    """
+    raised: _builtins.bool
+    """Whether it is raised to normal priority now, to finish a chunk."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What could not be applied, and how to get it, in words."""
@@ -611,10 +701,12 @@ class Worker(_message.Message):
         respawns: _builtins.int = ...,
         private_bytes: _builtins.int = ...,
         uid: _builtins.int = ...,
+        gives_way_by: _builtins.str = ...,
+        raised: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice", "autogroup_nice", b"autogroup_nice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice", "autogroup_nice", b"autogroup_nice", "cgroup", b"cgroup", "chunks", b"chunks", "cpulist", b"cpulist", "id", b"id", "ioprio", b"ioprio", "job_id", b"job_id", "mempolicy", b"mempolicy", "missing", b"missing", "nice", b"nice", "oom_score_adj", b"oom_score_adj", "pid", b"pid", "policy", b"policy", "private_bytes", b"private_bytes", "respawns", b"respawns", "state", b"state", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice", "autogroup_nice", b"autogroup_nice", "cgroup", b"cgroup", "chunks", b"chunks", "cpulist", b"cpulist", "gives_way_by", b"gives_way_by", "id", b"id", "ioprio", b"ioprio", "job_id", b"job_id", "mempolicy", b"mempolicy", "missing", b"missing", "nice", b"nice", "oom_score_adj", b"oom_score_adj", "pid", b"pid", "policy", b"policy", "private_bytes", b"private_bytes", "raised", b"raised", "respawns", b"respawns", "state", b"state", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__autogroup_nice: _TypeAlias = _typing.Literal["autogroup_nice"]  # noqa: Y015
     _WhichOneofArgType__autogroup_nice: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice"]  # noqa: Y015
@@ -632,17 +724,20 @@ class Allowance(_message.Message):
     LEADS_FIELD_NUMBER: _builtins.int
     LEADS_PER_UID_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     leads: _builtins.int
     """Leads that may run at one time, for all."""
     leads_per_uid: _builtins.int
     """Leads that may run at one time for one uid."""
+    level: Global___Level.ValueType
+    """What is left running."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeAllowance]:
         """Per node."""
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.Reason]:
-        """Every active reason for fewer; empty until the daemon has a governor."""
+        """Every active reason for fewer."""
 
     def __init__(
         self,
@@ -651,10 +746,11 @@ class Allowance(_message.Message):
         leads: _builtins.int = ...,
         leads_per_uid: _builtins.int = ...,
         reasons: _abc.Iterable[_jobs_pb2.Reason] | None = ...,
+        level: Global___Level.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leads", b"leads", "leads_per_uid", b"leads_per_uid", "nodes", b"nodes", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leads", b"leads", "leads_per_uid", b"leads_per_uid", "level", b"level", "nodes", b"nodes", "reasons", b"reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,8 +84,7 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetMode(self, request, context):
-        """SetMode sets how the daemon decides how many helpers run. Answers
-        UNIMPLEMENTED until the daemon has a governor.
+        """SetMode sets how the daemon decides how many helpers run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

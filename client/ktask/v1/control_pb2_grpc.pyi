@@ -42,9 +42,7 @@ class ControlStub:
     other than a counter changed, at most every `min_interval`.
     """
     SetMode: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetModeRequest, _control_pb2.SetModeResponse]
-    """SetMode sets how the daemon decides how many helpers run. Answers
-    UNIMPLEMENTED until the daemon has a governor.
-    """
+    """SetMode sets how the daemon decides how many helpers run."""
     Drain: _grpc.UnaryUnaryMultiCallable[_control_pb2.DrainRequest, _control_pb2.DrainResponse]
     """Drain stops or resumes the acceptance of jobs. Accepted jobs go on; while
     draining, new ones are refused with UNAVAILABLE and health says
@@ -67,9 +65,7 @@ class ControlAsyncStub(ControlStub):
     other than a counter changed, at most every `min_interval`.
     """
     SetMode: _aio.UnaryUnaryMultiCallable[_control_pb2.SetModeRequest, _control_pb2.SetModeResponse]  # type: ignore[assignment]
-    """SetMode sets how the daemon decides how many helpers run. Answers
-    UNIMPLEMENTED until the daemon has a governor.
-    """
+    """SetMode sets how the daemon decides how many helpers run."""
     Drain: _aio.UnaryUnaryMultiCallable[_control_pb2.DrainRequest, _control_pb2.DrainResponse]  # type: ignore[assignment]
     """Drain stops or resumes the acceptance of jobs. Accepted jobs go on; while
     draining, new ones are refused with UNAVAILABLE and health says
@@ -107,9 +103,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.SetModeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.SetModeResponse, _abc.Awaitable[_control_pb2.SetModeResponse]]:
-        """SetMode sets how the daemon decides how many helpers run. Answers
-        UNIMPLEMENTED until the daemon has a governor.
-        """
+        """SetMode sets how the daemon decides how many helpers run."""
 
     @_abc_1.abstractmethod
     def Drain(

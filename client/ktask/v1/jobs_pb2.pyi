@@ -952,6 +952,7 @@ class CpuUsage(_message.Message):
     CHUNKS_RECALLED_FIELD_NUMBER: _builtins.int
     CHUNKS_RERUN_FIELD_NUMBER: _builtins.int
     HELPERS_RAISED_FIELD_NUMBER: _builtins.int
+    CHUNKS_RUN_TWICE_FIELD_NUMBER: _builtins.int
     lead_seconds: _builtins.float
     """By leads, at normal priority; seconds."""
     helper_seconds: _builtins.float
@@ -961,9 +962,9 @@ class CpuUsage(_message.Message):
     chunks_rerun: _builtins.int
     """Chunks that were run again after their worker was lost."""
     helpers_raised: _builtins.int
-    """Helpers raised to normal priority to finish a chunk. 0 until the daemon
-    raises helpers.
-    """
+    """Times a starved helper was raised to normal priority to finish a chunk."""
+    chunks_run_twice: _builtins.int
+    """Chunks that the lead ran once more while a starved helper still held them."""
     def __init__(
         self,
         *,
@@ -972,10 +973,11 @@ class CpuUsage(_message.Message):
         chunks_recalled: _builtins.int = ...,
         chunks_rerun: _builtins.int = ...,
         helpers_raised: _builtins.int = ...,
+        chunks_run_twice: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_recalled", b"chunks_recalled", "chunks_rerun", b"chunks_rerun", "helper_seconds", b"helper_seconds", "helpers_raised", b"helpers_raised", "lead_seconds", b"lead_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_recalled", b"chunks_recalled", "chunks_rerun", b"chunks_rerun", "chunks_run_twice", b"chunks_run_twice", "helper_seconds", b"helper_seconds", "helpers_raised", b"helpers_raised", "lead_seconds", b"lead_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
