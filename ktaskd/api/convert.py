@@ -149,13 +149,15 @@ def job_out(job: Job) -> pb.Job:
             helper_seconds=cpu.helper_s,
             chunks_recalled=cpu.chunks_recalled,
             chunks_rerun=cpu.chunks_rerun,
+            helpers_raised=cpu.helpers_raised,
+            chunks_run_twice=cpu.chunks_run_twice,
         ),
         owner=pb.Owner(uid=job.owner.uid, gid=job.owner.gid, pid=job.owner.pid),
         detached=job.detached,
         sequence=job.version,
     )
     if job.state is not JobState.QUEUED:
-        out.plan.CopyFrom(pb.Plan(threads=job.plan.threads, chunk=job.plan.chunk))
+        out.plan.CopyFrom(pb.Plan(threads=job.threads, chunk=job.plan.chunk))
     return out
 
 

@@ -11,23 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ktaskd.host.raising import bind_to_cpus
-from ktaskd.jobs.job import Call, HeldChunk, Job
+from ktaskd.jobs.feed import Feeder, introduce
+from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.lines import Lines, Shares
-from ktaskd.model.allowance import Allowance
+from ktaskd.jobs.pace import Pacer
+from ktaskd.model.allowance import Allowance, Level
+from ktaskd.model.function import Partial
 from ktaskd.model.job import JobState
-from ktaskd.model.limits import SHORT_CHUNK_S
 from ktaskd.model.topology import Topology
 from ktaskd.model.worker import WorkerState
-from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
-from ktaskd.worker.codec import facts_to_json
-
-IN_FLIGHT_S = 0.0005
-IN_FLIGHT_MAX = 8
-"""Work, and chunks, that one worker holds ahead at most where chunks are short."""
-
-ITEMS_PER_CHUNK = 64
-"""Sources sent along with one chunk over items."""
 
 
 class Dispatch:
@@ -51,7 +44,14 @@ class Dispatch:
             wall: seconds since the epoch.
         """
         self.allowance = allowance
+        self.capacity = allowance.helpers
+        """Helpers that there are, by node, whatever is allowed now."""
         self.on_start: Callable[[Job], None] = lambda _: None
+        self.on_join: Callable[[Worker, Job], None] = lambda _, __: None
+        self.on_left: Callable[[Worker], None] = lambda _: None
+        self.can_raise = True
+        """Whether a starved helper can be raised, so that a writer may be given to one."""
+        self.pacer = Pacer()
         self.job_of: dict[Worker, Job] = {}
         self._topology = topology
         self._want_leads = want_leads
@@ -63,7 +63,9 @@ class Dispatch:
         self._busy_cpus: Counter[int] = Counter()
         self._leads_of_uid: Counter[int] = Counter()
         self._wanting: set[Job] = set()
+        self._resting: dict[Worker, float] = {}
         self.shares = Shares()
+        self._feeder = Feeder(self.shares, self._has_free)
         self._for_leads = Lines(self.shares)
         self._for_helpers = Lines(self.shares)
         self._calling = Lines(self.shares)
@@ -84,11 +86,12 @@ class Dispatch:
 
     def refresh(self, job: Job) -> None:
         """Put the job into the lines that it belongs to now."""
-        active = job in self._wanting and job.cursor.left > 0 and not job.calls
+        active = job in self._wanting and not job.calls
+        left = active and job.cursor.left > 0
         places = (
-            active and job.waited and job.crew.lead is None,
-            active and len(job.crew.helpers) < job.helpers_max,
-            bool(job.calls) and job.crew.call_worker is None,
+            (left or (active and bool(job.again))) and self._may_have_lead(job) and job.crew.lead is None,
+            left and len(job.crew.helpers) < job.helpers_max and self._may_have_helpers(job),
+            bool(job.calls) and job.crew.call_worker is None and self._may_step(job),
         )
         if places != job.places:
             if any(places) and not any(job.places):
@@ -99,9 +102,57 @@ class Dispatch:
             for line, wanted in zip(self._lines, places, strict=True):
                 line.put(job, wanted)
 
+    def _may_have_lead(self, job: Job) -> bool:
+        waited = job.waited or (job.rescued and self.allowance.level < Level.PAUSED)
+        return waited and not job.paced_until_s
+
+    def _may_have_helpers(self, job: Job) -> bool:
+        """A chunk that can neither be taken back, run twice nor raised is the lead's alone."""
+        declaration = job.checked.declaration
+        safe = self.can_raise or not declaration.writes or declaration.partial is Partial.RERUN_SAFE
+        return safe or not job.waited
+
+    def _may_step(self, job: Job) -> bool:
+        """A detached job is not begun while those are paused; what was begun is ended or undone."""
+        begun = job.state not in (JobState.QUEUED, JobState.RUNNING)
+        return begun or job.waited or self.allowance.level < Level.PAUSED
+
+    def set_allowance(self, allowance: Allowance) -> None:
+        """From now on so many workers may run; who is too many gives its chunk back."""
+        self.allowance = allowance
+        for job in {*self._wanting, *self.job_of.values(), *self._calling}:
+            self.refresh(job)
+        surplus = Counter({nid: busy - allowance.helpers.get(nid, 0) for nid, busy in self._busy.items()})
+        # Jobs that nobody waits for go first.
+        for worker, job in sorted(self.job_of.items(), key=lambda pair: pair[1].waited):
+            if worker.is_lead:
+                if not job.waited and not self._may_have_lead(job):
+                    worker.recall()
+            elif surplus[worker.nid] > 0:
+                surplus[worker.nid] -= 1
+                worker.recall()
+        self.pump()
+
+    def shrink(self, job: Job) -> None:
+        """The job may hold fewer workers than before: those that are too many give back."""
+        for worker in sorted(job.crew.helpers, key=lambda worker: worker.id)[max(job.helpers_max, 0) :]:
+            worker.recall()
+        self.refresh(job)
+        self.place_leads()
+        self.pump()
+
     def busy_helpers(self, nid: int) -> int:
         """Helpers of a node that hold something."""
         return self._busy[nid]
+
+    @property
+    def has_idle_helper(self) -> bool:
+        """Whether a helper could begin something now."""
+        return next(iter(self._free_helpers()), None) is not None
+
+    def firsts(self) -> list[Job]:
+        """The jobs that come next, one for each uid: for a helper, and for a step."""
+        return [*self._for_helpers.firsts(), *self._calling.firsts()]
 
     @property
     def busy_leads(self) -> int:
@@ -120,6 +171,7 @@ class Dispatch:
 
     def remove(self, worker: Worker) -> None:
         """A worker is dead or not to be used again."""
+        self._resting.pop(worker, None)
         self._idle_leads.pop(worker, None)
         for idle in self._idle_helpers.values():
             idle.pop(worker, None)
@@ -142,9 +194,10 @@ class Dispatch:
             self._busy_cpus[worker.cpu] += 1
             job.crew.helpers.add(worker)
         self.refresh(job)
-        self._place_leads()
+        self.place_leads()
         if job.state is JobState.QUEUED:
             self.on_start(job)
+        self.on_join(worker, job)
 
     def _leave(self, worker: Worker) -> None:
         job = self.job_of.pop(worker, None)
@@ -162,8 +215,9 @@ class Dispatch:
             job.crew.helpers.discard(worker)
         cost_s = (job.lead_ns + job.helper_ns) / 1e9
         self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
+        self.on_left(worker)
         self.refresh(job)
-        self._place_leads()
+        self.place_leads()
 
     def release(self, worker: Worker) -> None:
         """The worker has nothing of its job in hand; it is free for others."""
@@ -171,17 +225,25 @@ class Dispatch:
         if worker.state is WorkerState.BUSY:
             self.add(worker)
 
-    def _place_leads(self) -> None:
+    def rest(self, worker: Worker, until_s: float) -> None:
+        """A helper that was starved is given nothing before `until_s`, on the loop's clock."""
+        self._resting[worker] = until_s
+        asyncio.get_running_loop().call_at(until_s, self.pump)
+
+    def place_leads(self) -> None:
         """Keep leads off the CPUs of busy helpers while others are free.
 
         The kernel takes a CPU that only runs SCHED_IDLE work for an idle one
-        when it places a normal thread, so it would put the lead right there.
+        when it places a normal thread, so it would put the lead right there. The
+        CPU of a starved helper is somebody else's, and as good as any other.
         """
-        taken = {cpu for cpu, count in self._busy_cpus.items() if count}
-        for worker, job in self.job_of.items():
-            if not worker.is_lead:
-                continue
-            allowed = (job.owner.cpus & self._topology.cpus) or self._topology.cpus
+        leads = [(worker, job) for worker, job in self.job_of.items() if worker.is_lead]
+        if not leads:
+            return
+        starved = {worker.cpu for worker in self.job_of if worker.starved}
+        taken = {cpu for cpu, count in self._busy_cpus.items() if count and cpu not in starved}
+        for worker, job in leads:
+            allowed = (job.caller.cpus & self._topology.cpus) or self._topology.cpus
             cpus = (allowed - taken) or allowed
             if cpus != worker.cpus and bind_to_cpus(worker.pid, frozenset(cpus)):
                 worker.cpus = frozenset(cpus)
@@ -223,16 +285,34 @@ class Dispatch:
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
-            return True
+            return self._may_have_lead(job) and not self._pause(job)
         allowed = self.allowance.helpers.get(worker.nid, 0)
         # Somebody may have begun to wait for the job: then one place is its lead's.
         return self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
+
+    def _pause(self, job: Job) -> bool:
+        """Hold the job's lead back if it is ahead of its caller's quota; whether it is."""
+        key = (job.owner.uid, job.owner.pid)
+        delay_s = self.pacer.wait_s(key, job.caller.cpu_quota, self._now())
+        if not delay_s:
+            job.paced_since_s = 0.0
+            return False
+        job.paced_until_s = self._now() + delay_s
+        job.paced_since_s = job.paced_since_s or self._wall()
+        asyncio.get_running_loop().call_later(delay_s, self._go_on, job)
+        return True
+
+    def _go_on(self, job: Job) -> None:
+        job.paced_until_s = 0.0
+        if not job.state.ended:
+            self.refresh(job)
+            self.pump()
 
     def _send_call(self, worker: Worker, job: Job) -> None:
         call: Call = job.calls[0]
         call.attempts += 1
         self._join(worker, job)
-        self._introduce(worker, job)
+        introduce(worker, job)
         job.crew.call_worker = worker
         job.crew.call_seq = worker.send_call(job.jno, call.op, call.payload)
         self.refresh(job)
@@ -260,7 +340,7 @@ class Dispatch:
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
         calls = self._calling.firsts() if self._idle_leads else []
-        jobs = [job for job in calls if job.waited or job.state is JobState.UNDOING]
+        jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
         for job in sorted([*jobs, *self._for_leads.firsts()], key=self._turn):
             if self._lead_allowed(job):
                 return job
@@ -283,7 +363,12 @@ class Dispatch:
     def _free_helpers(self) -> Iterable[Worker]:
         for nid, idle in self._idle_helpers.items():
             if idle and self._busy[nid] < self.allowance.helpers.get(nid, 0):
-                yield from tuple(idle)
+                yield from tuple(idle) if not self._resting else self._rested(idle)
+
+    def _rested(self, idle: Iterable[Worker]) -> list[Worker]:
+        now = self._now()
+        self._resting = {worker: until_s for worker, until_s in self._resting.items() if until_s > now}
+        return [worker for worker in idle if worker not in self._resting]
 
     def _has_free(self, nid: int) -> bool:
         return bool(self._idle_helpers.get(nid)) and self._busy[nid] < self.allowance.helpers.get(nid, 0)
@@ -309,81 +394,15 @@ class Dispatch:
             self._send_call(worker, job)
             return
         self._join(worker, job)
-        self._introduce(worker, job)
+        introduce(worker, job)
         self._feed(worker, job)
-
-    def _introduce(self, worker: Worker, job: Job) -> None:
-        """Send what a worker must know before its first chunk of a job."""
-        held = job.crew.held.setdefault(worker, {})
-        assert not held, "a worker that holds chunks knows its job"
-        if job.jno in worker.jnos:
-            return
-        for source in job.sources.values():
-            worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
-        body = {
-            "function": job.checked.declaration.name,
-            "arg": dict(job.checked.arg),
-            "sources": {role: source.sid for role, source in job.sources.items()},
-            "span": list(job.checked.span),
-            "whole": job.checked.whole,
-        }
-        worker.send_job(job.jno, body)
-        job.crew.told.add(worker)
 
     def _feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold; free it if it has none."""
-        held, uid = job.crew.held[worker], job.owner.uid
-        size = job.next_size()
-        if job.items:
-            size = min(size, ITEMS_PER_CHUNK)
-        depth = self._depth(job, size)
-        if len(held) <= depth // 2:
-            chunks = self._take(worker, job, size, depth - len(held))
-            # CPU time, not the rate: that is by the clock, and low where a helper is starved.
-            cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.done.total or 1)
-            for i, chunk in enumerate(chunks, 1):
-                self._send_items(worker, job, chunk)
-                seq = worker.send_chunk(job.jno, chunk.start, chunk.end, more=i < len(chunks))
-                likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self.shares.likely_s(uid)
-                self.shares.charge(uid, likely_s)
-                held[seq] = HeldChunk(chunk, self._now(), likely_s)
-        if not job.cursor.left:
+        self._feeder.feed(worker, job)
+        if not job.cursor.left and not job.again:
             self.unwant(job)
         else:
             self.refresh(job)
-        if not held:
+        if not job.crew.held[worker]:
             self.release(worker)
-
-    @staticmethod
-    def _depth(job: Job, size: int) -> int:
-        """Chunks in flight to one worker: more than one hides the dispatch of short ones.
-
-        Two for chunks below 2 ms; below a quarter of a millisecond so many that
-        the worker need not be woken for each. Never at the tail, where a chunk
-        that waits behind another one would make the job wait.
-        """
-        if not job.rate or size / job.rate > SHORT_CHUNK_S:
-            return 1
-        wanted = min(max(int(IN_FLIGHT_S * job.rate / size), 2), IN_FLIGHT_MAX)
-        return max(min(wanted, job.cursor.left // (2 * size * job.plan.threads)), 1)
-
-    def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
-        nid = job.owner.nid if worker.is_lead else worker.nid
-        chunks: list[Chunk] = []
-        while len(chunks) < count:
-            chunk = job.cursor.take(size, nid, lead=worker.is_lead, has_free=self._has_free)
-            if chunk is None:
-                break
-            chunks.append(chunk)
-        return chunks
-
-    @staticmethod
-    def _send_items(worker: Worker, job: Job, chunk: Chunk) -> None:
-        if not job.items:
-            return
-        items = {}
-        for position in range(chunk.start, chunk.end):
-            source = job.items[position]
-            worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
-            items[str(position)] = source.sid
-        worker.send_job(job.jno, {"items": items})

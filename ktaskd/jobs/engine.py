@@ -15,28 +15,26 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ktaskd.door.handles import HeldSource
+from ktaskd.host.caller import Caller
 from ktaskd.host.cputime import read_cpu_seconds
-from ktaskd.jobs import ending
+from ktaskd.jobs import answers, ending
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.hang import HangWatch
-from ktaskd.jobs.job import Call, HeldChunk, Job, Json
+from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
 from ktaskd.jobs.registry import Registry
-from ktaskd.model.function import Partial
+from ktaskd.jobs.rescue import Rescue
+from ktaskd.jobs.starved import NoRaiser, Raiser, StarvedWatch
+from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState
-from ktaskd.model.limits import ATTEMPTS_MAX, PARTS_BYTES_MAX, PRIOR_HOLES_MAX
-from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.plan import Plan
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
-from ktaskd.worker.frames import Done, FrameInvalid, Note
+from ktaskd.worker.frames import Done, Note
 
 log = logging.getLogger(__name__)
-
-TAIL_CHECK_S = 0.05
-"""How long a helper may stand still while the job's lead has nothing to do."""
 
 
 class Engine:
@@ -49,6 +47,9 @@ class Engine:
             job is reported dirty with WORKER_STUCK.
         hang_cpu_s: CPU seconds that a worker may use without a quantum, before
             it is killed; 0 = no limit.
+        starvation_s: seconds without progress after which a job gets a lead that
+            nobody waits for; 0 = it gets none.
+        raiser: raises starved helpers; None = nothing can.
         wall: seconds since the epoch.
     """
 
@@ -60,6 +61,8 @@ class Engine:
         grace_s: float,
         fence_s: float,
         hang_cpu_s: float = 0.0,
+        starvation_s: float = 0.0,
+        raiser: Raiser | None = None,
         wall: Callable[[], float],
     ) -> None:
         """Take over the dispatch."""
@@ -73,11 +76,15 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._jnos = itertools.count(1)
         self._workers: set[Worker] = set()
-        self._tails: set[Job] = set()
         self._forgetting: asyncio.TimerHandle | None = None
         self._hang_watch = HangWatch(hang_cpu_s, read_cpu_seconds)
         self._looking: asyncio.TimerHandle | None = None
+        self._starved = StarvedWatch(self, raiser or NoRaiser())
+        self.rescue = Rescue(self, starvation_s)
         dispatch.on_start = self._on_start
+        dispatch.on_join = lambda worker, _: self._starved.on_join(worker)
+        dispatch.on_left = self._starved.on_left
+        dispatch.can_raise = bool(raiser is not None and raiser.ways)
 
     # -- jobs come in -------------------------------------------------------------
 
@@ -99,6 +106,7 @@ class Engine:
         jno = next(self._jnos)
         job_id = JobId(secrets.token_hex(16))
         job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall())
+        job.allowance = lambda: self.dispatch.allowance
         self.registry.add(job)
         self.counters["jobs_accepted"] += 1
         log.debug(
@@ -111,12 +119,31 @@ class Engine:
 
     def launch(self, job: Job) -> None:
         """Begin an accepted job; separate, so that its waiter is known before."""
+        if job.detached:
+            self.rescue.look_later()
         if not job.plan.total and not job.calls:
             self._on_start(job)
             self._all_done(job)
         else:
             self.dispatch.want(job)
         self.dispatch.pump()
+
+    def set_allowance(self, allowance: Allowance) -> None:
+        """From now on so many workers may run; jobs that wait for that say so."""
+        running = self.registry.running
+        if allowance.level is Level.PAUSED:
+            for job in running:
+                job.rescued = False  # its time without progress begins anew after that
+            self.rescue.forget()
+        self.dispatch.set_allowance(allowance)
+        for job in running:
+            job.touch()
+
+    def set_caller(self, job: Job, caller: Caller) -> None:
+        """The job's owner may use other CPUs, or more or less CPU time, than before."""
+        if not job.state.ended and job.set_caller(caller):
+            job.touch()
+        self.dispatch.shrink(job)
 
     def guard(self, job: Job) -> None:
         """Somebody waits for the job, and its going cancels it."""
@@ -169,38 +196,7 @@ class Engine:
 
     def on_done(self, worker: Worker, done: Done) -> None:
         """A chunk is done, or given back from `reached` on."""
-        job = self.dispatch.job_of.get(worker)
-        held = job.crew.held.get(worker, {}).get(done.seq) if job is not None else None
-        try:
-            if job is None or held is None:
-                raise FrameInvalid("it was not given that chunk")
-            part = _checked_part(job, held, done)
-        except FrameInvalid as error:
-            worker.kill(f"sent nonsense ({error})")
-            return
-        del job.crew.held[worker][done.seq]
-        self._account(job, worker, done.cpu_ns, held)
-        chunk, reached = held.chunk, done.reached
-        if reached > chunk.start:
-            self._keep_part(job, chunk.start, reached, part, len(done.part))
-            job.done.add(chunk.start, reached)
-        if reached < chunk.end:
-            job.recalled += 1
-            job.cursor.give_back(chunk, reached, chunk.end)
-            if job.state is JobState.RUNNING:
-                self.dispatch.want(job)
-        else:
-            job.chunks_done += 1
-            worker.chunks += 1
-            self._learn(job, worker, held)
-        self._forget_items(job, worker, held)
-        if job.state is not JobState.RUNNING or reached < chunk.end:
-            # A helper that was starved is not given the same positions again
-            # before the lead had its turn.
-            self._worker_left(worker, job)
-        else:
-            self.dispatch.next(worker, job)
-            self._check_running(job)
+        answers.on_done(self, worker, done)
 
     def on_note(self, worker: Worker, note: Note) -> None:
         """PRIOR, REPLY or FAILED."""
@@ -208,13 +204,13 @@ class Engine:
         if job is None:
             worker.kill()
         elif note.kind == frames.PRIOR:
-            self._on_prior(job, note.body)
+            answers.on_prior(job, note.body)
         elif note.kind == frames.REPLY:
             self._on_reply(job, worker, note)
         elif note.number == job.crew.call_seq and job.crew.call_worker is worker:
             self._on_call_failed(job, worker, note.body)
         else:
-            self._on_chunk_failed(job, worker, note)
+            answers.on_failed(self, job, worker, note)
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """A worker is dead: what it had begun is lost, the rest goes back."""
@@ -233,12 +229,12 @@ class Engine:
             begun = seq <= death.seq
             if begun or (i == 0 and death.by_itself):
                 # A job that ends workers before they begin would do so for ever.
-                self._on_lost(job, lost, death, begun=begun)
+                answers.on_lost(self, job, lost, death, begun=begun)
             else:
-                self._take_back(job, lost)
+                answers.take_back(self, job, lost)
         if call:
             ending.on_call_lost(self, job, death, begun=job.crew.call_seq <= death.seq)
-        self._after_worker(job)
+        self.after_worker(job)
 
     # -- chunks ----------------------------------------------------------------------
 
@@ -261,124 +257,26 @@ class Engine:
         if self.registry.unended:
             self._look_later()
 
-    def _account(self, job: Job, worker: Worker, cpu_ns: int, held: HeldChunk | None = None) -> None:
-        charged_s = held.charged_s if held is not None else 0.0
-        self.dispatch.shares.charge(job.owner.uid, cpu_ns / 1e9 - charged_s)
-        if worker.is_lead:
-            job.lead_ns += cpu_ns
-        else:
-            job.helper_ns += cpu_ns
-
-    def _learn(self, job: Job, worker: Worker, held: HeldChunk) -> None:
-        now = self._loop.time()
-        job.learn(held.chunk.end - held.chunk.start, now - held.sent_s)
-        for other in job.crew.held[worker].values():
-            other.sent_s = now  # it could not begin before
-
-    def _keep_part(self, job: Job, start: int, end: int, part: Json | None, size: int) -> None:
-        if part is None:
-            return
-        if job.counts_items:
-            job.add_items(start, part["items"])
-            return
-        job.parts.append((start, end, part))
-        job.parts_bytes += size
-        if job.parts_bytes > PARTS_BYTES_MAX:
-            error = JobError(
-                "RESULT_TOO_LARGE",
-                f"chunk results: got {job.parts_bytes} bytes, wanted at most {PARTS_BYTES_MAX}",
-            )
-            self.stop(job, error)
-
-    def _forget_items(self, job: Job, worker: Worker, held: HeldChunk) -> None:
-        if job.items:
-            for position in range(held.chunk.start, held.chunk.end):
-                worker.forget_item(job.items[position].sid)
-
-    def _on_prior(self, job: Job, body: Json) -> None:
-        known = job.reported.intersection(body["start"], body["end"])
-        job.reported.add(body["start"], body["end"])
-        if len(job.holes) + len(body["holes"]) > PRIOR_HOLES_MAX:
-            return  # not remembered: its undo will report the span as kept
-        for start, end in body["holes"]:
-            fresh = SpanSet([Span(start, end)])
-            for span in known:  # written by now: only what was first seen counts
-                fresh.remove(span.start, span.end)
-            for span in fresh:
-                job.holes.add(span.start, span.end)
-
-    def _on_chunk_failed(self, job: Job, worker: Worker, note: Note) -> None:
-        held = job.crew.held.get(worker, {}).pop(note.number, None)
-        if held is None:
-            worker.kill()
-            return
-        body, chunk = note.body, held.chunk
-        self._account(job, worker, int(body.get("cpu_ns", 0)), held)
-        ending.note_dirty(job, body.get("dirty", ()))
-        if not job.crew.held.get(worker):
-            # First of all: the undo may be given to the next lead at once.
-            self.dispatch.release(worker)
-        self.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
-        self._after_worker(job)
-
-    def _on_lost(self, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
-        chunk, declaration = lost.chunk, job.checked.declaration
-        if begun:
-            ending.note_lost(job, chunk, death)
-        attempt = job.attempts.get(chunk.start, 1)
-        safe = not begun or declaration.partial is Partial.RERUN_SAFE
-        if safe and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
-            job.attempts[chunk.start] = attempt + 1
-            job.rerun += begun
-            self._take_back(job, lost)
-            return
-        times = f", {attempt} times" if attempt > 1 else ""
-        words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}"
-        error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)
-        self.stop(job, error)
-
-    def _take_back(self, job: Job, held: HeldChunk) -> None:
-        job.cursor.give_back(held.chunk, held.chunk.start, held.chunk.end)
-        if job.state is JobState.RUNNING:
-            self.dispatch.want(job)
-
-    def _worker_left(self, worker: Worker, job: Job) -> None:
+    def worker_left(self, worker: Worker, job: Job) -> None:
         """A worker of a stopping job has answered; it is free when it holds no more."""
         if self.dispatch.job_of.get(worker) is job and not job.crew.held.get(worker):
             self.dispatch.release(worker)
-        self._after_worker(job)
+        self.after_worker(job)
 
-    def _after_worker(self, job: Job) -> None:
+    def after_worker(self, job: Job) -> None:
+        """A worker of the job has answered or died: go on, or see whether it was the last."""
         if job.state is JobState.RUNNING:
-            self._check_running(job)
+            self.check_running(job)
         else:
             self._check_drained(job)
         self.dispatch.pump()
 
-    def _check_running(self, job: Job) -> None:
+    def check_running(self, job: Job) -> None:
+        """End the chunks of a running job if there are none left."""
         if job.state is not JobState.RUNNING:
             return
         if not job.cursor.left and not job.crew.busy and not job.calls:
             self._all_done(job)
-        elif job.crew.lead is None and job.waited and not job.cursor.left:
-            self._watch_tail(job)
-
-    def _watch_tail(self, job: Job) -> None:
-        """Take the rest back from helpers that stand still: the lead is there for it."""
-        if job not in self._tails:
-            self._tails.add(job)
-            beats = {worker: worker.beats for worker in job.crew.busy}
-            self._loop.call_later(TAIL_CHECK_S, self._on_tail, job, beats)
-
-    def _on_tail(self, job: Job, beats: dict[Worker, int]) -> None:
-        self._tails.discard(job)
-        if job.state is not JobState.RUNNING or job.cursor.left:
-            return
-        for worker in job.crew.busy:
-            if beats.get(worker) == worker.beats and not worker.is_lead:
-                worker.recall()
-        if job.crew.busy:
-            self._watch_tail(job)
 
     # -- steps for the whole job ---------------------------------------------------
 
@@ -394,20 +292,20 @@ class Engine:
         if job.crew.call_worker is not worker or note.number != job.crew.call_seq or not job.calls:
             worker.kill()
             return
-        self._account(job, worker, int(note.body.get("cpu_ns", 0)))
+        answers.account(self, job, worker, int(note.body.get("cpu_ns", 0)))
         call = job.calls.popleft()
         self.dispatch.call_ended(worker, job)
         if job.state is JobState.DRAINING and call.op == "prepare":
             job.prepared = note.body.get("value") or {}
         elif job.state is not JobState.DRAINING:
             call.on_value(note.body.get("value") or {})
-        self._after_worker(job)
+        self.after_worker(job)
 
     def _on_call_failed(self, job: Job, worker: Worker, body: Json) -> None:
         call = job.calls.popleft()
         self.dispatch.call_ended(worker, job)
         ending.on_call_failed(self, job, call, body)
-        self._after_worker(job)
+        self.after_worker(job)
 
     # -- the end ---------------------------------------------------------------------
 
@@ -431,7 +329,7 @@ class Engine:
     def _on_fence_over(self, job: Job) -> None:
         if job.state is JobState.DRAINING:
             ending.give_up_on(self, job, job.crew.busy)
-            self._after_worker(job)
+            self.after_worker(job)
 
     def end(self, job: Job, event: Event) -> None:
         """Give the job its final state and let go of everything it held."""
@@ -481,16 +379,5 @@ class Engine:
         for timer in (self._forgetting, self._looking):
             if timer is not None:
                 timer.cancel()
-
-
-def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
-    """The result of a chunk; raises FrameInvalid where no sound worker would send it."""
-    chunk = held.chunk
-    if not chunk.start <= done.reached <= chunk.end:
-        raise FrameInvalid(f"reached {done.reached} in [{chunk.start}, {chunk.end})")
-    part = frames.unpack_part(done.part) if done.part else None
-    if job.counts_items and done.reached > chunk.start:
-        items = part.get("items") if part is not None else None
-        if not isinstance(items, list) or len(items) != done.reached - chunk.start:
-            raise FrameInvalid(f"results of {done.reached - chunk.start} items wanted")
-    return part
+        self._starved.close()
+        self.rescue.close()

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
+from ktaskd.host.caller import Caller
 from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, find_function
-from ktaskd.jobs.dispatch import ITEMS_PER_CHUNK
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.job import Job
+from ktaskd.jobs.feed import ITEMS_PER_CHUNK
+from ktaskd.jobs.job import Job, caller_cpus
 from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
@@ -170,10 +171,10 @@ class Intake:
             boundary=_boundary(checked),
             anywhere=checked.anywhere,
             caller_nid=who.nid,
-            caller_cpus=caller_cpus(who),
+            caller_cpus=caller_cpus(Caller(who.cpus, who.nid, who.cpu_quota)),
             waited=waited,
         )
-        return make_plan(request, self._topology, self._engine.dispatch.allowance.helpers)
+        return make_plan(request, self._topology, self._engine.dispatch.capacity)
 
 
 def _boundary(checked: CheckedJob) -> Boundary | None:
@@ -181,18 +182,6 @@ def _boundary(checked: CheckedJob) -> Boundary | None:
     if not isinstance(record, int) or record <= 1:
         return None
     return lambda position: round_up(position, record)
-
-
-def caller_cpus(who: Identity) -> int:
-    """CPUs that a caller may use itself; 0 = not known.
-
-    The quota is rounded down, so that a job never causes the throttling of its
-    own caller's group, but is at least 1.
-    """
-    counts = [len(who.cpus)] if who.cpus else []
-    if who.cpu_quota:
-        counts.append(max(int(who.cpu_quota), 1))
-    return min(counts, default=0)
 
 
 def facts_now(source: HeldSource) -> SourceFacts:

@@ -9,29 +9,36 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ktaskd.door.handles import HeldSource
+from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.items import ItemResults
-from ktaskd.model.allowance import Reason
+from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S, RESULT_BYTES_MAX, SHORT_CHUNK_S
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.cursor import Chunk, Cursor
 from ktaskd.planner.plan import Plan
+from ktaskd.planner.threads import clamp_to_caller
 from ktaskd.pool.link import Worker
 
 Json = dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class HeldChunk:
     """A chunk that a worker holds. `sent_s` is when it could begin with it."""
 
     chunk: Chunk
     sent_s: float
+    worker: Worker
     charged_s: float = 0.0
     """What its owner was charged ahead for it, in CPU seconds."""
+    twin: HeldChunk | None = None
+    """The same chunk in the hands of another worker: the first that ends it wins."""
+    void: bool = False
+    """Whether its twin was faster, so that its answer counts for nothing any more."""
 
 
 @dataclass(slots=True)
@@ -125,10 +132,23 @@ class Job:
         self.calls: deque[Call] = deque()
         self.step_watched = False
         self.attempts: dict[int, int] = {}
-        self.rate = 0.0
-        """Positions a second of one worker; 0 until the first chunk is done."""
-        self.chunks_done = self.recalled = self.rerun = 0
+        self._rates = {False: 0.0, True: 0.0}
+        """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
+        self.chunks_done = self.recalled = self.rerun = self.run_twice = self.raised = 0
         self.lead_ns = self.helper_ns = 0
+        self.caller = Caller(owner.cpus, owner.nid, owner.cpu_quota)
+        """Where its owner runs and what it may use, as it was read last."""
+        self.threads = plan.threads
+        """Workers that it may hold at one time: as planned, and as its caller may use CPUs now."""
+        self.again: list[HeldChunk] = []
+        """What starved helpers hold and the lead shall run once more."""
+        self.rescued = False
+        """Whether it has a lead although nobody waits: it made no progress for too long."""
+        self.paced_until_s = 0.0
+        """On the loop's clock: its lead has used what its caller's quota gives until then."""
+        self.paced_since_s = 0.0
+        self.allowance: Callable[[], Allowance | None] = lambda: None
+        """What the governor allows now."""
         self.lead_limited_s = 0.0
         """Since when it wants a lead and all are taken; 0 = it does not."""
         self.places = (False, False, False)
@@ -152,29 +172,54 @@ class Job:
 
     @property
     def waited(self) -> bool:
-        """Whether somebody waits for it, so that it may have a lead."""
+        """Whether somebody waits for it."""
         return self.guards > 0
+
+    @property
+    def has_lead(self) -> bool:
+        """Whether it may have a lead, holding one now or not."""
+        return self.guards > 0 or self.rescued
+
+    def set_caller(self, caller: Caller) -> bool:
+        """Note what its owner may use now; whether that changes how many workers it may hold."""
+        before, self.caller = self.threads, caller
+        self.threads = clamp_to_caller(self.plan.wanted, caller_cpus(caller))
+        return self.threads != before
 
     @property
     def helpers_max(self) -> int:
         """Helpers that it may hold: one worker of a waited job is its lead."""
-        return self.plan.threads - 1 if self.waited else self.plan.threads
+        return self.threads - 1 if self.waited else self.threads
+
+    @property
+    def writes_nothing(self) -> bool:
+        """Whether two workers may run the same chunk at one time."""
+        declaration = self.checked.declaration
+        return not declaration.writes and not declaration.writes_bytes
 
     # -- chunks -----------------------------------------------------------------
 
-    def next_size(self) -> int:
+    def rate(self, *, lead: bool) -> float:
+        """Positions a second of a worker of this class; 0 = not known yet.
+
+        By class, since a starved helper says nothing of how fast the lead is.
+        """
+        return self._rates[lead] or self._rates[not lead]
+
+    def next_size(self, *, lead: bool = False) -> int:
         """How many positions the next chunk should have, from what was learnt."""
-        if not self.rate:
+        rate = self.rate(lead=lead)
+        if not rate:
             return self.plan.probe
         # Towards the end ever smaller, so that all workers end together.
-        share = -(-self.cursor.left // (2 * self.plan.threads))
-        wanted = max(min(int(self.rate * CHUNK_TIME_TARGET_S), share), int(self.rate * SHORT_CHUNK_S))
+        share = -(-self.cursor.left // (2 * self.threads))
+        wanted = max(min(int(rate * CHUNK_TIME_TARGET_S), share), int(rate * SHORT_CHUNK_S))
         return min(max(wanted, self.plan.min_chunk), self.plan.chunk)
 
-    def learn(self, positions: int, seconds: float) -> None:
+    def learn(self, positions: int, seconds: float, *, lead: bool) -> None:
         """Note how long a chunk took."""
-        rate = positions / max(seconds, 1e-6)
-        self.rate = rate if not self.rate else 0.5 * (self.rate + rate)
+        rate, known = positions / max(seconds, 1e-6), self._rates[lead]
+        self._rates[lead] = 0.5 * (known + rate) if known else rate
 
     def add_items(self, start: int, results: list[Json]) -> None:
         """Note the results of items from `start` on; they are told in order."""
@@ -189,7 +234,9 @@ class Job:
     def shrink(self) -> None:
         """Drop what only a running job needs: ended ones are kept for a while."""
         self._last_progress = self.progress
-        self.plan = replace(self.plan, shares=())
+        # What it was run with stays what it was.
+        self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)
+        self.again.clear()
         self.checked = replace(self.checked, ranges=(), arg={})
         self.cursor = Cursor(self.plan)
         self.done = self.holes = self.reported = self.lost = self.to_undo = SpanSet()
@@ -225,19 +272,23 @@ class Job:
     def _inside(self, worker: Worker) -> int:
         seq, position = worker.position
         held = self.crew.held[worker].get(seq)
-        if held is None:
+        if held is None or held.void or (held.twin is not None and worker.is_lead):
             return 0
         return min(max(position - held.chunk.start, 0), held.chunk.end - held.chunk.start)
 
     @property
     def cpu(self) -> CpuUsage:
         """CPU time spent so far, of chunks and steps that have ended."""
-        return CpuUsage(self.lead_ns / 1e9, self.helper_ns / 1e9, self.recalled, self.rerun)
+        return CpuUsage(
+            self.lead_ns / 1e9, self.helper_ns / 1e9, self.recalled, self.rerun, self.run_twice, self.raised
+        )
 
     def waiting_reasons(self) -> tuple[Reason, ...]:
         """Why it does not run, or runs without its lead."""
-        reasons = []
-        if not self.state.ended and (self.lead_limited_s or self._waits_for_lead):
+        reasons: list[Reason] = []
+        if self.state.ended:
+            return ()
+        if self.lead_limited_s or self._waits_for_lead:
             reasons.append(
                 Reason(
                     "LEAD_LIMIT",
@@ -245,6 +296,13 @@ class Job:
                     since_s=self.lead_limited_s or self.create_s,
                 )
             )
+        if self.paced_until_s:
+            words = "its lead goes at the pace of its caller's CPU quota"
+            value = f"{self.caller.cpu_quota:g} CPUs"
+            reasons.append(Reason("CLIENT_LIMIT", words, value, since_s=self.paced_since_s))
+        allowance = self.allowance()
+        if allowance is not None and allowance.level is not Level.RUN and self.plan.wanted > self.waited:
+            reasons += allowance.reasons
         if self.state is JobState.QUEUED and not reasons:
             reasons.append(
                 Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=self.create_s)
@@ -281,3 +339,15 @@ class Job:
             tuple(self.undone),
             tuple(self.dirty),
         )
+
+
+def caller_cpus(caller: Caller) -> int:
+    """CPUs that a caller may use itself; 0 = not known.
+
+    The quota is rounded down, so that a job never causes the throttling of its
+    own caller's group, but is at least 1.
+    """
+    counts = [len(caller.cpus)] if caller.cpus else []
+    if caller.cpu_quota:
+        counts.append(max(int(caller.cpu_quota), 1))
+    return min(counts, default=0)

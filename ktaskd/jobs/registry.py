@@ -68,6 +68,11 @@ class Registry:
         return iter(tuple(self._by_id.values()))
 
     @property
+    def running(self) -> list[Job]:
+        """The jobs that have not ended, oldest first."""
+        return [job for job in self._by_id.values() if not job.state.ended]
+
+    @property
     def unended(self) -> int:
         """Jobs that have not ended."""
         return len(self._by_id) - len(self._ended)

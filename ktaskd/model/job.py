@@ -89,12 +89,20 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class CpuUsage:
-    """CPU time spent on a job, and what was done to keep it going."""
+    """CPU time spent on a job, and what was done to keep it going.
+
+    Args:
+        chunks_rerun: after their worker was lost.
+        chunks_run_twice: by the lead, while a starved helper still held them.
+        helpers_raised: times that a starved helper was raised.
+    """
 
     lead_s: float = 0.0
     helper_s: float = 0.0
     chunks_recalled: int = 0
     chunks_rerun: int = 0
+    chunks_run_twice: int = 0
+    helpers_raised: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from ktaskd.model.job import RangeSpec
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.model.topology import Topology
-from ktaskd.planner.threads import chunk_size, effective_min_chunk, round_up, thread_count
+from ktaskd.planner.threads import (
+    chunk_size,
+    clamp_to_caller,
+    effective_min_chunk,
+    round_up,
+    thread_count,
+)
 
 Boundary = Callable[[int], int]
 """The least record start that is not below a position (ktask's iter function).
@@ -32,7 +38,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a job is cut up. Workers then pull; nothing is assigned ahead."""
+    """How a job is cut up. Workers then pull; nothing is assigned ahead.
+
+    Args:
+        threads: workers at one time, the lead included.
+        wanted: the same without the caller's own limits, which may change.
+    """
 
     shares: tuple[Share, ...]
     threads: int
@@ -41,6 +52,7 @@ class Plan:
     align: int
     probe: int
     boundary: Boundary | None = None
+    wanted: int = 0
 
     @property
     def total(self) -> int:
@@ -99,7 +111,7 @@ def usable_helpers(shares: Sequence[Share], helpers: Mapping[int, int]) -> int:
 
 
 def make_plan(request: Request, topology: Topology, helpers: Mapping[int, int]) -> Plan:
-    """The plan of a job; `helpers` is how many may run, by node.
+    """The plan of a job; `helpers` is how many there are, by node.
 
     Empty ranges are legal and vanish. The plan of an empty job has no shares.
     """
@@ -107,14 +119,14 @@ def make_plan(request: Request, topology: Topology, helpers: Mapping[int, int]) 
     total = sum(share.end - share.start for share in shares)
     align = max(request.align, 1)
     floor = effective_min_chunk(request.min_chunk, default=request.default_min_chunk, align=align)
-    threads = thread_count(
+    wanted = thread_count(
         total,
         min_chunk=floor,
         max_threads=request.max_threads,
         helpers=usable_helpers(shares, helpers),
         lead=request.waited,
-        caller_cpus=request.caller_cpus,
     )
+    threads = clamp_to_caller(wanted, request.caller_cpus)
     chunk = chunk_size(total, threads=threads, min_chunk=floor, align=align)
     probe = min(chunk, max(floor, round_up(max(request.probe, 1), align)))
-    return Plan(shares, threads, chunk, floor, align, probe, request.boundary)
+    return Plan(shares, threads, chunk, floor, align, probe, request.boundary, wanted)

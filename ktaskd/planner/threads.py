@@ -24,9 +24,7 @@ def effective_min_chunk(wanted: int, *, default: int, align: int) -> int:
     return round_up(max(wanted or default, 1), max(align, 1))
 
 
-def thread_count(
-    total: int, *, min_chunk: int, max_threads: int, helpers: int, lead: bool, caller_cpus: int
-) -> int:
+def thread_count(total: int, *, min_chunk: int, max_threads: int, helpers: int, lead: bool) -> int:
     """Workers for a job, the lead included; at least 1.
 
     Args:
@@ -35,14 +33,19 @@ def thread_count(
         max_threads: 0 = the default of 4.
         helpers: helpers that may run on the job's nodes.
         lead: whether somebody waits, so that one lead comes on top.
-        caller_cpus: CPUs that the caller itself may use; 0 = not known.
 
-    Source: ktask_init_work in v4, but clamped by the caller's own limits.
+    Source: ktask_init_work in v4.
     """
     wanted = min(ceil_div(total, min_chunk), max_threads or DEFAULT_MAX_THREADS, helpers + int(lead))
-    if caller_cpus > 0:
-        wanted = min(wanted, caller_cpus)
     return max(wanted, 1)
+
+
+def clamp_to_caller(threads: int, caller_cpus: int) -> int:
+    """Workers of a job whose caller may use so many CPUs itself; 0 = not known.
+
+    Who may use two CPUs should not be able to use four through us.
+    """
+    return max(min(threads, caller_cpus), 1) if caller_cpus > 0 else threads
 
 
 def chunk_size(total: int, *, threads: int, min_chunk: int, align: int) -> int:

@@ -117,6 +117,10 @@ class Worker:
         self.jnos: dict[int, frozenset[int]] = {}
         """Jobs that it was told of, each with the sids that it needs to its end."""
         self.cpus: frozenset[int] = frozenset()
+        self.starved = False
+        """Whether others have its CPU, as it was last looked."""
+        self.raised = False
+        """Whether it runs at normal priority for a while, to finish a chunk."""
         self._listener = listener
         self._gone = gone
         self._loop = asyncio.get_running_loop()

@@ -24,6 +24,7 @@ from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.registry import JobLimits, Registry
+from ktaskd.jobs.starved import Raiser
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Access
 from ktaskd.model.identity import Identity
@@ -55,6 +56,8 @@ class Setting:
     leads_per_uid: int = 2
     grace_s: float = 20.0
     fence_s: float = 20.0
+    starvation_s: float = 0.0
+    raiser: Raiser | None = None
     limits: JobLimits = field(default_factory=JobLimits)
 
 
@@ -87,6 +90,8 @@ class House:
             self.dispatch,
             grace_s=setting.grace_s,
             fence_s=setting.fence_s,
+            starvation_s=setting.starvation_s,
+            raiser=setting.raiser,
             wall=self._wall,
         )
         numbers = itertools.count(1)
@@ -167,9 +172,13 @@ class House:
             assert not job.sources
             assert not job.items
         elif job.state is JobState.RUNNING:
-            held = sum(h.chunk.end - h.chunk.start for chunks in crew.held.values() for h in chunks.values())
+            # What two hold counts once, and what is done already by the other not at all.
+            chunks = {h for chunks in crew.held.values() for h in chunks.values() if not h.void}
+            once = [h for h in chunks if h.twin is None or h.worker.is_lead]
+            held = sum(h.chunk.end - h.chunk.start for h in once)
             assert job.done.total + held + job.cursor.left == job.plan.total, "a position is lost"
-            assert len(workers) <= job.plan.threads, "more workers than planned"
+            assert all(h.twin is None or h.twin.twin is h for h in chunks)
+            assert len(workers) <= job.plan.wanted, "more workers than planned"
 
     # -- for tests ---------------------------------------------------------------
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import zlib
 from dataclasses import replace
 
@@ -14,7 +12,6 @@ from hypothesis import strategies as st
 
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
-from ktaskd.worker import frames
 from tests.jobs.house import CPUS, ME, MIB, House, Memory, Setting, house, one_house, run
 
 CONTENT = random.Random(1).randbytes(5 * MIB + 123)
@@ -172,24 +169,6 @@ def test_waited_job_when_no_helper_is_allowed_then_the_lead_does_it() -> None:
             job = await h.run(crc(h.memory(CONTENT), max_threads=4))
             assert job.state is JobState.SUCCEEDED
             assert not h.most_helpers
-
-    run(story())
-
-
-def test_waited_job_when_a_helper_stands_still_then_the_lead_takes_its_rest() -> None:
-    async def story() -> None:
-        async with house(helpers=1) as h:
-            spec = JobSpec("selftest.spin", arg={"ms": 5}, ranges=(RangeSpec(0, 120),), min_chunk=40)
-            job = await h.submit(spec)
-            await h.until(lambda: [w for w in h.holders(job) if not w.is_lead and w.beats > 4])
-            (helper,) = job.crew.helpers
-            os.kill(helper.pid, signal.SIGSTOP)
-            await h.until(lambda: helper.slot[frames.SLOT_RECALL])
-            os.kill(helper.pid, signal.SIGCONT)
-            await h.ended(job)
-            assert job.state is JobState.SUCCEEDED
-            assert job.cpu.chunks_recalled >= 1
-            assert job.progress.positions_done == 120
 
     run(story())
 

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktaskd.model.limits import CHUNKS_MAX, DEFAULT_MAX_THREADS
-from ktaskd.planner.threads import ceil_div, chunk_size, effective_min_chunk, round_up, thread_count
+from ktaskd.planner.threads import (
+    ceil_div,
+    chunk_size,
+    clamp_to_caller,
+    effective_min_chunk,
+    round_up,
+    thread_count,
+)
 
 totals = st.integers(0, 2**63 - 1)
 counts = st.integers(0, 300)
@@ -24,14 +31,8 @@ aligns = st.sampled_from([0, 1, 2, 3, 512, 4096, 2 << 20])
 def test_thread_count_when_computed_then_within_every_bound(
     total: int, min_chunk: int, max_threads: int, helpers: int, lead: bool, caller_cpus: int
 ) -> None:
-    threads = thread_count(
-        total,
-        min_chunk=min_chunk,
-        max_threads=max_threads,
-        helpers=helpers,
-        lead=lead,
-        caller_cpus=caller_cpus,
-    )
+    wanted = thread_count(total, min_chunk=min_chunk, max_threads=max_threads, helpers=helpers, lead=lead)
+    threads = clamp_to_caller(wanted, caller_cpus)
     bounds = [ceil_div(total, min_chunk), max_threads or DEFAULT_MAX_THREADS, helpers + lead]
     if caller_cpus:
         bounds.append(caller_cpus)

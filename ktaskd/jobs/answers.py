@@ -1,0 +1,212 @@
+"""What a worker's answer on a chunk does to its job: done, given back, failed or lost.
+
+Functions on the engine, as in `ending`. A chunk may be in two hands: what a
+starved helper holds, the lead may run once more where the function writes
+nothing. The two are each other's `twin`; the first that ends it wins, and the
+answer of the other one is `void`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ktaskd.jobs import ending
+from ktaskd.jobs.job import HeldChunk, Job, Json
+from ktaskd.model.function import Partial
+from ktaskd.model.job import JobError, JobState
+from ktaskd.model.limits import ATTEMPTS_MAX, PARTS_BYTES_MAX, PRIOR_HOLES_MAX
+from ktaskd.model.spans import Span, SpanSet
+from ktaskd.pool.link import Death, Worker
+from ktaskd.worker import frames
+from ktaskd.worker.frames import Done, FrameInvalid, Note
+
+if TYPE_CHECKING:
+    from ktaskd.jobs.engine import Engine
+
+REST_S = 1.0
+"""A helper that was starved gets nothing for so long: others have its CPU."""
+
+
+# -- done --------------------------------------------------------------------------
+
+
+def on_done(engine: Engine, worker: Worker, done: Done) -> None:
+    """A chunk is done, or given back from `reached` on."""
+    job = engine.dispatch.job_of.get(worker)
+    held = job.crew.held.get(worker, {}).get(done.seq) if job is not None else None
+    try:
+        if job is None or held is None:
+            raise FrameInvalid("it was not given that chunk")
+        part = _checked_part(job, held, done)
+    except FrameInvalid as error:
+        worker.kill(f"sent nonsense ({error})")
+        return
+    del job.crew.held[worker][done.seq]
+    account(engine, job, worker, done.cpu_ns, held)
+    whole = done.reached == held.chunk.end
+    if _counts(job, held, whole=whole):
+        _take(engine, job, held, done, part)
+    _forget_items(job, worker, held)
+    if not whole and worker.starved:
+        engine.dispatch.rest(worker, asyncio.get_running_loop().time() + REST_S)
+    if job.state is not JobState.RUNNING or not whole:
+        # A helper that was starved is not given the same positions again
+        # before the lead had its turn.
+        engine.worker_left(worker, job)
+    else:
+        engine.dispatch.next(worker, job)
+        engine.check_running(job)
+
+
+def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
+    """Whether this answer counts; settles the matter with its twin."""
+    if held in job.again:
+        job.again.remove(held)
+    if held.void:
+        return False
+    twin, held.twin = held.twin, None
+    if twin is None:
+        return True
+    twin.twin = None
+    if whole:
+        twin.void = True
+        twin.worker.recall()
+    return whole  # else the other one does all of it
+
+
+def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
+    chunk, reached = held.chunk, done.reached
+    if reached > chunk.start:
+        _keep_part(engine, job, chunk.start, reached, part, len(done.part))
+        job.done.add(chunk.start, reached)
+        engine.rescue.note_progress(job.owner.uid)
+    if reached < chunk.end:
+        job.recalled += 1
+        job.cursor.give_back(chunk, reached, chunk.end)
+        if job.state is JobState.RUNNING:
+            engine.dispatch.want(job)
+    else:
+        job.chunks_done += 1
+        held.worker.chunks += 1
+        _learn(job, held)
+
+
+def account(engine: Engine, job: Job, worker: Worker, cpu_ns: int, held: HeldChunk | None = None) -> None:
+    """Note the CPU time that a chunk or a step took, and who owes for it."""
+    dispatch, cpu_s = engine.dispatch, cpu_ns / 1e9
+    dispatch.shares.charge(job.owner.uid, cpu_s - (held.charged_s if held is not None else 0.0))
+    if not worker.is_lead:
+        job.helper_ns += cpu_ns
+        return
+    job.lead_ns += cpu_ns
+    if job.caller.cpu_quota:
+        now = asyncio.get_running_loop().time()
+        took_s = now - held.sent_s if held is not None else 0.0
+        dispatch.pacer.charge((job.owner.uid, job.owner.pid), cpu_s, job.caller.cpu_quota, now, took_s)
+
+
+def _learn(job: Job, held: HeldChunk) -> None:
+    now, worker = asyncio.get_running_loop().time(), held.worker
+    job.learn(held.chunk.end - held.chunk.start, now - held.sent_s, lead=worker.is_lead)
+    for other in job.crew.held[worker].values():
+        other.sent_s = now  # it could not begin before
+
+
+def _keep_part(engine: Engine, job: Job, start: int, end: int, part: Json | None, size: int) -> None:
+    if part is None:
+        return
+    if job.counts_items:
+        job.add_items(start, part["items"])
+        return
+    job.parts.append((start, end, part))
+    job.parts_bytes += size
+    if job.parts_bytes > PARTS_BYTES_MAX:
+        words = f"chunk results: got {job.parts_bytes} bytes, wanted at most {PARTS_BYTES_MAX}"
+        engine.stop(job, JobError("RESULT_TOO_LARGE", words))
+
+
+def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:
+    if job.items:
+        for position in range(held.chunk.start, held.chunk.end):
+            worker.forget_item(job.items[position].sid)
+
+
+def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
+    """The result of a chunk; raises FrameInvalid where no sound worker would send it."""
+    chunk = held.chunk
+    if not chunk.start <= done.reached <= chunk.end:
+        raise FrameInvalid(f"reached {done.reached} in [{chunk.start}, {chunk.end})")
+    part = frames.unpack_part(done.part) if done.part else None
+    if job.counts_items and done.reached > chunk.start:
+        items = part.get("items") if part is not None else None
+        if not isinstance(items, list) or len(items) != done.reached - chunk.start:
+            raise FrameInvalid(f"results of {done.reached - chunk.start} items wanted")
+    return part
+
+
+# -- before the first write ------------------------------------------------------------
+
+
+def on_prior(job: Job, body: Json) -> None:
+    """A worker tells what a span holds before it changes it."""
+    known = job.reported.intersection(body["start"], body["end"])
+    job.reported.add(body["start"], body["end"])
+    if len(job.holes) + len(body["holes"]) > PRIOR_HOLES_MAX:
+        return  # not remembered: its undo will report the span as kept
+    for start, end in body["holes"]:
+        fresh = SpanSet([Span(start, end)])
+        for span in known:  # written by now: only what was first seen counts
+            fresh.remove(span.start, span.end)
+        for span in fresh:
+            job.holes.add(span.start, span.end)
+
+
+# -- failed, lost ------------------------------------------------------------------------
+
+
+def on_failed(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
+    """A chunk ended with an error; its worker has cleaned it up."""
+    held = job.crew.held.get(worker, {}).pop(note.number, None)
+    if held is None:
+        worker.kill()
+        return
+    body, chunk = note.body, held.chunk
+    account(engine, job, worker, int(body.get("cpu_ns", 0)), held)
+    if not job.crew.held.get(worker):
+        # First of all: the undo may be given to the next lead at once.
+        engine.dispatch.release(worker)
+    if not held.void:
+        _counts(job, held, whole=True)
+        ending.note_dirty(job, body.get("dirty", ()))
+        engine.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
+    engine.after_worker(job)
+
+
+def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
+    """The worker that held a chunk has died: run it again, or stop the job."""
+    if not _counts(job, lost, whole=False):
+        return  # somebody else has it, or has done it
+    chunk, declaration = lost.chunk, job.checked.declaration
+    if begun:
+        ending.note_lost(job, chunk, death)
+    attempt = job.attempts.get(chunk.start, 1)
+    safe = not begun or declaration.partial is Partial.RERUN_SAFE
+    if safe and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
+        job.attempts[chunk.start] = attempt + 1
+        job.rerun += begun
+        take_back(engine, job, lost)
+        return
+    times = f", {attempt} times" if attempt > 1 else ""
+    words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}"
+    error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)
+    engine.stop(job, error)
+
+
+def take_back(engine: Engine, job: Job, held: HeldChunk) -> None:
+    """Nobody holds this chunk any more; nothing of it is done."""
+    if not _counts(job, held, whole=False):
+        return
+    job.cursor.give_back(held.chunk, held.chunk.start, held.chunk.end)
+    if job.state is JobState.RUNNING:
+        engine.dispatch.want(job)

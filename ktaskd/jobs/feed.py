@@ -1,0 +1,124 @@
+"""How much one worker is given at one time, and what it is told with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ktaskd.jobs.job import HeldChunk, Job
+from ktaskd.jobs.lines import Shares
+from ktaskd.model.limits import SHORT_CHUNK_S
+from ktaskd.planner.cursor import Chunk
+from ktaskd.pool.link import Worker
+from ktaskd.worker.codec import facts_to_json
+
+IN_FLIGHT_S = 0.0005
+IN_FLIGHT_MAX = 8
+"""Work, and chunks, that one worker holds ahead at most where chunks are short."""
+
+ITEMS_PER_CHUNK = 64
+"""Sources sent along with one chunk over items."""
+
+
+def introduce(worker: Worker, job: Job) -> None:
+    """Send what a worker must know before its first chunk of a job."""
+    held = job.crew.held.setdefault(worker, {})
+    assert not held, "a worker that holds chunks knows its job"
+    if job.jno in worker.jnos:
+        return
+    for source in job.sources.values():
+        worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
+    body = {
+        "function": job.checked.declaration.name,
+        "arg": dict(job.checked.arg),
+        "sources": {role: source.sid for role, source in job.sources.items()},
+        "span": list(job.checked.span),
+        "whole": job.checked.whole,
+    }
+    worker.send_job(job.jno, body)
+    job.crew.told.add(worker)
+
+
+class Feeder:
+    """Gives chunks to a worker that is in the crew of a job.
+
+    Args:
+        has_free: whether a node has a helper that could take its own.
+    """
+
+    def __init__(self, shares: Shares, has_free: Callable[[int], bool]) -> None:
+        """Charge what is given to `shares`."""
+        self._shares = shares
+        self._has_free = has_free
+        self._now = asyncio.get_running_loop().time
+
+    def feed(self, worker: Worker, job: Job) -> None:
+        """Give a worker as many chunks as it should hold."""
+        held = job.crew.held[worker]
+        if worker.is_lead and job.again and not held:
+            self._run_again(worker, job)
+        size = job.next_size(lead=worker.is_lead)
+        if job.items:
+            size = min(size, ITEMS_PER_CHUNK)
+        depth = self._depth(worker, job, size)
+        if len(held) <= depth // 2:
+            chunks = self._take(worker, job, size, depth - len(held))
+            for i, chunk in enumerate(chunks, 1):
+                self._give(worker, job, chunk, more=i < len(chunks))
+
+    def _give(self, worker: Worker, job: Job, chunk: Chunk, *, more: bool = False) -> HeldChunk:
+        """Send one chunk; its owner is charged ahead for it."""
+        uid = job.owner.uid
+        # CPU time, not the rate: that is by the clock, and low where a helper is starved.
+        cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.done.total or 1)
+        self._send_items(worker, job, chunk)
+        seq = worker.send_chunk(job.jno, chunk.start, chunk.end, more=more)
+        likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
+        self._shares.charge(uid, likely_s)
+        held = job.crew.held[worker][seq] = HeldChunk(chunk, self._now(), worker, likely_s)
+        return held
+
+    def _run_again(self, lead: Worker, job: Job) -> None:
+        """Let the lead run what a starved helper still holds; the first that ends it wins."""
+        held = job.again.pop(0)
+        twin = self._give(lead, job, held.chunk)
+        held.twin, twin.twin = twin, held
+        job.run_twice += 1
+
+    @staticmethod
+    def _depth(worker: Worker, job: Job, size: int) -> int:
+        """Chunks in flight to one worker: more than one hides the dispatch of short ones.
+
+        Two for chunks below 2 ms; below a quarter of a millisecond so many that
+        the worker need not be woken for each. Two for a lead as well: on a busy
+        machine the daemon waits for a CPU before it can give the next one. Never
+        at the tail, where a chunk that waits behind another one would make the job
+        wait.
+        """
+        rate = job.rate(lead=worker.is_lead)
+        ahead = worker.is_lead and not job.caller.cpu_quota
+        if not rate or (size / rate > SHORT_CHUNK_S and not ahead):
+            return 1
+        wanted = min(max(int(IN_FLIGHT_S * rate / size), 2), IN_FLIGHT_MAX)
+        return max(min(wanted, job.cursor.left // (2 * size * job.threads)), 1)
+
+    def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
+        nid = job.owner.nid if worker.is_lead else worker.nid
+        chunks: list[Chunk] = []
+        while len(chunks) < count:
+            chunk = job.cursor.take(size, nid, lead=worker.is_lead, has_free=self._has_free)
+            if chunk is None:
+                break
+            chunks.append(chunk)
+        return chunks
+
+    @staticmethod
+    def _send_items(worker: Worker, job: Job, chunk: Chunk) -> None:
+        if not job.items:
+            return
+        items = {}
+        for position in range(chunk.start, chunk.end):
+            source = job.items[position]
+            worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
+            items[str(position)] = source.sid
+        worker.send_job(job.jno, {"items": items})

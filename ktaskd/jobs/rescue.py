@@ -1,0 +1,105 @@
+"""A job that nobody waits for and that gets nowhere gets a lead after a while.
+
+Helpers run only when nobody else wants the CPU, so on a machine that is always
+busy such a job would never end. Not against a pause: who paused it wanted that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ktaskd.jobs.job import Job
+from ktaskd.model.allowance import Level
+
+if TYPE_CHECKING:
+    from ktaskd.jobs.engine import Engine
+
+LOOKS = 6
+"""In the time that a job may make no progress."""
+
+
+@dataclass(slots=True)
+class _Mark:
+    """How far a job was, and since when."""
+
+    progress: tuple[object, ...]
+    since_s: float
+
+
+class Rescue:
+    """Looks for jobs that starve, for as long as there are any that nobody waits for."""
+
+    def __init__(self, engine: Engine, starvation_s: float) -> None:
+        """Know no job yet.
+
+        Args:
+            starvation_s: time without progress; 0 = a job may wait for ever.
+        """
+        self._engine = engine
+        self._starvation_s = starvation_s
+        self._loop = asyncio.get_running_loop()
+        self._marks: dict[Job, _Mark] = {}
+        self._progress_s: dict[int, float] = {}
+        """When a chunk of a job of a uid was done last: its other jobs wait in line behind it."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def look_later(self) -> None:
+        """There is a job that nobody waits for."""
+        if self._timer is None and self._starvation_s:
+            self._timer = self._loop.call_later(self._starvation_s / LOOKS, self._look)
+
+    def note_progress(self, uid: int) -> None:
+        """A chunk of a job of this uid was done."""
+        if self._timer is not None:
+            self._progress_s[uid] = self._loop.time()
+
+    def forget(self) -> None:
+        """Detached jobs are paused: the time until now does not count."""
+        self._marks.clear()
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        jobs = self._first_in_line()
+        paused = self._engine.dispatch.allowance.level is Level.PAUSED
+        if paused:
+            self.forget()
+        else:
+            self._marks = {job: self._mark(job) for job in jobs}
+            for job, mark in self._marks.items():
+                if self._loop.time() - self._since_s(job, mark) >= self._starvation_s:
+                    self._rescue(job)
+        if any(job.detached for job in self._engine.registry.running):
+            self.look_later()
+        else:
+            self._progress_s.clear()
+
+    def _since_s(self, job: Job, mark: _Mark) -> float:
+        """Since when it makes no progress, or those before it in its line make none."""
+        in_hand = bool(job.crew.busy)
+        return mark.since_s if in_hand else max(mark.since_s, self._progress_s.get(job.owner.uid, 0.0))
+
+    def _first_in_line(self) -> set[Job]:
+        """Jobs that would be given a helper next, or hold one: the others only wait for these."""
+        dispatch = self._engine.dispatch
+        jobs = {*dispatch.job_of.values(), *dispatch.firsts()}
+        return {job for job in jobs if not job.waited and not job.state.ended}
+
+    def _mark(self, job: Job) -> _Mark:
+        progress = (job.progress.positions_done, job.state, len(job.calls))
+        known = self._marks.get(job)
+        return known if known and known.progress == progress else _Mark(progress, self._loop.time())
+
+    def _rescue(self, job: Job) -> None:
+        if not job.rescued:
+            job.rescued = True
+            self._engine.counters["jobs_rescued"] += 1
+            job.touch()
+            self._engine.dispatch.refresh(job)
+            self._engine.dispatch.pump()
