@@ -85,6 +85,8 @@ class WorkerSettings:
         fence_s: time for a killed worker to be seen dead.
         hang_cpu_s: CPU time that a worker may use without getting on, before it
             is killed; 0 = no limit.
+        starvation_s: a job that nobody waits for gets a lead when it has made no
+            progress for so long; 0 = never.
     """
 
     user: str = "ktaskd"
@@ -94,6 +96,7 @@ class WorkerSettings:
     cancel_grace_s: float = 5.0
     fence_s: float = 10.0
     hang_cpu_s: float = 60.0
+    starvation_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

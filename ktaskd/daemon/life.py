@@ -131,6 +131,7 @@ class House:
             grace_s=workers.cancel_grace_s,
             fence_s=workers.fence_s,
             hang_cpu_s=workers.hang_cpu_s,
+            starvation_s=workers.starvation_s,
             wall=time.time,
         )
         self.engine.on_idle = self._on_change
