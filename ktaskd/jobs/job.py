@@ -83,6 +83,14 @@ class Job:
         now_s: seconds since the epoch.
     """
 
+    rescued = False
+    """Whether it has a lead although nobody waits: it made no progress for too long."""
+    lead_limited_s = 0.0
+    """Since when it wants a lead and all are taken; 0 = it does not."""
+    paced_until_s = paced_since_s = 0.0
+    """On the loop's clock: its lead has used what its caller's quota gives until then.
+    And since when it goes at that pace; 0 = it does not."""
+
     def __init__(
         self,
         job_id: JobId,
@@ -142,15 +150,8 @@ class Job:
         """Workers that it may hold at one time: as planned, and as its caller may use CPUs now."""
         self.again: list[HeldChunk] = []
         """What starved helpers hold and the lead shall run once more."""
-        self.rescued = False
-        """Whether it has a lead although nobody waits: it made no progress for too long."""
-        self.paced_until_s = 0.0
-        """On the loop's clock: its lead has used what its caller's quota gives until then."""
-        self.paced_since_s = 0.0
         self.allowance: Callable[[], Allowance | None] = lambda: None
         """What the governor allows now."""
-        self.lead_limited_s = 0.0
-        """Since when it wants a lead and all are taken; 0 = it does not."""
         self.places = (False, False, False)
         """In which of the dispatch's lines it stands."""
         self.watchers: set[Callable[[], None]] = set()
