@@ -83,6 +83,11 @@ class Job:
         now_s: seconds since the epoch.
     """
 
+    guards = 0
+    """Callers that wait and whose going cancels the job."""
+    detached = True
+    chunks_done = recalled = rerun = run_twice = raised = 0
+    lead_ns = helper_ns = 0
     rescued = False
     """Whether it has a lead although nobody waits: it made no progress for too long."""
     lead_limited_s = 0.0
@@ -117,9 +122,6 @@ class Job:
         self.version = 1
         self.create_s, self.start_s, self.end_s = now_s, 0.0, 0.0
         self._last_progress: Progress | None = None
-        self.guards = 0
-        """Callers that wait and whose going cancels the job."""
-        self.detached = True
         self.crew = Crew()
         self.done = SpanSet()
         self.holes = SpanSet()
@@ -142,8 +144,6 @@ class Job:
         self.attempts: dict[int, int] = {}
         self._rates = {False: 0.0, True: 0.0}
         """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
-        self.chunks_done = self.recalled = self.rerun = self.run_twice = self.raised = 0
-        self.lead_ns = self.helper_ns = 0
         self.caller = Caller(owner.cpus, owner.nid, owner.cpu_quota)
         """Where its owner runs and what it may use, as it was read last."""
         self.threads = plan.threads
