@@ -342,6 +342,9 @@ class Dispatch:
         calls = self._calling.firsts() if self._idle_leads else []
         jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
         for job in sorted([*jobs, *self._for_leads.firsts()], key=self._turn):
+            if not job.calls and self._pause(job):
+                self.refresh(job)  # its caller's earlier jobs have used up the quota
+                return self._next_for_lead()
             if self._lead_allowed(job):
                 return job
             if not job.calls:

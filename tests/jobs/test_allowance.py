@@ -172,6 +172,21 @@ def test_lead_when_its_caller_has_a_tenth_of_a_cpu_then_it_waits_and_says_so() -
     run(story())
 
 
+def test_leads_when_one_caller_has_many_short_jobs_then_they_are_paced_together() -> None:
+    async def story() -> None:
+        async with house() as h:
+            who = Identity(UID, ME.gid, ME.pid, nid=0, cpu_quota=0.2)
+            spec = JobSpec("selftest.spin", arg={"ms": 20}, ranges=(RangeSpec(0, 1),))
+            jobs = [await h.submit(spec, who=who) for _ in range(5)]
+            await h.ended(*jobs)
+            spent_s = sum(job.cpu.lead_s for job in jobs)
+            took_s = max(job.end_s for job in jobs) - jobs[0].create_s
+            # What a period gives at once, and the last job, are not waited for.
+            assert spent_s - 0.02 <= 0.2 * (took_s + 0.1) + 0.02
+
+    run(story())
+
+
 def test_caller_cpus_when_computed_then_the_tightest_and_at_least_one() -> None:
     assert caller_cpus(Caller(frozenset(), -1, 0.0)) == 0
     assert caller_cpus(Caller(frozenset(CPUS), -1, 0.0)) == len(CPUS)
