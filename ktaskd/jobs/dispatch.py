@@ -339,17 +339,20 @@ class Dispatch:
 
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
-        calls = self._calling.firsts() if self._idle_leads else []
-        jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
-        for job in sorted([*jobs, *self._for_leads.firsts()], key=self._turn):
-            if not job.calls and self._pause(job):
-                self.refresh(job)  # its caller's earlier jobs have used up the quota
-                return self._next_for_lead()
-            if self._lead_allowed(job):
+        while (jobs := self._turns_for_leads()) and not jobs[0].calls and self._pause(jobs[0]):
+            self.refresh(jobs[0])  # its caller's earlier jobs have used up the quota
+        for job in jobs:
+            if self._lead_allowed(job) and (job.calls or not self._pause(job)):
                 return job
-            if not job.calls:
+            if not job.calls and not job.paced_until_s:
                 job.lead_limited_s = job.lead_limited_s or self._wall()
         return None
+
+    def _turns_for_leads(self) -> list[Job]:
+        """The next of each uid, the uid that had least first."""
+        calls = self._calling.firsts() if self._idle_leads else []
+        jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
+        return sorted([*jobs, *self._for_leads.firsts()], key=self._turn)
 
     def _give_calls_to_leads(self) -> None:
         """A call that no helper is free for is not kept waiting by an idle lead."""
