@@ -1,0 +1,121 @@
+"""How long the cgroups of others waited for a CPU.
+
+The others are all groups beside ours and beside those that ours are in: with
+the daemon in /system.slice/ktaskd.service and helpers below /ktaskd.slice they
+are /user.slice, /init.scope ... and the other services. No two of them overlap.
+
+Several may wait at one time, and PSI does not say whether they did. The truth is
+between the longest wait and the sum; the sum is taken, at most the time that
+passed: leaving the host alone comes before throughput.
+
+A group that its own cpu.max holds up waits, too, as PSI sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ktaskd.host.cgroup import find_unified_mount, read_unified_group
+from ktaskd.host.root import HostRoot, read_kernel_text
+from ktaskd.model.observation import Stall
+
+GROUPS_MAX = 256
+"""Groups that are looked at; each costs a read."""
+
+_NAMED = 3
+"""Groups that `source` calls by name."""
+
+_Names = tuple[str, ...]
+
+
+class OtherGroups:
+    """Reads the groups of others again and again.
+
+    Attributes:
+        source: which files the last reading came from.
+    """
+
+    def __init__(self, root: HostRoot) -> None:
+        """Nothing is read yet."""
+        self.source = ""
+        self._root = root
+        self._last: dict[Path, int] = {}
+        self._last_s = 0.0
+
+    def read(self, now_s: float, own: Collection[int | str]) -> int | None:
+        """Microseconds that others waited since the last reading; None = they cannot be told.
+
+        A group that is seen for the first time waited for nothing yet.
+        """
+        now: dict[Path, int] = {}
+        for group in self.find(own):
+            stall = parse_pressure(read_kernel_text(group / "cpu.pressure") or "")
+            if stall is not None:
+                now[group] = stall.some_us
+        passed_us = int((now_s - self._last_s) * 1_000_000)
+        waited = sum(max(0, total - self._last.get(group, total)) for group, total in now.items())
+        self._last, self._last_s = now, now_s
+        self.source = _name([group.name for group in now])
+        return min(waited, passed_us) if now else None
+
+    def find(self, own: Collection[int | str]) -> list[Path]:
+        """Directories of the groups of others; empty where not all others are in groups of their own."""
+        top = find_unified_mount(self._root)
+        ours = {_split(read_unified_group(self._root, pid)) for pid in own} - {None}
+        if top is None or not ours or () in ours:
+            return []
+        mine = {names for names in ours if names is not None}
+        if any(self._is_shared(top.joinpath(*names), own) for names in mine):
+            return []
+        return sorted(_beside(top, mine))[:GROUPS_MAX]
+
+    def _is_shared(self, group: Path, own: Collection[int | str]) -> bool:
+        """Whether strangers live in a group of ours, as in a login session: they would not be seen."""
+        own_text = {str(pid) for pid in own}
+        own_text |= {(read_kernel_text(self._root.proc / "self/stat") or "").partition(" ")[0]}
+        return not set((read_kernel_text(group / "cgroup.procs") or "").split()) <= own_text
+
+
+def parse_pressure(text: str) -> Stall | None:
+    """The totals of a file of PSI; None if it has none: PSI is off, or another format.
+
+    Source: Documentation/accounting/psi.rst
+    """
+    totals: dict[str, int] = {}
+    for line in text.split("\n"):
+        kind, _, rest = line.partition(" ")
+        for word in rest.split(" "):
+            name, _, value = word.partition("=")
+            if name == "total" and value.isascii() and value.isdigit() and len(value) <= 20:
+                totals[kind] = int(value)
+    return Stall(totals["some"], totals.get("full")) if "some" in totals else None
+
+
+def _split(path: str) -> _Names | None:
+    """Names in a cgroup's path; None if it is none or leads out of our namespace."""
+    names = tuple(filter(None, path.split("/")))
+    return names if path.startswith("/") and ".." not in names else None
+
+
+def _beside(top: Path, ours: set[_Names]) -> Iterator[Path]:
+    """Groups that neither hold a group of ours nor are in one."""
+    above = {names[:depth] for names in ours for depth in range(len(names))}
+    for parent in above:
+        if any(parent[:depth] in ours for depth in range(len(parent) + 1)):
+            continue  # below one of ours all is ours
+        for child in _children(top.joinpath(*parent)):
+            if (*parent, child.name) not in above | ours:
+                yield child
+
+
+def _children(group: Path) -> list[Path]:
+    try:
+        return [child for child in group.iterdir() if child.is_dir()]
+    except (OSError, ValueError):  # it went away; or a NUL in its name
+        return []
+
+
+def _name(groups: list[str]) -> str:
+    more = len(groups) - _NAMED
+    return "cpu.pressure of " + ", ".join(groups[:_NAMED]) + (f" and {more} more groups" if more > 0 else "")
