@@ -51,10 +51,13 @@ class Triggers:
         except (OSError, ValueError):
             return False
         try:
-            # First, since it fails for an ordinary file, which must not be written to.
+            # Fails for an ordinary file, which must not be written to.
             self._epoll.register(fd, select.EPOLLPRI)
+            # Without a trigger the file has no queue to wait in, so once more after the write.
+            self._epoll.unregister(fd)
             # The kernel puts a NUL over the last byte that is written: there must be one to lose.
             os.write(fd, b"some %d %d\0" % (some_us, window_us))
+            self._epoll.register(fd, select.EPOLLPRI)
         except OSError:
             close_quietly(fd)  # which also takes it out of the epoll
             return False
