@@ -53,7 +53,7 @@ def read_cpu_quota(root: HostRoot, pid: int | str) -> float:
     Args:
         pid: a number or "self".
     """
-    legacy, levels = _cpu_levels(root, pid)
+    legacy, levels = _cpu_levels(root, _read_mounts(root), _read_membership(root, pid))
     return _tightest(levels, _read_legacy_limit if legacy else _read_unified_limit)
 
 
@@ -63,8 +63,9 @@ def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> Own
     Source: nr_throttled of cpu.stat, which cgroup v1 and v2 have alike
     """
     limits, groups = [], set()
-    for pid in pids:
-        legacy, levels = _cpu_levels(root, pid)
+    mounts = _read_mounts(root)
+    for membership in {_read_membership(root, pid) for pid in pids}:
+        legacy, levels = _cpu_levels(root, mounts, membership)
         known = list(levels)
         limits.append(_tightest(iter(known), _read_legacy_limit if legacy else _read_unified_limit))
         groups.update(known)
@@ -73,22 +74,28 @@ def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> Own
 
 def read_unified_group(root: HostRoot, pid: int | str) -> str:
     """Path of the cgroup v2 of `pid`, as in "/user.slice"; "" where it has none."""
-    text = read_kernel_text(root.proc / str(pid) / "cgroup") or ""
-    return parse_memberships(text).get(False, "")
+    return parse_memberships(_read_membership(root, pid)).get(False, "")
 
 
 def find_unified_mount(root: HostRoot) -> Path | None:
     """Where the whole of cgroup v2 is mounted on the machine that is read; None if it is not."""
-    for mount in parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or ""):
+    for mount in _read_mounts(root):
         if not mount.legacy and mount.root == "/":
             return root.at(mount.point)
     return None
 
 
-def _cpu_levels(root: HostRoot, pid: int | str) -> tuple[bool, Iterator[Path]]:
-    """Whether cgroup v1 has the cpu controller, and the groups of `pid` from the top down."""
-    mounts = parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
-    paths = parse_memberships(read_kernel_text(root.proc / str(pid) / "cgroup") or "")
+def _read_mounts(root: HostRoot) -> list[Mount]:
+    return parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
+
+
+def _read_membership(root: HostRoot, pid: int | str) -> str:
+    return read_kernel_text(root.proc / str(pid) / "cgroup") or ""
+
+
+def _cpu_levels(root: HostRoot, mounts: list[Mount], membership: str) -> tuple[bool, Iterator[Path]]:
+    """Whether cgroup v1 has the cpu controller, and the groups of one process from the top down."""
+    paths = parse_memberships(membership)
     # A controller belongs to one hierarchy: where v1 has cpu, v2 cannot limit it.
     for legacy in (True, False):
         candidates = [mount for mount in mounts if mount.legacy is legacy]
