@@ -118,4 +118,4 @@ def _children(group: Path) -> list[Path]:
 
 def _name(groups: list[str]) -> str:
     more = len(groups) - _NAMED
-    return "cpu.pressure of " + ", ".join(groups[:_NAMED]) + (f" and {more} more groups" if more > 0 else "")
+    return "cpu.pressure of " + ", ".join(groups[:_NAMED]) + (f" and {more} more" if more > 0 else "")
