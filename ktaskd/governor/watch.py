@@ -220,5 +220,6 @@ class Watch:
             self._triggers = None
 
     def _on_trigger(self) -> None:
-        if self._triggers is not None and self._triggers.read():
+        if self._triggers is not None:
+            self._triggers.read()
             self._on_change()

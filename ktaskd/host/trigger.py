@@ -68,14 +68,16 @@ class Triggers:
         """The descriptor to wait for."""
         return self._epoll.fileno()
 
-    def read(self) -> frozenset[Path]:
-        """Files whose trigger fired, or that went away: a group that ended is watched no more."""
-        fired = set()
+    def read(self) -> None:
+        """Be done with what made the descriptor readable; a group that ended is watched no more.
+
+        That it was readable is the news, and all of it: who looks at the
+        descriptor takes the event away (psi_trigger_poll clears it), so that
+        which of the files it was can no longer be found out.
+        """
         for fd, events in self._epoll.poll(0):
-            fired.add(self._paths[fd])
             if events & (select.EPOLLERR | select.EPOLLHUP):
                 self._drop(fd)
-        return frozenset(fired)
 
     def close(self) -> None:
         """Watch nothing any more."""
