@@ -132,6 +132,11 @@ class Bus:
         """What is known now."""
         return self._facts
 
+    @property
+    def active(self) -> bool:
+        """Whether it is connected, or about to be."""
+        return self._life is not None
+
     def refresh(self) -> None:
         """Connect if it is not, and if that was not tried a moment ago. Returns at once."""
         now = time.monotonic()

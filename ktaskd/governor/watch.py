@@ -105,6 +105,11 @@ class Watch:
         """How many timers run now; none on an idle machine."""
         return sum(timer is not None for timer in (self._poll_timer, self._settle_timer))
 
+    @property
+    def triggers(self) -> int:
+        """How many files of PSI the kernel watches for us now; none on an idle machine."""
+        return len(self._triggers) if self._triggers is not None else 0
+
     def start(self) -> None:
         """Listen from now on."""
         if self._uevents is not None:

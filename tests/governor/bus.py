@@ -101,14 +101,9 @@ class FakeService:
         self.says |= values
         await self.signal(*self.service.signal, "sa{sv}as", [self.service.interface, values, []])
 
-    async def signal(
-        self, interface: str, member: str, signature: str, body: list[Any], to: str = ""
-    ) -> None:
-        """Send a signal, to all or to one."""
-        message = Message.new_signal(self.service.path, interface, member, signature, body)
-        if to:
-            message.destination = to
-        await self.bus.send(message)
+    async def signal(self, interface: str, member: str, signature: str, body: list[Any]) -> None:
+        """Send a signal to all."""
+        await self.bus.send(Message.new_signal(self.service.path, interface, member, signature, body))
 
     def answer(self, call: Message) -> Message | None:
         """Say it, to who asks."""

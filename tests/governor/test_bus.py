@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ktaskd.governor.bus import (
     UPOWER,
     Bus,
     BusFacts,
+    Service,
     bus_address,
     find_bus,
 )
@@ -47,8 +48,8 @@ async def listening(private: PrivateBus) -> AsyncIterator[tuple[Bus, Changes]]:
         await bus.close()
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(test())  # type: ignore[arg-type]
+def run(test: Callable[[], Coroutine[None, None, None]]) -> None:
+    asyncio.run(test())
 
 
 async def call_bus(connection: MessageBus, member: str, *names: str) -> list[object]:
@@ -81,12 +82,12 @@ def test_facts_when_services_are_there_then_what_they_say(private: PrivateBus) -
 
 @pytest.mark.parametrize("service", [PROFILES, OLD_PROFILES])
 def test_facts_when_a_service_comes_changes_and_goes_then_they_follow(
-    private: PrivateBus, service: object
+    private: PrivateBus, service: Service
 ) -> None:
     async def test() -> None:
         async with (
             listening(private) as (bus, changes),
-            fake_service(private.address, service, **SAVER) as fake,  # type: ignore[arg-type]
+            fake_service(private.address, service, **SAVER) as fake,
         ):
             await changes.until(lambda: bus.facts.profile == "power-saver")
             await fake.change(
@@ -140,21 +141,16 @@ def test_sleep_when_announced_by_a_stranger_then_ignored(private: PrivateBus) ->
             await changes.until(lambda: bus.facts.profile != "")
             names = (await call_bus(stranger.bus, "ListNames"))[0]
             assert isinstance(names, list)
-            forged = Message.new_signal(LOGIND.path, *LOGIND.signal, "b", [True])
             for name in names:
                 if name.startswith(":"):
-                    await stranger.bus.send(_to(forged, name))
+                    forged = Message.new_signal(LOGIND.path, *LOGIND.signal, "b", [True])
+                    forged.destination = name
+                    await stranger.bus.send(forged)
             await stranger.change(ActiveProfile=Variant("s", "balanced"))
             await changes.until(lambda: bus.facts.profile == "balanced")
             assert not bus.facts.sleeping
 
     run(test)
-
-
-def _to(signal: Message, name: str) -> Message:
-    copy = Message.new_signal(signal.path, signal.interface, signal.member, signal.signature, signal.body)
-    copy.destination = name
-    return copy
 
 
 def test_bus_when_it_goes_away_then_nothing_is_known_until_it_is_asked_for_again(private: PrivateBus) -> None:
@@ -198,7 +194,9 @@ def test_bus_when_there_is_none_then_nothing_is_said(address: str) -> None:
         changes = Changes()
         bus = Bus(lambda: address, changes)
         bus.refresh()
-        await asyncio.sleep(0)
+        assert bus.active is (address != "")
+        while bus.active:
+            await asyncio.sleep(0)
         await bus.close()
         assert (bus.facts, changes.count) == (BusFacts(), 0)
 
