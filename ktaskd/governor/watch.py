@@ -92,7 +92,7 @@ class Watch:
         self._untold = False
         self._power = Power()
         self._power_until = float("-inf")
-        self._own: Collection[int] = ()
+        self._triggered: dict[Path, int] = {}
 
     @property
     def missing(self) -> list[str]:
@@ -123,29 +123,33 @@ class Watch:
             own: our processes besides this one: keepers, pool hosts and workers.
             fresh: read everything; else power may be SLOW_S old, unless an event came.
         """
-        self._own = own
         if self._poll_timer is not None or fresh:
             self._bus.refresh()
         if fresh or self._clock() >= self._power_until:
             self._read_power()
+        pressure = self._pressure.read(self._clock(), own)
+        if self._poll_timer is not None:
+            self._set_triggers(self._wanted_triggers())
         said = self._bus.facts
         return Observation(
             power=replace(self._power, profile=said.profile, degraded=said.degraded),
             thermal=read_thermal(self._root),
-            pressure=self._pressure.read(self._clock(), own),
+            pressure=pressure,
             own=read_own_limit(self._root, [SELF, *own]),
             sleeping=said.sleeping,
         )
 
     def poll(self, on: bool) -> None:
-        """Look every POLL_S, and have the kernel tell of pressure; only while work is queued."""
+        """Look every POLL_S; from the next `observe` on the kernel tells of pressure, too.
+
+        On only while work is queued.
+        """
         if on and self._poll_timer is None:
             self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
-            self._open_triggers()
         elif not on and self._poll_timer is not None:
             self._poll_timer.cancel()
             self._poll_timer = None
-            self._close_triggers()
+            self._set_triggers({})
 
     async def close(self) -> None:
         """Listen to nothing any more."""
@@ -202,27 +206,30 @@ class Watch:
         self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
         self._on_change()
 
-    def _open_triggers(self) -> None:
+    def _wanted_triggers(self) -> dict[Path, int]:
+        """Files of PSI and the stall that wakes us; the groups of others come and go."""
         pressure, limits = self._root.proc / "pressure", self._thresholds
-        groups = self._pressure.group_files(self._own)[:GROUP_TRIGGERS_MAX]
-        wanted = {
+        groups = sorted(self._pressure.group_files)[:GROUP_TRIGGERS_MAX]
+        return {
             pressure / "io": limits.io_us,
             pressure / "memory": limits.memory_us,
-            **{Path(group): limits.cpu_us for group in groups},
+            **dict.fromkeys(groups, limits.cpu_us),
         }
-        triggers = Triggers()
-        added = [triggers.add(path, some_us) for path, some_us in wanted.items()]
-        if not any(added):
-            triggers.close()  # polling has to do
-            return
-        self._triggers = triggers
-        self._loop.add_reader(triggers.fileno(), self._on_trigger)
 
-    def _close_triggers(self) -> None:
+    def _set_triggers(self, wanted: dict[Path, int]) -> None:
+        """Have exactly these, as far as the kernel has or allows them; polling has to do for the rest."""
+        if wanted == self._triggered:
+            return
+        self._triggered = wanted
         if self._triggers is not None:
             self._loop.remove_reader(self._triggers.fileno())
             self._triggers.close()
             self._triggers = None
+        if wanted:
+            self._triggers = Triggers()
+            for path, some_us in wanted.items():
+                self._triggers.add(path, some_us)
+            self._loop.add_reader(self._triggers.fileno(), self._on_trigger)
 
     def _on_trigger(self) -> None:
         if self._triggers is not None:

@@ -69,7 +69,7 @@ def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> Own
         known = list(levels)
         limits.append(_tightest(iter(known), _read_legacy_limit if legacy else _read_unified_limit))
         groups.update(known)
-    return OwnLimit(min(filter(None, limits), default=UNLIMITED), sum(map(_read_throttled, groups)))
+    return OwnLimit(min(filter(None, limits), default=UNLIMITED), sum(map(read_throttled, groups)))
 
 
 def read_unified_group(root: HostRoot, pid: int | str) -> str:
@@ -83,6 +83,15 @@ def find_unified_mount(root: HostRoot) -> Path | None:
         if not mount.legacy and mount.root == "/":
             return root.at(mount.point)
     return None
+
+
+def read_throttled(group: Path) -> int:
+    """Periods in which the limit of this group held it up."""
+    for line in (read_kernel_text(group / "cpu.stat") or "").split("\n"):
+        name, _, value = line.partition(" ")
+        if name == "nr_throttled" and value.isascii() and value.isdigit() and len(value) <= 20:
+            return int(value)
+    return 0
 
 
 def _read_mounts(root: HostRoot) -> list[Mount]:
@@ -158,15 +167,6 @@ def _inner(path: str, mount_root: str) -> str | None:
 
 def _tightest(levels: Iterator[Path], read: Callable[[Path], float | None]) -> float:
     return min((limit for level in levels if (limit := read(level)) is not None), default=UNLIMITED)
-
-
-def _read_throttled(group: Path) -> int:
-    """Periods in which the limit of this group held it up."""
-    for line in (read_kernel_text(group / "cpu.stat") or "").split("\n"):
-        name, _, value = line.partition(" ")
-        if name == "nr_throttled" and value.isascii() and value.isdigit() and len(value) <= 20:
-            return int(value)
-    return 0
 
 
 def _read_unified_limit(group: Path) -> float | None:

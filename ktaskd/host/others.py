@@ -8,7 +8,9 @@ Several may wait at one time, and PSI does not say whether they did. The truth i
 between the longest wait and the sum; the sum is taken, at most the time that
 passed: leaving the host alone comes before throughput.
 
-A group that its own cpu.max holds up waits, too, as PSI sees it.
+PSI also counts the time in which a group's own cpu.max holds it up. That is not
+for want of CPUs, and so a group that was held up meanwhile counts for nothing.
+For groups further down it cannot be told apart.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from ktaskd.host.cgroup import find_unified_mount, read_unified_group
+from ktaskd.host.cgroup import find_unified_mount, read_throttled, read_unified_group
 from ktaskd.host.root import HostRoot, read_kernel_text
 from ktaskd.model.observation import Stall
 
@@ -40,7 +42,7 @@ class OtherGroups:
         """Nothing is read yet."""
         self.source = ""
         self._root = root
-        self._last: dict[Path, int] = {}
+        self._last: dict[Path, tuple[int, int]] = {}
         self._last_s = 0.0
 
     def read(self, now_s: float, own: Collection[int | str]) -> int | None:
@@ -48,16 +50,21 @@ class OtherGroups:
 
         A group that is seen for the first time waited for nothing yet.
         """
-        now: dict[Path, int] = {}
+        now: dict[Path, tuple[int, int]] = {}
         for group in self.find(own):
             stall = parse_pressure(read_kernel_text(group / "cpu.pressure") or "")
             if stall is not None:
-                now[group] = stall.some_us
+                now[group] = (stall.some_us, _read_held_up(group))
         passed_us = int((now_s - self._last_s) * 1_000_000)
-        waited = sum(max(0, total - self._last.get(group, total)) for group, total in now.items())
+        waited = sum(_waited(self._last.get(group, new), new) for group, new in now.items())
         self._last, self._last_s = now, now_s
         self.source = _name([group.name for group in now])
         return min(waited, passed_us) if now else None
+
+    @property
+    def files(self) -> frozenset[Path]:
+        """What the last reading read."""
+        return frozenset(group / "cpu.pressure" for group in self._last)
 
     def find(self, own: Collection[int | str]) -> list[Path]:
         """Directories of the groups of others; empty where not all others are in groups of their own."""
@@ -90,6 +97,17 @@ def parse_pressure(text: str) -> Stall | None:
             if name == "total" and value.isascii() and value.isdigit() and len(value) <= 20:
                 totals[kind] = int(value)
     return Stall(totals["some"], totals.get("full")) if "some" in totals else None
+
+
+def _waited(before: tuple[int, int], now: tuple[int, int]) -> int:
+    """Microseconds that a group waited for others; totals that fell are those of a new group."""
+    return max(0, now[0] - before[0]) if now[1] == before[1] else 0
+
+
+def _read_held_up(group: Path) -> int:
+    """How often the group's own limit held it up; 0 without one."""
+    limited = not (read_kernel_text(group / "cpu.max") or "max").startswith("max")
+    return read_throttled(group) if limited else 0
 
 
 def _split(path: str) -> _Names | None:

@@ -9,8 +9,8 @@ Source: Documentation/accounting/psi.rst
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
+from pathlib import Path
 
 from ktaskd.host.cpustat import OwnWork, RunQueue
 from ktaskd.host.others import OtherGroups, parse_pressure
@@ -46,9 +46,10 @@ class PressureReader:
         cpu, source = self._read_cpu(now_s, [SELF, *own])
         return Pressure(cpu, source, _read_stall(self.root, "io"), _read_stall(self.root, "memory"))
 
-    def group_files(self, own: Collection[int] = ()) -> list[str]:
-        """Files cpu.pressure of the groups of others; empty where CPU is derived."""
-        return [os.fspath(path / "cpu.pressure") for path in self._groups.find([SELF, *own])]
+    @property
+    def group_files(self) -> frozenset[Path]:
+        """Files of the groups of others that the last reading read; empty where CPU is derived."""
+        return self._groups.files
 
     def _read_cpu(self, now_s: float, own: Collection[int | str]) -> tuple[Stall | None, str]:
         queue_us = self._queue.read(now_s, OwnWork.read(self.root, own))

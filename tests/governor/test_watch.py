@@ -153,6 +153,7 @@ def test_watch_when_idle_then_no_timer_and_no_trigger_runs() -> None:
             watch.poll(True)
             watch.poll(True)
             assert watch.timers == 1
+            watch.observe()
             assert watch.triggers >= 2
             watch.poll(False)
             assert (watch.timers, watch.triggers) == (0, 0)
@@ -189,6 +190,7 @@ def test_trigger_when_others_wait_then_told_before_the_next_look(
             ]
             try:
                 watch.poll(True)
+                watch.observe()
                 assert watch.triggers == 1
                 await changes.until(lambda: changes.count > 0)
             finally:

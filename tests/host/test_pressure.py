@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ktaskd.host.cgroup import parse_mounts
 from ktaskd.host.cpustat import CpuStat, OwnWork, parse_stat, share_waiting, time_full
 from ktaskd.host.others import GROUPS_MAX, OtherGroups, parse_pressure
 from ktaskd.host.pressure import DERIVED, PressureReader
 from ktaskd.host.root import HostRoot
 from ktaskd.model.observation import Stall
 from tests.support.hosts import FakeHost, host
+from tests.support.machine import make_machine
 
 CGROUP = "/sys/fs/cgroup"
 START_US = {"init.scope": 1, "system.slice/cron.service": 3, "system.slice/ssh.service": 5, "user.slice": 6}
@@ -188,11 +191,85 @@ def test_cpu_when_psi_is_switched_off_meanwhile_then_derived(desktop: FakeHost) 
     assert reader.read(102.0).cpu_source == DERIVED
 
 
-def test_group_files_when_derived_then_none() -> None:
-    assert PressureReader(host("cgroup-v1")).group_files() == []
-    files = PressureReader(host("desktop")).group_files()
-    assert len(files) == len(START_US)
-    assert all(Path(name).is_file() for name in files)
+def test_cpu_when_a_groups_own_limit_holds_it_up_then_that_is_no_wait(desktop: FakeHost) -> None:
+    group = f"{CGROUP}/system.slice/ssh.service"
+    reader = PressureReader(desktop.root)
+    desktop.write(f"{group}/cpu.max", "50000 100000")
+    desktop.write(f"{group}/cpu.stat", "usage_usec 1\nnr_throttled 3")
+    cpu_us(reader, 100.0)
+    wait(desktop, "system.slice/ssh.service", 400_000)
+    assert cpu_us(reader, 102.0) == 400_000
+    wait(desktop, "system.slice/ssh.service", 400_000)
+    desktop.write(f"{group}/cpu.stat", "usage_usec 1\nnr_throttled 9")
+    assert cpu_us(reader, 104.0) == 400_000
+
+
+def test_group_files_when_read_then_those_of_others_and_none_where_derived() -> None:
+    reader = PressureReader(host("desktop"))
+    assert not reader.group_files
+    reader.read(1.0)
+    assert len(reader.group_files) == len(START_US)
+    assert all(path.is_file() for path in reader.group_files)
+    derived = PressureReader(host("cgroup-v1"))
+    derived.read(1.0)
+    assert not derived.group_files
+
+
+def hog(group: Path, policy: int) -> int:
+    """A process that spins on the lowest of our CPUs, in this group."""
+    child = os.fork()
+    if child == 0:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        while True:
+            pass
+    return child
+
+
+@pytest.mark.other_uid  # only root may make groups
+def test_cpu_when_real_groups_wait_then_those_of_others_count_and_ours_do_not(tmp_path: Path) -> None:
+    mounts = [mount for mount in parse_mounts(Path("/proc/self/mountinfo").read_text()) if not mount.legacy]
+    if not mounts or not os.access(mounts[0].point, os.W_OK):
+        pytest.skip("no cgroup v2 that we may write")
+    top = Path(mounts[0].point) / f"ktaskd-test-{os.getpid()}"
+    ours, others = top / "ours", top / "others"
+    for group in (top, ours, others):
+        group.mkdir()
+    # A machine whose cgroups are the real ones below `top`, and where we live in one of them.
+    root = make_machine(
+        tmp_path,
+        {
+            "/proc/self/cgroup": "0::/ours\n",
+            "/proc/self/mountinfo": "31 24 0:27 / /cgroups rw - cgroup2 cgroup2 rw\n",
+        },
+    )
+    (tmp_path / "cgroups").symlink_to(top)
+    children: list[int] = []
+    try:
+        reader = PressureReader(root)
+        assert cpu_us(reader, time.monotonic()) == 0
+        children += [hog(ours, os.SCHED_IDLE) for _ in range(2)]
+        while read_some(ours) < 100_000:
+            time.sleep(0.01)
+        mine = tuple(children)
+        assert cpu_us(reader, time.monotonic(), mine) == 0
+        children += [hog(others, os.SCHED_OTHER) for _ in range(2)]
+        while cpu_us(reader, time.monotonic(), mine) < 100_000:
+            time.sleep(0.01)
+        assert reader.read(time.monotonic(), mine).cpu_source == "cpu.pressure of others"
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        for group in (ours, others, top):
+            group.rmdir()
+
+
+def read_some(group: Path) -> int:
+    stall = parse_pressure((group / "cpu.pressure").read_text())
+    assert stall is not None
+    return stall.some_us
 
 
 # -- the run queue ----------------------------------------------------------------------

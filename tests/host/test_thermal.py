@@ -54,7 +54,7 @@ def test_heat_when_the_sensor_is_broken_then_it_does_not_count(laptop: FakeHost,
     assert read_thermal(laptop.root).where == "thermal_zone0 (acpitz)"
 
 
-@pytest.mark.parametrize("trip", ["0", "-274000", "2147483647", "", "x"])
+@pytest.mark.parametrize("trip", ["0", "-1000", "-274000", "2147483647", "", "x"])
 def test_heat_when_the_trip_point_is_switched_off_then_the_others_count(laptop: FakeHost, trip: str) -> None:
     laptop.write(f"{ZONE}/temp", "94000")
     laptop.write(f"{ZONE}/trip_point_0_temp", trip)
