@@ -126,6 +126,7 @@ class Bus:
         self._pause_s = RETRY_FIRST_S
         self._next_try_s = 0.0
         self._closed = False
+        self._lost = str(None)
 
     @property
     def facts(self) -> BusFacts:
@@ -161,7 +162,8 @@ class Bus:
         self._said.clear()
         self._owners.clear()
         error = None if life.cancelled() else life.exception()
-        if error is not None:
+        if str(error) != self._lost:
+            self._lost = str(error)
             log.info("bus_lost error=%s: %s", type(error).__name__, error)
         if not self._closed:
             self._tell()
@@ -249,7 +251,9 @@ class Bus:
             reply = await asyncio.wait_for(bus.call(call), ANSWER_S)
         except TimeoutError:
             return []
-        return list(reply.body) if reply.message_type is MessageType.METHOD_RETURN else []
+        # There is no reply at all where the bus goes away while we wait.
+        answered = reply is not None and reply.message_type is MessageType.METHOD_RETURN
+        return list(reply.body) if answered else []
 
     def _on_message(self, message: Message) -> None:
         """A signal: of the bus, about who owns a name, or of an owner, about itself."""

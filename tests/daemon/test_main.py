@@ -25,6 +25,11 @@ def test_host_root_when_given_then_passed_on_as_an_absolute_path(
     (tmp_path / "machine").mkdir()
     monkeypatch.chdir(tmp_path)
     got: list[object] = []
-    monkeypatch.setattr(module, "_run", lambda *args: got.extend(args) or 0)
+
+    def run(*args: object) -> int:
+        got.extend(args)
+        return 0
+
+    monkeypatch.setattr(module, "_run", run)
     assert main([*given, "--runtime-dir", str(tmp_path / "run")]) == 0
     assert got[-1] == HostRoot(tmp_path / wanted)
