@@ -1,4 +1,4 @@
-"""How long the cgroups of others waited for a CPU.
+"""How long the cgroups of others waited for a CPU, or for a disk.
 
 The others are all groups beside ours and beside those that ours are in: with
 the daemon in /system.slice/ktaskd.service and helpers below /ktaskd.slice they
@@ -31,40 +31,52 @@ _NAMED = 3
 _Names = tuple[str, ...]
 
 
-class OtherGroups:
-    """Reads the groups of others again and again.
+class GroupStall:
+    """Adds up how long groups of others waited for one resource, from one reading to the next.
 
     Attributes:
         source: which files the last reading came from.
     """
 
-    def __init__(self, root: HostRoot) -> None:
-        """Nothing is read yet."""
+    def __init__(self, resource: str) -> None:
+        """Nothing is read yet.
+
+        Args:
+            resource: "cpu" or "io".
+        """
         self.source = ""
-        self._root = root
+        self._resource = resource
         self._last: dict[Path, tuple[int, int]] = {}
         self._last_s = 0.0
 
-    def read(self, now_s: float, own: Collection[int | str]) -> int | None:
-        """Microseconds that others waited since the last reading; None = they cannot be told.
+    def read(self, now_s: float, groups: Collection[Path]) -> int | None:
+        """Microseconds that they waited since the last reading; None = they do not say.
 
         A group that is seen for the first time waited for nothing yet.
         """
         now: dict[Path, tuple[int, int]] = {}
-        for group in self.find(own):
-            stall = parse_pressure(read_kernel_text(group / "cpu.pressure") or "")
+        for group in groups:
+            stall = read_stall(group / f"{self._resource}.pressure")
             if stall is not None:
-                now[group] = (stall.some_us, _read_held_up(group))
+                now[group] = (stall.some_us, _read_held_up(group) if self._resource == "cpu" else 0)
         passed_us = int((now_s - self._last_s) * 1_000_000)
         waited = sum(_waited(self._last.get(group, new), new) for group, new in now.items())
         self._last, self._last_s = now, now_s
-        self.source = _name([group.name for group in now])
+        self.source = f"{self._resource}.pressure of {_name([group.name for group in now])}"
         return min(waited, passed_us) if now else None
 
     @property
     def files(self) -> frozenset[Path]:
         """What the last reading read."""
-        return frozenset(group / "cpu.pressure" for group in self._last)
+        return frozenset(group / f"{self._resource}.pressure" for group in self._last)
+
+
+class OtherGroups:
+    """Finds the groups of others, again and again, since they come and go."""
+
+    def __init__(self, root: HostRoot) -> None:
+        """Of this machine."""
+        self._root = root
 
     def find(self, own: Collection[int | str]) -> list[Path]:
         """Directories of the groups of others; empty where not all others are in groups of their own."""
@@ -110,6 +122,11 @@ def _read_held_up(group: Path) -> int:
     return read_throttled(group) if limited else 0
 
 
+def read_stall(path: Path) -> Stall | None:
+    """The totals of one file of PSI; None if it has none."""
+    return parse_pressure(read_kernel_text(path) or "")
+
+
 def _split(path: str) -> _Names | None:
     """Names in a cgroup's path; None if it is none or leads out of our namespace."""
     names = tuple(filter(None, path.split("/")))
@@ -136,4 +153,4 @@ def _children(group: Path) -> list[Path]:
 
 def _name(groups: list[str]) -> str:
     more = len(groups) - _NAMED
-    return "cpu.pressure of " + ", ".join(groups[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(groups[:_NAMED]) + (f" and {more} more" if more > 0 else "")

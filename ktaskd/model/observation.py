@@ -81,13 +81,16 @@ class Pressure:
     Args:
         cpu: of the other groups where there are any; our own workers do not count.
         cpu_source: which files that is from, or how it was derived; "" = no signal.
-        io, memory: of the whole machine, our own workers included.
+        io: of the same groups, else of the whole machine, our own workers included.
+        memory: of the whole machine.
+        io_source: as `cpu_source`.
     """
 
     cpu: Stall | None = None
     cpu_source: str = ""
     io: Stall | None = None
     memory: Stall | None = None
+    io_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

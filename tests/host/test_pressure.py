@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ktaskd.host.cgroup import parse_mounts
 from ktaskd.host.cpustat import CpuStat, OwnWork, parse_stat, share_waiting, time_full
 from ktaskd.host.others import GROUPS_MAX, OtherGroups, parse_pressure
-from ktaskd.host.pressure import DERIVED, PressureReader
+from ktaskd.host.pressure import DERIVED, WHOLE_IO, PressureReader
 from ktaskd.host.root import HostRoot
 from ktaskd.model.observation import Stall
 from tests.support.hosts import FakeHost, host
@@ -84,12 +84,13 @@ def test_psi_when_it_is_any_text_then_an_answer(text: str) -> None:
 
 def test_pressure_when_the_real_machine_is_read_then_as_the_kernel_counts() -> None:
     read = PressureReader(HostRoot()).read(time.monotonic())
-    again = parse_pressure(Path("/proc/pressure/io").read_text())
-    assert read.io is not None
+    again = parse_pressure(Path("/proc/pressure/memory").read_text())
+    assert read.memory is not None
     assert again is not None
-    assert read.io.some_us <= again.some_us
-    assert read.cpu is not None
+    assert read.memory.some_us <= again.some_us
+    assert read.cpu == read.io == Stall(0)
     assert read.cpu_source
+    assert read.io_source
 
 
 # -- groups of others -----------------------------------------------------------------
@@ -121,9 +122,8 @@ def test_groups_when_below_ours_then_ours(desktop: FakeHost) -> None:
 @pytest.mark.parametrize("path", ["/", "", "relative", "/../other", "/a/../b"])
 def test_groups_when_ours_is_the_top_or_unknown_then_none(desktop: FakeHost, path: str) -> None:
     desktop.write("/proc/self/cgroup", f"0::{path}")
-    groups = OtherGroups(desktop.root)
-    assert groups.find(["self"]) == []
-    assert groups.read(1.0, ["self"]) is None
+    assert OtherGroups(desktop.root).find(["self"]) == []
+    assert PressureReader(desktop.root).read(1.0).cpu_source == DERIVED
 
 
 def test_groups_when_strangers_live_in_ours_then_none(desktop: FakeHost) -> None:
@@ -152,6 +152,24 @@ def test_cpu_when_others_wait_then_it_adds_up(desktop: FakeHost) -> None:
     wait(desktop, "system.slice/ssh.service", 50_000)
     assert cpu_us(reader, 104.0) == 450_000
     assert cpu_us(reader, 106.0) == 450_000
+
+
+def test_io_when_others_wait_then_it_adds_up_and_ours_does_not_count(desktop: FakeHost) -> None:
+    reader = PressureReader(desktop.root)
+    reader.read(100.0)
+    desktop.write(f"{CGROUP}/user.slice/io.pressure", psi(3_900_000))
+    desktop.write(f"{CGROUP}/system.slice/ktaskd.service/io.pressure", psi(90_000_000))
+    desktop.write("/proc/pressure/io", psi(90_000_000))
+    assert reader.read(102.0).io == Stall(900_000)
+
+
+def test_io_when_there_are_no_groups_of_others_then_that_of_the_whole_machine(bare: FakeHost) -> None:
+    reader = PressureReader(bare.root)
+    assert reader.read(100.0).io is None
+    for total, stall in ((5_000_000, 0), (5_300_000, 300_000), (10, 300_000)):
+        bare.write("/proc/pressure/io", psi(total))
+        assert reader.read(102.0).io == Stall(stall)
+    assert reader.read(102.0).io_source == WHOLE_IO
 
 
 def test_cpu_when_only_we_wait_then_nothing(desktop: FakeHost) -> None:
