@@ -73,7 +73,8 @@ def test_uevents_when_they_do_not_fit_then_lost_is_told_and_listening_goes_on(ea
         LOOPBACK.write_text("change")
     assert hear(ears).lost
     LOOPBACK.write_text("change")
-    assert not hear(ears).lost
+    while hear(ears).lost:  # others may have the kernel send more than fits, too
+        LOOPBACK.write_text("change")
 
 
 def test_uevents_when_there_are_none_then_nothing_is_heard(ears: socket.socket) -> None:
