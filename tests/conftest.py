@@ -8,6 +8,7 @@ their environment.
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,11 @@ from tests.support.leaks import Footprint, marked_processes, wait_until_none
 from tests.support.users import OtherUsers, reachable_directory
 
 MARK = "KTASKD_TEST_RUN"
-LEFT_OUT = "needs root, to act as another user"
+NEEDS = {
+    "other_uid": ("root, to act as another user", os.geteuid() == 0),
+    "dbus_daemon": ("dbus-daemon, to run a private bus", shutil.which("dbus-daemon") is not None),
+}
+"""By marker: what a test needs, and whether it is there."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,22 +32,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what this user cannot do."""
-    if os.geteuid() == 0:
-        return
-    for item in items:
-        if item.get_closest_marker("other_uid"):
-            item.add_marker(pytest.mark.skip(reason=LEFT_OUT))
+    """Leave out what this user cannot do, and what this machine has no program for."""
+    for marker, (need, there) in NEEDS.items():
+        for item in items:
+            if item.get_closest_marker(marker) and not there:
+                item.add_marker(pytest.mark.skip(reason=f"needs {need}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was left out; pytest itself only counts it."""
     skipped = terminalreporter.getreports("skipped")
-    names = sorted(report.nodeid for report in skipped if "other_uid" in report.keywords)
-    if names:
-        terminalreporter.section(f"{len(names)} left out: {LEFT_OUT}")
-        for name in names:
-            terminalreporter.write_line(name)
+    for marker, (need, there) in NEEDS.items():
+        names = sorted(report.nodeid for report in skipped if marker in report.keywords)
+        if names and not there:
+            terminalreporter.section(f"{len(names)} left out: needs {need}")
+            for name in names:
+                terminalreporter.write_line(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -109,12 +109,16 @@ install_packages() {
         apt_install $missing || true
         missing=$(still_missing)
     fi
+    # The tests of the bus run a private one.
+    if ! command -v dbus-daemon >/dev/null && can_apt; then
+        apt_install dbus-daemon || say "no dbus-daemon: the tests of the bus are left out"
+    fi
     say "installing packages into $VENV"
-    if [ -z "$missing" ] && "${pip[@]}" --editable '.[dev,systemd]' >"$VENV/systemd.log" 2>&1; then
+    if [ -z "$missing" ] && "${pip[@]}" --editable '.[dev,dbus,systemd]' >"$VENV/systemd.log" 2>&1; then
         rm -f "$VENV/systemd.log"
         return
     fi
-    "${pip[@]}" --editable '.[dev]'
+    "${pip[@]}" --editable '.[dev,dbus]'
     if [ -n "$missing" ]; then
         say "going on without the extra \"systemd\", which needs: apt-get install $missing"
     else

@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ktaskd import __version__
 from ktaskd.api.server import Server
@@ -58,6 +58,8 @@ class Start:
 
     Args:
         load: reads the configuration again; raises ConfigError.
+        host_root: the machine that the governor looks at. Processes, callers and
+            placement are always those of the real one.
     """
 
     config: Config
@@ -65,6 +67,7 @@ class Start:
     runtime: RuntimeDir
     listeners: Listeners
     selftest: bool
+    host_root: HostRoot = field(default_factory=HostRoot)
 
 
 class _Ears:

@@ -16,6 +16,7 @@ from ktaskd.daemon.config import Config, ConfigError, format_config, load_config
 from ktaskd.daemon.logs import start_logging
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.host.process import apply_undumpable
+from ktaskd.host.root import HostRoot
 
 DEFAULT_CONFIG = Path("/etc/ktaskd/ktaskd.toml")
 
@@ -35,6 +36,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--idle-exit", type=float, metavar="SECONDS", help="end after so long with nothing to do"
+    )
+    parser.add_argument(
+        "--host-root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="what decides how many helpers may run is read in DIR/proc and DIR/sys (default: /)",
     )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
     parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
@@ -68,7 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = options.runtime_dir or default_runtime_dir()
     if directory is None:
         return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)
-    return _run(config, load, directory, options.selftest)
+    if not options.host_root.is_dir():
+        return _fail(f"--host-root: got {str(options.host_root)!r}, wanted a directory", 2)
+    # Absolute, since it shall stay the same whatever the working directory.
+    host_root = HostRoot(options.host_root.absolute())
+    return _run(config, load, directory, options.selftest, host_root)
 
 
 def _fail(message: str, status: int) -> int:
@@ -76,7 +88,9 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _run(config: Config, load: Callable[[], Config], directory: Path, selftest: bool) -> int:
+def _run(
+    config: Config, load: Callable[[], Config], directory: Path, selftest: bool, host_root: HostRoot
+) -> int:
     start_logging(config.daemon.log_level)
     if os.geteuid() == 0:
         apply_undumpable()  # it holds other users' descriptors
@@ -93,7 +107,7 @@ def _run(config: Config, load: Callable[[], Config], directory: Path, selftest: 
         from ktaskd.daemon.life import Start, live
 
         try:
-            return asyncio.run(live(Start(config, load, runtime, listeners, selftest)))
+            return asyncio.run(live(Start(config, load, runtime, listeners, selftest, host_root)))
         finally:
             listeners.close()
     except ListenError as error:

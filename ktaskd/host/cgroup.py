@@ -10,11 +10,12 @@ Documentation/scheduler/sched-bwc.rst
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ktaskd.host.root import HostRoot, read_kernel_text
+from ktaskd.model.observation import OwnLimit
 
 UNLIMITED = 0.0
 """What stands for "no limit", as in `Identity.cpu_quota`."""
@@ -42,22 +43,74 @@ class Mount:
     legacy: bool
 
 
-def read_cpu_quota(root: HostRoot, pid: int) -> float:
+def read_cpu_quota(root: HostRoot, pid: int | str) -> float:
     """CPUs' worth of time that the cgroups of `pid` allow it; 0.0 = no limit known.
 
     Reads our own mounts, not those of `pid`: the kernel shows the path in
     /proc/PID/cgroup as the reader's cgroup namespace has it, and a container's
     mount points are no paths of ours.
+
+    Args:
+        pid: a number or "self".
     """
-    mounts = parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
-    paths = parse_memberships(read_kernel_text(root.proc / str(pid) / "cgroup") or "")
+    legacy, levels = _cpu_levels(root, _read_mounts(root), _read_membership(root, pid))
+    return _tightest(levels, _read_legacy_limit if legacy else _read_unified_limit)
+
+
+def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> OwnLimit:
+    """The tightest limit of these processes, and how often any of their groups was held up.
+
+    Source: nr_throttled of cpu.stat, which cgroup v1 and v2 have alike
+    """
+    limits, groups = [], set()
+    mounts = _read_mounts(root)
+    for membership in {_read_membership(root, pid) for pid in pids}:
+        legacy, levels = _cpu_levels(root, mounts, membership)
+        known = list(levels)
+        limits.append(_tightest(iter(known), _read_legacy_limit if legacy else _read_unified_limit))
+        groups.update(known)
+    return OwnLimit(min(filter(None, limits), default=UNLIMITED), sum(map(read_throttled, groups)))
+
+
+def read_unified_group(root: HostRoot, pid: int | str) -> str:
+    """Path of the cgroup v2 of `pid`, as in "/user.slice"; "" where it has none."""
+    return parse_memberships(_read_membership(root, pid)).get(False, "")
+
+
+def find_unified_mount(root: HostRoot) -> Path | None:
+    """Where the whole of cgroup v2 is mounted on the machine that is read; None if it is not."""
+    for mount in _read_mounts(root):
+        if not mount.legacy and mount.root == "/":
+            return root.at(mount.point)
+    return None
+
+
+def read_throttled(group: Path) -> int:
+    """Periods in which the limit of this group held it up."""
+    for line in (read_kernel_text(group / "cpu.stat") or "").split("\n"):
+        name, _, value = line.partition(" ")
+        if name == "nr_throttled" and value.isascii() and value.isdigit() and len(value) <= 20:
+            return int(value)
+    return 0
+
+
+def _read_mounts(root: HostRoot) -> list[Mount]:
+    return parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
+
+
+def _read_membership(root: HostRoot, pid: int | str) -> str:
+    return read_kernel_text(root.proc / str(pid) / "cgroup") or ""
+
+
+def _cpu_levels(root: HostRoot, mounts: list[Mount], membership: str) -> tuple[bool, Iterator[Path]]:
+    """Whether cgroup v1 has the cpu controller, and the groups of one process from the top down."""
+    paths = parse_memberships(membership)
     # A controller belongs to one hierarchy: where v1 has cpu, v2 cannot limit it.
     for legacy in (True, False):
         candidates = [mount for mount in mounts if mount.legacy is legacy]
         if candidates and legacy in paths:
-            read = _read_legacy_limit if legacy else _read_unified_limit
-            return _tightest(_levels(root, candidates, paths[legacy]), read)
-    return UNLIMITED
+            return legacy, _levels(root, candidates, paths[legacy])
+    return False, iter(())
 
 
 def parse_mounts(mountinfo: str) -> list[Mount]:

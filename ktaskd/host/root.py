@@ -42,3 +42,12 @@ def read_kernel_text(path: Path) -> str | None:
         return path.read_bytes().decode(errors="surrogateescape")
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return None
+
+
+def read_number(path: Path) -> int | None:
+    """A small file that is one whole number; None if it is none or cannot be read."""
+    text = read_kernel_text(path)
+    try:
+        return int(text) if text is not None else None
+    except ValueError:  # no number, or one of more than 4300 digits
+        return None

@@ -24,9 +24,10 @@ class Power:
 
     Args:
         on_battery: as systemd's on_ac_power decides; False without information.
-        battery_percent: charge of the emptiest battery that powers the system;
+        battery_percent: charge of the emptiest battery or UPS that powers the system;
             None = there is none, or it does not say.
-        draining: external power is there, and yet a battery discharges.
+        draining: not `on_battery` by that rule, and yet a battery or a UPS discharges:
+            the charger is too weak, or the UPS itself has no power.
         profile: of the power profiles daemon: "power-saver", "balanced",
             "performance" or "" where there is none.
         degraded: why that daemon says that performance is degraded; "" = it is not.
@@ -44,10 +45,12 @@ class Thermal:
     """How hot it is.
 
     Args:
-        where: the zone or the device that says so; "" if none does.
+        where: the zone or the device that says so, as in "thermal_zone3 (x86_pkg_temp)";
+            at NOMINAL the zone that is nearest to one of its trip points; "" without any.
         celsius: what that zone measures; None if it was not a zone.
         trip_celsius: the trip point that counts for it.
-        throttles: times that the processor slowed itself down since boot.
+        throttles: a count that rises whenever the processor slows itself down; each
+            CPU of a package counts the same event, so only a rise means anything.
     """
 
     heat: Heat = Heat.NOMINAL
@@ -63,7 +66,7 @@ class Stall:
 
     Args:
         some_us: microseconds in which at least one task waited, since some
-            start; only differences mean anything.
+            start; only differences mean anything, and it rises no faster than time.
         full_us: in which all of them waited; None where the kernel does not say.
     """
 
@@ -78,13 +81,16 @@ class Pressure:
     Args:
         cpu: of the other groups where there are any; our own workers do not count.
         cpu_source: which files that is from, or how it was derived; "" = no signal.
-        io, memory: of the whole machine.
+        io: of the same groups, else of the whole machine, our own workers included.
+        memory: of the whole machine.
+        io_source: as `cpu_source`.
     """
 
     cpu: Stall | None = None
     cpu_source: str = ""
     io: Stall | None = None
     memory: Stall | None = None
+    io_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,8 @@ class OwnLimit:
     """What the daemon's own cgroups leave its helpers.
 
     Args:
-        cpus: CPUs' worth of time; 0 = no limit.
-        throttled: periods in which that limit held something up, since some start.
+        cpus: CPUs' worth of time, of the tightest group on the way; 0 = no limit.
+        throttled: periods in which any of those groups was held up, since some start.
     """
 
     cpus: float = 0.0

@@ -1,0 +1,297 @@
+"""What only the system bus knows: the power profile, a sleep that is about to come.
+
+Listens and reads, and nothing else: it starts no service, changes no profile,
+holds off no sleep. Every client of the bus may send a signal to us alone, so
+that only those of a name's owner count.
+
+Source: D-Bus specification; net.hadess.PowerProfiles and org.freedesktop.UPower of
+their projects; org.freedesktop.login1(5)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ktaskd.host.root import HostRoot
+
+if TYPE_CHECKING:
+    from dbus_fast import Message
+    from dbus_fast.aio import MessageBus
+
+log = logging.getLogger(__name__)
+
+SYSTEM_SOCKET = "/run/dbus/system_bus_socket"
+ANSWER_S = 5.0
+"""A bus or a service that takes longer has nothing to say."""
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+"""Time between two tries to connect, growing; nothing is tried unless somebody asks."""
+
+_BUS = "org.freedesktop.DBus"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One object that is read and listened to.
+
+    Args:
+        signal: interface and member of the signal that says that something changed.
+    """
+
+    name: str
+    path: str
+    interface: str
+    signal: tuple[str, str] = (_PROPERTIES, "PropertiesChanged")
+
+
+def _named(name: str) -> Service:
+    """A service whose path and interface are called as it is."""
+    return Service(name, "/" + name.replace(".", "/"), name)
+
+
+PROFILES = _named("org.freedesktop.UPower.PowerProfiles")
+OLD_PROFILES = _named("net.hadess.PowerProfiles")
+"""Its name before power-profiles-daemon 0.20, which newer ones have as well."""
+UPOWER = _named("org.freedesktop.UPower")
+LOGIND = Service(
+    "org.freedesktop.login1",
+    "/org/freedesktop/login1",
+    "org.freedesktop.login1.Manager",
+    ("org.freedesktop.login1.Manager", "PrepareForSleep"),
+)
+SERVICES = (PROFILES, OLD_PROFILES, UPOWER, LOGIND)
+
+
+@dataclass(frozen=True, slots=True)
+class BusFacts:
+    """What the bus says; the defaults where it says nothing.
+
+    Args:
+        profile, degraded: as `Power` has them.
+        on_battery: what UPower thinks; None without it.
+        sleeping: the machine is about to sleep, or has not yet woken up.
+    """
+
+    profile: str = ""
+    degraded: str = ""
+    on_battery: bool | None = None
+    sleeping: bool = False
+
+
+def find_bus(root: HostRoot, environ: Mapping[str, str]) -> str:
+    """Address of the system bus: $DBUS_SYSTEM_BUS_ADDRESS, else the usual socket if it is there."""
+    given = environ.get("DBUS_SYSTEM_BUS_ADDRESS", "")
+    socket = root.at(SYSTEM_SOCKET)
+    return given or (bus_address(socket) if socket.exists() else "")
+
+
+def bus_address(socket: Path) -> str:
+    """The address of a bus with this socket."""
+    return "unix:path=" + urllib.parse.quote(str(socket)).replace("~", "%7E")
+
+
+class Bus:
+    """A connection to the system bus that comes back when it is asked for.
+
+    Attributes:
+        missing: what is missing and how to get it, in words; "" if nothing is.
+    """
+
+    def __init__(self, find: Callable[[], str], on_change: Callable[[], None]) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            find: the address of the bus; "" = there is none now.
+            on_change: called in the loop when `facts` differ from before.
+        """
+        self.missing = ""
+        self._find = find
+        self._on_change = on_change
+        self._facts = BusFacts()
+        self._said: dict[Service, Mapping[str, Any]] = {}
+        self._owners: dict[Service, str] = {}
+        self._stale: set[Service] = set()
+        self._wake = asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
+        self._pause_s = RETRY_FIRST_S
+        self._next_try_s = 0.0
+        self._closed = False
+        self._lost = str(None)
+
+    @property
+    def facts(self) -> BusFacts:
+        """What is known now."""
+        return self._facts
+
+    @property
+    def active(self) -> bool:
+        """Whether it is connected, or about to be."""
+        return self._life is not None
+
+    def refresh(self) -> None:
+        """Connect if it is not, and if that was not tried a moment ago. Returns at once."""
+        now = time.monotonic()
+        if self._closed or self._life is not None or now < self._next_try_s:
+            return
+        address = self._find()
+        if address:
+            self._next_try_s = now + self._pause_s
+            self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
+            self._life = asyncio.ensure_future(self._live(address))
+            self._life.add_done_callback(self._on_end)
+
+    async def close(self) -> None:
+        """Disconnect, for good."""
+        self._closed = True
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait([self._life])
+
+    def _on_end(self, life: asyncio.Task[None]) -> None:
+        self._life = None
+        self._said.clear()
+        self._owners.clear()
+        error = None if life.cancelled() else life.exception()
+        if str(error) != self._lost:
+            self._lost = str(error)
+            log.info("bus_lost error=%s: %s", type(error).__name__, error)
+        if not self._closed:
+            self._tell()
+
+    # -- one connection ---------------------------------------------------------
+
+    async def _live(self, address: str) -> None:
+        """Connect, listen, and read what changed, until the bus goes away or we are cancelled."""
+        try:
+            from dbus_fast.aio import MessageBus
+        except ImportError:
+            self.missing = "dbus-fast is not installed: install ktaskd[dbus] for power profiles and sleep"
+            return
+        bus = MessageBus(bus_address=address, auth_timeout=ANSWER_S)
+        await asyncio.wait_for(bus.connect(), ANSWER_S)
+        gone = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
+        gone.add_done_callback(lambda _: self._wake.set())
+        try:
+            await self._listen(bus)
+            self._pause_s = RETRY_FIRST_S
+            while not gone.done():
+                self._wake.clear()
+                while self._stale:
+                    await self._read(bus, self._stale.pop())
+                self._tell()
+                await self._wake.wait()
+        finally:
+            bus.disconnect()
+            with contextlib.suppress(Exception):  # why it went is of no use to anybody
+                await gone
+
+    async def _listen(self, bus: MessageBus) -> None:
+        bus.add_message_handler(self._on_message)
+        for service in SERVICES:
+            interface, member = service.signal
+            rules = (
+                f"type='signal',sender='{service.name}',path='{service.path}'"
+                f",interface='{interface}',member='{member}'",
+                f"type='signal',sender='{_BUS}',interface='{_BUS}',member='NameOwnerChanged'"
+                f",arg0='{service.name}'",
+            )
+            for rule in rules:
+                await self._call(bus, _BUS, "/org/freedesktop/DBus", _BUS, "AddMatch", "s", [rule])
+        self._stale = set(SERVICES)
+
+    async def _read(self, bus: MessageBus, service: Service) -> None:
+        """Ask the owner of the name by its own name, which nobody can be started for."""
+        self._owners.pop(service, None)
+        self._said.pop(service, None)
+        answer = await self._call(
+            bus, _BUS, "/org/freedesktop/DBus", _BUS, "GetNameOwner", "s", [service.name]
+        )
+        if not answer:
+            return
+        owner = str(answer[0])
+        self._owners[service] = owner
+        answer = await self._call(bus, owner, service.path, _PROPERTIES, "GetAll", "s", [service.interface])
+        if answer and isinstance(answer[0], dict) and self._owners.get(service) == owner:
+            values = {name: getattr(value, "value", None) for name, value in answer[0].items()}
+            self._said[service] = {**values, **self._said.get(service, {})}
+
+    async def _call(
+        self,
+        bus: MessageBus,
+        to: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str,
+        body: list[Any],
+    ) -> list[Any]:
+        """What a method returned; empty if it failed or nobody answered in time."""
+        from dbus_fast import Message, MessageFlag, MessageType
+
+        call = Message(
+            destination=to,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
+            flags=MessageFlag.NO_AUTOSTART,
+        )
+        try:
+            reply = await asyncio.wait_for(bus.call(call), ANSWER_S)
+        except TimeoutError:
+            return []
+        # There is no reply at all where the bus goes away while we wait.
+        answered = reply is not None and reply.message_type is MessageType.METHOD_RETURN
+        return list(reply.body) if answered else []
+
+    def _on_message(self, message: Message) -> None:
+        """A signal: of the bus, about who owns a name, or of an owner, about itself."""
+        if message.sender == _BUS and message.member == "NameOwnerChanged":
+            changed = {service for service in SERVICES if message.body[:1] == [service.name]}
+        else:
+            signal = (message.interface, message.member)
+            senders = {service for service, owner in self._owners.items() if owner == message.sender}
+            changed = {service for service in senders if service.signal == signal}
+        if LOGIND in changed and message.member == "PrepareForSleep":
+            # Its property may still say otherwise: the signal is sent first.
+            self._said[LOGIND] = {"PreparingForSleep": message.body[:1] == [True]}
+            self._tell()
+            return
+        if changed:
+            self._stale |= changed
+            self._wake.set()
+
+    # -- facts --------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        facts = _combine(self._said)
+        if facts != self._facts:
+            self._facts = facts
+            self._on_change()
+
+
+def _combine(said: Mapping[Service, Mapping[str, Any]]) -> BusFacts:
+    """The facts in what the services said; what is of another type than it should be is unsaid."""
+    profiles = said.get(PROFILES) or said.get(OLD_PROFILES) or {}
+    on_battery = said.get(UPOWER, {}).get("OnBattery")
+    return BusFacts(
+        profile=_text(profiles.get("ActiveProfile")),
+        degraded=_text(profiles.get("PerformanceDegraded")),
+        on_battery=on_battery if isinstance(on_battery, bool) else None,
+        sleeping=said.get(LOGIND, {}).get("PreparingForSleep") is True,
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,237 @@
+"""Everything the governor sees, and what wakes it: events, and polling only while work is queued.
+
+An idle daemon listens to the kernel's events and to the bus, and has no timer
+and no trigger. Power is read at once when asked afresh; while work is queued it
+is read slowly, since some batteries take tens of milliseconds to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ktaskd.governor.bus import Bus, find_bus
+from ktaskd.host.cgroup import read_own_limit
+from ktaskd.host.power import has_supplies, read_power
+from ktaskd.host.pressure import SELF, PressureReader
+from ktaskd.host.root import HostRoot
+from ktaskd.host.thermal import read_thermal
+from ktaskd.host.trigger import WINDOW_US, Triggers
+from ktaskd.host.uevent import open_uevents, read_uevents
+from ktaskd.model.observation import Observation, Power
+
+log = logging.getLogger(__name__)
+
+SUBSYSTEMS = frozenset({"power_supply", "typec", "thermal"})
+
+POLL_S = 2.0
+"""Between two looks at pressure while work is queued: PSI's own averages move so often."""
+
+SLOW_S = 30.0
+"""Between two looks at power while work is queued and nothing happened."""
+
+SETTLE_S = 0.1
+"""Supplies of one plug change one after the other."""
+
+LAG_S = 1.5
+"""A battery's status lags so far behind its plug. Source: TLP's own re-checks"""
+
+GROUP_TRIGGERS_MAX = 16
+"""Groups of others that get a trigger; polling sees the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Stall in a window of 2 s that wakes the governor before its next look, in microseconds."""
+
+    cpu_us: int = WINDOW_US // 10
+    io_us: int = WINDOW_US * 3 // 10
+    memory_us: int = WINDOW_US // 10
+
+
+class Watch:
+    """Reads one machine, real or fake, and tells when to read it again.
+
+    Attributes:
+        missing: what cannot be listened to and why, in words.
+    """
+
+    def __init__(
+        self,
+        root: HostRoot,
+        on_change: Callable[[], None],
+        *,
+        thresholds: Thresholds | None = None,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing runs yet. Needs the running loop.
+
+        Args:
+            on_change: called in the loop when `observe` may see something new;
+                while `poll` is on also every POLL_S.
+            environ: where the address of the bus may be.
+        """
+        self._root = root
+        self._on_change = on_change
+        self._thresholds = thresholds or Thresholds()
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._bus = Bus(lambda: find_bus(root, environ), self._on_bus)
+        self._pressure = PressureReader(root)
+        self._uevents = open_uevents()
+        self._triggers: Triggers | None = None
+        self._poll_timer: asyncio.TimerHandle | None = None
+        self._settle_timer: asyncio.TimerHandle | None = None
+        self._settle_until = 0.0
+        self._untold = False
+        self._power = Power()
+        self._power_until = float("-inf")
+        self._triggered: dict[Path, int] = {}
+
+    @property
+    def missing(self) -> list[str]:
+        """What cannot be listened to and why, in words."""
+        deaf = [] if self._uevents else ["no kernel events here: power is only read while jobs are queued"]
+        return deaf + [text for text in (self._bus.missing,) if text]
+
+    @property
+    def timers(self) -> int:
+        """How many timers run now; none on an idle machine."""
+        return sum(timer is not None for timer in (self._poll_timer, self._settle_timer))
+
+    @property
+    def triggers(self) -> int:
+        """How many files of PSI the kernel watches for us now; none on an idle machine."""
+        return len(self._triggers) if self._triggers is not None else 0
+
+    def start(self) -> None:
+        """Listen from now on."""
+        if self._uevents is not None:
+            self._loop.add_reader(self._uevents.fileno(), self._on_uevent)
+        self._bus.refresh()
+
+    def observe(self, own: Collection[int] = (), *, fresh: bool = True) -> Observation:
+        """What is true now.
+
+        Args:
+            own: our processes besides this one: keepers, pool hosts and workers.
+            fresh: read everything; else power may be SLOW_S old, unless an event came.
+        """
+        if self._poll_timer is not None or fresh:
+            self._bus.refresh()
+        if fresh or self._clock() >= self._power_until:
+            self._read_power()
+        pressure = self._pressure.read(self._clock(), own)
+        if self._poll_timer is not None:
+            self._set_triggers(self._wanted_triggers())
+        said = self._bus.facts
+        return Observation(
+            power=replace(self._power, profile=said.profile, degraded=said.degraded),
+            thermal=read_thermal(self._root),
+            pressure=pressure,
+            own=read_own_limit(self._root, [SELF, *own]),
+            sleeping=said.sleeping,
+        )
+
+    def poll(self, on: bool) -> None:
+        """Look every POLL_S; from the next `observe` on the kernel tells of pressure, too.
+
+        On only while work is queued.
+        """
+        if on and self._poll_timer is None:
+            self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
+        elif not on and self._poll_timer is not None:
+            self._poll_timer.cancel()
+            self._poll_timer = None
+            self._set_triggers({})
+
+    async def close(self) -> None:
+        """Listen to nothing any more."""
+        self.poll(False)
+        if self._settle_timer is not None:
+            self._settle_timer.cancel()
+            self._settle_timer = None
+        if self._uevents is not None:
+            self._loop.remove_reader(self._uevents.fileno())
+            self._uevents.close()
+            self._uevents = None
+        await self._bus.close()
+
+    # -- power ----------------------------------------------------------------------
+
+    def _read_power(self) -> bool:
+        """Whether it is other than before."""
+        before = self._power
+        power = read_power(self._root)
+        guess = self._bus.facts.on_battery
+        if guess is not None and not has_supplies(self._root):
+            power = replace(power, on_battery=guess)  # a UPS on a serial line, which only UPower knows
+        self._power = power
+        self._power_until = self._clock() + SLOW_S
+        return power != before
+
+    def _on_uevent(self) -> None:
+        assert self._uevents is not None
+        heard = read_uevents(self._uevents)
+        # A fake machine has no events of its own: any one says that its files may have changed.
+        wanted = self._root != HostRoot() or any(event.subsystem in SUBSYSTEMS for event in heard.events)
+        if heard.lost or (heard.events and wanted):
+            self._settle_until = self._loop.time() + LAG_S
+            self._untold = True
+            if self._settle_timer is None:
+                self._settle_timer = self._loop.call_later(SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        """Read power until it can no longer lag behind the event; tell of the event, and if power differs."""
+        self._settle_timer = None
+        if self._loop.time() < self._settle_until:
+            self._settle_timer = self._loop.call_later(SETTLE_S, self._settle)
+        if self._read_power() or self._untold:
+            self._untold = False
+            self._on_change()
+
+    def _on_bus(self) -> None:
+        self._power_until = float("-inf")  # what UPower says of power is a hint to look
+        self._on_change()
+
+    # -- pressure ---------------------------------------------------------------------
+
+    def _on_poll(self) -> None:
+        self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
+        self._on_change()
+
+    def _wanted_triggers(self) -> dict[Path, int]:
+        """Files of PSI and the stall that wakes us; the groups of others come and go."""
+        pressure, limits = self._root.proc / "pressure", self._thresholds
+        groups = sorted(self._pressure.group_files)[:GROUP_TRIGGERS_MAX]
+        return {
+            pressure / "io": limits.io_us,
+            pressure / "memory": limits.memory_us,
+            **dict.fromkeys(groups, limits.cpu_us),
+        }
+
+    def _set_triggers(self, wanted: dict[Path, int]) -> None:
+        """Have exactly these, as far as the kernel has or allows them; polling has to do for the rest."""
+        if wanted == self._triggered:
+            return
+        self._triggered = wanted
+        if self._triggers is not None:
+            self._loop.remove_reader(self._triggers.fileno())
+            self._triggers.close()
+            self._triggers = None
+        if wanted:
+            self._triggers = Triggers()
+            for path, some_us in wanted.items():
+                self._triggers.add(path, some_us)
+            self._loop.add_reader(self._triggers.fileno(), self._on_trigger)
+
+    def _on_trigger(self) -> None:
+        if self._triggers is not None:
+            self._triggers.read()
+            self._on_change()

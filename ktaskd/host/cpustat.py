@@ -1,0 +1,136 @@
+"""How long others waited for a CPU, worked out where no cgroup says it.
+
+While c CPUs have f runnable tasks of others, and ours use o CPUs' worth of
+time, f + o - c tasks of others are without a CPU: they stand in line, or ours
+sit where they would run. If that is less than one, somebody waited for that
+part of the time. f is a sample at each reading, o the mean since the last one.
+While any CPU is idle nobody waits, so that a sample that is only a coincidence
+counts for nothing on a machine that is not full.
+
+Source: proc_stat(5), proc_pid_stat(5)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from ktaskd.host.root import HostRoot, read_kernel_text
+
+LONGEST_S = 10.0
+"""A longer time between two readings counts for nothing: a sample says nothing of it."""
+
+_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+
+_IDLE, _IOWAIT = 3, 4
+"""Columns after the CPU's name; both are idle time."""
+
+_STATE, _UTIME, _STIME = 0, 11, 12
+"""Columns after the command's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWork:
+    """What our own processes do.
+
+    Args:
+        runnable: how many of them run or want to.
+        used_s: CPU seconds of each so far.
+    """
+
+    runnable: int = 0
+    used_s: Mapping[int | str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, root: HostRoot, pids: Collection[int | str]) -> OwnWork:
+        """Look now; "self" is the one that reads. Only main threads are seen."""
+        runnable, used = 0, {}
+        for pid in pids:
+            # The name before it may hold anything, parentheses too.
+            text = (read_kernel_text(root.proc / str(pid) / "stat") or "").rpartition(")")[2]
+            words = text.split()
+            ticks = [_number(word) for word in words[_UTIME : _STIME + 1]]
+            if len(ticks) == 2 and None not in ticks:
+                runnable += words[_STATE] == "R"
+                used[pid] = sum(filter(None, ticks)) * _TICK_S
+        return cls(runnable, used)
+
+    def cpus_since(self, before: OwnWork, passed_s: float) -> float:
+        """CPUs' worth of time that ours used since; who is new counts from now on."""
+        used = sum(max(0.0, now - before.used_s.get(pid, now)) for pid, now in self.used_s.items())
+        return used / passed_s
+
+
+@dataclass(frozen=True, slots=True)
+class CpuStat:
+    """/proc/stat at one moment.
+
+    Args:
+        running: tasks that run or wait for a CPU, ours as well.
+        idle_s: idle seconds of each CPU so far.
+    """
+
+    running: int
+    idle_s: Mapping[str, float]
+
+    @property
+    def cpus(self) -> int:
+        """How many are switched on."""
+        return len(self.idle_s)
+
+
+def parse_stat(text: str) -> CpuStat | None:
+    """The part that counts here; None if anything of it is missing."""
+    running: int | None = None
+    idle: dict[str, float] = {}
+    for line in text.split("\n"):
+        name, *words = line.split()[: _IOWAIT + 2] or [""]
+        numbers = [_number(word) for word in words]
+        if name == "procs_running" and numbers:
+            running = numbers[0]
+        elif name.startswith("cpu") and name != "cpu" and len(numbers) > _IOWAIT and None not in numbers:
+            idle[name] = sum(filter(None, numbers[_IDLE : _IOWAIT + 1])) * _TICK_S
+    return CpuStat(running, idle) if running is not None and idle else None
+
+
+class RunQueue:
+    """Reads the run queue again and again."""
+
+    def __init__(self, root: HostRoot) -> None:
+        """Nothing is read yet."""
+        self._root = root
+        self._last: tuple[float, CpuStat, OwnWork] | None = None
+
+    def read(self, now_s: float, own: OwnWork) -> int | None:
+        """Microseconds that others waited since the last reading; None without /proc/stat."""
+        stat = parse_stat(read_kernel_text(self._root.proc / "stat") or "")
+        last, self._last = self._last, (now_s, stat, own) if stat is not None else None
+        if stat is None:
+            return None
+        if last is None:
+            return 0
+        passed_s = now_s - last[0]
+        if not 0.0 < passed_s <= LONGEST_S:
+            return 0
+        full_s = time_full(last[1], stat, passed_s)
+        own_cpus = own.cpus_since(last[2], passed_s)
+        return int(full_s * share_waiting(stat.running - own.runnable, own_cpus, stat.cpus) * 1_000_000)
+
+
+def time_full(before: CpuStat, now: CpuStat, passed_s: float) -> float:
+    """Seconds in which possibly no CPU was idle: all, less what the idlest one was."""
+    idlest = max((now.idle_s[cpu] - before.idle_s.get(cpu, 0.0) for cpu in now.idle_s), default=0.0)
+    return min(max(passed_s - idlest, 0.0), passed_s)
+
+
+def share_waiting(others: int, own_cpus: float, cpus: int) -> float:
+    """Part of the time in which somebody else waited, 0.0 to 1.0. None of ours counts."""
+    if others <= 0:
+        return 0.0
+    return min(max(others + min(own_cpus, cpus) - cpus, 0.0), 1.0)
+
+
+def _number(word: str) -> int | None:
+    """A count of the kernel's."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 20 else None
