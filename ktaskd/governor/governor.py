@@ -80,6 +80,7 @@ class Governor:
         self._mode_ends_s: float | None = None
         self._look_s: float | None = None
         self._queued = False
+        self._polling = False
         self._timer: asyncio.TimerHandle | None = None
 
     # -- what others ask for -----------------------------------------------------------
@@ -125,17 +126,22 @@ class Governor:
         self.look()
 
     def queued(self, on: bool) -> None:
-        """Whether there is work; nothing is polled where there is none."""
-        if self._queued == on:
-            return
+        """Whether there is work; nothing is polled where there is none.
+
+        Polling ends with the next look that is due then, not at once: of small
+        jobs that come one after the other, each would start and end it.
+        """
         self._queued = on
-        self._watch.poll(on)
-        self._set_timer()
+        if on and not self._polling:
+            self._polling = True
+            self._watch.poll(True)
+            self._set_timer()
 
     def close(self) -> None:
-        """No look any more."""
-        self.queued(False)
+        """No look by itself any more."""
+        self._queued = False
         self._mode_ends_s = None
+        self._end_polling()
         self._set_timer()
 
     # -- inside ------------------------------------------------------------------------
@@ -176,7 +182,7 @@ class Governor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        times = [self._mode_ends_s, self._look_s if self._queued else None]
+        times = [self._mode_ends_s, self._look_s if self._polling else None]
         wanted = [at_s for at_s in times if at_s is not None]
         if wanted:
             delay_s = max(min(wanted) - self._clock(), LOOK_MIN_S)
@@ -184,7 +190,17 @@ class Governor:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.look()
+        if not self._queued:
+            self._end_polling()
+        if self._queued or (self._mode_ends_s is not None and self._clock() >= self._mode_ends_s):
+            self.look()
+        else:
+            self._set_timer()
+
+    def _end_polling(self) -> None:
+        if self._polling:
+            self._polling = False
+            self._watch.poll(False)
 
 
 def _log_changes(before: tuple[Reason, ...], now: tuple[Reason, ...]) -> None:

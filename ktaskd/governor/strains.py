@@ -46,7 +46,8 @@ class Felt:
 
     Args:
         since_s: seconds since the epoch when it began; 0 = it is calm.
-        calm_s, calm_wall_s: since when it is calm; None = it is not.
+        calm_s, calm_wall_s: since when it is calm, always if it was never felt;
+            None = it is not.
     """
 
     since_s: float = 0.0
@@ -77,7 +78,7 @@ def feel(
     strain: Strain, before: Felt | None, facts: Facts, now_s: float, wall_s: float, *, capped: bool
 ) -> Felt:
     """What to remember of a strain from now on; `capped`: helpers were taken away before."""
-    before = before or Felt()
+    before = before or Felt(calm_s=float("-inf"))
     if strain.is_calm(facts):
         return before if before.calm_s is not None else Felt(0.0, now_s, wall_s)
     # Between calm and asking it is only felt where it keeps helpers from coming back.
