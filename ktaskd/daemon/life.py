@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from ktaskd import __version__
 from ktaskd.api.server import Server
@@ -28,6 +28,8 @@ from ktaskd.door.listener import Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.functions.catalogue import declarations
+from ktaskd.governor.governor import Governor, Watching
+from ktaskd.governor.settings import GovernorSettings
 from ktaskd.host.caller import read_caller
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
@@ -36,6 +38,7 @@ from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.machine import IllegalTransition
 from ktaskd.jobs.registry import Registry
+from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError
@@ -49,7 +52,12 @@ log = logging.getLogger(__name__)
 CLOSE_S = 3.0
 """Time for the pools, the doors and the calls that still run, at the end."""
 
-RELOADABLE = frozenset({"jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"})
+RELOADABLE = frozenset(
+    {
+        *("jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"),
+        *(f"governor.{key.name}" for key in fields(GovernorSettings)),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,11 @@ class House:
             hang_cpu_s=workers.hang_cpu_s,
             wall=time.time,
         )
-        self.engine.on_idle = self._on_change
+        self.engine.on_idle = self._on_idle
+        self._watch = self._make_watch()
+        self._governor = Governor(
+            config.governor, allowance, self._watch, self._on_allowance, own=self._own_pids
+        )
         self._ears = _Ears(self.engine)
         numbers = itertools.count(1)
         specs = machine.pool_specs(topology, allowance, user)
@@ -150,6 +162,25 @@ class House:
             topology,
             Rights(machine.admin_uids(), user.refusal),
         )
+
+    def _make_watch(self) -> Watching:
+        """What the governor looks at.
+
+        TO BE WIRED on merging: Watch(self._root, self._governor.look), with its start()
+        in _open and its close() in _close.
+        """
+        from ktaskd.governor.governor import Unwatched
+
+        return Unwatched()
+
+    def _on_allowance(self, allowance: Allowance) -> None:
+        self.engine.dispatch.set_allowance(allowance)
+
+    def _own_pids(self) -> list[int]:
+        """Processes of ours whose use of the machine is not others' pressure."""
+        workers = [worker.pid for pool in self._pools for worker in pool.workers if worker.pid]
+        hosts = [pool.host_pid for pool in self._pools if pool.host_pid]
+        return [*workers, *hosts, *self._keepers.pids().values()]
 
     def _build_doors(self) -> None:
         sockets = self._config.sockets
@@ -183,6 +214,7 @@ class House:
             pools=self._pools,
             engine=self.engine,
             intake=self._intake,
+            governor=self._governor,
             reload=self.reload,
             set_draining=self._set_draining,
             limits=lambda: machine.limits_in_force(self._config, self._files),
@@ -288,9 +320,11 @@ class House:
         changed = [path for path in new if old[path] != new[path]]
         self.engine.registry.limits = config.jobs
         logging.getLogger().setLevel(config.daemon.log_level.upper())
+        self._governor.configure(config.governor)
         self._config = replace(
             self._config,
             jobs=config.jobs,
+            governor=config.governor,
             daemon=replace(self._config.daemon, log_level=config.daemon.log_level),
         )
         log.info("reloaded changed=%s", ",".join(changed))
@@ -300,6 +334,10 @@ class House:
         )
 
     # -- the end ------------------------------------------------------------------
+
+    def _on_idle(self) -> None:
+        self._governor.queued(False)
+        self._on_change()
 
     def _on_change(self) -> None:
         """Somebody came or went: an idle daemon that was asked to ends by itself."""
@@ -322,6 +360,7 @@ class House:
         await self._server.close(CLOSE_S / 3)
         await self._relay.close(CLOSE_S / 3)
         await self._handoff.close()
+        self._governor.close()
         self.engine.close()
         results = await asyncio.gather(
             *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True

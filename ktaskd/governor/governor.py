@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 AFRESH_S = 0.05
 """A reading is as good as fresh for so long, or many small jobs would each pay for one."""
 
+COST_MAX = 0.05
+"""Share of the time that reading afresh may take; some batteries answer after tens of ms."""
+
 LOOK_MIN_S = 0.01
 """Least time to the next look, so that rounding cannot make a loop of it."""
 
@@ -30,13 +33,29 @@ LOOK_MIN_S = 0.01
 class Watching(Protocol):
     """What the governor needs of the machine."""
 
-    def observe(self) -> Observation:
-        """Read everything now."""
+    def observe(self, own: Collection[int] = (), *, fresh: bool = True) -> Observation:
+        """What is true now.
+
+        Args:
+            own: our processes, whose use of the machine is nobody's pressure.
+            fresh: whether to read what changes slowly, and tells of it, as well.
+        """
         ...
 
     def poll(self, on: bool) -> None:
         """Whether what tells of no change by itself is looked at now and then."""
         ...
+
+
+class Unwatched:
+    """A machine of which nothing can be read."""
+
+    def observe(self, own: Collection[int] = (), *, fresh: bool = True) -> Observation:
+        """No signal at all."""
+        return Observation()
+
+    def poll(self, on: bool) -> None:
+        """Nothing to look at."""
 
 
 def boot_clock() -> float:
@@ -51,6 +70,7 @@ class Governor:
         settings: may be replaced at any time by `configure`.
         full: all workers that there are.
         on_allowance: told every new allowance, `full` not included.
+        own: our processes besides this one.
     """
 
     def __init__(
@@ -60,6 +80,7 @@ class Governor:
         watch: Watching,
         on_allowance: Callable[[Allowance], None],
         *,
+        own: Callable[[], Collection[int]] = tuple,
         clock: Callable[[], float] = boot_clock,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -70,32 +91,46 @@ class Governor:
         self._full = full
         self._watch = watch
         self._on_allowance = on_allowance
+        self._own = own
         self._clock = clock
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._seen = Observation()
         self._read_s = float("-inf")
+        self._cost_s = 0.0
         self._mode_since_s = 0.0
         self._mode_ends_s: float | None = None
         self._look_s: float | None = None
         self._queued = False
         self._polling = False
+        self._polled = False
+        self._measures = True
         self._timer: asyncio.TimerHandle | None = None
 
     # -- what others ask for -----------------------------------------------------------
 
     def refresh(self) -> Allowance:
-        """The allowance as the machine is now, or was AFRESH_S ago at most."""
-        if self._clock() - self._read_s >= AFRESH_S:
-            self.look()
+        """The allowance as the machine is now, or was AFRESH_S ago.
+
+        Where reading is so slow that this would cost more than COST_MAX, what was
+        read is kept for longer.
+        """
+        if self._clock() - self._read_s >= max(AFRESH_S, self._cost_s / COST_MAX):
+            self._read(fresh=True)
         return self.allowance
 
     def look(self) -> None:
-        """Read everything and decide; for whoever knows that something has changed."""
+        """Read and decide; for whoever knows that something has changed."""
+        self._read(fresh=False)
+
+    def _read(self, *, fresh: bool) -> None:
         self._end_mode()
-        self._seen = self._watch.observe()
+        begin_s = self._clock()
+        self._seen = self._watch.observe(self._own(), fresh=fresh)
         self._read_s = self._clock()
+        if fresh:
+            self._cost_s = self._read_s - begin_s
         self._decide()
 
     def set_mode(self, mode: Mode, duration_s: float | None = None) -> None:
@@ -107,7 +142,7 @@ class Governor:
         self._mode_since_s = self._wall()
         self.mode = mode
         log.info("mode mode=%s seconds=%s", mode.value, "-" if duration_s is None else f"{duration_s:g}")
-        self.look()
+        self._read(fresh=True)
 
     @property
     def mode_until_s(self) -> float:
@@ -134,14 +169,13 @@ class Governor:
         self._queued = on
         if on and not self._polling:
             self._polling = True
-            self._watch.poll(True)
             self._set_timer()
 
     def close(self) -> None:
         """No look by itself any more."""
         self._queued = False
         self._mode_ends_s = None
-        self._end_polling()
+        self._polling = False
         self._set_timer()
 
     # -- inside ------------------------------------------------------------------------
@@ -161,7 +195,7 @@ class Governor:
             self._mode_since_s,
         )
         decision = decide(self._settings, self._state, asked)
-        self._state, self._look_s = decision.state, decision.look_s
+        self._state, self._look_s, self._measures = decision.state, decision.look_s, decision.measures
         self._publish(decision)
         self._set_timer()
 
@@ -179,6 +213,11 @@ class Governor:
         self._on_allowance(allowance)
 
     def _set_timer(self) -> None:
+        """The next look, and whether others look for us: not while helpers are paused anyway."""
+        polls = self._polling and self._measures
+        if polls != self._polled:
+            self._polled = polls
+            self._watch.poll(polls)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -190,17 +229,11 @@ class Governor:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if not self._queued:
-            self._end_polling()
+        self._polling = self._queued
         if self._queued or (self._mode_ends_s is not None and self._clock() >= self._mode_ends_s):
             self.look()
         else:
             self._set_timer()
-
-    def _end_polling(self) -> None:
-        if self._polling:
-            self._polling = False
-            self._watch.poll(False)
 
 
 def _log_changes(before: tuple[Reason, ...], now: tuple[Reason, ...]) -> None:

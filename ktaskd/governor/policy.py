@@ -49,6 +49,7 @@ class Decision:
         helpers: of all nodes together.
         reasons: at most one for each code.
         look_s: when to ask again although nothing is told; None = no need to.
+        measures: whether pressure matters now; not where helpers are paused anyway.
     """
 
     helpers: int
@@ -56,6 +57,7 @@ class Decision:
     reasons: tuple[Reason, ...]
     state: State
     look_s: float | None
+    measures: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def decide(settings: GovernorSettings, before: State, asked: Asked) -> Decision:
     quota = _tell_quota(state, asked, base)
     if asked.mode is Mode.ALWAYS:
         level = Level.FEWER if base < asked.helpers else Level.RUN
-        return Decision(base, level, quota, state, asked.now_s + settings.pressure_window_s)
+        return Decision(base, level, quota, state, asked.now_s + settings.pressure_window_s, False)
     effect = _effect(settings, state)
     helpers = _helpers(effect, state.cap.of(base))
     reasons = (
@@ -101,8 +103,10 @@ def decide(settings: GovernorSettings, before: State, asked: Asked) -> Decision:
     level = _level(effect, helpers, asked.helpers)
     if asked.mode is Mode.PAUSED:
         told = Reason("ADMIN_PAUSED", "an administrator has paused the helpers", since_s=asked.mode_since_s)
-        return Decision(0, Level.PAUSED, _unique((told, *reasons)), state, None)
-    return Decision(helpers, level, _unique(reasons), state, _look_s(facts, state, asked.now_s))
+        return Decision(0, Level.PAUSED, _unique((told, *reasons)), state, None, False)
+    measures = _measures(settings, state)
+    look_s = _look_s(facts, state, asked.now_s, measures)
+    return Decision(helpers, level, _unique(reasons), state, look_s, measures)
 
 
 def spread(helpers: int, places: Mapping[int, int]) -> dict[int, int]:
@@ -181,14 +185,19 @@ def _level(effect: Effect, helpers: int, there_are: int) -> Level:
     return Level.FEWER if helpers < there_are else Level.RUN
 
 
-def _look_s(facts: Facts, state: State, now_s: float) -> float:
+def _measures(settings: GovernorSettings, state: State) -> bool:
+    """Whether no helper is held back but by what is measured."""
+    effects = _effects(settings, state).items()
+    return all(effect < Effect.LEADS_ONLY or name in MEASURED for name, effect in effects)
+
+
+def _look_s(facts: Facts, state: State, now_s: float, measures: bool) -> float:
     """The next end of a window, onset or hold; while paused by what has events, the slow poll."""
     settings = facts.settings
-    window_s = settings.pressure_window_s
     times = [now_s + SLOW_POLL_S]
-    stopped = [name for name, effect in _effects(settings, state).items() if effect >= Effect.LEADS_ONLY]
-    if not set(stopped) - MEASURED:
-        times.append(min((meter.base_s for meter in state.meters.values()), default=now_s) + window_s)
+    if measures:
+        began_s = min((meter.base_s for meter in state.meters.values()), default=now_s)
+        times.append(began_s + settings.pressure_window_s)
     for cause in CAUSES:
         held = state.held.get(cause.name)
         look_s = next_look_s(cause, held, settings) if held is not None else None

@@ -188,6 +188,11 @@ class Dispatch:
 
     # -- giving -----------------------------------------------------------------------
 
+    def set_allowance(self, allowance: Allowance) -> None:
+        """So many may hold a chunk from now on; who holds one finishes it."""
+        self.allowance = allowance
+        self.pump()
+
     def pump(self) -> None:
         """Give everything that can be given now."""
         self._give_leads()
