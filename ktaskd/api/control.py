@@ -117,15 +117,14 @@ def _mode_in(request: pb.SetModeRequest) -> tuple[Mode, float | None]:
         return mode, None
     # Taken apart by hand: what is no valid Duration can be sent all the same.
     seconds, nanos = request.duration.seconds, request.duration.nanos
-    duration_s = seconds + nanos / 1e9
     if mode is Mode.AUTO:
         raise SpecInvalid("duration: got one for MODE_AUTO, which never ends, wanted none", field="duration")
-    if not 0 <= nanos < 10**9 or not 0 < duration_s <= MODE_S_MAX:
+    if not 0 <= nanos < 10**9 or not (0, 0) < (seconds, nanos) <= (MODE_S_MAX, 0):
         raise SpecInvalid(
             f"duration: got {seconds} s and {nanos} ns, wanted more than 0 and at most {MODE_S_MAX} s",
             field="duration",
         )
-    return mode, duration_s
+    return mode, seconds + nanos / 1e9
 
 
 def _essence(status: pb.Status) -> bytes:

@@ -120,7 +120,7 @@ def _more(stall: Stall | None, us: int) -> Stall:
 def _pressure(name: str) -> Callable[[Observation, float], Observation]:
     def worse(seen: Observation, by: float) -> Observation:
         stall = _more(getattr(seen.pressure, name), int(by * 1e8))
-        return replace(seen, pressure=replace(seen.pressure, **{name: stall}))
+        return replace(seen, pressure=replace(seen.pressure, **{name: stall}))  # type: ignore[arg-type]
 
     return worse
 
