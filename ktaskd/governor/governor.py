@@ -66,6 +66,10 @@ def boot_clock() -> float:
 class Governor:
     """Holds the mode, what the policy remembers, and the one timer.
 
+    Attributes:
+        allowance: what was told last.
+        mode_until_s: when the mode falls back to AUTO, seconds since the epoch; 0 = never.
+
     Args:
         settings: may be replaced at any time by `configure`.
         full: all workers that there are.
@@ -87,6 +91,7 @@ class Governor:
         """Nothing is read before the first `refresh`. Needs the running loop."""
         self.allowance = full
         self.mode = Mode.AUTO
+        self.mode_until_s = 0.0
         self._settings = settings
         self._full = full
         self._watch = watch
@@ -140,16 +145,10 @@ class Governor:
         """
         self._mode_ends_s = None if duration_s is None else self._clock() + duration_s
         self._mode_since_s = self._wall()
+        self.mode_until_s = 0.0 if duration_s is None else self._mode_since_s + duration_s
         self.mode = mode
         log.info("mode mode=%s seconds=%s", mode.value, "-" if duration_s is None else f"{duration_s:g}")
         self._read(fresh=True)
-
-    @property
-    def mode_until_s(self) -> float:
-        """When the mode falls back to AUTO, seconds since the epoch; 0 = never."""
-        if self._mode_ends_s is None:
-            return 0.0
-        return self._wall() + self._mode_ends_s - self._clock()
 
     def readings(self) -> tuple[Reading, ...]:
         """What was read last."""
@@ -183,7 +182,7 @@ class Governor:
     def _end_mode(self) -> None:
         if self._mode_ends_s is not None and self._clock() >= self._mode_ends_s:
             log.info("mode mode=%s over=%s", Mode.AUTO.value, self.mode.value)
-            self.mode, self._mode_ends_s = Mode.AUTO, None
+            self.mode, self._mode_ends_s, self.mode_until_s = Mode.AUTO, None, 0.0
 
     def _decide(self) -> None:
         asked = Asked(

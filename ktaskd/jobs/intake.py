@@ -56,6 +56,9 @@ class Intake:
         self._keepers = keepers
         self._topology = topology
         self._rights = rights
+        # A job is planned for all the helpers that there are: one that comes while they
+        # are paused must not stay narrow for ever.
+        self._helpers = engine.dispatch.allowance.helpers
 
     async def submit(self, spec: JobSpec, who: Identity, *, guarded: bool) -> tuple[Job, bool]:
         """Accept a job, or find the first one of the same request_id.
@@ -173,7 +176,7 @@ class Intake:
             caller_cpus=caller_cpus(who),
             waited=waited,
         )
-        return make_plan(request, self._topology, self._engine.dispatch.allowance.helpers)
+        return make_plan(request, self._topology, self._helpers)
 
 
 def _boundary(checked: CheckedJob) -> Boundary | None:

@@ -228,6 +228,10 @@ async def test_mode_when_its_time_is_over_then_auto_by_one_timer() -> None:
 async def test_mode_when_its_time_went_by_asleep_then_over_at_the_next_question() -> None:
     async with governed() as (machine, governor):
         governor.set_mode(Mode.ALWAYS, 3600.0)
+        until_s = governor.mode_until_s
+        machine.skipped_s = 3599.0
+        governor.refresh()
+        assert (governor.mode, governor.mode_until_s) == (Mode.ALWAYS, until_s)
         machine.skipped_s = 3600.0
         machine.seen = UNPLUGGED
         assert governor.refresh().level is Level.PAUSED
