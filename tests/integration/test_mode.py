@@ -40,7 +40,7 @@ def codes(status: control_pb2.Status) -> list[str]:
 
 def watched_until_auto(watch: Any) -> set[control_pb2.Mode.ValueType]:
     """The modes that a watcher sees before the mode is AUTO."""
-    seen = set()
+    seen: set[control_pb2.Mode.ValueType] = set()
     for one in watch:
         if one.status.mode == control_pb2.MODE_AUTO:
             watch.cancel()
