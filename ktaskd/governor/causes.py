@@ -157,7 +157,7 @@ def _tell_low(facts: Facts) -> Told:
 
 def _tell_draining(facts: Facts) -> Told:
     threshold = f"for {facts.settings.draining_s:g} s"
-    return Told("the battery discharges although external power is there", _percent(facts), threshold)
+    return Told("the charger is too weak, or a UPS has no power: it discharges", _percent(facts), threshold)
 
 
 def _throttles(facts: Facts, _: bool) -> bool:
@@ -171,7 +171,7 @@ def _tell_heat(message: str) -> Callable[[Facts], Told]:
         value = " ".join(filter(None, [thermal.where, value]))
         trip = "" if thermal.trip_celsius is None else f"trip point at {thermal.trip_celsius:g} °C"
         if thermal.heat < Heat.LIGHT and facts.rates.heat:
-            value, trip = f"the processor slowed itself down {facts.rates.heat:.1f} times a second", "0"
+            value, trip = "the processor slows itself down", ""
         return Told(message, value, trip)
 
     return tell

@@ -43,7 +43,7 @@ class Rates:
 
     Args:
         throttled: periods a second in which our own CPU limit held us up.
-        heat: times a second that the processor slowed itself down.
+        heat: more than 0 where the processor slowed itself down.
     """
 
     cpu: float = 0.0

@@ -140,7 +140,7 @@ def _tell_cpu(facts: Facts) -> Told:
 def _tell_io(facts: Facts) -> Told:
     settings = facts.settings
     threshold = f"{settings.io_fewer_percent:g} %, over below {settings.io_more_percent:g} %"
-    return Told("somebody waits for input or output", _share(facts.rates.io), threshold)
+    return Told("somebody waits for input or output, helpers included", _share(facts.rates.io), threshold)
 
 
 def _memory_is_short(facts: Facts) -> bool:

@@ -101,7 +101,7 @@ def test_heat_when_the_processor_slows_itself_down_then_one_helper() -> None:
     assert first.helpers == 4  # since the boot, who knows when
     slowed = ask(Observation(thermal=Thermal(throttles=9)), before=first.state, now_s=102.0)
     assert slowed.helpers == 1
-    assert reason_of(slowed, "THERMAL").value == "the processor slowed itself down 2.0 times a second"
+    assert reason_of(slowed, "THERMAL").value == "the processor slows itself down"
 
 
 def test_heat_when_a_zone_says_so_then_it_is_named() -> None:
