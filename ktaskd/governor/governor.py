@@ -20,11 +20,13 @@ from ktaskd.model.observation import Observation
 
 log = logging.getLogger(__name__)
 
-AFRESH_S = 0.05
-"""A reading is as good as fresh for so long, or many small jobs would each pay for one."""
+AFRESH_S = 0.005
+"""A reading is as good as fresh for so long."""
 
-COST_MAX = 0.05
-"""Share of the time that reading afresh may take; some batteries answer after tens of ms."""
+SUBMIT_SHARE = 0.05
+STATUS_SHARE = 0.5
+"""Of the time that reading afresh may take where there are jobs or questions without a
+pause. A reading takes about a millisecond, but some batteries answer after tens of them."""
 
 LOOK_MIN_S = 0.01
 """Least time to the next look, so that rounding cannot make a loop of it."""
@@ -115,13 +117,14 @@ class Governor:
 
     # -- what others ask for -----------------------------------------------------------
 
-    def refresh(self) -> Allowance:
-        """The allowance as the machine is now, or was AFRESH_S ago.
+    def refresh(self, share: float = SUBMIT_SHARE) -> Allowance:
+        """The allowance as the machine is now, or was just now.
 
-        Where reading is so slow that this would cost more than COST_MAX, what was
-        read is kept for longer.
+        Args:
+            share: of the time that reading may take; what was read counts as fresh for
+                so long that it takes no more, AFRESH_S at least.
         """
-        if self._clock() - self._read_s >= max(AFRESH_S, self._cost_s / COST_MAX):
+        if self._clock() - self._read_s >= max(AFRESH_S, self._cost_s / share):
             self._read(fresh=True)
         return self.allowance
 
@@ -135,7 +138,9 @@ class Governor:
         self._seen = self._watch.observe(self._own(), fresh=fresh)
         self._read_s = self._clock()
         if fresh:
-            self._cost_s = self._read_s - begin_s
+            # Smoothed: now and then somebody else has the CPU in the middle of it.
+            cost_s = self._read_s - begin_s
+            self._cost_s = (7 * self._cost_s + cost_s) / 8 if self._cost_s else cost_s
         self._decide()
 
     def set_mode(self, mode: Mode, duration_s: float | None = None) -> None:

@@ -127,16 +127,18 @@ async def test_refresh_when_asked_again_at_once_then_read_once_but_an_event_is_a
 
 
 @in_loop
-async def test_refresh_when_reading_is_slow_then_seldom() -> None:
+async def test_refresh_when_reading_is_slow_then_so_seldom_that_it_takes_its_share() -> None:
     async with governed() as (machine, governor):
         machine.cost_s = 0.1  # each reading
         governor.refresh()
         machine.skipped_s += 1.8
         governor.refresh()
         assert machine.reads == 1
-        machine.skipped_s += 0.3
-        governor.refresh()
+        governor.refresh(0.5)
         assert machine.reads == 2
+        machine.skipped_s += 2.1
+        governor.refresh()
+        assert machine.reads == 3
 
 
 @in_loop
