@@ -80,6 +80,17 @@ def test_settling_when_power_is_back_then_since_then_and_the_next_look_ends_it()
     assert ask(Observation(), before=late.state, now_s=210.0).level is Level.RUN
 
 
+def test_reason_when_it_comes_back_before_it_has_settled_then_at_once_and_since_then() -> None:
+    draining = Observation(Power(draining=True))
+    first = ask(draining)
+    assert (first.level, first.look_s) == (Level.RUN, 102.0)
+    counts = ask(draining, before=first.state, now_s=160.0)
+    gone = ask(Observation(), before=counts.state, now_s=170.0)
+    again = ask(draining, before=gone.state, now_s=180.0)
+    assert again.level is Level.PAUSED
+    assert reason_of(again, "DRAINING").since_s == 1180.0
+
+
 @pytest.mark.parametrize(
     ("cpus", "helpers"), [(0.0, 4), (0.5, 1), (1.0, 1), (1.5, 1), (2.0, 2), (3.99, 3), (4.0, 4), (64.0, 4)]
 )
