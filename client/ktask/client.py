@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ktask import convert, embedded, locate
-from ktask.core import Draft, check_int, check_text
+from ktask.core import Draft, check_int, check_text, mode_request
 from ktask.errors import DaemonNotFound, JobFailed, KtaskError
 from ktask.locate import Place
 from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
@@ -223,6 +223,18 @@ class Client:
     def status(self) -> Status:
         """The daemon as it is now."""
         return convert.status(self._session.status().status)
+
+    def set_mode(self, mode: str, seconds: float | None = None) -> Status:
+        """Set who decides how many helpers may run; admins only.
+
+        Args:
+            mode: "auto" (the daemon, from what it reads of the machine), "always"
+                (all helpers) or "paused" (none, and detached jobs wait).
+            seconds: "auto" again after so long; None = never.
+        Returns:
+            The daemon as it is then.
+        """
+        return convert.status(self._session.set_mode(mode_request(mode, seconds)).status)
 
     def drain(self, *, resume: bool = False) -> Drained:
         """Have the daemon refuse new jobs, or with `resume` take them again; admins only."""

@@ -196,21 +196,25 @@ def status(message: control.Status) -> results.Status:
         nodes=tuple(results.Node(one.nid, one.cpulist, one.memory_bytes) for one in message.topology.nodes),
         cpulist=message.topology.cpulist,
         pools=tuple(_pool(one, control_pb2) for one in message.pools),
-        allowance=_allowance(message.allowance),
+        allowance=_allowance(message.allowance, control_pb2),
         limits={one.name: one.value for one in message.limits},
         counters={one.name: one.value for one in message.counters},
         missing=tuple(message.missing),
         runtime_dir=message.runtime_dir,
         selftest=message.selftest,
+        mode_until=_time(message, "mode_until"),
+        readings=tuple(results.Reading(one.name, one.value, one.source) for one in message.readings),
+        raising=tuple(message.raising),
     )
 
 
-def _allowance(message: control.Allowance) -> results.Allowance:
+def _allowance(message: control.Allowance, contract: Any) -> results.Allowance:
     return results.Allowance(
         nodes=tuple(results.NodeAllowance(one.nid, one.helpers, one.busy) for one in message.nodes),
         leads=message.leads,
         leads_per_uid=message.leads_per_uid,
         reasons=tuple(_reason(one) for one in message.reasons),
+        level=_name(contract.Level, message.level, "LEVEL_"),
     )
 
 
@@ -244,4 +248,6 @@ def _worker(message: control.Worker, contract: Any) -> results.Worker:
         respawns=message.respawns,
         private_bytes=message.private_bytes,
         uid=message.uid,
+        gives_way_by=message.gives_way_by,
+        raised=message.raised,
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
 NUMA_NO_NODE = -1
@@ -32,6 +33,12 @@ RESERVED_ROLES = frozenset(
 
 EXACT_INT_MAX = 2**53
 """Largest integer that JSON numbers hold exactly; larger ones go as strings."""
+
+MODES = ("auto", "always", "paused")
+"""Who decides how many helpers run, in lower case."""
+
+SECONDS_MAX = 10**9
+"""Of a mode, here; what the daemon takes is less."""
 
 _UINT64_MAX = 2**64 - 1
 _UINT32_MAX = 2**32 - 1
@@ -90,6 +97,25 @@ def make_spec(draft: Draft, default_nid: int | None) -> pb.JobSpec:
         # Absent means "where the function has one": True must not demand it.
         spec.undo = False
     return spec
+
+
+def mode_request(mode: str, seconds: float | None) -> control_pb2.SetModeRequest:
+    """The message that asks for a mode, in any case, for so long; None = for ever.
+
+    Raises:
+        TypeError, ValueError: there is no such mode, or no such time.
+    """
+    if check_text("mode", mode).lower() not in MODES:
+        raise ValueError(f"mode: got {mode!r}, wanted one of {', '.join(MODES)}")
+    request = control_pb2.SetModeRequest(mode=control_pb2.Mode.Value(f"MODE_{mode.upper()}"))
+    if seconds is not None:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"seconds: got {seconds!r}, wanted a number or None")
+        if not 0 < seconds < SECONDS_MAX:
+            raise ValueError(f"seconds: got {seconds!r}, wanted more than 0 and less than {SECONDS_MAX}")
+        nanos = round(seconds * 1e9)
+        request.duration.seconds, request.duration.nanos = divmod(max(nanos, 1), 10**9)
+    return request
 
 
 def check_role(role: str) -> str:

@@ -128,7 +128,12 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class CpuUsage:
-    """CPU time spent on a job, in seconds, and what was done to keep it going."""
+    """CPU time spent on a job, in seconds, and what was done to keep it going.
+
+    Args:
+        chunks_rerun: chunks that a lead did again because their helper stood still.
+        helpers_raised: times that a helper got normal priority to finish a chunk.
+    """
 
     lead_seconds: float
     helper_seconds: float
@@ -268,7 +273,11 @@ class Node:
 class Worker:
     """One worker process and what was applied to it, as read back.
 
-    `missing` says what could not be applied and how to get it.
+    Args:
+        missing: what could not be applied, and how to get it.
+        gives_way_by: "idle slice", "idle cgroup" or "autogroup"; "" for a lead,
+            or where nothing makes it give way.
+        raised: it has normal priority now, to finish a chunk.
     """
 
     id: int
@@ -288,6 +297,8 @@ class Worker:
     respawns: int
     private_bytes: int
     uid: int
+    gives_way_by: str = ""
+    raised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,17 +324,37 @@ class NodeAllowance:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How many workers may run now, and every reason for fewer."""
+    """How many workers may run now, and every reason for fewer.
+
+    `level` is RUN, FEWER, LEADS_ONLY or PAUSED, which holds detached jobs back too.
+    """
 
     nodes: tuple[NodeAllowance, ...]
     leads: int
     leads_per_uid: int
     reasons: tuple[Reason, ...]
+    level: str = "UNSPECIFIED"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One thing that the daemon looks at before it lets helpers run, in words."""
+
+    name: str
+    value: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon as it is; the contract explains every field."""
+    """The daemon as it is; the contract explains every field.
+
+    Args:
+        mode: AUTO, ALWAYS or PAUSED.
+        mode_until: when the mode falls back to AUTO; None = never.
+        readings: what the daemon has read of the machine.
+        raising: ways to raise a starved helper that work here, best first.
+    """
 
     version: str
     pid: int
@@ -339,6 +370,9 @@ class Status:
     missing: tuple[str, ...]
     runtime_dir: str
     selftest: bool
+    mode_until: datetime | None = None
+    readings: tuple[Reading, ...] = ()
+    raising: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

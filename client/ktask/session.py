@@ -234,6 +234,10 @@ class Session:
         """The daemon as it is now."""
         return self._call(self.wire.control.GetStatus, control_pb2.GetStatusRequest())
 
+    def set_mode(self, request: control_pb2.SetModeRequest) -> control_pb2.SetModeResponse:
+        """Set who decides how many helpers run."""
+        return self._call(self.wire.control.SetMode, request)
+
     def drain(self, resume: bool) -> control_pb2.DrainResponse:
         """Stop or resume the acceptance of jobs."""
         return self._call(self.wire.control.Drain, control_pb2.DrainRequest(resume=resume))

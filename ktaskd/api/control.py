@@ -12,12 +12,19 @@ from ktask.v1.control_pb2_grpc import ControlServicer
 from ktaskd.api.guard import Context, caller
 from ktaskd.api.state import Daemon
 from ktaskd.api.status import status_out
-from ktaskd.model.errors import NotAllowed, NotBuiltYet
+from ktaskd.governor.governor import STATUS_SHARE
+from ktaskd.model.allowance import Mode
+from ktaskd.model.errors import NotAllowed, SpecInvalid
 from ktaskd.model.identity import Identity
 
 INTERVAL_S = 1.0
 INTERVAL_MIN_S = 0.1
 """Time between two looks at the status for a watcher."""
+
+MODE_S_MAX = 366 * 86400
+"""Longest time that a mode may be set for; for longer there is "never"."""
+
+_MODES = {pb.Mode.Value(f"MODE_{mode.name}"): mode for mode in Mode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,8 @@ class ControlService(ControlServicer):
         self._looks: dict[int, _Look] = {}
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
-        """The daemon as it is now."""
+        """The daemon as it is now, the machine read afresh."""
+        self._daemon.governor.refresh(STATUS_SHARE)
         await self._daemon.memory.refresh()
         return pb.GetStatusResponse(status=status_out(self._daemon, caller()))
 
@@ -63,6 +71,8 @@ class ControlService(ControlServicer):
     def _look(self, who: Identity, *, fresh: bool = False) -> _Look:
         """The status as `who` may see it, made once for all who watch at one time."""
         now = asyncio.get_running_loop().time()
+        # Somebody who watches an idle daemon is a reason to look at the machine.
+        self._daemon.governor.refresh()
         known = self._looks.get(who.uid)
         if fresh or known is None or now - known.made_s >= INTERVAL_MIN_S:
             status = status_out(self._daemon, who)
@@ -73,9 +83,11 @@ class ControlService(ControlServicer):
         return known
 
     async def SetMode(self, request: pb.SetModeRequest, context: Context) -> pb.SetModeResponse:
-        """Not before there is a governor."""
+        """Set who decides how many helpers may run."""
         self._check_admin("set the mode")
-        raise NotBuiltYet("SetMode: this version of the daemon has no governor, wanted one that has")
+        mode, duration_s = _mode_in(request)
+        self._daemon.governor.set_mode(mode, duration_s)
+        return pb.SetModeResponse(status=status_out(self._daemon, caller()))
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
         """Stop or resume the acceptance of jobs."""
@@ -96,11 +108,34 @@ class ControlService(ControlServicer):
             raise NotAllowed(f"uid {uid} may not {what}, wanted uid 0 or the daemon's own")
 
 
+def _mode_in(request: pb.SetModeRequest) -> tuple[Mode, float | None]:
+    """Mode and seconds that are asked for; raises SpecInvalid."""
+    if request.mode not in _MODES:
+        names = ", ".join(pb.Mode.Name(number) for number in _MODES)
+        raise SpecInvalid(f"mode: got {request.mode}, wanted one of {names}", field="mode")
+    mode = _MODES[request.mode]
+    if not request.HasField("duration"):
+        return mode, None
+    # Taken apart by hand: what is no valid Duration can be sent all the same.
+    seconds, nanos = request.duration.seconds, request.duration.nanos
+    if mode is Mode.AUTO:
+        raise SpecInvalid("duration: got one for MODE_AUTO, which never ends, wanted none", field="duration")
+    if not 0 <= nanos < 10**9 or not (0, 0) < (seconds, nanos) <= (MODE_S_MAX, 0):
+        raise SpecInvalid(
+            f"duration: got {seconds} s and {nanos} ns, wanted more than 0 and at most {MODE_S_MAX} s",
+            field="duration",
+        )
+    return mode, seconds + nanos / 1e9
+
+
 def _essence(status: pb.Status) -> bytes:
-    """The status without what counts."""
+    """The status without what counts, and without numbers that never stand still."""
     copy = pb.Status()
     copy.CopyFrom(status)
     del copy.counters[:]
+    del copy.readings[:]
+    for reason in copy.allowance.reasons:
+        reason.value = ""
     for pool in copy.pools:
         for worker in pool.workers:
             worker.chunks = worker.private_bytes = 0

@@ -11,6 +11,7 @@ from ktask.v1.jobs_pb2_grpc import JobsServicer
 
 from ktaskd.api.convert import function_out, job_out, spec_in, states_in, struct_out
 from ktaskd.api.guard import Context, caller
+from ktaskd.governor.governor import Governor
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake
 from ktaskd.jobs.job import Job
@@ -44,14 +45,15 @@ def changes(job: Job) -> Iterator[asyncio.Event]:
 class JobsService(JobsServicer):
     """Converts, calls the engine, converts."""
 
-    def __init__(self, engine: Engine, intake: Intake) -> None:
+    def __init__(self, engine: Engine, intake: Intake, governor: Governor) -> None:
         """Serve what they know."""
         self._engine = engine
         self._intake = intake
+        self._governor = governor
 
     async def Run(self, request: pb.RunRequest, context: Context) -> pb.RunResponse:
         """Submit, wait for the end, and cancel the job when the caller goes."""
-        job, guards = await self._intake.submit(spec_in(request.spec), caller(), guarded=True)
+        job, guards = await self._submit(request.spec, guarded=True)
         try:
             await _wait_ended(job)
         finally:
@@ -61,8 +63,15 @@ class JobsService(JobsServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Accept a detached job."""
-        job, _ = await self._intake.submit(spec_in(request.spec), caller(), guarded=False)
+        job, _ = await self._submit(request.spec, guarded=False)
         return pb.SubmitResponse(job=job_out(job))
+
+    async def _submit(self, spec: pb.JobSpec, *, guarded: bool) -> tuple[Job, bool]:
+        """Accept a job for the machine as it is now, which an idle daemon does not follow."""
+        self._governor.refresh()
+        accepted = await self._intake.submit(spec_in(spec), caller(), guarded=guarded)
+        self._governor.queued(self._engine.registry.unended > 0)
+        return accepted
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         """One job as it is."""

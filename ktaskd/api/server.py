@@ -60,7 +60,7 @@ class Server:
         guard = Guard(identify, stall_s=stall_s, calls_per_uid=calls_per_uid)
         self._server = grpc.aio.server(interceptors=[guard], options=options)
         self._health = health.aio.HealthServicer()
-        add_JobsServicer_to_server(JobsService(daemon.engine, daemon.intake), self._server)
+        add_JobsServicer_to_server(JobsService(daemon.engine, daemon.intake, daemon.governor), self._server)
         add_ControlServicer_to_server(ControlService(daemon), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (JOBS, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)

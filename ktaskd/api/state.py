@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ktaskd.api.memory import PrivateMemory
+from ktaskd.governor.governor import Governor
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake
 from ktaskd.model.topology import Topology
@@ -41,6 +42,7 @@ class Daemon:
     pools: Sequence[Pool]
     engine: Engine
     intake: Intake
+    governor: Governor
     reload: Callable[[], Reloaded]
     set_draining: Callable[[bool], Awaitable[None]]
     limits: Callable[[], Mapping[str, int]]

@@ -8,6 +8,7 @@ from ktask.v1 import control_pb2 as pb
 
 from ktaskd.api.convert import reason_out, time_out
 from ktaskd.api.state import Daemon
+from ktaskd.model.allowance import Level, Mode
 from ktaskd.model.identity import Identity
 from ktaskd.model.topology import format_cpulist
 from ktaskd.model.worker import WorkerClass, WorkerState
@@ -15,6 +16,8 @@ from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Place, Pool
 
 _CLASS = {WorkerClass.HELPER: pb.WORKER_CLASS_HELPER, WorkerClass.LEAD: pb.WORKER_CLASS_LEAD}
+_MODE = {mode: pb.Mode.Value(f"MODE_{mode.name}") for mode in Mode}
+_LEVEL = {level: pb.Level.Value(f"LEVEL_{level.name}") for level in Level}
 _STATE = {state: pb.WorkerState.Value(f"WORKER_STATE_{state.name}") for state in WorkerState}
 
 
@@ -24,11 +27,13 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         pb.Node(nid=node.nid, cpulist=format_cpulist(node.cpus), memory_bytes=node.memory_bytes)
         for node in daemon.topology.nodes
     ]
+    governor = daemon.governor
     return pb.Status(
         version=daemon.version,
         pid=os.getpid(),
         start_time=time_out(daemon.start_s),
-        mode=pb.MODE_AUTO,
+        mode=_MODE[governor.mode],
+        mode_until=time_out(governor.mode_until_s),
         draining=daemon.intake.draining,
         topology=pb.Topology(nodes=nodes, cpulist=format_cpulist(daemon.topology.cpus)),
         pools=[_pool_out(daemon, pool, who) for pool in daemon.pools],
@@ -38,6 +43,9 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         missing=daemon.missing,
         runtime_dir=daemon.runtime_dir,
         selftest=daemon.selftest,
+        readings=[
+            pb.Reading(name=one.name, value=one.value, source=one.source) for one in governor.readings()
+        ],
     )
 
 
@@ -62,6 +70,7 @@ def _allowance_out(daemon: Daemon) -> pb.Allowance:
         leads=allowance.leads,
         leads_per_uid=allowance.leads_per_uid,
         reasons=[reason_out(reason) for reason in allowance.reasons],
+        level=_LEVEL[allowance.level],
     )
 
 

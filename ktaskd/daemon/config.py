@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from ktaskd.governor.settings import ANSWERS, ORDERED, GovernorSettings
 from ktaskd.jobs.registry import JobLimits
 
 SectionT = TypeVar("SectionT")
@@ -33,6 +34,8 @@ _NOT_ZERO = frozenset(
         "sockets.streams",
         "sockets.calls_per_uid",
         "sockets.handles_per_uid",
+        # What is measured over no time at all is nothing.
+        "governor.pressure_window_s",
     }
 )
 """With none of these nobody could use the daemon, not even to change that."""
@@ -121,6 +124,7 @@ class Config:
     sockets: SocketSettings = field(default_factory=SocketSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     jobs: JobLimits = field(default_factory=JobLimits)
+    governor: GovernorSettings = field(default_factory=GovernorSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
 
 
@@ -199,11 +203,22 @@ def _check_values(config: Config) -> None:
         )
     if config.daemon.log_level not in LOG_LEVELS:
         raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
+    _check_governor(config.governor)
+
+
+def _check_governor(settings: GovernorSettings) -> None:
+    for key in ("on_battery", "power_saver"):
+        if getattr(settings, key) not in ANSWERS:
+            raise ConfigError(f'governor.{key}: got "{getattr(settings, key)}", wanted one of {ANSWERS}')
+    for low, high in ORDERED:
+        least, most = getattr(settings, low), getattr(settings, high)
+        if least > most:
+            raise ConfigError(f"governor.{low}: got {least}, wanted at most governor.{high}, which is {most}")
 
 
 def _check_number(path: str, value: float) -> None:
     least = 1 if path in _NOT_ZERO else 0
-    most = WORKERS_MAX if path in _WORKERS else NUMBER_MAX
+    most = WORKERS_MAX if path in _WORKERS else 100 if path.endswith("_percent") else NUMBER_MAX
     if not least <= value <= most:  # NaN is in no bounds
         raise ConfigError(f"{path}: got {value}, wanted {least} to {most}")
 

@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ktaskd import __version__
 from ktaskd.api.server import Server
@@ -28,6 +28,9 @@ from ktaskd.door.listener import Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.functions.catalogue import declarations
+from ktaskd.governor.governor import Governor
+from ktaskd.governor.settings import GovernorSettings
+from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import read_caller
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
@@ -36,6 +39,7 @@ from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.machine import IllegalTransition
 from ktaskd.jobs.registry import Registry
+from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError
@@ -49,7 +53,12 @@ log = logging.getLogger(__name__)
 CLOSE_S = 3.0
 """Time for the pools, the doors and the calls that still run, at the end."""
 
-RELOADABLE = frozenset({"jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"})
+RELOADABLE = frozenset(
+    {
+        *("jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"),
+        *(f"governor.{key.name}" for key in fields(GovernorSettings)),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +146,11 @@ class House:
             starvation_s=workers.starvation_s,
             wall=time.time,
         )
-        self.engine.on_idle = self._on_change
+        self.engine.on_idle = self._on_idle
+        self._watch = Watch(self._start.host_root, lambda: self._governor.look())
+        self._governor = Governor(
+            config.governor, allowance, self._watch, self._on_allowance, own=self._own_pids
+        )
         self._ears = _Ears(self.engine)
         numbers = itertools.count(1)
         specs = machine.pool_specs(topology, allowance, user)
@@ -154,6 +167,15 @@ class House:
             topology,
             Rights(machine.admin_uids(), user.refusal),
         )
+
+    def _on_allowance(self, allowance: Allowance) -> None:
+        self.engine.set_allowance(allowance)
+
+    def _own_pids(self) -> list[int]:
+        """Processes of ours whose use of the machine is not others' pressure."""
+        workers = [worker.pid for pool in self._pools for worker in pool.workers if worker.pid]
+        hosts = [pool.host_pid for pool in self._pools if pool.host_pid]
+        return [*workers, *hosts, *self._keepers.pids().values()]
 
     def _build_doors(self) -> None:
         sockets = self._config.sockets
@@ -187,11 +209,12 @@ class House:
             pools=self._pools,
             engine=self.engine,
             intake=self._intake,
+            governor=self._governor,
             reload=self.reload,
             set_draining=self._set_draining,
             limits=lambda: machine.limits_in_force(self._config, self._files),
             counts=self._counts,
-            missing=[text for text in (user.refusal, self._notifier.missing) if text],
+            missing=[text for text in (user.refusal, self._notifier.missing, *self._watch.missing) if text],
         )
 
     def _describe(self, identity: Identity) -> Identity:
@@ -234,6 +257,8 @@ class House:
             wait.cancel()
 
     async def _open(self) -> None:
+        self._watch.start()
+        self._governor.refresh()
         await self._server.start()
         await self._relay.start()
         await self._handoff.start()
@@ -292,9 +317,11 @@ class House:
         changed = [path for path in new if old[path] != new[path]]
         self.engine.registry.limits = config.jobs
         logging.getLogger().setLevel(config.daemon.log_level.upper())
+        self._governor.configure(config.governor)
         self._config = replace(
             self._config,
             jobs=config.jobs,
+            governor=config.governor,
             daemon=replace(self._config.daemon, log_level=config.daemon.log_level),
         )
         log.info("reloaded changed=%s", ",".join(changed))
@@ -304,6 +331,10 @@ class House:
         )
 
     # -- the end ------------------------------------------------------------------
+
+    def _on_idle(self) -> None:
+        self._governor.queued(False)
+        self._on_change()
 
     def _on_change(self) -> None:
         """Somebody came or went: an idle daemon that was asked to ends by itself."""
@@ -326,6 +357,8 @@ class House:
         await self._server.close(CLOSE_S / 3)
         await self._relay.close(CLOSE_S / 3)
         await self._handoff.close()
+        self._governor.close()
+        await self._watch.close()
         self.engine.close()
         results = await asyncio.gather(
             *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True

@@ -62,7 +62,7 @@ def socket_mode(settings: SocketSettings, euid: int) -> tuple[int, int]:
 
 
 def make_allowance(topology: Topology, settings: WorkerSettings) -> Allowance:
-    """All helpers of every node: there is no governor yet that would allow fewer."""
+    """All workers that there are: what the governor may allow at most."""
     helpers = {
         node.nid: min(len(node.cpus), settings.helpers_per_node or len(node.cpus)) for node in topology.nodes
     }

@@ -174,6 +174,8 @@ class Intake:
             caller_cpus=caller_cpus(Caller(who.cpus, who.nid, who.cpu_quota)),
             waited=waited,
         )
+        # For all the helpers that there are: a job that comes while they are paused must not
+        # stay narrow for ever.
         return make_plan(request, self._topology, self._engine.dispatch.capacity)
 
 

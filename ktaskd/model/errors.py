@@ -188,13 +188,6 @@ class Draining(KtaskError):
     reason = "DRAINING"
 
 
-class NotBuiltYet(KtaskError):
-    """The contract has it, this version of the daemon does not."""
-
-    code = Code.UNIMPLEMENTED
-    reason = "NOT_IMPLEMENTED"
-
-
 class ReloadFailed(KtaskError):
     """The configuration file is wrong; the old values stay in force."""
 

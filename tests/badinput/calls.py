@@ -311,6 +311,27 @@ def varint(number: int) -> bytes:
     return out + bytes([number])
 
 
+def mode(number: int) -> Case:
+    request = control_pb2.SetModeRequest()
+    request.MergeFromString(b"\x08" + varint(number))
+    names = "MODE_AUTO, MODE_ALWAYS, MODE_PAUSED"
+    return Case(
+        f"`SetMode` to the mode {number}",
+        answer_to("SetMode", request),
+        Refuse("INVALID_ARGUMENT", "SPEC_INVALID", f"mode: got {number}, wanted one of {names}", "mode"),
+    )
+
+
+def mode_for(mode: control_pb2.Mode.ValueType, seconds: int, nanos: int = 0) -> Act:
+    request = control_pb2.SetModeRequest(mode=mode)
+    request.duration.seconds, request.duration.nanos = seconds, nanos
+    return answer_to("SetMode", request)
+
+
+def duration(message: str) -> Refuse:
+    return Refuse("INVALID_ARGUMENT", "SPEC_INVALID", f"duration: {message}", "duration")
+
+
 def status_every(seconds: int, nanos: int = 0) -> Act:
     request = control_pb2.WatchStatusRequest()
     request.min_interval.seconds, request.min_interval.nanos = seconds, nanos
@@ -361,14 +382,21 @@ CALLS: Group = (
             status_every(2**63 - 1),
             Accept("the first message comes at once", jobs=0),
         ),
+        mode(0),
+        mode(4),
+        mode(-1),
         Case(
-            "`SetMode`",
-            answer_to("SetMode", control_pb2.SetModeRequest(mode=control_pb2.MODE_PAUSED)),
-            Refuse(
-                "UNIMPLEMENTED",
-                "NOT_IMPLEMENTED",
-                "SetMode: this version of the daemon has no governor, wanted one that has",
-            ),
+            "`SetMode` to MODE_AUTO for a minute",
+            mode_for(control_pb2.MODE_AUTO, 60),
+            duration("got one for MODE_AUTO, which never ends, wanted none"),
+        ),
+        *(
+            Case(
+                f"`SetMode` for {seconds} s and {nanos} ns",
+                mode_for(control_pb2.MODE_PAUSED, seconds, nanos),
+                duration(f"got {seconds} s and {nanos} ns, wanted more than 0 and at most {366 * 86400} s"),
+            )
+            for seconds, nanos in ((0, 0), (-1, 0), (1, -1), (1, 10**9), (366 * 86400, 1), (2**63 - 1, 0))
         ),
         Case(
             "`SetMode` by another user",

@@ -110,6 +110,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.specs: list[pb.JobSpec] = []
         self.calls: list[str] = []
         self.watches: list[pb.WatchRequest] = []
+        self.modes: list[control_pb2.SetModeRequest] = []
         self.cut_watches_after = 0
         """Messages after which a watch is cut, unless it is 0."""
         self.refusal: grpc.Status | None = None
@@ -237,8 +238,13 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
     def WatchStatus(self, request: Any, context: Any) -> Any:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
 
-    def SetMode(self, request: Any, context: Any) -> Any:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+    def SetMode(self, request: control_pb2.SetModeRequest, context: Any) -> control_pb2.SetModeResponse:
+        self.modes.append(request)
+        status = a_status(self.directory)
+        status.mode = request.mode
+        if request.HasField("duration"):
+            status.mode_until.FromSeconds(1_800_000_000 + request.duration.seconds)
+        return control_pb2.SetModeResponse(status=status)
 
     # Inside.
 
@@ -380,6 +386,8 @@ def a_status(directory: Path) -> control_pb2.Status:
         missing=["cpu.idle: no cgroup may be made, start it by systemd"],
         chunks=5,
         private_bytes=5 << 20,
+        gives_way_by="idle cgroup",
+        raised=True,
     )
     return control_pb2.Status(
         version="0.1.0",
@@ -394,7 +402,10 @@ def a_status(directory: Path) -> control_pb2.Status:
             leads=2,
             leads_per_uid=1,
             reasons=[pb.Reason(code="ON_BATTERY", message="on battery", value="30 %")],
+            level=control_pb2.LEVEL_FEWER,
         ),
+        readings=[control_pb2.Reading(name="battery", value="30 %", source="/sys/class/power_supply")],
+        raising=["move to the leads' cgroup", "SCHED_OTHER"],
         limits=[control_pb2.Limit(name="jobs_queued", value=100)],
         counters=[control_pb2.Counter(name="jobs_done", value=4)],
         missing=["systemd-python: not installed"],

@@ -52,9 +52,23 @@ def test_range_when_none_then_a_usage_error(text: str) -> None:
         arguments.job_range(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("15m", 900), ("15 min", 900), ("1.5h", 5400), ("2d", 172800), ("0.25s", 0.25)],
+)
+def test_duration_when_with_a_unit_then_seconds(text: str, seconds: float) -> None:
+    assert arguments.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "h", "1w", "1e3", "nan", "9" * 12, "900000d", "٣s"])
+def test_duration_when_none_then_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="time: got"):
+        arguments.duration(text)
+
+
 @given(st.text(max_size=20))
 def test_words_when_anything_then_a_value_or_a_usage_error(text: str) -> None:
-    for read in (arguments.size, arguments.job_range, arguments.count):
+    for read in (arguments.size, arguments.job_range, arguments.count, arguments.duration):
         try:
             read(text)
         except UsageError:
@@ -134,6 +148,9 @@ def test_parse_when_options_stand_anywhere_then_understood() -> None:
         ["run", "f", "--progress", "maybe"],
         ["--socket", "", "jobs"],
         ["hold"],
+        ["mode", "off"],
+        ["mode", "paused", "--for", "ever"],
+        ["mode", "paused", "1h"],
     ],
 )
 def test_parse_when_wrong_then_a_usage_error(words: list[str]) -> None:

@@ -114,6 +114,8 @@ def test_run_when_the_job_fails_then_1_and_all_of_it_on_stderr(fake: FakeDaemon)
         ("hold a=/no/such", "No such file"),
         ("hold a=/etc", "directory"),
         ("hold a=/etc/hosts a=/etc/passwd", "given twice"),
+        ("mode --for 1h", "--for: given without a mode"),
+        ("mode off", "invalid choice"),
         ("status --frob", "unrecognized arguments: --frob"),
     ],
 )
@@ -239,6 +241,17 @@ def test_show_status_and_functions_when_asked_then_words_or_one_document(fake: F
     assert len(json.loads(ktask(fake.directory, "--json", "functions", "file.copy").out)["functions"]) == 1
 
 
+def test_mode_when_asked_or_set_then_printed_and_sent_as_given(fake: FakeDaemon) -> None:
+    assert ktask(fake.directory, "mode").out == "auto\n"
+    assert ktask(fake.directory, "mode", "always").out == "always\n"
+    assert ktask(fake.directory, "mode", "paused", "--for", "1.5h").out.startswith("paused until 20")
+    document = json.loads(ktask(fake.directory, "--json", "mode", "auto").out)
+    assert document["status"]["mode"] == "MODE_AUTO"
+    assert json.loads(ktask(fake.directory, "mode", "--json").out)["status"]["version"] == "0.1.0"
+    sent = [(one.mode, one.duration.seconds, one.HasField("duration")) for one in fake.modes]
+    assert sent == [(2, 0, False), (3, 5400, True), (1, 0, False)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_hold_when_interrupted_then_0_and_until_then_the_handles_are_good(
     fake: FakeDaemon, tmp_path: Path, number: int
@@ -312,7 +325,7 @@ def test_help_when_asked_then_0_and_no_daemon_is_needed(tmp_path: Path) -> None:
     done = ktask(tmp_path, "--help")
     assert done.status == 0
     assert "exit status: 0 done" in done.out
-    for command in ("run", "jobs", "show", "watch", "cancel", "status", "functions", "hold"):
+    for command in ("run", "jobs", "show", "watch", "cancel", "status", "mode", "functions", "hold"):
         assert command in done.out
         assert ktask(tmp_path, command, "--help").status == 0
     assert ktask(tmp_path, "--version").out.startswith("ktask 0.")

@@ -135,9 +135,40 @@ def test_status_when_described_then_pools_workers_and_what_they_lack(tmp_path: P
         "worker 1 lacks: cpu.idle",
         "missing: systemd-python",
         "because: ON_BATTERY: on battery (30 %)",
+        "allowance: fewer helpers\n",
         "node 0: 2 helpers, 1 busy; 2 leads, 1 for one user",
+        "battery: 30 % (/sys/class/power_supply)",
+        "raising:   move to the leads' cgroup, SCHED_OTHER",
+        "idle, raised",
+        "idle cgroup",
         "jobs_queued:",
         "prefer:0",
         "5.0 MiB",
     ):
         assert words in shown
+
+
+def test_status_when_the_daemon_is_another_version_then_all_the_same(tmp_path: Path) -> None:
+    message = a_status(tmp_path)
+    message.ClearField("raising")
+    message.allowance.level = 9  # type: ignore[assignment]
+    message.mode = 7  # type: ignore[assignment]
+    shown = text.describe_status(convert.status(message))
+    assert "raising:   no way here" in shown
+    assert "allowance: 9\n" in shown
+    assert "mode:      7\n" in shown
+
+
+def test_mode_when_it_ends_then_said(tmp_path: Path) -> None:
+    message = a_status(tmp_path)
+    assert text.format_mode(convert.status(message)) == "auto"
+    message.mode_until.FromSeconds(1_800_000_000)
+    shown = text.format_mode(convert.status(message))
+    assert shown == f"auto until {text.format_time(datetime.fromtimestamp(1_800_000_000, UTC))}"
+
+
+def test_job_when_kept_going_then_what_was_done_for_it() -> None:
+    cpu = pb.CpuUsage(lead_seconds=1, chunks_recalled=3, chunks_rerun=2, helpers_raised=1)
+    shown = text.describe_job(a_job(cpu=cpu))
+    assert "helpers 0.00 s, chunks recalled: 3, chunks run twice: 2, helpers raised: 1" in shown
+    assert "chunks recalled" not in text.describe_job(a_job())

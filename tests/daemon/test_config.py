@@ -62,7 +62,7 @@ def test_load_when_a_value_is_given_then_only_that_differs(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[jbos]\n", "jbos: unknown key (known: sockets, workers, jobs, daemon)"),
+        ("[jbos]\n", "jbos: unknown key (known: sockets, workers, jobs, governor, daemon)"),
         ("kept = 1\n", "kept: unknown key"),
         ("[jobs]\nqueue = 1\n", "jobs.queue: unknown key (known: queued, queued_per_uid, kept, keep_s)"),
         ("[jobs.kept]\nx = 1\n", "jobs.kept: got {'x': 1}, wanted int"),
@@ -85,6 +85,16 @@ def test_load_when_a_value_is_given_then_only_that_differs(tmp_path: Path) -> No
         ('[sockets]\nmode = "660x"\n', 'sockets.mode: got "660x", wanted "auto" or octal digits as "0660"'),
         ('[sockets]\nmode = "4755"\n', 'sockets.mode: got "4755"'),
         ('[daemon]\nlog_level = "loud"\n', 'daemon.log_level: got "loud", wanted one of'),
+        (
+            '[governor]\non_battery = "stop"\n',
+            "governor.on_battery: got \"stop\", wanted one of ('pause', 'leads', 'run')",
+        ),
+        ("[governor]\nio_fewer_percent = 101\n", "governor.io_fewer_percent: got 101, wanted 0 to 100"),
+        ("[governor]\npressure_window_s = 0.5\n", "governor.pressure_window_s: got 0.5, wanted 1 to"),
+        (
+            "[governor]\ncpu_more_percent = 11\n",
+            "governor.cpu_more_percent: got 11.0, wanted at most governor.cpu_fewer_percent, which is 10.0",
+        ),
         ("[jobs\n", "not TOML: "),
         ("[jobs]\nkept = 1\nkept = 2\n", "not TOML: "),
         (f"[jobs]\nkept = {'1' * 5000}\n", "not TOML: "),

@@ -130,7 +130,7 @@ def test_error_when_the_spec_is_bad_then_info_and_field(daemon: Daemon, file: Pa
         (f"{JOBS}/ListFunctions", {"name": "none"}, "NotFound", "FUNCTION_UNKNOWN"),
         (f"{JOBS}/Run", {}, "InvalidArgument", "SPEC_INVALID"),
         (f"{JOBS}/Run", {"spec": {"function": "none"}}, "NotFound", "FUNCTION_UNKNOWN"),
-        (f"{CONTROL}/SetMode", {"mode": "MODE_PAUSED"}, "Unimplemented", "NOT_IMPLEMENTED"),
+        (f"{CONTROL}/SetMode", {}, "InvalidArgument", "SPEC_INVALID"),
     ],
 )
 def test_call_when_wrong_then_refused(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
+from ktask.core import SECONDS_MAX
 from ktask.v1 import jobs_pb2 as pb
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -17,6 +18,9 @@ _DECIMAL = re.compile(r"[0-9]+(?:[KMGT]B)", re.IGNORECASE | re.ASCII)
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|min|m|h|d)?", re.ASCII)
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 SIZE_MAX = 2**63 - 1
 
@@ -45,6 +49,15 @@ def size(text: str) -> int:
     if value > SIZE_MAX:
         raise UsageError(f'size: got "{text}", wanted at most {SIZE_MAX}')
     return value
+
+
+def duration(text: str) -> float:
+    """Seconds of a time, as "90", "90s", "15m", "1.5h" or "2d"; more than 0."""
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2] or ""] if match else 0.0
+    if not 0 < seconds < SECONDS_MAX:
+        raise UsageError(f'time: got "{text}", wanted a number with s, m, h or d behind it')
+    return seconds
 
 
 def count(text: str) -> int:

@@ -19,10 +19,12 @@ from ktask.cli.bar import drawer_for
 from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
 from ktask.cli.output import print_json, print_out
 from ktask.client import open_session
+from ktask.core import mode_request
 from ktask.errors import describe_failure
 from ktask.results import JobState
 from ktask.session import ENDED, Session
 from ktask.source import File, file
+from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
 _PAGE = 1000
@@ -120,6 +122,22 @@ def status(options: argparse.Namespace) -> int:
         print_json(response)
     else:
         print_out(text.describe_status(convert.status(response.status)))
+    return DONE
+
+
+def mode(options: argparse.Namespace) -> int:
+    """Print the mode, or set it and print it then."""
+    if options.mode is None and options.seconds is not None:
+        raise UsageError("--for: given without a mode, wanted one of auto, always, paused before it")
+    with _session(options) as session:
+        if options.mode is None:
+            response: control_pb2.GetStatusResponse | control_pb2.SetModeResponse = session.status()
+        else:
+            response = session.set_mode(mode_request(options.mode, options.seconds))
+    if options.json:
+        print_json(response)
+    else:
+        print_out(text.format_mode(convert.status(response.status)))
     return DONE
 
 

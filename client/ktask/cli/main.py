@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ktask.cli.arguments import Parser, UsageError, count, size
+from ktask.cli.arguments import Parser, UsageError, count, duration, size
 from ktask.errors import DaemonNotFound, KtaskError
 
 DONE, FAILED, BAD_INPUT, NO_DAEMON, INTERRUPTED = 0, 1, 2, 3, 130
@@ -29,6 +29,7 @@ _EPILOG = """commands:
   watch ID                       follow a job to its end
   cancel ID                      cancel a job, and wait for its undo
   status                         the daemon, its pools and workers
+  mode [auto|always|paused]      who decides how many helpers run
   functions [NAME]               what can be run, and how
   hold NAME=PATH ...             hand files over and print their handles
 
@@ -56,6 +57,17 @@ _HOLD_EPILOG = """Each file is opened for reading and writing, or only for readi
 not write it. For each, a line "NAME HANDLE" is printed; the handles are good for
 every process of this user until this one is interrupted, which is its normal
 end: SIGINT and SIGTERM exit 0. With --json the handles are one object.
+"""
+
+
+_MODE_EPILOG = """modes:
+  auto     the daemon decides, from power, pressure, heat and limits
+  always   all helpers, on battery too
+  paused   no helpers: jobs that are waited for go on alone, detached ones wait
+
+Without a word, prints the mode. Only uid 0 and the daemon's own user may set it.
+It holds until the daemon ends, or with --for until that time is over; then it
+is auto again. TIME is a number with s, m, h or d behind it, as 90s or 1.5h.
 """
 
 
@@ -198,6 +210,13 @@ def _functions_parser() -> Parser:
     return parser
 
 
+def _mode_parser() -> Parser:
+    parser = _parser("mode", "Print or set who decides how many helpers run.", _MODE_EPILOG)
+    parser.add_argument("mode", nargs="?", choices=("auto", "always", "paused"))
+    parser.add_argument("--for", dest="seconds", type=duration, metavar="TIME", help="auto again after TIME")
+    return parser
+
+
 def _hold_parser() -> Parser:
     parser = _parser("hold", "Hand files over and print their handles, until interrupted.", _HOLD_EPILOG)
     parser.add_argument("sources", nargs="+", metavar="NAME=PATH", help="a file, and a name for it")
@@ -211,6 +230,7 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
     "watch": lambda: _job_parser("watch", "Follow a job to its end; exits 1 if it failed."),
     "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
     "status": lambda: _parser("status", "The daemon, its pools and workers, and what they lack."),
+    "mode": _mode_parser,
     "functions": _functions_parser,
     "hold": _hold_parser,
 }
@@ -230,6 +250,7 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         "watch": commands.watch,
         "cancel": commands.cancel,
         "status": commands.status,
+        "mode": commands.mode,
         "functions": commands.functions,
         "hold": commands.hold,
         "version": commands.version,

@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ktask.errors import describe_failure
-from ktask.results import Allowance, Function, Job, Pool, Reason, Status, Worker
+from ktask.results import Allowance, CpuUsage, Function, Job, Pool, Reason, Status, Worker
+
+_LEVELS = {
+    "RUN": "all helpers run",
+    "FEWER": "fewer helpers",
+    "LEADS_ONLY": "no helpers",
+    "PAUSED": "no helpers, detached jobs wait",
+}
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -108,7 +115,7 @@ def describe_job(job: Job) -> str:
         ("progress", f"{progress.positions_done} of {progress.positions_total} positions"),
         ("chunks", f"{progress.chunks_done} of {progress.chunks_total}" if progress.chunks_total else ""),
         ("plan", f"{job.plan.threads} workers, chunks of at most {job.plan.chunk}" if job.plan else ""),
-        ("cpu", f"leads {job.cpu.lead_seconds:.2f} s, helpers {job.cpu.helper_seconds:.2f} s"),
+        ("cpu", _format_cpu(job.cpu)),
         *(("waits", _format_reason(reason)) for reason in job.waiting_reasons),
     ]
     parts = [fields(pairs)]
@@ -119,6 +126,16 @@ def describe_job(job: Job) -> str:
     if job.result:
         parts.append(format_result(job.result))
     return "\n".join(parts)
+
+
+def _format_cpu(cpu: CpuUsage) -> str:
+    counts = (
+        ("chunks recalled", cpu.chunks_recalled),
+        ("chunks run twice", cpu.chunks_rerun),
+        ("helpers raised", cpu.helpers_raised),
+    )
+    told = [f"{what}: {count}" for what, count in counts if count]
+    return ", ".join([f"leads {cpu.lead_seconds:.2f} s, helpers {cpu.helper_seconds:.2f} s", *told])
 
 
 def describe_success(job: Job) -> str:
@@ -191,6 +208,12 @@ def describe_function(function: Function) -> str:
     return fields(pairs)
 
 
+def format_mode(status: Status) -> str:
+    """The mode, and when it ends."""
+    until = f" until {format_time(status.mode_until)}" if status.mode_until else ""
+    return f"{printable(status.mode.lower())}{until}"
+
+
 def describe_status(status: Status) -> str:
     """The daemon: machine, pools, workers, allowance, limits, counts."""
     head = fields(
@@ -199,16 +222,18 @@ def describe_status(status: Status) -> str:
             ("pid", status.pid),
             ("directory", status.runtime_dir),
             ("started", format_time(status.start_time)),
-            ("mode", status.mode.lower()),
+            ("mode", format_mode(status)),
             ("draining", "yes: takes no new jobs" if status.draining else "no"),
             ("selftest", "yes" if status.selftest else ""),
+            ("raising", ", ".join(status.raising) or "no way here: a starved helper is only recalled"),
         ]
     )
     nodes = table(
         ("NODE", "CPUS", "MEMORY"),
         ((node.nid, node.cpulist or "none", format_bytes(node.memory_bytes)) for node in status.nodes),
     )
-    parts = [head, nodes, _describe_allowance(status.allowance)]
+    readings = fields((one.name, f"{one.value} ({one.source})") for one in status.readings)
+    parts = [head, nodes, _describe_allowance(status.allowance), readings]
     parts += [_describe_pool(pool) for pool in status.pools]
     parts += [fields((name, value) for name, value in status.limits.items())]
     parts += [fields((name, value) for name, value in status.counters.items())]
@@ -218,8 +243,10 @@ def describe_status(status: Status) -> str:
 
 def _describe_allowance(allowance: Allowance) -> str:
     nodes = ", ".join(f"node {one.nid}: {one.helpers} helpers, {one.busy} busy" for one in allowance.nodes)
+    level = _LEVELS.get(allowance.level, allowance.level.lower())
     lines = [
-        f"allowance: {nodes or 'no helpers'}; {allowance.leads} leads, {allowance.leads_per_uid} for one user"
+        f"allowance: {printable(level)}",
+        f"  {nodes or 'no helpers'}; {allowance.leads} leads, {allowance.leads_per_uid} for one user",
     ]
     return "\n".join(lines + [f"  because: {_format_reason(reason)}" for reason in allowance.reasons])
 
@@ -236,6 +263,7 @@ def _describe_pool(pool: Pool) -> str:
         "POLICY",
         "NICE",
         "GROUP",
+        "GIVES WAY BY",
         "IO",
         "OOM",
         "MEMORY",
@@ -256,9 +284,10 @@ def _worker_row(worker: Worker) -> tuple[object, ...]:
         worker.pid or "-",
         worker.state.lower(),
         worker.cpulist or "-",
-        worker.policy or "-",
+        f"{worker.policy or '-'}{', raised' if worker.raised else ''}",
         worker.nice,
         "-" if worker.autogroup_nice is None else worker.autogroup_nice,
+        worker.gives_way_by or "-",
         worker.ioprio or "-",
         worker.oom_score_adj,
         worker.mempolicy or "-",

@@ -1,0 +1,90 @@
+"""Counters that only grow, as rates over a window. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ktaskd.model.observation import Observation, Stall
+
+FORGET_S = 60.0
+"""What was measured longer ago says nothing about now: nobody looked in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A counter at the beginning of a window, and its rate in the window before.
+
+    Args:
+        rate: counts a second; None before the first window has passed.
+    """
+
+    base_s: float
+    base: int
+    rate: float | None = None
+
+
+def measure(before: Meter | None, count: int, now_s: float, window_s: float) -> Meter:
+    """The meter at `now_s`; the same one until its window has passed.
+
+    A counter that was set back, as when a group has gone, counts as not moved.
+    """
+    if before is None or now_s - before.base_s > max(FORGET_S, 4 * window_s):
+        return Meter(now_s, count)
+    passed_s = now_s - before.base_s
+    if passed_s < window_s:
+        return before
+    return Meter(now_s, count, max(0, count - before.base) / passed_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What others suffer, as shares of the time from 0 to 1; 0 where nobody knows.
+
+    Args:
+        throttled: periods a second in which our own CPU limit held us up.
+        heat: more than 0 where the processor slowed itself down.
+    """
+
+    cpu: float = 0.0
+    io: float = 0.0
+    memory_some: float = 0.0
+    memory_full: float = 0.0
+    throttled: float = 0.0
+    heat: float = 0.0
+
+
+_US = 1e-6
+_SCALE = {"cpu": _US, "io": _US, "memory_some": _US, "memory_full": _US, "throttled": 1.0, "heat": 1.0}
+
+
+def measure_all(
+    before: Mapping[str, Meter], observation: Observation, now_s: float, window_s: float
+) -> Mapping[str, Meter]:
+    """A meter for everything that gives a signal, by the names of Rates."""
+    return {
+        name: measure(before.get(name), count, now_s, window_s)
+        for name, count in _counts(observation).items()
+        if count is not None
+    }
+
+
+def rates_of(meters: Mapping[str, Meter]) -> Rates:
+    """What the meters say."""
+    return Rates(**{name: (meter.rate or 0.0) * _SCALE[name] for name, meter in meters.items()})
+
+
+def _counts(observation: Observation) -> dict[str, int | None]:
+    pressure = observation.pressure
+    return {
+        "cpu": _some(pressure.cpu),
+        "io": _some(pressure.io),
+        "memory_some": _some(pressure.memory),
+        "memory_full": None if pressure.memory is None else pressure.memory.full_us,
+        "throttled": observation.own.throttled,
+        "heat": observation.thermal.throttles,
+    }
+
+
+def _some(stall: Stall | None) -> int | None:
+    return None if stall is None else stall.some_us

@@ -1,0 +1,78 @@
+"""What the governor read last, in words, for whoever asks why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ktaskd.governor.meter import Meter
+from ktaskd.model.observation import Observation
+
+NO_SIGNAL = "no signal"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One thing that the governor looks at.
+
+    Args:
+        name: as "power" or "cpu pressure".
+        value: with its unit; "no signal" where there is nothing to read.
+        source: where it was read.
+    """
+
+    name: str
+    value: str
+    source: str
+
+
+def describe(seen: Observation, meters: Mapping[str, Meter]) -> tuple[Reading, ...]:
+    """Everything that was read, in an order that stays the same."""
+    power, own = seen.power, seen.own
+    cpu_source = seen.pressure.cpu_source or "/proc/pressure, cgroups"
+    return (
+        Reading("power", _power(seen), "/sys/class/power_supply"),
+        Reading("battery", _or_none(power.battery_percent, "{:.0f} %"), "/sys/class/power_supply"),
+        Reading("power profile", power.profile or NO_SIGNAL, "power-profiles-daemon"),
+        Reading("performance", _performance(seen), "power-profiles-daemon"),
+        Reading("temperature", _temperature(seen), seen.thermal.where or "/sys/class/thermal"),
+        Reading("cpu pressure", _share(meters.get("cpu")), cpu_source),
+        Reading("io pressure", _share(meters.get("io")), "/proc/pressure/io"),
+        Reading("memory pressure", _share(meters.get("memory_some")), "/proc/pressure/memory"),
+        Reading("memory pressure full", _share(meters.get("memory_full")), "/proc/pressure/memory"),
+        Reading("own cpu limit", f"{own.cpus:g} CPUs" if own.cpus else "none", "the daemon's cgroups"),
+        Reading("own throttling", f"{own.throttled} periods", "the daemon's cgroups"),
+        Reading("sleep", "about to sleep" if seen.sleeping else "awake", "logind"),
+    )
+
+
+def _power(seen: Observation) -> str:
+    if seen.power.on_battery:
+        return "battery"
+    return "external power, too weak" if seen.power.draining else "not on battery"
+
+
+def _performance(seen: Observation) -> str:
+    if not seen.power.profile:
+        return NO_SIGNAL
+    return f"degraded: {seen.power.degraded}" if seen.power.degraded else "not degraded"
+
+
+def _temperature(seen: Observation) -> str:
+    thermal = seen.thermal
+    heat = thermal.heat.name.lower()
+    if thermal.celsius is None:
+        return heat if thermal.where else NO_SIGNAL
+    trip = "" if thermal.trip_celsius is None else f", trip point at {thermal.trip_celsius:g} °C"
+    return f"{heat}, {thermal.celsius:g} °C{trip}"
+
+
+def _share(meter: Meter | None) -> str:
+    """Of a counter of microseconds; "not measured yet" before its first window has passed."""
+    if meter is None:
+        return NO_SIGNAL
+    return "not measured yet" if meter.rate is None else f"{meter.rate / 1e4:.1f} % of the time"
+
+
+def _or_none(value: float | None, form: str) -> str:
+    return NO_SIGNAL if value is None else form.format(value)

@@ -1,0 +1,214 @@
+"""Pressure that takes helpers away one by one, or by half, down to one: a table. Pure.
+
+All of it works on one number, the cap, so that however many strains there are
+it moves one step at a time: down no sooner than a window after the last step,
+up no sooner than a hold time after it and only when every strain has been calm
+for its own. Never below one helper, since helpers give way by their priority
+anyway, and a job that nobody waits for must get on (Fossilize does the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ktaskd.governor.causes import Facts, Told, tell_warm
+from ktaskd.governor.settings import GovernorSettings
+from ktaskd.model.observation import Heat
+
+NONE, FEWER, HALVE = 0, 1, 2
+"""What a strain asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strain:
+    """One row.
+
+    Args:
+        asks: NONE, FEWER or HALVE.
+        is_calm: whether helpers may come back, as far as this goes.
+        step_s: shortest time after a step of the cap before this takes another.
+        hold_s: how long it must be calm.
+    """
+
+    name: str
+    code: str
+    asks: Callable[[Facts], int]
+    is_calm: Callable[[Facts], bool]
+    tell: Callable[[Facts], Told]
+    step_s: Callable[[GovernorSettings], float]
+    hold_s: Callable[[GovernorSettings], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Felt:
+    """What is remembered of a strain.
+
+    Args:
+        since_s: seconds since the epoch when it began; 0 = it is calm.
+        calm_s, calm_wall_s: since when it is calm, always if it was never felt;
+            None = it is not.
+    """
+
+    since_s: float = 0.0
+    calm_s: float | None = None
+    calm_wall_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Most helpers that pressure leaves.
+
+    Args:
+        most: None = as many as there are.
+        changed_s: when it was last changed; None = never.
+        blamed: codes that have lowered it since it was last None.
+    """
+
+    most: int | None = None
+    changed_s: float | None = None
+    blamed: tuple[str, ...] = ()
+
+    def of(self, helpers: int) -> int:
+        """What it leaves of so many."""
+        return helpers if self.most is None else min(self.most, helpers)
+
+
+def feel(
+    strain: Strain, before: Felt | None, facts: Facts, now_s: float, wall_s: float, *, capped: bool
+) -> Felt:
+    """What to remember of a strain from now on; `capped`: helpers were taken away before."""
+    before = before or Felt(calm_s=float("-inf"))
+    if strain.is_calm(facts):
+        return before if before.calm_s is not None else Felt(0.0, now_s, wall_s)
+    # Between calm and asking it is only felt where it keeps helpers from coming back.
+    holds = capped or strain.asks(facts) != NONE
+    return Felt(before.since_s or (wall_s if holds else 0.0))
+
+
+def step(cap: Cap, felt: Mapping[str, Felt], facts: Facts, base: int, now_s: float) -> Cap:
+    """The cap from now on.
+
+    Args:
+        base: helpers that there could be but for pressure.
+    """
+    passed_s = float("inf") if cap.changed_s is None else now_s - cap.changed_s
+    have = cap.of(base)
+    asking = {
+        strain.code: strain.asks(facts) for strain in STRAINS if passed_s >= strain.step_s(facts.settings)
+    }
+    worst = max(asking.values(), default=NONE)
+    if worst and have > 1:
+        most = have // 2 if worst == HALVE else have - 1
+        codes = (code for code, asks in asking.items() if asks)
+        return Cap(most, now_s, tuple(dict.fromkeys((*cap.blamed, *codes))))
+    if cap.most is None or passed_s < facts.settings.pressure_hold_s or not _all_calm(felt, facts, now_s):
+        return cap
+    if have + 1 >= base:
+        return Cap(None, now_s)
+    return Cap(have + 1, now_s, cap.blamed)
+
+
+def _all_calm(felt: Mapping[str, Felt], facts: Facts, now_s: float) -> bool:
+    return all(
+        calm_s is not None and now_s - calm_s >= strain.hold_s(facts.settings)
+        for strain in STRAINS
+        for calm_s in (felt[strain.name].calm_s,)
+    )
+
+
+# -- the rows --------------------------------------------------------------------
+
+
+def _share(share: float) -> str:
+    return f"{share * 100:.1f} % of the time"
+
+
+def _asks_cpu(facts: Facts) -> int:
+    percent, settings = facts.rates.cpu * 100, facts.settings
+    if percent > settings.cpu_halve_percent:
+        return HALVE
+    return FEWER if percent > settings.cpu_fewer_percent else NONE
+
+
+def _tell_cpu(facts: Facts) -> Told:
+    settings = facts.settings
+    threshold = f"{settings.cpu_fewer_percent:g} %, over below {settings.cpu_more_percent:g} %"
+    return Told("others wait for a CPU", _share(facts.rates.cpu), threshold)
+
+
+def _tell_io(facts: Facts) -> Told:
+    settings = facts.settings
+    threshold = f"{settings.io_fewer_percent:g} %, over below {settings.io_more_percent:g} %"
+    return Told("somebody waits for input or output, helpers included", _share(facts.rates.io), threshold)
+
+
+def _memory_is_short(facts: Facts) -> bool:
+    return facts.rates.memory_some * 100 > facts.settings.memory_halve_percent
+
+
+def _tell_memory(facts: Facts) -> Told:
+    threshold = f"{facts.settings.memory_halve_percent:g} %"
+    return Told("somebody waits for memory", _share(facts.rates.memory_some), threshold)
+
+
+def _tell_throttled(facts: Facts) -> Told:
+    value = f"{facts.rates.throttled:.1f} periods a second"
+    return Told("the CPU limit of the daemon's own cgroup holds it up", value, "0")
+
+
+def _window_s(settings: GovernorSettings) -> float:
+    return settings.pressure_window_s
+
+
+def _pressure_hold_s(settings: GovernorSettings) -> float:
+    return settings.pressure_hold_s
+
+
+STRAINS: tuple[Strain, ...] = (
+    Strain(
+        "warm",
+        "THERMAL",
+        lambda facts: FEWER if facts.seen.thermal.heat >= Heat.LIGHT else NONE,
+        lambda facts: facts.seen.thermal.heat < Heat.LIGHT,
+        tell_warm,
+        lambda settings: settings.heat_step_s,
+        lambda settings: settings.heat_hold_s,
+    ),
+    Strain(
+        "cpu",
+        "CPU_PRESSURE",
+        _asks_cpu,
+        lambda facts: facts.rates.cpu * 100 < max(facts.settings.cpu_more_percent, 1e-9),
+        _tell_cpu,
+        _window_s,
+        _pressure_hold_s,
+    ),
+    Strain(
+        "io",
+        "IO_PRESSURE",
+        lambda facts: FEWER if facts.rates.io * 100 > facts.settings.io_fewer_percent else NONE,
+        lambda facts: facts.rates.io * 100 < max(facts.settings.io_more_percent, 1e-9),
+        _tell_io,
+        _window_s,
+        _pressure_hold_s,
+    ),
+    Strain(
+        "memory",
+        "MEMORY_PRESSURE",
+        lambda facts: HALVE if _memory_is_short(facts) else NONE,
+        lambda facts: not _memory_is_short(facts),
+        _tell_memory,
+        _window_s,
+        lambda settings: settings.memory_hold_s,
+    ),
+    Strain(
+        "throttled",
+        "CGROUP_THROTTLED",
+        lambda facts: FEWER if facts.rates.throttled > 0 else NONE,
+        lambda facts: facts.rates.throttled <= 0,
+        _tell_throttled,
+        _window_s,
+        lambda settings: settings.throttled_hold_s,
+    ),
+)

@@ -1,0 +1,32 @@
+"""Recorded days, replayed through the policy: what is expected stands in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ktaskd.governor.settings import GovernorSettings
+from tests.governor.day import Line, read_day, replay
+
+DAYS = sorted((Path(__file__).parents[1] / "data" / "days").glob("*.csv"))
+
+
+@pytest.mark.parametrize("path", DAYS, ids=lambda path: path.stem)
+def test_day_when_replayed_then_at_every_point_what_the_file_says(path: Path) -> None:
+    wrong = []
+    for line, decision in replay(read_day(path), GovernorSettings()):
+        got = decision.level.name, decision.helpers, [reason.code for reason in decision.reasons]
+        if got != line.expected:
+            wrong.append(f"{line.cells['time']}: got {got}, wanted {line.expected}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_days_when_counted_then_there_is_one_with_every_reason() -> None:
+    lines: list[Line] = [line for path in DAYS for line in read_day(path)]
+    told = {code for line in lines for code in line.expected[2]}
+    assert told == {
+        *("ON_BATTERY", "BATTERY_LOW", "DRAINING", "POWER_SAVER", "THERMAL", "PERFORMANCE_DEGRADED"),
+        *("CPU_PRESSURE", "IO_PRESSURE", "MEMORY_PRESSURE", "CGROUP_QUOTA", "CGROUP_THROTTLED"),
+        *("SLEEP", "SETTLING"),
+    }

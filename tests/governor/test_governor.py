@@ -1,0 +1,276 @@
+"""The governor itself, with a machine that is as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import pytest
+
+from ktaskd.governor.governor import AFRESH_S, Governor
+from ktaskd.governor.settings import GovernorSettings
+from ktaskd.model.allowance import Allowance, Level, Mode
+from ktaskd.model.observation import Observation, Power
+
+FULL = Allowance({0: 4, 1: 2}, leads=3, leads_per_uid=2)
+UNPLUGGED = Observation(Power(on_battery=True, battery_percent=61.0))
+PATIENCE_S = 30.0
+
+
+class Machine:
+    """What the governor watches, its clocks, and what it was told."""
+
+    def __init__(self) -> None:
+        self.seen = Observation()
+        self.reads = 0
+        self.fresh = 0
+        self.own: Collection[int] = ()
+        self.polls: list[bool] = []
+        self.told: list[Allowance] = []
+        self.changed = asyncio.Event()
+        self.read = asyncio.Event()
+        self.skipped_s = 0.0
+        self.cost_s = 0.0
+
+    def observe(self, own: Collection[int] = (), *, fresh: bool = True) -> Observation:
+        self.reads += 1
+        self.fresh += fresh
+        self.own = own
+        self.skipped_s += self.cost_s
+        self.read.set()
+        return self.seen
+
+    def poll(self, on: bool) -> None:
+        self.polls.append(on)
+
+    def hear(self, allowance: Allowance) -> None:
+        self.told.append(allowance)
+        self.changed.set()
+
+    def clock(self) -> float:
+        return asyncio.get_running_loop().time() + self.skipped_s
+
+    def wall(self) -> float:
+        return 1_800_000_000.0 + self.clock()
+
+    async def next_change(self) -> Allowance:
+        await asyncio.wait_for(self.changed.wait(), PATIENCE_S)
+        self.changed.clear()
+        return self.told[-1]
+
+    async def next_read(self) -> None:
+        self.read.clear()
+        await asyncio.wait_for(self.read.wait(), PATIENCE_S)
+
+
+@asynccontextmanager
+async def governed(**settings: Any) -> AsyncIterator[tuple[Machine, Governor]]:
+    machine = Machine()
+    governor = Governor(
+        GovernorSettings(**settings),
+        FULL,
+        machine,
+        machine.hear,
+        own=lambda: [7],
+        clock=machine.clock,
+        wall=machine.wall,
+    )
+    yield machine, governor
+    governor.close()
+    assert governor._timer is None
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+@in_loop
+async def test_refresh_when_nothing_is_wrong_then_all_and_nobody_is_told() -> None:
+    async with governed() as (machine, governor):
+        assert governor.refresh() == FULL
+        assert machine.told == []
+        assert machine.own == [7]
+
+
+@in_loop
+async def test_refresh_when_unplugged_then_told_at_once_with_the_reason() -> None:
+    async with governed() as (machine, governor):
+        machine.seen = UNPLUGGED
+        allowance = governor.refresh()
+        assert machine.told == [allowance]
+        assert (allowance.helpers, allowance.level) == ({0: 0, 1: 0}, Level.PAUSED)
+        assert (allowance.leads, allowance.leads_per_uid) == (3, 2)
+        (reason,) = allowance.reasons
+        assert (reason.code, reason.value, reason.threshold) == ("ON_BATTERY", "61 %", "external power")
+
+
+@in_loop
+async def test_refresh_when_asked_again_at_once_then_read_once_but_an_event_is_always_read() -> None:
+    async with governed() as (machine, governor):
+        governor.refresh()
+        governor.refresh()
+        assert (machine.reads, machine.fresh) == (1, 1)
+        governor.look()
+        assert (machine.reads, machine.fresh) == (2, 1)
+        machine.skipped_s += AFRESH_S
+        governor.refresh()
+        assert (machine.reads, machine.fresh) == (3, 2)
+
+
+@in_loop
+async def test_refresh_when_reading_is_slow_then_so_seldom_that_it_takes_its_share() -> None:
+    async with governed() as (machine, governor):
+        machine.cost_s = 0.1  # each reading
+        governor.refresh()
+        machine.skipped_s += 1.8
+        governor.refresh()
+        assert machine.reads == 1
+        governor.refresh(0.5)
+        assert machine.reads == 2
+        machine.skipped_s += 2.1
+        governor.refresh()
+        assert machine.reads == 3
+
+
+@in_loop
+async def test_governor_when_nothing_is_queued_then_no_timer_and_no_polling() -> None:
+    async with governed() as (machine, governor):
+        machine.seen = UNPLUGGED
+        governor.refresh()
+        machine.seen = Observation()  # settling now, which would end by itself
+        governor.look()
+        assert governor._timer is None
+        assert machine.polls == []
+
+
+@in_loop
+async def test_governor_when_work_is_queued_then_it_looks_by_itself_and_no_more_after_it() -> None:
+    async with governed(pressure_window_s=0.02) as (machine, governor):
+        governor.refresh()
+        governor.queued(True)
+        assert machine.polls == [True]
+        await machine.next_read()
+        await machine.next_read()
+        governor.queued(False)
+        governor.queued(True)  # the next small job
+        assert machine.polls == [True]
+        governor.queued(False)
+        await ended_polling(machine, governor)
+        assert machine.polls == [True, False]
+        assert governor._timer is None
+
+
+async def ended_polling(machine: Machine, governor: Governor) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while governor._timer is not None:
+            await asyncio.sleep(0.001)
+
+
+@in_loop
+async def test_governor_when_helpers_are_paused_then_others_need_not_poll_for_it() -> None:
+    async with governed(ac_hold_s=0.05) as (machine, governor):
+        governor.refresh()
+        governor.queued(True)
+        machine.seen = UNPLUGGED
+        governor.look()
+        assert machine.polls == [True, False]
+        machine.changed.clear()
+        machine.seen = Observation()
+        governor.look()
+        assert (await machine.next_change()).reasons[0].code == "SETTLING"
+        assert await machine.next_change() == FULL  # by its own timer
+        assert machine.polls == [True, False, True]
+
+
+@in_loop
+async def test_mode_when_set_then_it_holds_against_the_machine_until_set_back() -> None:
+    async with governed() as (machine, governor):
+        machine.seen = UNPLUGGED
+        governor.refresh()
+        governor.set_mode(Mode.ALWAYS)
+        assert machine.told[-1] == FULL
+        assert governor.mode_until_s == 0.0
+        machine.seen = replace(UNPLUGGED, sleeping=True)
+        governor.look()
+        assert governor.allowance == FULL
+        governor.set_mode(Mode.PAUSED)
+        assert governor.allowance.level is Level.PAUSED
+        assert [reason.code for reason in governor.allowance.reasons] == [
+            "ADMIN_PAUSED",
+            "SLEEP",
+            "ON_BATTERY",
+        ]
+        machine.seen = Observation()
+        governor.look()
+        assert [reason.code for reason in governor.allowance.reasons] == ["ADMIN_PAUSED", "SETTLING"]
+        assert governor._timer is None
+
+
+@in_loop
+async def test_mode_when_its_time_is_over_then_auto_by_one_timer() -> None:
+    async with governed() as (machine, governor):
+        governor.set_mode(Mode.PAUSED, 0.05)
+        assert governor.mode_until_s == pytest.approx(machine.wall() + 0.05, abs=1.0)
+        assert (await machine.next_change()).level is Level.PAUSED
+        assert await machine.next_change() == FULL
+        assert (governor.mode, governor.mode_until_s) == (Mode.AUTO, 0.0)
+        assert governor._timer is None
+
+
+@in_loop
+async def test_mode_when_its_time_went_by_asleep_then_over_at_the_next_question() -> None:
+    async with governed() as (machine, governor):
+        governor.set_mode(Mode.ALWAYS, 3600.0)
+        until_s = governor.mode_until_s
+        machine.skipped_s = 3599.0
+        governor.refresh()
+        assert (governor.mode, governor.mode_until_s) == (Mode.ALWAYS, until_s)
+        machine.skipped_s = 3600.0
+        machine.seen = UNPLUGGED
+        assert governor.refresh().level is Level.PAUSED
+        assert governor.mode is Mode.AUTO
+
+
+@in_loop
+async def test_log_when_a_value_moves_then_one_line_on_and_one_off(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with governed(ac_hold_s=0.0) as (machine, governor):
+        for percent in (61.0, 60.0, 59.0):
+            machine.seen = Observation(Power(on_battery=True, battery_percent=percent))
+            governor.look()
+        assert len(machine.told) == 3
+        machine.seen = Observation()
+        governor.look()
+    assert [record.getMessage() for record in caplog.records] == [
+        'governor reason=ON_BATTERY on value="61 %" threshold="external power"',
+        "governor reason=ON_BATTERY off",
+    ]
+
+
+@in_loop
+async def test_configure_when_a_threshold_is_other_then_it_holds_at_once() -> None:
+    async with governed() as (machine, governor):
+        machine.seen = UNPLUGGED
+        governor.refresh()
+        governor.configure(GovernorSettings(on_battery="leads"))
+        assert governor.allowance.level is Level.LEADS_ONLY
+        governor.configure(GovernorSettings(on_battery="run"))
+        assert governor.allowance == FULL
+
+
+@in_loop
+async def test_readings_when_asked_then_what_was_read_last() -> None:
+    async with governed() as (machine, governor):
+        machine.seen = UNPLUGGED
+        governor.refresh()
+        told = {one.name: one.value for one in governor.readings()}
+        assert (told["power"], told["battery"], told["cpu pressure"]) == ("battery", "61 %", "no signal")

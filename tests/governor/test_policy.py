@@ -1,0 +1,168 @@
+"""The policy's answers one by one, where the recorded day does not say them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ktaskd.governor.meter import FORGET_S, Meter, measure
+from ktaskd.governor.policy import Asked, Decision, State, decide, spread
+from ktaskd.governor.readings import NO_SIGNAL, describe
+from ktaskd.governor.settings import GovernorSettings
+from ktaskd.model.allowance import Level, Reason
+from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Pressure, Stall, Thermal
+
+
+def ask(
+    seen: Observation,
+    *,
+    before: State | None = None,
+    now_s: float = 100.0,
+    helpers: int = 4,
+    **settings: object,
+) -> Decision:
+    asked = Asked(seen, helpers, now_s, 1000.0 + now_s)
+    return decide(GovernorSettings(**settings), before or State(), asked)  # type: ignore[arg-type]
+
+
+def reason_of(decision: Decision, code: str) -> Reason:
+    (found,) = [reason for reason in decision.reasons if reason.code == code]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("answer", "level"), [("pause", Level.PAUSED), ("leads", Level.LEADS_ONLY), ("run", Level.RUN)]
+)
+def test_battery_when_the_configuration_answers_then_so(answer: str, level: Level) -> None:
+    decision = ask(Observation(Power(on_battery=True)), on_battery=answer)
+    assert decision.level is level
+    assert [reason.code for reason in decision.reasons] == ["ON_BATTERY"] * (level is not Level.RUN)
+    assert ask(Observation(Power(profile="power-saver")), power_saver=answer).level is level
+    draining = Observation(Power(draining=True))
+    assert ask(draining, on_battery=answer, draining_s=0.0).level is level
+
+
+@pytest.mark.parametrize(
+    ("percent", "profile", "low"),
+    [
+        (19.9, "balanced", True),
+        (20.0, "balanced", False),
+        (29.9, "power-saver", True),
+        (30.0, "power-saver", False),
+        (None, "power-saver", False),
+    ],
+)
+def test_battery_when_low_then_told_with_its_threshold(
+    percent: float | None, profile: str, low: bool
+) -> None:
+    seen = Observation(Power(battery_percent=percent, profile=profile))
+    decision = ask(seen, power_saver="run")
+    assert [reason.code for reason in decision.reasons] == ["BATTERY_LOW"] * low
+    if profile == "balanced" and low:
+        assert reason_of(decision, "BATTERY_LOW").threshold == "20 %, over at 25 %"
+
+
+def test_reason_when_it_lasts_then_since_stays() -> None:
+    first = ask(Observation(Power(on_battery=True, battery_percent=50.0)))
+    later = ask(Observation(Power(on_battery=True, battery_percent=40.0)), before=first.state, now_s=500.0)
+    assert reason_of(later, "ON_BATTERY") == Reason(
+        "ON_BATTERY", "the machine runs on battery", "40 %", "external power", 1100.0
+    )
+
+
+def test_settling_when_power_is_back_then_since_then_and_the_next_look_ends_it() -> None:
+    first = ask(Observation(Power(on_battery=True)))
+    back = ask(Observation(), before=first.state, now_s=150.0)
+    settling = reason_of(back, "SETTLING")
+    assert (settling.value, settling.threshold, settling.since_s) == ("ON_BATTERY", "60 s", 1150.0)
+    assert back.look_s == 180.0  # the slow poll
+    late = ask(Observation(), before=back.state, now_s=209.0)
+    assert (late.level, late.look_s) == (Level.PAUSED, 210.0)
+    assert ask(Observation(), before=late.state, now_s=210.0).level is Level.RUN
+
+
+def test_reason_when_it_comes_back_before_it_has_settled_then_at_once_and_since_then() -> None:
+    draining = Observation(Power(draining=True))
+    first = ask(draining)
+    assert (first.level, first.look_s) == (Level.RUN, 102.0)
+    counts = ask(draining, before=first.state, now_s=160.0)
+    gone = ask(Observation(), before=counts.state, now_s=170.0)
+    again = ask(draining, before=gone.state, now_s=180.0)
+    assert again.level is Level.PAUSED
+    assert reason_of(again, "DRAINING").since_s == 1180.0
+
+
+@pytest.mark.parametrize(
+    ("cpus", "helpers"), [(0.0, 4), (0.5, 1), (1.0, 1), (1.5, 1), (2.0, 2), (3.99, 3), (4.0, 4), (64.0, 4)]
+)
+def test_quota_when_the_own_group_has_one_then_rounded_down_but_one(cpus: float, helpers: int) -> None:
+    decision = ask(Observation(own=OwnLimit(cpus)))
+    assert decision.helpers == helpers
+    assert [reason.code for reason in decision.reasons] == ["CGROUP_QUOTA"] * (helpers < 4)
+
+
+def test_pressure_when_there_is_one_helper_then_it_stays() -> None:
+    calm = Observation(pressure=Pressure(Stall(0), "x", Stall(0), Stall(0, 0)))
+    loud = Observation(pressure=Pressure(Stall(2_000_000), "x", Stall(2_000_000), Stall(2_000_000, 0)))
+    first = ask(calm, helpers=1)
+    assert ask(loud, before=first.state, now_s=102.0, helpers=1).level is Level.RUN
+
+
+def test_heat_when_the_processor_slows_itself_down_then_one_helper() -> None:
+    first = ask(Observation(thermal=Thermal(throttles=5)))
+    assert first.helpers == 4  # since the boot, who knows when
+    slowed = ask(Observation(thermal=Thermal(throttles=9)), before=first.state, now_s=102.0)
+    assert slowed.helpers == 1
+    assert reason_of(slowed, "THERMAL").value == "the processor slows itself down"
+
+
+def test_heat_when_a_zone_says_so_then_it_is_named() -> None:
+    seen = Observation(thermal=Thermal(Heat.SEVERE, "x86_pkg_temp", 96.5, 100.0))
+    told = reason_of(ask(seen), "THERMAL")
+    assert (told.value, told.threshold) == ("x86_pkg_temp 96.5 °C", "trip point at 100 °C")
+
+
+def test_meter_when_its_window_has_not_passed_then_as_before() -> None:
+    first = measure(None, 100, 10.0, 2.0)
+    assert first == Meter(10.0, 100)
+    assert measure(first, 500, 11.9, 2.0) is first
+    assert measure(first, 500, 12.0, 2.0) == Meter(12.0, 500, 200.0)
+    assert measure(first, 50, 14.0, 2.0) == Meter(14.0, 50, 0.0)
+    assert measure(first, 500, 10.1 + FORGET_S, 2.0).rate is None
+
+
+def test_spread_when_nodes_are_unlike_then_each_has_its_part() -> None:
+    assert spread(3, {0: 6, 1: 3}) == {0: 2, 1: 1}
+    assert spread(6, {0: 6, 1: 3}) == {0: 4, 1: 2}
+    assert spread(1, {0: 2, 1: 6, 2: 0}) == {0: 0, 1: 1, 2: 0}
+    assert spread(0, {3: 1}) == {3: 0}
+
+
+def test_readings_when_there_is_no_signal_then_said() -> None:
+    told = {one.name: one.value for one in describe(Observation(), {})}
+    silent = {name for name, value in told.items() if value == NO_SIGNAL}
+    assert silent == {
+        *("battery", "power profile", "performance", "temperature"),
+        *("cpu pressure", "io pressure", "memory pressure", "memory pressure full"),
+    }
+    assert told["own cpu limit"] == "none"
+
+
+def test_readings_when_there_is_then_with_units_and_sources() -> None:
+    seen = Observation(
+        Power(battery_percent=43.4, draining=True, profile="balanced", degraded="lap-detected"),
+        Thermal(Heat.LIGHT, "zone0", 71.0, 80.0),
+        Pressure(Stall(0), "user.slice"),
+        OwnLimit(1.5, 7),
+        sleeping=True,
+    )
+    meters = {"cpu": Meter(0.0, 0, 123_000.0), "io": Meter(0.0, 0)}
+    told = {one.name: (one.value, one.source) for one in describe(seen, meters)}
+    assert told["power"][0] == "external power, too weak"
+    assert told["battery"][0] == "43 %"
+    assert told["performance"][0] == "degraded: lap-detected"
+    assert told["temperature"] == ("light, 71 °C, trip point at 80 °C", "zone0")
+    assert told["cpu pressure"] == ("12.3 % of the time", "user.slice")
+    assert told["io pressure"][0] == "not measured yet"
+    assert told["own cpu limit"][0] == "1.5 CPUs"
+    assert told["own throttling"][0] == "7 periods"
+    assert told["sleep"][0] == "about to sleep"
