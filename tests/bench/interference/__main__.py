@@ -31,6 +31,7 @@ from tests.bench.interference import (
 from tests.bench.interference.bench import Bench, Row
 from tests.bench.interference.plot import draw
 from tests.bench.interference.report import Report
+from tools import room
 from tools.private import temporary_directory
 
 ROWS: Mapping[int, tuple[str, Row]] = {
@@ -44,7 +45,9 @@ ROWS: Mapping[int, tuple[str, Row]] = {
     8: ("nginx and wrk beside a detached job", foreground.measure),
 }
 
-_SIZE = 2 << 30
+_SIZE = 6 << 30
+_SHARE = 3
+"""At most a third of the free memory is worked on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _end)
     with temporary_directory("ktaskd-if-") as directory:
         directory.chmod(0o755)  # nginx drops its rights
-        report = Report(Bench(options.seconds, options.repeat, options.size, directory))
+        size = min(options.size, room.free_memory() // _SHARE)
+        report = Report(Bench(options.seconds, options.repeat, size, directory))
         try:
             for number in options.rows:
                 report.add(number, *ROWS[number])
@@ -84,7 +88,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rows", type=_rows, default=list(ROWS), metavar="N,N", help=f"only these rows (default: {every})")
     add("--seconds", type=_positive, default=5.0, help="of a window of measurement (default: 5)")
     add("--repeat", type=_count, default=5, help="rounds (default: 5)")
-    add("--size", type=_size, default=_SIZE, help="of the memory that is worked on (default: 2G)")
+    add("--size", type=_size, default=_SIZE, help="most memory to work on (default: 6G)")
     add("--json", type=Path, metavar="FILE", help="write all figures there")
     add("--out", type=Path, metavar="DIR", default=Path("build"), help="place of the picture (default: build)")
     add("--picture", default="interference.png", metavar="NAME", help="its name (default: interference.png)")
