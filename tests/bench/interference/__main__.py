@@ -76,7 +76,7 @@ def _write(report: Report, options: argparse.Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / options.picture
         machine = report.machine
-        about = f"{machine['cpu']}, {machine['cores']}, Linux {machine['kernel']}; {report.verdicts()}"
+        about = f"{machine['cpu']}, CPUs: {machine['cores']}, Linux {machine['kernel']}; {report.verdicts()}"
         draw(report.sections, path, f"{about}\nblue: the goal; dots: rounds; large dot: their median")
         print(f"\npicture: {path}")
 
@@ -90,7 +90,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--repeat", type=_count, default=5, help="rounds (default: 5)")
     add("--size", type=_size, default=_SIZE, help="most memory to work on (default: 6G)")
     add("--json", type=Path, metavar="FILE", help="write all figures there")
-    add("--out", type=Path, metavar="DIR", default=Path("build"), help="place of the picture (default: build)")
+    add(
+        "--out", type=Path, metavar="DIR", default=Path("build"), help="place of the picture (default: build)"
+    )
     add("--picture", default="interference.png", metavar="NAME", help="its name (default: interference.png)")
     return parser.parse_args(argv)
 

@@ -2,7 +2,8 @@
 
 Run as a program it reads JSON, one request a line, and answers each with a line:
 
-    {"work": NAME, "size": BYTES, "passes": N, "units": N, "ms": N}   makes what is worked on
+    {"work": NAME, "size": BYTES, "passes": N}
+    {"work": "spin", "units": N, "ms": N, "apart": YES}   makes what is worked on
     {"do": "connect", "socket": DIR}
     {"do": "alone"}                   does it in this process
     {"do": "waited"}                  has it done and waits
@@ -116,7 +117,7 @@ class _Server:
         self._end.callback(self._kept.close)
         name = request["work"]
         if name == "spin":
-            self._work = works.spin(request["units"], request["ms"])
+            self._work = works.spin(request["units"], request["ms"], apart=request.get("apart", False))
             return
         make = {"crc32": works.crc32, "fill": works.fill, "copy": works.copy}[name]
         self._work = make(request["size"], request["passes"], self._kept)

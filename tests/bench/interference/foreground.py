@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.interference import beside
-from tests.bench.interference.beside import Beside, Used
 from tests.bench.interference.bench import Bench, attempt
+from tests.bench.interference.beside import Beside, Used
 from tests.bench.interference.groups import Group, group
 from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line

@@ -131,10 +131,11 @@ def _many_threads() -> int:
 def house(
     directory: Path, name: str, *words: str | Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[House]:
-    """A daemon with the selftest functions and the default configuration, ended at the end.
+    """A daemon with the selftest functions, ended at the end.
 
     Args:
-        name: of its directory below `directory`; also of its log.
+        name: of its directory below `directory`; also of its log and of its
+            configuration, which is the default where no such file is there.
         words: more of its command line.
         environ: more of its environment.
     """

@@ -118,7 +118,10 @@ def _by_strace(bench: Bench, daemon: Daemon, names: Mapping[Thread, str], second
     words = [program, "-f", "-C", "-tt", "-o", str(log), *(f"-p{pid}" for pid in pids)]
     # strace lets go of all and writes its table on SIGINT, which timeout sends.
     done = subprocess.run(
-        ["timeout", "-s", "INT", "-k", "10", str(seconds), *words], check=False, capture_output=True, text=True
+        ["timeout", "-s", "INT", "-k", "10", str(seconds), *words],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     text = log.read_text() if log.exists() else ""
     if "% time" not in text + done.stderr:

@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.bench.interference import beside
-from tests.bench.interference.beside import Beside
 from tests.bench.interference.bench import Bench
+from tests.bench.interference.beside import Beside
 from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line
 from tests.bench.interference.notinway import ALONE, AUTO, OURS, POOL, XARGS, usable

@@ -12,6 +12,21 @@ PASS, MISSED = "PASS", "MISSED"
 
 
 @dataclass(frozen=True, slots=True)
+class Exactly:
+    """A count that has to be so in every round."""
+
+    bound: float
+
+    def met(self, value: float) -> bool:
+        """Whether it is."""
+        return value == self.bound
+
+    def __str__(self) -> str:
+        """As in "= 1"."""
+        return f"= {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One figure; what could not be measured is one too, and misses.
 
@@ -19,7 +34,7 @@ class Line:
         name: unique within its row.
         values: one for each round; empty if it was not measured.
         unit: of the values; "" for a ratio.
-        goal: of their median; None where nothing is aimed at.
+        goal: of their median, or of each of them; None where nothing is aimed at.
         about: what else is worth knowing.
         why: why it was not measured; "" if it was.
         bound: ">=" where the values are bounds that were reached, not measured.
@@ -28,7 +43,7 @@ class Line:
     name: str
     values: tuple[float, ...] = ()
     unit: str = ""
-    goal: Goal | None = None
+    goal: Goal | Exactly | None = None
     about: str = ""
     why: str = ""
     bound: str = ""
@@ -46,7 +61,8 @@ class Line:
             return MISSED
         if self.goal is None:
             return ""
-        return PASS if self.goal.met(spread.median) else MISSED
+        judged = self.values if isinstance(self.goal, Exactly) else (spread.median,)
+        return PASS if all(map(self.goal.met, judged)) else MISSED
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for programs."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from tests.bench.interference import beside
-from tests.bench.interference.beside import Beside
 from tests.bench.interference.bench import Bench, attempt
+from tests.bench.interference.beside import Beside
 from tests.bench.interference.groups import Group, group
 from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line, number
@@ -67,9 +67,7 @@ def usable(home: House, given: Mapping[str, Beside]) -> tuple[Mapping[str, Besid
 def _kept(bench: Bench, home: House, where: str, place: Group | None) -> Iterator[Line]:
     with rivals(bench.program("rival"), len(cpus()), group=place) as them:
         ways, without = usable(home, backgrounds(home))
-        found = interleaved(
-            bench.repeat, {name: _window(bench, them, way) for name, way in ways.items()}
-        )
+        found = interleaved(bench.repeat, {name: _window(bench, them, way) for name, way in ways.items()})
     yield from kept_lines(where, found, bench.seconds * len(cpus()), home.gives_way())
     for line in without:
         yield Line(f"{where}, beside {line.name}", why=line.why)

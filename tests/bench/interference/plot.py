@@ -30,18 +30,25 @@ class Panel:
 
 
 def panels(sections: Iterable[Section]) -> list[Panel]:
-    """What is drawn, in order: lines of one row and unit together, unmeasured ones with the first."""
+    """What is drawn, in order: lines of one row and unit together.
+
+    What was not measured stands with the first. A unit in which nothing was
+    aimed at is left to the table, unless the row has no other.
+    """
     found: list[Panel] = []
     for section in sections:
-        units = list(dict.fromkeys(line.unit for line in section.lines if line.values)) or [""]
-        for i, unit in enumerate(units):
-            lines = [
-                line
-                for line in section.lines
-                if (line.unit == unit if line.values else i == 0)
-            ]
-            found.append(Panel(f"{section.number}. {section.title}", unit, lines))
+        units = _units(section.lines)
+        for unit in units:
+            lines = [line for line in section.lines if (line.unit if line.values else units[0]) == unit]
+            named = f" ({unit})" if len(units) > 1 and unit else ""
+            found.append(Panel(f"{section.number}. {section.title}{named}", unit, lines))
     return [panel for panel in found if panel.lines]
+
+
+def _units(lines: Sequence[Line]) -> list[str]:
+    measured = [line for line in lines if line.values]
+    judged = [line.unit for line in measured if line.goal or not line.unit]
+    return list(dict.fromkeys(judged or [line.unit for line in measured])) or [""]
 
 
 def draw(sections: Iterable[Section], path: Path, about: str) -> None:

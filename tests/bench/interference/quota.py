@@ -14,7 +14,7 @@ from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.client import Client, client
 from tests.bench.interference.groups import Group, group
 from tests.bench.interference.house import House, house
-from tests.bench.interference.line import Line
+from tests.bench.interference.line import Exactly, Line
 from tests.bench.interference.programs import Unmeasured
 from tests.bench.interference.rivals import cpus
 from tests.bench.measure import Goal
@@ -44,9 +44,7 @@ def measure(bench: Bench) -> Iterator[Line]:
     """Limits of the client's own group, of an ancestor, and one that changes."""
     with house(bench.directory, "row6") as home, group("quota") as outer, outer.child("in") as inner:
         for cpus_left, workers in ((0.5, 1), (1.5, 1), (2.0, 2)):
-            yield from attempt(
-                f"{cpus_left:g} CPUs", _limited(bench, home, inner, inner, cpus_left, workers)
-            )
+            yield from attempt(f"{cpus_left:g} CPUs", _limited(bench, home, inner, inner, cpus_left, workers))
         yield from attempt("ancestor", _limited(bench, home, outer, inner, 1.5, 1))
         yield from attempt("change", lambda: _changes(bench, home, inner))
 
@@ -65,8 +63,8 @@ def _limited(
         finally:
             limited.limit(None)
         wanted = min(workers, len(cpus()))
-        yield from _exactly(f"{name}: workers planned", [each.planned for each in seen], wanted)
-        yield from _exactly(f"{name}: most at one time", [each.running for each in seen], wanted)
+        yield _exactly(f"{name}: workers planned", [each.planned for each in seen], wanted)
+        yield _exactly(f"{name}: most at one time", [each.running for each in seen], wanted)
         of_quota = tuple(each.lead / cpus_left for each in seen)
         about = "CPUs used by all workers: " + ", ".join(f"{each.all_workers:.2f}" for each in seen)
         yield Line(f"{name}: CPU time of the lead, of the quota", of_quota, "", WITHIN, about)
@@ -74,13 +72,8 @@ def _limited(
     return lines
 
 
-def _exactly(name: str, counts: list[int], wanted: int) -> Iterator[Line]:
-    """A count that must be met in every round: the share of rounds in which it was."""
-    values = tuple(float(count) for count in counts)
-    missed = [count for count in counts if count != wanted]
-    about = f"wanted {wanted}" + (f"; missed in {len(missed)} of {len(counts)} rounds" if missed else "")
-    # More is wrong and less is wrong; a goal has one side.
-    yield Line(name, values, "workers", Goal(wanted, at_least=any(c < wanted for c in counts)), about)
+def _exactly(name: str, counts: list[int], wanted: int) -> Line:
+    return Line(name, tuple(map(float, counts)), "workers", Exactly(wanted))
 
 
 def _seen(bench: Bench, home: House, member: Group) -> Seen:

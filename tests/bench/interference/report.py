@@ -55,7 +55,11 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """All of it, for programs."""
         rows = [
-            {"row": section.number, "title": section.title, "lines": [line.as_json() for line in section.lines]}
+            {
+                "row": section.number,
+                "title": section.title,
+                "lines": [line.as_json() for line in section.lines],
+            }
             for section in self.sections
         ]
         effort = {"seconds": self._bench.seconds, "repeat": self._bench.repeat, "size": self._bench.size}

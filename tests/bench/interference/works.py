@@ -6,7 +6,8 @@ worker calls it, over everything at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ from ktaskd.functions import bodies
 from ktaskd.functions.body import Context
 from ktaskd.worker.sources import Source
 from tests.worker.rig import facts_of
+
+APART_MAX = 4096
+"""A job has at most so many ranges."""
 
 _FILLER = bytes(range(256)) * 4096
 
@@ -38,6 +42,7 @@ class Work:
 
     Args:
         passes: times that it is done, one after the other; each is a job.
+        apart: every position is a range of its own, and so a chunk.
     """
 
     function: str
@@ -45,6 +50,7 @@ class Work:
     passes: int = 1
     arg: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, ktask.Memory] = field(default_factory=dict)
+    apart: bool = False
 
     def alone(self) -> None:
         """Do it in this process, on this thread."""
@@ -64,14 +70,16 @@ class Work:
         return client.submit(self.function, **self._words())
 
     def _words(self) -> dict[str, Any]:
-        ranges = None if self.sources else [(0, self.total, -1)]
-        return {"arg": dict(self.arg), "ranges": ranges, **self.sources}
+        return {"arg": dict(self.arg), "ranges": self._ranges(), **self.sources}
+
+    def _ranges(self) -> list[tuple[int, int, int]] | None:
+        if self.sources:
+            return None
+        return [(i, 1, -1) for i in range(self.total)] if self.apart else [(0, self.total, -1)]
 
 
 @contextmanager
 def _opened(memory: ktask.Memory) -> Iterator[Source]:
-    import os
-
     source = Source(os.dup(memory.fileno()), facts_of(memory.fileno()))
     try:
         yield source
@@ -96,9 +104,9 @@ def copy(size: int, passes: int, end: ExitStack) -> Work:
     return Work("file.copy", half, passes, sources=sources)
 
 
-def spin(units: int, ms: float) -> Work:
-    """Burns CPU time in units that cannot be cut."""
-    return Work("selftest.spin", units, arg={"ms": ms})
+def spin(units: int, ms: float, *, apart: bool = False) -> Work:
+    """Burns CPU time in units that cannot be cut; at most APART_MAX of them where they are apart."""
+    return Work("selftest.spin", units, arg={"ms": ms}, apart=apart)
 
 
 def present(size: int, end: ExitStack) -> ktask.Memory:
@@ -107,6 +115,3 @@ def present(size: int, end: ExitStack) -> ktask.Memory:
     for start in range(0, size, len(_FILLER)):
         memory[start : start + len(_FILLER)] = _FILLER[: size - start]
     return memory
-
-
-Maker = Callable[[ExitStack], Work]
