@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.bench.interference import cputime
@@ -56,12 +56,15 @@ def measure(bench: Bench) -> Iterator[Line]:
 
 @contextmanager
 def _waited(home: House, who: Client, seconds: float) -> Iterator[None]:
-    """A waited job that lasts at least so long; what is left of it is cancelled."""
-    units = round(len(cpus()) * seconds * 1e3 / _SPIN_MS)
+    """A waited job that lasts longer than that on all CPUs; cancelled at the end."""
+    units = round(2 * len(cpus()) * seconds * 1e3 / _SPIN_MS)
     who.ask(work="spin", units=units, ms=_SPIN_MS)
     who.tell(do="waited")
+    job = home.running_job()
     yield
-    who.answer()
+    home.client.cancel(job)
+    with suppress(Unmeasured):  # it says that its job was cancelled
+        who.answer()
 
 
 def _share(home: House, seconds: float) -> Share:

@@ -87,6 +87,17 @@ class House:
         finally:
             self.client.cancel(job)
 
+    def running_job(self) -> ktask.Job:
+        """The only job that runs, as soon as there is one."""
+        found: list[ktask.Job] = []
+
+        def look() -> bool:
+            found[:] = self.client.jobs(states=["RUNNING"])
+            return bool(found)
+
+        self.wait(look, "a client's job runs")
+        return found[0]
+
     def all_busy(self) -> bool:
         """Whether every helper that there is holds a chunk."""
         pools = [pool for pool in self.status().pools if pool.worker_class == pb.WORKER_CLASS_HELPER]

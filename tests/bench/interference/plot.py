@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.interference.beside import REPOSITORY
 from tests.bench.interference.line import MISSED, PASS, Line
 from tests.bench.interference.report import Section
 
@@ -57,6 +60,9 @@ def draw(sections: Iterable[Section], path: Path, about: str) -> None:
     Args:
         about: said at the top, as the machine and the effort.
     """
+    # Its cache of fonts stays in this directory; that it makes one is no news.
+    os.environ.setdefault("MPLCONFIGDIR", str(REPOSITORY / ".cache" / "matplotlib"))
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     # Without a display, and loaded only where a picture is wanted.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -49,7 +49,7 @@ _NOTICED_S = 0.0002
 """More than a helper takes to be told something."""
 _BEFORE_S = 0.5
 _LEAST_BEFORE = 0.3
-"""Of all CPUs, for helpers that shall stop."""
+"""Of its CPU, for a helper that shall be seen to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +156,10 @@ def _once(bench: Bench, scenario: Scenario, config: str, number: int) -> Seen:
 def _watched(
     bench: Bench, scenario: Scenario, home: House, job: ktask.Job, host: FakeHost, bus: Services | None
 ) -> Seen:
-    helpers = _helpers_at_work(home)
+    working, helpers = _at_work(home), home.helpers()
     begin = time.monotonic()
     _happen(scenario, host, bus, over=False)
-    stopped_s = _until_quiet(home, helpers, begin)
+    stopped_s = _until_quiet(home, working, begin)
     leads, window = home.leads(), max(1.0, bench.seconds / 2)
     before = cputime.on_cpu(leads), cputime.on_cpu(helpers)
     since = time.monotonic()
@@ -187,19 +187,24 @@ def _happen(scenario: Scenario, host: FakeHost, bus: Services | None, *, over: b
     send_uevent()
 
 
-def _helpers_at_work(home: House) -> list[int]:
-    """The helpers, once they get enough CPU time for a stop to be seen."""
-    home.wait(lambda: bool(home.helpers()), "there are helpers")
-    helpers = home.helpers()
-    least = _LEAST_BEFORE * len(helpers) * _BEFORE_S
+def _at_work(home: House) -> list[int]:
+    """The helpers that have a CPU, once there is one.
 
-    def work() -> bool:
-        before = cputime.on_cpu(helpers)
+    The one whose CPU the lead took has next to nothing, before and after; it
+    would end its chunk late, whoever told it to stop.
+    """
+    found: list[int] = []
+
+    def look() -> bool:
+        helpers = home.helpers()
+        before = [cputime.on_cpu([pid]) for pid in helpers]
         time.sleep(_BEFORE_S)
-        return cputime.on_cpu(helpers) - before > least
+        used = [cputime.on_cpu([pid]) - had for pid, had in zip(helpers, before, strict=True)]
+        found[:] = [pid for pid, got in zip(helpers, used, strict=True) if got > _LEAST_BEFORE * _BEFORE_S]
+        return bool(found)
 
-    home.wait(work, f"helpers get {_LEAST_BEFORE:.0%} of their CPUs on this machine", 20.0)
-    return helpers
+    home.wait(look, f"a helper gets {_LEAST_BEFORE:.0%} of its CPU on this machine", 20.0)
+    return found
 
 
 def _until_quiet(home: House, helpers: Sequence[int], begin: float) -> float:

@@ -79,7 +79,7 @@ def _exactly(name: str, counts: list[int], wanted: int) -> Line:
 def _seen(bench: Bench, home: House, member: Group) -> Seen:
     with client(str(home.daemon.place), member) as who:
         _spin(who, bench.seconds + 2 * _START_S)
-        job = _running_job(home)
+        job = home.running_job()
         time.sleep(_START_S)
         helpers, leads = home.helpers(), home.leads()
         before, begin = (cputime.on_cpu(helpers), cputime.on_cpu(leads)), time.monotonic()
@@ -102,17 +102,6 @@ def _spin(who: Client, seconds: float) -> None:
     who.tell(do="waited")
 
 
-def _running_job(home: House) -> ktask.Job:
-    found: list[ktask.Job] = []
-
-    def look() -> bool:
-        found[:] = home.client.jobs(states=["RUNNING"])
-        return bool(found)
-
-    home.wait(look, "the client's job runs")
-    return found[0]
-
-
 def _workers(home: House, job: ktask.Job) -> int:
     progress = home.client.job(job).progress
     return progress.running_helpers + progress.running_leads
@@ -128,7 +117,7 @@ def _changes(bench: Bench, home: House, member: Group) -> Iterator[Line]:
             member.limit(full)
             who = end.enter_context(client(str(home.daemon.place), member))
             _spin(who, 60.0)
-            job = _running_job(home)
+            job = home.running_job()
             end.callback(home.client.cancel, job)
             home.wait(lambda job=job: _workers(home, job) >= full, "a worker for each CPU runs")  # type: ignore[misc]
             member.limit(0.5)

@@ -42,7 +42,8 @@ class Report:
         begin = time.monotonic()
         section = Section(number, title)
         self.sections.append(section)
-        section.lines.extend(attempt("the rest of the row", lambda: row(self._bench)))
+        for line in attempt("the rest of the row", lambda: row(self._bench)):
+            section.lines.append(line)  # kept, should the row be broken off
         took = time.monotonic() - begin
         print(f"\nrow {number}: {title} ({took:.0f} s, load {load()})\n{table(section.lines)}", flush=True)
 
