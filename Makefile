@@ -18,7 +18,7 @@ BIN := .venv/bin
 .PHONY: help setup test demo bench bench-interference bench-foreground fault-test proto lint fmt types clean
 
 help: ## list the supported targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with everything in it
 	@PYTHON='$(PYTHON)' tools/setup.sh

@@ -205,14 +205,7 @@ def test_draw_when_any_lines_then_a_png(tmp_path: Path) -> None:
     # In another process, since matplotlib keeps fonts open.
     code = "import pathlib, sys; from tests.tools.test_interference import draw_all; "
     code += "draw_all(pathlib.Path(sys.argv[1]))"
-    words = [
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        f"{code} draw_all(pathlib.Path(sys.argv[1]))",
-        str(tmp_path),
-    ]
+    words = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
     done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY)
     assert (done.returncode, done.stderr) == (0, "")
     pictures = list(tmp_path.iterdir())
