@@ -46,6 +46,10 @@ ROWS: Mapping[int, tuple[str, Row]] = {
 }
 
 _SIZE = 6 << 30
+_LEGEND = (
+    "small dots: rounds; large dot: their median; triangle: at least that; "
+    "blue: the goal; green: met, red: missed, grey: none"
+)
 _SHARE = 3
 """At most a third of the free memory is worked on."""
 
@@ -77,7 +81,7 @@ def _write(report: Report, options: argparse.Namespace) -> None:
         path = options.out / options.picture
         machine = report.machine
         about = f"{machine['cpu']}, CPUs: {machine['cores']}, Linux {machine['kernel']}; {report.verdicts()}"
-        draw(report.sections, path, f"{about}\nblue: the goal; dots: rounds; large dot: their median")
+        draw(report.sections, path, f"{about}\n{_LEGEND}")
         print(f"\npicture: {path}")
 
 
