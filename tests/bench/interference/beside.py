@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import ktask
+
 from tests.bench.interference import cputime
 from tests.bench.interference.house import House
 from tests.bench.interference.programs import Unmeasured, needed
@@ -23,9 +25,16 @@ _SETTLE_S = 0.5
 """From when the work has begun until others are measured beside it."""
 _UNITS = 100_000
 
+BURN = "burn"
+
 Used = Callable[[], float]
 """CPU seconds that those beside have had so far."""
 Beside = Callable[[], AbstractContextManager[Used]]
+
+
+def reading(memory: ktask.Memory) -> str:
+    """The work of plain processes that read the memory of this one over and over."""
+    return f"/proc/{os.getpid()}/fd/{memory.fileno()}"
 
 
 @contextmanager
@@ -35,26 +44,27 @@ def nothing() -> Iterator[Used]:
     yield lambda: 0.0
 
 
-def ours(house: House, mode: str) -> Beside:
+def ours(house: House, mode: str, memory: ktask.Memory | None = None) -> Beside:
     """A detached job on all helpers.
 
     Args:
         mode: set before; "" = as it is. In "auto" the governor may hold helpers
             back, else all of them have a chunk before others are measured.
+        memory: what they read over and over; None = they burn CPU time.
     """
 
     @contextmanager
     def made() -> Iterator[Used]:
         if mode:
             house.set_mode(mode)
-        with house.spinning(busy=mode != "auto"):
+        with house.working(memory, busy=mode != "auto"):
             time.sleep(_SETTLE_S)
             yield house.worker_seconds
 
     return made
 
 
-def xargs(what: str = "burn") -> Beside:
+def xargs(what: str = BURN) -> Beside:
     """`nice -n 19 xargs -P` with a process for each unit of work."""
 
     @contextmanager
@@ -69,7 +79,7 @@ def xargs(what: str = "burn") -> Beside:
     return made
 
 
-def pool(what: str = "burn", *, nice: int = 0) -> Beside:
+def pool(what: str = BURN, *, nice: int = 0) -> Beside:
     """A ProcessPoolExecutor with a process for each CPU.
 
     Args:

@@ -77,7 +77,7 @@ def _share(home: House, seconds: float) -> Share:
 
 def _of_detached(bench: Bench, home: House) -> Callable[[], Share]:
     def run() -> Share:
-        with home.spinning(busy=False):
+        with home.working(busy=False):
             time.sleep(_START_S)
             return _share(home, bench.seconds)
 

@@ -23,6 +23,9 @@ _ORPHAN_EXIT_S = 300
 """A daemon whose starter was killed ends by itself after so long."""
 _POLL_S = 0.02
 _CALL_S = 15.0
+_ITEMS = 4096
+_BYTES_PER_CPU = 128 << 20
+"""All CPUs together read an item in some 25 ms, at 5 GB/s each."""
 
 
 class House:
@@ -68,24 +71,32 @@ class House:
         return cputime.on_cpu([*self.helpers(), *self.leads()])
 
     @contextmanager
-    def spinning(self, *, busy: bool = True, ms: float = 5.0) -> Iterator[ktask.Job]:
+    def working(self, memory: ktask.Memory | None = None, *, busy: bool = True) -> Iterator[ktask.Job]:
         """A detached job that has work for all helpers, without end; cancelled at the end.
 
         Args:
+            memory: what is read over and over, some 100 s long on memory of
+                work_memory's size; None = it only burns CPU time.
             busy: wait until every helper holds a chunk of it.
-            ms: CPU time of one position.
         Raises:
             Unmeasured: not all helpers become busy.
         """
-        job = self.client.submit(
-            "selftest.spin", arg={"ms": ms}, ranges=[(0, 1 << 40, -1)], max_threads=_many_threads()
-        )
+        job = self._burn() if memory is None else self._sum(memory)
         try:
             if busy:
                 self.wait(self.all_busy, "every helper holds a chunk of a detached job")
             yield job
         finally:
             self.client.cancel(job)
+
+    def _burn(self) -> ktask.Job:
+        ranges = [(0, 1 << 40, -1)]
+        return self.client.submit(
+            "selftest.spin", arg={"ms": 5.0}, ranges=ranges, max_threads=_many_threads()
+        )
+
+    def _sum(self, memory: ktask.Memory) -> ktask.Job:
+        return self.client.submit("file.crc32", items=[memory] * _ITEMS, max_threads=_many_threads())
 
     def running_job(self) -> ktask.Job:
         """The only job that runs, as soon as there is one."""
@@ -132,6 +143,14 @@ class House:
             for worker in pool.workers
         }
         return " or ".join(sorted(found))
+
+
+@contextmanager
+def work_memory() -> Iterator[ktask.Memory]:
+    """Memory with something in it, more for more CPUs, larger than their caches."""
+    with ktask.memory(_BYTES_PER_CPU * (os.cpu_count() or 1)) as memory:
+        memory[:] = os.urandom(1 << 20) * (len(memory) >> 20)
+        yield memory
 
 
 def _many_threads() -> int:

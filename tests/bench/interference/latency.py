@@ -2,7 +2,8 @@
 
 Threads that may run anywhere and threads pinned to each CPU are both measured:
 the first may be placed by the kernel where no helper runs, the second cannot
-escape the helper on their CPU and show whether it is pre-empted at once.
+escape the helper on their CPU and show whether it is pre-empted at once. Those
+beside them read memory, so that they also take the caches.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import ktask
+
 from tests.bench.interference import beside
 from tests.bench.interference.bench import Bench
 from tests.bench.interference.beside import Beside
-from tests.bench.interference.house import House, house
+from tests.bench.interference.house import House, house, work_memory
 from tests.bench.interference.line import Line
 from tests.bench.interference.notinway import ALONE, AUTO, OURS, POOL, XARGS, usable
 from tests.bench.interference.programs import Unmeasured
@@ -34,8 +37,8 @@ Figures = dict[tuple[str, str], float]
 
 def measure(bench: Bench) -> Iterator[Line]:
     """Beside nothing, beside our helpers, and beside plain processes."""
-    with house(bench.directory, "row2") as home:
-        ways, without = usable(home, _backgrounds(home))
+    with house(bench.directory, "row2") as home, work_memory() as memory:
+        ways, without = usable(home, _backgrounds(home, memory), memory)
         program = str(bench.program("wakes"))
         seconds = bench.seconds * _WINDOWS
         found = interleaved(
@@ -46,13 +49,14 @@ def measure(bench: Bench) -> Iterator[Line]:
         yield Line(f"beside {line.name}", why=line.why)
 
 
-def _backgrounds(home: House) -> Mapping[str, Beside]:
+def _backgrounds(home: House, memory: ktask.Memory) -> Mapping[str, Beside]:
+    what = beside.reading(memory)
     return {
         ALONE: beside.nothing,
-        OURS: beside.ours(home, "always"),
-        AUTO: beside.ours(home, "auto"),
-        XARGS: beside.xargs(),
-        POOL: beside.pool(),
+        OURS: beside.ours(home, "always", memory),
+        AUTO: beside.ours(home, "auto", memory),
+        XARGS: beside.xargs(what),
+        POOL: beside.pool(what),
     }
 
 

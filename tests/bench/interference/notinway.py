@@ -6,6 +6,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import ktask
+
 from tests.bench.interference import beside
 from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.beside import Beside
@@ -56,13 +58,19 @@ def backgrounds(home: House) -> Mapping[str, Beside]:
     }
 
 
-def usable(home: House, given: Mapping[str, Beside]) -> tuple[Mapping[str, Beside], list[Line]]:
-    """Without what this daemon cannot do, and lines that say so; OURS then has the mode that there is."""
+def usable(
+    home: House, given: Mapping[str, Beside], memory: ktask.Memory | None = None
+) -> tuple[Mapping[str, Beside], list[Line]]:
+    """Without what this daemon cannot do, and lines that say so; OURS then has the mode that there is.
+
+    Args:
+        memory: what our helpers read; None = they burn CPU time.
+    """
     try:
         home.set_mode("always")
     except Unmeasured as error:
         left = {name: way for name, way in given.items() if name != AUTO}
-        return {**left, OURS: beside.ours(home, "")}, [Line(AUTO, why=str(error))]
+        return {**left, OURS: beside.ours(home, "", memory)}, [Line(AUTO, why=str(error))]
     return given, []
 
 
