@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             for number in options.rows:
                 report.add(number, *ROWS[number])
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
         finally:
             _write(report, options)
     print(f"\n{report.verdicts()}")
@@ -76,7 +79,7 @@ def _write(report: Report, options: argparse.Namespace) -> None:
     """What there is, also when it was broken off."""
     if options.json:
         report.write(options.json)
-    if report.sections:
+    if any(section.lines for section in report.sections):
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / options.picture
         machine = report.machine

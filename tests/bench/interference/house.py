@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -153,6 +154,18 @@ def work_memory() -> Iterator[ktask.Memory]:
         yield memory
 
 
+@contextmanager
+def stopped_well(daemon: Daemon) -> Iterator[None]:
+    """Have a daemon end by itself when something went wrong: killed, it would leave its cgroups."""
+    try:
+        yield
+    except BaseException:
+        daemon.signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait()
+        raise
+
+
 def _many_threads() -> int:
     return max(4, os.cpu_count() or 1)
 
@@ -177,6 +190,7 @@ def house(
     usual = ("--config", config, "--idle-exit", str(_ORPHAN_EXIT_S))
     with contextlib.ExitStack() as end:
         daemon = end.enter_context(running(directory / name, *usual, *words, popen=popen))
+        end.enter_context(stopped_well(daemon))
         client = end.enter_context(ktask.connect(daemon.place))
         stubs = end.enter_context(connected(daemon.socket))
         yield House(daemon, client, stubs)

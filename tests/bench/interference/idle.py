@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.bench.interference.bench import Bench, attempt
+from tests.bench.interference.house import stopped_well
 from tests.bench.interference.line import Line
 from tests.bench.interference.programs import Unmeasured, needed
 from tests.bench.interference.rivals import cpus
@@ -36,7 +37,7 @@ def measure(bench: Bench) -> Iterator[Line]:
     seconds = bench.seconds * _WINDOWS
     config = bench.directory / "row7.toml"
     config.touch()
-    with running(bench.directory / "row7", "--config", config) as daemon:
+    with running(bench.directory / "row7", "--config", config) as daemon, stopped_well(daemon):
         _one_job(daemon)
         time.sleep(_SETTLE_S)
         names = roles(daemon)
