@@ -20,7 +20,7 @@ from tests.bench.interference.line import MISSED, PASS, Exactly, Line, failed, t
 from tests.bench.interference.plot import draw, panels
 from tests.bench.interference.programs import Unmeasured, compiled
 from tests.bench.interference.report import Report, Section
-from tests.bench.interference.rivals import Got, parse_rival, rivals
+from tests.bench.interference.rivals import Got, cpus, parse_rival, rivals
 from tests.bench.interference.rounds import interleaved, percentile, quotients
 from tests.bench.measure import Goal, Spread
 from tests.support.users import REPOSITORY
@@ -265,7 +265,7 @@ def test_voluntary_when_a_thread_slept_then_once_more() -> None:
 
 
 def test_rivals_when_started_then_all_threads_say_what_they_got(tmp_path: Path) -> None:
-    with rivals(compiled("rival", tmp_path), 2, pinned=[0]) as them:
+    with rivals(compiled("rival", tmp_path), 2, pinned=cpus()[:1]) as them:
         for _ in range(2):
             them.start(0.05)
             got = them.collect()
@@ -280,10 +280,11 @@ def test_rival_when_its_line_is_cut_then_not_measured() -> None:
 
 
 def test_wakes_when_run_then_each_thread_woke_up_each_millisecond(tmp_path: Path) -> None:
-    words = [str(compiled("wakes", tmp_path)), "0.02", "0"]
+    cpu = str(cpus()[0])
+    words = [str(compiled("wakes", tmp_path)), "0.02", cpu]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["-1", "0"]
+    assert [line[0] for line in lines] == ["-1", cpu]
     assert all(len(line) == 21 and all(int(word) >= 0 for word in line[1:]) for line in lines)
 
 
