@@ -201,6 +201,7 @@ def status(message: control.Status) -> results.Status:
         counters={one.name: one.value for one in message.counters},
         missing=tuple(message.missing),
         runtime_dir=message.runtime_dir,
+        raising=tuple(message.raising),
         selftest=message.selftest,
     )
 
@@ -244,4 +245,6 @@ def _worker(message: control.Worker, contract: Any) -> results.Worker:
         respawns=message.respawns,
         private_bytes=message.private_bytes,
         uid=message.uid,
+        gives_way_by=message.gives_way_by,
+        raised=message.raised,
     )

@@ -288,6 +288,8 @@ class Worker:
     respawns: int
     private_bytes: int
     uid: int
+    gives_way_by: str
+    raised: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +340,7 @@ class Status:
     counters: Mapping[str, int]
     missing: tuple[str, ...]
     runtime_dir: str
+    raising: tuple[str, ...]
     selftest: bool
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ktaskd.api.memory import PrivateMemory
+from ktaskd.host.raising import Raiser
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake
 from ktaskd.model.topology import Topology
@@ -29,6 +30,7 @@ class Daemon:
         set_draining: stops or resumes the acceptance of jobs.
         limits: bounds in force, by name.
         counts: counters that other rooms keep, by name.
+        raiser: knows in which ways a helper can be raised.
         missing: what this machine lacks, in words.
     """
 
@@ -45,6 +47,7 @@ class Daemon:
     set_draining: Callable[[bool], Awaitable[None]]
     limits: Callable[[], Mapping[str, int]]
     counts: Callable[[], Mapping[str, int]]
+    raiser: Raiser
     missing: list[str] = field(default_factory=list)
     memory: PrivateMemory = field(init=False)
 

@@ -49,15 +49,30 @@ def read_cpu_quota(root: HostRoot, pid: int) -> float:
     /proc/PID/cgroup as the reader's cgroup namespace has it, and a container's
     mount points are no paths of ours.
     """
+    found = cpu_levels(root, str(pid))
+    if found is None:
+        return UNLIMITED
+    legacy, _, levels = found
+    return _tightest(levels, _read_legacy_limit if legacy else _read_unified_limit)
+
+
+def cpu_levels(root: HostRoot, pid: str) -> tuple[bool, str, Iterator[Path]] | None:
+    """The groups that decide about the CPU of a process; None where there are none.
+
+    Args:
+        pid: as a directory of /proc is named, "self" too.
+    Returns:
+        Whether it is cgroup v1, the path as the kernel shows it, and the
+        directories from the top of the mount down to that of the process.
+    """
     mounts = parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
-    paths = parse_memberships(read_kernel_text(root.proc / str(pid) / "cgroup") or "")
+    paths = parse_memberships(read_kernel_text(root.proc / pid / "cgroup") or "")
     # A controller belongs to one hierarchy: where v1 has cpu, v2 cannot limit it.
     for legacy in (True, False):
         candidates = [mount for mount in mounts if mount.legacy is legacy]
         if candidates and legacy in paths:
-            read = _read_legacy_limit if legacy else _read_unified_limit
-            return _tightest(_levels(root, candidates, paths[legacy]), read)
-    return UNLIMITED
+            return legacy, paths[legacy], _levels(root, candidates, paths[legacy])
+    return None
 
 
 def parse_mounts(mountinfo: str) -> list[Mount]:
@@ -100,8 +115,9 @@ def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
     level = root.at(mount.point)
     yield level
     for name in inner.split("/", LEVELS_MAX)[:LEVELS_MAX]:
-        level /= name
-        yield level
+        if name:
+            level /= name
+            yield level
 
 
 def _inner(path: str, mount_root: str) -> str | None:

@@ -101,15 +101,26 @@ class Worker:
         slot: memoryview,
         listener: Listener,
         gone: Callable[[Worker, Death], None],
+        idle: Callable[[], None] = lambda: None,
     ) -> None:
-        """A worker that the pool host was asked for."""
+        """A worker that the pool host was asked for.
+
+        Args:
+            gone: told of its death after everybody else.
+            idle: told each time that it has nothing in hand any more.
+        """
         self.id = worker_id
         self.worker_class = worker_class
         self.nid = nid
         self.cpu = cpu
         self.slot = slot
         self.pid = 0
-        self.state = WorkerState.STARTING
+        self.idle_since_s = 0.0
+        """When it last became idle, by the loop's clock."""
+        self.retired = False
+        """Whether it was told to end because nobody needed it."""
+        self._state = WorkerState.STARTING
+        self._idle = idle
         self.applied = Applied()
         self.chunks = 0
         self.started_s = 0.0
@@ -137,6 +148,18 @@ class Worker:
         return self.worker_class is WorkerClass.LEAD
 
     # -- life ---------------------------------------------------------------
+
+    @property
+    def state(self) -> WorkerState:
+        """Where it is in its life."""
+        return self._state
+
+    @state.setter
+    def state(self, state: WorkerState) -> None:
+        was, self._state = self._state, state
+        if state is WorkerState.IDLE is not was:
+            self.idle_since_s = self._loop.time()
+            self._idle()
 
     def attach(self, pid: int, sock: socket.socket, pidfd: int) -> None:
         """Take over the socket and the pidfd of the process that was forked."""
@@ -204,7 +227,7 @@ class Worker:
         self._unsent.clear()
 
     def stop(self) -> None:
-        """Let it end by itself: it sees end of file after the chunk in hand."""
+        """Let it end by itself: it sees end of file after what it was sent."""
         self.state = WorkerState.STOPPING
         self._close_socket()
 

@@ -380,6 +380,7 @@ def a_status(directory: Path) -> control_pb2.Status:
         missing=["cpu.idle: no cgroup may be made, start it by systemd"],
         chunks=5,
         private_bytes=5 << 20,
+        gives_way_by="idle slice",
     )
     return control_pb2.Status(
         version="0.1.0",
@@ -399,6 +400,7 @@ def a_status(directory: Path) -> control_pb2.Status:
         counters=[control_pb2.Counter(name="jobs_done", value=4)],
         missing=["systemd-python: not installed"],
         runtime_dir=str(directory),
+        raising=["autogroup nice 0"],
     )
 
 

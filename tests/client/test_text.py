@@ -133,6 +133,8 @@ def test_status_when_described_then_pools_workers_and_what_they_lack(tmp_path: P
         "8.0 GiB",
         "pool node0: helpers",
         "worker 1 lacks: cpu.idle",
+        "idle slice",
+        "autogroup nice 0",
         "missing: systemd-python",
         "because: ON_BATTERY: on battery (30 %)",
         "node 0: 2 helpers, 1 busy; 2 leads, 1 for one user",

@@ -202,6 +202,7 @@ def describe_status(status: Status) -> str:
             ("mode", status.mode.lower()),
             ("draining", "yes: takes no new jobs" if status.draining else "no"),
             ("selftest", "yes" if status.selftest else ""),
+            ("helpers raised by", printable(", ".join(status.raising))),
         ]
     )
     nodes = table(
@@ -236,6 +237,7 @@ def _describe_pool(pool: Pool) -> str:
         "POLICY",
         "NICE",
         "GROUP",
+        "GIVES WAY BY",
         "IO",
         "OOM",
         "MEMORY",
@@ -259,6 +261,7 @@ def _worker_row(worker: Worker) -> tuple[object, ...]:
         worker.policy or "-",
         worker.nice,
         "-" if worker.autogroup_nice is None else worker.autogroup_nice,
+        "raised" if worker.raised else worker.gives_way_by or "-",
         worker.ioprio or "-",
         worker.oom_score_adj,
         worker.mempolicy or "-",
