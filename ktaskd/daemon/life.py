@@ -166,6 +166,7 @@ class House:
                 lambda: next(numbers),
                 group=self._group if spec.worker_class is WorkerClass.HELPER else None,
                 retire=retire,
+                raise_=self._raiser.raise_,
             )
             for spec in specs
         ]

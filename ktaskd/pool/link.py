@@ -102,12 +102,14 @@ class Worker:
         listener: Listener,
         gone: Callable[[Worker, Death], None],
         idle: Callable[[], None] = lambda: None,
+        raise_: Callable[[int], object] = lambda _: None,
     ) -> None:
         """A worker that the pool host was asked for.
 
         Args:
             gone: told of its death after everybody else.
             idle: told each time that it has nothing in hand any more.
+            raise_: lets the process of this pid run at normal priority.
         """
         self.id = worker_id
         self.worker_class = worker_class
@@ -121,6 +123,8 @@ class Worker:
         """Whether it was told to end because nobody needed it."""
         self._state = WorkerState.STARTING
         self._idle = idle
+        self._raise = raise_
+        self._killed = False
         self.applied = Applied()
         self.chunks = 0
         self.started_s = 0.0
@@ -176,6 +180,10 @@ class Worker:
         """
         self._why = self._why or why
         if self._pidfd >= 0:
+            if not self._killed:
+                # To die takes CPU time, which a starved process does not get.
+                self._raise(self.pid)
+            self._killed = True
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 

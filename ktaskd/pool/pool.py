@@ -75,6 +75,7 @@ class Pool:
         *,
         group: IdleGroup | None = None,
         retire: Callable[[Worker], None] = lambda _: None,
+        raise_: Callable[[int], object] = lambda _: None,
     ) -> None:
         """Nothing is started yet.
 
@@ -83,10 +84,13 @@ class Pool:
             group: the cgroup that helpers move into; stays the caller's.
             retire: told of a worker that ends because it has long been idle,
                 before it does: it must not be given anything any more.
+            raise_: lets a worker that is killed run at normal priority, so that
+                it dies soon.
         """
         self.spec = spec
         self._group = group
         self._retire = retire
+        self._raise = raise_
         self._idle_timer: asyncio.TimerHandle | None = None
         self.host_pid = 0
         self.host_respawns = 0
@@ -303,6 +307,7 @@ class Pool:
             self._listener,
             self._on_worker_gone,
             self._on_idle,
+            self._raise,
         )
         place.worker = worker
         self._by_id[worker.id] = place

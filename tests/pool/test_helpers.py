@@ -35,11 +35,13 @@ CPU_S = 0.5
 
 
 @asynccontextmanager
-async def helper(group: IdleGroup | None, uid: int = -1) -> AsyncIterator[Worker]:
+async def helper(
+    group: IdleGroup | None, uid: int = -1, raise_: Callable[[int], object] = lambda _: None
+) -> AsyncIterator[Worker]:
     """A helper that wants all of its CPU."""
     ears, numbers = Ears(), itertools.count(1)
     spec = PoolSpec("test", WorkerClass.HELPER, 0, (CPU,), 1, 1, uid, uid)
-    made = Pool(spec, ears, lambda: next(numbers), group=group)
+    made = Pool(spec, ears, lambda: next(numbers), group=group, raise_=raise_)
     made.start()
     try:
         await ears.until(lambda: ears.ready)
@@ -145,6 +147,21 @@ def test_group_when_somebody_else_made_it_then_its_doors_are_found() -> None:
                 assert read_cpu_place(HostRoot(), str(worker.pid)) == read_cpu_place(HostRoot())
                 assert raiser.lower(worker.pid)
                 assert read_cpu_place(HostRoot(), str(worker.pid)).path == f"/{group.path.name}"
+
+    run(story())
+
+
+def test_helper_when_killed_then_raised_before_since_to_die_takes_cpu_time() -> None:
+    async def story() -> None:
+        raised: list[tuple[int, bool]] = []
+
+        def note(pid: int) -> None:
+            raised.append((pid, Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"))
+
+        async with helper(None, raise_=note) as worker:
+            worker.kill()
+            worker.kill()
+            assert raised == [(worker.pid, True)]
 
     run(story())
 
