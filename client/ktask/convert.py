@@ -201,10 +201,10 @@ def status(message: control.Status) -> results.Status:
         counters={one.name: one.value for one in message.counters},
         missing=tuple(message.missing),
         runtime_dir=message.runtime_dir,
+        raising=tuple(message.raising),
         selftest=message.selftest,
         mode_until=_time(message, "mode_until"),
         readings=tuple(results.Reading(one.name, one.value, one.source) for one in message.readings),
-        raising=tuple(message.raising),
     )
 
 

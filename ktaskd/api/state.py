@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ktaskd.api.memory import PrivateMemory
 from ktaskd.governor.governor import Governor
+from ktaskd.host.raising import Raiser
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake
 from ktaskd.model.topology import Topology
@@ -30,6 +31,7 @@ class Daemon:
         set_draining: stops or resumes the acceptance of jobs.
         limits: bounds in force, by name.
         counts: counters that other rooms keep, by name.
+        raiser: knows in which ways a helper can be raised.
         missing: what this machine lacks, in words.
     """
 
@@ -47,6 +49,7 @@ class Daemon:
     set_draining: Callable[[bool], Awaitable[None]]
     limits: Callable[[], Mapping[str, int]]
     counts: Callable[[], Mapping[str, int]]
+    raiser: Raiser
     missing: list[str] = field(default_factory=list)
     memory: PrivateMemory = field(init=False)
 

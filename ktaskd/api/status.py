@@ -40,7 +40,8 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         allowance=_allowance_out(daemon),
         limits=[pb.Limit(name=name, value=value) for name, value in sorted(daemon.limits().items())],
         counters=[pb.Counter(name=name, value=value) for name, value in sorted(_counts(daemon).items())],
-        missing=daemon.missing,
+        missing=[*daemon.missing, *daemon.raiser.missing],
+        raising=daemon.raiser.ways,
         runtime_dir=daemon.runtime_dir,
         selftest=daemon.selftest,
         readings=[
@@ -108,6 +109,8 @@ def _worker_out(daemon: Daemon, place: Place, who: Identity) -> pb.Worker:
         respawns=place.respawns,
         private_bytes=daemon.memory.of(worker.pid),
         uid=applied.uid,
+        raised=worker.raised,
+        gives_way_by=applied.gives_way_by,
     )
 
 

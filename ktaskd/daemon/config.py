@@ -17,6 +17,7 @@ from ktaskd.jobs.registry import JobLimits
 SectionT = TypeVar("SectionT")
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+IDLE_GROUPS = ("auto", "never")
 
 NUMBER_MAX = 10**9
 """Of any number: seconds, connections, jobs."""
@@ -24,7 +25,7 @@ NUMBER_MAX = 10**9
 WORKERS_MAX = 4096
 """Every place for a worker takes a page of memory before there is one in it."""
 
-_WORKERS = frozenset({"workers.helpers_per_node", "workers.leads", "workers.leads_per_uid"})
+_WORKERS = frozenset({"workers.helpers_per_node", "workers.warm", "workers.leads", "workers.leads_per_uid"})
 _NOT_ZERO = frozenset(
     {
         "sockets.connections",
@@ -82,6 +83,12 @@ class WorkerSettings:
         user: that workers become if the daemon is root; where there is no such
             user, only uid 0 may run jobs.
         helpers_per_node: most helpers of one node; 0 = one for each CPU.
+        warm: helpers of each node, and leads, that are kept while there is
+            nothing to do; 0 = none, so that the next job waits for a start.
+        idle_timeout_s: time without work after which a worker beyond the warm
+            ones ends; 0 = it stays.
+        idle_group: "auto" = helpers get a cgroup with cpu.idle where one may be
+            made; "never" = no cgroup is made for them.
         leads: most leads at one time; 0 = one for each CPU.
         leads_per_uid: the same for one uid; 0 = as many as there are.
         cancel_grace_s: time for a worker to give back its chunk before it is killed.
@@ -94,6 +101,9 @@ class WorkerSettings:
 
     user: str = "ktaskd"
     helpers_per_node: int = 0
+    warm: int = 1
+    idle_timeout_s: float = 60.0
+    idle_group: str = "auto"
     leads: int = 0
     leads_per_uid: int = 0
     cancel_grace_s: float = 5.0
@@ -203,6 +213,9 @@ def _check_values(config: Config) -> None:
         )
     if config.daemon.log_level not in LOG_LEVELS:
         raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
+    if config.workers.idle_group not in IDLE_GROUPS:
+        got = config.workers.idle_group
+        raise ConfigError(f'workers.idle_group: got "{got}", wanted one of {IDLE_GROUPS}')
     _check_governor(config.governor)
 
 

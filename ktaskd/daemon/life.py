@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from ktaskd import __version__
@@ -32,6 +32,7 @@ from ktaskd.governor.governor import Governor
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import read_caller
+from ktaskd.host.raising import Raiser
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
 from ktaskd.jobs.dispatch import Dispatch
@@ -43,15 +44,18 @@ from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError
-from ktaskd.model.worker import WorkerClass
+from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.link import Death, Worker
-from ktaskd.pool.pool import Pool
+from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done, Note
 
 log = logging.getLogger(__name__)
 
 CLOSE_S = 3.0
 """Time for the pools, the doors and the calls that still run, at the end."""
+
+RAISING_AGAIN_S = 0.1
+"""The kernel takes a change of an autogroup as often. Source: kernel/sched/autogroup.c"""
 
 RELOADABLE = frozenset(
     {
@@ -82,12 +86,14 @@ class Start:
 class _Ears:
     """Passes what workers say on to the engine, and notes the first that is ready."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, on_ready: Callable[[Worker], None]) -> None:
         self.engine = engine
         self.ready = asyncio.Event()
+        self._on_ready = on_ready
 
     def on_ready(self, worker: Worker) -> None:
         self.ready.set()
+        self._on_ready(worker)
         self.engine.on_ready(worker)
 
     def on_done(self, worker: Worker, done: Done) -> None:
@@ -135,8 +141,11 @@ class House:
         user = machine.worker_user(config.workers, os.geteuid())
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
-        dispatch = Dispatch(topology, allowance, self._want_leads, time.time)
+        dispatch = Dispatch(topology, allowance, self._want_leads, time.time, self._want_helpers)
         workers = config.workers
+        self._group, self._no_group = machine.make_idle_group(workers)
+        doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
+        self._raiser = Raiser(*doors)
         self.engine = Engine(
             registry,
             dispatch,
@@ -144,6 +153,7 @@ class House:
             fence_s=workers.fence_s,
             hang_cpu_s=workers.hang_cpu_s,
             starvation_s=workers.starvation_s,
+            raiser=self._raiser,
             wall=time.time,
         )
         self.engine.on_idle = self._on_idle
@@ -151,11 +161,8 @@ class House:
         self._governor = Governor(
             config.governor, allowance, self._watch, self._on_allowance, own=self._own_pids
         )
-        self._ears = _Ears(self.engine)
-        numbers = itertools.count(1)
-        specs = machine.pool_specs(topology, allowance, user)
-        self._pools = [Pool(spec, self._ears, lambda: next(numbers)) for spec in specs]
-        self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
+        self._ears = _Ears(self.engine, self._find_out_raising)
+        self._build_pools(machine.pool_specs(topology, allowance, user, workers))
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
         self._keepers = Keepers(on_gone=gone, close=close)
@@ -176,6 +183,21 @@ class House:
         workers = [worker.pid for pool in self._pools for worker in pool.workers if worker.pid]
         hosts = [pool.host_pid for pool in self._pools if pool.host_pid]
         return [*workers, *hosts, *self._keepers.pids().values()]
+
+    def _build_pools(self, specs: Sequence[PoolSpec]) -> None:
+        numbers, retire = itertools.count(1), self.engine.dispatch.remove
+        self._pools = [
+            Pool(
+                spec,
+                self._ears,
+                lambda: next(numbers),
+                group=self._group if spec.worker_class is WorkerClass.HELPER else None,
+                retire=retire,
+                raise_=self._raiser.raise_,
+            )
+            for spec in specs
+        ]
+        self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
 
     def _build_doors(self) -> None:
         sockets = self._config.sockets
@@ -214,7 +236,12 @@ class House:
             set_draining=self._set_draining,
             limits=lambda: machine.limits_in_force(self._config, self._files),
             counts=self._counts,
-            missing=[text for text in (user.refusal, self._notifier.missing, *self._watch.missing) if text],
+            raiser=self._raiser,
+            missing=[
+                text
+                for text in (user.refusal, self._notifier.missing, self._no_group, *self._watch.missing)
+                if text
+            ],
         )
 
     def _describe(self, identity: Identity) -> Identity:
@@ -223,6 +250,20 @@ class House:
 
     def _want_leads(self, count: int) -> None:
         self._leads.ensure(count)
+
+    def _want_helpers(self, nid: int, count: int) -> None:
+        for pool in self._pools:
+            if pool.spec.nid == nid and pool is not self._leads:
+                pool.ensure(count)
+
+    def _find_out_raising(self, worker: Worker) -> None:
+        """Try on a helper in which ways it can be raised here; every later one is the same."""
+        if self._raiser.known or worker.is_lead or self._stop.is_set():
+            return
+        if self._raiser.find_out(worker.pid):
+            log.info("raising ways=%s", ", ".join(self._raiser.ways) or "none")
+        elif worker.state in (WorkerState.IDLE, WorkerState.BUSY):
+            asyncio.get_running_loop().call_later(RAISING_AGAIN_S, self._find_out_raising, worker)
 
     def _counts(self) -> dict[str, int]:
         return {
@@ -242,6 +283,7 @@ class House:
         self._listen_to_signals()
         for pool in self._pools:
             pool.start()
+            pool.ensure(1)  # one shows whether any can be had; where none is warm it ends soon
         await self._wait_ready()
         if not self._stop.is_set():
             await self._open()
@@ -364,6 +406,9 @@ class House:
             *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True
         )
         self._closer.shutdown()
+        self._raiser.close()
+        if self._group is not None:
+            self._group.close()
         for result in results:
             if isinstance(result, BaseException):
                 log.error("close_failed error=%r", result)

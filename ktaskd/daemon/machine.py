@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
+from ktaskd.host import idlegroup
+from ktaskd.host.cpugroup import read_cpu_place
+from ktaskd.host.idlegroup import IdleGroup
+from ktaskd.host.root import HostRoot
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.topology import Topology
 from ktaskd.model.worker import WorkerClass
@@ -70,18 +74,36 @@ def make_allowance(topology: Topology, settings: WorkerSettings) -> Allowance:
     return Allowance(helpers, leads, min(settings.leads_per_uid or leads, leads))
 
 
-def pool_specs(topology: Topology, allowance: Allowance, user: WorkerUser) -> Sequence[PoolSpec]:
+def pool_specs(
+    topology: Topology, allowance: Allowance, user: WorkerUser, settings: WorkerSettings
+) -> Sequence[PoolSpec]:
     """One pool for each node that has CPUs, and one for the leads."""
+
+    def spec(name: str, kind: WorkerClass, nid: int, cpus: frozenset[int], size: int) -> PoolSpec:
+        places, warm = tuple(sorted(cpus)), min(settings.warm, size)
+        idle_s = settings.idle_timeout_s
+        return PoolSpec(name, kind, nid, places, size, warm, user.uid, user.gid, idle_s)
+
     specs = []
     for node in topology.nodes:
         count = allowance.helpers[node.nid]
         if count:
-            cpus = tuple(sorted(node.cpus))[:count]
-            name = f"node{node.nid}"
-            specs.append(PoolSpec(name, WorkerClass.HELPER, node.nid, cpus, count, count, user.uid, user.gid))
-    cpus = tuple(sorted(topology.cpus))
-    specs.append(PoolSpec("leads", WorkerClass.LEAD, -1, cpus, allowance.leads, 1, user.uid, user.gid))
-    return specs
+            cpus = frozenset(sorted(node.cpus)[:count])
+            specs.append(spec(f"node{node.nid}", WorkerClass.HELPER, node.nid, cpus, count))
+    return [*specs, spec("leads", WorkerClass.LEAD, -1, topology.cpus, allowance.leads)]
+
+
+def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
+    """The helpers' own cgroup; None, and why there is none and what would help."""
+    if settings.idle_group == "never":
+        return None, ""
+    place = read_cpu_place(HostRoot())
+    if place.idle and place.idle[0]:
+        return None, ""  # whoever starts us has done it, and better
+    try:
+        return idlegroup.make_idle_group(), ""
+    except idlegroup.IdleGroupRefused as error:
+        return None, f"idle cgroup: {error}"
 
 
 def raise_file_limit() -> int:

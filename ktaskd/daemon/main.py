@@ -35,6 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--check-config", action="store_true", help="print the effective configuration and end"
     )
     parser.add_argument(
+        "--check-host", action="store_true", help="measure whether helpers give way on this machine, and end"
+    )
+    parser.add_argument(
         "--idle-exit", type=float, metavar="SECONDS", help="end after so long with nothing to do"
     )
     parser.add_argument(
@@ -58,7 +61,10 @@ def default_runtime_dir() -> Path | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon; 0 = ended well, 1 = could not start, 2 = wrong usage or configuration."""
+    """Run the daemon; 0 = ended well, 1 = could not start, 2 = wrong usage or configuration.
+
+    With --check-host, 0 = helpers give way on this machine, 1 = they do not.
+    """
     options = make_parser().parse_args(argv)
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
@@ -73,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
         print(format_config(config, given), end="")
         return 0
+    if options.check_host:
+        from ktaskd.daemon.checkhost import check_host
+
+        return check_host(config)
     directory = options.runtime_dir or default_runtime_dir()
     if directory is None:
         return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)

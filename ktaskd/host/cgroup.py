@@ -53,8 +53,23 @@ def read_cpu_quota(root: HostRoot, pid: int | str) -> float:
     Args:
         pid: a number or "self".
     """
-    legacy, levels = _cpu_levels(root, _read_mounts(root), _read_membership(root, pid))
+    found = cpu_levels(root, pid)
+    if found is None:
+        return UNLIMITED
+    legacy, _, levels = found
     return _tightest(levels, _read_legacy_limit if legacy else _read_unified_limit)
+
+
+def cpu_levels(root: HostRoot, pid: int | str) -> tuple[bool, str, Iterator[Path]] | None:
+    """The groups that decide about the CPU of a process; None where there are none.
+
+    Args:
+        pid: as a directory of /proc is named, "self" too.
+    Returns:
+        Whether it is cgroup v1, the path as the kernel shows it, and the
+        directories from the top of the mount down to that of the process.
+    """
+    return _cpu_levels(root, _read_mounts(root), _read_membership(root, pid))
 
 
 def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> OwnLimit:
@@ -65,7 +80,10 @@ def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> Own
     limits, groups = [], set()
     mounts = _read_mounts(root)
     for membership in {_read_membership(root, pid) for pid in pids}:
-        legacy, levels = _cpu_levels(root, mounts, membership)
+        found = _cpu_levels(root, mounts, membership)
+        if found is None:
+            continue
+        legacy, _, levels = found
         known = list(levels)
         limits.append(_tightest(iter(known), _read_legacy_limit if legacy else _read_unified_limit))
         groups.update(known)
@@ -102,15 +120,17 @@ def _read_membership(root: HostRoot, pid: int | str) -> str:
     return read_kernel_text(root.proc / str(pid) / "cgroup") or ""
 
 
-def _cpu_levels(root: HostRoot, mounts: list[Mount], membership: str) -> tuple[bool, Iterator[Path]]:
-    """Whether cgroup v1 has the cpu controller, and the groups of one process from the top down."""
+def _cpu_levels(
+    root: HostRoot, mounts: list[Mount], membership: str
+) -> tuple[bool, str, Iterator[Path]] | None:
+    """The same of one process whose membership was read already."""
     paths = parse_memberships(membership)
     # A controller belongs to one hierarchy: where v1 has cpu, v2 cannot limit it.
     for legacy in (True, False):
         candidates = [mount for mount in mounts if mount.legacy is legacy]
         if candidates and legacy in paths:
-            return legacy, _levels(root, candidates, paths[legacy])
-    return False, iter(())
+            return legacy, paths[legacy], _levels(root, candidates, paths[legacy])
+    return None
 
 
 def parse_mounts(mountinfo: str) -> list[Mount]:
@@ -153,8 +173,9 @@ def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
     level = root.at(mount.point)
     yield level
     for name in inner.split("/", LEVELS_MAX)[:LEVELS_MAX]:
-        level /= name
-        yield level
+        if name:
+            level /= name
+            yield level
 
 
 def _inner(path: str, mount_root: str) -> str | None:

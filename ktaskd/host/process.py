@@ -83,26 +83,3 @@ def raise_oom_score(score: int, proc: Path = PROC) -> None:
 def read_oom_score(proc: Path = PROC) -> int:
     """oom_score_adj, -1000 to 1000."""
     return int((proc / "self/oom_score_adj").read_text())
-
-
-def read_own_cgroup(proc: Path = PROC) -> str:
-    """Path of the cgroup whose weight counts on the CPU; "" where there is none."""
-    try:
-        return parse_cpu_cgroup((proc / "self/cgroup").read_text())
-    except OSError:
-        return ""
-
-
-def parse_cpu_cgroup(text: str) -> str:
-    """The cpu controller's path in /proc/PID/cgroup: of cgroup v1 if it is there, else v2.
-
-    Source: cgroups(7)
-    """
-    unified = ""
-    for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "cpu" in controllers.split(","):
-            return path
-        if not controllers:
-            unified = path
-    return unified

@@ -36,12 +36,14 @@ class Dispatch:
         allowance: Allowance,
         want_leads: Callable[[int], None],
         wall: Callable[[], float],
+        want_helpers: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         """Know no worker yet.
 
         Args:
             want_leads: asks the lead pool for at least so many leads.
             wall: seconds since the epoch.
+            want_helpers: asks the pool of a node for at least so many helpers.
         """
         self.allowance = allowance
         self.capacity = allowance.helpers
@@ -49,12 +51,13 @@ class Dispatch:
         self.on_start: Callable[[Job], None] = lambda _: None
         self.on_join: Callable[[Worker, Job], None] = lambda _, __: None
         self.on_left: Callable[[Worker], None] = lambda _: None
-        self.can_raise = True
+        self.can_raise: Callable[[], bool] = lambda: True
         """Whether a starved helper can be raised, so that a writer may be given to one."""
         self.pacer = Pacer()
         self.job_of: dict[Worker, Job] = {}
         self._topology = topology
         self._want_leads = want_leads
+        self._want_helpers = want_helpers
         self._wall = wall
         self._now = asyncio.get_running_loop().time
         self._idle_helpers: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
@@ -109,7 +112,7 @@ class Dispatch:
     def _may_have_helpers(self, job: Job) -> bool:
         """A chunk that can neither be taken back, run twice nor raised is the lead's alone."""
         declaration = job.checked.declaration
-        safe = self.can_raise or not declaration.writes or declaration.partial is Partial.RERUN_SAFE
+        safe = self.can_raise() or not declaration.writes or declaration.partial is Partial.RERUN_SAFE
         return safe or not job.waited
 
     def _may_step(self, job: Job) -> bool:
@@ -255,6 +258,7 @@ class Dispatch:
         self._give_leads()
         self._give_helpers()
         self._give_calls_to_leads()
+        self._want_more_helpers()
 
     def next(self, worker: Worker, job: Job) -> None:
         """A worker has done a chunk: another one of the same job, if it is its turn."""
@@ -388,6 +392,20 @@ class Dispatch:
             jobs = [job for job in (self._calling.first, self._job_for(worker)) if job is not None]
             if jobs:
                 self._start(worker, min(jobs, key=self._turn))
+
+    def _want_more_helpers(self) -> None:
+        """Ask each node for as many helpers as what still waits could use there."""
+        if not self._for_helpers and not self._calling:
+            return
+        for nid, allowed in self.allowance.helpers.items():
+            wanted = self._busy[nid] + len(self._calling)
+            for job in self._for_helpers:
+                if wanted >= allowed:
+                    break
+                if job.cursor.may_take(nid, lead=False, has_free=self._has_free):
+                    wanted += job.helpers_max - len(job.crew.helpers)
+            if wanted > self._busy[nid]:
+                self._want_helpers(nid, min(wanted, allowed))
 
     def _job_for(self, worker: Worker) -> Job | None:
         for job in self._for_helpers:

@@ -84,7 +84,7 @@ class Engine:
         dispatch.on_start = self._on_start
         dispatch.on_join = lambda worker, _: self._starved.on_join(worker)
         dispatch.on_left = self._starved.on_left
-        dispatch.can_raise = bool(raiser is not None and raiser.ways)
+        dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
 
     # -- jobs come in -------------------------------------------------------------
 

@@ -37,6 +37,9 @@ STARVED = 0.5
 """A helper that got less of its CPU than this is not waited for at the end: a lead
 gets as much on a machine where everybody else has one thread for each CPU."""
 
+LOWER_AGAIN_S = 0.1
+"""The kernel takes a change of an autogroup as often. Source: kernel/sched/autogroup.c"""
+
 RUN_AGAIN_AFTER = 3
 """Looks (0.1 s) that a raised helper has to answer, before the lead does its chunk."""
 
@@ -53,7 +56,7 @@ class Raiser(Protocol):
         """The ways that work on this machine, in words."""
 
     def raise_(self, pid: int) -> bool:
-        """Give a process normal priority; whether that worked."""
+        """Give a process normal priority; whether that worked, else it may next time."""
 
     def lower(self, pid: int) -> bool:
         """Make it a helper again; True too if it is gone."""
@@ -106,8 +109,14 @@ class StarvedWatch:
         self._sights.pop(worker, None)
         worker.starved = False
         if worker.raised:
-            worker.raised = False
-            self._raiser.lower(worker.pid)
+            self._lower(worker)
+
+    def _lower(self, worker: Worker) -> None:
+        """Make it a helper again; it is given nothing before it is one."""
+        worker.raised = not self._raiser.lower(worker.pid)
+        if worker.raised:
+            self._engine.dispatch.rest(worker, self._loop.time() + LOWER_AGAIN_S)
+            self._loop.call_later(LOWER_AGAIN_S, self._lower, worker)
 
     def close(self) -> None:
         """Look no more."""

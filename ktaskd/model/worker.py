@@ -49,6 +49,9 @@ class Applied:
         ioprio: "idle", "best-effort:N", "realtime:N" or "none".
         autogroup_nice: nice value of its autogroup; None where there is none.
         mempolicy: "bind:N", "prefer:N" or "default".
+        gives_way_by: what makes a helper give way to all others: "idle slice",
+            "idle cgroup", "autogroup", or "SCHED_IDLE" where no group stands
+            between it and them; "" = nothing, or it is a lead.
         missing: what could not be applied and how to get it, in words.
     """
 
@@ -61,4 +64,5 @@ class Applied:
     cgroup: str = ""
     mempolicy: str = ""
     uid: int = 0
+    gives_way_by: str = ""
     missing: tuple[str, ...] = field(default_factory=tuple)

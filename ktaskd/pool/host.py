@@ -4,6 +4,7 @@ Started by exec, so that it has no grpc and no thread in it and may fork. It
 talks with the daemon in JSON datagrams over one SOCK_SEQPACKET socket:
 
     daemon: {"op": "board"} + memfd        the workers' shared pages
+            {"op": "group", "path"} + cgroup.procs of the helpers' idle group, and of a normal one
             {"op": "spawn", "id", "slot", "placement"}
             {"op": "kill", "id"}
     host:   {"op": "ready"}
@@ -11,8 +12,9 @@ talks with the daemon in JSON datagrams over one SOCK_SEQPACKET socket:
             {"op": "failed", "id", "message"}
             {"op": "exited", "id", "status"}   as of waitpid
 
-End of file means that the daemon is gone: every worker is killed and reaped
-before the host ends.
+End of file, or the SIGTERM that the kernel sends when the daemon dies, means
+that the daemon is gone: every worker is killed and reaped, and their group
+removed, before the host ends.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ import selectors
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies
-from ktaskd.host import faults, process, raising, sched
+from ktaskd.host import faults, idlegroup, process, sched
+from ktaskd.host.raising import Raiser
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import loop
@@ -61,6 +65,10 @@ class PoolHost:
         """Take over the control socket."""
         self._control = control
         self._board = -1
+        self._group_fds: list[int] = []
+        self._group_path: Path | None = None
+        self._raiser = Raiser()
+        self._told_to_end = False
         self._children: dict[int, int] = {}  # pid -> worker id
         self._wake_r, self._wake_w = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._selector = selectors.DefaultSelector()
@@ -71,12 +79,18 @@ class PoolHost:
         self._wake_w.setblocking(False)
         signal.set_wakeup_fd(self._wake_w.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_term)
         self._selector.register(self._control, selectors.EVENT_READ)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
         self._send({"op": "ready"})
-        while self._serve_once():
+        while self._serve_once() and not self._told_to_end:
             self._reap()
         self._end_children()
+        if self._group_path is not None:
+            idlegroup.remove(self._group_path)
+
+    def _on_term(self, *_: object) -> None:
+        self._told_to_end = True
 
     def _serve_once(self) -> bool:
         for key, _ in self._selector.select():
@@ -89,7 +103,7 @@ class PoolHost:
 
     def _serve_control(self) -> bool:
         try:
-            frame, fds, _, _ = socket.recv_fds(self._control, FRAME_BYTES_MAX, 1)
+            frame, fds, _, _ = socket.recv_fds(self._control, FRAME_BYTES_MAX, 2)
         except ConnectionError:
             return False
         for fd in fds:
@@ -99,6 +113,9 @@ class PoolHost:
         message = json.loads(frame)
         if message["op"] == "board":
             self._board = fds[0]
+        elif message["op"] == "group":
+            self._group_fds, self._group_path = fds, Path(message["path"])
+            self._raiser = Raiser(fds[0], fds[1])
         elif message["op"] == "spawn":
             self._spawn(message)
         elif message["op"] == "kill":
@@ -137,19 +154,31 @@ class PoolHost:
             self._wake_r.close()
             self._wake_w.close()
             placement = placement_from_json(message["placement"])
-            if placement.worker_class is WorkerClass.HELPER:
-                # A session of its own is an autogroup of its own: nice only
-                # counts inside one, and raising one helper raises nobody else.
-                os.setsid()
-                with contextlib.suppress(OSError):
-                    sched.set_own_autogroup_nice(19)
+            told = self._become_helper() if placement.worker_class is WorkerClass.HELPER else []
             page = mmap.mmap(self._board, SLOT_BYTES, offset=message["slot"] * SLOT_BYTES)
             os.close(self._board)
-            loop.run(sock, memoryview(page), placement, parent=parent)
+            loop.run(sock, memoryview(page), placement, parent=parent, told=told)
         except BaseException as error:
             print(f"ktaskd worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(70)
+
+    def _become_helper(self) -> list[str]:
+        """Leave the groups in which the daemon runs; returns what could not be done."""
+        # A session of its own is an autogroup of its own: nice only counts
+        # inside one, and raising one helper raises nobody else.
+        os.setsid()
+        with contextlib.suppress(OSError):
+            sched.set_own_autogroup_nice(19)
+        told = []
+        if self._group_fds:
+            try:
+                idlegroup.enter(self._group_fds[0])
+            except OSError as error:
+                told.append(f"idle cgroup {self._group_path}: {error.strerror}")
+        for fd in self._group_fds:
+            os.close(fd)  # whoever has one moves any process
+        return told
 
     def _kill(self, worker_id: int) -> None:
         for pid, known in self._children.items():
@@ -171,8 +200,7 @@ class PoolHost:
     def _end_children(self) -> None:
         for pid in self._children:
             # A starved process takes seconds to die; raised first it takes none.
-            with contextlib.suppress(OSError):
-                raising.raise_to_normal(pid)
+            self._raiser.raise_(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in self._children:

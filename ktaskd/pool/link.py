@@ -101,15 +101,30 @@ class Worker:
         slot: memoryview,
         listener: Listener,
         gone: Callable[[Worker, Death], None],
+        idle: Callable[[], None] = lambda: None,
+        raise_: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """A worker that the pool host was asked for."""
+        """A worker that the pool host was asked for.
+
+        Args:
+            gone: told of its death after everybody else.
+            idle: told each time that it has nothing in hand any more.
+            raise_: lets the process of this pid run at normal priority.
+        """
         self.id = worker_id
         self.worker_class = worker_class
         self.nid = nid
         self.cpu = cpu
         self.slot = slot
         self.pid = 0
-        self.state = WorkerState.STARTING
+        self.idle_since_s = 0.0
+        """When it last became idle, by the loop's clock."""
+        self.retired = False
+        """Whether it was told to end because nobody needed it."""
+        self._state = WorkerState.STARTING
+        self._idle = idle
+        self._raise = raise_
+        self._killed = False
         self.applied = Applied()
         self.chunks = 0
         self.started_s = 0.0
@@ -142,6 +157,18 @@ class Worker:
 
     # -- life ---------------------------------------------------------------
 
+    @property
+    def state(self) -> WorkerState:
+        """Where it is in its life."""
+        return self._state
+
+    @state.setter
+    def state(self, state: WorkerState) -> None:
+        was, self._state = self._state, state
+        if state is WorkerState.IDLE is not was:
+            self.idle_since_s = self._loop.time()
+            self._idle()
+
     def attach(self, pid: int, sock: socket.socket, pidfd: int) -> None:
         """Take over the socket and the pidfd of the process that was forked."""
         self.pid, self._sock, self._pidfd = pid, sock, pidfd
@@ -157,6 +184,10 @@ class Worker:
         """
         self._why = self._why or why
         if self._pidfd >= 0:
+            if not self._killed:
+                # To die takes CPU time, which a starved process does not get.
+                self._raise(self.pid)
+            self._killed = True
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -208,7 +239,7 @@ class Worker:
         self._unsent.clear()
 
     def stop(self) -> None:
-        """Let it end by itself: it sees end of file after the chunk in hand."""
+        """Let it end by itself: it sees end of file after what it was sent."""
         self.state = WorkerState.STOPPING
         self._close_socket()
 

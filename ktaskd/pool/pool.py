@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ktaskd.host.idlegroup import IdleGroup
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass, WorkerState
 from ktaskd.pool.host import placement_to_json
@@ -35,6 +36,8 @@ class PoolSpec:
         size: most workers at one time.
         warm: workers that are kept ready; the others are started when wanted.
         uid, gid: user that the workers become; -1 = the daemon's.
+        idle_timeout_s: workers beyond the warm ones end after so long without
+            work; 0 = they stay.
     """
 
     name: str
@@ -45,6 +48,7 @@ class PoolSpec:
     warm: int
     uid: int = -1
     gid: int = -1
+    idle_timeout_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -63,9 +67,31 @@ class Place:
 class Pool:
     """Keeps a pool host and its workers alive until `close`."""
 
-    def __init__(self, spec: PoolSpec, listener: Listener, ids: Callable[[], int]) -> None:
-        """Nothing is started yet; `ids` gives numbers that are unique in the daemon."""
+    def __init__(
+        self,
+        spec: PoolSpec,
+        listener: Listener,
+        ids: Callable[[], int],
+        *,
+        group: IdleGroup | None = None,
+        retire: Callable[[Worker], None] = lambda _: None,
+        raise_: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            ids: gives numbers that are unique in the daemon.
+            group: the cgroup that helpers move into; stays the caller's.
+            retire: told of a worker that ends because it has long been idle,
+                before it does: it must not be given anything any more.
+            raise_: lets a worker that is killed run at normal priority, so that
+                it dies soon.
+        """
         self.spec = spec
+        self._group = group
+        self._retire = retire
+        self._raise = raise_
+        self._idle_timer: asyncio.TimerHandle | None = None
         self.host_pid = 0
         self.host_respawns = 0
         self._listener = listener
@@ -112,6 +138,9 @@ class Pool:
         self._loop.add_reader(ours.fileno(), self._on_control)
         self._loop.add_reader(self._host_pidfd, self._on_host_dead)
         self._tell({"op": "board"}, [self._board_fd])
+        if self._group is not None:
+            doors = [self._group.idle_fd, self._group.normal_fd]
+            self._tell({"op": "group", "path": str(self._group.path)}, doors)
         for place in self.places[: self.spec.warm]:
             place.wanted = True
         for place in self.places:
@@ -218,13 +247,45 @@ class Pool:
     def ensure(self, count: int) -> None:
         """Have at least `count` workers started, as far as there are places."""
         wanted = sum(place.wanted for place in self.places)
-        for place in self.places:
+        # Those whose last worker is still ending come last, and start when it has ended.
+        for place in sorted(self.places, key=lambda place: place.worker is not None):
             if wanted >= count:
                 return
             if not place.wanted:
                 place.wanted = True
                 wanted += 1
-                self._spawn(place)
+                if place.worker is None:
+                    self._spawn(place)
+
+    def _on_idle(self) -> None:
+        """A worker has nothing in hand: look again when one has had nothing for long enough."""
+        if self.spec.idle_timeout_s and self._idle_timer is None and not self._closing:
+            self._set_idle_timer()
+
+    def _set_idle_timer(self) -> None:
+        """Wake up once, when the first of those that are too many is due; never if none is."""
+        self._idle_timer = None
+        idle = self._idle_workers()
+        if idle and sum(place.wanted for place in self.places) > self.spec.warm:
+            due_s = idle[0].idle_since_s + self.spec.idle_timeout_s
+            self._idle_timer = self._loop.call_at(due_s, self._end_idle)
+
+    def _idle_workers(self) -> list[Worker]:
+        """Those without work, the one that has had none for longest first."""
+        idle = [worker for worker in self.workers if worker.state is WorkerState.IDLE]
+        return sorted(idle, key=lambda worker: worker.idle_since_s)
+
+    def _end_idle(self) -> None:
+        """End workers that are too many and were idle for long enough."""
+        until_s = self._loop.time() - self.spec.idle_timeout_s
+        too_many = sum(place.wanted for place in self.places) - self.spec.warm
+        for worker in self._idle_workers()[: max(too_many, 0)]:
+            if worker.idle_since_s <= until_s:
+                self._by_id[worker.id].wanted = False
+                self._retire(worker)
+                worker.retired = True
+                worker.stop()
+        self._set_idle_timer()
 
     def _find(self, worker_id: int) -> Worker | None:
         place = self._by_id.get(worker_id)
@@ -245,6 +306,8 @@ class Pool:
             page.cast("Q"),
             self._listener,
             self._on_worker_gone,
+            self._on_idle,
+            self._raise,
         )
         place.worker = worker
         self._by_id[worker.id] = place
@@ -267,6 +330,10 @@ class Pool:
         if self._closing:
             self._check_all_gone()
             return
+        if worker.retired:
+            if place.wanted:
+                self._spawn(place)
+            return
         delay_s, place.early_deaths = respawn_delay(
             lived_s=lived_s, was_busy=was_busy, early_deaths=place.early_deaths
         )
@@ -278,6 +345,8 @@ class Pool:
     async def close(self, grace_s: float) -> None:
         """End all workers and the host; what is not gone after `grace_s` is killed."""
         self._closing = True
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         for place in self.places:
             if place.timer is not None:
                 place.timer.cancel()

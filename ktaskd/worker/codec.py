@@ -65,6 +65,7 @@ def applied_to_json(applied: Applied) -> Json:
         "cgroup": applied.cgroup,
         "mempolicy": applied.mempolicy,
         "uid": applied.uid,
+        "gives_way_by": applied.gives_way_by,
         "missing": list(applied.missing),
     }
 
@@ -82,5 +83,6 @@ def applied_from_json(body: Json) -> Applied:
         cgroup=str(body["cgroup"]),
         mempolicy=str(body["mempolicy"]),
         uid=int(body["uid"]),
+        gives_way_by=str(body["gives_way_by"]),
         missing=tuple(str(text) for text in body["missing"]),
     )

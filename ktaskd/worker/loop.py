@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ktaskd.functions.quanta import QUANTUM_BYTES_MAX
@@ -51,18 +51,26 @@ _ANCILLARY = socket.CMSG_SPACE(_FDS_PER_FRAME * array("i").itemsize)
 _MESSAGE_MAX = 4096
 
 
-def run(sock: socket.socket, slot: memoryview, placement: Placement, *, parent: int = 0) -> NoReturn:
+def run(
+    sock: socket.socket,
+    slot: memoryview,
+    placement: Placement,
+    *,
+    parent: int = 0,
+    told: Sequence[str] = (),
+) -> NoReturn:
     """Be a worker, until the daemon closes the socket. Never returns.
 
     Args:
         sock: this worker's end of a SOCK_SEQPACKET pair.
         slot: its page of the board, SLOT_BYTES long and writable.
         parent: pid of the pool host that forked it; 0 = whoever it is now.
+        told: what could not be applied before, in words.
     """
     status = EXIT_SETUP
     try:
         faults.hit("worker.at_start")
-        applied = setup.apply(placement, parent)
+        applied = setup.apply(placement, parent, told)
         status = EXIT_BROKEN
         # What the template loaded stays; looking through it would copy its pages.
         gc.freeze()

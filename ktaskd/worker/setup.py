@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ktaskd.host import mempolicy, process, sched
+from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
+from ktaskd.host.root import HostRoot
 from ktaskd.model.topology import format_cpulist
 from ktaskd.model.worker import Applied, Placement, WorkerClass
 
@@ -24,17 +26,18 @@ LEAD_OOM_SCORE = 500
 """A lead works while a client waits, but the client and its data matter more."""
 
 
-def apply(placement: Placement, parent: int = 0) -> Applied:
+def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Applied:
     """Set the calling process up, and say what it has now.
 
     Args:
         parent: pid of the pool host; 0 = whoever the parent is now.
+        told: what could not be applied before, in words.
     Raises:
         OSError: it could not become the user it should.
     """
     parent = parent or os.getppid()
     helper = placement.worker_class is WorkerClass.HELPER
-    missing: list[str] = []
+    missing = list(told)
     _apply_signals()
     if not helper and os.getsid(0) != os.getpid():
         # A session is an autogroup: the lead leaves that of the helpers.
@@ -127,6 +130,7 @@ def _apply_identity(placement: Placement, parent: int, missing: list[str]) -> No
 
 def _read_back(placement: Placement, missing: list[str]) -> Applied:
     """What the kernel says, with a sentence for whatever is not as wanted."""
+    place = read_cpu_place(HostRoot())
     applied = Applied(
         cpus=sched.read_affinity(),
         policy=sched.read_policy(),
@@ -134,11 +138,15 @@ def _read_back(placement: Placement, missing: list[str]) -> Applied:
         ioprio=sched.read_ioprio(),
         oom_score_adj=process.read_oom_score(),
         autogroup_nice=sched.read_autogroup_nice(),
-        cgroup=process.read_own_cgroup(),
+        cgroup=place.path,
         mempolicy=mempolicy.read_mempolicy(),
         uid=os.getuid(),
     )
-    missing.extend(text for text in compare(placement, applied) if not _told(text, missing))
+    if placement.worker_class is WorkerClass.HELPER:
+        by = gives_way_by(place, applied.autogroup_nice, applied.policy)
+        applied = replace(applied, gives_way_by=by)
+    texts = [*compare(placement, applied), *compare_place(placement, applied, place)]
+    missing.extend(text for text in texts if not _told(text, missing))
     return replace(applied, missing=tuple(missing))
 
 
@@ -174,12 +182,6 @@ def _compare_helper(applied: Applied) -> list[str]:
         texts.append(f"ioprio idle: got {applied.ioprio or 'no answer'}; allow ioprio_set")
     if applied.oom_score_adj < HELPER_OOM_SCORE:
         texts.append(f"oom_score_adj {HELPER_OOM_SCORE}: got {applied.oom_score_adj}")
-    # In any cgroup but the root, the group's weight counts, not the session's.
-    if applied.autogroup_nice not in (None, 19) and applied.cgroup in ("", "/"):
-        texts.append(
-            f"autogroup nice 19: got {applied.autogroup_nice}, so that the session has the weight of any "
-            "other; run the daemon under systemd, or let it write /proc/self/autogroup"
-        )
     return texts
 
 
@@ -195,3 +197,12 @@ def _compare_lead(applied: Applied) -> list[str]:
     if applied.autogroup_nice not in (None, 0) and applied.cgroup in ("", "/"):
         texts.append(f"autogroup nice 0: got {applied.autogroup_nice}; the lead wants a session of its own")
     return texts
+
+
+def compare_place(placement: Placement, applied: Applied, place: CpuPlace) -> list[str]:
+    """Whether a helper gives way and a lead does not, in words where it is not so. Pure."""
+    if placement.worker_class is WorkerClass.LEAD:
+        if not any(place.idle):
+            return []
+        return [f"normal weight: got the idle cgroup {place.path}; keep the daemon out of the helpers' slice"]
+    return [] if applied.gives_way_by else [f"giving way: {why_not(place)}"]

@@ -405,7 +405,7 @@ def a_status(directory: Path) -> control_pb2.Status:
             level=control_pb2.LEVEL_FEWER,
         ),
         readings=[control_pb2.Reading(name="battery", value="30 %", source="/sys/class/power_supply")],
-        raising=["move to the leads' cgroup", "SCHED_OTHER"],
+        raising=["autogroup nice 0"],
         limits=[control_pb2.Limit(name="jobs_queued", value=100)],
         counters=[control_pb2.Counter(name="jobs_done", value=4)],
         missing=["systemd-python: not installed"],

@@ -409,7 +409,7 @@ def test_status_when_asked_then_read_whole(fake: FakeDaemon, client: ktask.Clien
     assert (status.allowance.level, status.mode_until) == ("FEWER", None)
     assert (pool.workers[0].gives_way_by, pool.workers[0].raised) == ("idle cgroup", True)
     assert status.readings == (ktask.Reading("battery", "30 %", "/sys/class/power_supply"),)
-    assert status.raising == ("move to the leads' cgroup", "SCHED_OTHER")
+    assert status.raising == ("autogroup nice 0",)
     assert client.drain() == ktask.Drained(True, 3)
     assert client.drain(resume=True).draining is False
     assert client.reload() == ktask.Reloaded(("a.b",), ("c.d",))

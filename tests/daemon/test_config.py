@@ -80,6 +80,8 @@ def test_load_when_a_value_is_given_then_only_that_differs(tmp_path: Path) -> No
         ("[jobs]\nkeep_s = -0.5\n", "jobs.keep_s: got -0.5, wanted"),
         (f"[jobs]\nkeep_s = 1{'0' * 400}\n", "jobs.keep_s: got 1"),
         ("[sockets]\nstreams = 0\n", "sockets.streams: got 0, wanted 1 to"),
+        ("[workers]\nwarm = 4097\n", "workers.warm: got 4097, wanted 0 to 4096"),
+        ('[workers]\nidle_group = "always"\n', 'workers.idle_group: got "always", wanted one of'),
         ("[workers]\nleads = 4097\n", "workers.leads: got 4097, wanted 0 to 4096"),
         ('[workers]\nuser = "a\\u0000b"\n', "workers.user: got 'a\\x00b', wanted no NUL"),
         ('[sockets]\nmode = "660x"\n', 'sockets.mode: got "660x", wanted "auto" or octal digits as "0660"'),

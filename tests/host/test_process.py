@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import resource
-from pathlib import Path
 
 import pytest
 
-from ktaskd.host import process
 from tests.host.test_sched import in_own_process
 
 
@@ -47,21 +45,3 @@ def test_user_when_changed_then_no_way_back() -> None:
         "    print('refused')\n"
     )
     assert in_own_process(code) == ["(65534, 65534, 65534) (65533, 65533, 65533) [65533]", "refused"]
-
-
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        ("0::/ktaskd.slice/ktaskd-helpers.service\n", "/ktaskd.slice/ktaskd-helpers.service"),
-        ("3:cpu,cpuacct:/a\n2:memory:/b\n0::/c\n", "/a"),
-        ("3:cpuset:/a\n0::/c\n", "/c"),
-        ("1:name=systemd:/x:y\n0::/c:d\n", "/c:d"),
-        ("", ""),
-    ],
-)
-def test_parse_cpu_cgroup(text: str, path: str) -> None:
-    assert process.parse_cpu_cgroup(text) == path
-
-
-def test_own_cgroup_when_it_cannot_be_read_then_empty(tmp_path: Path) -> None:
-    assert process.read_own_cgroup(tmp_path) == ""

@@ -55,12 +55,18 @@ class Ears:
 
 
 @asynccontextmanager
-async def pool(size: int = 1, warm: int | None = None) -> AsyncIterator[tuple[Pool, Ears]]:
+async def pool(
+    size: int = 1,
+    warm: int | None = None,
+    idle_timeout_s: float = 0.0,
+    retire: Callable[[Worker], None] = lambda _: None,
+) -> AsyncIterator[tuple[Pool, Ears]]:
     """A pool of leads whose warm workers are ready."""
     ears, numbers, bugs = Ears(), itertools.count(1), list[str]()
     asyncio.get_running_loop().set_exception_handler(lambda _, told: bugs.append(repr(told)))
     warm = size if warm is None else warm
-    made = Pool(PoolSpec("test", WorkerClass.LEAD, -1, CPUS, size, warm), ears, lambda: next(numbers))
+    spec = PoolSpec("test", WorkerClass.LEAD, -1, CPUS, size, warm, idle_timeout_s=idle_timeout_s)
+    made = Pool(spec, ears, lambda: next(numbers), retire=retire)
     made.start()
     try:
         await ears.until(lambda: len(ears.ready) >= warm)

@@ -38,6 +38,7 @@ applied = st.builds(
     cgroup=st.text(max_size=20),
     mempolicy=st.text(max_size=10),
     uid=numbers,
+    gives_way_by=st.sampled_from(["", "idle slice", "idle cgroup", "autogroup"]),
     missing=st.lists(st.text(max_size=20), max_size=3).map(tuple),
 )
 

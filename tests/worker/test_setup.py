@@ -11,10 +11,12 @@ import psutil
 import pytest
 
 from ktaskd.host import sched
+from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place
+from ktaskd.host.root import HostRoot
 from ktaskd.model.worker import Applied, Placement, WorkerClass
 from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_from_json
-from ktaskd.worker.setup import HELPER_OOM_SCORE, LEAD_OOM_SCORE, compare
+from ktaskd.worker.setup import HELPER_OOM_SCORE, LEAD_OOM_SCORE, compare, compare_place
 from tests.support.users import NOBODY
 from tests.worker.rig import REPOSITORY, started
 
@@ -44,9 +46,12 @@ def test_helper_when_set_up_then_the_kernel_agrees() -> None:
             assert applied.autogroup_nice == 19
         status = Path(f"/proc/{pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
-        told = [text for text in applied.missing if not text.startswith("mempolicy")]
-        assert told == []
-        assert applied.mempolicy == "prefer:0" or len(applied.missing) == 1
+        place = read_cpu_place(HostRoot(), str(pid))
+        assert applied.gives_way_by == gives_way_by(place, applied.autogroup_nice, "idle")
+        told = [text.partition(" ")[0] for text in applied.missing]
+        assert ("giving" in told) == (not applied.gives_way_by)
+        assert ("mempolicy" in told) == (applied.mempolicy != "prefer:0")
+        assert set(told) <= {"giving", "mempolicy"}
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert "Max core file size        0                    0" in limits
 
@@ -59,6 +64,7 @@ def test_lead_when_started_then_normal_in_a_session_of_its_own() -> None:
         assert os.sched_getscheduler(pid) == os.SCHED_OTHER
         assert applied.nice == os.getpriority(os.PRIO_PROCESS, pid)
         assert applied.autogroup_nice in (None, 0)
+        assert applied.gives_way_by == ""
         assert applied.oom_score_adj >= LEAD_OOM_SCORE
 
 
@@ -141,7 +147,6 @@ def test_compare_when_nothing_is_as_wanted_then_each_has_a_sentence() -> None:
         "nice 19",
         "ioprio idle",
         "oom_score_adj 800",
-        "autogroup nice 19",
     ]
     worse = Applied(frozenset({1}), "idle", 19, "idle", 0, 19, "/", "", 0)
     lead = compare(Placement(WorkerClass.LEAD), worse)
@@ -153,9 +158,18 @@ def test_compare_when_nothing_is_as_wanted_then_each_has_a_sentence() -> None:
     ]
 
 
-def test_compare_when_in_a_cgroup_then_autogroup_does_not_matter() -> None:
-    applied = Applied(frozenset(), "idle", 19, "idle", 800, 0, "/ktaskd.slice/a.service", "default", 0)
-    assert compare(Placement(WorkerClass.HELPER), applied) == []
+def test_place_when_nothing_makes_a_helper_give_way_then_why() -> None:
+    place = CpuPlace("/system.slice/a.service", "system.slice", (False, False))
+    (text,) = compare_place(Placement(WorkerClass.HELPER), Applied(), place)
+    assert text.startswith("giving way: its cgroup /system.slice/a.service")
+    assert compare_place(Placement(WorkerClass.HELPER), Applied(gives_way_by="idle slice"), place) == []
+
+
+def test_place_when_a_lead_is_in_the_slice_of_the_helpers_then_said() -> None:
+    placement = Placement(WorkerClass.LEAD)
+    (text,) = compare_place(placement, Applied(), CpuPlace("/ktaskd.slice/a", "ktaskd.slice", (True, False)))
+    assert text.startswith("normal weight: got the idle cgroup /ktaskd.slice/a")
+    assert compare_place(placement, Applied(), CpuPlace("/system.slice/a", "system.slice", (False,))) == []
 
 
 def test_parse_when_autogroups_are_off_then_none() -> None:

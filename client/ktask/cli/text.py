@@ -225,7 +225,10 @@ def describe_status(status: Status) -> str:
             ("mode", format_mode(status)),
             ("draining", "yes: takes no new jobs" if status.draining else "no"),
             ("selftest", "yes" if status.selftest else ""),
-            ("raising", ", ".join(status.raising) or "no way here: a starved helper is only recalled"),
+            (
+                "helpers raised by",
+                printable(", ".join(status.raising)) or "no way here: they are only recalled",
+            ),
         ]
     )
     nodes = table(

@@ -672,8 +672,9 @@ class Worker(_message.Message):
     uid: _builtins.int
     """User that it runs as."""
     gives_way_by: _builtins.str
-    """What makes it give way to others: "idle slice", "idle cgroup" or
-    "autogroup"; empty for a lead, or where nothing does.
+    """What makes it give way to others: "idle slice", "idle cgroup", "autogroup",
+    or "SCHED_IDLE" where no group stands between it and them; empty for a lead,
+    or where nothing does.
     """
     raised: _builtins.bool
     """Whether it is raised to normal priority now, to finish a chunk."""

@@ -1,0 +1,104 @@
+"""`ktaskd --check-host` on this machine, whatever it has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ktaskd.daemon.checkhost import GIVES_WAY_BELOW, Findings
+from ktaskd.host.idlegroup import IdleGroupRefused
+from ktaskd.host.rival import group_for_rival
+from ktaskd.host.root import HostRoot
+from tests.support.groups import idle_group, own_groups
+from tests.support.users import NOBODY, OtherUsers
+
+KTASKD = Path(sys.executable).parent / "ktaskd"
+
+
+def found(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Its lines by their names; the status fits to the verdict."""
+    assert done.stderr == ""
+    lines = {line[:24].strip(): line[24:] for line in done.stdout.splitlines()}
+    assert done.returncode == (0 if lines["verdict"].startswith("helpers give way here") else 1), done.stdout
+    assert {"nodes", "cgroups", "systemd", "autogroup", "pressure (PSI)", "own idle cgroup"} <= lines.keys()
+    assert {"helper", "gives way by", "raising by", "beside another cgroup"} <= lines.keys(), done.stdout
+    return lines
+
+
+def kept(text: str) -> float:
+    """The share of the CPU in "the helper keeps 0.4% of the CPU"."""
+    return float(text.partition("keeps ")[2].partition("%")[0]) / 100
+
+
+@pytest.mark.parametrize("wanted", ["auto", "never"])
+def test_check_when_run_then_measured_as_helpers_are_placed(tmp_path: Path, wanted: str) -> None:
+    with idle_group() as group:
+        possible = group is not None
+    config = tmp_path / "x.toml"
+    config.write_text(f'[workers]\nidle_group = "{wanted}"\n')
+    words = [str(KTASKD), "--check-host", "--config", str(config)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = process.communicate(timeout=110)
+    lines = found(subprocess.CompletedProcess(words, process.returncode, out, err))
+    assert own_groups(process.pid) == []
+    if possible:
+        assert process.returncode == 0, out
+        assert lines["gives way by"] == ("idle cgroup" if wanted == "auto" else "autogroup")
+        assert kept(lines["beside another cgroup"]) < GIVES_WAY_BELOW
+        assert kept(lines["beside another session"]) < GIVES_WAY_BELOW
+        assert kept(lines["lowered again"]) < GIVES_WAY_BELOW
+        assert kept(lines["raised"]) > 0.3
+
+
+def test_check_when_started_in_an_ordinary_group_then_1_and_what_to_change() -> None:
+    try:
+        with group_for_rival(HostRoot()) as group:
+            done = subprocess.run(
+                ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$1" --check-host', group, KTASKD],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=110,
+            )
+    except IdleGroupRefused:
+        return  # nothing but what systemd manages: the other tests show what is said then
+    assert done.returncode == 1
+    lines = found(done)
+    assert lines["gives way by"] == "nothing"
+    assert group.name in lines["own idle cgroup"]
+    assert lines["to change"].startswith("giving way: its cgroup")
+
+
+@pytest.mark.other_uid
+def test_check_when_run_by_a_user_then_measured_too(run_as: OtherUsers) -> None:
+    lines = found(run_as(NOBODY, [run_as.program("ktaskd"), "--check-host"], timeout=110))
+    assert f"uid {NOBODY}" in lines["helper"]
+    assert os.geteuid() == 0
+    assert lines["beside another cgroup"].startswith("not measured: ")
+    if lines["gives way by"] == "autogroup":
+        assert lines["raising by"] == "autogroup nice 0"
+        assert kept(lines["beside another session"]) < GIVES_WAY_BELOW
+        assert kept(lines["raised"]) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("by", "shares", "good"),
+    [
+        ("autogroup", [0.01, 0.04], True),
+        ("autogroup", [0.01, 0.06], False),
+        ("", [0.01], False),  # there are rivals that could not be had
+        ("autogroup", [], False),
+    ],
+)
+def test_verdict_when_measured_then_only_good_if_each_share_was(
+    by: str, shares: list[float], good: bool
+) -> None:
+    findings = Findings(shares=shares, gives_way_by=by)
+    assert findings.good is good
+    assert findings.format().endswith(
+        f"helpers give way here, by {by}" if good else "helpers do not give way here"
+    )
