@@ -1,4 +1,4 @@
-"""Read how much CPU time the cgroups of a process leave it.
+"""Find the cgroups of a process, and how much CPU time they leave it.
 
 The tightest limit of all ancestors counts: cgroup v2 accepts a child with more
 than its parent has, and v1 accepts an unlimited one.
@@ -10,7 +10,6 @@ Documentation/scheduler/sched-bwc.rst
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +27,13 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount of a cgroup file system that may hold CPU limits.
+    """One mount of a cgroup file system that may hold limits of one controller.
 
     Args:
         root: the cgroup that the mount shows at its top, as a path below the
             root of our cgroup namespace.
         point: where it is mounted, on the machine that is read.
-        legacy: cgroup v1, with the cpu controller.
+        legacy: cgroup v1, with the controller that was asked for.
     """
 
     root: str
@@ -42,26 +41,50 @@ class Mount:
     legacy: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Where a process is in the hierarchy of one controller.
+
+    Args:
+        legacy: cgroup v1.
+        levels: directories from the top of the mount down to the process's own
+            cgroup, LEVELS_MAX below the top at most.
+        own: directory of its own cgroup; None if no mount of ours shows it.
+    """
+
+    legacy: bool
+    levels: tuple[Path, ...]
+    own: Path | None
+
+
 def read_cpu_quota(root: HostRoot, pid: int) -> float:
-    """CPUs' worth of time that the cgroups of `pid` allow it; 0.0 = no limit known.
+    """CPUs' worth of time that the cgroups of `pid` allow it; 0.0 = no limit known."""
+    group = find_group(root, pid, "cpu")
+    if group is None:
+        return UNLIMITED
+    read = _read_legacy_limit if group.legacy else _read_unified_limit
+    return min((limit for level in group.levels if (limit := read(level)) is not None), default=UNLIMITED)
+
+
+def find_group(root: HostRoot, pid: int | str, controller: str) -> Group | None:
+    """Where `pid` (or "self") is, as to one controller; None if that cannot be known.
 
     Reads our own mounts, not those of `pid`: the kernel shows the path in
     /proc/PID/cgroup as the reader's cgroup namespace has it, and a container's
     mount points are no paths of ours.
     """
-    mounts = parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
-    paths = parse_memberships(read_kernel_text(root.proc / str(pid) / "cgroup") or "")
-    # A controller belongs to one hierarchy: where v1 has cpu, v2 cannot limit it.
+    mounts = parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "", controller)
+    paths = parse_memberships(read_kernel_text(root.proc / str(pid) / "cgroup") or "", controller)
+    # A controller belongs to one hierarchy: where v1 has it, v2 cannot limit it.
     for legacy in (True, False):
         candidates = [mount for mount in mounts if mount.legacy is legacy]
         if candidates and legacy in paths:
-            read = _read_legacy_limit if legacy else _read_unified_limit
-            return _tightest(_levels(root, candidates, paths[legacy]), read)
-    return UNLIMITED
+            return _locate(root, candidates, paths[legacy])
+    return None
 
 
-def parse_mounts(mountinfo: str) -> list[Mount]:
-    """The mounts of cgroup v2, and of v1 with the cpu controller."""
+def parse_mounts(mountinfo: str, controller: str = "cpu") -> list[Mount]:
+    """The mounts of cgroup v2, and of v1 with this controller."""
     mounts = []
     # Not splitlines: it cuts at characters that a user may put in a name.
     for line in mountinfo.split("\n"):
@@ -69,27 +92,27 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
         fields, kind = left.split(" "), right.split(" ")
         if len(fields) < 6 or len(kind) < 3:
             continue
-        legacy = kind[0] == "cgroup" and "cpu" in kind[2].split(",")
+        legacy = kind[0] == "cgroup" and controller in kind[2].split(",")
         if legacy or kind[0] == "cgroup2":
             mounts.append(Mount(_unescape(fields[3]), _unescape(fields[4]), legacy))
     return mounts
 
 
-def parse_memberships(cgroup: str) -> dict[bool, str]:
-    """Path of the cgroup that decides about CPU: True = in v1, False = in v2."""
+def parse_memberships(cgroup: str, controller: str = "cpu") -> dict[bool, str]:
+    """Path of the cgroup that decides about a controller: True = in v1, False = in v2."""
     paths = {}
     for line in cgroup.split("\n"):
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if hierarchy == "0":
             paths[False] = path
-        elif "cpu" in controllers.split(","):
+        elif controller in controllers.split(","):
             paths[True] = path
     return paths
 
 
-def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
-    """Directories from the top of the mount down to the process's cgroup.
+def _locate(root: HostRoot, mounts: list[Mount], path: str) -> Group:
+    """The directories of a cgroup.
 
     Where no mount shows the cgroup, which is then outside our namespace or
     below another root, the top is all that can be known of it.
@@ -98,10 +121,11 @@ def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
     # The mount with the highest root shows the most ancestors.
     mount, inner = min(below, key=lambda pair: len(pair[0].root)) if below else (mounts[0], "")
     level = root.at(mount.point)
-    yield level
-    for name in inner.split("/", LEVELS_MAX)[:LEVELS_MAX]:
+    levels = [level]
+    for name in inner.split("/", LEVELS_MAX)[:LEVELS_MAX] if inner else ():
         level /= name
-        yield level
+        levels.append(level)
+    return Group(mount.legacy, tuple(levels), root.at(mount.point) / inner if below else None)
 
 
 def _inner(path: str, mount_root: str) -> str | None:
@@ -110,10 +134,6 @@ def _inner(path: str, mount_root: str) -> str | None:
         return None
     prefix = mount_root.rstrip("/") + "/"
     return path.rstrip("/")[len(prefix) :] if (path.rstrip("/") + "/").startswith(prefix) else None
-
-
-def _tightest(levels: Iterator[Path], read: Callable[[Path], float | None]) -> float:
-    return min((limit for level in levels if (limit := read(level)) is not None), default=UNLIMITED)
 
 
 def _read_unified_limit(group: Path) -> float | None:

@@ -44,13 +44,19 @@ def placement_to_json(placement: Placement) -> dict[str, Any]:
         "nid": placement.nid,
         "uid": placement.uid,
         "gid": placement.gid,
+        "memory_group": placement.memory_group,
     }
 
 
 def placement_from_json(body: dict[str, Any]) -> Placement:
     """A placement as the daemon sent it."""
     return Placement(
-        WorkerClass(body["class"]), frozenset(body["cpus"]), body["nid"], body["uid"], body["gid"]
+        WorkerClass(body["class"]),
+        frozenset(body["cpus"]),
+        body["nid"],
+        body["uid"],
+        body["gid"],
+        body["memory_group"],
     )
 
 

@@ -117,6 +117,8 @@ class Worker:
         self.jnos: dict[int, frozenset[int]] = {}
         """Jobs that it was told of, each with the sids that it needs to its end."""
         self.cpus: frozenset[int] = frozenset()
+        self.memory_group = ""
+        """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._listener = listener
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -145,6 +147,8 @@ class Worker:
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._on_readable)
         self._loop.add_reader(pidfd, self._on_pidfd)
+        if self.state is WorkerState.STOPPING:
+            self._close_socket()  # nobody wants it any more; it sees end of file
 
     def kill(self, why: str = "") -> None:
         """Send SIGKILL. `on_dead` follows once the process is seen dead.
