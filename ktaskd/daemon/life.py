@@ -28,18 +28,20 @@ from ktaskd.door.listener import Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.functions.catalogue import declarations
-from ktaskd.host.caller import read_caller
+from ktaskd.host.caller import describe
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.machine import IllegalTransition
+from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError
 from ktaskd.model.worker import WorkerClass
+from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool
 from ktaskd.worker.frames import Done, Note
@@ -123,7 +125,7 @@ class House:
         user = machine.worker_user(config.workers, os.geteuid())
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
-        dispatch = Dispatch(topology, allowance, self._want_leads, time.time)
+        dispatch = Dispatch(topology, allowance, self._want_leads, time.time, self._admit_guest)
         workers = config.workers
         self.engine = Engine(
             registry,
@@ -137,7 +139,9 @@ class House:
         self._ears = _Ears(self.engine)
         numbers = itertools.count(1)
         specs = machine.pool_specs(topology, allowance, user)
-        self._pools = [Pool(spec, self._ears, lambda: next(numbers)) for spec in specs]
+        self._pools: list[Pool] = [Pool(spec, self._ears, lambda: next(numbers)) for spec in specs]
+        self._guests = GuestPool(machine.guest_spec(topology, user), self._ears, lambda: next(numbers))
+        self._pools.append(self._guests)
         self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
@@ -149,6 +153,7 @@ class House:
             self._keepers,
             topology,
             Rights(machine.admin_uids(), user.refusal),
+            CallerMemory(self._root, self._worker_pids),
         )
 
     def _build_doors(self) -> None:
@@ -191,8 +196,18 @@ class House:
         )
 
     def _describe(self, identity: Identity) -> Identity:
-        caller = read_caller(self._root, identity.pid, self._topology)
-        return replace(identity, cpus=caller.cpus, nid=caller.nid, cpu_quota=caller.cpu_quota)
+        return describe(self._root, identity, self._topology)
+
+    def _worker_pids(self) -> set[int]:
+        """Of all processes that run chunks for everybody, or fork those that do."""
+        pools = [pool for pool in self._pools if pool is not self._guests]
+        pids = {worker.pid for pool in pools for worker in pool.workers}
+        return (pids | {pool.host_pid for pool in pools}) - {0}
+
+    def _admit_guest(
+        self, memory_group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1
+    ) -> Worker | None:
+        return self._guests.admit(memory_group, worker_class, nid=nid, cpu=cpu)
 
     def _want_leads(self, count: int) -> None:
         self._leads.ensure(count)

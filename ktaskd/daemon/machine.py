@@ -84,6 +84,12 @@ def pool_specs(topology: Topology, allowance: Allowance, user: WorkerUser) -> Se
     return specs
 
 
+def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:
+    """The pool of workers in callers' memory cgroups."""
+    cpus = tuple(sorted(topology.cpus))
+    return PoolSpec("guests", WorkerClass.LEAD, -1, cpus, 0, 0, user.uid, user.gid)
+
+
 def raise_file_limit() -> int:
     """Allow as many open files as may be; the number that is allowed now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

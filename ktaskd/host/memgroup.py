@@ -34,7 +34,12 @@ def read_memory_limit(root: HostRoot, pid: int) -> MemoryLimit | None:
     Of equal limits the upper one counts: what is below it can never have as much.
     Of a process whose group none of our mounts shows, only the limit at their top
     is known, which holds for us too.
+
+    Raises:
+        ProcessLookupError: the process is gone or hidden from us.
     """
+    if read_kernel_text(root.proc / str(pid) / "cgroup") is None:
+        raise ProcessLookupError(f"process {pid}: its cgroups cannot be read")
     group = find_group(root, pid, CONTROLLER)
     if group is None:
         return None
@@ -77,6 +82,8 @@ def why_not_enter(group: str, movers: Iterable[str]) -> str:
     Args:
         movers: directories of the groups that processes would come from.
     """
+    if not group:
+        return "it is outside of what is mounted here"
     directories = [Path(group)]
     if (Path(group) / "cgroup.controllers").exists():
         directories += [Path(os.path.commonpath([group, mover])) for mover in movers if mover]

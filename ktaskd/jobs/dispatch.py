@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ktaskd.host.raising import bind_to_cpus
+from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, HeldChunk, Job
 from ktaskd.jobs.lines import Lines, Shares
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
-from ktaskd.model.limits import SHORT_CHUNK_S
+from ktaskd.model.limits import NUMA_NO_NODE, SHORT_CHUNK_S
 from ktaskd.model.topology import Topology
-from ktaskd.model.worker import WorkerState
+from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
 from ktaskd.worker.codec import facts_to_json
@@ -43,12 +44,14 @@ class Dispatch:
         allowance: Allowance,
         want_leads: Callable[[int], None],
         wall: Callable[[], float],
+        admit: Admit = no_guests,
     ) -> None:
         """Know no worker yet.
 
         Args:
             want_leads: asks the lead pool for at least so many leads.
             wall: seconds since the epoch.
+            admit: starts a guest.
         """
         self.allowance = allowance
         self.on_start: Callable[[Job], None] = lambda _: None
@@ -67,7 +70,16 @@ class Dispatch:
         self._for_leads = Lines(self.shares)
         self._for_helpers = Lines(self.shares)
         self._calling = Lines(self.shares)
-        self._lines = (self._for_leads, self._for_helpers, self._calling)
+        self._for_guest_leads = Lines(self.shares)
+        self._for_guest_helpers = Lines(self.shares)
+        self._lines = (
+            self._for_leads,
+            self._for_helpers,
+            self._calling,
+            self._for_guest_leads,
+            self._for_guest_helpers,
+        )
+        self._guests = Guests(admit)
 
     # -- what there is to do ------------------------------------------------------
 
@@ -89,7 +101,13 @@ class Dispatch:
             active and job.waited and job.crew.lead is None,
             active and len(job.crew.helpers) < job.helpers_max,
             bool(job.calls) and job.crew.call_worker is None,
+            False,
+            False,
         )
+        if job.in_guest:
+            free = any(places) and job.crew.lead is None and not job.crew.helpers
+            places = (False, False, False, free and job.waited, free and not job.waited)
+            recall_helper(job)
         if places != job.places:
             if any(places) and not any(job.places):
                 self.shares.enter(job.owner.uid)
@@ -113,7 +131,9 @@ class Dispatch:
     def add(self, worker: Worker) -> None:
         """A worker became ready, or has nothing in hand any more."""
         worker.state = WorkerState.IDLE
-        if worker.is_lead:
+        if worker.memory_group:
+            self._begin_guest(worker)
+        elif worker.is_lead:
             self._idle_leads[worker] = None
         else:
             self._idle_helpers[worker.nid][worker] = None
@@ -124,6 +144,7 @@ class Dispatch:
         for idle in self._idle_helpers.values():
             idle.pop(worker, None)
         self._leave(worker)
+        self._guests.forget(worker)
 
     def _join(self, worker: Worker, job: Job) -> None:
         if self.job_of.get(worker) is job:
@@ -132,12 +153,12 @@ class Dispatch:
         self.job_of[worker] = job
         self.shares.hold(job.owner.uid)
         if worker.is_lead:
-            del self._idle_leads[worker]
+            self._idle_leads.pop(worker, None)
             self._leads_of_uid[job.owner.uid] += 1
             job.crew.lead = worker
             job.lead_limited_s = 0.0
         else:
-            del self._idle_helpers[worker.nid][worker]
+            self._idle_helpers[worker.nid].pop(worker, None)
             self._busy[worker.nid] += 1
             self._busy_cpus[worker.cpu] += 1
             job.crew.helpers.add(worker)
@@ -179,7 +200,7 @@ class Dispatch:
         """
         taken = {cpu for cpu, count in self._busy_cpus.items() if count}
         for worker, job in self.job_of.items():
-            if not worker.is_lead:
+            if not worker.is_lead or not worker.pid:
                 continue
             allowed = (job.owner.cpus & self._topology.cpus) or self._topology.cpus
             cpus = (allowed - taken) or allowed
@@ -191,7 +212,9 @@ class Dispatch:
     def pump(self) -> None:
         """Give everything that can be given now."""
         self._give_leads()
+        self._give_guest_helpers(in_turn=True)
         self._give_helpers()
+        self._give_guest_helpers(in_turn=False)
         self._give_calls_to_leads()
 
     def next(self, worker: Worker, job: Job) -> None:
@@ -211,7 +234,8 @@ class Dispatch:
             return False
         chunks = self._for_leads if worker.is_lead else self._for_helpers
         uid, had_s = job.owner.uid, self.shares.had(job.owner.uid)
-        for line in (chunks, self._calling):
+        guests = self._for_guest_leads if worker.is_lead else self._for_guest_helpers
+        for line in (chunks, self._calling, guests):
             rival = line.first
             if rival is None:
                 continue
@@ -251,6 +275,10 @@ class Dispatch:
     def _give_leads(self) -> None:
         """Leads for waited jobs and for cleaning up, the uid that had least first."""
         while job := self._next_for_lead():
+            if job.in_guest:
+                if not self._give_guest(job, WorkerClass.LEAD):
+                    return
+                continue
             if not self._idle_leads:
                 wanted = self.busy_leads + len(self._for_leads)
                 self._want_leads(min(wanted, self.allowance.leads))
@@ -261,7 +289,8 @@ class Dispatch:
         """The job whose turn it is to have a lead; notes which may not have one."""
         calls = self._calling.firsts() if self._idle_leads else []
         jobs = [job for job in calls if job.waited or job.state is JobState.UNDOING]
-        for job in sorted([*jobs, *self._for_leads.firsts()], key=self._turn):
+        jobs = [*jobs, *self._for_leads.firsts(), *self._for_guest_leads.firsts()]
+        for job in sorted(jobs, key=self._turn):
             if self._lead_allowed(job):
                 return job
             if not job.calls:
@@ -275,6 +304,52 @@ class Dispatch:
             if job is None:
                 return
             self._start(next(iter(self._idle_leads)), job)
+
+    # -- guests ---------------------------------------------------------------------
+
+    def _give_guest(self, job: Job, worker_class: WorkerClass, nid: int = NUMA_NO_NODE) -> bool:
+        """Give a job its guest, which counts as at work from here on, ready or not."""
+        node = self._topology.node(nid)
+        cpus = sorted(node.cpus) if node is not None else ()
+        cpu = min(cpus, key=lambda cpu: self._busy_cpus[cpu], default=-1)
+        worker = self._guests.engage(job, worker_class, nid, cpu)
+        if worker is None:
+            return False
+        if worker.state is WorkerState.IDLE:
+            self._start(worker, job)
+        else:
+            self._join(worker, job)
+        return True
+
+    def _begin_guest(self, worker: Worker) -> None:
+        """A guest is ready, or has been released; one that is ready has its job already."""
+        job = self.job_of.get(worker)
+        if job is not None:
+            worker.state = WorkerState.BUSY
+            self._place_leads()
+            self._start(worker, job)
+
+    def _give_guest_helpers(self, *, in_turn: bool) -> None:
+        """Guests for jobs that nobody waits for, beside or instead of other helpers."""
+        for job in self._for_guest_helpers.firsts():
+            rival = self._for_helpers.first
+            if in_turn and rival is not None and self._turn(rival) < self._turn(job):
+                continue
+            wanted = sorted(self._topology.nodes, key=lambda node: node.nid != job.owner.nid)
+            if job.guest is not None and not job.guest.is_lead:
+                wanted = [node for node in wanted if node.nid == job.guest.nid]
+            free = (
+                node.nid for node in wanted if self._busy[node.nid] < self.allowance.helpers.get(node.nid, 0)
+            )
+            nid = next(free, None)
+            if nid is not None:
+                self._give_guest(job, WorkerClass.HELPER, nid)
+
+    def dismiss_guest(self, job: Job) -> None:
+        """The job needs no guest any more; it has nothing in hand."""
+        if job.guest is not None:
+            self._leave(job.guest)
+            self._guests.dismiss(job)
 
     def _turn(self, job: Job) -> tuple[float, bool]:
         """Sorts jobs: of the uid that had least first, its steps before its chunks."""
@@ -369,9 +444,11 @@ class Dispatch:
 
     def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
         nid = job.owner.nid if worker.is_lead else worker.nid
+        # A guest has the job for itself, whichever node its ranges are on.
+        lead = worker.is_lead or bool(worker.memory_group)
         chunks: list[Chunk] = []
         while len(chunks) < count:
-            chunk = job.cursor.take(size, nid, lead=worker.is_lead, has_free=self._has_free)
+            chunk = job.cursor.take(size, nid, lead=lead, has_free=self._has_free)
             if chunk is None:
                 break
             chunks.append(chunk)

@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ktaskd.door.handles import HeldSource
+from ktaskd.host.caller import Caller
 from ktaskd.host.cputime import read_cpu_seconds
 from ktaskd.jobs import ending
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.guests import killed_words, note_death
 from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Call, HeldChunk, Job, Json
 from ktaskd.jobs.machine import Event
@@ -27,6 +29,7 @@ from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, PARTS_BYTES_MAX, PRIOR_HOLES_MAX
+from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.plan import Plan
 from ktaskd.pool.link import Death, Worker
@@ -89,16 +92,19 @@ class Engine:
         sources: Mapping[str, HeldSource],
         items: tuple[HeldSource, ...],
         plan: Plan,
+        memory: MemoryLimit | None = None,
     ) -> Job:
         """Accept a checked job; its sources' references become the job's.
 
+        Args:
+            memory: the caller's limit that what it allocates must count against.
         Raises:
             QuotaFull, QueueFull: and the references stay the caller's.
         """
         self.registry.check_room(owner.uid)
         jno = next(self._jnos)
         job_id = JobId(secrets.token_hex(16))
-        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall())
+        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall(), memory)
         self.registry.add(job)
         self.counters["jobs_accepted"] += 1
         log.debug(
@@ -131,6 +137,11 @@ class Engine:
             words = {"DEADLINE": "the caller's deadline passed", "CLIENT_GONE": "the caller went away"}
             self.stop(job, JobError(cut, words[cut]), cancel=True)
         self.dispatch.refresh(job)
+
+    def set_caller(self, job: Job, caller: Caller) -> None:
+        """What the job's caller may use has changed."""
+        job.caller = caller
+        job.touch()
 
     def cancel(self, job: Job) -> None:
         """Stop a job because somebody asked for it."""
@@ -238,6 +249,9 @@ class Engine:
                 self._take_back(job, lost)
         if call:
             ending.on_call_lost(self, job, death, begun=job.crew.call_seq <= death.seq)
+        error = note_death(job, death) if worker.memory_group else None
+        if error is not None:
+            self.stop(job, error)
         self._after_worker(job)
 
     # -- chunks ----------------------------------------------------------------------
@@ -327,13 +341,14 @@ class Engine:
             ending.note_lost(job, chunk, death)
         attempt = job.attempts.get(chunk.start, 1)
         safe = not begun or declaration.partial is Partial.RERUN_SAFE
-        if safe and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
+        killed = killed_words(job, death)
+        if safe and not killed and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
             job.attempts[chunk.start] = attempt + 1
             job.rerun += begun
             self._take_back(job, lost)
             return
         times = f", {attempt} times" if attempt > 1 else ""
-        words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}"
+        words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}{killed}"
         error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)
         self.stop(job, error)
 
@@ -414,6 +429,7 @@ class Engine:
     def _check_drained(self, job: Job) -> None:
         if job.state is JobState.DRAINING and not job.crew.busy:
             job.calls.clear()
+            self.dispatch.dismiss_guest(job)
             job.step(Event.DRAINED)
             ending.undo(self, job)
 
@@ -437,6 +453,7 @@ class Engine:
         """Give the job its final state and let go of everything it held."""
         job.end_s = self._wall()
         self.dispatch.unwant(job)
+        self.dispatch.dismiss_guest(job)
         for worker in job.crew.told & self._workers:
             worker.forget_job(job.jno)
         job.crew.told.clear()

@@ -12,6 +12,7 @@ from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, 
 from ktaskd.jobs.dispatch import ITEMS_PER_CHUNK
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.memory import CallerMemory
 from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
@@ -47,8 +48,10 @@ class Intake:
         keepers: Keepers,
         topology: Topology,
         rights: Rights,
+        memory: CallerMemory | None = None,
     ) -> None:
-        """Hold what a job is made from."""
+        """Hold what a job is made from; without `memory` nobody's memory is limited."""
+        self._memory = memory
         self.functions = functions
         self.draining = False
         self._engine = engine
@@ -146,8 +149,11 @@ class Intake:
     ) -> Job:
         facts = {role: facts_now(source) for role, source in sources.items()}
         checked = check_job(spec, declaration, facts, [item.facts for item in items], self._topology)
-        plan = self._plan(spec, checked, who, bool(items), guarded)
-        job = self._engine.accept(spec, checked, who, sources, items, plan)
+        memory = self._memory.limit_for(declaration, who) if self._memory is not None else None
+        # A worker in the caller's memory cgroup is the only one of its job.
+        bounded = spec if memory is None else replace(spec, max_threads=1)
+        plan = self._plan(bounded, checked, who, bool(items), guarded)
+        job = self._engine.accept(spec, checked, who, sources, items, plan, memory)
         for source in (*sources.values(), *items):
             source.acquire()
         if guarded:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ktaskd.door.handles import HeldSource
+from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.items import ItemResults
@@ -16,6 +17,7 @@ from ktaskd.model.allowance import Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S, RESULT_BYTES_MAX, SHORT_CHUNK_S
+from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.cursor import Chunk, Cursor
 from ktaskd.planner.plan import Plan
@@ -87,6 +89,7 @@ class Job:
         items: tuple[HeldSource, ...],
         plan: Plan,
         now_s: float,
+        memory: MemoryLimit | None = None,
     ) -> None:
         """An accepted job; the sources were acquired for it."""
         self.id = job_id
@@ -97,6 +100,13 @@ class Job:
         self.sources = sources
         self.items = items
         self.plan = plan
+        self.caller = Caller(owner.cpus, owner.nid, owner.cpu_quota)
+        """What its caller may use now; the owner has what it might when it connected."""
+        self.memory = memory
+        """The caller's limit that what it allocates must count against; None = any worker will do."""
+        self.guest: Worker | None = None
+        """Its worker in the caller's memory cgroup, in whatever state."""
+        self.guest_deaths = 0
         self.cursor = Cursor(plan)
         self.state = JobState.QUEUED
         self.version = 1
@@ -131,7 +141,7 @@ class Job:
         self.lead_ns = self.helper_ns = 0
         self.lead_limited_s = 0.0
         """Since when it wants a lead and all are taken; 0 = it does not."""
-        self.places = (False, False, False)
+        self.places = (False, False, False, False, False)
         """In which of the dispatch's lines it stands."""
         self.watchers: set[Callable[[], None]] = set()
 
@@ -154,6 +164,14 @@ class Job:
     def waited(self) -> bool:
         """Whether somebody waits for it, so that it may have a lead."""
         return self.guards > 0
+
+    @property
+    def in_guest(self) -> bool:
+        """Whether only a worker in its caller's memory cgroup may do what is to be done.
+
+        Not the undo: that frees memory, and must work where the group is full or gone.
+        """
+        return self.memory is not None and self.state is not JobState.UNDOING
 
     @property
     def helpers_max(self) -> int:
