@@ -230,7 +230,8 @@ class Engine:
     def on_dead(self, worker: Worker, death: Death) -> None:
         """A worker is dead: what it had begun is lost, the rest goes back."""
         self._workers.discard(worker)
-        self.counters["workers_died"] += 1
+        # A guest that is not needed any more ends with 0.
+        self.counters["workers_died"] += death.status != 0
         job = self.dispatch.job_of.get(worker)
         if job is None:
             self.dispatch.remove(worker)

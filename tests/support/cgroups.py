@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ktaskd.host.cgroup import find_group, parse_mounts
 from ktaskd.host.root import HostRoot
+
+PATIENCE_S = 30.0
+"""After so long a group that should be empty will not be."""
 
 
 def legacy_mount(controller: str) -> Path | None:
@@ -44,17 +48,16 @@ def cgroup(parent: Path, limits: Mapping[str, str] | None = None, name: str = ""
 
 
 def _remove(group: Path) -> None:
-    # Whoever is in it is of the test; one that is reaped by nobody yet keeps it busy.
-    for _ in range(1000):
+    # Whoever is in it is of the test; one that is dying keeps it busy.
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
         for pid in (group / "cgroup.procs").read_text().split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         with suppress(OSError):
             group.rmdir()
             return
-        with suppress(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
-        os.sched_yield()
+        time.sleep(0.01)
     group.rmdir()
 
 
@@ -68,3 +71,9 @@ def sleeper(*groups: Path) -> Iterator[int]:
             yield process.pid
         finally:
             process.kill()
+
+
+def in_groups(command: Sequence[str | Path], *groups: Path) -> list[str | Path]:
+    """The command, which moves into these groups before it becomes the program."""
+    move = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
+    return ["sh", "-c", move, "sh", *groups, "--", *command]
