@@ -28,9 +28,11 @@ from ktaskd.door.listener import Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.functions.catalogue import declarations
-from ktaskd.host.caller import describe
+from ktaskd.host.caller import describe, read_caller
+from ktaskd.host.incarnation import Incarnation
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
+from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
@@ -143,6 +145,11 @@ class House:
         self._guests = GuestPool(machine.guest_spec(topology, user), self._ears, lambda: next(numbers))
         self._pools.append(self._guests)
         self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
+        self._callers = Callers(
+            lambda pid: read_caller(self._root, pid, topology),
+            lambda who: Incarnation(self._root, who.pid, who.pidfd, who.start_ticks),
+            self.engine.set_caller,
+        )
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
         self._keepers = Keepers(on_gone=gone, close=close)
@@ -154,6 +161,7 @@ class House:
             topology,
             Rights(machine.admin_uids(), user.refusal),
             CallerMemory(self._root, self._worker_pids),
+            self._callers,
         )
 
     def _build_doors(self) -> None:
@@ -338,6 +346,7 @@ class House:
         await self._relay.close(CLOSE_S / 3)
         await self._handoff.close()
         self.engine.close()
+        self._callers.close()
         results = await asyncio.gather(
             *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
+from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, find_function
 from ktaskd.jobs.dispatch import ITEMS_PER_CHUNK
 from ktaskd.jobs.engine import Engine
@@ -49,9 +50,16 @@ class Intake:
         topology: Topology,
         rights: Rights,
         memory: CallerMemory | None = None,
+        callers: Callers | None = None,
     ) -> None:
-        """Hold what a job is made from; without `memory` nobody's memory is limited."""
+        """Hold what a job is made from.
+
+        Args:
+            memory: None = nobody's memory is limited.
+            callers: None = limits stay what they were when a caller connected.
+        """
         self._memory = memory
+        self._callers = callers
         self.functions = functions
         self.draining = False
         self._engine = engine
@@ -158,6 +166,8 @@ class Intake:
             source.acquire()
         if guarded:
             self._engine.guard(job)
+        if self._callers is not None:
+            self._callers.add(job)
         self._engine.launch(job)
         return job
 

@@ -19,10 +19,15 @@ from typing import Any
 from ktaskd.door.handles import HandleTable
 from ktaskd.door.keepers import Keepers
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.host.caller import read_caller
+from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.root import HostRoot
+from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Access
@@ -30,6 +35,7 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done, Note
@@ -81,7 +87,13 @@ class House:
         self.now_s = 0.0
         """Added to the wall clock."""
         self.registry = Registry(setting.limits, frozenset({0}))
-        self.dispatch = Dispatch(self.topology, allowance, lambda count: self.leads.ensure(count), self._wall)
+        self.dispatch = Dispatch(
+            self.topology,
+            allowance,
+            lambda count: self.leads.ensure(count),
+            self._wall,
+            lambda *words, **fields: self.guests.admit(*words, **fields),
+        )
         self.engine = Engine(
             self.registry,
             self.dispatch,
@@ -90,12 +102,27 @@ class House:
             wall=self._wall,
         )
         numbers = itertools.count(1)
-        self.pools = [Pool(spec, self, lambda: next(numbers)) for spec in self._specs(nodes)]
+        self.pools: list[Pool] = [Pool(spec, self, lambda: next(numbers)) for spec in self._specs(nodes)]
         self.leads = self.pools[-1]
+        guests = PoolSpec("guests", WorkerClass.LEAD, -1, CPUS, 0, 0)
+        self.guests = GuestPool(guests, self, lambda: next(numbers))
+        root = HostRoot()
+        self.callers = Callers(
+            lambda pid: read_caller(root, pid, self.topology),
+            lambda who: Incarnation(root, who.pid, who.pidfd, who.start_ticks),
+            self.engine.set_caller,
+        )
         self.handles = HandleTable(per_uid=100_000, on_gone=self.engine.forget_source)
         self.keepers = Keepers(on_gone=self.engine.forget_source)
         self.intake = Intake(
-            self.engine, CATALOGUE, self.handles, self.keepers, self.topology, Rights(frozenset({0}))
+            self.engine,
+            CATALOGUE,
+            self.handles,
+            self.keepers,
+            self.topology,
+            Rights(frozenset({0})),
+            CallerMemory(root, lambda: [pool.host_pid for pool in self.pools if pool.host_pid]),
+            self.callers,
         )
         self.deaths: list[Death] = []
         self.most_helpers: Counter[int] = Counter()
@@ -152,7 +179,7 @@ class House:
         assert leads.total() <= allowance.leads, "more leads than allowed"
         assert all(count <= allowance.leads_per_uid for count in leads.values())
         assert leads.total() == self.dispatch.busy_leads
-        for pool in self.pools:
+        for pool in (*self.pools, self.guests):
             for worker in pool.workers:
                 busy_now = worker.state is WorkerState.BUSY
                 assert busy_now == (worker in crews) or worker.state is WorkerState.STOPPING
@@ -243,7 +270,8 @@ class House:
                 await self.until(lambda: not self.registry.unended)
         self.handles.drop_connection(1)
         self.engine.close()
-        await asyncio.gather(*(pool.close(10.0) for pool in self.pools), self.keepers.close())
+        self.callers.close()
+        await asyncio.gather(*(pool.close(10.0) for pool in (*self.pools, self.guests)), self.keepers.close())
         for fd in self._fds:
             os.close(fd)
 
