@@ -13,7 +13,7 @@ from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, 
 from ktaskd.jobs.dispatch import ITEMS_PER_CHUNK
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.memory import CallerMemory
+from ktaskd.jobs.memory import LimitFor
 from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
@@ -49,7 +49,7 @@ class Intake:
         keepers: Keepers,
         topology: Topology,
         rights: Rights,
-        memory: CallerMemory | None = None,
+        memory: LimitFor | None = None,
         callers: Callers | None = None,
     ) -> None:
         """Hold what a job is made from.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from ktaskd.host.incarnation import Incarnation
 from ktaskd.host.memgroup import counts_against, read_memory_group, read_memory_limit, why_not_enter
@@ -11,6 +12,13 @@ from ktaskd.model.errors import MemoryLimited
 from ktaskd.model.function import Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.memory import MemoryLimit
+
+
+class LimitFor(Protocol):
+    """Says in whose memory cgroup a job must run; `CallerMemory` does."""
+
+    def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
+        """The limit whose group a guest must enter; None = any worker will do."""
 
 
 class CallerMemory:

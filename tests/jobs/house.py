@@ -27,12 +27,12 @@ from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.model.allowance import Allowance
-from ktaskd.model.function import Access
+from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
+from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.guests import GuestPool
@@ -121,9 +121,11 @@ class House:
             self.keepers,
             self.topology,
             Rights(frozenset({0})),
-            CallerMemory(root, lambda: [pool.host_pid for pool in self.pools if pool.host_pid]),
+            self,
             self.callers,
         )
+        self.limit_all: Callable[[Identity], MemoryLimit | None] = lambda _: None
+        """Says whose jobs must run in their own memory cgroup."""
         self.deaths: list[Death] = []
         self.most_helpers: Counter[int] = Counter()
         self.bugs: list[str] = []
@@ -140,6 +142,10 @@ class House:
                 size = len(cpus)
                 yield PoolSpec(f"node{node.nid}", WorkerClass.HELPER, node.nid, cpus, size, size)
         yield PoolSpec("leads", WorkerClass.LEAD, -1, CPUS, self.setting.leads, 1)
+
+    def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
+        """As of CallerMemory: what limits whoever asks for anything."""
+        return self.limit_all(who)
 
     # -- what workers say --------------------------------------------------------
 
