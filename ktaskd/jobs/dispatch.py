@@ -336,8 +336,8 @@ class Dispatch:
             if in_turn and rival is not None and self._turn(rival) < self._turn(job):
                 continue
             wanted = sorted(self._topology.nodes, key=lambda node: node.nid != job.owner.nid)
-            if job.guest is not None and not job.guest.is_lead:
-                wanted = [node for node in wanted if node.nid == job.guest.nid]
+            if job.guest.worker is not None and not job.guest.worker.is_lead:
+                wanted = [node for node in wanted if node.nid == job.guest.worker.nid]
             free = (
                 node.nid for node in wanted if self._busy[node.nid] < self.allowance.helpers.get(node.nid, 0)
             )
@@ -347,8 +347,8 @@ class Dispatch:
 
     def dismiss_guest(self, job: Job) -> None:
         """The job needs no guest any more; it has nothing in hand."""
-        if job.guest is not None:
-            self._leave(job.guest)
+        if job.guest.worker is not None:
+            self._leave(job.guest.worker)
             self._guests.dismiss(job)
 
     def _turn(self, job: Job) -> tuple[float, bool]:

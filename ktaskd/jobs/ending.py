@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ktaskd.host.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.guests import killed_words
-from ktaskd.jobs.job import Call, Job, Json
+from ktaskd.jobs.job import Call, HeldChunk, Job, Json
 from ktaskd.jobs.machine import Event
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
@@ -26,6 +26,8 @@ from ktaskd.model.worker import WorkerState
 from ktaskd.planner.cursor import Chunk
 from ktaskd.planner.undo import undo_steps
 from ktaskd.pool.link import Death, Worker
+from ktaskd.worker import frames
+from ktaskd.worker.frames import Done, FrameInvalid
 
 if TYPE_CHECKING:
     from ktaskd.jobs.engine import Engine
@@ -46,6 +48,19 @@ def function_error(body: Json, chunk: Span | None, nid: int) -> JobError:
         int(body.get("errno", 0) or 0),
         str(body.get("exception", ""))[:16384],
     )
+
+
+def checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
+    """The result of a chunk; raises FrameInvalid where no sound worker would send it."""
+    chunk = held.chunk
+    if not chunk.start <= done.reached <= chunk.end:
+        raise FrameInvalid(f"reached {done.reached} in [{chunk.start}, {chunk.end})")
+    part = frames.unpack_part(done.part) if done.part else None
+    if job.counts_items and done.reached > chunk.start:
+        items = part.get("items") if part is not None else None
+        if not isinstance(items, list) or len(items) != done.reached - chunk.start:
+            raise FrameInvalid(f"results of {done.reached - chunk.start} items wanted")
+    return part
 
 
 # -- success -------------------------------------------------------------------

@@ -29,7 +29,6 @@ from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, PARTS_BYTES_MAX, PRIOR_HOLES_MAX
-from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.plan import Plan
 from ktaskd.pool.link import Death, Worker
@@ -92,19 +91,16 @@ class Engine:
         sources: Mapping[str, HeldSource],
         items: tuple[HeldSource, ...],
         plan: Plan,
-        memory: MemoryLimit | None = None,
     ) -> Job:
         """Accept a checked job; its sources' references become the job's.
 
-        Args:
-            memory: the caller's limit that what it allocates must count against.
         Raises:
             QuotaFull, QueueFull: and the references stay the caller's.
         """
         self.registry.check_room(owner.uid)
         jno = next(self._jnos)
         job_id = JobId(secrets.token_hex(16))
-        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall(), memory)
+        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall())
         self.registry.add(job)
         self.counters["jobs_accepted"] += 1
         log.debug(
@@ -185,7 +181,7 @@ class Engine:
         try:
             if job is None or held is None:
                 raise FrameInvalid("it was not given that chunk")
-            part = _checked_part(job, held, done)
+            part = ending.checked_part(job, held, done)
         except FrameInvalid as error:
             worker.kill(f"sent nonsense ({error})")
             return
@@ -250,8 +246,7 @@ class Engine:
                 self._take_back(job, lost)
         if call:
             ending.on_call_lost(self, job, death, begun=job.crew.call_seq <= death.seq)
-        error = note_death(job, death) if worker.memory_group else None
-        if error is not None:
+        if worker.memory_group and (error := note_death(job, death)):
             self.stop(job, error)
         self._after_worker(job)
 
@@ -499,16 +494,3 @@ class Engine:
         for timer in (self._forgetting, self._looking):
             if timer is not None:
                 timer.cancel()
-
-
-def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
-    """The result of a chunk; raises FrameInvalid where no sound worker would send it."""
-    chunk = held.chunk
-    if not chunk.start <= done.reached <= chunk.end:
-        raise FrameInvalid(f"reached {done.reached} in [{chunk.start}, {chunk.end})")
-    part = frames.unpack_part(done.part) if done.part else None
-    if job.counts_items and done.reached > chunk.start:
-        items = part.get("items") if part is not None else None
-        if not isinstance(items, list) or len(items) != done.reached - chunk.start:
-            raise FrameInvalid(f"results of {done.reached - chunk.start} items wanted")
-    return part

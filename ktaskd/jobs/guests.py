@@ -23,7 +23,7 @@ class Admit(Protocol):
     """Starts a guest, as `GuestPool.admit` does; None = not now."""
 
     def __call__(
-        self, memory_group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1
+        self, memory_group: str, worker_class: WorkerClass, /, *, nid: int = -1, cpu: int = -1
     ) -> Worker | None:
         """The worker, which is not ready yet."""
 
@@ -43,46 +43,46 @@ class Guests:
 
     def engage(self, job: Job, worker_class: WorkerClass, nid: int, cpu: int) -> Worker | None:
         """The job's guest of this class, which may still be starting; None = none can be had now."""
-        guest = job.guest
+        guest = job.guest.worker
         if guest is not None and guest.worker_class is worker_class and guest.state is WorkerState.IDLE:
             return guest
         self.dismiss(job)
-        assert job.memory is not None
-        guest = self._admit(job.memory.group, worker_class, nid=nid, cpu=cpu)
+        assert job.guest.limit is not None
+        guest = self._admit(job.guest.limit.group, worker_class, nid=nid, cpu=cpu)
         if guest is not None:
-            job.guest = guest
+            job.guest.worker = guest
             self._job_of[guest] = job
         return guest
 
     def dismiss(self, job: Job) -> None:
         """Let the job's guest, which has nothing in hand, end."""
-        if job.guest is not None:
-            job.guest.stop()
-            job.guest = None
+        if job.guest.worker is not None:
+            job.guest.worker.stop()
+            job.guest.worker = None
 
     def forget(self, guest: Worker) -> None:
         """It is dead, or given up on."""
         job = self._job_of.pop(guest, None)
-        if job is not None and job.guest is guest:
-            job.guest = None
+        if job is not None and job.guest.worker is guest:
+            job.guest.worker = None
 
 
 def recall_helper(job: Job) -> None:
     """Take back what a helper guest has in hand once somebody waits: a lead shall do it."""
-    guest = job.guest
+    guest = job.guest.worker
     if job.waited and guest is not None and not guest.is_lead and guest in job.crew.helpers:
         guest.recall()
 
 
 def note_death(job: Job, death: Death) -> JobError | None:
     """Count the death of a job's guest; the error if the job may have no other one."""
-    job.guest_deaths += 1
-    assert job.memory is not None
+    job.guest.deaths += 1
+    assert job.guest.limit is not None
     if death.status is not None and os.waitstatus_to_exitcode(death.status) == EXIT_GROUP:
-        words = f"worker could not enter {job.memory.group}, the memory cgroup of its caller"
+        words = f"worker could not enter {job.guest.limit.group}, the memory cgroup of its caller"
         return JobError("MEMORY_GROUP_CLOSED", f"{words}: it is gone, or closed to us")
     words = killed_words(job, death)
-    if words or job.guest_deaths >= ATTEMPTS_MAX:
+    if words or job.guest.deaths >= ATTEMPTS_MAX:
         return JobError("WORKER_LOST", f"worker {death}{words}", signal=death.signal)
     return None
 
@@ -93,7 +93,7 @@ def killed_words(job: Job, death: Death) -> str:
     The kernel kills a guest where the group is full, before anything else there, and
     would do so again: what was allocated so far stays until it is undone.
     """
-    memory = job.memory
+    memory = job.guest.limit
     if memory is None or not job.in_guest or death.signal != signal.SIGKILL or death.why:
         return ""
     return (

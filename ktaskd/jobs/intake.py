@@ -161,7 +161,8 @@ class Intake:
         # A worker in the caller's memory cgroup is the only one of its job.
         bounded = spec if memory is None else replace(spec, max_threads=1)
         plan = self._plan(bounded, checked, who, bool(items), guarded)
-        job = self._engine.accept(spec, checked, who, sources, items, plan, memory)
+        job = self._engine.accept(spec, checked, who, sources, items, plan)
+        job.guest.limit = memory
         for source in (*sources.values(), *items):
             source.acquire()
         if guarded:

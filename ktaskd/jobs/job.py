@@ -70,6 +70,20 @@ class Crew:
         return workers
 
 
+@dataclass(slots=True)
+class GuestNeed:
+    """Whether a job needs a worker in its caller's memory cgroup, and which one it has.
+
+    Args:
+        limit: what it allocates must count against this; None = any worker will do.
+        worker: the guest, in whatever state.
+    """
+
+    limit: MemoryLimit | None = None
+    worker: Worker | None = None
+    deaths: int = 0
+
+
 class Job:
     """One job. The engine is the only one that changes it.
 
@@ -89,7 +103,6 @@ class Job:
         items: tuple[HeldSource, ...],
         plan: Plan,
         now_s: float,
-        memory: MemoryLimit | None = None,
     ) -> None:
         """An accepted job; the sources were acquired for it."""
         self.id = job_id
@@ -101,12 +114,7 @@ class Job:
         self.items = items
         self.plan = plan
         self.caller = Caller(owner.cpus, owner.nid, owner.cpu_quota)
-        """What its caller may use now; the owner has what it might when it connected."""
-        self.memory = memory
-        """The caller's limit that what it allocates must count against; None = any worker will do."""
-        self.guest: Worker | None = None
-        """Its worker in the caller's memory cgroup, in whatever state."""
-        self.guest_deaths = 0
+        self.guest = GuestNeed()
         self.cursor = Cursor(plan)
         self.state = JobState.QUEUED
         self.version = 1
@@ -171,7 +179,7 @@ class Job:
 
         Not the undo: that frees memory, and must work where the group is full or gone.
         """
-        return self.memory is not None and self.state is not JobState.UNDOING
+        return self.guest.limit is not None and self.state is not JobState.UNDOING
 
     @property
     def helpers_max(self) -> int:

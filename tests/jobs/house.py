@@ -90,9 +90,9 @@ class House:
         self.dispatch = Dispatch(
             self.topology,
             allowance,
-            lambda count: self.leads.ensure(count),
+            self._want_leads,
             self._wall,
-            lambda *words, **fields: self.guests.admit(*words, **fields),
+            self._admit,
         )
         self.engine = Engine(
             self.registry,
@@ -142,6 +142,12 @@ class House:
                 size = len(cpus)
                 yield PoolSpec(f"node{node.nid}", WorkerClass.HELPER, node.nid, cpus, size, size)
         yield PoolSpec("leads", WorkerClass.LEAD, -1, CPUS, self.setting.leads, 1)
+
+    def _want_leads(self, count: int) -> None:
+        self.leads.ensure(count)
+
+    def _admit(self, group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1) -> Worker | None:
+        return self.guests.admit(group, worker_class, nid=nid, cpu=cpu)
 
     def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
         """As of CallerMemory: what limits whoever asks for anything."""

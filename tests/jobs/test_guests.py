@@ -188,7 +188,7 @@ def test_job_when_cancelled_at_any_moment_then_ended_and_no_guest_left() -> None
                 h.engine.cancel(job)
                 await h.ended(job)
                 assert job.state is JobState.CANCELLED
-                assert job.guest is None
+                assert job.guest.worker is None
             await h.until(lambda: not list(h.guests.workers))
 
     run(story())
