@@ -338,3 +338,20 @@ def test_daemon_without_the_right_when_the_caller_is_limited_then_refused(
 
 def status(stubs: Stubs) -> control_pb2.Status:
     return stubs.control.GetStatus(control_pb2.GetStatusRequest()).status
+
+
+# -- CPU ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(0.5, 1), (1.5, 1), (2, 2)])
+@pytest.mark.parametrize("where", ["its own group", "an ancestor"])
+def test_job_when_its_caller_has_so_many_cpus_then_so_many_workers(
+    place: Path, cpus: float, workers: int, where: str
+) -> None:
+    """There are two helpers at least and a lead, so that three would be had without a limit."""
+    with cgroup(own_group("cpu")) as upper, cgroup(upper, name="own") as group, running(place) as daemon:
+        limited = group if where == "its own group" else upper
+        (limited / "cpu.cfs_quota_us").write_text(str(int(cpus * 100_000)))
+        with asker(daemon.place, group) as client:
+            job = client("run('selftest.spin', arg={'ms': 0.01}, ranges=[(0, 1000)], max_threads=8)")
+            assert job == {"state": "SUCCEEDED", "threads": workers}
