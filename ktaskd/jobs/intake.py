@@ -167,9 +167,9 @@ class Intake:
             source.acquire()
         if guarded:
             self._engine.guard(job)
-        if self._callers is not None:
-            self._callers.add(job)
         self._engine.launch(job)
+        if self._callers is not None and not job.state.ended:
+            self._callers.add(job)
         return job
 
     def _plan(self, spec: JobSpec, checked: CheckedJob, who: Identity, items: bool, waited: bool) -> Plan:
