@@ -150,7 +150,7 @@ def test_allocation_when_beyond_the_limit_then_it_ends_there_and_nobody_else_pay
 ) -> None:
     warm(client)
     with connected(daemon.socket) as stubs:
-        other = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(2000, 1))).job
+        other = stubs.jobs.Run.future(pb.RunRequest(spec=spin(500, 1)), timeout=PATIENCE_S)
         before = usage(ours), usage(limited)
         answer = client(ask(function, 256, big))
         assert answer["reason"] == "WORKER_LOST", answer
@@ -160,7 +160,7 @@ def test_allocation_when_beyond_the_limit_then_it_ends_there_and_nobody_else_pay
         assert "times" not in answer["message"]
         spare(ours)
         assert usage(ours) - before[0] < SLACK
-        assert state_name(wait_ended(stubs.jobs, other.id)) == "SUCCEEDED"
+        assert state_name(other.result().job) == "SUCCEEDED"
         # Nobody but the guest was killed: the client and all workers live.
         assert client("run('selftest.noop', ranges=[(0, 1)])")["state"] == "SUCCEEDED"
         assert usage(limited) <= LIMIT
