@@ -226,9 +226,10 @@ class Engine:
     def on_dead(self, worker: Worker, death: Death) -> None:
         """A worker is dead: what it had begun is lost, the rest goes back."""
         self._workers.discard(worker)
-        # A guest that is not needed any more ends with 0.
-        self.counters["workers_died"] += death.status != 0
         job = self.dispatch.job_of.get(worker)
+        # A guest whose job has ended was told to end, whether or not its status was heard of.
+        ended = bool(worker.memory_group) and job is None and not death.signal
+        self.counters["workers_died"] += not ended
         if job is None:
             self.dispatch.remove(worker)
             self.dispatch.pump()

@@ -165,7 +165,7 @@ def test_allocation_when_beyond_the_limit_then_it_ends_there_and_nobody_else_pay
         assert client("run('selftest.noop', ranges=[(0, 1)])")["state"] == "SUCCEEDED"
         assert usage(limited) <= LIMIT
         counters = {one.name: one.value for one in status(stubs).counters}
-        assert counters["workers_died"] == 1
+        assert counters["workers_died"] == 1, daemon.log()
 
 
 def test_client_when_its_job_filled_the_group_then_it_can_go_on_with_what_is_undone(
