@@ -91,13 +91,13 @@ def test_guests_when_leads_are_limited_then_they_wait_as_others() -> None:
 def test_guests_when_others_came_first_then_both_have_their_turn(waited: bool, positions: int) -> None:
     async def story() -> None:
         async with limited_house(nodes=(CPUS[:1],), helpers=1, leads=1) as (h, _):
-            theirs = [await h.submit(spin(positions, 1), waited=waited, who=STRANGER) for _ in range(3)]
+            theirs = await h.submit(spin(3 * positions, 1), waited=waited, who=STRANGER)
             mine = await h.submit(spin(positions // 4, 1), waited=waited)
             await h.ended(mine)
             assert mine.state is JobState.SUCCEEDED
-            assert not all(job.state.ended for job in theirs), "who came later had a turn"
-            await h.ended(*theirs)
-            assert all(job.state is JobState.SUCCEEDED for job in theirs)
+            assert not theirs.state.ended, "who came later had a turn"
+            await h.ended(theirs)
+            assert h.state(theirs) is JobState.SUCCEEDED
 
     run(story())
 
@@ -106,13 +106,13 @@ def test_guests_when_others_came_first_then_both_have_their_turn(waited: bool, p
 def test_others_when_guests_came_first_then_both_have_their_turn(waited: bool, positions: int) -> None:
     async def story() -> None:
         async with limited_house(nodes=(CPUS[:1],), helpers=1, leads=1) as (h, _):
-            mine = [await h.submit(spin(positions, 1), waited=waited) for _ in range(3)]
+            mine = await h.submit(spin(3 * positions, 1), waited=waited)
             theirs = await h.submit(spin(positions // 4, 1), waited=waited, who=STRANGER)
             await h.ended(theirs)
             assert theirs.state is JobState.SUCCEEDED
-            assert not all(job.state.ended for job in mine), "who came later had a turn"
-            await h.ended(*mine)
-            assert all(job.state is JobState.SUCCEEDED for job in mine)
+            assert not mine.state.ended, "who came later had a turn"
+            await h.ended(mine)
+            assert h.state(mine) is JobState.SUCCEEDED
 
     run(story())
 
