@@ -8,15 +8,17 @@ SHELL := /bin/bash
 PYTHON ?=
 # What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
 PYTEST_ARGS ?=
+# What the bench of interference gets, as in BENCH_ARGS="--rows 1,3 --repeat 3".
+BENCH_ARGS ?=
 # What the fault test gets, as in FAULT_ARGS="--jobs 1000 --seed 7".
 FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup test demo bench fault-test proto lint fmt types clean
+.PHONY: help setup test demo bench bench-interference bench-foreground fault-test proto lint fmt types clean
 
 help: ## list the supported targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with everything in it
 	@PYTHON='$(PYTHON)' tools/setup.sh
@@ -29,6 +31,12 @@ demo: setup ## start a private daemon and run real jobs on it
 
 bench: setup ## print the figures of this machine
 	@$(BIN)/python -m tests.bench
+
+bench-interference: setup ## what others lose beside our helpers, and what jobs get; 40 minutes (BENCH_ARGS="--rows N")
+	@$(BIN)/python -m tests.bench.interference $(BENCH_ARGS)
+
+bench-foreground: setup ## a web server beside a detached job, and beside plain processes
+	@$(BIN)/python -m tests.bench.interference --rows 8 --picture foreground.png $(BENCH_ARGS)
 
 fault-test: setup ## run 300 jobs of known result while workers are killed (FAULT_ARGS="--seed N")
 	@$(BIN)/python -m tests.fault $(FAULT_ARGS)

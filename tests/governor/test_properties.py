@@ -64,7 +64,13 @@ def test_worse_when_listed_then_every_field_of_an_observation_is_in_it() -> None
                     one.name for one in fields(now) if getattr(now, one.name) != getattr(before, one.name)
                 ]
                 changed |= {f"{part.name}.{name}" for name in names}
-    said = {"pressure.cpu_source", "thermal.where", "thermal.celsius", "thermal.trip_celsius"}
+    said = {
+        "pressure.cpu_source",
+        "pressure.io_source",
+        "thermal.where",
+        "thermal.celsius",
+        "thermal.trip_celsius",
+    }
     parts = {"power": Power, "thermal": Thermal, "pressure": Pressure, "own": OwnLimit}
     every = {f"{name}.{one.name}" for name, kind in parts.items() for one in fields(kind)} | {"sleeping"}
     assert changed == every - said

@@ -49,6 +49,7 @@ def test_governor_when_unplugged_then_the_next_status_says_so_and_work_waits_unt
     with governed(place, host, ac_hold_s=0.2) as stubs:
         assert status_of(stubs).allowance.level == control_pb2.LEVEL_RUN, status_of(stubs)
         host.unplug()
+        until(lambda: codes(status_of(stubs)) == ["ON_BATTERY"], "a status reads afresh")
         job = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(20, 1)), timeout=PATIENCE_S).job
         waited = stubs.jobs.Run(pb.RunRequest(spec=spin(20, 1)), timeout=PATIENCE_S).job
         assert (waited.state, waited.cpu.helper_seconds) == (pb.JOB_STATE_SUCCEEDED, 0)

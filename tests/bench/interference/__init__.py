@@ -1,0 +1,1 @@
+"""What ktaskd takes from others, and what it gets done: `python -m tests.bench.interference`."""
