@@ -31,20 +31,24 @@ from ktaskd.functions.catalogue import declarations
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.watch import Watch
-from ktaskd.host.caller import read_caller
+from ktaskd.host.caller import describe, read_caller
+from ktaskd.host.incarnation import Incarnation
 from ktaskd.host.raising import Raiser
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
+from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.machine import IllegalTransition
+from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done, Note
@@ -141,7 +145,9 @@ class House:
         user = machine.worker_user(config.workers, os.geteuid())
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
-        dispatch = Dispatch(topology, allowance, self._want_leads, time.time, self._want_helpers)
+        dispatch = Dispatch(
+            topology, allowance, self._want_leads, time.time, self._want_helpers, self._admit_guest
+        )
         workers = config.workers
         self._group, self._no_group = machine.make_idle_group(workers)
         doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
@@ -162,7 +168,12 @@ class House:
             config.governor, allowance, self._watch, self._on_allowance, own=self._own_pids
         )
         self._ears = _Ears(self.engine, self._find_out_raising)
-        self._build_pools(machine.pool_specs(topology, allowance, user, workers))
+        self._build_pools(machine.pool_specs(topology, allowance, user, workers), user)
+        self._callers = Callers(
+            lambda pid: read_caller(self._root, pid, topology),
+            lambda who: Incarnation(self._root, who.pid, who.pidfd, who.start_ticks),
+            self.engine.set_caller,
+        )
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
         self._keepers = Keepers(on_gone=gone, close=close)
@@ -173,6 +184,8 @@ class House:
             self._keepers,
             topology,
             Rights(machine.admin_uids(), user.refusal),
+            CallerMemory(self._root, self._worker_pids),
+            self._callers,
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:
@@ -184,20 +197,27 @@ class House:
         hosts = [pool.host_pid for pool in self._pools if pool.host_pid]
         return [*workers, *hosts, *self._keepers.pids().values()]
 
-    def _build_pools(self, specs: Sequence[PoolSpec]) -> None:
-        numbers, retire = itertools.count(1), self.engine.dispatch.remove
+    def _build_pools(self, specs: Sequence[PoolSpec], user: machine.WorkerUser) -> None:
+        numbers, raise_ = itertools.count(1), self._raiser.raise_
+
+        def number() -> int:
+            return next(numbers)
+
         self._pools = [
             Pool(
                 spec,
                 self._ears,
-                lambda: next(numbers),
+                number,
                 group=self._group if spec.worker_class is WorkerClass.HELPER else None,
-                retire=retire,
-                raise_=self._raiser.raise_,
+                retire=self.engine.dispatch.remove,
+                raise_=raise_,
             )
             for spec in specs
         ]
         self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
+        spec = machine.guest_spec(self._topology, user)
+        self._guests = GuestPool(spec, self._ears, number, group=self._group, raise_=raise_)
+        self._pools.append(self._guests)
 
     def _build_doors(self) -> None:
         sockets = self._config.sockets
@@ -245,8 +265,18 @@ class House:
         )
 
     def _describe(self, identity: Identity) -> Identity:
-        caller = read_caller(self._root, identity.pid, self._topology)
-        return replace(identity, cpus=caller.cpus, nid=caller.nid, cpu_quota=caller.cpu_quota)
+        return describe(self._root, identity, self._topology)
+
+    def _worker_pids(self) -> set[int]:
+        """Of all processes that run chunks for everybody, or fork those that do."""
+        pools = [pool for pool in self._pools if pool is not self._guests]
+        pids = {worker.pid for pool in pools for worker in pool.workers}
+        return (pids | {pool.host_pid for pool in pools}) - {0}
+
+    def _admit_guest(
+        self, memory_group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1
+    ) -> Worker | None:
+        return self._guests.admit(memory_group, worker_class, nid=nid, cpu=cpu)
 
     def _want_leads(self, count: int) -> None:
         self._leads.ensure(count)
@@ -283,7 +313,8 @@ class House:
         self._listen_to_signals()
         for pool in self._pools:
             pool.start()
-            pool.ensure(1)  # one shows whether any can be had; where none is warm it ends soon
+            if pool is not self._guests:
+                pool.ensure(1)  # one shows whether any can be had; where none is warm it ends soon
         await self._wait_ready()
         if not self._stop.is_set():
             await self._open()
@@ -402,6 +433,7 @@ class House:
         self._governor.close()
         await self._watch.close()
         self.engine.close()
+        self._callers.close()
         results = await asyncio.gather(
             *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True
         )

@@ -106,6 +106,12 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
         return None, f"idle cgroup: {error}"
 
 
+def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:
+    """The pool of workers in callers' memory cgroups."""
+    cpus = tuple(sorted(topology.cpus))
+    return PoolSpec("guests", WorkerClass.LEAD, -1, cpus, 0, 0, user.uid, user.gid)
+
+
 def raise_file_limit() -> int:
     """Allow as many open files as may be; the number that is allowed now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

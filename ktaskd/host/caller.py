@@ -7,11 +7,15 @@ because the process is gone or hidden, is unknown, never an error.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from ktaskd.host.cgroup import read_cpu_quota
+from ktaskd.host.incarnation import has_ended, read_start_ticks
+from ktaskd.host.memgroup import read_memory_limit
 from ktaskd.host.root import HostRoot, read_kernel_text
 from ktaskd.host.topology import read_node_cpus, read_online_cpus
+from ktaskd.model.identity import Identity
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.model.topology import Topology, parse_cpulist
 
@@ -32,6 +36,25 @@ class Caller(NamedTuple):
     cpus: frozenset[int]
     nid: int
     cpu_quota: float
+
+
+def describe(root: HostRoot, who: Identity, topology: Topology) -> Identity:
+    """Who just connected, with what /proc says of its process, if that lives.
+
+    Read before it is looked whether the process lives: what was read is its then,
+    and not that of a later process with its pid.
+    """
+    caller = read_caller(root, who.pid, topology)
+    try:
+        memory, known = read_memory_limit(root, who.pid), True
+    except ProcessLookupError:
+        memory, known = None, False
+    ticks = read_start_ticks(root, who.pid)
+    if not ticks or (who.pidfd >= 0 and has_ended(who.pidfd)):
+        return replace(who, memory_known=False)
+    cpus, nid, cpu_quota = caller
+    who = replace(who, cpus=cpus, nid=nid, cpu_quota=cpu_quota, start_ticks=ticks)
+    return replace(who, memory=memory, memory_known=known)
 
 
 def read_caller(root: HostRoot, pid: int, topology: Topology) -> Caller:

@@ -1,4 +1,4 @@
-"""Read how much CPU time the cgroups of a process leave it.
+"""Find the cgroups of a process, and how much CPU time they leave it.
 
 The tightest limit of all ancestors counts: cgroup v2 accepts a child with more
 than its parent has, and v1 accepts an unlimited one.
@@ -10,7 +10,7 @@ Documentation/scheduler/sched-bwc.rst
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +29,13 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount of a cgroup file system that may hold CPU limits.
+    """One mount of a cgroup file system that may hold limits of one controller.
 
     Args:
         root: the cgroup that the mount shows at its top, as a path below the
             root of our cgroup namespace.
         point: where it is mounted, on the machine that is read.
-        legacy: cgroup v1, with the cpu controller.
+        legacy: cgroup v1, with the controller that was asked for.
     """
 
     root: str
@@ -43,8 +43,37 @@ class Mount:
     legacy: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Where a process is in the hierarchy of one controller.
+
+    Args:
+        legacy: cgroup v1.
+        levels: directories from the top of the mount down to the process's own
+            cgroup, LEVELS_MAX below the top at most.
+        own: directory of its own cgroup; None if no mount of ours shows it.
+    """
+
+    legacy: bool
+    levels: tuple[Path, ...]
+    own: Path | None
+
+
 def read_cpu_quota(root: HostRoot, pid: int | str) -> float:
-    """CPUs' worth of time that the cgroups of `pid` allow it; 0.0 = no limit known.
+    """CPUs' worth of time that the cgroups of `pid` allow it; 0.0 = no limit known."""
+    group = find_group(root, pid, "cpu")
+    if group is None:
+        return UNLIMITED
+    return _tightest(group)
+
+
+def _tightest(group: Group) -> float:
+    read = _read_legacy_limit if group.legacy else _read_unified_limit
+    return min((limit for level in group.levels if (limit := read(level)) is not None), default=UNLIMITED)
+
+
+def find_group(root: HostRoot, pid: int | str, controller: str) -> Group | None:
+    """Where `pid` (or "self") is, as to one controller; None if that cannot be known.
 
     Reads our own mounts, not those of `pid`: the kernel shows the path in
     /proc/PID/cgroup as the reader's cgroup namespace has it, and a container's
@@ -53,11 +82,17 @@ def read_cpu_quota(root: HostRoot, pid: int | str) -> float:
     Args:
         pid: a number or "self".
     """
-    found = cpu_levels(root, pid)
-    if found is None:
-        return UNLIMITED
-    legacy, _, levels = found
-    return _tightest(levels, _read_legacy_limit if legacy else _read_unified_limit)
+    return _find(root, _read_mounts(root, controller), _read_membership(root, pid), controller)
+
+
+def _find(root: HostRoot, mounts: list[Mount], membership: str, controller: str) -> Group | None:
+    paths = parse_memberships(membership, controller)
+    # A controller belongs to one hierarchy: where v1 has it, v2 cannot limit it.
+    for legacy in (True, False):
+        candidates = [mount for mount in mounts if mount.legacy is legacy]
+        if candidates and legacy in paths:
+            return _locate(root, candidates, paths[legacy])
+    return None
 
 
 def cpu_levels(root: HostRoot, pid: int | str) -> tuple[bool, str, Iterator[Path]] | None:
@@ -69,7 +104,11 @@ def cpu_levels(root: HostRoot, pid: int | str) -> tuple[bool, str, Iterator[Path
         Whether it is cgroup v1, the path as the kernel shows it, and the
         directories from the top of the mount down to that of the process.
     """
-    return _cpu_levels(root, _read_mounts(root), _read_membership(root, pid))
+    membership = _read_membership(root, pid)
+    group = _find(root, _read_mounts(root, "cpu"), membership, "cpu")
+    if group is None:
+        return None
+    return group.legacy, parse_memberships(membership)[group.legacy], iter(group.levels)
 
 
 def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> OwnLimit:
@@ -77,16 +116,14 @@ def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> Own
 
     Source: nr_throttled of cpu.stat, which cgroup v1 and v2 have alike
     """
-    limits, groups = [], set()
+    limits: list[float] = []
+    groups: set[Path] = set()
     mounts = _read_mounts(root)
     for membership in {_read_membership(root, pid) for pid in pids}:
-        found = _cpu_levels(root, mounts, membership)
-        if found is None:
-            continue
-        legacy, _, levels = found
-        known = list(levels)
-        limits.append(_tightest(iter(known), _read_legacy_limit if legacy else _read_unified_limit))
-        groups.update(known)
+        group = _find(root, mounts, membership, "cpu")
+        if group is not None:
+            limits.append(_tightest(group))
+            groups.update(group.levels)
     return OwnLimit(min(filter(None, limits), default=UNLIMITED), sum(map(read_throttled, groups)))
 
 
@@ -112,29 +149,16 @@ def read_throttled(group: Path) -> int:
     return 0
 
 
-def _read_mounts(root: HostRoot) -> list[Mount]:
-    return parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "")
+def _read_mounts(root: HostRoot, controller: str = "cpu") -> list[Mount]:
+    return parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "", controller)
 
 
 def _read_membership(root: HostRoot, pid: int | str) -> str:
     return read_kernel_text(root.proc / str(pid) / "cgroup") or ""
 
 
-def _cpu_levels(
-    root: HostRoot, mounts: list[Mount], membership: str
-) -> tuple[bool, str, Iterator[Path]] | None:
-    """The same of one process whose membership was read already."""
-    paths = parse_memberships(membership)
-    # A controller belongs to one hierarchy: where v1 has cpu, v2 cannot limit it.
-    for legacy in (True, False):
-        candidates = [mount for mount in mounts if mount.legacy is legacy]
-        if candidates and legacy in paths:
-            return legacy, paths[legacy], _levels(root, candidates, paths[legacy])
-    return None
-
-
-def parse_mounts(mountinfo: str) -> list[Mount]:
-    """The mounts of cgroup v2, and of v1 with the cpu controller."""
+def parse_mounts(mountinfo: str, controller: str = "cpu") -> list[Mount]:
+    """The mounts of cgroup v2, and of v1 with this controller."""
     mounts = []
     # Not splitlines: it cuts at characters that a user may put in a name.
     for line in mountinfo.split("\n"):
@@ -142,27 +166,27 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
         fields, kind = left.split(" "), right.split(" ")
         if len(fields) < 6 or len(kind) < 3:
             continue
-        legacy = kind[0] == "cgroup" and "cpu" in kind[2].split(",")
+        legacy = kind[0] == "cgroup" and controller in kind[2].split(",")
         if legacy or kind[0] == "cgroup2":
             mounts.append(Mount(_unescape(fields[3]), _unescape(fields[4]), legacy))
     return mounts
 
 
-def parse_memberships(cgroup: str) -> dict[bool, str]:
-    """Path of the cgroup that decides about CPU: True = in v1, False = in v2."""
+def parse_memberships(cgroup: str, controller: str = "cpu") -> dict[bool, str]:
+    """Path of the cgroup that decides about a controller: True = in v1, False = in v2."""
     paths = {}
     for line in cgroup.split("\n"):
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if hierarchy == "0":
             paths[False] = path
-        elif "cpu" in controllers.split(","):
+        elif controller in controllers.split(","):
             paths[True] = path
     return paths
 
 
-def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
-    """Directories from the top of the mount down to the process's cgroup.
+def _locate(root: HostRoot, mounts: list[Mount], path: str) -> Group:
+    """The directories of a cgroup.
 
     Where no mount shows the cgroup, which is then outside our namespace or
     below another root, the top is all that can be known of it.
@@ -171,11 +195,11 @@ def _levels(root: HostRoot, mounts: list[Mount], path: str) -> Iterator[Path]:
     # The mount with the highest root shows the most ancestors.
     mount, inner = min(below, key=lambda pair: len(pair[0].root)) if below else (mounts[0], "")
     level = root.at(mount.point)
-    yield level
-    for name in inner.split("/", LEVELS_MAX)[:LEVELS_MAX]:
-        if name:
-            level /= name
-            yield level
+    levels = [level]
+    for name in inner.split("/", LEVELS_MAX)[:LEVELS_MAX] if inner else ():
+        level /= name
+        levels.append(level)
+    return Group(mount.legacy, tuple(levels), root.at(mount.point) / inner if below else None)
 
 
 def _inner(path: str, mount_root: str) -> str | None:
@@ -184,10 +208,6 @@ def _inner(path: str, mount_root: str) -> str | None:
         return None
     prefix = mount_root.rstrip("/") + "/"
     return path.rstrip("/")[len(prefix) :] if (path.rstrip("/") + "/").startswith(prefix) else None
-
-
-def _tightest(levels: Iterator[Path], read: Callable[[Path], float | None]) -> float:
-    return min((limit for level in levels if (limit := read(level)) is not None), default=UNLIMITED)
 
 
 def _read_unified_limit(group: Path) -> float | None:

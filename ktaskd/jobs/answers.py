@@ -12,6 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ktaskd.jobs import ending
+from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.job import HeldChunk, Job, Json
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
@@ -192,13 +193,14 @@ def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: b
         ending.note_lost(job, chunk, death)
     attempt = job.attempts.get(chunk.start, 1)
     safe = not begun or declaration.partial is Partial.RERUN_SAFE
-    if safe and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
+    killed = killed_words(job, death)
+    if safe and not killed and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
         job.attempts[chunk.start] = attempt + 1
         job.rerun += begun
         take_back(engine, job, lost)
         return
     times = f", {attempt} times" if attempt > 1 else ""
-    words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}"
+    words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}{killed}"
     error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)
     engine.stop(job, error)
 

@@ -10,16 +10,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from ktaskd.host.raising import bind_to_cpus
+from ktaskd.jobs import placing
 from ktaskd.jobs.feed import Feeder, introduce
+from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.lines import Lines, Shares
 from ktaskd.jobs.pace import Pacer
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobState
+from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.model.topology import Topology
-from ktaskd.model.worker import WorkerState
+from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.link import Worker
 
 
@@ -37,6 +39,7 @@ class Dispatch:
         want_leads: Callable[[int], None],
         wall: Callable[[], float],
         want_helpers: Callable[[int, int], None] = lambda *_: None,
+        admit: Admit = no_guests,
     ) -> None:
         """Know no worker yet.
 
@@ -44,6 +47,7 @@ class Dispatch:
             want_leads: asks the lead pool for at least so many leads.
             wall: seconds since the epoch.
             want_helpers: asks the pool of a node for at least so many helpers.
+            admit: starts a guest.
         """
         self.allowance = allowance
         self.capacity = allowance.helpers
@@ -63,7 +67,6 @@ class Dispatch:
         self._idle_helpers: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
         self._idle_leads: dict[Worker, None] = {}
         self._busy: Counter[int] = Counter()
-        self._busy_cpus: Counter[int] = Counter()
         self._leads_of_uid: Counter[int] = Counter()
         self._wanting: set[Job] = set()
         self._resting: dict[Worker, float] = {}
@@ -72,7 +75,16 @@ class Dispatch:
         self._for_leads = Lines(self.shares)
         self._for_helpers = Lines(self.shares)
         self._calling = Lines(self.shares)
-        self._lines = (self._for_leads, self._for_helpers, self._calling)
+        self._for_guest_leads = Lines(self.shares)
+        self._for_guest_helpers = Lines(self.shares)
+        self._lines = (
+            self._for_leads,
+            self._for_helpers,
+            self._calling,
+            self._for_guest_leads,
+            self._for_guest_helpers,
+        )
+        self._guests = Guests(admit)
 
     # -- what there is to do ------------------------------------------------------
 
@@ -95,7 +107,14 @@ class Dispatch:
             (left or (active and bool(job.again))) and self._may_have_lead(job) and job.crew.lead is None,
             left and len(job.crew.helpers) < job.helpers_max and self._may_have_helpers(job),
             bool(job.calls) and job.crew.call_worker is None and self._may_step(job),
+            False,
+            False,
         )
+        if job.in_guest:
+            free = (left or places[2]) and job.crew.lead is None and not job.crew.helpers
+            leads = free and self._may_have_lead(job)
+            places = (False, False, False, leads, free and not job.has_lead)
+            recall_helper(job)
         if places != job.places:
             if any(places) and not any(job.places):
                 self.shares.enter(job.owner.uid)
@@ -167,7 +186,9 @@ class Dispatch:
     def add(self, worker: Worker) -> None:
         """A worker became ready, or has nothing in hand any more."""
         worker.state = WorkerState.IDLE
-        if worker.is_lead:
+        if worker.memory_group:
+            self._begin_guest(worker)
+        elif worker.is_lead:
             self._idle_leads[worker] = None
         else:
             self._idle_helpers[worker.nid][worker] = None
@@ -179,6 +200,7 @@ class Dispatch:
         for idle in self._idle_helpers.values():
             idle.pop(worker, None)
         self._leave(worker)
+        self._guests.forget(worker)
 
     def _join(self, worker: Worker, job: Job) -> None:
         if self.job_of.get(worker) is job:
@@ -187,14 +209,13 @@ class Dispatch:
         self.job_of[worker] = job
         self.shares.hold(job.owner.uid)
         if worker.is_lead:
-            del self._idle_leads[worker]
+            self._idle_leads.pop(worker, None)
             self._leads_of_uid[job.owner.uid] += 1
             job.crew.lead = worker
             job.lead_limited_s = 0.0
         else:
-            del self._idle_helpers[worker.nid][worker]
+            self._idle_helpers[worker.nid].pop(worker, None)
             self._busy[worker.nid] += 1
-            self._busy_cpus[worker.cpu] += 1
             job.crew.helpers.add(worker)
         self.refresh(job)
         self.place_leads()
@@ -214,7 +235,6 @@ class Dispatch:
             job.crew.lead = None
         else:
             self._busy[worker.nid] -= 1
-            self._busy_cpus[worker.cpu] -= 1
             job.crew.helpers.discard(worker)
         cost_s = (job.lead_ns + job.helper_ns) / 1e9
         self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
@@ -234,29 +254,17 @@ class Dispatch:
         asyncio.get_running_loop().call_at(until_s, self.pump)
 
     def place_leads(self) -> None:
-        """Keep leads off the CPUs of busy helpers while others are free.
-
-        The kernel takes a CPU that only runs SCHED_IDLE work for an idle one
-        when it places a normal thread, so it would put the lead right there. The
-        CPU of a starved helper is somebody else's, and as good as any other.
-        """
-        leads = [(worker, job) for worker, job in self.job_of.items() if worker.is_lead]
-        if not leads:
-            return
-        starved = {worker.cpu for worker in self.job_of if worker.starved}
-        taken = {cpu for cpu, count in self._busy_cpus.items() if count and cpu not in starved}
-        for worker, job in leads:
-            allowed = (job.caller.cpus & self._topology.cpus) or self._topology.cpus
-            cpus = (allowed - taken) or allowed
-            if cpus != worker.cpus and bind_to_cpus(worker.pid, frozenset(cpus)):
-                worker.cpus = frozenset(cpus)
+        """Leads go where no helper gets on; called whenever that has changed."""
+        placing.place_leads(self.job_of, self._topology.cpus)
 
     # -- giving -----------------------------------------------------------------------
 
     def pump(self) -> None:
         """Give everything that can be given now."""
         self._give_leads()
+        self._give_guest_helpers(in_turn=True)
         self._give_helpers()
+        self._give_guest_helpers(in_turn=False)
         self._give_calls_to_leads()
         self._want_more_helpers()
 
@@ -277,7 +285,8 @@ class Dispatch:
             return False
         chunks = self._for_leads if worker.is_lead else self._for_helpers
         uid, had_s = job.owner.uid, self.shares.had(job.owner.uid)
-        for line in (chunks, self._calling):
+        guests = self._for_guest_leads if worker.is_lead else self._for_guest_helpers
+        for line in (chunks, self._calling, guests):
             rival = line.first
             if rival is None:
                 continue
@@ -335,6 +344,10 @@ class Dispatch:
     def _give_leads(self) -> None:
         """Leads for waited jobs and for cleaning up, the uid that had least first."""
         while job := self._next_for_lead():
+            if job.in_guest:
+                if not self._give_guest(job, WorkerClass.LEAD):
+                    return
+                continue
             if not self._idle_leads:
                 wanted = self.busy_leads + len(self._for_leads)
                 self._want_leads(min(wanted, self.allowance.leads))
@@ -356,7 +369,8 @@ class Dispatch:
         """The next of each uid, the uid that had least first."""
         calls = self._calling.firsts() if self._idle_leads else []
         jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
-        return sorted([*jobs, *self._for_leads.firsts()], key=self._turn)
+        jobs += [*self._for_leads.firsts(), *self._for_guest_leads.firsts()]
+        return sorted(jobs, key=self._turn)
 
     def _give_calls_to_leads(self) -> None:
         """A call that no helper is free for is not kept waiting by an idle lead."""
@@ -365,6 +379,52 @@ class Dispatch:
             if job is None:
                 return
             self._start(next(iter(self._idle_leads)), job)
+
+    # -- guests ---------------------------------------------------------------------
+
+    def _give_guest(self, job: Job, worker_class: WorkerClass, nid: int = NUMA_NO_NODE) -> bool:
+        """Give a job its guest, which counts as at work from here on, ready or not."""
+        node = self._topology.node(nid)
+        cpus = sorted(node.cpus) if node is not None else ()
+        cpu = min(cpus, key=lambda cpu: self._busy_cpus[cpu], default=-1)
+        worker = self._guests.engage(job, worker_class, nid, cpu)
+        if worker is None:
+            return False
+        if worker.state is WorkerState.IDLE:
+            self._start(worker, job)
+        else:
+            self._join(worker, job)
+        return True
+
+    def _begin_guest(self, worker: Worker) -> None:
+        """A guest is ready, or has been released; one that is ready has its job already."""
+        job = self.job_of.get(worker)
+        if job is not None:
+            worker.state = WorkerState.BUSY
+            self.place_leads()
+            self._start(worker, job)
+
+    def _give_guest_helpers(self, *, in_turn: bool) -> None:
+        """Guests for jobs that nobody waits for, beside or instead of other helpers."""
+        for job in self._for_guest_helpers.firsts():
+            rival = self._for_helpers.first
+            if in_turn and rival is not None and self._turn(rival) < self._turn(job):
+                continue
+            wanted = sorted(self._topology.nodes, key=lambda node: node.nid != job.owner.nid)
+            if job.guest.worker is not None and not job.guest.worker.is_lead:
+                wanted = [node for node in wanted if node.nid == job.guest.worker.nid]
+            free = (
+                node.nid for node in wanted if self._busy[node.nid] < self.allowance.helpers.get(node.nid, 0)
+            )
+            nid = next(free, None)
+            if nid is not None:
+                self._give_guest(job, WorkerClass.HELPER, nid)
+
+    def dismiss_guest(self, job: Job) -> None:
+        """The job needs no guest any more; it has nothing in hand."""
+        if job.guest.worker is not None:
+            self._leave(job.guest.worker)
+            self._guests.dismiss(job)
 
     def _turn(self, job: Job) -> tuple[float, bool]:
         """Sorts jobs: of the uid that had least first, its steps before its chunks."""

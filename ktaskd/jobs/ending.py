@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ktaskd.host.cputime import is_runnable, read_cpu_seconds
+from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
 from ktaskd.model.function import Partial
@@ -198,7 +199,8 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
         _note_changed_by(job, "finish")  # which counts if it does not succeed after all
     if (begun or death.by_itself) and call.attempts >= ATTEMPTS_MAX:
         again = False
-    if again and job.state is not JobState.DRAINING:
+    killed = killed_words(job, death)
+    if again and not killed and job.state is not JobState.DRAINING:
         engine.dispatch.refresh(job)
         return
     job.calls.popleft()
@@ -208,7 +210,7 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
         return
     if begun and call.op == "prepare" and job.checked.declaration.writes_bytes:
         job.dirty.add(*job.checked.span)  # it had not told yet what it would change
-    words = f"worker {death} in {call.op}"
+    words = f"worker {death} in {call.op}{killed}"
     engine.stop(job, JobError("WORKER_LOST", words, signal=death.signal))
 
 

@@ -20,6 +20,7 @@ from ktaskd.host.cputime import read_cpu_seconds
 from ktaskd.jobs import answers, ending
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.guests import note_death
 from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
@@ -215,8 +216,10 @@ class Engine:
     def on_dead(self, worker: Worker, death: Death) -> None:
         """A worker is dead: what it had begun is lost, the rest goes back."""
         self._workers.discard(worker)
-        self.counters["workers_died"] += 1
         job = self.dispatch.job_of.get(worker)
+        # A guest whose job has ended was told to end, whether or not its status was heard of.
+        ended = bool(worker.memory_group) and job is None and not death.signal
+        self.counters["workers_died"] += not ended
         if job is None:
             self.dispatch.remove(worker)
             self.dispatch.pump()
@@ -234,6 +237,8 @@ class Engine:
                 answers.take_back(self, job, lost)
         if call:
             ending.on_call_lost(self, job, death, begun=job.crew.call_seq <= death.seq)
+        if worker.memory_group and (error := note_death(job, death)):
+            self.stop(job, error)
         self.after_worker(job)
 
     # -- chunks ----------------------------------------------------------------------
@@ -312,6 +317,7 @@ class Engine:
     def _check_drained(self, job: Job) -> None:
         if job.state is JobState.DRAINING and not job.crew.busy:
             job.calls.clear()
+            self.dispatch.dismiss_guest(job)
             job.step(Event.DRAINED)
             ending.undo(self, job)
 
@@ -335,6 +341,7 @@ class Engine:
         """Give the job its final state and let go of everything it held."""
         job.end_s = self._wall()
         self.dispatch.unwant(job)
+        self.dispatch.dismiss_guest(job)
         for worker in job.crew.told & self._workers:
             worker.forget_job(job.jno)
         job.crew.told.clear()

@@ -104,9 +104,11 @@ class Feeder:
 
     def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
         nid = job.owner.nid if worker.is_lead else worker.nid
+        # A guest has the job for itself, whichever node its ranges are on.
+        lead = worker.is_lead or bool(worker.memory_group)
         chunks: list[Chunk] = []
         while len(chunks) < count:
-            chunk = job.cursor.take(size, nid, lead=worker.is_lead, has_free=self._has_free)
+            chunk = job.cursor.take(size, nid, lead=lead, has_free=self._has_free)
             if chunk is None:
                 break
             chunks.append(chunk)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
 from ktaskd.host.caller import Caller
+from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, find_function
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
+from ktaskd.jobs.memory import LimitFor
 from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
@@ -48,8 +50,17 @@ class Intake:
         keepers: Keepers,
         topology: Topology,
         rights: Rights,
+        memory: LimitFor | None = None,
+        callers: Callers | None = None,
     ) -> None:
-        """Hold what a job is made from."""
+        """Hold what a job is made from.
+
+        Args:
+            memory: None = nobody's memory is limited.
+            callers: None = limits stay what they were when a caller connected.
+        """
+        self._memory = memory
+        self._callers = callers
         self.functions = functions
         self.draining = False
         self._engine = engine
@@ -147,13 +158,19 @@ class Intake:
     ) -> Job:
         facts = {role: facts_now(source) for role, source in sources.items()}
         checked = check_job(spec, declaration, facts, [item.facts for item in items], self._topology)
-        plan = self._plan(spec, checked, who, bool(items), guarded)
+        memory = self._memory.limit_for(declaration, who) if self._memory is not None else None
+        # A worker in the caller's memory cgroup is the only one of its job.
+        bounded = spec if memory is None else replace(spec, max_threads=1)
+        plan = self._plan(bounded, checked, who, bool(items), guarded)
         job = self._engine.accept(spec, checked, who, sources, items, plan)
+        job.guest.limit = memory
         for source in (*sources.values(), *items):
             source.acquire()
         if guarded:
             self._engine.guard(job)
         self._engine.launch(job)
+        if self._callers is not None and not job.state.ended:
+            self._callers.add(job)
         return job
 
     def _plan(self, spec: JobSpec, checked: CheckedJob, who: Identity, items: bool, waited: bool) -> Plan:

@@ -17,6 +17,7 @@ from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S, RESULT_BYTES_MAX, SHORT_CHUNK_S
+from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.cursor import Chunk, Cursor
 from ktaskd.planner.plan import Plan
@@ -75,6 +76,20 @@ class Crew:
         return workers
 
 
+@dataclass(slots=True)
+class GuestNeed:
+    """Whether a job needs a worker in its caller's memory cgroup, and which one it has.
+
+    Args:
+        limit: what it allocates must count against this; None = any worker will do.
+        worker: the guest, in whatever state.
+    """
+
+    limit: MemoryLimit | None = None
+    worker: Worker | None = None
+    deaths: int = 0
+
+
 class Job:
     """One job. The engine is the only one that changes it.
 
@@ -117,6 +132,7 @@ class Job:
         self.sources = sources
         self.items = items
         self.plan = plan
+        self.guest = GuestNeed()
         self.cursor = Cursor(plan)
         self.state = JobState.QUEUED
         self.version = 1
@@ -152,7 +168,7 @@ class Job:
         """What starved helpers hold and the lead shall run once more."""
         self.allowance: Callable[[], Allowance | None] = lambda: None
         """What the governor allows now."""
-        self.places = (False, False, False)
+        self.places = (False, False, False, False, False)
         """In which of the dispatch's lines it stands."""
         self.watchers: set[Callable[[], None]] = set()
 
@@ -186,6 +202,14 @@ class Job:
         before, self.caller = self.threads, caller
         self.threads = clamp_to_caller(self.plan.wanted, caller_cpus(caller))
         return self.threads != before
+
+    @property
+    def in_guest(self) -> bool:
+        """Whether only a worker in its caller's memory cgroup may do what is to be done.
+
+        Not the undo: that frees memory, and must work where the group is full or gone.
+        """
+        return self.guest.limit is not None and self.state is not JobState.UNDOING
 
     @property
     def helpers_max(self) -> int:

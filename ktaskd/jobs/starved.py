@@ -182,7 +182,8 @@ class StarvedWatch:
     def _raise_one(self, job: Job, stuck: list[Worker]) -> None:
         if any(worker.raised for worker in job.crew.helpers):
             return
-        worker = next((worker for worker in stuck if worker.starved), None)
+        # One in its caller's memory cgroup stays there; its job has no other worker anyway.
+        worker = next((worker for worker in stuck if worker.starved and not worker.memory_group), None)
         if worker is not None and self._raiser.raise_(worker.pid):
             worker.raised = True
             job.raised += 1

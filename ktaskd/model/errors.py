@@ -167,6 +167,13 @@ class QueueFull(KtaskError):
     reason = "QUEUE_FULL"
 
 
+class MemoryLimited(KtaskError):
+    """What the function allocates could not be charged to the caller's memory cgroup."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "MEMORY_LIMITED"
+
+
 class WatchTooSlow(KtaskError):
     """A reader of a stream did not keep up."""
 

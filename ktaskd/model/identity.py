@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ktaskd.model.memory import MemoryLimit
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -18,6 +20,10 @@ class Identity:
             known.
         nid: node that it ran on when it connected; -1 if not known.
         cpu_quota: CPUs' worth of time that its cgroups allow; 0 = unlimited.
+        start_ticks: when the process was started, which tells it from a later one
+            of the same pid where there is no pidfd; 0 if not known.
+        memory: its tightest memory limit when it connected; None = it had none.
+        memory_known: whether that could be read.
     """
 
     uid: int
@@ -27,3 +33,6 @@ class Identity:
     cpus: frozenset[int] = frozenset()
     nid: int = -1
     cpu_quota: float = 0.0
+    start_ticks: int = 0
+    memory: MemoryLimit | None = None
+    memory_known: bool = True

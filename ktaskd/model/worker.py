@@ -31,6 +31,7 @@ class Placement:
         cpus: CPUs to bind to; empty = leave as it is.
         nid: node for its memory policy; -1 = leave as it is.
         uid, gid: user to become; -1 = stay.
+        memory_group: directory of the memory cgroup to move into; "" = stay.
     """
 
     worker_class: WorkerClass
@@ -38,6 +39,7 @@ class Placement:
     nid: int = -1
     uid: int = -1
     gid: int = -1
+    memory_group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

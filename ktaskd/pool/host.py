@@ -48,13 +48,19 @@ def placement_to_json(placement: Placement) -> dict[str, Any]:
         "nid": placement.nid,
         "uid": placement.uid,
         "gid": placement.gid,
+        "memory_group": placement.memory_group,
     }
 
 
 def placement_from_json(body: dict[str, Any]) -> Placement:
     """A placement as the daemon sent it."""
     return Placement(
-        WorkerClass(body["class"]), frozenset(body["cpus"]), body["nid"], body["uid"], body["gid"]
+        WorkerClass(body["class"]),
+        frozenset(body["cpus"]),
+        body["nid"],
+        body["uid"],
+        body["gid"],
+        body["memory_group"],
     )
 
 
@@ -155,6 +161,8 @@ class PoolHost:
             self._wake_w.close()
             placement = placement_from_json(message["placement"])
             told = self._become_helper() if placement.worker_class is WorkerClass.HELPER else []
+            for fd in self._group_fds:
+                os.close(fd)  # whoever has one moves any process
             page = mmap.mmap(self._board, SLOT_BYTES, offset=message["slot"] * SLOT_BYTES)
             os.close(self._board)
             loop.run(sock, memoryview(page), placement, parent=parent, told=told)
@@ -176,8 +184,6 @@ class PoolHost:
                 idlegroup.enter(self._group_fds[0])
             except OSError as error:
                 told.append(f"idle cgroup {self._group_path}: {error.strerror}")
-        for fd in self._group_fds:
-            os.close(fd)  # whoever has one moves any process
         return told
 
     def _kill(self, worker_id: int) -> None:

@@ -136,6 +136,8 @@ class Worker:
         """Whether others have its CPU, as it was last looked."""
         self.raised = False
         """Whether it runs at normal priority for a while, to finish a chunk."""
+        self.memory_group = ""
+        """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._listener = listener
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -176,6 +178,8 @@ class Worker:
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._on_readable)
         self._loop.add_reader(pidfd, self._on_pidfd)
+        if self.state is WorkerState.STOPPING:
+            self._close_socket()  # nobody wants it any more; it sees end of file
 
     def kill(self, why: str = "") -> None:
         """Send SIGKILL. `on_dead` follows once the process is seen dead.

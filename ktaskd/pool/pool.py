@@ -53,10 +53,15 @@ class PoolSpec:
 
 @dataclass(slots=True)
 class Place:
-    """One place for a worker; it outlives the processes that fill it."""
+    """One place for a worker; it outlives the processes that fill it.
+
+    Args:
+        guest: what the one worker that it is lent to applies; None = it is filled again.
+    """
 
     slot_i: int
     cpu: int
+    guest: Placement | None = None
     worker: Worker | None = None
     wanted: bool = False
     respawns: int = 0
@@ -297,11 +302,11 @@ class Pool:
             return  # start() spawns what is wanted
         page = memoryview(self._board)[place.slot_i * SLOT_BYTES : (place.slot_i + 1) * SLOT_BYTES]
         page[:] = bytes(SLOT_BYTES)
-        spec = self.spec
+        placement = place.guest or self._placement(place)
         worker = Worker(
             self._ids(),
-            spec.worker_class,
-            spec.nid,
+            placement.worker_class,
+            placement.nid,
             place.cpu,
             page.cast("Q"),
             self._listener,
@@ -309,12 +314,16 @@ class Pool:
             self._on_idle,
             self._raise,
         )
+        worker.memory_group = placement.memory_group
         place.worker = worker
         self._by_id[worker.id] = place
-        cpus = frozenset([place.cpu]) if place.cpu >= 0 else frozenset(spec.cpus)
-        placement = Placement(spec.worker_class, cpus, spec.nid, spec.uid, spec.gid)
         body = placement_to_json(placement)
         self._tell({"op": "spawn", "id": worker.id, "slot": place.slot_i, "placement": body})
+
+    def _placement(self, place: Place) -> Placement:
+        spec = self.spec
+        cpus = frozenset([place.cpu]) if place.cpu >= 0 else frozenset(spec.cpus)
+        return Placement(spec.worker_class, cpus, spec.nid, spec.uid, spec.gid)
 
     def _on_worker_gone(self, worker: Worker, death: Death) -> None:
         place = self._by_id.pop(worker.id)
@@ -329,6 +338,9 @@ class Pool:
         self._listener.on_dead(worker, death)
         if self._closing:
             self._check_all_gone()
+            return
+        if place.guest is not None:
+            place.guest, place.wanted = None, False
             return
         if worker.retired:
             if place.wanted:

@@ -42,6 +42,8 @@ Json = dict[str, Any]
 
 EXIT_SETUP = 71
 """Exit status of a worker that could not become what it should. As EX_OSERR."""
+EXIT_GROUP = 72
+"""Exit status of a worker that could not enter the memory cgroup it should. As EX_OSFILE."""
 EXIT_BROKEN = 70
 """Exit status of a worker that does not understand its daemon. As EX_SOFTWARE."""
 
@@ -79,6 +81,9 @@ def run(
         worker.send(pack_note(frames.READY, 0, applied_to_json(applied)))
         worker.serve()
         status = 0
+    except setup.GroupClosed as error:
+        print(f"ktaskd worker: {error}", file=sys.stderr, flush=True)
+        status = EXIT_GROUP
     except (BrokenPipeError, ConnectionResetError):
         # The daemon is gone; the pool host ends all of us.
         status = 0

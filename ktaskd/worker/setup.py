@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ktaskd.host import mempolicy, process, sched
+from ktaskd.host import memgroup, mempolicy, process, sched
 from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
 from ktaskd.host.root import HostRoot
 from ktaskd.model.topology import format_cpulist
@@ -25,6 +25,15 @@ Below 1000, which would say that a helper of 5 MiB is worse than a leak of 50 Gi
 LEAD_OOM_SCORE = 500
 """A lead works while a client waits, but the client and its data matter more."""
 
+GUEST_OOM_SCORE = 1000
+"""A worker in a caller's memory cgroup is the first to go when that is full: the caller
+must not die of its own job. With 800 it could, if it had more than 0.8 of the limit.
+Source: oom_badness in mm/oom_kill.c, where 1000 stands for all that the group may have."""
+
+
+class GroupClosed(OSError):
+    """The memory cgroup that the worker should work in cannot be entered."""
+
 
 def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Applied:
     """Set the calling process up, and say what it has now.
@@ -33,6 +42,7 @@ def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Ap
         parent: pid of the pool host; 0 = whoever the parent is now.
         told: what could not be applied before, in words.
     Raises:
+        GroupClosed: it is not in the memory cgroup that it should be in.
         OSError: it could not become the user it should.
     """
     parent = parent or os.getppid()
@@ -45,12 +55,16 @@ def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Ap
     _attempt(missing, "RLIMIT_CORE and RLIMIT_NOFILE", process.apply_limits)
     # Before the change of user, after which /proc/self may belong to root.
     score = HELPER_OOM_SCORE if helper else LEAD_OOM_SCORE
+    if placement.memory_group:
+        score = GUEST_OOM_SCORE
     _attempt(missing, f"oom_score_adj {score}", lambda: process.raise_oom_score(score))
     _apply_place(placement, missing)
     if helper:
         _apply_lowest(missing)
     else:
         _apply_normal(missing)
+    if placement.memory_group:
+        _enter_memory_group(placement.memory_group)
     _apply_identity(placement, parent, missing)
     return _read_back(placement, missing)
 
@@ -109,6 +123,14 @@ def _apply_normal(missing: list[str]) -> None:
         _attempt(missing, "SCHED_OTHER", lambda: sched.apply_policy(os.SCHED_OTHER), hint)
     if sched.read_nice() > 0:
         _attempt(missing, "nice 0", lambda: sched.apply_nice(0), hint)
+
+
+def _enter_memory_group(group: str) -> None:
+    """Move last of all: under cgroup v2 the group of the memory is that of the CPU too."""
+    try:
+        memgroup.enter(group)
+    except OSError as error:
+        raise GroupClosed(f"memory cgroup {group}: {error.strerror or error}") from error
 
 
 def _apply_identity(placement: Placement, parent: int, missing: list[str]) -> None:

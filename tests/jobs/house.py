@@ -19,6 +19,10 @@ from typing import Any
 from ktaskd.door.handles import HandleTable
 from ktaskd.door.keepers import Keepers
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.host.caller import read_caller
+from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.root import HostRoot
+from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
@@ -26,11 +30,13 @@ from ktaskd.jobs.job import Job
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.jobs.starved import Raiser
 from ktaskd.model.allowance import Allowance
-from ktaskd.model.function import Access
+from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
+from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done, Note
@@ -84,7 +90,13 @@ class House:
         self.now_s = 0.0
         """Added to the wall clock."""
         self.registry = Registry(setting.limits, frozenset({0}))
-        self.dispatch = Dispatch(self.topology, allowance, lambda count: self.leads.ensure(count), self._wall)
+        self.dispatch = Dispatch(
+            self.topology,
+            allowance,
+            self._want_leads,
+            self._wall,
+            admit=self._admit,
+        )
         self.engine = Engine(
             self.registry,
             self.dispatch,
@@ -95,13 +107,30 @@ class House:
             wall=self._wall,
         )
         numbers = itertools.count(1)
-        self.pools = [Pool(spec, self, lambda: next(numbers)) for spec in self._specs(nodes)]
+        self.pools: list[Pool] = [Pool(spec, self, lambda: next(numbers)) for spec in self._specs(nodes)]
         self.leads = self.pools[-1]
+        guests = PoolSpec("guests", WorkerClass.LEAD, -1, CPUS, 0, 0)
+        self.guests = GuestPool(guests, self, lambda: next(numbers))
+        root = HostRoot()
+        self.callers = Callers(
+            lambda pid: read_caller(root, pid, self.topology),
+            lambda who: Incarnation(root, who.pid, who.pidfd, who.start_ticks),
+            self.engine.set_caller,
+        )
         self.handles = HandleTable(per_uid=100_000, on_gone=self.engine.forget_source)
         self.keepers = Keepers(on_gone=self.engine.forget_source)
         self.intake = Intake(
-            self.engine, CATALOGUE, self.handles, self.keepers, self.topology, Rights(frozenset({0}))
+            self.engine,
+            CATALOGUE,
+            self.handles,
+            self.keepers,
+            self.topology,
+            Rights(frozenset({0})),
+            self,
+            self.callers,
         )
+        self.limit_all: Callable[[Identity], MemoryLimit | None] = lambda _: None
+        """Says whose jobs must run in their own memory cgroup."""
         self.deaths: list[Death] = []
         self.most_helpers: Counter[int] = Counter()
         self.bugs: list[str] = []
@@ -118,6 +147,16 @@ class House:
                 size = len(cpus)
                 yield PoolSpec(f"node{node.nid}", WorkerClass.HELPER, node.nid, cpus, size, size)
         yield PoolSpec("leads", WorkerClass.LEAD, -1, CPUS, self.setting.leads, 1)
+
+    def _want_leads(self, count: int) -> None:
+        self.leads.ensure(count)
+
+    def _admit(self, group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1) -> Worker | None:
+        return self.guests.admit(group, worker_class, nid=nid, cpu=cpu)
+
+    def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
+        """As of CallerMemory: what limits whoever asks for anything."""
+        return self.limit_all(who)
 
     # -- what workers say --------------------------------------------------------
 
@@ -157,7 +196,7 @@ class House:
         assert leads.total() <= allowance.leads, "more leads than allowed"
         assert all(count <= allowance.leads_per_uid for count in leads.values())
         assert leads.total() == self.dispatch.busy_leads
-        for pool in self.pools:
+        for pool in (*self.pools, self.guests):
             for worker in pool.workers:
                 busy_now = worker.state is WorkerState.BUSY
                 assert busy_now == (worker in crews) or worker.state is WorkerState.STOPPING
@@ -252,7 +291,8 @@ class House:
                 await self.until(lambda: not self.registry.unended)
         self.handles.drop_connection(1)
         self.engine.close()
-        await asyncio.gather(*(pool.close(10.0) for pool in self.pools), self.keepers.close())
+        self.callers.close()
+        await asyncio.gather(*(pool.close(10.0) for pool in (*self.pools, self.guests)), self.keepers.close())
         for fd in self._fds:
             os.close(fd)
 

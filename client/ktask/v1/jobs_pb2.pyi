@@ -1029,7 +1029,8 @@ class JobError(_message.Message):
     DIRTY_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """UPPER_SNAKE: FUNCTION_ERROR, WORKER_LOST, CANCELLED, DEADLINE,
-    CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE, SHUTDOWN.
+    CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE, SHUTDOWN,
+    MEMORY_GROUP_CLOSED.
     """
     message: _builtins.str
     """What happened, in words: what, which, got, wanted."""

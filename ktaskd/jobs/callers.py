@@ -1,0 +1,143 @@
+"""The limits of the callers of jobs, read again for as long as a job has not ended.
+
+A caller's affinity, cpuset and quota may change at any time, and no event tells it:
+inotify sees no change of cpu.max. So they are read about once a second, for callers
+with a job that has not ended; without one there is no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ktaskd.host.caller import Caller
+from ktaskd.host.incarnation import Incarnation
+from ktaskd.jobs.job import Job
+from ktaskd.model.identity import Identity
+
+log = logging.getLogger(__name__)
+
+FIRST_S = 0.1
+PERIOD_S = 1.0
+"""How long after the first job, and then how often, it is looked: a change is followed
+within twice the period. A job that is shorter has the limits of the connection."""
+
+AT_ONCE = 8
+"""Callers that are read in one turn of the loop: each takes some 0.2 ms, and nothing may
+hold the loop for long."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A caller that has jobs. One for each connection, since that is what has a pidfd."""
+
+    owner: Identity
+    process: Incarnation
+    caller: Caller
+    jobs: dict[Job, Callable[[], None]] = field(default_factory=dict)
+
+
+class Callers:
+    """Follows the limits of the callers of jobs that have not ended.
+
+    The process of a caller is held by a pidfd of our own, since the connection's is
+    closed with it and jobs may outlive that; or known by when it was started. Once
+    it is gone the limits stay as they were last: a later process of the same pid is
+    somebody else.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], Caller],
+        hold: Callable[[Identity], Incarnation],
+        on_limits: Callable[[Job, Caller], None],
+    ) -> None:
+        """Watch nobody yet. Needs the running loop.
+
+        Args:
+            read: what the process of this pid may use now.
+            hold: takes hold of a caller's process; may raise OSError.
+            on_limits: called for each job whose caller's limits have changed.
+        """
+        self._read = read
+        self._hold = hold
+        self._on_limits = on_limits
+        self._watched: dict[int, _Watched] = {}
+        self._timer: asyncio.Handle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def __len__(self) -> int:
+        """Callers that are watched."""
+        return len(self._watched)
+
+    def add(self, job: Job) -> None:
+        """Watch the job's caller until the job has ended."""
+        key = id(job.owner)  # the same object for all calls of a connection, held by us
+        watched = self._watched.get(key)
+        if watched is None:
+            try:
+                process = self._hold(job.owner)
+            except OSError as error:
+                log.warning("caller_not_followed pid=%d error=%s", job.owner.pid, error)
+                return
+            watched = self._watched[key] = _Watched(job.owner, process, job.caller)
+        elif watched.caller != job.caller:
+            self._on_limits(job, watched.caller)
+        watched.jobs[job] = lambda: self._on_change(key, job)
+        job.watchers.add(watched.jobs[job])
+        if self._timer is None:
+            self._timer = self._loop.call_later(FIRST_S, self._tick)
+
+    def _on_change(self, key: int, job: Job) -> None:
+        if job.state.ended:
+            watched = self._watched[key]
+            job.watchers.discard(watched.jobs.pop(job))
+            if not watched.jobs:
+                self._watched.pop(key).process.close()
+            if not self._watched:
+                self._stop()
+
+    def _tick(self) -> None:
+        self._look(iter(tuple(self._watched)))
+
+    def _look(self, keys: Iterator[int]) -> None:
+        """Read some callers now, and the others in the next turn of the loop."""
+        some = tuple(islice(keys, AT_ONCE))
+        for key in some:
+            if key in self._watched:
+                self._look_at(self._watched[key])
+        if not self._watched:
+            return
+        if some:
+            self._timer = self._loop.call_soon(self._look, keys)
+        else:
+            self._timer = self._loop.call_later(PERIOD_S, self._tick)
+
+    def _look_at(self, watched: _Watched) -> None:
+        fresh = self._read(watched.owner.pid)
+        # Where it happens to run now is no limit.
+        fresh = fresh._replace(nid=watched.caller.nid)
+        if not fresh.cpus and watched.caller.cpus:
+            return  # it could not be read, for want of a descriptor for one
+        if fresh == watched.caller or not watched.process.alive:
+            return
+        watched.caller = fresh
+        for job in tuple(watched.jobs):
+            self._on_limits(job, fresh)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """Watch nobody any more."""
+        self._stop()
+        for watched in self._watched.values():
+            watched.process.close()
+            for job, notify in watched.jobs.items():
+                job.watchers.discard(notify)
+        self._watched.clear()

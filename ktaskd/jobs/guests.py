@@ -1,0 +1,102 @@
+"""Jobs whose worker must be in their caller's memory cgroup, and what its death means.
+
+Such a job has one worker at a time, a guest, of the class that it would have had
+otherwise: a lead if somebody waits, else a helper. It stands in line and counts
+against the allowance as any other; but it is started for the job, and ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Protocol
+
+from ktaskd.jobs.job import Job
+from ktaskd.model.job import JobError
+from ktaskd.model.limits import ATTEMPTS_MAX
+from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.link import Death, Worker
+from ktaskd.worker.loop import EXIT_GROUP
+
+
+class Admit(Protocol):
+    """Starts a guest, as `GuestPool.admit` does; None = not now."""
+
+    def __call__(
+        self, memory_group: str, worker_class: WorkerClass, /, *, nid: int = -1, cpu: int = -1
+    ) -> Worker | None:
+        """The worker, which is not ready yet."""
+
+
+def no_guests(memory_group: str, *_: object, **__: object) -> Worker | None:
+    """For a house that has none: no job of it may need one."""
+    raise AssertionError(f"a guest in {memory_group} is wanted where there are none")
+
+
+class Guests:
+    """Which guest is whose."""
+
+    def __init__(self, admit: Admit) -> None:
+        """Nobody has one."""
+        self._admit = admit
+        self._job_of: dict[Worker, Job] = {}
+
+    def engage(self, job: Job, worker_class: WorkerClass, nid: int, cpu: int) -> Worker | None:
+        """The job's guest of this class, which may still be starting; None = none can be had now."""
+        guest = job.guest.worker
+        if guest is not None and guest.worker_class is worker_class and guest.state is WorkerState.IDLE:
+            return guest
+        self.dismiss(job)
+        assert job.guest.limit is not None
+        guest = self._admit(job.guest.limit.group, worker_class, nid=nid, cpu=cpu)
+        if guest is not None:
+            job.guest.worker = guest
+            self._job_of[guest] = job
+        return guest
+
+    def dismiss(self, job: Job) -> None:
+        """Let the job's guest, which has nothing in hand, end."""
+        if job.guest.worker is not None:
+            job.guest.worker.stop()
+            job.guest.worker = None
+
+    def forget(self, guest: Worker) -> None:
+        """It is dead, or given up on."""
+        job = self._job_of.pop(guest, None)
+        if job is not None and job.guest.worker is guest:
+            job.guest.worker = None
+
+
+def recall_helper(job: Job) -> None:
+    """Take back what a helper guest has in hand once the job may have a lead, which shall do it."""
+    guest = job.guest.worker
+    if job.has_lead and guest is not None and not guest.is_lead and guest in job.crew.helpers:
+        guest.recall()
+
+
+def note_death(job: Job, death: Death) -> JobError | None:
+    """Count the death of a job's guest; the error if the job may have no other one."""
+    job.guest.deaths += 1
+    assert job.guest.limit is not None
+    if death.status is not None and os.waitstatus_to_exitcode(death.status) == EXIT_GROUP:
+        words = f"worker could not enter {job.guest.limit.group}, the memory cgroup of its caller"
+        return JobError("MEMORY_GROUP_CLOSED", f"{words}: it is gone, or closed to us")
+    words = killed_words(job, death)
+    if words or job.guest.deaths >= ATTEMPTS_MAX:
+        return JobError("WORKER_LOST", f"worker {death}{words}", signal=death.signal)
+    return None
+
+
+def killed_words(job: Job, death: Death) -> str:
+    """Why a guest's chunk is not tried again: "" if it may be.
+
+    The kernel kills a guest where the group is full, before anything else there, and
+    would do so again: what was allocated so far stays until it is undone.
+    """
+    memory = job.guest.limit
+    if memory is None or not job.in_guest or death.signal != signal.SIGKILL or death.why:
+        return ""
+    return (
+        f"; it ran in the memory cgroup of its caller, where {memory.limiting} "
+        f"has a limit of {memory.limit_bytes} bytes"
+    )

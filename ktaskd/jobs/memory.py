@@ -1,0 +1,86 @@
+"""Whose account pays for what a job allocates: the caller's, or the job is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.memgroup import counts_against, read_memory_group, read_memory_limit, why_not_enter
+from ktaskd.host.root import HostRoot
+from ktaskd.model.errors import MemoryLimited
+from ktaskd.model.function import Declaration
+from ktaskd.model.identity import Identity
+from ktaskd.model.memory import MemoryLimit
+
+
+class LimitFor(Protocol):
+    """Says in whose memory cgroup a job must run; `CallerMemory` does."""
+
+    def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
+        """The limit whose group a guest must enter; None = any worker will do."""
+
+
+class CallerMemory:
+    """Decides at the submission of a job where its worker must be.
+
+    A function that allocates, for a caller with a finite memory limit on any
+    ancestor, must run below the group with that limit. Where all our workers are
+    there already, nothing needs to be done; else one worker goes into the
+    caller's own group; and where it cannot, the job is refused. How much is left
+    below the limit is not asked: that says nothing of what is charged to whom.
+
+    Args:
+        workers: pids of all processes that run chunks, or fork those that do.
+    """
+
+    def __init__(self, root: HostRoot, workers: Callable[[], Iterable[int]]) -> None:
+        """Hold what it is decided from."""
+        self._root = root
+        self._workers = workers
+
+    def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
+        """The limit whose group a guest must enter for this job; None = any worker will do.
+
+        Raises:
+            MemoryLimited: no worker of ours can be where it must be.
+        """
+        if not declaration.allocates:
+            return None
+        limit = self._read(declaration, who)
+        if limit is None:
+            return None
+        groups = [group for pid in self._workers() if (group := read_memory_group(self._root, pid))]
+        if counts_against(limit, groups):
+            return None
+        why = why_not_enter(limit.group, groups)
+        if why:
+            raise MemoryLimited(
+                f'function "{declaration.name}": allocates memory, and the caller may have '
+                f"{limit.limit_bytes} bytes by the limit of {limit.limiting}; got a daemon that cannot put a "
+                f"worker into the caller's memory cgroup ({why}), wanted one that is root, or to which "
+                "that cgroup was delegated",
+                limit=str(limit.limit_bytes),
+                group=limit.group,
+            )
+        return limit
+
+    def _read(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
+        """The limit as it is now, or as it was last known of a process that is gone."""
+        held = Incarnation(self._root, who.pid, who.pidfd, who.start_ticks)
+        try:
+            fresh = read_memory_limit(self._root, who.pid)
+            if held.alive:
+                return fresh
+        except ProcessLookupError:
+            pass
+        finally:
+            held.close()
+        if not who.memory_known:
+            # Else who is limited had only to connect through a process that ends at once.
+            raise MemoryLimited(
+                f'function "{declaration.name}": allocates memory, and the memory cgroup of process '
+                f"{who.pid}, which connected, could not be read (it was gone at once, or is hidden); "
+                "wanted a connection of a process that lives"
+            )
+        return who.memory

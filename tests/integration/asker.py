@@ -1,0 +1,80 @@
+"""A real client in a process of its own, asked from outside what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.cgroups import in_groups
+
+PROGRAM = """
+    import json, sys
+    import ktask
+
+    MIB = 1 << 20
+    client = ktask.connect(sys.argv[1])
+    kept = {}
+
+    def run(function, **fields):
+        try:
+            job = client.run(function, **fields)
+        except ktask.JobFailed as failed:
+            job, error = failed.job, failed.job.error
+            return {"state": job.state, "reason": error.reason, "message": error.message,
+                    "dirty": [[span.start, span.end] for span in error.dirty]}
+        except ktask.KtaskError as error:
+            return {"refused": error.reason, "message": str(error)}
+        return {"state": job.state, "threads": job.plan.threads if job.plan else 0}
+
+    def memory(name, mib):
+        if name not in kept:
+            kept[name] = ktask.memory(mib * MIB)
+        return kept[name]
+
+    def drop(name):
+        kept.pop(name).close()
+
+    def submit(function, **fields):
+        return client.submit(function, **fields).id
+
+    print(json.dumps("up"), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(eval(line)), flush=True)
+"""
+
+
+class Asker:
+    """Evaluates expressions in the client's process; PROGRAM has what they may use."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert self._answer() == "up"
+
+    def __call__(self, expression: str) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the client ended with {self.process.wait()}"
+        return json.loads(line)
+
+
+@contextmanager
+def asker(place: Path, *groups: Path) -> Iterator[Asker]:
+    """A client of the daemon at `place`, in these cgroups from its start."""
+    command = in_groups([sys.executable, "-c", textwrap.dedent(PROGRAM), place], *groups)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Asker(process)
+        finally:
+            process.kill()
