@@ -386,7 +386,8 @@ class Dispatch:
         """Give a job its guest, which counts as at work from here on, ready or not."""
         node = self._topology.node(nid)
         cpus = sorted(node.cpus) if node is not None else ()
-        cpu = min(cpus, key=lambda cpu: self._busy_cpus[cpu], default=-1)
+        busy = Counter(other.cpu for other in self.job_of)
+        cpu = min(cpus, key=busy.__getitem__, default=-1)
         worker = self._guests.engage(job, worker_class, nid, cpu)
         if worker is None:
             return False
