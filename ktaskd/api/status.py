@@ -36,7 +36,8 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         mode_until=time_out(governor.mode_until_s),
         draining=daemon.intake.draining,
         topology=pb.Topology(nodes=nodes, cpulist=format_cpulist(daemon.topology.cpus)),
-        pools=[_pool_out(daemon, pool, who) for pool in daemon.pools],
+        # One that was never needed has nothing to show.
+        pools=[_pool_out(daemon, pool, who) for pool in daemon.pools if pool.host_pid or pool.workers],
         allowance=_allowance_out(daemon),
         limits=[pb.Limit(name=name, value=value) for name, value in sorted(daemon.limits().items())],
         counters=[pb.Counter(name=name, value=value) for name, value in sorted(_counts(daemon).items())],

@@ -42,7 +42,7 @@ def describe(seen: Observation, meters: Mapping[str, Meter]) -> tuple[Reading, .
         Reading("memory pressure full", _share(meters.get("memory_full")), "/proc/pressure/memory"),
         Reading("own cpu limit", f"{own.cpus:g} CPUs" if own.cpus else "none", "the daemon's cgroups"),
         Reading("own throttling", f"{own.throttled} periods", "the daemon's cgroups"),
-        Reading("sleep", "about to sleep" if seen.sleeping else "awake", "logind"),
+        Reading("sleep", "about to sleep" if seen.sleeping else "none announced", "logind"),
     )
 
 
