@@ -7,6 +7,7 @@ is so in both. Exit status 1 where the attacked median is more than twice the ca
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import threading
@@ -36,18 +37,23 @@ class Row:
     def ratio(self) -> float:
         return statistics.median(self.beside) / statistics.median(self.calm)
 
+    @property
+    def failed(self) -> int:
+        return self.beside.count(math.inf) + self.calm.count(math.inf)
+
     def __str__(self) -> str:
         p99 = [sorted(times)[int(len(times) * 0.99)] for times in (self.calm, self.beside)]
         medians = [statistics.median(times) for times in (self.calm, self.beside)]
         return (
             f"{self.name:<36} {medians[0]:>8.2f} {medians[1]:>9.2f} {self.ratio:>6.2f}"
-            f" {p99[0]:>9.2f} {p99[1]:>9.2f} {max(self.beside):>8.1f} {len(self.beside):>7} {self.rounds:>7}"
+            f" {p99[0]:>9.2f} {p99[1]:>9.2f} {max(self.beside):>8.1f} {len(self.beside):>7} {self.failed:>6}"
+            f" {self.rounds:>7}"
         )
 
 
 HEAD = (
     f"{'beside':<36} {'calm ms':>8} {'beside ms':>9} {'ratio':>6} {'calm p99':>9} {'p99 ms':>9}"
-    f" {'max ms':>8} {'calls':>7} {'rounds':>7}"
+    f" {'max ms':>8} {'calls':>7} {'failed':>6} {'rounds':>7}"
 )
 
 
@@ -125,8 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.only in name:
                 rows.append(measure(name, attack, scene, neighbour, options.turns, options.seconds))
                 print(rows[-1], flush=True)
-    missed = [row.name for row in rows if row.ratio > RATIO_MAX and not row.name.startswith("(")]
-    print(f"more than {RATIO_MAX:g} times: {', '.join(missed) or 'none'}")
+    missed = [
+        row.name for row in rows if (row.ratio > RATIO_MAX or row.failed) and not row.name.startswith("(")
+    ]
+    print(f"more than {RATIO_MAX:g} times, or a call that failed: {', '.join(missed) or 'none'}")
     return 1 if missed else 0
 
 

@@ -45,6 +45,9 @@ AT_ONCE = 500
 CONNECTIONS = 490
 """Nearly as many as one uid may have."""
 
+HANDOFFS = 500
+"""As many as one uid may have."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -99,9 +102,10 @@ def recorded(path: Path, place: Path, talk: Callable[[Path], None]) -> bytes:
             with client, dialled(path) as inner:
                 back = threading.Thread(target=_pump, args=(inner, client))
                 back.start()
-                while data := client.recv(65536):
-                    said.extend(data)
-                    inner.sendall(data)
+                with contextlib.suppress(ConnectionResetError):
+                    while data := client.recv(65536):
+                        said.extend(data)
+                        inner.sendall(data)
                 inner.shutdown(socket.SHUT_WR)
                 back.join()
 
@@ -172,8 +176,8 @@ def garbage_on_grpc(scene: Scene) -> Iterator[None]:
 
 
 def a_million_bytes(scene: Scene) -> Iterator[None]:
-    for seed in itertools.count():
-        data = (PREFACE + SETTINGS if seed % 2 else b"") + random.Random(seed % 8).randbytes(1_000_000)
+    noise = random.Random(7).randbytes(1_000_000)
+    for data in itertools.cycle((noise, PREFACE + SETTINGS + noise)):
         with dialled(scene.daemon.socket) as sock:
             pushed(sock, data)
         yield
@@ -230,7 +234,8 @@ def connections_with_calls(scene: Scene) -> Iterator[None]:
             for sock in socks:
                 pushed(sock, scene.good_call)
             for sock in socks:
-                sock.recv(65536)
+                with contextlib.suppress(ConnectionResetError):
+                    sock.recv(65536)
                 yield
 
 
@@ -242,7 +247,21 @@ def connections_refused(scene: Scene) -> Iterator[None]:
         while True:
             with ExitStack() as more:
                 for _ in range(20):
-                    more.enter_context(dialled(scene.daemon.socket))
+                    with contextlib.suppress(BlockingIOError):  # as many wait as the kernel lets
+                        more.enter_context(dialled(scene.daemon.socket))
+            yield
+
+
+def handoffs_refused(scene: Scene) -> Iterator[None]:
+    """The same on the handoff socket."""
+    with ExitStack() as stack:
+        for _ in range(HANDOFFS):
+            stack.enter_context(dialled(scene.daemon.handoff, SEQPACKET))
+        while True:
+            with contextlib.suppress(BlockingIOError, TimeoutError):
+                with dialled(scene.daemon.handoff, SEQPACKET) as sock:
+                    sock.settimeout(0.1)
+                    sock.recv(handoff.REPLY_BYTES_MAX)
             yield
 
 
@@ -366,6 +385,7 @@ ATTACKS: Mapping[str, Attack] = {
     "closing at every byte of a HAND": closing_in_a_hand,
     "490 connections, a call on each": connections_with_calls,
     "more connections than may be": connections_refused,
+    "more handoffs than may be": handoffs_refused,
     "10,000 queued jobs": queued_jobs,
     "watchers that do not read": unread_watch,
     "waiters that vanish": vanishing_waiters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import select
 import statistics
 import subprocess
@@ -72,7 +73,7 @@ class Neighbour:
         return float(self._read()["median_ms"])
 
     def times(self, seconds: float) -> list[float]:
-        """How long each call took, ms, for about so long; at least one."""
+        """How long each call took, ms, for about so long; at least one. One that failed took for ever."""
         self._ask(f"seconds {seconds}")
         return [float(ms) for ms in self._read()["times_ms"]]
 
@@ -130,7 +131,11 @@ def main(place: str) -> None:
             elif word == "seconds":
                 end_s = time.monotonic() + float(count[0])
                 while time.monotonic() < end_s:
-                    times.append(call())
+                    try:
+                        times.append(call())
+                    except grpc.RpcError as error:
+                        print(error, file=sys.stderr)
+                        times.append(math.inf)
             elif word == "begin":
                 while not select.select([words], [], [], 0)[0]:
                     times.append(call())
