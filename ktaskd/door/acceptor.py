@@ -59,7 +59,7 @@ class Acceptor:
             try:
                 sock, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
                 self._on_failed(error)
                 return

@@ -19,6 +19,7 @@ import grpc.aio
 import pytest
 
 from ktaskd.door.acceptor import Acceptor
+from ktaskd.door.frames import DATA, HEADERS, PREFACE
 from ktaskd.door.listener import RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
@@ -26,6 +27,7 @@ from ktaskd.door.ways import BUFFER_BYTES
 from ktaskd.host.unixsock import refuse_fds
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
+from tests.door.test_frames import frame
 
 KERNEL_BYTES = 4 * 1024 * 1024
 """More than the kernel keeps in all socket buffers of one relay."""
@@ -104,6 +106,47 @@ def test_bytes_pass_both_ways_unchanged(reachable_dir: Path) -> None:
             writer.write_eof()
             assert await reader.read() == b""
             writer.close()
+
+    run(test())
+
+
+def test_bytes_of_calls_that_wait_for_their_turn_pass_unchanged(reachable_dir: Path) -> None:
+    async def test() -> None:
+        async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, echo):
+            reader, writer = await connect(reachable_dir)
+            calls = [
+                frame(HEADERS, 0, stream, 200 * (stream % 7)) + frame(DATA, 1, stream, stream * 100)
+                for stream in range(1, 81, 2)
+            ]
+            sent = PREFACE + b"".join(calls)
+            writer.write(sent)
+            (queue,) = door._turns._queues.values()
+            held = 0
+            got = b""
+            while len(got) < len(sent):
+                got += await reader.read(10_000)
+                held = max(held, len(queue))
+            assert got == sent
+            assert held, "a call waited"
+            assert queue.calls == len(calls)
+            writer.close()
+            await until(lambda: not door.connections)
+            assert (queue.calls, queue.unbegun, len(queue)) == (0, 0, 0)
+
+    run(test())
+
+
+def test_a_client_that_goes_while_its_calls_wait_leaves_nothing(reachable_dir: Path) -> None:
+    async def test() -> None:
+        async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, hold):
+            for _ in range(5):
+                _, writer = await connect(reachable_dir)
+                writer.write(PREFACE + b"".join(frame(HEADERS, 0, stream, 9) for stream in range(1, 99, 2)))
+                await writer.drain()
+                writer.transport.abort()
+            await until(lambda: not door.connections)
+            (queue,) = door._turns._queues.values()
+            assert (queue.calls, queue.unbegun, len(queue), queue.members) == (0, 0, 0, 0)
 
     run(test())
 
@@ -460,6 +503,8 @@ def test_grpc_learns_who_calls_from_many_clients_at_once(reachable_dir: Path) ->
                 direct = await ask(runtime.inner_path)
                 assert direct[1:] == [-1], "a call past the relay has an identity"
                 await until(lambda: door.connections == 0)
+                (queue,) = door._turns._queues.values()
+                assert (queue.calls, queue.unbegun) == (0, 0)
                 for peer in who.seen:
                     with pytest.raises(IdentityMissing):
                         peers.identity(peer)

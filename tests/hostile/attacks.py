@@ -258,10 +258,12 @@ def handoffs_refused(scene: Scene) -> Iterator[None]:
         for _ in range(HANDOFFS):
             stack.enter_context(dialled(scene.daemon.handoff, SEQPACKET))
         while True:
-            with contextlib.suppress(BlockingIOError, TimeoutError):
-                with dialled(scene.daemon.handoff, SEQPACKET) as sock:
-                    sock.settimeout(0.1)
-                    sock.recv(handoff.REPLY_BYTES_MAX)
+            with (
+                contextlib.suppress(BlockingIOError, TimeoutError),
+                dialled(scene.daemon.handoff, SEQPACKET) as sock,
+            ):
+                sock.settimeout(0.1)
+                sock.recv(handoff.REPLY_BYTES_MAX)
             yield
 
 

@@ -91,6 +91,7 @@ class Neighbour:
             f"neighbour beside {what}: {found.beside_ms:.2f} ms, undisturbed {found.calm_ms:.2f} ms,"
             f" ratio {found.ratio:.1f}, {found.calls} calls, the slowest {found.max_ms:.1f} ms"
         )
+        assert math.isfinite(found.max_ms), f"a call failed beside {what}"
         assert found.ratio < RATIO_MAX, (what, found)
 
 
@@ -117,30 +118,28 @@ def main(place: str) -> None:
             told = {"median_ms": statistics.median(times), "max_ms": max(times), "calls": len(times)}
             print(json.dumps({**told, "times_ms": [round(ms, 3) for ms in times]}), flush=True)
 
+        def times_of(word: str, number: float) -> list[float]:
+            """Calls, as the word says."""
+            if word == "calls":
+                return [call() for _ in range(int(number))]
+            times, end_s = [call()], time.monotonic() + number
+            while time.monotonic() < end_s if word == "seconds" else not select.select([words], [], [], 0)[0]:
+                try:
+                    times.append(call())
+                except grpc.RpcError as error:
+                    print(error, file=sys.stderr)
+                    times.append(math.inf)
+            return times
+
         times: list[float] = []
         # Without a buffer, in which a line would be that select does not see.
         words = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
         for line in iter(words.readline, b""):
-            word, *count = line.decode().split()
-            if word == "end":
+            word, *number = line.decode().split()
+            if word != "end":
+                times = [call()] if word == "start" else times_of(word, float(*number or "0"))
+            if word != "begin":
                 say(times)
-                continue
-            times = [call()]
-            if word == "calls":
-                times = [call() for _ in range(int(count[0]))]
-            elif word == "seconds":
-                end_s = time.monotonic() + float(count[0])
-                while time.monotonic() < end_s:
-                    try:
-                        times.append(call())
-                    except grpc.RpcError as error:
-                        print(error, file=sys.stderr)
-                        times.append(math.inf)
-            elif word == "begin":
-                while not select.select([words], [], [], 0)[0]:
-                    times.append(call())
-                continue
-            say(times)
 
 
 if __name__ == "__main__":
