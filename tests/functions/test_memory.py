@@ -98,9 +98,15 @@ def test_fill_when_the_disk_is_full_then_no_space(small_disk: Path) -> None:
         source = Source(os.dup(file.fileno()), facts_of(file.fileno()))
         try:
             context = context_of((0, 64 * MIB), arg={"value": 1}, data=source)
-            with pytest.raises(OSError) as caught:
-                FILL.run(context, 0, 64 * MIB, Recorder())
+            control = Recorder()
+            says = r'source "data": no space left on device, wanted to write bytes \d+ to \d+'
+            with pytest.raises(OSError, match=says) as caught:
+                FILL.run(context, 0, 64 * MIB, control)
             assert caught.value.errno == errno.ENOSPC
+            # It says exactly how far it came.
+            reached = control.positions[-1]
+            assert content(source) == b"\1" * reached + bytes(64 * MIB - reached)
+            assert reached % MIB == 0 < reached
             # The same as shared memory: populating fails where touching would kill.
             with pytest.raises(OSError, match="full") as caught:
                 POPULATE.run(context, 0, 64 * MIB, Recorder())
