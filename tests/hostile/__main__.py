@@ -10,12 +10,12 @@ import argparse
 import math
 import statistics
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tests.hostile.attacks import ATTACKS, Attack, Scene, record_good_call
+from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
 from tests.hostile.rig import BESIDE, neighbour_of, open_daemon
 from tests.integration.rig import connected
@@ -55,49 +55,6 @@ HEAD = (
     f"{'beside':<36} {'calm ms':>8} {'beside ms':>9} {'ratio':>6} {'calm p99':>9} {'p99 ms':>9}"
     f" {'max ms':>8} {'calls':>7} {'failed':>6} {'rounds':>7}"
 )
-
-
-class Going(threading.Thread):
-    """One attack, round after round until it is told to end."""
-
-    def __init__(self, attack: Attack, scene: Scene) -> None:
-        super().__init__(name="attack")
-        self.rounds = 0
-        self.error: BaseException | None = None
-        self.begun = threading.Event()
-        self._attack = attack(scene)
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        try:
-            for _ in self._attack:
-                self.rounds += 1
-                self.begun.set()
-                if self._over.is_set():
-                    break
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.begun.set()
-            self._attack.close()  # type: ignore[attr-defined]
-
-    def end(self) -> None:
-        self._over.set()
-        self.join()
-        if self.error is not None:
-            raise self.error
-
-
-@contextmanager
-def going(attack: Attack, scene: Scene) -> Iterator[Going]:
-    """The attack goes on while the block runs."""
-    thread = Going(attack, scene)
-    thread.start()
-    try:
-        thread.begun.wait()
-        yield thread
-    finally:
-        thread.end()
 
 
 def measure(name: str, attack: Attack, scene: Scene, neighbour: Neighbour, turns: int, turn_s: float) -> Row:

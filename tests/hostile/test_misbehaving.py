@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 import signal
 import socket
@@ -24,12 +25,15 @@ from tests.hostile.attacks import (
     CONNECTIONS,
     PREFACE,
     SETTINGS,
+    Scene,
     all_of,
+    connections_with_calls,
     drained,
     garbage,
     pushed,
     record_good_call,
 )
+from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
 from tests.hostile.rig import KEPT, SEQPACKET, counters, dialled, fds_of, keeper_of
 from tests.integration.rig import (
@@ -163,6 +167,18 @@ def test_connections_when_500_at_once_then_each_is_served(
         for sock in socks:
             assert sock.recv(65536), "an answer"
         time.sleep(0.5)  # all stay open; the burst itself is over after half a second
+
+
+@pytest.mark.other_uid  # within one uid it is first come, first served
+def test_connections_when_they_come_again_and_again_then_no_call_of_another_fails(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour, good_call: bytes
+) -> None:
+    """grpc refuses calls of anybody when a thousand wait for it; so many may never come together."""
+    scene = Scene(daemon, stubs, good_call)
+    with going(connections_with_calls, scene) as attack:
+        times = neighbour.times(3.0)
+    assert attack.rounds > CONNECTIONS
+    assert all(map(math.isfinite, times)), f"{times.count(math.inf)} of {len(times)} calls failed"
 
 
 def test_connections_when_more_than_a_uid_may_have_then_closed_at_once(
