@@ -21,6 +21,7 @@ from ktask.v1 import control_pb2 as cpb
 from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.handoff import FDS_MAX
 
+from tests.fault import recovery
 from tests.fault import work as works
 from tests.fault.armory import Armory, armory
 from tests.fault.killer import HOLDING, Killer
@@ -73,6 +74,8 @@ class Report:
     copes: Counter[str] = field(default_factory=Counter)
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
+    recovery: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds until what was killed is replaced, once there is nothing else to do."""
     violations: list[str] = field(default_factory=list)
     log: str = ""
     """What the daemon logged."""
@@ -110,6 +113,7 @@ class Campaign:
             finally:
                 killer.finish()
             self._judge(killer)
+            report.recovery = recovery.measure(stubs)
             report.after = settled(self._daemon, stubs, report.before)
             self._compare()
 
