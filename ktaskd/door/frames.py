@@ -68,7 +68,7 @@ class Frames:
                 self._left -= step
                 at += step
                 continue
-            start = 0 if self._head else at
+            start = at  # or before this piece, where it began in the last one
             head = self._head + bytes(data[at : at + _HEAD_BYTES - len(self._head)])
             at += len(head) - len(self._head)
             if len(head) < _HEAD_BYTES:

@@ -53,6 +53,7 @@ def test_call_when_one_after_the_other_then_never_waits() -> None:
         loud, quiet = Crowd(turns.join(LOUD)), turns.join(QUIET)
         for _ in range(50):
             loud.ask(call=False)
+        assert quiet.ask(lambda: None, call=False) is None
         for _ in range(200):
             assert quiet.ask(lambda: None, call=True) is None
             quiet.began()
@@ -128,6 +129,22 @@ def test_connections_when_many_at_once_then_in_order_at_their_pace() -> None:
     run(test())
 
 
+def test_ticket_when_cancelled_then_never_comes_in_and_holds_nobody_up() -> None:
+    async def test() -> None:
+        turns = Turns()
+        loud = Crowd(turns.join(LOUD))
+        tickets = [loud.ask(call=False) for _ in range(4)]
+        assert tickets[1] is not None
+        assert tickets[3] is not None
+        tickets[1].cancel()
+        tickets[3].cancel()
+        tickets[3].cancel()
+        await asyncio.sleep(1)
+        assert [number for number, _ in loud.came] == [0, 2]
+
+    run(test())
+
+
 def test_pause_when_its_connection_is_over_then_not_forgotten() -> None:
     """Who connects again and again has one queue all the time."""
 
@@ -137,6 +154,8 @@ def test_pause_when_its_connection_is_over_then_not_forgotten() -> None:
             queue = turns.join(LOUD)
             tickets.append(queue.ask(lambda: None, call=False))
             turns.leave(queue)
+            for uid in range(100, 150):
+                turns.leave(turns.join(uid))
         assert [ticket is None for ticket in tickets] == [True, False, False]
 
     run(test())
