@@ -113,6 +113,7 @@ class Campaign:
             finally:
                 killer.finish()
             self._judge(killer)
+            settled(self._daemon, stubs, report.before)
             report.recovery = recovery.measure(stubs)
             report.after = settled(self._daemon, stubs, report.before)
             self._compare()
