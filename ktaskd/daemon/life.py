@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import logging
 import os
@@ -19,6 +18,7 @@ from ktaskd.api.server import Server
 from ktaskd.api.state import Daemon, Reloaded
 from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, flatten
+from ktaskd.daemon.garbage import REST_S, Garbage
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
 from ktaskd.door.handles import BackgroundCloser, HandleTable
@@ -27,6 +27,7 @@ from ktaskd.door.keepers import Keepers
 from ktaskd.door.listener import Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
+from ktaskd.door.turns import Turns
 from ktaskd.functions.catalogue import declarations
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.settings import GovernorSettings
@@ -120,6 +121,8 @@ class House:
         self._stop = asyncio.Event()
         self._failed = False
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._garbage = Garbage()
+        self._tidy_timer: asyncio.TimerHandle | None = None
         self._notifier = Notifier()
         self._counters: Counter[str] = Counter()
         self._root = HostRoot()
@@ -220,7 +223,7 @@ class House:
         self._pools.append(self._guests)
 
     def _build_doors(self) -> None:
-        sockets = self._config.sockets
+        sockets, turns = self._config.sockets, Turns()
         self._relay = RelayDoor(
             self._start.listeners.relay,
             self._start.runtime.inner_path,
@@ -229,6 +232,7 @@ class House:
             total=sockets.connections,
             describe=self._describe,
             on_change=self._on_change,
+            turns=turns,
         )
         self._handoff = HandoffDoor(
             self._start.listeners.handoff,
@@ -237,6 +241,7 @@ class House:
             per_uid=sockets.handoffs_per_uid,
             total=sockets.handoffs,
             on_change=self._on_change,
+            turns=turns,
         )
 
     def _make_state(self) -> Daemon:
@@ -340,8 +345,7 @@ class House:
         self._notifier.send("READY=1", f"STATUS=ready, {cpus} CPUs on {len(self._topology.nodes)} nodes")
         log.info("ready dir=%s version=%s cpus=%d", self._start.runtime.path, __version__, cpus)
         write_late()
-        gc.collect()
-        gc.freeze()  # what is loaded by now stays; collections need not look at it
+        self._garbage.start()
         self._on_change()
 
     def _listen_to_signals(self) -> None:
@@ -406,8 +410,19 @@ class House:
     # -- the end ------------------------------------------------------------------
 
     def _on_idle(self) -> None:
+        """The last job has ended: if there is none for a while, there is time to tidy up."""
         self._governor.queued(False)
+        if self._tidy_timer is not None:
+            self._tidy_timer.cancel()
+            self._tidy_timer = None
+        if self._garbage.frozen:
+            self._tidy_timer = asyncio.get_running_loop().call_later(REST_S, self._tidy)
         self._on_change()
+
+    def _tidy(self) -> None:
+        self._tidy_timer = None
+        if not self.engine.registry.unended:
+            self._garbage.look_through()
 
     def _on_change(self) -> None:
         """Somebody came or went: an idle daemon that was asked to ends by itself."""
@@ -425,8 +440,9 @@ class House:
         self._intake.draining = True
         await self._server.set_serving(False)
         await self._end_jobs()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._tidy_timer):
+            if timer is not None:
+                timer.cancel()
         await self._server.close(CLOSE_S / 3)
         await self._relay.close(CLOSE_S / 3)
         await self._handoff.close()

@@ -7,8 +7,11 @@ import logging
 import socket
 from collections.abc import Callable
 
-ACCEPTS_PER_TURN = 64
+ACCEPTS_PER_TURN = 8
 """Connections taken before the loop may do something else."""
+
+REFUSED_PAUSE_S = 0.002
+"""Wait after a turn in which somebody was refused: that costs less than asking again does."""
 
 PAUSE_S = 0.5
 """Wait before the next try when there is no descriptor or memory left."""
@@ -19,10 +22,10 @@ _log = logging.getLogger(__name__)
 class Acceptor:
     """Calls `on_accept` with each new connection, which then owns the socket.
 
-    The listening socket stays its creator's.
+    It returns whether the connection may stay. The listening socket stays its creator's.
     """
 
-    def __init__(self, listener: socket.socket, on_accept: Callable[[socket.socket], None]) -> None:
+    def __init__(self, listener: socket.socket, on_accept: Callable[[socket.socket], bool]) -> None:
         """Hold them; nothing is accepted before start."""
         self._listener = listener
         self._on_accept = on_accept
@@ -51,22 +54,29 @@ class Acceptor:
         self._loop.add_reader(self._listener.fileno(), self._on_readable)
 
     def _on_readable(self) -> None:
+        refused = False
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
                 self._on_failed(error)
                 return
             sock.setblocking(False)
-            self._on_accept(sock)
+            refused = not self._on_accept(sock) or refused
             if self._loop is None:
                 return
+        if refused:
+            self._rest(REFUSED_PAUSE_S)
 
     def _on_failed(self, error: OSError) -> None:
         """Wait a little: the connection stays queued, and trying at once would spin."""
-        assert self._loop is not None
         _log.warning("event=accept_paused error=%s pause_s=%s", error, PAUSE_S)
+        self._rest(PAUSE_S)
+
+    def _rest(self, pause_s: float) -> None:
+        """Accept nothing for so long; who connects waits in the kernel's queue."""
+        assert self._loop is not None
         self._loop.remove_reader(self._listener.fileno())
-        self._pause = self._loop.call_later(PAUSE_S, self._listen)
+        self._pause = self._loop.call_later(pause_s, self._listen)

@@ -47,6 +47,10 @@ OPENS_MAX = 256
 PARKED_MAX = 1024
 """Connections that wait for a keeper to close them."""
 
+BURY_S = 0.02
+BURY_MAX = 64
+"""Refused connections are passed on for closing together: so long after the first, so many at most."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -109,6 +113,7 @@ class Keepers:
         self._uses: Counter[Link] = Counter()
         self._timers: dict[Link, asyncio.TimerHandle] = {}
         self._parked: deque[tuple[int, int]] = deque()
+        self._refused: dict[int, Fds] = {}
         self._reaped = asyncio.Event()
         self._closed = False
 
@@ -152,7 +157,18 @@ class Keepers:
     def refuse(self, uid: int, sock: socket.socket, error: KtaskError) -> None:
         """Tell a client why it is not served, and close; owns `sock`."""
         _tell(sock, 0, error)
-        self._bury(uid, sock.detach())
+        known = self._refused.get(uid)
+        if known is None:
+            known = self._refused[uid] = Fds()
+            asyncio.get_running_loop().call_later(BURY_S, self._bury_refused, uid, known)
+        known.add(sock.detach())
+        if len(known) >= BURY_MAX:
+            self._bury_refused(uid, known)
+
+    def _bury_refused(self, uid: int, refused: Fds) -> None:
+        if self._refused.get(uid) is refused:
+            del self._refused[uid]
+            self._bury(uid, refused)
 
     async def open_path(self, path: str, access: Access) -> HeldSource:
         """Open `path` with the daemon's rights, in the keeper of its own uid.
@@ -186,6 +202,8 @@ class Keepers:
 
         One that does not even die then is left behind.
         """
+        for uid, refused in list(self._refused.items()):
+            self._bury_refused(uid, refused)
         self._closed = True
         for conn in list(self._served):
             self.hang_up(conn)
@@ -294,13 +312,13 @@ class Keepers:
             self._unuse(link)
             _tell(served.sock, culprit_number if conn == culprit_conn else 0, error)
             served.client.on_end()
-            self._bury(link.uid, served.sock.detach())
+            self._bury(link.uid, Fds([served.sock.detach()]))
         for number in [number for number, (one, _) in self._opens.items() if one is link]:
             self._settle(number, KeeperSilent(f"{what}, so the path was not opened"))
         while link.unsent:
             frame, fds = link.unsent.popleft()
             if frame.kind == wire.BURY:
-                self._bury(link.uid, fds.take_first())
+                self._bury(link.uid, Fds(fds.take()))
             fds.close()
 
     def on_reaped(self, link: Link) -> None:
@@ -309,20 +327,22 @@ class Keepers:
         self._stop_timer(link)
         self._reaped.set()
         for _ in range(len(self._parked)):
-            self._bury(*self._parked.popleft())
+            uid, fd = self._parked.popleft()
+            self._bury(uid, Fds([fd]))
 
-    def _bury(self, uid: int, fd: int) -> None:
-        """Have a connection closed where it does no harm if that hangs; owns `fd`."""
+    def _bury(self, uid: int, fds: Fds) -> None:
+        """Have connections closed where it does no harm if that hangs; owns `fds`."""
         try:
             link = self._link_for(uid)
         except KtaskError:
-            if self._closed or len(self._parked) >= PARKED_MAX:
-                close_quietly(fd)
-            else:
-                self._parked.append((uid, fd))
+            for fd in fds.take():
+                if self._closed or len(self._parked) >= PARKED_MAX:
+                    close_quietly(fd)
+                else:
+                    self._parked.append((uid, fd))
             return
         self._use(link)
-        link.send(Frame(wire.BURY), Fds([fd]))
+        link.send(Frame(wire.BURY), fds)
         self._unuse(link)
 
     # ---- messages

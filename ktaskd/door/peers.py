@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import Callable
 
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
@@ -24,6 +25,8 @@ class PeerTable:
         """Start empty."""
         self._identities: dict[str, Identity] = {}
         self._per_uid: Counter[int] = Counter()
+        self.on_call: Callable[[str], None] = lambda _: None
+        """Told the name of a connection when a handler begins with a call of it."""
 
     def __len__(self) -> int:
         """Living connections of all uids."""
@@ -35,6 +38,10 @@ class PeerTable:
         self._identities[name] = identity
         self._per_uid[identity.uid] += 1
         return name
+
+    def describe(self, name: str, identity: Identity) -> None:
+        """More is known of who is behind a name; the uid stays the same."""
+        self._identities[name] = identity
 
     def remove(self, name: str) -> None:
         """Forget a name; from now on calls in that name are refused."""
@@ -48,7 +55,7 @@ class PeerTable:
         return self._per_uid[uid]
 
     def identity(self, peer: str) -> Identity:
-        """Who calls.
+        """Who calls; asked once for each call, when its handler begins.
 
         Args:
             peer: what grpc's context.peer() says.
@@ -59,4 +66,5 @@ class PeerTable:
         identity = self._identities.get(name) if name != peer else None
         if identity is None:
             raise IdentityMissing("the call did not come through the daemon's public socket")
+        self.on_call(name)
         return identity

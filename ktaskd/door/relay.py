@@ -16,12 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ktaskd.door.acceptor import Acceptor
+from ktaskd.door.calls import Calls
+from ktaskd.door.frames import PREFACE, Frames
 from ktaskd.door.peers import PeerTable
+from ktaskd.door.turns import Ticket, Turns
+from ktaskd.door.ways import Way, WayIn, WayOut
 from ktaskd.host.unixsock import close_quietly, open_peer_pidfd, read_peer_credentials, refuse_fds
 from ktaskd.model.identity import Identity
-
-BUFFER_BYTES = 64 * 1024
-"""Most bytes that wait in one direction of one relay."""
 
 DIAL_PAUSE_S = 0.02
 DIALS_MAX = 250
@@ -29,103 +30,45 @@ DIALS_MAX = 250
 
 _log = logging.getLogger(__name__)
 
-# One loop runs all relays, and each is done with the buffer when it returns.
-_BUFFER = memoryview(bytearray(BUFFER_BYTES))
-
-
-class _Way:
-    """One direction: reads nothing more while the other side is full."""
-
-    __slots__ = ("_loop", "_on_broken", "_on_done", "_rest", "_sink", "_source", "done")
-
-    def __init__(
-        self,
-        source: socket.socket,
-        sink: socket.socket,
-        on_done: Callable[[], None],
-        on_broken: Callable[[], None],
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._source = source
-        self._sink = sink
-        self._on_done = on_done
-        self._on_broken = on_broken
-        self._rest = b""
-        self.done = False
-
-    def start(self) -> None:
-        self._loop.add_reader(self._source.fileno(), self._on_readable)
-
-    def stop(self) -> None:
-        self._loop.remove_reader(self._source.fileno())
-        self._loop.remove_writer(self._sink.fileno())
-
-    def _on_readable(self) -> None:
-        try:
-            n = self._source.recv_into(_BUFFER)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self._on_broken()
-            return
-        if not n:
-            self._finish()
-            return
-        sent = self._send(_BUFFER[:n])
-        if sent < n and not self._gone():
-            self._rest = bytes(_BUFFER[sent:n])
-            self._loop.remove_reader(self._source.fileno())
-            self._loop.add_writer(self._sink.fileno(), self._on_writable)
-
-    def _on_writable(self) -> None:
-        self._rest = self._rest[self._send(self._rest) :]
-        if not self._rest and not self._gone():
-            self._loop.remove_writer(self._sink.fileno())
-            self.start()
-
-    def _send(self, data: memoryview | bytes) -> int:
-        try:
-            return self._sink.send(data, socket.MSG_NOSIGNAL)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            self._on_broken()
-            return 0
-
-    def _gone(self) -> bool:
-        return self._sink.fileno() < 0
-
-    def _finish(self) -> None:
-        """Pass the end of the stream on; the other direction may go on."""
-        self._loop.remove_reader(self._source.fileno())
-        self.done = True
-        try:
-            self._sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._on_broken()
-            return
-        self._on_done()
-
 
 class _Relay:
     """One client's connection and the one dialled for it; owns both and the pidfd."""
 
-    __slots__ = ("_client", "_dial_timer", "_inner", "_on_end", "_ways", "identity", "name")
+    __slots__ = (
+        "_client",
+        "_dial_timer",
+        "_inner",
+        "_on_end",
+        "_ways",
+        "calls",
+        "identity",
+        "name",
+        "ticket",
+    )
 
     def __init__(
-        self, client: socket.socket, identity: Identity, name: str, on_end: Callable[[_Relay], None]
+        self,
+        client: socket.socket,
+        identity: Identity,
+        name: str,
+        calls: Calls,
+        on_end: Callable[[_Relay], None],
     ) -> None:
         self._client = client
         self._inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._inner.setblocking(False)
         self._dial_timer: asyncio.TimerHandle | None = None
-        self._ways: list[_Way] = []
+        self._ways: list[Way] = []
         self._on_end = on_end
+        self.calls = calls
         self.identity = identity
         self.name = name
+        self.ticket: Ticket | None = None
+        """While it waits to be dialled."""
 
     def dial(self, path: str, tries: int = DIALS_MAX) -> None:
         """Connect from a socket that is bound to the name; ends the relay if it cannot."""
+        self.ticket = None
         try:
             if not self._inner.getsockname():
                 self._inner.bind(b"\0" + self.name.encode())
@@ -148,8 +91,11 @@ class _Relay:
         self._dial_timer = loop.call_later(DIAL_PAUSE_S, self.dial, path, tries)
 
     def _start(self) -> None:
-        pairs = ((self._client, self._inner), (self._inner, self._client))
-        self._ways = [_Way(source, sink, self._on_way_done, self.end) for source, sink in pairs]
+        client, inner, calls = self._client, self._inner, self.calls
+        self._ways = [
+            WayIn(calls, client, inner, Frames(PREFACE), self._on_way_done, self.end),
+            WayOut(calls, inner, client, Frames(), self._on_way_done, self.end),
+        ]
         for way in self._ways:
             way.start()
 
@@ -161,12 +107,14 @@ class _Relay:
         """Close both ends at once. Repeating it does nothing."""
         if self._client.fileno() < 0:
             return
-        if self._dial_timer is not None:
-            self._dial_timer.cancel()
+        for waiting in (self._dial_timer, self.ticket):
+            if waiting is not None:
+                waiting.cancel()
         for way in self._ways:
             way.stop()
         self._client.close()
         self._inner.close()
+        self.calls.end_all()
         self._on_end(self)
         if self.identity.pidfd >= 0:
             close_quietly(self.identity.pidfd)
@@ -186,6 +134,7 @@ class RelayDoor:
         describe: fills in what more is to be known of a caller; its failure
             costs only that.
         on_change: called whenever a connection came or went.
+        turns: which uid's connections and calls come in when; shared with other doors.
     """
 
     def __init__(
@@ -198,15 +147,18 @@ class RelayDoor:
         total: int,
         describe: Callable[[Identity], Identity] = _as_it_is,
         on_change: Callable[[], None] | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Hold them; nothing is accepted before start."""
+        self._turns = turns or Turns()
         self._inner_path = os.fspath(inner_path)
         self._peers = peers
         self._describe = describe
         self._on_change = on_change
         self._acceptor = Acceptor(listener, self._on_accept)
         self._listener = listener
-        self._relays: set[_Relay] = set()
+        self._relays: dict[str, _Relay] = {}
+        peers.on_call = self._on_call
         self._empty = asyncio.Event()
         self.per_uid = per_uid
         self.total = total
@@ -238,54 +190,71 @@ class RelayDoor:
                 await self._empty.wait()
         except TimeoutError:
             _log.info("event=relays_cut connections=%d", len(self._relays))
-        for relay in list(self._relays):
+        for relay in list(self._relays.values()):
             relay.end()
 
-    def _on_accept(self, client: socket.socket) -> None:
+    def _on_accept(self, client: socket.socket) -> bool:
         try:
             identity = self._identify(client)
         except OSError:
             # Out of memory or the like; without an identity there is no call.
             client.close()
-            return
+            return False
         if identity is None:
             self.refused += 1
             client.close()
-            return
-        self._relay(client, identity)
+            return False
+        return self._relay(client, identity)
 
     def _identify(self, client: socket.socket) -> Identity | None:
         """Who connected; None if there are too many already."""
         pid, uid, gid = read_peer_credentials(client)
         if len(self._relays) >= self.total or self._peers.count(uid) >= self.per_uid:
             return None
-        identity = Identity(uid=uid, gid=gid, pid=pid, pidfd=open_peer_pidfd(client))
+        return Identity(uid=uid, gid=gid, pid=pid, pidfd=open_peer_pidfd(client))
+
+    def _relay(self, client: socket.socket, identity: Identity) -> bool:
+        name = self._peers.add(identity)
+        queue = self._turns.join(identity.uid)
+        try:
+            relay = _Relay(client, identity, name, Calls(queue), self._on_end)
+        except OSError as error:
+            _log.warning("event=relay_failed error=%s", error)
+            self._peers.remove(name)
+            self._turns.leave(queue)
+            client.close()
+            if identity.pidfd >= 0:
+                close_quietly(identity.pidfd)
+            return False
+        self._relays[name] = relay
+        self._empty.clear()
+        self._changed()
+        relay.ticket = queue.ask(lambda: self._dial(relay), call=False)
+        if relay.ticket is None:
+            self._dial(relay)
+        return True
+
+    def _dial(self, relay: _Relay) -> None:
+        """It is the connection's turn."""
+        self._peers.describe(relay.name, self._described(relay.identity))
+        relay.dial(self._inner_path)
+
+    def _described(self, identity: Identity) -> Identity:
+        uid, gid, pid, pidfd = identity.uid, identity.gid, identity.pid, identity.pidfd
         try:
             # Whatever describe says, who the caller is was said by the kernel.
-            return replace(self._describe(identity), uid=uid, gid=gid, pid=pid, pidfd=identity.pidfd)
+            return replace(self._describe(identity), uid=uid, gid=gid, pid=pid, pidfd=pidfd)
         except Exception:
             _log.exception("event=describe_failed pid=%d", pid)
             return identity
 
-    def _relay(self, client: socket.socket, identity: Identity) -> None:
-        name = self._peers.add(identity)
-        try:
-            relay = _Relay(client, identity, name, self._on_end)
-        except OSError as error:
-            _log.warning("event=relay_failed error=%s", error)
-            self._peers.remove(name)
-            client.close()
-            if identity.pidfd >= 0:
-                close_quietly(identity.pidfd)
-            return
-        self._relays.add(relay)
-        self._empty.clear()
-        self._changed()
-        relay.dial(self._inner_path)
+    def _on_call(self, name: str) -> None:
+        self._relays[name].calls.began()
 
     def _on_end(self, relay: _Relay) -> None:
         self._peers.remove(relay.name)
-        self._relays.discard(relay)
+        del self._relays[relay.name]
+        self._turns.leave(relay.calls.queue)
         if not self._relays:
             self._empty.set()
         self._changed()

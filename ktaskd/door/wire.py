@@ -8,7 +8,7 @@ Daemon to keeper:
     ANSWER  conn, reply        send these bytes to the client
     CLOSE   conn               close the connection
     OPEN    number, want       open a path
-    BURY                       a descriptor rides along: close it, however long that takes
+    BURY                       descriptors ride along: close them, however long that takes
 Keeper to daemon:
     READY
     BUSY    conn, number       what comes now may hang, on behalf of this request

@@ -117,9 +117,10 @@ class Body:
             The position reached (== end unless stopped), and the JSON result
             of [start, reached), None where the function has none.
         Raises:
-            OSError, ValueError: the chunk failed. Where the function has an
-                undo the worker then undoes [start, last quantum) itself, and
-                the body has put back what it changed after that.
+            OSError, ValueError: the chunk failed. What the body may have changed
+                lies in [start, last quantum): it has put back the rest, or said
+                one quantum more. The worker undoes that span itself where the
+                function has an undo, else it is dirty.
         """
         raise NotImplementedError  # declared, so a body overrides it
 

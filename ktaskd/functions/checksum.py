@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from isal.isal_zlib import crc32, crc32_combine
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, read_full, require_size
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, read_full, require_size
 from ktaskd.model.function import Access
 
 ITEMS_PER_PART = 512
@@ -63,7 +63,8 @@ class Crc32(Body):
             if control.quantum(first if item is None else item):
                 return first, value
             if mapped:
-                value = _sum_mapped(source, first, after, value)
+                with Naming(role, "read", first, after):
+                    value = _sum_mapped(source, first, after, value)
             else:
                 value = self._sum_read(source, role, first, after, value)
         return end, value

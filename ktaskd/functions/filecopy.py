@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import (
     BUFFER,
+    NOTHING_WRITTEN,
     PAGE,
     QUANTUM,
     UNDO_QUANTUM,
+    Naming,
     common,
     cut,
     gaps,
@@ -90,7 +92,8 @@ class Copy(Body):
             )
         dst = context.sources["dst"]
         if dst.size() > wanted:
-            os.ftruncate(dst.fd, wanted)
+            with Naming("dst", "cut", wanted, dst.size()):
+                os.ftruncate(dst.fd, wanted)
 
     def restore(self, context: Context, prepared: Json) -> None:
         """Give dst its old length back, if it still has the one that prepare made."""
@@ -233,7 +236,8 @@ class _Step:
         self.touched = end
         if self.dst.facts.kind is not SourceKind.HUGE:
             try:
-                self.dst.punch(start, end)
+                with Naming("dst", "clear", start, end):
+                    self.dst.punch(start, end)
                 return
             except OSError as error:
                 if error.errno not in _PUNCH_REFUSED:
@@ -250,8 +254,10 @@ class _Step:
         """Copy bytes that are no hole in src."""
         if self._mapped:
             self.touched = end
-            self.dst.populate(start, end)
-            with self.dst.view(start, end, write=True) as view:
+            with Naming("dst", "write", start, end):
+                self.dst.populate(start, end)
+                view = self.dst.view(start, end, write=True)
+            with view:
                 read_full(self.src, "src", start, view)
             return
         start = self._copy_in_kernel(start, end)
@@ -269,9 +275,12 @@ class _Step:
             except InterruptedError:
                 continue
             except OSError as error:
-                if error.errno not in _COPY_REFUSED:
+                if error.errno in _COPY_REFUSED:
+                    return start
+                # What else it may be, it does not say of which of the two.
+                role = "dst" if error.errno in NOTHING_WRITTEN else 'src" or "dst'
+                with Naming(role, "copy", start, end):
                     raise
-                return start
             if count == 0:
                 return start
             start += count
@@ -296,13 +305,15 @@ class _Step:
         end = position + len(view)
         self.touched = end
         if self._mapped:
-            self.dst.populate(position, end)
-            with self.dst.view(position, end, write=True) as target:
+            with Naming("dst", "write", position, end):
+                self.dst.populate(position, end)
+                target = self.dst.view(position, end, write=True)
+            with target:
                 target[:] = view
             return
         done = 0
         while done < len(view):
-            with view[done:] as rest:
+            with view[done:] as rest, Naming("dst", "write", position + done, end):
                 done += os.pwritev(self.dst.fd, [rest], position + done)
 
 

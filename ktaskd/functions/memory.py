@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, UNDO_QUANTUM, cut, require_size, zero_runs
+from ktaskd.functions.quanta import (
+    BUFFER,
+    NOTHING_WRITTEN,
+    QUANTUM,
+    UNDO_QUANTUM,
+    Naming,
+    cut,
+    require_size,
+    zero_runs,
+)
 
 
 class Fill(Body):
@@ -19,37 +28,63 @@ class Fill(Body):
         source = context.sources["data"]
         value = int(context.arg["value"])
         require_size(source, "data", end)
-        fill = _fill_mapped if source.write_mapped() else _fill_written
+        pen = _Pen(source, value)
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
                 return first, None
-            fill(source, first, after, value)
+            try:
+                with Naming("data", "write", first, after):
+                    pen.fill(first, after)
+            except BaseException:
+                # Not one byte more than may have changed is dirty.
+                control.quantum(pen.touched)
+                raise
         return end, None
 
 
-def _fill_mapped(source: OpenSource, start: int, end: int, value: int) -> None:
-    """Populate and set, while the pages are in the cache.
+class _Pen:
+    """Fills one quantum, and knows how far it may have changed the source."""
 
-    Populating first took 0.19 s for 512 MiB of new memory and 0.09 s of present
-    memory, against 0.25 and 0.18 s where memset faulted page by page; in a
-    mapping that has the pages it adds a tenth. It also makes an errno of what
-    would be SIGBUS.
-    """
-    source.populate(start, end)
-    with source.view(start, end, write=True) as view:
-        anchor = ctypes.c_char.from_buffer(view)
-        ctypes.memset(ctypes.addressof(anchor), value, end - start)
-        # It holds on to the view, which could not be released.
-        del anchor
+    def __init__(self, source: OpenSource, value: int) -> None:
+        self.touched = 0
+        self._source = source
+        self._value = value
+        self._fill = self._fill_mapped if source.write_mapped() else self._fill_written
 
+    def fill(self, start: int, end: int) -> None:
+        """Write the value everywhere."""
+        self.touched = start
+        self._fill(start, end)
 
-def _fill_written(source: OpenSource, start: int, end: int, value: int) -> None:
-    """Write by pwritev from one small buffer that stays in the cache."""
-    buffer = _buffer_of(value)
-    while start < end:
-        whole, rest = divmod(end - start, BUFFER)
-        pieces = [buffer] * whole + ([buffer[:rest]] if rest else [])
-        start += os.pwritev(source.fd, pieces, start)
+    def _fill_mapped(self, start: int, end: int) -> None:
+        """Populate and set, while the pages are in the cache.
+
+        Populating first took 0.19 s for 512 MiB of new memory and 0.09 s of present
+        memory, against 0.25 and 0.18 s where memset faulted page by page; in a
+        mapping that has the pages it adds a tenth. It also makes an errno of what
+        would be SIGBUS.
+        """
+        self._source.populate(start, end)
+        with self._source.view(start, end, write=True) as view:
+            anchor = ctypes.c_char.from_buffer(view)
+            self.touched = end
+            ctypes.memset(ctypes.addressof(anchor), self._value, end - start)
+            # It holds on to the view, which could not be released.
+            del anchor
+
+    def _fill_written(self, start: int, end: int) -> None:
+        """Write by pwritev from one small buffer that stays in the cache."""
+        buffer = _buffer_of(self._value)
+        while start < end:
+            whole, rest = divmod(end - start, BUFFER)
+            pieces = [buffer] * whole + ([buffer[:rest]] if rest else [])
+            try:
+                start += os.pwritev(self._source.fd, pieces, start)
+            except OSError as error:
+                if error.errno not in NOTHING_WRITTEN:
+                    self.touched = end
+                raise
+            self.touched = start
 
 
 @lru_cache(maxsize=2)
@@ -80,7 +115,8 @@ class Populate(Body):
             if holes:
                 control.prior(first, after, holes)
             try:
-                source.populate(first, after)
+                with Naming("data", "populate", first, after):
+                    source.populate(first, after)
             except OSError:
                 # Some pages of this quantum may be there now: let undo see them.
                 control.quantum(after)

@@ -25,6 +25,10 @@ BUFFER = 256 << 10
 PAGE = 4096
 """Smallest piece that is looked at for zeros."""
 
+NOTHING_WRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPERM, errno.EBADF})
+"""With these a write has changed nothing: what it could still write it would have counted instead.
+Source: write(2)"""
+
 _ZERO_PAGE = bytes(PAGE)
 
 
@@ -38,7 +42,43 @@ def cut(start: int, end: int, quantum: int) -> Iterator[tuple[int, int]]:
 
 def truncated(role: str, got: int, wanted: int) -> OSError:
     """The error of a source that ends before the job does."""
-    return OSError(errno.ENODATA, f'truncated: source "{role}" ends at {got}, wanted up to {wanted}')
+    return OSError(errno.ENODATA, f'source "{role}": truncated, ends at {got}, wanted up to {wanted}')
+
+
+class Naming:
+    """A block that works on one source: an error of the kernel leaves it with the source's name.
+
+    A class, since a generator would take longer than the block.
+
+    Args:
+        doing: a verb, "read" or "write".
+    """
+
+    __slots__ = ("_doing", "_end", "_role", "_start")
+
+    def __init__(self, role: str, doing: str, start: int, end: int) -> None:
+        """Hold them."""
+        self._role = role
+        self._doing = doing
+        self._start = start
+        self._end = end
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Raise the same with what, which, got and wanted; one that has the name already passes."""
+        if isinstance(error, OSError) and not str(error.strerror).startswith('source "'):
+            raise self._named(error) from error
+
+    def _named(self, error: OSError) -> OSError:
+        number = error.errno or errno.EIO
+        words = str(error.strerror or error)
+        if words == os.strerror(number):
+            words = (
+                f"{words[:1].lower()}{words[1:]}, wanted to {self._doing} bytes {self._start} to {self._end}"
+            )
+        return OSError(number, f'source "{self._role}": {words}')
 
 
 def require_size(source: OpenSource, role: str, end: int) -> None:
@@ -52,7 +92,7 @@ def read_full(source: OpenSource, role: str, position: int, view: memoryview) ->
     """Fill `view` from `position` on; raises OSError (ENODATA) where the source ends."""
     done = 0
     while done < len(view):
-        with view[done:] as rest:
+        with view[done:] as rest, Naming(role, "read", position + done, position + len(view)):
             count = os.preadv(source.fd, [rest], position + done)
         if count == 0:
             raise truncated(role, position + done, position + len(view))

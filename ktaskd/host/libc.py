@@ -62,6 +62,15 @@ def fallocate(fd: int, mode: int, start: int, length: int) -> None:
             continue
 
 
+def trim_heap() -> bool:
+    """Give free pages of this process's heap back; whether there were any. False without glibc.
+
+    Source: malloc_trim(3)
+    """
+    trim = getattr(_LIBC, "malloc_trim", None)
+    return bool(trim and trim(ctypes.c_size_t(0)))
+
+
 def mincore(address: int, length: int, pages: bytearray) -> None:
     """Write to bit 0 of each byte of `pages` whether that page is in memory.
 

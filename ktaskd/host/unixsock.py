@@ -50,6 +50,10 @@ class Fds:
         """Close what was not taken."""
         self.close()
 
+    def add(self, fd: int) -> None:
+        """Own one more."""
+        self._fds.append(fd)
+
     def take(self) -> list[int]:
         """Give all to the caller, who then owns them."""
         taken, self._fds = self._fds, []

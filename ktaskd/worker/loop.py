@@ -18,7 +18,6 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from ktaskd.functions.quanta import QUANTUM_BYTES_MAX
 from ktaskd.host import faults
 from ktaskd.model.limits import FRAME_BYTES_MAX, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
@@ -175,21 +174,16 @@ class Worker:
     ) -> None:
         """Clean the chunk up as far as can be, then say how it failed."""
         reached = min(max(self._words[SLOT_POSITION], start), end)
-        dirty = self._clean(job, start, reached, end) if job is not None else []
+        dirty = self._clean(job, start, reached) if job is not None else []
         body = _failure(error, before)
         self.send(pack_note(frames.FAILED, seq, {**body, "reached": reached, "dirty": dirty}))
 
-    def _clean(self, job: Job, start: int, reached: int, end: int) -> list[list[int]]:
+    def _clean(self, job: Job, start: int, reached: int) -> list[list[int]]:
         """Undo a chunk that failed; returns what it may have left changed."""
-        declaration = job.declaration
-        if not declaration.undo:
-            if not declaration.writes_bytes:
-                return []
-            # The quantum in which it failed may be half done.
-            quantum = QUANTUM_BYTES_MAX // max(declaration.bytes_per_position, 1)
-            return [[start, min(end, reached + quantum)]]
         if start >= reached:
             return []
+        if not job.declaration.undo:
+            return [[start, reached]] if job.declaration.writes_bytes else []
         self._words[SLOT_UNDOING] = self._words[SLOT_SEQ]
         control = UndoControl(self._words, publish=False, fault=self._undo_fault)
         try:

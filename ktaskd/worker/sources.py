@@ -93,7 +93,7 @@ class Source:
         if self._mapping is None or self._mapping.size < end:
             size = self.size()
             if size < end:
-                raise OSError(errno.ENODATA, f"truncated: the source ends at {size}, wanted up to {end}")
+                raise OSError(errno.ENODATA, f"truncated, ends at {size}, wanted up to {end}")
             self._unmap()
             self._mapping = Mapping(self.fd, size, write=self._map_writable(), page_size=self.facts.page_size)
         return self._mapping

@@ -65,18 +65,19 @@ def item_cut(world: World) -> Outcome:
 
 
 def truncated(role: str, got: str, wanted: str = "…") -> str:
-    return f'truncated: source "{role}" ends at {got}, wanted up to {wanted}'
+    return f'source "{role}": truncated, ends at {got}, wanted up to {wanted}'
 
 
-def dirty_within(start: int, end: int, role: str = "data") -> Effect:
-    """Some of a range is named as dirty, and may hold anything."""
+def no_space(role: str) -> str:
+    return f'source "{role}": no space left on device, wanted to write bytes … to …'
+
+
+def dirty_exactly(start: int, end: int, value: int, role: str = "data") -> Effect:
+    """These bytes were set before it failed, and are named; no other is."""
 
     def effect(world: World, job: pb.Job) -> None:
-        source = world.roles[role]
-        content = source.read()
-        for span in job.error.dirty:
-            assert start <= span.start < span.end <= end
-            source.expected[span.start : span.end] = content[span.start : span.end]
+        assert [(span.start, span.end) for span in job.error.dirty] == [(start, end)]
+        world.roles[role].expected[start:end] = bytes([value]) * (end - start)
 
     return effect
 
@@ -127,12 +128,12 @@ CHANGED: Group = (
         Case(
             "memory truncated before it is written",
             after(cut("data", MIB), "mem.fill", {"data": memfd()}, ranges=[piece(MIB // 2, 2 * MIB)]),
-            End("DIRTY", "FUNCTION_ERROR", errno.ENODATA, truncated("data", str(MIB))),
+            End("FAILED", "FUNCTION_ERROR", errno.ENODATA, truncated("data", str(MIB))),
         ),
         Case(
             "a file truncated before it is written",
             after(cut("data", 0), "mem.fill", {"data": file()}),
-            End("DIRTY", "FUNCTION_ERROR", errno.ENODATA, truncated("data", "0")),
+            End("FAILED", "FUNCTION_ERROR", errno.ENODATA, truncated("data", "0")),
         ),
         Case(
             "`src` truncated before it is copied",
@@ -165,7 +166,12 @@ CHANGED: Group = (
         Case(
             "memory sealed against writing before it is written",
             after(sealed("data", F_SEAL_WRITE), "mem.fill", {"data": memfd()}),
-            End("DIRTY", "FUNCTION_ERROR", errno.EPERM, "Operation not permitted", dirty_within(0, SIZE)),
+            End(
+                "FAILED",
+                "FUNCTION_ERROR",
+                errno.EPERM,
+                'source "data": operation not permitted, wanted to write bytes … to …',
+            ),
         ),
         Case(
             "memory sealed against shrinking before it is read",
@@ -227,13 +233,13 @@ FULL: Group = (
         Case(
             "full while it is copied to (ENOSPC)",
             run("file.copy", {"src": memfd(), "dst": on_full(MIB, MIB)}, ranges=[piece(MIB, 3 * MIB)]),
-            End("FAILED", "FUNCTION_ERROR", errno.ENOSPC, "No space left on device", size_is("dst", MIB)),
+            End("FAILED", "FUNCTION_ERROR", errno.ENOSPC, no_space("dst"), size_is("dst", MIB)),
             other=True,
         ),
         Case(
             "full while it is filled (ENOSPC)",
             run("mem.fill", {"data": on_full(SIZE, MIB)}, ranges=[piece(MIB, 3 * MIB)], arg={"value": 7}),
-            End("DIRTY", "FUNCTION_ERROR", errno.ENOSPC, "No space left on device", dirty_within(MIB, SIZE)),
+            End("DIRTY", "FUNCTION_ERROR", errno.ENOSPC, no_space("data"), dirty_exactly(MIB, 2 * MIB, 7)),
             other=True,
         ),
         Case(
@@ -243,8 +249,8 @@ FULL: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EFAULT,
-                "bytes … to … cannot be populated: the source became shorter, or its file system or the "
-                "pool of huge pages is full",
+                'source "data": bytes … to … cannot be populated: the source became shorter, or its file '
+                "system or the pool of huge pages is full",
             ),
             other=True,
         ),

@@ -288,6 +288,41 @@ def test_caps_are_told_and_counted(reachable_dir: Path, fd: int) -> None:
     run(test())
 
 
+def test_many_that_are_refused_are_all_told_and_closed(reachable_dir: Path) -> None:
+    async def test() -> None:
+        async with house(reachable_dir, per_uid=1) as it:
+            first = await it.client()
+            await until(lambda: it.door.connections == 1)
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(3):
+                extra = [await it.client() for _ in range(100)]
+                for client in extra:
+                    reply = await client.receive()
+                    assert isinstance(reply, Refused)
+                    assert reply.reason == "QUOTA_FULL"
+                    assert await client.receive() is None
+                    client.close()
+            await until(lambda: len(os.listdir("/proc/self/fd")) == before)
+            first.close()
+
+    run(test())
+
+
+def test_connections_that_wait_for_their_turn_are_told_when_it_closes(reachable_dir: Path) -> None:
+    async def test() -> None:
+        async with house(reachable_dir) as it:
+            clients = [await it.client() for _ in range(40)]
+            await until(lambda: it.door.connections == 40)
+            (queue,) = it.door._turns._queues.values()
+            assert len(queue), "some wait"
+        for client in clients:
+            reply = await client.receive()
+            assert reply is None or (isinstance(reply, Refused) and reply.reason == "DRAINING")
+            client.close()
+
+    run(test())
+
+
 def test_a_total_cap_holds_over_uids(reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with house(reachable_dir, total=2) as it:

@@ -21,7 +21,8 @@ import pytest
 from ktaskd.door.acceptor import Acceptor
 from ktaskd.door.listener import RuntimeDir
 from ktaskd.door.peers import PeerTable
-from ktaskd.door.relay import BUFFER_BYTES, RelayDoor
+from ktaskd.door.relay import RelayDoor
+from ktaskd.door.ways import BUFFER_BYTES
 from ktaskd.host.unixsock import refuse_fds
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
@@ -148,7 +149,7 @@ def test_the_servers_end_is_passed_on_and_the_client_may_go_on_sending(reachable
 
 
 def waiting_bytes(door: RelayDoor) -> int:
-    (relay,) = door._relays
+    (relay,) = door._relays.values()
     return sum(len(way._rest) for way in relay._ways)
 
 
@@ -343,7 +344,7 @@ def test_a_failing_description_costs_only_itself_and_cannot_change_who_it_is(rea
             reader, writer = await connect(reachable_dir)
             writer.write(b"x")
             await reader.readexactly(1)
-            (relay,) = door._relays
+            (relay,) = door._relays.values()
             writer.close()
             return peers.identity(f"unix-abstract:{relay.name}")
 
@@ -365,7 +366,12 @@ def test_no_descriptors_left_delays_but_does_not_end_accepting(
         with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
             listener.bind(os.fspath(reachable_dir / "s"))
             listener.listen()
-            acceptor = Acceptor(listener, accepted.append)
+
+            def accept(sock: socket.socket) -> bool:
+                accepted.append(sock)
+                return True
+
+            acceptor = Acceptor(listener, accept)
             acceptor.start()
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (listener.fileno(), hard))
@@ -459,6 +465,8 @@ def test_grpc_learns_who_calls_from_many_clients_at_once(reachable_dir: Path) ->
                 direct = await ask(runtime.inner_path)
                 assert direct[1:] == [-1], "a call past the relay has an identity"
                 await until(lambda: door.connections == 0)
+                (queue,) = door._turns._queues.values()
+                assert (queue.calls, queue.unbegun) == (0, 0)
                 for peer in who.seen:
                     with pytest.raises(IdentityMissing):
                         peers.identity(peer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import statistics
 import sys
 import tempfile
 from collections import Counter
@@ -51,6 +52,11 @@ def format_report(report: Report) -> str:
         f"    where: {_counts(_words(report.fired, 0))}",
         f"pool hosts struck: {_counts(report.hosts)}",
         f"workers that stood still: {_counts(report.copes)}",
+        *(
+            f"an idle {what} that is killed is replaced in {statistics.median(seconds):.2f} s"
+            f" (median of {len(seconds)}, {max(seconds):.2f} at most)"
+            for what, seconds in report.recovery.items()
+        ),
         f"chunks run again: {report.rerun}; errors: {_counts(report.reasons)}",
         f"after and before: {_differences(report.before, report.after)}",
         f"{report.seconds:.0f} s, seed {report.seed}",

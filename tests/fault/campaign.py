@@ -21,6 +21,7 @@ from ktask.v1 import control_pb2 as cpb
 from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.handoff import FDS_MAX
 
+from tests.fault import recovery
 from tests.fault import work as works
 from tests.fault.armory import Armory, armory
 from tests.fault.killer import HOLDING, Killer
@@ -73,6 +74,8 @@ class Report:
     copes: Counter[str] = field(default_factory=Counter)
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
+    recovery: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds until what was killed is replaced, once there is nothing else to do."""
     violations: list[str] = field(default_factory=list)
     log: str = ""
     """What the daemon logged."""
@@ -110,6 +113,8 @@ class Campaign:
             finally:
                 killer.finish()
             self._judge(killer)
+            settled(self._daemon, stubs, report.before)
+            report.recovery = recovery.measure(stubs)
             report.after = settled(self._daemon, stubs, report.before)
             self._compare()
 
@@ -260,6 +265,7 @@ LOOKS = 4
 
 COUNTERS = ("jobs_unended", "handles", "handoff_connections", "keepers")
 MEMORY = "private bytes of the daemon"
+IN_A_WORKER = "descriptors of a worker"
 
 
 def footprint(daemon: Daemon, status: cpb.Status) -> dict[str, int]:
@@ -273,9 +279,9 @@ def footprint(daemon: Daemon, status: cpb.Status) -> dict[str, int]:
             state = cpb.WorkerState.Name(worker.state).removeprefix("WORKER_STATE_").lower()
             found[f"workers in {pool.name}, {state}"] += 1
             if worker.state == cpb.WORKER_STATE_IDLE:
-                found[f"descriptors of a worker in {pool.name}"] = max(
-                    descriptors(worker.pid).total(), found[f"descriptors of a worker in {pool.name}"]
-                )
+                for what, count in descriptors(worker.pid).items():
+                    name = f"{IN_A_WORKER} in {pool.name}: {what}"
+                    found[name] = max(found[name], count)
     for process in daemon.tree():
         found[f"processes called {process.name()}"] += 1
     for what, count in descriptors(daemon.process.pid).items():
@@ -316,9 +322,16 @@ def settled(daemon: Daemon, stubs: Stubs, wanted: dict[str, int] | None) -> dict
 
 
 def at_rest(found: dict[str, int]) -> bool:
-    """Whether nothing is going on, as far as the daemon says."""
+    """Whether nothing is going on, as far as the daemon and the workers' descriptors say."""
     idle = all(name.endswith(", idle") for name in found if name.startswith("workers in "))
-    return idle and not found["jobs_unended"] and found["handles"] == 1
+    # It was told to forget its sources, and at its priority may not have had its turn yet.
+    forgot = not any(name.startswith(IN_A_WORKER) and is_source(name) for name in found)
+    return idle and forgot and not found["jobs_unended"] and found["handles"] == 1
+
+
+def is_source(name: str) -> bool:
+    """Whether a descriptor's name is that of something a job works on."""
+    return f"memfd:{works.MEMFD}" in name or f"/{works.FILE}" in name
 
 
 # -- the whole --------------------------------------------------------------------------

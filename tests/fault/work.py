@@ -18,6 +18,10 @@ MIB = 1 << 20
 GUARD = 64 << 10
 """Bytes on both sides of what a job writes."""
 
+MEMFD = "campaign"
+FILE = "campaign-"
+"""How the sources are called, or begin, so that they are known among descriptors."""
+
 _NOISE = random.Random(11).randbytes(24 * MIB)
 
 
@@ -94,7 +98,7 @@ def _memory(content: bytes | int, rng: random.Random) -> int:
     """Memory with this content, or so many holes; sometimes sealed, so that workers map it."""
     import fcntl
 
-    fd = os.memfd_create("campaign", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create(MEMFD, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     if isinstance(content, int):
         os.truncate(fd, content)
     else:
@@ -107,7 +111,7 @@ def _memory(content: bytes | int, rng: random.Random) -> int:
 
 def _file(place: Path, content: bytes, flags: int) -> int:
     """A file that has no name any more."""
-    path = place / f"{random.getrandbits(64):x}"
+    path = place / f"{FILE}{random.getrandbits(64):x}"
     with path.open("wb") as stream:
         stream.truncate(len(content))
         _write_data(stream.fileno(), content)

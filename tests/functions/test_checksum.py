@@ -99,7 +99,9 @@ def test_source_when_truncated_before_or_during_then_a_clear_error(kind: str, tm
             if position:
                 os.ftruncate(source.fd, QUANTUM + 10)
 
-        with pytest.raises(OSError, match='"data" ends at 2097162, wanted up to') as caught:
+        with pytest.raises(
+            OSError, match='source "data": truncated, ends at 2097162, wanted up to'
+        ) as caught:
             BODY.run(context, 0, 3 * QUANTUM, Recorder(on_quantum=shorten))
         assert caught.value.errno == errno.ENODATA
         with pytest.raises(OSError, match="truncated"):

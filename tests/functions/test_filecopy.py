@@ -172,7 +172,7 @@ def test_chunk_when_the_disk_is_full_then_what_was_touched_can_be_undone(
             context = context_of((0, 8 * MIB), whole=True, src=src, dst=dst)
             prepared = BODY.prepare(context)
             control = Recorder()
-            with pytest.raises(OSError) as caught:
+            with pytest.raises(OSError, match='source "dst": no space left on device, wanted to') as caught:
                 BODY.run(context, 0, 8 * MIB, control)
             assert caught.value.errno == errno.ENOSPC
             assert BODY.undo(context, 0, control.positions[-1], control.holes, Recorder()) == []

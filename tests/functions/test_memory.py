@@ -90,6 +90,7 @@ def test_fill_when_the_source_is_shorter_then_an_error_and_it_does_not_grow(
 
 def test_fill_when_the_disk_is_full_then_no_space(small_disk: Path) -> None:
     path = small_disk / "file"
+    (small_disk / "other").write_bytes(b"x" * (300 << 10))  # so that it is not full between two quanta
     with path.open("w+b") as file:
         os.ftruncate(file.fileno(), 64 * MIB)
         from ktaskd.worker.sources import Source
@@ -98,9 +99,15 @@ def test_fill_when_the_disk_is_full_then_no_space(small_disk: Path) -> None:
         source = Source(os.dup(file.fileno()), facts_of(file.fileno()))
         try:
             context = context_of((0, 64 * MIB), arg={"value": 1}, data=source)
-            with pytest.raises(OSError) as caught:
-                FILL.run(context, 0, 64 * MIB, Recorder())
+            control = Recorder()
+            says = r'source "data": no space left on device, wanted to write bytes \d+ to \d+'
+            with pytest.raises(OSError, match=says) as caught:
+                FILL.run(context, 0, 64 * MIB, control)
             assert caught.value.errno == errno.ENOSPC
+            # It says exactly how far it came.
+            reached = control.positions[-1]
+            assert content(source) == b"\1" * reached + bytes(64 * MIB - reached)
+            assert 0 < reached % MIB < reached
             # The same as shared memory: populating fails where touching would kill.
             with pytest.raises(OSError, match="full") as caught:
                 POPULATE.run(context, 0, 64 * MIB, Recorder())

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import counters, fds_of
-from tests.integration.rig import Daemon, Stubs, connected, running, until, write_config
-from tests.support.users import OtherUsers, reachable_directory
-
-HANDLES = 256
-KEPT = 3000
-STALL_S = 1.0
-BESIDE = 60009
-"""The neighbour's uid."""
+from tests.hostile.rig import counters, fds_of, neighbour_of, open_daemon
+from tests.integration.rig import Daemon, Stubs, connected, until
+from tests.support.users import OtherUsers
 
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """Everybody may connect; small where a test has to fill something."""
-    with reachable_directory() as place:
-        config = write_config(
-            place / "ktaskd.toml",
-            sockets={"mode": "0666", "handles_per_uid": HANDLES, "watch_stall_s": STALL_S},
-            workers={"user": "nobody"},
-            jobs={"kept": KEPT},
-        )
-        with running(place / "run", "--config", config) as started:
-            yield started
+    with open_daemon() as started:
+        yield started
 
 
 @pytest.fixture
@@ -46,14 +29,7 @@ def stubs(daemon: Daemon) -> Iterator[Stubs]:
 
 @pytest.fixture
 def neighbour(daemon: Daemon, run_as: OtherUsers) -> Iterator[Neighbour]:
-    """A well-behaved client in a process of its own; another user's, where that is possible."""
-
-    def start(code: str, place: str, **options: Any) -> subprocess.Popen[str]:
-        if os.geteuid() == 0:
-            return run_as.start(BESIDE, [run_as.interpreter, "-c", code, place], **options)
-        return subprocess.Popen([sys.executable, "-c", code, place], text=True, **options)
-
-    with Neighbour(daemon.place, start) as made:
+    with neighbour_of(daemon, run_as) as made:
         yield made
 
 

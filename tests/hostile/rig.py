@@ -1,25 +1,58 @@
-"""Raw connections, and what can be counted of the daemon from outside."""
+"""The daemon to attack, the neighbour beside, raw connections, and what can be counted from outside."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from ktask.v1 import control_pb2, handoff
 
-from tests.integration.rig import (
-    PATIENCE_S,
-    Daemon,
-    Stubs,
-    until,
-)
+from tests.hostile.neighbour import Neighbour
+from tests.integration.rig import PATIENCE_S, Daemon, Stubs, running, until, write_config
+from tests.support.users import OtherUsers, reachable_directory
+
+HANDLES = 256
+KEPT = 3000
+STALL_S = 1.0
+BESIDE = 60009
+"""The neighbour's uid."""
 
 STREAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
+
+
+@contextmanager
+def open_daemon() -> Iterator[Daemon]:
+    """One to which everybody may connect; small where something has to be filled."""
+    with reachable_directory() as place:
+        config = write_config(
+            place / "ktaskd.toml",
+            sockets={"mode": "0666", "handles_per_uid": HANDLES, "watch_stall_s": STALL_S},
+            workers={"user": "nobody"},
+            jobs={"kept": KEPT},
+        )
+        with running(place / "run", "--config", config) as started:
+            yield started
+
+
+@contextmanager
+def neighbour_of(daemon: Daemon, run_as: OtherUsers) -> Iterator[Neighbour]:
+    """A well-behaved client in a process of its own; another user's, where that is possible."""
+
+    def start(code: str, place: str, **options: Any) -> subprocess.Popen[str]:
+        if os.geteuid() == 0:
+            return run_as.start(BESIDE, [run_as.interpreter, "-c", code, place], **options)
+        return subprocess.Popen([sys.executable, "-c", code, place], text=True, **options)
+
+    with Neighbour(daemon.place, start) as made:
+        yield made
 
 
 @contextmanager

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+import math
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import grpc
 import psutil
@@ -25,9 +21,21 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.hostile.conftest import KEPT
+from tests.hostile.attacks import (
+    CONNECTIONS,
+    PREFACE,
+    SETTINGS,
+    Scene,
+    all_of,
+    connections_with_calls,
+    drained,
+    garbage,
+    pushed,
+    record_good_call,
+)
+from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import SEQPACKET, counters, dialled, fds_of, keeper_of
+from tests.hostile.rig import KEPT, SEQPACKET, counters, dialled, fds_of, keeper_of
 from tests.integration.rig import (
     PATIENCE_S,
     Daemon,
@@ -38,7 +46,6 @@ from tests.integration.rig import (
     memory,
     refusal_of,
     refused,
-    spec,
     spin,
     until,
     wait_ended,
@@ -46,9 +53,6 @@ from tests.integration.rig import (
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS = bytes(3) + b"\4" + bytes(5)
 
 # -- silence and garbage -----------------------------------------------------------
 
@@ -63,22 +67,6 @@ def test_silence_when_connections_say_nothing_then_others_work(daemon: Daemon, n
         time.sleep(0.3)  # for the neighbour to have worked beside them
 
 
-def garbage(rng: random.Random) -> Iterator[bytes]:
-    """What is no HTTP/2, or nearly is."""
-    yield from (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", PREFACE[:10] + b"x" * 100, b"\0" * 1000, b"\n")
-    for _ in range(30):
-        frame = struct.pack(">I", rng.randrange(1 << 14))[1:] + rng.randbytes(6 + rng.randrange(200))
-        yield PREFACE + SETTINGS + frame
-        yield PREFACE + frame
-        yield rng.randbytes(rng.randrange(1, 3000))
-
-
-def pushed(sock: socket.socket, data: bytes) -> None:
-    """Send all that the other side takes."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        sock.sendall(data)
-
-
 def test_garbage_when_sent_on_the_grpc_socket_then_only_that_connection_ends(
     daemon: Daemon, neighbour: Neighbour
 ) -> None:
@@ -86,12 +74,7 @@ def test_garbage_when_sent_on_the_grpc_socket_then_only_that_connection_ends(
         for data in garbage(random.Random(7)):
             with dialled(daemon.socket) as sock:
                 pushed(sock, data)
-                sock.shutdown(socket.SHUT_WR)
-                while True:
-                    with contextlib.suppress(ConnectionResetError):
-                        if sock.recv(65536):
-                            continue
-                    break
+                drained(sock)
 
 
 def test_garbage_when_a_million_bytes_of_it_then_no_memory_is_taken(
@@ -130,48 +113,10 @@ def test_garbage_when_sent_on_the_handoff_socket_then_told_and_closed(
 # -- closing at every byte -----------------------------------------------------------
 
 
-def recorded(path: Path, place: Path, talk: Callable[[Path], None]) -> bytes:
-    """What a well-behaved client sends to a socket, byte by byte."""
-    said = bytearray()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.fspath(place))
-        listener.listen()
-
-        def relay() -> None:
-            client, _ = listener.accept()
-            with client, dialled(path) as inner:
-                back = threading.Thread(target=_pump, args=(inner, client))
-                back.start()
-                while data := client.recv(65536):
-                    said.extend(data)
-                    inner.sendall(data)
-                inner.shutdown(socket.SHUT_WR)
-                back.join()
-
-        thread = threading.Thread(target=relay)
-        thread.start()
-        talk(place)
-        thread.join()
-    place.unlink()
-    return bytes(said)
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-
-
 @pytest.fixture
-def good_call(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def good_call(daemon: Daemon) -> bytes:
     """All bytes of one Run that succeeded."""
-
-    def talk(path: Path) -> None:
-        with connected(path) as stubs:
-            run = pb.RunRequest(spec=spec("selftest.noop", ranges=[{"length": "1"}]))
-            assert stubs.jobs.Run(run, timeout=PATIENCE_S).job.state == pb.JOB_STATE_SUCCEEDED
-
-    return recorded(daemon.socket, daemon.place.parent / "recorder", talk)
+    return record_good_call(daemon)
 
 
 def test_close_when_at_every_byte_of_a_call_then_nothing_is_left(
@@ -208,15 +153,6 @@ def test_close_when_at_every_byte_of_a_hand_then_no_descriptor_is_left(
         until(lambda: fds_of(keeper) <= before, "the keeper has closed all")
 
 
-AT_ONCE = 500
-
-
-def batched(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(things)
-    while batch := list(itertools.islice(rest, size)):
-        yield batch
-
-
 # -- many ----------------------------------------------------------------------------
 
 
@@ -224,14 +160,25 @@ def test_connections_when_500_at_once_then_each_is_served(
     daemon: Daemon, neighbour: Neighbour, good_call: bytes
 ) -> None:
     """As many as one uid may have, less what the test itself has open."""
-    wanted = 490
-    with ExitStack() as stack, neighbour.beside(f"{wanted} connections, each with a call at once"):
-        socks = [stack.enter_context(dialled(daemon.socket)) for _ in range(wanted)]
+    with ExitStack() as stack, neighbour.beside("490 connections, each with a call at once"):
+        socks = [stack.enter_context(dialled(daemon.socket)) for _ in range(CONNECTIONS)]
         for sock in socks:
             pushed(sock, good_call)
         for sock in socks:
             assert sock.recv(65536), "an answer"
         time.sleep(0.5)  # all stay open; the burst itself is over after half a second
+
+
+@pytest.mark.other_uid  # within one uid it is first come, first served
+def test_connections_when_they_come_again_and_again_then_no_call_of_another_fails(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour, good_call: bytes
+) -> None:
+    """grpc refuses calls of anybody when a thousand wait for it; so many may never come together."""
+    scene = Scene(daemon, stubs, good_call)
+    with going(connections_with_calls, scene) as attack:
+        times = neighbour.times(3.0)
+    assert attack.rounds > CONNECTIONS
+    assert all(map(math.isfinite, times)), f"{times.count(math.inf)} of {len(times)} calls failed"
 
 
 def test_connections_when_more_than_a_uid_may_have_then_closed_at_once(
@@ -255,14 +202,6 @@ def test_queue_when_10000_detached_jobs_then_all_end_and_their_memory_is_back(
 ) -> None:
     process = psutil.Process(daemon.process.pid)
     job = spin(1, 200, labels={"of": "many"})
-
-    def all_of(method: Any, requests: Iterable[Any]) -> list[Any]:
-        """Many calls, no more at one time than one connection may have."""
-        return [
-            future.result()
-            for some in batched(requests, AT_ONCE)
-            for future in [method.future(request) for request in some]
-        ]
 
     def flood(count: int) -> int:
         submit = pb.SubmitRequest(spec=job)

@@ -149,13 +149,13 @@ def test_chunk_when_it_fails_then_the_worker_undoes_what_was_done(rig: Rig, memo
     assert rig.position == 7
 
 
-def test_chunk_when_it_fails_without_undo_then_dirty_up_to_the_quantum(rig: Rig, memory: int) -> None:
+def test_chunk_when_it_fails_before_it_changed_a_byte_then_nothing_is_dirty(rig: Rig, memory: int) -> None:
     os.ftruncate(memory, 64 * MIB)
     rig.source(1, memory, facts_of(memory))
     rig.job(1, "mem.fill", {"value": 300}, {"data": 1})
     rig.chunk(1, 1, 5 * MIB, 60 * MIB)
     failed = rig.note(frames.FAILED)
-    assert failed.body["dirty"] == [[5 * MIB, 13 * MIB]]
+    assert failed.body["dirty"] == []
     assert "ValueError" in failed.body["exception"]
 
 

@@ -1,0 +1,66 @@
+"""Full collections: short ones change nothing, a long one is not repeated."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from ktaskd.daemon import garbage
+from ktaskd.daemon.garbage import Garbage
+
+
+@pytest.fixture
+def watched() -> Iterator[Garbage]:
+    made = Garbage()
+    made.start()
+    yield made
+    made.stop()
+    gc.unfreeze()
+
+
+def test_collection_when_short_then_nothing_is_frozen(
+    watched: Garbage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "LONG_S", float("inf"))
+    before = gc.get_freeze_count()
+    gc.collect()
+    assert (watched.frozen, gc.get_freeze_count()) == (0, before)
+
+
+def test_collection_when_long_then_what_survives_is_not_looked_at_again(
+    watched: Garbage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "LONG_S", 0.0)
+    before = gc.get_freeze_count()
+    kept = [[i] for i in range(10_000)]
+    gc.collect(0)
+    gc.collect(1)
+    assert watched.frozen == 0
+    gc.collect()
+    assert watched.frozen == 1
+    assert gc.get_freeze_count() >= before + len(kept)
+
+
+def test_frozen_when_it_refers_to_itself_then_found_in_the_end(
+    watched: Garbage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "LONG_S", 0.0)
+
+    class Ring:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            gone.append(1)
+
+    gone: list[int] = []
+    ring: Ring | None = Ring()
+    gc.collect()
+    ring = None
+    gc.collect()
+    assert (ring, gone) == (None, []), "frozen"
+    watched.look_through()
+    assert gone == [1]
+    assert watched.frozen == 0, "its own collection does not count"

@@ -1,0 +1,398 @@
+"""What hostile clients do, in rounds: each attack goes on until nobody asks for its next round."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import resource
+import secrets
+import socket
+import struct
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from ktask.v1 import handoff
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.hostile.rig import SEQPACKET, dialled, keeper_of, limit_with_room
+from tests.integration.rig import (
+    PATIENCE_S,
+    Daemon,
+    Stubs,
+    connected,
+    handed_over,
+    memory,
+    spec,
+    spin,
+    wait_ended,
+)
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes(3) + b"\4" + bytes(5)
+
+AT_ONCE = 500
+"""Calls that one connection may have at one time."""
+
+CONNECTIONS = 490
+"""Nearly as many as one uid may have."""
+
+HANDOFFS = 500
+"""As many as one uid may have."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to attack, and a connection to look at it."""
+
+    daemon: Daemon
+    stubs: Stubs
+    good_call: bytes
+    """All bytes of one Run that succeeds."""
+
+
+Attack = Callable[[Scene], Iterator[None]]
+
+# -- what is sent --------------------------------------------------------------------
+
+
+def garbage(rng: random.Random) -> Iterator[bytes]:
+    """What is no HTTP/2, or nearly is."""
+    yield from (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", PREFACE[:10] + b"x" * 100, b"\0" * 1000, b"\n")
+    for _ in range(30):
+        frame = struct.pack(">I", rng.randrange(1 << 14))[1:] + rng.randbytes(6 + rng.randrange(200))
+        yield PREFACE + SETTINGS + frame
+        yield PREFACE + frame
+        yield rng.randbytes(rng.randrange(1, 3000))
+
+
+def pushed(sock: socket.socket, data: bytes) -> None:
+    """Send all that the other side takes."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(data)
+
+
+def drained(sock: socket.socket) -> None:
+    """Read until the other side closes."""
+    sock.shutdown(socket.SHUT_WR)
+    while True:
+        with contextlib.suppress(ConnectionResetError):
+            if sock.recv(65536):
+                continue
+        return
+
+
+def recorded(path: Path, place: Path, talk: Callable[[Path], None]) -> bytes:
+    """What a well-behaved client sends to a socket, byte by byte."""
+    said = bytearray()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(place))
+        listener.listen()
+
+        def relay() -> None:
+            client, _ = listener.accept()
+            with client, dialled(path) as inner:
+                back = threading.Thread(target=_pump, args=(inner, client))
+                back.start()
+                with contextlib.suppress(ConnectionResetError):
+                    while data := client.recv(65536):
+                        said.extend(data)
+                        inner.sendall(data)
+                inner.shutdown(socket.SHUT_WR)
+                back.join()
+
+        thread = threading.Thread(target=relay)
+        thread.start()
+        talk(place)
+        thread.join()
+    place.unlink()
+    return bytes(said)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+
+
+def record_good_call(daemon: Daemon) -> bytes:
+    """All bytes of one Run that succeeds."""
+
+    def talk(path: Path) -> None:
+        with connected(path) as stubs:
+            run = pb.RunRequest(spec=spec("selftest.noop", ranges=[{"length": "1"}]))
+            assert stubs.jobs.Run(run, timeout=PATIENCE_S).job.state == pb.JOB_STATE_SUCCEEDED
+
+    return recorded(daemon.socket, daemon.place.parent / "recorder", talk)
+
+
+def batched(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(things)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
+
+
+def all_of(method: Any, requests: Iterable[Any]) -> list[Any]:
+    """Many calls, no more at one time than one connection may have."""
+    return [
+        future.result()
+        for some in batched(requests, AT_ONCE)
+        for future in [method.future(request) for request in some]
+    ]
+
+
+# -- the attacks -------------------------------------------------------------------
+
+
+def silence(scene: Scene) -> Iterator[None]:
+    """Connections on both sockets that say nothing, or half a preface."""
+    while True:
+        with ExitStack() as stack:
+            for i in range(150):
+                stack.enter_context(dialled(scene.daemon.handoff, SEQPACKET))
+                sock = stack.enter_context(dialled(scene.daemon.socket))
+                if i % 2:
+                    sock.send(PREFACE[: i % len(PREFACE)])
+            for _ in range(30):
+                time.sleep(0.01)
+                yield
+
+
+def garbage_on_grpc(scene: Scene) -> Iterator[None]:
+    for seed in itertools.count():
+        for data in garbage(random.Random(seed)):
+            with dialled(scene.daemon.socket) as sock:
+                pushed(sock, data)
+                drained(sock)
+            yield
+
+
+def a_million_bytes(scene: Scene) -> Iterator[None]:
+    noise = random.Random(7).randbytes(1_000_000)
+    for data in itertools.cycle((noise, PREFACE + SETTINGS + noise)):
+        with dialled(scene.daemon.socket) as sock:
+            pushed(sock, data)
+        yield
+
+
+def garbage_on_handoff(scene: Scene) -> Iterator[None]:
+    rng = random.Random(11)
+    good = handoff.encode_request(handoff.Hand(1, (0,)))
+    with memory(1) as fd:
+        for i in itertools.count():
+            data = rng.randbytes(rng.choice((1, 11, 12, 13, 600, 60_000)))
+            if i % 3 == 0:
+                mutated = bytearray(good)
+                mutated[rng.randrange(len(good))] ^= 1 << rng.randrange(8)
+                data = bytes(mutated)
+            with dialled(scene.daemon.handoff, SEQPACKET) as sock:
+                socket.send_fds(sock, [data], [fd] * rng.randrange(0, 20))
+                sock.recv(handoff.REPLY_BYTES_MAX)
+            yield
+
+
+def closing_in_a_call(scene: Scene) -> Iterator[None]:
+    """Closing at every byte of a call."""
+    while True:
+        for length in range(len(scene.good_call) + 1):
+            with dialled(scene.daemon.socket) as sock:
+                pushed(sock, scene.good_call[:length])
+                if length % 3 == 1:
+                    sock.shutdown(socket.SHUT_WR)
+                elif length % 3 == 2:
+                    sock.recv(1) if length else None
+            yield
+
+
+def closing_in_a_hand(scene: Scene) -> Iterator[None]:
+    """Closing at every byte of a HAND."""
+    request = handoff.encode_request(handoff.Hand(1, (handoff.OWN_OFFSET,) * 3))
+    with memory(4096) as fd:
+        while True:
+            for length in range(1, len(request) + 1):
+                for reads in (True, False):
+                    with dialled(scene.daemon.handoff, SEQPACKET) as sock:
+                        socket.send_fds(sock, [request[:length]], [fd] * 3)
+                        if reads:
+                            sock.recv(handoff.REPLY_BYTES_MAX)
+                    yield
+
+
+def connections_with_calls(scene: Scene) -> Iterator[None]:
+    """As many connections as a uid may have, each with a call at once; again and again."""
+    while True:
+        with ExitStack() as stack:
+            socks = [stack.enter_context(dialled(scene.daemon.socket)) for _ in range(CONNECTIONS)]
+            for sock in socks:
+                pushed(sock, scene.good_call)
+            for sock in socks:
+                with contextlib.suppress(ConnectionResetError):
+                    sock.recv(65536)
+                yield
+
+
+def connections_refused(scene: Scene) -> Iterator[None]:
+    """All connections of the uid taken, and more asked for all the time."""
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(dialled(scene.daemon.socket))
+        while True:
+            with ExitStack() as more:
+                for _ in range(20):
+                    with contextlib.suppress(BlockingIOError):  # as many wait as the kernel lets
+                        more.enter_context(dialled(scene.daemon.socket))
+            yield
+
+
+def handoffs_refused(scene: Scene) -> Iterator[None]:
+    """The same on the handoff socket."""
+    with ExitStack() as stack:
+        for _ in range(HANDOFFS):
+            stack.enter_context(dialled(scene.daemon.handoff, SEQPACKET))
+        while True:
+            with (
+                contextlib.suppress(BlockingIOError, TimeoutError),
+                dialled(scene.daemon.handoff, SEQPACKET) as sock,
+            ):
+                sock.settimeout(0.1)
+                sock.recv(handoff.REPLY_BYTES_MAX)
+            yield
+
+
+def queued_jobs(scene: Scene) -> Iterator[None]:
+    """Detached jobs up to the bound, cancelled again."""
+    submit = pb.SubmitRequest(spec=spin(1, 200, labels={"of": "many"}))
+    with connected(scene.daemon.socket) as stubs:
+        while True:
+            ids: list[str] = []
+            try:
+                for _ in range(9_500 // AT_ONCE):
+                    answers = all_of(stubs.jobs.Submit, itertools.repeat(submit, AT_ONCE))
+                    ids += [answer.job.id for answer in answers]
+                    yield
+            finally:
+                for some in batched(ids, AT_ONCE):
+                    all_of(stubs.jobs.Cancel, (pb.CancelRequest(id=one) for one in some))
+            yield
+
+
+def unread_watch(scene: Scene) -> Iterator[None]:
+    """Watches of a large job that nobody reads."""
+    with (
+        memory(64) as fd,
+        handed_over(scene.daemon.handoff, fd) as (handle,),
+        connected(scene.daemon.socket) as slow,
+    ):
+        items = [pb.Source(handle=handle)] * 3_000
+        crc = pb.JobSpec(function="file.crc32", items=items)
+        while True:
+            job = slow.jobs.Submit(pb.SubmitRequest(spec=crc)).job
+            watches = [slow.jobs.Watch(pb.WatchRequest(id=job.id)) for _ in range(10)]
+            for _ in range(50):
+                time.sleep(0.01)
+                yield
+            for watch in watches:
+                watch.cancel()
+
+
+def vanishing_waiters(scene: Scene) -> Iterator[None]:
+    """Callers that go away while their job runs."""
+    while True:
+        name = uuid.uuid4().hex
+        with connected(scene.daemon.socket) as gone:
+            call = gone.jobs.Run.future(pb.RunRequest(spec=spin(10**6, 1, request_id=name)))
+            deadline = time.monotonic() + PATIENCE_S
+            while time.monotonic() < deadline:
+                with contextlib.suppress(grpc.RpcError):
+                    job = scene.stubs.jobs.Get(pb.GetRequest(request_id=name)).job
+                    break
+            call.cancel()
+        wait_ended(scene.stubs.jobs, job.id)
+        yield
+
+
+def guessed_handles(scene: Scene) -> Iterator[None]:
+    with memory(4096) as fd, handed_over(scene.daemon.handoff, fd) as (handle,):
+        for i in itertools.count():
+            near = handle[: i % 32] + format(int(handle[i % 32], 16) ^ 1, "x") + handle[i % 32 + 1 :]
+            for guess in (near, handle.upper() + "x", secrets.token_hex(16)):
+                crc = pb.JobSpec(function="file.crc32", sources={"data": pb.Source(handle=guess)})
+                with contextlib.suppress(grpc.RpcError):
+                    scene.stubs.jobs.Run(pb.RunRequest(spec=crc))
+            yield
+
+
+def flood_of_descriptors(scene: Scene) -> Iterator[None]:
+    request = handoff.encode_request(handoff.Hand(1, (0,) * 16))
+    with dialled(scene.daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
+        while True:
+            socket.send_fds(sock, [request], [fd] * 16)
+            sock.recv(handoff.REPLY_BYTES_MAX)
+            yield
+
+
+def unread_flood_of_descriptors(scene: Scene) -> Iterator[None]:
+    request = handoff.encode_request(handoff.Hand(1, (0,) * 16))
+    with memory(1) as fd:
+        while True:
+            with dialled(scene.daemon.handoff, SEQPACKET) as sock:
+                sock.setblocking(False)
+                for _ in range(200):
+                    with contextlib.suppress(BlockingIOError):
+                        socket.send_fds(sock, [request], [fd] * 16)
+                    time.sleep(0.001)
+                    yield
+
+
+def cut_descriptors(scene: Scene) -> Iterator[None]:
+    """MSG_CTRUNC: the keeper has no room for what a message carries."""
+    request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
+    with memory(1) as fd, dialled(scene.daemon.handoff, SEQPACKET) as first:
+        keeper = keeper_of(scene.daemon, first)
+        limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (limit_with_room(keeper, 6), limits[1]))
+        try:
+            while True:
+                with dialled(scene.daemon.handoff, SEQPACKET) as sock:
+                    socket.send_fds(sock, [request], [fd] * 16)
+                    with contextlib.suppress(ConnectionResetError):
+                        sock.recv(handoff.REPLY_BYTES_MAX)
+                yield
+        finally:
+            resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
+
+
+def own_loop(scene: Scene) -> Iterator[None]:
+    """No attack: the attacker's process is busy with itself."""
+    while True:
+        sum(range(20_000))
+        yield
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "(the attacker computes for itself)": own_loop,
+    "300 silent connections": silence,
+    "garbage on the gRPC socket": garbage_on_grpc,
+    "a million bytes of garbage": a_million_bytes,
+    "garbage on the handoff socket": garbage_on_handoff,
+    "closing at every byte of a call": closing_in_a_call,
+    "closing at every byte of a HAND": closing_in_a_hand,
+    "490 connections, a call on each": connections_with_calls,
+    "more connections than may be": connections_refused,
+    "more handoffs than may be": handoffs_refused,
+    "10,000 queued jobs": queued_jobs,
+    "watchers that do not read": unread_watch,
+    "waiters that vanish": vanishing_waiters,
+    "guessed handles": guessed_handles,
+    "a flood of descriptors": flood_of_descriptors,
+    "a flood, replies not read": unread_flood_of_descriptors,
+    "descriptors that arrive cut": cut_descriptors,
+}
