@@ -346,9 +346,12 @@ class Pool:
             if place.wanted:
                 self._spawn(place)
             return
-        delay_s, place.early_deaths = respawn_delay(
-            lived_s=lived_s, was_busy=was_busy, early_deaths=place.early_deaths
-        )
+        delay_s = 0.0
+        if death.status is not None or not worker.started_s:
+            # Else it died with its host: that tells nothing of its start.
+            delay_s, place.early_deaths = respawn_delay(
+                lived_s=lived_s, was_busy=was_busy, early_deaths=place.early_deaths
+            )
         place.respawns += 1
         place.timer = self._loop.call_later(delay_s, self._spawn, place)
 

@@ -326,7 +326,9 @@ def at_rest(found: dict[str, int]) -> bool:
     idle = all(name.endswith(", idle") for name in found if name.startswith("workers in "))
     # It was told to forget its sources, and at its priority may not have had its turn yet.
     forgot = not any(name.startswith(IN_A_WORKER) and is_source(name) for name in found)
-    return idle and forgot and not found["jobs_unended"] and found["handles"] == 1
+    # The governor looks on for a moment after the last job.
+    calm = not any("/proc/pressure/" in name for name in found)
+    return idle and forgot and calm and not found["jobs_unended"] and found["handles"] == 1
 
 
 def is_source(name: str) -> bool:

@@ -218,6 +218,19 @@ def test_host_when_killed_then_its_workers_die_and_all_are_started_again() -> No
     run(story())
 
 
+def test_host_when_killed_again_and_again_then_its_workers_never_wait_longer() -> None:
+    async def story() -> None:
+        async with pool(2) as (made, ears):
+            for _ in range(6):
+                os.kill(made.host_pid, signal.SIGKILL)
+                ears.dead.clear()
+                await ears.until(lambda: len(ears.dead) == 2)
+                await ears.until(lambda: len(idle(made)) == 2)
+            assert [place.early_deaths for place in made.places] == [0, 0]
+
+    run(story())
+
+
 def test_host_when_its_daemon_goes_then_kills_and_reaps_every_worker() -> None:
     async def story() -> None:
         async with pool(2) as (made, ears):
