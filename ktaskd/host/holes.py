@@ -28,7 +28,17 @@ def read_holes(fd: int, start: int, end: int) -> list[tuple[int, int]]:
     descriptions that nobody else uses. A file system that does not know its
     holes has none. Source: lseek(2)
     """
-    holes = []
+    return read_layout(fd, start, end)[0]
+
+
+def read_layout(fd: int, start: int, end: int) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """The same, and the last stretch of data that was found, which may reach beyond `end`.
+
+    The kernel cannot be asked for less: to find the next hole of a dense memfd it
+    walks all its pages, whatever part the caller is at.
+    """
+    holes: list[tuple[int, int]] = []
+    stretch = (start, start)
     position = start
     while position < end:
         data = _seek(fd, position, os.SEEK_DATA, end)
@@ -37,7 +47,8 @@ def read_holes(fd: int, start: int, end: int) -> list[tuple[int, int]]:
         if data >= end:
             break
         position = _seek(fd, data, os.SEEK_HOLE, end)
-    return holes
+        stretch = (data, position)
+    return holes, stretch
 
 
 def _seek(fd: int, position: int, whence: int, end: int) -> int:

@@ -89,6 +89,8 @@ class Known:
         sources: Mapping[str, Source] = {
             role: self._source(sid) for role, sid in note.get("sources", {}).items()
         }
+        for source in sources.values():
+            source.begin_job()
         start, end = note["span"]
         context = Context({**defaults, **note["arg"]}, sources, {}, (start, end), bool(note["whole"]))
         return Job(declaration, body, context)

@@ -22,6 +22,11 @@ class Source:
         self.fd = fd
         self.facts = facts
         self._mapping: Mapping | None = None
+        self._data = (0, 0)
+
+    def begin_job(self) -> None:
+        """A job begins with it: what was data before may be a hole by now."""
+        self._data = (0, 0)
 
     def size(self) -> int:
         """Length in bytes now."""
@@ -62,7 +67,13 @@ class Source:
         """
         if not self.facts.own_offset or self.facts.kind is SourceKind.HUGE:
             return None
-        return holes.read_holes(self.fd, start, end)
+        # A stretch of data is remembered during one job: to ask for each chunk of a dense
+        # memfd would walk all of its pages each time. Whoever makes holes in it meanwhile
+        # finds them counted as data, which is safe: copied as zeros, and dirty after an undo.
+        if self._data[0] <= start and end <= self._data[1]:
+            return []
+        found, self._data = holes.read_layout(self.fd, start, end)
+        return found
 
     def absent(self, start: int, end: int) -> list[tuple[int, int]]:
         """Parts of [start, end) whose pages are not in memory.
@@ -75,6 +86,7 @@ class Source:
 
     def punch(self, start: int, end: int) -> None:
         """Make [start, end) a hole; raises OSError where that cannot be."""
+        self._data = (0, 0)
         holes.punch(self.fd, start, end)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ktaskd.host import holes
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
 from tests.worker.rig import facts_of
@@ -97,6 +98,37 @@ def test_holes_when_the_offset_is_shared_then_not_asked(source: Source) -> None:
     os.lseek(source.fd, 123, os.SEEK_SET)
     assert source.holes(0, PAGE) is None
     assert os.lseek(source.fd, 0, os.SEEK_CUR) == 123
+
+
+@pytest.fixture
+def own() -> Iterator[Source]:
+    """Sixteen pages of data, whose offset nobody else uses."""
+    fd = os.memfd_create("own", os.MFD_CLOEXEC)
+    os.pwrite(fd, b"x" * 16 * PAGE, 0)
+    made = Source(fd, facts_of(fd, own_offset=True))
+    yield made
+    made.close()
+
+
+def test_holes_when_data_was_seen_then_not_asked_again_until_the_next_job(own: Source) -> None:
+    asked: list[tuple[int, int]] = []
+    read = holes.read_layout
+
+    def noted(fd: int, start: int, end: int) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+        asked.append((start, end))
+        return read(fd, start, end)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(holes, "read_layout", noted)
+        for start in range(0, 16 * PAGE, PAGE):
+            assert own.holes(start, start + PAGE) == []
+        assert asked == [(0, PAGE)]
+        holes.punch(own.fd, 4 * PAGE, 5 * PAGE)  # somebody else
+        own.begin_job()
+        assert own.holes(0, 16 * PAGE) == [(4 * PAGE, 5 * PAGE)]
+        assert own.holes(4 * PAGE, 6 * PAGE) == [(4 * PAGE, 5 * PAGE)]
+        own.punch(8 * PAGE, 9 * PAGE)
+        assert own.holes(8 * PAGE, 10 * PAGE) == [(8 * PAGE, 9 * PAGE)]
 
 
 def test_close_when_closed_then_descriptor_and_mapping_are_gone(source: Source) -> None:

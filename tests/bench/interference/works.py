@@ -80,7 +80,8 @@ class Work:
 
 @contextmanager
 def _opened(memory: ktask.Memory) -> Iterator[Source]:
-    source = Source(os.dup(memory.fileno()), facts_of(memory.fileno()))
+    # As the client library hands it over: nobody else uses the offset.
+    source = Source(os.dup(memory.fileno()), facts_of(memory.fileno(), own_offset=True))
     try:
         yield source
     finally:
