@@ -134,10 +134,9 @@ class Worker:
         self.cpus: frozenset[int] = frozenset()
         self.starved = False
         """Whether others have its CPU, as it was last looked."""
-        self.raised = False
-        """Whether it runs at normal priority for a while, to finish a chunk."""
-        self.lifted = False
-        """The same, or in part: it must be lowered before it is given anything more."""
+        self.raised = self.lifted = False
+        """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
+        part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._listener = listener
