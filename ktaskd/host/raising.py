@@ -85,8 +85,9 @@ class Raiser:
         return self._needed <= self._use - failed.keys()
 
     def lower(self, pid: int) -> bool:
-        """Make a helper what it was; False where it is not, as with `raise_`."""
-        return not self._attempt(_LOWER, pid)
+        """Make a helper what it was; False where it is not, as with `raise_`. True if it is gone."""
+        failed = self._attempt(_LOWER, pid)
+        return all(isinstance(error, ProcessLookupError) for error in failed.values())
 
     def find_out(self, pid: int) -> bool:
         """Try every way on a helper, which is low again afterwards.
@@ -142,11 +143,11 @@ class Raiser:
             return "the daemon is in an idle cgroup itself, or may not write to the cgroup.procs of both"
         try:
             _RAISE[way](self, pid)
+            return "" if _IS_RAISED[way](self, pid) else "the kernel took it and changed nothing"
         except (BlockingIOError, ProcessLookupError):
             return None
         except OSError as error:
             return error.strerror or str(error)
-        return "" if _IS_RAISED[way](self, pid) else "the kernel took it and changed nothing"
 
     def _conclude(self) -> None:
         works = {way for way, why in self._worked.items() if not why}

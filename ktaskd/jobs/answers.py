@@ -51,9 +51,9 @@ def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     _forget_items(job, worker, held)
     if not whole and worker.starved:
         engine.dispatch.rest(worker, asyncio.get_running_loop().time() + REST_S)
-    if job.state is not JobState.RUNNING or not whole:
+    if job.state is not JobState.RUNNING or not whole or worker.lifted:
         # A helper that was starved is not given the same positions again
-        # before the lead had its turn.
+        # before the lead had its turn; and one that is raised is lowered first.
         engine.worker_left(worker, job)
     else:
         engine.dispatch.next(worker, job)
@@ -79,8 +79,8 @@ def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
 def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
     chunk, reached = held.chunk, done.reached
     if reached > chunk.start:
+        job.done.add(chunk.start, reached)  # first: a part too many stops the job, and this is undone
         _keep_part(engine, job, chunk.start, reached, part, len(done.part))
-        job.done.add(chunk.start, reached)
         engine.rescue.note_progress(job.owner.uid)
     if reached < chunk.end:
         job.recalled += 1
@@ -186,12 +186,13 @@ def on_failed(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
 
 def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
     """The worker that held a chunk has died: run it again, or stop the job."""
-    if not _counts(job, lost, whole=False):
-        return  # somebody else has it, or has done it
     chunk, declaration = lost.chunk, job.checked.declaration
+    attempt = job.attempts.get(chunk.start, 1)
+    if not _counts(job, lost, whole=False) and (lost.void or attempt < ATTEMPTS_MAX):
+        job.attempts[chunk.start] = attempt + begun
+        return  # somebody else has it, or has done it
     if begun:
         ending.note_lost(job, chunk, death)
-    attempt = job.attempts.get(chunk.start, 1)
     safe = not begun or declaration.partial is Partial.RERUN_SAFE
     killed = killed_words(job, death)
     if safe and not killed and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:

@@ -24,6 +24,9 @@ from ktaskd.model.topology import Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.link import Worker
 
+GUEST_AGAIN_S = 1.0
+"""When a guest is tried to be had again where none could be."""
+
 
 class Dispatch:
     """Hands chunks and calls to workers.
@@ -72,19 +75,12 @@ class Dispatch:
         self._resting: dict[Worker, float] = {}
         self.shares = Shares()
         self._feeder = Feeder(self.shares, self._has_free)
-        self._for_leads = Lines(self.shares)
-        self._for_helpers = Lines(self.shares)
-        self._calling = Lines(self.shares)
-        self._for_guest_leads = Lines(self.shares)
-        self._for_guest_helpers = Lines(self.shares)
-        self._lines = (
-            self._for_leads,
-            self._for_helpers,
-            self._calling,
-            self._for_guest_leads,
-            self._for_guest_helpers,
-        )
+        self._lines = tuple(Lines(self.shares) for _ in range(5))
+        self._for_leads, self._for_helpers, self._calling, *guests = self._lines
+        self._for_guest_leads, self._for_guest_helpers = guests
         self._guests = Guests(admit)
+        self._no_guests: asyncio.TimerHandle | None = None
+        """Set while no guest can be had."""
 
     # -- what there is to do ------------------------------------------------------
 
@@ -159,6 +155,7 @@ class Dispatch:
         """The job may hold fewer workers than before: those that are too many give back."""
         for worker in sorted(job.crew.helpers, key=lambda worker: worker.id)[max(job.helpers_max, 0) :]:
             worker.recall()
+        job.paced_until_s = 0.0  # where it still has to wait, that is found out again
         self.refresh(job)
         self.place_leads()
         self.pump()
@@ -250,7 +247,7 @@ class Dispatch:
 
     def rest(self, worker: Worker, until_s: float) -> None:
         """A helper that was starved is given nothing before `until_s`, on the loop's clock."""
-        self._resting[worker] = until_s
+        self._resting[worker] = max(until_s, self._resting.get(worker, 0.0))
         asyncio.get_running_loop().call_at(until_s, self.pump)
 
     def place_leads(self) -> None:
@@ -305,6 +302,8 @@ class Dispatch:
 
     def _pause(self, job: Job) -> bool:
         """Hold the job's lead back if it is ahead of its caller's quota; whether it is."""
+        if job.paced_until_s:
+            return True  # its timer is set
         key = (job.owner.uid, job.owner.pid)
         delay_s = self.pacer.wait_s(key, job.caller.cpu_quota, self._now())
         if not delay_s:
@@ -345,8 +344,7 @@ class Dispatch:
         """Leads for waited jobs and for cleaning up, the uid that had least first."""
         while job := self._next_for_lead():
             if job.in_guest:
-                if not self._give_guest(job, WorkerClass.LEAD):
-                    return
+                self._give_guest(job, WorkerClass.LEAD)
                 continue
             if not self._idle_leads:
                 wanted = self.busy_leads + len(self._for_leads)
@@ -369,11 +367,15 @@ class Dispatch:
         """The next of each uid, the uid that had least first."""
         calls = self._calling.firsts() if self._idle_leads else []
         jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
-        jobs += [*self._for_leads.firsts(), *self._for_guest_leads.firsts()]
+        jobs += self._for_leads.firsts()
+        jobs += self._for_guest_leads.firsts() if self._no_guests is None else []
         return sorted(jobs, key=self._turn)
 
     def _give_calls_to_leads(self) -> None:
-        """A call that no helper is free for is not kept waiting by an idle lead."""
+        """A call that no helper is free for is not kept waiting by an idle lead, or for want of one."""
+        jobs = self._calling.firsts() if not self._idle_leads else []
+        if any(job.has_lead or job.state is JobState.UNDOING for job in jobs):
+            self._want_leads(min(self.busy_leads + len(self._calling), self.allowance.leads))
         while self._idle_leads and self._calling:
             job = next(filter(self._lead_allowed, self._calling.firsts()), None)
             if job is None:
@@ -382,7 +384,7 @@ class Dispatch:
 
     # -- guests ---------------------------------------------------------------------
 
-    def _give_guest(self, job: Job, worker_class: WorkerClass, nid: int = NUMA_NO_NODE) -> bool:
+    def _give_guest(self, job: Job, worker_class: WorkerClass, nid: int = NUMA_NO_NODE) -> None:
         """Give a job its guest, which counts as at work from here on, ready or not."""
         node = self._topology.node(nid)
         cpus = sorted(node.cpus) if node is not None else ()
@@ -390,12 +392,17 @@ class Dispatch:
         cpu = min(cpus, key=busy.__getitem__, default=-1)
         worker = self._guests.engage(job, worker_class, nid, cpu)
         if worker is None:
-            return False
+            # That this changes need not be seen by any event; nobody else waits for it.
+            self._no_guests = asyncio.get_running_loop().call_later(GUEST_AGAIN_S, self._guests_again)
+            return
         if worker.state is WorkerState.IDLE:
             self._start(worker, job)
         else:
             self._join(worker, job)
-        return True
+
+    def _guests_again(self) -> None:
+        self._no_guests = None
+        self.pump()
 
     def _begin_guest(self, worker: Worker) -> None:
         """A guest is ready, or has been released; one that is ready has its job already."""
@@ -418,7 +425,7 @@ class Dispatch:
                 node.nid for node in wanted if self._busy[node.nid] < self.allowance.helpers.get(node.nid, 0)
             )
             nid = next(free, None)
-            if nid is not None:
+            if nid is not None and self._no_guests is None:
                 self._give_guest(job, WorkerClass.HELPER, nid)
 
     def dismiss_guest(self, job: Job) -> None:

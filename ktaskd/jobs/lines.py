@@ -100,11 +100,16 @@ def _less(counter: Counter[int], uid: int) -> None:
 
 
 class Line:
-    """Jobs in the order they were accepted; cheap where they arrive in order."""
+    """Jobs in the order they were accepted.
+
+    Cheap where they arrive in order, and where many come at once: it is sorted
+    when it is looked at.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
         self._jobs: dict[int, Job] = {}
+        self._is_sorted = True
 
     def put(self, job: Job, wanted: bool) -> None:
         """Have the job in the line, or not."""
@@ -113,19 +118,22 @@ class Line:
             return
         if job.jno in self._jobs:
             return
-        in_order = not self._jobs or job.jno > next(reversed(self._jobs))
+        self._is_sorted = self._is_sorted and (not self._jobs or job.jno > next(reversed(self._jobs)))
         self._jobs[job.jno] = job
-        if not in_order:
-            self._jobs = dict(sorted(self._jobs.items()))
+
+    def _sorted(self) -> dict[int, Job]:
+        if not self._is_sorted:
+            self._jobs, self._is_sorted = dict(sorted(self._jobs.items())), True
+        return self._jobs
 
     @property
     def first(self) -> Job | None:
         """The job that waits longest."""
-        return next(iter(self._jobs.values()), None)
+        return next(iter(self._sorted().values()), None)
 
     def __iter__(self) -> Iterator[Job]:
         """Oldest first. The line must not be changed meanwhile."""
-        return iter(self._jobs.values())
+        return iter(self._sorted().values())
 
     def __len__(self) -> int:
         """Jobs in it."""

@@ -100,7 +100,9 @@ class StarvedWatch:
     def on_join(self, worker: Worker) -> None:
         """A worker has been given something; helpers are looked at from now on."""
         if not worker.is_lead:
-            self._sights[worker] = _Sight(read_cpu_seconds(worker.pid), self._loop.time())
+            # A guest that is still being started has no process: pid 0 is ourselves.
+            cpu_s = read_cpu_seconds(worker.pid) if worker.pid else 0.0
+            self._sights[worker] = _Sight(cpu_s, self._loop.time())
             if self._timer is None:
                 self._timer = self._loop.call_later(LOOK_S, self._look)
 
@@ -108,15 +110,17 @@ class StarvedWatch:
         """A worker has nothing in hand any more."""
         self._sights.pop(worker, None)
         worker.starved = False
-        if worker.raised:
+        if worker.lifted:
             self._lower(worker)
 
     def _lower(self, worker: Worker) -> None:
         """Make it a helper again; it is given nothing before it is one."""
-        worker.raised = not self._raiser.lower(worker.pid)
-        if worker.raised:
-            self._engine.dispatch.rest(worker, self._loop.time() + LOWER_AGAIN_S)
+        # The pid of a dead one may be anybody's, and one that was killed shall die soon.
+        worker.raised = worker.lifted = not worker.is_dying and not self._raiser.lower(worker.pid)
+        if worker.lifted:
             self._loop.call_later(LOWER_AGAIN_S, self._lower, worker)
+            # It has been tried again before its rest is over.
+            self._engine.dispatch.rest(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
 
     def close(self) -> None:
         """Look no more."""
@@ -139,8 +143,8 @@ class StarvedWatch:
     def _note(self, worker: Worker) -> bool:
         """See whether a helper is starved; whether that has changed."""
         sight, now = self._sights[worker], self._loop.time()
-        if now - sight.at_s < LOOK_S / 2:
-            return False  # it has just begun: nothing can be seen yet
+        if now - sight.at_s < LOOK_S / 2 or not worker.pid:
+            return False  # it has just begun, or not even that: nothing can be seen yet
         cpu_s = read_cpu_seconds(worker.pid)
         share, before = (cpu_s - sight.cpu_s) / (now - sight.at_s), worker.starved
         # One that sleeps waits for a disk, and not for a CPU: a raise is no help.
@@ -184,7 +188,10 @@ class StarvedWatch:
             return
         # One in its caller's memory cgroup stays there; its job has no other worker anyway.
         worker = next((worker for worker in stuck if worker.starved and not worker.memory_group), None)
-        if worker is not None and self._raiser.raise_(worker.pid):
+        if worker is None or worker.is_dying:
+            return
+        worker.lifted = True  # also where only a part of it works
+        if self._raiser.raise_(worker.pid):
             worker.raised = True
             job.raised += 1
             self._engine.counters["helpers_raised"] += 1
@@ -195,7 +202,7 @@ class StarvedWatch:
             return
         for worker in stuck:
             if not worker.raised or self._sights[worker].looks > RUN_AGAIN_AFTER:
-                chunks = job.crew.held[worker].values()
+                chunks = job.crew.held.get(worker, {}).values()
                 job.again += [one for one in chunks if one.twin is None and not one.void]
         if job.again:
             self._engine.dispatch.want(job)
@@ -207,7 +214,7 @@ class StarvedWatch:
         A starved one takes long to die as well, so it is given more time.
         """
         for worker in stuck:
-            looks, chunks = self._sights[worker].looks, job.crew.held[worker].values()
+            looks, chunks = self._sights[worker].looks, job.crew.held.get(worker, {}).values()
             late = looks > (KILL_AFTER if worker.raised or not worker.starved else KILL_STARVED_AFTER)
             if late and chunks and all(one.void for one in chunks):
                 worker.kill()

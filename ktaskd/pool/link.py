@@ -134,8 +134,9 @@ class Worker:
         self.cpus: frozenset[int] = frozenset()
         self.starved = False
         """Whether others have its CPU, as it was last looked."""
-        self.raised = False
-        """Whether it runs at normal priority for a while, to finish a chunk."""
+        self.raised = self.lifted = False
+        """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
+        part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._listener = listener
@@ -156,6 +157,11 @@ class Worker:
     def is_lead(self) -> bool:
         """Whether it runs at normal priority, for a caller that waits."""
         return self.worker_class is WorkerClass.LEAD
+
+    @property
+    def is_dying(self) -> bool:
+        """Whether it was killed or is dead: by its pid nothing may be done any more."""
+        return self._killed or self._ended
 
     # -- life ---------------------------------------------------------------
 
@@ -188,12 +194,13 @@ class Worker:
         """
         self._why = self._why or why
         if self._pidfd >= 0:
-            if not self._killed:
-                # To die takes CPU time, which a starved process does not get.
-                self._raise(self.pid)
-            self._killed = True
+            first, self._killed = not self._killed, True
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                # Only now is it known that the pid is still its own.
+                if first:
+                    # To die takes CPU time, which a starved process does not get.
+                    self._raise(self.pid)
 
     def set_exit_status(self, status: int | None) -> None:
         """What the pool host learnt from waitpid; None = it can tell no more."""

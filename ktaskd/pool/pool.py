@@ -335,12 +335,14 @@ class Pool:
             )
         worker.state = WorkerState.BACKOFF
         place.worker = None
+        was_guest = place.guest is not None
+        if was_guest:  # before it is told: somebody may wait for this place
+            place.guest, place.wanted = None, False
         self._listener.on_dead(worker, death)
         if self._closing:
             self._check_all_gone()
             return
-        if place.guest is not None:
-            place.guest, place.wanted = None, False
+        if was_guest:
             return
         if worker.retired:
             if place.wanted:

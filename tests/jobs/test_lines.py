@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ktaskd.jobs import lines
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.lines import Line, Lines, Shares
 from tests.jobs.test_registry import ALICE, BOB, make_job
@@ -25,19 +31,35 @@ def test_line_when_changed_in_any_order_then_oldest_first(data: st.DataObject) -
 
 def test_lines_when_one_uid_had_less_then_its_oldest_job_is_first() -> None:
     shares = Shares()
-    lines = Lines(shares)
+    waiting = Lines(shares)
     first, second, bobs = make_job(ALICE), make_job(ALICE), make_job(BOB)
     for job in (first, second, bobs):
         shares.enter(job.owner.uid)
-        lines.put(job, True)
+        waiting.put(job, True)
     shares.charge(ALICE.uid, 1.0)
-    assert lines.first is bobs
-    assert lines.firsts() == [bobs, first]
-    assert list(lines) == [bobs, first, second]
+    assert waiting.first is bobs
+    assert waiting.firsts() == [bobs, first]
+    assert list(waiting) == [bobs, first, second]
     shares.charge(BOB.uid, 2.0)
-    assert lines.first is first
-    assert len(lines) == 3
+    assert waiting.first is first
+    assert len(waiting) == 3
     for job in (first, second, bobs, bobs):
-        lines.put(job, False)
-    assert not lines
-    assert lines.first is None
+        waiting.put(job, False)
+    assert not waiting
+    assert waiting.first is None
+
+
+def test_line_when_many_come_back_out_of_order_then_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs come back when a pause ends: to sort for each would hold the loop for seconds."""
+    jobs, sorts = [make_job() for _ in range(50)], []
+
+    def counted(items: Iterable[Any]) -> list[Any]:
+        sorts.append(1)
+        return builtins.sorted(items)
+
+    monkeypatch.setattr(lines, "sorted", counted, raising=False)
+    line = Line()
+    for job in reversed(jobs):
+        line.put(job, True)
+    assert list(line) == jobs
+    assert len(sorts) == 1

@@ -14,6 +14,7 @@ from ktaskd.host.memgroup import read_memory_group
 from ktaskd.host.root import HostRoot
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.guests import GUESTS_MAX, GuestPool
+from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import PoolSpec
 from ktaskd.worker.loop import EXIT_GROUP
 from ktaskd.worker.setup import GUEST_OOM_SCORE
@@ -138,5 +139,27 @@ def test_guests_when_as_many_as_may_be_then_no_more() -> None:
             await ears.until(lambda: len(ears.dead) == GUESTS_MAX)
             assert made.admit("/nowhere", WorkerClass.LEAD) is not None
             await ears.until(lambda: len(ears.dead) == GUESTS_MAX + 1)
+
+    run(story())
+
+
+def test_guests_when_one_is_told_dead_then_its_place_is_free_for_whoever_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story() -> None:
+        async with guests() as (made, ears):
+            for _ in range(GUESTS_MAX):
+                made.admit("/nowhere", WorkerClass.LEAD)
+            found: list[Worker | None] = []
+            heard = ears.on_dead
+
+            def on_dead(worker: Worker, death: Death) -> None:
+                heard(worker, death)
+                if not found:
+                    found.append(made.admit("/nowhere", WorkerClass.LEAD))
+
+            monkeypatch.setattr(ears, "on_dead", on_dead)
+            await ears.until(lambda: len(ears.dead) == GUESTS_MAX + (found != [None]))
+            assert found[0] is not None
 
     run(story())

@@ -1,0 +1,15 @@
+"""A process that is gone is neither raised nor lowered for ever."""
+
+from __future__ import annotations
+
+import subprocess
+
+from ktaskd.host.raising import Raiser
+
+
+def test_lower_when_the_process_is_gone_then_there_is_nothing_more_to_do() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    raiser = Raiser()
+    assert raiser.lower(process.pid)
+    assert not raiser.raise_(process.pid)

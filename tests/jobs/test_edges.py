@@ -1,0 +1,201 @@
+"""Rare turns in the engine's story, each played step by step on puppets."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from ktaskd.jobs import answers
+from ktaskd.model.allowance import Level
+from ktaskd.model.job import JobState
+from tests.jobs.puppets import READER, STEPS, WRITER, Puppet, Stage, pending, play
+
+
+def worker_of(stage: Stage, *, lead: bool) -> Puppet:
+    return next(worker for worker in stage.workers if worker.is_lead is lead and worker.queue)
+
+
+def do(worker: Puppet) -> None:
+    """Work off what it was sent first."""
+    worker.begin()
+    worker.answer()
+
+
+def finish(stage: Stage) -> None:
+    """Let everybody work off what there is."""
+    while any(worker.queue for worker in stage.workers):
+        for worker in list(stage.workers):
+            if worker.queue:
+                do(worker)
+
+
+def test_raised_helper_when_it_dies_then_its_pid_is_left_alone() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(WRITER, 10, threads=2, chunk=10, waited=False)
+        helper = worker_of(stage, lead=False)
+        helper.begin()
+        helper.share = 0.0
+        stage.engine.cancel(job)
+        await asyncio.sleep(0.2)
+        assert helper.raised
+        helper.die()  # lowering it now would raise here: the stage knows no such pid
+        stage.fill()
+        finish(stage)
+        assert job.state is JobState.CANCELLED or job.state is JobState.DIRTY
+
+    play(story)
+
+
+def test_helper_when_raised_only_in_part_then_lowered_when_it_has_answered() -> None:
+    async def story(stage: Stage) -> None:
+        stage.puller.works = lambda: False
+        stage.fill()
+        job = stage.submit(WRITER, 10, threads=2, chunk=10, waited=False)
+        helper = worker_of(stage, lead=False)
+        helper.begin()
+        helper.share = 0.0
+        stage.engine.cancel(job)
+        await asyncio.sleep(0.2)
+        assert helper.is_high
+        assert not helper.raised
+        stage.puller.works = lambda: True
+        helper.answer(whole=False)
+        finish(stage)
+        assert not helper.is_high
+
+    play(story)
+
+
+def test_guest_when_it_starts_slowly_for_the_last_step_then_it_is_waited_for() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(READER, 10, waited=False, guest=True)
+        stage.fill()
+        guest = worker_of(stage, lead=False)
+        guest.begin()
+        guest.answer()
+        worker_of(stage, lead=False).die(11)  # in the step that combines
+        assert stage.workers[-1].memory_group
+        assert not stage.workers[-1].is_ready
+        await asyncio.sleep(3.0)
+        stage.fill()
+        finish(stage)
+        assert job.state is JobState.SUCCEEDED
+
+    play(story)
+
+
+def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answers, "PARTS_BYTES_MAX", 0)
+
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(replace(WRITER, combine=True), 10, threads=1, chunk=10)
+        do(worker_of(stage, lead=True))
+        finish(stage)
+        assert job.full_error() is not None
+        assert job.state is JobState.FAILED
+        assert [(span.start, span.end) for span in job.undone] == [(0, 10)]
+
+    play(story)
+
+
+def test_lead_when_paced_and_much_happens_then_one_timer_for_its_job() -> None:
+    async def story(stage: Stage) -> None:
+        stage.engine.set_allowance(replace(stage.full, leads_per_uid=1))
+        stage.fill()
+        # The first uid, which had less, has all the leads that it may have and wants one more.
+        stage.submit(uid=1, threads=1)
+        stage.submit(uid=1, threads=1)
+        had = stage.submit(uid=2, threads=1)
+        stage.dispatch.shares.charge(2, 100.0)
+        stage.engine.cancel(had)
+        stage.dispatch.pacer.charge((2, 7), 1.0, 0.01, stage.loop.time())
+        stage._want_leads(2)
+        stage.fill()
+        job = stage.submit(uid=2, pid=7, quota=0.01, threads=1)
+        for _ in range(50):
+            stage.dispatch.pump()
+        assert sum("_go_on" in repr(timer) for timer in pending(stage.loop)) == 1
+        stage.engine.cancel(job)
+        finish(stage)
+        await asyncio.sleep(200)
+
+    play(story)
+
+
+def test_lead_when_its_callers_quota_is_lifted_then_it_goes_on_at_once() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        stage.dispatch.pacer.charge((1, 1), 10.0, 0.01, stage.loop.time())
+        job = stage.submit(quota=0.01, threads=1)
+        assert job.paced_until_s
+        stage.set_quota(job, 0.0)
+        assert job.crew.lead is not None
+        finish(stage)
+        await asyncio.sleep(2000)
+
+    play(story)
+
+
+def test_step_when_no_helper_is_allowed_and_no_lead_is_there_then_a_lead_is_started() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        none = {nid: 0 for nid in stage.full.helpers}
+        stage.engine.set_allowance(replace(stage.full, helpers=none, level=Level.LEADS_ONLY))
+        first = stage.submit(READER, 10, threads=1)
+        second = stage.submit(STEPS, 10, threads=1)
+        assert first.crew.lead is not None
+        stage.fill()  # what was asked for
+        assert second.crew.call_worker is not None
+        finish(stage)
+
+    play(story, leads=2)
+
+
+def test_chunk_when_it_kills_the_lead_each_time_while_a_helper_holds_it_then_the_job_fails() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(READER, 20, threads=2, chunk=10)
+        helper = worker_of(stage, lead=False)
+        helper.begin()
+        helper.share = 0.0
+        do(worker_of(stage, lead=True))
+        deaths = 0
+        while job.state is JobState.RUNNING and deaths < 10:
+            await asyncio.sleep(0.2)
+            lead = worker_of(stage, lead=True)
+            lead.begin()
+            lead.die(11)
+            deaths += 1
+            stage.fill()
+        assert deaths == 3
+        helper.answer(whole=False)
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error.reason == "WORKER_LOST"
+
+    play(story)
+
+
+def test_guest_when_none_can_be_had_then_other_jobs_get_their_leads_and_it_is_tried_again() -> None:
+    async def story(stage: Stage) -> None:
+        stage.guests_max = 0
+        stage.fill()
+        guest = stage.submit(READER, 10, threads=1, guest=True)
+        other = stage.submit(READER, 10, threads=1)
+        assert other.crew.lead is not None
+        finish(stage)
+        stage.guests_max = 1
+        await asyncio.sleep(3.0)
+        assert guest.guest.worker is not None
+        stage.fill()
+        finish(stage)
+        assert guest.state is JobState.SUCCEEDED
+
+    play(story)
