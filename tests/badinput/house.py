@@ -65,6 +65,15 @@ class Holding:
         return lines
 
 
+def _lasts(fd: Path) -> bool:
+    """Whether a descriptor is not one of those that the governor has only while work is queued."""
+    try:
+        name = os.readlink(fd)
+    except FileNotFoundError:
+        return False
+    return not name.startswith("/proc/pressure/") and name != "anon_inode:[eventpoll]"
+
+
 class House:
     """The daemon, and one connection to it."""
 
@@ -90,7 +99,7 @@ class House:
         for process in self.daemon.tree():
             # Not dumpable, so only root may look into it.
             with suppress(OSError, psutil.Error):
-                found[process.pid] = len(os.listdir(f"/proc/{process.pid}/fd"))
+                found[process.pid] = sum(map(_lasts, Path(f"/proc/{process.pid}/fd").iterdir()))
         return found
 
     def check_same(self, before: Holding) -> Holding:

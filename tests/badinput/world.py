@@ -196,8 +196,11 @@ class World:
 
     def _none_free(self) -> bool:
         status = self.control.GetStatus(control_pb2.GetStatusRequest()).status
-        states = [worker.state for pool in status.pools for worker in pool.workers]
-        return set(states) == {control_pb2.WORKER_STATE_BUSY} and len(states) >= status.allowance.leads + 1
+        leads = [pool for pool in status.pools if pool.name == "leads"]
+        states = [worker.state for pool in leads for worker in pool.workers]
+        # Helpers get no CPU beside so many leads, and are given a chunk now and then; but
+        # those jobs were there before any that comes now.
+        return set(states) == {control_pb2.WORKER_STATE_BUSY} and len(states) >= status.allowance.leads
 
     def unended(self) -> list[pb.Job]:
         """Jobs of anybody that have not ended."""
