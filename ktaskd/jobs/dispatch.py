@@ -10,14 +10,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from ktaskd.jobs import placing
+from ktaskd.jobs import permits, placing
 from ktaskd.jobs.feed import Feeder, introduce
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.lines import Lines, Shares
 from ktaskd.jobs.pace import Pacer
-from ktaskd.model.allowance import Allowance, Level
-from ktaskd.model.function import Partial
+from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.model.topology import Topology
@@ -73,6 +72,7 @@ class Dispatch:
         self._leads_of_uid: Counter[int] = Counter()
         self._wanting: set[Job] = set()
         self._resting: dict[Worker, float] = {}
+        self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
         self._feeder = Feeder(self.shares, self._has_free)
         self._lines = tuple(Lines(self.shares) for _ in range(5))
@@ -100,15 +100,19 @@ class Dispatch:
         active = job in self._wanting and not job.calls
         left = active and job.cursor.left > 0
         places = (
-            (left or (active and bool(job.again))) and self._may_have_lead(job) and job.crew.lead is None,
-            left and len(job.crew.helpers) < job.helpers_max and self._may_have_helpers(job),
-            bool(job.calls) and job.crew.call_worker is None and self._may_step(job),
+            (left or (active and bool(job.again)))
+            and permits.may_have_lead(job, self.allowance.level)
+            and job.crew.lead is None,
+            left
+            and len(job.crew.helpers) < job.helpers_max
+            and permits.may_have_helpers(job, self.can_raise),
+            bool(job.calls) and job.crew.call_worker is None and permits.may_step(job, self.allowance.level),
             False,
             False,
         )
         if job.in_guest:
             free = (left or places[2]) and job.crew.lead is None and not job.crew.helpers
-            leads = free and self._may_have_lead(job)
+            leads = free and permits.may_have_lead(job, self.allowance.level)
             places = (False, False, False, leads, free and not job.has_lead)
             recall_helper(job)
         if places != job.places:
@@ -120,21 +124,6 @@ class Dispatch:
             for line, wanted in zip(self._lines, places, strict=True):
                 line.put(job, wanted)
 
-    def _may_have_lead(self, job: Job) -> bool:
-        waited = job.waited or (job.rescued and self.allowance.level < Level.PAUSED)
-        return waited and not job.paced_until_s
-
-    def _may_have_helpers(self, job: Job) -> bool:
-        """A chunk that can neither be taken back, run twice nor raised is the lead's alone."""
-        declaration = job.checked.declaration
-        safe = self.can_raise() or not declaration.writes or declaration.partial is Partial.RERUN_SAFE
-        return safe or not job.waited
-
-    def _may_step(self, job: Job) -> bool:
-        """A detached job is not begun while those are paused; what was begun is ended or undone."""
-        begun = job.state not in (JobState.QUEUED, JobState.RUNNING)
-        return begun or job.waited or self.allowance.level < Level.PAUSED
-
     def set_allowance(self, allowance: Allowance) -> None:
         """From now on so many workers may run; who is too many gives its chunk back."""
         self.allowance = allowance
@@ -144,7 +133,7 @@ class Dispatch:
         # Jobs that nobody waits for go first.
         for worker, job in sorted(self.job_of.items(), key=lambda pair: pair[1].waited):
             if worker.is_lead:
-                if not job.waited and not self._may_have_lead(job):
+                if not job.waited and not permits.may_have_lead(job, self.allowance.level):
                     worker.recall()
             elif surplus[worker.nid] > 0:
                 surplus[worker.nid] -= 1
@@ -157,6 +146,12 @@ class Dispatch:
             worker.recall()
         job.paced_until_s = 0.0  # where it still has to wait, that is found out again
         self.refresh(job)
+        if self._pumping is None:
+            # Once for all jobs of one caller, which may have thousands.
+            self._pumping = asyncio.get_running_loop().call_soon(self._pump_once)
+
+    def _pump_once(self) -> None:
+        self._pumping = None
         self.place_leads()
         self.pump()
 
@@ -295,7 +290,7 @@ class Dispatch:
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
-            return self._may_have_lead(job) and not self._pause(job)
+            return permits.may_have_lead(job, self.allowance.level) and not self._pause(job)
         allowed = self.allowance.helpers.get(worker.nid, 0)
         # Somebody may have begun to wait for the job: then one place is its lead's.
         return self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
@@ -449,7 +444,8 @@ class Dispatch:
         return [worker for worker in idle if worker not in self._resting]
 
     def _has_free(self, nid: int) -> bool:
-        return bool(self._idle_helpers.get(nid)) and self._busy[nid] < self.allowance.helpers.get(nid, 0)
+        idle = any(worker not in self._resting for worker in self._idle_helpers.get(nid, ()))
+        return idle and self._busy[nid] < self.allowance.helpers.get(nid, 0)
 
     def _give_helpers(self) -> None:
         for worker in self._free_helpers():

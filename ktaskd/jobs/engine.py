@@ -83,7 +83,7 @@ class Engine:
         self._starved = StarvedWatch(self, raiser or NoRaiser())
         self.rescue = Rescue(self, starvation_s)
         dispatch.on_start = self._on_start
-        dispatch.on_join = lambda worker, _: self._starved.on_join(worker)
+        dispatch.on_join = self._on_join
         dispatch.on_left = self._starved.on_left
         dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
 
@@ -242,6 +242,11 @@ class Engine:
         self.after_worker(job)
 
     # -- chunks ----------------------------------------------------------------------
+
+    def _on_join(self, worker: Worker, job: Job) -> None:
+        self._starved.on_join(worker, job)
+        if job.watchers and len(job.crew.helpers) + (job.crew.lead is not None) == 1:
+            job.touch()  # who watches a job that nobody works on waits for a change, not for progress
 
     def _on_start(self, job: Job) -> None:
         job.start_s = self._wall()

@@ -96,15 +96,19 @@ class StarvedWatch:
         self._loop = asyncio.get_running_loop()
         self._sights: dict[Worker, _Sight] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._slow = False
 
-    def on_join(self, worker: Worker) -> None:
+    def on_join(self, worker: Worker, job: Job) -> None:
         """A worker has been given something; helpers are looked at from now on."""
         if not worker.is_lead:
             # A guest that is still being started has no process: pid 0 is ourselves.
             cpu_s = read_cpu_seconds(worker.pid) if worker.pid else 0.0
             self._sights[worker] = _Sight(cpu_s, self._loop.time())
+            if self._timer is not None and self._slow and job.has_lead:
+                self._timer.cancel()
+                self._timer = None
             if self._timer is None:
-                self._timer = self._loop.call_later(LOOK_S, self._look)
+                self._look_later(soon=True)
 
     def on_left(self, worker: Worker) -> None:
         """A worker has nothing in hand any more."""
@@ -138,7 +142,11 @@ class StarvedWatch:
             self._help(job)
         waited = any(job.has_lead or job.state is not JobState.RUNNING for job in jobs)
         if self._timer is None:
-            self._timer = self._loop.call_later(LOOK_S if waited else LOOK_SLOW_S, self._look)
+            self._look_later(soon=waited)
+
+    def _look_later(self, *, soon: bool) -> None:
+        self._slow = not soon
+        self._timer = self._loop.call_later(LOOK_S if soon else LOOK_SLOW_S, self._look)
 
     def _note(self, worker: Worker) -> bool:
         """See whether a helper is starved; whether that has changed."""

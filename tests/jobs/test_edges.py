@@ -136,6 +136,7 @@ def test_lead_when_its_callers_quota_is_lifted_then_it_goes_on_at_once() -> None
         job = stage.submit(quota=0.01, threads=1)
         assert job.paced_until_s
         stage.set_quota(job, 0.0)
+        await asyncio.sleep(0)
         assert job.crew.lead is not None
         finish(stage)
         await asyncio.sleep(2000)

@@ -166,12 +166,12 @@ def test_helper_when_killed_then_raised_before_since_to_die_takes_cpu_time() -> 
     run(story())
 
 
-def test_raise_when_the_process_is_gone_then_false_and_no_error() -> None:
+def test_raise_when_the_process_is_gone_then_false_and_there_is_nothing_to_lower() -> None:
     raiser = Raiser()
     pid = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(pid, 0)
     assert not raiser.raise_(pid)
-    assert not raiser.lower(pid)
+    assert raiser.lower(pid)
     assert not raiser.find_out(pid)
     assert not raiser.known
 
