@@ -215,6 +215,7 @@ def _allowance(message: control.Allowance, contract: Any) -> results.Allowance:
         leads_per_uid=message.leads_per_uid,
         reasons=tuple(_reason(one) for one in message.reasons),
         level=_name(contract.Level, message.level, "LEVEL_"),
+        share=message.share or 1.0,
     )
 
 

@@ -334,6 +334,8 @@ class Allowance:
     leads_per_uid: int
     reasons: tuple[Reason, ...]
     level: str = "UNSPECIFIED"
+    share: float = 1.0
+    """Of the time that a helper may work."""
 
 
 @dataclass(frozen=True, slots=True)

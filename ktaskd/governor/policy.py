@@ -21,6 +21,9 @@ SLOW_POLL_S = 30.0
 """Between two looks while helpers are paused: what has no event, as the charge of a
 battery, changes slowly (power-and-cgroups 2.3 and 6: not more often than each 30 s)."""
 
+TRICKLE_MIN = 0.1
+"""Percent: a job that nobody waits for must get on."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -47,6 +50,7 @@ class Decision:
 
     Args:
         helpers: of all nodes together.
+        share: of the time that each of them may work, 0 to 1.
         reasons: at most one for each code.
         look_s: when to ask again although nothing is told; None = no need to.
         measures: whether pressure matters now; not where helpers are paused anyway.
@@ -58,6 +62,7 @@ class Decision:
     state: State
     look_s: float | None
     measures: bool
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +105,14 @@ def decide(settings: GovernorSettings, before: State, asked: Asked) -> Decision:
         *quota,
         *_tell_settling(facts, state),
     )
-    level = _level(effect, helpers, asked.helpers)
+    level = _level(effect, 0 if state.cap.trickle else helpers, asked.helpers)
     if asked.mode is Mode.PAUSED:
         told = Reason("ADMIN_PAUSED", "an administrator has paused the helpers", since_s=asked.mode_since_s)
         return Decision(0, Level.PAUSED, _unique((told, *reasons)), state, None, False)
     measures = _measures(settings, state)
     look_s = _look_s(facts, state, asked.now_s, measures)
-    return Decision(helpers, level, _unique(reasons), state, look_s, measures)
+    share = max(settings.trickle_percent, TRICKLE_MIN) / 100 if helpers and state.cap.trickle else 1.0
+    return Decision(helpers, level, _unique(reasons), state, look_s, measures, share)
 
 
 def spread(helpers: int, places: Mapping[int, int]) -> dict[int, int]:
@@ -144,20 +150,25 @@ def _follow(settings: GovernorSettings, before: State, asked: Asked, base: int) 
     followed = {
         cause.name: follow(cause, before.held.get(cause.name), facts, now_s, wall_s) for cause in CAUSES
     }
-    capped = before.cap.most is not None
-    felt = {
-        strain.name: feel(strain, before.felt.get(strain.name), facts, now_s, wall_s, capped=capped)
-        for strain in STRAINS
-    }
+    cap = step(before.cap, _feel(before, before.cap, facts, now_s, wall_s), facts, base, now_s)
     state = State(
         at_s=now_s,
         meters=meters,
         held={name: held for name, held in followed.items() if held is not None},
-        felt=felt,
-        cap=step(before.cap, felt, facts, base, now_s),
+        felt=_feel(before, cap, facts, now_s, wall_s),
+        cap=cap,
         quota_since_s=(before.quota_since_s or wall_s) if base < asked.helpers else 0.0,
     )
     return facts, state
+
+
+def _feel(before: State, cap: Cap, facts: Facts, now_s: float, wall_s: float) -> dict[str, Felt]:
+    """What is felt beside this cap."""
+    capped = cap.most is not None
+    return {
+        strain.name: feel(strain, before.felt.get(strain.name), facts, now_s, wall_s, capped=capped)
+        for strain in STRAINS
+    }
 
 
 def _effects(settings: GovernorSettings, state: State) -> dict[str, Effect]:

@@ -35,6 +35,8 @@ class GovernorSettings:
         pressure_window_s: pressure is measured over so long.
         pressure_hold_s: one helper more after so long without any pressure,
             and no sooner than that after the last step.
+        trickle_percent: of the time that the last helper works where others wait
+            even beside that one; 100 = all of it.
         cpu_fewer_percent, cpu_halve_percent, cpu_more_percent: share of the time
             in which somebody else waits for a CPU: one helper fewer above the
             first, half of them above the second, calm below the third.
@@ -59,6 +61,7 @@ class GovernorSettings:
     sleep_hold_s: float = 60.0
     pressure_window_s: float = 2.0
     pressure_hold_s: float = 20.0
+    trickle_percent: float = 2.0
     cpu_fewer_percent: float = 10.0
     cpu_halve_percent: float = 25.0
     cpu_more_percent: float = 5.0

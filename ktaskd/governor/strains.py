@@ -1,10 +1,13 @@
-"""Pressure that takes helpers away one by one, or by half, down to one: a table. Pure.
+"""Pressure that takes helpers away one by one, or by half, down to a trickle: a table. Pure.
 
 All of it works on one number, the cap, so that however many strains there are
 it moves one step at a time: down no sooner than a window after the last step,
 up no sooner than a hold time after it and only when every strain has been calm
-for its own. Never below one helper, since helpers give way by their priority
-anyway, and a job that nobody waits for must get on (Fossilize does the same).
+for its own. Never below one helper, since a job that nobody waits for must get on
+(Fossilize does the same); but where others still wait for the CPU, the disk or
+memory beside that one, it works a small share of the time only, the trickle. A
+priority decides who runs, and not whose caches are warm: a web server that used up
+both CPUs lost a tenth of its requests to one helper that got a tenth of one.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ class Strain:
         is_calm: whether helpers may come back, as far as this goes.
         step_s: shortest time after a step of the cap before this takes another.
         hold_s: how long it must be calm.
+        trickles: whether it asks for less than one helper.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Strain:
     tell: Callable[[Facts], Told]
     step_s: Callable[[GovernorSettings], float]
     hold_s: Callable[[GovernorSettings], float]
+    trickles: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,13 @@ class Cap:
         most: None = as many as there are.
         changed_s: when it was last changed; None = never.
         blamed: codes that have lowered it since it was last None.
+        trickle: the last helper works a share of the time only.
     """
 
     most: int | None = None
     changed_s: float | None = None
     blamed: tuple[str, ...] = ()
+    trickle: bool = False
 
     def of(self, helpers: int) -> int:
         """What it leaves of so many."""
@@ -95,13 +102,17 @@ def step(cap: Cap, felt: Mapping[str, Felt], facts: Facts, base: int, now_s: flo
     passed_s = float("inf") if cap.changed_s is None else now_s - cap.changed_s
     have = cap.of(base)
     asking = {
-        strain.code: strain.asks(facts) for strain in STRAINS if passed_s >= strain.step_s(facts.settings)
+        strain.code: strain.asks(facts)
+        for strain in STRAINS
+        if passed_s >= strain.step_s(facts.settings) and (have > 1 or strain.trickles)
     }
     worst = max(asking.values(), default=NONE)
-    if worst and have > 1:
-        most = have // 2 if worst == HALVE else have - 1
+    if worst and not cap.trickle:
         codes = (code for code, asks in asking.items() if asks)
-        return Cap(most, now_s, tuple(dict.fromkeys((*cap.blamed, *codes))))
+        blamed = tuple(dict.fromkeys((*cap.blamed, *codes)))
+        if have <= 1:
+            return Cap(1, now_s, blamed, trickle=True)
+        return Cap(have // 2 if worst == HALVE else have - 1, now_s, blamed)
     if cap.most is None or passed_s < facts.settings.pressure_hold_s or not _all_calm(felt, facts, now_s):
         return cap
     if have + 1 >= base:
@@ -183,6 +194,7 @@ STRAINS: tuple[Strain, ...] = (
         _tell_cpu,
         _window_s,
         _pressure_hold_s,
+        trickles=True,
     ),
     Strain(
         "io",
@@ -192,6 +204,7 @@ STRAINS: tuple[Strain, ...] = (
         _tell_io,
         _window_s,
         _pressure_hold_s,
+        trickles=True,
     ),
     Strain(
         "memory",
@@ -201,6 +214,7 @@ STRAINS: tuple[Strain, ...] = (
         _tell_memory,
         _window_s,
         lambda settings: settings.memory_hold_s,
+        trickles=True,
     ),
     Strain(
         "throttled",

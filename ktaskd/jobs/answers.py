@@ -49,8 +49,10 @@ def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     if _counts(job, held, whole=whole):
         _take(engine, job, held, done, part)
     _forget_items(job, worker, held)
+    if not worker.is_lead:
+        engine.dispatch.rests.breathe(done.cpu_ns / 1e9, engine.dispatch.allowance.share)
     if not whole and worker.starved:
-        engine.dispatch.rest(worker, asyncio.get_running_loop().time() + REST_S)
+        engine.dispatch.rests.rest(worker, asyncio.get_running_loop().time() + REST_S)
     if job.state is not JobState.RUNNING or not whole or worker.lifted:
         # A helper that was starved is not given the same positions again
         # before the lead had its turn; and one that is raised is lowered first.

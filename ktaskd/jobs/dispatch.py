@@ -16,6 +16,7 @@ from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.lines import Lines, Shares
 from ktaskd.jobs.pace import Pacer
+from ktaskd.jobs.rests import Rests
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import NUMA_NO_NODE
@@ -71,7 +72,7 @@ class Dispatch:
         self._busy: Counter[int] = Counter()
         self._leads_of_uid: Counter[int] = Counter()
         self._wanting: set[Job] = set()
-        self._resting: dict[Worker, float] = {}
+        self.rests = Rests(self.pump)
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
         self._feeder = Feeder(self.shares, self._has_free)
@@ -126,6 +127,8 @@ class Dispatch:
 
     def set_allowance(self, allowance: Allowance) -> None:
         """From now on so many workers may run; who is too many gives its chunk back."""
+        if allowance.share > self.allowance.share:
+            self.rests.end_breath()
         self.allowance = allowance
         for job in {*self._wanting, *self.job_of.values(), *self._calling}:
             self.refresh(job)
@@ -187,7 +190,7 @@ class Dispatch:
 
     def remove(self, worker: Worker) -> None:
         """A worker is dead or not to be used again."""
-        self._resting.pop(worker, None)
+        self.rests.forget(worker)
         self._idle_leads.pop(worker, None)
         for idle in self._idle_helpers.values():
             idle.pop(worker, None)
@@ -240,11 +243,6 @@ class Dispatch:
         if worker.state is WorkerState.BUSY:
             self.add(worker)
 
-    def rest(self, worker: Worker, until_s: float) -> None:
-        """A helper that was starved is given nothing before `until_s`, on the loop's clock."""
-        self._resting[worker] = max(until_s, self._resting.get(worker, 0.0))
-        asyncio.get_running_loop().call_at(until_s, self.pump)
-
     def place_leads(self) -> None:
         """Leads go where no helper gets on; called whenever that has changed."""
         placing.place_leads(self.job_of, self._topology.cpus)
@@ -291,7 +289,7 @@ class Dispatch:
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
             return permits.may_have_lead(job, self.allowance.level) and not self._pause(job)
-        allowed = self.allowance.helpers.get(worker.nid, 0)
+        allowed = self.allowance.helpers.get(worker.nid, 0) if not self.rests.of_all else 0
         # Somebody may have begun to wait for the job: then one place is its lead's.
         return self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
 
@@ -436,15 +434,10 @@ class Dispatch:
     def _free_helpers(self) -> Iterable[Worker]:
         for nid, idle in self._idle_helpers.items():
             if idle and self._busy[nid] < self.allowance.helpers.get(nid, 0):
-                yield from tuple(idle) if not self._resting else self._rested(idle)
-
-    def _rested(self, idle: Iterable[Worker]) -> list[Worker]:
-        now = self._now()
-        self._resting = {worker: until_s for worker, until_s in self._resting.items() if until_s > now}
-        return [worker for worker in idle if worker not in self._resting]
+                yield from self.rests.awake(idle)
 
     def _has_free(self, nid: int) -> bool:
-        idle = any(worker not in self._resting for worker in self._idle_helpers.get(nid, ()))
+        idle = bool(self.rests.awake(self._idle_helpers.get(nid, ())))
         return idle and self._busy[nid] < self.allowance.helpers.get(nid, 0)
 
     def _give_helpers(self) -> None:

@@ -57,6 +57,7 @@ class Allowance:
         leads_per_uid: for one uid.
         level: what is left running; PAUSED also withholds leads from detached jobs.
         reasons: every active one, for fewer helpers than there are.
+        share: of the time that a helper may work, above 0 to 1.
     """
 
     helpers: Mapping[int, int]
@@ -64,3 +65,4 @@ class Allowance:
     leads_per_uid: int
     reasons: tuple[Reason, ...] = ()
     level: Level = Level.RUN
+    share: float = 1.0

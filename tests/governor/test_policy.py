@@ -100,11 +100,38 @@ def test_quota_when_the_own_group_has_one_then_rounded_down_but_one(cpus: float,
     assert [reason.code for reason in decision.reasons] == ["CGROUP_QUOTA"] * (helpers < 4)
 
 
-def test_pressure_when_there_is_one_helper_then_it_stays() -> None:
+def test_pressure_when_there_is_one_helper_then_it_works_a_share_of_the_time() -> None:
     calm = Observation(pressure=Pressure(Stall(0), "x", Stall(0), Stall(0, 0)))
     loud = Observation(pressure=Pressure(Stall(2_000_000), "x", Stall(2_000_000), Stall(2_000_000, 0)))
     first = ask(calm, helpers=1)
-    assert ask(loud, before=first.state, now_s=102.0, helpers=1).level is Level.RUN
+    assert (first.helpers, first.share, first.level) == (1, 1.0, Level.RUN)
+    second = ask(loud, before=first.state, now_s=102.0, helpers=1)
+    assert (second.helpers, second.share, second.level) == (1, 0.02, Level.FEWER)
+    assert reason_of(second, "CPU_PRESSURE").value == "100.0 % of the time"
+    third = ask(loud, before=second.state, now_s=104.0, helpers=1)
+    assert (third.helpers, third.share) == (1, 0.02)
+
+
+def test_pressure_when_it_lasts_then_all_helpers_half_one_and_a_trickle_and_back_when_calm() -> None:
+    def seen(total_s: float) -> Observation:
+        return Observation(pressure=Pressure(Stall(int(total_s * 1e6)), "x", Stall(0), Stall(0, 0)))
+
+    now_s, found = 100.0, [ask(seen(0), helpers=4)]
+    for i in range(1, 6):
+        now_s = 100.0 + 2 * i
+        found.append(ask(seen(2.0 * i), before=found[-1].state, now_s=now_s, helpers=4))
+    assert [(one.helpers, one.share) for one in found[:4]] == [(4, 1.0), (2, 1.0), (1, 1.0), (1, 0.02)]
+    calm = found[-1]
+    for _ in range(100):
+        now_s += 2.0
+        calm = ask(seen(10.0), before=calm.state, now_s=now_s, helpers=4)
+    assert (calm.helpers, calm.share, calm.level) == (4, 1.0, Level.RUN)
+
+
+def test_heat_when_there_is_one_helper_then_it_works_on() -> None:
+    warm = Observation(thermal=Thermal(Heat.LIGHT))
+    first = ask(warm, helpers=1)
+    assert ask(warm, before=first.state, now_s=120.0, helpers=1).share == 1.0
 
 
 def test_heat_when_the_processor_slows_itself_down_then_one_helper() -> None:

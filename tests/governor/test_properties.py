@@ -19,7 +19,8 @@ places = st.dictionaries(st.integers(0, 7), st.integers(0, 9), min_size=1, max_s
 
 
 def no_more(worse: Decision, than: Decision) -> bool:
-    return worse.helpers <= than.helpers and worse.level >= than.level
+    less = worse.helpers * worse.share <= than.helpers * than.share
+    return less and worse.helpers <= than.helpers and worse.level >= than.level
 
 
 @pytest.mark.parametrize("field", WORSE)
@@ -162,7 +163,7 @@ def test_decision_when_any_then_levels_helpers_reasons_and_looks_agree(
     decision = machine.judge(machine.observe(moment))
     codes = [reason.code for reason in decision.reasons]
     assert len(codes) == len(set(codes))
-    assert (decision.level is Level.RUN) == (decision.helpers == HELPERS)
+    assert (decision.level is Level.RUN) == (decision.helpers == HELPERS and decision.share == 1.0)
     assert (decision.level >= Level.LEADS_ONLY) == (decision.helpers == 0)
     assert bool(codes) == (decision.level is not Level.RUN)
     assert all(reason.message and reason.since_s > 0 for reason in decision.reasons)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -198,5 +199,40 @@ def test_guest_when_none_can_be_had_then_other_jobs_get_their_leads_and_it_is_tr
         stage.fill()
         finish(stage)
         assert guest.state is JobState.SUCCEEDED
+
+    play(story)
+
+
+def test_helpers_when_they_may_work_half_of_the_time_then_none_begins_for_as_long_as_one_worked() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, share=0.5))
+        job = stage.submit(READER, 40, waited=False)
+        began_s = stage.loop.time()
+        for _ in range(100):
+            assert len(job.crew.helpers) <= 1
+            finish(stage)
+            assert not job.crew.helpers, "it goes on at once"
+            if job.state.ended:
+                break
+            await asyncio.sleep(0.0005)
+        assert job.state is JobState.SUCCEEDED
+        # All answers of puppets say that it took 2 ms.
+        assert job.chunks_done * 0.002 <= stage.loop.time() - began_s + 0.003
+
+    play(story)
+
+
+def test_helpers_when_they_may_work_all_the_time_again_then_at_once() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, share=0.001))
+        job = stage.submit(READER, 40, waited=False)
+        for worker in tuple(job.crew.helpers):
+            do(cast(Puppet, worker))
+        assert not job.crew.helpers
+        stage.engine.set_allowance(stage.full)
+        assert len(job.crew.helpers) == 2
+        finish(stage)
 
     play(story)

@@ -247,8 +247,9 @@ def describe_status(status: Status) -> str:
 def _describe_allowance(allowance: Allowance) -> str:
     nodes = ", ".join(f"node {one.nid}: {one.helpers} helpers, {one.busy} busy" for one in allowance.nodes)
     level = _LEVELS.get(allowance.level, allowance.level.lower())
+    share = f", {allowance.share * 100:g} % of the time" if allowance.share < 1 else ""
     lines = [
-        f"allowance: {printable(level)}",
+        f"allowance: {printable(level)}{share}",
         f"  {nodes or 'no helpers'}; {allowance.leads} leads, {allowance.leads_per_uid} for one user",
     ]
     return "\n".join(lines + [f"  because: {_format_reason(reason)}" for reason in allowance.reasons])

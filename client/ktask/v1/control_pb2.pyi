@@ -726,12 +726,15 @@ class Allowance(_message.Message):
     LEADS_PER_UID_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
     leads: _builtins.int
     """Leads that may run at one time, for all."""
     leads_per_uid: _builtins.int
     """Leads that may run at one time for one uid."""
     level: Global___Level.ValueType
     """What is left running."""
+    share: _builtins.float
+    """Share of the time that a helper may work, above 0 to 1."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeAllowance]:
         """Per node."""
@@ -748,10 +751,11 @@ class Allowance(_message.Message):
         leads_per_uid: _builtins.int = ...,
         reasons: _abc.Iterable[_jobs_pb2.Reason] | None = ...,
         level: Global___Level.ValueType = ...,
+        share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leads", b"leads", "leads_per_uid", b"leads_per_uid", "level", b"level", "nodes", b"nodes", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leads", b"leads", "leads_per_uid", b"leads_per_uid", "level", b"level", "nodes", b"nodes", "reasons", b"reasons", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
