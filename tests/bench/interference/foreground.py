@@ -31,6 +31,9 @@ _CONNECTIONS = 16
 _PAGE_BYTES = 4096
 _UP_S = 10.0
 _WARM_S = 1.0
+_FIRST_S = 6.0
+"""The governor lowers the helpers in steps of 2 s. The load is there for so long before
+the window that is judged, in every way, and what the first seconds cost is told apart."""
 
 _CONFIG = """
 daemon off;
@@ -70,6 +73,15 @@ class Served:
     p99_us: float
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window: its first seconds, what is judged, and CPU seconds of what ran beside."""
+
+    first: Served
+    served: Served
+    used_s: float
+
+
 def measure(bench: Bench) -> Iterator[Line]:
     """nginx in a session of its own, then also in a cgroup of its own."""
     with house(bench.directory, "row8") as home:
@@ -100,36 +112,42 @@ def _served(bench: Bench, home: House, where: str, place: Group | None) -> Itera
         yield Line(f"{where}, beside {line.name}", why=line.why)
 
 
-def _window(bench: Bench, port: int, way: Beside) -> Callable[[], tuple[Served, float]]:
-    def run() -> tuple[Served, float]:
+def _window(bench: Bench, port: int, way: Beside) -> Callable[[], Window]:
+    def run() -> Window:
         with way() as used:
             return _timed(bench, port, used)
 
     return run
 
 
-def _timed(bench: Bench, port: int, used: Used) -> tuple[Served, float]:
+def _timed(bench: Bench, port: int, used: Used) -> Window:
+    first = _wrk(bench.directory, port, _FIRST_S)
     before = used()
     served = _wrk(bench.directory, port, bench.seconds)
-    return served, used() - before
+    return Window(first, served, used() - before)
 
 
-def _lines(where: str, found: Mapping[str, list[tuple[Served, float]]], offered_s: float) -> Iterator[Line]:
-    alone = [served for served, _ in found[ALONE]]
+def _lines(where: str, found: Mapping[str, list[Window]], offered_s: float) -> Iterator[Line]:
+    alone = [window.served for window in found[ALONE]]
     yield Line(f"{where}, requests per second, alone", tuple(each.per_second for each in alone), "1/s")
     yield Line(f"{where}, p99, alone", tuple(each.p99_us for each in alone), "us")
     for name, windows in found.items():
         if name == ALONE:
             continue
-        judged = name in (OURS, AUTO)
-        share = Spread.of([used / offered_s for _, used in windows]).median
-        served = [each for each, _ in windows]
+        # Mode always asks for all helpers whatever others lose; the default is auto.
+        judged = name == AUTO
+        share = Spread.of([window.used_s / offered_s for window in windows]).median
+        served = [window.served for window in windows]
         requests = quotients([each.per_second for each in served], [each.per_second for each in alone])
         late = quotients([each.p99_us for each in served], [each.p99_us for each in alone])
         about = f"these got {share:.1%} of the CPUs meanwhile"
         yield Line(f"{where}, requests beside {name}", requests, "", REQUESTS if judged else None, about)
         p99 = f"{Spread.of([each.p99_us for each in served]).median:.0f} us"
         yield Line(f"{where}, p99 beside {name}", late, "", LATENCY if judged else None, p99)
+        if judged:
+            first = [window.first.per_second for window in windows]
+            ratio = quotients(first, [window.first.per_second for window in found[ALONE]])
+            yield Line(f"{where}, requests beside {name}, first {_FIRST_S:g} s", ratio)
 
 
 # -- nginx and wrk -----------------------------------------------------------------------
