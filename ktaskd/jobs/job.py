@@ -16,7 +16,12 @@ from ktaskd.jobs.items import ItemResults
 from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
-from ktaskd.model.limits import CHUNK_TIME_TARGET_S, RESULT_BYTES_MAX, SHORT_CHUNK_S
+from ktaskd.model.limits import (
+    CHUNK_TIME_DETACHED_S,
+    CHUNK_TIME_TARGET_S,
+    RESULT_BYTES_MAX,
+    SHORT_CHUNK_S,
+)
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.cursor import Chunk, Cursor
@@ -238,7 +243,8 @@ class Job:
             return self.plan.probe
         # Towards the end ever smaller, so that all workers end together.
         share = -(-self.cursor.left // (2 * self.threads))
-        wanted = max(min(int(rate * CHUNK_TIME_TARGET_S), share), int(rate * SHORT_CHUNK_S))
+        target_s = CHUNK_TIME_TARGET_S if self.waited else CHUNK_TIME_DETACHED_S
+        wanted = max(min(int(rate * target_s), share), int(rate * SHORT_CHUNK_S))
         return min(max(wanted, self.plan.min_chunk), self.plan.chunk)
 
     def learn(self, positions: int, seconds: float, *, lead: bool) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOOK_S = 0.03
 """Between two looks at the helpers of a job that somebody waits for."""
 
-LOOK_SLOW_S = 0.25
+LOOK_SLOW_S = 0.5
 """The same where nobody waits."""
 
 STANDS_STILL = 0.02

@@ -19,6 +19,10 @@ CHUNKS_MAX = 1_000_000
 CHUNK_TIME_TARGET_S = 0.1
 """Work in one chunk once the rate is known: small enough to cancel and re-run."""
 
+CHUNK_TIME_DETACHED_S = 0.2
+"""The same where nobody waits: each chunk's end wakes the daemon, whose priority is that of
+everybody, and a recall does not wait for the end of a chunk."""
+
 SHORT_CHUNK_S = 0.002
 """Below this two chunks are kept in flight to one worker, to hide the dispatch."""
 

@@ -97,8 +97,10 @@ def test_stop_when_jobs_run_then_undone_before_it_ends(place: Path, number: int)
         handed_over_when_ready(daemon, waited, detached) as (first, second),
         connected(daemon.socket) as stubs,
     ):
-        run = stubs.jobs.Run.future(pb.RunRequest(spec=undo_log(first, "waited", delay_ms=20)))
-        job = stubs.jobs.Submit(pb.SubmitRequest(spec=undo_log(second, "detached", delay_ms=20))).job
+        wanted = undo_log(first, "waited", delay_ms=20)
+        wanted.max_threads = 1  # a lead alone, so that a helper has the other CPU for itself
+        run = stubs.jobs.Run.future(pb.RunRequest(spec=wanted))
+        job = stubs.jobs.Submit(pb.SubmitRequest(spec=undo_log(second, "detached"))).job
         until(lambda: any(os.pread(waited, SIZE, 0)) and any(os.pread(detached, SIZE, 0)), "both have begun")
         watch = stubs.jobs.Watch(pb.WatchRequest(id=job.id))
         next(iter(watch))
