@@ -21,7 +21,7 @@ from tests.support.users import OtherUsers, reachable_directory
 
 HANDLES = 256
 KEPT = 3000
-STALL_S = 3.0
+STALL_S = 2.0
 BESIDE = 60009
 """The neighbour's uid."""
 

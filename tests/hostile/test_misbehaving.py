@@ -35,7 +35,7 @@ from tests.hostile.attacks import (
 )
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import KEPT, SEQPACKET, counters, dialled, fds_of, keeper_of
+from tests.hostile.rig import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
 from tests.integration.rig import (
     PATIENCE_S,
     Daemon,
@@ -257,7 +257,7 @@ def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
         with neighbour.beside("a watcher that does not read"):
             watch = slow.jobs.Watch(pb.WatchRequest(id=job.id))
             wait_ended(stubs.jobs, job.id)
-            time.sleep(2.0)  # longer than a stalled stream is waited for
+            time.sleep(2 * STALL_S)  # longer than a stalled stream is waited for
         grown = process.memory_info().rss - before
         print(f"daemon grown by {grown >> 20} MiB with {ITEMS} results that are not read")
         assert grown < 150 << 20
