@@ -35,7 +35,8 @@ def open_daemon() -> Iterator[Daemon]:
         config = write_config(
             place / "ktaskd.toml",
             sockets={"mode": "0666", "handles_per_uid": HANDLES, "watch_stall_s": STALL_S},
-            workers={"user": "nobody"},
+            # All of them from the start: one more is more descriptors.
+            workers={"user": "nobody", "warm": 64},
             jobs={"kept": KEPT},
         )
         with running(place / "run", "--config", config) as started:
