@@ -151,17 +151,14 @@ def test_group_when_somebody_else_made_it_then_its_doors_are_found() -> None:
     run(story())
 
 
-def test_helper_when_killed_then_raised_before_since_to_die_takes_cpu_time() -> None:
+def test_helper_when_killed_then_raised_once_since_to_die_takes_cpu_time() -> None:
     async def story() -> None:
-        raised: list[tuple[int, bool]] = []
-
-        def note(pid: int) -> None:
-            raised.append((pid, Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"))
-
-        async with helper(None, raise_=note) as worker:
+        raised: list[int] = []
+        async with helper(None, raise_=raised.append) as worker:
+            pid = worker.pid
             worker.kill()
             worker.kill()
-            assert raised == [(worker.pid, True)]
+            assert raised == [pid]
 
     run(story())
 
