@@ -137,6 +137,7 @@ def _cpu(message: pb.CpuUsage) -> results.CpuUsage:
         chunks_recalled=message.chunks_recalled,
         chunks_rerun=message.chunks_rerun,
         helpers_raised=message.helpers_raised,
+        chunks_run_twice=message.chunks_run_twice,
     )
 
 

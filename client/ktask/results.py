@@ -131,7 +131,8 @@ class CpuUsage:
     """CPU time spent on a job, in seconds, and what was done to keep it going.
 
     Args:
-        chunks_rerun: chunks that a lead did again because their helper stood still.
+        chunks_rerun: chunks that were run again after their worker was lost.
+        chunks_run_twice: chunks that the lead ran while a starved helper still held them.
         helpers_raised: times that a helper got normal priority to finish a chunk.
     """
 
@@ -140,6 +141,7 @@ class CpuUsage:
     chunks_recalled: int
     chunks_rerun: int
     helpers_raised: int
+    chunks_run_twice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ def test_mode_when_it_ends_then_said(tmp_path: Path) -> None:
 
 
 def test_job_when_kept_going_then_what_was_done_for_it() -> None:
-    cpu = pb.CpuUsage(lead_seconds=1, chunks_recalled=3, chunks_rerun=2, helpers_raised=1)
+    cpu = pb.CpuUsage(lead_seconds=1, chunks_recalled=3, chunks_rerun=2, chunks_run_twice=4, helpers_raised=1)
     shown = text.describe_job(a_job(cpu=cpu))
-    assert "helpers 0.00 s, chunks recalled: 3, chunks run twice: 2, helpers raised: 1" in shown
+    assert "chunks recalled: 3, chunks run again: 2, chunks run twice: 4, helpers raised: 1" in shown
     assert "chunks recalled" not in text.describe_job(a_job())

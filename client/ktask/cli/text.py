@@ -131,7 +131,8 @@ def describe_job(job: Job) -> str:
 def _format_cpu(cpu: CpuUsage) -> str:
     counts = (
         ("chunks recalled", cpu.chunks_recalled),
-        ("chunks run twice", cpu.chunks_rerun),
+        ("chunks run again", cpu.chunks_rerun),
+        ("chunks run twice", cpu.chunks_run_twice),
         ("helpers raised", cpu.helpers_raised),
     )
     told = [f"{what}: {count}" for what, count in counts if count]
