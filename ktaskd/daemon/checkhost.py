@@ -126,10 +126,16 @@ def _describe_host(root: HostRoot, found: Findings) -> None:
     found.add(
         "systemd", "manages the cgroups" if idlegroup.is_managed(root) else "does not manage the cgroups"
     )
-    nice = sched.read_autogroup_nice()
-    found.add("autogroup", "none, or off" if nice is None else f"on, nice {nice} for this session")
+    found.add("autogroup", _describe_autogroup())
     psi = os.access(root.proc / "pressure/cpu", os.R_OK)
     found.add("pressure (PSI)", "can be read" if psi else "cannot be read: boot with psi=1")
+
+
+def _describe_autogroup() -> str:
+    nice = sched.read_autogroup_nice()
+    if nice is not None:
+        return f"on, nice {nice} for this session"
+    return "on, this session is in none" if sched.has_autogroups() else "none, or off"
 
 
 async def _measure(config: Config, root: HostRoot, group: IdleGroup | None, found: Findings) -> None:

@@ -117,7 +117,10 @@ class Raiser:
         grouped = any(helper.idle)
         if grouped and self._idle_fd < 0 and not any(own.idle):
             self._open_groups(pid)
-        by_session = not own.idle and not own.enclosed and read_autogroup_nice(self._root.proc) is not None
+        # Asked of the helper: a daemon whose session began with the kernel, as that of
+        # a container's first process may, is in no autogroup itself.
+        in_autogroup = read_autogroup_nice(self._root.proc, str(pid)) is not None
+        by_session = not own.idle and not own.enclosed and in_autogroup
         # The only one in its session, a helper has all of its session's weight.
         self._needed = frozenset({Way.AUTOGROUP if by_session else Way.POLICY})
         if grouped:

@@ -115,12 +115,23 @@ def set_own_autogroup_nice(nice: int, proc: Path = PROC) -> None:
         os.close(fd)
 
 
-def read_autogroup_nice(proc: Path = PROC) -> int | None:
-    """Nice value of the caller's autogroup; None where autogroups do not count."""
+def has_autogroups(proc: Path = PROC) -> bool:
+    """Whether each session that begins now is a scheduling group."""
     try:
-        if (proc / "sys/kernel/sched_autogroup_enabled").read_text().strip() == "0":
-            return None
-        return parse_autogroup((proc / "self/autogroup").read_text())
+        return (proc / "sys/kernel/sched_autogroup_enabled").read_text().strip() != "0"
+    except OSError:
+        return False
+
+
+def read_autogroup_nice(proc: Path = PROC, pid: str = "self") -> int | None:
+    """Nice value of a process's autogroup; None where autogroups do not count.
+
+    None too for a process in the kernel's first session, that of init and of what it
+    started without a session of its own: it is in the root group, whatever others are in.
+    Source: kernel/sched/autogroup.c, proc_sched_autogroup_show_task
+    """
+    try:
+        return parse_autogroup((proc / pid / "autogroup").read_text()) if has_autogroups(proc) else None
     except OSError:
         return None
 

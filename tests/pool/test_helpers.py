@@ -133,6 +133,34 @@ def test_ways_when_found_out_then_the_helper_is_low_again() -> None:
     run(story())
 
 
+def test_ways_when_the_daemon_is_in_no_autogroup_then_that_of_the_helper_counts(tmp_path: Path) -> None:
+    """As where it was started in the kernel's first session, by the init of a container."""
+
+    async def story() -> None:
+        async with helper(None) as worker:
+            if worker.applied.gives_way_by != "autogroup":
+                return
+            root = machine_without_own_autogroup(tmp_path, worker.pid)
+            with contextlib.closing(Raiser(root=root)) as raiser:
+                await until(lambda: raiser.find_out(worker.pid))
+                assert "autogroup nice 0" in raiser.ways
+                assert not raiser.missing
+
+    run(story())
+
+
+def machine_without_own_autogroup(top: Path, pid: int) -> HostRoot:
+    """This machine, but for one file."""
+    own = top / "proc/self"
+    own.mkdir(parents=True)
+    (own / "autogroup").write_text("")
+    for name in ("cgroup", "mountinfo", "mounts"):
+        (own / name).symlink_to(f"/proc/{os.getpid()}/{name}")
+    for path in ("sys", f"proc/{pid}", "proc/sys", "proc/mounts", "proc/cgroups"):
+        (top / path).symlink_to(f"/{path}")
+    return HostRoot(top)
+
+
 def test_group_when_somebody_else_made_it_then_its_doors_are_found() -> None:
     """As with a slice of systemd's, of which the daemon has no descriptors."""
 
