@@ -294,7 +294,8 @@ def test_watch_when_cut_while_nobody_reads_then_the_job_is_cancelled(
     job = stubs.jobs.Submit(pb.SubmitRequest(spec=crc_items([*files * 20, huge], max_threads=1))).job
     call = stubs.jobs.Watch(pb.WatchRequest(id=job.id, cancel_on_cut=True))
     for message in stubs.jobs.Watch(pb.WatchRequest(id=job.id), timeout=PATIENCE_S):
-        if message.job.progress.positions_done >= len(files) * 20:
+        # The last of them may be in one chunk with the huge file.
+        if message.job.progress.positions_done >= len(files) * 16:
             break
     assert state_name(message.job) == "RUNNING"
     call.cancel()
