@@ -75,7 +75,7 @@ class Dispatch:
         self.rests = Rests(self.pump)
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
-        self._feeder = Feeder(self.shares, self._has_free)
+        self._feeder = Feeder(self.shares, self._has_free, self._is_alone)
         self._lines = tuple(Lines(self.shares) for _ in range(5))
         self._for_leads, self._for_helpers, self._calling, *guests = self._lines
         self._for_guest_leads, self._for_guest_helpers = guests
@@ -87,8 +87,19 @@ class Dispatch:
 
     def want(self, job: Job) -> None:
         """The job has positions that nobody holds."""
+        if job not in self._wanting and self._wanting:
+            self._recall_patient(job)
         self._wanting.add(job)
         self.refresh(job)
+
+    def _is_alone(self, job: Job) -> bool:
+        return self._wanting <= {job} and self.allowance.share >= 1.0
+
+    def _recall_patient(self, job: Job) -> None:
+        """Take back the long chunks of a job that had all helpers for itself until now."""
+        for worker, other in self.job_of.items() if len(self._wanting) == 1 else ():
+            if not (worker.is_lead or other.waited or other is job):
+                worker.recall()
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
@@ -129,6 +140,7 @@ class Dispatch:
         """From now on so many workers may run; who is too many gives its chunk back."""
         if allowance.share > self.allowance.share:
             self.rests.end_breath()
+        rest = allowance.share < self.allowance.share
         self.allowance = allowance
         for job in {*self._wanting, *self.job_of.values(), *self._calling}:
             self.refresh(job)
@@ -138,7 +150,7 @@ class Dispatch:
             if worker.is_lead:
                 if not job.waited and not permits.may_have_lead(job, self.allowance.level):
                     worker.recall()
-            elif surplus[worker.nid] > 0:
+            elif surplus[worker.nid] > 0 or rest:
                 surplus[worker.nid] -= 1
                 worker.recall()
         self.pump()
@@ -174,7 +186,7 @@ class Dispatch:
     @property
     def busy_leads(self) -> int:
         """Leads that hold something."""
-        return sum(self._leads_of_uid.values())
+        return self._leads_of_uid.total()
 
     # -- workers come and go --------------------------------------------------------
 
@@ -399,8 +411,7 @@ class Dispatch:
 
     def _begin_guest(self, worker: Worker) -> None:
         """A guest is ready, or has been released; one that is ready has its job already."""
-        job = self.job_of.get(worker)
-        if job is not None:
+        if (job := self.job_of.get(worker)) is not None:
             worker.state = WorkerState.BUSY
             self.place_leads()
             self._start(worker, job)

@@ -44,11 +44,15 @@ class Feeder:
 
     Args:
         has_free: whether a node has a helper that could take its own.
+        alone: whether no job but this one wants workers, and nothing makes them rest.
     """
 
-    def __init__(self, shares: Shares, has_free: Callable[[int], bool]) -> None:
+    def __init__(
+        self, shares: Shares, has_free: Callable[[int], bool], alone: Callable[[Job], bool] = lambda _: False
+    ) -> None:
         """Charge what is given to `shares`."""
         self._shares = shares
+        self._alone = alone
         self._has_free = has_free
         self._now = asyncio.get_running_loop().time
 
@@ -57,7 +61,7 @@ class Feeder:
         held = job.crew.held[worker]
         if worker.is_lead and job.again and not held:
             self._run_again(worker, job)
-        size = job.next_size(lead=worker.is_lead)
+        size = job.next_size(lead=worker.is_lead, alone=self._alone(job))
         if job.items:
             size = min(size, ITEMS_PER_CHUNK)
         depth = self._depth(worker, job, size)

@@ -52,7 +52,16 @@ class Guests:
         if guest is not None:
             job.guest.worker = guest
             self._job_of[guest] = job
+        else:
+            self._free_a_place()
         return guest
+
+    def _free_a_place(self) -> None:
+        """Let a guest end whose job may not go on now: it may wait for the very job that needs one."""
+        for guest, job in self._job_of.items():
+            if guest.state is WorkerState.IDLE and job.guest.worker is guest:
+                self.dismiss(job)
+                return
 
     def dismiss(self, job: Job) -> None:
         """Let the job's guest, which has nothing in hand, end."""

@@ -17,6 +17,7 @@ from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
 from ktaskd.model.limits import (
+    CHUNK_TIME_ALONE_S,
     CHUNK_TIME_DETACHED_S,
     CHUNK_TIME_TARGET_S,
     RESULT_BYTES_MAX,
@@ -236,14 +237,19 @@ class Job:
         """
         return self._rates[lead] or self._rates[not lead]
 
-    def next_size(self, *, lead: bool = False) -> int:
-        """How many positions the next chunk should have, from what was learnt."""
+    def next_size(self, *, lead: bool = False, alone: bool = False) -> int:
+        """How many positions the next chunk should have, from what was learnt.
+
+        Args:
+            alone: no other job wants the workers, and nothing makes them rest.
+        """
         rate = self.rate(lead=lead)
         if not rate:
             return self.plan.probe
         # Towards the end ever smaller, so that all workers end together.
         share = -(-self.cursor.left // (2 * self.threads))
-        target_s = CHUNK_TIME_TARGET_S if self.waited else CHUNK_TIME_DETACHED_S
+        patient_s = CHUNK_TIME_ALONE_S if alone else CHUNK_TIME_DETACHED_S
+        target_s = CHUNK_TIME_TARGET_S if self.waited else patient_s
         wanted = max(min(int(rate * target_s), share), int(rate * SHORT_CHUNK_S))
         return min(max(wanted, self.plan.min_chunk), self.plan.chunk)
 

@@ -23,6 +23,9 @@ CHUNK_TIME_DETACHED_S = 0.2
 """The same where nobody waits: each chunk's end wakes the daemon, whose priority is that of
 everybody, and a recall does not wait for the end of a chunk."""
 
+CHUNK_TIME_ALONE_S = 2.0
+"""The same where no other job wants the helpers either; they are recalled when one comes."""
+
 SHORT_CHUNK_S = 0.002
 """Below this two chunks are kept in flight to one worker, to hide the dispatch."""
 

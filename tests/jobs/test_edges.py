@@ -32,6 +32,68 @@ def finish(stage: Stage) -> None:
                 do(worker)
 
 
+async def settled(stage: Stage, *, uid: int = 1) -> Puppet:
+    """A helper in a detached job of 100,000 positions a second, with a second chunk in hand."""
+    stage.submit(READER, 10_000_000, threads=1, chunk=1_000_000, waited=False, uid=uid)
+    helper = worker_of(stage, lead=False)
+    helper.begin()
+    await asyncio.sleep(10.0)
+    helper.answer()
+    helper.begin()
+    return helper
+
+
+def length(helper: Puppet) -> int:
+    (_, _, _, (start, end)), *_ = helper.queue
+    return int(end - start)
+
+
+def test_detached_job_when_alone_then_its_chunks_are_long() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        helper = await settled(stage)
+        assert length(helper) == 200_000
+        await asyncio.sleep(2.0)
+        helper.answer()
+        stage.dispatch.set_allowance(replace(stage.full, share=0.02))
+        finish(stage)
+
+    play(story, helpers=1)
+
+
+@pytest.mark.parametrize("waited", [True, False])
+def test_detached_job_when_another_comes_then_it_gives_its_long_chunk_back(waited: bool) -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        helper = await settled(stage)
+        other = stage.submit(READER, 10, uid=2, threads=2, chunk=10, waited=waited)
+        assert helper.recalled
+        helper.answer(whole=False)
+        # The other uid has had less.
+        helper = worker_of(stage, lead=False)
+        assert stage.dispatch.job_of[helper] is other or (waited and length(helper) <= 20_000)
+        finish(stage)
+        assert other.state is JobState.SUCCEEDED
+
+    play(story, helpers=1)
+
+
+def test_detached_job_when_helpers_may_work_a_share_of_the_time_then_its_long_chunk_is_taken_back() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        helper = await settled(stage)
+        stage.dispatch.set_allowance(replace(stage.full, share=0.02))
+        assert helper.recalled
+        helper.answer(whole=False)
+        assert not helper.queue  # a breath
+        await asyncio.sleep(60.0)
+        assert length(worker_of(stage, lead=False)) <= 20_000
+        stage.dispatch.set_allowance(stage.full)
+        finish(stage)
+
+    play(story, helpers=1)
+
+
 def test_raised_helper_when_it_dies_then_its_pid_is_left_alone() -> None:
     async def story(stage: Stage) -> None:
         stage.fill()
