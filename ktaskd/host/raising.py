@@ -84,8 +84,10 @@ class Raiser:
         """
         self.close()
         self._owned = [fd for fd in (idle_fd, normal_fd) if fd >= 0]
-        if idle_fd >= 0 and normal_fd >= 0:
+        if len(self._owned) == 2:
             self._idle_fd, self._normal_fd = idle_fd, normal_fd
+        else:
+            self.close()  # one alone is no way; `find_out` may open both
         self.known, self.ways, self.missing = False, (), ()
         self._untried, self._worked = None, {}
         self._use = self._needed = frozenset(Way) if self._idle_fd >= 0 else frozenset(Way) - {Way.GROUP}
