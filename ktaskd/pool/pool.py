@@ -140,7 +140,7 @@ class Pool:
         try:
             host = self._starter.start(self.spec.name)
         except OSError as error:
-            self._restart_later(str(error))
+            self._restart_later(error.strerror or str(error))
             return
         self._host = host
         self.trouble = self._trouble(self._starter.waiting)
