@@ -34,8 +34,10 @@ if unit["socket"] >= 0:
         os.dup2(unit["socket"], 3)
         os.close(unit["socket"])
 if unit["uid"] >= 0:
-    # As LimitNICE=+0.
-    resource.setrlimit(resource.RLIMIT_NICE, (20, 20))
+    try:
+        resource.setrlimit(resource.RLIMIT_NICE, (20, 20))  # as LimitNICE=+0
+    except ValueError:
+        pass  # a root of a container that has not that right
     os.setgroups([])
     os.setresgid(unit["uid"], unit["uid"], unit["uid"])
     os.setresuid(unit["uid"], unit["uid"], unit["uid"])
