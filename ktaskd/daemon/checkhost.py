@@ -28,6 +28,7 @@ from ktaskd.model.topology import format_cpulist
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.starting import HelpersUnit
 from ktaskd.worker.frames import Done, Note
 
 GIVES_WAY_BELOW = 0.05
@@ -107,6 +108,8 @@ async def _check(config: Config, found: Findings) -> None:
     try:
         if config.workers.idle_group == "never":
             why = "idle cgroup: not wanted by workers.idle_group"
+        if config.workers.helpers_socket:
+            why = f"idle cgroup: helpers come from {config.workers.helpers_socket}"
         found.add("own idle cgroup", str(group.path) if group else why.partition(": ")[2] or "not needed")
         await _measure(config, root, group, found)
     finally:
@@ -141,7 +144,8 @@ def _describe_autogroup() -> str:
 async def _measure(config: Config, root: HostRoot, group: IdleGroup | None, found: Findings) -> None:
     cpu = max(os.sched_getaffinity(0))
     doors = (group.idle_fd, group.normal_fd) if group else (-1, -1)
-    async with _helper(config, root, group, cpu) as worker:
+    starter = machine.helpers_unit(config.workers, -1, os.close)
+    async with _helper(config, root, group, cpu, starter) as worker:
         applied = worker.applied
         found.gives_way_by = applied.gives_way_by
         found.add(
@@ -211,13 +215,15 @@ async def _patiently(reached: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def _helper(config: Config, root: HostRoot, group: IdleGroup | None, cpu: int) -> AsyncIterator[Worker]:
+async def _helper(
+    config: Config, root: HostRoot, group: IdleGroup | None, cpu: int, starter: HelpersUnit | None
+) -> AsyncIterator[Worker]:
     """A helper of a real pool that burns its CPU."""
     user = machine.worker_user(config.workers, os.geteuid())
     nid = read_topology(root, frozenset(os.sched_getaffinity(0))).nid_of(cpu)
     ears, numbers = _Ears(), itertools.count(1)
     spec = PoolSpec("check", WorkerClass.HELPER, nid, (cpu,), 1, 1, user.uid, user.gid)
-    pool = Pool(spec, ears, lambda: next(numbers), group=group)
+    pool = Pool(spec, ears, lambda: next(numbers), group=group, starter=starter)
     pool.start()
     worker: Worker | Death | None = None
     try:

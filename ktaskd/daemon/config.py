@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ktaskd.governor.settings import ANSWERS, ORDERED, GovernorSettings
+from ktaskd.host.unixsock import PATH_BYTES_MAX
 from ktaskd.jobs.registry import JobLimits
 
 SectionT = TypeVar("SectionT")
@@ -87,6 +89,8 @@ class WorkerSettings:
             nothing to do; 0 = none, so that the next job waits for a start.
         idle_timeout_s: time without work after which a worker beyond the warm
             ones ends; 0 = it stays.
+        helpers_socket: where `ktaskd --pool-hosts` listens, which then starts the
+            helpers' pool hosts; "" = the daemon does.
         idle_group: "auto" = helpers get a cgroup with cpu.idle where one may be
             made; "never" = no cgroup is made for them.
         leads: most leads at one time; 0 = one for each CPU.
@@ -103,6 +107,7 @@ class WorkerSettings:
     helpers_per_node: int = 0
     warm: int = 1
     idle_timeout_s: float = 60.0
+    helpers_socket: str = ""
     idle_group: str = "auto"
     leads: int = 0
     leads_per_uid: int = 0
@@ -213,10 +218,19 @@ def _check_values(config: Config) -> None:
         )
     if config.daemon.log_level not in LOG_LEVELS:
         raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
+    _check_path("workers.helpers_socket", config.workers.helpers_socket)
     if config.workers.idle_group not in IDLE_GROUPS:
         got = config.workers.idle_group
         raise ConfigError(f'workers.idle_group: got "{got}", wanted one of {IDLE_GROUPS}')
     _check_governor(config.governor)
+
+
+def _check_path(path: str, value: str) -> None:
+    if value and not value.startswith("/"):
+        raise ConfigError(f'{path}: got "{value}", wanted "" or an absolute path')
+    size = len(os.fsencode(value))
+    if size > PATH_BYTES_MAX:
+        raise ConfigError(f"{path}: got {size} bytes, wanted at most {PATH_BYTES_MAX}")
 
 
 def _check_governor(settings: GovernorSettings) -> None:

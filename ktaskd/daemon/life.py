@@ -21,6 +21,7 @@ from ktaskd.daemon.config import Config, ConfigError, flatten
 from ktaskd.daemon.garbage import REST_S, Garbage
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
+from ktaskd.daemon.raising import RaisingLessons
 from ktaskd.door.handles import BackgroundCloser, HandleTable
 from ktaskd.door.handoff import HandoffDoor
 from ktaskd.door.keepers import Keepers
@@ -48,7 +49,7 @@ from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError
-from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
@@ -58,9 +59,6 @@ log = logging.getLogger(__name__)
 
 CLOSE_S = 3.0
 """Time for the pools, the doors and the calls that still run, at the end."""
-
-RAISING_AGAIN_S = 0.1
-"""The kernel takes a change of an autogroup as often. Source: kernel/sched/autogroup.c"""
 
 RELOADABLE = frozenset(
     {
@@ -78,6 +76,7 @@ class Start:
         load: reads the configuration again; raises ConfigError.
         host_root: the machine that the governor looks at. Processes, callers and
             placement are always those of the real one.
+        own_door: cgroup.procs of our own group, if we were given it.
     """
 
     config: Config
@@ -86,6 +85,7 @@ class Start:
     listeners: Listeners
     selftest: bool
     host_root: HostRoot = field(default_factory=HostRoot)
+    own_door: int = -1
 
 
 class _Ears:
@@ -155,6 +155,7 @@ class House:
         self._group, self._no_group = machine.make_idle_group(workers)
         doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
         self._raiser = Raiser(*doors)
+        self._lessons = RaisingLessons(self._raiser, self._start.own_door, self._stop.is_set)
         self.engine = Engine(
             registry,
             dispatch,
@@ -170,7 +171,7 @@ class House:
         self._governor = Governor(
             config.governor, allowance, self._watch, self._on_allowance, own=self._own_pids
         )
-        self._ears = _Ears(self.engine, self._find_out_raising)
+        self._ears = _Ears(self.engine, self._lessons.on_ready)
         self._build_pools(machine.pool_specs(topology, allowance, user, workers), user)
         self._callers = Callers(
             lambda pid: read_caller(self._root, pid, topology),
@@ -202,6 +203,7 @@ class House:
 
     def _build_pools(self, specs: Sequence[PoolSpec], user: machine.WorkerUser) -> None:
         numbers, raise_ = itertools.count(1), self._raiser.raise_
+        helpers_unit = machine.helpers_unit(self._config.workers, self._start.own_door, self._lessons.on_door)
 
         def number() -> int:
             return next(numbers)
@@ -214,6 +216,7 @@ class House:
                 group=self._group if spec.worker_class is WorkerClass.HELPER else None,
                 retire=self.engine.dispatch.remove,
                 raise_=raise_,
+                starter=helpers_unit if spec.worker_class is WorkerClass.HELPER else None,
             )
             for spec in specs
         ]
@@ -290,15 +293,6 @@ class House:
         for pool in self._pools:
             if pool.spec.nid == nid and pool is not self._leads:
                 pool.ensure(count)
-
-    def _find_out_raising(self, worker: Worker) -> None:
-        """Try on a helper in which ways it can be raised here; every later one is the same."""
-        if self._raiser.known or worker.is_lead or self._stop.is_set():
-            return
-        if self._raiser.find_out(worker.pid):
-            log.info("raising ways=%s", ", ".join(self._raiser.ways) or "none")
-        elif worker.state in (WorkerState.IDLE, WorkerState.BUSY):
-            asyncio.get_running_loop().call_later(RAISING_AGAIN_S, self._find_out_raising, worker)
 
     def _counts(self) -> dict[str, int]:
         return {

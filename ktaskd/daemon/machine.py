@@ -6,8 +6,9 @@ import grp
 import os
 import pwd
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
 from ktaskd.host import idlegroup
@@ -18,6 +19,7 @@ from ktaskd.model.allowance import Allowance
 from ktaskd.model.topology import Topology
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.pool import PoolSpec
+from ktaskd.pool.starting import HelpersUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def pool_specs(
 
 def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
     """The helpers' own cgroup; None, and why there is none and what would help."""
-    if settings.idle_group == "never":
+    if settings.idle_group == "never" or settings.helpers_socket:
         return None, ""
     place = read_cpu_place(HostRoot())
     if place.idle and place.idle[0]:
@@ -104,6 +106,15 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
         return idlegroup.make_idle_group(), ""
     except idlegroup.IdleGroupRefused as error:
         return None, f"idle cgroup: {error}"
+
+
+def helpers_unit(
+    settings: WorkerSettings, own_door: int, on_door: Callable[[int], None]
+) -> HelpersUnit | None:
+    """Where helpers' pool hosts come from; None = they are the daemon's own children."""
+    if not settings.helpers_socket:
+        return None
+    return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_door, on_door=on_door)
 
 
 def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:

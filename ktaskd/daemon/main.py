@@ -15,6 +15,7 @@ from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, format_config, load_config
 from ktaskd.daemon.logs import start_logging
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
+from ktaskd.host import door
 from ktaskd.host.process import apply_undumpable
 from ktaskd.host.root import HostRoot
 
@@ -36,6 +37,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--check-host", action="store_true", help="measure whether helpers give way on this machine, and end"
+    )
+    parser.add_argument(
+        "--pool-hosts",
+        action="store_true",
+        help="start the helpers for a daemon whose workers.helpers_socket is the socket passed in LISTEN_FDS",
     )
     parser.add_argument(
         "--idle-exit", type=float, metavar="SECONDS", help="end after so long with nothing to do"
@@ -66,6 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     With --check-host, 0 = helpers give way on this machine, 1 = they do not.
     """
     options = make_parser().parse_args(argv)
+    if options.pool_hosts:
+        # Anew, since what is loaded here would be in every worker. It stays this
+        # process, which LISTEN_PID names.
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "ktaskd.pool.hosts"])
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
     def load() -> Config:
@@ -102,6 +112,7 @@ def _run(
     config: Config, load: Callable[[], Config], directory: Path, selftest: bool, host_root: HostRoot
 ) -> int:
     start_logging(config.daemon.log_level)
+    own_door = door.take_stdout()
     if os.geteuid() == 0:
         apply_undumpable()  # it holds other users' descriptors
     mode, gid = machine.socket_mode(config.sockets, os.geteuid())
@@ -111,13 +122,16 @@ def _run(
         return _fail(str(error), 1)
     try:
         listeners = open_listeners(runtime, mode=mode, gid=gid)
+        if listeners.reached_by_others():
+            apply_undumpable()  # and then so are its pool hosts and workers
         # gRPC's fork handlers would run in every child that is exec'd; they
         # must be off before it is loaded, and so it is loaded only here.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
         from ktaskd.daemon.life import Start, live
 
+        start = Start(config, load, runtime, listeners, selftest, host_root, own_door)
         try:
-            return asyncio.run(live(Start(config, load, runtime, listeners, selftest, host_root)))
+            return asyncio.run(live(start))
         finally:
             listeners.close()
     except ListenError as error:

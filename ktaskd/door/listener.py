@@ -168,10 +168,22 @@ class Listeners:
     handoff: socket.socket
     adopted: frozenset[str]
 
+    def reached_by_others(self) -> bool:
+        """Whether the mode of either lets another user connect than the one we are."""
+        return any(_is_open_to_others(sock) for sock in (self.relay, self.handoff))
+
     def close(self) -> None:
         """Close both."""
         self.relay.close()
         self.handoff.close()
+
+
+def _is_open_to_others(sock: socket.socket) -> bool:
+    try:
+        status = os.stat(sock.getsockname())
+    except (OSError, ValueError):  # of no path, or of one that cannot be seen: whoever knows
+        return True
+    return status.st_uid != os.geteuid() or bool(status.st_mode & 0o077)
 
 
 def open_listeners(

@@ -12,6 +12,11 @@ _LIBC.syscall.restype = ctypes.c_long
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
+_PR_SET_NAME = 15
+"""Source: prctl(2)"""
+_STATFS_BYTES = 256
+"""More than struct statfs has anywhere; its first field is f_type, a long."""
+
 # x86-64 has numbers of its own, the newer architectures share one table.
 # Source: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
 _X86_64 = {"set_mempolicy": 238, "get_mempolicy": 239, "ioprio_set": 251, "ioprio_get": 252}
@@ -50,6 +55,19 @@ def prctl(option: int, value: int) -> int:
         _LIBC.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero),
         "prctl",
     )
+
+
+def set_name(name: bytes) -> None:
+    """Be called `name` in ps and top; the kernel keeps 15 bytes of it. Raises OSError."""
+    text = ctypes.create_string_buffer(name)
+    prctl(_PR_SET_NAME, ctypes.addressof(text))
+
+
+def file_system_of(fd: int) -> int:
+    """The magic number of the file system that `fd` is on; raises OSError. Source: statfs(2)."""
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    _checked(_LIBC.fstatfs(ctypes.c_int(fd), buffer), "fstatfs")
+    return ctypes.c_ulong.from_buffer(buffer).value
 
 
 def fallocate(fd: int, mode: int, start: int, length: int) -> None:

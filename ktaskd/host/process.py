@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
+from ktaskd.host import libc
 from ktaskd.host.libc import prctl
 
 PROC = Path("/proc")
@@ -26,9 +29,9 @@ def set_death_signal(number: int) -> None:
     prctl(_PR_SET_PDEATHSIG, number)
 
 
-def set_name(name: str, proc: Path = PROC) -> None:
+def set_name(name: str) -> None:
     """Be called `name` in ps and top; the kernel keeps 15 bytes of it."""
-    (proc / "self/comm").write_bytes(name.encode()[:15])
+    libc.set_name(name.encode())
 
 
 def apply_no_new_privileges() -> None:
@@ -42,6 +45,24 @@ def apply_undumpable() -> None:
     /proc/self then belongs to root: what is to be written there comes first.
     """
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+@contextlib.contextmanager
+def owning_proc() -> Iterator[None]:
+    """A block in which /proc/self belongs to this user, also to one without rights that is not dumpable.
+
+    Other processes of the user could look inside meanwhile, so no more than an
+    open belongs into it. Who may not is decided by `confine` in those that work
+    on what clients sent.
+    """
+    if os.geteuid() == 0 or read_dumpable():
+        yield
+        return
+    prctl(_PR_SET_DUMPABLE, 1)
+    try:
+        yield
+    finally:
+        apply_undumpable()
 
 
 def read_dumpable() -> bool:
@@ -77,7 +98,12 @@ def apply_user(uid: int, gid: int) -> None:
 def raise_oom_score(score: int, proc: Path = PROC) -> None:
     """Be chosen earlier by the OOM killer; a score that is higher already stays."""
     if read_oom_score(proc) < score:
-        (proc / "self/oom_score_adj").write_bytes(b"%d" % score)
+        with owning_proc():
+            fd = os.open(proc / "self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % score)
+        finally:
+            os.close(fd)
 
 
 def read_oom_score(proc: Path = PROC) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 
+from ktaskd.host import door
 from ktaskd.host.cgroup import cpu_levels
 from ktaskd.host.cpugroup import read_cpu_place
 from ktaskd.host.root import HostRoot, read_kernel_text
@@ -27,7 +28,8 @@ class Way(Enum):
 
 
 _HOW = {
-    Way.GROUP: "start the daemon as root, outside of the helpers' group",
+    Way.GROUP: "let systemd open both cgroups as StandardOutput= of the two units, or start the daemon "
+    "as root, outside of the helpers' group",
     Way.AUTOGROUP: "let the daemon write /proc/PID/autogroup of its workers",
     Way.POLICY: "give the daemon CAP_SYS_NICE, or it and its workers LimitNICE=+0",
 }
@@ -73,6 +75,26 @@ class Raiser:
         self._owned.clear()
         self._idle_fd = self._normal_fd = -1
         self._use -= {Way.GROUP}
+
+    def take_doors(self, idle_fd: int, normal_fd: int) -> None:
+        """Own these doors and use them from now on; what works is to be found out again.
+
+        Args:
+            idle_fd, normal_fd: as of a new one; those taken before are closed.
+        """
+        self.close()
+        self._owned = [fd for fd in (idle_fd, normal_fd) if fd >= 0]
+        if len(self._owned) == 2:
+            self._idle_fd, self._normal_fd = idle_fd, normal_fd
+        else:
+            self.close()  # one alone is no way; `find_out` may open both
+        self.known, self.ways, self.missing = False, (), ()
+        self._untried, self._worked = None, {}
+        self._use = self._needed = frozenset(Way) if self._idle_fd >= 0 else frozenset(Way) - {Way.GROUP}
+
+    def leads_into(self, idle_fd: int) -> bool:
+        """Whether the helpers' group that it has a door to is the one of `idle_fd`."""
+        return self._idle_fd >= 0 and door.same(self._idle_fd, idle_fd)
 
     def raise_(self, pid: int) -> bool:
         """Let a helper run as any other process; whether that is so now.

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from ktaskd.host.libc import syscall
+from ktaskd.host.process import owning_proc
 
 PROC = Path("/proc")
 
@@ -100,7 +101,8 @@ def set_own_autogroup_nice(nice: int, proc: Path = PROC) -> None:
     Source: sched(7), kernel/sched/autogroup.c
     """
     until = time.monotonic() + AUTOGROUP_PATIENCE_S
-    fd = os.open(proc / "self" / "autogroup", os.O_WRONLY | os.O_CLOEXEC)
+    with owning_proc():
+        fd = os.open(proc / "self" / "autogroup", os.O_WRONLY | os.O_CLOEXEC)
     try:
         while True:
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,8 +9,6 @@ from ktaskd.host.idlegroup import IdleGroup
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.pool.link import Listener, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
-
-log = logging.getLogger(__name__)
 
 GUESTS_MAX = 32
 """Guests at one time; they count against the allowance, which is mostly reached before."""
@@ -45,7 +42,7 @@ class GuestPool(Pool):
 
     def start(self) -> None:
         """Start the pool host, unless there was no guest yet or it runs already."""
-        if self._needed and self._control is None:
+        if self._needed and self._host is None:
             super().start()
 
     def admit(
@@ -64,11 +61,9 @@ class GuestPool(Pool):
         if place is None or self._closing:
             return None
         self._needed = True
-        try:
-            self.start()
-        except OSError as error:
-            log.error("pool_host_not_started pool=%s error=%s", self.spec.name, error)
-            return None
+        self.start()
+        if self._host is None:
+            return None  # it is tried again
         cpus = frozenset([cpu] if cpu >= 0 else self.spec.cpus)
         place.guest = Placement(worker_class, cpus, nid, self.spec.uid, self.spec.gid, memory_group)
         place.cpu, place.wanted = cpu, True

@@ -1,13 +1,16 @@
-"""Main of a pool host: forks workers from a warm template and reaps them.
+"""A pool host: forks workers from a warm template and reaps them.
 
-Started by exec, so that it has no grpc and no thread in it and may fork. It
-talks with the daemon in JSON datagrams over one SOCK_SEQPACKET socket:
+Started by exec, or forked by `pool.hosts` which was, so that it has no grpc and
+no thread in it and may fork. It talks with the daemon in JSON datagrams over one
+SOCK_SEQPACKET socket:
 
     daemon: {"op": "board"} + memfd        the workers' shared pages
+            {"op": "name", "name"}         what it is called in ps
             {"op": "group", "path"} + cgroup.procs of the helpers' idle group, and of a normal one
+            {"op": "door"} + cgroup.procs of a normal group, where we know our own
             {"op": "spawn", "id", "slot", "placement"}
             {"op": "kill", "id"}
-    host:   {"op": "ready"}
+    host:   {"op": "ready", "pid"} + pidfd, and cgroup.procs of our own group if we have it
             {"op": "spawned", "id", "pid"} + worker's socket, pidfd
             {"op": "failed", "id", "message"}
             {"op": "exited", "id", "status"}   as of waitpid
@@ -67,9 +70,14 @@ def placement_from_json(body: dict[str, Any]) -> Placement:
 class PoolHost:
     """One pool host: its line to the daemon, and its children."""
 
-    def __init__(self, control: socket.socket) -> None:
-        """Take over the control socket."""
+    def __init__(self, control: socket.socket, door: int = -1) -> None:
+        """Take over the control socket.
+
+        Args:
+            door: cgroup.procs of the group that we are in ourselves, if we have it.
+        """
         self._control = control
+        self._door = door
         self._board = -1
         self._group_fds: list[int] = []
         self._group_path: Path | None = None
@@ -88,12 +96,18 @@ class PoolHost:
         signal.signal(signal.SIGTERM, self._on_term)
         self._selector.register(self._control, selectors.EVENT_READ)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
-        self._send({"op": "ready"})
+        self._send_ready()
         while self._serve_once() and not self._told_to_end:
             self._reap()
         self._end_children()
         if self._group_path is not None:
             idlegroup.remove(self._group_path)
+
+    def _send_ready(self) -> None:
+        pidfd = os.pidfd_open(os.getpid())
+        doors = [self._door] if self._door >= 0 else []
+        self._send({"op": "ready", "pid": os.getpid()}, [pidfd, *doors])
+        os.close(pidfd)
 
     def _on_term(self, *_: object) -> None:
         self._told_to_end = True
@@ -119,6 +133,11 @@ class PoolHost:
         message = json.loads(frame)
         if message["op"] == "board":
             self._board = fds[0]
+        elif message["op"] == "name":
+            process.set_name(message["name"])
+        elif message["op"] == "door":
+            self._group_fds = [self._door, fds[0]]
+            self._raiser = Raiser(self._door, fds[0])
         elif message["op"] == "group":
             self._group_fds, self._group_path = fds, Path(message["path"])
             self._raiser = Raiser(fds[0], fds[1])
@@ -160,31 +179,28 @@ class PoolHost:
             self._wake_r.close()
             self._wake_w.close()
             placement = placement_from_json(message["placement"])
-            told = self._become_helper() if placement.worker_class is WorkerClass.HELPER else []
-            for fd in self._group_fds:
+            helper = placement.worker_class is WorkerClass.HELPER
+            told = self._enter_group() if helper else []
+            for fd in {*self._group_fds, self._door} - {-1}:
                 os.close(fd)  # whoever has one moves any process
             page = mmap.mmap(self._board, SLOT_BYTES, offset=message["slot"] * SLOT_BYTES)
             os.close(self._board)
+            if helper:
+                _begin_session()
             loop.run(sock, memoryview(page), placement, parent=parent, told=told)
         except BaseException as error:
             print(f"ktaskd worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(70)
 
-    def _become_helper(self) -> list[str]:
-        """Leave the groups in which the daemon runs; returns what could not be done."""
-        # A session of its own is an autogroup of its own: nice only counts
-        # inside one, and raising one helper raises nobody else.
-        os.setsid()
-        with contextlib.suppress(OSError):
-            sched.set_own_autogroup_nice(19)
-        told = []
-        if self._group_fds:
+    def _enter_group(self) -> list[str]:
+        """Leave the group in which the daemon runs; returns what could not be done."""
+        if self._group_path is not None:
             try:
                 idlegroup.enter(self._group_fds[0])
             except OSError as error:
-                told.append(f"idle cgroup {self._group_path}: {error.strerror}")
-        return told
+                return [f"idle cgroup {self._group_path}: {error.strerror}"]
+        return []
 
     def _kill(self, worker_id: int) -> None:
         for pid, known in self._children.items():
@@ -218,8 +234,22 @@ class PoolHost:
             socket.send_fds(self._control, [json.dumps(message).encode()], fds or [])
 
 
+def _begin_session() -> None:
+    """Have an autogroup of one's own: nice only counts inside one, and raising it raises nobody else."""
+    os.setsid()
+    with contextlib.suppress(OSError):
+        sched.set_own_autogroup_nice(19)
+
+
+def warm_up() -> None:
+    """Load what workers need, so that they share it with whoever they are forked from."""
+    bodies.load_all()
+    gc.collect()
+    gc.freeze()  # so that the workers' collections do not copy the template's pages
+
+
 def main(argv: list[str]) -> int:
-    """Run a pool host on the control socket whose number is the first argument."""
+    """Run a pool host: argv has the number of the control socket, its name, and maybe "undumpable"."""
     faults.hit("host.at_start")
     control = socket.socket(fileno=int(argv[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -227,9 +257,9 @@ def main(argv: list[str]) -> int:
         os.setsid()  # the terminal's Ctrl-C is the daemon's business
     process.set_death_signal(signal.SIGTERM)
     process.set_name(argv[1])
-    bodies.load_all()
-    gc.collect()
-    gc.freeze()  # so that the workers' collections do not copy the template's pages
+    if "undumpable" in argv[2:]:
+        process.apply_undumpable()
+    warm_up()
     PoolHost(control).run()
     return 0
 

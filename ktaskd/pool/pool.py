@@ -8,8 +8,6 @@ import logging
 import mmap
 import os
 import socket
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from ktaskd.model.worker import Placement, WorkerClass, WorkerState
 from ktaskd.pool.host import placement_to_json
 from ktaskd.pool.link import Death, Listener, Worker
 from ktaskd.pool.machine import respawn_delay
+from ktaskd.pool.starting import Children, StartedHost, Starter
 from ktaskd.worker.frames import SLOT_BYTES
 
 log = logging.getLogger(__name__)
@@ -81,6 +80,7 @@ class Pool:
         group: IdleGroup | None = None,
         retire: Callable[[Worker], None] = lambda _: None,
         raise_: Callable[[int], object] = lambda _: None,
+        starter: Starter | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -91,14 +91,17 @@ class Pool:
                 before it does: it must not be given anything any more.
             raise_: lets a worker that is killed run at normal priority, so that
                 it dies soon.
+            starter: gets the pool host; None = as a child of this process.
         """
         self.spec = spec
         self._group = group
         self._retire = retire
         self._raise = raise_
         self._idle_timer: asyncio.TimerHandle | None = None
-        self.host_pid = 0
+        self._starter: Starter = starter or Children()
         self.host_respawns = 0
+        self.trouble = ""
+        """Why there is no pool host now, in words; "" where there is one, or soon will be."""
         self._listener = listener
         self._ids = ids
         self._loop = asyncio.get_running_loop()
@@ -108,9 +111,8 @@ class Pool:
         pinned = spec.worker_class is WorkerClass.HELPER
         self.places = [Place(i, spec.cpus[i % len(spec.cpus)] if pinned else -1) for i in range(spec.size)]
         self._by_id: dict[int, Place] = {}
-        self._host: subprocess.Popen[bytes] | None = None
-        self._host_pidfd = -1
-        self._control: socket.socket | None = None
+        self._host: StartedHost | None = None
+        self._restart_timer: asyncio.TimerHandle | None = None
         self._host_started_s = 0.0
         self._host_early_deaths = 0
         self._untold: deque[tuple[bytes, list[int]]] = deque()
@@ -124,38 +126,45 @@ class Pool:
 
     # -- the pool host --------------------------------------------------------
 
+    @property
+    def host_pid(self) -> int:
+        """Of the pool host; 0 where there is none, or it is not known yet."""
+        return self._host.pid if self._host is not None else 0
+
     def start(self) -> None:
-        """Start the pool host and the warm workers."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._host = subprocess.Popen(
-                [sys.executable, "-I", "-m", "ktaskd.pool.host", str(theirs.fileno()), self.spec.name],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=_host_environment(),
-            )
-        ours.setblocking(False)
-        self._control = ours
-        self.host_pid = self._host.pid
-        self._host_pidfd = os.pidfd_open(self._host.pid)
+        """Start the pool host and the warm workers; where it cannot be had now, later."""
+        self._stop_restart()
+        for place in self.places[: self.spec.warm]:
+            place.wanted = True
         self._host_started_s = self._loop.time()
-        self._loop.add_reader(ours.fileno(), self._on_control)
-        self._loop.add_reader(self._host_pidfd, self._on_host_dead)
+        try:
+            host = self._starter.start(self.spec.name)
+        except OSError as error:
+            self._restart_later(error.strerror or str(error))
+            return
+        self._host = host
+        self.trouble = self._trouble(self._starter.waiting)
+        self._loop.add_reader(host.control.fileno(), self._on_control)
+        if host.pidfd >= 0:
+            self._loop.add_reader(host.pidfd, self._on_host_dead)
+        for message, fds in host.greeting:
+            self._tell(message, fds)
         self._tell({"op": "board"}, [self._board_fd])
         if self._group is not None:
             doors = [self._group.idle_fd, self._group.normal_fd]
             self._tell({"op": "group", "path": str(self._group.path)}, doors)
-        for place in self.places[: self.spec.warm]:
-            place.wanted = True
         for place in self.places:
             if place.wanted and place.worker is None and place.timer is None:
                 self._spawn(place)
 
+    def _trouble(self, why: str) -> str:
+        return f"pool host of {self.spec.name}: {why}" if why else ""
+
     def _on_control(self) -> None:
-        while self._control is not None:
+        host = self._host
+        while host is not None and host is self._host:
             try:
-                frame, fds, _, _ = socket.recv_fds(self._control, FRAME_BYTES_MAX, 2)
+                frame, fds, _, _ = socket.recv_fds(host.control, FRAME_BYTES_MAX, 2)
             except BlockingIOError:
                 return
             except OSError:
@@ -163,13 +172,20 @@ class Pool:
             for fd in fds:
                 os.set_inheritable(fd, False)
             if not frame:
-                self._loop.remove_reader(self._control.fileno())
+                self._loop.remove_reader(host.control.fileno())
+                if host.pidfd < 0:
+                    self._on_host_dead()  # it never came to be
                 return  # its pidfd tells the rest
-            self._on_message(json.loads(frame), fds)
+            self._on_message(host, json.loads(frame), fds)
 
-    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+    def _on_message(self, host: StartedHost, message: dict[str, Any], fds: list[int]) -> None:
         if message["op"] == "ready":
             self._host_early_deaths = 0
+            self.trouble = ""
+            known = host.pidfd >= 0
+            host.on_ready(message, fds)
+            if not known and host.pidfd >= 0:
+                self._loop.add_reader(host.pidfd, self._on_host_dead)
         elif message["op"] == "spawned":
             self._on_spawned(message, fds)
         elif message["op"] == "exited":
@@ -192,9 +208,11 @@ class Pool:
 
     def _on_host_dead(self) -> None:
         """The host is dead, and with it (PR_SET_PDEATHSIG) soon all its workers."""
-        assert self._host is not None
-        self._on_control()  # exit statuses that it could still tell
-        status = self._host.wait()
+        host = self._host
+        assert host is not None
+        if host.pidfd >= 0:
+            self._on_control()  # exit statuses that it could still tell
+        status = host.reap()
         self._close_host()
         for worker in list(self.workers):
             worker.kill()
@@ -202,50 +220,64 @@ class Pool:
         if self._closing:
             self._check_all_gone()
             return
+        self.host_respawns += 1
+        self._restart_later(f"died, {'nobody can tell how' if status is None else f'status {status}'}")
+
+    def _restart_later(self, why: str) -> None:
+        """Try again, after a pause that is longer each time that it does not help."""
         lived_s = self._loop.time() - self._host_started_s
         delay_s, self._host_early_deaths = respawn_delay(
             lived_s=lived_s, was_busy=False, early_deaths=self._host_early_deaths
         )
-        log.warning("pool_host_died pool=%s status=%d respawn_in_s=%.1f", self.spec.name, status, delay_s)
-        self.host_respawns += 1
-        self._loop.call_later(delay_s, self._restart)
+        trouble, before = self._trouble(why), self.trouble
+        self.trouble = trouble
+        level = logging.WARNING if trouble != before else logging.DEBUG
+        log.log(level, "no_pool_host pool=%s why=%s again_in_s=%.1f", self.spec.name, why, delay_s)
+        self._stop_restart()
+        self._restart_timer = self._loop.call_later(delay_s, self._restart)
 
     def _restart(self) -> None:
         if not self._closing:
             self.start()
 
+    def _stop_restart(self) -> None:
+        if self._restart_timer is not None:
+            self._restart_timer.cancel()
+            self._restart_timer = None
+
     def _close_host(self) -> None:
-        if self._control is not None:
-            self._loop.remove_reader(self._control.fileno())
-            self._loop.remove_writer(self._control.fileno())
-            self._control.close()
-            self._control = None
-            self._untold.clear()
-        if self._host_pidfd >= 0:
-            self._loop.remove_reader(self._host_pidfd)
-            os.close(self._host_pidfd)
-            self._host_pidfd = -1
-        self.host_pid = 0
+        if self._host is None:
+            return
+        host, self._host = self._host, None
+        self._loop.remove_reader(host.control.fileno())
+        self._loop.remove_writer(host.control.fileno())
+        host.control.close()
+        self._untold.clear()
+        if host.pidfd >= 0:
+            self._loop.remove_reader(host.pidfd)
+            os.close(host.pidfd)
 
     def _tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        if self._control is not None:
+        if self._host is not None:
             self._untold.append((json.dumps(message).encode(), fds or []))
             self._tell_on()
 
     def _tell_on(self) -> None:
         """Send what was not sent yet; a host of many CPUs is told more than a socket holds."""
-        while self._control is not None and self._untold:
+        if self._host is None:
+            return
+        control = self._host.control
+        while self._untold:
             frame, fds = self._untold[0]
             try:
-                socket.send_fds(self._control, [frame], fds)
+                socket.send_fds(control, [frame], fds)
             except BlockingIOError:
-                self._loop.add_writer(self._control.fileno(), self._tell_on)
+                self._loop.add_writer(control.fileno(), self._tell_on)
                 return
             except OSError:
                 pass  # it is dying; _on_host_dead follows
             self._untold.popleft()
-        if self._control is not None:
-            self._loop.remove_writer(self._control.fileno())
+        self._loop.remove_writer(control.fileno())
 
     # -- workers ----------------------------------------------------------------
 
@@ -298,7 +330,7 @@ class Pool:
 
     def _spawn(self, place: Place) -> None:
         place.timer = None
-        if self._closing or self._control is None:
+        if self._closing or self._host is None:
             return  # start() spawns what is wanted
         page = memoryview(self._board)[place.slot_i * SLOT_BYTES : (place.slot_i + 1) * SLOT_BYTES]
         page[:] = bytes(SLOT_BYTES)
@@ -364,29 +396,35 @@ class Pool:
         self._closing = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        self._stop_restart()
         for place in self.places:
             if place.timer is not None:
                 place.timer.cancel()
         for worker in self.workers:
             worker.stop()
-        if self._control is not None:
+        if self._host is not None:
             # The host sees end of file, then kills and reaps what is left.
-            self._control.shutdown(socket.SHUT_WR)
+            self._host.control.shutdown(socket.SHUT_WR)
         self._check_all_gone()
         try:
             await asyncio.wait_for(self._all_gone.wait(), grace_s)
         except TimeoutError:
             for worker in self.workers:
                 worker.kill()
-            if self._host is not None:
-                self._host.kill()
+            self._kill_host()
             await asyncio.wait_for(self._all_gone.wait(), grace_s)
         finally:
             self._close_host()
             self._release_board()
 
+    def _kill_host(self) -> None:
+        if self._host is not None:
+            self._host.kill()
+            if self._host.pidfd < 0:
+                self._on_host_dead()  # whoever should have started it sees that nobody waits for it
+
     def _check_all_gone(self) -> None:
-        if self._host_pidfd < 0 and not self.workers:
+        if self._host is None and not self.workers:
             self._all_gone.set()
 
     def _release_board(self) -> None:
@@ -394,9 +432,3 @@ class Pool:
             place.worker = None
         os.close(self._board_fd)
         self._board_fd = -1
-
-
-def _host_environment() -> dict[str, str]:
-    """What a pool host may know of the daemon's environment: no sockets, no secrets."""
-    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "KTASKD_FAULTS")
-    return {name: os.environ[name] for name in kept if name in os.environ}

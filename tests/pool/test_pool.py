@@ -240,8 +240,8 @@ def test_host_when_its_daemon_goes_then_kills_and_reaps_every_worker() -> None:
                 os.kill(pid, signal.SIGSTOP)
             host = made.host_pid
             made._closing = True
-            assert made._control is not None
-            made._control.shutdown(socket.SHUT_RDWR)
+            assert made._host is not None
+            made._host.control.shutdown(socket.SHUT_RDWR)
             await ears.until(lambda: not alive(host))
             assert not any(alive(pid) for pid in pids)
             await ears.until(lambda: len(ears.dead) == 2)

@@ -1,0 +1,48 @@
+"""What of raising is learnt while the daemon runs: the doors that come, and which ways work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from ktaskd.host.raising import Raiser
+from ktaskd.model.worker import WorkerState
+from ktaskd.pool.link import Worker
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.1
+"""The kernel takes a change of an autogroup as often. Source: kernel/sched/autogroup.c"""
+
+
+class RaisingLessons:
+    """Has the raiser learn from the first helper that is ready, and again with each new door.
+
+    Args:
+        own_door: cgroup.procs of our own group, if we were given it; stays the caller's.
+        stopping: whether the daemon ends.
+    """
+
+    def __init__(self, raiser: Raiser, own_door: int, stopping: Callable[[], bool]) -> None:
+        """Learn nothing yet."""
+        self._raiser = raiser
+        self._own_door = own_door
+        self._stopping = stopping
+
+    def on_door(self, idle_fd: int) -> None:
+        """The helpers' unit was started, maybe again: here is the door of its cgroup, now ours."""
+        if self._raiser.leads_into(idle_fd):
+            os.close(idle_fd)  # from the pool host of another node
+        else:
+            self._raiser.take_doors(idle_fd, os.dup(self._own_door) if self._own_door >= 0 else -1)
+
+    def on_ready(self, worker: Worker) -> None:
+        """Try on a helper in which ways it can be raised here; every later one is the same."""
+        if self._raiser.known or worker.is_lead or self._stopping():
+            return
+        if self._raiser.find_out(worker.pid):
+            log.info("raising ways=%s", ", ".join(self._raiser.ways) or "none")
+        elif worker.state in (WorkerState.IDLE, WorkerState.BUSY):
+            asyncio.get_running_loop().call_later(AGAIN_S, self.on_ready, worker)
