@@ -1,4 +1,4 @@
-# Only the targets that `make help` lists are supported. None needs root.
+# Only the targets that `make help` lists are supported. None needs root but install and uninstall.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,6 +8,9 @@ SHELL := /bin/bash
 PYTHON ?=
 # What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
 PYTEST_ARGS ?=
+# Where `make install` puts programs and units, and what stands for "/" while a package is made.
+PREFIX ?= /usr/local
+DESTDIR ?=
 # What the bench of interference gets, as in BENCH_ARGS="--rows 1,3 --repeat 3".
 BENCH_ARGS ?=
 # What the fault test gets, as in FAULT_ARGS="--jobs 1000 --seed 7".
@@ -15,7 +18,7 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup test demo bench bench-interference bench-foreground fault-test proto lint fmt types clean
+.PHONY: help setup test demo bench bench-interference bench-foreground fault-test install uninstall deb proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +59,15 @@ fmt: setup ## format the code
 
 types: setup ## check the types
 	@$(BIN)/mypy
+
+install: setup ## install daemon, client and units below PREFIX (/usr/local), in DESTDIR
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' tools/install.sh install
+
+uninstall: ## remove what install has made
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' tools/install.sh uninstall
+
+deb: setup ## build dist/ktaskd_VERSION_ARCH.deb with all that it needs
+	@tools/deb.sh
 
 clean: ## remove .venv, caches and build results
 	@rm -rf .venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache

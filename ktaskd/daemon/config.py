@@ -143,16 +143,22 @@ class Config:
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
 
 
-def load_config(path: Path | None, *, idle_exit_s: float | None = None) -> Config:
+def load_config(
+    path: Path | None, *, idle_exit_s: float | None = None, helpers_socket: str | None = None
+) -> Config:
     """The configuration of a file; the defaults where there is none.
 
     Args:
         idle_exit_s: takes the place of daemon.idle_exit_s; None = does not.
+        helpers_socket: takes the place of workers.helpers_socket; None = does not.
     Raises:
         ConfigError: it cannot be read, is no TOML, has an unknown key or a
             value of a wrong type or out of bounds.
     """
     config = Config() if path is None else _read_config(path)
+    if helpers_socket is not None:
+        _check_path("--helpers-socket", helpers_socket)
+        config = replace(config, workers=replace(config.workers, helpers_socket=helpers_socket))
     if idle_exit_s is None:
         return config
     _check_number("--idle-exit", idle_exit_s)

@@ -53,6 +53,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="what decides how many helpers may run is read in DIR/proc and DIR/sys (default: /)",
     )
+    parser.add_argument(
+        "--helpers-socket",
+        metavar="PATH",
+        help="where `ktaskd --pool-hosts` listens; takes the place of workers.helpers_socket",
+    )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
     parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
     return parser
@@ -79,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
     def load() -> Config:
-        return load_config(path, idle_exit_s=options.idle_exit)
+        return load_config(path, idle_exit_s=options.idle_exit, helpers_socket=options.helpers_socket)
 
     try:
         config = load()

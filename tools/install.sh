@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# Installs or removes the daemon, its client and its units; `make install` and
+# `make uninstall` call it. From the environment:
+#   PREFIX   where programs and units go (default /usr/local)
+#   DESTDIR  what stands for "/" while a package is made (default none)
+#   PYTHON   interpreter of the private environment (default the first python3)
+#   EXTRAS   extras to install with it (default systemd,dbus)
+# The environment is $PREFIX/lib/ktaskd; nothing else of Python is touched.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly PREFIX=${PREFIX:-/usr/local} DESTDIR=${DESTDIR:-} PYTHON=${PYTHON:-python3}
+readonly EXTRAS=${EXTRAS:-systemd,dbus}
+readonly HOME_DIR=$PREFIX/lib/ktaskd CONFIG=/etc/ktaskd/ktaskd.toml
+readonly UNITS=(ktaskd.socket ktaskd.service ktaskd-helpers.socket ktaskd-helpers.service ktaskd.slice)
+# Where each file of deploy/ goes, below PREFIX.
+readonly -A PLACES=(
+    [ktaskd.socket]=lib/systemd/system/ktaskd.socket
+    [ktaskd.service]=lib/systemd/system/ktaskd.service
+    [ktaskd-helpers.socket]=lib/systemd/system/ktaskd-helpers.socket
+    [ktaskd-helpers.service]=lib/systemd/system/ktaskd-helpers.service
+    [ktaskd.slice]=lib/systemd/system/ktaskd.slice
+    [ktaskd-user.service]=lib/systemd/user/ktaskd.service
+    [ktaskd.sysusers]=lib/sysusers.d/ktaskd.conf
+    [ktaskd.tmpfiles]=lib/tmpfiles.d/ktaskd.conf
+    [README.md]=share/doc/ktaskd/README.md
+)
+
+say() { printf '%s: %s\n' "$ACTION" "$*"; }
+die() { printf '%s: %s\n' "$ACTION" "$*" >&2; exit 1; }
+
+on_this_machine() { [ -z "$DESTDIR" ]; }
+with_systemd() { on_this_machine && [ -d /run/systemd/system ]; }
+
+check() {
+    case $PREFIX in /*) ;; *) die "PREFIX: got \"$PREFIX\", wanted an absolute path" ;; esac
+    case $DESTDIR in ""|/*) ;; *) die "DESTDIR: got \"$DESTDIR\", wanted \"\" or an absolute path" ;; esac
+}
+
+# The scripts of the environment name their interpreter by its place in the end.
+fix_scripts() {
+    local script
+    for script in "$DESTDIR$HOME_DIR"/bin/*; do
+        if [ -f "$script" ] && [ ! -L "$script" ] && head -c 2 "$script" | grep -q '#!'; then
+            sed -i "1s|.*|#!$HOME_DIR/bin/python -I|" "$script"
+        fi
+    done
+}
+
+install_environment() {
+    local home=$DESTDIR$HOME_DIR wanted=.
+    [ -z "$EXTRAS" ] || wanted=".[$EXTRAS]"
+    rm -rf "$home"
+    mkdir -p "$(dirname "$home")"
+    "$PYTHON" -m venv --without-pip --symlinks "$home"
+    # Not the shim of a version manager, and not what another environment links to.
+    ln -sf "$("$PYTHON" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')" "$home/bin/python3"
+    ln -sf python3 "$home/bin/python"
+    say "installing $wanted into $HOME_DIR"
+    .venv/bin/python -m pip --python "$home/bin/python" --quiet --disable-pip-version-check \
+        install --no-input --no-compile --no-warn-script-location "$wanted"
+    rm -f "$home"/bin/[Aa]ctivate* "$home"/bin/f2py "$home"/bin/numpy-config
+    fix_scripts
+    "$home/bin/python" -I -m compileall -q -j 0 -s "$DESTDIR" -p / "$home/lib" >/dev/null || true
+    # Whoever runs the daemon reads it, whatever the umask was.
+    chmod -R u=rwX,go=rX "$home"
+}
+
+install_files() {
+    local name
+    mkdir -p "$DESTDIR$PREFIX/bin" "$DESTDIR$(dirname "$CONFIG")"
+    ln -sfn "../lib/ktaskd/bin/ktaskd" "$DESTDIR$PREFIX/bin/ktaskd"
+    ln -sfn "../lib/ktaskd/bin/ktask" "$DESTDIR$PREFIX/bin/ktask"
+    for name in "${!PLACES[@]}"; do
+        mkdir -p "$(dirname "$DESTDIR$PREFIX/${PLACES[$name]}")"
+        sed "s|/usr/bin/ktaskd|$PREFIX/bin/ktaskd|; s|/usr/share/doc|$PREFIX/share/doc|" "deploy/$name" \
+            >"$DESTDIR$PREFIX/${PLACES[$name]}"
+        chmod 644 "$DESTDIR$PREFIX/${PLACES[$name]}"
+    done
+    if [ -e "$DESTDIR$CONFIG" ]; then
+        say "$CONFIG is there already and was left as it is"
+    else
+        install -m 644 deploy/ktaskd.toml "$DESTDIR$CONFIG"
+    fi
+}
+
+tell_systemd() {
+    systemd-sysusers "$PREFIX/lib/sysusers.d/ktaskd.conf"
+    systemd-tmpfiles --create "$PREFIX/lib/tmpfiles.d/ktaskd.conf"
+    systemctl daemon-reload
+    systemctl enable --now ktaskd.socket ktaskd-helpers.socket
+    systemctl try-restart ktaskd-helpers.service ktaskd.service
+    say "the sockets listen; \`adduser USER ktask\` lets a user in"
+}
+
+install_all() {
+    check
+    install_environment
+    install_files
+    if with_systemd; then
+        tell_systemd
+    elif on_this_machine; then
+        say "systemd does not run here: start $PREFIX/bin/ktaskd yourself"
+    fi
+}
+
+uninstall_all() {
+    local name
+    check
+    if with_systemd; then
+        systemctl disable --now "${UNITS[@]:0:4}" 2>/dev/null || true
+        systemctl stop ktaskd.slice 2>/dev/null || true
+    fi
+    rm -rf "$DESTDIR$HOME_DIR" "$DESTDIR$PREFIX/share/doc/ktaskd"
+    rm -f "$DESTDIR$PREFIX/bin/ktaskd" "$DESTDIR$PREFIX/bin/ktask"
+    for name in "${!PLACES[@]}"; do rm -f "$DESTDIR$PREFIX/${PLACES[$name]}"; done
+    if cmp -s deploy/ktaskd.toml "$DESTDIR$CONFIG"; then
+        rm -f "$DESTDIR$CONFIG"
+    elif [ -e "$DESTDIR$CONFIG" ]; then
+        say "$CONFIG has been changed and was left"
+    fi
+    rmdir "$DESTDIR$(dirname "$CONFIG")" 2>/dev/null || true
+    if with_systemd; then
+        systemctl daemon-reload
+        rm -rf /run/ktaskd
+    fi
+    if on_this_machine && getent passwd ktaskd >/dev/null; then
+        say "the user ktaskd and the group ktask were left: userdel ktaskd; groupdel ktask"
+    fi
+}
+
+readonly ACTION=${1:-}
+case $ACTION in
+    install) install_all ;;
+    uninstall) uninstall_all ;;
+    *) echo "usage: tools/install.sh install|uninstall" >&2; exit 2 ;;
+esac
