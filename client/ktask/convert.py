@@ -252,4 +252,5 @@ def _worker(message: control.Worker, contract: Any) -> results.Worker:
         uid=message.uid,
         gives_way_by=message.gives_way_by,
         raised=message.raised,
+        gave_up=tuple(message.gave_up),
     )

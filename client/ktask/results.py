@@ -280,6 +280,7 @@ class Worker:
         gives_way_by: "idle slice", "idle cgroup" or "autogroup"; "" for a lead,
             or where nothing makes it give way.
         raised: it has normal priority now, to finish a chunk.
+        gave_up: what it can never do any more, in words.
     """
 
     id: int
@@ -301,6 +302,7 @@ class Worker:
     uid: int
     gives_way_by: str = ""
     raised: bool = False
+    gave_up: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ def _worker_out(daemon: Daemon, place: Place, who: Identity) -> pb.Worker:
         uid=applied.uid,
         raised=worker.raised,
         gives_way_by=applied.gives_way_by,
+        gave_up=applied.gave_up,
     )
 
 

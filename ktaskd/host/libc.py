@@ -19,11 +19,40 @@ _STATFS_BYTES = 256
 
 # x86-64 has numbers of its own, the newer architectures share one table.
 # Source: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
-_X86_64 = {"set_mempolicy": 238, "get_mempolicy": 239, "ioprio_set": 251, "ioprio_get": 252}
-_GENERIC = {"set_mempolicy": 237, "get_mempolicy": 236, "ioprio_set": 30, "ioprio_get": 31}
-_NUMBERS = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}.get(
-    platform.machine(), {}
-)
+# Since Linux 5.1 a new call has the same number everywhere.
+_NEW = {
+    "io_uring_setup": 425,
+    "pidfd_getfd": 438,
+    "landlock_create_ruleset": 444,
+    "landlock_restrict_self": 446,
+}
+_X86_64 = {
+    "socket": 41,
+    "ptrace": 101,
+    "set_mempolicy": 238,
+    "get_mempolicy": 239,
+    "ioprio_set": 251,
+    "ioprio_get": 252,
+    "process_vm_readv": 310,
+    "process_vm_writev": 311,
+    "seccomp": 317,
+    **_NEW,
+}
+_GENERIC = {
+    "ioprio_set": 30,
+    "ioprio_get": 31,
+    "ptrace": 117,
+    "socket": 198,
+    "get_mempolicy": 236,
+    "set_mempolicy": 237,
+    "process_vm_readv": 270,
+    "process_vm_writev": 271,
+    "seccomp": 277,
+    **_NEW,
+}
+NUMBERS_OF = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}
+"""Numbers of system calls, by the kind of machine."""
+_NUMBERS = NUMBERS_OF.get(platform.machine(), {})
 
 
 def _checked(result: int, name: str) -> int:

@@ -17,6 +17,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_GET_NO_NEW_PRIVS = 39
 """Source: prctl(2), linux/prctl.h"""
 
 
@@ -37,6 +38,11 @@ def set_name(name: str) -> None:
 def apply_no_new_privileges() -> None:
     """Gain nothing by exec of a set-user-ID program."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def has_no_new_privileges() -> bool:
+    """Whether it can gain nothing by exec."""
+    return prctl(_PR_GET_NO_NEW_PRIVS, 0) == 1
 
 
 def apply_undumpable() -> None:
@@ -75,6 +81,11 @@ def apply_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def has_no_core() -> bool:
+    """Whether it leaves no core file, and may not change that."""
+    return resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
 
 
 def apply_user(uid: int, gid: int) -> None:

@@ -54,6 +54,7 @@ class Applied:
         gives_way_by: what makes a helper give way to all others: "idle slice",
             "idle cgroup", "autogroup", or "SCHED_IDLE" where no group stands
             between it and them; "" = nothing, or it is a lead.
+        gave_up: what it can never do any more, in words.
         missing: what could not be applied and how to get it, in words.
     """
 
@@ -67,4 +68,5 @@ class Applied:
     mempolicy: str = ""
     uid: int = 0
     gives_way_by: str = ""
+    gave_up: tuple[str, ...] = ()
     missing: tuple[str, ...] = field(default_factory=tuple)

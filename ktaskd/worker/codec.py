@@ -66,6 +66,7 @@ def applied_to_json(applied: Applied) -> Json:
         "mempolicy": applied.mempolicy,
         "uid": applied.uid,
         "gives_way_by": applied.gives_way_by,
+        "gave_up": list(applied.gave_up),
         "missing": list(applied.missing),
     }
 
@@ -84,5 +85,6 @@ def applied_from_json(body: Json) -> Applied:
         mempolicy=str(body["mempolicy"]),
         uid=int(body["uid"]),
         gives_way_by=str(body["gives_way_by"]),
+        gave_up=tuple(str(text) for text in body["gave_up"]),
         missing=tuple(str(text) for text in body["missing"]),
     )

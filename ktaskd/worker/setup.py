@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ktaskd.host import memgroup, mempolicy, process, sched
+from ktaskd.host import confine, memgroup, mempolicy, process, sched
 from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
 from ktaskd.host.root import HostRoot
 from ktaskd.model.topology import format_cpulist
@@ -29,6 +29,12 @@ GUEST_OOM_SCORE = 1000
 """A worker in a caller's memory cgroup is the first to go when that is full: the caller
 must not die of its own job. With 800 it could, if it had more than 0.8 of the limit.
 Source: oom_badness in mm/oom_kill.c, where 1000 stands for all that the group may have."""
+
+
+_CONFINED_BY = {
+    "landlock": "boot a kernel with Landlock, and with it in lsm=",
+    "seccomp": "boot a kernel with seccomp filters, and let the service call seccomp",
+}
 
 
 class GroupClosed(OSError):
@@ -66,7 +72,7 @@ def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Ap
     if placement.memory_group:
         _enter_memory_group(placement.memory_group)
     _apply_identity(placement, parent, missing)
-    return _read_back(placement, missing)
+    return _read_back(placement, missing, _give_up(missing))
 
 
 def _attempt(missing: list[str], what: str, call: Callable[[], object], hint: str = "") -> None:
@@ -146,11 +152,29 @@ def _apply_identity(placement: Placement, parent: int, missing: list[str]) -> No
     if privileged or (placement.uid >= 0 and os.getuid() != 0):
         # Workers of several users' jobs have one uid: none may read another's
         # memory through /proc. A per-user daemon's workers hold only what
-        # their own user may see, so that user may debug them.
+        # their own user may see, so that user may debug them. One whose pool host
+        # is not dumpable never was either.
         _attempt(missing, "PR_SET_DUMPABLE 0", process.apply_undumpable)
 
 
-def _read_back(placement: Placement, missing: list[str]) -> Applied:
+def _give_up(missing: list[str]) -> tuple[str, ...]:
+    """Give up what no chunk needs, for good; says what is given up."""
+    before = len(missing)
+    _attempt(missing, "other processes", confine.give_up_other_processes, _CONFINED_BY["landlock"])
+    closed_to_others = len(missing) == before
+    _attempt(missing, "network", confine.give_up_network, _CONFINED_BY["seccomp"])
+    given = {
+        "new privileges": process.has_no_new_privileges(),
+        "core dumps": process.has_no_core(),
+        "network": not confine.has_network(),
+        "other processes": closed_to_others,
+    }
+    kept = [f"{what}: not given up" for what, is_so in given.items() if not is_so]
+    missing.extend(text for text in kept if not _told(text, missing))
+    return tuple(what for what, is_so in given.items() if is_so)
+
+
+def _read_back(placement: Placement, missing: list[str], gave_up: tuple[str, ...]) -> Applied:
     """What the kernel says, with a sentence for whatever is not as wanted."""
     place = read_cpu_place(HostRoot())
     applied = Applied(
@@ -163,6 +187,7 @@ def _read_back(placement: Placement, missing: list[str]) -> Applied:
         cgroup=place.path,
         mempolicy=mempolicy.read_mempolicy(),
         uid=os.getuid(),
+        gave_up=gave_up,
     )
     if placement.worker_class is WorkerClass.HELPER:
         by = gives_way_by(place, applied.autogroup_nice, applied.policy)

@@ -39,6 +39,7 @@ applied = st.builds(
     mempolicy=st.text(max_size=10),
     uid=numbers,
     gives_way_by=st.sampled_from(["", "idle slice", "idle cgroup", "autogroup"]),
+    gave_up=st.lists(st.text(max_size=20), max_size=3).map(tuple),
     missing=st.lists(st.text(max_size=20), max_size=3).map(tuple),
 )
 

@@ -51,7 +51,10 @@ def test_helper_when_set_up_then_the_kernel_agrees() -> None:
         told = [text.partition(" ")[0] for text in applied.missing]
         assert ("giving" in told) == (not applied.gives_way_by)
         assert ("mempolicy" in told) == (applied.mempolicy != "prefer:0")
-        assert set(told) <= {"giving", "mempolicy"}
+        assert {"new privileges", "core dumps"} <= set(applied.gave_up)
+        assert ("network" in told) == ("network" not in applied.gave_up)
+        assert ("other" in told) == ("other processes" not in applied.gave_up)
+        assert set(told) <= {"giving", "mempolicy", "network", "other"}
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert "Max core file size        0                    0" in limits
 
@@ -130,6 +133,52 @@ def test_dumpable_when_many_users_share_the_workers_uid_then_not() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True)
     assert ended.stdout.decode().strip() == str(os.geteuid() != 0)
+
+
+GIVES_UP = """
+import ctypes, errno, os, socket, sys
+from ktaskd.host.libc import NUMBERS_OF, _LIBC
+from ktaskd.model.worker import Placement, WorkerClass
+from ktaskd.worker import setup
+parent = os.getppid()
+applied = setup.apply(Placement(WorkerClass.LEAD))
+
+def tried(call):
+    try:
+        return call() or "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+def raw(name, *args):
+    result = _LIBC.syscall(ctypes.c_long(NUMBERS_OF[os.uname().machine][name]), *args)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+print(*applied.gave_up, sep=", ")
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET):
+    print(tried(lambda: socket.socket(family, socket.SOCK_DGRAM).close()))
+print(tried(lambda: raw("io_uring_setup", 8, ctypes.create_string_buffer(256))))
+print(tried(lambda: raw("ptrace", 16, parent, 0, 0)))
+print(tried(lambda: raw("process_vm_readv", parent, 0, 0, 0, 0, 0)))
+print(tried(lambda: raw("pidfd_getfd", os.pidfd_open(parent), 0, 0)))
+print(tried(lambda: os.close(os.open(f"/proc/{parent}/mem", os.O_RDONLY))))
+print(tried(lambda: os.close(os.open("/proc/self/mem", os.O_RDONLY))))
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+ours.send(b"still there")
+print(theirs.recv(99).decode())
+"""
+
+
+def test_setup_when_done_then_no_network_and_no_other_process() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", GIVES_UP], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True
+    )
+    given, *tried = ended.stdout.splitlines()
+    if "network" in given:
+        assert tried[:9] == ["EPERM"] * 9
+    if "other processes" in given:
+        assert tried[9] == "EACCES"
+    assert tried[10:] == ["done", "still there"]
 
 
 def test_compare_when_all_is_as_wanted_then_nothing_missing() -> None:

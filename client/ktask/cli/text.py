@@ -277,6 +277,8 @@ def _describe_pool(pool: Pool) -> str:
         "JOB",
     )
     lines = [head, table(heads, map(_worker_row, pool.workers))]
+    given = sorted({", ".join(worker.gave_up) for worker in pool.workers if worker.gave_up})
+    lines += [f"  given up: {printable(one)}" for one in given]
     lines += [
         f"  worker {worker.id} lacks: {printable(one)}" for worker in pool.workers for one in worker.missing
     ]

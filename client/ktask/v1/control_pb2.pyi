@@ -639,6 +639,7 @@ class Worker(_message.Message):
     UID_FIELD_NUMBER: _builtins.int
     GIVES_WAY_BY_FIELD_NUMBER: _builtins.int
     RAISED_FIELD_NUMBER: _builtins.int
+    GAVE_UP_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Unique while the daemon runs."""
     pid: _builtins.int
@@ -682,6 +683,12 @@ class Worker(_message.Message):
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What could not be applied, and how to get it, in words."""
 
+    @_builtins.property
+    def gave_up(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it can never do any more, in words: "new privileges", "core dumps", "network",
+        "other processes".
+        """
+
     def __init__(
         self,
         *,
@@ -704,10 +711,11 @@ class Worker(_message.Message):
         uid: _builtins.int = ...,
         gives_way_by: _builtins.str = ...,
         raised: _builtins.bool = ...,
+        gave_up: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice", "autogroup_nice", b"autogroup_nice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice", "autogroup_nice", b"autogroup_nice", "cgroup", b"cgroup", "chunks", b"chunks", "cpulist", b"cpulist", "gives_way_by", b"gives_way_by", "id", b"id", "ioprio", b"ioprio", "job_id", b"job_id", "mempolicy", b"mempolicy", "missing", b"missing", "nice", b"nice", "oom_score_adj", b"oom_score_adj", "pid", b"pid", "policy", b"policy", "private_bytes", b"private_bytes", "raised", b"raised", "respawns", b"respawns", "state", b"state", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice", "autogroup_nice", b"autogroup_nice", "cgroup", b"cgroup", "chunks", b"chunks", "cpulist", b"cpulist", "gave_up", b"gave_up", "gives_way_by", b"gives_way_by", "id", b"id", "ioprio", b"ioprio", "job_id", b"job_id", "mempolicy", b"mempolicy", "missing", b"missing", "nice", b"nice", "oom_score_adj", b"oom_score_adj", "pid", b"pid", "policy", b"policy", "private_bytes", b"private_bytes", "raised", b"raised", "respawns", b"respawns", "state", b"state", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__autogroup_nice: _TypeAlias = _typing.Literal["autogroup_nice"]  # noqa: Y015
     _WhichOneofArgType__autogroup_nice: _TypeAlias = _typing.Literal["_autogroup_nice", b"_autogroup_nice"]  # noqa: Y015
