@@ -1,0 +1,43 @@
+"""Runs in the virtual machine, as root: installs the package, then the checks, and says what came of them."""
+
+import json
+import os
+import subprocess
+import sys
+import traceback
+
+PORT = "/dev/ttyS1"
+VENV = "/usr/lib/ktaskd/bin/python"
+
+
+def say(line):
+    """One line of results; the serial port is the only way out."""
+    with open(PORT, "w", encoding="utf-8") as port:
+        port.write(json.dumps(line) + "\n")
+
+
+def install():
+    """Install the package as an administrator would."""
+    done = subprocess.run(["dpkg", "-i", "/vm/ktaskd.deb"], capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    say({"name": "install", "ok": done.returncode == 0, "figure": "dpkg -i", "detail": text})
+    return done.returncode == 0
+
+
+def main():
+    """What the argument says: checks, or a script of somebody's."""
+    subprocess.run(["stty", "-F", PORT, "raw", "-echo"], check=False)
+    try:
+        if sys.argv[1] == "script":
+            done = subprocess.run(["bash", "-x", "/vm/script"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            text = done.stdout.decode(errors="replace")
+            say({"name": "script", "ok": done.returncode == 0, "figure": str(done.returncode), "detail": text})
+        elif install():
+            subprocess.run([VENV, "-B", "/vm/guest/run.py", *sys.argv[1:]], check=True, env={**os.environ, "PYTHONPATH": "/vm"})
+    except BaseException:
+        say({"name": "guest", "ok": False, "figure": "", "detail": traceback.format_exc()})
+    finally:
+        say({"done": True})
+
+
+main()
