@@ -22,6 +22,8 @@ from ktaskd.daemon.garbage import REST_S, Garbage
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.raising import RaisingLessons
+from ktaskd.daemon.watchdog import Watchdog, find_wrong
+from ktaskd.daemon.watchdog import describe as describe_state
 from ktaskd.door.handles import BackgroundCloser, HandleTable
 from ktaskd.door.handoff import HandoffDoor
 from ktaskd.door.keepers import Keepers
@@ -124,6 +126,7 @@ class House:
         self._garbage = Garbage()
         self._tidy_timer: asyncio.TimerHandle | None = None
         self._notifier = Notifier()
+        self._watchdog = Watchdog(self._notifier, self._find_wrong, self._describe_state)
         self._counters: Counter[str] = Counter()
         self._root = HostRoot()
         self._topology = read_topology(self._root, frozenset(os.sched_getaffinity(0)))
@@ -194,6 +197,14 @@ class House:
 
     def _on_allowance(self, allowance: Allowance) -> None:
         self.engine.set_allowance(allowance)
+        self._notifier.send(f"STATUS={self._describe_state()}")
+
+    def _find_wrong(self) -> str:
+        return find_wrong(self.engine.dispatch, self._start.runtime.inner_path)
+
+    def _describe_state(self) -> str:
+        words = describe_state(self.engine.dispatch, self.engine.registry.unended)
+        return f"stopping: {words}" if self._stop.is_set() else words
 
     def _own_pids(self) -> list[int]:
         """Processes of ours whose use of the machine is not others' pressure."""
@@ -339,6 +350,7 @@ class House:
         self._notifier.send("READY=1", f"STATUS=ready, {cpus} CPUs on {len(self._topology.nodes)} nodes")
         log.info("ready dir=%s version=%s cpus=%d", self._start.runtime.path, __version__, cpus)
         write_late()
+        self._watchdog.start()
         self._garbage.start()
         self._on_change()
 
@@ -447,6 +459,7 @@ class House:
         results = await asyncio.gather(
             *(pool.close(CLOSE_S) for pool in self._pools), self._keepers.close(), return_exceptions=True
         )
+        self._watchdog.close()  # not before: jobs may take stop_s to be undone
         self._closer.shutdown()
         self._raiser.close()
         if self._group is not None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.handlers
+import os
 import sys
 import threading
+
+from ktaskd.daemon.journal import JournalHandler, find_send, is_journal
 
 FLUSH_S = 0.05
 """A line is held back so long at most."""
@@ -39,10 +42,14 @@ class LateHandler(logging.handlers.MemoryHandler):
 
 
 def start_logging(level: str) -> None:
-    """Log to stderr from now on, as key=value lines."""
+    """Log from now on: to the journal with fields where stderr is that, else to stderr as key=value lines."""
     logging.basicConfig(
         level=level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
     )
+    send = find_send() if is_journal(os.environ) else None
+    if send is not None:
+        (plain,) = logging.getLogger().handlers
+        logging.basicConfig(level=level.upper(), handlers=[JournalHandler(send, plain)], force=True)
     # Nobody prints these, and finding them out costs more than the message.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 

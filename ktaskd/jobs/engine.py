@@ -262,7 +262,7 @@ class Engine:
     def _look(self) -> None:
         self._looking = None
         for worker in self._hang_watch.look(self.dispatch.job_of):
-            log.warning("worker_hangs worker=%d pid=%d", worker.id, worker.pid)
+            log.warning("worker_hangs worker=%d pid=%d nid=%d", worker.id, worker.pid, worker.nid)
             worker.kill(f"used {self._hang_watch.limit_s:g} s of CPU time without progress")
         if self.registry.unended:
             self._look_later()
@@ -359,8 +359,8 @@ class Engine:
         # Later in this turn of the loop: whoever waits for the answer goes first.
         self._loop.call_soon(
             log.info,
-            "job_ended job=%s uid=%d state=%s reason=%s seconds=%.3f",
-            job.id, job.owner.uid, job.state.value,
+            "job_ended job=%s uid=%d nid=%d state=%s reason=%s seconds=%.3f",
+            job.id, job.owner.uid, job.owner.nid, job.state.value,
             job.error.reason if job.error else "", job.end_s - job.create_s,
         )  # fmt: skip
         self.registry.note_ended(job)

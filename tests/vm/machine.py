@@ -72,9 +72,7 @@ def _only_one() -> Iterator[None]:
         yield
 
 
-def boot(
-    files: Mapping[str, str | bytes | Path], argument: str, heard: Callable[[Result], None]
-) -> str:
+def boot(files: Mapping[str, str | bytes | Path], argument: str, heard: Callable[[Result], None]) -> str:
     """Boot, run the guest's main with `argument`, tell each result as it comes; the console's text.
 
     Raises:

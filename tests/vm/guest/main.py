@@ -10,30 +10,43 @@ PORT = "/dev/ttyS1"
 VENV = "/usr/lib/ktaskd/bin/python"
 
 
-def say(line):
+def say(line: dict[str, object]) -> None:
     """One line of results; the serial port is the only way out."""
     with open(PORT, "w", encoding="utf-8") as port:
         port.write(json.dumps(line) + "\n")
 
 
-def install():
+def install() -> bool:
     """Install the package as an administrator would."""
     done = subprocess.run(["dpkg", "-i", "/vm/ktaskd.deb"], capture_output=True, text=True)
     text = done.stdout + done.stderr
     say({"name": "install", "ok": done.returncode == 0, "figure": "dpkg -i", "detail": text})
-    return done.returncode == 0
+    return not done.returncode
 
 
-def main():
+def main() -> None:
     """What the argument says: checks, or a script of somebody's."""
     subprocess.run(["stty", "-F", PORT, "raw", "-echo"], check=False)
     try:
+        if not install():
+            return
         if sys.argv[1] == "script":
-            done = subprocess.run(["bash", "-x", "/vm/script"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            done = subprocess.run(
+                ["bash", "-x", "/vm/script"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
             text = done.stdout.decode(errors="replace")
-            say({"name": "script", "ok": done.returncode == 0, "figure": str(done.returncode), "detail": text})
-        elif install():
-            subprocess.run([VENV, "-B", "/vm/guest/run.py", *sys.argv[1:]], check=True, env={**os.environ, "PYTHONPATH": "/vm"})
+            say(
+                {"name": "script", "ok": done.returncode == 0, "figure": str(done.returncode), "detail": text}
+            )
+        else:
+            done = subprocess.run(
+                [VENV, "-B", "/vm/guest/run.py", *sys.argv[1:]],
+                env={**os.environ, "PYTHONPATH": "/vm"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            if done.returncode:
+                raise RuntimeError(done.stdout.decode(errors="replace"))
     except BaseException:
         say({"name": "guest", "ok": False, "figure": "", "detail": traceback.format_exc()})
     finally:

@@ -1,0 +1,97 @@
+"""Log lines as entries of the journal, with a field for each value.
+
+`journalctl KTASKD_JOB=...` finds what a job went through, KTASKD_REASON=ON_BATTERY
+when helpers gave way because of that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+
+STDERR = 2
+PREFIX = "KTASKD_"
+_KEY = re.compile(r"(\w+)=\"?%")
+_PLAIN = re.compile(r"(\w+)=([^%\s\"]+)")
+_PLACE = re.compile(r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z%]")
+_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+"""Levels of logging and of syslog(3)."""
+
+Send = Callable[..., object]
+
+
+def is_journal(environ: Mapping[str, str], fd: int = STDERR) -> bool:
+    """Whether what is written to `fd` ends in the journal.
+
+    Source: systemd.exec(5), $JOURNAL_STREAM
+    """
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM", "") == f"{status.st_dev}:{status.st_ino}"
+
+
+def find_send() -> Send | None:
+    """The journal's own call, or None where systemd-python is not installed."""
+    try:
+        send: Send = importlib.import_module("systemd.journal").send
+    except ImportError:
+        return None
+    return send
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, str]:
+    """The values of a line of the form "event key=%s ...", by PREFIX and KEY.
+
+    Taken from the arguments and not from the text, so that a blank or a quote
+    in a value changes nothing. Lines of another form have no fields.
+    """
+    text = str(record.msg)
+    args = record.args if isinstance(record.args, tuple) else ()
+    places = [match.start() for match in _PLACE.finditer(text) if not match[0].endswith("%")]
+    if len(places) != len(args):
+        return {}
+    keys = {match.end() - 1: match[1] for match in _KEY.finditer(text)}
+    values = zip(places, args, strict=True)
+    found = {f"{PREFIX}{keys[at].upper()}": str(value) for at, value in values if at in keys}
+    found |= {f"{PREFIX}{match[1].upper()}": match[2] for match in _PLAIN.finditer(text)}
+    event = text.split(" ", 1)[0]
+    if event.isidentifier():
+        found[f"{PREFIX}EVENT"] = event
+    return found
+
+
+class JournalHandler(logging.Handler):
+    """Sends each record to the journal; what cannot be sent goes to the handler beside it."""
+
+    def __init__(self, send: Send, fallback: logging.Handler) -> None:
+        """Send by `send`, or write by `fallback`."""
+        super().__init__()
+        self._send = send
+        self._fallback = fallback
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One entry."""
+        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
+        try:
+            self._send(
+                self._text(record),
+                PRIORITY=str(priority),
+                LOGGER=record.name,
+                SYSLOG_IDENTIFIER="ktaskd",
+                CODE_FILE=record.pathname,
+                CODE_LINE=record.lineno,
+                CODE_FUNC=record.funcName,
+                **fields_of(record),
+            )
+        except OSError:
+            self._fallback.emit(record)
+
+    def _text(self, record: logging.LogRecord) -> str:
+        if not record.exc_info:
+            return record.getMessage()
+        return f"{record.getMessage()}\n{logging.Formatter().formatException(record.exc_info)}"

@@ -1,0 +1,98 @@
+"""Says to the service manager that the main loop lives, after a look at itself.
+
+The only thing that wakes up an idle daemon, and only where a watchdog is asked for.
+
+Source: sd_watchdog_enabled(3), which says to ping twice in the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ktaskd.daemon.notify import Notifier
+from ktaskd.jobs.dispatch import Dispatch
+
+log = logging.getLogger(__name__)
+
+
+def interval_s(environ: Mapping[str, str], pid: int) -> float:
+    """Seconds between two pings; 0 = nobody waits for them."""
+    usec = environ.get("WATCHDOG_USEC", "")
+    if environ.get("WATCHDOG_PID", str(pid)) != str(pid) or not usec.isdecimal():
+        return 0.0
+    return int(usec) / 2e6
+
+
+class Watchdog:
+    """Pings from the loop, for as long as the check finds nothing wrong.
+
+    Args:
+        check: what is wrong, in words; "" = nothing.
+        status: how we are, in words.
+    """
+
+    def __init__(self, notifier: Notifier, check: Callable[[], str], status: Callable[[], str]) -> None:
+        """Not started yet. Needs the running loop for that."""
+        self._notifier = notifier
+        self._check = check
+        self._status = status
+        self._timer: asyncio.TimerHandle | None = None
+        self._interval_s = interval_s(os.environ, os.getpid())
+
+    def start(self) -> None:
+        """Ping now and from now on."""
+        if self._interval_s:
+            self._ping()
+
+    def close(self) -> None:
+        """Ping no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ping(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._ping)
+        wrong = self._check()
+        if wrong:
+            # Without a ping we are ended and started again: that is the way out.
+            log.error("self_check_failed what=%s", wrong)
+            self._notifier.send(f"STATUS=broken: {wrong}")
+            return
+        self._notifier.send("WATCHDOG=1", f"STATUS={self._status()}")
+
+
+def find_wrong(dispatch: Dispatch, inner_path: Path) -> str:
+    """What a daemon that goes on like this would do wrong, in words; "" = nothing.
+
+    Args:
+        inner_path: where gRPC listens: without it nobody can call any more.
+    """
+    if not inner_path.exists():
+        return f"{inner_path} is gone"
+    helpers = Counter(worker.nid for worker in dispatch.job_of if not worker.is_lead)
+    leads = len(dispatch.job_of) - helpers.total()
+    if leads != dispatch.busy_leads:
+        return f"{leads} leads are at work, {dispatch.busy_leads} were counted"
+    for nid in dispatch.capacity:
+        if helpers[nid] != dispatch.busy_helpers(nid):
+            counted = dispatch.busy_helpers(nid)
+            return f"{helpers[nid]} helpers of node {nid} are at work, {counted} were counted"
+    return ""
+
+
+def describe(dispatch: Dispatch, jobs: int) -> str:
+    """How the daemon is, for `systemctl status`.
+
+    Args:
+        jobs: those that have not ended.
+    """
+    busy = sum(map(dispatch.busy_helpers, dispatch.capacity))
+    allowed = sum(dispatch.allowance.helpers.values())
+    words = [f"{jobs} jobs", f"{busy} of {allowed} helpers and {dispatch.busy_leads} leads at work"]
+    words += [reason.message for reason in dispatch.allowance.reasons]
+    return "; ".join(words)

@@ -1,0 +1,180 @@
+"""What the checks inside the virtual machine are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+CGROUPS = Path("/sys/fs/cgroup")
+HELPERS = CGROUPS / "ktaskd.slice/ktaskd-helpers.service"
+DAEMON = CGROUPS / "system.slice/ktaskd.service"
+RUN = Path("/run/ktaskd")
+SOCKET = RUN / "ktaskd.sock"
+PATIENCE_S = 90.0
+"""An emulated machine on a busy host is slow; a check that waits longer has failed."""
+
+SPIN = "while True: pass"
+CHECKS: dict[str, Callable[[], str]] = {}
+
+
+class Failed(Exception):
+    """A check found what should not be; the text says what."""
+
+
+def check(function: Callable[[], str]) -> Callable[[], str]:
+    """Make a function a check: it returns a figure, or raises."""
+    CHECKS[function.__name__] = function
+    return function
+
+
+def require(condition: object, text: str) -> None:
+    """Fail with the text where the condition does not hold."""
+    if not condition:
+        raise Failed(text)
+
+
+def run(*words: str, user: str = "", ok: bool = True, timeout: float = PATIENCE_S, text: str = "") -> str:
+    """What a command printed, both streams; fails where its status is not what it should be.
+
+    Args:
+        user: who runs it; "" = root.
+        ok: whether it has to end with 0; False = it has to fail.
+        text: what is written to it.
+    """
+    before = ["runuser", "-u", user, "--"] if user else []
+    done = subprocess.run(
+        [*before, *words],
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    require((done.returncode == 0) == ok, f"{' '.join(words)}: exit status {done.returncode}: {done.stdout}")
+    return done.stdout
+
+
+def until(what: str, reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """Wait until something is true; what it was."""
+    end_s = time.monotonic() + patience_s
+    while True:
+        found = reached()
+        if found:
+            return found
+        require(time.monotonic() < end_s, f"{what}: not within {patience_s:g} s")
+        time.sleep(0.1)
+
+
+def ktask(*words: str, user: str = "", ok: bool = True) -> Any:
+    """The JSON that a ktask command printed."""
+    printed = run("ktask", "--json", *words, user=user, ok=ok)
+    return json.loads(printed[printed.index("{") :]) if "{" in printed else printed
+
+
+def status() -> Any:
+    """The daemon's status as JSON."""
+    found = ktask("status")
+    return found.get("status", found)
+
+
+def workers(kind: str = "HELPER") -> list[Any]:
+    """Workers of a class that are there, with the node of their pool as "nid"."""
+    pools = [pool for pool in status()["pools"] if pool["workerClass"].endswith(kind)]
+    return [
+        {**worker, "nid": int(pool.get("nid", 0))}
+        for pool in pools
+        for worker in pool.get("workers", ())
+        if int(worker.get("pid", 0)) and "STARTING" not in worker.get("state", "")
+    ]
+
+
+def prop(unit: str, name: str) -> str:
+    """A property of a unit."""
+    return run("systemctl", "show", "-P", name, unit).strip()
+
+
+def usage_s(group: Path) -> float:
+    """CPU seconds that a cgroup has used, all below it included."""
+    lines = (group / "cpu.stat").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("usage_usec"))) / 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def unit(name: str, *words: str, properties: Sequence[str] = (), slice_: str = "system.slice") -> Iterator[Path]:
+    """A transient service, and its cgroup; it is gone at the end."""
+    options = [f"--property={text}" for text in properties]
+    run("systemd-run", "--quiet", f"--unit={name}", f"--slice={slice_}", *options, *words)
+    try:
+        yield CGROUPS / slice_ / f"{name}.service"
+    finally:
+        subprocess.run(["systemctl", "stop", name], check=False, capture_output=True)
+        subprocess.run(["systemctl", "reset-failed", name], check=False, capture_output=True)
+
+
+def spinners(cpus: Sequence[int], each: int = 1) -> tuple[str, ...]:
+    """A command that computes for ever, so many times on each CPU."""
+    starts = " ".join(f"taskset -c {cpu} python3 -S -c '{SPIN}' &" for cpu in cpus for _ in range(each))
+    return ("sh", "-c", f"{starts} wait")
+
+
+@contextlib.contextmanager
+def rivals(cpus: Sequence[int], *, slice_: str = "user.slice", each: int = 1) -> Iterator[Path]:
+    """Other people's work at ordinary weight, on each of these CPUs."""
+    with unit("rival", *spinners(cpus, each), slice_=slice_) as group:
+        until("the rivals compute", lambda: usage_s(group) > 0.3 * len(cpus))
+        yield group
+
+
+def client() -> Any:
+    """A client of the Python library."""
+    import ktask as library
+
+    return library.connect(SOCKET)
+
+
+@contextlib.contextmanager
+def detached(*words: str) -> Iterator[str]:
+    """A detached job that is cancelled at the end; its id."""
+    job = ktask("run", "--detach", *words)
+    name = str(job.get("job", job)["id"])
+    try:
+        yield name
+    finally:
+        subprocess.run(["ktask", "cancel", name], check=False, capture_output=True, timeout=PATIENCE_S)
+
+
+def say(line: dict[str, object], port: str = "/dev/ttyS1") -> None:
+    """One line of results."""
+    with open(port, "w", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def main(names: Sequence[str]) -> None:
+    """Run the checks that are named, or all, in their order."""
+    for name, function in CHECKS.items():
+        if names and name not in names:
+            continue
+        begin_s = time.monotonic()
+        print(f"check {name}", file=sys.stderr, flush=True)
+        try:
+            figure, detail, ok = function(), "", True
+        except BaseException as error:
+            figure, detail, ok = "", f"{type(error).__name__}: {error}", False
+            journal = ["journalctl", "-u", "ktaskd", "-u", "ktaskd-helpers", "-n", "40", "--no-pager"]
+            detail += "\n" + subprocess.run(journal, check=False, capture_output=True, text=True).stdout
+        took_s = time.monotonic() - begin_s
+        say({"name": name, "ok": ok, "figure": figure, "detail": detail, "seconds": took_s})

@@ -1,0 +1,100 @@
+"""NUMA: where pages go, and who works on what."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from guest.kit import check, client, cpu_s, detached, require, status, until, workers
+
+MIB = 1 << 20
+SIZE = 32 * MIB
+
+
+def pages_by_node(memory: Any) -> dict[int, int]:
+    """Bytes of a memory on each node, as the kernel tells its owner."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    with mmap.mmap(memory.fileno(), SIZE) as view:
+        # Looked at, not touched anew: the pages are there.
+        sum(view[at] for at in range(0, SIZE, page))
+        name = f"memfd:{Path(os.readlink(f'/proc/self/fd/{memory.fileno()}')).name.removeprefix('memfd:').split()[0]}"
+        line = next(text for text in Path("/proc/self/numa_maps").read_text().splitlines() if name in text)
+    return {int(nid): int(count) * page for nid, count in re.findall(r"\bN(\d+)=(\d+)", line)}
+
+
+def _placed(function: str, ranges: list[tuple[int, int, int]]) -> dict[int, int]:
+    import ktask
+
+    with client() as one, ktask.memory(SIZE) as memory:
+        one.run(function, data=memory, ranges=ranges)
+        return pages_by_node(memory)
+
+
+@check
+def pages_when_a_range_names_a_node_then_they_are_there() -> str:
+    """mem.populate and mem.fill, on node 0, on node 1, and half on each."""
+    half = SIZE // 2
+    wanted = {
+        "node 0": ([(0, SIZE, 0)], {0: SIZE}),
+        "node 1": ([(0, SIZE, 1)], {1: SIZE}),
+        "50:50": ([(0, half, 0), (half, half, 1)], {0: half, 1: half}),
+    }
+    for function in ("mem.populate", "mem.fill"):
+        for name, (ranges, right) in wanted.items():
+            until("free helpers", lambda: not any(worker.get("jobId") for worker in workers()))
+            found = _placed(function, ranges)
+            wrong = sum(abs(found.get(nid, 0) - right.get(nid, 0)) for nid in (0, 1)) // 2
+            # The lead goes where its client runs, and takes a chunk where helpers are late.
+            require(wrong <= SIZE // 4, f"{function} on {name}: got {found}, wanted {right}")
+    return f"{SIZE // MIB} MiB each way"
+
+
+@check
+def workers_when_looked_at_then_bound_to_their_node() -> str:
+    """CPUs and memory policy, as the kernel has them."""
+    cpus = {0: {0, 1}, 1: {2, 3}}
+    for worker in workers():
+        pid, nid = worker["pid"], worker["nid"]
+        affinity = os.sched_getaffinity(pid)
+        require(len(affinity) == 1 and affinity <= cpus[nid], f"helper {pid} of node {nid}: CPUs {affinity}")
+        maps = Path(f"/proc/{pid}/numa_maps").read_text()
+        policies = set(re.findall(r"^\S+ (\S+)", maps, re.MULTILINE))
+        require(any(text.endswith(f":{nid}") for text in policies), f"helper {pid} of node {nid}: {policies}")
+    return f"{len(workers())} helpers"
+
+
+def _used(before: dict[int, float]) -> dict[int, float]:
+    """CPU seconds by node since then."""
+    used = {0: 0.0, 1: 0.0}
+    for worker in workers():
+        used[worker["nid"]] += cpu_s(worker["pid"]) - before.get(worker["pid"], 0.0)
+    return used
+
+
+def _clocks() -> dict[int, float]:
+    return {worker["pid"]: cpu_s(worker["pid"]) for worker in workers()}
+
+
+@check
+def range_of_a_node_when_its_workers_are_free_then_only_they_run_it() -> str:
+    """And the others help when they are not free."""
+    with detached("selftest.spin", "--arg", "ms=20", "--range", "0:200000@1", "--max-threads", "2"):
+        until("both helpers of node 1", lambda: _busy(1) == 2)
+        before = _clocks()
+        until("some work", lambda: _used(before)[1] > 2.0)
+        alone = _used(before)
+    require(alone[0] < 0.05 * alone[1], f"CPU seconds by node: {alone}")
+    words = ("selftest.spin", "--arg", "ms=20", "--max-threads", "4")
+    with detached(*words, "--range", "0:200000@1"):
+        until("helpers of node 0", lambda: _busy(0) > 0)
+        before = _clocks()
+        until("some work of node 0", lambda: _used(before)[0] > 1.0)
+    return f"node 1 {alone[1]:.1f} s, node 0 {alone[0]:.1f} s; then node 0 helped"
+
+
+def _busy(nid: int) -> int:
+    nodes = status()["allowance"].get("nodes", ())
+    return next((int(node.get("busy", 0)) for node in nodes if int(node.get("nid", 0)) == nid), 0)

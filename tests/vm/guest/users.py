@@ -1,0 +1,88 @@
+"""Who may connect, and by what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from guest.kit import PATIENCE_S, SOCKET, check, require, run
+
+GRPCURL = ("/vm/grpcurl", "-plaintext", "-unix")
+FILE = Path("/srv/data")
+
+
+def _users() -> None:
+    for name, more in (("alice", ("-G", "ktask")), ("bob", ())):
+        if subprocess.run(["id", name], check=False, capture_output=True).returncode:
+            run("useradd", "-m", *more, name)
+    FILE.write_bytes(b"ktaskd" * 100_000)
+    FILE.chmod(0o644)
+
+
+def grpcurl(method: str, body: str = "", *, user: str = "", ok: bool = True) -> str:
+    """What grpcurl printed for a call."""
+    data = ("-d", body) if body else ()
+    return run(*GRPCURL, *data, str(SOCKET), *([method] if method else ["list"]), user=user, ok=ok)
+
+
+@check
+def health_when_asked_then_serving() -> str:
+    """By the standard health service."""
+    printed = grpcurl("grpc.health.v1.Health/Check")
+    require(json.loads(printed)["status"] == "SERVING", printed)
+    return "SERVING"
+
+
+@check
+def grpcurl_when_run_by_root_and_by_a_user_then_it_works() -> str:
+    """Reflection, the status, and a job: root's by path, a user's by a handle that `ktask hold` got."""
+    _users()
+    for user in ("", "alice"):
+        require("ktask.v1.Jobs" in grpcurl("list", user=user), "list: no ktask.v1.Jobs")
+        require('"topology"' in grpcurl("ktask.v1.Control/GetStatus", user=user), "no status")
+    spec = {"spec": {"function": "file.crc32", "sources": {"data": {"path": str(FILE)}}}}
+    done = json.loads(grpcurl("ktask.v1.Jobs/Run", json.dumps(spec)))["job"]
+    require(done["state"] == "JOB_STATE_SUCCEEDED", f"{done}")
+    hold = subprocess.Popen(
+        ["runuser", "-u", "alice", "--", "ktask", "--json", "hold", f"data={FILE}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert hold.stdout is not None
+        text = hold.stdout.readline()
+        while text.count("{") != text.count("}") or "{" not in text:
+            text += hold.stdout.readline()
+        handle = json.dumps(json.loads(text)).split('"handle": "')[1].split('"')[0]
+        spec["spec"]["sources"] = {"data": {"handle": handle}}  # type: ignore[index]
+        mine = json.loads(grpcurl("ktask.v1.Jobs/Run", json.dumps(spec), user="alice"))["job"]
+    finally:
+        hold.terminate()
+        hold.wait(PATIENCE_S)
+    require(mine["result"] == done["result"], f"{mine}")
+    return f"crc32 {int(done['result']['crc32']):08x} twice"
+
+
+@check
+def user_when_not_in_the_group_then_refused_by_the_socket() -> str:
+    """bob is not in ktask."""
+    _users()
+    printed = run("ktask", "--socket", "/run/ktaskd", "status", user="bob", ok=False)
+    require("ermission denied" in printed, printed)
+    printed = grpcurl("list", user="bob", ok=False)
+    require("permission denied" in printed.lower(), printed)
+    return "permission denied"
+
+
+@check
+def path_when_the_daemon_may_not_read_it_then_the_error_names_ktask_hold() -> str:
+    """An administrator's path is opened with the daemon's own rights."""
+    secret = Path("/root/secret")
+    secret.write_bytes(b"1234")
+    secret.chmod(0o600)
+    spec = {"spec": {"function": "file.crc32", "sources": {"data": {"path": str(secret)}}}}
+    printed = grpcurl("ktask.v1.Jobs/Run", json.dumps(spec), ok=False)
+    require("ktask hold" in printed and "/root/secret" in printed, printed)
+    require('"crc32"' in run("ktask", "--json", "run", "file.crc32", f"data={secret}"), "root itself cannot")
+    return "refused, and says how"
