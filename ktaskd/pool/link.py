@@ -139,6 +139,8 @@ class Worker:
         part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
+        self._served: int | None = None
+        """The user whose jobs it was told of last."""
         self._listener = listener
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -306,6 +308,22 @@ class Worker:
         return beats
 
     # -- what it is told --------------------------------------------------------
+
+    def serves(self, uid: int) -> bool:
+        """Whether nothing of another user is in it."""
+        return self._served in (uid, None)
+
+    def turn_to(self, uid: int) -> None:
+        """Work for this user from now on: what it has of another one is forgotten and erased first.
+
+        To be called while it has nothing in hand.
+        """
+        if not self.serves(uid):
+            self.sids.clear()
+            self.jnos.clear()
+            self._with_next.clear()  # of the other user, and needless now
+            self._send_with_next(frames.pack_note(frames.WIPE, 0))
+        self._served = uid
 
     def send_source(self, sid: int, body: dict[str, Any], fd: int) -> None:
         """Give it a source, unless it has it; the fd stays the caller's."""
