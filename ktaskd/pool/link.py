@@ -124,7 +124,7 @@ class Worker:
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_
-        self._killed = False
+        self._killed = self._ended = False
         self.applied = Applied()
         self.chunks = 0
         self.started_s = 0.0
@@ -139,8 +139,7 @@ class Worker:
         part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
-        self._served: int | None = None
-        """The user whose jobs it was told of last."""
+        self._served: int | None = None  # the user whose jobs it was told of last
         self._listener = listener
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -153,7 +152,6 @@ class Worker:
         self._status: int | None = None
         self._status_final = False
         self._dead_timer: asyncio.TimerHandle | None = None
-        self._ended = False
 
     @property
     def is_lead(self) -> bool:

@@ -16,9 +16,6 @@ from typing import Any, Protocol
 from ktaskd.host import erasing, process
 from ktaskd.host.unixsock import close_quietly, read_peer_credentials
 
-PYTHON = (sys.executable, "-P", "-s")
-"""As with -I, since `environment` has no variable for it but those that -I would not let count."""
-
 Telling = tuple[dict[str, Any], list[int]]
 """A message to a pool host and the descriptors that go with it, which stay the sender's."""
 
@@ -95,7 +92,7 @@ class Children:
         try:
             with theirs:
                 popen = subprocess.Popen(
-                    [*PYTHON, "-m", "ktaskd.pool.host", str(theirs.fileno()), name, *flags],
+                    [*python("ktaskd.pool.host"), str(theirs.fileno()), name, *flags],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -106,6 +103,15 @@ class Children:
             raise
         ours.setblocking(False)
         return _Child(ours, popen)
+
+
+def python(module: str) -> list[str]:
+    """The command that runs a module of ours.
+
+    As with -I, since `environment` has no variable for the interpreter but those of
+    `erasing`, which -I would not let count.
+    """
+    return [sys.executable, "-P", "-s", "-m", module]
 
 
 def environment(*also: str, erase: bool) -> dict[str, str]:
