@@ -214,6 +214,13 @@ async def _patiently(reached: Callable[[], bool]) -> None:
         await asyncio.sleep(0.1)
 
 
+async def _first(ears: _Ears, pool: Pool) -> Worker | Death:
+    try:
+        return await asyncio.wait_for(ears.told.get(), PATIENCE_S)
+    except TimeoutError:
+        raise TimeoutError(pool.trouble) from None
+
+
 @asynccontextmanager
 async def _helper(
     config: Config, root: HostRoot, group: IdleGroup | None, cpu: int, starter: HelpersUnit | None
@@ -227,7 +234,7 @@ async def _helper(
     pool.start()
     worker: Worker | Death | None = None
     try:
-        worker = await asyncio.wait_for(ears.told.get(), PATIENCE_S)
+        worker = await _first(ears, pool)
         if isinstance(worker, Death):
             raise ChildProcessError(f"a helper could not be started: {worker}")
         body = {

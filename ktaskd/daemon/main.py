@@ -18,6 +18,7 @@ from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.host import door
 from ktaskd.host.process import apply_undumpable
 from ktaskd.host.root import HostRoot
+from ktaskd.pool.starting import environment, python
 
 DEFAULT_CONFIG = Path("/etc/ktaskd/ktaskd.toml")
 
@@ -80,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.pool_hosts:
         # Anew, since what is loaded here would be in every worker. It stays this
         # process, which LISTEN_PID names.
-        os.execv(sys.executable, [sys.executable, "-I", "-m", "ktaskd.pool.hosts"])
+        passed = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
+        os.execve(sys.executable, python("ktaskd.pool.hosts"), environment(*passed, erase=True))
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
     def load() -> Config:

@@ -37,6 +37,12 @@ def names() -> frozenset[str]:
     return frozenset(_BODIES)
 
 
+def wipe_all() -> None:
+    """Erase what bodies keep of the jobs so far."""
+    for body in _BODIES.values():
+        body.wipe()
+
+
 def load_all() -> None:
     """Load everything that any body needs, so that forked workers share it.
 

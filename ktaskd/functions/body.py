@@ -143,3 +143,6 @@ class Body:
 
     def restore(self, context: Context, prepared: Json) -> None:
         """After the undo of all chunks, on one worker: take prepare back."""
+
+    def wipe(self) -> None:
+        """Erase what it keeps of the jobs so far: the next one is another user's."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from isal.isal_zlib import crc32, crc32_combine
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, read_full, require_size
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, read_full, require_size, wipe
 from ktaskd.model.function import Access
 
 ITEMS_PER_PART = 512
@@ -25,6 +25,10 @@ class Crc32(Body):
     def __init__(self) -> None:
         """Have one buffer for all chunks of this process."""
         self._buffer = bytearray(BUFFER)
+
+    def wipe(self) -> None:
+        """Erase the buffer."""
+        wipe(self._buffer)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Checksum a span of the source, or a run of items."""

@@ -19,6 +19,7 @@ from ktaskd.functions.quanta import (
     gaps,
     read_full,
     require_size,
+    wipe,
     zero_runs,
 )
 from ktaskd.model.function import Access
@@ -41,6 +42,10 @@ class Copy(Body):
     def __init__(self) -> None:
         """Have one buffer for all chunks of this process."""
         self._buffer = bytearray(BUFFER)
+
+    def wipe(self) -> None:
+        """Erase the buffer."""
+        wipe(self._buffer)
 
     def prepare(self, context: Context) -> Json:
         """Give dst the length it needs, so that what is new in it is a hole.

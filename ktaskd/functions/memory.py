@@ -16,6 +16,7 @@ from ktaskd.functions.quanta import (
     Naming,
     cut,
     require_size,
+    wipe,
     zero_runs,
 )
 
@@ -40,6 +41,10 @@ class Fill(Body):
                 control.quantum(pen.touched)
                 raise
         return end, None
+
+    def wipe(self) -> None:
+        """Forget the values."""
+        _buffer_of.cache_clear()
 
 
 class _Pen:
@@ -99,6 +104,10 @@ class Populate(Body):
     def __init__(self) -> None:
         """Have one buffer for all undos of this process."""
         self._buffer = bytearray(BUFFER)
+
+    def wipe(self) -> None:
+        """Erase the buffer."""
+        wipe(self._buffer)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Allocate the pages; no byte is touched."""

@@ -30,6 +30,7 @@ NOTHING_WRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPER
 Source: write(2)"""
 
 _ZERO_PAGE = bytes(PAGE)
+_ZEROS = bytes(BUFFER)
 
 
 def cut(start: int, end: int, quantum: int) -> Iterator[tuple[int, int]]:
@@ -38,6 +39,13 @@ def cut(start: int, end: int, quantum: int) -> Iterator[tuple[int, int]]:
         stop = min(end, start - start % quantum + quantum)
         yield start, stop
         start = stop
+
+
+def wipe(buffer: bytearray) -> None:
+    """Erase a buffer; one that holds nothing is not touched, since it may be shared with the template."""
+    with memoryview(_ZEROS)[: len(buffer)] as zeros:
+        if not buffer.startswith(zeros):
+            buffer[:] = zeros
 
 
 def truncated(role: str, got: int, wanted: int) -> OSError:

@@ -355,7 +355,12 @@ class Dispatch:
                 wanted = self.busy_leads + len(self._for_leads)
                 self._want_leads(min(wanted, self.allowance.leads))
                 return
-            self._start(next(iter(self._idle_leads)), job)
+            self._start(self._lead_for(job), job)
+
+    def _lead_for(self, job: Job) -> Worker:
+        """An idle lead, better one that need not forget another user's jobs for this one."""
+        same = (lead for lead in self._idle_leads if lead.serves(job.owner.uid))
+        return next(same, None) or next(iter(self._idle_leads))
 
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
@@ -385,7 +390,7 @@ class Dispatch:
             job = next(filter(self._lead_allowed, self._calling.firsts()), None)
             if job is None:
                 return
-            self._start(next(iter(self._idle_leads)), job)
+            self._start(self._lead_for(job), job)
 
     # -- guests ---------------------------------------------------------------------
 

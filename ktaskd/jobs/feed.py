@@ -24,6 +24,7 @@ def introduce(worker: Worker, job: Job) -> None:
     """Send what a worker must know before its first chunk of a job."""
     held = job.crew.held.setdefault(worker, {})
     assert not held, "a worker that holds chunks knows its job"
+    worker.turn_to(job.owner.uid)
     if job.jno in worker.jnos:
         return
     for source in job.sources.values():

@@ -9,7 +9,8 @@ Either side may end and be started again: without the daemon a host sees the end
 of its socket, kills and reaps its workers and ends; when this process ends, the
 kernel tells its hosts (PR_SET_PDEATHSIG), who do the same.
 
-Run as: python -I -m ktaskd.pool.hosts, with one SOCK_SEQPACKET socket in LISTEN_FDS.
+Run by `ktaskd --pool-hosts`: python -P -s -m ktaskd.pool.hosts, with one SOCK_SEQPACKET
+socket in LISTEN_FDS.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class Worker:
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_
-        self._killed = False
+        self._killed = self._ended = False
         self.applied = Applied()
         self.chunks = 0
         self.started_s = 0.0
@@ -139,6 +139,7 @@ class Worker:
         part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
+        self._served: int | None = None  # the user whose jobs it was told of last
         self._listener = listener
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -151,7 +152,6 @@ class Worker:
         self._status: int | None = None
         self._status_final = False
         self._dead_timer: asyncio.TimerHandle | None = None
-        self._ended = False
 
     @property
     def is_lead(self) -> bool:
@@ -306,6 +306,22 @@ class Worker:
         return beats
 
     # -- what it is told --------------------------------------------------------
+
+    def serves(self, uid: int) -> bool:
+        """Whether nothing of another user is in it."""
+        return self._served in (uid, None)
+
+    def turn_to(self, uid: int) -> None:
+        """Work for this user from now on: what it has of another one is forgotten and erased first.
+
+        To be called while it has nothing in hand.
+        """
+        if not self.serves(uid):
+            self.sids.clear()
+            self.jnos.clear()
+            self._with_next.clear()  # of the other user, and needless now
+            self._send_with_next(frames.pack_note(frames.WIPE, 0))
+        self._served = uid
 
     def send_source(self, sid: int, body: dict[str, Any], fd: int) -> None:
         """Give it a source, unless it has it; the fd stays the caller's."""

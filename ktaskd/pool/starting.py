@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from ktaskd.host import process
+from ktaskd.host import erasing, process
 from ktaskd.host.unixsock import close_quietly, read_peer_credentials
 
 Telling = tuple[dict[str, Any], list[int]]
@@ -87,16 +87,16 @@ class Children:
     def start(self, name: str) -> _Child:
         """Start one."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Where other users' work must not be seen in us, then neither in them.
+        # Where we work for several users, who must not see each other's data.
         flags = [] if process.read_dumpable() else ["undumpable"]
         try:
             with theirs:
                 popen = subprocess.Popen(
-                    [sys.executable, "-I", "-m", "ktaskd.pool.host", str(theirs.fileno()), name, *flags],
+                    [*python("ktaskd.pool.host"), str(theirs.fileno()), name, *flags],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    env=_environment(),
+                    env=environment(erase=bool(flags)),
                 )
         except BaseException:
             ours.close()
@@ -105,10 +105,25 @@ class Children:
         return _Child(ours, popen)
 
 
-def _environment() -> dict[str, str]:
-    """What a pool host may know of the daemon's environment: no sockets, no secrets."""
-    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "KTASKD_FAULTS")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+def python(module: str) -> list[str]:
+    """The command that runs a module of ours.
+
+    As with -I, since `environment` has no variable for the interpreter but those of
+    `erasing`, which -I would not let count.
+    """
+    return [sys.executable, "-P", "-s", "-m", module]
+
+
+def environment(*also: str, erase: bool) -> dict[str, str]:
+    """What a pool host may know of our environment: no sockets, no secrets.
+
+    Args:
+        also: names of variables that it gets too.
+        erase: whether it is to erase what it frees.
+    """
+    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "KTASKD_FAULTS", *also)
+    own = {name: os.environ[name] for name in kept if name in os.environ}
+    return own | erasing.ENVIRONMENT if erase else own
 
 
 class _Remote:

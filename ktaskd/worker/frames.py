@@ -10,6 +10,7 @@ Daemon to worker:
     CHUNK   seq, jno, start, end
     CALL    seq, jno, op, payload     prepare, undo, combine, finish, restore
     FORGET  jno or sid                drop what was sent before
+    WIPE                              forget all, and erase it: another user is next
     BATCH   frames                    several of these (but SOURCE) in one datagram
 Worker to daemon:
     READY   applied                   once, after the worker set itself up
@@ -27,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH = range(1, 8)
+SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE = range(1, 9)
 READY, DONE, PRIOR, REPLY, FAILED = range(65, 70)
 
 _HEAD = struct.Struct("<BQ")

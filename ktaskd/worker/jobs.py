@@ -75,6 +75,12 @@ class Known:
             raise JobUnusable(self._broken.get(jno, f"job number {jno}: this worker was not told of it"))
         return job
 
+    def forget_all(self) -> None:
+        """Drop all jobs and close all sources."""
+        self.jobs.clear()
+        self._broken.clear()
+        self.close()
+
     def close(self) -> None:
         """Close all sources."""
         for sid in list(self._sources):

@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from ktaskd.functions import bodies, quanta
 from ktaskd.host import faults
 from ktaskd.model.limits import FRAME_BYTES_MAX, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
@@ -101,6 +102,7 @@ class Worker:
         self._sock = sock
         self._words = words
         self.send = sock.send
+        self._buffer = bytearray(FRAME_BYTES_MAX)
         self._known = Known()
         self._function = ""
         self._undo_fault = self._fault if faults.ON else None
@@ -110,7 +112,7 @@ class Worker:
 
     def serve(self) -> None:
         """Answer frames until the other side closes."""
-        buffer = bytearray(FRAME_BYTES_MAX)
+        buffer = self._buffer
         buffers, view = [buffer], memoryview(buffer)
         receive, on_chunk = self._sock.recvmsg_into, self._on_chunk
         while True:
@@ -209,11 +211,20 @@ class Worker:
                 self._known.forget_job(note.number)
             elif note.kind == frames.FORGET_SOURCE:
                 self._known.forget_source(note.number)
+            elif note.kind == frames.WIPE:
+                self._wipe()
             else:
                 raise frames.FrameInvalid(f"frame kind {note.kind}: not for workers")
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _wipe(self) -> None:
+        """Keep nothing of the jobs so far; between chunks, so nothing is in use."""
+        self._known.forget_all()
+        self._control.begin(0)
+        bodies.wipe_all()
+        quanta.wipe(self._buffer)
 
     def _on_source(self, note: frames.Note, fds: list[int]) -> None:
         """Keep a source; one whose descriptor did not fit in here is not known, so its jobs fail."""

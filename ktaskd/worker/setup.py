@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ktaskd.host import confine, memgroup, mempolicy, process, sched
+from ktaskd.host import confine, erasing, memgroup, mempolicy, process, sched
 from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
 from ktaskd.host.root import HostRoot
 from ktaskd.model.topology import format_cpulist
@@ -35,6 +35,9 @@ _CONFINED_BY = {
     "landlock": "boot a kernel with Landlock, and with it in lsm=",
     "seccomp": "boot a kernel with seccomp filters, and let the service call seccomp",
 }
+
+
+_KEPT = {"freed memory": "not erased; run it with the GNU C library"}
 
 
 class GroupClosed(OSError):
@@ -169,7 +172,10 @@ def _give_up(missing: list[str]) -> tuple[str, ...]:
         "network": not confine.has_network(),
         "other processes": closed_to_others,
     }
-    kept = [f"{what}: not given up" for what, is_so in given.items() if not is_so]
+    if not process.read_dumpable():
+        # It serves several users, one after the other.
+        given["freed memory"] = erasing.erases()
+    kept = [f"{what}: {_KEPT.get(what, 'not given up')}" for what, is_so in given.items() if not is_so]
     missing.extend(text for text in kept if not _told(text, missing))
     return tuple(what for what, is_so in given.items() if is_so)
 

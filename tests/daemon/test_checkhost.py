@@ -13,7 +13,9 @@ from ktaskd.daemon.checkhost import GIVES_WAY_BELOW, Findings
 from ktaskd.host.idlegroup import IdleGroupRefused
 from ktaskd.host.rival import group_for_rival
 from ktaskd.host.root import HostRoot
+from tests.support.cgroups import cgroup, legacy_mount
 from tests.support.groups import idle_group, own_groups
+from tests.support.units import listening, start_unit
 from tests.support.users import NOBODY, OtherUsers
 
 KTASKD = Path(sys.executable).parent / "ktaskd"
@@ -71,6 +73,26 @@ def test_check_when_started_in_an_ordinary_group_then_1_and_what_to_change() -> 
     assert lines["gives way by"] == "nothing"
     assert group.name in lines["own idle cgroup"]
     assert lines["to change"].startswith("giving way: its cgroup")
+
+
+def test_check_when_helpers_come_from_a_unit_then_those_are_measured(tmp_path: Path) -> None:
+    mount = legacy_mount("cpu")
+    if mount is None or not (mount / "cpu.idle").exists():
+        return
+    config, path = tmp_path / "x.toml", tmp_path / "helpers.sock"
+    config.write_text(f'[workers]\nhelpers_socket = "{path}"\n')
+    with cgroup(mount, {"cpu.idle": "1"}) as group, listening(path) as sock:
+        server = start_unit([KTASKD, "--pool-hosts"], listener=sock, groups=[group], door=True)
+        words: list[str | Path] = [KTASKD, "--check-host", "--config", config]
+        lines = found(subprocess.run(words, check=False, capture_output=True, text=True, timeout=110))
+        server.terminate()
+        assert server.wait() == 0
+    assert f"helpers come from {path}" in lines["own idle cgroup"]
+    assert lines["gives way by"] == "idle slice"
+    assert lines["raising by"].startswith("out of the idle cgroup")
+    assert kept(lines["beside another cgroup"]) < GIVES_WAY_BELOW
+    assert kept(lines["raised"]) > 0.3
+    assert lines["verdict"] == "helpers give way here, by idle slice"
 
 
 @pytest.mark.other_uid

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ktaskd.host import erasing
 from ktaskd.model.function import Access
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.source import SourceFacts, SourceKind
@@ -48,6 +49,7 @@ class Rig:
                 pass_fds=(theirs.fileno(), board),
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **erasing.ENVIRONMENT},
                 start_new_session=autogroup is not None,
             )
         os.close(board)

@@ -686,7 +686,7 @@ class Worker(_message.Message):
     @_builtins.property
     def gave_up(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can never do any more, in words: "new privileges", "core dumps", "network",
-        "other processes".
+        "other processes"; "freed memory" is erased at once where it serves several users.
         """
 
     def __init__(
