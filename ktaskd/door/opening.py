@@ -87,7 +87,10 @@ def _refusal(error: OSError, what: str, access: Access) -> KtaskError:
     if error.errno in _NOT_FOUND:
         return PathNotFound(f"{what}: {error.strerror}")
     if error.errno in _NOT_ALLOWED:
-        return NotAllowed(f"{what}: the daemon (uid {os.geteuid()}) may not {access} it")
+        return NotAllowed(
+            f"{what}: the daemon (uid {os.geteuid()}) may not {access} it; open it with your own rights "
+            "instead: `ktask run` does, and `ktask hold` prints a handle for other programs"
+        )
     if error.errno == errno.EWOULDBLOCK:
         return FdUnsuitable(f"{what}: opening it would block: another process holds a lease on it")
     return FdUnsuitable(f"{what}: cannot be opened to {access} it: {error.strerror}")

@@ -43,6 +43,11 @@ def apply_preferred(nid: int) -> None:
     syscall("set_mempolicy", ctypes.c_int(_PREFERRED), ctypes.byref(mask), ctypes.c_ulong(_NODES_MAX + 1))
 
 
+def apply_default() -> None:
+    """Take new pages from the node that one runs on; raises OSError as apply_preferred."""
+    syscall("set_mempolicy", ctypes.c_int(_DEFAULT), ctypes.c_void_p(None), ctypes.c_ulong(0))
+
+
 def read_mempolicy() -> str:
     """The policy: "default", "prefer:N", "bind:N"; "" where it cannot be read."""
     mode, mask = ctypes.c_int(0), _Mask()

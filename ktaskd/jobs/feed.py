@@ -77,7 +77,7 @@ class Feeder:
         # CPU time, not the rate: that is by the clock, and low where a helper is starved.
         cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.done.total or 1)
         self._send_items(worker, job, chunk)
-        seq = worker.send_chunk(job.jno, chunk.start, chunk.end, more=more)
+        seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
         likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
         self._shares.charge(uid, likely_s)
         held = job.crew.held[worker][seq] = HeldChunk(chunk, self._now(), worker, likely_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ktaskd.model.limits import FRAME_BYTES_MAX
+from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
 from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_from_json
@@ -352,13 +352,16 @@ class Worker:
             del self.jnos[jno]
             self._send_with_next(frames.pack_note(frames.FORGET_JOB, jno))
 
-    def send_chunk(self, jno: int, start: int, end: int, *, more: bool = False) -> int:
+    def send_chunk(
+        self, jno: int, start: int, end: int, *, nid: int = NUMA_NO_NODE, more: bool = False
+    ) -> int:
         """Give it a chunk; answers the seq that its DONE or FAILED will carry.
 
-        `more`: another one follows at once, and both go in one datagram.
+        `more`: another one follows at once, and both go in one datagram. `nid`:
+        where its new pages go, whichever node this worker is of.
         """
         self._seq += 1
-        frame = frames.pack_chunk(self._seq, jno, start, end)
+        frame = frames.pack_chunk(self._seq, jno, start, end, nid)
         if more:
             self._send_with_next(frame)
         else:

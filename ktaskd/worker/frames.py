@@ -7,7 +7,7 @@ rare. Numbers are little endian.
 Daemon to worker:
     SOURCE  sid, facts                one fd rides along
     JOB     jno, setup                function, arguments, role -> sid, items
-    CHUNK   seq, jno, start, end
+    CHUNK   seq, jno, start, end, nid node where new pages go, -1 = the worker's own
     CALL    seq, jno, op, payload     prepare, undo, combine, finish, restore
     FORGET  jno or sid                drop what was sent before
     WIPE                              forget all, and erase it: another user is next
@@ -28,11 +28,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ktaskd.model.limits import NUMA_NO_NODE
+
 SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE = range(1, 9)
 READY, DONE, PRIOR, REPLY, FAILED = range(65, 70)
 
 _HEAD = struct.Struct("<BQ")
-_CHUNK = struct.Struct("<BQQQQ")
+_CHUNK = struct.Struct("<BQQQQi")
 _DONE = struct.Struct("<BQQQ")
 _LENGTH = struct.Struct("<I")
 
@@ -75,15 +77,15 @@ class Note:
     body: dict[str, Any]
 
 
-def pack_chunk(seq: int, jno: int, start: int, end: int) -> bytes:
+def pack_chunk(seq: int, jno: int, start: int, end: int, nid: int = NUMA_NO_NODE) -> bytes:
     """A CHUNK frame."""
-    return _CHUNK.pack(CHUNK, seq, jno, start, end)
+    return _CHUNK.pack(CHUNK, seq, jno, start, end, nid)
 
 
-def unpack_chunk(frame: bytes) -> tuple[int, int, int, int]:
-    """seq, jno, start, end of a CHUNK frame."""
-    _, seq, jno, start, end = _CHUNK.unpack(frame)
-    return seq, jno, start, end
+def unpack_chunk(frame: bytes) -> tuple[int, int, int, int, int]:
+    """seq, jno, start, end, nid of a CHUNK frame."""
+    _, seq, jno, start, end, nid = _CHUNK.unpack(frame)
+    return seq, jno, start, end, nid
 
 
 def pack_done(seq: int, reached: int, cpu_ns: int, part: bytes) -> bytes:

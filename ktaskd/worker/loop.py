@@ -7,6 +7,7 @@ what the daemon must know then is in the shared page or was sent before.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -19,8 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies, quanta
-from ktaskd.host import faults
-from ktaskd.model.limits import FRAME_BYTES_MAX, PART_BYTES_MAX
+from ktaskd.host import faults, mempolicy
+from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, setup
 from ktaskd.worker.codec import applied_to_json, facts_from_json
@@ -77,7 +78,7 @@ def run(
         # What the template loaded stays; looking through it would copy its pages.
         gc.freeze()
         sock.setblocking(True)
-        worker = Worker(sock, slot.cast("Q"))
+        worker = Worker(sock, slot.cast("Q"), placement.nid)
         worker.send(pack_note(frames.READY, 0, applied_to_json(applied)))
         worker.serve()
         status = 0
@@ -97,9 +98,10 @@ def run(
 class Worker:
     """Serves frames. One chunk at a time, in the order in which they come."""
 
-    def __init__(self, sock: socket.socket, words: memoryview) -> None:
-        """Hold the two lines to the daemon."""
+    def __init__(self, sock: socket.socket, words: memoryview, nid: int = NUMA_NO_NODE) -> None:
+        """Hold the two lines to the daemon, and know which node is our own."""
         self._sock = sock
+        self._own_nid = self._memory_nid = nid
         self._words = words
         self.send = sock.send
         self._buffer = bytearray(FRAME_BYTES_MAX)
@@ -134,8 +136,10 @@ class Worker:
             else:
                 self._on_note(frame, [], 0)
 
-    def _on_chunk(self, seq: int, jno: int, start: int, end: int) -> None:
+    def _on_chunk(self, seq: int, jno: int, start: int, end: int, nid: int) -> None:
         """Process one chunk and answer it."""
+        if nid != self._memory_nid:
+            self._move_memory(nid)
         if faults.ON:
             self._begin_faults(jno, "worker.before_ack")
         words = self._words
@@ -160,6 +164,20 @@ class Worker:
             self._fault("worker.after_work")
             frame = frame[: len(frame) // 2] if self._fault("worker.half_frame") else frame
         self.send(frame)
+
+    def _move_memory(self, nid: int) -> None:
+        """Let new pages come from a node, or as at first for NUMA_NO_NODE.
+
+        A lead runs where its client does, and a helper may help another node: what
+        they touch first belongs where the range says all the same.
+        """
+        wanted = self._own_nid if nid == NUMA_NO_NODE else nid
+        self._memory_nid = nid
+        with contextlib.suppress(OSError):  # what cannot be had is told once, at the start
+            if wanted == NUMA_NO_NODE:
+                mempolicy.apply_default()
+            else:
+                mempolicy.apply_preferred(wanted)
 
     def _begin_faults(self, jno: int, point: str) -> None:
         """From here on all fault points are those of this job's function."""
@@ -209,6 +227,8 @@ class Worker:
                 self._on_call(note.number, note.body)
             elif note.kind == frames.FORGET_JOB:
                 self._known.forget_job(note.number)
+                if self._memory_nid not in (NUMA_NO_NODE, self._own_nid):
+                    self._move_memory(NUMA_NO_NODE)
             elif note.kind == frames.FORGET_SOURCE:
                 self._known.forget_source(note.number)
             elif note.kind == frames.WIPE:

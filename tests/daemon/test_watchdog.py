@@ -14,7 +14,6 @@ import pytest
 
 from ktaskd.daemon.watchdog import interval_s
 
-
 KTASKD = Path(sys.executable).parent / "ktaskd"
 WAIT_S = 60.0
 

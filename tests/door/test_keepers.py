@@ -265,8 +265,10 @@ def test_a_daemon_without_rights_opens_only_what_it_may(
     done = run_as(4711, code)
     assert done.stdout.splitlines() == [
         "4 0",
-        f'path "{reachable_dir}/secret": the daemon (uid 4711) may not read it',
-        f'path "{reachable_dir}/open": the daemon (uid 4711) may not write it',
+        f'path "{reachable_dir}/secret": the daemon (uid 4711) may not read it; open it with your own rights '
+        "instead: `ktask run` does, and `ktask hold` prints a handle for other programs",
+        f'path "{reachable_dir}/open": the daemon (uid 4711) may not write it; open it with your own rights '
+        "instead: `ktask run` does, and `ktask hold` prints a handle for other programs",
     ], done.stderr
 
 

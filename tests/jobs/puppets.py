@@ -101,7 +101,7 @@ class Puppet(Worker):
 
     # -- what it is told ----------------------------------------------------------
 
-    def send_chunk(self, jno: int, start: int, end: int, *, more: bool = False) -> int:
+    def send_chunk(self, jno: int, start: int, end: int, *, nid: int = -1, more: bool = False) -> int:
         assert not self.raised, "a raised helper is given work"
         assert self.state is WorkerState.BUSY
         self._seq += 1

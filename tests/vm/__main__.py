@@ -1,7 +1,7 @@
 """`python -m tests.vm`: boot the virtual machine, run the checks in it, and print a table.
 
-    python -m tests.vm [CHECK ...]       the checks, or some of them
-    python -m tests.vm --script FILE     install the package, then run a shell script in there
+python -m tests.vm [CHECK ...]       the checks, or some of them
+python -m tests.vm --script FILE     install the package, then run a shell script in there
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class Rig:
     def items(self, jno: int, items: dict[int, int]) -> None:
         self.sock.send(frames.pack_note(frames.JOB, jno, {"items": items}))
 
-    def chunk(self, seq: int, jno: int, start: int, end: int) -> None:
-        self.sock.send(frames.pack_chunk(seq, jno, start, end))
+    def chunk(self, seq: int, jno: int, start: int, end: int, nid: int = -1) -> None:
+        self.sock.send(frames.pack_chunk(seq, jno, start, end, nid))
 
     def call(self, seq: int, jno: int, op: str, payload: dict[str, Any] | None = None) -> None:
         body = {"jno": jno, "op": op, "payload": payload or {}}

@@ -18,11 +18,11 @@ positions = st.integers(0, POSITION_MAX)
 bodies = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none(), max_size=4)
 
 
-@given(numbers, numbers, positions, positions)
-def test_chunk_when_packed_then_unpacked_equal(seq: int, jno: int, start: int, end: int) -> None:
-    frame = frames.pack_chunk(seq, jno, start, end)
+@given(numbers, numbers, positions, positions, st.integers(-1, 1023))
+def test_chunk_when_packed_then_unpacked_equal(seq: int, jno: int, start: int, end: int, nid: int) -> None:
+    frame = frames.pack_chunk(seq, jno, start, end, nid)
     assert frame[0] == frames.CHUNK
-    assert frames.unpack_chunk(frame) == (seq, jno, start, end)
+    assert frames.unpack_chunk(frame) == (seq, jno, start, end, nid)
 
 
 @given(numbers, positions, numbers, st.binary(max_size=100))

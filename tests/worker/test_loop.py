@@ -54,6 +54,26 @@ def test_chunk_when_processed_then_done_and_the_page_says_which(rig: Rig) -> Non
     assert (rig.seq, rig.position) == (7, 20)
 
 
+def policies_of(pid: int) -> set[str]:
+    return {line.split()[1] for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines()}
+
+
+def test_chunk_when_it_names_a_node_then_new_pages_come_from_there(rig: Rig) -> None:
+    """Whoever runs it: a lead is of no node."""
+    if not Path(f"/proc/{rig.process.pid}/numa_maps").exists():
+        return
+    rig.job(1, "selftest.noop")
+    before = policies_of(rig.process.pid)
+    rig.chunk(1, 1, 0, 1, nid=0)
+    rig.done()
+    assert policies_of(rig.process.pid) == {"prefer:0"} or before == {"default"} == policies_of(
+        rig.process.pid
+    )
+    rig.chunk(2, 1, 1, 2)
+    rig.done()
+    assert policies_of(rig.process.pid) == before
+
+
 def test_chunk_when_cpu_was_burnt_then_done_says_how_much(rig: Rig) -> None:
     rig.job(1, "selftest.spin", {"ms": 2.0})
     rig.chunk(1, 1, 0, 5)

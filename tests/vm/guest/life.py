@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from guest.kit import HELPERS, RUN, check, detached, ktask, prop, require, run, status, until, workers
+from .kit import HELPERS, RUN, check, detached, ktask, prop, require, run, status, until, workers
 
 NOOP = ("run", "selftest.noop")
 
@@ -59,8 +59,8 @@ def hundred_jobs_when_ended_then_nothing_more_is_there() -> str:
         "    for i in range(100): client.run('mem.fill' if i % 2 else 'file.crc32', data=memory)\n"
     )
     run("/usr/lib/ktaskd/bin/python", "-c", code, timeout=300.0)
-    found = until("as before", lambda: (now := _footprint()) == before and [now], 120.0) if True else []
-    return ", ".join(f"{count} {name}" for name, count in found[0].items())
+    until(f"as before ({before})", lambda: _footprint() == before)
+    return ", ".join(f"{count} {name}" for name, count in before.items())
 
 
 def _counts() -> dict[str, Any]:
@@ -97,7 +97,7 @@ def daemon_when_stopped_by_sigstop_then_the_watchdog_restarts_it() -> str:
 def helpers_service_when_killed_then_it_comes_back_and_jobs_go_on() -> str:
     """The daemon does not notice but for chunks that are lost."""
     daemon = prop("ktaskd.service", "MainPID")
-    with detached("selftest.spin", "--arg", "ms=5", "--range", "0:100000000", "--max-threads", "4") as job:
+    with detached(5.0) as job:
         until("busy helpers", lambda: any(worker.get("jobId") for worker in workers()))
         old = {worker["pid"] for worker in workers()}
         os.kill(int(prop("ktaskd-helpers.service", "MainPID")), 9)
@@ -127,7 +127,7 @@ def stop_when_jobs_run_then_undone_and_the_sockets_stay() -> str:
     require(prop("ktaskd.service", "Result") == "success", f"result {prop('ktaskd.service', 'Result')}")
     require("JOB_STATE_CANCELLED" in printed or not printed, printed)
     require((RUN / "ktaskd.sock").exists() and prop("ktaskd.socket", "ActiveState") == "active", "no socket")
-    left = [pid for pid in _pids("system.slice/ktaskd.service")] if Path("/sys/fs/cgroup/system.slice/ktaskd.service").exists() else []
+    left = _pids("system.slice/ktaskd.service")
     require(not left, f"processes are left: {left}")
     until("no worker is left", lambda: len(_pids("ktaskd.slice")) <= 1)
     ktask(*NOOP)
@@ -142,8 +142,9 @@ def uninstall_when_purged_then_nothing_is_left() -> str:
         Path(f"/etc/systemd/system/ktaskd.service.d/{name}").unlink(missing_ok=True)
     Path("/etc/systemd/system/ktaskd.service.d").rmdir()
     run("dpkg", "--purge", "ktaskd")
-    found = run("sh", "-c", "find / -xdev \\( -path /vm -o -path /proc -o -path /sys -o -path /var/log \\) -prune -o -name '*ktask*' -print")
-    left = [line for line in found.splitlines() if not line.endswith(("ktaskd-vm.service",)) and "ktaskd-vm" not in line]
+    aside = "\\( -path /vm -o -path /proc -o -path /sys -o -path /var/log \\) -prune"
+    found = run("sh", "-c", f"find / -xdev {aside} -o -name '*ktask*' -print").splitlines()
+    left = [line for line in found if "ktaskd-vm" not in line]
     require(not left, f"left: {left}")
     units = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "ktaskd*")
     require(all("ktaskd-vm" in line for line in units.splitlines()), units)

@@ -40,7 +40,7 @@ def main() -> None:
             )
         else:
             done = subprocess.run(
-                [VENV, "-B", "/vm/guest/run.py", *sys.argv[1:]],
+                [VENV, "-B", "-m", "guest.run", *sys.argv[1:]],
                 env={**os.environ, "PYTHONPATH": "/vm"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from guest.kit import check, client, cpu_s, detached, require, status, until, workers
+from .kit import always, check, client, cpu_s, detached, require, status, until, workers
 
 MIB = 1 << 20
 SIZE = 32 * MIB
@@ -20,8 +20,8 @@ def pages_by_node(memory: Any) -> dict[int, int]:
     with mmap.mmap(memory.fileno(), SIZE) as view:
         # Looked at, not touched anew: the pages are there.
         sum(view[at] for at in range(0, SIZE, page))
-        name = f"memfd:{Path(os.readlink(f'/proc/self/fd/{memory.fileno()}')).name.removeprefix('memfd:').split()[0]}"
-        line = next(text for text in Path("/proc/self/numa_maps").read_text().splitlines() if name in text)
+        maps = Path("/proc/self/numa_maps").read_text().splitlines()
+        line = next(text for text in maps if "memfd:ktask" in text)
     return {int(nid): int(count) * page for nid, count in re.findall(r"\bN(\d+)=(\d+)", line)}
 
 
@@ -46,9 +46,7 @@ def pages_when_a_range_names_a_node_then_they_are_there() -> str:
         for name, (ranges, right) in wanted.items():
             until("free helpers", lambda: not any(worker.get("jobId") for worker in workers()))
             found = _placed(function, ranges)
-            wrong = sum(abs(found.get(nid, 0) - right.get(nid, 0)) for nid in (0, 1)) // 2
-            # The lead goes where its client runs, and takes a chunk where helpers are late.
-            require(wrong <= SIZE // 4, f"{function} on {name}: got {found}, wanted {right}")
+            require(found == right, f"{function} on {name}: got {found}, wanted {right}")
     return f"{SIZE // MIB} MiB each way"
 
 
@@ -81,14 +79,13 @@ def _clocks() -> dict[int, float]:
 @check
 def range_of_a_node_when_its_workers_are_free_then_only_they_run_it() -> str:
     """And the others help when they are not free."""
-    with detached("selftest.spin", "--arg", "ms=20", "--range", "0:200000@1", "--max-threads", "2"):
+    with always(), detached(20.0, nid=1, threads=2):
         until("both helpers of node 1", lambda: _busy(1) == 2)
         before = _clocks()
         until("some work", lambda: _used(before)[1] > 2.0)
         alone = _used(before)
     require(alone[0] < 0.05 * alone[1], f"CPU seconds by node: {alone}")
-    words = ("selftest.spin", "--arg", "ms=20", "--max-threads", "4")
-    with detached(*words, "--range", "0:200000@1"):
+    with always(), detached(20.0, nid=1):
         until("helpers of node 0", lambda: _busy(0) > 0)
         before = _clocks()
         until("some work of node 0", lambda: _used(before)[0] > 1.0)

@@ -2,6 +2,6 @@
 
 import sys
 
-from guest import kit, units, users, nodes, priorities, limits, life  # noqa: F401, I001  in this order they run
+from . import kit, life, limits, nodes, priorities, units, users  # noqa: F401  in this order they run
 
 kit.main(sys.argv[2:])

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from guest.kit import CGROUPS, DAEMON, HELPERS, RUN, check, ktask, prop, require, run, status, until, workers
+from .kit import CGROUPS, DAEMON, HELPERS, RUN, check, ktask, prop, require, run, status, until, workers
 
 DROP_IN = Path("/etc/systemd/system/ktaskd.service.d/test.conf")
 
@@ -26,7 +26,13 @@ def machine_has_two_nodes_cgroup_v2_and_psi() -> str:
 @check
 def units_are_sound() -> str:
     """systemd finds nothing to say about them."""
-    names = ["ktaskd.socket", "ktaskd.service", "ktaskd-helpers.socket", "ktaskd-helpers.service", "ktaskd.slice"]
+    names = [
+        "ktaskd.socket",
+        "ktaskd.service",
+        "ktaskd-helpers.socket",
+        "ktaskd-helpers.service",
+        "ktaskd.slice",
+    ]
     printed = run("systemd-analyze", "verify", *(f"/usr/lib/systemd/system/{name}" for name in names))
     require(not printed.strip(), printed)
     exposures = []
@@ -48,7 +54,9 @@ def first_client_when_it_comes_then_the_units_start() -> str:
     until("the helpers' service", lambda: prop("ktaskd-helpers.service", "ActiveState") == "active")
     until("a helper of each node", lambda: len({worker["nid"] for worker in workers()}) == 2)
     pid = prop("ktaskd.service", "MainPID")
-    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    lines = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
     require(int(lines["CapEff"], 16) == int(lines["CapBnd"], 16) == 0, f"capabilities: {lines['CapEff']}")
     require("0" not in lines["Uid"].split(), f"uid {lines['Uid']}")
     return f"uid {lines['Uid'].split()[0]}, capabilities none"
@@ -86,7 +94,10 @@ def selftest_functions_when_added_by_a_drop_in_then_the_service_restarts_with_th
     run("systemctl", "restart", "ktaskd.service")
     require(prop("ktaskd.service", "MainPID") != before, "it was not restarted")
     require(prop("ktaskd-helpers.service", "MainPID") == hosts, "the helpers' service was restarted, too")
-    require({path.name for path in RUN.glob("*.sock")} == {"ktaskd.sock", "handoff.sock", "helpers.sock"}, "sockets")
+    require(
+        {path.name for path in RUN.glob("*.sock")} == {"ktaskd.sock", "handoff.sock", "helpers.sock"},
+        "sockets",
+    )
     names = json.dumps(ktask("functions"))
     require("selftest.spin" in names, names)
     until("a helper of each node", lambda: len({worker["nid"] for worker in workers()}) == 2)

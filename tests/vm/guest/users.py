@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from guest.kit import PATIENCE_S, SOCKET, check, require, run
+from .kit import PATIENCE_S, SOCKET, check, require, run
 
 GRPCURL = ("/vm/grpcurl", "-plaintext", "-unix")
 FILE = Path("/srv/data")
@@ -54,8 +54,8 @@ def grpcurl_when_run_by_root_and_by_a_user_then_it_works() -> str:
         text = hold.stdout.readline()
         while text.count("{") != text.count("}") or "{" not in text:
             text += hold.stdout.readline()
-        handle = json.dumps(json.loads(text)).split('"handle": "')[1].split('"')[0]
-        spec["spec"]["sources"] = {"data": {"handle": handle}}  # type: ignore[index]
+        handle = json.loads(text)["handles"]["data"]
+        spec["spec"]["sources"] = {"data": {"handle": handle}}
         mine = json.loads(grpcurl("ktask.v1.Jobs/Run", json.dumps(spec), user="alice"))["job"]
     finally:
         hold.terminate()
