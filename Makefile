@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?=
 # What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
 PYTEST_ARGS ?=
+# What pytest gets for the checks in the virtual machine, as in VM_ARGS=-v.
+VM_ARGS ?=
 # Where `make install` puts programs and units, and what stands for "/" while a package is made.
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -18,7 +20,7 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup test demo bench bench-interference bench-foreground fault-test install uninstall deb proto lint fmt types clean
+.PHONY: help setup test demo bench bench-interference bench-foreground fault-test vm-test install uninstall deb proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +61,10 @@ fmt: setup ## format the code
 
 types: setup ## check the types
 	@$(BIN)/mypy
+
+vm-test: setup ## run the checks under systemd, in a virtual machine with two nodes (VM_ARGS for pytest)
+	@tools/deb.sh
+	@KTASKD_VM_TEST=1 $(BIN)/python -m pytest tests/vm $(VM_ARGS)
 
 install: setup ## install daemon, client and units below PREFIX (/usr/local), in DESTDIR
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' tools/install.sh install

@@ -1,17 +1,21 @@
 """Times waited jobs against the same work in as many processes of one's own, at the same time.
 
-Run as: pace.py COUNT SECONDS; prints the quotient of the wall times until the last has ended.
+Run as: pace.py COUNT SECONDS ROUNDS. Prints the quotients of the wall times until the last has
+ended. The clients are there before the rivals come: to start one takes long beside them.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 import sys
 import time
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import ktask
+
+from .kit import CGROUPS, spinners, usage_s
 
 
 def alone(seconds: float) -> None:
@@ -21,31 +25,56 @@ def alone(seconds: float) -> None:
         pass
 
 
-def work(seconds: float, barrier: Barrier, took: Any, i: int) -> None:
-    """Both, one after the other, at the same moment as the others."""
+def work(seconds: float, rounds: int, barrier: Barrier, took: Any, i: int) -> None:
+    """Both, one after the other, at the same moment as the others, with which `took` is shared."""
     with ktask.connect("/run/ktaskd/ktaskd.sock") as client:
         client.run("selftest.noop")
+        for k in range(rounds):
+            barrier.wait()
+            begin_s = time.monotonic()
+            client.run("selftest.spin", arg={"ms": seconds * 50}, ranges=[(0, 20)])
+            took[0][k * barrier.parties + i] = time.monotonic() - begin_s
+            barrier.wait()
+            begin_s = time.monotonic()
+            alone(seconds)
+            took[1][k * barrier.parties + i] = time.monotonic() - begin_s
         barrier.wait()
-        begin_s = time.monotonic()
-        client.run("selftest.spin", arg={"ms": seconds * 50}, ranges=[(0, 20)])
-        took[2 * i] = time.monotonic() - begin_s
-        barrier.wait()
-        begin_s = time.monotonic()
-        alone(seconds)
-        took[2 * i + 1] = time.monotonic() - begin_s
 
 
 def main() -> None:
     """Start them, and print."""
-    count, seconds = int(sys.argv[1]), float(sys.argv[2])
+    count, seconds, rounds = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     spawn = multiprocessing.get_context("spawn")
-    barrier, took = spawn.Barrier(count), spawn.Array("d", 2 * count)
-    started = [spawn.Process(target=work, args=(seconds, barrier, took, i)) for i in range(count)]
+    barrier = spawn.Barrier(count, action=Rivals(2 * rounds + 1))
+    took = [spawn.Array("d", count * rounds) for _ in range(2)]
+    started = [spawn.Process(target=work, args=(seconds, rounds, barrier, took, i)) for i in range(count)]
     for process in started:
         process.start()
     for process in started:
         process.join()
-    print(max(took[0::2]) / max(took[1::2]))
+    for k in range(rounds):
+        jobs, own = (max(one[k * count : (k + 1) * count]) for one in took)
+        print(jobs / own)
+
+
+class Rivals:
+    """Starts the rivals when all clients wait for the first time, ends them at the last."""
+
+    def __init__(self, turns: int) -> None:
+        """Know how often there will be something to do."""
+        self._turns = turns
+        self._turn = multiprocessing.get_context("spawn").Value("i", 0)
+
+    def __call__(self) -> None:
+        """Called by one of the clients, at each turn, while all others wait."""
+        self._turn.value += 1
+        if self._turn.value == 1:
+            words = ["--unit=rival", "--slice=user.slice", *spinners((0, 1, 2, 3))]
+            subprocess.run(["systemd-run", "--quiet", *words], check=True)
+            while usage_s(CGROUPS / "user.slice/rival.service") < 1.0:
+                time.sleep(0.1)
+        if self._turn.value == self._turns:
+            subprocess.run(["systemctl", "stop", "rival"], check=True)
 
 
 if __name__ == "__main__":

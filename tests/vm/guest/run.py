@@ -1,7 +1,16 @@
 """Runs the checks in the virtual machine, with the package's own interpreter."""
 
+from __future__ import annotations
+
+import importlib
 import sys
 
-from . import kit, life, limits, nodes, priorities, units, users  # noqa: F401  in this order they run
+from . import kit
 
-kit.main(sys.argv[2:])
+ROOMS = ("units", "users", "nodes", "priorities", "limits", "life")
+"""In this order: the first starts the service, the last removes the package."""
+
+if __name__ == "__main__":
+    for room in ROOMS:
+        importlib.import_module(f"{__package__}.{room}")
+    kit.main(sys.argv[2:])
