@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ktaskd.jobs import permits, placing
-from ktaskd.jobs.feed import Feeder, introduce
+from ktaskd.jobs.feed import Feeder, introduce, recall_patient
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.lines import Lines, Shares
@@ -88,18 +88,12 @@ class Dispatch:
     def want(self, job: Job) -> None:
         """The job has positions that nobody holds."""
         if job not in self._wanting and self._wanting:
-            self._recall_patient(job)
+            recall_patient(self.job_of, self._wanting)
         self._wanting.add(job)
         self.refresh(job)
 
     def _is_alone(self, job: Job) -> bool:
         return self._wanting <= {job} and self.allowance.share >= 1.0
-
-    def _recall_patient(self, job: Job) -> None:
-        """Take back the long chunks of a job that had all helpers for itself until now."""
-        for worker, other in self.job_of.items() if len(self._wanting) == 1 else ():
-            if not (worker.is_lead or other.waited or other is job):
-                worker.recall()
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from ktaskd.jobs.job import HeldChunk, Job
 from ktaskd.jobs.lines import Shares
@@ -38,6 +38,13 @@ def introduce(worker: Worker, job: Job) -> None:
     }
     worker.send_job(job.jno, body)
     job.crew.told.add(worker)
+
+
+def recall_patient(job_of: Mapping[Worker, Job], wanting: Collection[Job]) -> None:
+    """Take back the long chunks of a job that has had all helpers for itself; another one comes."""
+    for worker, job in job_of.items() if len(wanting) == 1 else ():
+        if not (worker.is_lead or job.waited):
+            worker.recall()
 
 
 class Feeder:
