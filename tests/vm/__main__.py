@@ -2,6 +2,7 @@
 
 python -m tests.vm [CHECK ...]       the checks, or some of them
 python -m tests.vm --script FILE     install the package, then run a shell script in there
+python -m tests.vm --transcript      write the transcript in deploy/README.md anew
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from tests.vm import image
 from tests.vm.machine import Died, Result, boot
 
 GUEST = Path(__file__).parent / "guest"
+TRANSCRIPT = Path(__file__).parent / "transcript.sh"
+README = image.ROOT / "deploy/README.md"
+HEADING = "## A transcript"
 
 
 def files() -> dict[str, str | bytes | Path]:
@@ -36,18 +40,33 @@ def show(result: Result) -> None:
         print(result.detail, flush=True)
 
 
+def write_transcript(said: str) -> None:
+    """Put what the commands printed into the section of deploy/README.md, which is its last."""
+    text = README.read_text().partition(f"\n{HEADING}\n")[0]
+    lines = "\n".join(f"    {line}".rstrip() for line in said.strip().splitlines())
+    about = "From the virtual machine of `make vm-test`, by `python -m tests.vm --transcript`:"
+    README.write_text(f"{text}\n{HEADING}\n\n{about}\n\n{lines}\n")
+
+
 def main() -> int:
     """0 = all passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     parser.add_argument("checks", nargs="*", help="names; none = all")
     parser.add_argument("--script", type=Path, help="run this in the machine instead of the checks")
+    parser.add_argument("--transcript", action="store_true", help="write that of deploy/README.md anew")
     options = parser.parse_args()
+    if options.transcript:
+        options.script = TRANSCRIPT
     begin_s, failed = time.monotonic(), 0
 
     def heard(result: Result) -> None:
         nonlocal failed
         failed += not result.ok
         show(result)
+        if options.script and result.name == "script":
+            print(result.detail)
+            if options.transcript and result.ok:
+                write_transcript(result.detail)
 
     try:
         added = files()

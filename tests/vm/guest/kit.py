@@ -217,6 +217,25 @@ def say(line: dict[str, object], port: str = "/dev/ttyS1") -> None:
         file.write(json.dumps(line) + "\n")
 
 
+def _journal(begin_s: float) -> str:
+    """What the services said during a check: around the first bug, or else at the end."""
+    since = f"-{time.monotonic() - begin_s + 5:.0f}s"
+    words = [
+        "journalctl",
+        "-u",
+        "ktaskd",
+        "-u",
+        "ktaskd-helpers",
+        "--since",
+        since,
+        "--no-pager",
+        "--no-hostname",
+    ]
+    said = subprocess.run(words, check=False, capture_output=True, text=True).stdout
+    bug = said.find("Traceback")
+    return said[-4000:] if bug < 0 else said[max(bug - 3000, 0) : bug + 3000]
+
+
 def main(names: Sequence[str]) -> None:
     """Run the checks that are named, or all, in their order."""
     for name, function in CHECKS.items():
@@ -228,8 +247,7 @@ def main(names: Sequence[str]) -> None:
             figure, detail, ok = function(), "", True
         except BaseException as error:
             figure, detail, ok = "", f"{type(error).__name__}: {error}", False
-            journal = ["journalctl", "-u", "ktaskd", "-u", "ktaskd-helpers", "-n", "40", "--no-pager"]
-            detail += "\n" + subprocess.run(journal, check=False, capture_output=True, text=True).stdout
+            detail += "\n" + _journal(begin_s)
         took_s = time.monotonic() - begin_s
         say({"name": name, "ok": ok, "figure": figure, "detail": detail, "seconds": took_s})
         if not ok and name in NEEDED:

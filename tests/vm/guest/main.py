@@ -31,9 +31,7 @@ def main() -> None:
         if not install():
             return
         if sys.argv[1] == "script":
-            done = subprocess.run(
-                ["bash", "-x", "/vm/script"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            )
+            done = subprocess.run(["bash", "/vm/script"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             text = done.stdout.decode(errors="replace")
             say(
                 {"name": "script", "ok": done.returncode == 0, "figure": str(done.returncode), "detail": text}
