@@ -90,7 +90,8 @@ def until(what: str, reached: Callable[[], Any], patience_s: float = PATIENCE_S)
 def ktask(*words: str, user: str = "", ok: bool = True) -> Any:
     """The JSON that a ktask command printed."""
     printed = run("ktask", "--json", *words, user=user, ok=ok)
-    return json.loads(printed[printed.index("{") :]) if "{" in printed else printed
+    # What it says for people comes on the other stream, behind the document or before it.
+    return json.JSONDecoder().raw_decode(printed[printed.index("{") :])[0] if "{" in printed else printed
 
 
 class _Line:

@@ -39,7 +39,7 @@ def main() -> None:
         else:
             done = subprocess.run(
                 [VENV, "-B", "-m", "guest.run", *sys.argv[1:]],
-                env={**os.environ, "PYTHONPATH": "/vm"},
+                env={**os.environ, "PYTHONPATH": "/vm", "KTASKD_SOCKET": "/run/ktaskd"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )

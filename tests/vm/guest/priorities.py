@@ -76,10 +76,11 @@ def waited_jobs_when_the_machine_is_saturated_then_at_the_single_threaded_pace()
 def starved_helper_of_a_writer_when_it_holds_a_chunk_then_raised_until_it_is_done() -> str:
     """Units of 1.5 s that cannot be cut, and every CPU taken."""
     raised = 0
-    with client() as one, library.memory(8) as memory, futures.ThreadPoolExecutor(1) as thread:
+    with always(), client() as one, library.memory(8) as memory, futures.ThreadPoolExecutor(1) as thread:
         for _ in range(ROUNDS):
+            arg, ranges = {"delay_ms": UNIT_MS}, [(0, 8, -1)]
             ended = thread.submit(
-                one.run, "selftest.undo_log", data=memory, arg={"delay_ms": UNIT_MS}, min_chunk=1
+                one.run, "selftest.undo_log", data=memory, arg=arg, ranges=ranges, min_chunk=1
             )
             until("helpers hold chunks", lambda: any(worker.get("jobId") for worker in workers()))
             with rivals(CPUS):
