@@ -1,7 +1,10 @@
 """Times waited jobs against the same work in as many processes of one's own, at the same time.
 
-Run as: pace.py COUNT SECONDS ROUNDS. Prints the quotients of the wall times until the last has
-ended. The clients are there before the rivals come: to start one takes long beside them.
+Run as: pace.py COUNT SECONDS ROUNDS. Prints for each round the quotient of the wall times until the
+last has ended, and that of the CPU time which the daemon and its leads had in a second of it, and
+one's own processes. The first contains what the daemon takes for itself, which is little on a real
+machine and as much as a lead takes on an emulated one. The clients are there before the rivals
+come: to start one takes long beside them.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 
 import ktask
 
-from .kit import CGROUPS, spinners, usage_s
+from .kit import CGROUPS, DAEMON, spinners, usage_s
 
 
 def alone(seconds: float) -> None:
@@ -31,9 +34,10 @@ def work(seconds: float, rounds: int, barrier: Barrier, took: Any, i: int) -> No
         client.run("selftest.noop")
         for k in range(rounds):
             barrier.wait()
-            begin_s = time.monotonic()
+            begin_s, used_s = time.monotonic(), usage_s(DAEMON)
             client.run("selftest.spin", arg={"ms": seconds * 50}, ranges=[(0, 20)])
             took[0][k * barrier.parties + i] = time.monotonic() - begin_s
+            took[2][k * barrier.parties + i] = usage_s(DAEMON) - used_s
             barrier.wait()
             begin_s = time.monotonic()
             alone(seconds)
@@ -46,15 +50,15 @@ def main() -> None:
     count, seconds, rounds = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(count, action=Rivals(2 * rounds + 1))
-    took = [spawn.Array("d", count * rounds) for _ in range(2)]
+    took = [spawn.Array("d", count * rounds) for _ in range(3)]
     started = [spawn.Process(target=work, args=(seconds, rounds, barrier, took, i)) for i in range(count)]
     for process in started:
         process.start()
     for process in started:
         process.join()
     for k in range(rounds):
-        jobs, own = (max(one[k * count : (k + 1) * count]) for one in took)
-        print(jobs / own)
+        jobs_s, own_s, used_s = (max(one[k * count : (k + 1) * count]) for one in took)
+        print(jobs_s / own_s, (used_s / jobs_s) / (count * seconds / own_s))
 
 
 class Rivals:
