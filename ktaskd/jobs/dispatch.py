@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ktaskd.jobs import permits, placing
-from ktaskd.jobs.feed import Feeder, introduce, recall_patient
+from ktaskd.jobs.feed import Company, Feeder, introduce, recall_patient
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.lines import Lines, Shares
@@ -75,25 +75,27 @@ class Dispatch:
         self.rests = Rests(self.pump)
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
+        self._company = Company()
         self._feeder = Feeder(self.shares, self._has_free, self._is_alone)
         self._lines = tuple(Lines(self.shares) for _ in range(5))
         self._for_leads, self._for_helpers, self._calling, *guests = self._lines
         self._for_guest_leads, self._for_guest_helpers = guests
         self._guests = Guests(admit)
-        self._no_guests: asyncio.TimerHandle | None = None
-        """Set while no guest can be had."""
+        self._no_guests: asyncio.TimerHandle | None = None  # set while none can be had
 
     # -- what there is to do ------------------------------------------------------
 
     def want(self, job: Job) -> None:
         """The job has positions that nobody holds."""
-        if job not in self._wanting and self._wanting:
-            recall_patient(self.job_of, self._wanting)
+        if job not in self._wanting and self._wanting and self._company.comes(self._now()):
+            recall_patient(self.job_of)
         self._wanting.add(job)
         self.refresh(job)
 
     def _is_alone(self, job: Job) -> bool:
-        return self._wanting <= {job} and self.allowance.share >= 1.0
+        return (
+            self._wanting <= {job} and self.allowance.share >= 1.0 and not self._company.is_near(self._now())
+        )
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
@@ -132,10 +134,9 @@ class Dispatch:
 
     def set_allowance(self, allowance: Allowance) -> None:
         """From now on so many workers may run; who is too many gives its chunk back."""
-        if allowance.share > self.allowance.share:
+        before, self.allowance = self.allowance, allowance
+        if allowance.share > before.share:
             self.rests.end_breath()
-        rest = allowance.share < self.allowance.share
-        self.allowance = allowance
         for job in {*self._wanting, *self.job_of.values(), *self._calling}:
             self.refresh(job)
         surplus = Counter({nid: busy - allowance.helpers.get(nid, 0) for nid, busy in self._busy.items()})
@@ -144,7 +145,7 @@ class Dispatch:
             if worker.is_lead:
                 if not job.waited and not permits.may_have_lead(job, self.allowance.level):
                     worker.recall()
-            elif surplus[worker.nid] > 0 or rest:
+            elif surplus[worker.nid] > 0 or allowance.share < before.share:
                 surplus[worker.nid] -= 1
                 worker.recall()
         self.pump()

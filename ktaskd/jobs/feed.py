@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from ktaskd.jobs.job import HeldChunk, Job
 from ktaskd.jobs.lines import Shares
@@ -15,6 +15,10 @@ from ktaskd.worker.codec import facts_to_json
 IN_FLIGHT_S = 0.0005
 IN_FLIGHT_MAX = 8
 """Work, and chunks, that one worker holds ahead at most where chunks are short."""
+
+COMPANY_S = 1.0
+"""So long after another job came chunks stay short: small jobs come one after the other, and
+each would have the long chunks taken back."""
 
 ITEMS_PER_CHUNK = 64
 """Sources sent along with one chunk over items."""
@@ -40,9 +44,27 @@ def introduce(worker: Worker, job: Job) -> None:
     job.crew.told.add(worker)
 
 
-def recall_patient(job_of: Mapping[Worker, Job], wanting: Collection[Job]) -> None:
+class Company:
+    """Whether other jobs want workers beside one. Times are the loop's."""
+
+    def __init__(self) -> None:
+        """Nobody has come yet."""
+        self._last_s = -COMPANY_S
+
+    def is_near(self, now_s: float) -> bool:
+        """Whether another one has come a short while ago, so that the next may come soon."""
+        return now_s < self._last_s + COMPANY_S
+
+    def comes(self, now_s: float) -> bool:
+        """Note that another one comes; whether nobody had for a while."""
+        first = not self.is_near(now_s)
+        self._last_s = now_s
+        return first
+
+
+def recall_patient(job_of: Mapping[Worker, Job]) -> None:
     """Take back the long chunks of a job that has had all helpers for itself; another one comes."""
-    for worker, job in job_of.items() if len(wanting) == 1 else ():
+    for worker, job in job_of.items():
         if not (worker.is_lead or job.waited):
             worker.recall()
 

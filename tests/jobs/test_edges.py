@@ -78,6 +78,28 @@ def test_detached_job_when_another_comes_then_it_gives_its_long_chunk_back(waite
     play(story, helpers=1)
 
 
+def test_detached_job_when_small_jobs_come_all_the_time_then_its_chunks_are_short_and_left_alone() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        helper = await settled(stage)
+        stage.submit(READER, 10, uid=2, threads=1, chunk=10)
+        helper.answer(whole=False)
+        for _ in range(5):
+            for worker in stage.workers:
+                if worker.queue and worker.is_lead:
+                    do(worker)
+            await asyncio.sleep(0.1)
+            helper = worker_of(stage, lead=False)
+            if not helper.begun:
+                helper.begin()
+            assert length(helper) <= 20_000
+            stage.submit(READER, 10, uid=2, threads=1, chunk=10)
+            assert not helper.recalled
+        finish(stage)
+
+    play(story, helpers=1)
+
+
 def test_detached_job_when_helpers_may_work_a_share_of_the_time_then_its_long_chunk_is_taken_back() -> None:
     async def story(stage: Stage) -> None:
         stage.fill()
