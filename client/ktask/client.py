@@ -18,8 +18,10 @@ from ktask.v1 import jobs_pb2 as pb
 
 _STATE_NAMES = frozenset(pb.JobState.keys())
 _PAGE_MAX = 1000
-_ANSWER_TIMEOUT_S = 15.0
-"""A daemon that systemd starts at the first connection may take a while."""
+_ANSWER_TIMEOUT_S = 90.0
+"""A daemon that systemd starts at the first connection may take as long as systemd lets it: who
+gave up earlier on a slow machine would start another one beside it. Source: systemd-system.conf(5),
+DefaultTimeoutStartSec"""
 
 
 def connect(target: str | os.PathLike[str] | None = None) -> Client:
