@@ -38,7 +38,6 @@ _DROPPED = (
     "var/cache/apt",
     "var/lib/apt",
 )
-_DEFAULT_MIRROR = "http://deb.debian.org/debian"
 
 
 class CannotMake(Exception):
@@ -76,7 +75,7 @@ def _path() -> str:
 
 
 def mirror() -> str:
-    """Debian's mirror of this machine's apt."""
+    """Debian's mirror of this machine's apt; raises CannotMake."""
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
         if not path.is_file():
             continue
@@ -84,7 +83,7 @@ def mirror() -> str:
             found = re.match(r"\s*(?:URIs:|deb\b(?:\s+\[[^]]*\])?)\s+(\S+/debian/?)(?:\s|$)", line)
             if found:
                 return found[1].rstrip("/")
-    return _DEFAULT_MIRROR
+    raise CannotMake("apt: no mirror of Debian in its sources, from which the virtual machine's root is made")
 
 
 def kernel() -> tuple[Path, str]:

@@ -115,17 +115,14 @@ def helpers_service_when_killed_then_it_comes_back_and_jobs_go_on() -> str:
 
 @check
 def stop_when_jobs_run_then_undone_and_the_sockets_stay() -> str:
-    """A copy that is under way is undone; the next client starts all again."""
-    source, target = Path("/srv/source"), Path("/srv/target")
-    source.write_bytes(b"x" * (8 << 20))
-    target.unlink(missing_ok=True)
+    """What is under way is cancelled and undone; the next client starts all again."""
     words = ["selftest.undo_log", "--memory", "data=4000", "--arg", "delay_ms=20"]
     with subprocess.Popen(["ktask", "--json", "run", *words], stdout=subprocess.PIPE, text=True) as process:
         until("a busy worker", lambda: any(worker.get("jobId") for worker in [*workers(), *workers("LEAD")]))
         run("systemctl", "stop", "ktaskd.service")
         printed, _ = process.communicate(timeout=90)
     require(prop("ktaskd.service", "Result") == "success", f"result {prop('ktaskd.service', 'Result')}")
-    require("JOB_STATE_CANCELLED" in printed or not printed, printed)
+    require("JOB_STATE_CANCELLED" in printed, f"the client got: {printed!r}")
     require((RUN / "ktaskd.sock").exists() and prop("ktaskd.socket", "ActiveState") == "active", "no socket")
     left = _pids("system.slice/ktaskd.service")
     require(not left, f"processes are left: {left}")

@@ -48,8 +48,7 @@ def units_are_sound() -> str:
 def first_client_when_it_comes_then_the_units_start() -> str:
     """By socket activation; the daemon has no right of root's."""
     require(prop("ktaskd.service", "ActiveState") == "inactive", "it ran already")
-    seconds = ktask("status")
-    require(seconds, "no status")
+    require(ktask("status"), "no status")
     require(prop("ktaskd.service", "ActiveState") == "active", "ktaskd.service does not run")
     until("the helpers' service", lambda: prop("ktaskd-helpers.service", "ActiveState") == "active")
     until("a helper of each node", lambda: len({worker["nid"] for worker in workers()}) == 2)

@@ -78,11 +78,11 @@ def user_when_not_in_the_group_then_refused_by_the_socket() -> str:
 @check
 def path_when_the_daemon_may_not_read_it_then_the_error_names_ktask_hold() -> str:
     """An administrator's path is opened with the daemon's own rights."""
-    secret = Path("/root/secret")
+    secret = Path("/srv/secret")
     secret.write_bytes(b"1234")
     secret.chmod(0o600)
     spec = {"spec": {"function": "file.crc32", "sources": {"data": {"path": str(secret)}}}}
     printed = grpcurl("ktask.v1.Jobs/Run", json.dumps(spec), ok=False)
-    require("ktask hold" in printed and "/root/secret" in printed, printed)
+    require("ktask hold" in printed and "/srv/secret" in printed, printed)
     require('"crc32"' in run("ktask", "--json", "run", "file.crc32", f"data={secret}"), "root itself cannot")
     return "refused, and says how"
