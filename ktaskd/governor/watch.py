@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 
 SUBSYSTEMS = frozenset({"power_supply", "typec", "thermal"})
 
-POLL_S = 2.0
-"""Between two looks at pressure while work is queued: PSI's own averages move so often."""
+POLL_S = 2.5
+"""At most so long between two looks while work is queued. The governor looks by itself at the
+end of each window of 2 s, as often as PSI's own averages move; this is for when it does not."""
 
 SLOW_S = 30.0
 """Between two looks at power while work is queued and nothing happened."""
@@ -74,7 +75,7 @@ class Watch:
 
         Args:
             on_change: called in the loop when `observe` may see something new;
-                while `poll` is on also every POLL_S.
+                while `poll` is on also POLL_S after the last `observe`.
             environ: where the address of the bus may be.
         """
         self._root = root
@@ -129,6 +130,8 @@ class Watch:
             self._read_power()
         pressure = self._pressure.read(self._clock(), own)
         if self._poll_timer is not None:
+            self._poll_timer.cancel()
+            self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
             self._set_triggers(self._wanted_triggers())
         said = self._bus.facts
         return Observation(
@@ -140,7 +143,7 @@ class Watch:
         )
 
     def poll(self, on: bool) -> None:
-        """Look every POLL_S; from the next `observe` on the kernel tells of pressure, too.
+        """Look POLL_S after the last time; from the next `observe` on the kernel tells of pressure, too.
 
         On only while work is queued.
         """

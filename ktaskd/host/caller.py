@@ -69,7 +69,7 @@ def read_caller(root: HostRoot, pid: int, topology: Topology) -> Caller:
 
 def _read_cpus(root: HostRoot, pid: int) -> frozenset[int]:
     """Its affinity, which respects its cpuset; CPUs that are off do not count."""
-    match = _ALLOWED.search(read_kernel_text(root.proc / str(pid) / "status") or "")
+    match = _ALLOWED.search(root.process_text(pid, "status") or "")
     try:
         allowed = parse_cpulist(match.group(1)) if match else frozenset()
     except ValueError:
@@ -80,7 +80,7 @@ def _read_cpus(root: HostRoot, pid: int) -> frozenset[int]:
 
 def _read_nid(root: HostRoot, pid: int, topology: Topology) -> int:
     # The command in parentheses may hold blanks and parentheses of its own.
-    after = (read_kernel_text(root.proc / str(pid) / "stat") or "").rpartition(")")[2].split()
+    after = (root.process_text(pid, "stat") or "").rpartition(")")[2].split()
     try:
         cpu = int(after[_PROCESSOR_FIELD - 3])
     except (IndexError, ValueError):

@@ -10,8 +10,9 @@ Documentation/scheduler/sched-bwc.rst
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ktaskd.host.root import HostRoot, read_kernel_text
@@ -85,7 +86,7 @@ def find_group(root: HostRoot, pid: int | str, controller: str) -> Group | None:
     return _find(root, _read_mounts(root, controller), _read_membership(root, pid), controller)
 
 
-def _find(root: HostRoot, mounts: list[Mount], membership: str, controller: str) -> Group | None:
+def _find(root: HostRoot, mounts: Sequence[Mount], membership: str, controller: str) -> Group | None:
     paths = parse_memberships(membership, controller)
     # A controller belongs to one hierarchy: where v1 has it, v2 cannot limit it.
     for legacy in (True, False):
@@ -149,15 +150,16 @@ def read_throttled(group: Path) -> int:
     return 0
 
 
-def _read_mounts(root: HostRoot, controller: str = "cpu") -> list[Mount]:
-    return parse_mounts(read_kernel_text(root.proc / "self" / "mountinfo") or "", controller)
+def _read_mounts(root: HostRoot, controller: str = "cpu") -> tuple[Mount, ...]:
+    return parse_mounts(root.process_text("self", "mountinfo") or "", controller)
 
 
 def _read_membership(root: HostRoot, pid: int | str) -> str:
-    return read_kernel_text(root.proc / str(pid) / "cgroup") or ""
+    return root.process_text(pid, "cgroup") or ""
 
 
-def parse_mounts(mountinfo: str, controller: str = "cpu") -> list[Mount]:
+@lru_cache(maxsize=8)  # it is read again and again and hardly ever changes
+def parse_mounts(mountinfo: str, controller: str = "cpu") -> tuple[Mount, ...]:
     """The mounts of cgroup v2, and of v1 with this controller."""
     mounts = []
     # Not splitlines: it cuts at characters that a user may put in a name.
@@ -169,10 +171,11 @@ def parse_mounts(mountinfo: str, controller: str = "cpu") -> list[Mount]:
         legacy = kind[0] == "cgroup" and controller in kind[2].split(",")
         if legacy or kind[0] == "cgroup2":
             mounts.append(Mount(_unescape(fields[3]), _unescape(fields[4]), legacy))
-    return mounts
+    return tuple(mounts)
 
 
-def parse_memberships(cgroup: str, controller: str = "cpu") -> dict[bool, str]:
+@lru_cache(maxsize=64)
+def parse_memberships(cgroup: str, controller: str = "cpu") -> Mapping[bool, str]:
     """Path of the cgroup that decides about a controller: True = in v1, False = in v2."""
     paths = {}
     for line in cgroup.split("\n"):
@@ -185,7 +188,7 @@ def parse_memberships(cgroup: str, controller: str = "cpu") -> dict[bool, str]:
     return paths
 
 
-def _locate(root: HostRoot, mounts: list[Mount], path: str) -> Group:
+def _locate(root: HostRoot, mounts: Sequence[Mount], path: str) -> Group:
     """The directories of a cgroup.
 
     Where no mount shows the cgroup, which is then outside our namespace or

@@ -5,7 +5,10 @@ time, f + o - c tasks of others are without a CPU: they stand in line, or ours
 sit where they would run. If that is less than one, somebody waited for that
 part of the time. f is a sample at each reading, o the mean since the last one.
 While any CPU is idle nobody waits, so that a sample that is only a coincidence
-counts for nothing on a machine that is not full.
+counts for nothing on a machine that is not full. Nor did others wait for longer
+than they ran: ours give way to them at once, so that who hardly ran wanted
+hardly anything. Without that a timer that was just being served when it was
+looked would count as two seconds of waiting.
 
 Source: proc_stat(5), proc_pid_stat(5)
 """
@@ -48,7 +51,7 @@ class OwnWork:
         runnable, used = 0, {}
         for pid in pids:
             # The name before it may hold anything, parentheses too.
-            text = (read_kernel_text(root.proc / str(pid) / "stat") or "").rpartition(")")[2]
+            text = (root.process_text(pid, "stat") or "").rpartition(")")[2]
             words = text.split()
             ticks = [_number(word) for word in words[_UTIME : _STIME + 1]]
             if len(ticks) == 2 and None not in ticks:
@@ -115,13 +118,20 @@ class RunQueue:
             return 0
         full_s = time_full(last[1], stat, passed_s)
         own_cpus = own.cpus_since(last[2], passed_s)
-        return int(full_s * share_waiting(stat.running - own.runnable, own_cpus, stat.cpus) * 1_000_000)
+        share = share_waiting(stat.running - own.runnable, own_cpus, stat.cpus)
+        return int(full_s * min(share, max(cpus_busy(last[1], stat, passed_s) - own_cpus, 0.0)) * 1_000_000)
 
 
 def time_full(before: CpuStat, now: CpuStat, passed_s: float) -> float:
     """Seconds in which possibly no CPU was idle: all, less what the idlest one was."""
     idlest = max((now.idle_s[cpu] - before.idle_s.get(cpu, 0.0) for cpu in now.idle_s), default=0.0)
     return min(max(passed_s - idlest, 0.0), passed_s)
+
+
+def cpus_busy(before: CpuStat, now: CpuStat, passed_s: float) -> float:
+    """CPUs' worth of time that was not idle; a CPU that was off before counts as idle."""
+    idle = (now.idle_s[cpu] - before.idle_s.get(cpu, now.idle_s[cpu] - passed_s) for cpu in now.idle_s)
+    return sum(min(max(1.0 - spent_s / passed_s, 0.0), 1.0) for spent_s in idle)
 
 
 def share_waiting(others: int, own_cpus: float, cpus: int) -> float:

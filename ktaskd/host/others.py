@@ -92,7 +92,7 @@ class OtherGroups:
     def _is_shared(self, group: Path, own: Collection[int | str]) -> bool:
         """Whether strangers live in a group of ours, as in a login session: they would not be seen."""
         own_text = {str(pid) for pid in own}
-        own_text |= {(read_kernel_text(self._root.proc / "self/stat") or "").partition(" ")[0]}
+        own_text |= {(self._root.process_text("self", "stat") or "").partition(" ")[0]}
         return not set((read_kernel_text(group / "cgroup.procs") or "").split()) <= own_text
 
 

@@ -175,7 +175,7 @@ def test_quota_when_a_name_has_a_line_separator_then_no_line_is_smuggled_in(tmp_
 
 
 def test_mounts_when_a_point_has_a_line_separator_then_one_mount() -> None:
-    assert parse_mounts(mount_line("/mnt/a\u2028b")) == [Mount("/", "/mnt/a\u2028b", legacy=False)]
+    assert parse_mounts(mount_line("/mnt/a\u2028b")) == (Mount("/", "/mnt/a\u2028b", legacy=False),)
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,17 @@ def test_cpu_when_ours_run_where_others_would_then_as_long_as_they_did(bare: Fak
     assert cpu_us(reader, 102.0, (71,)) == pytest.approx(200_000, abs=1)
 
 
+def test_cpu_when_somebody_runs_who_hardly_ever_does_then_no_longer_than_it_ran(bare: FakeHost) -> None:
+    reader = PressureReader(bare.root)
+    run_for(bare, (0, 0), 3)
+    for pid in (71, 72):
+        own(bare, pid, "R", 0)
+    cpu_us(reader, 100.0, (71, 72))
+    for pid in (71, 72):  # ours had 1.98 s of each CPU; somebody wakes up right now
+        own(bare, pid, "R", 198)
+    assert cpu_us(reader, 102.0, (71, 72)) == pytest.approx(40_000, abs=1)
+
+
 def test_cpu_when_a_cpu_was_idle_then_nobody_waited_so_long(bare: FakeHost) -> None:
     reader = PressureReader(bare.root)
     run_for(bare, (0, 0), 1)
