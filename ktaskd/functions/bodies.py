@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 
 from ktaskd.functions.body import Body
-from ktaskd.functions.checksum import Crc32
-from ktaskd.functions.filecopy import Copy
-from ktaskd.functions.memory import Fill, Populate
-from ktaskd.functions.selftest import Crash, Fail, Hang, Noop, Spin, UndoLog
 
-_BODIES: Mapping[str, Body] = {
-    "mem.fill": Fill(),
-    "mem.populate": Populate(),
-    "file.crc32": Crc32(),
-    "file.copy": Copy(),
-    "selftest.noop": Noop(),
-    "selftest.spin": Spin(),
-    "selftest.fail": Fail(),
-    "selftest.crash": Crash(),
-    "selftest.hang": Hang(),
-    "selftest.undo_log": UndoLog(),
+PLACES: Mapping[str, str] = {
+    "mem.fill": "memory:Fill",
+    "mem.populate": "memory:Populate",
+    "file.crc32": "checksum:Crc32",
+    "file.copy": "filecopy:Copy",
+    "selftest.noop": "selftest:Noop",
+    "selftest.spin": "selftest:Spin",
+    "selftest.fail": "selftest:Fail",
+    "selftest.crash": "selftest:Crash",
+    "selftest.hang": "selftest:Hang",
+    "selftest.undo_log": "selftest:UndoLog",
 }
+"""By function: the module beside this one, and the class in it."""
+
+_loaded: dict[str, Body] = {}
 
 
 def find(name: str) -> Body:
-    """The body of a function; raises LookupError for a name that has none."""
-    body = _BODIES.get(name)
-    if body is None:
+    """The body of a function; raises LookupError for a name that has none here."""
+    body = _loaded.get(name)
+    return body if body is not None else _load(name)
+
+
+def _load(name: str) -> Body:
+    if name not in PLACES:
         raise LookupError(f"function {name!r}: this worker has no body for it")
+    module, _, kind = PLACES[name].partition(":")
+    try:
+        body: Body = getattr(importlib.import_module(f"ktaskd.functions.{module}"), kind)()
+    except ImportError as error:
+        raise LookupError(f"function {name!r}: cannot be loaded: {error}") from error
+    _loaded[name] = body
     return body
 
 
 def names() -> frozenset[str]:
     """All names that have a body."""
-    return frozenset(_BODIES)
+    return frozenset(PLACES)
 
 
 def wipe_all() -> None:
     """Erase what bodies keep of the jobs so far."""
-    for body in _BODIES.values():
+    for body in _loaded.values():
         body.wipe()
 
 
 def load_all() -> None:
     """Load everything that any body needs, so that forked workers share it.
 
-    Importing this module did all of it; the call keeps the import from looking
-    unused.
+    What is not installed is left out: the daemon does not offer it.
     """
+    for name in PLACES:
+        try:
+            find(name)
+        except LookupError:
+            continue

@@ -138,8 +138,8 @@ class Body:
         """One result of adjacent results, ascending. Must be associative."""
         raise NotImplementedError  # declared, so a body overrides it
 
-    def finish(self, context: Context, prepared: Json) -> None:
-        """After all chunks succeeded, on one worker."""
+    def finish(self, context: Context, prepared: Json, control: Control) -> None:
+        """After all chunks succeeded, on one worker; told to control, as an undo is."""
 
     def restore(self, context: Context, prepared: Json) -> None:
         """After the undo of all chunks, on one worker: take prepare back."""

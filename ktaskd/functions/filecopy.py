@@ -80,7 +80,7 @@ class Copy(Body):
             "by_finish": [[src_size, old_size]] if cut else [],
         }
 
-    def finish(self, context: Context, prepared: Json) -> None:
+    def finish(self, context: Context, prepared: Json, control: Control) -> None:
         """Give dst the length of src, where all of src was copied.
 
         Raises:

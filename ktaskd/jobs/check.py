@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ktaskd.jobs.arguments import check_arguments
@@ -33,6 +33,8 @@ class CheckedJob:
         whole: no ranges were asked for.
         anywhere: ranges without a node may go to any.
         undo: completed chunks are undone when it ends badly.
+        position_bytes: bytes of the first source that one position stands for.
+        told: each position has a result of its own, which is told in order.
     """
 
     declaration: Declaration
@@ -41,6 +43,8 @@ class CheckedJob:
     whole: bool
     anywhere: bool
     undo: bool
+    position_bytes: int = 1
+    told: bool = False
 
     @property
     def span(self) -> tuple[int, int]:
@@ -87,6 +91,15 @@ def check_limits(spec: JobSpec) -> None:
 def _at_most(field: str, got: int, most: int, unit: str) -> None:
     if got > most:
         raise LimitExceeded(f"{field}: got {got} {unit}, wanted at most {most}", field=field, limit=str(most))
+
+
+def as_items(spec: JobSpec, declaration: Declaration) -> JobSpec:
+    """The same job with its first source as the one item, where the function works on whole files."""
+    first = declaration.sources[0].role if declaration.sources else ""
+    if not declaration.whole_files or spec.items or first not in spec.sources:
+        return spec
+    rest = {role: source for role, source in spec.sources.items() if role != first}
+    return replace(spec, sources=rest, items=(spec.sources[first],))
 
 
 def check_roles(spec: JobSpec, declaration: Declaration) -> None:
@@ -144,7 +157,8 @@ def check_job(
         raise SpecInvalid(
             f'spec.undo: got true, function "{declaration.name}" has no undo', field="spec.undo"
         )
-    size, what = _space(declaration, sources, items)
+    record = _record(declaration, arg, items)
+    size, what = _space(declaration, sources, items, record)
     ranges = spec.ranges
     whole = not ranges
     if whole:
@@ -162,6 +176,8 @@ def check_job(
         # A file's pages have no one node, and neither has a list of files.
         anywhere=bool(items) or (whole and on_file),
         undo=declaration.undo and spec.undo is not False,
+        position_bytes=0 if items else record or declaration.bytes_per_position,
+        told=bool(items or record),
     )
 
 
@@ -193,7 +209,10 @@ def check_source(
 
 
 def _space(
-    declaration: Declaration, sources: Mapping[str, SourceFacts], items: Sequence[SourceFacts]
+    declaration: Declaration,
+    sources: Mapping[str, SourceFacts],
+    items: Sequence[SourceFacts],
+    record: int,
 ) -> tuple[int | None, str]:
     """Size of the position space (None = only the ranges say), and its name."""
     if items:
@@ -201,7 +220,24 @@ def _space(
     if not declaration.sources:
         return None, ""
     role = declaration.sources[0].role
-    return sources[role].size, f'source "{role}" has {sources[role].size}'
+    size = sources[role].size
+    if not record:
+        return size, f'source "{role}" has {size}'
+    count = -(-size // record)
+    what = f'source "{role}" of {size} bytes has {count} of {record} (argument "{declaration.record}")'
+    if count > limits.ITEMS_MAX:
+        raise LimitExceeded(
+            f"spec.arg.{declaration.record}: {what}, wanted at most {limits.ITEMS_MAX}; give a larger one",
+            field=f"spec.arg.{declaration.record}",
+            limit=str(limits.ITEMS_MAX),
+        )
+    return count, what
+
+
+def _record(declaration: Declaration, arg: Mapping[str, ArgValue], items: Sequence[SourceFacts]) -> int:
+    """Bytes of one position of a function that works on records; 0 = it does not, here."""
+    size = arg.get(declaration.record) if declaration.record and not items else None
+    return size if isinstance(size, int) else 0
 
 
 def check_ranges(ranges: Sequence[RangeSpec], size: int | None, what: str, topology: Topology) -> None:

@@ -92,7 +92,7 @@ class Feeder:
         if worker.is_lead and job.again and not held:
             self._run_again(worker, job)
         size = job.next_size(lead=worker.is_lead, alone=self._alone(job))
-        if job.items:
+        if job.counts_items:
             size = min(size, ITEMS_PER_CHUNK)
         depth = self._depth(worker, job, size)
         if len(held) <= depth // 2:

@@ -10,7 +10,7 @@ from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
 from ktaskd.host.caller import Caller
 from ktaskd.jobs.callers import Callers
-from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, find_function
+from ktaskd.jobs.check import CheckedJob, as_items, check_job, check_limits, check_roles, find_function
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
@@ -84,7 +84,7 @@ class Intake:
         if known is None:
             self._check_may_submit(who)
             declaration = find_function(spec.function, self.functions)
-            check_roles(spec, declaration)
+            check_roles(as_items(spec, declaration), declaration)
             taken: list[HeldSource] = []
             try:
                 sources, items = await self._open_all(spec, declaration, who, taken)
@@ -112,6 +112,7 @@ class Intake:
     ) -> tuple[dict[str, HeldSource], tuple[HeldSource, ...]]:
         """The sources by role, and the items; each reference is put into `taken` at once."""
         sources: dict[str, HeldSource] = {}
+        spec = as_items(spec, declaration)
         for role in declaration.sources:
             if role.role in spec.sources:
                 field = f'spec.sources["{role.role}"]'
@@ -157,11 +158,13 @@ class Intake:
         guarded: bool,
     ) -> Job:
         facts = {role: facts_now(source) for role, source in sources.items()}
-        checked = check_job(spec, declaration, facts, [item.facts for item in items], self._topology)
+        checked = check_job(
+            as_items(spec, declaration), declaration, facts, [item.facts for item in items], self._topology
+        )
         memory = self._memory.limit_for(declaration, who) if self._memory is not None else None
         # A worker in the caller's memory cgroup is the only one of its job.
         bounded = spec if memory is None else replace(spec, max_threads=1)
-        plan = self._plan(bounded, checked, who, bool(items), guarded)
+        plan = self._plan(bounded, checked, who, guarded)
         job = self._engine.accept(spec, checked, who, sources, items, plan)
         job.guest.limit = memory
         for source in (*sources.values(), *items):
@@ -173,18 +176,18 @@ class Intake:
             self._callers.add(job)
         return job
 
-    def _plan(self, spec: JobSpec, checked: CheckedJob, who: Identity, items: bool, waited: bool) -> Plan:
-        declaration = checked.declaration
+    def _plan(self, spec: JobSpec, checked: CheckedJob, who: Identity, waited: bool) -> Plan:
+        declaration, told = checked.declaration, checked.told
         request = Request(
             ranges=checked.ranges,
             # What is told of the items of one chunk has to fit into one frame, and what is
             # told of a plan into 64 bits: rounding up must not leave them.
-            min_chunk=min(spec.min_chunk, ITEMS_PER_CHUNK if items else POSITION_MAX),
+            min_chunk=min(spec.min_chunk, ITEMS_PER_CHUNK if told else POSITION_MAX),
             max_threads=spec.max_threads,
-            # A position of a job over items is one file, not a byte.
-            default_min_chunk=1 if items else declaration.min_chunk,
-            align=1 if items else declaration.align,
-            probe=1 if items else declaration.probe,
+            # A position of a job over items is one file, and one of records is one of them.
+            default_min_chunk=1 if told else declaration.min_chunk,
+            align=1 if told else declaration.align,
+            probe=1 if told else declaration.probe,
             boundary=_boundary(checked),
             anywhere=checked.anywhere,
             caller_nid=who.nid,

@@ -152,8 +152,8 @@ class Job:
         """Where it is known what was a hole: a second report would see our own writes."""
         self.parts: list[tuple[int, int, Json]] = []
         self.parts_bytes = 0
-        self.counts_items = bool(items)
-        self._items = ItemResults(checked.ranges if items else ())
+        self.counts_items = checked.told
+        self._items = ItemResults(checked.ranges if checked.told else ())
         self.result: Json | None = None
         self.error: JobError | None = None
         self.is_cancel = False
@@ -290,7 +290,7 @@ class Job:
             return self._last_progress
         total = self.plan.total
         done = self.done.total + sum(self._inside(worker) for worker in self.crew.held)
-        unit = self.checked.declaration.bytes_per_position if not self.counts_items else 0
+        unit = self.checked.position_bytes
         left = self.cursor.left
         leads = sum(worker.is_lead for worker in self.crew.busy)
         return Progress(
@@ -356,6 +356,9 @@ class Job:
             return self.result
         if self.result is None:
             results = [result for _, _, result in self.item_results]
+            if self.checked.declaration.whole_files and not self.spec.items:
+                self.result = results[0]  # the one file that was named by its role
+                return self.result
             fits = len(json.dumps(results)) <= RESULT_BYTES_MAX
             self.result = {"items": results} if fits else {"items_omitted": len(results)}
         return self.result

@@ -89,6 +89,13 @@ class Declaration:
             it, so that where nothing was told nothing has changed.
         items: whether spec.items may stand for the first source, a position
             then being one item.
+        whole_files: a position is a whole file, since what is worked out of it cannot be
+            put together from parts; a first source that is given by its role is the one item.
+        record: the integer argument that gives the bytes of one position: those of the
+            first source are its records, each with a result of its own that is told in
+            order, as of items; "" = positions are bytes.
+        needs: modules that its body loads;
+            where one is missing, the function is unavailable.
         boundary: the integer argument that gives the record size in positions;
             "" = cut anywhere that align allows.
         lifecycle: whether prepare runs before the first chunk, and finish or
@@ -114,6 +121,9 @@ class Declaration:
     combine: bool = False
     boundary: str = ""
     items: bool = False
+    whole_files: bool = False
+    record: str = ""
+    needs: tuple[str, ...] = ()
     lifecycle: bool = False
     selftest: bool = False
     unavailable: str = ""

@@ -292,7 +292,8 @@ class Worker:
 
     def _finish(self, job: Job, payload: Json) -> Json:
         """Run `finish`."""
-        job.body.finish(job.context, payload["prepared"])
+        control = UndoControl(self._words, publish=True)
+        job.body.finish(job.context, payload["prepared"], control)
         return {}
 
     def _restore(self, job: Job, payload: Json) -> Json:

@@ -1,0 +1,7 @@
+"""Compression."""
+
+from __future__ import annotations
+
+from ktaskd.model.function import Declaration
+
+DECLARATIONS: tuple[Declaration, ...] = ()
