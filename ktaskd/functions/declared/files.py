@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ktaskd.functions.declared.sizes import MIB, PAGE
-from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
-
+from ktaskd.model.function import Access, Declaration, Partial, SourceRole
 
 _FILE_COPY = Declaration(
     name="file.copy",

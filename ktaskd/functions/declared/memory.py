@@ -5,7 +5,6 @@ from __future__ import annotations
 from ktaskd.functions.declared.sizes import MIB, PAGE
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
-
 _MEM_FILL = Declaration(
     name="mem.fill",
     summary="Sets every byte to one value.",
