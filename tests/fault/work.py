@@ -230,7 +230,7 @@ def _blocks(content: bytes, block: int) -> list[bytes]:
 
 
 def _digest(name: str, content: bytes) -> str:
-    hashers = {"sha256": hashlib.sha256, "blake3": blake3, "xxh3": xxh3_64}
+    hashers: dict[str, Any] = {"sha256": hashlib.sha256, "blake3": blake3, "xxh3": xxh3_64}
     return str(hashers[name](content).hexdigest())
 
 
