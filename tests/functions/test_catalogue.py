@@ -23,7 +23,10 @@ def test_bodies_when_listed_then_the_same_names_as_declared() -> None:
 
 
 def test_declarations_when_not_for_tests_then_no_selftest() -> None:
-    assert set(declarations(False)) == {"mem.fill", "mem.populate", "file.crc32", "file.copy"}
+    assert set(declarations(False)) == {
+        *("mem.fill", "mem.populate", "mem.copy", "mem.pattern", "file.crc32"),
+        *("file.copy", "file.allocate", "file.punch", "file.warm", "file.compare"),
+    }
     assert set(declarations(True)) == set(CATALOGUE)
     assert all(name.startswith("selftest.") for name in set(CATALOGUE) - set(declarations(False)))
 
@@ -62,7 +65,7 @@ def test_declaration_when_looked_at_then_it_is_whole(declaration: Declaration) -
 def test_arguments_when_a_default_is_given_then_of_its_type(declaration: Declaration) -> None:
     types = {ArgType.INT: int, ArgType.FLOAT: float, ArgType.BOOL: bool, ArgType.STRING: str}
     for argument in declaration.arguments:
-        assert type(argument.default) is types[argument.type]
+        assert argument.default is None or type(argument.default) is types[argument.type]
         assert argument.summary.endswith(".")
         if argument.minimum is not None and isinstance(argument.default, int | float):
             assert argument.default >= argument.minimum

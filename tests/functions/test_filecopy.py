@@ -60,7 +60,7 @@ def test_whole_when_copied_then_equal_and_holes_are_kept(
         context = context_of((0, size), whole=True, src=src, dst=dst)
         prepared = BODY.prepare(context)
         assert BODY.run(context, 0, size, Recorder()) == (size, None)
-        BODY.finish(context, prepared)
+        BODY.finish(context, prepared, Recorder())
         assert content(dst) == content(src)
         # The part from 5000 on in the second page of data is zeros in a page.
         assert hole_map(dst) == [(PAGE, 3 * PAGE), (MIB, 2 * MIB), (3 * MIB, size)]
@@ -80,7 +80,7 @@ def test_whole_when_dst_was_longer_then_it_has_the_length_of_src(
         prepared = BODY.prepare(context)
         assert os.fstat(dst.fd).st_size == size + PAGE
         BODY.run(context, 0, size, Recorder())
-        BODY.finish(context, prepared)
+        BODY.finish(context, prepared, Recorder())
         assert content(dst) == b"s" * size
 
 
@@ -325,7 +325,7 @@ def test_finish_when_src_changed_its_length_then_an_error(size: int, tmp_path: P
         prepared = BODY.prepare(context)
         os.ftruncate(src.fd, size)
         with pytest.raises(OSError, match=f"got {size}, wanted 8192") as caught:
-            BODY.finish(context, prepared)
+            BODY.finish(context, prepared, Recorder())
         assert caught.value.errno == errno.ESTALE
 
 
@@ -347,6 +347,6 @@ def test_shared_offset_when_copied_then_never_moved(tmp_path: Path) -> None:
         context = context_of((0, MIB), whole=True, src=src, dst=dst)
         prepared = BODY.prepare(context)
         BODY.run(context, 0, MIB, Recorder())
-        BODY.finish(context, prepared)
+        BODY.finish(context, prepared, Recorder())
         assert os.lseek(src.fd, 0, os.SEEK_CUR) == 11
         assert os.lseek(dst.fd, 0, os.SEEK_CUR) == 22
