@@ -169,6 +169,8 @@ def function(message: pb.Function) -> results.Function:
         boundary=message.boundary,
         items=message.items,
         unavailable=message.unavailable,
+        record=message.record,
+        whole_files=message.whole_files,
     )
 
 

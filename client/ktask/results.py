@@ -260,6 +260,8 @@ class Function:
     boundary: str
     items: bool
     unavailable: str
+    record: str = ""
+    whole_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)

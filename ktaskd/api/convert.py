@@ -248,6 +248,8 @@ def function_out(declaration: Declaration) -> pb.Function:
         boundary=declaration.boundary,
         items=declaration.items,
         unavailable=declaration.unavailable,
+        record=declaration.record,
+        whole_files=declaration.whole_files,
     )
 
 

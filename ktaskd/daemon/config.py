@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from ktaskd.governor.settings import ANSWERS, ORDERED, GovernorSettings
 from ktaskd.host.unixsock import PATH_BYTES_MAX
+from ktaskd.jobs.disks import DiskLimits, NamedDisksInvalid, parse_named
 from ktaskd.jobs.registry import JobLimits
 
 SectionT = TypeVar("SectionT")
@@ -139,6 +140,7 @@ class Config:
     sockets: SocketSettings = field(default_factory=SocketSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     jobs: JobLimits = field(default_factory=JobLimits)
+    disks: DiskLimits = field(default_factory=DiskLimits)
     governor: GovernorSettings = field(default_factory=GovernorSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
 
@@ -228,6 +230,10 @@ def _check_values(config: Config) -> None:
     if config.workers.idle_group not in IDLE_GROUPS:
         got = config.workers.idle_group
         raise ConfigError(f'workers.idle_group: got "{got}", wanted one of {IDLE_GROUPS}')
+    try:
+        parse_named(config.disks.named)
+    except NamedDisksInvalid as error:
+        raise ConfigError(f"disks.named: {error}") from None
     _check_governor(config.governor)
 
 

@@ -36,11 +36,13 @@ from ktaskd.governor.governor import Governor
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
+from ktaskd.host.disk import read_disk
 from ktaskd.host.incarnation import Incarnation
 from ktaskd.host.raising import Raiser
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
 from ktaskd.jobs.callers import Callers
+from ktaskd.jobs.disks import DiskOf
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
@@ -193,6 +195,7 @@ class House:
             Rights(machine.admin_uids(), user.refusal),
             CallerMemory(self._root, self._worker_pids),
             self._callers,
+            DiskOf(config.disks, lambda device: read_disk(self._root, device)),
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:

@@ -29,9 +29,7 @@ def is_installed(module: str) -> bool:
         return False
 
 
-def declarations(
-    selftest: bool, is_there: Callable[[str], bool] = is_installed
-) -> Mapping[str, Declaration]:
+def declarations(selftest: bool, is_there: Callable[[str], bool] = is_installed) -> Mapping[str, Declaration]:
     """What a daemon offers: all with `selftest`, else those that are not for tests.
 
     Args:

@@ -1,86 +1,64 @@
-"""CRC-32 of files and memory, by ISA-L."""
+"""Checksums of parts that can be put together: CRC-32 by ISA-L, CRC-32C by the crc32c package."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from isal.isal_zlib import crc32, crc32_combine
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, read_full, require_size, wipe
-from ktaskd.model.function import Access
-
-ITEMS_PER_PART = 512
-"""Items in one part; the rest of a larger chunk is given back, so that no part
-outgrows a frame."""
-
-_BLOCK = 512
-"""Unit of st_blocks. Source: stat(2)"""
+from ktaskd.functions.reading import Reader, run_each
 
 
-class Crc32(Body):
-    """file.crc32."""
+class Crc(Body):
+    """A cyclic checksum of 32 bits.
 
-    def __init__(self) -> None:
+    Args:
+        name: of the checksum in results.
+        extend: the checksum of bytes that follow others, of these and the others' one.
+        join: the checksum of two spans from theirs and the length of the second.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        extend: Callable[[memoryview, int], int],
+        join: Callable[[int, int, int], int],
+    ) -> None:
         """Have one buffer for all chunks of this process."""
-        self._buffer = bytearray(BUFFER)
+        self._name = name
+        self._extend = extend
+        self._join = join
+        self._reader = Reader()
 
     def wipe(self) -> None:
         """Erase the buffer."""
-        wipe(self._buffer)
+        self._reader.wipe()
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Checksum a span of the source, or a run of items."""
         if context.items:
-            return self._run_items(context, start, end, control)
-        source = context.sources["data"]
-        reached, value = self._sum(source, "data", start, end, control, None)
-        return reached, {"crc32": value, "bytes": reached - start}
+            return run_each((start, end), control, lambda position: self._item(context, position, control))
+        reached, value = self._sum(context.sources["data"], "data", (start, end), control, None)
+        return reached, {self._name: value, "bytes": reached - start}
 
-    def _run_items(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """One result per item; an item that was broken off is given back whole."""
-        results: list[Json] = []
-        for position in range(start, min(end, start + ITEMS_PER_PART)):
-            if control.quantum(position):
-                return position, {"items": results}
-            source = context.items[position]
-            size = source.size()
-            reached, value = self._sum(source, f"items[{position}]", 0, size, control, position)
-            if reached < size:
-                return position, {"items": results}
-            results.append({"crc32": value, "bytes": size})
-        return start + len(results), {"items": results}
+    def _item(self, context: Context, position: int, control: Control) -> Json | None:
+        source = context.items[position]
+        size = source.size()
+        reached, value = self._sum(source, f"items[{position}]", (0, size), control, position)
+        return {self._name: value, "bytes": size} if reached == size else None
 
     def _sum(
-        self, source: OpenSource, role: str, start: int, end: int, control: Control, item: int | None
+        self, source: OpenSource, role: str, span: tuple[int, int], control: Control, tell: int | None
     ) -> tuple[int, int]:
-        """Checksum [start, end) or as far as control says.
+        """Checksum a span or as far as control says."""
+        value, extend = 0, self._extend
 
-        Args:
-            item: what to tell control instead of the byte that was reached.
-        """
-        require_size(source, role, end)
-        mapped = _resident(source)
-        value = 0
-        for first, after in cut(start, end, QUANTUM):
-            if control.quantum(first if item is None else item):
-                return first, value
-            if mapped:
-                with Naming(role, "read", first, after):
-                    value = _sum_mapped(source, first, after, value)
-            else:
-                value = self._sum_read(source, role, first, after, value)
-        return end, value
+        def use(view: memoryview) -> None:
+            nonlocal value
+            value = extend(view, value)
 
-    def _sum_read(self, source: OpenSource, role: str, start: int, end: int, value: int) -> int:
-        """Go on with `value` over [start, end), by reading it."""
-        with memoryview(self._buffer) as whole:
-            for first, after in cut(start, end, BUFFER):
-                with whole[: after - first] as view:
-                    read_full(source, role, first, view)
-                    value = crc32(view, value)
-        return value
+        return self._reader.feed(source, role, span, control, use, tell), value
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
         """One checksum of all bytes, or one list of all items; of no parts, that of nothing."""
@@ -88,24 +66,14 @@ class Crc32(Body):
             return {"items": [item for part in parts for item in part["items"]]}
         value = count = 0
         for part in parts:
-            value = crc32_combine(value, part["crc32"], part["bytes"])
+            value = self._join(value, part[self._name], part["bytes"])
             count += part["bytes"]
-        return {"crc32": value, "bytes": count}
+        return {self._name: value, "bytes": count}
 
 
-def _sum_mapped(source: OpenSource, start: int, end: int, value: int) -> int:
-    """Go on with `value` over [start, end), in the mapping."""
-    with source.view(start, end, write=False) as view:
-        return crc32(view, value)
+class Crc32(Crc):
+    """file.crc32."""
 
-
-def _resident(source: OpenSource) -> bool:
-    """Whether it is read through a mapping: a third faster, and twice once mapped.
-
-    Only without holes: looking at a hole of shared memory through a mapping
-    allocates it, reading it does not.
-    """
-    if not source.facts.mappable or Access.READ not in source.facts.access:
-        return False
-    status = os.fstat(source.fd)
-    return status.st_size > 0 and status.st_blocks * _BLOCK >= status.st_size
+    def __init__(self) -> None:
+        """The polynomial of zlib, gzip and Ethernet."""
+        super().__init__("crc32", crc32, crc32_combine)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ktaskd.jobs import permits, placing
+from ktaskd.jobs.disks import Disks
 from ktaskd.jobs.feed import Company, Feeder, introduce, recall_patient
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, Job
@@ -75,6 +76,7 @@ class Dispatch:
         self.rests = Rests(self.pump)
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
+        self._disks = Disks()
         self._company = Company()
         self._feeder = Feeder(self.shares, self._has_free, self._is_alone)
         self._lines = tuple(Lines(self.shares) for _ in range(5))
@@ -90,6 +92,7 @@ class Dispatch:
         if job not in self._wanting and self._wanting and self._company.comes(self._now()):
             recall_patient(self.job_of)
         self._wanting.add(job)
+        self._disks.enter(job)
         self.refresh(job)
 
     def _is_alone(self, job: Job) -> bool:
@@ -100,6 +103,7 @@ class Dispatch:
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
         self._wanting.discard(job)
+        self._disks.forget(job)
         self.refresh(job)
         job.lead_limited_s = 0.0
 
@@ -107,12 +111,14 @@ class Dispatch:
         """Put the job into the lines that it belongs to now."""
         active = job in self._wanting and not job.calls
         left = active and job.cursor.left > 0
+        job.full_disk = self._disks.full(job) if left else ""
         places = (
             (left or (active and bool(job.again)))
             and permits.may_have_lead(job, self.allowance.level)
             and job.crew.lead is None,
             left
             and len(job.crew.helpers) < job.helpers_max
+            and not job.full_disk
             and permits.may_have_helpers(job, self.can_raise),
             bool(job.calls) and job.crew.call_worker is None and permits.may_step(job, self.allowance.level),
             False,
@@ -123,11 +129,12 @@ class Dispatch:
             leads = free and permits.may_have_lead(job, self.allowance.level)
             places = (False, False, False, leads, free and not job.has_lead)
             recall_helper(job)
+        # Who waits for a disk is in no line, and yet waits: else it would lose its turn.
+        waits = any(places) or bool(job.full_disk)
+        if waits != job.waits:
+            (self.shares.enter if waits else self.shares.leave)(job.owner.uid)
+            job.waits = waits
         if places != job.places:
-            if any(places) and not any(job.places):
-                self.shares.enter(job.owner.uid)
-            elif any(job.places) and not any(places):
-                self.shares.leave(job.owner.uid)
             job.places = places
             for line, wanted in zip(self._lines, places, strict=True):
                 line.put(job, wanted)
@@ -219,7 +226,9 @@ class Dispatch:
             self._idle_helpers[worker.nid].pop(worker, None)
             self._busy[worker.nid] += 1
             job.crew.helpers.add(worker)
-        self.refresh(job)
+        self._refresh_all(job, self._disks.join(job))
+        if worker.is_lead:
+            self._recall_at_disk(job)
         self.place_leads()
         if job.state is JobState.QUEUED:
             self.on_start(job)
@@ -241,8 +250,22 @@ class Dispatch:
         cost_s = (job.lead_ns + job.helper_ns) / 1e9
         self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
         self.on_left(worker)
-        self.refresh(job)
+        self._refresh_all(job, self._disks.leave(job))
         self.place_leads()
+
+    def _refresh_all(self, job: Job, others: Iterable[Job]) -> None:
+        self.refresh(job)
+        for other in others:
+            self.refresh(other)
+
+    def _recall_at_disk(self, job: Job) -> None:
+        """A lead has come to a disk that had all the workers it may have: one helper makes room."""
+        if name := self._disks.over(job):
+            helpers = (
+                worker for worker, at in self.job_of.items() if not worker.is_lead and name in at.disks
+            )
+            if (helper := next(helpers, None)) is not None:
+                helper.recall()
 
     def release(self, worker: Worker) -> None:
         """The worker has nothing of its job in hand; it is free for others."""
@@ -282,6 +305,11 @@ class Dispatch:
             return False
         chunks = self._for_leads if worker.is_lead else self._for_helpers
         uid, had_s = job.owner.uid, self.shares.had(job.owner.uid)
+        if not worker.is_lead and any(
+            rival.owner.uid != uid and self.shares.had(rival.owner.uid) < had_s
+            for rival in self._disks.rivals(job)
+        ):
+            return False  # who waits for the disk is in no line
         guests = self._for_guest_leads if worker.is_lead else self._for_guest_helpers
         for line in (chunks, self._calling, guests):
             rival = line.first
@@ -298,6 +326,8 @@ class Dispatch:
             return permits.may_have_lead(job, self.allowance.level) and not self._pause(job)
         allowed = self.allowance.helpers.get(worker.nid, 0) if not self.rests.of_all else 0
         # Somebody may have begun to wait for the job: then one place is its lead's.
+        if self._disks.over(job):
+            return False
         return self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
 
     def _pause(self, job: Job) -> bool:

@@ -11,6 +11,7 @@ from ktaskd.door.keepers import Keepers
 from ktaskd.host.caller import Caller
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import CheckedJob, as_items, check_job, check_limits, check_roles, find_function
+from ktaskd.jobs.disks import DiskOf
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
@@ -20,7 +21,7 @@ from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, SourceRef
 from ktaskd.model.limits import POSITION_MAX
-from ktaskd.model.source import SourceFacts
+from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.model.topology import Topology
 from ktaskd.planner.plan import Boundary, Plan, Request, make_plan
 from ktaskd.planner.threads import round_up
@@ -52,15 +53,18 @@ class Intake:
         rights: Rights,
         memory: LimitFor | None = None,
         callers: Callers | None = None,
+        disk_of: DiskOf | None = None,
     ) -> None:
         """Hold what a job is made from.
 
         Args:
             memory: None = nobody's memory is limited.
             callers: None = limits stay what they were when a caller connected.
+            disk_of: None = no disk has a limit.
         """
         self._memory = memory
         self._callers = callers
+        self._disk_of = disk_of
         self.functions = functions
         self.draining = False
         self._engine = engine
@@ -167,6 +171,9 @@ class Intake:
         plan = self._plan(bounded, checked, who, guarded)
         job = self._engine.accept(spec, checked, who, sources, items, plan)
         job.guest.limit = memory
+        if self._disk_of is not None:
+            files = (one.facts for one in (*sources.values(), *items) if one.facts.kind is SourceKind.FILE)
+            job.disks = self._disk_of.limits({facts.device for facts in files})
         for source in (*sources.values(), *items):
             source.acquire()
         if guarded:

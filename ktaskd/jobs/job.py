@@ -138,6 +138,10 @@ class Job:
         self.sources = sources
         self.items = items
         self.plan = plan
+        self.disks: Mapping[str, int] = {}
+        """Disks that it reads or writes and that have a limit: the most workers at one time."""
+        self.full_disk = ""
+        """The one of them that is why it has no more helpers; "" = none is."""
         self.guest = GuestNeed()
         self.cursor = Cursor(plan)
         self.state = JobState.QUEUED
@@ -176,6 +180,8 @@ class Job:
         """What the governor allows now."""
         self.places = (False, False, False, False, False)
         """In which of the dispatch's lines it stands."""
+        self.waits = False
+        """Whether its owner waits for workers, as to fair shares."""
         self.watchers: set[Callable[[], None]] = set()
 
     # -- its life -----------------------------------------------------------
@@ -340,6 +346,10 @@ class Job:
         allowance = self.allowance()
         if allowance is not None and allowance.level is not Level.RUN and self.plan.wanted > self.waited:
             reasons += allowance.reasons
+        if self.full_disk:
+            most = self.disks[self.full_disk]
+            words = f"disk {self.full_disk} has all the workers that it may have"
+            reasons.append(Reason("DISK_LIMIT", words, f"{most} at work", f"{most}", since_s=self.create_s))
         if self.state is JobState.QUEUED and not reasons:
             reasons.append(
                 Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=self.create_s)

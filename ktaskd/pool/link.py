@@ -210,13 +210,16 @@ class Worker:
             self._finish_death()
 
     def _on_pidfd(self) -> None:
-        # Frames that were sent before the death count, so they are read first.
-        self._on_readable(limit=1 << 30)
+        # First: a death is told once, whatever comes of the frames.
         self._loop.remove_reader(self._pidfd)
-        if self._status_final:
-            self._finish_death()
-        else:
-            self._dead_timer = self._loop.call_later(STATUS_WAIT_S, self._finish_death)
+        try:
+            # Those that were sent before the death count.
+            self._on_readable(limit=1 << 30)
+        finally:
+            if self._status_final:
+                self._finish_death()
+            elif not self._ended:
+                self._dead_timer = self._loop.call_later(STATUS_WAIT_S, self._finish_death)
 
     def _finish_death(self) -> None:
         if self._ended:

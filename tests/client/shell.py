@@ -37,7 +37,7 @@ def ktask(socket: object, *words: Any, **more: Any) -> Ended:
         timeout=WAIT_S,
         **more,
     )
-    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return Ended(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import zlib
@@ -10,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+from crc32c import crc32c
 from ktask.v1 import jobs_pb2 as pb
+from xxhash import xxh3_64
 
 from tests.fault.compare import UNDONE, first_difference
 
@@ -88,7 +92,7 @@ def _as_json(value: Any) -> Any:
         return {name: _as_json(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_as_json(item) for item in value]
-    return float(value) if isinstance(value, int) else value
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 # -- what they work on -----------------------------------------------------------
@@ -171,6 +175,63 @@ def crc_items(rng: random.Random, place: Path) -> Work:
     found = [{"crc32": zlib.crc32(piece), "bytes": len(piece)} for piece in pieces]
     fds = [_memory(piece, rng) for piece in pieces]
     return Work("file.crc32", {"min_chunk": "1"}, items=fds, result={"items": found})
+
+
+def crc32c_memory(rng: random.Random, place: Path) -> Work:
+    content = _content(rng, _size(rng, 8, 20))
+    found = {"crc32c": crc32c(content), "bytes": len(content)}
+    return Work("file.crc32c", sources={"data": _memory(content, rng)}, result=found)
+
+
+def digest_items(rng: random.Random, place: Path) -> Work:
+    """Whole files, by one of the digests."""
+    name = rng.choice(["sha256", "blake3", "xxh3"])
+    pieces = [_content(rng, rng.randrange(1, 4 * MIB)) for _ in range(rng.randrange(1, 12))]
+    found = [{name: _digest(name, piece), "bytes": len(piece)} for piece in pieces]
+    fds = [_memory(piece, rng) for piece in pieces]
+    return Work(f"file.{name}", {"min_chunk": "1"}, items=fds, result={"items": found})
+
+
+def one_digest(rng: random.Random, place: Path) -> Work:
+    content = _content(rng, _size(rng, 4, 16))
+    found = {"sha256": _digest("sha256", content), "bytes": len(content)}
+    return Work("file.sha256", sources={"data": _file(place, content, os.O_RDONLY)}, result=found)
+
+
+def manifest_blocks(rng: random.Random, place: Path) -> Work:
+    content = _content(rng, _size(rng, 4, 16))
+    name, block = rng.choice(["sha256", "blake3"]), rng.randrange(64 << 10, 3 * MIB)
+    pieces = _blocks(content, block)
+    found = [{"digest": _digest(name, piece), "bytes": len(piece)} for piece in pieces]
+    fields = {"arg": {"algorithm": name, "block": block}}
+    return Work("file.manifest", fields, {"data": _memory(content, rng)}, result={"items": found})
+
+
+def verify_blocks(rng: random.Random, place: Path) -> Work:
+    """Some digests are wrong, and those are told."""
+    content = _content(rng, _size(rng, 4, 16))
+    block = rng.randrange(64 << 10, 3 * MIB)
+    pieces = _blocks(content, block)
+    digests = [_digest("sha256", piece) for piece in pieces]
+    wanted = [digest if rng.random() < 0.7 else "ab" * 32 for digest in digests]
+    found: list[dict[str, Any]] = [
+        {"ok": True, "bytes": len(piece)}
+        if digest == expected
+        else {"ok": False, "bytes": len(piece), "digest": digest, "wanted": expected}
+        for piece, digest, expected in zip(pieces, digests, wanted, strict=True)
+    ]
+    expected_fd = _memory(b"".join(map(bytes.fromhex, wanted)), rng)
+    sources = {"data": _memory(content, rng), "expected": expected_fd}
+    return Work("file.verify", {"arg": {"block": block}}, sources, result={"items": found})
+
+
+def _blocks(content: bytes, block: int) -> list[bytes]:
+    return [content[start : start + block] for start in range(0, len(content), block)]
+
+
+def _digest(name: str, content: bytes) -> str:
+    hashers: dict[str, Any] = {"sha256": hashlib.sha256, "blake3": blake3, "xxh3": xxh3_64}
+    return str(hashers[name](content).hexdigest())
 
 
 def _copy(source: int, content: bytes, target: int, before: bytes) -> Work:
@@ -265,6 +326,11 @@ MAKERS: Sequence[Callable[[random.Random, Path], Work]] = (
     crc_holes,
     crc_file,
     crc_items,
+    crc32c_memory,
+    digest_items,
+    one_digest,
+    manifest_blocks,
+    verify_blocks,
     copy_files,
     copy_memory,
     copy_part,

@@ -23,12 +23,25 @@ def test_bodies_when_listed_then_the_same_names_as_declared() -> None:
 
 
 def test_declarations_when_not_for_tests_then_no_selftest() -> None:
-    assert set(declarations(False)) == {
-        *("mem.fill", "mem.populate", "mem.copy", "mem.pattern", "file.crc32"),
-        *("file.copy", "file.allocate", "file.punch", "file.warm", "file.compare"),
-    }
+    assert {"mem.fill", "mem.populate", "file.crc32", "file.copy"} < set(declarations(False))
     assert set(declarations(True)) == set(CATALOGUE)
     assert all(name.startswith("selftest.") for name in set(CATALOGUE) - set(declarations(False)))
+
+
+def test_declarations_when_a_module_is_missing_then_unavailable_with_the_reason() -> None:
+    found = declarations(False, lambda module: module != "anycrc")
+    assert found["file.crc32c"].unavailable == "it needs anycrc: pip install 'ktaskd[functions]'"
+    assert not found["file.crc32"].unavailable
+    assert not any(one.unavailable for one in declarations(True).values())
+
+
+def test_bodies_when_a_module_is_missing_then_the_others_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ktaskd.functions.crc32c", None)
+    monkeypatch.setattr(bodies, "_loaded", {})
+    bodies.load_all()
+    assert bodies.find("file.crc32")
+    with pytest.raises(LookupError, match=r"'file\.crc32c': cannot be loaded"):
+        bodies.find("file.crc32c")
 
 
 def test_catalogue_when_imported_then_no_body_and_no_library() -> None:
@@ -36,7 +49,8 @@ def test_catalogue_when_imported_then_no_body_and_no_library() -> None:
         "import sys\n"
         "from ktaskd.functions import catalogue\n"
         "bodies = {'ktaskd.functions.bodies', 'ktaskd.functions.body'}\n"
-        "wrong = ({'isal', 'ctypes', 'mmap'} | bodies) & set(sys.modules)\n"
+        "libraries = {'isal', 'ctypes', 'mmap', 'numpy', 'blake3', 'xxhash', 'zstandard'}\n"
+        "wrong = (libraries | bodies) & set(sys.modules)\n"
         "sys.exit(f'loaded: {wrong}' if wrong else 0)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
@@ -56,9 +70,10 @@ def test_declaration_when_looked_at_then_it_is_whole(declaration: Declaration) -
     assert not declaration.writes_bytes or declaration.writes
     assert declaration.undo or declaration.partial is not Partial.UNDO_TOLERATES
     assert len({role.role for role in declaration.sources}) == len(declaration.sources)
-    if declaration.boundary:
-        (record,) = [item for item in declaration.arguments if item.name == declaration.boundary]
+    for name in filter(None, (declaration.boundary, declaration.record)):
+        (record,) = [item for item in declaration.arguments if item.name == name]
         assert record.type is ArgType.INT
+    assert declaration.items or not declaration.whole_files
 
 
 @pytest.mark.parametrize("declaration", CATALOGUE.values(), ids=lambda item: item.name)

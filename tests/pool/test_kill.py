@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 
+import pytest
+
 from ktaskd.model.worker import WorkerClass
-from ktaskd.pool.link import Worker
+from ktaskd.pool.link import Death, Worker
+from ktaskd.worker import frames
+from ktaskd.worker.frames import Done
 from tests.pool.house import Ears, run
 
 
@@ -29,5 +34,38 @@ def test_worker_when_killed_then_raised_only_while_its_pid_is_its_own() -> None:
                 assert raised == ([] if reaped else [process.pid])
             worker.set_exit_status(9)
             worker._finish_death()
+
+    run(story())
+
+
+class Deaf(Ears):
+    """Whoever listens has a bug."""
+
+    def on_done(self, worker: Worker, done: Done) -> None:
+        raise ZeroDivisionError("a bug")
+
+
+def test_worker_when_its_last_words_meet_a_bug_then_its_death_is_told_once_all_the_same() -> None:
+    async def story() -> None:
+        bugs: list[BaseException | None] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, told: bugs.append(told.get("exception")))
+        dead: list[Death] = []
+        slot = memoryview(bytearray(64)).cast("Q")
+        ears, lead = Deaf(), WorkerClass.LEAD
+        worker = Worker(1, lead, -1, -1, slot, ears, lambda _, death: dead.append(death))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, subprocess.Popen(["sleep", "60"]) as process:
+            process.kill()
+            process.wait()
+            theirs.send(frames.pack_done(1, 0, 0, b""))
+            theirs.send(frames.pack_done(1, 0, 0, b""))
+            worker.attach(process.pid, ours, os.pidfd_open(os.getpid()))
+            loop.remove_reader(ours.fileno())  # what it said is read when it is seen dead
+            with pytest.raises(ZeroDivisionError):
+                worker._on_pidfd()
+            worker.set_exit_status(9)
+        assert [death.status for death in dead] == [9]
+        assert not bugs
 
     run(story())

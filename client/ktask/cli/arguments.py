@@ -16,6 +16,8 @@ _SIZE = re.compile(r"([0-9]+)(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII)
 _RANGE = re.compile(r"([^:@]*):([^:@]*)(?:@(-?[0-9]+))?", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+(?:[KMGT]B)", re.IGNORECASE | re.ASCII)
 
+_SIZED = re.compile(r"[0-9]+(?:[KMGT]|[KMGT]IB)", re.IGNORECASE | re.ASCII)
+
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -112,6 +114,14 @@ def divide(
     return arguments, sources
 
 
+def apart(
+    pairs: Sequence[tuple[str, str]], function: pb.Function
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Sources, and what are arguments by their names, as in `run FUNCTION data=PATH value=7`."""
+    names = {one.name for one in function.arguments} - {source.role for source in function.sources}
+    return [pair for pair in pairs if pair[0] not in names], [pair for pair in pairs if pair[0] in names]
+
+
 def convert(given: Mapping[str, str], function: pb.Function) -> dict[str, int | float | bool | str]:
     """Arguments as the function declares them."""
     declared = {one.name: one for one in function.arguments}
@@ -127,7 +137,7 @@ def convert(given: Mapping[str, str], function: pb.Function) -> dict[str, int | 
 def _value(name: str, kind: str, text: str) -> int | float | bool | str:
     try:
         if kind == "int":
-            return int(text, 0)
+            return size(text) if _SIZED.fullmatch(text) else int(text, 0)
         if kind == "float":
             return _finite(text)
         if kind == "bool":

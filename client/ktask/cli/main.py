@@ -31,6 +31,8 @@ _EPILOG = """commands:
   status                         the daemon, its pools and workers
   mode [auto|always|paused]      who decides how many helpers run
   functions [NAME]               what can be run, and how
+  manifest PATH ...              digests of files and trees
+  verify MANIFEST                whether they still hold
   hold NAME=PATH ...             hand files over and print their handles
 
 Each command has its own --help. Without --socket, the daemon is looked for at
@@ -59,6 +61,21 @@ every process of this user until this one is interrupted, which is its normal
 end: SIGINT and SIGTERM exit 0. With --json the handles are one object.
 """
 
+
+_MANIFEST_EPILOG = """The lines are those of sha256sum and b3sum, which can check them. Links are not
+followed; what is no regular file is left out. A file larger than --block has a
+digest for each block, in lines that are comments to sha256sum, and is checked by
+`ktask verify` alone, which then names the blocks that are bad.
+
+exit status: 0 done, 1 something could not be read.
+"""
+
+_VERIFY_EPILOG = """For each file, "NAME: OK" or "NAME: FAILED" is printed, and for each bad block of a
+file with digests of blocks "NAME: FAILED bytes FIRST to LAST". With --resume, a
+run that was interrupted goes on where it was, and names again what it had found.
+
+exit status: 0 all as it was, 1 something is not.
+"""
 
 _MODE_EPILOG = """modes:
   auto     the daemon decides, from power, pressure, heat and limits
@@ -217,6 +234,28 @@ def _mode_parser() -> Parser:
     return parser
 
 
+def _manifest_parser() -> Parser:
+    parser = _parser(
+        "manifest", "Print a digest of each file, and of all files below directories.", _MANIFEST_EPILOG
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="a file or a directory")
+    add("--algorithm", choices=("sha256", "blake3"), default="sha256", help="the digest (default: sha256)")
+    add("--block", type=size, default=0, metavar="SIZE", help="digests of blocks for files larger than this")
+    add("--output", metavar="FILE", help="write it to a file")
+    return parser
+
+
+def _verify_parser() -> Parser:
+    parser = _parser("verify", "Say which files are not as a manifest has them.", _VERIFY_EPILOG)
+    add = parser.add_argument
+    add("manifest", metavar="MANIFEST", help='what `ktask manifest` printed; "-" is standard input')
+    add("--algorithm", choices=("sha256", "blake3"), default="sha256", help="the digest (default: sha256)")
+    add("--quiet", action="store_true", help="name only what is not as it was")
+    add("--resume", metavar="FILE", help="note there how far it is, and go on from there")
+    return parser
+
+
 def _hold_parser() -> Parser:
     parser = _parser("hold", "Hand files over and print their handles, until interrupted.", _HOLD_EPILOG)
     parser.add_argument("sources", nargs="+", metavar="NAME=PATH", help="a file, and a name for it")
@@ -232,6 +271,8 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
     "status": lambda: _parser("status", "The daemon, its pools and workers, and what they lack."),
     "mode": _mode_parser,
     "functions": _functions_parser,
+    "manifest": _manifest_parser,
+    "verify": _verify_parser,
     "hold": _hold_parser,
 }
 
@@ -242,6 +283,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         from ktask.cli.run import run
 
         return run
+    if name in ("manifest", "verify"):
+        from ktask.cli import manifest
+
+        return manifest.manifest if name == "manifest" else manifest.verify
     from ktask.cli import commands
 
     return {

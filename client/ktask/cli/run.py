@@ -104,7 +104,10 @@ def _draft(options: argparse.Namespace, function: pb.Function) -> Iterator[Draft
     """The job that the options describe, with the memory that it wants."""
     ranges, strays = _ranges(options.range)
     given, also_sources = arguments.divide(options.arg, function)
-    words = [pair(word, "NAME=PATH") for word in [*options.sources, *strays]]
+    words, also_given = arguments.apart(
+        [pair(word, "NAME=PATH") for word in [*options.sources, *strays]], function
+    )
+    given += also_given
     with contextlib.ExitStack() as end:
         sources: dict[str, Any] = dict(unique([*words, *also_sources], "source"))
         for name, nbytes in unique((pair(word, "NAME=SIZE") for word in options.memory), "memory").items():

@@ -197,16 +197,29 @@ def describe_function(function: Function) -> str:
             (f"argument {one.name}", f"{one.type}, {_default(one.default)}. {one.summary}")
             for one in function.arguments
         ),
-        ("position", f"one {function.unit}"),
+        ("position", _position(function)),
         ("align", function.align),
         ("min chunk", function.min_chunk),
         ("boundary", f"records of the size in argument {function.boundary}" if function.boundary else ""),
         ("allocates", "yes" if function.allocates else "no"),
         ("half-done chunk", function.partial.lower().replace("_", " ")),
-        ("undo", (function.undo_summary or "yes") if function.undo else "no"),
+        ("undo", _undo(function)),
         ("combine", "yes" if function.combine else "no"),
     ]
     return fields(pairs)
+
+
+def _position(function: Function) -> str:
+    size = f" of the size in argument {function.record}" if function.record else ""
+    return f"one {function.unit}{size}"
+
+
+def _undo(function: Function) -> str:
+    if function.undo:
+        return function.undo_summary or "yes"
+    if any("WRITE" in source.access for source in function.sources):
+        return "none: what completed chunks have changed stays, and is named as dirty"
+    return "none needed: it changes nothing"
 
 
 def format_mode(status: Status) -> str:

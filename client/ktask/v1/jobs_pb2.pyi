@@ -1191,6 +1191,8 @@ class Function(_message.Message):
     BOUNDARY_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    WHOLE_FILES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, as used in JobSpec.function."""
     summary: _builtins.str
@@ -1219,6 +1221,12 @@ class Function(_message.Message):
     """Whether it accepts items instead of its first source."""
     unavailable: _builtins.str
     """Why it cannot be run here; empty = it can."""
+    record: _builtins.str
+    """The integer argument that gives the bytes of one position; empty if positions have
+    no such size. Each position then has a result of its own, told in order as of items.
+    """
+    whole_files: _builtins.bool
+    """Whether a position is a whole file: its first source, given by role, is the one item."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionSource]:
         """The sources it wants."""
@@ -1245,10 +1253,12 @@ class Function(_message.Message):
         boundary: _builtins.str = ...,
         items: _builtins.bool = ...,
         unavailable: _builtins.str = ...,
+        record: _builtins.str = ...,
+        whole_files: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["align", b"align", "allocates", b"allocates", "arguments", b"arguments", "boundary", b"boundary", "combine", b"combine", "items", b"items", "min_chunk", b"min_chunk", "name", b"name", "partial", b"partial", "sources", b"sources", "summary", b"summary", "unavailable", b"unavailable", "undo", b"undo", "undo_summary", b"undo_summary", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["align", b"align", "allocates", b"allocates", "arguments", b"arguments", "boundary", b"boundary", "combine", b"combine", "items", b"items", "min_chunk", b"min_chunk", "name", b"name", "partial", b"partial", "record", b"record", "sources", b"sources", "summary", b"summary", "unavailable", b"unavailable", "undo", b"undo", "undo_summary", b"undo_summary", "unit", b"unit", "whole_files", b"whole_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

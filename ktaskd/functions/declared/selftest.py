@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
-
 _AT = Argument("at", ArgType.INT, 0, "The position at which it happens.", 0)
 
 _NOOP = Declaration(

@@ -1,0 +1,107 @@
+"""Feeds the bytes of a source to a checksum, in quanta."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ktaskd.functions.body import Control, Json, OpenSource
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, read_full, require_size, wipe
+from ktaskd.model.function import Access
+
+ITEMS_PER_PART = 512
+"""Items in one part; the rest of a larger chunk is given back, so that no part
+outgrows a frame."""
+
+LONG_ITEMS_PER_PART = 128
+"""The same where a result holds a digest or two: some 180 bytes each."""
+
+_BLOCK = 512
+"""Unit of st_blocks. Source: stat(2)"""
+
+Use = Callable[[memoryview], object]
+"""What is done with the next bytes; it does not keep them."""
+
+
+class Reader:
+    """Reads for one body, through a mapping or through one small buffer that is kept."""
+
+    def __init__(self) -> None:
+        """Have the buffer."""
+        self._buffer = bytearray(BUFFER)
+
+    def wipe(self) -> None:
+        """Erase the buffer."""
+        wipe(self._buffer)
+
+    def feed(
+        self,
+        source: OpenSource,
+        role: str,
+        span: tuple[int, int],
+        control: Control,
+        use: Use,
+        tell: int | None = None,
+    ) -> int:
+        """Give [start, end) to `use`, ascending, or as far as control says.
+
+        Args:
+            tell: what to tell control instead of the byte that was reached.
+        Returns:
+            The position reached.
+        Raises:
+            OSError: the source ends before, or cannot be read.
+        """
+        start, end = span
+        require_size(source, role, end)
+        step = self._mapped if is_resident(source) else self._read
+        for first, after in cut(start, end, QUANTUM):
+            if control.quantum(first if tell is None else tell):
+                return first
+            step(source, role, first, after, use)
+        return end
+
+    def _mapped(self, source: OpenSource, role: str, start: int, end: int, use: Use) -> None:
+        with Naming(role, "read", start, end), source.view(start, end, write=False) as view:
+            use(view)
+
+    def _read(self, source: OpenSource, role: str, start: int, end: int, use: Use) -> None:
+        with memoryview(self._buffer) as whole:
+            for first, after in cut(start, end, BUFFER):
+                with whole[: after - first] as view:
+                    read_full(source, role, first, view)
+                    use(view)
+
+
+def is_resident(source: OpenSource) -> bool:
+    """Whether it is read through a mapping: a third faster, and twice once mapped.
+
+    Only without holes: looking at a hole of shared memory through a mapping
+    allocates it, reading it does not.
+    """
+    if not source.facts.mappable or Access.READ not in source.facts.access:
+        return False
+    status = os.fstat(source.fd)
+    return status.st_size > 0 and status.st_blocks * _BLOCK >= status.st_size
+
+
+def run_each(
+    span: tuple[int, int],
+    control: Control,
+    one: Callable[[int], Json | None],
+    most: int = ITEMS_PER_PART,
+) -> tuple[int, Json]:
+    """One result for each position; the first that is broken off is given back whole.
+
+    Args:
+        one: the result of a position; None = it was broken off.
+        most: results in one part.
+    """
+    start, end = span
+    results: list[Json] = []
+    for position in range(start, min(end, start + most)):
+        result = None if control.quantum(position) else one(position)
+        if result is None:
+            break
+        results.append(result)
+    return start + len(results), {"items": results}

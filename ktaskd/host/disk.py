@@ -1,0 +1,40 @@
+"""Which disk a file lies on, and whether it turns.
+
+A partition counts as its whole disk. File systems whose device number is not
+that of a disk (btrfs, overlay, tmpfs, network) are on none that is known.
+
+Source: Documentation/ABI/stable/sysfs-block, sysfs(5) on /sys/dev/block
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ktaskd.host.root import HostRoot, read_number
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A whole disk.
+
+    Args:
+        name: as the kernel calls it, "sda".
+        rotating: whether moving to another place takes it milliseconds.
+    """
+
+    name: str
+    rotating: bool
+
+
+def read_disk(root: HostRoot, device: int) -> Disk | None:
+    """The disk of a file's st_dev; None = it is on none that is known."""
+    link = root.sys / "dev/block" / f"{os.major(device)}:{os.minor(device)}"
+    try:
+        place = link.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        return None
+    if (place / "partition").exists():
+        place = place.parent
+    rotating = read_number(place / "queue/rotational")
+    return Disk(place.name, rotating == 1) if rotating is not None else None
