@@ -151,8 +151,7 @@ def _record_of(context: Context) -> _Record:
         raise ValueError(f'argument "index_bytes": got {size}, wanted 4 or 8')
     if at + size > len(content) and at >= 0:
         raise ValueError(
-            f'argument "index_at": got {at}, wanted at most {len(content) - size}, so that {size} bytes '
-            f"of index are inside a record of {len(content)} bytes"
+            f'argument "index_at": got {at}, wanted {size} bytes of index inside a record of {len(content)} bytes'
         )
     return _Record(content, at, size, int(arg["index_first"]))
 

@@ -90,7 +90,10 @@ def test_pattern_when_the_index_is_beyond_63_bits_then_right(tmp_path: Path) -> 
         ({"record": "00" * 4097}, r'argument "record": got 4097 bytes'),
         ({"record": "0g"}, r'argument "record": .*hex digits'),
         ({"record": "000"}, r'argument "record": .*hex digits'),
-        ({"record": "00" * 8, "index_at": 1}, r'argument "index_at": got 1, wanted at most 0'),
+        (
+            {"record": "00" * 8, "index_at": 1},
+            r'argument "index_at": got 1, wanted 8 bytes of index inside a record of 8',
+        ),
         ({"record": "00" * 7, "index_at": 0}, r'argument "index_at": got 0'),
         (
             {"record": "00" * 9, "index_at": 0, "index_bytes": 5},
