@@ -151,7 +151,8 @@ def _record_of(context: Context) -> _Record:
         raise ValueError(f'argument "index_bytes": got {size}, wanted 4 or 8')
     if at + size > len(content) and at >= 0:
         raise ValueError(
-            f'argument "index_at": got {at}, wanted {size} bytes of index inside a record of {len(content)} bytes'
+            f'argument "index_at": got {at}, wanted {size} bytes of index inside a record of '
+            f"{len(content)} bytes"
         )
     return _Record(content, at, size, int(arg["index_first"]))
 
