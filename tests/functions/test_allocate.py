@@ -106,7 +106,7 @@ def test_restore_when_somebody_wrote_beyond_the_end_then_it_stays(kind: str, tmp
     data=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), max_size=6),
     reserved=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 5)), max_size=3),
     span=st.tuples(st.integers(0, 60 * PAGE), st.integers(0, 60 * PAGE)),
-    written=st.lists(st.integers(0, PAGES * PAGE - 1), max_size=3),
+    written=st.just([]) | st.lists(st.integers(0, PAGES * PAGE - 1), max_size=3),
 )
 def test_span_when_undone_then_bytes_and_storage_as_before_and_later_writes_stay(
     tmp_path: Path,
@@ -146,6 +146,29 @@ def test_span_when_undone_then_bytes_and_storage_as_before_and_later_writes_stay
             assert read_unallocated(source.fd, 0, 80 * PAGE) == map_before
             # A disk may keep a block in which it noted what there was.
             assert storage(source) - storage_before in ({0, PAGE} if on_disk else {0})
+
+
+@pytest.mark.parametrize("own_offset", [False, True])
+def test_undo_when_some_was_reserved_before_then_that_stays_also_beyond_the_end(
+    own_offset: bool, tmp_path: Path
+) -> None:
+    if not has_map(tmp_path):
+        pytest.skip("a file system that tells what is reserved but not written")
+    with opened("file", tmp_path, own_offset=own_offset) as source:
+        os.ftruncate(source.fd, 4 * PAGE)
+        for page in (1, 6):
+            holes.allocate(source.fd, page * PAGE, (page + 1) * PAGE)
+        before = read_unallocated(source.fd, 0, 20 * PAGE)
+        assert before == [(0, PAGE), (2 * PAGE, 6 * PAGE), (7 * PAGE, 20 * PAGE)]
+        context = context_of((0, 10 * PAGE), data=source)
+        prepared = BODY.prepare(context)
+        control = Recorder()
+        BODY.run(context, 0, 10 * PAGE, control)
+        assert read_unallocated(source.fd, 0, 10 * PAGE) == []
+        BODY.undo(context, 0, 10 * PAGE, control.holes, Recorder())
+        BODY.restore(context, prepared)
+        assert os.fstat(source.fd).st_size == 4 * PAGE
+        assert read_unallocated(source.fd, 0, 20 * PAGE) == before
 
 
 @pytest.mark.skipif(shutil.which("filefrag") is None, reason="needs filefrag, to compare with")
@@ -212,6 +235,8 @@ def test_disk_when_full_then_the_source_is_named_and_undo_leaves_it_as_it_was(sm
                     BODY.run(context, start, start + MIB, control)
             assert caught.value.errno == errno.ENOSPC
             assert storage(source) > 2 * MIB
+            # What failed is undone as well: a disk may have given a part of it.
+            assert control.positions[-1] == start + MIB
             BODY.undo(context, 0, control.positions[-1], control.holes, Recorder())
             BODY.restore(context, prepared)
             assert content(source) == bytes(PAGE) + b"x" * PAGE

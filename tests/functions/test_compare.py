@@ -181,6 +181,26 @@ def test_source_when_truncated_meanwhile_then_no_wrong_answer(own_offset: bool, 
         assert part == {"equal": False, "first_difference": QUANTUM + 5, "bytes": 3 * QUANTUM}
 
 
+def test_b_when_truncated_while_its_holes_are_skipped_then_no_wrong_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        opened("memfd", tmp_path, own_offset=True, name="a") as a,
+        opened("memfd", tmp_path, own_offset=True, name="b") as b,
+    ):
+        for one in (a, b):
+            os.ftruncate(one.fd, MIB)
+
+        def shorten(start: int, end: int) -> list[tuple[int, int]]:
+            os.ftruncate(b.fd, PAGE)
+            return [(start, end)]
+
+        monkeypatch.setattr(b, "holes", shorten)
+        context = context_of((0, MIB), whole=True, a=a, b=b)
+        _, part = BODY.run(context, 0, MIB, Recorder())
+        assert part == {"equal": False, "first_difference": PAGE, "bytes": MIB}
+
+
 def test_whole_when_a_grew_meanwhile_then_an_error(tmp_path: Path) -> None:
     with opened("file", tmp_path, name="a") as a, opened("file", tmp_path, name="b") as b:
         for one in (a, b):
