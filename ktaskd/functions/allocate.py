@@ -68,7 +68,11 @@ class Allocate(Body):
         }
 
     def restore(self, context: Context, prepared: Json) -> None:
-        """Give the source its old length back, unless there is something beyond it now."""
+        """Give the source its old length back, unless there is something beyond it now.
+
+        Raises:
+            OSError: it cannot be cut, as what is sealed against shrinking.
+        """
         source = context.sources["data"]
         old_size, new_size = int(prepared["old_size"]), int(prepared["new_size"])
         if new_size == old_size or source.size() != new_size:
@@ -76,7 +80,8 @@ class Allocate(Body):
         kept: Spans = [(first, after) for first, after in prepared["kept"]]
         if not _is_unwritten(source, old_size, new_size, kept):
             return
-        os.ftruncate(source.fd, old_size)
+        with Naming("data", "cut", old_size, new_size):
+            os.ftruncate(source.fd, old_size)
         for first, after in kept:
             source.allocate(first, after)
 

@@ -164,6 +164,9 @@ def grow(source: OpenSource, role: str, old_size: int, new_size: int) -> None:
 def free_zeros(source: OpenSource, buffer: bytearray, start: int, end: int) -> None:
     """Make a hole of what reads as zeros in [start, end), right after reading it.
 
+    Where the source ends before `end`, what lies behind it goes with the last zeros: a
+    file system frees whole blocks only.
+
     Args:
         buffer: BUFFER bytes to read into.
     """
@@ -171,7 +174,7 @@ def free_zeros(source: OpenSource, buffer: bytearray, start: int, end: int) -> N
         with memoryview(buffer)[: after - first] as view:
             count = os.preadv(source.fd, [view], first)
         for zero_start, zero_end in zero_runs(buffer, count, first):
-            source.punch(zero_start, zero_end)
+            source.punch(zero_start, after if zero_end == first + count else zero_end)
 
 
 def _extend(runs: Spans, more: Spans) -> None:

@@ -48,7 +48,7 @@ _FILE_ALLOCATE = Declaration(
         "Frees what had no storage before and still reads as zeros, and gives the old length back unless "
         "somebody has written beyond it. Of memory, what was reserved but never written counts as having "
         "none. Huge pages stay, and so does what no file system's map tells of; where a file system makes no "
-        "holes, all does."
+        "holes, all does. What is sealed against shrinking keeps its new length, which is named as dirty."
     ),
     lifecycle=True,
 )
