@@ -51,8 +51,31 @@ class OpenSource(Protocol):
         too, so who believes in a hole must see that it reads as zeros.
         """
 
+    def unallocated(self, start: int, end: int) -> list[tuple[int, int]] | None:
+        """Parts of [start, end) for which no storage is even reserved, ascending.
+
+        None where it cannot be known. Memory does not tell what was reserved and
+        never written from a hole.
+        """
+
+    def allocate(self, start: int, end: int) -> None:
+        """Reserve storage for [start, end); raises OSError. Changes no byte and no length."""
+
     def punch(self, start: int, end: int) -> None:
         """Make [start, end) a hole; raises OSError where that cannot be."""
+
+    def nodes(self, start: int, end: int, step: int) -> Mapping[int, int] | None:
+        """Pages by NUMA node, of those at multiples of `step` that are mapped here.
+
+        What is not mapped is counted below 0. None where this worker has not mapped
+        the source for writing, or may not ask.
+        """
+
+    def resident(self, start: int, end: int) -> int | None:
+        """Bytes of [start, end) that are in memory; None where the kernel does not say."""
+
+    def cache_room(self) -> int | None:
+        """Bytes of memory that can be had without pushing out what is in use; None = not known."""
 
 
 class Control(Protocol):

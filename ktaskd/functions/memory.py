@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.body import Context, Control, Json, OpenSource
+from ktaskd.functions.placed import Placed, placed
 from ktaskd.functions.quanta import (
     BUFFER,
     NOTHING_WRITTEN,
@@ -17,22 +18,27 @@ from ktaskd.functions.quanta import (
     cut,
     require_size,
     wipe,
-    zero_runs,
 )
+from ktaskd.functions.restoring import free_zeros
 
 
-class Fill(Body):
+class Fill(Placed):
     """mem.fill."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Write one value everywhere."""
         source = context.sources["data"]
-        value = int(context.arg["value"])
         require_size(source, "data", end)
-        pen = _Pen(source, value)
+        pen = _Pen(source, int(context.arg["value"]))
+        reached = self._fill(pen, start, end, control)
+        # What is written by pwritev is mapped in no worker, whatever an earlier job has done.
+        return reached, placed(context, "data", start, reached) if source.write_mapped() else None
+
+    def _fill(self, pen: _Pen, start: int, end: int, control: Control) -> int:
+        """Fill [start, end), or as far as control says."""
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
-                return first, None
+                return first
             try:
                 with Naming("data", "write", first, after):
                     pen.fill(first, after)
@@ -40,7 +46,7 @@ class Fill(Body):
                 # Not one byte more than may have changed is dirty.
                 control.quantum(pen.touched)
                 raise
-        return end, None
+        return end
 
     def wipe(self) -> None:
         """Forget the values."""
@@ -98,7 +104,7 @@ def _buffer_of(value: int) -> bytes:
     return bytes([value]) * BUFFER
 
 
-class Populate(Body):
+class Populate(Placed):
     """mem.populate."""
 
     def __init__(self) -> None:
@@ -113,9 +119,14 @@ class Populate(Body):
         """Allocate the pages; no byte is touched."""
         source = context.sources["data"]
         require_size(source, "data", end)
+        reached = self._populate(source, start, end, control)
+        return reached, placed(context, "data", start, reached)
+
+    def _populate(self, source: OpenSource, start: int, end: int, control: Control) -> int:
+        """Allocate [start, end), or as far as control says."""
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
-                return first, None
+                return first
             holes = source.holes(first, after)
             if holes is None:
                 # A page that is not in memory may be swapped out instead of a
@@ -130,7 +141,7 @@ class Populate(Body):
                 # Some pages of this quantum may be there now: let undo see them.
                 control.quantum(after)
                 raise
-        return end, None
+        return end
 
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
@@ -142,14 +153,6 @@ class Populate(Body):
         source = context.sources["data"]
         for hole_start, hole_end in holes:
             for first, after in cut(max(hole_start, start), min(hole_end, end), UNDO_QUANTUM):
-                self._free_zeros(source, first, after)
+                free_zeros(source, self._buffer, first, after)
                 control.quantum(after)
         return []
-
-    def _free_zeros(self, source: OpenSource, start: int, end: int) -> None:
-        """Punch what reads as zeros, right after reading it."""
-        for first, after in cut(start, end, BUFFER):
-            with memoryview(self._buffer)[: after - first] as view:
-                count = os.preadv(source.fd, [view], first)
-            for zero_start, zero_end in zero_runs(self._buffer, count, first):
-                source.punch(zero_start, zero_end)

@@ -18,7 +18,18 @@ def punch(fd: int, start: int, end: int) -> None:
         OSError: EOPNOTSUPP where the file system cannot, EPERM on a sealed memfd.
     """
     if start < end:
-        fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, start, end - start)
+        _fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, start, end)
+
+
+def allocate(fd: int, start: int, end: int) -> None:
+    """Give [start, end) storage; no byte changes, and the length of the file stays.
+
+    Raises:
+        OSError: ENOSPC where there is not enough, of which some may be taken by now;
+            EOPNOTSUPP where the file system cannot.
+    """
+    if start < end:
+        _fallocate(fd, _KEEP_SIZE, start, end)
 
 
 def read_holes(fd: int, start: int, end: int) -> list[tuple[int, int]]:
@@ -60,3 +71,12 @@ def _seek(fd: int, position: int, whence: int, end: int) -> int:
         if error.errno != errno.ENXIO:
             raise
         return end
+
+
+def _fallocate(fd: int, mode: int, start: int, end: int) -> None:
+    """The call, whose errors are worded as those of calls that Python knows."""
+    try:
+        fallocate(fd, mode, start, end - start)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise OSError(number, os.strerror(number)) from error

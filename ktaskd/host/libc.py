@@ -25,6 +25,7 @@ _NEW = {
     "pidfd_getfd": 438,
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
+    "cachestat": 451,
 }
 _X86_64 = {
     "socket": 41,
@@ -33,6 +34,7 @@ _X86_64 = {
     "get_mempolicy": 239,
     "ioprio_set": 251,
     "ioprio_get": 252,
+    "move_pages": 279,
     "process_vm_readv": 310,
     "process_vm_writev": 311,
     "seccomp": 317,
@@ -45,6 +47,7 @@ _GENERIC = {
     "socket": 198,
     "get_mempolicy": 236,
     "set_mempolicy": 237,
+    "move_pages": 239,
     "process_vm_readv": 270,
     "process_vm_writev": 271,
     "seccomp": 277,

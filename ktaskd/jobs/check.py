@@ -163,6 +163,8 @@ def check_job(
     whole = not ranges
     if whole:
         ranges = (RangeSpec(0, size or 0),)
+    if declaration.grows:
+        size, what = None, ""
     check_ranges(ranges, size, what, topology)
     if not items:
         check_records(ranges, arg, declaration)

@@ -96,6 +96,8 @@ class Declaration:
             order, as of items; "" = positions are bytes.
         needs: modules that its body loads;
             where one is missing, the function is unavailable.
+        grows: ranges may reach beyond the end of the first source, which prepare makes
+            that long.
         boundary: the integer argument that gives the record size in positions;
             "" = cut anywhere that align allows.
         lifecycle: whether prepare runs before the first chunk, and finish or
@@ -119,6 +121,7 @@ class Declaration:
     undo_summary: str = ""
     reports: bool = False
     combine: bool = False
+    grows: bool = False
     boundary: str = ""
     items: bool = False
     whole_files: bool = False

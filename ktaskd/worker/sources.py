@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 
-from ktaskd.host import holes
+from ktaskd.host import extents, holes, pagecache
 from ktaskd.host.mapping import Mapping
+from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_WRITE, SourceFacts, SourceKind
 
@@ -84,10 +86,49 @@ class Source:
             return []
         return self._mapped(end).absent(start, end)
 
+    def unallocated(self, start: int, end: int) -> list[tuple[int, int]] | None:
+        """Parts of [start, end) for which no storage is even reserved; None = not known."""
+        if self.facts.kind is SourceKind.FILE:
+            found = extents.read_unallocated(self.fd, start, end)
+            if found is not None:
+                return found
+        return self.holes(start, end)
+
+    def allocate(self, start: int, end: int) -> None:
+        """Reserve storage for [start, end); raises OSError. Changes no byte and no length."""
+        holes.allocate(self.fd, start, end)
+
     def punch(self, start: int, end: int) -> None:
         """Make [start, end) a hole; raises OSError where that cannot be."""
         self._data = (0, 0)
         holes.punch(self.fd, start, end)
+
+    def nodes(self, start: int, end: int, step: int) -> Counter[int] | None:
+        """Pages by NUMA node, of those at multiples of `step`; None where it cannot be known.
+
+        Maps nothing for it: pages that are not mapped have no address to ask for.
+        """
+        mapping = self._mapping
+        if mapping is None or not mapping.write or mapping.size < end:
+            return None
+        try:
+            return mapping.nodes(start, end, max(step, self.facts.page_size))
+        except OSError:
+            return None
+
+    def resident(self, start: int, end: int) -> int | None:
+        """Bytes of [start, end) that are in memory; None where the kernel does not say."""
+        try:
+            return pagecache.read_resident(self.fd, start, end)
+        except OSError:
+            pass
+        if not self.facts.mappable or not self._map_writable():
+            return None
+        return end - start - sum(after - first for first, after in self.absent(start, end))
+
+    def cache_room(self) -> int | None:
+        """Bytes of memory that can be had without pushing out what is in use; None = not known."""
+        return pagecache.read_room(HostRoot())
 
     def close(self) -> None:
         """Unmap and close."""

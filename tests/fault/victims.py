@@ -40,7 +40,7 @@ class Victim:
     Args:
         before: the bytes of `memory` before.
         after: the bytes of `memory` when the job has succeeded.
-        result: what it finds.
+        result: what it finds; None = nothing, or what depends on the machine.
         counts: undoing does not put back what was before, but adds to it.
     """
 

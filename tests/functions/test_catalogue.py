@@ -80,7 +80,7 @@ def test_declaration_when_looked_at_then_it_is_whole(declaration: Declaration) -
 def test_arguments_when_a_default_is_given_then_of_its_type(declaration: Declaration) -> None:
     types = {ArgType.INT: int, ArgType.FLOAT: float, ArgType.BOOL: bool, ArgType.STRING: str}
     for argument in declaration.arguments:
-        assert type(argument.default) is types[argument.type]
+        assert argument.default is None or type(argument.default) is types[argument.type]
         assert argument.summary.endswith(".")
         if argument.minimum is not None and isinstance(argument.default, int | float):
             assert argument.default >= argument.minimum

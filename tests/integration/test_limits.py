@@ -101,6 +101,9 @@ CREATE_AND = {
     "mem.populate": "data=memory('m', {0})",
     "mem.fill": "data=memory('m', {0}), arg={{'value': 7}}",
     "file.copy": "src='{1}', dst=memory('m', {0})",
+    "mem.copy": "src='{1}', dst=memory('m', {0})",
+    "mem.pattern": "data=memory('m', {0}), arg={{'record': '00ff'}}",
+    "file.allocate": "data=memory('m', {0})",
 }
 """How each function that allocates is asked to allocate so many MiB."""
 
@@ -115,16 +118,26 @@ def ask(function: str, mib: int, big: Path) -> str:
     return f"run({function!r}, {CREATE_AND[function].format(mib, big)})"
 
 
+@contextmanager
+def data_for(function: str, mib: int, directory: Path) -> Iterator[Path]:
+    """A file of so much data, most of it on disk only; for a copy of memory in memory that others pay for."""
+    path = (Path("/dev/shm") if function == "mem.copy" else directory) / f"big-{os.getpid()}"
+    try:
+        with path.open("wb") as file:
+            for _ in range(mib):
+                file.write(b"x" * MIB)
+            file.flush()
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        yield path
+    finally:
+        path.unlink()
+
+
 @pytest.fixture
-def big(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A file of 256 MiB of data, most of it on disk only."""
-    path = tmp_path / "big"
-    with path.open("wb") as file:
-        for _ in range(256):
-            file.write(b"x" * MIB)
-        file.flush()
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return path
+def big(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """256 MiB for the function of the test."""
+    with data_for(request.node.callspec.params["function"], 256, tmp_path) as path:
+        yield path
 
 
 def test_allocating_functions_when_listed_then_all_are_tried_here() -> None:
@@ -135,14 +148,13 @@ def test_allocating_functions_when_listed_then_all_are_tried_here() -> None:
 def test_allocation_when_the_caller_is_limited_then_charged_to_its_group(
     ours: Path, limited: Path, client: Asker, tmp_path: Path, function: str
 ) -> None:
-    small = tmp_path / "small"
-    small.write_bytes(b"x" * 32 * MIB)
-    warm(client)
-    before = usage(ours), usage(limited)
-    assert client(ask(function, 32, small)) == {"state": "SUCCEEDED", "threads": 1}
-    spare(ours)
-    assert usage(limited) - before[1] > CHARGED
-    assert usage(ours) - before[0] < SLACK
+    with data_for(function, 32, tmp_path) as small:
+        warm(client)
+        before = usage(ours), usage(limited)
+        assert client(ask(function, 32, small)) == {"state": "SUCCEEDED", "threads": 1}
+        spare(ours)
+        assert usage(limited) - before[1] > CHARGED
+        assert usage(ours) - before[0] < SLACK
 
 
 @pytest.mark.parametrize("function", CREATE_AND)

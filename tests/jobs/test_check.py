@@ -110,6 +110,10 @@ SPECS: list[tuple[JobSpec, Any]] = [
         refused(errors.SpecInvalid, "spec.ranges[0].nid", "got -2", "wanted -1 or a node"),
     ),
     (
+        JobSpec("file.allocate", sources={"data": REF}, ranges=(RangeSpec(2**62, 2**62),)),
+        refused(errors.RangeBeyondEnd, "spec.ranges[0]", "positions go up to"),
+    ),
+    (
         JobSpec("selftest.noop", ranges=(RangeSpec(2**62, 2**62),)),
         refused(errors.RangeBeyondEnd, "spec.ranges[0]", "positions go up to"),
     ),
@@ -244,3 +248,9 @@ def test_empty_source_when_whole_then_an_empty_job() -> None:
 def test_undo_when_asked_for_or_not_then_the_functions_or_none(undo: bool | None, wanted: bool) -> None:
     assert check(copy(undo=undo), src=MEMORY, dst=MEMORY).undo is wanted
     assert not check(crc(undo=undo if not undo else None), data=MEMORY).undo
+
+
+def test_range_when_the_function_grows_its_source_then_it_may_reach_beyond_the_end() -> None:
+    spec = JobSpec("file.allocate", sources={"data": REF}, ranges=(RangeSpec(50, 1000),))
+    assert check(spec, data=MEMORY).span == (50, 1050)
+    assert check(replace(spec, ranges=()), data=MEMORY).span == (0, 100)

@@ -1,0 +1,119 @@
+"""Two sources compared, byte by byte."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, common, cut, gaps, read_full, require_size, wipe
+
+
+class Compare(Body):
+    """file.compare."""
+
+    def __init__(self) -> None:
+        """Have two buffers for all chunks of this process."""
+        self._a = bytearray(BUFFER)
+        self._b = bytearray(BUFFER)
+
+    def wipe(self) -> None:
+        """Erase the buffers."""
+        wipe(self._a)
+        wipe(self._b)
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Find the first difference in [start, end)."""
+        a, b = context.sources["a"], context.sources["b"]
+        require_size(a, "a", end)
+        for first, after in cut(start, end, QUANTUM):
+            if control.quantum(first):
+                return first, _part(-1, first - start)
+            found = self._difference(a, b, first, after)
+            if found >= 0:
+                # Whatever follows, it is not the first.
+                return end, _part(found, end - start)
+        longer = context.whole and end == context.span[1] and _is_longer(a, b, end)
+        return end, _part(end if longer else -1, end - start)
+
+    def _difference(self, a: OpenSource, b: OpenSource, start: int, end: int) -> int:
+        """The first position in [start, end) where they differ, -1 if there is none."""
+        stop = min(end, max(start, b.size()))
+        for first, after in gaps(_holes_of_both(a, b, start, stop), start, stop):
+            for piece, piece_end in cut(first, after, BUFFER):
+                found = self._compare(a, b, piece, piece_end)
+                if found >= 0:
+                    return found
+        # Beyond its end each of them is a hole as well; see that it did not just end.
+        require_size(a, "a", end)
+        stop = min(stop, max(start, b.size()))
+        return stop if stop < end else -1
+
+    def _compare(self, a: OpenSource, b: OpenSource, start: int, end: int) -> int:
+        """The same, of no more than a buffer."""
+        with memoryview(self._a)[: end - start] as view:
+            read_full(a, "a", start, view)
+        with memoryview(self._b)[: end - start] as view:
+            count = _read(b, start, view)
+            # It compares in place; a comparison of two views goes byte by byte.
+            if self._a.startswith(view[:count]):
+                return start + count if count < end - start else -1
+            return start + _first_difference(self._a, view[:count])
+
+    def combine(self, context: Context, parts: Sequence[Json]) -> Json:
+        """The lowest difference; of no parts, whether b has nothing either where all was asked for."""
+        if not parts:
+            a, b = context.sources["a"], context.sources["b"]
+            return _part(0 if context.whole and _is_longer(a, b, 0) else -1, 0)
+        found = [part["first_difference"] for part in parts if not part["equal"]]
+        return _part(min(found, default=-1), sum(part["bytes"] for part in parts))
+
+
+def _part(difference: int, count: int) -> Json:
+    return {"equal": difference < 0, "first_difference": difference, "bytes": count}
+
+
+def _holes_of_both(a: OpenSource, b: OpenSource, start: int, end: int) -> list[tuple[int, int]]:
+    """Parts of [start, end) that are holes in both, where that may be asked."""
+    holes = a.holes(start, end)
+    if not holes:
+        return []
+    return common(holes, b.holes(start, end) or [])
+
+
+def _is_longer(a: OpenSource, b: OpenSource, end: int) -> bool:
+    """Whether b goes on where a ends.
+
+    Raises:
+        OSError: a has become longer since the job began, so that not all of it was compared.
+    """
+    size = a.size()
+    if size != end:
+        words = f'source "a": changed its length while it was compared, got {size}, wanted {end}'
+        raise OSError(errno.ESTALE, words)
+    return b.size() > end
+
+
+def _read(source: OpenSource, start: int, view: memoryview) -> int:
+    """Read b into `view`, as far as b goes; returns how far."""
+    done = 0
+    while done < len(view):
+        with view[done:] as rest, Naming("b", "read", start + done, start + len(view)):
+            count = os.preadv(source.fd, [rest], start + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def _first_difference(left: bytearray, right: memoryview) -> int:
+    """Where `left` does not go on as `right` does, which it does not. By halves."""
+    first, after = 0, len(right)
+    while after - first > 1:
+        middle = (first + after) // 2
+        if left.startswith(right[first:middle], first):
+            first = middle
+        else:
+            after = middle
+    return first

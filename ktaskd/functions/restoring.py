@@ -1,0 +1,185 @@
+"""A source that is written, so that what was a hole in it can be a hole again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from ktaskd.functions.body import Control, OpenSource
+from ktaskd.functions.quanta import (
+    BUFFER,
+    PAGE,
+    UNDO_QUANTUM,
+    Naming,
+    common,
+    cut,
+    gaps,
+    read_full,
+    zero_runs,
+)
+from ktaskd.model.function import Access
+from ktaskd.model.source import F_SEAL_GROW, SourceKind
+
+Spans = list[tuple[int, int]]
+
+PUNCH_REFUSED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+"""The file system makes no holes. Source: fallocate(2)"""
+
+
+class Target:
+    """Writes one source, and knows how far it may have changed it."""
+
+    def __init__(self, source: OpenSource, role: str, buffer: bytearray) -> None:
+        """Hold them.
+
+        Args:
+            role: the source's name in errors.
+            buffer: BUFFER bytes to read into, which others may use between the calls.
+        """
+        self.source = source
+        self.touched = 0
+        self.mapped = source.write_mapped()
+        self._role = role
+        self._buffer = buffer
+        self._holes: Spans | None = None
+
+    def look_for_holes(self, start: int, end: int) -> None:
+        """Ask once for the whole chunk: for a dense memfd each answer walks all its pages."""
+        self._holes = self.source.holes(start, end)
+
+    def holes(self, start: int, end: int) -> Spans:
+        """What reads as zeros and may be a hole again after an undo.
+
+        Where it cannot be asked, blocks of zeros: making holes of them changes
+        no byte. Where it cannot even be read, nothing.
+        """
+        holes = None if self._holes is None else common([(start, end)], self._holes)
+        if Access.READ not in self.source.facts.access:
+            return holes or []
+        if holes is None:
+            holes = []
+            for first, after in cut(start, end, BUFFER):
+                with memoryview(self._buffer)[: after - first] as view:
+                    read_full(self.source, self._role, first, view)
+                _extend(holes, zero_runs(self._buffer, after - first, first))
+        stripped = [self._stripped(*data) for data in gaps(holes, start, end)]
+        return gaps([data for data in stripped if data[0] < data[1]], start, end)
+
+    def _stripped(self, start: int, end: int) -> tuple[int, int]:
+        """Data without the zeros at the end of its last page, and at the start inside one.
+
+        Holes are whole pages, but the old end of the source may lie inside one: what
+        lay behind it was not there, and must not count as data. The same for a
+        page of which this job has already written the part before `start`.
+        """
+        first = max(start, (end - 1) // PAGE * PAGE)
+        end = first + len(self._read(first, end).rstrip(b"\0"))
+        if start % PAGE and start < end:
+            stop = min(end, start - start % PAGE + PAGE)
+            start = stop - len(self._read(start, stop).lstrip(b"\0"))
+        return start, end
+
+    def _read(self, start: int, end: int) -> bytes:
+        """A small piece of it."""
+        with memoryview(self._buffer)[: end - start] as view:
+            read_full(self.source, self._role, start, view)
+            return bytes(view)
+
+    def clear(self, start: int, end: int) -> None:
+        """Make [start, end) read as zeros, a hole where that can be.
+
+        On hugetlbfs only whole huge pages are holes, and older kernels leave
+        the parts of one as they are, so zeros are written there.
+        """
+        self.touched = end
+        if self.source.facts.kind is not SourceKind.HUGE:
+            try:
+                with Naming(self._role, "clear", start, end):
+                    self.source.punch(start, end)
+                return
+            except OSError as error:
+                if error.errno not in PUNCH_REFUSED:
+                    raise
+        self.write_zeros(start, end)
+
+    def write_zeros(self, start: int, end: int) -> None:
+        """Write zeros from `start` to `end`."""
+        for first, after in cut(start, end, BUFFER):
+            self.write(first, memoryview(bytes(after - first)))
+
+    def view(self, start: int, end: int) -> memoryview:
+        """[start, end) to be written at once, with all its pages; where it is mapped."""
+        self.touched = end
+        with Naming(self._role, "write", start, end):
+            self.source.populate(start, end)
+            return self.source.view(start, end, write=True)
+
+    def write(self, position: int, view: memoryview) -> None:
+        """Write all of `view`."""
+        end = position + len(view)
+        if self.mapped:
+            with self.view(position, end) as target:
+                target[:] = view
+            return
+        self.touched = end
+        done = 0
+        while done < len(view):
+            with view[done:] as rest, Naming(self._role, "write", position + done, end):
+                done += os.pwritev(self.source.fd, [rest], position + done)
+
+    def restore(
+        self, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
+    ) -> list[tuple[int, int]]:
+        """Make holes again of what was holes in [start, end): an undo.
+
+        Returns:
+            All else: it was overwritten, and nobody has the old bytes.
+        """
+        cleared: Spans = []
+        for hole_start, hole_end in holes:
+            for first, after in cut(max(hole_start, start), min(hole_end, end), UNDO_QUANTUM):
+                try:
+                    self.clear(first, after)
+                except OSError:
+                    continue
+                finally:
+                    control.quantum(after)
+                cleared.append((first, after))
+        return gaps(cleared, start, end)
+
+
+def grow(source: OpenSource, role: str, old_size: int, new_size: int) -> None:
+    """Make a source longer; raises OSError that says why it cannot be."""
+    try:
+        os.ftruncate(source.fd, new_size)
+    except OSError as error:
+        sealed = error.errno == errno.EPERM and source.facts.seals & F_SEAL_GROW
+        why = "sealed against growing" if sealed else error.strerror
+        raise OSError(
+            error.errno, f'source "{role}": {old_size} bytes long and {why}, wanted {new_size}'
+        ) from error
+
+
+def free_zeros(source: OpenSource, buffer: bytearray, start: int, end: int) -> None:
+    """Make a hole of what reads as zeros in [start, end), right after reading it.
+
+    Where the source ends before `end`, what lies behind it goes with the last zeros: a
+    file system frees whole blocks only.
+
+    Args:
+        buffer: BUFFER bytes to read into.
+    """
+    for first, after in cut(start, end, BUFFER):
+        with memoryview(buffer)[: after - first] as view:
+            count = os.preadv(source.fd, [view], first)
+        for zero_start, zero_end in zero_runs(buffer, count, first):
+            source.punch(zero_start, after if zero_end == first + count else zero_end)
+
+
+def _extend(runs: Spans, more: Spans) -> None:
+    """Append spans that follow, as one where they touch."""
+    if runs and more and runs[-1][1] == more[0][0]:
+        runs[-1] = (runs[-1][0], more[0][1])
+        more = more[1:]
+    runs.extend(more)

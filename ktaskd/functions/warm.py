@@ -1,0 +1,139 @@
+"""Data read into the page cache ahead of its use, or dropped from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, gaps, read_full, require_size, wipe
+from ktaskd.model.limits import POSITION_MAX
+from ktaskd.model.source import SourceKind
+
+ITEMS_PER_PART = 128
+"""Items in one part; the rest of a larger chunk is given back, so that no part
+outgrows a frame."""
+
+_AHEAD = 128 << 10
+"""Asked for at one time: the kernel reads no more than its read-ahead window of a larger
+request, which is 128 KiB by default."""
+
+_COUNTS = ("bytes", "skipped", "resident_before", "resident_after")
+
+
+class Warm(Body):
+    """file.warm."""
+
+    def __init__(self) -> None:
+        """Have one buffer for all chunks of this process."""
+        self._buffer = bytearray(BUFFER)
+
+    def wipe(self) -> None:
+        """Erase the buffer."""
+        wipe(self._buffer)
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Read or drop a span of the source, or a run of items."""
+        if context.items:
+            return self._run_items(context, start, end, control)
+        source = context.sources["data"]
+        limit = context.span[0] + _window(context, source)
+        return self._pass(context, source, "data", start, end, limit, control, None)
+
+    def _run_items(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """One result per item; an item that was broken off is given back whole."""
+        results: list[Json] = []
+        for position in range(start, min(end, start + ITEMS_PER_PART)):
+            if control.quantum(position):
+                return position, {"items": results}
+            source = context.items[position]
+            size, limit = source.size(), _window(context, source)
+            role = f"items[{position}]"
+            reached, result = self._pass(context, source, role, 0, size, limit, control, position)
+            if reached < size:
+                return position, {"items": results}
+            results.append(result)
+        return start + len(results), {"items": results}
+
+    def _pass(
+        self,
+        context: Context,
+        source: OpenSource,
+        role: str,
+        start: int,
+        end: int,
+        limit: int,
+        control: Control,
+        item: int | None,
+    ) -> tuple[int, Json]:
+        """Read or drop [start, end), or as far as control says.
+
+        Args:
+            limit: position beyond which nothing is read.
+            item: what to tell control instead of the byte that was reached.
+        """
+        require_size(source, role, end)
+        drop = bool(context.arg["drop"])
+        reached = end
+        before: int | None = 0
+        for first, after in cut(start, end, QUANTUM):
+            if control.quantum(first if item is None else item):
+                reached = first
+                break
+            # Quantum by quantum, since nobody knows how far it gets.
+            before = _sum([before, source.resident(first, after)])
+            if drop:
+                with Naming(role, "drop", first, after):
+                    os.posix_fadvise(source.fd, first, after - first, os.POSIX_FADV_DONTNEED)
+            elif first < limit:
+                self._fill(source, role, first, min(after, limit))
+        read_up_to = reached if drop else min(reached, max(limit, start))
+        return reached, {
+            "bytes": read_up_to - start,
+            "skipped": reached - read_up_to,
+            "resident_before": before,
+            "resident_after": source.resident(start, reached),
+        }
+
+    def _fill(self, source: OpenSource, role: str, start: int, end: int) -> None:
+        """Have what is no hole in [start, end) in memory."""
+        for first, after in gaps(source.holes(start, end) or [], start, end):
+            if source.facts.kind is SourceKind.FILE:
+                _ask_for(source, role, first, after)
+            for piece, stop in cut(first, after, BUFFER):
+                with memoryview(self._buffer)[: stop - piece] as view:
+                    read_full(source, role, piece, view)
+        # Beyond its end it is a hole as well; see that it did not just end.
+        require_size(source, role, end)
+
+    def combine(self, context: Context, parts: Sequence[Json]) -> Json:
+        """The sums, or one list of all items; of no parts, nothing."""
+        if parts and "items" in parts[0]:
+            return {"items": [item for part in parts for item in part["items"]]}
+        return {name: _sum([part[name] for part in parts]) for name in _COUNTS}
+
+
+def _ask_for(source: OpenSource, role: str, start: int, end: int) -> None:
+    """Let the disk begin with all of [start, end) at once, and with not one page more.
+
+    To read without that would make the kernel read ahead, beyond the end of the chunk
+    as well: another chunk would find there what nobody else had brought.
+    """
+    for first, after in cut(start, end, _AHEAD):
+        with Naming(role, "read", first, after):
+            os.posix_fadvise(source.fd, first, after - first, os.POSIX_FADV_WILLNEED)
+
+
+def _window(context: Context, source: OpenSource) -> int:
+    """Bytes that may be read; so many that all is read where it cannot be known."""
+    asked = int(context.arg["window"])
+    if asked:
+        return asked
+    room = source.cache_room()
+    return POSITION_MAX if room is None else room // 4 * 3
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """The sum; None where one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
