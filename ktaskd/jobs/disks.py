@@ -10,7 +10,7 @@ Source: the measurements of issue 10161 of BorgBackup
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from ktaskd.host.disk import Disk
 
 if TYPE_CHECKING:
     from ktaskd.jobs.job import Job
+    from ktaskd.pool.link import Worker
 
 
 class NamedDisksInvalid(ValueError):
@@ -120,7 +121,15 @@ class Disks:
         """Name of a disk of the job at which there are too many, since a lead came; "" = none."""
         return next((name for name, most in job.disks.items() if self._at[name] > most), "")
 
-    def rivals(self, job: Job) -> Iterator[Job]:
-        """Other jobs that wait for a disk of this one."""
-        for name in job.disks:
-            yield from (other for other in self._wanting.get(name, ()) if other is not job)
+    def is_anothers_turn(self, job: Job, had: Callable[[int], float]) -> bool:
+        """Whether a job of a user who has had less waits for a disk of this one."""
+        uid, had_s = job.owner.uid, had(job.owner.uid)
+        others = (other.owner.uid for name in job.disks for other in self._wanting.get(name, ()))
+        return any(other != uid and had(other) < had_s for other in others)
+
+    def make_room(self, job: Job, job_of: Mapping[Worker, Job]) -> None:
+        """A lead has come to the job; where its disk had all the workers it may have, one helper goes."""
+        name = self.over(job)
+        helpers = (worker for worker, at in job_of.items() if not worker.is_lead and name in at.disks)
+        if name and (helper := next(helpers, None)) is not None:
+            helper.recall()

@@ -96,9 +96,8 @@ class Dispatch:
         self.refresh(job)
 
     def _is_alone(self, job: Job) -> bool:
-        return (
-            self._wanting <= {job} and self.allowance.share >= 1.0 and not self._company.is_near(self._now())
-        )
+        by_itself = self._wanting <= {job} and not self._company.is_near(self._now())
+        return by_itself and self.allowance.share >= 1.0
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
@@ -110,24 +109,9 @@ class Dispatch:
     def refresh(self, job: Job) -> None:
         """Put the job into the lines that it belongs to now."""
         active = job in self._wanting and not job.calls
-        left = active and job.cursor.left > 0
-        job.full_disk = self._disks.full(job) if left else ""
-        places = (
-            (left or (active and bool(job.again)))
-            and permits.may_have_lead(job, self.allowance.level)
-            and job.crew.lead is None,
-            left
-            and len(job.crew.helpers) < job.helpers_max
-            and not job.full_disk
-            and permits.may_have_helpers(job, self.can_raise),
-            bool(job.calls) and job.crew.call_worker is None and permits.may_step(job, self.allowance.level),
-            False,
-            False,
-        )
+        job.full_disk = self._disks.full(job) if active and job.cursor.left > 0 else ""
+        places = permits.places(job, active, self.allowance.level, self.can_raise)
         if job.in_guest:
-            free = (left or places[2]) and job.crew.lead is None and not job.crew.helpers
-            leads = free and permits.may_have_lead(job, self.allowance.level)
-            places = (False, False, False, leads, free and not job.has_lead)
             recall_helper(job)
         # Who waits for a disk is in no line, and yet waits: else it would lose its turn.
         waits = any(places) or bool(job.full_disk)
@@ -226,9 +210,9 @@ class Dispatch:
             self._idle_helpers[worker.nid].pop(worker, None)
             self._busy[worker.nid] += 1
             job.crew.helpers.add(worker)
-        self._refresh_all(job, self._disks.join(job))
+        self._refresh_all(job, *self._disks.join(job))
         if worker.is_lead:
-            self._recall_at_disk(job)
+            self._disks.make_room(job, self.job_of)
         self.place_leads()
         if job.state is JobState.QUEUED:
             self.on_start(job)
@@ -250,22 +234,12 @@ class Dispatch:
         cost_s = (job.lead_ns + job.helper_ns) / 1e9
         self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
         self.on_left(worker)
-        self._refresh_all(job, self._disks.leave(job))
+        self._refresh_all(job, *self._disks.leave(job))
         self.place_leads()
 
-    def _refresh_all(self, job: Job, others: Iterable[Job]) -> None:
-        self.refresh(job)
-        for other in others:
-            self.refresh(other)
-
-    def _recall_at_disk(self, job: Job) -> None:
-        """A lead has come to a disk that had all the workers it may have: one helper makes room."""
-        if name := self._disks.over(job):
-            helpers = (
-                worker for worker, at in self.job_of.items() if not worker.is_lead and name in at.disks
-            )
-            if (helper := next(helpers, None)) is not None:
-                helper.recall()
+    def _refresh_all(self, *jobs: Job) -> None:
+        for job in jobs:
+            self.refresh(job)
 
     def release(self, worker: Worker) -> None:
         """The worker has nothing of its job in hand; it is free for others."""
@@ -305,10 +279,7 @@ class Dispatch:
             return False
         chunks = self._for_leads if worker.is_lead else self._for_helpers
         uid, had_s = job.owner.uid, self.shares.had(job.owner.uid)
-        if not worker.is_lead and any(
-            rival.owner.uid != uid and self.shares.had(rival.owner.uid) < had_s
-            for rival in self._disks.rivals(job)
-        ):
+        if not worker.is_lead and self._disks.is_anothers_turn(job, self.shares.had):
             return False  # who waits for the disk is in no line
         guests = self._for_guest_leads if worker.is_lead else self._for_guest_helpers
         for line in (chunks, self._calling, guests):
@@ -326,9 +297,8 @@ class Dispatch:
             return permits.may_have_lead(job, self.allowance.level) and not self._pause(job)
         allowed = self.allowance.helpers.get(worker.nid, 0) if not self.rests.of_all else 0
         # Somebody may have begun to wait for the job: then one place is its lead's.
-        if self._disks.over(job):
-            return False
-        return self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
+        fits = self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
+        return fits and not self._disks.over(job)
 
     def _pause(self, job: Job) -> bool:
         """Hold the job's lead back if it is ahead of its caller's quota; whether it is."""

@@ -6,6 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from ktaskd.door.handles import HeldSource
@@ -117,6 +118,13 @@ class Job:
     """On the loop's clock: its lead has used what its caller's quota gives until then.
     And since when it goes at that pace; 0 = it does not."""
 
+    disks: Mapping[str, int] = MappingProxyType({})
+    """Disks that it reads or writes and that have a limit: the most workers at one time."""
+    full_disk = ""
+    """The one of them that is why it has no more helpers; "" = none is."""
+    waits = False
+    """Whether its owner waits for workers, as to fair shares."""
+
     def __init__(
         self,
         job_id: JobId,
@@ -138,10 +146,6 @@ class Job:
         self.sources = sources
         self.items = items
         self.plan = plan
-        self.disks: Mapping[str, int] = {}
-        """Disks that it reads or writes and that have a limit: the most workers at one time."""
-        self.full_disk = ""
-        """The one of them that is why it has no more helpers; "" = none is."""
         self.guest = GuestNeed()
         self.cursor = Cursor(plan)
         self.state = JobState.QUEUED
@@ -180,8 +184,6 @@ class Job:
         """What the governor allows now."""
         self.places = (False, False, False, False, False)
         """In which of the dispatch's lines it stands."""
-        self.waits = False
-        """Whether its owner waits for workers, as to fair shares."""
         self.watchers: set[Callable[[], None]] = set()
 
     # -- its life -----------------------------------------------------------

@@ -27,3 +27,23 @@ def may_step(job: Job, level: Level) -> bool:
     """A detached job is not begun while those are paused; what was begun is ended or undone."""
     begun = job.state not in (JobState.QUEUED, JobState.RUNNING)
     return begun or job.waited or level < Level.PAUSED
+
+
+Places = tuple[bool, bool, bool, bool, bool]
+"""In which of the dispatch's lines: for leads, helpers, calls, guests that are leads, or helpers."""
+
+
+def places(job: Job, active: bool, level: Level, can_raise: Callable[[], bool]) -> Places:
+    """The lines that a job belongs to.
+
+    Args:
+        active: it may be given chunks, and waits for no call.
+    """
+    left = active and job.cursor.left > 0
+    calls = bool(job.calls) and job.crew.call_worker is None and may_step(job, level)
+    if job.in_guest:
+        free = (left or calls) and job.crew.lead is None and not job.crew.helpers
+        return False, False, False, free and may_have_lead(job, level), free and not job.has_lead
+    lead = (left or (active and bool(job.again))) and may_have_lead(job, level) and job.crew.lead is None
+    room = left and len(job.crew.helpers) < job.helpers_max and not job.full_disk
+    return lead, room and may_have_helpers(job, can_raise), calls, False, False
