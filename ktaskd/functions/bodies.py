@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 
 from ktaskd.functions.body import Body
@@ -70,6 +71,8 @@ def load_all() -> None:
 
     What is not installed is left out: the daemon does not offer it.
     """
+    # numpy's OpenBLAS starts a thread for each CPU when it is loaded, and who forks must have one.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for name in PLACES:
         try:
             find(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,17 @@ def test_bodies_when_a_module_is_missing_then_the_others_can_be_had(monkeypatch:
     assert bodies.find("file.crc32")
     with pytest.raises(LookupError, match=r"'file\.crc32c': cannot be loaded"):
         bodies.find("file.crc32c")
+
+
+def test_bodies_when_all_are_loaded_then_there_is_one_thread() -> None:
+    code = (
+        "import os, sys\n"
+        "from ktaskd.functions import bodies\n"
+        "bodies.load_all()\n"
+        "sys.exit(len(os.listdir('/proc/self/task')) - 1)\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, env=environ)
 
 
 def test_catalogue_when_imported_then_no_body_and_no_library() -> None:
