@@ -130,11 +130,13 @@ def zero_runs(buffer: bytearray, length: int, base: int) -> list[tuple[int, int]
 
 
 def gaps(runs: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    """What of [start, end) is not in `runs`, which are ascending and apart."""
+    """What of [start, end) is not in `runs`, which are ascending and apart, and may lie outside of it."""
     out = []
     for first, after in runs:
+        if first >= end:
+            break
         if first > start:
-            out.append((start, min(first, end)))
+            out.append((start, first))
         start = max(start, after)
     if start < end:
         out.append((start, end))

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ktaskd.functions.bodies import find
@@ -20,6 +20,7 @@ from ktaskd.host.extents import read_unallocated
 from ktaskd.model.function import Access
 from ktaskd.model.source import SourceKind
 from ktaskd.worker.sources import Source
+from tests.fault.compare import first_difference
 from tests.functions.rig import (
     KINDS,
     MIB,
@@ -110,6 +111,8 @@ def test_restore_when_somebody_wrote_beyond_the_end_then_it_stays(kind: str, tmp
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Two pieces are reserved beyond the end, and the new end lies inside the first of them.
+@example("file", False, [], [(48, 1), (50, 1)], (0, 48 * PAGE + 1), [])
 @given(
     kind=st.sampled_from(KINDS),
     own_offset=st.booleans(),
@@ -152,7 +155,9 @@ def test_span_when_undone_then_bytes_and_storage_as_before_and_later_writes_stay
             expected[position : position + 1] = b"w"
         assert BODY.undo(context, start, end, control.holes, Recorder()) == []
         BODY.restore(context, prepared)
-        assert content(source) == expected
+        # Not compared by `==`: where it differs, to say how takes minutes.
+        assert os.fstat(source.fd).st_size == len(expected)
+        assert first_difference(content(source), bytes(expected), ()) == ""
         if not written:
             assert hole_map(source) == holes_before
             assert read_unallocated(source.fd, 0, 80 * PAGE) == map_before

@@ -36,7 +36,9 @@ def test_cut_when_cut_then_it_covers_and_inner_edges_are_multiples(
 @given(edges, st.integers(0, 60), st.integers(0, 60))
 def test_gaps_when_taken_then_all_that_is_not_in_runs(values: list[int], start: int, end: int) -> None:
     runs = spans_of(values)
-    assert positions(gaps(runs, start, end)) == set(range(start, end)) - positions(runs)
+    found = gaps(runs, start, end)
+    assert positions(found) == set(range(start, end)) - positions(runs)
+    assert all(first < after for first, after in found)  # one the wrong way round has no positions
 
 
 @settings(deadline=None)
