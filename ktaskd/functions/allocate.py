@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import (
-    BUFFER,
     PAGE,
     QUANTUM_BYTES_MAX,
     UNDO_QUANTUM,
+    Buffered,
     Naming,
     cut,
     gaps,
     require_size,
-    wipe,
 )
 from ktaskd.functions.restoring import PUNCH_REFUSED, Spans, Target, free_zeros, grow
 from ktaskd.model.source import SourceKind
@@ -32,16 +31,8 @@ _FAR = 1 << 62
 """Beyond the end of any file."""
 
 
-class Allocate(Body):
+class Allocate(Buffered):
     """file.allocate."""
-
-    def __init__(self) -> None:
-        """Have one buffer for all undos of this process."""
-        self._buffer = bytearray(BUFFER)
-
-    def wipe(self) -> None:
-        """Erase the buffer."""
-        wipe(self._buffer)
 
     def prepare(self, context: Context) -> Json:
         """Give the source the length that the ranges need.
@@ -161,12 +152,8 @@ def _is_unwritten(source: OpenSource, start: int, end: int, kept: Spans) -> bool
     return not any(gaps(kept, first, after) for first, after in written)
 
 
-class Punch(Body):
+class Punch(Buffered):
     """file.punch."""
-
-    def __init__(self) -> None:
-        """Have one buffer for all chunks of this process."""
-        self._buffer = bytearray(BUFFER)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Make a hole of [start, end)."""

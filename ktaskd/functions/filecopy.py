@@ -6,19 +6,19 @@ import errno
 import os
 from collections.abc import Sequence
 
-from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.placed import Placed, placed
 from ktaskd.functions.quanta import (
     BUFFER,
     NOTHING_WRITTEN,
     QUANTUM,
+    Buffered,
     Naming,
     common,
     cut,
     gaps,
     read_full,
     require_size,
-    wipe,
     zero_runs,
 )
 from ktaskd.functions.restoring import Spans, Target, grow
@@ -31,16 +31,8 @@ _COPY_REFUSED = frozenset(
 Source: copy_file_range(2)"""
 
 
-class Copy(Body):
+class Copy(Buffered):
     """file.copy."""
-
-    def __init__(self) -> None:
-        """Have one buffer for all chunks of this process."""
-        self._buffer = bytearray(BUFFER)
-
-    def wipe(self) -> None:
-        """Erase the buffer."""
-        wipe(self._buffer)
 
     def prepare(self, context: Context) -> Json:
         """Give dst the length it needs, so that what is new in it is a hole.

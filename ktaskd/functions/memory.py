@@ -14,10 +14,10 @@ from ktaskd.functions.quanta import (
     NOTHING_WRITTEN,
     QUANTUM,
     UNDO_QUANTUM,
+    Buffered,
     Naming,
     cut,
     require_size,
-    wipe,
 )
 from ktaskd.functions.restoring import free_zeros
 
@@ -104,16 +104,8 @@ def _buffer_of(value: int) -> bytes:
     return bytes([value]) * BUFFER
 
 
-class Populate(Placed):
+class Populate(Buffered, Placed):
     """mem.populate."""
-
-    def __init__(self) -> None:
-        """Have one buffer for all undos of this process."""
-        self._buffer = bytearray(BUFFER)
-
-    def wipe(self) -> None:
-        """Erase the buffer."""
-        wipe(self._buffer)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Allocate the pages; no byte is touched."""

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from ktaskd.functions.body import OpenSource
+from ktaskd.functions.body import Body, OpenSource
 
 QUANTUM_BYTES_MAX = 8 << 20
 """Most bytes between two calls of Control.quantum. A starved helper gave its
@@ -46,6 +46,18 @@ def wipe(buffer: bytearray) -> None:
     with memoryview(_ZEROS)[: len(buffer)] as zeros:
         if not buffer.startswith(zeros):
             buffer[:] = zeros
+
+
+class Buffered(Body):
+    """A body with one small buffer for all that it does in this process."""
+
+    def __init__(self) -> None:
+        """Have the buffer."""
+        self._buffer = bytearray(BUFFER)
+
+    def wipe(self) -> None:
+        """Erase the buffer."""
+        wipe(self._buffer)
 
 
 def truncated(role: str, got: int, wanted: int) -> OSError:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, gaps, read_full, require_size, wipe
+from ktaskd.functions.body import Context, Control, Json, OpenSource
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Buffered, Naming, cut, gaps, read_full, require_size
+from ktaskd.functions.reading import LONG_ITEMS_PER_PART, run_each
 from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import SourceKind
-
-ITEMS_PER_PART = 128
-"""Items in one part; the rest of a larger chunk is given back, so that no part
-outgrows a frame."""
 
 _AHEAD = 128 << 10
 """Asked for at one time: the kernel reads no more than its read-ahead window of a larger
@@ -21,39 +18,28 @@ request, which is 128 KiB by default."""
 _COUNTS = ("bytes", "skipped", "resident_before", "resident_after")
 
 
-class Warm(Body):
+class Warm(Buffered):
     """file.warm."""
-
-    def __init__(self) -> None:
-        """Have one buffer for all chunks of this process."""
-        self._buffer = bytearray(BUFFER)
-
-    def wipe(self) -> None:
-        """Erase the buffer."""
-        wipe(self._buffer)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Read or drop a span of the source, or a run of items."""
         if context.items:
-            return self._run_items(context, start, end, control)
+            return run_each(
+                (start, end),
+                control,
+                lambda position: self._item(context, position, control),
+                LONG_ITEMS_PER_PART,
+            )
         source = context.sources["data"]
         limit = context.span[0] + _window(context, source)
         return self._pass(context, source, "data", start, end, limit, control, None)
 
-    def _run_items(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """One result per item; an item that was broken off is given back whole."""
-        results: list[Json] = []
-        for position in range(start, min(end, start + ITEMS_PER_PART)):
-            if control.quantum(position):
-                return position, {"items": results}
-            source = context.items[position]
-            size, limit = source.size(), _window(context, source)
-            role = f"items[{position}]"
-            reached, result = self._pass(context, source, role, 0, size, limit, control, position)
-            if reached < size:
-                return position, {"items": results}
-            results.append(result)
-        return start + len(results), {"items": results}
+    def _item(self, context: Context, position: int, control: Control) -> Json | None:
+        source = context.items[position]
+        size, limit = source.size(), _window(context, source)
+        role = f"items[{position}]"
+        reached, result = self._pass(context, source, role, 0, size, limit, control, position)
+        return result if reached == size else None
 
     def _pass(
         self,
@@ -107,9 +93,7 @@ class Warm(Body):
         require_size(source, role, end)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sums, or one list of all items; of no parts, nothing."""
-        if parts and "items" in parts[0]:
-            return {"items": [item for part in parts for item in part["items"]]}
+        """The sums; of no parts, nothing."""
         return {name: _sum([part[name] for part in parts]) for name in _COUNTS}
 
 

@@ -209,7 +209,7 @@ def check(row: Row, job: Job, victim: Victim, whole: Span) -> Iterator[str]:
     told = re.search(row.says, says) if row.state is not SUCCEEDED else not says
     if (job.state, job.rerun) != (row.state, row.rerun) or not told:
         yield describe(job)
-    if job.state is SUCCEEDED and victim.result is not None and job.full_result() != victim.result:
+    if job.state is SUCCEEDED and not victim.found(job.full_result()):
         yield f"result {job.full_result()}"
     dirty = error.dirty if error else ()
     wrong = victim.wrong(dirty, succeeded=job.state is SUCCEEDED)

@@ -40,7 +40,8 @@ class Victim:
     Args:
         before: the bytes of `memory` before.
         after: the bytes of `memory` when the job has succeeded.
-        result: what it finds; None = nothing, or what depends on the machine.
+        result: what it finds; None = nothing.
+        pages: how many it finds on nodes, whichever these are; -1 = it tells of none.
         counts: undoing does not put back what was before, but adds to it.
     """
 
@@ -49,7 +50,16 @@ class Victim:
     before: bytes = b""
     after: bytes = b""
     result: Json | None = None
+    pages: int = -1
     counts: bool = False
+
+    def found(self, result: Json | None) -> bool:
+        """Whether a job that succeeded has found what it must."""
+        if self.pages < 0:
+            return result == self.result
+        assert result is not None
+        told = sum(result["pages"].values()), result["pages_sampled"]
+        return bool(told == (self.pages, self.pages))
 
     def wrong(self, dirty: Sequence[Span], *, succeeded: bool) -> str:
         """What is not as it must be; "" if all is."""
@@ -91,14 +101,15 @@ def fill(h: House) -> Victim:
         min_chunk=CHUNK,
     )
     after = before[:start] + b"\7" * length + before[-GUARD:]
-    return Victim(spec, memory, before, after)
+    return Victim(spec, memory, before, after, pages=0)
 
 
 def fill_mapped(h: House) -> Victim:
     """Through a mapping, which outlives the chunk."""
     victim = fill(h)
     memory = sealed(h, victim.before)
-    return replace(victim, memory=memory, spec=replace(victim.spec, sources={"data": memory.ref}))
+    spec = replace(victim.spec, sources={"data": memory.ref})
+    return replace(victim, memory=memory, spec=spec, pages=(len(NOISE) - 2 * GUARD) // PAGE)
 
 
 def sealed(h: House, content: bytes) -> Memory:
@@ -146,9 +157,8 @@ def populate(h: House) -> Victim:
     memory = h.memory(8 * MIB)
     os.pwrite(memory.fd, NOISE[:MIB], 3 * MIB)
     content = memory.read()
-    return Victim(
-        JobSpec("mem.populate", sources={"data": memory.ref}, min_chunk=CHUNK), memory, content, content
-    )
+    spec = JobSpec("mem.populate", sources={"data": memory.ref}, min_chunk=CHUNK)
+    return Victim(spec, memory, content, content, pages=8 * MIB // PAGE)
 
 
 def items(h: House) -> Victim:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktaskd.functions.bodies import find
+from ktaskd.functions.body import Json
 from ktaskd.functions.quanta import QUANTUM
 from tests.functions.rig import (
     KINDS,
@@ -31,13 +32,24 @@ POPULATE = find("mem.populate")
 MEMORY = ("sealed", "memfd", "shm")
 
 
+def pages_told(part: Json | None) -> int | None:
+    """Pages that a chunk found on nodes, all that it looked at; None = it tells of none."""
+    if part is None:
+        return None
+    count = int(sum(part["pages"].values()))
+    assert count == part["pages_sampled"]
+    return count
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [0, 1, PAGE - 1, PAGE, PAGE + 1, QUANTUM + PAGE + 1])
 def test_fill_when_done_then_all_bytes_have_the_value(kind: str, size: int, tmp_path: Path) -> None:
     with opened(kind, tmp_path) as source:
         fit(source, kind, size)
         context = context_of((0, size), arg={"value": 0xA5}, data=source)
-        assert FILL.run(context, 0, size, Recorder())[0] == size
+        reached, part = FILL.run(context, 0, size, Recorder())
+        assert reached == size
+        assert pages_told(part) == (-(-size // PAGE) if kind == "sealed" and size else None)
         assert content(source) == b"\xa5" * size
 
 
@@ -61,7 +73,10 @@ def test_fill_when_any_span_then_nothing_outside_changes(
         expected[start:end] = bytes([value]) * (end - start)
         context = context_of((start, end), arg={"value": value}, data=source)
         for _ in range(1 + again):
-            assert FILL.run(context, start, end, Recorder())[0] == end
+            reached, part = FILL.run(context, start, end, Recorder())
+            assert reached == end
+            begun = len(range(-(-start // PAGE) * PAGE, end, PAGE))  # pages that begin in the span
+            assert pages_told(part) == (begun if kind == "sealed" and start < end else None)
         assert content(source) == expected
 
 
@@ -126,8 +141,9 @@ def test_populate_when_done_then_no_byte_changed_and_no_hole_is_left(
         if kind == "sealed":
             seal(source)
         before = content(source)
-        reached, _ = POPULATE.run(context_of((0, 0), data=source), 0, 5 * MIB + 1, Recorder())
+        reached, part = POPULATE.run(context_of((0, 0), data=source), 0, 5 * MIB + 1, Recorder())
         assert reached == 5 * MIB + 1
+        assert pages_told(part) == 5 * MIB // PAGE + 1
         assert content(source) == before
         assert os.fstat(source.fd).st_blocks * 512 == 5 * MIB + PAGE
 
@@ -191,7 +207,9 @@ def test_populate_when_recalled_then_given_back(tmp_path: Path) -> None:
     with opened("memfd", tmp_path) as source:
         fit(source, "memfd", 4 * QUANTUM)
         context = context_of((0, 4 * QUANTUM), data=source)
-        assert POPULATE.run(context, 0, 4 * QUANTUM, Recorder(stop_after=1))[0] == QUANTUM
+        reached, part = POPULATE.run(context, 0, 4 * QUANTUM, Recorder(stop_after=1))
+        assert reached == QUANTUM
+        assert pages_told(part) == QUANTUM // PAGE
         assert os.fstat(source.fd).st_blocks * 512 == QUANTUM
 
 

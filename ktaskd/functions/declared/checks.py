@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.sizes import KIB, MIB
+from ktaskd.functions.declared.common import KIB, MIB
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _DATA = SourceRole("data", Access.READ, "The file or the memory to read.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.sizes import MIB, PAGE
+from ktaskd.functions.declared.common import COPY_UNDO, MIB, PAGE
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _PAGES = (
@@ -67,11 +67,7 @@ _MEM_COPY = Declaration(
     combine=True,
     undo=True,
     reports=True,
-    undo_summary=(
-        "What was a hole or lay beyond the end of dst is a hole or gone again, and dst has its old length. "
-        "Data of dst that was copied over cannot be brought back: those ranges are dirty. Where it cannot be "
-        "asked for the holes of dst, blocks of zeros count as holes."
-    ),
+    undo_summary=COPY_UNDO,
     lifecycle=True,
 )
 
