@@ -277,20 +277,13 @@ class Dispatch:
         """Whether nobody who waits for a worker of this class comes before the job."""
         if not job.cursor.left or job.calls or job not in self._wanting:
             return False
-        chunks = self._for_leads if worker.is_lead else self._for_helpers
-        uid, had_s = job.owner.uid, self.shares.had(job.owner.uid)
-        if not worker.is_lead and self._disks.is_anothers_turn(job, self.shares.had):
-            return False  # who waits for the disk is in no line
-        guests = self._for_guest_leads if worker.is_lead else self._for_guest_helpers
-        for line in (chunks, self._calling, guests):
-            rival = line.first
-            if rival is None:
-                continue
-            if rival.owner.uid != uid and self.shares.had(rival.owner.uid) < had_s:
-                return False
-            if rival.owner.uid == uid and (rival.jno < job.jno or line is self._calling):
-                return False
-        return True
+        if self._calling.is_before(job, steps=True):
+            return False
+        if worker.is_lead:
+            return not (self._for_leads.is_before(job) or self._for_guest_leads.is_before(job))
+        # Who waits for the disk is in no line.
+        waits = self._disks.is_anothers_turn(job, self.shares.had)
+        return not (waits or self._for_helpers.is_before(job) or self._for_guest_helpers.is_before(job))
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
@@ -452,14 +445,23 @@ class Dispatch:
         return idle and self._busy[nid] < self.allowance.helpers.get(nid, 0)
 
     def _give_helpers(self) -> None:
+        # Again: with what was given a node may have nothing free left, so that others help it.
+        while self._give_some_helpers():
+            pass
+
+    def _give_some_helpers(self) -> bool:
+        """Give each free helper something, if there is; whether one was given any."""
+        given = False
         for worker in self._free_helpers():
             if not self._for_helpers and not self._calling:
-                return
+                return False
             if self._busy[worker.nid] >= self.allowance.helpers.get(worker.nid, 0):
                 continue
             jobs = [job for job in (self._calling.first, self._job_for(worker)) if job is not None]
             if jobs:
                 self._start(worker, min(jobs, key=self._turn))
+                given = given or worker in self.job_of
+        return given
 
     def _want_more_helpers(self) -> None:
         """Ask each node for as many helpers as what still waits could use there."""

@@ -167,6 +167,20 @@ class Lines:
             return None
         return self._of[min(self._of, key=self._shares.had)].first
 
+    def is_before(self, job: Job, *, steps: bool = False) -> bool:
+        """Whether what is next here comes before another chunk of a job.
+
+        Args:
+            steps: here are steps, which come before all chunks of the same user.
+        """
+        rival = self.first
+        if rival is None:
+            return False
+        uid = job.owner.uid
+        if rival.owner.uid != uid:
+            return self._shares.had(rival.owner.uid) < self._shares.had(uid)
+        return steps or rival.jno < job.jno
+
     def firsts(self) -> list[Job]:
         """The oldest job of each uid, the uid that had least first."""
         lines = [self._of[uid] for uid in sorted(self._of, key=self._shares.had)]

@@ -183,7 +183,7 @@ class Worker:
         self.started_s = self._loop.time()
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._on_readable)
-        self._loop.add_reader(pidfd, self._on_pidfd, pidfd)
+        self._loop.add_reader(pidfd, self._on_pidfd)
         if self.state is WorkerState.STOPPING:
             self._close_socket()  # nobody wants it any more; it sees end of file
 
@@ -209,12 +209,9 @@ class Worker:
         if self._dead_timer is not None or self._pidfd < 0:
             self._finish_death()
 
-    def _on_pidfd(self, pidfd: int) -> None:
-        # First: a death is told once, whatever comes of the frames. By the number that was
-        # registered: a worker that is told dead twice must not stop the daemon.
-        self._loop.remove_reader(pidfd)
-        if self._ended:
-            return
+    def _on_pidfd(self) -> None:
+        # First: a death is told once, whatever comes of the frames.
+        self._loop.remove_reader(self._pidfd)
         try:
             # Those that were sent before the death count.
             self._on_readable(limit=1 << 30)

@@ -329,8 +329,9 @@ class Pool:
         return place.worker if place is not None else None
 
     def _spawn(self, place: Place) -> None:
+        """Start a worker in a place, unless there is one: who is told of a death may ask for it, too."""
         place.timer = None
-        if self._closing or self._host is None:
+        if self._closing or self._host is None or place.worker is not None:
             return  # start() spawns what is wanted
         page = memoryview(self._board)[place.slot_i * SLOT_BYTES : (place.slot_i + 1) * SLOT_BYTES]
         page[:] = bytes(SLOT_BYTES)

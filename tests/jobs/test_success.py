@@ -163,6 +163,21 @@ def test_job_when_its_only_thread_has_done_its_node_then_another_node_goes_on() 
     run(story())
 
 
+def test_range_of_a_node_when_its_helpers_are_all_at_work_then_another_nodes_help_at_once() -> None:
+    async def story() -> None:
+        async with house(nodes=(CPUS[:1], CPUS[1:2])) as h:
+            # Nothing else happens meanwhile: the units are long, and none has ended.
+            spec = JobSpec(
+                "selftest.spin", arg={"ms": 3_000_000.0}, ranges=(RangeSpec(0, 100, 1),), max_threads=4
+            )
+            job = await h.submit(spec, waited=False)
+            await h.until(lambda: len(job.crew.helpers) == 2)
+            assert {worker.nid for worker in job.crew.helpers} == {0, 1}
+            assert not job.chunks_done
+
+    run(story())
+
+
 def test_waited_job_when_no_helper_is_allowed_then_the_lead_does_it() -> None:
     async def story() -> None:
         async with house(helpers=0) as h:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ktaskd.model.worker import WorkerState
-from ktaskd.pool.link import Worker
+from ktaskd.pool.link import Death, Worker
 from tests.pool.house import noop, pool, run
 
 
@@ -28,6 +28,29 @@ def test_workers_when_long_idle_then_they_end_down_to_the_warm_ones() -> None:
             assert made._idle_timer is None
             made.ensure(2)
             await ears.until(lambda: len(ears.ready) == 5)
+
+    run(story())
+
+
+def test_worker_when_wanted_again_by_who_is_told_that_it_ended_then_one_comes_and_not_two() -> None:
+    async def story() -> None:
+        async with pool(1, warm=0, idle_timeout_s=0.02) as (made, ears):
+            told = ears.on_dead
+
+            def on_dead(worker: Worker, death: Death) -> None:
+                told(worker, death)
+                made.ensure(1)
+
+            ears.on_dead = on_dead  # type: ignore[method-assign]
+            made.ensure(1)
+            await ears.until(lambda: len(ears.dead) == 3)
+            ears.on_dead = told  # type: ignore[method-assign]
+            await ears.until(lambda: len(ears.ready) == 4)
+            pids = [worker.pid for worker in ears.ready]
+            assert len(set(pids)) == 4
+            assert [worker.id for worker in ears.ready] == sorted({worker.id for worker in ears.ready})
+            assert all(death.status == 0 for _, death in ears.dead)
+            assert len(made._by_id) == len(list(made.workers))
 
     run(story())
 

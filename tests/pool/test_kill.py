@@ -63,7 +63,7 @@ def test_worker_when_its_last_words_meet_a_bug_then_its_death_is_told_once_all_t
             worker.attach(process.pid, ours, os.pidfd_open(os.getpid()))
             loop.remove_reader(ours.fileno())  # what it said is read when it is seen dead
             with pytest.raises(ZeroDivisionError):
-                worker._on_pidfd(worker._pidfd)
+                worker._on_pidfd()
             worker.set_exit_status(9)
         assert [death.status for death in dead] == [9]
         assert not bugs
