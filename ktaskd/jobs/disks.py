@@ -100,18 +100,19 @@ class Disks:
                 self._wanting.pop(name, None)
 
     def join(self, job: Job) -> list[Job]:
-        """A worker begins with the job; returns the jobs for which that changes something."""
+        """A worker begins with the job; returns the jobs for which that changes something, this one first."""
         self._at.update(job.disks.keys())
-        return self._concerned(job.disks, 0)
+        return self._concerned(job, 0)
 
     def leave(self, job: Job) -> list[Job]:
-        """A worker has left the job; returns the jobs for which that changes something."""
+        """A worker has left the job; returns what `join` does."""
         self._at.subtract(job.disks.keys())
-        return self._concerned(job.disks, -1)
+        return self._concerned(job, -1)
 
-    def _concerned(self, disks: Mapping[str, int], change: int) -> list[Job]:
-        full = [name for name, most in disks.items() if self._at[name] == most + change]
-        return list(dict.fromkeys(job for name in full for job in self._wanting.get(name, ())))
+    def _concerned(self, job: Job, change: int) -> list[Job]:
+        full = [name for name, most in job.disks.items() if self._at[name] == most + change]
+        others = (other for name in full for other in self._wanting.get(name, ()))
+        return list(dict.fromkeys([job, *others]))
 
     def full(self, job: Job) -> str:
         """Name of a disk of the job where no worker more may be; "" = there is room."""

@@ -210,7 +210,8 @@ class Dispatch:
             self._idle_helpers[worker.nid].pop(worker, None)
             self._busy[worker.nid] += 1
             job.crew.helpers.add(worker)
-        self._refresh_all(job, *self._disks.join(job))
+        for concerned in self._disks.join(job):
+            self.refresh(concerned)
         if worker.is_lead:
             self._disks.make_room(job, self.job_of)
         self.place_leads()
@@ -234,12 +235,9 @@ class Dispatch:
         cost_s = (job.lead_ns + job.helper_ns) / 1e9
         self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
         self.on_left(worker)
-        self._refresh_all(job, *self._disks.leave(job))
+        for concerned in self._disks.leave(job):
+            self.refresh(concerned)
         self.place_leads()
-
-    def _refresh_all(self, *jobs: Job) -> None:
-        for job in jobs:
-            self.refresh(job)
 
     def release(self, worker: Worker) -> None:
         """The worker has nothing of its job in hand; it is free for others."""
