@@ -64,7 +64,7 @@ types: setup ## check the types
 
 vm-test: setup ## run the checks under systemd, in a virtual machine with two nodes (VM_ARGS for pytest)
 	@tools/deb.sh
-	@KTASKD_VM_TEST=1 $(BIN)/python -m pytest tests/vm $(VM_ARGS)
+	@KTASKD_VM_TEST=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/vm $(VM_ARGS)
 
 install: setup ## install daemon, client and units below PREFIX (/usr/local), in DESTDIR
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' tools/install.sh install
