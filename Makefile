@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # What the bench of interference gets, as in BENCH_ARGS="--rows 1,3 --repeat 3".
 BENCH_ARGS ?=
-# What the fault test gets, as in FAULT_ARGS="--jobs 1000 --seed 7".
+# What the fault test gets, as in FAULT_ARGS="--each 50 --seed 7".
 FAULT_ARGS ?=
 
 BIN := .venv/bin
@@ -43,7 +43,7 @@ bench-interference: setup ## what others lose beside our helpers, and what jobs 
 bench-foreground: setup ## a web server beside a detached job, and beside plain processes
 	@$(BIN)/python -m tests.bench.interference --rows 8 --picture foreground.png $(BENCH_ARGS)
 
-fault-test: setup ## run 300 jobs of known result while workers are killed (FAULT_ARGS="--seed N")
+fault-test: setup ## run 200 jobs of each function while workers are killed; half an hour (FAULT_ARGS="--jobs 300")
 	@$(BIN)/python -m tests.fault $(FAULT_ARGS)
 
 proto: setup ## generate client/ktask/v1 from proto

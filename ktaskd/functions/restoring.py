@@ -164,12 +164,14 @@ def grow(source: OpenSource, role: str, old_size: int, new_size: int) -> None:
 def free_zeros(source: OpenSource, buffer: bytearray, start: int, end: int) -> None:
     """Make a hole of what reads as zeros in [start, end), right after reading it.
 
-    Where the source ends before `end`, what lies behind it goes with the last zeros: a
-    file system frees whole blocks only.
+    Where the source ends at `end` or before, what lies behind it goes with the last zeros:
+    a file system frees whole blocks only.
 
     Args:
         buffer: BUFFER bytes to read into.
     """
+    if end >= source.size():
+        end = -(-end // PAGE) * PAGE
     for first, after in cut(start, end, BUFFER):
         with memoryview(buffer)[: after - first] as view:
             count = os.preadv(source.fd, [view], first)

@@ -208,7 +208,8 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
         _undo_failed(job, call, death.position if begun and not _repeatable(job, call) else 0)
         _end_if_undone(engine, job)
         return
-    if begun and call.op == "prepare" and job.checked.declaration.writes_bytes:
+    declaration = job.checked.declaration
+    if begun and call.op == "prepare" and (declaration.writes_bytes or declaration.grows):
         job.dirty.add(*job.checked.span)  # it had not told yet what it would change
     words = f"worker {death} in {call.op}{killed}"
     engine.stop(job, JobError("WORKER_LOST", words, signal=death.signal))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.fault import campaign
 from tests.fault.campaign import Report
+from tests.fault.works import MAKERS
 
 STATES = ("SUCCEEDED", "FAILED", "CANCELLED", "DIRTY")
 
@@ -20,12 +21,15 @@ STATES = ("SUCCEEDED", "FAILED", "CANCELLED", "DIRTY")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one campaign and print what happened."""
     parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=300)
+    count = parser.add_mutually_exclusive_group()
+    count.add_argument("--each", type=int, default=200, help="jobs of each function (200)")
+    count.add_argument("--jobs", type=int, help="jobs in all instead")
     parser.add_argument("--seed", type=int, default=None, help="as printed by another run")
     options = parser.parse_args(argv)
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    report = campaign.run(options.jobs, seed)
+    jobs = options.each * len(MAKERS) if options.jobs is None else options.jobs
+    report = campaign.run(jobs, seed)
     print(format_report(report))
     if report.violations:
         log = Path(tempfile.gettempdir()) / f"ktaskd-fault-{seed}.log"
@@ -37,14 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def format_report(report: Report) -> str:
     """The report as a table and a few lines."""
     kinds = sorted({kind for kind, _ in report.endings})
-    lines = [f"{'job':<14}" + "".join(f"{state.lower():>11}" for state in STATES)]
+    lines = [f"{'job':<16}" + "".join(f"{state.lower():>11}" for state in STATES)]
     for kind in kinds:
         counts = [report.endings[kind, state] for state in STATES]
-        lines.append(f"{kind:<14}" + "".join(f"{count or '.':>11}" for count in counts))
+        lines.append(f"{kind:<16}" + "".join(f"{count or '.':>11}" for count in counts))
     totals = [sum(report.endings[kind, state] for kind in kinds) for state in STATES]
-    lines.append(f"{'all':<14}" + "".join(f"{total:>11}" for total in totals))
+    lines.append(f"{'all':<16}" + "".join(f"{total:>11}" for total in totals))
+    least = min(report.functions.values(), default=0)
     lines += [
         "",
+        f"{len(report.functions)} functions, at least {least} jobs of each",
         f"{report.held} workers were struck while they held a chunk or a step"
         f" ({report.missed} strikes came too late and were taken back):",
         f"  from outside: {_counts(report.landed)}",

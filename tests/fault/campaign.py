@@ -21,11 +21,10 @@ from ktask.v1 import control_pb2 as cpb
 from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.handoff import FDS_MAX
 
-from tests.fault import recovery
-from tests.fault import work as works
+from tests.fault import recovery, works
 from tests.fault.armory import Armory, armory
 from tests.fault.killer import HOLDING, Killer
-from tests.fault.work import Work
+from tests.fault.work import FILE, MEMFD, Work
 from tests.integration.rig import (
     Daemon,
     Stubs,
@@ -52,6 +51,8 @@ SETTLE_S = 30.0
 MEMORY_MAX = 6 << 20
 """How much more private memory the daemon may have after all that: allocators keep some."""
 
+BEFORE_ITS_END = (pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING)
+
 WAYS = ("run", "run", "run", "submit", "cancel", "leave")
 """How a job is asked for: waited for, detached, detached and cancelled, waited for and left."""
 
@@ -65,6 +66,7 @@ class Report:
     seconds: float = 0.0
     endings: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By kind and state."""
+    functions: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     rerun: int = 0
     landed: Counter[str] = field(default_factory=Counter)
@@ -192,6 +194,7 @@ class Campaign:
         for work, way, job in self._ended:
             self._check(work, way, job, killer.cancelled)
             report.endings[work.kind, state_name(job)] += 1
+            report.functions[work.function] += 1
             report.rerun += job.cpu.chunks_rerun
             if job.error.reason:
                 report.reasons[job.error.reason] += 1
@@ -235,9 +238,21 @@ def ask(stubs: Stubs, message: pb.JobSpec, way: str, rng: random.Random) -> pb.J
         return ended(stubs, job.id)
     job = stubs.jobs.Submit(pb.SubmitRequest(spec=message), timeout=JOB_S).job
     if way == "cancel":
-        time.sleep(rng.uniform(0, 0.05))
+        if rng.random() < 0.5:
+            time.sleep(rng.uniform(0, 0.05))
+        else:
+            wait_for_a_chunk(stubs, job.id)
         stubs.jobs.Cancel(pb.CancelRequest(id=job.id), timeout=JOB_S)
     return ended(stubs, job.id)
+
+
+def wait_for_a_chunk(stubs: Stubs, job_id: str) -> None:
+    """Until there is something to undo, or the job has ended."""
+    while True:
+        job = stubs.jobs.Get(pb.GetRequest(id=job_id), timeout=JOB_S).job
+        if job.progress.chunks_done or job.state not in BEFORE_ITS_END:
+            return
+        time.sleep(0.001)
 
 
 def ended(stubs: Stubs, job_id: str) -> pb.Job:
@@ -333,7 +348,7 @@ def at_rest(found: dict[str, int]) -> bool:
 
 def is_source(name: str) -> bool:
     """Whether a descriptor's name is that of something a job works on."""
-    return f"memfd:{works.MEMFD}" in name or f"/{works.FILE}" in name
+    return f"memfd:{MEMFD}" in name or f"/{FILE}" in name
 
 
 # -- the whole --------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import grpc
 from ktask.v1 import control_pb2 as cpb
 from ktask.v1 import jobs_pb2 as pb
 
+from ktaskd.functions.catalogue import CATALOGUE
 from tests.fault.armory import Armory
 from tests.integration.rig import Stubs, connected
 
@@ -45,6 +46,8 @@ POINTS = [
 ]
 ENDINGS = ["kill", "kill", "segv", "exit0", "raise"]
 STANDSTILLS = ["stop", "hang", "burn"]
+
+UNDOING = sorted(name for name, declaration in CATALOGUE.items() if declaration.undo)
 
 HOLDING = ("worker.mid_chunk", "worker.after_work", "worker.half_frame")
 """Points at which a worker holds a chunk that it has begun."""
@@ -136,6 +139,8 @@ class Killer(threading.Thread):
             self._strike_host(stubs)
         elif what < 0.35:
             self._arm()
+        elif what < 0.5:
+            self._arm_for_one()
         else:
             self._strike_worker(stubs)
 
@@ -150,6 +155,12 @@ class Killer(threading.Thread):
             self._armed.arm("worker.half_frame", "half")
         else:
             self._armed.arm(self._rng.choice(POINTS), self._rng.choice(ENDINGS))
+
+    def _arm_for_one(self) -> None:
+        """A chunk that fails in its middle, of a function that undoes what was done until then."""
+        function = self._rng.choice(UNDOING)
+        if not any(name.endswith(f"~{function}") for name in self._armed.waiting()):
+            self._armed.arm("worker.mid_chunk", "raise", function)
 
     def _strike_host(self, stubs: Stubs) -> None:
         pids = [pool.host_pid for pool in _status(stubs).pools if pool.host_pid]

@@ -117,6 +117,7 @@ STEPS = [
     # Nobody knows what it had done, so nothing is said to be as before.
     Row("worker.in_prepare:kill", "copy", DIRTY, "worker killed by SIGKILL in prepare", dirty="all"),
     Row("worker.in_prepare:stop", "copy", DIRTY, "cancelled", dirty="all"),
+    Row("worker.after_step:kill", "longer", DIRTY, "SIGKILL in prepare", dirty="all"),
     # What a copy does last it may do again, and what it did is undone.
     Row("worker.in_finish:kill", "copy", SUCCEEDED),
     Row("worker.after_step:pass*1 worker.after_step:segv*2", "copy_shorter", SUCCEEDED),

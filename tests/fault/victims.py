@@ -161,6 +161,15 @@ def populate(h: House) -> Victim:
     return Victim(spec, memory, content, content, pages=8 * MIB // PAGE)
 
 
+def longer(h: House) -> Victim:
+    """Storage beyond the end, which makes the memory longer."""
+    before = NOISE[:MIB]
+    memory = h.memory(before)
+    ranges = (RangeSpec(0, 2 * MIB),)
+    spec = JobSpec("file.allocate", sources={"data": memory.ref}, ranges=ranges, min_chunk=CHUNK)
+    return Victim(spec, memory, before, before + bytes(MIB))
+
+
 def items(h: House) -> Victim:
     pieces = [NOISE[: 1000 * i] for i in range(1, 9)]
     spec = JobSpec("file.crc32", items=tuple(h.memory(piece).ref for piece in pieces))
@@ -193,5 +202,17 @@ def _log(h: House, fail_at: int) -> Victim:
 
 MAKERS: Mapping[str, Callable[[House], Victim]] = {
     maker.__name__: maker
-    for maker in (fill, fill_mapped, crc, copy, copy_over, copy_shorter, populate, items, log, bad_log)
+    for maker in (
+        fill,
+        fill_mapped,
+        crc,
+        copy,
+        copy_over,
+        copy_shorter,
+        populate,
+        longer,
+        items,
+        log,
+        bad_log,
+    )
 }

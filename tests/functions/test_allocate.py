@@ -86,6 +86,23 @@ def test_range_when_beyond_the_end_then_the_file_is_that_long_until_it_is_restor
         assert storage(source) == before
 
 
+@pytest.mark.parametrize("kind", ["memfd", "shm", "file"])
+def test_undo_when_it_was_run_twice_then_also_the_last_page_is_gone(kind: str, tmp_path: Path) -> None:
+    """Memory that is reserved again is no hole any more: the kernel clears it."""
+    end = MIB + 5
+    with opened(kind, tmp_path, own_offset=True) as source:
+        os.pwrite(source.fd, b"x" * PAGE, 0)
+        before = storage(source)
+        context = context_of((0, end), data=source)
+        prepared = BODY.prepare(context)
+        control = Recorder()
+        for _ in range(2):
+            BODY.run(context, 0, end, control)
+        BODY.undo(context, 0, end, control.holes, Recorder())
+        BODY.restore(context, prepared)
+        assert (os.fstat(source.fd).st_size, storage(source)) == (PAGE, before)
+
+
 def test_restore_when_sealed_against_shrinking_then_it_says_so(tmp_path: Path) -> None:
     with opened("sealed", tmp_path) as source:
         fit(source, "sealed", PAGE)

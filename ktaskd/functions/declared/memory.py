@@ -103,7 +103,8 @@ _MEM_PATTERN = Declaration(
     reports=True,
     undo_summary=(
         "What was a hole is a hole again. Data that was written over cannot be brought back: those ranges "
-        "are dirty. Where it cannot be asked for the holes, blocks of zeros count as holes."
+        "are dirty. Where it cannot be asked for the holes, blocks of zeros count as holes. A page of which "
+        "only a part was written keeps its storage."
     ),
     lifecycle=True,
     needs=("numpy",),

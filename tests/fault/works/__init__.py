@@ -1,0 +1,52 @@
+"""Jobs of known result for the campaign, over all functions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tests.fault.work import Work
+from tests.fault.works import digests, selftests, storage, writing
+
+Maker = Callable[[random.Random, Path], Work]
+
+MAKERS: Mapping[str, Sequence[Maker]] = {
+    "file.allocate": (storage.allocate,),
+    "file.blake3": (digests.blake3_items,),
+    "file.compare": (storage.compare,),
+    "file.copy": (writing.copy_files, writing.copy_memory, writing.copy_part),
+    "file.crc32": (digests.crc_memory, digests.crc_holes, digests.crc_file, digests.crc_items),
+    "file.crc32c": (digests.crc32c_memory,),
+    "file.manifest": (digests.manifest_blocks,),
+    "file.punch": (storage.punch,),
+    "file.sha256": (digests.sha256_items, digests.one_digest),
+    "file.verify": (digests.verify_blocks,),
+    "file.warm": (storage.warm,),
+    "file.xxh3": (digests.xxh3_items,),
+    "mem.copy": (writing.copy_in_memory,),
+    "mem.fill": (writing.fill,),
+    "mem.pattern": (writing.pattern,),
+    "mem.populate": (writing.populate,),
+    "selftest.noop": (selftests.noop,),
+    "selftest.spin": (selftests.spin,),
+    "selftest.undo_log": (selftests.log, selftests.bad_log),
+}
+"""By function."""
+
+_FUNCTIONS = tuple(MAKERS)
+
+
+def make(i: int, seed: int, place: Path) -> Work:
+    """The work number `i`: all functions in turn, and of each all kinds, each different every time."""
+    rng = random.Random(f"{seed}/{i}")
+    turn, function = divmod(i, len(_FUNCTIONS))
+    makers = MAKERS[_FUNCTIONS[function]]
+    maker = makers[turn % len(makers)]
+    work = maker(rng, place)
+    work.kind = maker.__name__
+    if rng.random() < 0.5:
+        work.fields["max_threads"] = rng.choice([1, 2, 3, 16])
+    if rng.random() < 0.1:
+        work.fields["undo"] = False
+    return work

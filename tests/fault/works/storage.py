@@ -1,0 +1,70 @@
+"""Storage reserved and given back, and the page cache."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.fault.work import GUARD, MIB, Work, file, memory, noise, size_of
+
+_BLOCK = 512
+"""Unit of st_blocks. Source: stat(2)"""
+
+
+def _storage(fd: int) -> int:
+    """Bytes that it takes on its disk or of memory."""
+    return os.fstat(fd).st_blocks * _BLOCK
+
+
+def allocate(rng: random.Random, place: Path) -> Work:
+    """Holes of a file or of memory, and sometimes beyond its end."""
+    before = noise(rng, size_of(rng, 8, 24))
+    size = len(before) + rng.choice([0, rng.randrange(1, 8 * MIB)])
+    fd = memory(before, rng) if rng.random() < 0.5 else file(place, before, os.O_RDWR)
+    # What was just written has no place on its disk yet, and takes none that can be seen.
+    os.fsync(fd)
+    had = _storage(fd)
+
+    def about(work: Work, job: pb.Job) -> str:
+        has = _storage(fd)
+        if job.state == pb.JOB_STATE_SUCCEEDED:
+            return "" if has >= size else f"target: {has} bytes of storage, wanted {size}"
+        undone = work.fields.get("undo", True) and not job.error.dirty
+        return f"target: {has} bytes of storage after the undo, had {had}" if undone and has > had else ""
+
+    fields = {"ranges": [{"length": str(size)}]}
+    after, span = before + bytes(size - len(before)), (0, len(before))
+    return Work("file.allocate", fields, {"data": fd}, [], fd, before, after, holes=span, about=about)
+
+
+def punch(rng: random.Random, place: Path) -> Work:
+    """A part of it; what was in it is gone, whatever the end."""
+    before = noise(rng, size_of(rng, 8, 24))
+    start, length = GUARD, len(before) - 2 * GUARD
+    fd = memory(before, rng) if rng.random() < 0.5 else file(place, before, os.O_RDWR)
+    fields = {"ranges": [{"start": str(start), "length": str(length)}]}
+    after = before[:start] + bytes(length) + before[start + length :]
+    return Work("file.punch", fields, {"data": fd}, target=fd, before=before, after=after)
+
+
+def warm(rng: random.Random, place: Path) -> Work:
+    content = noise(rng, size_of(rng, 4, 16))
+    drop = rng.random() < 0.5
+    found = {"bytes": len(content), "skipped": 0}
+    sources = {"data": file(place, content, os.O_RDONLY)}
+    return Work("file.warm", {"arg": {"drop": drop}}, sources, result=found)
+
+
+def compare(rng: random.Random, place: Path) -> Work:
+    """Equal, or with one difference."""
+    content = noise(rng, size_of(rng, 4, 20))
+    other, at = content, -1
+    if rng.random() < 0.7:
+        at = rng.randrange(len(content))
+        other = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    found = {"equal": at < 0, "first_difference": at}
+    sources = {"a": memory(content, rng), "b": memory(other, rng)}
+    return Work("file.compare", sources=sources, result=found)
