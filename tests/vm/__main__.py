@@ -3,6 +3,7 @@
 python -m tests.vm [CHECK ...]       the checks, or some of them
 python -m tests.vm --script FILE     install the package, then run a shell script in there
 python -m tests.vm --transcript      write the transcript in deploy/README.md anew
+python -m tests.vm --make            only get and make what the machine needs; status 1 where that cannot be
 """
 
 from __future__ import annotations
@@ -48,13 +49,28 @@ def write_transcript(said: str) -> None:
     README.write_text(f"{text}\n{HEADING}\n\n{about}\n\n{lines}\n")
 
 
+def make() -> int:
+    """Have the programs, the kernel and the root; 1 where that cannot be, which it says."""
+    try:
+        image.get_tools()
+        image.kernel()
+        image.base()
+    except image.CannotMake as error:
+        print(f"vm: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
     """0 = all passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     parser.add_argument("checks", nargs="*", help="names; none = all")
     parser.add_argument("--script", type=Path, help="run this in the machine instead of the checks")
     parser.add_argument("--transcript", action="store_true", help="write that of deploy/README.md anew")
+    parser.add_argument("--make", action="store_true", help="only get and make what the machine needs")
     options = parser.parse_args()
+    if options.make:
+        return make()
     if options.transcript:
         options.script = TRANSCRIPT
     begin_s, failed = time.monotonic(), 0

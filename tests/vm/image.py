@@ -19,7 +19,7 @@ CACHE = ROOT / ".cache/vm"
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "numactl", "adduser"),
-    *("python3", "libsystemd0"),
+    *("python3", "libsystemd0", "libpam-systemd"),
 )
 KERNEL = "linux-image-cloud-amd64"
 TOOLS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -86,3 +87,24 @@ def path_when_the_daemon_may_not_read_it_then_the_error_names_ktask_hold() -> st
     require("ktask hold" in printed and "/srv/secret" in printed, printed)
     require('"crc32"' in run("ktask", "--json", "run", "file.crc32", f"data={secret}"), "root itself cannot")
     return "refused, and says how"
+
+
+@check
+def user_unit_when_a_user_starts_it_then_their_own_daemon_runs_jobs() -> str:
+    """bob, whom the system's daemon refuses, has one of his own, as `systemctl --user` makes it."""
+    _users()
+    uid = pwd.getpwnam("bob").pw_uid
+    runtime = f"/run/user/{uid}"
+    as_bob = ("env", "-u", "KTASKD_SOCKET", f"XDG_RUNTIME_DIR={runtime}")
+    run("systemctl", "start", f"user@{uid}.service")
+    try:
+        run(*as_bob, "systemctl", "--user", "start", "ktaskd.service", user="bob")
+        done = json.loads(run(*as_bob, "ktask", "--json", "run", "file.crc32", f"data={FILE}", user="bob"))
+        require("crc32" in done.get("result", done), f"{done}")
+        pid = int(run(*as_bob, "systemctl", "--user", "show", "-P", "MainPID", "ktaskd", user="bob"))
+        require(Path(f"/proc/{pid}").stat().st_uid == uid, f"process {pid}: not bob's")
+        run(*as_bob, "systemctl", "--user", "stop", "ktaskd.service", user="bob")
+        require(not list(Path(runtime, "ktaskd").glob("*.sock")), "a socket is left")
+    finally:
+        run("systemctl", "stop", f"user@{uid}.service")
+    return "started, ran a job as bob, stopped"
