@@ -66,10 +66,14 @@ class Reader:
             use(view)
 
     def _read(self, source: OpenSource, role: str, start: int, end: int, use: Use) -> None:
-        with memoryview(self._buffer) as whole:
-            for first, after in cut(start, end, BUFFER):
-                with whole[: after - first] as view:
-                    read_full(source, role, first, view)
+        """Lean, since at 20 GiB/s a buffer is read and summed up in 12 us."""
+        fd = source.fd
+        with memoryview(self._buffer) as whole, Naming(role, "read", start, end):
+            while start < end:
+                with whole[: end - start] as view:
+                    if os.preadv(fd, (view,), start) < len(view):
+                        read_full(source, role, start, view)
+                    start += len(view)
                     use(view)
 
 

@@ -67,12 +67,14 @@ class Warm(Buffered):
                 reached = first
                 break
             # Quantum by quantum, since nobody knows how far it gets.
-            before = _sum([before, source.resident(first, after)])
+            resident = source.resident(first, after)
+            before = _sum([before, resident])
             if drop:
                 with Naming(role, "drop", first, after):
                     os.posix_fadvise(source.fd, first, after - first, os.POSIX_FADV_DONTNEED)
             elif first < limit:
-                self._fill(source, role, first, min(after, limit))
+                # Also what is there is read: it is then among the last to be pushed out.
+                self._fill(source, role, first, min(after, limit), ask=resident != after - first)
         read_up_to = reached if drop else min(reached, max(limit, start))
         return reached, {
             "bytes": read_up_to - start,
@@ -81,10 +83,14 @@ class Warm(Buffered):
             "resident_after": source.resident(start, reached),
         }
 
-    def _fill(self, source: OpenSource, role: str, start: int, end: int) -> None:
-        """Have what is no hole in [start, end) in memory."""
+    def _fill(self, source: OpenSource, role: str, start: int, end: int, *, ask: bool) -> None:
+        """Have what is no hole in [start, end) in memory.
+
+        Args:
+            ask: the disk for all of it before the first byte is read.
+        """
         for first, after in gaps(source.holes(start, end) or [], start, end):
-            if source.facts.kind is SourceKind.FILE:
+            if ask and source.facts.kind is SourceKind.FILE:
                 _ask_for(source, role, first, after)
             for piece, stop in cut(first, after, BUFFER):
                 with memoryview(self._buffer)[: stop - piece] as view:

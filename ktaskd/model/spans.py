@@ -63,6 +63,13 @@ class SpanSet:
         """Whether any position of [start, end) is in the set."""
         return start < end and bisect_right(self._ends, start) < bisect_left(self._starts, end)
 
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all positions of [start, end) are in the set."""
+        first = bisect_right(self._ends, start)
+        return start >= end or (
+            first < len(self._starts) and self._starts[first] <= start and end <= self._ends[first]
+        )
+
     def intersection(self, start: int, end: int) -> list[Span]:
         """The parts of the set inside [start, end), ascending."""
         if start >= end:

@@ -19,6 +19,7 @@ from tests.bench.footprint import sizes
 from tests.bench.machine import describe_machine, load
 from tests.bench.measure import Figure, table
 from tests.bench.speedup import speedups
+from tests.bench.throughput import throughputs
 from tools.private import private_daemon, temporary_directory
 
 
@@ -31,16 +32,19 @@ class Effort:
         calls: in each turn of each round.
         chunks: of the job that measures the dispatch; at most 4096, since each
             is a range.
+        sources: bytes that each function works on, in `turns` rounds.
     """
 
     size: int
     rounds: int
     calls: int
     chunks: int
+    sources: tuple[int, ...]
+    turns: int
 
 
-FULL = Effort(size=1 << 30, rounds=9, calls=300, chunks=4096)
-QUICK = Effort(size=16 << 20, rounds=5, calls=20, chunks=512)
+FULL = Effort(size=1 << 30, rounds=9, calls=300, chunks=4096, sources=(256 << 20, 1 << 30), turns=5)
+QUICK = Effort(size=16 << 20, rounds=5, calls=20, chunks=512, sources=(16 << 20,), turns=2)
 
 
 class Report:
@@ -82,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.add("a job that does nothing", round_trips(client, effort.calls, effort.rounds))
         report.add("dispatch", dispatch(client, effort.chunks, effort.rounds))
         report.add("two workers against one", speedups(client, directory, effort.size, effort.rounds))
+        for source in effort.sources:
+            title = f"one worker against a direct call of the library, and all workers, {source >> 20} MiB"
+            report.add(title, throughputs(client, directory, source, effort.turns))
         report.add("memory, after all that", sizes(client, "used"))
     if options.json:
         report.write(options.json)

@@ -33,6 +33,16 @@ def test_disk_when_on_a_partition_then_the_whole_disk(tmp_path: Path) -> None:
     assert read_disk(root, os.makedev(259, 0)) == Disk("nvme0n1", False)
 
 
+def test_disk_when_a_hypervisor_says_that_it_turns_then_not_believed(tmp_path: Path) -> None:
+    for i, (name, driver) in enumerate((("vda", "virtio_blk"), ("xvda", "vbd"), ("sda", "sd"))):
+        make_disk(tmp_path, name, f"250:{i}", "1\n")
+        device = tmp_path / "sys/devices/pci/block" / name / "device"
+        device.mkdir()
+        (device / "driver").symlink_to(f"../../bus/drivers/{driver}")
+    found = [read_disk(HostRoot(tmp_path), os.makedev(250, i)) for i in range(3)]
+    assert found == [Disk("vda", False), Disk("xvda", False), Disk("sda", True)]
+
+
 def test_disk_when_the_file_system_has_none_then_none(tmp_path: Path) -> None:
     make_disk(tmp_path, "sda", "8:0", "what\n")
     (tmp_path / "sys/dev/block/0:9").symlink_to("0:9")

@@ -35,6 +35,7 @@ def test_span_set_when_changed_then_as_a_set_of_integers(
     start, end = min(asked), max(asked)
     assert positions(SpanSet(spans.intersection(start, end))) == model & set(range(start, end))
     assert spans.overlaps(start, end) == bool(model & set(range(start, end)))
+    assert spans.covers(start, end) == (set(range(start, end)) <= model)
 
 
 @given(st.lists(pieces, max_size=20))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ktaskd.functions.catalogue import CATALOGUE
+from tests.bench import throughput
 from tests.bench.measure import Figure, Goal, Spread, in_turn, ratios, table
 from tests.support.users import REPOSITORY
 
@@ -21,6 +23,7 @@ GOALS = {
     "mem.fill, present memory": ">= 1.8",
     "mem.fill, new memory": ">= 1.8",
 }
+FUNCTIONS = {name for name, declaration in CATALOGUE.items() if not declaration.selftest}
 WITHOUT = {
     *("daemon, resident, idle", "worker, private, idle", "daemon, resident, used", "worker, private, used"),
     *("bare unary round trip", "  plain processes"),
@@ -36,7 +39,7 @@ def test_bench_when_quick_then_all_figures_are_printed_and_written(tmp_path: Pat
     assert written["machine"].keys() >= {"cpu", "cores", "kernel", "python", "load"}
     figures = {figure["name"]: figure for figure in written["figures"]}
     assert {name: figures[name]["goal"] for name in GOALS} == GOALS
-    assert figures.keys() >= WITHOUT
+    assert figures.keys() >= WITHOUT | FUNCTIONS
     for name, figure in figures.items():
         assert f"\n{name} " in done.stdout
         assert 0 <= figure["min"] <= figure["median"] <= figure["max"]
@@ -54,6 +57,11 @@ def test_verdict_when_beside_the_goal_then_miss(value: float, at_least: bool, ve
 
 def test_verdict_when_no_goal_then_none() -> None:
     assert Figure("it", Spread(1, 1, 1)).as_json()["verdict"] is None
+
+
+def test_throughput_when_the_source_is_small_then_nothing_is_aimed_at() -> None:
+    assert throughput.goal_for(throughput.GOAL_FROM - 1) is None
+    assert throughput.goal_for(throughput.GOAL_FROM) == Goal(0.9, at_least=True)
 
 
 def test_in_turn_when_several_rounds_then_each_once_in_both_orders() -> None:

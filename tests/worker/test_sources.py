@@ -72,6 +72,14 @@ def test_view_when_opened_for_reading_then_read_only() -> None:
         source.close()
 
 
+def test_populate_when_pages_are_gone_since_then_they_are_there_again(source: Source) -> None:
+    """They are known to have been there, but somebody has made a hole."""
+    source.populate(0, 2 * PAGE)
+    holes.punch(source.fd, PAGE, 2 * PAGE)
+    source.populate(0, 2 * PAGE)
+    assert os.fstat(source.fd).st_blocks * 512 == 2 * PAGE
+
+
 def test_populate_when_the_file_was_truncated_then_an_error_and_no_signal(tmp_path: Path) -> None:
     fd = os.memfd_create("unsealed")
     os.ftruncate(fd, 4 * PAGE)

@@ -1,0 +1,169 @@
+"""What a program without a daemon does in one process: the same libraries, called directly."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from blake3 import blake3
+from crc32c import crc32c
+from isal.isal_zlib import crc32
+from xxhash import xxh3_64
+
+PIECE = 256 << 10
+"""Of a file, read at one time: fits any L2 cache."""
+
+_POPULATE_WRITE = 23
+"""Source: madvise(2), since Linux 5.14"""
+
+_PUNCH_HOLE = 3
+"""FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE. Source: fallocate(2)"""
+
+
+def _read(path: Path, use: Callable[[memoryview], object]) -> None:
+    """Give a file to `use`, piece by piece."""
+    buffer = memoryview(bytearray(PIECE))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            use(buffer[:count])
+
+
+def sum_of(path: Path, add: Callable[[memoryview, int], int]) -> int:
+    """A sum of a file."""
+    value = 0
+
+    def use(piece: memoryview) -> None:
+        nonlocal value
+        value = add(piece, value)
+
+    _read(path, use)
+    return value
+
+
+def file_crc32(path: Path) -> int:
+    """By ISA-L."""
+    return sum_of(path, crc32)
+
+
+def file_crc32c(path: Path) -> int:
+    """By the CPU's instruction."""
+    return sum_of(path, crc32c)
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Hasher(Protocol):
+    """What hashlib's objects have."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Go on with these bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest so far."""
+
+
+def new_blake3() -> Hasher:
+    """On one thread."""
+    hasher: Hasher = blake3(max_threads=1)
+    return hasher
+
+
+def file_blake3(path: Path) -> str:
+    """The digest of a file."""
+    hasher = new_blake3()
+    _read(path, hasher.update)
+    return hasher.hexdigest()
+
+
+def file_xxh3(path: Path, block: int) -> list[str]:
+    """Digests of the blocks of a file."""
+    return blocks(path, block, xxh3_64)
+
+
+def blocks(path: Path, block: int, new: Callable[[], Hasher]) -> list[str]:
+    """Digests of the blocks of a file, whose length is a multiple of PIECE."""
+    found = []
+    buffer = memoryview(bytearray(PIECE))
+    with path.open("rb", buffering=0) as stream:
+        for _ in range(0, path.stat().st_size, block):
+            hasher = new()
+            for _ in range(block // PIECE):
+                count = stream.readinto(buffer)
+                hasher.update(buffer[:count])
+            found.append(hasher.hexdigest())
+    return found
+
+
+def copy(source: Path, target: Path) -> None:
+    """A file to a new one, by the kernel."""
+    with source.open("rb") as src, target.open("wb") as dst:
+        while os.copy_file_range(src.fileno(), dst.fileno(), 1 << 30):
+            pass
+
+
+def compare(left: Path, right: Path) -> bool:
+    """Whether two files are equal."""
+    one, two = bytearray(PIECE), bytearray(PIECE)
+    with left.open("rb", buffering=0) as a, right.open("rb", buffering=0) as b:
+        while count := a.readinto(one):
+            if b.readinto(two) != count or one != two:
+                return False
+    return True
+
+
+def warm(path: Path) -> None:
+    """A file into the page cache."""
+    _read(path, len)
+
+
+def allocate(path: Path, size: int) -> None:
+    """Storage for a new file."""
+    with path.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, size)
+
+
+def punch(path: Path, size: int) -> None:
+    """A hole in place of all of a file."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("r+b") as stream:
+        arguments = (stream.fileno(), _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size))
+        if libc.fallocate(*arguments):
+            raise OSError(ctypes.get_errno(), "fallocate")
+
+
+def populate(memory: mmap.mmap) -> None:
+    """Pages for new memory."""
+    memory.madvise(_POPULATE_WRITE)
+
+
+def fill(memory: mmap.mmap, value: int) -> None:
+    """Every byte the same."""
+    anchor = ctypes.c_char.from_buffer(memory)
+    ctypes.memset(ctypes.addressof(anchor), value, len(memory))
+    del anchor
+
+
+def pattern(memory: mmap.mmap, record: bytes) -> None:
+    """Records with numbers of 8 bytes at their beginning, by numpy."""
+    count = len(memory) // len(record)
+    rows = np.frombuffer(memory, np.uint8, count * len(record)).reshape(count, len(record))
+    rows[:] = np.frombuffer(record, np.uint8)
+    numbers = np.frombuffer(memory, "<u8", count * len(record) // 8).reshape(count, len(record) // 8)
+    numbers[:, 0] = np.arange(count)
+    del rows, numbers
+
+
+def copy_memory(source: mmap.mmap, target: mmap.mmap) -> None:
+    """Memory to memory."""
+    with memoryview(source) as src, memoryview(target) as dst:
+        dst[:] = src
