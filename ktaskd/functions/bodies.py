@@ -25,6 +25,7 @@ PLACES: Mapping[str, str] = {
     "file.punch": "allocate:Punch",
     "file.warm": "warm:Warm",
     "file.compare": "compare:Compare",
+    "text.search": "search:Search",
     "selftest.noop": "selftest:Noop",
     "selftest.spin": "selftest:Spin",
     "selftest.fail": "selftest:Fail",

@@ -1,0 +1,163 @@
+"""What a line is looked through for: a literal, or a regular expression."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Protocol
+
+import re2
+
+from ktaskd.model.function import ArgValue
+
+PATTERN_BYTES_MAX = 4096
+
+_MEMORY = 8 << 20
+"""RE2's limit for one expression and its automaton, and its default."""
+
+_DENSE = 512
+"""Bytes for each match, below which it is faster to look at each line by itself."""
+
+_MANY = 32
+"""Matches after which that is known."""
+
+_OF_THE_TEXT = re.compile(r"\\[AzC]|\(\?[a-zA-Z]*-")
+"""The ends of the text at hand, a byte of any kind, flags taken away: an expression that has
+such a thing, or looks like it, is shown one line at a time."""
+
+
+class CannotMatch(ValueError):
+    """A pattern cannot be looked for; the text says what, got and wanted."""
+
+
+class Matcher(Protocol):
+    """Finds lines in a text of whole lines. No method keeps the text."""
+
+    overlap: int | None
+    """Bytes that the ends of two pieces of a line must share so that nothing is missed;
+    None where it has to see a line in one piece."""
+
+    def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
+        """Lines of text[:stop] that match, ascending, each without its newline.
+
+        The text ends with its last line, whose newline is not part of it.
+        """
+
+    def count(self, text: bytearray, stop: int) -> int:
+        """How many lines those are."""
+
+    def is_in(self, piece: bytearray, stop: int) -> bool:
+        """Whether piece[:stop], which is part of one line, matches."""
+
+
+def matcher_of(arg: Mapping[str, ArgValue]) -> Matcher:
+    """By the arguments of text.search; raises CannotMatch."""
+    return _matcher(str(arg["pattern"]), bool(arg["regex"]), bool(arg["ignore_case"]))
+
+
+@lru_cache(maxsize=4)
+def _matcher(pattern: str, regex: bool, ignore_case: bool) -> Matcher:
+    encoded = pattern.encode()
+    if len(encoded) > PATTERN_BYTES_MAX:
+        raise CannotMatch(f"got {len(encoded)} bytes, wanted at most {PATTERN_BYTES_MAX}")
+    if "\n" in pattern:
+        raise CannotMatch("got one with a newline, which is in no line, wanted one without")
+    if regex or ignore_case:
+        return _Expression(encoded, regex, ignore_case)
+    return _Literal(encoded)
+
+
+def forget_patterns() -> None:
+    """Keep none of those so far."""
+    _matcher.cache_clear()
+    re2.purge()
+
+
+class _Literal:
+    """Bytes as they are."""
+
+    def __init__(self, needle: bytes) -> None:
+        self._needle = needle
+        self.overlap: int | None = max(len(needle) - 1, 0)
+
+    def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
+        needle, at = self._needle, 0
+        while at <= stop:
+            found = text.find(needle, at, stop)
+            if found < 0:
+                return
+            after = text.find(b"\n", found, stop)
+            after = stop if after < 0 else after
+            yield max(text.rfind(b"\n", at, found) + 1, at), after
+            at = after + 1
+
+    def count(self, text: bytearray, stop: int) -> int:
+        needle, found, count = self._needle, text.find(self._needle, 0, stop), 0
+        while found >= 0:
+            count += 1
+            after = text.find(b"\n", found, stop)
+            if after < 0:
+                break
+            if count == _MANY and after < _MANY * _DENSE:
+                rest = bytes(memoryview(text)[after + 1 : stop])
+                return count + sum(needle in line for line in rest.split(b"\n"))
+            found = text.find(needle, after + 1, stop)
+        return count
+
+    def is_in(self, piece: bytearray, stop: int) -> bool:
+        return piece.find(self._needle, 0, stop) >= 0
+
+
+class _Expression:
+    """By RE2, whose time is linear in the text whatever the expression."""
+
+    overlap: int | None = None
+
+    def __init__(self, pattern: bytes, regex: bool, ignore_case: bool) -> None:
+        options = re2.Options()
+        options.never_nl = True
+        options.never_capture = True
+        options.log_errors = False
+        options.max_mem = _MEMORY
+        options.case_sensitive = not ignore_case
+        options.literal = not regex
+        words = pattern.decode()
+        self._by_line = regex and bool(_OF_THE_TEXT.search(words))
+        if regex and not self._by_line:
+            pattern = b"(?m:" + pattern + b")"
+        try:
+            self._search = re2.compile(pattern, options).search
+        except re2.error as error:
+            said = error.args[0] if error.args else error
+            said = said.decode(errors="replace") if isinstance(said, bytes) else said
+            raise CannotMatch(f"no regular expression of RE2: {said}") from error
+
+    def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
+        content = bytes(memoryview(text)[:stop])
+        if self._by_line:
+            yield from self._each_line(content)
+            return
+        at = 0
+        while at <= stop:
+            match = self._search(content, at)
+            if match is None:
+                return
+            found = match.start()
+            after = content.find(b"\n", found)
+            after = stop if after < 0 else after
+            yield max(content.rfind(b"\n", at, found) + 1, at), after
+            at = after + 1
+
+    def _each_line(self, content: bytes) -> Iterator[tuple[int, int]]:
+        at = 0
+        for line in content.split(b"\n"):
+            if self._search(line) is not None:
+                yield at, at + len(line)
+            at += len(line) + 1
+
+    def count(self, text: bytearray, stop: int) -> int:
+        return sum(1 for _ in self.lines(text, stop))
+
+    def is_in(self, piece: bytearray, stop: int) -> bool:
+        return self._search(bytes(memoryview(piece)[:stop])) is not None
