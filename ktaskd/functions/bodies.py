@@ -26,6 +26,8 @@ PLACES: Mapping[str, str] = {
     "file.warm": "warm:Warm",
     "file.compare": "compare:Compare",
     "text.search": "search:Search",
+    "array.reduce": "reduce:Reduce",
+    "array.map": "elementwise:Map",
     "selftest.noop": "selftest:Noop",
     "selftest.spin": "selftest:Spin",
     "selftest.fail": "selftest:Fail",
