@@ -25,6 +25,8 @@ PLACES: Mapping[str, str] = {
     "file.punch": "allocate:Punch",
     "file.warm": "warm:Warm",
     "file.compare": "compare:Compare",
+    "file.compress": "compress:Compress",
+    "file.decompress": "decompress:Decompress",
     "text.search": "search:Search",
     "array.reduce": "reduce:Reduce",
     "array.map": "elementwise:Map",

@@ -1,0 +1,64 @@
+"""Files compressed and decompressed."""
+
+from __future__ import annotations
+
+from ktaskd.functions.declared.common import KIB, MIB, PAGE
+from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
+
+_NEEDS = ("zstandard", "zlib_ng")
+_UNDO = "dst, which has to be empty, is empty again."
+_DST = SourceRole(
+    "dst", Access.READ_WRITE, "Where the output goes to; an empty file, or memory that may grow."
+)
+
+_FILE_COMPRESS = Declaration(
+    name="file.compress",
+    summary=(
+        "Compresses a file in frames that do not depend on each other: any zstd -d or gzip -d reads them, "
+        "and file.decompress does so in parallel. The output is the same for any number of workers. A zstd "
+        "file ends with a table of its frames; a gzip member says how long it is. Tells the bytes read, the "
+        "bytes of all frames (compressed), and frames."
+    ),
+    min_chunk=MIB,
+    probe=4 * MIB,
+    sources=(SourceRole("src", Access.READ, "The file or the memory to compress."), _DST),
+    arguments=(
+        Argument("format", ArgType.STRING, "zstd", "zstd or gzip."),
+        Argument("level", ArgType.INT, 0, "1 to 22 for zstd, 1 to 9 for gzip; 0 = 3 or 6, as usual.", 0, 22),
+        Argument("frame", ArgType.INT, MIB, "Bytes of src in one frame.", 64 * KIB, 64 * MIB),
+    ),
+    boundary="frame",
+    allocates=True,
+    partial=Partial.RERUN_SAFE,
+    writes_bytes=True,
+    undo=True,
+    undo_summary=_UNDO,
+    combine=True,
+    lifecycle=True,
+    needs=_NEEDS,
+)
+
+_FILE_DECOMPRESS = Declaration(
+    name="file.decompress",
+    summary=(
+        "Decompresses zstd and gzip files. In parallel where the file says where its frames are and how "
+        "long they become: all of file.compress, zstd files with sizes (as pzstd makes), and bgzip's; others "
+        "by one worker. Frames of zstd may need a window of 128 MiB at most. Tells the bytes written, the "
+        "bytes read (compressed), and frames, 0 where they are not known."
+    ),
+    align=PAGE,
+    min_chunk=MIB,
+    probe=4 * MIB,
+    sources=(SourceRole("src", Access.READ, "The file or the memory to decompress."), _DST),
+    arguments=(Argument("format", ArgType.STRING, "auto", "zstd, gzip, or auto = by the first bytes."),),
+    allocates=True,
+    partial=Partial.RERUN_SAFE,
+    writes_bytes=True,
+    undo=True,
+    undo_summary=_UNDO,
+    combine=True,
+    lifecycle=True,
+    needs=_NEEDS,
+)
+
+DECLARATIONS = (_FILE_COMPRESS, _FILE_DECOMPRESS)

@@ -1,0 +1,213 @@
+"""Frames decompressed side by side, where it is known where they are and how long they become."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, cast
+
+import zstandard
+from zlib_ng import zlib_ng
+
+from ktaskd.functions import framing
+from ktaskd.functions.body import Context, Control, Json, OpenSource
+from ktaskd.functions.compress import Written, require_empty_target
+from ktaskd.functions.framing import Frames, Unreadable
+from ktaskd.functions.quanta import BUFFER, Naming
+
+WINDOW_MAX = 128 << 20
+"""Of a zstd frame; the limit of zstd(1)."""
+
+_GZIP_ERROR: type[Exception] = zlib_ng.error  # type: ignore[assignment]
+
+Decode = Callable[[OpenSource, int, int, bytearray], Iterator[memoryview]]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found out of a job's source."""
+
+    context: Context
+    decode: Decode
+    frames: Frames | None
+
+
+class Decompress(Written):
+    """file.decompress.
+
+    A frame belongs to the chunk in which it begins. A file that does not tell where its
+    frames are, or how long they become, belongs as a whole to the chunk at 0.
+    """
+
+    def __init__(self) -> None:
+        """Have one buffer for what is decompressed."""
+        self._buffer = bytearray(BUFFER)
+        self._known: _Known | None = None
+
+    def wipe(self) -> None:
+        """Erase the buffer, and forget the frames."""
+        self._buffer = bytearray(BUFFER)
+        self._known = None
+
+    def prepare(self, context: Context) -> Json:
+        """Give the target its length where that is known.
+
+        Returns:
+            "size": of what was compressed, -1 = not known yet; and what changes.
+        Raises:
+            OSError: the source is no such file, or broken; the target will not do.
+        """
+        require_empty_target(context)
+        if context.span[1] == 0:
+            return {"size": 0}
+        frames = self._look(context, None).frames
+        if frames is None:
+            return {"size": -1, "by_prepare": [[0, 2**62]]}
+        with Naming("dst", "make as long as", 0, frames.size):
+            os.ftruncate(context.sources["dst"].fd, frames.size)
+        return {"size": frames.size, "by_prepare": [[0, frames.size]]}
+
+    def _look(self, context: Context, control: Control | None) -> _Known:
+        """What the source is; found out once for each job."""
+        if self._known is None or self._known.context is not context:
+            source = context.sources["src"]
+            find, decode = _FORMATS[_format_of(context)]
+            self._known = _Known(context, decode, find(source, control))
+        return self._known
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Decompress the frames that begin in [start, end)."""
+        known = self._look(context, control)
+        if known.frames is None:
+            return self._all(context, known.decode, start, end, control)
+        reached, total, count = end, 0, 0
+        for number in known.frames.beginning_in(start, end):
+            size = self._frame(context, known, number, control)
+            if size is None:
+                reached = known.frames.starts[number]
+                break
+            total, count = total + size, count + 1
+        return reached, {"bytes": total, "compressed": reached - start, "frames": count}
+
+    def _frame(self, context: Context, known: _Known, number: int, control: Control) -> int | None:
+        """Decompress one; how long it became, or None where it was broken off."""
+        frames = known.frames
+        assert frames is not None
+        start, end = frames.starts[number], frames.ends[number]
+        place, wanted = frames.places[number], frames.places[number + 1] - frames.places[number]
+        done = 0
+        for piece in known.decode(context.sources["src"], start, end, self._buffer):
+            if control.quantum(start):
+                return None
+            if done + len(piece) > wanted:
+                raise Unreadable(start, f"becomes longer than the {wanted} bytes that it says")
+            _write(context.sources["dst"], place + done, piece)
+            done += len(piece)
+        if done != wanted:
+            raise Unreadable(start, f"becomes {done} bytes, and says {wanted}")
+        return wanted
+
+    def _all(
+        self, context: Context, decode: Decode, start: int, end: int, control: Control
+    ) -> tuple[int, Json | None]:
+        """Decompress the whole file, if this is its first chunk."""
+        source, done = context.sources["src"], 0
+        if start == 0:
+            for piece in decode(source, 0, source.size(), self._buffer):
+                if control.quantum(0):
+                    return 0, None
+                _write(context.sources["dst"], done, piece)
+                done += len(piece)
+        return end, {"bytes": done, "compressed": end - start, "frames": 0}
+
+    def combine(self, context: Context, parts: Sequence[Json]) -> Json:
+        """The sums: bytes written, bytes read, frames that were found (0 = the file does not tell)."""
+        return {name: sum(part[name] for part in parts) for name in ("bytes", "compressed", "frames")}
+
+    def finish(self, context: Context, prepared: Json, control: Control) -> None:
+        """See that the source is still as long as it was.
+
+        Raises:
+            OSError: it is not, so this is not what was in it.
+        """
+        size, wanted = context.sources["src"].size(), context.span[1]
+        if size != wanted:
+            words = f"changed its length while it was decompressed, got {size}, wanted {wanted}"
+            raise OSError(errno.ESTALE, f'source "src": {words}')
+
+
+def _format_of(context: Context) -> str:
+    name = str(context.arg["format"])
+    if name not in ("auto", *_FORMATS):
+        raise OSError(errno.EINVAL, f'argument "format": got "{name[:64]}", wanted auto, zstd or gzip')
+    return framing.format_of(context.sources["src"]) if name == "auto" else name
+
+
+class _Part:
+    """Some bytes of a source, as a file to be read."""
+
+    def __init__(self, source: OpenSource, start: int, end: int) -> None:
+        self._fd = source.fd
+        self._at = start
+        self._end = end
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        left = self._end - self._at
+        content = os.pread(self._fd, left if size < 0 else min(size, left), self._at)
+        self._at += len(content)
+        return content
+
+
+def _decode_zstd(source: OpenSource, start: int, end: int, buffer: bytearray) -> Iterator[memoryview]:
+    """Frame by frame, whose ends are looked for first: the library takes an early end for an end."""
+    size = source.size()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX)
+    while start < end:
+        begin = os.pread(source.fd, framing.ZSTD_HEADER, start)
+        stop = framing.next_zstd(source, start, begin, size)
+        if not framing.is_skippable(begin):
+            part = cast("IO[bytes]", _Part(source, start, stop))
+            reader = decompressor.stream_reader(part, read_size=BUFFER)
+            try:
+                with memoryview(buffer) as view:
+                    while count := reader.readinto(view):
+                        yield view[:count]
+            except zstandard.ZstdError as error:
+                raise Unreadable(start, f"cannot be decompressed: {error}") from error
+        start = stop
+
+
+def _decode_gzip(source: OpenSource, start: int, end: int, buffer: bytearray) -> Iterator[memoryview]:
+    """Member by member; zeros may follow the last one, as gzip(1) lets them."""
+    part, begin, left = _Part(source, start, end), start, b""
+    while left or (left := part.read(BUFFER)):
+        if not left.strip(b"\0"):
+            left = b""
+            continue
+        member = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
+        try:
+            while not member.eof:
+                content = member.decompress(left, len(buffer))
+                left = member.unconsumed_tail
+                yield memoryview(content)
+                if not member.eof and not left and not (left := part.read(BUFFER)):
+                    raise Unreadable(end, "ends within a member")
+        except _GZIP_ERROR as error:
+            raise Unreadable(begin, f"cannot be decompressed: {error}") from error
+        left = member.unused_data
+
+
+_FORMATS: Mapping[str, tuple[Callable[[OpenSource, Control | None], Frames | None], Decode]] = {
+    "zstd": (framing.find_zstd, _decode_zstd),
+    "gzip": (framing.find_gzip, _decode_gzip),
+}
+
+
+def _write(dst: OpenSource, at: int, content: memoryview) -> None:
+    done = 0
+    with Naming("dst", "write", at, at + len(content)):
+        while done < len(content):
+            done += os.pwrite(dst.fd, content[done:], at + done)
