@@ -14,7 +14,7 @@ from ktaskd.functions.body import Body
 from ktaskd.functions.catalogue import CATALOGUE, declarations
 from ktaskd.model.function import ArgType, Declaration, Partial
 
-MUST_BE_GIVEN = {("mem.pattern", "record")}
+MUST_BE_GIVEN = {("array.map", "ufunc"), ("mem.pattern", "record"), ("text.search", "pattern")}
 """Arguments without a default."""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,7 +30,8 @@ def test_declarations_when_not_for_tests_then_no_selftest() -> None:
     memory = {"mem.copy", "mem.fill", "mem.pattern", "mem.populate"}
     files = {"file.allocate", "file.compare", "file.copy", "file.punch", "file.warm"}
     sums = {"file.blake3", "file.crc32", "file.crc32c", "file.sha256", "file.xxh3"}
-    assert set(declarations(False)) == memory | files | sums | {"file.manifest", "file.verify"}
+    others = {"array.map", "array.reduce", "file.compress", "file.decompress", "text.search"}
+    assert set(declarations(False)) == memory | files | sums | others | {"file.manifest", "file.verify"}
     assert set(declarations(True)) == set(CATALOGUE)
     assert all(name.startswith("selftest.") for name in set(CATALOGUE) - set(declarations(False)))
 
@@ -67,7 +68,7 @@ def test_catalogue_when_imported_then_no_body_and_no_library() -> None:
         "import sys\n"
         "from ktaskd.functions import catalogue\n"
         "bodies = {'ktaskd.functions.bodies', 'ktaskd.functions.body'}\n"
-        "libraries = {'isal', 'ctypes', 'mmap', 'numpy', 'blake3', 'xxhash', 'zstandard'}\n"
+        "libraries = {'isal', 'ctypes', 'mmap', 'numpy', 'blake3', 'xxhash', 're2', 'zstandard', 'zlib_ng'}\n"
         "wrong = (libraries | bodies) & set(sys.modules)\n"
         "sys.exit(f'loaded: {wrong}' if wrong else 0)\n"
     )

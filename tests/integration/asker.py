@@ -14,7 +14,7 @@ from typing import Any
 from tests.support.cgroups import in_groups
 
 PROGRAM = """
-    import json, sys
+    import json, os, sys
     import ktask
 
     MIB = 1 << 20
@@ -31,6 +31,11 @@ PROGRAM = """
         except ktask.KtaskError as error:
             return {"refused": error.reason, "message": str(error)}
         return {"state": job.state, "threads": job.plan.threads if job.plan else 0}
+
+    def growing(name):
+        # ktask.memory keeps its length.
+        kept[name] = os.fdopen(os.memfd_create(name), "r+b", buffering=0)
+        return kept[name]
 
     def memory(name, mib):
         if name not in kept:

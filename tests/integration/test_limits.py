@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+import zstandard
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
@@ -104,8 +105,13 @@ CREATE_AND = {
     "mem.copy": "src='{1}', dst=memory('m', {0})",
     "mem.pattern": "data=memory('m', {0}), arg={{'record': '00ff'}}",
     "file.allocate": "data=memory('m', {0})",
+    "file.compress": "src='{1}', dst=growing('m'), arg={{'level': 1}}",
+    "file.decompress": "src='{1}', dst=growing('m')",
+    "array.map": "data=memory('m', {0}), arg={{'ufunc': 'add', 'operand': '1'}}",
 }
 """How each function that allocates is asked to allocate so many MiB."""
+
+WITHOUT_UNDO = ("mem.fill", "array.map")
 
 
 def warm(client: Asker) -> None:
@@ -120,12 +126,18 @@ def ask(function: str, mib: int, big: Path) -> str:
 
 @contextmanager
 def data_for(function: str, mib: int, directory: Path) -> Iterator[Path]:
-    """A file of so much data, most of it on disk only; for a copy of memory in memory that others pay for."""
+    """A file of so much data, most of it on disk only; for a copy of memory in memory that others pay for.
+
+    What is compressed stays as long as it is, what is decompressed becomes as long.
+    """
     path = (Path("/dev/shm") if function == "mem.copy" else directory) / f"big-{os.getpid()}"
+    piece = os.urandom(MIB) if function == "file.compress" else b"x" * MIB
+    if function == "file.decompress":
+        piece = zstandard.compress(piece)
     try:
         with path.open("wb") as file:
             for _ in range(mib):
-                file.write(b"x" * MIB)
+                file.write(piece)
             file.flush()
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         yield path
@@ -167,7 +179,7 @@ def test_allocation_when_beyond_the_limit_then_it_ends_there_and_nobody_else_pay
         before = usage(ours), usage(limited)
         answer = client(ask(function, 256, big))
         assert answer["reason"] == "WORKER_LOST", answer
-        assert answer["state"] == ("DIRTY" if function == "mem.fill" else "FAILED"), answer
+        assert answer["state"] == ("DIRTY" if function in WITHOUT_UNDO else "FAILED"), answer
         assert "worker killed by SIGKILL in" in answer["message"]
         assert f"{limited} has a limit of {LIMIT} bytes" in answer["message"]
         assert "times" not in answer["message"]
