@@ -35,21 +35,17 @@ class Allocate(Buffered):
     """file.allocate."""
 
     def prepare(self, context: Context) -> Json:
-        """Give the source the length that the ranges need.
+        """See which length the source needs.
 
         Returns:
             "old_size", "new_size", "kept": what had storage beyond the old end, and
             what changes with them.
-        Raises:
-            OSError: it cannot get the length.
         """
         source = context.sources["data"]
         old_size = source.size()
         new_size = max(old_size, context.span[1])
         grows = new_size > old_size
         kept = _allocated(source, old_size, _FAR) if grows else None
-        if grows:
-            grow(source, "data", old_size, new_size)
         return {
             "old_size": old_size,
             "new_size": new_size,
@@ -57,6 +53,12 @@ class Allocate(Buffered):
             "by_prepare": [[old_size, new_size]] if grows else [],
             "by_finish": [],
         }
+
+    def begin(self, context: Context, prepared: Json) -> None:
+        """Give the source its length; raises OSError where it cannot be had."""
+        old_size, new_size = int(prepared["old_size"]), int(prepared["new_size"])
+        if new_size > old_size:
+            grow(context.sources["data"], "data", old_size, new_size)
 
     def restore(self, context: Context, prepared: Json) -> None:
         """Give the source its old length back, unless there is something beyond it now.

@@ -125,13 +125,21 @@ class Body:
     """Base of all bodies; each overrides what its declaration promises."""
 
     def prepare(self, context: Context) -> Json:
-        """Before the first chunk, on one worker. The result goes to finish and restore.
+        """Before the first chunk, on one worker; changes nothing.
+
+        The result goes to begin, finish and restore.
 
         Returns:
             Anything, and "by_prepare" and "by_finish": lists of [start, end) that
-            this has changed, and that finish will.
+            begin will change, and that finish will.
         """
         return {}
+
+    def begin(self, context: Context, prepared: Json) -> None:
+        """Right after prepare, on the same worker: change what has to be before the first chunk.
+
+        Where it fails or its worker dies, restore takes it back, however far it came.
+        """
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Process [start, end), or as far as control says.

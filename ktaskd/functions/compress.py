@@ -115,7 +115,7 @@ class Compress(Written, Buffered):
     """file.compress."""
 
     def prepare(self, context: Context) -> Json:
-        """Make room for the slots, which take no space yet.
+        """See that it can be done.
 
         Returns:
             "src_size", and what changes.
@@ -125,9 +125,13 @@ class Compress(Written, Buffered):
         encoder_of(context)
         require_empty_target(context)
         layout = _layout(context, context.span[1])
-        with Naming("dst", "make as long as", 0, layout.end):
-            os.ftruncate(context.sources["dst"].fd, layout.end)
         return {"src_size": layout.size, "by_prepare": [[0, layout.end]], "by_finish": []}
+
+    def begin(self, context: Context, prepared: Json) -> None:
+        """Make room for the slots, which take no space yet."""
+        layout = _layout(context, int(prepared["src_size"]))
+        with Naming("dst", "reach", 0, layout.end):
+            os.ftruncate(context.sources["dst"].fd, layout.end)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Compress some frames into their slots."""

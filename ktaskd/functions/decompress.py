@@ -52,7 +52,7 @@ class Decompress(Written):
         self._known = None
 
     def prepare(self, context: Context) -> Json:
-        """Give the target its length where that is known.
+        """See what the source is.
 
         Returns:
             "size": of what was compressed, -1 = not known yet; and what changes.
@@ -65,9 +65,14 @@ class Decompress(Written):
         frames = self._look(context, None).frames
         if frames is None:
             return {"size": -1, "by_prepare": [[0, 2**62]]}
-        with Naming("dst", "make as long as", 0, frames.size):
-            os.ftruncate(context.sources["dst"].fd, frames.size)
         return {"size": frames.size, "by_prepare": [[0, frames.size]]}
+
+    def begin(self, context: Context, prepared: Json) -> None:
+        """Give the target its length where that is known."""
+        size = int(prepared["size"])
+        if size > 0:
+            with Naming("dst", "reach", 0, size):
+                os.ftruncate(context.sources["dst"].fd, size)
 
     def _look(self, context: Context, control: Control | None) -> _Known:
         """What the source is; found out once for each job."""

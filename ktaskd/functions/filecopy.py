@@ -35,13 +35,12 @@ class Copy(Buffered):
     """file.copy."""
 
     def prepare(self, context: Context) -> Json:
-        """Give dst the length it needs, so that what is new in it is a hole.
+        """See which length dst needs.
 
         Returns:
             "old_size" and "new_size" of dst, "src_size", and what changes with them.
         Raises:
-            OSError: src and dst are one file, src is too short, or dst cannot
-                get the length.
+            OSError: src and dst are one file, src is too short, or dst cannot be cut.
         """
         src, dst = context.sources["src"], context.sources["dst"]
         if (src.facts.device, src.facts.inode) == (dst.facts.device, dst.facts.inode):
@@ -56,8 +55,6 @@ class Copy(Buffered):
                 "name ranges to copy into a part of it",
             )
         new_size = max(old_size, end)
-        if new_size > old_size:
-            grow(dst, "dst", old_size, new_size)
         cut = context.whole and old_size > src_size
         return {
             "old_size": old_size,
@@ -66,6 +63,12 @@ class Copy(Buffered):
             "by_prepare": [[old_size, new_size]] if new_size > old_size else [],
             "by_finish": [[src_size, old_size]] if cut else [],
         }
+
+    def begin(self, context: Context, prepared: Json) -> None:
+        """Give dst its length, so that what is new in it is a hole; raises OSError where it cannot be had."""
+        old_size, new_size = int(prepared["old_size"]), int(prepared["new_size"])
+        if new_size > old_size:
+            grow(context.sources["dst"], "dst", old_size, new_size)
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:
         """Give dst the length of src, where all of src was copied.

@@ -44,6 +44,7 @@ POINTS: frozenset[str] = frozenset(
         "worker.after_work",  # all is done, nothing is sent
         "worker.half_frame",  # the result is cut off; for the action "half"
         "worker.in_prepare",
+        "worker.in_begin",
         "worker.in_combine",
         "worker.in_finish",
         "worker.in_undo",

@@ -208,9 +208,6 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
         _undo_failed(job, call, death.position if begun and not _repeatable(job, call) else 0)
         _end_if_undone(engine, job)
         return
-    declaration = job.checked.declaration
-    if begun and call.op == "prepare" and (declaration.writes_bytes or declaration.grows):
-        job.dirty.add(*job.checked.span)  # it had not told yet what it would change
     words = f"worker {death} in {call.op}{killed}"
     engine.stop(job, JobError("WORKER_LOST", words, signal=death.signal))
 
@@ -226,9 +223,13 @@ def _undo_failed(job: Job, call: Call, reached: int) -> None:
 
 
 def _repeatable(job: Job, call: Call) -> bool:
-    """Whether a step may be done again after it was begun. Combining reads nothing."""
-    partial = job.checked.declaration.partial
-    return call.op == "combine" or (call.op != "prepare" and partial is Partial.RERUN_SAFE)
+    """Whether a step may be done again after it was begun.
+
+    Combining reads nothing, and a prepare has changed nothing before it told what it would.
+    """
+    if call.op == "prepare":
+        return job.prepared is None
+    return call.op == "combine" or job.checked.declaration.partial is Partial.RERUN_SAFE
 
 
 def _note_changed_by(job: Job, op: str) -> None:

@@ -200,12 +200,14 @@ class Engine:
         answers.on_done(self, worker, done)
 
     def on_note(self, worker: Worker, note: Note) -> None:
-        """PRIOR, REPLY or FAILED."""
+        """PRIOR, PLANNED, REPLY or FAILED."""
         job = self.dispatch.job_of.get(worker)
         if job is None:
             worker.kill()
         elif note.kind == frames.PRIOR:
             answers.on_prior(job, note.body)
+        elif note.kind == frames.PLANNED:
+            self._on_planned(job, worker, note)
         elif note.kind == frames.REPLY:
             self._on_reply(job, worker, note)
         elif note.number == job.crew.call_seq and job.crew.call_worker is worker:
@@ -289,6 +291,13 @@ class Engine:
             self._all_done(job)
 
     # -- steps for the whole job ---------------------------------------------------
+
+    def _on_planned(self, job: Job, worker: Worker, note: Note) -> None:
+        """What a prepare is about to change, so that it can be taken back whatever comes."""
+        if job.crew.call_worker is not worker or note.number != job.crew.call_seq or job.prepared is not None:
+            worker.kill()
+            return
+        job.prepared = note.body.get("value") or {}
 
     def _on_prepared(self, job: Job, value: Json) -> None:
         job.prepared = value

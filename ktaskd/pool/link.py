@@ -77,7 +77,7 @@ class Listener(Protocol):
         """A chunk was processed, or given back from `done.reached` on."""
 
     def on_note(self, worker: Worker, note: Note) -> None:
-        """PRIOR, REPLY or FAILED."""
+        """PRIOR, PLANNED, REPLY or FAILED."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """The process is dead: it touches nothing any more. All its frames were told."""

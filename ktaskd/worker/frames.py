@@ -16,6 +16,7 @@ Worker to daemon:
     READY   applied                   once, after the worker set itself up
     DONE    seq, reached, cpu, part   reached < end: the rest is given back
     PRIOR   seq, state                what a span held, before it is written
+    PLANNED seq, value                what a prepare found, before it changes anything
     REPLY   seq, cpu, value           answer to a CALL
     FAILED  seq, cpu, failure         answer to a CHUNK or a CALL
 """
@@ -31,7 +32,7 @@ from typing import Any
 from ktaskd.model.limits import NUMA_NO_NODE
 
 SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE = range(1, 9)
-READY, DONE, PRIOR, REPLY, FAILED = range(65, 70)
+READY, DONE, PRIOR, REPLY, FAILED, PLANNED = range(65, 71)
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<BQQQQi")
@@ -162,7 +163,7 @@ def _is_sound(note: Note) -> bool:
     body = note.body
     if note.kind == PRIOR:
         return _is_number(body.get("start")) and _is_number(body.get("end")) and _are_spans(body.get("holes"))
-    if note.kind == REPLY:
+    if note.kind in (REPLY, PLANNED):
         value = body.get("value", {})
         return (
             isinstance(value, dict)

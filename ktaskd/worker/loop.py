@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies, quanta
+from ktaskd.functions.body import Body
 from ktaskd.host import faults, mempolicy
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
@@ -274,8 +275,13 @@ class Worker:
         self.send(frame[: len(frame) // 2] if self._fault("worker.half_frame") else frame)
 
     def _prepare(self, job: Job, payload: Json) -> Json:
-        """Run `prepare`."""
-        return job.body.prepare(job.context)
+        """Run `prepare`, and `begin` once the daemon was told what that will change."""
+        prepared = job.body.prepare(job.context)
+        if type(job.body).begin is not Body.begin:
+            self.send(pack_note(frames.PLANNED, self._words[SLOT_SEQ], {"value": prepared}))
+            self._fault("worker.in_begin")
+            job.body.begin(job.context, prepared)
+        return prepared
 
     def _undo(self, job: Job, payload: Json) -> Json:
         """Run `undo` on completed chunks."""

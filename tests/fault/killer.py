@@ -33,6 +33,7 @@ POINTS = [
     "worker.mid_chunk",
     "worker.after_work",
     "worker.in_prepare",
+    "worker.in_begin",
     "worker.in_combine",
     "worker.in_finish",
     "worker.in_undo",

@@ -114,10 +114,15 @@ AFTER_WORK = [
 ]
 
 STEPS = [
-    # Nobody knows what it had done, so nothing is said to be as before.
-    Row("worker.in_prepare:kill", "copy", DIRTY, "worker killed by SIGKILL in prepare", dirty="all"),
-    Row("worker.in_prepare:stop", "copy", DIRTY, "cancelled", dirty="all"),
-    Row("worker.after_step:kill", "longer", DIRTY, "SIGKILL in prepare", dirty="all"),
+    # It tells what it will change before it does, and so is done again or taken back.
+    Row("worker.in_prepare:kill*2", "copy", SUCCEEDED),
+    Row("worker.in_prepare:segv*3", "copy", FAILED, "worker killed by SIGSEGV in prepare"),
+    Row("worker.in_prepare:stop", "copy", CANCELLED, "cancelled"),
+    Row("worker.in_begin:kill", "copy", FAILED, "worker killed by SIGKILL in prepare"),
+    Row("worker.in_begin:stop", "copy", CANCELLED, "cancelled"),
+    Row("worker.in_begin:raise", "longer", FAILED, "a fault that"),
+    Row("worker.after_step:kill", "copy", FAILED, "SIGKILL in prepare"),
+    Row("worker.after_step:kill", "longer", FAILED, "SIGKILL in prepare"),
     # What a copy does last it may do again, and what it did is undone.
     Row("worker.in_finish:kill", "copy", SUCCEEDED),
     Row("worker.after_step:pass*1 worker.after_step:segv*2", "copy_shorter", SUCCEEDED),

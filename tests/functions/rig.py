@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ktaskd.functions.body import Context
+from ktaskd.functions.body import Body, Context, Json
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
 from tests.worker.rig import facts_of
@@ -65,6 +65,13 @@ def opened(
         yield source
     finally:
         source.close()
+
+
+def prepare(body: Body, context: Context) -> Json:
+    """What a worker does before the first chunk."""
+    prepared = body.prepare(context)
+    body.begin(context, prepared)
+    return prepared
 
 
 def seal(source: Source) -> None:

@@ -32,6 +32,7 @@ from tests.functions.rig import (
     hole_map,
     lay_out,
     opened,
+    prepare,
     seal,
 )
 from tests.worker.rig import facts_of
@@ -60,7 +61,7 @@ def test_whole_when_allocated_then_it_has_storage_and_no_byte_changed(
         fit(source, kind, size)
         before = content(source)
         context = context_of((0, size), whole=True, data=source)
-        BODY.prepare(context)
+        prepare(BODY, context)
         assert BODY.run(context, 0, size, Recorder()) == (size, None)
         assert content(source) == before
         assert storage(source) >= -(-size // PAGE) * PAGE
@@ -74,7 +75,7 @@ def test_range_when_beyond_the_end_then_the_file_is_that_long_until_it_is_restor
         os.pwrite(source.fd, b"x" * 5000, 0)
         before = storage(source)
         context = context_of((PAGE, MIB + 5), data=source)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         assert prepared["by_prepare"] == [[5000, MIB + 5]]
         assert os.fstat(source.fd).st_size == MIB + 5
         control = Recorder()
@@ -94,7 +95,7 @@ def test_undo_when_it_was_run_twice_then_also_the_last_page_is_gone(kind: str, t
         os.pwrite(source.fd, b"x" * PAGE, 0)
         before = storage(source)
         context = context_of((0, end), data=source)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         control = Recorder()
         for _ in range(2):
             BODY.run(context, 0, end, control)
@@ -107,7 +108,7 @@ def test_restore_when_sealed_against_shrinking_then_it_says_so(tmp_path: Path) -
     with opened("sealed", tmp_path) as source:
         fit(source, "sealed", PAGE)
         context = context_of((0, 2 * PAGE), data=source)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         assert prepared["by_prepare"] == [[PAGE, 2 * PAGE]]
         with pytest.raises(OSError, match=r'source "data": .* wanted to cut bytes 4096 to 8192'):
             BODY.restore(context, prepared)
@@ -117,7 +118,7 @@ def test_restore_when_sealed_against_shrinking_then_it_says_so(tmp_path: Path) -
 def test_restore_when_somebody_wrote_beyond_the_end_then_it_stays(kind: str, tmp_path: Path) -> None:
     with opened(kind, tmp_path, own_offset=True) as source:
         context = context_of((0, 8 * PAGE), data=source)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         control = Recorder()
         BODY.run(context, 0, 8 * PAGE, control)
         os.pwrite(source.fd, b"theirs", 5 * PAGE)
@@ -162,7 +163,7 @@ def test_span_when_undone_then_bytes_and_storage_as_before_and_later_writes_stay
         before, map_before = content(source), read_unallocated(source.fd, 0, 80 * PAGE)
         storage_before, holes_before = storage(source), hole_map(source)
         context = context_of((start, end), data=source)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         control = Recorder()
         BODY.run(context, start, end, control)
         for position in written:
@@ -195,7 +196,7 @@ def test_undo_when_some_was_reserved_before_then_that_stays_also_beyond_the_end(
         before = read_unallocated(source.fd, 0, 20 * PAGE)
         assert before == [(0, PAGE), (2 * PAGE, 6 * PAGE), (7 * PAGE, 20 * PAGE)]
         context = context_of((0, 10 * PAGE), data=source)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         control = Recorder()
         BODY.run(context, 0, 10 * PAGE, control)
         assert read_unallocated(source.fd, 0, 10 * PAGE) == []
@@ -252,7 +253,7 @@ def test_source_when_shorter_or_sealed_then_a_clear_error(tmp_path: Path) -> Non
         source.facts = facts_of(source.fd)
         says = r'source "data": 4096 bytes long and sealed against growing, wanted 8192'
         with pytest.raises(OSError, match=says):
-            BODY.prepare(context_of((0, 2 * PAGE), data=source))
+            prepare(BODY, context_of((0, 2 * PAGE), data=source))
 
 
 def test_disk_when_full_then_the_source_is_named_and_undo_leaves_it_as_it_was(small_disk: Path) -> None:
@@ -261,7 +262,7 @@ def test_disk_when_full_then_the_source_is_named_and_undo_leaves_it_as_it_was(sm
         try:
             os.pwrite(source.fd, b"x" * PAGE, PAGE)
             context = context_of((0, 64 * MIB), data=source)
-            prepared = BODY.prepare(context)
+            prepared = prepare(BODY, context)
             control = Recorder()
             says = r'source "data": no space left on device, wanted to allocate bytes \d+ to \d+'
             with pytest.raises(OSError, match=says) as caught:

@@ -24,7 +24,7 @@ from ktaskd.functions.body import Context
 from ktaskd.functions.framing import find_gzip, find_zstd
 from ktaskd.functions.quanta import BUFFER
 from ktaskd.worker.sources import Source
-from tests.functions.rig import MIB, Recorder, content, lay_out, opened
+from tests.functions.rig import MIB, Recorder, content, lay_out, opened, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 KIB = 1 << 10
@@ -66,7 +66,7 @@ def chunks(body: Any, context: Context, cuts: list[int]) -> list[dict[str, Any]]
 
 
 def whole(body: Any, context: Context, cuts: list[int]) -> dict[str, Any]:
-    prepared = body.prepare(context)
+    prepared = prepare(body, context)
     parts = chunks(body, context, cuts)
     body.finish(context, prepared, Recorder())
     found: dict[str, Any] = body.combine(context, parts)
@@ -94,6 +94,18 @@ def test_compress_when_done_then_the_tool_reads_it_and_so_do_we(kind: str, size:
             assert content(back) == data
             assert (told["bytes"], told["compressed"]) == (size, len(made))
             assert told["frames"] == max(frames, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"), [("gzip", level) for level in range(1, 10)] + [("zstd", 1), ("zstd", 19)]
+)
+def test_compress_when_nothing_can_be_saved_then_each_frame_fits(
+    kind: str, level: int, tmp_path: Path
+) -> None:
+    data = random.Random(5).randbytes(3 * FRAME)
+    with pair(tmp_path, data) as (src, dst):
+        whole(COMPRESS, context_of(src, dst, **{**USUAL, "format": kind, "level": level}), [])
+        assert subprocess.run(TOOLS[kind], input=content(dst), capture_output=True, check=True).stdout == data
 
 
 def test_zstd_when_written_then_it_has_a_table_of_its_frames(tmp_path: Path) -> None:
@@ -181,7 +193,7 @@ def test_finish_when_it_dies_anywhere_then_done_again_it_is_the_same(kind: str, 
         for deaths in range(1, 20):
             lay_out(dst, 0, [])
             context = context_of(src, dst, **arg)
-            prepared = COMPRESS.prepare(context)
+            prepared = prepare(COMPRESS, context)
             chunks(COMPRESS, context, [])
             with pytest.MonkeyPatch.context() as patch, suppress(MemoryError):
                 patch.setattr(compress, "_write", Dying(deaths))
@@ -197,7 +209,7 @@ def test_undo_when_restored_then_the_target_is_empty(body: Any, tmp_path: Path) 
     data = some(2 * FRAME) if body is COMPRESS else zstandard.compress(some(2 * FRAME))
     with pair(tmp_path, data) as (src, dst):
         context = context_of(src, dst, **{**USUAL, "format": "zstd"})
-        prepared = body.prepare(context)
+        prepared = prepare(body, context)
         assert dst.size() > 0
         body.run(context, 0, min(FRAME, len(data)), Recorder())
         assert body.undo(context, 0, FRAME, [], Recorder()) == []
@@ -216,21 +228,21 @@ def test_compress_when_arguments_do_not_fit_then_refused(
     arg: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     with pair(tmp_path, b"x") as (src, dst), pytest.raises(OSError, match=words):
-        COMPRESS.prepare(context_of(src, dst, **{**USUAL, **arg}))
+        prepare(COMPRESS, context_of(src, dst, **{**USUAL, **arg}))
 
 
 def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path) -> None:
     with pair(tmp_path, b"x") as (src, dst):
         for body, arg in ((COMPRESS, USUAL), (DECOMPRESS, {"format": "auto"})):
             with pytest.raises(OSError, match='"dst": is the same file'):
-                body.prepare(context_of(src, src, **arg))
+                prepare(body, context_of(src, src, **arg))
             context = context_of(src, dst, **arg)
             context.whole = False
             with pytest.raises(OSError, match="ranges: got some, wanted none"):
-                body.prepare(context)
+                prepare(body, context)
             lay_out(dst, 3, [(0, b"abc")])
             with pytest.raises(OSError, match='"dst": 3 bytes long, wanted an empty one'):
-                body.prepare(context_of(src, dst, **arg))
+                prepare(body, context_of(src, dst, **arg))
             assert content(dst) == b"abc"
             lay_out(dst, 0, [])
 

@@ -27,6 +27,7 @@ from tests.functions.rig import (
     hole_map,
     lay_out,
     opened,
+    prepare,
     seal,
 )
 
@@ -58,7 +59,7 @@ def test_whole_when_copied_then_equal_and_holes_are_kept(
         if dst_kind == "sealed":
             seal(dst)
         context = context_of((0, size), whole=True, src=src, dst=dst)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         assert BODY.run(context, 0, size, Recorder()) == (size, None)
         BODY.finish(context, prepared, Recorder())
         assert content(dst) == content(src)
@@ -77,7 +78,7 @@ def test_whole_when_dst_was_longer_then_it_has_the_length_of_src(
             seal(src)
         os.pwrite(dst.fd, b"d" * (size + PAGE), 0)
         context = context_of((0, size), whole=True, src=src, dst=dst)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         assert os.fstat(dst.fd).st_size == size + PAGE
         BODY.run(context, 0, size, Recorder())
         BODY.finish(context, prepared, Recorder())
@@ -107,7 +108,7 @@ def test_span_when_undone_then_only_the_dirty_may_differ(tmp_path: Path, data: s
             seal(dst)
         before, before_map = content(dst), hole_map(dst)
         context = context_of((start, end), src=src, dst=dst)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         control = Recorder()
         middle = data.draw(st.integers(start, end))
         BODY.run(context, start, middle, control)
@@ -170,7 +171,7 @@ def test_chunk_when_the_disk_is_full_then_what_was_touched_can_be_undone(
         dst = Source(os.dup(file.fileno()), facts_of(file.fileno(), own_offset=True))
         try:
             context = context_of((0, 8 * MIB), whole=True, src=src, dst=dst)
-            prepared = BODY.prepare(context)
+            prepared = prepare(BODY, context)
             control = Recorder()
             with pytest.raises(OSError, match='source "dst": no space left on device, wanted to') as caught:
                 BODY.run(context, 0, 8 * MIB, control)
@@ -204,7 +205,7 @@ def test_kernel_copy_when_refused_then_read_and_written(
     with opened("file", tmp_path, own_offset=True, name="src") as src, opened("file", tmp_path) as dst:
         os.pwrite(src.fd, os.urandom(MIB), 0)
         context = context_of((0, MIB), src=src, dst=dst)
-        BODY.prepare(context)
+        prepare(BODY, context)
         BODY.run(context, 0, MIB, Recorder())
         assert content(dst) == content(src)
     assert calls
@@ -278,7 +279,7 @@ def test_dst_when_only_writable_and_shared_then_all_is_dirty(tmp_path: Path) -> 
     ):
         os.pwrite(src.fd, b"s" * PAGE, 0)
         context = context_of((0, PAGE), src=src, dst=dst)
-        BODY.prepare(context)
+        prepare(BODY, context)
         control = Recorder()
         BODY.run(context, 0, PAGE, control)
         assert content(dst) == b"s" * PAGE
@@ -288,13 +289,13 @@ def test_dst_when_only_writable_and_shared_then_all_is_dirty(tmp_path: Path) -> 
 
 def test_prepare_when_one_file_is_both_then_refused(tmp_path: Path) -> None:
     with opened("file", tmp_path) as src, pytest.raises(OSError, match="same file"):
-        BODY.prepare(context_of((0, 0), src=src, dst=src))
+        prepare(BODY, context_of((0, 0), src=src, dst=src))
 
 
 def test_prepare_when_src_is_too_short_then_refused_and_dst_is_as_before(tmp_path: Path) -> None:
     with opened("file", tmp_path, name="src") as src, opened("file", tmp_path) as dst:
         with pytest.raises(OSError, match="truncated"):
-            BODY.prepare(context_of((0, 10), src=src, dst=dst))
+            prepare(BODY, context_of((0, 10), src=src, dst=dst))
         assert os.fstat(dst.fd).st_size == 0
 
 
@@ -305,7 +306,7 @@ def test_prepare_when_dst_may_not_grow_then_the_error_says_so(tmp_path: Path) ->
         fcntl.fcntl(dst.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
         seal(dst)
         with pytest.raises(OSError, match=r'"dst": 4096 bytes long and sealed against growing, wanted 8192'):
-            BODY.prepare(context_of((0, 2 * PAGE), src=src, dst=dst))
+            prepare(BODY, context_of((0, 2 * PAGE), src=src, dst=dst))
 
 
 def test_prepare_when_dst_would_have_to_shrink_and_may_not_then_refused(tmp_path: Path) -> None:
@@ -313,8 +314,8 @@ def test_prepare_when_dst_would_have_to_shrink_and_may_not_then_refused(tmp_path
         os.ftruncate(src.fd, PAGE)
         fit(dst, "sealed", 2 * PAGE)
         with pytest.raises(OSError, match="sealed against shrinking, wanted 4096"):
-            BODY.prepare(context_of((0, PAGE), whole=True, src=src, dst=dst))
-        BODY.prepare(context_of((0, PAGE), src=src, dst=dst))
+            prepare(BODY, context_of((0, PAGE), whole=True, src=src, dst=dst))
+        prepare(BODY, context_of((0, PAGE), src=src, dst=dst))
 
 
 @pytest.mark.parametrize("size", [PAGE, 3 * PAGE])
@@ -322,7 +323,7 @@ def test_finish_when_src_changed_its_length_then_an_error(size: int, tmp_path: P
     with opened("file", tmp_path, name="src") as src, opened("file", tmp_path) as dst:
         os.ftruncate(src.fd, 2 * PAGE)
         context = context_of((0, 2 * PAGE), whole=True, src=src, dst=dst)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         os.ftruncate(src.fd, size)
         with pytest.raises(OSError, match=f"got {size}, wanted 8192") as caught:
             BODY.finish(context, prepared, Recorder())
@@ -333,7 +334,7 @@ def test_restore_when_somebody_else_changed_the_length_then_it_stays(tmp_path: P
     with opened("file", tmp_path, name="src") as src, opened("file", tmp_path) as dst:
         os.ftruncate(src.fd, 2 * PAGE)
         context = context_of((0, 2 * PAGE), whole=True, src=src, dst=dst)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         os.ftruncate(dst.fd, 3 * PAGE)
         BODY.restore(context, prepared)
         assert os.fstat(dst.fd).st_size == 3 * PAGE
@@ -345,7 +346,7 @@ def test_shared_offset_when_copied_then_never_moved(tmp_path: Path) -> None:
         os.lseek(src.fd, 11, os.SEEK_SET)
         os.lseek(dst.fd, 22, os.SEEK_SET)
         context = context_of((0, MIB), whole=True, src=src, dst=dst)
-        prepared = BODY.prepare(context)
+        prepared = prepare(BODY, context)
         BODY.run(context, 0, MIB, Recorder())
         BODY.finish(context, prepared, Recorder())
         assert os.lseek(src.fd, 0, os.SEEK_CUR) == 11

@@ -31,7 +31,11 @@ def test_done_when_packed_then_unpacked_equal(seq: int, reached: int, cpu_ns: in
     assert frames.unpack_from_worker(frame) == Done(seq, reached, cpu_ns, part)
 
 
-@given(st.sampled_from([frames.READY, frames.PRIOR, frames.REPLY, frames.FAILED]), numbers, bodies)
+@given(
+    st.sampled_from([frames.READY, frames.PRIOR, frames.PLANNED, frames.REPLY, frames.FAILED]),
+    numbers,
+    bodies,
+)
 def test_note_when_packed_then_unpacked_equal(kind: int, number: int, body: dict[str, Any]) -> None:
     frame = frames.pack_note(kind, number, body)
     assert frames.unpack_note(frame) == Note(kind, number, body)

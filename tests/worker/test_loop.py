@@ -403,7 +403,9 @@ def test_call_when_copy_is_prepared_then_finished_or_restored(
     rig.source(2, other_memory, facts_of(other_memory))
     rig.job(1, "file.copy", {}, {"src": 1, "dst": 2}, (0, 100), whole=True)
     rig.call(1, 1, "prepare")
+    planned = rig.note(frames.PLANNED)
     prepared = rig.note(frames.REPLY).body["value"]
+    assert (planned.number, planned.body) == (1, {"value": prepared})
     assert os.fstat(other_memory).st_size == 100
     rig.call(2, 1, "finish", {"prepared": prepared})
     assert rig.note(frames.REPLY).body["value"] == {}

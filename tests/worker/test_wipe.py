@@ -54,6 +54,7 @@ def work(rig: Rig, fds: tuple[int, int, int], secret: bytes) -> None:
         rig.receive()
     rig.job(9, "file.copy", {}, {"src": 0, "dst": 1}, (0, size), whole=True)
     rig.call(9, 9, "prepare")
+    rig.note(frames.PLANNED)
     rig.note(frames.REPLY)
     rig.chunk(10, 9, 1001, size - 77)
     while isinstance(told := rig.receive(), frames.Note):

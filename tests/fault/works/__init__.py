@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.fault.work import Work
-from tests.fault.works import digests, selftests, storage, writing
+from tests.fault.works import content, digests, selftests, storage, writing
 
 Maker = Callable[[random.Random, Path], Work]
 
 MAKERS: Mapping[str, Sequence[Maker]] = {
+    "array.map": (content.change,),
+    "array.reduce": (content.total,),
     "file.allocate": (storage.allocate,),
     "file.blake3": (digests.blake3_items,),
     "file.compare": (storage.compare,),
+    "file.compress": (content.compress,),
     "file.copy": (writing.copy_files, writing.copy_memory, writing.copy_part),
     "file.crc32": (digests.crc_memory, digests.crc_holes, digests.crc_file, digests.crc_items),
     "file.crc32c": (digests.crc32c_memory,),
+    "file.decompress": (content.decompress,),
     "file.manifest": (digests.manifest_blocks,),
     "file.punch": (storage.punch,),
     "file.sha256": (digests.sha256_items, digests.one_digest),
@@ -28,6 +32,7 @@ MAKERS: Mapping[str, Sequence[Maker]] = {
     "mem.fill": (writing.fill,),
     "mem.pattern": (writing.pattern,),
     "mem.populate": (writing.populate,),
+    "text.search": (content.search, content.search_items),
     "selftest.noop": (selftests.noop,),
     "selftest.spin": (selftests.spin,),
     "selftest.undo_log": (selftests.log, selftests.bad_log),
