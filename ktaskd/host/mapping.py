@@ -20,6 +20,9 @@ _MADV_POPULATE_WRITE = 23
 _EHWPOISON = 133
 """Not in the errno module."""
 
+_LOWEST_BIT = bytes(byte & 1 for byte in range(256))
+"""The others of mincore's are reserved."""
+
 _REASONS = {
     errno.EFAULT: "the source became shorter, or its file system or the pool of huge pages is full",
     errno.ENOMEM: "there is no memory, or a limit of the cgroup is reached",
@@ -81,7 +84,7 @@ class Mapping:
             return []
         pages = bytearray(count)
         mincore(self._address() + first, count * PAGE, pages)
-        return _runs(bytes(page & 1 for page in pages), first, start, end)
+        return _runs(bytes(pages.translate(_LOWEST_BIT)), first, start, end)
 
     def nodes(self, start: int, end: int, step: int) -> Counter[int]:
         """How many pages are on which NUMA node, of those that are mapped by now.

@@ -6,18 +6,24 @@ import ctypes
 import hashlib
 import mmap
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import zstandard
 from blake3 import blake3
 from crc32c import crc32c
 from isal.isal_zlib import crc32
 from xxhash import xxh3_64
+from zlib_ng import zlib_ng
 
 PIECE = 256 << 10
 """Of a file, read at one time: fits any L2 cache."""
+
+FRAME = 1 << 20
+"""The usual frame of file.compress."""
 
 _POPULATE_WRITE = 23
 """Source: madvise(2), since Linux 5.14"""
@@ -139,6 +145,55 @@ def punch(path: Path, size: int) -> None:
         arguments = (stream.fileno(), _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size))
         if libc.fallocate(*arguments):
             raise OSError(ctypes.get_errno(), "fallocate")
+
+
+def compress(source: Path, target: Path, kind: str) -> None:
+    """A file in frames of 1 MiB, one after the other."""
+    with source.open("rb") as src, target.open("wb") as dst:
+        while piece := src.read(FRAME):
+            if kind == "zstd":
+                dst.write(zstandard.ZstdCompressor(level=3, write_checksum=True).compress(piece))
+            else:
+                dst.write(zlib_ng.compress(piece, 6, 16 + zlib_ng.MAX_WBITS))
+
+
+def decompress(source: Path, target: Path) -> None:
+    """A zstd file of any frames."""
+    reader = zstandard.ZstdDecompressor().stream_reader
+    with (
+        source.open("rb") as src,
+        target.open("wb") as dst,
+        reader(src, read_across_frames=True) as stream,
+    ):
+        shutil.copyfileobj(stream, dst, PIECE)
+
+
+def search(path: Path, needle: bytes) -> int:
+    """How many lines have it, window by window of whole lines."""
+    count = 0
+    with path.open("rb", buffering=0) as stream:
+        rest = b""
+        while piece := stream.read(PIECE):
+            text, _, rest = (rest + piece).rpartition(b"\n")
+            found = text.find(needle)
+            while found >= 0:
+                count += 1
+                after = text.find(b"\n", found)
+                found = text.find(needle, after) if after >= 0 else -1
+    return count + (needle in rest)
+
+
+def total(memory: mmap.mmap) -> float:
+    """The sum of float64s."""
+    with np.errstate(all="ignore"):
+        return float(np.frombuffer(memory, np.float64).sum())
+
+
+def negate(memory: mmap.mmap) -> None:
+    """Each float64, in place."""
+    numbers = np.frombuffer(memory, np.float64)
+    np.negative(numbers, out=numbers)
+    del numbers
 
 
 def populate(memory: mmap.mmap) -> None:

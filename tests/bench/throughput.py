@@ -32,16 +32,22 @@ class Place:
     """What all functions work on, made once; gone after `close`.
 
     Args:
-        directory: for two files of `size` bytes; memory takes twice as many.
+        directory: for five files of `size` bytes; memory takes twice as many.
     """
 
     def __init__(self, client: ktask.Client, directory: Path, size: int) -> None:
         self.client = client
         self.size = size
         self.path, self.same = directory / "source", directory / "same"
+        self.text, self.squeezed = directory / "text", directory / "squeezed"
         self.target = directory / "target"
         make_file(self.path, size)
         direct.copy(self.path, self.same)
+        lines = b"".join(b"line %d of some text, %x\n" % (i, i * 7919) for i in range(100_000))
+        with self.text.open("wb") as file:
+            for start in range(0, size, len(lines)):
+                file.write(lines[: size - start])
+        direct.compress(self.text, self.squeezed, "zstd")
         self.file = ktask.file(self.path)
         self.memory, self.other = ktask.memory(size), ktask.memory(size)
         with self.path.open("rb") as stream:
@@ -54,7 +60,7 @@ class Place:
         """Give all of it back."""
         for source in (self.file, self.memory, self.other, self.expected):
             source.close()
-        for path in (self.path, self.same, self.target):
+        for path in (self.path, self.same, self.text, self.squeezed, self.target):
             path.unlink(missing_ok=True)
 
 
@@ -65,6 +71,7 @@ class Case:
         alone: what one process does.
         name, sources, fields: of the job that does the same.
         before: makes what is written anew; not counted.
+        about: tells it from another one of the same function.
     """
 
     def __init__(
@@ -73,11 +80,13 @@ class Case:
         name: str,
         alone: Callable[[], object],
         before: Callable[[], object] | None = None,
+        about: str = "",
         arg: Mapping[str, Any] | None = None,
         ranges: list[tuple[int, int]] | None = None,
         **sources: Any,
     ) -> None:
         self.name = name
+        self.about = about
         self._client = place.client
         self._alone = alone
         self._before = before
@@ -118,6 +127,9 @@ def cases(p: Place) -> Iterator[Case]:
     yield Case(p, "file.verify", blocks, arg=block, data=p.file, expected=p.expected)
     yield Case(p, "file.compare", lambda: direct.compare(p.path, p.same), a=p.file, b=p.same)
     yield Case(p, "file.warm", lambda: direct.warm(p.path), data=p.file)
+    for needle in ("in no line", "line 777"):
+        search: Call = partial(direct.search, p.text, needle.encode())
+        yield Case(p, "text.search", search, about=f'"{needle}"', arg={"pattern": needle}, data=p.text)
     yield from _storage(p)
     yield from _memory(p)
 
@@ -132,8 +144,25 @@ def _storage(p: Place) -> Iterator[Case]:
     whole = [(0, p.size)]
     yield Case(p, "file.copy", lambda: direct.copy(p.path, p.target), gone, src=p.file, dst=p.target)
     allocate: Call = lambda: direct.allocate(p.target, p.size)  # noqa: E731
+    yield from _archive(p, gone)
     yield Case(p, "file.allocate", allocate, gone, ranges=whole, data=p.target)
     yield Case(p, "file.punch", lambda: direct.punch(p.target, p.size), full, data=p.target)
+
+
+def _archive(p: Place, gone: Call) -> Iterator[Case]:
+    for kind in ("zstd", "gzip"):
+        yield Case(
+            p,
+            "file.compress",
+            partial(direct.compress, p.text, p.target, kind),
+            gone,
+            about=kind,
+            arg={"format": kind},
+            src=p.text,
+            dst=p.target,
+        )
+    decompress: Call = lambda: direct.decompress(p.squeezed, p.target)  # noqa: E731
+    yield Case(p, "file.decompress", decompress, gone, src=p.squeezed, dst=p.target)
 
 
 def _memory(p: Place) -> Iterator[Case]:
@@ -142,6 +171,9 @@ def _memory(p: Place) -> Iterator[Case]:
     yield Case(p, "mem.copy", lambda: direct.copy_memory(p.memory, p.other), src=p.memory, dst=p.other)
     pattern = {"record": RECORD.hex(), "index_at": 0}
     yield Case(p, "mem.pattern", lambda: direct.pattern(p.other, RECORD), whole, arg=pattern, data=p.other)
+    yield Case(p, "array.reduce", lambda: direct.total(p.memory), data=p.memory)
+    negate: Call = lambda: direct.negate(p.other)  # noqa: E731
+    yield Case(p, "array.map", negate, arg={"ufunc": "negative"}, data=p.other)
     yield Case(p, "mem.populate", lambda: direct.populate(p.other), data=p.other)
 
 
@@ -151,7 +183,7 @@ def throughputs(client: ktask.Client, directory: Path, size: int, rounds: int) -
     try:
         for case in cases(place):
             alone, one, every = in_turn(rounds, case.alone, partial(case.job, 1), partial(case.job, ALL))
-            about = _about(size, alone, one, every)
+            about = f"{_about(size, alone, one, every)} {case.about}".rstrip()
             yield Figure(case.name, ratios(alone, one), "", goal_for(size), about)
     finally:
         place.close()
