@@ -15,12 +15,14 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # What the bench of interference gets, as in BENCH_ARGS="--rows 1,3 --repeat 3".
 BENCH_ARGS ?=
+# What the comparison with other tools gets.
+AGAINST_ARGS ?=
 # What the fault test gets, as in FAULT_ARGS="--each 50 --seed 7".
 FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup test demo bench bench-interference bench-foreground fault-test vm-test install uninstall deb proto lint fmt types clean
+.PHONY: help setup test demo bench bench-interference bench-foreground fault-test against vm-test install uninstall deb proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +63,9 @@ fmt: setup ## format the code
 
 types: setup ## check the types
 	@$(BIN)/mypy
+
+against: setup ## every function against another tool, on files of many kinds (AGAINST_ARGS="--sparse 64")
+	@$(BIN)/python -m tests.against $(AGAINST_ARGS)
 
 vm-test: setup ## run the checks under systemd, in a virtual machine with two nodes (VM_ARGS for pytest)
 	@tools/deb.sh

@@ -113,6 +113,10 @@ install_packages() {
     if ! command -v dbus-daemon >/dev/null && can_apt; then
         apt_install dbus-daemon || say "no dbus-daemon: the tests of the bus are left out"
     fi
+    # Tests read with it what file.compress has made.
+    if ! command -v zstd >/dev/null && can_apt; then
+        apt_install zstd || say "no zstd: tests of compressed files fail"
+    fi
     # The tests of the units ask it what it thinks of them; nothing of it is started.
     if ! command -v systemd-analyze >/dev/null && can_apt; then
         apt_install systemd || say "no systemd-analyze: some tests of the units are left out"

@@ -166,7 +166,8 @@ class Verify(Manifest):
     def prepare(self, context: Context) -> Json:
         """Refuse also a list of digests that is too short."""
         super().prepare(context)
-        _expected(context, context.span[1] - 1)
+        if context.span[1]:
+            _expected(context, context.span[1] - 1)
         return {}
 
     def result(self, context: Context, position: int, digest: str, size: int) -> Json:

@@ -192,6 +192,13 @@ def test_verify_when_a_block_has_changed_then_that_one_is_told(tmp_path: Path) -
     assert bad[2]["wanted"] == digests[2].hex() != bad[2]["digest"]  # type: ignore[index]
 
 
+def test_verify_when_there_is_nothing_then_nothing_is_wrong(tmp_path: Path) -> None:
+    with opened("memfd", tmp_path, name="d") as data, opened("memfd", tmp_path, name="e") as expected:
+        arg: dict[str, ArgValue] = {"algorithm": "sha256", "block": 4096}
+        context = Context(arg, {"data": data, "expected": expected}, {}, (0, 0), True)
+        assert find("file.verify").prepare(context) == {}
+
+
 def test_verify_when_digests_are_missing_then_it_does_not_begin(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         os.ftruncate(source.fd, 4 * PAGE)

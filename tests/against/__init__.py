@@ -1,0 +1,1 @@
+"""Every function against an independent tool, on the same real files."""

@@ -1,0 +1,115 @@
+"""What each function is held against: other programs and libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import subprocess
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anycrc import Model
+from blake3 import blake3
+from xxhash import xxh3_64
+
+PIECE = 1 << 20
+
+
+def tool(*words: str | Path, ok: tuple[int, ...] = (0,)) -> bytes:
+    """What a program printed."""
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode in ok, (words, done.stderr)
+    return done.stdout
+
+
+def pieces(path: Path) -> Any:
+    """A file, piece by piece."""
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def crc32(path: Path) -> int:
+    """By zlib."""
+    value = 0
+    for piece in pieces(path):
+        value = zlib.crc32(piece, value)
+    return value
+
+
+def crc32c(path: Path) -> int:
+    """By anycrc."""
+    model = Model("CRC32-ISCSI")
+    value = model.calc(b"")
+    for piece in pieces(path):
+        value = model.calc(piece, value)
+    return int(value)
+
+
+def sha256(path: Path) -> str:
+    """By sha256sum, whose name is behind a backslash where that has a newline."""
+    return tool("sha256sum", path).decode(errors="replace").lstrip("\\").split()[0]
+
+
+def blake3_of(path: Path) -> str:
+    """By the package, with all its threads."""
+    hasher = blake3()
+    for piece in pieces(path):
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def blocks(path: Path, block: int, new: Any) -> list[str]:
+    """A digest of each block."""
+    found = []
+    with path.open("rb") as file:
+        while data := file.read(block):
+            found.append(new(data).hexdigest())
+    return found
+
+
+def xxh3(path: Path, block: int) -> list[str]:
+    """By xxhash; of an empty file no block."""
+    return blocks(path, block, xxh3_64)
+
+
+def xxh3_whole(path: Path) -> str:
+    """Of all of it."""
+    return str(xxh3_64(path.read_bytes()).hexdigest())
+
+
+def sha256_blocks(path: Path, block: int) -> list[str]:
+    """By hashlib."""
+    return blocks(path, block, hashlib.sha256)
+
+
+def same(left: Path, right: Path) -> bool:
+    """By cmp."""
+    return subprocess.run(["cmp", "-s", left, right], check=False).returncode == 0
+
+
+def lines(path: Path, pattern: str) -> int:
+    """By grep."""
+    return int(tool("grep", "-a", "-c", "-F", pattern, path, ok=(0, 1)))
+
+
+def whole(path: Path) -> Any:
+    """A mapping of a file that is not empty."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def total(path: Path) -> int:
+    """By numpy, of unsigned bytes."""
+    if not path.stat().st_size:
+        return 0
+    with whole(path) as mapped:
+        return int(np.frombuffer(mapped, np.uint8).sum(dtype=np.uint64))
+
+
+def storage(path: Path) -> int:
+    """Bytes on its disk."""
+    return os.stat(path).st_blocks * 512
