@@ -119,6 +119,17 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionSettings:
+    """Functions that are not built in.
+
+    Args:
+        dir: whose *.toml declare native functions; "" = none.
+    """
+
+    dir: str = "/etc/ktaskd/functions.d"
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonSettings:
     """The daemon itself.
 
@@ -142,6 +153,7 @@ class Config:
     jobs: JobLimits = field(default_factory=JobLimits)
     disks: DiskLimits = field(default_factory=DiskLimits)
     governor: GovernorSettings = field(default_factory=GovernorSettings)
+    functions: FunctionSettings = field(default_factory=FunctionSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
 
 
@@ -227,6 +239,8 @@ def _check_values(config: Config) -> None:
     if config.daemon.log_level not in LOG_LEVELS:
         raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
     _check_path("workers.helpers_socket", config.workers.helpers_socket)
+    if config.functions.dir and not config.functions.dir.startswith("/"):
+        raise ConfigError(f'functions.dir: got "{config.functions.dir}", wanted "" or an absolute path')
     if config.workers.idle_group not in IDLE_GROUPS:
         got = config.workers.idle_group
         raise ConfigError(f'workers.idle_group: got "{got}", wanted one of {IDLE_GROUPS}')

@@ -21,6 +21,7 @@ from ktaskd.daemon.config import Config, ConfigError, flatten
 from ktaskd.daemon.garbage import REST_S, Garbage
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
+from ktaskd.daemon.plugins import offered
 from ktaskd.daemon.raising import RaisingLessons
 from ktaskd.daemon.watchdog import Watchdog, find_wrong
 from ktaskd.daemon.watchdog import describe as describe_state
@@ -31,7 +32,6 @@ from ktaskd.door.listener import Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.door.turns import Turns
-from ktaskd.functions.catalogue import declarations
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.watch import Watch
@@ -183,12 +183,13 @@ class House:
             lambda who: Incarnation(self._root, who.pid, who.pidfd, who.start_ticks),
             self.engine.set_caller,
         )
+        functions, self._function_problems = offered(self._start.selftest, config.functions.dir)
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
         self._keepers = Keepers(on_gone=gone, close=close)
         self._intake = Intake(
             self.engine,
-            declarations(self._start.selftest),
+            functions,
             self._handles,
             self._keepers,
             topology,
@@ -281,7 +282,10 @@ class House:
             raiser=self._raiser,
             missing=[
                 text
-                for text in (user.refusal, self._notifier.missing, self._no_group, *self._watch.missing)
+                for text in (
+                    *(user.refusal, self._notifier.missing, self._no_group),
+                    *(*self._watch.missing, *self._function_problems),
+                )
                 if text
             ],
         )

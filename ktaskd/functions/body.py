@@ -11,6 +11,16 @@ from ktaskd.model.source import SourceFacts
 Json = dict[str, Any]
 
 
+class Guarded(Protocol):
+    """Some pages of a source at addresses of their own."""
+
+    def address(self, position: int) -> int:
+        """Where a position of the source is."""
+
+    def close(self) -> None:
+        """Unmap them."""
+
+
 class OpenSource(Protocol):
     """A source inside a worker. Positional I/O only: the description is shared."""
 
@@ -25,6 +35,9 @@ class OpenSource(Protocol):
 
         Only for mappable sources. The caller releases the view.
         """
+
+    def guarded(self, start: int, end: int, *, write: bool) -> Guarded:
+        """[start, end) mapped alone, with nothing near it; raises OSError. The caller closes it."""
 
     def write_mapped(self) -> bool:
         """Whether it is written through `view` (and must be populated first)."""

@@ -242,7 +242,7 @@ class Dispatch:
     def release(self, worker: Worker) -> None:
         """The worker has nothing of its job in hand; it is free for others."""
         self._leave(worker)
-        if worker.state is WorkerState.BUSY:
+        if worker.state is WorkerState.BUSY and not worker.ends_with_its_job():
             self.add(worker)
 
     def place_leads(self) -> None:

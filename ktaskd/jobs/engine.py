@@ -220,7 +220,7 @@ class Engine:
         self._workers.discard(worker)
         job = self.dispatch.job_of.get(worker)
         # A guest whose job has ended was told to end, whether or not its status was heard of.
-        ended = bool(worker.memory_group) and job is None and not death.signal
+        ended = (bool(worker.memory_group) or worker.tainted) and job is None and not death.signal
         self.counters["workers_died"] += not ended
         if job is None:
             self.dispatch.remove(worker)

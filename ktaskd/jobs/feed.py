@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from ktaskd.functions.manifests import note_of
 from ktaskd.jobs.job import HeldChunk, Job
 from ktaskd.jobs.lines import Shares
 from ktaskd.model.limits import SHORT_CHUNK_S
@@ -33,13 +34,16 @@ def introduce(worker: Worker, job: Job) -> None:
         return
     for source in job.sources.values():
         worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
-    body = {
+    body: dict[str, object] = {
         "function": job.checked.declaration.name,
         "arg": dict(job.checked.arg),
         "sources": {role: source.sid for role, source in job.sources.items()},
         "span": list(job.checked.span),
         "whole": job.checked.whole,
     }
+    if job.checked.declaration.native is not None:
+        body["native"] = note_of(job.checked.declaration)
+        worker.tainted = True
     worker.send_job(job.jno, body)
     job.crew.told.add(worker)
 

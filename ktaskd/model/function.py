@@ -70,6 +70,20 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
+class Native:
+    """Code of an administrator's library, called as ktask called thread functions.
+
+    Args:
+        library: absolute path of the .so.
+        symbol, undo: names in it; undo "" = none.
+    """
+
+    library: str
+    symbol: str
+    undo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """All that is known of a thread function without loading it.
 
@@ -103,6 +117,9 @@ class Declaration:
         lifecycle: whether prepare runs before the first chunk, and finish or
             restore after the last one.
         selftest: offered only by `ktaskd --selftest`.
+        unavailable: why it cannot be run here; "" = it can.
+        native: whose code it is, where it is none of ours: a worker that has run it ends
+            with the job, since nobody knows what it leaves behind.
     """
 
     name: str
@@ -130,6 +147,7 @@ class Declaration:
     lifecycle: bool = False
     selftest: bool = False
     unavailable: str = ""
+    native: Native | None = None
 
     @property
     def writes(self) -> bool:

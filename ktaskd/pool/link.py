@@ -120,7 +120,9 @@ class Worker:
         self.idle_since_s = 0.0
         """When it last became idle, by the loop's clock."""
         self.retired = False
-        """Whether it was told to end because nobody needed it."""
+        """Whether it was told to end because nobody needed it, or nobody else may have it."""
+        self.tainted = False
+        """Whether it has run code that is not ours, and ends with its job."""
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_
@@ -256,6 +258,17 @@ class Worker:
         """Let it end by itself: it sees end of file after what it was sent."""
         self.state = WorkerState.STOPPING
         self._close_socket()
+
+    def retire(self) -> None:
+        """The same, and another one may have its place."""
+        self.retired = True
+        self.stop()
+
+    def ends_with_its_job(self) -> bool:
+        """Whether it ends now that its job has nothing more for it: it has run code that is not ours."""
+        if self.tainted:
+            self.retire()
+        return self.tainted
 
     # -- what it says ---------------------------------------------------------
 

@@ -320,8 +320,7 @@ class Pool:
             if worker.idle_since_s <= until_s:
                 self._by_id[worker.id].wanted = False
                 self._retire(worker)
-                worker.retired = True
-                worker.stop()
+                worker.retire()
         self._set_idle_timer()
 
     def _find(self, worker_id: int) -> Worker | None:

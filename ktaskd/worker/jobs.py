@@ -8,6 +8,8 @@ from typing import Any
 from ktaskd.functions import bodies
 from ktaskd.functions.body import Body, Context
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.functions.manifests import parse_manifest
+from ktaskd.functions.native import NativeBody
 from ktaskd.model.function import Declaration
 from ktaskd.worker.sources import Source
 
@@ -88,9 +90,7 @@ class Known:
 
     def _made(self, note: Json) -> Job:
         """A job from a whole note."""
-        name = note["function"]
-        body = bodies.find(name)
-        declaration = CATALOGUE[name]
+        declaration, body = _function_of(note)
         defaults = {item.name: item.default for item in declaration.arguments if item.default is not None}
         sources: Mapping[str, Source] = {
             role: self._source(sid) for role, sid in note.get("sources", {}).items()
@@ -107,3 +107,12 @@ class Known:
         if source is None:
             raise JobUnusable(f"source number {sid}: its file descriptor did not arrive in the worker")
         return source
+
+
+def _function_of(note: Json) -> tuple[Declaration, Body]:
+    """One of ours by its name, or one of an administrator's by its manifest."""
+    if "native" in note:
+        declaration = parse_manifest(note["native"])
+        return declaration, NativeBody(declaration)
+    name = note["function"]
+    return CATALOGUE[name], bodies.find(name)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 
 from ktaskd.host import extents, holes, pagecache
+from ktaskd.host.guarded import GuardedMapping
 from ktaskd.host.mapping import Mapping
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Access
@@ -48,6 +49,10 @@ class Source:
         if write and not mapping.write:
             raise OSError(errno.EACCES, "the source cannot be mapped for writing")
         return mapping.view(start, end)
+
+    def guarded(self, start: int, end: int, *, write: bool) -> GuardedMapping:
+        """[start, end) mapped alone, with nothing near it; the caller closes it."""
+        return GuardedMapping(self.fd, start, end, write=write, page_size=self.facts.page_size)
 
     def write_mapped(self) -> bool:
         """Whether it is written through `view`.

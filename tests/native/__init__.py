@@ -1,0 +1,1 @@
+"""Native functions: built by the compiler, declared by a manifest, called by workers."""
