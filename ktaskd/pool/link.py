@@ -121,8 +121,7 @@ class Worker:
         """When it last became idle, by the loop's clock."""
         self.retired = False
         """Whether it was told to end because nobody needed it, or nobody else may have it."""
-        self.tainted = False
-        """Whether it has run code that is not ours, and ends with its job."""
+        self.tainted = False  # by code that is not ours: it ends with its job
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_
@@ -150,9 +149,8 @@ class Worker:
         self._seq = 0
         self._unsent: deque[tuple[bytes, int]] = deque()
         self._with_next: list[bytes] = []
-        self._why = ""
+        self._why, self._status_final = "", False
         self._status: int | None = None
-        self._status_final = False
         self._dead_timer: asyncio.TimerHandle | None = None
 
     @property

@@ -11,7 +11,7 @@ from tests.arch.tree import REPOSITORY
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 PROMISED = {
     *("help", "setup", "test", "demo", "bench", "bench-interference", "bench-foreground", "fault-test"),
-    *("vm-test", "install", "uninstall", "deb", "proto", "lint", "fmt", "types", "clean"),
+    *("against", "vm-test", "install", "uninstall", "deb", "proto", "lint", "fmt", "types", "clean"),
 }
 
 

@@ -62,7 +62,7 @@ def test_load_when_a_value_is_given_then_only_that_differs(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[jbos]\n", "jbos: unknown key (known: sockets, workers, jobs, disks, governor, daemon)"),
+        ("[jbos]\n", "jbos: unknown key (known: sockets, workers, jobs, disks, governor, functions, daemon)"),
         ("kept = 1\n", "kept: unknown key"),
         ("[jobs]\nqueue = 1\n", "jobs.queue: unknown key (known: queued, queued_per_uid, kept, keep_s)"),
         ("[jobs.kept]\nx = 1\n", "jobs.kept: got {'x': 1}, wanted int"),
