@@ -183,7 +183,9 @@ class House:
             lambda who: Incarnation(self._root, who.pid, who.pidfd, who.start_ticks),
             self.engine.set_caller,
         )
-        functions, self._function_problems = offered(self._start.selftest, config.functions.dir)
+        functions, self._function_problems = offered(
+            self._start.selftest, config.functions.dir, (user.uid, user.gid)
+        )
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
         self._keepers = Keepers(on_gone=gone, close=close)

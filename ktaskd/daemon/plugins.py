@@ -1,20 +1,31 @@
-"""Reads the manifests of native functions; a wrong one is told, and the others still load."""
+"""Functions that are not built in: what packages have, and manifests of libraries.
+
+A wrong one is told, and the others still load.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import stat
+import subprocess
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ktaskd.functions import plugin
 from ktaskd.functions.catalogue import CATALOGUE, declarations
+from ktaskd.functions.described import from_json
 from ktaskd.functions.manifests import ManifestInvalid, parse_manifest
 from ktaskd.model.function import Declaration
+from ktaskd.pool.starting import environment, python
 
 log = logging.getLogger(__name__)
+
+DESCRIBE_S = 60.0
+"""For all packages to be loaded once and described."""
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -32,13 +43,60 @@ class Plugins:
     problems: list[str] = field(default_factory=list)
 
 
-def offered(selftest: bool, directory: str) -> tuple[dict[str, Declaration], list[str]]:
-    """All functions that a daemon offers, and what is wrong with those that it does not."""
+def offered(selftest: bool, directory: str, ids: tuple[int, int]) -> tuple[dict[str, Declaration], list[str]]:
+    """All functions that a daemon offers, and what is wrong with those that it does not.
+
+    Args:
+        directory: of manifests; "" = none.
+        ids: uid and gid of the process that describes what packages have; -1 = ours.
+    """
     functions = dict(declarations(selftest))
-    found = read_plugins(directory, CATALOGUE)
-    for problem in found.problems:
+    found = read_packages(ids, functions.keys() | CATALOGUE.keys())
+    more = read_plugins(directory, functions.keys() | CATALOGUE.keys() | found.functions.keys())
+    problems = [*found.problems, *more.problems]
+    for problem in problems:
         log.warning("function_refused %s", problem)
-    return functions | found.functions, [f"function not offered: {text}" for text in found.problems]
+    return functions | found.functions | more.functions, [
+        f"function not offered: {text}" for text in problems
+    ]
+
+
+def read_packages(ids: tuple[int, int], taken: Iterable[str]) -> Plugins:
+    """What installed packages have, as a process of its own says, which ends then."""
+    found = Plugins()
+    if not plugin.installed():
+        return found
+    try:
+        said = json.loads(_describe(ids).rpartition(b"\0")[2])
+        found.problems += said["problems"]
+        names = set(taken)
+        for raw in said["functions"]:
+            declaration = from_json(raw)
+            if declaration.name in names:
+                found.problems.append(f"entry point {declaration.name}: another function has this name")
+                continue
+            names.add(declaration.name)
+            found.functions[declaration.name] = declaration
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        found.problems.append(f"entry points: cannot be described: {type(error).__name__}: {error}")
+    return found
+
+
+def _describe(ids: tuple[int, int]) -> bytes:
+    """What it printed; as another user where we are root and there is one."""
+    uid, gid = ids if os.geteuid() == 0 and ids[0] > 0 else (None, None)
+    done = subprocess.run(
+        python("ktaskd.functions.plugin"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+        timeout=DESCRIBE_S,
+        env=environment(erase=False),
+        user=uid,
+        group=gid,
+        extra_groups=None if uid is None else [],
+    )
+    return done.stdout
 
 
 def read_plugins(directory: str, taken: Iterable[str]) -> Plugins:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from ktaskd.functions.described import to_json
 from ktaskd.functions.manifests import note_of
 from ktaskd.jobs.job import HeldChunk, Job
 from ktaskd.jobs.lines import Shares
@@ -41,9 +42,12 @@ def introduce(worker: Worker, job: Job) -> None:
         "span": list(job.checked.span),
         "whole": job.checked.whole,
     }
-    if job.checked.declaration.native is not None:
-        body["native"] = note_of(job.checked.declaration)
-        worker.tainted = True
+    declaration = job.checked.declaration
+    if declaration.native is not None:
+        body["native"] = note_of(declaration)
+    if declaration.plugin:
+        body["plugin"] = to_json(declaration)
+    worker.tainted = worker.tainted or declaration.native is not None or bool(declaration.plugin)
     worker.send_job(job.jno, body)
     job.crew.told.add(worker)
 

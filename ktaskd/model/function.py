@@ -118,8 +118,9 @@ class Declaration:
             restore after the last one.
         selftest: offered only by `ktaskd --selftest`.
         unavailable: why it cannot be run here; "" = it can.
-        native: whose code it is, where it is none of ours: a worker that has run it ends
-            with the job, since nobody knows what it leaves behind.
+        native, plugin: whose code it is, where it is none of ours: a library's, or that of
+            an installed package. A worker that has run it ends with the job, since nobody
+            knows what it leaves behind.
     """
 
     name: str
@@ -148,6 +149,7 @@ class Declaration:
     selftest: bool = False
     unavailable: str = ""
     native: Native | None = None
+    plugin: str = ""
 
     @property
     def writes(self) -> bool:

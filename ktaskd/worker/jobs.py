@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ktaskd.functions import bodies
+from ktaskd.functions import bodies, plugin
 from ktaskd.functions.body import Body, Context
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.functions.described import from_json
 from ktaskd.functions.manifests import parse_manifest
 from ktaskd.functions.native import NativeBody
 from ktaskd.model.function import Declaration
@@ -110,9 +111,12 @@ class Known:
 
 
 def _function_of(note: Json) -> tuple[Declaration, Body]:
-    """One of ours by its name, or one of an administrator's by its manifest."""
+    """One of ours by its name, one of a library by its manifest, one of a package by its entry point."""
     if "native" in note:
         declaration = parse_manifest(note["native"])
         return declaration, NativeBody(declaration)
+    if "plugin" in note:
+        declaration = from_json(note["plugin"])
+        return declaration, plugin.load(declaration.name)
     name = note["function"]
     return CATALOGUE[name], bodies.find(name)

@@ -124,6 +124,6 @@ def test_directory_when_a_file_belongs_to_somebody_else_then_refused(tmp_path: P
 
 def test_directory_when_there_is_none_then_nothing_is_wrong(tmp_path: Path) -> None:
     for directory in ("", str(tmp_path / "none")):
-        functions, problems = offered(False, directory)
+        functions, problems = offered(False, directory, (-1, -1))
         assert problems == []
         assert not any(one.native for one in functions.values())

@@ -1,0 +1,1 @@
+"""A Python plug-in, installed for real and run by workers."""
