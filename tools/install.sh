@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly PREFIX=${PREFIX:-/usr/local} DESTDIR=${DESTDIR:-} PYTHON=${PYTHON:-python3}
 readonly EXTRAS=${EXTRAS:-systemd,dbus,functions}
 readonly HOME_DIR=$PREFIX/lib/ktaskd CONFIG=/etc/ktaskd/ktaskd.toml
+readonly FUNCTIONS=/etc/ktaskd/functions.d
 readonly UNITS=(ktaskd.socket ktaskd.service ktaskd-helpers.socket ktaskd-helpers.service ktaskd.slice)
 # Where each file of deploy/ goes, below PREFIX.
 readonly -A PLACES=(
@@ -23,6 +24,7 @@ readonly -A PLACES=(
     [ktaskd-user.service]=lib/systemd/user/ktaskd.service
     [ktaskd.sysusers]=lib/sysusers.d/ktaskd.conf
     [ktaskd.tmpfiles]=lib/tmpfiles.d/ktaskd.conf
+    [ktask_function.h]=include/ktask_function.h
     [README.md]=share/doc/ktaskd/README.md
 )
 
@@ -68,7 +70,7 @@ install_environment() {
 
 install_files() {
     local name
-    mkdir -p "$DESTDIR$PREFIX/bin" "$DESTDIR$(dirname "$CONFIG")"
+    mkdir -p "$DESTDIR$PREFIX/bin" "$DESTDIR$FUNCTIONS"
     ln -sfn "../lib/ktaskd/bin/ktaskd" "$DESTDIR$PREFIX/bin/ktaskd"
     ln -sfn "../lib/ktaskd/bin/ktask" "$DESTDIR$PREFIX/bin/ktask"
     for name in "${!PLACES[@]}"; do
@@ -119,7 +121,7 @@ uninstall_all() {
     elif [ -e "$DESTDIR$CONFIG" ]; then
         say "$CONFIG has been changed and was left"
     fi
-    rmdir "$DESTDIR$(dirname "$CONFIG")" 2>/dev/null || true
+    rmdir "$DESTDIR$FUNCTIONS" "$DESTDIR$(dirname "$CONFIG")" 2>/dev/null || true
     if with_systemd; then
         systemctl daemon-reload
         rm -rf /run/ktaskd

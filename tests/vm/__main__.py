@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.native.build import build
 from tests.vm import image
 from tests.vm.machine import Died, Result, boot
 
@@ -29,6 +30,8 @@ def files() -> dict[str, str | bytes | Path]:
     if not packages:
         raise image.CannotMake("dist: there is no package; make deb")
     found: dict[str, str | bytes | Path] = {f"vm/guest/{path.name}": path for path in GUEST.glob("*.py")}
+    image.CACHE.mkdir(parents=True, exist_ok=True)
+    found["vm/clear_page.so"] = build("clear_page", image.CACHE)
     found |= {"vm/ktaskd.deb": packages[-1], "vm/grpcurl": image.grpcurl()}
     return found
 

@@ -8,8 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .kit import HELPERS, RUN, check, detached, ktask, prop, require, run, status, until, workers
+import ktask as library
 
+from .kit import HELPERS, RUN, check, client, detached, ktask, prop, require, run, status, until, workers
+
+MEMORY = 64 << 20
 NOOP = ("run", "selftest.noop")
 
 
@@ -111,6 +114,28 @@ def helpers_service_when_killed_then_it_comes_back_and_jobs_go_on() -> str:
     require(not gone, f"old helpers are left: {gone}")
     until("ways to raise a helper", lambda: "out of the idle cgroup" in status().get("raising", ()))
     return "came back, the job ran on"
+
+
+@check
+def native_function_when_declared_then_the_services_run_it() -> str:
+    """Loaded by workers of both units, whose calls of the system are filtered."""
+    place = Path("/etc/ktaskd/functions.d")
+    manifest = place / "clear.toml"
+    code = Path("/srv/clear_page.so")
+    code.write_bytes(Path("/vm/clear_page.so").read_bytes())
+    code.chmod(0o755)
+    lines = ('name = "vm.clear"', f'library = "{code}"', 'symbol = "clear_page"', "min_chunk = 1048576")
+    manifest.write_text("\n".join([*lines, "[[source]]", 'role = "data"', 'access = "rw"', ""]))
+    run("systemctl", "restart", "ktaskd")
+    try:
+        with client() as one, library.memory(MEMORY) as memory:
+            memory[:] = b"x" * len(memory)
+            one.run("vm.clear", data=memory)
+            require(memory[:] == bytes(len(memory)), "not all of it was cleared")
+    finally:
+        manifest.unlink()
+        run("systemctl", "restart", "ktaskd")
+    return f"{MEMORY >> 20} MiB cleared"
 
 
 @check
