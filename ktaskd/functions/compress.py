@@ -29,9 +29,13 @@ from ktaskd.functions.quanta import (
     require_size,
     truncated,
 )
+from ktaskd.functions.restoring import PUNCH_REFUSED
 from ktaskd.model.source import F_SEAL_GROW, F_SEAL_SHRINK, SourceKind
 
 _WORD = struct.Struct("<Q")
+_PIECE = 128 << 10
+"""Of a frame, given to the library at one time: a block of zstd, which takes 90 ms at its level 19."""
+
 _TABLE_WORDS = 4096
 """Read or written at one time."""
 
@@ -157,7 +161,7 @@ class Compress(Written, Buffered):
         encoder.begin(size)
         at = begin = layout.slot_at(index)
         at += encoder.head
-        for piece, after in cut(0, size, BUFFER):
+        for piece, after in cut(0, size, _PIECE):
             if control.quantum(first):
                 return None
             with memoryview(self._buffer)[: after - piece] as view:
@@ -202,12 +206,16 @@ class Compress(Written, Buffered):
     def _move_all(self, dst: OpenSource, layout: Layout, control: Control) -> int:
         """Move what was not moved; where the last frame ends."""
         moved, at = _read_words(dst, layout.moved_at, 1)[0], 0
+        if moved > layout.count:
+            raise _written_by_others(f"{moved} frames were moved, wanted at most {layout.count}")
         for index, length in enumerate(_lengths(dst, layout)):
             if index >= moved:
                 self._move(dst, layout.slot_at(index), at, length)
                 _write(dst, layout.moved_at, _WORD.pack(index + 1))
+                _free(dst, layout.slot_at(index), layout.slot_at(index + 1))
             at += length
-            control.quantum(index * layout.frame)
+            if control.quantum(index * layout.frame):
+                raise OSError(errno.ECANCELED, "broken off before all frames were moved")
         return at
 
     def _move(self, dst: OpenSource, source: int, target: int, length: int) -> None:
@@ -227,9 +235,21 @@ def _lengths(dst: OpenSource, layout: Layout) -> Iterator[int]:
         count = min(_TABLE_WORDS, layout.count - first)
         for length in _read_words(dst, layout.lengths_at + first * _WORD.size, count):
             if not 0 < length <= layout.slot:
-                words = f"somebody has written into it: a frame of {length} bytes, wanted 1 to {layout.slot}"
-                raise OSError(errno.EBADMSG, f'source "dst": {words}')
+                raise _written_by_others(f"a frame of {length} bytes, wanted 1 to {layout.slot}")
             yield length
+
+
+def _written_by_others(words: str) -> OSError:
+    return OSError(errno.EBADMSG, f'source "dst": somebody has written into it: {words}')
+
+
+def _free(dst: OpenSource, start: int, end: int) -> None:
+    """Give the storage of a slot back that nobody needs any more, where that can be."""
+    try:
+        dst.punch(start, end)
+    except OSError as error:
+        if error.errno not in PUNCH_REFUSED:
+            raise
 
 
 def _read_words(dst: OpenSource, at: int, count: int) -> list[int]:

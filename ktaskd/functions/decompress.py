@@ -14,15 +14,16 @@ from zlib_ng import zlib_ng
 from ktaskd.functions import framing
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.compress import Written, require_empty_target
-from ktaskd.functions.framing import Frames, Unreadable
+from ktaskd.functions.framing import Frames, Stopped, Tick, Unreadable
 from ktaskd.functions.quanta import BUFFER, Naming
+from ktaskd.model.limits import POSITION_MAX
 
 WINDOW_MAX = 128 << 20
 """Of a zstd frame; the limit of zstd(1)."""
 
 _GZIP_ERROR: type[Exception] = zlib_ng.error  # type: ignore[assignment]
 
-Decode = Callable[[OpenSource, int, int, bytearray], Iterator[memoryview]]
+Decode = Callable[[OpenSource, int, int, bytearray, Tick], Iterator[memoryview]]
 
 
 @dataclass(slots=True)
@@ -61,8 +62,8 @@ class Decompress(Written):
         """
         require_empty_target(context)
         if context.span[1] == 0:
-            return {"size": 0}
-        frames = self._look(context, None).frames
+            raise Unreadable(0, "is empty, wanted a zstd or a gzip file")
+        frames = self._look(context).frames
         if frames is None:
             return {"size": -1, "by_prepare": [[0, 2**62]]}
         return {"size": frames.size, "by_prepare": [[0, frames.size]]}
@@ -74,19 +75,22 @@ class Decompress(Written):
             with Naming("dst", "reach", 0, size):
                 os.ftruncate(context.sources["dst"].fd, size)
 
-    def _look(self, context: Context, control: Control | None) -> _Known:
-        """What the source is; found out once for each job."""
+    def _look(self, context: Context, tick: Tick = lambda: False) -> _Known:
+        """What the source is; found out once for each job. Raises Stopped."""
         if self._known is None or self._known.context is not context:
             source = context.sources["src"]
             find, decode = _FORMATS[_format_of(context)]
-            self._known = _Known(context, decode, find(source, control))
+            self._known = _Known(context, decode, find(source, tick))
         return self._known
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Decompress the frames that begin in [start, end)."""
-        known = self._look(context, control)
-        if known.frames is None:
-            return self._all(context, known.decode, start, end, control)
+        try:
+            known = self._look(context, lambda: control.quantum(start))
+            if known.frames is None:
+                return self._all(context, known.decode, start, end, control)
+        except Stopped:
+            return start, None
         reached, total, count = end, 0, 0
         for number in known.frames.beginning_in(start, end):
             size = self._frame(context, known, number, control)
@@ -102,8 +106,8 @@ class Decompress(Written):
         assert frames is not None
         start, end = frames.starts[number], frames.ends[number]
         place, wanted = frames.places[number], frames.places[number + 1] - frames.places[number]
-        done = 0
-        for piece in known.decode(context.sources["src"], start, end, self._buffer):
+        done, src = 0, context.sources["src"]
+        for piece in known.decode(src, start, end, self._buffer, lambda: control.quantum(start)):
             if control.quantum(start):
                 return None
             if done + len(piece) > wanted:
@@ -120,9 +124,9 @@ class Decompress(Written):
         """Decompress the whole file, if this is its first chunk."""
         source, done = context.sources["src"], 0
         if start == 0:
-            for piece in decode(source, 0, source.size(), self._buffer):
+            for piece in decode(source, 0, source.size(), self._buffer, lambda: control.quantum(0)):
                 if control.quantum(0):
-                    return 0, None
+                    raise Stopped
                 _write(context.sources["dst"], done, piece)
                 done += len(piece)
         return end, {"bytes": done, "compressed": end - start, "frames": 0}
@@ -166,13 +170,16 @@ class _Part:
         return content
 
 
-def _decode_zstd(source: OpenSource, start: int, end: int, buffer: bytearray) -> Iterator[memoryview]:
+def _decode_zstd(
+    source: OpenSource, start: int, end: int, buffer: bytearray, tick: Tick
+) -> Iterator[memoryview]:
     """Frame by frame, whose ends are looked for first: the library takes an early end for an end."""
     size = source.size()
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX)
+    walk = framing.Walk(source, tick, POSITION_MAX)
     while start < end:
         begin = os.pread(source.fd, framing.ZSTD_HEADER, start)
-        stop = framing.next_zstd(source, start, begin, size)
+        stop = walk.next(start, begin, size)
         if not framing.is_skippable(begin):
             part = cast("IO[bytes]", _Part(source, start, stop))
             reader = decompressor.stream_reader(part, read_size=BUFFER)
@@ -185,13 +192,17 @@ def _decode_zstd(source: OpenSource, start: int, end: int, buffer: bytearray) ->
         start = stop
 
 
-def _decode_gzip(source: OpenSource, start: int, end: int, buffer: bytearray) -> Iterator[memoryview]:
+def _decode_gzip(
+    source: OpenSource, start: int, end: int, buffer: bytearray, _: Tick
+) -> Iterator[memoryview]:
     """Member by member; zeros may follow the last one, as gzip(1) lets them."""
-    part, begin, left = _Part(source, start, end), start, b""
+    part, begin, left, members = _Part(source, start, end), start, b"", 0
     while left or (left := part.read(BUFFER)):
-        if not left.strip(b"\0"):
+        if members and not left.strip(b"\0"):
             left = b""
+            yield memoryview(left)
             continue
+        members += 1
         member = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
         try:
             while not member.eof:
@@ -205,7 +216,7 @@ def _decode_gzip(source: OpenSource, start: int, end: int, buffer: bytearray) ->
         left = member.unused_data
 
 
-_FORMATS: Mapping[str, tuple[Callable[[OpenSource, Control | None], Frames | None], Decode]] = {
+_FORMATS: Mapping[str, tuple[Callable[[OpenSource, Tick], Frames | None], Decode]] = {
     "zstd": (framing.find_zstd, _decode_zstd),
     "gzip": (framing.find_gzip, _decode_gzip),
 }

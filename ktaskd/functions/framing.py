@@ -14,12 +14,14 @@ import os
 import struct
 from array import array
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import zstandard
 
-from ktaskd.functions.body import Control, OpenSource
+from ktaskd.functions.body import OpenSource
 from ktaskd.functions.encoders import TABLE_HEAD
+from ktaskd.model.limits import POSITION_MAX
 
 FRAMES_MAX = 1 << 20
 """Kept track of: 24 bytes each. A file with more is decompressed by one worker."""
@@ -34,6 +36,23 @@ _CHECKSUM = 4
 _GZIP_FIXED = 12
 _GZIP_TRAILER = struct.Struct("<II")
 _EXTRA_FLAG = 4
+
+
+HEADERS, HEADERS_PER_MIB = 1 << 17, 64
+"""Of frames and blocks that are looked at in advance, in some 0.2 s: zstd's blocks hold 128 KiB."""
+
+_HEADERS_PER_TICK = 64
+
+Tick = Callable[[], bool]
+"""Says that there is life in it; True = stop."""
+
+
+class Stopped(Exception):
+    """The chunk is wanted back."""
+
+
+def _no_tick() -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -51,7 +70,9 @@ class Frames:
     places: array[int] = field(default_factory=lambda: array("Q", (0,)))
 
     def add(self, start: int, end: int, size: int) -> None:
-        """The next one."""
+        """The next one; raises Unreadable where it says what cannot be."""
+        if self.places[-1] + size > POSITION_MAX:
+            raise Unreadable(start, f"says that it becomes {size} bytes long")
         self.starts.append(start)
         self.ends.append(end)
         self.places.append(self.places[-1] + size)
@@ -83,54 +104,77 @@ def format_of(source: OpenSource) -> str:
     raise Unreadable(0, f"begins with {begin.hex() or 'nothing'}, wanted a zstd or a gzip file")
 
 
-def find_zstd(source: OpenSource, control: Control | None = None) -> Frames | None:
+def find_zstd(source: OpenSource, tick: Tick = _no_tick) -> Frames | None:
     """All frames of a zstd file; None where one does not say how long it will be.
+
+    Also where it consists of ever so many blocks of next to nothing.
 
     Raises:
         Unreadable: it is broken, or ends too early.
+        Stopped: as tick has asked for.
     """
     frames, at, size = Frames(), 0, source.size()
+    walk = Walk(source, tick, max(HEADERS, HEADERS_PER_MIB * (size >> 20)))
     while at < size:
         begin = os.pread(source.fd, ZSTD_HEADER, at)
-        end = next_zstd(source, at, begin, size)
+        end = walk.next(at, begin, size)
+        if walk.left < 0:
+            return None
         if not is_skippable(begin):
             content = _parameters(begin, at).content_size
             if content == zstandard.CONTENTSIZE_UNKNOWN or len(frames.starts) == FRAMES_MAX:
                 return None
             frames.add(at, end, content)
         at = end
-        if control is not None:
-            control.quantum(0)
     return frames
 
 
-def next_zstd(source: OpenSource, at: int, begin: bytes, size: int) -> int:
-    """Where the frame ends that begins at `at` with `begin`; raises Unreadable."""
-    if is_skippable(begin):
-        length: int = TABLE_HEAD.unpack_from(begin.ljust(TABLE_HEAD.size, b"\0"))[1]
-        end = at + TABLE_HEAD.size + length
-    else:
-        end = _walk(source, at, begin, size)
-    if end > size:
-        raise Unreadable(size, f"ends within the frame that begins at {at}")
-    return end
+class Walk:
+    """Goes from block to block, and says that it lives.
 
+    Args:
+        left: headers that it may look at before it gives up, below 0 then.
+    """
 
-def _walk(source: OpenSource, at: int, begin: bytes, size: int) -> int:
-    """From block to block."""
-    checksum = _CHECKSUM if _parameters(begin, at).has_checksum else 0
-    header_size: int = zstandard.frame_header_size(begin)
-    position, last = at + header_size, False
-    while not last:
-        header = os.pread(source.fd, _BLOCK_HEADER, position)
-        if len(header) < _BLOCK_HEADER:
+    def __init__(self, source: OpenSource, tick: Tick, left: int) -> None:
+        """Hold them."""
+        self.left = left
+        self._source = source
+        self._tick = tick
+
+    def next(self, at: int, begin: bytes, size: int) -> int:
+        """Where the frame ends that begins at `at` with `begin`; raises Unreadable, Stopped."""
+        self._look()
+        if is_skippable(begin):
+            length: int = TABLE_HEAD.unpack_from(begin.ljust(TABLE_HEAD.size, b"\0"))[1]
+            end = at + TABLE_HEAD.size + length
+        else:
+            end = self._through(at, begin, size)
+        if end > size:
             raise Unreadable(size, f"ends within the frame that begins at {at}")
-        word = int.from_bytes(header, "little")
-        last, kind, length = bool(word & 1), word >> 1 & 3, word >> 3
-        if kind == _RESERVED:
-            raise Unreadable(position, "no block of zstd")
-        position += _BLOCK_HEADER + (1 if kind == _RLE else length)
-    return position + checksum
+        return end
+
+    def _look(self) -> None:
+        self.left -= 1
+        if self.left % _HEADERS_PER_TICK == 0 and self._tick():
+            raise Stopped
+
+    def _through(self, at: int, begin: bytes, size: int) -> int:
+        source = self._source
+        checksum = _CHECKSUM if _parameters(begin, at).has_checksum else 0
+        header_size: int = zstandard.frame_header_size(begin)
+        position, last = at + header_size, False
+        while not last and self.left >= 0:
+            self._look()
+            header = os.pread(source.fd, _BLOCK_HEADER, position)
+            if len(header) < _BLOCK_HEADER:
+                raise Unreadable(size, f"ends within the frame that begins at {at}")
+            word = int.from_bytes(header, "little")
+            last, kind, length = bool(word & 1), word >> 1 & 3, word >> 3
+            if kind == _RESERVED:
+                raise Unreadable(position, "no block of zstd")
+            position += _BLOCK_HEADER + (1 if kind == _RLE else length)
+        return position + checksum if last else position
 
 
 def _parameters(begin: bytes, at: int) -> zstandard.FrameParameters:
@@ -145,10 +189,12 @@ def is_skippable(begin: bytes) -> bool:
     return _SKIPPABLE_FIRST <= int.from_bytes(begin[:4], "little") <= _SKIPPABLE_LAST
 
 
-def find_gzip(source: OpenSource, control: Control | None = None) -> Frames | None:
-    """All members of a gzip file; None where one does not say how long it is."""
+def find_gzip(source: OpenSource, tick: Tick = _no_tick) -> Frames | None:
+    """All members of a gzip file; None where one does not say how long it is. Raises Stopped."""
     frames, at, size = Frames(), 0, source.size()
     while at < size:
+        if len(frames.starts) % _HEADERS_PER_TICK == 0 and tick():
+            raise Stopped
         length = member_length(source, at)
         if length < _GZIP_FIXED + _GZIP_TRAILER.size or at + length > size:
             return None
@@ -157,8 +203,6 @@ def find_gzip(source: OpenSource, control: Control | None = None) -> Frames | No
             return None
         frames.add(at, at + length, _GZIP_TRAILER.unpack(tail)[1])
         at += length
-        if control is not None:
-            control.quantum(0)
     return frames
 
 

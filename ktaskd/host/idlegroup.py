@@ -12,7 +12,9 @@ https://systemd.io/CGROUP_DELEGATION
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,6 +138,10 @@ def is_managed(root: HostRoot) -> bool:
     return (root.top / "run/systemd/system").is_dir() or init == "systemd"
 
 
+_LOOK_S = 0.01
+"""Between two tries to remove a group."""
+
+
 def own_name(root: HostRoot) -> str:
     """A name that no other process has at any time: pid namespace, pid and start time."""
     return f"{OWN_PREFIX}{_pid_namespace(root)}.{os.getpid()}.{_start_time(root, str(os.getpid()))}"
@@ -151,10 +157,21 @@ def remove_stale(root: HostRoot, parent: Path) -> None:
                 remove(path)
 
 
-def remove(path: Path) -> None:
-    """Remove a group, unless a process is in it."""
-    with contextlib.suppress(OSError):
-        path.rmdir()
+def remove(path: Path, patience_s: float = 0.0) -> None:
+    """Remove a group, unless a process is in it.
+
+    Args:
+        patience_s: for it to be empty: who was reaped may count for a moment longer.
+    """
+    until_s = time.monotonic() + patience_s
+    while True:
+        try:
+            path.rmdir()
+        except OSError as error:
+            if error.errno == errno.EBUSY and time.monotonic() < until_s:
+                time.sleep(_LOOK_S)
+                continue
+        return
 
 
 def enter(procs_fd: int) -> None:

@@ -7,6 +7,7 @@ once for a job, with no state of their own.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 from collections.abc import Iterable
@@ -185,6 +186,10 @@ def on_call_failed(engine: Engine, job: Job, call: Call, body: Json) -> None:
     if job.state is JobState.UNDOING:
         _undo_failed(job, call, call.span.start if call.span else 0)
         _end_if_undone(engine, job)
+    elif call.op == "finish" and body.get("errno") == errno.ECANCELED and job.state is JobState.COMBINING:
+        # Its worker was wanted elsewhere; what it has done it does not do again.
+        job.calls.appendleft(call)
+        engine.dispatch.refresh(job)
     else:
         engine.stop(job, function_error(body, None, -1))
 

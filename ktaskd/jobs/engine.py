@@ -171,7 +171,8 @@ class Engine:
         """
         if job.state in (JobState.DRAINING, JobState.UNDOING) or job.state.ended:
             return
-        if cancel and job.crew.call_worker is not None and job.calls[0].op == "finish":
+        finishes = job.crew.call_worker is not None and job.calls[0].op == "finish"
+        if cancel and finishes and not job.checked.declaration.long_finish:
             ending.watch_steps(self, job)
             return  # all is done, and the last step is not taken back
         job.error, job.is_cancel = error, cancel

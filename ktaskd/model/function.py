@@ -116,6 +116,8 @@ class Declaration:
             "" = cut anywhere that align allows.
         lifecycle: whether prepare runs before the first chunk, and finish or
             restore after the last one.
+        long_finish: its finish takes so long that a cancel breaks it off; restore takes back
+            what it has done.
         selftest: offered only by `ktaskd --selftest`.
         unavailable: why it cannot be run here; "" = it can.
         native, plugin: whose code it is, where it is none of ours: a library's, or that of
@@ -146,6 +148,7 @@ class Declaration:
     record: str = ""
     needs: tuple[str, ...] = ()
     lifecycle: bool = False
+    long_finish: bool = False
     selftest: bool = False
     unavailable: str = ""
     native: Native | None = None

@@ -101,7 +101,7 @@ class PoolHost:
             self._reap()
         self._end_children()
         if self._group_path is not None:
-            idlegroup.remove(self._group_path)
+            idlegroup.remove(self._group_path, patience_s=1.0)
 
     def _send_ready(self) -> None:
         pidfd = os.pidfd_open(os.getpid())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ktaskd.worker.frames import PRIOR, SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, pack_note
+from ktaskd.worker.frames import PRIOR, SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_note
 
 HOLES_PER_FRAME = 1000
 """Of at most 44 bytes each as JSON: a PRIOR frame stays below FRAME_BYTES_MAX."""
@@ -108,3 +108,12 @@ class UndoControl:
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
         """Nothing: an undo is not undone."""
+
+
+class FinishControl(UndoControl):
+    """Fulfils the same for a finish, which may be broken off where its declaration says so."""
+
+    def quantum(self, position: int) -> bool:
+        """Show that there is life in it; True if the job was stopped."""
+        super().quantum(position)
+        return bool(self._words[SLOT_RECALL] >= self._words[SLOT_SEQ])

@@ -26,7 +26,7 @@ from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, setup
 from ktaskd.worker.codec import applied_to_json, facts_from_json
-from ktaskd.worker.control import ChunkControl, FaultyControl, UndoControl
+from ktaskd.worker.control import ChunkControl, FaultyControl, FinishControl, UndoControl
 from ktaskd.worker.frames import (
     BATCH,
     CHUNK,
@@ -298,7 +298,7 @@ class Worker:
 
     def _finish(self, job: Job, payload: Json) -> Json:
         """Run `finish`."""
-        control = UndoControl(self._words, publish=True)
+        control = FinishControl(self._words, publish=True)
         job.body.finish(job.context, payload["prepared"], control)
         return {}
 

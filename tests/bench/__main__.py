@@ -15,6 +15,7 @@ from pathlib import Path
 import ktask
 
 from tests.bench.calls import dispatch, round_trips
+from tests.bench.cancels import cancels
 from tests.bench.footprint import sizes
 from tests.bench.machine import describe_machine, load
 from tests.bench.measure import Figure, table
@@ -89,6 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for source in effort.sources:
             title = f"one worker against a direct call of the library, and all workers, {source >> 20} MiB"
             report.add(title, throughputs(client, directory, source, effort.turns))
+        report.add(
+            f"until a job has ended that was cancelled, {effort.sources[-1] >> 20} MiB",
+            cancels(client, directory, effort.sources[-1], effort.turns),
+        )
         report.add("memory, after all that", sizes(client, "used"))
     if options.json:
         report.write(options.json)

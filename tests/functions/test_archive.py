@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import random
 import struct
@@ -254,6 +255,11 @@ def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path)
         (zstandard.compress(b"x" * 999)[:-1], "ends within the frame that begins at 0"),
         (zstandard.compress(b"x" * 999) + b"garbage", "no frame of zstd"),
         (gzip.compress(b"x" * 999)[:-9], "ends within a member"),
+        (b"", "at 0: is empty, wanted"),
+        (
+            struct.pack("<IBQ", 0xFD2FB528, 0xE0, 2**63 + 5) + b"\1\0\0",
+            "says that it becomes 9223372036854775813",
+        ),
         (gzip.compress(b"x" * 999) + b"garbage", "cannot be decompressed"),
         (b"\x1f\x8b\x08\x04" + bytes(30), "cannot be decompressed|ends within"),
         (b"\x50\x2a\x4d\x18\xff\xff\xff\xff", "ends within the frame that begins at 0"),
@@ -262,6 +268,47 @@ def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path)
 def test_source_when_broken_then_it_says_where(data: bytes, words: str, tmp_path: Path) -> None:
     with pair(tmp_path, data) as (src, dst), pytest.raises(OSError, match=words):
         whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
+
+
+def test_gzip_when_there_are_only_zeros_then_refused(tmp_path: Path) -> None:
+    with pair(tmp_path, bytes(99)) as (src, dst), pytest.raises(OSError, match="cannot be decompressed"):
+        whole(DECOMPRESS, context_of(src, dst, format="gzip"), [])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x50\x2a\x4d\x18\0\0\0\0" * 200_000,
+        struct.pack("<IBB", 0xFD2FB528, 0x20, 0) + b"\0\0\0" * 200_000 + b"\1\0\0",
+    ],
+)
+def test_zstd_when_there_are_ever_so_many_headers_then_it_can_be_taken_back(
+    data: bytes, tmp_path: Path
+) -> None:
+    with pair(tmp_path, data) as (src, dst):
+        assert find_zstd(src) is None
+        context = context_of(src, dst, format="zstd")
+        prepare(DECOMPRESS, context)
+        control = Recorder(stop_after=1000)
+        assert DECOMPRESS.run(context, 0, len(data), control) == (0, None)
+        assert len(control.positions) == 1001
+        reached, part = DECOMPRESS.run(context, 0, len(data), Recorder())
+        assert (reached, part) == (len(data), {"bytes": 0, "compressed": len(data), "frames": 0})
+
+
+def test_finish_when_it_is_stopped_then_broken_off_and_done_later(tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(6 * FRAME)
+    with pair(tmp_path, data) as (src, dst):
+        context = context_of(src, dst, **USUAL)
+        prepared = prepare(COMPRESS, context)
+        chunks(COMPRESS, context, [])
+        with pytest.raises(OSError, match="broken off") as caught:
+            COMPRESS.finish(context, prepared, Recorder(stop_after=2))
+        assert caught.value.errno == errno.ECANCELED
+        COMPRESS.finish(context, prepared, Recorder())
+        assert (
+            subprocess.run(TOOLS["zstd"], input=content(dst), capture_output=True, check=True).stdout == data
+        )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

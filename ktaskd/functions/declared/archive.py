@@ -24,7 +24,7 @@ _FILE_COMPRESS = Declaration(
     sources=(SourceRole("src", Access.READ, "The file or the memory to compress."), _DST),
     arguments=(
         Argument("format", ArgType.STRING, "zstd", "zstd or gzip."),
-        Argument("level", ArgType.INT, 0, "1 to 22 for zstd, 1 to 9 for gzip; 0 = 3 or 6, as usual.", 0, 22),
+        Argument("level", ArgType.INT, 0, "1 to 19 for zstd, 1 to 9 for gzip; 0 = 3 or 6, as usual.", 0, 19),
         Argument("frame", ArgType.INT, MIB, "Bytes of src in one frame.", 64 * KIB, 64 * MIB),
     ),
     boundary="frame",
@@ -35,6 +35,7 @@ _FILE_COMPRESS = Declaration(
     undo_summary=_UNDO,
     combine=True,
     lifecycle=True,
+    long_finish=True,
     needs=_NEEDS,
 )
 
