@@ -45,7 +45,7 @@ class Effort:
 
 
 FULL = Effort(size=1 << 30, rounds=9, calls=300, chunks=4096, sources=(256 << 20, 1 << 30), turns=5)
-QUICK = Effort(size=16 << 20, rounds=5, calls=20, chunks=512, sources=(16 << 20,), turns=2)
+QUICK = Effort(size=16 << 20, rounds=5, calls=20, chunks=512, sources=(4 << 20,), turns=1)
 
 
 class Report:

@@ -27,7 +27,9 @@ def cancels(client: ktask.Client, directory: Path, size: int, rounds: int) -> It
             times = [seconds * 1e3 for seconds in found if seconds >= 0]
             about = f"{len(times)} of {rounds} were still at work {case.about}".rstrip()
             if times:
-                yield Figure(f"cancel {case.name}", Spread.of(times), "ms", Goal(GOAL_MS, at_least=False), about)
+                yield Figure(
+                    f"cancel {case.name}", Spread.of(times), "ms", Goal(GOAL_MS, at_least=False), about
+                )
     finally:
         place.close()
 
