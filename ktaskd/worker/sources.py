@@ -74,7 +74,7 @@ class Source:
             return
         mapping = self._mapped(end)
         known = self.facts.kind is not SourceKind.HUGE and self._populated.covers(start, end)
-        if not known or mapping.absent(start, end):
+        if not (known and _is_present(mapping, start, end)):
             mapping.populate(start, end)
             self._populated.add(start, end)
 
@@ -173,3 +173,11 @@ class Source:
             mapping, self._mapping = self._mapping, None
             self._populated = SpanSet()
             mapping.close()
+
+
+def _is_present(mapping: Mapping, start: int, end: int) -> bool:
+    """Whether all pages are in memory; False also where it may not be asked, as a filter has it."""
+    try:
+        return not mapping.absent(start, end)
+    except OSError:
+        return False

@@ -80,6 +80,21 @@ def test_populate_when_pages_are_gone_since_then_they_are_there_again(source: So
     assert os.fstat(source.fd).st_blocks * 512 == 2 * PAGE
 
 
+def test_populate_when_it_may_not_be_asked_then_populated_again(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter of system calls may leave mincore out."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "mincore: not permitted")
+
+    source.populate(0, 2 * PAGE)
+    monkeypatch.setattr("ktaskd.host.mapping.mincore", refused)
+    holes.punch(source.fd, PAGE, 2 * PAGE)
+    source.populate(0, 2 * PAGE)
+    assert os.fstat(source.fd).st_blocks * 512 == 2 * PAGE
+
+
 def test_populate_when_the_file_was_truncated_then_an_error_and_no_signal(tmp_path: Path) -> None:
     fd = os.memfd_create("unsealed")
     os.ftruncate(fd, 4 * PAGE)
