@@ -33,9 +33,6 @@ from ktaskd.functions.restoring import PUNCH_REFUSED
 from ktaskd.model.source import F_SEAL_GROW, F_SEAL_SHRINK, SourceKind
 
 _WORD = struct.Struct("<Q")
-_PIECE = 128 << 10
-"""Of a frame, given to the library at one time: a block of zstd, which takes 90 ms at its level 19."""
-
 _TABLE_WORDS = 4096
 """Read or written at one time."""
 
@@ -161,7 +158,7 @@ class Compress(Written, Buffered):
         encoder.begin(size)
         at = begin = layout.slot_at(index)
         at += encoder.head
-        for piece, after in cut(0, size, _PIECE):
+        for piece, after in cut(0, size, encoder.piece):
             if control.quantum(first):
                 return None
             with memoryview(self._buffer)[: after - piece] as view:

@@ -11,6 +11,7 @@ import zstandard
 from zlib_ng import zlib_ng
 
 from ktaskd.functions.body import Context
+from ktaskd.functions.quanta import BUFFER
 
 SKIPPABLE = 0x184D2A5E
 SEEKABLE = 0x8F92EAB1
@@ -33,6 +34,8 @@ class Encoder(Protocol):
 
     head: int
     """Bytes before the compressed ones, which are known only in the end."""
+    piece: int
+    """Bytes to feed at one time, so that it takes no longer than a quantum."""
 
     def begin(self, size: int) -> None:
         """A frame of so many bytes begins."""
@@ -54,6 +57,8 @@ class _Zstd:
     head = 0
 
     def __init__(self, level: int) -> None:
+        # At level 19 a block of 128 KiB takes 90 ms.
+        self.piece = BUFFER if level < 10 else BUFFER // 2
         self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
     def begin(self, size: int) -> None:
@@ -77,6 +82,7 @@ class _Zstd:
 
 class _Gzip:
     head = GZIP_HEAD.size
+    piece = BUFFER
 
     def __init__(self, level: int) -> None:
         self._level = level
