@@ -59,9 +59,11 @@ class Work:
         self._data = data_spans(self.target, *self.holes) if any(self.holes) else []
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close its descriptors, and keep nothing that is large."""
         for fd in {*self.sources.values(), *self.items}:
             os.close(fd)
+        self.before = self.after = b""
+        self.result = self.about = None
 
     def read(self) -> bytes:
         """What the target holds now."""
