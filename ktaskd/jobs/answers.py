@@ -210,7 +210,8 @@ def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: b
 
 def take_back(engine: Engine, job: Job, held: HeldChunk) -> None:
     """Nobody holds this chunk any more; nothing of it is done."""
-    if not _counts(job, held, whole=False):
+    # Its worker's other chunk may have ended the job, which has no positions then.
+    if not _counts(job, held, whole=False) or job.state.ended:
         return
     job.cursor.give_back(held.chunk, held.chunk.start, held.chunk.end)
     if job.state is JobState.RUNNING:

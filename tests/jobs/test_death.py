@@ -7,10 +7,13 @@ import random
 import signal
 import zlib
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ktaskd.jobs import feed, intake
+from ktaskd.jobs.answers import take_back
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.pool.link import Worker
@@ -245,3 +248,11 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
             await h.until(lambda: h.at_rest)
 
     run(story())
+
+
+def test_chunk_when_another_of_its_worker_has_ended_the_job_then_it_is_nobodys() -> None:
+    """What may not be run again ends its job at once, and an ended job has no positions."""
+    job: Any = SimpleNamespace(again=[], state=JobState.DIRTY, cursor=None)
+    held: Any = SimpleNamespace(void=False, twin=None, chunk=None)
+    engine: Any = None
+    take_back(engine, job, held)
