@@ -28,8 +28,10 @@ from ktaskd.functions.quanta import (
     read_full,
     require_size,
     truncated,
+    write_full,
 )
 from ktaskd.functions.restoring import PUNCH_REFUSED
+from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import F_SEAL_GROW, F_SEAL_SHRINK, SourceKind
 
 _WORD = struct.Struct("<Q")
@@ -126,6 +128,9 @@ class Compress(Written, Buffered):
         encoder_of(context)
         require_empty_target(context)
         layout = _layout(context, context.span[1])
+        if layout.end > POSITION_MAX:
+            words = f"{layout.size} bytes long, whose slots no file is long enough for"
+            raise OSError(errno.EFBIG, f'source "src": {words}')
         return {"src_size": layout.size, "by_prepare": [[0, layout.end]], "by_finish": []}
 
     def begin(self, context: Context, prepared: Json) -> None:
@@ -163,11 +168,11 @@ class Compress(Written, Buffered):
                 return None
             with memoryview(self._buffer)[: after - piece] as view:
                 read_full(src, "src", first + piece, view)
-                at += _write(dst, at, encoder.feed(view))
-        at += _write(dst, at, encoder.end())
+                at += write_full(dst, "dst", at, encoder.feed(view))
+        at += write_full(dst, "dst", at, encoder.end())
         length = at - begin
-        _write(dst, begin, encoder.head_of(length))
-        _write(dst, layout.lengths_at + index * _WORD.size, _WORD.pack(length))
+        write_full(dst, "dst", begin, encoder.head_of(length))
+        write_full(dst, "dst", layout.lengths_at + index * _WORD.size, _WORD.pack(length))
         return length
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
@@ -193,10 +198,10 @@ class Compress(Written, Buffered):
         encoder = encoder_of(context)
         end = self._move_all(dst, layout, control)
         if layout.count == 0:
-            end = _write(dst, 0, empty_of(encoder))
+            end = write_full(dst, "dst", 0, empty_of(encoder))
         entries = ((length, layout.size_of(i)) for i, length in enumerate(_lengths(dst, layout)))
         for piece in _joined(encoder.table(layout.count, entries)):
-            end += _write(dst, end, piece)
+            end += write_full(dst, "dst", end, piece)
         with Naming("dst", "cut", end, layout.end):
             os.ftruncate(dst.fd, end)
 
@@ -208,7 +213,7 @@ class Compress(Written, Buffered):
         for index, length in enumerate(_lengths(dst, layout)):
             if index >= moved:
                 self._move(dst, layout.slot_at(index), at, length)
-                _write(dst, layout.moved_at, _WORD.pack(index + 1))
+                write_full(dst, "dst", layout.moved_at, _WORD.pack(index + 1))
                 _free(dst, layout.slot_at(index), layout.slot_at(index + 1))
             at += length
             if control.quantum(index * layout.frame):
@@ -219,7 +224,7 @@ class Compress(Written, Buffered):
         for first, after in cut(0, length, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
                 read_full(dst, "dst", source + first, view)
-                _write(dst, target + first, view)
+                write_full(dst, "dst", target + first, view)
 
 
 def _layout(context: Context, size: int) -> Layout:
@@ -265,12 +270,3 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
             yield bytes(gathered)
             gathered.clear()
     yield bytes(gathered)
-
-
-def _write(dst: OpenSource, at: int, content: bytes | memoryview) -> int:
-    """Write all of it; its length."""
-    done = 0
-    with Naming("dst", "write", at, at + len(content)):
-        while done < len(content):
-            done += os.pwrite(dst.fd, content[done:], at + done)
-    return done

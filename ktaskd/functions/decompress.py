@@ -15,7 +15,7 @@ from ktaskd.functions import framing
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.compress import Written, require_empty_target
 from ktaskd.functions.framing import Frames, Stopped, Tick, Unreadable
-from ktaskd.functions.quanta import BUFFER, Naming
+from ktaskd.functions.quanta import BUFFER, Buffered, Naming, write_full
 from ktaskd.model.limits import POSITION_MAX
 
 WINDOW_MAX = 128 << 20
@@ -35,7 +35,7 @@ class _Known:
     frames: Frames | None
 
 
-class Decompress(Written):
+class Decompress(Written, Buffered):
     """file.decompress.
 
     A frame belongs to the chunk in which it begins. A file that does not tell where its
@@ -44,12 +44,12 @@ class Decompress(Written):
 
     def __init__(self) -> None:
         """Have one buffer for what is decompressed."""
-        self._buffer = bytearray(BUFFER)
+        super().__init__()
         self._known: _Known | None = None
 
     def wipe(self) -> None:
         """Erase the buffer, and forget the frames."""
-        self._buffer = bytearray(BUFFER)
+        super().wipe()
         self._known = None
 
     def prepare(self, context: Context) -> Json:
@@ -65,7 +65,7 @@ class Decompress(Written):
             raise Unreadable(0, "is empty, wanted a zstd or a gzip file")
         frames = self._look(context).frames
         if frames is None:
-            return {"size": -1, "by_prepare": [[0, 2**62]]}
+            return {"size": -1, "by_prepare": [[0, POSITION_MAX]]}
         return {"size": frames.size, "by_prepare": [[0, frames.size]]}
 
     def begin(self, context: Context, prepared: Json) -> None:
@@ -112,7 +112,7 @@ class Decompress(Written):
                 return None
             if done + len(piece) > wanted:
                 raise Unreadable(start, f"becomes longer than the {wanted} bytes that it says")
-            _write(context.sources["dst"], place + done, piece)
+            write_full(context.sources["dst"], "dst", place + done, piece)
             done += len(piece)
         if done != wanted:
             raise Unreadable(start, f"becomes {done} bytes, and says {wanted}")
@@ -127,7 +127,7 @@ class Decompress(Written):
             for piece in decode(source, 0, source.size(), self._buffer, lambda: control.quantum(0)):
                 if control.quantum(0):
                     raise Stopped
-                _write(context.sources["dst"], done, piece)
+                write_full(context.sources["dst"], "dst", done, piece)
                 done += len(piece)
         return end, {"bytes": done, "compressed": end - start, "frames": 0}
 
@@ -195,8 +195,11 @@ def _decode_zstd(
 def _decode_gzip(
     source: OpenSource, start: int, end: int, buffer: bytearray, _: Tick
 ) -> Iterator[memoryview]:
-    """Member by member; zeros may follow the last one, as gzip(1) lets them."""
-    part, begin, left, members = _Part(source, start, end), start, b"", 0
+    """Member by member; zeros may follow the last one, as gzip(1) lets them.
+
+    Errors name where the first one begins: nobody knows where the others do.
+    """
+    part, left, members = _Part(source, start, end), b"", 0
     while left or (left := part.read(BUFFER)):
         if members and not left.strip(b"\0"):
             left = b""
@@ -212,7 +215,7 @@ def _decode_gzip(
                 if not member.eof and not left and not (left := part.read(BUFFER)):
                     raise Unreadable(end, "ends within a member")
         except _GZIP_ERROR as error:
-            raise Unreadable(begin, f"cannot be decompressed: {error}") from error
+            raise Unreadable(start, f"cannot be decompressed: {error}") from error
         left = member.unused_data
 
 
@@ -220,10 +223,3 @@ _FORMATS: Mapping[str, tuple[Callable[[OpenSource, Tick], Frames | None], Decode
     "zstd": (framing.find_zstd, _decode_zstd),
     "gzip": (framing.find_gzip, _decode_gzip),
 }
-
-
-def _write(dst: OpenSource, at: int, content: memoryview) -> None:
-    done = 0
-    with Naming("dst", "write", at, at + len(content)):
-        while done < len(content):
-            done += os.pwrite(dst.fd, content[done:], at + done)

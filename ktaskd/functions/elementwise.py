@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ktaskd.functions.body import Body, Context, Control, Json
+from ktaskd.functions.body import Context, Control, Json
 from ktaskd.functions.numbers import BLOCK, dtype_of, require_elements
-from ktaskd.functions.quanta import BUFFER, cut, read_full, require_size, wipe
+from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
 from ktaskd.functions.restoring import Target
 
 Change = Callable[[memoryview], None]
@@ -30,18 +30,12 @@ BINARY: Mapping[str, np.ufunc] = {
 """The other operand is one number."""
 
 
-class Map(Body):
+class Map(Buffered):
     """array.map."""
 
     def __init__(self) -> None:
-        """Have one buffer for files, and one for what looks for zeros."""
-        self._block = bytearray(BLOCK)
-        self._buffer = bytearray(BUFFER)
-
-    def wipe(self) -> None:
-        """Erase the buffers."""
-        wipe(self._buffer)
-        self._block = bytearray(BLOCK)
+        """Have one buffer for what is read and written."""
+        super().__init__(BLOCK)
 
     def prepare(self, context: Context) -> Json:
         """Refuse arguments that do not fit together before a number is changed."""
@@ -72,7 +66,7 @@ class Map(Body):
             with target.view(start, end) as view:
                 change(view)
             return
-        with memoryview(self._block)[: end - start] as view:
+        with memoryview(self._buffer)[: end - start] as view:
             read_full(target.source, "data", start, view)
             change(view)
             target.write(start, view)

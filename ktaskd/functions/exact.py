@@ -29,12 +29,12 @@ class ExactSum:
     special: str = ""
 
     @classmethod
-    def of(cls, value: float) -> ExactSum:
-        """One float."""
+    def of(cls, value: float, exponent: int = 0) -> ExactSum:
+        """One float, times 2**exponent."""
         if not math.isfinite(value):
             return cls(special=str(value))
         numerator, denominator = value.as_integer_ratio()
-        return cls(numerator, 1 - denominator.bit_length())
+        return cls(numerator, exponent + 1 - denominator.bit_length())
 
     @classmethod
     def parse(cls, text: str) -> ExactSum:

@@ -37,7 +37,6 @@ _GZIP_FIXED = 12
 _GZIP_TRAILER = struct.Struct("<II")
 _EXTRA_FLAG = 4
 
-
 HEADERS, HEADERS_PER_MIB = 1 << 17, 64
 """Of frames and blocks that are looked at in advance, in some 0.2 s: zstd's blocks hold 128 KiB."""
 
@@ -61,8 +60,7 @@ class Frames:
 
     Args:
         starts, ends: in the compressed file.
-        places: of each in what was compressed, and where the last one ends; empty where
-            that is not known.
+        places: of each in what was compressed, and where the last one ends.
     """
 
     starts: array[int] = field(default_factory=lambda: array("Q"))

@@ -125,7 +125,7 @@ class _Expression:
         words = pattern.decode()
         self._by_line = regex and bool(_OF_THE_TEXT.search(words))
         if regex and not self._by_line:
-            pattern = b"(?m:" + pattern + b")"
+            pattern = b"(?m)" + pattern  # brackets around it would make a whole of two halves
         try:
             self._search = re2.compile(pattern, options).search
         except re2.error as error:

@@ -42,18 +42,26 @@ def cut(start: int, end: int, quantum: int) -> Iterator[tuple[int, int]]:
 
 
 def wipe(buffer: bytearray) -> None:
-    """Erase a buffer; one that holds nothing is not touched, since it may be shared with the template."""
-    with memoryview(_ZEROS)[: len(buffer)] as zeros:
-        if not buffer.startswith(zeros):
-            buffer[:] = zeros
+    """Erase a buffer, whose length stays.
+
+    What holds nothing is not touched, since it may be shared with the template.
+    """
+    for first, after in cut(0, len(buffer), BUFFER):
+        with memoryview(_ZEROS)[: after - first] as zeros:
+            if not buffer.startswith(zeros, first):
+                buffer[first:after] = zeros
 
 
 class Buffered(Body):
-    """A body with one small buffer for all that it does in this process."""
+    """A body with one small buffer for all that it does in this process.
 
-    def __init__(self) -> None:
+    Args:
+        size: of the buffer.
+    """
+
+    def __init__(self, size: int = BUFFER) -> None:
         """Have the buffer."""
-        self._buffer = bytearray(BUFFER)
+        self._buffer = bytearray(size)
 
     def wipe(self) -> None:
         """Erase the buffer."""
@@ -106,6 +114,16 @@ def require_size(source: OpenSource, role: str, end: int) -> None:
     size = source.size()
     if size < end:
         raise truncated(role, size, end)
+
+
+def write_full(source: OpenSource, role: str, position: int, content: bytes | memoryview) -> int:
+    """Write all of `content` from `position` on; its length."""
+    end = position + len(content)
+    with memoryview(content) as view:
+        while position < end:
+            with view[len(view) - (end - position) :] as rest, Naming(role, "write", position, end):
+                position += os.pwritev(source.fd, [rest], position)
+    return len(content)
 
 
 def read_full(source: OpenSource, role: str, position: int, view: memoryview) -> None:

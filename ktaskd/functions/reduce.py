@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.exact import ExactSum, told
 from ktaskd.functions.numbers import BLOCK, dtype_of, require_elements
-from ktaskd.functions.quanta import cut, read_full, require_size, wipe
+from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
 from ktaskd.functions.reading import is_resident
 
 Numbers = np.ndarray[Any, Any]
 
-BINS_MAX = 1000
-"""Their counts fit in one part."""
+_SCALE = 20
+"""Bits: a block holds no more numbers than 2 to the power of it."""
+
+_JOINED = 64
+"""Parts of blocks that are kept before they are joined."""
 
 
-class Reduce(Body):
+class Reduce(Buffered):
     """array.reduce.
 
     Whatever the cut, numpy sees the same blocks, and what it gives for them is put together
@@ -29,11 +33,7 @@ class Reduce(Body):
 
     def __init__(self) -> None:
         """Have one buffer for all that is read."""
-        self._buffer = bytearray(BLOCK)
-
-    def wipe(self) -> None:
-        """Erase the buffer."""
-        wipe(self._buffer)
+        super().__init__(BLOCK)
 
     def prepare(self, context: Context) -> Json:
         """Refuse arguments that do not fit together."""
@@ -52,6 +52,8 @@ class Reduce(Body):
             if control.quantum(position):
                 break
             parts.append(self._block(source, operation, position, after))
+            if len(parts) == _JOINED:
+                parts = [operation.join(parts)]
         else:
             position = end
         return position, operation.join(parts)
@@ -99,7 +101,7 @@ class _Sum(Operation):
     def part(self, numbers: Numbers) -> Json:
         count = len(numbers)
         if self._float:
-            return self._told_float(ExactSum.of(float(numbers.sum(dtype=np.float64))), count)
+            return self._told_float(_float_sum(numbers), count)
         return self._told(_integer_sum(numbers), count)
 
     def join(self, parts: Sequence[Json]) -> Json:
@@ -124,6 +126,14 @@ class _Mean(_Sum):
         return {"value": ExactSum(exact).divided(count) if count else None, "count": count, "exact": exact}
 
 
+def _float_sum(numbers: Numbers) -> ExactSum:
+    """As numpy has it; where finite numbers are too large together, of smaller ones."""
+    total = float(numbers.sum(dtype=np.float64))
+    if math.isfinite(total):
+        return ExactSum.of(total)
+    return ExactSum.of(float((numbers * 2.0**-_SCALE).sum(dtype=np.float64)), _SCALE)
+
+
 def _integer_sum(numbers: Numbers) -> int:
     """Exact; those of 8 bytes in two halves, whose sums fit in 8 bytes."""
     if numbers.dtype.itemsize < 8:
@@ -139,7 +149,8 @@ class _Extreme(Operation):
 
     def part(self, numbers: Numbers) -> Json:
         found = self._of_numbers(numbers).item()
-        return {"value": told(found) if self._float else found, "count": len(numbers)}
+        # Which zero of two numpy takes, nobody promises.
+        return {"value": told(found + 0.0) if self._float else found, "count": len(numbers)}
 
     def join(self, parts: Sequence[Json]) -> Json:
         values = [part["value"] for part in parts if part["value"] is not None]

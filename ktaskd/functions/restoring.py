@@ -16,6 +16,7 @@ from ktaskd.functions.quanta import (
     cut,
     gaps,
     read_full,
+    write_full,
     zero_runs,
 )
 from ktaskd.model.function import Access
@@ -123,10 +124,7 @@ class Target:
                 target[:] = view
             return
         self.touched = end
-        done = 0
-        while done < len(view):
-            with view[done:] as rest, Naming(self._role, "write", position + done, end):
-                done += os.pwritev(self.source.fd, [rest], position + done)
+        write_full(self.source, self._role, position, view)
 
     def restore(
         self, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control

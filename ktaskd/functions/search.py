@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Sequence
 
-from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.matching import CannotMatch, Matcher, forget_patterns, matcher_of
-from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Naming, require_size
+from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Buffered, Naming, require_size
 from ktaskd.functions.reading import run_each
 from ktaskd.model.limits import PART_BYTES_MAX
 
@@ -26,20 +26,17 @@ _NEWLINE = b"\n"
 _SHOWN = ("count", "offsets", "lines")
 
 
-class Search(Body):
+class Search(Buffered):
     """text.search.
 
     A line belongs to the chunk in which it begins, so that whatever the cut, each is looked
     at once.
     """
 
-    def __init__(self) -> None:
-        """Have one buffer, which a long line makes longer."""
-        self._buffer = bytearray(BUFFER)
-
     def wipe(self) -> None:
-        """Forget texts and patterns."""
-        self._buffer = bytearray(BUFFER)
+        """Forget texts and patterns, and the length that a long line gave the buffer."""
+        super().wipe()
+        del self._buffer[BUFFER:]
         forget_patterns()
 
     def prepare(self, context: Context) -> Json:

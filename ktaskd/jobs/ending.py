@@ -186,12 +186,18 @@ def on_call_failed(engine: Engine, job: Job, call: Call, body: Json) -> None:
     if job.state is JobState.UNDOING:
         _undo_failed(job, call, call.span.start if call.span else 0)
         _end_if_undone(engine, job)
-    elif call.op == "finish" and body.get("errno") == errno.ECANCELED and job.state is JobState.COMBINING:
+    elif _broken_off(job, call, body):
         # Its worker was wanted elsewhere; what it has done it does not do again.
         job.calls.appendleft(call)
         engine.dispatch.refresh(job)
     else:
         engine.stop(job, function_error(body, None, -1))
+
+
+def _broken_off(job: Job, call: Call, body: Json) -> bool:
+    """Whether a finish was given back, and not because the job was stopped."""
+    may_be = call.op == "finish" and job.checked.declaration.long_finish
+    return may_be and body.get("errno") == errno.ECANCELED and job.state is JobState.COMBINING
 
 
 def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None:

@@ -23,7 +23,7 @@ from ktaskd.functions import compress
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.functions.framing import find_gzip, find_zstd
-from ktaskd.functions.quanta import BUFFER
+from ktaskd.functions.quanta import BUFFER, write_full
 from ktaskd.worker.sources import Source
 from tests.functions.rig import MIB, Recorder, content, lay_out, opened, prepare
 
@@ -174,14 +174,13 @@ class Dying:
 
     def __init__(self, left: int) -> None:
         self._left = left
-        self._write = compress._write
 
-    def __call__(self, dst: Source, at: int, piece: bytes) -> int:
+    def __call__(self, dst: Source, role: str, at: int, piece: bytes) -> int:
         self._left -= 1
         if self._left == 0:
-            self._write(dst, at, piece[: len(piece) // 2])
+            write_full(dst, role, at, piece[: len(piece) // 2])
             raise MemoryError
-        return self._write(dst, at, piece)
+        return write_full(dst, role, at, piece)
 
 
 @pytest.mark.parametrize("kind", ["zstd", "gzip"])
@@ -197,7 +196,7 @@ def test_finish_when_it_dies_anywhere_then_done_again_it_is_the_same(kind: str, 
             prepared = prepare(COMPRESS, context)
             chunks(COMPRESS, context, [])
             with pytest.MonkeyPatch.context() as patch, suppress(MemoryError):
-                patch.setattr(compress, "_write", Dying(deaths))
+                patch.setattr(compress, "write_full", Dying(deaths))
                 COMPRESS.finish(context, prepared, Recorder())
             COMPRESS.finish(context, prepared, Recorder())
             assert content(dst) == made, deaths
@@ -230,6 +229,13 @@ def test_compress_when_arguments_do_not_fit_then_refused(
 ) -> None:
     with pair(tmp_path, b"x") as (src, dst), pytest.raises(OSError, match=words):
         prepare(COMPRESS, context_of(src, dst, **{**USUAL, **arg}))
+
+
+def test_source_when_its_slots_fit_into_no_file_then_refused(tmp_path: Path) -> None:
+    with opened("memfd", tmp_path, name="src") as src, opened("file", tmp_path, name="dst") as dst:
+        context = Context(USUAL, {"src": src, "dst": dst}, {}, (0, 2**63 - 4096), True)
+        with pytest.raises(OSError, match='"src": 9223372036854771712 bytes long, whose slots no file'):
+            COMPRESS.prepare(context)
 
 
 def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path) -> None:

@@ -119,6 +119,42 @@ def test_floats_when_no_number_or_infinite_then_told_as_text(tmp_path: Path) -> 
             assert reduced(source, op=op)["value"] == wanted
 
 
+def test_sum_when_finite_numbers_are_too_large_together_then_still_right(tmp_path: Path) -> None:
+    with opened("file", tmp_path) as source:
+        put(source, np.array([1.7e308, 1.7e308, -1.7e308]))
+        assert reduced(source)["value"] == pytest.approx(1.7e308)
+        put(source, np.array([1.7e308, 1.7e308]))
+        assert reduced(source)["value"] == "inf"
+        assert reduced(source, op="mean")["value"] == pytest.approx(1.7e308)
+
+
+def test_least_when_it_is_zero_then_without_a_sign(tmp_path: Path) -> None:
+    with opened("file", tmp_path) as source:
+        put(source, np.array([0.0, -0.0, 1.0]))
+        assert str(reduced(source, op="min")["value"]) == "0.0"
+
+
+def test_sum_when_mapped_or_read_then_the_same_bits(tmp_path: Path) -> None:
+    found = []
+    for dtype in ("float32", "float64"):
+        for kind in ("sealed", "file"):
+            with opened(kind, tmp_path) as source:
+                put(source, some(dtype, 700_001))
+                if kind == "sealed":
+                    seal(source)
+                found.append(reduced(source, dtype=dtype)["exact"])
+    assert (found[0], found[2]) == (found[1], found[3])
+
+
+def test_reduce_when_the_user_changed_then_all_is_still_read(tmp_path: Path) -> None:
+    """What is wiped keeps its length."""
+    with opened("file", tmp_path) as source:
+        put(source, some("int16", BLOCK))
+        before = reduced(source, dtype="int16")
+        REDUCE.wipe()
+        assert reduced(source, dtype="int16") == before
+
+
 @pytest.mark.parametrize("dtype", ["int16", "float32", "uint64"])
 def test_histogram_when_cut_anywhere_then_as_numpy(dtype: str, tmp_path: Path) -> None:
     numbers = some(dtype, 700_000)
@@ -258,4 +294,4 @@ def test_wipe_when_called_then_no_number_is_left(tmp_path: Path) -> None:
     for body in (REDUCE, MAP):
         body.wipe()
     assert not any(REDUCE._buffer)  # type: ignore[attr-defined]
-    assert not any(MAP._block)  # type: ignore[attr-defined]
+    assert not any(MAP._buffer)  # type: ignore[attr-defined]

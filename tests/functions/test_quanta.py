@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktaskd.functions.quanta import common, cut, gaps, zero_runs
+from ktaskd.functions.quanta import BUFFER, common, cut, gaps, wipe, zero_runs
 
 PAGE = 4096
 edges = st.lists(st.integers(0, 60), max_size=12, unique=True).map(sorted)
@@ -68,3 +69,12 @@ def test_zero_runs_when_found_then_exactly_the_pages_of_zeros(
         if not any(base + offset in range(first, after) for offset, _ in bytes_set):
             expected.add(position)
     assert found == expected
+
+
+@pytest.mark.parametrize("length", [0, 1, BUFFER, BUFFER + 1, 5 * BUFFER])
+def test_wipe_when_of_any_length_then_all_is_zero_and_the_length_stays(length: int) -> None:
+    """Also where only the end of it holds something."""
+    for content in (b"x" * length, bytes(max(length - 1, 0)) + b"x" * min(length, 1)):
+        buffer = bytearray(content)
+        wipe(buffer)
+        assert buffer == bytes(length)

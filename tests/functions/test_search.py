@@ -213,6 +213,7 @@ def test_items_when_searched_then_one_result_each_and_no_part_too_long(tmp_path:
     ("arg", "words"),
     [
         ({"pattern": "(", "regex": True}, 'argument "pattern": no regular expression of RE2: missing \\)'),
+        ({"pattern": "a)(b", "regex": True}, 'argument "pattern": no regular expression of RE2: unexpected'),
         ({"pattern": "a{1000}{1000}", "regex": True}, 'argument "pattern": no regular expression of RE2'),
         ({"pattern": "a\nb"}, 'argument "pattern": got one with a newline'),
         ({"pattern": "x" * 4097}, 'argument "pattern": got 4097 bytes, wanted at most 4096'),
