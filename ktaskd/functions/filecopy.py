@@ -6,6 +6,8 @@ import errno
 import os
 from collections.abc import Sequence
 
+from isal.isal_zlib import crc32, crc32_combine
+
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.placed import Placed, placed
 from ktaskd.functions.quanta import (
@@ -102,11 +104,12 @@ class Copy(Buffered):
         """Copy [start, end)."""
         src, dst = context.sources["src"], context.sources["dst"]
         target = Target(dst, "dst", self._buffer)
-        step = _Step(src, target, self._buffer)
+        crc = _Crc() if context.arg.get("checksum") else None
+        step = _Step(src, target, self._buffer, crc)
         step.look_for_holes(start, end)
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
-                return first, None
+                return first, _told(first - start, crc)
             require_size(src, "src", after)
             dst_holes = target.holes(first, after)
             # Also where there are none: it says that a write follows.
@@ -118,7 +121,15 @@ class Copy(Buffered):
                 # Not one byte more than may have changed is to be undone.
                 control.quantum(target.touched)
                 raise
-        return end, None
+        return end, _told(end - start, crc)
+
+    def combine(self, context: Context, parts: Sequence[Json]) -> Json:
+        """The bytes copied, and their sum where that was asked for."""
+        crc = _Crc() if context.arg.get("checksum") else None
+        for part in parts:
+            if crc is not None:
+                crc.join(part["crc32"], part["bytes"])
+        return _told(sum(part["bytes"] for part in parts), crc)
 
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
@@ -141,11 +152,41 @@ class MemCopy(Placed, Copy):
         return reached, placed(context, "dst", start, reached) if mapped else None
 
 
-class _Step:
-    """Copies one quantum; its target knows how far it may have changed dst."""
+def _told(count: int, crc: _Crc | None) -> Json:
+    return {"bytes": count, **({"crc32": crc.value} if crc is not None else {})}
 
-    def __init__(self, src: OpenSource, target: Target, buffer: bytearray) -> None:
+
+class _Crc:
+    """The CRC-32 of what was copied, ascending; of holes without their zeros being looked at."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, view: memoryview) -> None:
+        self.value = crc32(view, self.value)
+
+    def add_zeros(self, count: int) -> None:
+        """By doubling: what twice as many have is put together from two halves."""
+        one, length = crc32(b"\0"), 1
+        while count:
+            if count & 1:
+                self.join(one, length)
+            one, length, count = crc32_combine(one, one, length), 2 * length, count >> 1
+
+    def join(self, crc: int, length: int) -> None:
+        self.value = crc32_combine(self.value, crc, length)
+
+
+class _Step:
+    """Copies one quantum; its target knows how far it may have changed dst.
+
+    Args:
+        crc: is given all bytes that are copied; None = nobody wants their sum.
+    """
+
+    def __init__(self, src: OpenSource, target: Target, buffer: bytearray, crc: _Crc | None) -> None:
         self.src = src
+        self._crc = crc
         self._target = target
         self._buffer = buffer
         self._src_holes: Spans | None = None
@@ -165,12 +206,18 @@ class _Step:
             return
         src_holes = common([(start, end)], self._src_holes)
         for first, after in gaps(src_holes, start, end):
-            self._clear_all(common([(start, first)], common(src_holes, dst_data)))
+            self._copy_hole(start, first, common(src_holes, dst_data))
             self._copy_data(first, after)
             start = after
-        self._clear_all(common([(start, end)], common(src_holes, dst_data)))
+        self._copy_hole(start, end, common(src_holes, dst_data))
         # Beyond its end src is a hole as well; see that it did not just end.
         require_size(self.src, "src", end)
+
+    def _copy_hole(self, start: int, end: int, to_clear: Spans) -> None:
+        """Where dst has data in it, that is cleared."""
+        self._clear_all(common([(start, end)], to_clear))
+        if self._crc is not None:
+            self._crc.add_zeros(end - start)
 
     def _clear_all(self, spans: Spans) -> None:
         """Clear several."""
@@ -182,12 +229,20 @@ class _Step:
         if self._target.mapped:
             with self._target.view(start, end) as view:
                 self._read_into(view, start, end)
+                if self._crc is not None:
+                    self._crc.add(view)
             return
-        start = self._copy_in_kernel(start, end)
+        if self._crc is None:  # the kernel shows nothing of what it copies
+            start = self._copy_in_kernel(start, end)
         for first, after in cut(start, end, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
-                read_full(self.src, "src", first, view)
+                self._read(first, view)
                 self._target.write(first, view)
+
+    def _read(self, position: int, view: memoryview) -> None:
+        read_full(self.src, "src", position, view)
+        if self._crc is not None:
+            self._crc.add(view)
 
     def _read_into(self, view: memoryview, start: int, end: int) -> None:
         """Read data of src: from mapping to mapping three times as fast as by a system call."""
@@ -221,7 +276,7 @@ class _Step:
         """Copy by reading everything; blocks of zeros in src are taken for holes."""
         for first, after in cut(start, end, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
-                read_full(self.src, "src", first, view)
+                self._read(first, view)
                 zeros = zero_runs(self._buffer, after - first, first)
                 done = first
                 for data_start, data_end in gaps(zeros, first, after):

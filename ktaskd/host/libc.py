@@ -10,8 +10,12 @@ import platform
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
+_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
+_MAP_FAILED = ctypes.c_void_p(-1).value
 _PR_SET_NAME = 15
 """Source: prctl(2)"""
 _STATFS_BYTES = 256
@@ -119,6 +123,20 @@ def trim_heap() -> bool:
     """
     trim = getattr(_LIBC, "malloc_trim", None)
     return bool(trim and trim(ctypes.c_size_t(0)))
+
+
+def mmap(address: int | None, length: int, protection: int, flags: int, fd: int, offset: int) -> int:
+    """Map where the caller says, which Python's own mmap cannot; the address. Raises OSError."""
+    found: int | None = _LIBC.mmap(address, length, protection, flags, fd, offset)
+    if found is None or found == _MAP_FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{length} bytes cannot be mapped: {os.strerror(number)}")
+    return found
+
+
+def munmap(address: int, length: int) -> None:
+    """Unmap; raises OSError."""
+    _checked(_LIBC.munmap(address, length), "munmap")
 
 
 def mincore(address: int, length: int, pages: bytearray) -> None:

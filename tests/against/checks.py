@@ -75,9 +75,13 @@ def _verify(p: Place, path: Path) -> bool:
 
 
 def _copy(p: Place, path: Path) -> bool:
+    """By the kernel, and once more with the sum that zlib has."""
     target = p.target()
     p.run("file.copy", src=path, dst=target)
-    return tools.same(path, target) and tools.storage(target) <= tools.storage(path) + MIB
+    same = tools.same(path, target) and tools.storage(target) <= tools.storage(path) + MIB
+    target = p.target()
+    found = p.run("file.copy", {"checksum": True}, src=path, dst=target)
+    return same and tools.same(path, target) and int(found["crc32"]) == tools.crc32(path)
 
 
 def _compare(p: Place, path: Path) -> bool:
@@ -225,7 +229,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "file.xxh3": ("xxhash", _xxh3),
     "file.manifest": ("hashlib", _manifest),
     "file.verify": ("hashlib", _verify),
-    "file.copy": ("cmp", _copy),
+    "file.copy": ("cmp, zlib", _copy),
     "file.compare": ("cmp", _compare),
     "file.warm": ("fincore", _warm),
     "file.allocate": ("cmp, stat", _allocate),

@@ -125,7 +125,7 @@ STEPS = [
     Row("worker.after_step:kill", "longer", FAILED, "SIGKILL in prepare"),
     # What a copy does last it may do again, and what it did is undone.
     Row("worker.in_finish:kill", "copy", SUCCEEDED),
-    Row("worker.after_step:pass*1 worker.after_step:segv*2", "copy_shorter", SUCCEEDED),
+    Row("worker.after_step:pass*2 worker.after_step:segv*2", "copy_shorter", SUCCEEDED),
     Row("worker.in_finish:kill*3", "copy", FAILED, "worker killed by SIGKILL in finish"),
     Row("worker.in_finish:kill*3", "copy_shorter", DIRTY, "SIGKILL in finish", dirty="beyond"),
     # A cancel comes too late for it, but one that stands still is killed then.

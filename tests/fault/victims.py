@@ -131,7 +131,7 @@ def copy(h: House) -> Victim:
     source = bytes(MIB) + NOISE[: 7 * MIB] + bytes(MIB) + NOISE[:1000]
     target = h.memory(0)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
-    return Victim(spec, target, b"", source)
+    return Victim(spec, target, b"", source, result={"bytes": len(source)})
 
 
 def copy_over(h: House) -> Victim:
@@ -142,7 +142,8 @@ def copy_over(h: House) -> Victim:
         for start in range(first, 8 * MIB, 2 * MIB):
             os.pwrite(fd, NOISE[start + first : start + first + 3 * MIB // 2], start)
     spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, min_chunk=CHUNK)
-    return Victim(spec, target, target.read(), source.read())
+    after = source.read()
+    return Victim(spec, target, target.read(), after, result={"bytes": len(after)})
 
 
 def copy_shorter(h: House) -> Victim:
@@ -150,7 +151,7 @@ def copy_shorter(h: House) -> Victim:
     source, before = NOISE[: 3 * MIB], NOISE[MIB:]
     target = h.memory(before)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
-    return Victim(spec, target, before, source)
+    return Victim(spec, target, before, source, result={"bytes": len(source)})
 
 
 def populate(h: House) -> Victim:

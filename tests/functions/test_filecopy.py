@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,12 @@ def positions(spans: Sequence[Sequence[int]]) -> set[int]:
     return {position for start, end in spans for position in range(start, end)}
 
 
+@pytest.mark.parametrize("checksum", [False, True])
 @pytest.mark.parametrize("src_own", [False, True])
 @pytest.mark.parametrize("dst_kind", KINDS)
 @pytest.mark.parametrize("src_kind", KINDS)
 def test_whole_when_copied_then_equal_and_holes_are_kept(
-    src_kind: str, dst_kind: str, src_own: bool, tmp_path: Path
+    src_kind: str, dst_kind: str, src_own: bool, checksum: bool, tmp_path: Path
 ) -> None:
     size = 3 * MIB + 77
     with opened(src_kind, tmp_path, own_offset=src_own, name="src") as src, opened(dst_kind, tmp_path) as dst:
@@ -58,9 +61,10 @@ def test_whole_when_copied_then_equal_and_holes_are_kept(
             seal(src)
         if dst_kind == "sealed":
             seal(dst)
-        context = context_of((0, size), whole=True, src=src, dst=dst)
+        context = context_of((0, size), whole=True, arg={"checksum": checksum}, src=src, dst=dst)
         prepared = prepare(BODY, context)
-        assert BODY.run(context, 0, size, Recorder()) == (size, None)
+        wanted = {"bytes": size, **({"crc32": zlib.crc32(content(src))} if checksum else {})}
+        assert BODY.run(context, 0, size, Recorder()) == (size, wanted)
         BODY.finish(context, prepared, Recorder())
         assert content(dst) == content(src)
         # The part from 5000 on in the second page of data is zeros in a page.
@@ -351,3 +355,20 @@ def test_shared_offset_when_copied_then_never_moved(tmp_path: Path) -> None:
         BODY.finish(context, prepared, Recorder())
         assert os.lseek(src.fd, 0, os.SEEK_CUR) == 11
         assert os.lseek(dst.fd, 0, os.SEEK_CUR) == 22
+
+
+@pytest.mark.parametrize("cuts", [[], [PAGE], [MIB, 2 * MIB, 5 * MIB]])
+def test_checksum_when_cut_anywhere_then_that_of_the_whole(cuts: list[int], tmp_path: Path) -> None:
+    """Of chunks that were recalled as well, and of holes."""
+    size = 5 * QUANTUM + 9
+    with opened("file", tmp_path, own_offset=True, name="src") as src, opened("file", tmp_path) as dst:
+        lay_out(src, size, [(PAGE, b"a" * 5000), (3 * MIB, b"b" * 3 * MIB)])
+        context = context_of((0, size), whole=True, arg={"checksum": True}, src=src, dst=dst)
+        prepare(BODY, context)
+        parts = []
+        for start, end in pairwise([0, *cuts, size]):
+            reached, part = BODY.run(context, start, end, Recorder(stop_after=2))
+            parts += [part, BODY.run(context, reached, end, Recorder())[1]]
+        found = BODY.combine(context, [part for part in parts if part is not None])
+        assert found == {"bytes": size, "crc32": zlib.crc32(content(src))}
+        assert BODY.combine(context, []) == {"bytes": 0, "crc32": 0}

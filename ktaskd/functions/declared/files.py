@@ -7,7 +7,10 @@ from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partia
 
 _FILE_COPY = Declaration(
     name="file.copy",
-    summary="Copies bytes to the same positions of another file or memory, holes included.",
+    summary=(
+        "Copies bytes to the same positions of another file or memory, holes included, and tells how many. "
+        "With checksum also the CRC-32 of what was copied, taken on the way, as file.crc32 has it of src."
+    ),
     align=PAGE,
     min_chunk=MIB,
     probe=4 * MIB,
@@ -15,12 +18,18 @@ _FILE_COPY = Declaration(
         SourceRole("src", Access.READ, "Where the bytes come from."),
         SourceRole("dst", Access.WRITE, "Where the bytes go to; made longer where needed."),
     ),
+    arguments=(
+        Argument(
+            "checksum", ArgType.BOOL, False, "Read all bytes, where the kernel could copy them by itself."
+        ),
+    ),
     allocates=True,
     partial=Partial.RERUN_SAFE,
     writes_bytes=True,
     undo=True,
     reports=True,
     undo_summary=COPY_UNDO,
+    combine=True,
     lifecycle=True,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import zlib
 from pathlib import Path
 
 from tests.fault.work import GUARD, Work, file, memory, noise, size_of
@@ -22,10 +23,13 @@ def copy_files(rng: random.Random, place: Path) -> Work:
 
 
 def copy_memory(rng: random.Random, place: Path) -> Work:
-    """Into a new file, or over one that is shorter or longer."""
+    """Into a new file, or over one that is shorter or longer; with the sum of it."""
     content = noise(rng, size_of(rng, 8, 20))
     before = noise(rng, size_of(rng, 1, 22)) if rng.random() < 0.5 else b""
-    return _copy(memory(content, rng), content, file(place, before, os.O_RDWR), before)
+    work = _copy(memory(content, rng), content, file(place, before, os.O_RDWR), before)
+    work.fields["arg"] = {"checksum": True}
+    work.result = {"bytes": len(content), "crc32": zlib.crc32(content)}
+    return work
 
 
 def copy_part(rng: random.Random, place: Path) -> Work:
