@@ -35,19 +35,19 @@ def introduce(worker: Worker, job: Job) -> None:
         return
     for source in job.sources.values():
         worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
+    declaration = job.checked.declaration
     body: dict[str, object] = {
-        "function": job.checked.declaration.name,
+        "function": declaration.name,
         "arg": dict(job.checked.arg),
         "sources": {role: source.sid for role, source in job.sources.items()},
         "span": list(job.checked.span),
         "whole": job.checked.whole,
     }
-    declaration = job.checked.declaration
     if declaration.native is not None:
         body["native"] = note_of(declaration)
     if declaration.plugin:
         body["plugin"] = to_json(declaration)
-    worker.tainted = worker.tainted or declaration.native is not None or bool(declaration.plugin)
+    worker.tainted = worker.tainted or declaration.foreign
     worker.send_job(job.jno, body)
     job.crew.told.add(worker)
 

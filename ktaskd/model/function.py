@@ -155,6 +155,11 @@ class Declaration:
     plugin: str = ""
 
     @property
+    def foreign(self) -> bool:
+        """Whether its code is not ours."""
+        return self.native is not None or bool(self.plugin)
+
+    @property
     def writes(self) -> bool:
         """Whether it writes any source."""
         return any(Access.WRITE in source.access for source in self.sources)
