@@ -9,7 +9,7 @@ from pathlib import Path
 import ktask
 import pytest
 
-from tests.integration.rig import Daemon, running, write_config
+from tests.integration.rig import Daemon, running, until, write_config
 from tests.native.build import build, declare
 from tests.support.users import reachable_directory
 
@@ -157,7 +157,7 @@ def test_worker_when_it_has_run_native_code_then_it_serves_no_other_job(
         before: set[int] = pids()
         client.run("t.clear", data=memory)
         client.run("file.crc32", data=memory)
-        assert before - pids(), "who ran it is gone"
+        until(lambda: bool(before - pids()), "who ran it is gone")
     assert counter("workers_died") == died
 
 
