@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Work:
         sources, items: descriptors, by role and in order.
         target: the descriptor that it writes; -1 = none.
         before, after: what that holds, and what it must hold when all went well.
+        more: the result has more than that, which is not the same every time.
         fails: it cannot succeed.
         counts: its undo does not put back, but adds to each byte; up to `end`.
         holes: the span in which its undo brings holes back, too.
@@ -48,6 +49,7 @@ class Work:
     before: bytes = b""
     after: bytes = b""
     result: dict[str, Any] | None = None
+    more: bool = False
     fails: bool = False
     counts: bool = False
     holes: tuple[int, int] = (0, 0)
@@ -86,11 +88,24 @@ class Work:
             data = data_spans(self.target, *self.holes)
             if data != self._data:
                 found.append(f"target: data in {data}, wanted {self._data}")
-        if succeeded and self.result is not None and not _same(job.result, self.result):
+        if succeeded and self.result is not None and not self._is_result(job.result):
             found.append(f"result: got {job.result}, wanted {self.result}")
         if self.about is not None and (words := self.about(self, job)):
             found.append(words)
         return found
+
+    def _is_result(self, got: Any) -> bool:
+        assert self.result is not None
+        found, wanted = _found(got), _as_json(self.result)
+        if self.more:
+            found = {name: value for name, value in found.items() if name in wanted}
+        return bool(found == wanted)
+
+
+def _found(got: Any) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(got)
 
 
 def data_spans(fd: int, start: int, end: int) -> list[tuple[int, int]]:
@@ -108,14 +123,6 @@ def data_spans(fd: int, start: int, end: int) -> list[tuple[int, int]]:
         if first < stop:
             found.append((first, min(position, stop)))
     return found
-
-
-def _same(got: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether the result has all that is wanted; what is not the same every time is not."""
-    from google.protobuf import json_format
-
-    found = json_format.MessageToDict(got)
-    return bool({name: found.get(name) for name in wanted} == _as_json(wanted))
 
 
 def _as_json(value: Any) -> Any:

@@ -31,7 +31,8 @@ def search_items(rng: random.Random, place: Path) -> Work:
 
 def total(rng: random.Random, place: Path) -> Work:
     content = noise(rng, _whole(size_of(rng, 8, 20)))
-    found = {"value": int(np.frombuffer(content, "int16").sum(dtype="int64")), "count": len(content) // 2}
+    value = int(np.frombuffer(content, "int16").sum(dtype="int64"))
+    found = {"value": value, "exact": value, "count": len(content) // 2}
     fields = {"arg": {"dtype": "int16"}}
     return Work("array.reduce", fields, {"data": memory(content, rng)}, result=found)
 
@@ -68,7 +69,7 @@ def compress(rng: random.Random, place: Path) -> Work:
 
     fields = {"arg": {"format": kind, "level": 1, "frame": rng.randrange(1 << 16, 3 * MIB)}}
     found = {"bytes": len(content)}
-    return Work("file.compress", fields, {"src": src, "dst": dst}, result=found, about=about)
+    return Work("file.compress", fields, {"src": src, "dst": dst}, result=found, more=True, about=about)
 
 
 def by_zstd(made: bytes, size: int) -> bytes:
@@ -87,4 +88,6 @@ def decompress(rng: random.Random, place: Path) -> Work:
     dst = file(place, b"", os.O_RDWR)
     sources = {"src": memory(made, rng), "dst": dst}
     found = {"bytes": len(content), "compressed": len(made)}
-    return Work("file.decompress", sources=sources, target=dst, before=b"", after=content, result=found)
+    return Work(
+        "file.decompress", sources=sources, target=dst, before=b"", after=content, result=found, more=True
+    )

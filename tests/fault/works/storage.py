@@ -62,7 +62,7 @@ def warm(rng: random.Random, place: Path) -> Work:
     drop = rng.random() < 0.5
     found = {"bytes": len(content), "skipped": 0}
     sources = {"data": file(place, content, os.O_RDONLY)}
-    return Work("file.warm", {"arg": {"drop": drop}}, sources, result=found)
+    return Work("file.warm", {"arg": {"drop": drop}}, sources, result=found, more=True)
 
 
 def compare(rng: random.Random, place: Path) -> Work:
@@ -72,6 +72,6 @@ def compare(rng: random.Random, place: Path) -> Work:
     if rng.random() < 0.7:
         at = rng.randrange(len(content))
         other = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-    found = {"equal": at < 0, "first_difference": at}
+    found = {"equal": at < 0, "first_difference": at, "bytes": len(content)}
     sources = {"a": memory(content, rng), "b": memory(other, rng)}
     return Work("file.compare", sources=sources, result=found)
