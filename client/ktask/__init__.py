@@ -16,8 +16,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ktask.calls import WorkerLost
     from ktask.client import Client, connect
     from ktask.errors import DaemonNotFound, JobFailed, KtaskError
+    from ktask.executor import Executor
     from ktask.results import (
         Allowance,
         Argument,
@@ -55,6 +57,7 @@ __all__ = [
     "CpuUsage",
     "DaemonNotFound",
     "Drained",
+    "Executor",
     "File",
     "Function",
     "Handle",
@@ -83,6 +86,7 @@ __all__ = [
     "Status",
     "Update",
     "Worker",
+    "WorkerLost",
     "connect",
     "file",
     "memory",
@@ -90,6 +94,8 @@ __all__ = [
 
 _ELSEWHERE = {
     **dict.fromkeys(("Client", "connect"), "ktask.client"),
+    "Executor": "ktask.executor",
+    "WorkerLost": "ktask.calls",
     **dict.fromkeys(("DaemonNotFound", "JobFailed", "KtaskError"), "ktask.errors"),
     **dict.fromkeys(("File", "Handle", "Memory", "Source", "file", "memory"), "ktask.source"),
 }

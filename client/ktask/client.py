@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ktask import convert, embedded, locate
 from ktask.core import Draft, check_int, check_text, mode_request
 from ktask.errors import DaemonNotFound, JobFailed, KtaskError
+from ktask.executor import Executor
 from ktask.locate import Place
+from ktask.own import Own, drafted, with_result
 from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
 from ktask.session import ENDED, Session
 from ktask.source import Source
@@ -18,13 +20,17 @@ from ktask.v1 import jobs_pb2 as pb
 
 _STATE_NAMES = frozenset(pb.JobState.keys())
 _PAGE_MAX = 1000
+_MAX_THREADS = 4
+"""Workers of a job that does not say. Source: the contract, JobSpec.max_threads"""
+
+Value = TypeVar("Value")
 _ANSWER_TIMEOUT_S = 90.0
 """A daemon that systemd starts at the first connection may take as long as systemd lets it: who
 gave up earlier on a slow machine would start another one beside it. Source: systemd-system.conf(5),
 DefaultTimeoutStartSec"""
 
 
-def connect(target: str | os.PathLike[str] | None = None) -> Client:
+def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False) -> Client:
     """Connect to a daemon, and see that it answers.
 
     Looks at `target`, else at the environment's KTASKD_SOCKET, and at nothing
@@ -34,19 +40,22 @@ def connect(target: str | os.PathLike[str] | None = None) -> Client:
 
     Args:
         target: a directory with the daemon's sockets, or its gRPC socket.
+        own: look for a daemon of this user only, which runs functions of this
+            program's own; not for the system's.
     Raises:
         DaemonNotFound: nobody answers; it names what was tried.
     """
-    return Client(open_session(target))
+    return Client(open_session(target, own=own))
 
 
-def open_session(target: str | os.PathLike[str] | None = None) -> Session:
+def open_session(target: str | os.PathLike[str] | None = None, *, own: bool = False) -> Session:
     """What `connect` says, without the client around it."""
     place = locate.named(target, os.environ)
     if place is not None:
         return _answering(place)
     tried = []
-    for usual in locate.usual(os.environ):
+    # The embedded daemon is where the per-user one would be.
+    for usual in () if own else locate.usual(os.environ):
         try:
             return _answering(usual)
         except DaemonNotFound as error:
@@ -94,40 +103,43 @@ class Client:
 
     def run(
         self,
-        function: str,
+        function: str | Callable[..., Any],
         *,
-        arg: Mapping[str, Any] | None = None,
+        arg: Any = None,
         ranges: Iterable[Sequence[int]] | None = None,
         items: Iterable[Source] | None = None,
         min_chunk: int = 0,
         max_threads: int = 0,
-        undo: bool = True,
+        undo: bool | Callable[..., Any] = True,
+        combine: Callable[[list[Any]], Any] | None = None,
+        align: int = 1,
+        writes: bool | None = None,
         timeout: float | None = None,
         progress: Callable[[Job], object] | None = None,
         **sources: Source,
     ) -> Job:
         """Run a job and wait until it has succeeded.
 
-        Ctrl-C, like any exception in this thread, cancels the job, waits for
-        its undo, and is raised then; a second Ctrl-C ends that wait.
+        Ctrl-C, like any exception in this thread, cancels the job, waits for its undo, and
+        is raised then; a second Ctrl-C ends that wait.
 
         Args:
-            function: its name, as in `functions`.
-            arg: arguments of the function by name: int, float, bool or str.
-            ranges: pieces to process, as (start, length) or (start, length,
-                nid), in positions; None = all of the first source, or all
-                items. A nid of -1 is any node. Without one, a piece of memory
-                is processed on the node that this program runs on, a piece of
-                a file anywhere.
+            function: its name, as in `functions`; or one of your own, see `ktask.own`.
+            arg: arguments by name: int, float, bool or str; for your own anything.
+            ranges: pieces to process, as (start, length) or (start, length, nid), in
+                positions; None = all of the first source, or all items. A nid of -1 is any
+                node. Without one, a piece of memory is processed on the node that this
+                program runs on, a piece of a file anywhere.
             items: sources counted one by one, for functions that accept them.
             min_chunk: fewest positions worth a worker; 0 = the function's own.
             max_threads: most workers at one time; 0 = 4.
             undo: False leaves completed chunks as they are when the job fails.
+            undo, combine, align, writes: of a function of your own.
             timeout: seconds until the job is cancelled; None = never.
             progress: called in this thread with the job whenever it has moved.
-            **sources: what to work on, by role: memory, a file, a path (opened
-                here with the access that the function declares, made if it
-                writes), something open, or a Handle.
+            **sources: what to work on, by role: memory, a file, a path (opened here with
+                the access that the function declares, made if it writes), something open,
+                or a Handle.
         Returns:
             The job, SUCCEEDED; its `result` is what the function found.
         Raises:
@@ -135,12 +147,42 @@ class Client:
             KtaskError: it was refused, or the daemon went away.
             OSError: a path cannot be opened.
         """
-        draft = Draft(function, arg, ranges, items, min_chunk, max_threads, undo, sources)
-        message = self._session.run(draft, _check_timeout(timeout), _on_job(progress))
-        job = convert.job(message)
+        own = Own(
+            *(function, undo, combine, arg, ranges, items, min_chunk, max_threads, align, writes, sources)
+        )
+        with drafted(own) as draft:
+            job = self._run(draft, timeout, progress)
+        return with_result(job) if callable(function) else job
+
+    def _run(self, draft: Draft, timeout: float | None, progress: Callable[[Job], object] | None) -> Job:
+        job = convert.job(self._session.run(draft, _check_timeout(timeout), _on_job(progress)))
         if job.state is not JobState.SUCCEEDED:
             raise JobFailed(job)
         return job
+
+    def map(
+        self,
+        function: Callable[..., Value],
+        *items: Iterable[Any],
+        max_threads: int = 0,
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Value]:
+        """Results of a function of your own for each of the items, in their order.
+
+        All are begun at once, in workers; `Executor` says what that means. Leaving the
+        loop over the results cancels the rest.
+
+        Args:
+            *items: several are taken in step, as by the built-in map.
+            max_threads: most workers at one time; 0 = 4.
+            timeout: seconds from now after which waiting for a result raises TimeoutError.
+            chunksize: items of one call, which then come and fail together.
+        Raises:
+            Exception: whatever the function raised, at its place among the results.
+        """
+        executor = Executor(max_threads or _MAX_THREADS, client=self)
+        return executor.map(function, *items, timeout=timeout, chunksize=chunksize)
 
     def submit(
         self,

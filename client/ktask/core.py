@@ -27,6 +27,8 @@ RESERVED_ROLES = frozenset(
         "timeout",
         "progress",
         "combine",
+        "align",
+        "writes",
     }
 )
 """Keywords of `Client.run`, now or later; no source can have such a role."""

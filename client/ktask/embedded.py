@@ -98,7 +98,9 @@ def _launch(directory: str) -> int:
     """Start the daemon in a session of its own; its process id."""
     if not sys.executable:
         raise DaemonNotFound("embedded daemon: this interpreter does not know its own path")
-    command = [sys.executable, "-m", "ktaskd", "--runtime-dir", directory, "--idle-exit", str(IDLE_EXIT_S)]
+    command = [sys.executable, "-m", "ktaskd", "--runtime-dir", directory]
+    # Nobody else reaches it, so that even root's may run code of root's own.
+    command += ["--idle-exit", str(IDLE_EXIT_S), "--own-user"]
     log = os.path.join(directory, _LOG_NAME)
 
     environ = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}

@@ -70,6 +70,8 @@ class JobFailed(KtaskError):
         """Put into words how `job` ended."""
         super().__init__(describe_failure(job), reason=job.error.reason if job.error else str(job.state))
         self.job = job
+        if job.error is not None and "\n" in job.error.exception:
+            self.add_note(f"in the worker:\n{job.error.exception.rstrip()}")
 
 
 def describe_failure(job: Job) -> str:

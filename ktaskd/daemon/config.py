@@ -84,7 +84,7 @@ class WorkerSettings:
 
     Args:
         user: that workers become if the daemon is root; where there is no such
-            user, only uid 0 may run jobs.
+            user, or "", only uid 0 may run jobs.
         helpers_per_node: most helpers of one node; 0 = one for each CPU.
         warm: helpers of each node, and leads, that are kept while there is
             nothing to do; 0 = none, so that the next job waits for a start.
@@ -158,18 +158,25 @@ class Config:
 
 
 def load_config(
-    path: Path | None, *, idle_exit_s: float | None = None, helpers_socket: str | None = None
+    path: Path | None,
+    *,
+    idle_exit_s: float | None = None,
+    helpers_socket: str | None = None,
+    own_user: bool = False,
 ) -> Config:
     """The configuration of a file; the defaults where there is none.
 
     Args:
         idle_exit_s: takes the place of daemon.idle_exit_s; None = does not.
         helpers_socket: takes the place of workers.helpers_socket; None = does not.
+        own_user: workers.user counts as "".
     Raises:
         ConfigError: it cannot be read, is no TOML, has an unknown key or a
             value of a wrong type or out of bounds.
     """
     config = Config() if path is None else _read_config(path)
+    if own_user:
+        config = replace(config, workers=replace(config.workers, user=""))
     if helpers_socket is not None:
         _check_path("--helpers-socket", helpers_socket)
         config = replace(config, workers=replace(config.workers, helpers_socket=helpers_socket))

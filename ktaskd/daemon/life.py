@@ -150,7 +150,8 @@ class House:
 
     def _build_jobs(self) -> None:
         config, topology = self._config, self._topology
-        user = machine.worker_user(config.workers, os.geteuid())
+        private = not self._start.listeners.reached_by_others()
+        user = machine.worker_user(config.workers, os.geteuid(), private=private)
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
         dispatch = Dispatch(
@@ -195,7 +196,7 @@ class House:
             self._handles,
             self._keepers,
             topology,
-            Rights(machine.admin_uids(), user.refusal),
+            Rights(machine.admin_uids(), user.refusal, os.geteuid() if user.own_code else None),
             CallerMemory(self._root, self._worker_pids),
             self._callers,
             DiskOf(config.disks, lambda device: read_disk(self._root, device)),

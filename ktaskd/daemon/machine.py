@@ -28,28 +28,38 @@ class WorkerUser:
 
     Args:
         refusal: why nobody but an admin may run jobs; "" = everybody may.
+        own_code: they run code of the daemon's own user, since nobody else can reach it.
     """
 
     uid: int = -1
     gid: int = -1
     refusal: str = ""
+    own_code: bool = False
 
 
-def worker_user(settings: WorkerSettings, euid: int) -> WorkerUser:
-    """Workers of a root daemon become a user without rights, or serve root alone."""
+def worker_user(settings: WorkerSettings, euid: int, *, private: bool = False) -> WorkerUser:
+    """Workers of a root daemon become a user without rights, or serve root alone.
+
+    Args:
+        private: nobody else reaches the daemon's sockets.
+    """
     if euid != 0:
-        return WorkerUser()
+        return WorkerUser(own_code=private)
+    if not settings.user:
+        return WorkerUser(refusal='workers.user is ""', own_code=private)
     try:
         entry = pwd.getpwnam(settings.user)
     except KeyError:
         return WorkerUser(
             refusal=f'the daemon is root and has no user "{settings.user}" for its workers; '
-            "create that system user or set workers.user"
+            "create that system user or set workers.user",
+            own_code=private,
         )
     if entry.pw_uid == 0:
         return WorkerUser(
             refusal=f'workers.user "{settings.user}" is uid 0, whose rights nobody else\'s work may have; '
-            "set it to a system user without rights"
+            "set it to a system user without rights",
+            own_code=private,
         )
     return WorkerUser(entry.pw_uid, entry.pw_gid)
 
@@ -84,7 +94,7 @@ def pool_specs(
     def spec(name: str, kind: WorkerClass, nid: int, cpus: frozenset[int], size: int) -> PoolSpec:
         places, warm = tuple(sorted(cpus)), min(settings.warm, size)
         idle_s = settings.idle_timeout_s
-        return PoolSpec(name, kind, nid, places, size, warm, user.uid, user.gid, idle_s)
+        return PoolSpec(name, kind, nid, places, size, warm, user.uid, user.gid, idle_s, user.own_code)
 
     specs = []
     for node in topology.nodes:
@@ -120,7 +130,7 @@ def helpers_unit(
 def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:
     """The pool of workers in callers' memory cgroups."""
     cpus = tuple(sorted(topology.cpus))
-    return PoolSpec("guests", WorkerClass.LEAD, -1, cpus, 0, 0, user.uid, user.gid)
+    return PoolSpec("guests", WorkerClass.LEAD, -1, cpus, 0, 0, user.uid, user.gid, own_code=user.own_code)
 
 
 def raise_file_limit() -> int:

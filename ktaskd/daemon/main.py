@@ -59,6 +59,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="where `ktaskd --pool-hosts` listens; takes the place of workers.helpers_socket",
     )
+    parser.add_argument(
+        "--own-user",
+        action="store_true",
+        help='workers stay the user that started this, also root: as with workers.user = ""',
+    )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
     parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
     return parser
@@ -86,7 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
     def load() -> Config:
-        return load_config(path, idle_exit_s=options.idle_exit, helpers_socket=options.helpers_socket)
+        return load_config(
+            path,
+            idle_exit_s=options.idle_exit,
+            helpers_socket=options.helpers_socket,
+            own_user=options.own_user,
+        )
 
     try:
         config = load()

@@ -30,6 +30,8 @@ PLACES: Mapping[str, str] = {
     "text.search": "search:Search",
     "array.reduce": "reduce:Reduce",
     "array.map": "elementwise:Map",
+    "python.run": "own:Run",
+    "python.calls": "calls:Calls",
     "selftest.noop": "selftest:Noop",
     "selftest.spin": "selftest:Spin",
     "selftest.fail": "selftest:Fail",

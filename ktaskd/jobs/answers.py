@@ -25,6 +25,9 @@ from ktaskd.worker.frames import Done, FrameInvalid, Note
 if TYPE_CHECKING:
     from ktaskd.jobs.engine import Engine
 
+TURNS_LOST_MAX = 16
+"""Workers that may die in a row, in turns of one job: who kills them all would go on for ever."""
+
 REST_S = 1.0
 """A helper that was starved gets nothing for so long: others have its CPU."""
 
@@ -80,6 +83,9 @@ def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
 
 def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
     chunk, reached = held.chunk, done.reached
+    if job.checked.declaration.open_ended:
+        _note_turn(engine, job, part)
+        part = None
     if reached > chunk.start:
         job.done.add(chunk.start, reached)  # first: a part too many stops the job, and this is undone
         _keep_part(engine, job, chunk.start, reached, part, len(done.part))
@@ -93,6 +99,14 @@ def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | No
         job.chunks_done += 1
         held.worker.chunks += 1
         _learn(job, held)
+
+
+def _note_turn(engine: Engine, job: Job, part: Json | None) -> None:
+    """A turn has ended well; where it was the last one, no other is begun."""
+    job.attempts.clear()
+    if part is not None and part.get("last"):
+        job.cursor.close()
+        engine.dispatch.unwant(job)
 
 
 def account(engine: Engine, job: Job, worker: Worker, cpu_ns: int, held: HeldChunk | None = None) -> None:
@@ -193,6 +207,9 @@ def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: b
     if not _counts(job, lost, whole=False) and (lost.void or attempt < ATTEMPTS_MAX):
         job.attempts[chunk.start] = attempt + begun
         return  # somebody else has it, or has done it
+    if declaration.open_ended:
+        _pass_turn(engine, job, lost, death)
+        return
     if begun:
         ending.note_lost(job, chunk, death)
     safe = not begun or declaration.partial is Partial.RERUN_SAFE
@@ -206,6 +223,17 @@ def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: b
     words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}{killed}"
     error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)
     engine.stop(job, error)
+
+
+def _pass_turn(engine: Engine, job: Job, lost: HeldChunk, death: Death) -> None:
+    """The call that its worker died in is the caller's loss, who is told by its own line."""
+    turn = lost.chunk
+    in_a_row = job.attempts[0] = job.attempts.get(0, 0) + 1
+    if in_a_row < TURNS_LOST_MAX:
+        job.done.add(turn.start, turn.end)
+    else:
+        words = f"worker {death}, and so did {in_a_row - 1} before it"
+        engine.stop(job, JobError("WORKER_LOST", words, Span(turn.start, turn.end), signal=death.signal))
 
 
 def take_back(engine: Engine, job: Job, held: HeldChunk) -> None:

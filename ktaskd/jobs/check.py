@@ -219,7 +219,7 @@ def _space(
     """Size of the position space (None = only the ranges say), and its name."""
     if items:
         return len(items), f"the list of items has {len(items)}"
-    if not declaration.sources:
+    if not declaration.sources or declaration.ranges_only:
         return None, ""
     role = declaration.sources[0].role
     size = sources[role].size

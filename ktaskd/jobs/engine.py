@@ -264,7 +264,9 @@ class Engine:
 
     def _look(self) -> None:
         self._looking = None
-        for worker in self._hang_watch.look(self.dispatch.job_of):
+        # How long its own code takes is its owner's business, who can cancel it.
+        others = [at for at, job in self.dispatch.job_of.items() if not job.checked.declaration.own]
+        for worker in self._hang_watch.look(others):
             log.warning("worker_hangs worker=%d pid=%d nid=%d", worker.id, worker.pid, worker.nid)
             worker.kill(f"used {self._hang_watch.limit_s:g} s of CPU time without progress")
         if self.registry.unended:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
+from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
+from ktaskd.jobs.arguments import check_arguments
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import CheckedJob, as_items, check_job, check_limits, check_roles, find_function
 from ktaskd.jobs.disks import DiskOf
@@ -34,10 +36,12 @@ class Rights:
     Args:
         admin_uids: may name paths, and see and steer everything.
         only_admins_submit: nobody else may run anything, with the reason why.
+        code_uid: whose own code is run here; None = nobody's.
     """
 
     admin_uids: frozenset[int]
     only_admins_submit: str = ""
+    code_uid: int | None = None
 
 
 class Intake:
@@ -87,7 +91,7 @@ class Intake:
         known = self._engine.registry.same_request(spec, who)
         if known is None:
             self._check_may_submit(who)
-            declaration = find_function(spec.function, self.functions)
+            declaration = self._find(spec, who)
             check_roles(as_items(spec, declaration), declaration)
             taken: list[HeldSource] = []
             try:
@@ -110,6 +114,21 @@ class Intake:
             raise Draining("the daemon takes no new jobs now, wanted one that is not draining")
         if self._rights.only_admins_submit and who.uid not in self._rights.admin_uids:
             raise NotAllowed(f"uid {who.uid} may not run jobs: {self._rights.only_admins_submit}")
+
+    def _find(self, spec: JobSpec, who: Identity) -> Declaration:
+        """The declaration of the function; one of the caller's own only for our own user."""
+        declaration = find_function(spec.function, self.functions)
+        if not declaration.own:
+            return declaration
+        if who.uid != self._rights.code_uid:
+            raise NotAllowed(
+                f'spec.function: "{declaration.name}" runs code of its caller, which only a daemon does that '
+                f"is its caller's own and that nobody else reaches; got uid {who.uid}, "
+                f"this daemon is uid {os.geteuid()} and serves others; wanted the per-user one: "
+                "ktask.connect(own=True), or `systemctl --user start ktaskd`",
+                field="spec.function",
+            )
+        return as_asked(declaration, check_arguments(spec.arg, declaration), spec.sources)
 
     async def _open_all(
         self, spec: JobSpec, declaration: Declaration, who: Identity, taken: list[HeldSource]

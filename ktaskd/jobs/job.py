@@ -15,6 +15,7 @@ from ktaskd.jobs import machine
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.items import ItemResults
 from ktaskd.model.allowance import Allowance, Level, Reason
+from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
 from ktaskd.model.limits import (
@@ -234,7 +235,8 @@ class Job:
     def writes_nothing(self) -> bool:
         """Whether two workers may run the same chunk at one time."""
         declaration = self.checked.declaration
-        return not declaration.writes and not declaration.writes_bytes
+        again = declaration.partial is Partial.RERUN_SAFE
+        return again and not declaration.writes and not declaration.writes_bytes
 
     # -- chunks -----------------------------------------------------------------
 

@@ -123,6 +123,11 @@ class Declaration:
         native, plugin: whose code it is, where it is none of ours: a library's, or that of
             an installed package. A worker that has run it ends with the job, since nobody
             knows what it leaves behind.
+        own: its code comes from the caller, and is run for the daemon's own user only.
+        ranges_only: positions come from the ranges alone, whatever sources there are.
+        open_ended: its positions are turns, of which there are as many as it takes: the one
+            whose result has "last" is the last one that is begun, and one whose worker has
+            died is over.
     """
 
     name: str
@@ -153,11 +158,14 @@ class Declaration:
     unavailable: str = ""
     native: Native | None = None
     plugin: str = ""
+    own: bool = False
+    ranges_only: bool = False
+    open_ended: bool = False
 
     @property
     def foreign(self) -> bool:
         """Whether its code is not ours."""
-        return self.native is not None or bool(self.plugin)
+        return self.native is not None or bool(self.plugin) or self.own
 
     @property
     def writes(self) -> bool:

@@ -32,6 +32,8 @@ class Placement:
         nid: node for its memory policy; -1 = leave as it is.
         uid, gid: user to become; -1 = stay.
         memory_group: directory of the memory cgroup to move into; "" = stay.
+        own_code: it may be given code of its own user, who serves nobody else: then it gives
+            the network and other processes up only for a job that is none of that.
     """
 
     worker_class: WorkerClass
@@ -40,6 +42,7 @@ class Placement:
     uid: int = -1
     gid: int = -1
     memory_group: str = ""
+    own_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,13 @@ class Cursor:
             self._open.setdefault(group, []).append(i)  # ascending, so a heap
             self._left_of[group] = self._left_of.get(group, 0) + share.end - share.start
         self.left = plan.total
+        self._closed = False
+
+    def close(self) -> None:
+        """Nothing more is taken out or in."""
+        self._closed = True
+        self.left = 0
+        self._open, self._left_of = {}, {}
 
     def take(self, size: int, nid: int, *, lead: bool, has_free: Callable[[int], bool]) -> Chunk | None:
         """Cut a chunk of about `size` positions for a worker of node `nid`.
@@ -72,7 +79,7 @@ class Cursor:
 
     def give_back(self, chunk: Chunk, start: int, end: int) -> None:
         """Take [start, end) of a chunk that was handed out back in."""
-        if start >= end:
+        if start >= end or self._closed:
             return
         group = self._group(chunk.share_i)
         if not self._is_open[chunk.share_i]:

@@ -65,7 +65,8 @@ class GuestPool(Pool):
         if self._host is None:
             return None  # it is tried again
         cpus = frozenset([cpu] if cpu >= 0 else self.spec.cpus)
-        place.guest = Placement(worker_class, cpus, nid, self.spec.uid, self.spec.gid, memory_group)
+        spec = self.spec
+        place.guest = Placement(worker_class, cpus, nid, spec.uid, spec.gid, memory_group, spec.own_code)
         place.cpu, place.wanted = cpu, True
         self._spawn(place)
         return place.worker

@@ -52,6 +52,7 @@ def placement_to_json(placement: Placement) -> dict[str, Any]:
         "uid": placement.uid,
         "gid": placement.gid,
         "memory_group": placement.memory_group,
+        "own_code": placement.own_code,
     }
 
 
@@ -64,6 +65,7 @@ def placement_from_json(body: dict[str, Any]) -> Placement:
         body["uid"],
         body["gid"],
         body["memory_group"],
+        body["own_code"],
     )
 
 

@@ -37,6 +37,7 @@ class PoolSpec:
         uid, gid: user that the workers become; -1 = the daemon's.
         idle_timeout_s: workers beyond the warm ones end after so long without
             work; 0 = they stay.
+        own_code: they may be given code of the daemon's own user.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PoolSpec:
     uid: int = -1
     gid: int = -1
     idle_timeout_s: float = 0.0
+    own_code: bool = False
 
 
 @dataclass(slots=True)
@@ -355,7 +357,7 @@ class Pool:
     def _placement(self, place: Place) -> Placement:
         spec = self.spec
         cpus = frozenset([place.cpu]) if place.cpu >= 0 else frozenset(spec.cpus)
-        return Placement(spec.worker_class, cpus, spec.nid, spec.uid, spec.gid)
+        return Placement(spec.worker_class, cpus, spec.nid, spec.uid, spec.gid, own_code=spec.own_code)
 
     def _on_worker_gone(self, worker: Worker, death: Death) -> None:
         place = self._by_id.pop(worker.id)

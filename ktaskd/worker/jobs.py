@@ -8,6 +8,7 @@ from typing import Any
 from ktaskd.functions import bodies, plugin
 from ktaskd.functions.body import Body, Context
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.functions.declared.own import as_asked
 from ktaskd.functions.described import from_json
 from ktaskd.functions.manifests import parse_manifest
 from ktaskd.functions.native import NativeBody
@@ -119,4 +120,7 @@ def _function_of(note: Json) -> tuple[Declaration, Body]:
         declaration = from_json(note["plugin"])
         return declaration, plugin.load(declaration.name)
     name = note["function"]
-    return CATALOGUE[name], bodies.find(name)
+    declaration = CATALOGUE[name]
+    if declaration.own:
+        declaration = as_asked(declaration, note["arg"], note["sources"])
+    return declaration, bodies.find(name)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from ktaskd.functions import bodies, quanta
 from ktaskd.functions.body import Body
+from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host import faults, mempolicy
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
@@ -53,6 +54,7 @@ _FDS_PER_FRAME = 4
 """One is expected; the rest is received to be closed."""
 _ANCILLARY = socket.CMSG_SPACE(_FDS_PER_FRAME * array("i").itemsize)
 _MESSAGE_MAX = 4096
+_TRACEBACK_MAX = 4 * _MESSAGE_MAX
 
 
 def run(
@@ -79,7 +81,7 @@ def run(
         # What the template loaded stays; looking through it would copy its pages.
         gc.freeze()
         sock.setblocking(True)
-        worker = Worker(sock, slot.cast("Q"), placement.nid)
+        worker = Worker(sock, slot.cast("Q"), placement.nid, confined=not placement.own_code)
         worker.send(pack_note(frames.READY, 0, applied_to_json(applied)))
         worker.serve()
         status = 0
@@ -99,8 +101,14 @@ def run(
 class Worker:
     """Serves frames. One chunk at a time, in the order in which they come."""
 
-    def __init__(self, sock: socket.socket, words: memoryview, nid: int = NUMA_NO_NODE) -> None:
-        """Hold the two lines to the daemon, and know which node is our own."""
+    def __init__(
+        self, sock: socket.socket, words: memoryview, nid: int = NUMA_NO_NODE, *, confined: bool = True
+    ) -> None:
+        """Hold the two lines to the daemon, and know which node is our own.
+
+        `confined`: it has given up what only code of its own user may need.
+        """
+        self._confined = confined
         self._sock = sock
         self._own_nid = self._memory_nid = nid
         self._words = words
@@ -196,7 +204,7 @@ class Worker:
         """Clean the chunk up as far as can be, then say how it failed."""
         reached = min(max(self._words[SLOT_POSITION], start), end)
         dirty = self._clean(job, start, reached) if job is not None else []
-        body = _failure(error, before)
+        body = _failure(error, before, own=job is not None and job.declaration.own)
         self.send(pack_note(frames.FAILED, seq, {**body, "reached": reached, "dirty": dirty}))
 
     def _clean(self, job: Job, start: int, reached: int) -> list[list[int]]:
@@ -223,7 +231,7 @@ class Worker:
             if note.kind == frames.SOURCE:
                 self._on_source(note, fds)
             elif note.kind == frames.JOB:
-                self._known.add_job(note.number, note.body)
+                self._on_job(note)
             elif note.kind == frames.CALL:
                 self._on_call(note.number, note.body)
             elif note.kind == frames.FORGET_JOB:
@@ -239,6 +247,14 @@ class Worker:
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _on_job(self, note: frames.Note) -> None:
+        """Learn of a job; what its code does not need is given up before."""
+        declaration = CATALOGUE.get(note.body.get("function", ""))
+        if not self._confined and not (declaration is not None and declaration.own):
+            self._confined = True
+            setup.confine_late()
+        self._known.add_job(note.number, note.body)
 
     def _wipe(self) -> None:
         """Keep nothing of the jobs so far; between chunks, so nothing is in use."""
@@ -260,7 +276,7 @@ class Worker:
         self._words[SLOT_POSITION] = 0
         self._words[SLOT_SEQ] = seq
         before = time.thread_time_ns()
-        payload = body["payload"]
+        payload, job = body["payload"], None
         try:
             job = self._known.job(body["jno"])
             self._fault(f"worker.in_{body['op']}")
@@ -270,7 +286,8 @@ class Worker:
                 raise ValueError(f"result of {len(frame)} bytes, wanted at most {FRAME_BYTES_MAX}")
         except Exception as error:
             dirty = [[payload["start"], payload["end"]]] if body["op"] == "undo" else []
-            frame = pack_note(frames.FAILED, seq, {**_failure(error, before), "dirty": dirty})
+            failure = _failure(error, before, own=job is not None and job.declaration.own)
+            frame = pack_note(frames.FAILED, seq, {**failure, "dirty": dirty})
         self._fault("worker.after_step")
         self.send(frame[: len(frame) // 2] if self._fault("worker.half_frame") else frame)
 
@@ -334,13 +351,20 @@ def _encoded(value: Json) -> bytes:
     return part
 
 
-def _failure(error: Exception, before: int) -> Json:
-    """How a call or a chunk failed, in the words of a FAILED frame."""
+def _failure(error: Exception, before: int, *, own: bool = False) -> Json:
+    """How a call or a chunk failed, in the words of a FAILED frame.
+
+    `own`: the code is the caller's own, who can do something with a traceback.
+    """
+    words = f"{type(error).__name__}: {error}"[:_MESSAGE_MAX]
     number = error.errno if isinstance(error, OSError) and error.errno else 0
     message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if own:
+        message = words
+        words = "".join(traceback.format_exception(error))[-_TRACEBACK_MAX:]
     return {
         "cpu_ns": time.thread_time_ns() - before,
         "errno": number,
-        "exception": f"{type(error).__name__}: {error}"[:_MESSAGE_MAX],
+        "exception": words,
         "message": (str(message) or type(error).__name__)[:_MESSAGE_MAX],
     }

@@ -7,6 +7,7 @@ the worker, since nothing may be run then.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -75,7 +76,7 @@ def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Ap
     if placement.memory_group:
         _enter_memory_group(placement.memory_group)
     _apply_identity(placement, parent, missing)
-    return _read_back(placement, missing, _give_up(missing))
+    return _read_back(placement, missing, _give_up(missing, confined=not placement.own_code))
 
 
 def _attempt(missing: list[str], what: str, call: Callable[[], object], hint: str = "") -> None:
@@ -160,24 +161,28 @@ def _apply_identity(placement: Placement, parent: int, missing: list[str]) -> No
         _attempt(missing, "PR_SET_DUMPABLE 0", process.apply_undumpable)
 
 
-def _give_up(missing: list[str]) -> tuple[str, ...]:
+def _give_up(missing: list[str], *, confined: bool) -> tuple[str, ...]:
     """Give up what no chunk needs, for good; says what is given up."""
-    before = len(missing)
-    _attempt(missing, "other processes", confine.give_up_other_processes, _CONFINED_BY["landlock"])
-    closed_to_others = len(missing) == before
-    _attempt(missing, "network", confine.give_up_network, _CONFINED_BY["seccomp"])
-    given = {
-        "new privileges": process.has_no_new_privileges(),
-        "core dumps": process.has_no_core(),
-        "network": not confine.has_network(),
-        "other processes": closed_to_others,
-    }
+    given = {"new privileges": process.has_no_new_privileges(), "core dumps": process.has_no_core()}
+    if confined:
+        before = len(missing)
+        _attempt(missing, "other processes", confine.give_up_other_processes, _CONFINED_BY["landlock"])
+        given["other processes"] = len(missing) == before
+        _attempt(missing, "network", confine.give_up_network, _CONFINED_BY["seccomp"])
+        given["network"] = not confine.has_network()
     if not process.read_dumpable():
         # It serves several users, one after the other.
         given["freed memory"] = erasing.erases()
     kept = [f"{what}: {_KEPT.get(what, 'not given up')}" for what, is_so in given.items() if not is_so]
     missing.extend(text for text in kept if not _told(text, missing))
     return tuple(what for what, is_so in given.items() if is_so)
+
+
+def confine_late() -> None:
+    """Give up the network and other processes after all, before the first job that needs neither."""
+    for give_up in (confine.give_up_other_processes, confine.give_up_network):
+        with contextlib.suppress(OSError):
+            give_up()
 
 
 def _read_back(placement: Placement, missing: list[str], gave_up: tuple[str, ...]) -> Applied:

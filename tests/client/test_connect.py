@@ -164,7 +164,7 @@ def test_connect_when_there_is_none_then_one_is_started_and_found_again(
         (line,) = fake_python.read_text().splitlines()
         pid = client.status().pid
         assert line.startswith(
-            f"{pid} ['-m', 'ktaskd', '--runtime-dir', '{nowhere}/ktaskd', '--idle-exit', '30']"
+            f"{pid} ['-m', 'ktaskd', '--runtime-dir', '{nowhere}/ktaskd', '--idle-exit', '30', '--own-user']"
         )
         # No child of ours, and in a session of its own.
         assert os.getsid(pid) != os.getsid(0)

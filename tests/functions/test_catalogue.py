@@ -14,7 +14,10 @@ from ktaskd.functions.body import Body
 from ktaskd.functions.catalogue import CATALOGUE, declarations
 from ktaskd.model.function import ArgType, Declaration, Partial
 
-MUST_BE_GIVEN = {("array.map", "ufunc"), ("mem.pattern", "record"), ("text.search", "pattern")}
+MUST_BE_GIVEN = {
+    *(("array.map", "ufunc"), ("mem.pattern", "record"), ("text.search", "pattern")),
+    ("python.calls", "line"),
+}
 """Arguments without a default."""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +34,8 @@ def test_declarations_when_not_for_tests_then_no_selftest() -> None:
     files = {"file.allocate", "file.compare", "file.copy", "file.punch", "file.warm"}
     sums = {"file.blake3", "file.crc32", "file.crc32c", "file.sha256", "file.xxh3"}
     others = {"array.map", "array.reduce", "file.compress", "file.decompress", "text.search"}
-    assert set(declarations(False)) == memory | files | sums | others | {"file.manifest", "file.verify"}
+    others |= {"file.manifest", "file.verify", "python.calls", "python.run"}
+    assert set(declarations(False)) == memory | files | sums | others
     assert set(declarations(True)) == set(CATALOGUE)
     assert all(name.startswith("selftest.") for name in set(CATALOGUE) - set(declarations(False)))
 
@@ -79,7 +83,8 @@ def test_catalogue_when_imported_then_no_body_and_no_library() -> None:
 def test_declaration_when_looked_at_then_it_is_whole(declaration: Declaration) -> None:
     body = type(bodies.find(declaration.name))
     assert declaration.summary.endswith(".")
-    assert declaration.undo == bool(declaration.undo_summary) == (body.undo is not Body.undo)
+    if declaration.name != "python.run":  # whose undo is the caller's, or there is none
+        assert declaration.undo == bool(declaration.undo_summary) == (body.undo is not Body.undo)
     assert declaration.combine == (body.combine is not Body.combine)
     assert declaration.lifecycle == (body.prepare is not Body.prepare)
     assert body.run is not Body.run

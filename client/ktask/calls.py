@@ -1,0 +1,499 @@
+"""The client's end of calls: hands them to the workers of a job that runs while there are any.
+
+A job of python.calls is begun with the first call, and ended when no call has come for a while:
+its workers would keep CPUs from others. One whose workers are all busy, or that is ended while
+some are, goes on until they are done; new calls then go to the next job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pickle
+import secrets
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future
+from typing import Any
+
+import grpc
+
+from ktask import convert, rpc
+from ktask.errors import JobFailed, KtaskError
+from ktask.results import JobState
+from ktask.session import Session
+from ktask.v1 import calls as wire
+from ktask.v1 import code
+from ktask.v1 import jobs_pb2 as pb
+
+LINGER_S = 0.25
+"""So long workers are kept while no call comes."""
+
+TURNS = 2**32
+"""More than a job could ever use."""
+
+_RECEIVE_BYTES = 256 * 1024
+_CREDENTIALS = struct.Struct("3i")
+_BACKLOG = 128
+
+
+class WorkerLost(KtaskError, BrokenExecutor):
+    """The worker of a call ended before it had answered; other calls are not concerned."""
+
+
+class Shared:
+    """A function that several calls share, and that each worker is sent once."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Pickle it; raises what that raises."""
+        self.pickled = code.dumps(function)
+        self.number = next(self._numbers)
+
+
+class Call:
+    """One call, and who waits for it.
+
+    Args:
+        payload: function, arguments and keyword arguments, pickled; with `function` the
+            arguments alone.
+    """
+
+    __slots__ = ("function", "future", "number", "payload")
+
+    def __init__(self, future: Future[Any], payload: bytes, function: Shared | None = None) -> None:
+        """It has no number before it is queued."""
+        self.future, self.payload, self.function = future, payload, function
+        self.number = 0
+
+
+class _Worker:
+    """A worker that has connected. All but `decoder` is under the lock."""
+
+    def __init__(self, sock: socket.socket, burst: _Burst) -> None:
+        self.sock, self.burst = sock, burst
+        self.decoder = wire.Decoder()
+        self.unsent: deque[memoryview] = deque()
+        self.known: dict[int, None] = {}
+        self.call: Call | None = None
+        self.leaving = False
+        self.pid = 0
+
+
+class _Burst:
+    """One job of python.calls."""
+
+    def __init__(self, session: Session, max_workers: int, on_end: Callable[[], None]) -> None:
+        """Listen, and have the daemon begin. Raises KtaskError or OSError."""
+        name = f"ktask-calls-{secrets.token_hex(16)}"
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.setup = wire.pack(wire.SETUP, 0, code.setup())
+        self.workers: set[_Worker] = set()
+        self.began = self.closing = False
+        try:
+            self.listener.bind(b"\0" + name.encode())
+            self.listener.listen(_BACKLOG)
+            self.listener.setblocking(False)
+            spec = pb.JobSpec(function="python.calls", max_threads=max_workers)
+            spec.arg.fields["line"].string_value = name
+            spec.ranges.add(start=0, length=TURNS, nid=-1)
+            self.run = session.wire.jobs.Run.future(pb.RunRequest(spec=spec))
+        except BaseException:
+            self.listener.close()
+            raise
+        self.run.add_done_callback(lambda _: on_end())
+
+    def error(self) -> Exception | None:
+        """Why the job ended otherwise than well; to be asked when it has ended."""
+        try:
+            job = convert.job(self.run.result().job)
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            if isinstance(error, grpc.RpcError):
+                return rpc.translate(error)
+            return None
+        return None if job.state is JobState.SUCCEEDED else JobFailed(job)
+
+
+class CallServer:
+    """Hands calls to workers, and their results to whoever waits. Thread-safe.
+
+    One thread does what comes from workers; it exists while there are calls, and for LINGER_S
+    after them. A call that finds a worker idle is sent by the thread that makes it.
+
+    Args:
+        open_session: connects to a daemon; called again where the last one is gone.
+        max_workers: most calls at one time.
+        let_go: what is done with a connection that is not needed any more.
+    """
+
+    def __init__(
+        self, open_session: Callable[[], Session], max_workers: int, let_go: Callable[[Session], None]
+    ) -> None:
+        """Nothing is begun before the first call."""
+        self._open_session = open_session
+        self._let_go = let_go
+        self._max_workers = max_workers
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+        self._queue: deque[Call] = deque()
+        self._numbers = 0
+        self._bursts: set[_Burst] = set()
+        self._open: _Burst | None = None
+        self._fresh = False
+        self._ready: list[_Worker] = []
+        self._in_hand = 0
+        self._idle_since_s: float | None = None
+        self._thread: threading.Thread | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self._wake_fd = -1
+        self._closed = False
+
+    # -- calls come in -------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Have a worker do it, as soon as one is free."""
+        with self._lock:
+            self._numbers += 1
+            call.number = self._numbers
+            self._queue.append(call)
+            self._idle_since_s = None
+            self._assign()
+            if self._thread is None:
+                self._start_thread()
+            if self._queue and self._open is None:
+                self._wake()
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Let workers go as soon as there is no call any more; with `cancel` take those queued back."""
+        with self._lock:
+            self._closed = True
+            dropped = list(self._queue) if cancel else []
+            if cancel:
+                self._queue.clear()
+            if self._thread is None:
+                self._release_session()
+            self._wake()
+        for call in dropped:
+            call.future.cancel()
+            call.future.set_running_or_notify_cancel()
+
+    def join(self) -> None:
+        """Wait until all calls are done and their workers gone."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # -- the thread ------------------------------------------------------------------
+
+    def _start_thread(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
+        # No daemon thread: a program that ends waits for its calls, as with other executors.
+        self._thread = threading.Thread(target=self._serve, name="ktask-calls", daemon=False)
+        self._thread.start()
+
+    def _wake(self) -> None:
+        if self._wake_fd >= 0:
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _on_end(self) -> None:
+        with self._lock:
+            self._wake()
+
+    def _serve(self) -> None:
+        selector = self._selector
+        assert selector is not None
+        over = False
+        while not over:
+            done: list[Callable[[], None]] = []
+            events = selector.select(self._patience_s())
+            with self._lock:
+                for key, mask in events:
+                    self._on_event(key, mask, done)
+                self._look(done)
+            # Not kept any longer: each holds a result.
+            while done:
+                done.pop(0)()
+            with self._lock:
+                needs_burst = bool(self._queue) and self._open is None
+            if needs_burst:
+                self._begin_burst()
+            with self._lock:
+                over = not (self._queue or self._bursts)
+                if over:
+                    self._end_thread()
+
+    def _end_thread(self) -> None:
+        assert self._selector is not None
+        self._selector.close()
+        os.close(self._wake_fd)
+        self._selector, self._wake_fd, self._thread = None, -1, None
+        if self._closed:
+            self._release_session()
+
+    def _release_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._let_go(session)
+
+    def _patience_s(self) -> float | None:
+        with self._lock:
+            if self._open is None or self._idle_since_s is None:
+                return None
+            return max(0.0, self._idle_since_s + LINGER_S - time.monotonic())
+
+    def _on_event(self, key: selectors.SelectorKey, mask: int, done: list[Callable[[], None]]) -> None:
+        if key.data is None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+        elif isinstance(key.data, _Burst):
+            self._accept(key.data)
+        else:
+            if mask & selectors.EVENT_WRITE:
+                self._send_on(key.data)
+            if mask & selectors.EVENT_READ:
+                self._receive(key.data, done)
+
+    # -- bursts ------------------------------------------------------------------------
+
+    def _begin_burst(self) -> None:
+        """Begin a job for what is queued; where that fails, so do the calls."""
+        try:
+            self._fresh = self._session is None
+            if self._session is None:
+                self._session = self._open_session()
+            burst = _Burst(self._session, self._max_workers, self._on_end)
+        except Exception as error:
+            self._release_session()
+            self._fail_queued(error)
+            return
+        with self._lock:
+            self._bursts.add(burst)
+            self._open, self._idle_since_s = burst, None
+            assert self._selector is not None
+            self._selector.register(burst.listener, selectors.EVENT_READ, burst)
+
+    def _look(self, done: list[Callable[[], None]]) -> None:
+        """See which jobs have ended, and which need not go on."""
+        for burst in [burst for burst in self._bursts if burst.run.done()]:
+            self._end(burst, done)
+        if self._open is None or self._queue:
+            return
+        idle_s = time.monotonic() - self._idle_since_s if self._idle_since_s is not None else 0.0
+        if idle_s >= LINGER_S or self._closed or not threading.main_thread().is_alive():
+            self._close(self._open)
+
+    def _close(self, burst: _Burst) -> None:
+        """Begin no call of it any more; workers that have one end after it."""
+        burst.closing, self._open, self._idle_since_s = True, None, None
+        self._ready.clear()
+        for worker in burst.workers:
+            if worker.call is None and not worker.leaving:
+                self._send(worker, wire.pack(wire.NO_MORE))
+        if not burst.workers:
+            burst.run.cancel()  # nobody has come, and nobody need come any more
+
+    def _end(self, burst: _Burst, done: list[Callable[[], None]]) -> None:
+        """The job has ended: no worker of it lives."""
+        for worker in list(burst.workers):
+            while self._receive(worker, done):
+                pass
+            self._drop(worker, done)
+        assert self._selector is not None
+        self._selector.unregister(burst.listener)
+        burst.listener.close()
+        self._bursts.discard(burst)
+        if self._open is burst:
+            self._open = None
+            self._after_failure(burst, done)
+
+    def _after_failure(self, burst: _Burst, done: list[Callable[[], None]]) -> None:
+        """It has ended though calls may wait: they go to another one, unless that got nowhere."""
+        error = burst.error()
+        if getattr(error, "code", "") == "UNAVAILABLE":
+            self._release_session()
+            if not self._fresh:
+                return  # the daemon that was known is gone; there may be another
+        if not burst.began and error is not None:
+            failed = error
+            done.append(lambda: self._fail_queued(failed))
+
+    def _fail_queued(self, error: Exception) -> None:
+        with self._lock:
+            calls = list(self._queue)
+            self._queue.clear()
+        for call in calls:
+            if call.future.set_running_or_notify_cancel():
+                call.future.set_exception(error)
+
+    # -- workers -------------------------------------------------------------------------
+
+    def _accept(self, burst: _Burst) -> None:
+        try:
+            sock, _ = burst.listener.accept()
+        except OSError:
+            return
+        _, uid, _ = _CREDENTIALS.unpack(
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if uid != os.geteuid():
+            sock.close()
+            return
+        sock.setblocking(False)
+        worker = _Worker(sock, burst)
+        burst.workers.add(worker)
+        assert self._selector is not None
+        self._selector.register(sock, selectors.EVENT_READ, worker)
+        self._send(worker, burst.setup)
+
+    def _receive(self, worker: _Worker, done: list[Callable[[], None]]) -> bool:
+        """Take what has come; whether there may be more."""
+        try:
+            data = worker.sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(worker, done)
+            return False
+        for kind, number, payload in worker.decoder.feed(data):
+            self._on_frame(worker, kind, number, payload, done)
+        return True
+
+    def _on_frame(
+        self, worker: _Worker, kind: int, number: int, payload: bytes, done: list[Callable[[], None]]
+    ) -> None:
+        if kind == wire.HELLO:
+            worker.pid = number
+            self._check_python(worker, payload.decode(errors="replace"), done)
+        elif kind == wire.READY:
+            worker.leaving = False
+            self._on_ready(worker)
+        elif kind == wire.AWAY:
+            worker.leaving = True
+            if worker in self._ready:
+                self._ready.remove(worker)
+            if worker.call is None:
+                self._send(worker, wire.pack(wire.LEAVE))
+        elif kind in (wire.RESULT, wire.RAISED) and worker.call is not None:
+            call, worker.call = worker.call, None
+            self._in_hand -= 1
+            done.append(lambda: _tell(call, kind, payload))
+            if worker.leaving:
+                self._send(worker, wire.pack(wire.LEAVE))
+
+    def _check_python(self, worker: _Worker, theirs: str, done: list[Callable[[], None]]) -> None:
+        try:
+            code.check_python(theirs)
+        except code.CodeInvalid as error:
+            failed = KtaskError(str(error), code="FAILED_PRECONDITION", reason="PYTHON_DIFFERS")
+            done.append(lambda: self._fail_queued(failed))
+
+    def _on_ready(self, worker: _Worker) -> None:
+        if worker.burst.closing:
+            self._send(worker, wire.pack(wire.NO_MORE))
+            return
+        self._ready.append(worker)
+        self._assign()
+        if self._ready and not self._queue and self._idle_since_s is None:
+            self._idle_since_s = time.monotonic()
+
+    def _assign(self) -> None:
+        """Give what waits to who is idle."""
+        while self._queue and self._ready and self._in_hand < self._max_workers:
+            call = self._queue.popleft()
+            if not call.future.set_running_or_notify_cancel():
+                continue
+            worker = self._ready.pop()
+            worker.call = call
+            worker.burst.began = True
+            self._in_hand += 1
+            if call.function is not None:
+                self._send_function(worker, call.function)
+                self._send(worker, wire.pack_call_of(call.number, call.function.number, call.payload))
+            else:
+                self._send(worker, wire.pack(wire.CALL, call.number, call.payload))
+
+    def _send_function(self, worker: _Worker, function: Shared) -> None:
+        if function.number not in worker.known:
+            worker.known[function.number] = None
+            if len(worker.known) > wire.FUNCTIONS_MAX:
+                del worker.known[next(iter(worker.known))]
+            self._send(worker, wire.pack(wire.FUNCTION, function.number, function.pickled))
+
+    def _send(self, worker: _Worker, frame: bytes) -> None:
+        """Send what can be sent now; the thread sends the rest."""
+        if worker.unsent:
+            worker.unsent.append(memoryview(frame))
+            return
+        try:
+            sent = worker.sock.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # it has ended, which the thread sees by itself
+        if sent < len(frame):
+            worker.unsent.append(memoryview(frame)[sent:])
+            self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            self._wake()
+
+    def _send_on(self, worker: _Worker) -> None:
+        while worker.unsent:
+            piece = worker.unsent[0]
+            try:
+                sent = worker.sock.send(piece)
+            except BlockingIOError:
+                return
+            except OSError:
+                worker.unsent.clear()
+                break
+            if sent < len(piece):
+                worker.unsent[0] = piece[sent:]
+                return
+            worker.unsent.popleft()
+        self._watch(worker, selectors.EVENT_READ)
+
+    def _watch(self, worker: _Worker, mask: int) -> None:
+        assert self._selector is not None
+        self._selector.modify(worker.sock, mask, worker)
+
+    def _drop(self, worker: _Worker, done: list[Callable[[], None]]) -> None:
+        """It is gone, and with it the call that it had."""
+        if worker not in worker.burst.workers:
+            return
+        worker.burst.workers.discard(worker)
+        assert self._selector is not None
+        self._selector.unregister(worker.sock)
+        worker.sock.close()
+        if worker in self._ready:
+            self._ready.remove(worker)
+        call, worker.call = worker.call, None
+        if call is not None:
+            self._in_hand -= 1
+            done.append(lambda: call.future.set_exception(_lost(worker.pid)))
+
+
+def _lost(pid: int) -> WorkerLost:
+    return WorkerLost(f"call: its worker (process {pid}) ended before it had answered", reason="WORKER_LOST")
+
+
+def _tell(call: Call, kind: int, payload: bytes) -> None:
+    """Let whoever waits have the result, or the exception."""
+    if kind == wire.RAISED:
+        call.future.set_exception(code.load_exception(payload))
+        return
+    try:
+        value = pickle.loads(payload)
+    except Exception as error:
+        call.future.set_exception(error)
+        return
+    call.future.set_result(value)

@@ -1,0 +1,90 @@
+"""Calls of a client's own functions, between the client and a worker. Pure.
+
+The client listens on a socket of its own, whose abstract name is the argument `line` of the
+function python.calls; the workers of that job connect to it. Both see by SO_PEERCRED that the
+other one is the same user. A worker takes one call at a time, and asks for each, so that one
+that is told to stop has none in hand that it will not do.
+
+Client to worker:
+    SETUP     payload: where modules are found; sent once, first
+    FUNCTION  number, payload: a function that later calls name by this number
+    CALL      number, payload: function, arguments, keyword arguments
+    CALL_OF   number, payload: number of a function (8 bytes), arguments
+    NO_MORE   there will be no call any more
+    LEAVE     answer to AWAY: no call is on its way
+Worker to client:
+    HELLO     number: its process id; payload: version of its Python, as "3.11"
+    READY     it wants a call
+    AWAY      it wants none for now
+    RESULT    number, payload: what the call returned
+    RAISED    number, payload: the exception, and its traceback as text
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE = range(1, 7)
+HELLO, READY, AWAY, RESULT, RAISED = range(65, 70)
+
+NAME_BYTES_MAX = 100
+"""Of a socket. Source: unix(7), sun_path less what begins an abstract name."""
+
+FUNCTIONS_MAX = 64
+"""Functions that a worker keeps for later calls. With one more it forgets the one that came
+first, and the client knows that it does."""
+
+_HEAD = struct.Struct("<BQQ")
+_NUMBER = struct.Struct("<Q")
+
+HEAD_BYTES = _HEAD.size
+
+
+class CallsInvalid(Exception):
+    """The other side sent something that is no frame."""
+
+
+def pack(kind: int, number: int = 0, payload: bytes = b"") -> bytes:
+    """One frame."""
+    return _HEAD.pack(kind, number, len(payload)) + payload
+
+
+def pack_call_of(number: int, function: int, payload: bytes) -> bytes:
+    """A CALL_OF frame."""
+    return _HEAD.pack(CALL_OF, number, _NUMBER.size + len(payload)) + _NUMBER.pack(function) + payload
+
+
+def split_call_of(payload: bytes) -> tuple[int, memoryview]:
+    """Number of the function, and the pickled arguments; raises CallsInvalid."""
+    if len(payload) < _NUMBER.size:
+        raise CallsInvalid(f"CALL_OF frame: got {len(payload)} bytes, wanted at least {_NUMBER.size}")
+    return _NUMBER.unpack_from(payload)[0], memoryview(payload)[_NUMBER.size :]
+
+
+def unpack_head(head: bytes) -> tuple[int, int, int]:
+    """Kind, number, and length of the payload."""
+    kind, number, length = _HEAD.unpack(head)
+    return kind, number, length
+
+
+class Decoder:
+    """Takes bytes as they come, gives whole frames."""
+
+    def __init__(self) -> None:
+        """Nothing has come yet."""
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Kind, number and payload of each frame that is whole now."""
+        self._buffer += data
+        at = 0
+        while len(self._buffer) - at >= HEAD_BYTES:
+            kind, number, length = _HEAD.unpack_from(self._buffer, at)
+            end = at + HEAD_BYTES + length
+            if len(self._buffer) < end:
+                break
+            yield kind, number, bytes(memoryview(self._buffer)[at + HEAD_BYTES : end])
+            at = end
+        if at:
+            del self._buffer[:at]

@@ -1,0 +1,124 @@
+"""A client's own functions as they travel: pickled by value, with where their modules are found.
+
+Code goes to workers of the same user only, and comes back from those only: whoever unpickles
+runs what the other side wants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import sys
+import traceback
+from typing import Any
+
+PYTHON = "{}.{}".format(*sys.version_info)
+"""Functions by value are byte code, which only the same version runs."""
+
+_MAGIC = b"ktask code 1\n"
+_TEXT_MAX = 64 * 1024
+
+
+class CodeInvalid(Exception):
+    """What should be code is none, or none for this Python; the text says which."""
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised in a worker: where, as text."""
+
+    def __str__(self) -> str:
+        """The traceback, on lines of its own."""
+        return f'\n"""\n{self.args[0]}"""'
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value, its functions and classes by value where no module has them.
+
+    Raises whatever pickling it raises, and ImportError without cloudpickle.
+    """
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(value)
+    return data
+
+
+def setup() -> bytes:
+    """Where this process finds its modules and files: for `apply_setup` in a worker."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = ""
+    return json.dumps({"path": [os.fspath(one) for one in sys.path], "cwd": directory}).encode()
+
+
+def apply_setup(data: bytes) -> None:
+    """Find modules and files where the client does; what is ours is found after that."""
+    try:
+        given = json.loads(data)
+        path = [str(one) for one in given["path"]]
+        directory = str(given["cwd"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CodeInvalid(f"setup: {type(error).__name__}: {error}") from error
+    sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
+    if directory:
+        with contextlib.suppress(OSError):
+            os.chdir(directory)
+
+
+def pack(value: Any) -> bytes:
+    """A value with its setup, in one piece."""
+    head = json.dumps({"python": PYTHON}).encode()
+    return b"".join((_MAGIC, head, b"\n", setup(), b"\n", dumps(value)))
+
+
+def unpack(data: bytes) -> Any:
+    """The value, once its setup was applied here.
+
+    Raises:
+        CodeInvalid: it is no code, or of another Python.
+        Exception: whatever unpickling it raises, such as ModuleNotFoundError.
+    """
+    if not data.startswith(_MAGIC):
+        raise CodeInvalid("code: got something else, wanted what ktask.Client.run makes of a function")
+    head, found, place = data[len(_MAGIC) :].split(b"\n", 2)
+    try:
+        python = json.loads(head)["python"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CodeInvalid(f"code: {type(error).__name__}: {error}") from error
+    check_python(python)
+    apply_setup(found)
+    return pickle.loads(place)
+
+
+def check_python(theirs: str) -> None:
+    """Raise CodeInvalid unless the other side has the same version."""
+    if theirs != PYTHON:
+        raise CodeInvalid(
+            f"code: got that of Python {theirs}, this is Python {PYTHON}; "
+            "wanted the same version in the client and in the daemon"
+        )
+
+
+def dump_exception(error: BaseException) -> bytes:
+    """An exception with its traceback; one that cannot be pickled becomes one that can."""
+    text = "".join(traceback.format_exception(error))[-_TEXT_MAX:]
+    try:
+        data = dumps((error, text))
+        pickle.loads(data)  # an exception that asks for arguments fails only here
+    except Exception as why:
+        words = f"{type(error).__name__}: {error} (could not be pickled: {type(why).__name__}: {why})"
+        data = pickle.dumps((RuntimeError(words), text))
+    return data
+
+
+def load_exception(data: bytes) -> BaseException:
+    """The exception, its cause being the traceback; one that cannot be loaded is told as such."""
+    try:
+        error, text = pickle.loads(data)
+        assert isinstance(error, BaseException)
+    except Exception as why:
+        return CodeInvalid(f"exception of a call: could not be unpickled: {type(why).__name__}: {why}")
+    error.__cause__ = RemoteTraceback(text)
+    return error

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import ktask
+import pytest
+
+from tests.integration.rig import Daemon, running, write_config
+
+
+@pytest.fixture(scope="session")
+def daemon() -> Iterator[Daemon]:
+    """One of this user's own, whose workers have little patience."""
+    with tempfile.TemporaryDirectory(prefix="ktask-") as path:
+        place = Path(path)
+        config = write_config(place / "c", workers={"hang_cpu_s": 0.3, "cancel_grace_s": 0.3})
+        with running(place / "run", "--own-user", "--config", config) as started:
+            yield started
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[ktask.Client]:
+    with ktask.connect(daemon.place) as connected:
+        yield connected
+
+
+@pytest.fixture
+def executor(daemon: Daemon) -> Iterator[ktask.Executor]:
+    with ktask.Executor(2, target=daemon.place) as made:
+        yield made

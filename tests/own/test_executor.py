@@ -1,0 +1,408 @@
+"""The executor does what executors of concurrent.futures do, in workers of a daemon.
+
+CPython's own tests of executors run against it as well, see `cpython`; here are the same cases
+where those may be missing, and what is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import importlib
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from pathlib import Path
+from typing import Any
+
+import ktask
+import numpy as np
+import pytest
+from ktask.calls import LINGER_S
+from ktask.v1.code import RemoteTraceback
+
+from tests.arch.tree import REPOSITORY
+from tests.integration.rig import PATIENCE_S, Daemon, running, starting, until
+from tests.own import things
+
+
+class Blocker:
+    """Calls that have begun and wait."""
+
+    def __init__(self, executor: ktask.Executor, place: Path) -> None:
+        self.executor, self.place, self.futures = executor, place, list[Future[int]]()
+
+    def begin(self) -> int:
+        """One more; the process id of its worker."""
+        begun = self.place / f"begun{len(self.futures)}"
+        self.futures.append(self.executor.submit(things.begin_and_wait, begun, self.place / "go"))
+        until(lambda: begun.exists() and bool(begun.read_text()), "the call has begun")
+        return int(begun.read_text())
+
+    def end(self) -> list[int]:
+        """Let all of them end."""
+        (self.place / "go").touch()
+        return [future.result(PATIENCE_S) for future in self.futures]
+
+
+@pytest.fixture
+def blocker(executor: ktask.Executor, tmp_path: Path) -> Blocker:
+    return Blocker(executor, tmp_path)
+
+
+def jobs_left(daemon: Daemon) -> list[ktask.Job]:
+    with ktask.connect(daemon.place) as client:
+        return [job for job in client.jobs() if not job.state.ended]
+
+
+# -- submit -------------------------------------------------------------------------
+
+
+def test_submit_when_called_then_the_result(executor: ktask.Executor) -> None:
+    offset = 5
+    assert executor.submit(pow, 2, 5).result() == 32
+    assert executor.submit(int, "ff", base=16).result() == 255
+    assert executor.submit(lambda x: x + offset, 7).result() == 12
+    pids = {executor.submit(os.getpid).result() for _ in range(5)}
+    assert os.getpid() not in pids
+
+
+def test_submit_when_large_both_ways_then_whole(executor: ktask.Executor) -> None:
+    data = os.urandom(5 << 20)
+    futures = [executor.submit(things.reverse, data) for _ in range(4)]
+    assert all(future.result() == data[::-1] for future in futures)
+
+
+def test_submit_when_nothing_waits_then_workers_and_job_are_gone_soon(
+    daemon: Daemon, executor: ktask.Executor
+) -> None:
+    assert executor.submit(things.square, 7).result() == 49
+    until(lambda: not jobs_left(daemon), "the job has ended")
+    assert not [one for one in threading.enumerate() if one.name == "ktask-calls"]
+    with ktask.connect(daemon.place) as client:
+        job = next(job for job in client.jobs() if job.function == "python.calls")
+    assert job.state == "SUCCEEDED"
+    assert executor.submit(things.square, 8).result() == 64
+
+
+def test_submit_when_one_call_is_long_then_idle_workers_are_let_go(daemon: Daemon, blocker: Blocker) -> None:
+    blocker.begin()
+    assert blocker.executor.submit(things.square, 7).result() == 49
+
+    def running() -> int:
+        (job,) = jobs_left(daemon)
+        return job.progress.running_helpers + job.progress.running_leads
+
+    until(lambda: running() == 1, "the idle worker is let go")
+    assert blocker.executor.submit(things.square, 8).result() == 64  # by one of another job
+    assert len(blocker.end()) == 1
+
+
+def test_max_workers_when_one_then_calls_follow_each_other(daemon: Daemon, tmp_path: Path) -> None:
+    with ktask.Executor(1, target=daemon.place) as executor:
+        blocker = Blocker(executor, tmp_path)
+        blocker.begin()
+        second = executor.submit(things.square, 3)
+        time.sleep(2 * LINGER_S)  # it could begin in a second job by now
+        assert not second.running()
+        blocker.end()
+        assert second.result() == 9
+
+
+def test_max_workers_when_none_can_be_then_refused() -> None:
+    for count in (0, -1):
+        with pytest.raises(ValueError, match="max_workers must be greater than 0"):
+            ktask.Executor(count)
+
+
+# -- what goes wrong ------------------------------------------------------------------
+
+
+def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Executor) -> None:
+    def fail() -> None:
+        raise KeyError("as asked")
+
+    error = executor.submit(fail).exception()
+    assert isinstance(error, KeyError)
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "in fail" in str(error.__cause__)
+    assert "as asked" in str(error.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda: things.leave(), SystemExit, "3"),
+        (lambda: (_ for _ in ()).throw(KeyboardInterrupt("now")), KeyboardInterrupt, "now"),
+        (lambda: (_ for _ in ()).throw(things.Marked("this", "that")), RuntimeError, "Marked: this and that"),
+        (lambda: things.WontPickle(), TypeError, "will not be pickled"),
+        (lambda: things.WontUnpickle(), ValueError, "will not be unpickled"),
+        (things.WontPickle(), TypeError, "will not be pickled"),
+        (things.WontUnpickle(), ValueError, "will not be unpickled"),
+        ("no function", TypeError, "not callable"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_call_when_it_goes_wrong_then_its_future_tells_and_the_next_works(
+    executor: ktask.Executor, call: Any, kind: type[BaseException], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        executor.submit(call).result()
+    assert executor.submit(things.square, 3).result() == 9
+
+
+@pytest.mark.parametrize("call", [things.die, things.KillsWhereUnpickled()], ids=["in it", "before it"])
+def test_worker_when_it_dies_then_one_future_fails(
+    executor: ktask.Executor, blocker: Blocker, call: Any
+) -> None:
+    blocker.begin()
+    futures = [executor.submit(call), *(executor.submit(things.square, i) for i in range(20))]
+    with pytest.raises(ktask.WorkerLost, match="ended before it had answered") as caught:
+        futures[0].result()
+    assert isinstance(caught.value, BrokenExecutor)
+    assert [future.result() for future in futures[1:]] == [i * i for i in range(20)]
+    assert len(blocker.end()) == 1
+
+
+def test_worker_when_killed_from_outside_then_its_future_fails(blocker: Blocker) -> None:
+    first, second = blocker.begin(), blocker.begin()
+    os.kill(first, 9)
+    with pytest.raises(ktask.WorkerLost, match=f"process {first}"):
+        blocker.futures.pop(0).result()
+    assert blocker.end() == [second]
+
+
+def test_workers_when_all_calls_kill_them_then_all_calls_fail_and_the_next_works(
+    executor: ktask.Executor,
+) -> None:
+    futures = [executor.submit(things.die) for _ in range(40)]
+    assert {type(future.exception()) for future in futures} == {ktask.WorkerLost}
+    assert executor.submit(things.square, 3).result() == 9
+
+
+def test_call_when_it_burns_cpu_for_long_then_it_is_no_hang(executor: ktask.Executor) -> None:
+    def burn(seconds: float) -> float:
+        until_s = time.thread_time() + seconds
+        while time.thread_time() < until_s:
+            pass
+        return seconds
+
+    assert executor.submit(burn, 1.0).result() == 1.0  # the daemon's patience is 0.3
+
+
+def test_daemon_when_it_is_gone_then_calls_fail_and_with_the_next_one_they_work(tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    with ktask.Executor(1, target=place) as executor:
+        with pytest.raises(ktask.KtaskError, match="No such file"):
+            executor.submit(things.square, 2).result()
+        for _ in range(2):
+            with running(place, "--own-user"):
+                assert executor.submit(things.square, 2).result() == 4
+
+
+def test_daemon_when_it_dies_then_what_it_had_fails(tmp_path: Path) -> None:
+    with starting(tmp_path / "d", "--own-user") as daemon, ktask.Executor(1, target=daemon.place) as executor:
+        daemon.wait_ready()
+        blocker = Blocker(executor, tmp_path)
+        blocker.begin()
+        waiting = executor.submit(things.square, 2)
+        daemon.kill()
+        with pytest.raises(ktask.WorkerLost):
+            blocker.futures[0].result()
+        with pytest.raises(ktask.KtaskError):
+            waiting.result()
+
+
+# -- cancel and shutdown --------------------------------------------------------------
+
+
+def test_cancel_when_not_begun_then_never_begun(blocker: Blocker, tmp_path: Path) -> None:
+    blocker.begin()
+    blocker.begin()
+    future = blocker.executor.submit(lambda: (tmp_path / "ran").touch())
+    assert future.cancel()
+    assert not blocker.futures[0].cancel()
+    blocker.end()
+    with pytest.raises(CancelledError):
+        future.result()
+    assert blocker.executor.submit(things.square, 2).result() == 4
+    assert not (tmp_path / "ran").exists()
+
+
+def test_shutdown_when_waited_then_all_calls_are_done(daemon: Daemon) -> None:
+    executor = ktask.Executor(2, target=daemon.place)
+    futures = [executor.submit(things.square, i) for i in range(50)]
+    executor.shutdown()
+    assert all(future.done() for future in futures)
+    assert not jobs_left(daemon)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(pow, 2, 5)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.map(pow, [2], [5])
+
+
+def test_shutdown_when_told_to_cancel_then_those_begun_end_and_the_others_are_cancelled(
+    blocker: Blocker,
+) -> None:
+    blocker.begin()
+    blocker.begin()
+    waiting = [blocker.executor.submit(things.square, i) for i in range(10)]
+    blocker.executor.shutdown(wait=False, cancel_futures=True)
+    assert all(future.cancelled() for future in waiting)
+    assert len(blocker.end()) == 2
+    blocker.executor.shutdown()
+
+
+def test_shutdown_when_never_used_then_nothing() -> None:
+    with ktask.Executor():
+        pass
+
+
+def test_program_when_it_ends_without_a_shutdown_then_its_calls_are_done(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    code = (
+        "import ktask, time\n"
+        f"executor = ktask.Executor(2, target={str(daemon.place)!r})\n"
+        "def call(i):\n"
+        "    open(f'done{i}', 'w').close()\n"
+        "for i in range(10):\n"
+        "    executor.submit(call, i)\n"
+        "print('ended', flush=True)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=PATIENCE_S)
+    # A relative path: the workers are where the program was.
+    assert len(list(tmp_path.glob("done*"))) == 10
+
+
+def test_program_when_killed_then_its_calls_end_and_nothing_is_left(daemon: Daemon, tmp_path: Path) -> None:
+    code = (
+        "import ktask, time, os, signal\n"
+        f"executor = ktask.Executor(2, target={str(daemon.place)!r})\n"
+        "def call():\n"
+        "    open('begun', 'w').close()\n"
+        "    time.sleep(1000)\n"
+        "executor.submit(call)\n"
+        "while not os.path.exists('begun'):\n"
+        "    time.sleep(0.01)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path, timeout=PATIENCE_S)
+    until(lambda: not jobs_left(daemon), "its job has ended")
+
+
+# -- map ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, 100])
+def test_map_when_called_then_results_in_order(executor: ktask.Executor, chunksize: int) -> None:
+    wanted = [pow(i, j) for i, j in zip(range(20), range(15), strict=False)]
+    assert list(executor.map(pow, range(20), range(15), chunksize=chunksize)) == wanted
+
+
+def test_map_when_one_raises_then_there(executor: ktask.Executor) -> None:
+    found = executor.map(divmod, [1, 1, 1, 1], [2, 3, 0, 5])
+    assert [next(found), next(found)] == [(0, 1), (0, 1)]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    with pytest.raises(ValueError, match="chunksize"):
+        executor.map(pow, [1], [1], chunksize=0)
+
+
+def test_map_when_over_time_then_told(blocker: Blocker) -> None:
+    blocker.begin()
+    blocker.begin()
+    with pytest.raises(TimeoutError):
+        list(blocker.executor.map(things.square, [1], timeout=0.05))
+    blocker.end()
+
+
+def test_map_when_left_then_the_rest_is_cancelled(executor: ktask.Executor, tmp_path: Path) -> None:
+    def call(i: int) -> None:
+        (tmp_path / f"{i}").touch()
+        while i and not (tmp_path / "go").exists():
+            time.sleep(0.005)
+
+    for _ in executor.map(call, range(50)):
+        break
+    gc.collect()
+    (tmp_path / "go").touch()
+    executor.shutdown()
+    assert len(list(tmp_path.iterdir())) < 20
+
+
+def test_map_when_functions_are_many_then_each_is_known(executor: ktask.Executor) -> None:
+    maps = [executor.map(lambda x, i=i: x + i, range(3)) for i in range(100)]
+    again = executor.map(lambda x: -x, range(3))
+    assert [list(one) for one in maps] == [[i, i + 1, i + 2] for i in range(100)]
+    assert list(again) == [0, -1, -2]
+
+
+def test_result_when_taken_then_nobody_else_keeps_it(executor: ktask.Executor) -> None:
+    for one in executor.map(_marked, range(5)):
+        reference = weakref.ref(one)
+        del one
+        until(lambda: reference() is None, "the result is gone")  # noqa: B023
+
+
+class Result:
+    """Of a class that a module has."""
+
+
+def _marked(_: int) -> Result:
+    return Result()
+
+
+# -- with others ------------------------------------------------------------------------------
+
+
+def test_wait_and_as_completed_when_used_then_as_with_any_executor(blocker: Blocker) -> None:
+    blocker.begin()
+    (slow,) = blocker.futures
+    fast = blocker.executor.submit(things.square, 3)
+    done, rest = concurrent.futures.wait([slow, fast], return_when=concurrent.futures.FIRST_COMPLETED)
+    assert (done, rest) == ({fast}, {slow})
+    assert next(concurrent.futures.as_completed([slow, fast])) is fast
+    blocker.end()
+
+
+def test_callback_when_it_submits_then_that_is_done_too(executor: ktask.Executor) -> None:
+    second: list[Future[int]] = []
+    first = executor.submit(things.square, 2)
+    first.add_done_callback(lambda future: second.append(executor.submit(things.square, future.result())))
+    until(lambda: bool(second), "the callback was called")
+    assert second[0].result() == 16
+
+
+def test_asyncio_when_run_in_executor_then_awaited(executor: ktask.Executor) -> None:
+    async def story() -> list[int]:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(executor, things.square, i) for i in range(10)))
+
+    assert asyncio.run(story()) == [i * i for i in range(10)]
+
+
+def test_dask_when_computed_with_it_then_the_same_as_with_its_own_pool(
+    executor: ktask.Executor, tmp_path: Path
+) -> None:
+    dask = importlib.import_module("dask")
+    (ours,) = dask.compute(things.graph(), scheduler=executor)
+    code = (
+        "import dask, numpy\n"
+        "from tests.own import things\n"
+        "if __name__ == '__main__':\n"
+        "    (found,) = dask.compute(things.graph(), scheduler='processes')\n"
+        "    numpy.savez('theirs.npz', **found)\n"
+    )
+    # As in our workers: with more threads BLAS adds in another order.
+    environ = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    (tmp_path / "program.py").write_text(code)
+    subprocess.run([sys.executable, "program.py"], check=True, cwd=tmp_path, env=environ)
+    with np.load(tmp_path / "theirs.npz") as theirs:
+        assert set(theirs) == set(ours) == {"cov", "std", "top"}
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)

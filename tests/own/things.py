@@ -1,0 +1,70 @@
+"""What is called in workers; they find this module as the tests do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def reverse(data: bytes) -> bytes:
+    return data[::-1]
+
+
+def die(*_: object) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("lives on")
+
+
+def leave(*_: object) -> NoReturn:
+    raise SystemExit(3)
+
+
+def begin_and_wait(begun: Path, go_on: Path) -> int:
+    """Say that it has begun, then wait to be allowed to end; the worker's process id."""
+    begun.write_text(str(os.getpid()))
+    while not go_on.exists():
+        time.sleep(0.005)
+    return os.getpid()
+
+
+def graph() -> dict[str, Any]:
+    """Some work for dask: products, reductions and a selection over the blocks of a matrix."""
+    array = importlib.import_module("dask.array")
+    x = array.from_array(np.random.default_rng(7).normal(size=(400, 300)), chunks=(100, 100))
+    return {"cov": (x.T @ x) / 400, "std": x.std(axis=0), "top": array.topk(x.ravel(), 5)}
+
+
+class Marked(Exception):
+    """An exception that is made with two arguments, as pickle does not know."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+class WontPickle:
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("will not be pickled")
+
+
+class WontUnpickle:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_refuse, ())
+
+
+class KillsWhereUnpickled:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os._exit, (1,))
+
+
+def _refuse() -> NoReturn:
+    raise ValueError("will not be unpickled")
