@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ktask.calls import WorkerLost
+    from ktask.bursts import WorkerLost
     from ktask.client import Client, connect
     from ktask.errors import DaemonNotFound, JobFailed, KtaskError
     from ktask.executor import Executor
@@ -95,7 +95,7 @@ __all__ = [
 _ELSEWHERE = {
     **dict.fromkeys(("Client", "connect"), "ktask.client"),
     "Executor": "ktask.executor",
-    "WorkerLost": "ktask.calls",
+    "WorkerLost": "ktask.bursts",
     **dict.fromkeys(("DaemonNotFound", "JobFailed", "KtaskError"), "ktask.errors"),
     **dict.fromkeys(("File", "Handle", "Memory", "Source", "file", "memory"), "ktask.source"),
 }

@@ -8,117 +8,23 @@ some are, goes on until they are done; new calls then go to the next job.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import pickle
-import secrets
 import selectors
-import socket
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
-from typing import Any
 
-import grpc
-
-from ktask import convert, rpc
-from ktask.errors import JobFailed, KtaskError
-from ktask.results import JobState
+from ktask.bursts import Burst, Call, Peer, Shared, lost, tell
+from ktask.errors import KtaskError
 from ktask.session import Session
 from ktask.v1 import calls as wire
 from ktask.v1 import code
-from ktask.v1 import jobs_pb2 as pb
 
 LINGER_S = 0.25
 """So long workers are kept while no call comes."""
 
-TURNS = 2**32
-"""More than a job could ever use."""
-
 _RECEIVE_BYTES = 256 * 1024
-_CREDENTIALS = struct.Struct("3i")
-_BACKLOG = 128
-
-
-class WorkerLost(KtaskError, BrokenExecutor):
-    """The worker of a call ended before it had answered; other calls are not concerned."""
-
-
-class Shared:
-    """A function that several calls share, and that each worker is sent once."""
-
-    _numbers = itertools.count(1)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        """Pickle it; raises what that raises."""
-        self.pickled = code.dumps(function)
-        self.number = next(self._numbers)
-
-
-class Call:
-    """One call, and who waits for it.
-
-    Args:
-        payload: function, arguments and keyword arguments, pickled; with `function` the
-            arguments alone.
-    """
-
-    __slots__ = ("function", "future", "number", "payload")
-
-    def __init__(self, future: Future[Any], payload: bytes, function: Shared | None = None) -> None:
-        """It has no number before it is queued."""
-        self.future, self.payload, self.function = future, payload, function
-        self.number = 0
-
-
-class _Worker:
-    """A worker that has connected. All but `decoder` is under the lock."""
-
-    def __init__(self, sock: socket.socket, burst: _Burst) -> None:
-        self.sock, self.burst = sock, burst
-        self.decoder = wire.Decoder()
-        self.unsent: deque[memoryview] = deque()
-        self.known: dict[int, None] = {}
-        self.call: Call | None = None
-        self.leaving = False
-        self.pid = 0
-
-
-class _Burst:
-    """One job of python.calls."""
-
-    def __init__(self, session: Session, max_workers: int, on_end: Callable[[], None]) -> None:
-        """Listen, and have the daemon begin. Raises KtaskError or OSError."""
-        name = f"ktask-calls-{secrets.token_hex(16)}"
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.setup = wire.pack(wire.SETUP, 0, code.setup())
-        self.workers: set[_Worker] = set()
-        self.began = self.closing = False
-        try:
-            self.listener.bind(b"\0" + name.encode())
-            self.listener.listen(_BACKLOG)
-            self.listener.setblocking(False)
-            spec = pb.JobSpec(function="python.calls", max_threads=max_workers)
-            spec.arg.fields["line"].string_value = name
-            spec.ranges.add(start=0, length=TURNS, nid=-1)
-            self.run = session.wire.jobs.Run.future(pb.RunRequest(spec=spec))
-        except BaseException:
-            self.listener.close()
-            raise
-        self.run.add_done_callback(lambda _: on_end())
-
-    def error(self) -> Exception | None:
-        """Why the job ended otherwise than well; to be asked when it has ended."""
-        try:
-            job = convert.job(self.run.result().job)
-        except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            if isinstance(error, grpc.RpcError):
-                return rpc.translate(error)
-            return None
-        return None if job.state is JobState.SUCCEEDED else JobFailed(job)
 
 
 class CallServer:
@@ -144,10 +50,10 @@ class CallServer:
         self._lock = threading.Lock()
         self._queue: deque[Call] = deque()
         self._numbers = 0
-        self._bursts: set[_Burst] = set()
-        self._open: _Burst | None = None
+        self._bursts: set[Burst] = set()
+        self._open: Burst | None = None
         self._fresh = False
-        self._ready: list[_Worker] = []
+        self._ready: list[Peer] = []
         self._in_hand = 0
         self._idle_since_s: float | None = None
         self._thread: threading.Thread | None = None
@@ -254,7 +160,7 @@ class CallServer:
         if key.data is None:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake_fd)
-        elif isinstance(key.data, _Burst):
+        elif isinstance(key.data, Burst):
             self._accept(key.data)
         else:
             if mask & selectors.EVENT_WRITE:
@@ -270,7 +176,7 @@ class CallServer:
             self._fresh = self._session is None
             if self._session is None:
                 self._session = self._open_session()
-            burst = _Burst(self._session, self._max_workers, self._on_end)
+            burst = Burst(self._session, self._max_workers, self._on_end)
         except Exception as error:
             self._release_session()
             self._fail_queued(error)
@@ -291,7 +197,7 @@ class CallServer:
         if idle_s >= LINGER_S or self._closed or not threading.main_thread().is_alive():
             self._close(self._open)
 
-    def _close(self, burst: _Burst) -> None:
+    def _close(self, burst: Burst) -> None:
         """Begin no call of it any more; workers that have one end after it."""
         burst.closing, self._open, self._idle_since_s = True, None, None
         self._ready.clear()
@@ -301,7 +207,7 @@ class CallServer:
         if not burst.workers:
             burst.run.cancel()  # nobody has come, and nobody need come any more
 
-    def _end(self, burst: _Burst, done: list[Callable[[], None]]) -> None:
+    def _end(self, burst: Burst, done: list[Callable[[], None]]) -> None:
         """The job has ended: no worker of it lives."""
         for worker in list(burst.workers):
             while self._receive(worker, done):
@@ -309,13 +215,13 @@ class CallServer:
             self._drop(worker, done)
         assert self._selector is not None
         self._selector.unregister(burst.listener)
-        burst.listener.close()
+        burst.close()
         self._bursts.discard(burst)
         if self._open is burst:
             self._open = None
             self._after_failure(burst, done)
 
-    def _after_failure(self, burst: _Burst, done: list[Callable[[], None]]) -> None:
+    def _after_failure(self, burst: Burst, done: list[Callable[[], None]]) -> None:
         """It has ended though calls may wait: they go to another one, unless that got nowhere."""
         error = burst.error()
         if getattr(error, "code", "") == "UNAVAILABLE":
@@ -336,25 +242,14 @@ class CallServer:
 
     # -- workers -------------------------------------------------------------------------
 
-    def _accept(self, burst: _Burst) -> None:
-        try:
-            sock, _ = burst.listener.accept()
-        except OSError:
-            return
-        _, uid, _ = _CREDENTIALS.unpack(
-            sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        if uid != os.geteuid():
-            sock.close()
-            return
-        sock.setblocking(False)
-        worker = _Worker(sock, burst)
-        burst.workers.add(worker)
-        assert self._selector is not None
-        self._selector.register(sock, selectors.EVENT_READ, worker)
-        self._send(worker, burst.setup)
+    def _accept(self, burst: Burst) -> None:
+        worker = burst.accept()
+        if worker is not None:
+            assert self._selector is not None
+            self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+            self._send(worker, burst.setup)
 
-    def _receive(self, worker: _Worker, done: list[Callable[[], None]]) -> bool:
+    def _receive(self, worker: Peer, done: list[Callable[[], None]]) -> bool:
         """Take what has come; whether there may be more."""
         try:
             data = worker.sock.recv(_RECEIVE_BYTES)
@@ -370,7 +265,7 @@ class CallServer:
         return True
 
     def _on_frame(
-        self, worker: _Worker, kind: int, number: int, payload: bytes, done: list[Callable[[], None]]
+        self, worker: Peer, kind: int, number: int, payload: bytes, done: list[Callable[[], None]]
     ) -> None:
         if kind == wire.HELLO:
             worker.pid = number
@@ -387,18 +282,20 @@ class CallServer:
         elif kind in (wire.RESULT, wire.RAISED) and worker.call is not None:
             call, worker.call = worker.call, None
             self._in_hand -= 1
-            done.append(lambda: _tell(call, kind, payload))
+            done.append(lambda: tell(call, kind, payload))
             if worker.leaving:
                 self._send(worker, wire.pack(wire.LEAVE))
 
-    def _check_python(self, worker: _Worker, theirs: str, done: list[Callable[[], None]]) -> None:
+    def _check_python(self, worker: Peer, theirs: str, done: list[Callable[[], None]]) -> None:
         try:
             code.check_python(theirs)
         except code.CodeInvalid as error:
             failed = KtaskError(str(error), code="FAILED_PRECONDITION", reason="PYTHON_DIFFERS")
             done.append(lambda: self._fail_queued(failed))
+            if self._open is worker.burst:
+                self._close(worker.burst)  # before any of its workers is given a call
 
-    def _on_ready(self, worker: _Worker) -> None:
+    def _on_ready(self, worker: Peer) -> None:
         if worker.burst.closing:
             self._send(worker, wire.pack(wire.NO_MORE))
             return
@@ -423,14 +320,14 @@ class CallServer:
             else:
                 self._send(worker, wire.pack(wire.CALL, call.number, call.payload))
 
-    def _send_function(self, worker: _Worker, function: Shared) -> None:
+    def _send_function(self, worker: Peer, function: Shared) -> None:
         if function.number not in worker.known:
             worker.known[function.number] = None
             if len(worker.known) > wire.FUNCTIONS_MAX:
                 del worker.known[next(iter(worker.known))]
             self._send(worker, wire.pack(wire.FUNCTION, function.number, function.pickled))
 
-    def _send(self, worker: _Worker, frame: bytes) -> None:
+    def _send(self, worker: Peer, frame: bytes) -> None:
         """Send what can be sent now; the thread sends the rest."""
         if worker.unsent:
             worker.unsent.append(memoryview(frame))
@@ -446,7 +343,7 @@ class CallServer:
             self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
             self._wake()
 
-    def _send_on(self, worker: _Worker) -> None:
+    def _send_on(self, worker: Peer) -> None:
         while worker.unsent:
             piece = worker.unsent[0]
             try:
@@ -462,11 +359,11 @@ class CallServer:
             worker.unsent.popleft()
         self._watch(worker, selectors.EVENT_READ)
 
-    def _watch(self, worker: _Worker, mask: int) -> None:
+    def _watch(self, worker: Peer, mask: int) -> None:
         assert self._selector is not None
         self._selector.modify(worker.sock, mask, worker)
 
-    def _drop(self, worker: _Worker, done: list[Callable[[], None]]) -> None:
+    def _drop(self, worker: Peer, done: list[Callable[[], None]]) -> None:
         """It is gone, and with it the call that it had."""
         if worker not in worker.burst.workers:
             return
@@ -479,21 +376,4 @@ class CallServer:
         call, worker.call = worker.call, None
         if call is not None:
             self._in_hand -= 1
-            done.append(lambda: call.future.set_exception(_lost(worker.pid)))
-
-
-def _lost(pid: int) -> WorkerLost:
-    return WorkerLost(f"call: its worker (process {pid}) ended before it had answered", reason="WORKER_LOST")
-
-
-def _tell(call: Call, kind: int, payload: bytes) -> None:
-    """Let whoever waits have the result, or the exception."""
-    if kind == wire.RAISED:
-        call.future.set_exception(code.load_exception(payload))
-        return
-    try:
-        value = pickle.loads(payload)
-    except Exception as error:
-        call.future.set_exception(error)
-        return
-    call.future.set_result(value)
+            done.append(lambda: call.future.set_exception(lost(worker.pid)))

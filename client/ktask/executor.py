@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ktask.calls import Call, CallServer, Shared
+from ktask.bursts import Call, Shared
+from ktask.calls import CallServer
 from ktask.session import Session
 from ktask.v1 import code
 

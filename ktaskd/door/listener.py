@@ -11,12 +11,14 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ktask.v1 import calls
+
 from ktaskd.host.unixsock import PATH_BYTES_MAX, close_quietly, refuse_fds
 
 RELAY_NAME = "ktaskd.sock"
 HANDOFF_NAME = "handoff.sock"
 LOCK_NAME = "ktaskd.lock"
-INNER_NAME = "inner"
+INNER_NAME = calls.DIRECTORY
 GRPC_NAME = "grpc.sock"
 
 BACKLOG = 4096
@@ -104,6 +106,14 @@ class RuntimeDir:
             raise ListenError(f"{inner}: wanted a directory of uid {os.geteuid()}")
         inner.chmod(0o700)
         _remove_stale(self.inner_path)
+        self._remove_calls()
+
+    def _remove_calls(self) -> None:
+        """Remove what clients that were killed have left, which listened for their workers."""
+        for path in self.inner_path.parent.glob(f"{calls.NAME_PREFIX}????????"):
+            with contextlib.suppress(OSError):
+                if stat.S_ISSOCK(path.lstat().st_mode):
+                    path.unlink()
 
     def listen(self, name: str, *, mode: int, gid: int = -1) -> socket.socket:
         """Make a listening socket here; the caller owns it, close removes its path.
@@ -144,6 +154,7 @@ class RuntimeDir:
             return
         for path, place in self._sockets.items():
             _remove_own(path, place)
+        self._remove_calls()
         with contextlib.suppress(OSError):
             self.inner_path.unlink()
         with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ daemon say who is next. It asks for each call, so that it has none in hand when 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import pickle
@@ -158,15 +157,15 @@ def _connected(name: str) -> socket.socket:
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         line.settimeout(_CONNECT_S)
-        line.connect(b"\0" + name.encode())
+        line.connect(name)
         _, uid, _ = _CREDENTIALS.unpack(
             line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
         if uid != os.geteuid():
             raise OSError(errno.EACCES, f"calls: the socket is that of uid {uid}, wanted {os.geteuid()}")
         line.settimeout(None)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            line.close()
-        raise
+    except OSError as error:
+        line.close()
+        words = error.strerror or str(error)
+        raise OSError(error.errno or errno.EIO, f'argument "line": "{name[:200]}": {words}') from error
     return line

@@ -7,6 +7,7 @@ user may: that is the same user.
 from __future__ import annotations
 
 import base64
+import errno
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,8 +63,10 @@ class Data:
 
     def write(self, start: int, data: Any) -> None:
         """Put bytes at a position; raises OSError where that cannot be."""
+        if not self._write:
+            raise OSError(errno.EACCES, 'source "data": this function does not write it, wanted writes=True')
         with memoryview(data) as given, given.cast("B") as flat:
-            if self._is_mapped and self._write:
+            if self._is_mapped:
                 with self.view(start, start + len(flat)) as view:
                     view[:] = flat
             else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from ktaskd.jobs import permits, placing
 from ktaskd.jobs.disks import Disks
-from ktaskd.jobs.feed import Company, Feeder, introduce, recall_patient
+from ktaskd.jobs.feed import Company, Feeder, introduce, recall_patient, renewed
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.lines import Lines, Shares
@@ -63,10 +63,8 @@ class Dispatch:
         """Whether a starved helper can be raised, so that a writer may be given to one."""
         self.pacer = Pacer()
         self.job_of: dict[Worker, Job] = {}
-        self._topology = topology
-        self._want_leads = want_leads
-        self._want_helpers = want_helpers
-        self._wall = wall
+        self._topology, self._wall = topology, wall
+        self._want_leads, self._want_helpers = want_leads, want_helpers
         self._now = asyncio.get_running_loop().time
         self._idle_helpers: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
         self._idle_leads: dict[Worker, None] = {}
@@ -76,8 +74,7 @@ class Dispatch:
         self.rests = Rests(self.pump)
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
-        self._disks = Disks()
-        self._company = Company()
+        self._disks, self._company = Disks(), Company()
         self._feeder = Feeder(self.shares, self._has_free, self._is_alone)
         self._lines = tuple(Lines(self.shares) for _ in range(5))
         self._for_leads, self._for_helpers, self._calling, *guests = self._lines
@@ -346,7 +343,7 @@ class Dispatch:
     def _lead_for(self, job: Job) -> Worker:
         """An idle lead, better one that need not forget another user's jobs for this one."""
         same = (lead for lead in self._idle_leads if lead.serves(job.owner.uid))
-        return next(same, None) or next(iter(self._idle_leads))
+        return next(same, next(iter(self._idle_leads)))
 
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
@@ -390,8 +387,7 @@ class Dispatch:
         if worker is None:
             # That this changes need not be seen by any event; nobody else waits for it.
             self._no_guests = asyncio.get_running_loop().call_later(GUEST_AGAIN_S, self._guests_again)
-            return
-        if worker.state is WorkerState.IDLE:
+        elif worker.state is WorkerState.IDLE:
             self._start(worker, job)
         else:
             self._join(worker, job)
@@ -439,8 +435,8 @@ class Dispatch:
                 yield from self.rests.awake(idle)
 
     def _has_free(self, nid: int) -> bool:
-        idle = bool(self.rests.awake(self._idle_helpers.get(nid, ())))
-        return idle and self._busy[nid] < self.allowance.helpers.get(nid, 0)
+        allowed = self._busy[nid] < self.allowance.helpers.get(nid, 0)
+        return allowed and bool(self.rests.awake(self._idle_helpers.get(nid, ())))
 
     def _give_helpers(self) -> None:
         # Again: with what was given a node may have nothing free left, so that others help it.
@@ -476,15 +472,19 @@ class Dispatch:
                 self._want_helpers(nid, min(wanted, allowed))
 
     def _job_for(self, worker: Worker) -> Job | None:
-        for job in self._for_helpers:
-            if job.cursor.may_take(worker.nid, lead=False, has_free=self._has_free):
-                return job
-        return None
+        nid, has_free = worker.nid, self._has_free
+        able = (job for job in self._for_helpers if job.cursor.may_take(nid, lead=False, has_free=has_free))
+        return next(able, None)
 
     def _start(self, worker: Worker, job: Job) -> None:
-        if job.calls:
+        if renewed(worker, job):
+            self.remove(worker)
+        elif job.calls:
             self._send_call(worker, job)
-            return
+        else:
+            self._begin(worker, job)
+
+    def _begin(self, worker: Worker, job: Job) -> None:
         self._join(worker, job)
         introduce(worker, job)
         self._feed(worker, job)

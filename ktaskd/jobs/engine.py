@@ -220,8 +220,8 @@ class Engine:
         """A worker is dead: what it had begun is lost, the rest goes back."""
         self._workers.discard(worker)
         job = self.dispatch.job_of.get(worker)
-        # A guest whose job has ended was told to end, whether or not its status was heard of.
-        ended = (bool(worker.memory_group) or worker.tainted) and job is None and not death.signal
+        # One that was told to end has, whether or not its status was heard of.
+        ended = (bool(worker.memory_group) or worker.retired) and job is None and not death.signal
         self.counters["workers_died"] += not ended
         if job is None:
             self.dispatch.remove(worker)

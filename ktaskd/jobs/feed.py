@@ -48,8 +48,17 @@ def introduce(worker: Worker, job: Job) -> None:
     if declaration.plugin:
         body["plugin"] = to_json(declaration)
     worker.tainted = worker.tainted or declaration.foreign
+    worker.confined = worker.confined or not declaration.own
     worker.send_job(job.jno, body)
     job.crew.told.add(worker)
+
+
+def renewed(worker: Worker, job: Job) -> bool:
+    """Whether the worker has given up what the job's code may need; then a new one takes its place."""
+    if not (worker.confined and job.checked.declaration.own):
+        return False
+    worker.retire()
+    return True
 
 
 class Company:

@@ -121,7 +121,7 @@ class Worker:
         """When it last became idle, by the loop's clock."""
         self.retired = False
         """Whether it was told to end because nobody needed it, or nobody else may have it."""
-        self.tainted = False  # by code that is not ours: it ends with its job
+        self.tainted = self.confined = False  # by code not ours, so it ends with its job; by other code
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_

@@ -178,7 +178,7 @@ def _copy_packages(target: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "ktaskd", target / "ktaskd", ignore=ignored)
     shutil.copytree(REPOSITORY / "client" / "ktask", target / "ktask", ignore=ignored)
-    for name in _required("ktaskd") - {"ktaskd"}:
+    for name in _required("ktaskd") - {"ktaskd"} | {"cloudpickle"}:
         for file in importlib.metadata.files(name) or ():
             if ".." not in file.parts:
                 copy = target / file

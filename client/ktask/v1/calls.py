@@ -1,8 +1,8 @@
 """Calls of a client's own functions, between the client and a worker. Pure.
 
-The client listens on a socket of its own, whose abstract name is the argument `line` of the
-function python.calls; the workers of that job connect to it. Both see by SO_PEERCRED that the
-other one is the same user. A worker takes one call at a time, and asks for each, so that one
+The client listens on a socket of its own, in the part of the daemon's directory that only this
+user reaches; its path is the argument `line` of the function python.calls, and the workers of
+that job connect to it. A worker takes one call at a time, and asks for each, so that one
 that is told to stop has none in hand that it will not do.
 
 Client to worker:
@@ -28,8 +28,12 @@ from collections.abc import Iterator
 SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE = range(1, 7)
 HELLO, READY, AWAY, RESULT, RAISED = range(65, 70)
 
-NAME_BYTES_MAX = 100
-"""Of a socket. Source: unix(7), sun_path less what begins an abstract name."""
+DIRECTORY = "inner"
+"""Beside the daemon's sockets."""
+
+NAME_PREFIX = "c"
+"""With 8 characters after it a name is as long as that of the daemon's own socket there, whose
+path fits into a socket's address."""
 
 FUNCTIONS_MAX = 64
 """Functions that a worker keeps for later calls. With one more it forgets the one that came

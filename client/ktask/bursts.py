@@ -1,0 +1,157 @@
+"""Calls, and the jobs that run them: what `calls` hands out, and to whom."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pickle
+import secrets
+import socket
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future
+from typing import Any
+
+import grpc
+
+from ktask import convert, rpc
+from ktask.errors import JobFailed, KtaskError
+from ktask.locate import Place, short_path
+from ktask.results import JobState
+from ktask.session import Session
+from ktask.v1 import calls as wire
+from ktask.v1 import code
+from ktask.v1 import jobs_pb2 as pb
+
+TURNS = 2**32
+"""More than a job could ever use."""
+
+_BACKLOG = 128
+
+
+class WorkerLost(KtaskError, BrokenExecutor):
+    """The worker of a call ended before it had answered; other calls are not concerned."""
+
+
+class Shared:
+    """A function that several calls share, and that each worker is sent once."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Pickle it; raises what that raises."""
+        self.pickled = code.dumps(function)
+        self.number = next(self._numbers)
+
+
+class Call:
+    """One call, and who waits for it.
+
+    Args:
+        payload: function, arguments and keyword arguments, pickled; with `function` the
+            arguments alone.
+    """
+
+    __slots__ = ("function", "future", "number", "payload")
+
+    def __init__(self, future: Future[Any], payload: bytes, function: Shared | None = None) -> None:
+        """It has no number before it is queued."""
+        self.future, self.payload, self.function = future, payload, function
+        self.number = 0
+
+
+class Peer:
+    """A worker that has connected."""
+
+    def __init__(self, sock: socket.socket, burst: Burst) -> None:
+        """Nothing was said yet."""
+        self.sock, self.burst = sock, burst
+        self.decoder = wire.Decoder()
+        self.unsent: deque[memoryview] = deque()
+        self.known: dict[int, None] = {}
+        self.call: Call | None = None
+        self.leaving = False
+        self.pid = 0
+
+
+class Burst:
+    """One job of python.calls."""
+
+    def __init__(self, session: Session, max_workers: int, on_end: Callable[[], None]) -> None:
+        """Listen, and have the daemon begin. Raises KtaskError or OSError."""
+        self.setup = wire.pack(wire.SETUP, 0, code.setup())
+        self.workers: set[Peer] = set()
+        self.began = self.closing = False
+        self.path, self.listener = _listen(session.place)
+        try:
+            spec = pb.JobSpec(function="python.calls", max_threads=max_workers)
+            spec.arg.fields["line"].string_value = self.path
+            spec.ranges.add(start=0, length=TURNS, nid=-1)
+            self.run = session.wire.jobs.Run.future(pb.RunRequest(spec=spec))
+        except BaseException:
+            self.close()
+            raise
+        self.run.add_done_callback(lambda _: on_end())
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+    def accept(self) -> Peer | None:
+        """The next worker that has connected; None where there is none."""
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return None
+        sock.setblocking(False)
+        peer = Peer(sock, self)
+        self.workers.add(peer)
+        return peer
+
+    def error(self) -> Exception | None:
+        """Why the job ended otherwise than well; to be asked when it has ended."""
+        try:
+            job = convert.job(self.run.result().job)
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            if isinstance(error, grpc.RpcError):
+                return rpc.translate(error)
+            return None
+        return None if job.state is JobState.SUCCEEDED else JobFailed(job)
+
+
+def _listen(place: Place) -> tuple[str, socket.socket]:
+    """A socket that only this user reaches: in the directory that the daemon keeps to itself."""
+    directory = os.path.join(os.path.dirname(place.socket), wire.DIRECTORY)
+    path = os.path.join(directory, wire.NAME_PREFIX + secrets.token_hex(4))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(path) as short:
+            listener.bind(short)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        words = f'calls: socket "{path}": {error.strerror}; wanted a daemon of this user: connect(own=True)'
+        raise KtaskError(words, code="FAILED_PRECONDITION", reason="CALLS_UNREACHABLE") from error
+    return path, listener
+
+
+def lost(pid: int) -> WorkerLost:
+    """What a call fails with whose worker has ended."""
+    return WorkerLost(f"call: its worker (process {pid}) ended before it had answered", reason="WORKER_LOST")
+
+
+def tell(call: Call, kind: int, payload: bytes) -> None:
+    """Let whoever waits have the result, or the exception."""
+    if kind == wire.RAISED:
+        call.future.set_exception(code.load_exception(payload))
+        return
+    try:
+        value = pickle.loads(payload)
+    except Exception as error:
+        call.future.set_exception(error)
+        return
+    call.future.set_result(value)
