@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,40 @@ def test_call_when_it_burns_cpu_for_long_then_it_is_no_hang(executor: ktask.Exec
         return seconds
 
     assert executor.submit(burn, 1.0).result() == 1.0  # the daemon's patience is 0.3
+
+
+@contextmanager
+def rivals() -> Iterator[None]:
+    """Somebody else wants every CPU, at normal priority."""
+    loop = [sys.executable, "-c", "while True: pass"]
+    started = [
+        subprocess.Popen(["taskset", "-c", str(cpu), *loop], start_new_session=True)
+        for cpu in os.sched_getaffinity(0)
+    ]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_call_when_its_helper_is_starved_and_the_lead_only_waits_then_raised(
+    client: ktask.Client, executor: ktask.Executor, tmp_path: Path
+) -> None:
+    client.set_mode("always")
+    try:
+        futures = [executor.submit(things.burn_if_helper, tmp_path) for _ in range(2)]
+        until(lambda: len(list(tmp_path.iterdir())) == 2, "both have begun")
+        before = client.status().counters["helpers_raised"]
+        with rivals():
+            (tmp_path / "burn").touch()
+            until(lambda: any(future.done() for future in futures), "the helper's call is done")
+        (tmp_path / "end").touch()
+        assert sorted(future.result() for future in futures) == ["helper", "lead"]
+        assert client.status().counters["helpers_raised"] > before
+    finally:
+        client.set_mode("auto")
 
 
 def test_daemon_when_it_is_gone_then_calls_fail_and_with_the_next_one_they_work(tmp_path: Path) -> None:

@@ -37,6 +37,18 @@ def begin_and_wait(begun: Path, go_on: Path) -> int:
     return os.getpid()
 
 
+def burn_if_helper(place: Path) -> str:
+    """Say that it has begun; a helper then burns CPU time when told to, a lead only waits for the end."""
+    (place / f"{os.getpid()}").touch()
+    helper = os.sched_getscheduler(0) == os.SCHED_IDLE
+    while not (place / ("burn" if helper else "end")).exists():
+        time.sleep(0.005)
+    until_s = time.thread_time() + 0.3
+    while helper and time.thread_time() < until_s:
+        pass
+    return "helper" if helper else "lead"
+
+
 def graph() -> dict[str, Any]:
     """Some work for dask: products, reductions and a selection over the blocks of a matrix."""
     array = importlib.import_module("dask.array")

@@ -206,3 +206,16 @@ def test_cursor_when_the_last_share_is_emptied_and_given_back_then_it_is_open_ag
     cursor.give_back(chunk, 10, 10)
     assert cursor.left == 6
     assert cursor.take(10, 0, lead=False, has_free=lambda _: False) == Chunk(4, 10, 0, ANY_NODE)
+
+
+def test_close_when_some_is_handed_out_then_nothing_comes_in_or_out_any_more() -> None:
+    request = Request([RangeSpec(0, 100, -1), RangeSpec(200, 100, 0)], max_threads=2)
+    cursor = Cursor(make_plan(request, THREE_NODES, HELPERS))
+    chunk = cursor.take(10, 0, lead=False, has_free=lambda _: False)
+    assert chunk is not None
+    cursor.close()
+    cursor.give_back(chunk, chunk.start, chunk.end)
+    assert cursor.left == 0
+    for lead in (False, True):
+        assert not cursor.may_take(0, lead=lead, has_free=lambda _: False)
+        assert cursor.take(10, 0, lead=lead, has_free=lambda _: False) is None
