@@ -68,7 +68,7 @@ def private_daemon(directory: Path) -> Iterator[str]:
     """
     runtime, config, log = directory / "run", directory / "ktaskd.toml", directory / "ktaskd.log"
     config.touch()
-    words = [sys.executable, "-m", "ktaskd", "--selftest", "--idle-exit", str(_ORPHAN_EXIT_S)]
+    words = [sys.executable, "-m", "ktaskd", "--selftest", "--own-user", "--idle-exit", str(_ORPHAN_EXIT_S)]
     words += ["--runtime-dir", str(runtime), "--config", str(config)]
     environ = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     with log.open("wb") as stream:

@@ -16,6 +16,7 @@ import ktask
 
 from tests.bench.calls import dispatch, round_trips
 from tests.bench.cancels import cancels
+from tests.bench.executors import executors
 from tests.bench.footprint import sizes
 from tests.bench.machine import describe_machine, load
 from tests.bench.measure import Figure, table
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.add("memory, idle", sizes(client, "idle"))
         report.add("a job that does nothing", round_trips(client, effort.calls, effort.rounds))
         report.add("dispatch", dispatch(client, effort.chunks, effort.rounds))
+        report.add("calls by an executor", executors(runtime, effort.calls, effort.rounds))
         report.add("two workers against one", speedups(client, directory, effort.size, effort.rounds))
         for source in effort.sources:
             title = f"one worker against a direct call of the library, and all workers, {source >> 20} MiB"

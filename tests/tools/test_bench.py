@@ -23,7 +23,8 @@ GOALS = {
     "mem.fill, present memory": ">= 1.8",
     "mem.fill, new memory": ">= 1.8",
 }
-FUNCTIONS = {name for name, declaration in CATALOGUE.items() if not declaration.selftest}
+FUNCTIONS = {name for name, one in CATALOGUE.items() if not (one.selftest or one.own)}
+EXECUTORS = {"map, ktask.Executor", "map, ProcessPoolExecutor"}
 WITHOUT = {
     *("daemon, resident, idle", "worker, private, idle", "daemon, resident, used", "worker, private, used"),
     *("bare unary round trip", "  plain processes"),
@@ -39,7 +40,7 @@ def test_bench_when_quick_then_all_figures_are_printed_and_written(tmp_path: Pat
     assert written["machine"].keys() >= {"cpu", "cores", "kernel", "python", "load"}
     figures = {figure["name"]: figure for figure in written["figures"]}
     assert {name: figures[name]["goal"] for name in GOALS} == GOALS
-    assert figures.keys() >= WITHOUT | FUNCTIONS
+    assert figures.keys() >= WITHOUT | FUNCTIONS | EXECUTORS
     for name, figure in figures.items():
         assert f"\n{name} " in done.stdout
         assert 0 <= figure["min"] <= figure["median"] <= figure["max"]

@@ -89,6 +89,24 @@ def path_when_the_daemon_may_not_read_it_then_the_error_names_ktask_hold() -> st
     return "refused, and says how"
 
 
+PYTHON = "/usr/lib/ktaskd/bin/python"
+
+OWN_CODE = """
+import ktask, os
+with ktask.Executor(2) as executor:
+    print(executor.submit(lambda: os.getuid()).result())
+"""
+
+REFUSED_CODE = """
+import ktask
+with ktask.connect("/run/ktaskd") as client:
+    try:
+        client.run(lambda *_: None, ranges=[(0, 1)])
+    except ktask.KtaskError as error:
+        print(error.code)
+"""
+
+
 @check
 def user_unit_when_a_user_starts_it_then_their_own_daemon_runs_jobs() -> str:
     """bob, whom the system's daemon refuses, has one of his own, as `systemctl --user` makes it."""
@@ -103,8 +121,12 @@ def user_unit_when_a_user_starts_it_then_their_own_daemon_runs_jobs() -> str:
         require("crc32" in done.get("result", done), f"{done}")
         pid = int(run(*as_bob, "systemctl", "--user", "show", "-P", "MainPID", "ktaskd", user="bob"))
         require(Path(f"/proc/{pid}").stat().st_uid == uid, f"process {pid}: not bob's")
+        said = run(*as_bob, PYTHON, "-c", OWN_CODE, user="bob")
+        require(said.strip() == str(uid), f"code of his own: {said}")
+        said = run(PYTHON, "-c", REFUSED_CODE, user="alice")
+        require(said.strip() == "PERMISSION_DENIED", f"the system's daemon: {said}")
         run(*as_bob, "systemctl", "--user", "stop", "ktaskd.service", user="bob")
         require(not list(Path(runtime, "ktaskd").glob("*.sock")), "a socket is left")
     finally:
         run("systemctl", "stop", f"user@{uid}.service")
-    return "started, ran a job as bob, stopped"
+    return "started, ran a job and a call as bob, stopped; the system's runs no code of alice's"
