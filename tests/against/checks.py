@@ -16,6 +16,7 @@ from tests.against import tools
 from tests.against.inputs import MIB
 
 BLOCK = MIB
+STEP = 4 * MIB
 RECORD = bytes(range(7, 20))
 
 
@@ -221,6 +222,26 @@ def _pattern(p: Place, path: Path) -> bool:
         )
 
 
+def _lines_in(path: Path, start: int) -> int:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(STEP).count(b"\n")
+
+
+def _count(data: Any, start: int, end: int, arg: None) -> int:
+    return sum(data.read(at, min(at + MIB, end)).count(b"\n") for at in range(start, end, MIB))
+
+
+def _own(p: Place, path: Path) -> bool:
+    found = p.client.run(_count, data=path, combine=sum).result or {}
+    return int(found["value"]) == tools.newlines(path)
+
+
+def _calls(p: Place, path: Path) -> bool:
+    starts = range(0, path.stat().st_size, STEP)
+    return sum(p.client.map(_lines_in, [path] * len(starts), starts)) == tools.newlines(path)
+
+
 CHECKS: Mapping[str, tuple[str, Check]] = {
     "file.crc32": ("zlib", _value("file.crc32", tools.crc32, "crc32")),
     "file.crc32c": ("anycrc", _value("file.crc32c", tools.crc32c, "crc32c")),
@@ -238,6 +259,8 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "file.compress gzip": ("gzip -d", _compress("gzip")),
     "file.decompress zstd": ("zstd", _decompress("zstd")),
     "file.decompress gzip": ("gzip", _decompress("gzip")),
+    "python.run": ("wc -l", _own),
+    "python.calls": ("wc -l", _calls),
     "text.search": ("grep -c", _search),
     "array.reduce": ("numpy", _reduce),
     "array.map": ("numpy", _map),

@@ -25,6 +25,11 @@ def tool(*words: str | Path, ok: tuple[int, ...] = (0,)) -> bytes:
     return done.stdout
 
 
+def newlines(path: Path) -> int:
+    """By wc."""
+    return int(tool("wc", "-l", path).split()[0])
+
+
 def pieces(path: Path) -> Any:
     """A file, piece by piece."""
     with path.open("rb") as file:

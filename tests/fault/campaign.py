@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,9 @@ WAYS = ("run", "run", "run", "submit", "cancel", "leave")
 """How a job is asked for: waited for, detached, detached and cancelled, waited for and left."""
 
 
+Functions = Mapping[str, Sequence[works.Maker]]
+
+
 @dataclass
 class Report:
     """What happened. The campaign is passed if `violations` is empty."""
@@ -92,7 +95,10 @@ class Report:
 class Campaign:
     """One run against one daemon."""
 
-    def __init__(self, daemon: Daemon, armed: Armory, report: Report, place: Path) -> None:
+    def __init__(
+        self, daemon: Daemon, armed: Armory, report: Report, place: Path, functions: Functions
+    ) -> None:
+        self._functions = functions
         self._daemon = daemon
         self._armed = armed
         self._report = report
@@ -122,7 +128,7 @@ class Campaign:
 
     def _each_kind_once(self) -> None:
         """Before the first look: what is loaded once is no leak."""
-        for i in range(2 * len(works.MAKERS)):
+        for i in range(2 * len(self._functions)):
             self._todo.put(-1 - i)
         self._call_all()
         for work, way, job in self._ended:
@@ -160,7 +166,7 @@ class Campaign:
     def _one(self, stubs: Stubs, i: int) -> None:
         rng = random.Random(f"way/{self._report.seed}/{i}")
         way = rng.choice(WAYS) if i >= 0 else "run"
-        work = works.make(i, self._report.seed, self._place)
+        work = works.make(i, self._report.seed, self._place, self._functions)
         try:
             fds = [*work.sources.values(), *work.items]
             with handed(self._daemon.handoff, fds) as handles:
@@ -354,8 +360,8 @@ def is_source(name: str) -> bool:
 # -- the whole --------------------------------------------------------------------------
 
 
-def run(jobs: int, seed: int, *, pause_s: float = 0.012) -> Report:
-    """A campaign of so many jobs against a daemon of its own."""
+def run(jobs: int, seed: int, functions: Functions = works.MAKERS, *, pause_s: float = 0.012) -> Report:
+    """A campaign of so many jobs against a daemon of its own; with works.OWN one of this user's own."""
     report = Report(seed, jobs)
     began_s = time.monotonic()
     with armory() as armed, reachable_directory() as place:
@@ -363,7 +369,7 @@ def run(jobs: int, seed: int, *, pause_s: float = 0.012) -> Report:
             "workers": {"cancel_grace_s": 0.5, "fence_s": 5.0, "hang_cpu_s": 0.5},
             "jobs": {"kept": 20},
         }
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and functions is works.MAKERS:
             settings["workers"]["user"] = "nobody"
         config = write_config(place / "ktaskd.toml", **settings)
         environ = {**os.environ, **armed.environ}
@@ -371,9 +377,10 @@ def run(jobs: int, seed: int, *, pause_s: float = 0.012) -> Report:
         def popen(*args: object, **options: object) -> subprocess.Popen[bytes]:
             return subprocess.Popen(*args, env=environ, **options)  # type: ignore[call-overload, no-any-return]
 
-        with running(place / "run", "--config", config, popen=popen) as daemon:
+        words = ["--own-user"] if functions is works.OWN else []
+        with running(place / "run", "--config", config, *words, popen=popen) as daemon:
             try:
-                Campaign(daemon, armed, report, place).run(pause_s)
+                Campaign(daemon, armed, report, place, functions).run(pause_s)
             except BaseException:
                 print(daemon.log()[-4000:], file=sys.stderr)
                 raise

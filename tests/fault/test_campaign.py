@@ -5,11 +5,22 @@ from __future__ import annotations
 from ktaskd.functions.catalogue import CATALOGUE
 from tests.fault import campaign
 from tests.fault.__main__ import format_report
-from tests.fault.works import MAKERS
+from tests.fault.works import MAKERS, OWN
 
 JOBS = 40
 
 STRUCK_BY_THEMSELVES = {"selftest.crash", "selftest.fail", "selftest.hang"}
+
+OF_THE_CALLERS = {"python.calls", "python.run"}
+"""In a campaign of its own; what becomes of calls is in tests/own."""
+
+
+def test_own_daemon_when_its_workers_are_struck_then_the_callers_code_ends_as_it_may() -> None:
+    report = campaign.run(JOBS, 7, OWN)
+    told = format_report(report)
+    assert report.violations == [], told
+    assert set(report.functions) == set(OWN)
+    assert report.held >= 5, told
 
 
 def test_daemon_when_its_workers_are_struck_then_every_job_ends_as_it_may() -> None:
@@ -17,6 +28,6 @@ def test_daemon_when_its_workers_are_struck_then_every_job_ends_as_it_may() -> N
     told = format_report(report)
     assert report.violations == [], told
     assert report.functions.total() == JOBS
-    assert set(report.functions) == set(MAKERS) == set(CATALOGUE) - STRUCK_BY_THEMSELVES
+    assert set(report.functions) == set(MAKERS) == set(CATALOGUE) - STRUCK_BY_THEMSELVES - OF_THE_CALLERS
     assert report.held >= 5, told
     assert report.hosts.total() + report.fired.total() >= 5, told

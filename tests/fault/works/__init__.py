@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.fault.work import Work
-from tests.fault.works import content, digests, selftests, storage, writing
+from tests.fault.works import content, digests, own, selftests, storage, writing
 
 Maker = Callable[[random.Random, Path], Work]
 
@@ -39,14 +39,19 @@ MAKERS: Mapping[str, Sequence[Maker]] = {
 }
 """By function."""
 
-_FUNCTIONS = tuple(MAKERS)
+OWN: Mapping[str, Sequence[Maker]] = {
+    "python.run": (own.run,),
+    "file.crc32": (digests.crc_memory,),
+    "mem.fill": (writing.fill,),
+}
+"""For a daemon of the caller's own: code of its, between jobs whose workers give up what that may use."""
 
 
-def make(i: int, seed: int, place: Path) -> Work:
+def make(i: int, seed: int, place: Path, functions: Mapping[str, Sequence[Maker]] = MAKERS) -> Work:
     """The work number `i`: all functions in turn, and of each all kinds, each different every time."""
     rng = random.Random(f"{seed}/{i}")
-    turn, function = divmod(i, len(_FUNCTIONS))
-    makers = MAKERS[_FUNCTIONS[function]]
+    turn, function = divmod(i, len(functions))
+    makers = functions[tuple(functions)[function]]
     maker = makers[turn % len(makers)]
     work = maker(rng, place)
     work.kind = maker.__name__
