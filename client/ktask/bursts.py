@@ -82,7 +82,10 @@ class Burst:
         """Listen, and have the daemon begin. Raises KtaskError or OSError."""
         self.setup = wire.pack(wire.SETUP, 0, code.setup())
         self.workers: set[Peer] = set()
-        self.began = self.closing = False
+        self.began = False
+        """Whether any call was given to one of its workers."""
+        self.closed_s = 0.0
+        """When it was decided that it gets no more calls; 0 = it may get some."""
         self.path, self.listener = _listen(session.place)
         try:
             spec = pb.JobSpec(function="python.calls", max_threads=max_workers)
@@ -99,6 +102,11 @@ class Burst:
         self.listener.close()
         with contextlib.suppress(OSError):
             os.unlink(self.path)
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether it gets no more calls, and has no worker to be told so."""
+        return bool(self.closed_s) and not self.workers
 
     def accept(self) -> Peer | None:
         """The next worker that has connected; None where there is none."""

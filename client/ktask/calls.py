@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import InvalidStateError
 
 from ktask.bursts import Burst, Call, Peer, Shared, lost, tell
 from ktask.errors import KtaskError
@@ -23,6 +24,9 @@ from ktask.v1 import code
 
 LINGER_S = 0.25
 """So long workers are kept while no call comes."""
+
+UNATTENDED_S = 1.0
+"""After so long a job is cancelled that needs no worker any more, and has none that would end it."""
 
 _RECEIVE_BYTES = 256 * 1024
 
@@ -83,9 +87,10 @@ class CallServer:
             dropped = list(self._queue) if cancel else []
             if cancel:
                 self._queue.clear()
-            if self._thread is None:
-                self._release_session()
+            idle = self._thread is None
             self._wake()
+        if idle:
+            self._release_session()
         for call in dropped:
             call.future.cancel()
             call.future.set_running_or_notify_cancel()
@@ -115,46 +120,64 @@ class CallServer:
             self._wake()
 
     def _serve(self) -> None:
-        selector = self._selector
-        assert selector is not None
         over = False
-        while not over:
-            done: list[Callable[[], None]] = []
-            events = selector.select(self._patience_s())
-            with self._lock:
-                for key, mask in events:
-                    self._on_event(key, mask, done)
-                self._look(done)
-            # Not kept any longer: each holds a result.
-            while done:
-                done.pop(0)()
-            with self._lock:
-                needs_burst = bool(self._queue) and self._open is None
-            if needs_burst:
-                self._begin_burst()
-            with self._lock:
-                over = not (self._queue or self._bursts)
-                if over:
-                    self._end_thread()
+        try:
+            while not over:
+                self._serve_once()
+                with self._lock:
+                    over = not (self._queue or self._bursts)
+                    if over:
+                        self._end_thread()
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        if self._closed:
+            self._release_session()
+
+    def _serve_once(self) -> None:
+        done: list[Callable[[], None]] = []
+        assert self._selector is not None
+        events = self._selector.select(self._patience_s())
+        with self._lock:
+            for key, mask in events:
+                self._on_event(key, mask, done)
+            self._look(done)
+        # Not kept any longer: each holds a result.
+        while done:
+            done.pop(0)()
+        with self._lock:
+            needs_burst = bool(self._queue) and self._open is None
+        if needs_burst:
+            self._begin_burst()
 
     def _end_thread(self) -> None:
         assert self._selector is not None
         self._selector.close()
         os.close(self._wake_fd)
         self._selector, self._wake_fd, self._thread = None, -1, None
-        if self._closed:
-            self._release_session()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Whatever this thread died of, nobody shall wait for it for ever."""
+        with self._lock:
+            in_hand = [worker.call for burst in self._bursts for worker in burst.workers]
+            calls = [*filter(None, in_hand), *self._queue]
+            self._queue.clear()
+        for call in calls:
+            with contextlib.suppress(InvalidStateError):
+                call.future.set_exception(error)
 
     def _release_session(self) -> None:
+        """Not to be called with the lock: what ends with it may want that."""
         session, self._session = self._session, None
         if session is not None:
             self._let_go(session)
 
     def _patience_s(self) -> float | None:
         with self._lock:
-            if self._open is None or self._idle_since_s is None:
-                return None
-            return max(0.0, self._idle_since_s + LINGER_S - time.monotonic())
+            due_s = [burst.closed_s + UNATTENDED_S for burst in self._bursts if burst.is_unattended]
+            if self._open is not None and self._idle_since_s is not None:
+                due_s.append(self._idle_since_s + LINGER_S)
+            return max(0.0, min(due_s) - time.monotonic()) if due_s else None
 
     def _on_event(self, key: selectors.SelectorKey, mask: int, done: list[Callable[[], None]]) -> None:
         if key.data is None:
@@ -189,17 +212,21 @@ class CallServer:
 
     def _look(self, done: list[Callable[[], None]]) -> None:
         """See which jobs have ended, and which need not go on."""
-        for burst in [burst for burst in self._bursts if burst.run.done()]:
-            self._end(burst, done)
+        now_s = time.monotonic()
+        for burst in list(self._bursts):
+            if burst.run.done():
+                self._end(burst, done)
+            elif burst.is_unattended and now_s >= burst.closed_s + UNATTENDED_S:
+                burst.run.cancel()
         if self._open is None or self._queue:
             return
-        idle_s = time.monotonic() - self._idle_since_s if self._idle_since_s is not None else 0.0
+        idle_s = now_s - self._idle_since_s if self._idle_since_s is not None else 0.0
         if idle_s >= LINGER_S or self._closed or not threading.main_thread().is_alive():
             self._close(self._open)
 
     def _close(self, burst: Burst) -> None:
         """Begin no call of it any more; workers that have one end after it."""
-        burst.closing, self._open, self._idle_since_s = True, None, None
+        burst.closed_s, self._open, self._idle_since_s = time.monotonic(), None, None
         self._ready.clear()
         for worker in burst.workers:
             if worker.call is None and not worker.leaving:
@@ -225,7 +252,7 @@ class CallServer:
         """It has ended though calls may wait: they go to another one, unless that got nowhere."""
         error = burst.error()
         if getattr(error, "code", "") == "UNAVAILABLE":
-            self._release_session()
+            done.append(self._release_session)
             if not self._fresh:
                 return  # the daemon that was known is gone; there may be another
         if not burst.began and error is not None:
@@ -296,7 +323,7 @@ class CallServer:
                 self._close(worker.burst)  # before any of its workers is given a call
 
     def _on_ready(self, worker: Peer) -> None:
-        if worker.burst.closing:
+        if worker.burst.closed_s:
             self._send(worker, wire.pack(wire.NO_MORE))
             return
         self._ready.append(worker)
@@ -344,6 +371,8 @@ class CallServer:
             self._wake()
 
     def _send_on(self, worker: Peer) -> None:
+        if worker not in worker.burst.workers:
+            return  # what came just before was its end
         while worker.unsent:
             piece = worker.unsent[0]
             try:

@@ -66,6 +66,7 @@ class Executor(Base):
             raise ValueError(f"max_workers must be greater than 0, got {max_workers!r}")
         self._max_workers = count
         self._down = False
+        self._pid = os.getpid()
         if client is not None:
             session = client._session
             self._calls = CallServer(lambda: session, count, lambda _: None)
@@ -147,6 +148,8 @@ class Executor(Base):
     def _check_up(self) -> None:
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if os.getpid() != self._pid:
+            raise RuntimeError("executor: made before this process was forked, wanted one made after it")
 
 
 def _connect(target: str | os.PathLike[str] | None) -> Session:

@@ -53,8 +53,9 @@ class Blocker:
 
 
 @pytest.fixture
-def blocker(executor: ktask.Executor, tmp_path: Path) -> Blocker:
-    return Blocker(executor, tmp_path)
+def blocker(executor: ktask.Executor, tmp_path: Path) -> Iterator[Blocker]:
+    yield Blocker(executor, tmp_path)
+    (tmp_path / "go").touch()  # whatever came: the executor waits for its calls
 
 
 def jobs_left(daemon: Daemon) -> list[ktask.Job]:
@@ -220,14 +221,16 @@ def test_call_when_its_helper_is_starved_and_the_lead_only_waits_then_raised(
     try:
         futures = [executor.submit(things.burn_if_helper, tmp_path) for _ in range(2)]
         until(lambda: len(list(tmp_path.iterdir())) == 2, "both have begun")
-        before = client.status().counters["helpers_raised"]
+        before = client.status().counters.get("helpers_raised", 0)
         with rivals():
             (tmp_path / "burn").touch()
             until(lambda: any(future.done() for future in futures), "the helper's call is done")
         (tmp_path / "end").touch()
         assert sorted(future.result() for future in futures) == ["helper", "lead"]
-        assert client.status().counters["helpers_raised"] > before
+        assert client.status().counters.get("helpers_raised", 0) > before
     finally:
+        for name in ("burn", "end"):
+            (tmp_path / name).touch()
         client.set_mode("auto")
 
 
@@ -252,6 +255,33 @@ def test_daemon_when_it_dies_then_what_it_had_fails(tmp_path: Path) -> None:
             blocker.futures[0].result()
         with pytest.raises(ktask.KtaskError):
             waiting.result()
+
+
+def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
+    executor: ktask.Executor, blocker: Blocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocker.begin()
+    calls = executor._calls
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(calls, "_look", lambda _: 1 / 0)
+    waiting = executor.submit(things.square, 2)
+    calls._wake()
+    for future in (blocker.futures[0], waiting):
+        assert isinstance(future.exception(PATIENCE_S), ZeroDivisionError)
+    (blocker.place / "go").touch()
+    for burst in calls._bursts:  # what a program would lose with its process
+        burst.run.cancel()
+        burst.close()
+        for worker in burst.workers:
+            worker.sock.close()
+    calls._end_thread()
+
+
+def test_executor_when_forked_then_told(executor: ktask.Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: 1)
+        with pytest.raises(RuntimeError, match="before this process was forked"):
+            executor.submit(things.square, 2)
 
 
 # -- cancel and shutdown --------------------------------------------------------------
