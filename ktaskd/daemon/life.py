@@ -185,7 +185,7 @@ class House:
             self.engine.set_caller,
         )
         functions, self._function_problems = offered(
-            self._start.selftest, config.functions.dir, (user.uid, user.gid)
+            self._start.selftest, config.functions.dir, (user.uid, user.gid), own_code=user.own_code
         )
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)

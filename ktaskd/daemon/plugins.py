@@ -12,7 +12,7 @@ import stat
 import subprocess
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ktaskd.functions import plugin
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 DESCRIBE_S = 60.0
 """For all packages to be loaded once and described."""
+
+_OTHERS_CODE = "this daemon is not its caller's own: ktask.connect(own=True)"
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -43,14 +45,20 @@ class Plugins:
     problems: list[str] = field(default_factory=list)
 
 
-def offered(selftest: bool, directory: str, ids: tuple[int, int]) -> tuple[dict[str, Declaration], list[str]]:
+def offered(
+    selftest: bool, directory: str, ids: tuple[int, int], *, own_code: bool = True
+) -> tuple[dict[str, Declaration], list[str]]:
     """All functions that a daemon offers, and what is wrong with those that it does not.
 
     Args:
         directory: of manifests; "" = none.
         ids: uid and gid of the process that describes what packages have; -1 = ours.
+        own_code: code of our own user is run; else what does so is listed as unavailable.
     """
-    functions = dict(declarations(selftest))
+    functions = {
+        name: replace(one, unavailable=_OTHERS_CODE) if one.own and not own_code else one
+        for name, one in declarations(selftest).items()
+    }
     found = read_packages(ids, functions.keys() | CATALOGUE.keys())
     more = read_plugins(directory, functions.keys() | CATALOGUE.keys() | found.functions.keys())
     problems = [*found.problems, *more.problems]

@@ -116,18 +116,19 @@ class Intake:
             raise NotAllowed(f"uid {who.uid} may not run jobs: {self._rights.only_admins_submit}")
 
     def _find(self, spec: JobSpec, who: Identity) -> Declaration:
-        """The declaration of the function; one of the caller's own only for our own user."""
-        declaration = find_function(spec.function, self.functions)
-        if not declaration.own:
-            return declaration
-        if who.uid != self._rights.code_uid:
+        """The declaration of the function; one that runs the caller's code only for our own user."""
+        known = self.functions.get(spec.function)
+        if known is not None and known.own and who.uid != self._rights.code_uid:
             raise NotAllowed(
-                f'spec.function: "{declaration.name}" runs code of its caller, which only a daemon does that '
+                f'spec.function: "{known.name}" runs code of its caller, which only a daemon does that '
                 f"is its caller's own and that nobody else reaches; got uid {who.uid}, "
                 f"this daemon is uid {os.geteuid()} and serves others; wanted the per-user one: "
                 "ktask.connect(own=True), or `systemctl --user start ktaskd`",
                 field="spec.function",
             )
+        declaration = find_function(spec.function, self.functions)
+        if not declaration.own:
+            return declaration
         return as_asked(declaration, check_arguments(spec.arg, declaration), spec.sources)
 
     async def _open_all(

@@ -41,6 +41,8 @@ def test_system_daemon_when_asked_then_permission_denied_and_what_to_use(tmp_pat
             assert found == ("PERMISSION_DENIED", "NOT_ALLOWED", "spec.function")
             assert "ktask.connect(own=True)" in error.message
             assert "systemctl --user" in error.message
+        (listed,) = client.functions("python.run")
+        assert "own" in listed.unavailable
         with ktask.memory(100) as m:  # and everything else works
             assert client.run("file.crc32", data=m).state == "SUCCEEDED"
 

@@ -56,6 +56,11 @@ def graph() -> dict[str, Any]:
     return {"cov": (x.T @ x) / 400, "std": x.std(axis=0), "top": array.topk(x.ravel(), 5)}
 
 
+def singular_values(seed: int) -> np.ndarray:
+    """Some work for joblib."""
+    return np.linalg.svd(np.random.default_rng(seed).normal(size=(120, 120)), compute_uv=False)
+
+
 class Marked(Exception):
     """An exception that is made with two arguments, as pickle does not know."""
 
