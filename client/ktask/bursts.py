@@ -159,7 +159,7 @@ def tell(call: Call, kind: int, payload: bytes) -> None:
         return
     try:
         value = pickle.loads(payload)
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: the thread is everybody's
         call.future.set_exception(error)
         return
     call.future.set_result(value)

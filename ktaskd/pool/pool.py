@@ -100,7 +100,7 @@ class Pool:
         self._retire = retire
         self._raise = raise_
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._starter: Starter = starter or Children()
+        self._starter: Starter = starter or Children(one_user=spec.own_code)
         self.host_respawns = 0
         self.trouble = ""
         """Why there is no pool host now, in words; "" where there is one, or soon will be."""

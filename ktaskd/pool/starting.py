@@ -84,6 +84,14 @@ class Children:
 
     waiting = ""
 
+    def __init__(self, *, one_user: bool = False) -> None:
+        """Nothing is started yet.
+
+        Args:
+            one_user: nobody but the daemon's own user has jobs here.
+        """
+        self._one_user = one_user
+
     def start(self, name: str) -> _Child:
         """Start one."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -96,7 +104,7 @@ class Children:
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    env=environment(erase=bool(flags)),
+                    env=environment(erase=bool(flags) and not self._one_user),
                 )
         except BaseException:
             ours.close()

@@ -170,7 +170,7 @@ def _give_up(missing: list[str], *, confined: bool) -> tuple[str, ...]:
         given["other processes"] = len(missing) == before
         _attempt(missing, "network", confine.give_up_network, _CONFINED_BY["seccomp"])
         given["network"] = not confine.has_network()
-    if not process.read_dumpable():
+    if confined and not process.read_dumpable():
         # It serves several users, one after the other.
         given["freed memory"] = erasing.erases()
     kept = [f"{what}: {_KEPT.get(what, 'not given up')}" for what, is_so in given.items() if not is_so]

@@ -145,6 +145,7 @@ def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Execut
         (lambda: (_ for _ in ()).throw(things.Marked("this", "that")), RuntimeError, "Marked: this and that"),
         (lambda: things.WontPickle(), TypeError, "will not be pickled"),
         (lambda: things.WontUnpickle(), ValueError, "will not be unpickled"),
+        (lambda: things.ExitsWhereUnpickled(), SystemExit, "5"),
         (things.WontPickle(), TypeError, "will not be pickled"),
         (things.WontUnpickle(), ValueError, "will not be unpickled"),
         ("no function", TypeError, "not callable"),

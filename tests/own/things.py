@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,6 +82,13 @@ class WontUnpickle:
 class KillsWhereUnpickled:
     def __reduce__(self) -> tuple[Any, ...]:
         return (os._exit, (1,))
+
+
+class ExitsWhereUnpickled:
+    """In a worker it stays what it is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (sys.exit, (5,))
 
 
 def _refuse() -> NoReturn:
