@@ -7,7 +7,18 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, common, cut, gaps, read_full, require_size, wipe
+from ktaskd.functions.quanta import (
+    QUANTUM,
+    READ_BUFFER,
+    Naming,
+    common,
+    cut,
+    gaps,
+    make_buffer,
+    read_full,
+    require_size,
+    wipe,
+)
 
 
 class Compare(Body):
@@ -15,8 +26,8 @@ class Compare(Body):
 
     def __init__(self) -> None:
         """Have two buffers for all chunks of this process."""
-        self._a = bytearray(BUFFER)
-        self._b = bytearray(BUFFER)
+        self._a = make_buffer(READ_BUFFER)
+        self._b = make_buffer(READ_BUFFER)
 
     def wipe(self) -> None:
         """Erase the buffers."""
@@ -41,7 +52,7 @@ class Compare(Body):
         """The first position in [start, end) where they differ, -1 if there is none."""
         stop = min(end, max(start, b.size()))
         for first, after in gaps(_holes_of_both(a, b, start, stop), start, stop):
-            for piece, piece_end in cut(first, after, BUFFER):
+            for piece, piece_end in cut(first, after, READ_BUFFER):
                 found = self._compare(a, b, piece, piece_end)
                 if found >= 0:
                     return found

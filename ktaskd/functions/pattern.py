@@ -10,7 +10,7 @@ import numpy as np
 
 from ktaskd.functions.body import Context, Control, Json
 from ktaskd.functions.placed import Placed, placed
-from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, require_size, wipe
+from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, make_buffer, require_size, wipe
 from ktaskd.functions.restoring import Target
 
 _RECORD_MAX = 4096
@@ -31,8 +31,8 @@ class Pattern(Placed):
 
     def __init__(self) -> None:
         """Have two buffers for all chunks of this process."""
-        self._block = bytearray(BUFFER)
-        self._buffer = bytearray(BUFFER)
+        self._block = make_buffer(BUFFER)
+        self._buffer = make_buffer(BUFFER)
 
     def wipe(self) -> None:
         """Erase the buffers."""

@@ -6,7 +6,16 @@ import os
 from collections.abc import Callable
 
 from ktaskd.functions.body import Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, Naming, cut, read_full, require_size, wipe
+from ktaskd.functions.quanta import (
+    QUANTUM,
+    READ_BUFFER,
+    Naming,
+    cut,
+    make_buffer,
+    read_full,
+    require_size,
+    wipe,
+)
 from ktaskd.model.function import Access
 
 ITEMS_PER_PART = 512
@@ -23,12 +32,16 @@ Use = Callable[[memoryview], object]
 """What is done with the next bytes; it does not keep them."""
 
 
+_buffer = make_buffer(READ_BUFFER)
+"""Of all bodies of this process, which does one chunk at a time."""
+
+
 class Reader:
-    """Reads for one body, through a mapping or through one small buffer that is kept."""
+    """Reads for one body, through a mapping or through a buffer that is kept."""
 
     def __init__(self) -> None:
         """Have the buffer."""
-        self._buffer = bytearray(BUFFER)
+        self._buffer = _buffer
 
     def wipe(self) -> None:
         """Erase the buffer."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktaskd.functions.quanta import BUFFER, common, cut, gaps, wipe, zero_runs
+from ktaskd.functions.quanta import BUFFER, READ_BUFFER, common, cut, gaps, make_buffer, wipe, zero_runs
 
 PAGE = 4096
 edges = st.lists(st.integers(0, 60), max_size=12, unique=True).map(sorted)
@@ -78,3 +80,13 @@ def test_wipe_when_of_any_length_then_all_is_zero_and_the_length_stays(length: i
         buffer = bytearray(content)
         wipe(buffer)
         assert buffer == bytes(length)
+
+
+@pytest.mark.parametrize("size", [BUFFER, READ_BUFFER, BUFFER + 1])
+def test_buffer_when_made_then_it_begins_at_a_page_and_keeps_that_when_wiped(size: int) -> None:
+    buffer = make_buffer(size)
+    for _ in range(2):
+        assert (len(buffer), buffer.count(0)) == (size, size)
+        assert ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % PAGE == 0
+        buffer[:] = bytes([7]) * size
+        wipe(buffer)
