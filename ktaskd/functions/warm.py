@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM, Buffered, Naming, cut, gaps, read_full, require_size
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, Buffered, Naming, cut, gaps, read_full, require_size
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART, run_each
 from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import SourceKind
@@ -20,6 +20,10 @@ _COUNTS = ("bytes", "skipped", "resident_before", "resident_after")
 
 class Warm(Buffered):
     """file.warm."""
+
+    def __init__(self) -> None:
+        """Have a buffer for what nobody looks at."""
+        super().__init__(READ_BUFFER)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Read or drop a span of the source, or a run of items."""
@@ -92,7 +96,7 @@ class Warm(Buffered):
         for first, after in gaps(source.holes(start, end) or [], start, end):
             if ask and source.facts.kind is SourceKind.FILE:
                 _ask_for(source, role, first, after)
-            for piece, stop in cut(first, after, BUFFER):
+            for piece, stop in cut(first, after, READ_BUFFER):
                 with memoryview(self._buffer)[: stop - piece] as view:
                     read_full(source, role, piece, view)
         # Beyond its end it is a hole as well; see that it did not just end.
