@@ -45,7 +45,7 @@ bench-interference: setup ## what others lose beside our helpers, and what jobs 
 bench-foreground: setup ## a web server beside a detached job, and beside plain processes
 	@$(BIN)/python -m tests.bench.interference --rows 8 --picture foreground.png $(BENCH_ARGS)
 
-fault-test: setup ## run 200 jobs of each function while workers are killed; 15 minutes (FAULT_ARGS="--jobs 300")
+fault-test: setup ## run 200 jobs of each function while workers are killed; 20 minutes (FAULT_ARGS="--jobs 300")
 	@$(BIN)/python -m tests.fault $(FAULT_ARGS)
 
 proto: setup ## generate client/ktask/v1 from proto

@@ -87,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.add("memory, idle", sizes(client, "idle"))
         report.add("a job that does nothing", round_trips(client, effort.calls, effort.rounds))
         report.add("dispatch", dispatch(client, effort.chunks, effort.rounds))
-        report.add("calls by an executor", executors(runtime, effort.calls, effort.rounds))
         report.add("two workers against one", speedups(client, directory, effort.size, effort.rounds))
         for source in effort.sources:
             title = f"one worker against a direct call of the library, and all workers, {source >> 20} MiB"
@@ -97,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             cancels(client, directory, effort.sources[-1], effort.turns),
         )
         report.add("memory, after all that", sizes(client, "used"))
+        # Last: helpers give way to the other pool's processes, and for a while after them.
+        report.add("calls by an executor", executors(runtime, effort.calls, effort.rounds))
     if options.json:
         report.write(options.json)
     return 0
