@@ -54,6 +54,8 @@ _FDS_PER_FRAME = 4
 """One is expected; the rest is received to be closed."""
 _ANCILLARY = socket.CMSG_SPACE(_FDS_PER_FRAME * array("i").itemsize)
 _MESSAGE_MAX = 4096
+_ERRNO_MAX = 4095
+"""Source: include/linux/err.h"""
 _TRACEBACK_MAX = 4 * _MESSAGE_MAX
 
 
@@ -356,9 +358,12 @@ def _failure(error: Exception, before: int, *, own: bool = False) -> Json:
 
     `own`: the code is the caller's own, who can do something with a traceback.
     """
-    words = f"{type(error).__name__}: {error}"[:_MESSAGE_MAX]
-    number = error.errno if isinstance(error, OSError) and error.errno else 0
-    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = _said(error)
+    words = f"{type(error).__name__}: {said}"[:_MESSAGE_MAX]
+    # Whoever raises an OSError may put anything into it.
+    number = getattr(error, "errno", 0) if isinstance(error, OSError) else 0
+    number = number if isinstance(number, int) and 0 <= number <= _ERRNO_MAX else 0
+    message = error.strerror if isinstance(error, OSError) and error.strerror else said
     if own:
         message = words
         words = "".join(traceback.format_exception(error))[-_TRACEBACK_MAX:]
@@ -368,3 +373,11 @@ def _failure(error: Exception, before: int, *, own: bool = False) -> Json:
         "exception": words,
         "message": (str(message) or type(error).__name__)[:_MESSAGE_MAX],
     }
+
+
+def _said(error: Exception) -> str:
+    """Its text; code that is not ours may not even be able to say what is wrong."""
+    try:
+        return str(error)
+    except Exception as why:
+        return f"cannot be put into words: {type(why).__name__}"

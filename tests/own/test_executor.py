@@ -143,6 +143,7 @@ def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Execut
         (lambda: things.leave(), SystemExit, "3"),
         (lambda: (_ for _ in ()).throw(KeyboardInterrupt("now")), KeyboardInterrupt, "now"),
         (lambda: (_ for _ in ()).throw(things.Marked("this", "that")), RuntimeError, "Marked: this and that"),
+        (lambda: things.raise_it(things.Unspeakable()), RuntimeError, "Unspeakable.*could not be pickled"),
         (lambda: things.WontPickle(), TypeError, "will not be pickled"),
         (lambda: things.WontUnpickle(), ValueError, "will not be unpickled"),
         (lambda: things.ExitsWhereUnpickled(), SystemExit, "5"),

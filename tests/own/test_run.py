@@ -119,6 +119,19 @@ def test_run_when_its_worker_would_end_then_this_job_ends_badly_alone(client: kt
         assert client.run(lambda d, s, e, a: e - s, data=m, combine=sum).result == {"value": MIB}
 
 
+def test_run_when_an_exception_cannot_be_put_into_words_then_its_kind_is_told(client: ktask.Client) -> None:
+    error = fails(client, lambda *_: things.raise_it(things.Unspeakable()), ranges=[(0, 1)])
+    assert error.job.error is not None
+    assert error.job.error.message == "Unspeakable: cannot be put into words: ValueError"
+
+
+@pytest.mark.parametrize("number", ["text", 2**40, -5, None])
+def test_run_when_an_errno_is_none_then_the_job_fails_with_0(client: ktask.Client, number: Any) -> None:
+    error = fails(client, lambda *_: things.raise_it(OSError(number, "odd")), ranges=[(0, 1)])
+    assert error.job.error is not None
+    assert (error.reason, error.job.error.errno) == ("FUNCTION_ERROR", 0)
+
+
 def test_run_when_cancelled_in_a_loop_then_killed_and_dirty(client: ktask.Client) -> None:
     def loop(data: Any, start: int, end: int, arg: None) -> None:
         while True:

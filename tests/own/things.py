@@ -69,6 +69,20 @@ class Marked(Exception):
         super().__init__(f"{first} and {second}")
 
 
+class Unspeakable(Exception):
+    """An exception that cannot be put into words, nor be pickled."""
+
+    def __str__(self) -> NoReturn:
+        raise ValueError("not even this")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("will not be pickled")
+
+
+def raise_it(error: BaseException) -> NoReturn:
+    raise error
+
+
 class WontPickle:
     def __reduce__(self) -> NoReturn:
         raise TypeError("will not be pickled")

@@ -108,9 +108,14 @@ def dump_exception(error: BaseException) -> bytes:
         data = dumps((error, text))
         pickle.loads(data)  # an exception that asks for arguments fails only here
     except Exception as why:
-        words = f"{type(error).__name__}: {error} (could not be pickled: {type(why).__name__}: {why})"
+        words = f"{in_words(error)} (could not be pickled: {in_words(why)})"
         data = pickle.dumps((RuntimeError(words), text))
     return data
+
+
+def in_words(error: BaseException) -> str:
+    """As in "ValueError: no", whatever its own str() does."""
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def load_exception(data: bytes) -> BaseException:
@@ -119,6 +124,6 @@ def load_exception(data: bytes) -> BaseException:
         error, text = pickle.loads(data)
         assert isinstance(error, BaseException)
     except Exception as why:
-        return CodeInvalid(f"exception of a call: could not be unpickled: {type(why).__name__}: {why}")
+        return CodeInvalid(f"exception of a call: could not be unpickled: {in_words(why)}")
     error.__cause__ = RemoteTraceback(text)
     return error
