@@ -122,8 +122,8 @@ class Intake:
             raise NotAllowed(
                 f'spec.function: "{known.name}" runs code of its caller, which only a daemon does that '
                 f"is its caller's own and that nobody else reaches; got uid {who.uid}, "
-                f"this daemon is uid {os.geteuid()} and serves others; wanted the per-user one: "
-                "ktask.connect(own=True), or `systemctl --user start ktaskd`",
+                f"this daemon is uid {os.geteuid()} and serves others; wanted the per-user one "
+                "(systemctl --user start ktaskd) or an embedded one: ktask.connect(own=True)",
                 field="spec.function",
             )
         declaration = find_function(spec.function, self.functions)

@@ -35,6 +35,19 @@ FUNCTIONS: Group = (
             ),
         ),
         Case(
+            "code of the caller's own, where others come in too",
+            run("python.run", ranges=[piece(0, 1)]),
+            Refuse(
+                "PERMISSION_DENIED",
+                "NOT_ALLOWED",
+                'spec.function: "python.run" runs code of its caller, which only a daemon does that is its '
+                "caller's own and that nobody else reaches; got uid …, this daemon is uid … and serves "
+                "others; wanted the per-user one (systemctl --user start ktaskd) or an embedded one: "
+                "ktask.connect(own=True)",
+                "spec.function",
+            ),
+        ),
+        Case(
             "a function's name in capitals",
             run("FILE.CRC32"),
             Refuse(
