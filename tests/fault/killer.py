@@ -48,7 +48,7 @@ POINTS = [
 ENDINGS = ["kill", "kill", "segv", "exit0", "raise"]
 STANDSTILLS = ["stop", "hang", "burn"]
 
-UNDOING = sorted(name for name, declaration in CATALOGUE.items() if declaration.undo)
+UNDOING = sorted(name for name, declaration in CATALOGUE.items() if declaration.undo and not declaration.own)
 
 HOLDING = ("worker.mid_chunk", "worker.after_work", "worker.half_frame")
 """Points at which a worker holds a chunk that it has begun."""

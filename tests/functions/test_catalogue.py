@@ -83,8 +83,7 @@ def test_catalogue_when_imported_then_no_body_and_no_library() -> None:
 def test_declaration_when_looked_at_then_it_is_whole(declaration: Declaration) -> None:
     body = type(bodies.find(declaration.name))
     assert declaration.summary.endswith(".")
-    if declaration.name != "python.run":  # whose undo is the caller's, or there is none
-        assert declaration.undo == bool(declaration.undo_summary) == (body.undo is not Body.undo)
+    assert declaration.undo == bool(declaration.undo_summary) == (body.undo is not Body.undo)
     assert declaration.combine == (body.combine is not Body.combine)
     assert declaration.lifecycle == (body.prepare is not Body.prepare)
     assert body.run is not Body.run

@@ -219,7 +219,7 @@ def _undo(function: Function) -> str:
         return function.undo_summary or "yes"
     if any("WRITE" in source.access for source in function.sources):
         return "none: what completed chunks have changed stays, and is named as dirty"
-    return "none needed: it changes nothing"
+    return "none needed: it changes nothing" if function.sources else "none"
 
 
 def format_mode(status: Status) -> str:

@@ -12,6 +12,8 @@ _CODE = SourceRole("code", Access.READ, "The function, as ktask.Client.run pickl
 _DATA = SourceRole("data", Access.READ, "What it works on; not given where only the ranges count.")
 _WRITTEN = replace(_DATA, access=Access.READ_WRITE)
 
+_UNDO = "What the caller's own undo does, where there is one."
+
 _RUN = Declaration(
     name="python.run",
     summary="Runs a Python function of the caller's own on each chunk; for ktask.Client.run.",
@@ -23,6 +25,8 @@ _RUN = Declaration(
         Argument("writes", ArgType.BOOL, False, "Whether it writes data."),
         Argument("undo", ArgType.BOOL, False, "Whether the code has an undo."),
     ),
+    undo=True,
+    undo_summary=_UNDO,
     combine=True,
     own=True,
     needs=("cloudpickle",),
@@ -66,5 +70,5 @@ def as_asked(declaration: Declaration, arg: Mapping[str, ArgValue], given: Conta
         writes_bytes=writes,
         allocates=writes,
         undo=bool(arg["undo"]),
-        undo_summary="What the caller's own undo does." if arg["undo"] else "",
+        undo_summary=_UNDO if arg["undo"] else "",
     )
