@@ -286,7 +286,7 @@ class House:
             missing=[
                 text
                 for text in (
-                    *(user.refusal, self._notifier.missing, self._no_group),
+                    *("" if user.wanted else user.refusal, self._notifier.missing, self._no_group),
                     *(*self._watch.missing, *self._function_problems),
                 )
                 if text

@@ -28,6 +28,7 @@ class WorkerUser:
 
     Args:
         refusal: why nobody but an admin may run jobs; "" = everybody may.
+        wanted: that is as it was asked for, and nothing that is missing.
         own_code: they run code of the daemon's own user, since nobody else can reach it.
     """
 
@@ -35,6 +36,7 @@ class WorkerUser:
     gid: int = -1
     refusal: str = ""
     own_code: bool = False
+    wanted: bool = False
 
 
 def worker_user(settings: WorkerSettings, euid: int, *, private: bool = False) -> WorkerUser:
@@ -46,7 +48,7 @@ def worker_user(settings: WorkerSettings, euid: int, *, private: bool = False) -
     if euid != 0:
         return WorkerUser(own_code=private)
     if not settings.user:
-        return WorkerUser(refusal='workers.user is ""', own_code=private)
+        return WorkerUser(refusal='workers.user is ""', own_code=private, wanted=True)
     try:
         entry = pwd.getpwnam(settings.user)
     except KeyError:

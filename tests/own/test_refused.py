@@ -114,3 +114,8 @@ def test_client_when_killed_then_the_next_daemon_removes_what_it_left(tmp_path: 
         subprocess.run([sys.executable, "-c", code, str(daemon.place)], check=False)
         assert list(daemon.inner.parent.glob(f"{calls.NAME_PREFIX}????????"))
     assert not daemon.place.exists() or not list(daemon.place.iterdir())
+
+
+def test_status_when_workers_are_of_ones_own_user_then_nothing_is_missing_for_it(tmp_path: Path) -> None:
+    with running(tmp_path / "d", "--own-user") as daemon, ktask.connect(daemon.place) as client:
+        assert not [text for text in client.status().missing if "workers.user" in text]
