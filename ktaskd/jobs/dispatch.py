@@ -63,8 +63,10 @@ class Dispatch:
         """Whether a starved helper can be raised, so that a writer may be given to one."""
         self.pacer = Pacer()
         self.job_of: dict[Worker, Job] = {}
-        self._topology, self._wall = topology, wall
-        self._want_leads, self._want_helpers = want_leads, want_helpers
+        self._topology = topology
+        self._want_leads = want_leads
+        self._want_helpers = want_helpers
+        self._wall = wall
         self._now = asyncio.get_running_loop().time
         self._idle_helpers: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
         self._idle_leads: dict[Worker, None] = {}
@@ -74,7 +76,8 @@ class Dispatch:
         self.rests = Rests(self.pump)
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
-        self._disks, self._company = Disks(), Company()
+        self._disks = Disks()
+        self._company = Company()
         self._feeder = Feeder(self.shares, self._has_free, self._is_alone)
         self._lines = tuple(Lines(self.shares) for _ in range(5))
         self._for_leads, self._for_helpers, self._calling, *guests = self._lines
@@ -343,7 +346,7 @@ class Dispatch:
     def _lead_for(self, job: Job) -> Worker:
         """An idle lead, better one that need not forget another user's jobs for this one."""
         same = (lead for lead in self._idle_leads if lead.serves(job.owner.uid))
-        return next(same, next(iter(self._idle_leads)))
+        return next(same, None) or next(iter(self._idle_leads))
 
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
@@ -379,15 +382,13 @@ class Dispatch:
 
     def _give_guest(self, job: Job, worker_class: WorkerClass, nid: int = NUMA_NO_NODE) -> None:
         """Give a job its guest, which counts as at work from here on, ready or not."""
-        node = self._topology.node(nid)
-        cpus = sorted(node.cpus) if node is not None else ()
-        busy = Counter(other.cpu for other in self.job_of)
-        cpu = min(cpus, key=busy.__getitem__, default=-1)
+        cpu = placing.quietest_cpu(self._topology.node(nid), self.job_of)
         worker = self._guests.engage(job, worker_class, nid, cpu)
         if worker is None:
             # That this changes need not be seen by any event; nobody else waits for it.
             self._no_guests = asyncio.get_running_loop().call_later(GUEST_AGAIN_S, self._guests_again)
-        elif worker.state is WorkerState.IDLE:
+            return
+        if worker.state is WorkerState.IDLE:
             self._start(worker, job)
         else:
             self._join(worker, job)
@@ -435,8 +436,8 @@ class Dispatch:
                 yield from self.rests.awake(idle)
 
     def _has_free(self, nid: int) -> bool:
-        allowed = self._busy[nid] < self.allowance.helpers.get(nid, 0)
-        return allowed and bool(self.rests.awake(self._idle_helpers.get(nid, ())))
+        idle = bool(self.rests.awake(self._idle_helpers.get(nid, ())))
+        return idle and self._busy[nid] < self.allowance.helpers.get(nid, 0)
 
     def _give_helpers(self) -> None:
         # Again: with what was given a node may have nothing free left, so that others help it.
@@ -472,19 +473,18 @@ class Dispatch:
                 self._want_helpers(nid, min(wanted, allowed))
 
     def _job_for(self, worker: Worker) -> Job | None:
-        nid, has_free = worker.nid, self._has_free
-        able = (job for job in self._for_helpers if job.cursor.may_take(nid, lead=False, has_free=has_free))
-        return next(able, None)
+        for job in self._for_helpers:
+            if job.cursor.may_take(worker.nid, lead=False, has_free=self._has_free):
+                return job
+        return None
 
     def _start(self, worker: Worker, job: Job) -> None:
         if renewed(worker, job):
             self.remove(worker)
-        elif job.calls:
+            return
+        if job.calls:
             self._send_call(worker, job)
-        else:
-            self._begin(worker, job)
-
-    def _begin(self, worker: Worker, job: Job) -> None:
+            return
         self._join(worker, job)
         introduce(worker, job)
         self._feed(worker, job)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from ktaskd.host.raising import bind_to_cpus
 from ktaskd.jobs.job import Job
+from ktaskd.model.topology import Node
 from ktaskd.pool.link import Worker
 
 
@@ -35,3 +37,9 @@ def place_leads(job_of: Mapping[Worker, Job], cpus: frozenset[int]) -> None:
         wanted = lead_cpus((job.caller.cpus & cpus) or cpus, taken)
         if wanted != worker.cpus and bind_to_cpus(worker.pid, wanted):
             worker.cpus = wanted
+
+
+def quietest_cpu(node: Node | None, busy: Iterable[Worker]) -> int:
+    """The CPU of a node on which the fewest of these workers are; -1 where there is no node."""
+    counts = Counter(worker.cpu for worker in busy)
+    return min(sorted(node.cpus), key=counts.__getitem__, default=-1) if node is not None else -1
