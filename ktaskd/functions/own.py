@@ -90,7 +90,7 @@ class Code:
 
 
 class Run(Body):
-    """python.run. One object for each job, since the code is that of one."""
+    """python.run. Keeps the code of its job; a worker has only one such job, and ends with it."""
 
     def __init__(self) -> None:
         """Nothing is loaded yet."""

@@ -103,7 +103,7 @@ def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | No
 
 def _note_turn(engine: Engine, job: Job, part: Json | None) -> None:
     """A turn has ended well; where it was the last one, no other is begun."""
-    job.attempts.clear()
+    job.turns_lost = 0
     if part is not None and part.get("last"):
         job.cursor.close()
         engine.dispatch.unwant(job)
@@ -228,11 +228,11 @@ def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: b
 def _pass_turn(engine: Engine, job: Job, lost: HeldChunk, death: Death) -> None:
     """The call that its worker died in is the caller's loss, who is told by its own line."""
     turn = lost.chunk
-    in_a_row = job.attempts[0] = job.attempts.get(0, 0) + 1
-    if in_a_row < TURNS_LOST_MAX:
+    job.turns_lost += 1
+    if job.turns_lost < TURNS_LOST_MAX:
         job.done.add(turn.start, turn.end)
     else:
-        words = f"worker {death}, and so did {in_a_row - 1} before it"
+        words = f"worker {death}, and so did {job.turns_lost - 1} before it"
         engine.stop(job, JobError("WORKER_LOST", words, Span(turn.start, turn.end), signal=death.signal))
 
 

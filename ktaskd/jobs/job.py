@@ -110,6 +110,8 @@ class Job:
     """Callers that wait and whose going cancels the job."""
     detached = True
     chunks_done = recalled = rerun = run_twice = raised = 0
+    turns_lost = 0
+    """Workers that died in turns of an open-ended job since one of those has ended well."""
     lead_ns = helper_ns = 0
     rescued = False
     """Whether it has a lead although nobody waits: it made no progress for too long."""

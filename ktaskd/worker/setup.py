@@ -179,7 +179,10 @@ def _give_up(missing: list[str], *, confined: bool) -> tuple[str, ...]:
 
 
 def confine_late() -> None:
-    """Give up the network and other processes after all, before the first job that needs neither."""
+    """Give up the network and other processes after all, before the first job that needs neither.
+
+    What the kernel does not have is kept: nobody but the daemon's own user has jobs here.
+    """
     for give_up in (confine.give_up_other_processes, confine.give_up_network):
         with contextlib.suppress(OSError):
             give_up()
