@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -28,6 +29,9 @@ _ANSWER_TIMEOUT_S = 90.0
 """A daemon that systemd starts at the first connection may take as long as systemd lets it: who
 gave up earlier on a slow machine would start another one beside it. Source: systemd-system.conf(5),
 DefaultTimeoutStartSec"""
+_LOOK_S = 2.0
+"""Between two looks at whether somebody still listens there."""
+_NO_ANSWER = "accepts connections, but no daemon answers"
 
 
 def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False) -> Client:
@@ -73,15 +77,28 @@ def _answering(place: Place) -> Session:
         raise DaemonNotFound(f'socket "{place}": {silent}')
     session = Session(place)
     try:
-        session.functions(timeout=_ANSWER_TIMEOUT_S)
-    except KtaskError as error:
-        if error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-            session.close()
-            raise DaemonNotFound(f'socket "{place}": accepts connections, but no daemon answers') from error
+        _wait_for_answer(session)
     except BaseException:
         session.close()
         raise
     return session
+
+
+def _wait_for_answer(session: Session) -> None:
+    """Wait for one answer, as long as somebody is there who may give it."""
+    place, until_s = session.place, time.monotonic() + _ANSWER_TIMEOUT_S
+    while True:
+        left_s = until_s - time.monotonic()
+        try:
+            session.functions(timeout=max(min(left_s, _LOOK_S), 0.001))
+            return
+        except KtaskError as error:
+            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                raise
+            # One that was ending when it was looked at would be waited for in vain.
+            silent = locate.why_silent(place) or ("" if left_s > _LOOK_S else _NO_ANSWER)
+            if silent:
+                raise DaemonNotFound(f'socket "{place}": {silent}') from error
 
 
 class Client:

@@ -256,3 +256,23 @@ def test_directory_when_there_is_no_runtime_directory_then_in_tmp(short_dir: Pat
     assert embedded.directory_of({"XDG_RUNTIME_DIR": "relative"}) == f"/tmp/ktaskd-{uid}"
     assert embedded.directory_of({"XDG_RUNTIME_DIR": "/no/such"}) == f"/tmp/ktaskd-{uid}"
     assert embedded.directory_of({"XDG_RUNTIME_DIR": str(short_dir)}) == f"{short_dir}/ktaskd"
+
+
+def test_connect_when_the_daemon_ends_after_it_was_looked_at_then_not_waited_for(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ktask.client._ANSWER_TIMEOUT_S", 1e6)  # else it would be given up some time
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(short_dir / "ktaskd.sock"))
+    listener.listen()
+    look = locate.why_silent
+
+    def why_silent(place: locate.Place) -> str:
+        """Somebody is there at the first look, and gone right after it."""
+        found = look(place)
+        listener.close()
+        return found
+
+    monkeypatch.setattr(locate, "why_silent", why_silent)
+    with pytest.raises(ktask.DaemonNotFound, match="nobody listens there any more"):
+        ktask.connect(short_dir)
