@@ -64,12 +64,15 @@ class CallServer:
         self._selector: selectors.BaseSelector | None = None
         self._wake_fd = -1
         self._closed = False
+        self._broken: RuntimeError | None = None
 
     # -- calls come in -------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
-        """Have a worker do it, as soon as one is free."""
+        """Have a worker do it, as soon as one is free; raises what the thread has died of, if it has."""
         with self._lock:
+            if self._broken is not None:
+                raise self._broken
             self._numbers += 1
             call.number = self._numbers
             self._queue.append(call)
@@ -159,6 +162,8 @@ class CallServer:
     def _give_up(self, error: BaseException) -> None:
         """Whatever this thread died of, nobody shall wait for it for ever."""
         with self._lock:
+            self._broken = RuntimeError("executor: its thread has died, wanted another executor")
+            self._broken.__cause__ = error
             in_hand = [worker.call for burst in self._bursts for worker in burst.workers]
             calls = [*filter(None, in_hand), *self._queue]
             self._queue.clear()
@@ -306,7 +311,7 @@ class CallServer:
                 self._ready.remove(worker)
             if worker.call is None:
                 self._send(worker, wire.pack(wire.LEAVE))
-        elif kind in (wire.RESULT, wire.RAISED) and worker.call is not None:
+        elif kind in (wire.RESULT, wire.RAISED) and worker.call and worker.call.number == number:
             call, worker.call = worker.call, None
             self._in_hand -= 1
             done.append(lambda: tell(call, kind, payload))

@@ -25,7 +25,6 @@ from typing import Any
 import ktask
 import numpy as np
 import pytest
-from ktask.calls import LINGER_S
 from ktask.v1.code import RemoteTraceback
 
 from tests.arch.tree import REPOSITORY
@@ -61,6 +60,11 @@ def blocker(executor: ktask.Executor, tmp_path: Path) -> Iterator[Blocker]:
 def jobs_left(daemon: Daemon) -> list[ktask.Job]:
     with ktask.connect(daemon.place) as client:
         return [job for job in client.jobs() if not job.state.ended]
+
+
+def jobs_open(executor: ktask.Executor) -> bool:
+    """Whether there is a job that new calls would go to."""
+    return executor._calls._open is not None
 
 
 # -- submit -------------------------------------------------------------------------
@@ -108,13 +112,16 @@ def test_submit_when_one_call_is_long_then_idle_workers_are_let_go(daemon: Daemo
 
 def test_max_workers_when_one_then_calls_follow_each_other(daemon: Daemon, tmp_path: Path) -> None:
     with ktask.Executor(1, target=daemon.place) as executor:
-        blocker = Blocker(executor, tmp_path)
-        blocker.begin()
-        second = executor.submit(things.square, 3)
-        time.sleep(2 * LINGER_S)  # it could begin in a second job by now
-        assert not second.running()
-        blocker.end()
-        assert second.result() == 9
+        assert list(executor.map(things.alone, [tmp_path / "inside"] * 200)) == [True] * 200
+
+
+def test_max_workers_when_one_call_is_still_that_of_an_ended_job_then_it_counts(
+    daemon: Daemon, blocker: Blocker
+) -> None:
+    blocker.begin()
+    until(lambda: not jobs_open(blocker.executor), "the job gets no more calls")
+    assert all(blocker.executor.map(things.alone, [blocker.place / "inside"] * 200))
+    assert len(blocker.end()) == 1
 
 
 def test_max_workers_when_none_can_be_then_refused() -> None:
@@ -183,11 +190,13 @@ def test_worker_when_killed_from_outside_then_its_future_fails(blocker: Blocker)
 
 
 def test_workers_when_all_calls_kill_them_then_all_calls_fail_and_the_next_works(
-    executor: ktask.Executor,
+    client: ktask.Client, executor: ktask.Executor
 ) -> None:
     futures = [executor.submit(things.die) for _ in range(40)]
     assert {type(future.exception()) for future in futures} == {ktask.WorkerLost}
     assert executor.submit(things.square, 3).result() == 9
+    errors = [job.error for job in client.jobs(states=["FAILED"], function="python.calls")]
+    assert "WORKER_LOST" in [error.reason for error in errors if error]  # 16 in a row ended a job
 
 
 def test_call_when_it_burns_cpu_for_long_then_it_is_no_hang(executor: ktask.Executor) -> None:
@@ -270,6 +279,8 @@ def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
     calls._wake()
     for future in (blocker.futures[0], waiting):
         assert isinstance(future.exception(PATIENCE_S), ZeroDivisionError)
+    with pytest.raises(RuntimeError, match="its thread has died"):
+        executor.submit(things.square, 2)
     (blocker.place / "go").touch()
     for burst in calls._bursts:  # what a program would lose with its process
         burst.run.cancel()

@@ -38,6 +38,18 @@ def begin_and_wait(begun: Path, go_on: Path) -> int:
     return os.getpid()
 
 
+def alone(mark: Path) -> bool:
+    """Whether no other call is inside of this at the same time."""
+    try:
+        mark.open("x").close()
+    except FileExistsError:
+        return False
+    for _ in range(1000):
+        os.sched_yield()
+    mark.unlink()
+    return True
+
+
 def burn_if_helper(place: Path) -> str:
     """Say that it has begun; a helper then burns CPU time when told to, a lead only waits for the end."""
     (place / f"{os.getpid()}").touch()
