@@ -96,9 +96,9 @@ def _wait_for_answer(session: Session) -> None:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise
             # One that was ending when it was looked at would be waited for in vain.
-            silent = locate.why_silent(place) or ("" if left_s > _LOOK_S else _NO_ANSWER)
-            if silent:
-                raise DaemonNotFound(f'socket "{place}": {silent}') from error
+            silent = locate.why_silent(place)
+            if silent or error.code == "UNAVAILABLE" or left_s <= _LOOK_S:
+                raise DaemonNotFound(f'socket "{place}": {silent or _NO_ANSWER}') from error
 
 
 class Client:
