@@ -42,6 +42,10 @@ from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import loop
 from ktaskd.worker.frames import SLOT_BYTES
 
+GROUP_PATIENCE_S = 5.0
+"""For the kernel to let go of the helpers' cgroup after the last of them was reaped; on a machine
+that was busy with others 1 s was not enough."""
+
 
 def placement_to_json(placement: Placement) -> dict[str, Any]:
     """The form that placement_from_json reads."""
@@ -103,7 +107,7 @@ class PoolHost:
             self._reap()
         self._end_children()
         if self._group_path is not None:
-            idlegroup.remove(self._group_path, patience_s=1.0)
+            idlegroup.remove(self._group_path, patience_s=GROUP_PATIENCE_S)
 
     def _send_ready(self) -> None:
         pidfd = os.pidfd_open(os.getpid())
