@@ -24,6 +24,7 @@ class Identity:
             of the same pid where there is no pidfd; 0 if not known.
         memory: its tightest memory limit when it connected; None = it had none.
         memory_known: whether that could be read.
+        account: who pays for what it asks for, as `payer` has it; None = its own uid.
     """
 
     uid: int
@@ -36,3 +37,12 @@ class Identity:
     start_ticks: int = 0
     memory: MemoryLimit | None = None
     memory_known: bool = True
+    account: int | None = None
+
+    @property
+    def payer(self) -> int:
+        """The account that its costs are charged to: its own uid, or the account that several uids share.
+
+        Shares and bounds go by account; rights go by uid alone.
+        """
+        return self.uid if self.account is None else self.account
