@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import re2
 
@@ -22,9 +22,19 @@ _DENSE = 512
 _MANY = 32
 """Matches after which that is known."""
 
-_OF_THE_TEXT = re.compile(r"\\[AzC]|\(\?[a-zA-Z]*-")
-"""The ends of the text at hand, a byte of any kind, flags taken away: an expression that has
-such a thing, or looks like it, is shown one line at a time."""
+_OF_THE_TEXT = re.compile(r"\\[QC]|\(\?[a-zA-Z]*-")
+"""A byte of any kind, quoted text, flags taken away: an expression that has such a thing, or
+looks like it, is shown one line at a time."""
+
+_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_ENDS = {"A": "^", "z": "$"}
+"""The ends of the text are those of the line, which `^` and `$` also find among other lines."""
+
+
+_ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
+
+_Match = Callable[[Any, bytes, int, int], Sequence[tuple[int, int]]]
+"""RE2's own: an anchor, a text, from where to where; the span of the match, (-1, -1) = none."""
 
 
 class CannotMatch(ValueError):
@@ -79,6 +89,7 @@ class _Literal:
 
     def __init__(self, needle: bytes) -> None:
         self._needle = needle
+        self._runs = _match_of_runs(needle, _options(ignore_case=False), regex=False)
         self.overlap: int | None = max(len(needle) - 1, 0)
 
     def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
@@ -100,8 +111,10 @@ class _Literal:
             if after < 0:
                 break
             if count == _MANY and after < _MANY * _DENSE:
-                rest = bytes(memoryview(text)[after + 1 : stop])
-                return count + sum(needle in line for line in rest.split(b"\n"))
+                rest = bytes(memoryview(text)[after + 1 : stop]) + b"\n"
+                if self._runs is not None and _is_utf8(rest):
+                    return count + _count_in_runs(self._runs, rest)
+                return count + sum(needle in line for line in rest[:-1].split(b"\n"))
             found = text.find(needle, after + 1, stop)
         return count
 
@@ -115,23 +128,16 @@ class _Expression:
     overlap: int | None = None
 
     def __init__(self, pattern: bytes, regex: bool, ignore_case: bool) -> None:
-        options = re2.Options()
-        options.never_nl = True
-        options.never_capture = True
-        options.log_errors = False
-        options.max_mem = _MEMORY
-        options.case_sensitive = not ignore_case
+        options = _options(ignore_case)
         options.literal = not regex
         words = pattern.decode()
         self._by_line = regex and bool(_OF_THE_TEXT.search(words))
+        self._search = _compiled(pattern, options).search
         if regex and not self._by_line:
-            pattern = b"(?m)" + pattern  # brackets around it would make a whole of two halves
-        try:
-            self._search = re2.compile(pattern, options).search
-        except re2.error as error:
-            said = error.args[0] if error.args else error
-            said = said.decode(errors="replace") if isinstance(said, bytes) else said
-            raise CannotMatch(f"no regular expression of RE2: {said}") from error
+            # Brackets around it would make a whole of two halves.
+            pattern = b"(?m)" + _PAIR.sub(lambda pair: _ENDS.get(pair[1], pair[0]), words).encode()
+            self._search = _compiled(pattern, options).search
+        self._runs: _Match | None = None if self._by_line else _match_of_runs(pattern, options, regex)
 
     def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
         content = bytes(memoryview(text)[:stop])
@@ -157,7 +163,72 @@ class _Expression:
             at += len(line) + 1
 
     def count(self, text: bytearray, stop: int) -> int:
-        return sum(1 for _ in self.lines(text, stop))
+        count = 0
+        for _, after in self.lines(text, stop):
+            count += 1
+            if count == _MANY and after < min(_MANY * _DENSE, stop):
+                rest = bytes(memoryview(text)[after + 1 : stop]) + b"\n"
+                if self._runs is not None and _is_utf8(rest):
+                    return count + _count_in_runs(self._runs, rest)
+        return count
 
     def is_in(self, piece: bytearray, stop: int) -> bool:
         return self._search(bytes(memoryview(piece)[:stop])) is not None
+
+
+def _options(ignore_case: bool) -> Any:
+    options = re2.Options()
+    options.never_nl = True
+    options.never_capture = True
+    options.log_errors = False
+    options.max_mem = _MEMORY
+    options.case_sensitive = not ignore_case
+    return options
+
+
+def _compiled(pattern: bytes, options: Any) -> Any:
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        said = error.args[0] if error.args else error
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        raise CannotMatch(f"no regular expression of RE2: {said}") from error
+
+
+def _match_of_runs(pattern: bytes, options: Any, regex: bool) -> _Match | None:
+    r"""Return what finds runs of lines that all match, so that one call of RE2 counts many.
+
+    RE2 never matches a newline here, whatever the expression; only `\C`, behind the end of a
+    line, takes one. None where the longer expression is more than RE2's memory holds.
+    """
+    options.literal = False
+    inner = pattern if regex else b"(?m)" + re2.escape(pattern)
+    flags, _, rest = inner.partition(b")")
+    try:
+        # RE2's own wrapper makes a Python object of each match, which takes three times as long.
+        match: _Match = re2.compile(flags + b")(?:^.*(?:" + rest + b").*$\\C)+", options)._regexp.Match
+    except re2.error:
+        return None
+    return match
+
+
+def _count_in_runs(match: _Match, text: bytes) -> int:
+    """Lines that match; the text ends with a newline."""
+    count, at, size = 0, 0, len(text)
+    while True:
+        ((first, after),) = match(_ANYWHERE, text, at, size)
+        if first < 0:
+            return count
+        count += text.count(b"\n", first, after)
+        at = after
+
+
+def _is_utf8(text: bytes) -> bool:
+    """Whether RE2's `.` matches all of a line: it passes over no byte that is no UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -72,7 +72,13 @@ EXPRESSIONS = [
     "(?i)ab",
     r"x\Ca",
     "(?-i)a",
+    r"\Qa\E",
+    r"[\n]",
+    r"\s|\W",
+    "(a|b)+$",
+    ".ä",
 ]
+DENSE = st.lists(st.sampled_from([b"a\n", b"ab\n", b"b\n", b"A b", b"\n", "ä\n".encode()]), max_size=20)
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -104,7 +110,62 @@ def test_expression_when_cut_anywhere_then_as_on_each_line(
     with opened("file", tmp_path) as source, small_windows(7):
         lay_out(source, len(content), [(0, content)])
         found = look(source, pattern, cuts, regex=True, ignore_case=ignore_case, show="offsets")
+        counted = look(source, pattern, cuts, regex=True, ignore_case=ignore_case)
     assert found == {"count": len(wanted), "offsets": wanted, "truncated": False}
+    assert counted == {"count": len(wanted)}
+
+
+@SLOW
+@given(DENSE, st.sampled_from(EXPRESSIONS), st.booleans(), st.sampled_from([b"", b"\xff", b"\xff\n"]))
+def test_expression_when_many_lines_match_then_counted_as_on_each_line(
+    words: list[bytes], pattern: str, ignore_case: bool, odd: bytes
+) -> None:
+    text = b"".join(words) * 40 + odd
+    options = re2.Options()
+    options.case_sensitive = not ignore_case
+    wanted = sum(
+        re2.compile(pattern.encode(), options).search(line) is not None for line in text.split(b"\n")
+    )
+    matcher = matching.matcher_of({"pattern": pattern, "regex": True, "ignore_case": ignore_case})
+    assert matcher.count(bytearray(text), len(text)) == wanted
+
+
+@SLOW
+@given(DENSE, st.sampled_from(["", "a", "b", "A b", "ä", "a.b"]), st.sampled_from([b"", b"\xff\n"]))
+def test_literal_when_many_lines_match_then_counted_as_on_each_line(
+    words: list[bytes], pattern: str, odd: bytes
+) -> None:
+    text = b"".join(words) * 40 + odd
+    wanted = sum(pattern.encode() in line for line in text.split(b"\n"))
+    matcher = matching.matcher_of({"pattern": pattern, "regex": False, "ignore_case": False})
+    assert matcher.count(bytearray(text), len(text)) == wanted
+
+
+def test_expression_when_every_line_matches_then_many_are_counted_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = bytearray(b"127.0.0.1 GET 200\n" * 10_000)
+    for pattern in ("200$", "^$|2", r"\A1", "(GET|PUT) 200"):
+        matcher = matching._Expression(pattern.encode(), regex=True, ignore_case=False)
+        calls = _counted(monkeypatch, matcher)
+        assert matcher.count(text, len(text) - 1) == 10_000
+        assert calls[0] <= 50, "RE2 is called for each line"
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, matcher: matching._Expression) -> list[int]:
+    """How often RE2 is asked from now on, in its one element."""
+    calls = [0]
+
+    def counted(inner: Any) -> Any:
+        def asked(*args: Any) -> Any:
+            calls[0] += 1
+            return inner(*args)
+
+        return asked
+
+    monkeypatch.setattr(matcher, "_search", counted(matcher._search))
+    monkeypatch.setattr(matcher, "_runs", counted(matcher._runs))
+    return calls
 
 
 class small_windows:
