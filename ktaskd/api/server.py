@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import grpc
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2  # in the pool, so that grpcurl can show details
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from ktask.v1 import control_pb2, jobs_pb2
 from ktask.v1.control_pb2_grpc import add_ControlServicer_to_server
 from ktask.v1.jobs_pb2_grpc import add_JobsServicer_to_server
@@ -17,8 +14,8 @@ from ktask.v1.jobs_pb2_grpc import add_JobsServicer_to_server
 from ktaskd.api.control import ControlService
 from ktaskd.api.guard import Guard
 from ktaskd.api.jobs import JobsService
+from ktaskd.api.reflection import add_reflection
 from ktaskd.api.state import Daemon
-from ktaskd.api.symbols import Symbols
 from ktaskd.model.identity import Identity
 from ktaskd.model.limits import MESSAGE_BYTES_MAX
 
@@ -63,8 +60,7 @@ class Server:
         add_JobsServicer_to_server(JobsService(daemon.engine, daemon.intake, daemon.governor), self._server)
         add_ControlServicer_to_server(ControlService(daemon), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (JOBS, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server, cast(DescriptorPool, Symbols()))
+        add_reflection((JOBS, CONTROL, health.SERVICE_NAME), self._server)
         self._server.add_insecure_port(f"unix:{inner_path}")
 
     async def start(self) -> None:

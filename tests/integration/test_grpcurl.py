@@ -38,7 +38,8 @@ def file(tmp_path: Path) -> Path:
 
 def test_list_when_asked_then_all_services(daemon: Daemon) -> None:
     done = curl(daemon, "list")
-    names = {HEALTH, "grpc.reflection.v1alpha.ServerReflection", CONTROL, JOBS}
+    versions = {f"grpc.reflection.{version}.ServerReflection" for version in ("v1alpha", "v1")}
+    names = {HEALTH, *versions, CONTROL, JOBS}
     assert (done.returncode, set(done.stdout.split())) == (0, names)
 
 
@@ -52,6 +53,7 @@ def test_list_when_asked_then_all_services(daemon: Daemon) -> None:
         ("ktask.v1.JobState", "JOB_STATE_DIRTY = 9;"),
         (HEALTH, "rpc Check ( .grpc.health.v1.HealthCheckRequest )"),
         ("google.rpc.ErrorInfo", "string reason = 1;"),
+        ("grpc.reflection.v1.ServerReflection", "( stream .grpc.reflection.v1.ServerReflectionRequest )"),
     ],
 )
 def test_describe_when_asked_then_shown(daemon: Daemon, symbol: str, shown: str) -> None:
@@ -62,6 +64,14 @@ def test_describe_when_asked_then_shown(daemon: Daemon, symbol: str, shown: str)
 
 def test_describe_when_there_is_no_such_symbol_then_said(daemon: Daemon) -> None:
     assert "Symbol not found" in curl(daemon, "describe", "ktask.v1.Nothing").stderr
+
+
+@pytest.mark.parametrize("version", ["v1alpha", "v1"])
+def test_reflection_when_asked_in_either_version_then_the_same(daemon: Daemon, version: str) -> None:
+    request = {"file_containing_symbol": f"{JOBS}.Run"}
+    done = curl(daemon, f"grpc.reflection.{version}.ServerReflection/ServerReflectionInfo", request=request)
+    files = answer(done)["file_descriptor_response"]["file_descriptor_proto"]
+    assert len(files) >= 3, "with all that it imports"
 
 
 def test_run_when_by_path_then_the_crc_of_the_file(daemon: Daemon, file: Path) -> None:
