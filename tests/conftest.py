@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,14 @@ NEEDS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Mark every process that a test will start; each xdist worker has its own mark."""
+    """Mark every process that a test will start, and give it the signals of a foreground job.
+
+    Each xdist worker has its own mark. A shell has its background jobs ignore SIGINT and SIGQUIT,
+    and each program that a test starts would inherit that.
+    """
     os.environ[MARK] = uuid.uuid4().hex
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
