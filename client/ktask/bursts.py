@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import pickle
 import secrets
 import socket
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
-from typing import Any
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any, TypeVar
 
 import grpc
 
 from ktask import convert, rpc
 from ktask.errors import JobFailed, KtaskError
-from ktask.locate import Place, short_path
+from ktask.locate import VARIABLE, Place, short_path
 from ktask.results import JobState
 from ktask.session import Session
 from ktask.v1 import calls as wire
-from ktask.v1 import code
+from ktask.v1 import code, surroundings
 from ktask.v1 import jobs_pb2 as pb
+
+Value = TypeVar("Value")
+
+_log = logging.getLogger("concurrent.futures")
 
 TURNS = 2**32
 """More than a job could ever use."""
@@ -30,8 +37,29 @@ TURNS = 2**32
 _BACKLOG = 128
 
 
-class WorkerLost(KtaskError, BrokenExecutor):
-    """The worker of a call ended before it had answered; other calls are not concerned."""
+class WorkerLost(KtaskError, BrokenProcessPool):
+    """The worker of a call ended before it had answered; other calls are not concerned.
+
+    It is a BrokenProcessPool, so that programs which were written for that pool catch it.
+    """
+
+
+class CallFuture(Future[Value]):
+    """A future whose callbacks end no thread of the executor, whatever they raise."""
+
+    def add_done_callback(self, fn: Callable[[Future[Value]], object]) -> None:
+        """Call `fn` when the call has ended; at once, and as it is, where that is so already."""
+        super().add_done_callback(fn if self.done() else partial(_call_back, fn))
+
+
+def _call_back(fn: Callable[[Future[Any]], object], future: Future[Any]) -> None:
+    try:
+        fn(future)
+    except Exception:
+        raise  # which is logged, and the other callbacks are called
+    except BaseException:
+        # SystemExit and the like are for the program, and this thread is everybody's.
+        _log.exception("exception calling callback for %r", future)
 
 
 class Shared:
@@ -80,7 +108,9 @@ class Burst:
 
     def __init__(self, session: Session, max_workers: int, on_end: Callable[[], None]) -> None:
         """Listen, and have the daemon begin. Raises KtaskError or OSError."""
-        self.setup = wire.pack(wire.SETUP, 0, code.setup())
+        # A call that uses ktask itself finds the daemon that runs it, and starts no other.
+        here = {VARIABLE: os.path.dirname(session.place.socket)}
+        self.setup = wire.pack(wire.SETUP, 0, surroundings.take(here))
         self.workers: set[Peer] = set()
         self.began = False
         """Whether any call was given to one of its workers."""
@@ -115,6 +145,7 @@ class Burst:
         except OSError:
             return None
         sock.setblocking(False)
+        lend_output(sock)
         peer = Peer(sock, self)
         self.workers.add(peer)
         return peer
@@ -128,6 +159,32 @@ class Burst:
                 return rpc.translate(error)
             return None
         return None if job.state is JobState.SUCCEEDED else JobFailed(job)
+
+
+def lend_output(sock: socket.socket) -> None:
+    """Have what a worker prints go where this process prints; its end of the line has just come.
+
+    As in a pool of processes these are the descriptors, whatever sys.stdout is.
+    """
+    numbers = [number for number in (1, 2) if _is_open(number)]
+    with contextlib.suppress(OSError):  # it has ended, which is seen when it is read from
+        socket.send_fds(sock, [wire.pack(wire.OUTPUT, 0, bytes(numbers))], numbers)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def log(payload: bytes) -> None:
+    """Handle a record of logging as if it had been made here."""
+    record = logging.makeLogRecord(pickle.loads(payload))
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
 
 
 def _listen(place: Place) -> tuple[str, socket.socket]:

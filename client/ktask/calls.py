@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 
-from ktask.bursts import Burst, Call, Peer, Shared, lost, tell
+from ktask.bursts import Burst, Call, Peer, Shared, log, lost, tell
 from ktask.errors import KtaskError
 from ktask.session import Session
 from ktask.v1 import calls as wire
@@ -27,6 +28,9 @@ LINGER_S = 0.25
 
 UNATTENDED_S = 1.0
 """After so long a job is cancelled that needs no worker any more, and has none that would end it."""
+
+LOOK_S = 0.2
+"""Between two looks at whether the program was interrupted, while calls run or wait."""
 
 _RECEIVE_BYTES = 256 * 1024
 
@@ -64,6 +68,7 @@ class CallServer:
         self._selector: selectors.BaseSelector | None = None
         self._wake_fd = -1
         self._closed = False
+        self._aborted = False
         self._broken: RuntimeError | None = None
 
     # -- calls come in -------------------------------------------------------------
@@ -98,6 +103,12 @@ class CallServer:
             call.future.cancel()
             call.future.set_running_or_notify_cancel()
 
+    def abort(self) -> None:
+        """End all calls, those too that run: their job is cancelled, and nobody waits for it."""
+        with self._lock:
+            self._closed = self._aborted = True
+            self._wake()
+
     def join(self) -> None:
         """Wait until all calls are done and their workers gone."""
         thread = self._thread
@@ -127,6 +138,8 @@ class CallServer:
         try:
             while not over:
                 self._serve_once()
+                if self._aborted or _interrupted():
+                    self._drop_all()
                 with self._lock:
                     over = not (self._queue or self._bursts)
                     if over:
@@ -152,6 +165,24 @@ class CallServer:
             needs_burst = bool(self._queue) and self._open is None
         if needs_burst:
             self._begin_burst()
+
+    def _drop_all(self) -> None:
+        """Wait for no call any more; the daemon ends those that run."""
+        done: list[Callable[[], None]] = []
+        with self._lock:
+            queued = list(self._queue)
+            self._queue.clear()
+            for burst in list(self._bursts):
+                burst.run.cancel()
+                for worker in list(burst.workers):
+                    self._drop(worker, done)
+                self._forget(burst)
+            self._open = None
+        for call in queued:
+            call.future.cancel()
+            call.future.set_running_or_notify_cancel()
+        for tell_one in done:
+            tell_one()
 
     def _end_thread(self) -> None:
         assert self._selector is not None
@@ -182,6 +213,8 @@ class CallServer:
             due_s = [burst.closed_s + UNATTENDED_S for burst in self._bursts if burst.is_unattended]
             if self._open is not None and self._idle_since_s is not None:
                 due_s.append(self._idle_since_s + LINGER_S)
+            if self._in_hand or self._queue:
+                due_s.append(time.monotonic() + LOOK_S)
             return max(0.0, min(due_s) - time.monotonic()) if due_s else None
 
     def _on_event(self, key: selectors.SelectorKey, mask: int, done: list[Callable[[], None]]) -> None:
@@ -245,13 +278,16 @@ class CallServer:
             while self._receive(worker, done):
                 pass
             self._drop(worker, done)
+        self._forget(burst)
+        if self._open is burst:
+            self._open = None
+            self._after_failure(burst, done)
+
+    def _forget(self, burst: Burst) -> None:
         assert self._selector is not None
         self._selector.unregister(burst.listener)
         burst.close()
         self._bursts.discard(burst)
-        if self._open is burst:
-            self._open = None
-            self._after_failure(burst, done)
 
     def _after_failure(self, burst: Burst, done: list[Callable[[], None]]) -> None:
         """It has ended though calls may wait: they go to another one, unless that got nowhere."""
@@ -317,6 +353,8 @@ class CallServer:
             done.append(lambda: tell(call, kind, payload))
             if worker.leaving:
                 self._send(worker, wire.pack(wire.LEAVE))
+        elif kind == wire.LOG:
+            done.append(lambda: log(payload))
 
     def _check_python(self, worker: Peer, theirs: str, done: list[Callable[[], None]]) -> None:
         try:
@@ -411,3 +449,9 @@ class CallServer:
         if call is not None:
             self._in_hand -= 1
             done.append(lambda: call.future.set_exception(lost(worker.pid)))
+
+
+def _interrupted() -> bool:
+    """Whether Ctrl-C has ended the main thread, which now waits only for threads like this one."""
+    ended = not threading.main_thread().is_alive()
+    return ended and isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)

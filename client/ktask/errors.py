@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ktask.results import Job, Span
@@ -41,6 +41,21 @@ class KtaskError(Exception):
         self.reason = reason or code
         self.field = field
         self.metadata = dict(metadata or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it with all that it carries, whatever its class is made from.
+
+        A pool that cannot unpickle an exception of a call takes itself for broken.
+        """
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[KtaskError], args: tuple[Any, ...], state: Mapping[str, Any]) -> KtaskError:
+    """Return an error as it was pickled; its class is not asked to make one."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class DaemonNotFound(KtaskError):

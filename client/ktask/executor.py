@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as Base
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from ktask.bursts import Call, Shared
+from ktask.bursts import Call, CallFuture, Shared
 from ktask.calls import CallServer
 from ktask.session import Session
 from ktask.v1 import code
@@ -38,7 +39,10 @@ class Executor(Base):
     with WorkerLost; so the executor is never broken. Where the daemon cannot be
     reached, or does not take the job, the calls that wait fail with KtaskError.
 
-    A program that ends waits for its calls, as with other executors.
+    Calls find the environment, the directory, the locale and the umask that the program has when
+    the first of them begins; what they print, warn and log goes where the program's does.
+
+    A program that ends waits for its calls, as with other executors. Ctrl-C ends them.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Executor(Base):
             RuntimeError: after `shutdown`.
         """
         self._check_up()
-        future: Future[Value] = Future()
+        future: Future[Value] = CallFuture()
         self._pickle_and_submit(future, (fn, args, kwargs))
         return future
 
@@ -118,7 +122,7 @@ class Executor(Base):
         shared = Shared(function)
         futures: list[Future[Any]] = []
         for one in given:
-            future: Future[Any] = Future()
+            future: Future[Any] = CallFuture()
             futures.append(future)
             self._pickle_and_submit(future, one, shared)
         return futures
@@ -145,9 +149,27 @@ class Executor(Base):
         if wait:
             self._calls.join()
 
+    def abort(self) -> None:
+        """Take no more calls and end all that there are; does not wait.
+
+        Calls that were not begun are cancelled, those that run fail with WorkerLost.
+        """
+        self._down = True
+        self._calls.abort()
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> Literal[False]:
+        """Wait for all calls; after Ctrl-C end them instead, as it ends those of a pool of processes."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.abort()
+        self.shutdown()
+        return False
+
     def _check_up(self) -> None:
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if not threading.main_thread().is_alive():
+            # As other pools do: nobody would wait for it any more.
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if os.getpid() != self._pid:
             raise RuntimeError("executor: made before this process was forked, wanted one made after it")
 

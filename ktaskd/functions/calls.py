@@ -6,17 +6,21 @@ daemon say who is next. It asks for each call, so that it has none in hand when 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import pickle
 import select
 import socket
 import struct
+import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ktask.v1 import calls, code
+from ktask.v1 import calls, code, surroundings
 
 from ktaskd.functions.body import Body, Context, Control, Json
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S
@@ -26,6 +30,10 @@ IDLE_LOOK_S = 0.01
 
 _CONNECT_S = 10.0
 _CREDENTIALS = struct.Struct("3i")
+_ROOM = socket.CMSG_SPACE(8)
+"""For the two descriptors of OUTPUT."""
+
+_PLAIN = (int, float, str, type(None))
 
 Frame = tuple[int, int, bytes]
 
@@ -71,6 +79,8 @@ class _Line:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._functions: dict[int, Any] = {}
+        self._passed: list[int] = []
+        self._sending = threading.Lock()
         self._send(calls.HELLO, os.getpid(), code.PYTHON.encode())
 
     def close(self) -> None:
@@ -106,8 +116,11 @@ class _Line:
         if kind in (calls.CALL, calls.CALL_OF):
             self._send(*self._result(kind, number, payload))
             return True
-        if kind == calls.SETUP:
-            code.apply_setup(payload)
+        if kind == calls.OUTPUT:
+            self._print_to(payload)
+        elif kind == calls.SETUP:
+            surroundings.take_on(payload)
+            logging.getLogger().handlers[:] = [_Forwarding(self._send)]
         elif kind == calls.FUNCTION:
             self._functions[number] = payload
             if len(self._functions) > calls.FUNCTIONS_MAX:
@@ -123,6 +136,10 @@ class _Line:
         # SystemExit too: it is the call that ends, and not its worker.
         except BaseException as error:
             return calls.RAISED, number, code.dump_exception(error)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                    stream.flush()
 
     def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
         if kind == calls.CALL:
@@ -134,8 +151,16 @@ class _Line:
             found = self._functions[number] = pickle.loads(found)
         return found, pickle.loads(pickled), {}
 
+    def _print_to(self, numbers: bytes) -> None:
+        """Print from now on where the caller does."""
+        for number, fd in zip(numbers, self._passed, strict=True):
+            os.dup2(fd, number)
+            os.close(fd)
+        self._passed.clear()
+
     def _send(self, kind: int, number: int = 0, payload: bytes = b"") -> None:
-        self._socket.sendall(calls.pack(kind, number, payload))
+        with self._sending:  # threads of a call may log
+            self._socket.sendall(calls.pack(kind, number, payload))
 
     def _receive(self) -> Frame:
         kind, number, length = calls.unpack_head(self._read(calls.HEAD_BYTES))
@@ -146,11 +171,33 @@ class _Line:
         with memoryview(buffer) as view:
             done = 0
             while done < count:
-                got = self._socket.recv_into(view[done:])
+                got, passed, _, _ = self._socket.recvmsg_into([view[done:]], _ROOM, socket.MSG_CMSG_CLOEXEC)
+                for _, _, data in passed:
+                    self._passed += struct.unpack(f"{len(data) // 4}i", data)
                 if not got:
                     raise EOFError("the caller has closed its line")
                 done += got
         return bytes(buffer)
+
+
+class _Forwarding(logging.Handler):
+    """Sends what is logged in a call to the program, whose handlers decide what becomes of it."""
+
+    def __init__(self, send: Callable[[int, int, bytes], None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record in words: what it was made from need not exist in the program."""
+        told = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
+        if record.exc_info and not record.exc_text:
+            told["exc_text"] = logging.Formatter().formatException(record.exc_info)
+        try:
+            packed = pickle.dumps(told)
+        except Exception:
+            packed = pickle.dumps({name: value for name, value in told.items() if type(value) in _PLAIN})
+        with contextlib.suppress(OSError):
+            self._send(calls.LOG, 0, packed)
 
 
 def _connected(name: str) -> socket.socket:

@@ -6,7 +6,9 @@ that job connect to it. A worker takes one call at a time, and asks for each, so
 that is told to stop has none in hand that it will not do.
 
 Client to worker:
-    SETUP     payload: where modules are found; sent once, first
+    OUTPUT    payload: numbers of descriptors, a byte each, and the descriptors by SCM_RIGHTS:
+              where what calls print goes; sent once, first
+    SETUP     payload: the client's surroundings; sent once, before any call
     FUNCTION  number, payload: a function that later calls name by this number
     CALL      number, payload: function, arguments, keyword arguments
     CALL_OF   number, payload: number of a function (8 bytes), arguments
@@ -18,6 +20,7 @@ Worker to client:
     AWAY      it wants none for now
     RESULT    number, payload: what the call returned
     RAISED    number, payload: the exception, and its traceback as text
+    LOG       payload: a record of logging, as a pickled dictionary
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE = range(1, 7)
-HELLO, READY, AWAY, RESULT, RAISED = range(65, 70)
+SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE, OUTPUT = range(1, 8)
+HELLO, READY, AWAY, RESULT, RAISED, LOG = range(65, 71)
 
 DIRECTORY = "inner"
 """Beside the daemon's sockets."""

@@ -6,13 +6,14 @@ runs what the other side wants.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import pickle
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any
+
+from ktask.v1 import surroundings
 
 PYTHON = "{}.{}".format(*sys.version_info)
 """Functions by value are byte code, which only the same version runs."""
@@ -44,37 +45,14 @@ def dumps(value: Any) -> bytes:
     return data
 
 
-def setup() -> bytes:
-    """Where this process finds its modules and files: for `apply_setup` in a worker."""
-    try:
-        directory = os.getcwd()
-    except OSError:
-        directory = ""
-    return json.dumps({"path": [os.fspath(one) for one in sys.path], "cwd": directory}).encode()
-
-
-def apply_setup(data: bytes) -> None:
-    """Find modules and files where the client does; what is ours is found after that."""
-    try:
-        given = json.loads(data)
-        path = [str(one) for one in given["path"]]
-        directory = str(given["cwd"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CodeInvalid(f"setup: {type(error).__name__}: {error}") from error
-    sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
-    if directory:
-        with contextlib.suppress(OSError):
-            os.chdir(directory)
-
-
-def pack(value: Any) -> bytes:
-    """A value with its setup, in one piece."""
+def pack(value: Any, also: Mapping[str, str] | None = None) -> bytes:
+    """A value with the surroundings of this process, in one piece; `also` as in surroundings.take."""
     head = json.dumps({"python": PYTHON}).encode()
-    return b"".join((_MAGIC, head, b"\n", setup(), b"\n", dumps(value)))
+    return b"".join((_MAGIC, head, b"\n", surroundings.take(also), b"\n", dumps(value)))
 
 
 def unpack(data: bytes) -> Any:
-    """The value, once its setup was applied here.
+    """The value, once its surroundings were taken on here.
 
     Raises:
         CodeInvalid: it is no code, or of another Python.
@@ -88,7 +66,10 @@ def unpack(data: bytes) -> Any:
     except (ValueError, KeyError, TypeError) as error:
         raise CodeInvalid(f"code: {type(error).__name__}: {error}") from error
     check_python(python)
-    apply_setup(found)
+    try:
+        surroundings.take_on(found)
+    except surroundings.SurroundingsInvalid as error:
+        raise CodeInvalid(f"code: {error}") from error
     return pickle.loads(place)
 
 

@@ -1,0 +1,113 @@
+"""What a program's calls find around them: modules, directory, environment, locale, logging.
+
+A worker takes these on before it runs code of the program's own, so that a call finds what it
+would find in the program. It keeps them to its end, which is that of the job.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import locale
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+
+class SurroundingsInvalid(Exception):
+    """What a program said of its surroundings cannot be taken on; the text says why."""
+
+
+def take(also: Mapping[str, str] | None = None) -> bytes:
+    """Return the surroundings of this process, for `take_on` in a worker.
+
+    Args:
+        also: variables of the environment that calls have in addition.
+    """
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = ""
+    given = {
+        "path": [os.fspath(one) for one in sys.path],
+        "cwd": directory,
+        "environ": {**os.environ, **(also or {})},
+        "umask": _umask(),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "authkey": bytes(multiprocessing.current_process().authkey).hex(),
+        "levels": _levels(),
+        "streams": [_stream(sys.stdout), _stream(sys.stderr)],
+    }
+    return json.dumps(given).encode()
+
+
+def take_on(data: bytes) -> None:
+    """Make the surroundings of another process those of this one.
+
+    Our own modules are found after those of the program. What does not exist here, such as a
+    directory that was removed, stays as it was.
+
+    Raises:
+        SurroundingsInvalid: the data is not what `take` returns.
+    """
+    try:
+        given = json.loads(data)
+        path = [str(one) for one in given["path"]]
+        sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
+        _take_on_environment(given["environ"])
+        if given["cwd"]:
+            with contextlib.suppress(OSError):
+                os.chdir(str(given["cwd"]))
+        if given["umask"] is not None:
+            os.umask(int(given["umask"]))
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_ALL, str(given["locale"]))
+        # A manager's proxies prove with it that they belong to the program.
+        multiprocessing.current_process().authkey = bytes.fromhex(given["authkey"])
+        for name, level in given["levels"].items():
+            logging.getLogger(name).setLevel(int(level))
+        sys.stdout, sys.stderr = (_printing_to(fd, *given["streams"][fd - 1]) for fd in (1, 2))
+    except (ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
+        raise SurroundingsInvalid(f"surroundings: {type(error).__name__}: {error}") from error
+
+
+def _take_on_environment(given: Mapping[str, str]) -> None:
+    for name in [name for name in os.environ if name not in given]:
+        del os.environ[name]
+    os.environ.update(given)
+    time.tzset()
+
+
+def _printing_to(fd: int, encoding: str, errors: str) -> TextIO:
+    """Return a stream on a descriptor of standard output, which may be another file than at the start."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        encoding = "utf-8"
+    return open(fd, "w", buffering=1, encoding=encoding, errors=errors, closefd=False)
+
+
+def _stream(stream: Any) -> tuple[str, str]:
+    """Encoding of a stream, and what it does with what cannot be encoded."""
+    return getattr(stream, "encoding", None) or "utf-8", getattr(stream, "errors", None) or "backslashreplace"
+
+
+def _umask() -> int | None:
+    """Read it from the kernel: umask(2) tells it only by changing it, for all threads."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return None
+
+
+def _levels() -> dict[str, int]:
+    """Levels of the loggers that have one, by name; "" is the root."""
+    loggers = logging.Logger.manager.loggerDict.items()
+    named = {name: one.level for name, one in loggers if isinstance(one, logging.Logger) and one.level}
+    return {**named, "": logging.getLogger().level}
