@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from ktask.bursts import Call, CallFuture, Shared
 from ktask.calls import CallServer
+from ktask.initial import Initial, InitializerFailed
 from ktask.session import Session
 from ktask.v1 import code
 
@@ -49,6 +50,8 @@ class Executor(Base):
         self,
         max_workers: int | None = None,
         *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
         target: str | os.PathLike[str] | None = None,
         client: Client | None = None,
     ) -> None:
@@ -57,6 +60,8 @@ class Executor(Base):
         Args:
             max_workers: most calls at one time; None = one for each CPU that this
                 process may use.
+            initializer, initargs: called in each worker before its first call. Where it raises,
+                that call fails with InitializerFailed, and the executor takes no more.
             target: directory or socket of a daemon of this user; None = the
                 per-user one, or else the embedded one, which is started.
             client: whose connection is used instead; it must not be closed before.
@@ -71,6 +76,8 @@ class Executor(Base):
         self._max_workers = count
         self._down = False
         self._pid = os.getpid()
+        self._failed: InitializerFailed | None = None
+        self._initial = None if initializer is None else Initial(initializer, initargs)
         if client is not None:
             session = client._session
             self._calls = CallServer(lambda: session, count, lambda _: None)
@@ -87,7 +94,11 @@ class Executor(Base):
         """
         self._check_up()
         future: Future[Value] = CallFuture()
-        self._pickle_and_submit(future, (fn, args, kwargs))
+        if self._initial is None:
+            self._pickle_and_submit(future, (fn, args, kwargs))
+        else:
+            future.add_done_callback(self._note_failure)
+            self._pickle_and_submit(future, (fn, args, kwargs), self._initial.before_any())
         return future
 
     def map(
@@ -119,10 +130,12 @@ class Executor(Base):
         self, function: Callable[..., Any], given: Iterable[tuple[Any, ...]]
     ) -> list[Future[Any]]:
         """A call of one function for each of the arguments."""
-        shared = Shared(function)
+        shared = Shared(function) if self._initial is None else self._initial.before(function)
         futures: list[Future[Any]] = []
         for one in given:
             future: Future[Any] = CallFuture()
+            if self._initial is not None:
+                future.add_done_callback(self._note_failure)
             futures.append(future)
             self._pickle_and_submit(future, one, shared)
         return futures
@@ -149,6 +162,11 @@ class Executor(Base):
         if wait:
             self._calls.join()
 
+    @property
+    def is_down(self) -> bool:
+        """Whether it takes no more calls."""
+        return self._down
+
     def abort(self) -> None:
         """Take no more calls and end all that there are; does not wait.
 
@@ -164,7 +182,13 @@ class Executor(Base):
         self.shutdown()
         return False
 
+    def _note_failure(self, future: Future[Any]) -> None:
+        if not future.cancelled() and isinstance(error := future.exception(), InitializerFailed):
+            self._failed = error
+
     def _check_up(self) -> None:
+        if self._failed is not None:
+            raise InitializerFailed(self._failed.message)
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if not threading.main_thread().is_alive():

@@ -1,0 +1,311 @@
+"""A call finds what it would find in a pool of processes of the program."""
+
+from __future__ import annotations
+
+import concurrent.futures.process
+import importlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ktask
+import pytest
+from ktask.bursts import WorkerLost
+from ktask.errors import DaemonNotFound, KtaskError
+from ktask.initial import InitializerFailed
+from ktask.v1 import surroundings
+
+from tests.integration.rig import Daemon, until
+from tests.own import things
+from tests.support.users import REPOSITORY
+
+PATIENCE_S = 60
+
+
+def program(
+    daemon: Daemon, code: str, directory: Path, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What a program printed whose `executor` is the daemon's."""
+    head = f"import ktask, os, sys\nexecutor = ktask.Executor(1, target={str(daemon.place)!r})\n"
+    return subprocess.run(
+        [sys.executable, "-c", head + code],
+        check=False,
+        cwd=directory,
+        env={**os.environ, **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+
+def test_call_when_it_looks_around_then_the_environment_and_settings_of_the_program(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    code = (
+        "import locale, os, time\n"
+        "os.umask(0o027)\n"
+        "os.environ.pop('HOME', None)\n"
+        "locale.setlocale(locale.LC_ALL, 'C.UTF-8')\n"
+        "def look():\n"
+        "    old = os.umask(0); os.umask(old)\n"
+        "    settings = locale.setlocale(locale.LC_ALL), time.strftime('%H', time.localtime(0))\n"
+        "    return dict(os.environ), os.getcwd(), old, *settings\n"
+        "time.tzset()\n"
+        "here, there = look(), executor.submit(look).result()\n"
+        "daemon = there[0].pop('KTASKD_SOCKET')\n"
+        "here[0].pop('KTASKD_SOCKET', None)\n"
+        "print(here == there, there[4], daemon)\n"
+    )
+    done = program(daemon, code, tmp_path, {"TZ": "America/New_York", "ODD": "\udcff=\n"})
+    assert (done.stdout, done.stderr) == (f"True 19 {daemon.place}\n", "")
+
+
+def test_call_when_it_prints_and_logs_then_where_the_program_does(daemon: Daemon, tmp_path: Path) -> None:
+    code = (
+        "import logging, subprocess, warnings\n"
+        "logging.basicConfig(level=logging.INFO, format='%(name)s %(message)s %(process)d')\n"
+        "logging.getLogger('quiet').setLevel(logging.ERROR)\n"
+        "def call():\n"
+        "    print('printed')\n"
+        "    subprocess.run(['echo', 'by a child'])\n"
+        "    warnings.warn('warned')\n"
+        "    logging.getLogger('mine').info('logged %s', object)\n"
+        "    logging.getLogger('quiet').info('not logged')\n"
+        "    try:\n"
+        "        1 / 0\n"
+        "    except ZeroDivisionError:\n"
+        "        logging.exception('failed')\n"
+        "    return os.getpid()\n"
+        "print('pid', executor.submit(call).result())\n"
+    )
+    done = program(daemon, code, tmp_path)
+    lines = done.stdout.splitlines()
+    assert sorted(lines[:2]) == ["by a child", "printed"]
+    pid = lines[2].split()[1]
+    assert "UserWarning: warned" in done.stderr
+    assert f"mine logged <class 'object'> {pid}\n" in done.stderr
+    assert f"root failed {pid}\n" in done.stderr
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "not logged" not in done.stderr
+
+
+def test_program_when_its_output_is_closed_then_calls_still_work(daemon: Daemon, tmp_path: Path) -> None:
+    code = "os.close(1)\nopen('result', 'w').write(str(executor.submit(pow, 2, 3).result()))\n"
+    assert program(daemon, code, tmp_path).returncode == 0
+    assert (tmp_path / "result").read_text() == "8"
+
+
+def test_manager_when_its_proxies_are_handed_over_then_they_work(daemon: Daemon, tmp_path: Path) -> None:
+    code = (
+        "import multiprocessing\n"
+        "with multiprocessing.get_context('fork').Manager() as manager:\n"
+        "    queue = manager.Queue()\n"
+        "    executor.submit(lambda: queue.put(5)).result()\n"
+        "    print(queue.get())\n"
+    )
+    done = program(daemon, code, tmp_path)
+    assert (done.stdout, done.stderr) == ("5\n", "")
+
+
+def test_executor_when_within_a_call_then_at_the_same_daemon(
+    daemon: Daemon, executor: ktask.Executor
+) -> None:
+    def inner() -> str:
+        with ktask.Executor(1) as within:
+            within.submit(pow, 2, 3).result()
+            return str(within._calls._session.place)  # type: ignore[union-attr]
+
+    assert executor.submit(inner).result() == str(daemon.socket)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"path": 3}'])
+def test_surroundings_when_they_are_none_then_said(data: bytes) -> None:
+    with pytest.raises(surroundings.SurroundingsInvalid, match="surroundings: "):
+        surroundings.take_on(data)
+
+
+# -- errors ---------------------------------------------------------------------------
+
+
+def errors(client: ktask.Client) -> list[KtaskError]:
+    found: list[KtaskError] = [
+        KtaskError("words", code="NOT_FOUND", reason="WHY", field="a.b", metadata={"x": "y"}),
+        DaemonNotFound("nobody", ["first", "second"]),
+        WorkerLost("gone", reason="WORKER_LOST"),
+        InitializerFailed("no"),
+    ]
+    with pytest.raises(ktask.JobFailed) as failed, ktask.memory(4096) as memory:
+        client.run(lambda data, start, end, arg: 1 / 0, data=memory)
+    return [*found, failed.value]
+
+
+def test_errors_when_pickled_then_they_carry_the_same(client: ktask.Client) -> None:
+    for error in errors(client):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert again.__dict__ == error.__dict__
+
+
+def test_job_failed_when_raised_in_another_pool_then_the_pool_goes_on(daemon: Daemon, tmp_path: Path) -> None:
+    """In a program of its own, since such a pool leaves a process behind in this one."""
+    code = (
+        "import concurrent.futures, multiprocessing\n"
+        "from tests.own import things\n"
+        "context = multiprocessing.get_context('spawn')\n"
+        "with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:\n"
+        "    try:\n"
+        f"        pool.submit(things.fail_a_job, {str(daemon.place)!r}).result()\n"
+        "    except ktask.JobFailed as error:\n"
+        "        print(error.reason)\n"
+        "    print(pool.submit(pow, 2, 3).result())\n"
+    )
+    done = program(daemon, code, tmp_path, {"PYTHONPATH": str(REPOSITORY)})
+    assert done.stdout == "FUNCTION_ERROR\n8\n", done.stderr
+
+
+def test_worker_when_lost_then_caught_as_a_broken_pool(executor: ktask.Executor) -> None:
+    with pytest.raises(concurrent.futures.process.BrokenProcessPool):
+        executor.submit(things.die).result()
+    assert executor.submit(things.square, 3).result() == 9
+
+
+# -- the end ---------------------------------------------------------------------------
+
+
+def test_callback_when_it_exits_then_no_other_call_is_concerned(executor: ktask.Executor) -> None:
+    called = threading.Event()
+    first = executor.submit(things.square, 1)
+    first.add_done_callback(lambda _: sys.exit(3))
+    first.add_done_callback(lambda _: called.set())
+    assert [executor.submit(things.square, i).result() for i in range(4)] == [0, 1, 4, 9]
+    assert called.wait(PATIENCE_S), "the other callbacks are called"
+
+
+def test_call_when_submitted_at_the_very_end_then_refused(daemon: Daemon, tmp_path: Path) -> None:
+    code = (
+        "import atexit\n"
+        "def last():\n"
+        "    try:\n"
+        "        executor.submit(pow, 2, 3)\n"
+        "    except RuntimeError as error:\n"
+        "        print(error)\n"
+        "atexit.register(last)\n"
+        "executor.submit(pow, 2, 3).result()\n"
+    )
+    done = program(daemon, code, tmp_path)
+    assert done.stdout == "cannot schedule new futures after interpreter shutdown\n"
+
+
+@pytest.mark.parametrize("head", ["with executor: ", ""])
+def test_ctrl_c_when_a_call_is_waited_for_then_the_program_and_the_call_end(
+    daemon: Daemon, tmp_path: Path, head: str
+) -> None:
+    code = (
+        "import ktask, os, time\n"
+        f"executor = ktask.Executor(1, target={str(daemon.place)!r})\n"
+        "def call():\n"
+        "    with open('part', 'w') as file: file.write(str(os.getpid()))\n"
+        "    os.rename('part', 'begun')\n"
+        "    time.sleep(1000)\n"
+        f"{head}executor.submit(call).result()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        until((tmp_path / "begun").exists, "the call has begun")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.SIGINT
+    assert errors.decode().rstrip().endswith("KeyboardInterrupt")
+    pid = int((tmp_path / "begun").read_text())
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the call has ended")
+
+
+# -- initializers ----------------------------------------------------------------------
+
+
+def test_initializer_when_given_then_called_once_in_each_worker(daemon: Daemon, tmp_path: Path) -> None:
+    with ktask.Executor(
+        2, initializer=things.note_a_call, initargs=(str(tmp_path),), target=daemon.place
+    ) as executor:
+        pids = {executor.submit(os.getpid).result() for _ in range(20)}
+        pids |= set(executor.map(things.pid_of, range(20)))
+    assert {path.name for path in tmp_path.iterdir()} == {str(pid) for pid in pids}
+    assert all(path.read_text() == "x" for path in tmp_path.iterdir())
+
+
+def test_initializer_when_it_raises_then_the_executor_takes_no_more(daemon: Daemon) -> None:
+    with ktask.Executor(1, initializer=things.leave_by_an_error, target=daemon.place) as executor:
+        with pytest.raises(InitializerFailed, match="initializer: raised ZeroDivisionError"):
+            executor.submit(pow, 2, 3).result()
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            executor.submit(pow, 2, 3)
+
+
+# -- joblib ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joblib(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("KTASKD_SOCKET", str(daemon.place))
+    backend = importlib.import_module("ktask.joblib")
+    backend.register()
+    yield importlib.import_module("joblib")
+    for executor in list(backend._USES):
+        executor.shutdown()
+    backend._USES.clear()
+    backend._MADE_FROM.clear()
+
+
+def test_joblib_when_it_runs_again_then_by_the_same_executor(joblib: Any) -> None:
+    backend = importlib.import_module("ktask.joblib")
+    used = set()
+    for _ in range(3):
+        with joblib.parallel_config(backend="ktask", n_jobs=2):
+            assert joblib.Parallel()(joblib.delayed(abs)(i) for i in range(5)) == list(range(5))
+        used |= set(backend._USES)
+    assert len(used) == 1
+
+
+def test_joblib_when_runs_overlap_then_none_takes_anothers_workers(joblib: Any) -> None:
+    found: list[list[int]] = []
+
+    def run(count: int) -> None:
+        for _ in range(5):
+            with joblib.parallel_config(backend="ktask", n_jobs=count):
+                found.append(joblib.Parallel()(joblib.delayed(abs)(i) for i in range(20)))
+
+    threads = [threading.Thread(target=run, args=(count,)) for count in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [list(range(20))] * 10
+
+
+def test_joblib_when_given_an_initializer_then_called(joblib: Any, tmp_path: Path) -> None:
+    run = joblib.Parallel(
+        n_jobs=2, backend="ktask", initializer=things.note_a_call, initargs=(str(tmp_path),)
+    )
+    assert run(joblib.delayed(abs)(i) for i in range(3)) == [0, 1, 2]
+    assert list(tmp_path.iterdir())
+
+
+def test_joblib_when_one_task_fails_then_the_others_are_not_waited_for(joblib: Any, tmp_path: Path) -> None:
+    def task(i: int) -> None:
+        if i == 0:
+            while not (tmp_path / "begun").exists():
+                time.sleep(0.005)
+            raise ValueError("no")
+        (tmp_path / "begun").touch()
+        time.sleep(1000)
+
+    with pytest.raises(ValueError, match="no"):
+        joblib.Parallel(n_jobs=2, backend="ktask")(joblib.delayed(task)(i) for i in (0, 1))
+    assert joblib.Parallel(n_jobs=2, backend="ktask")(joblib.delayed(abs)(i) for i in range(3)) == [0, 1, 2]
