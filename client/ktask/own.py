@@ -9,7 +9,9 @@ need it. Only a daemon of this user runs such a job, see `ktask.connect`.
     data: the one source; where none is given, `ranges` are all that it is told.
     combine: makes one of a list of what the function returned, in the order of positions; called
         again with what it has made, so it is associative. The job's result is then
-        {"value": ...}, else None. What one chunk returns may have 16 KiB when pickled.
+        {"value": ...}. Without it that is a list of what the calls returned, in the order of
+        positions, or the result is None where all of them returned None. What one call returns may
+        have 16 KiB when pickled, and such a list too: what is more is counted in "left_out".
     undo: called as the function is, for chunks that were completed when the job fails.
     align: chunks are cut at multiples of this only, as of the size of an element.
     writes: whether it writes `data`; None = if that was opened for it, which a path is not.
@@ -27,6 +29,7 @@ import contextlib
 import fcntl
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -88,11 +91,23 @@ def drafted(own: Own) -> Iterator[Draft]:
 
 
 def with_result(job: Job) -> Job:
-    """The job with what `combine` returned, unpickled; None where there was none."""
-    packed = (job.result or {}).get("value")
-    if packed is None:
+    """The job with what `combine` returned, unpickled, or with what the calls returned."""
+    result = job.result or {}
+    if "value" in result:
+        return replace(job, result={"value": _unpacked(result["value"])})
+    if "values" not in result:
         return replace(job, result=None)
-    return replace(job, result={"value": pickle.loads(base64.b64decode(packed))})
+    values = [_unpacked(value) for value in result["values"]]
+    left_out = int(result["calls"]) - len(values)
+    if not left_out:
+        return replace(job, result={"value": values})
+    words = f"job {job.id}: the results of {left_out} calls are left out, give `combine` to have all of them"
+    warnings.warn(words, RuntimeWarning, stacklevel=4)
+    return replace(job, result={"value": values, "left_out": left_out})
+
+
+def _unpacked(packed: str) -> Any:
+    return pickle.loads(base64.b64decode(packed)) if packed else None
 
 
 def _pickled(own: Own) -> Memory:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import itertools
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,11 @@ from ktask.v1 import code
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import read_full, require_size, write_full
+from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.model.source import SourceKind
+
+GATHERED_BYTES_MAX = PART_BYTES_MAX - 100
+"""Of what calls returned, where nothing combines it. The first hundred bytes are the rest of the part."""
 
 
 class Data:
@@ -115,7 +120,9 @@ class Run(Body):
             self._failed = start, end
             control.quantum(end)
             raise
-        return end, None if loaded.combine is None else {"value": _packed(value)}
+        if loaded.combine is not None:
+            return end, {"value": _packed(value)}
+        return end, _of_one_call(value)
 
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
@@ -130,10 +137,13 @@ class Run(Body):
         return []
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """Call the caller's combine with a list of results in the order of their positions."""
+        """Call the caller's combine with a list of results in the order of their positions.
+
+        Without one they are gathered as they are.
+        """
         loaded = self._load(context)
         if loaded.combine is None:
-            return {}
+            return _gathered(parts)
         values = [pickle.loads(base64.b64decode(part["value"])) for part in parts]
         return {"value": _packed(_guarded(loaded.combine, values))}
 
@@ -162,6 +172,38 @@ def _guarded(function: Callable[..., Any], *given: Any) -> Any:
         return function(*given)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _of_one_call(value: Any) -> Json:
+    """The part of one call; a value that nobody combines fails no job, whatever it is."""
+    if value is None:
+        return {"calls": 1}
+    try:
+        return _gathered([{"calls": 1, "values": [_packed(value)]}])
+    except Exception:  # whatever pickling it raises, as for an open file
+        return {"calls": 1, "values": []}
+
+
+def _gathered(parts: Sequence[Json]) -> Json:
+    """How many calls there were, and what the first of them returned, as much as a part may hold.
+
+    "values" is left out where all returned None, as functions do that only write.
+    """
+    calls = sum(part["calls"] for part in parts)
+    if not any("values" in part for part in parts):
+        return {"calls": calls}
+    values: list[str] = []
+    room = GATHERED_BYTES_MAX
+    for part in parts:
+        given = part["values"] if "values" in part else itertools.repeat("", part["calls"])
+        for value in given:
+            room -= len(value) + len('"", ')
+            if room < 0:
+                return {"calls": calls, "values": values}
+            values.append(value)
+        if "values" in part and len(part["values"]) < part["calls"]:
+            break
+    return {"calls": calls, "values": values}
 
 
 def _packed(value: Any) -> str:

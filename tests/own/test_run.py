@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import signal
 import zlib
@@ -12,8 +14,13 @@ from typing import Any
 import ktask
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ktask import own as own_client
 from ktask.v1 import code
 
+from ktaskd.functions import own
+from ktaskd.model import limits
 from tests.integration.rig import Daemon, until
 from tests.own import things
 
@@ -59,6 +66,59 @@ def test_run_when_combined_then_in_the_order_of_positions(client: ktask.Client, 
         assert [crc for _, crc in result["value"]] == [zlib.crc32(data[a:b]) for a, b in pairwise(edges)]
         if not isinstance(source, str | Path):
             source.close()
+
+
+def test_run_when_nothing_combines_then_what_the_calls_returned_in_order(client: ktask.Client) -> None:
+    fields: dict[str, Any] = {"ranges": [(0, 10), (100, 5)], "min_chunk": 1}
+    result = client.run(lambda data, start, end, arg: list(range(start, end)), **fields).result
+    assert result is not None
+    assert [one for part in result["value"] for one in part] == [*range(10), *range(100, 105)]
+    result = client.run(lambda data, start, end, arg: start or None, **fields).result
+    assert result is not None
+    assert result["value"][0] is None
+    assert 100 in result["value"]
+    assert client.run(lambda data, start, end, arg: None, **fields).result is None
+
+
+def test_run_when_calls_return_too_much_to_keep_then_said_how_many_are_left_out(client: ktask.Client) -> None:
+    fields: dict[str, Any] = {"ranges": [(0, 16)], "min_chunk": 1, "max_threads": 2}
+    with pytest.warns(RuntimeWarning, match="results of [0-9]+ calls are left out, give `combine`"):
+        result = client.run(lambda data, start, end, arg: bytes(12_000), **fields).result
+    assert result is not None
+    assert result["value"] == [bytes(12_000)]
+    assert result["left_out"] > 0
+
+
+@pytest.mark.parametrize("value", [lambda: bytes(100_000), lambda: open("/dev/null")], ids=["large", "file"])
+def test_run_when_a_call_returns_what_cannot_be_kept_then_the_job_is_none_the_worse(
+    client: ktask.Client, value: Any
+) -> None:
+    with pytest.warns(RuntimeWarning, match="results of 1 calls are left out"):
+        result = client.run(lambda data, start, end, arg: value(), ranges=[(0, 1)]).result
+    assert result == {"value": [], "left_out": 1}
+
+
+RETURNED = st.none() | st.integers(0, 9) | st.binary(min_size=4000, max_size=9000)
+
+
+@given(st.lists(st.lists(RETURNED), max_size=30))
+def test_gathered_when_joined_in_any_order_then_the_first_that_fit(parts: list[list[Any]]) -> None:
+    made = [own._gathered([_part(value) for value in values]) for values in parts if values]
+    if not made:
+        return
+    flat = [value for values in parts for value in values]
+    at_once = own._gathered(made)
+    one_by_one = functools.reduce(lambda left, right: own._gathered([left, right]), made)
+    for found in (at_once, one_by_one):
+        assert found["calls"] == len(flat)
+        values = [own_client._unpacked(one) for one in found.get("values", [])]
+        assert values == flat[: len(values)]
+        assert len(json.dumps(found)) <= limits.PART_BYTES_MAX
+    assert at_once == one_by_one
+
+
+def _part(value: Any) -> dict[str, Any]:
+    return own._of_one_call(value)
 
 
 def test_run_when_there_are_only_ranges_then_those_positions(client: ktask.Client) -> None:
