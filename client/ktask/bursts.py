@@ -108,15 +108,13 @@ class Burst:
 
     def __init__(self, session: Session, max_workers: int, on_end: Callable[[], None]) -> None:
         """Listen, and have the daemon begin. Raises KtaskError or OSError."""
-        # A call that uses ktask itself finds the daemon that runs it, and starts no other.
-        here = {VARIABLE: os.path.dirname(session.place.socket)}
-        self.setup = wire.pack(wire.SETUP, 0, surroundings.take(here))
+        self.setup = wire.pack(wire.SETUP, 0, surroundings_for(session.place))
         self.workers: set[Peer] = set()
         self.began = False
         """Whether any call was given to one of its workers."""
         self.closed_s = 0.0
         """When it was decided that it gets no more calls; 0 = it may get some."""
-        self.path, self.listener = _listen(session.place)
+        self.path, self.listener = listen(session.place)
         try:
             spec = pb.JobSpec(function="python.calls", max_threads=max_workers)
             spec.arg.fields["line"].string_value = self.path
@@ -161,6 +159,11 @@ class Burst:
         return None if job.state is JobState.SUCCEEDED else JobFailed(job)
 
 
+def surroundings_for(place: Place) -> bytes:
+    """What calls find around them; one that uses ktask finds the daemon that runs it."""
+    return surroundings.take({VARIABLE: os.path.dirname(place.socket)})
+
+
 def lend_output(sock: socket.socket) -> None:
     """Have what a worker prints go where this process prints; its end of the line has just come.
 
@@ -187,7 +190,7 @@ def log(payload: bytes) -> None:
         logger.handle(record)
 
 
-def _listen(place: Place) -> tuple[str, socket.socket]:
+def listen(place: Place) -> tuple[str, socket.socket]:
     """A socket that only this user reaches: in the directory that the daemon keeps to itself."""
     directory = os.path.join(os.path.dirname(place.socket), wire.DIRECTORY)
     path = os.path.join(directory, wire.NAME_PREFIX + secrets.token_hex(4))

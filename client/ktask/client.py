@@ -167,7 +167,7 @@ class Client:
         own = Own(
             *(function, undo, combine, arg, ranges, items, min_chunk, max_threads, align, writes, sources)
         )
-        with drafted(own) as draft:
+        with drafted(own, self._session.place) as draft:
             job = self._run(draft, timeout, progress)
         return with_result(job) if callable(function) else job
 

@@ -36,6 +36,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ktask.core import Draft, check_int
+from ktask.errors import KtaskError
+from ktask.locate import Place
+from ktask.output import brought
 from ktask.results import Job
 from ktask.source import File, Memory, file, memory
 from ktask.v1 import code
@@ -61,8 +64,8 @@ class Own:
 
 
 @contextmanager
-def drafted(own: Own) -> Iterator[Draft]:
-    """The job, with what is open for it only.
+def drafted(own: Own, place: Place) -> Iterator[Draft]:
+    """The job, with what is open for it only, for the daemon at a place.
 
     Raises:
         TypeError, ValueError: an argument cannot be right.
@@ -86,6 +89,7 @@ def drafted(own: Own) -> Iterator[Draft]:
             "align": check_int("align", own.align, _ALIGN_MAX, 1),
             "writes": bool(writes),
             "undo": callable(own.undo),
+            "line": _line(opened, place),
         }
         yield Draft("python.run", arg, ranges, None, *rest, undo, sources)
 
@@ -108,6 +112,13 @@ def with_result(job: Job) -> Job:
 
 def _unpacked(packed: str) -> Any:
     return pickle.loads(base64.b64decode(packed)) if packed else None
+
+
+def _line(opened: contextlib.ExitStack, place: Place) -> str:
+    try:
+        return opened.enter_context(brought(place))
+    except KtaskError:
+        return ""  # the daemon is not this user's, and says so itself when it is asked
 
 
 def _pickled(own: Own) -> Memory:

@@ -6,36 +6,20 @@ daemon say who is next. It asks for each call, so that it has none in hand when 
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import logging
-import os
 import pickle
 import select
-import socket
-import struct
-import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ktask.v1 import calls, code, surroundings
+from ktask.v1 import calls, code
 
 from ktaskd.functions.body import Body, Context, Control, Json
+from ktaskd.functions.line import Frame, Line, flush
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S
 
 IDLE_LOOK_S = 0.01
 """Between two looks at whether the worker is wanted elsewhere, while no call comes."""
-
-_CONNECT_S = 10.0
-_CREDENTIALS = struct.Struct("3i")
-_ROOM = socket.CMSG_SPACE(8)
-"""For the two descriptors of OUTPUT."""
-
-_PLAIN = (int, float, str, type(None))
-
-Frame = tuple[int, int, bytes]
 
 
 class Calls(Body):
@@ -70,32 +54,25 @@ class Calls(Body):
             self._line = None
 
 
-class _Line:
-    """A connection to the caller."""
+class _Line(Line):
+    """One over which calls come."""
 
     def __init__(self, name: str) -> None:
-        """Connect; raises OSError, also where somebody else listens there."""
-        self._socket = _connected(name)
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+        """Connect; raises OSError."""
         self._functions: dict[int, Any] = {}
-        self._passed: list[int] = []
-        self._sending = threading.Lock()
-        self._send(calls.HELLO, os.getpid(), code.PYTHON.encode())
-
-    def close(self) -> None:
-        """End it."""
-        self._socket.close()
+        super().__init__(name)
+        self._poll = select.poll()
+        self._poll.register(self.socket, select.POLLIN)
 
     def serve(self, stop: Callable[[], bool], until_s: float) -> bool:
         """Do calls until told to stop, or until the turn is over; whether there may be more."""
         asked = False
         while not (stop() or time.monotonic() >= until_s):
             if not asked:
-                self._send(calls.READY)
+                self.send(calls.READY)
                 asked = True
             if self._poll.poll(IDLE_LOOK_S * 1000):
-                frame = self._receive()
+                frame = self.receive()
                 if frame[0] == calls.NO_MORE:
                     return False
                 if self._take(*frame):
@@ -104,9 +81,9 @@ class _Line:
 
     def _leave(self) -> bool:
         """Take back that a call is wanted, and do the one that is on its way already."""
-        self._send(calls.AWAY)
+        self.send(calls.AWAY)
         while True:
-            frame = self._receive()
+            frame = self.receive()
             if frame[0] in (calls.LEAVE, calls.NO_MORE):
                 return frame[0] == calls.LEAVE
             self._take(*frame)
@@ -114,19 +91,14 @@ class _Line:
     def _take(self, kind: int, number: int, payload: bytes) -> bool:
         """Do what a frame says; whether it was a call."""
         if kind in (calls.CALL, calls.CALL_OF):
-            self._send(*self._result(kind, number, payload))
+            self.send(*self._result(kind, number, payload))
             return True
-        if kind == calls.OUTPUT:
-            self._print_to(payload)
-        elif kind == calls.SETUP:
-            surroundings.take_on(payload)
-            logging.getLogger().handlers[:] = [_Forwarding(self._send)]
-        elif kind == calls.FUNCTION:
+        if kind == calls.FUNCTION:
             self._functions[number] = payload
             if len(self._functions) > calls.FUNCTIONS_MAX:
                 del self._functions[next(iter(self._functions))]
         else:
-            raise OSError(errno.EPROTO, f"calls: got a frame of kind {kind}, wanted one that workers get")
+            self.take_on(kind, number, payload)
         return False
 
     def _result(self, kind: int, number: int, payload: bytes) -> Frame:
@@ -137,9 +109,7 @@ class _Line:
         except BaseException as error:
             return calls.RAISED, number, code.dump_exception(error)
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-                    stream.flush()
+            flush()
 
     def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
         if kind == calls.CALL:
@@ -150,69 +120,3 @@ class _Line:
         if isinstance(found, bytes):
             found = self._functions[number] = pickle.loads(found)
         return found, pickle.loads(pickled), {}
-
-    def _print_to(self, numbers: bytes) -> None:
-        """Print from now on where the caller does."""
-        for number, fd in zip(numbers, self._passed, strict=True):
-            os.dup2(fd, number)
-            os.close(fd)
-        self._passed.clear()
-
-    def _send(self, kind: int, number: int = 0, payload: bytes = b"") -> None:
-        with self._sending:  # threads of a call may log
-            self._socket.sendall(calls.pack(kind, number, payload))
-
-    def _receive(self) -> Frame:
-        kind, number, length = calls.unpack_head(self._read(calls.HEAD_BYTES))
-        return kind, number, self._read(length)
-
-    def _read(self, count: int) -> bytes:
-        buffer = bytearray(count)
-        with memoryview(buffer) as view:
-            done = 0
-            while done < count:
-                got, passed, _, _ = self._socket.recvmsg_into([view[done:]], _ROOM, socket.MSG_CMSG_CLOEXEC)
-                for _, _, data in passed:
-                    self._passed += struct.unpack(f"{len(data) // 4}i", data)
-                if not got:
-                    raise EOFError("the caller has closed its line")
-                done += got
-        return bytes(buffer)
-
-
-class _Forwarding(logging.Handler):
-    """Sends what is logged in a call to the program, whose handlers decide what becomes of it."""
-
-    def __init__(self, send: Callable[[int, int, bytes], None]) -> None:
-        super().__init__()
-        self._send = send
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send a record in words: what it was made from need not exist in the program."""
-        told = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
-        if record.exc_info and not record.exc_text:
-            told["exc_text"] = logging.Formatter().formatException(record.exc_info)
-        try:
-            packed = pickle.dumps(told)
-        except Exception:
-            packed = pickle.dumps({name: value for name, value in told.items() if type(value) in _PLAIN})
-        with contextlib.suppress(OSError):
-            self._send(calls.LOG, 0, packed)
-
-
-def _connected(name: str) -> socket.socket:
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        line.settimeout(_CONNECT_S)
-        line.connect(name)
-        _, uid, _ = _CREDENTIALS.unpack(
-            line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        if uid != os.geteuid():
-            raise OSError(errno.EACCES, f"calls: the socket is that of uid {uid}, wanted {os.geteuid()}")
-        line.settimeout(None)
-    except OSError as error:
-        line.close()
-        words = error.strerror or str(error)
-        raise OSError(error.errno or errno.EIO, f'argument "line": "{name[:200]}": {words}') from error
-    return line

@@ -7,6 +7,7 @@ user may: that is the same user.
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import itertools
 import pickle
@@ -17,6 +18,7 @@ from typing import Any
 from ktask.v1 import code
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.line import Line, flush
 from ktaskd.functions.quanta import read_full, require_size, write_full
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.model.source import SourceKind
@@ -102,6 +104,7 @@ class Run(Body):
         self._of: Context | None = None
         self._code: Code | None = None
         self._failed: tuple[int, int] | None = None
+        self._line: Line | None = None
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Call the function once; what it returns counts if there is something to combine it.
@@ -148,11 +151,22 @@ class Run(Body):
         return {"value": _packed(_guarded(loaded.combine, values))}
 
     def wipe(self) -> None:
-        """Forget the code."""
+        """Forget the code, and leave the program that it came from."""
         self._of = self._code = self._failed = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def _connect(self, name: str) -> None:
+        """Print where the program does; one that has gone is no reason not to undo what it began."""
+        if name and self._line is None:
+            with contextlib.suppress(OSError, EOFError):
+                self._line = Line(name)
+                self._line.settle()
 
     def _load(self, context: Context) -> Code:
         if self._code is None or self._of is not context:
+            self._connect(str(context.arg["line"]))
             source = context.sources["code"]
             data = bytearray(source.size())
             with memoryview(data) as view:
@@ -172,6 +186,8 @@ def _guarded(function: Callable[..., Any], *given: Any) -> Any:
         return function(*given)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
+    finally:
+        flush()
 
 
 def _of_one_call(value: Any) -> Json:
@@ -180,7 +196,7 @@ def _of_one_call(value: Any) -> Json:
         return {"calls": 1}
     try:
         return _gathered([{"calls": 1, "values": [_packed(value)]}])
-    except Exception:  # whatever pickling it raises, as for an open file
+    except Exception:  # whatever pickling it raises, as for a lock
         return {"calls": 1, "values": []}
 
 

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import signal
+import threading
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_run_when_calls_return_too_much_to_keep_then_said_how_many_are_left_out(
     assert result["left_out"] > 0
 
 
-@pytest.mark.parametrize("value", [lambda: bytes(100_000), lambda: open("/dev/null")], ids=["large", "file"])
+@pytest.mark.parametrize("value", [lambda: bytes(100_000), threading.Lock], ids=["large", "lock"])
 def test_run_when_a_call_returns_what_cannot_be_kept_then_the_job_is_none_the_worse(
     client: ktask.Client, value: Any
 ) -> None:

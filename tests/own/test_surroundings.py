@@ -96,6 +96,46 @@ def test_call_when_it_prints_and_logs_then_where_the_program_does(daemon: Daemon
     assert "not logged" not in done.stderr
 
 
+def test_run_when_its_function_prints_and_logs_then_where_the_program_does(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    code = (
+        "import logging\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "def chunk(data, start, end, arg):\n"
+        "    print('printed', start, os.environ['SETTING'])\n"
+        "    logging.info('logged %d', start)\n"
+        "os.environ['SETTING'] = 'here'\n"
+        f"with ktask.connect({str(daemon.place)!r}) as client:\n"
+        "    client.run(chunk, ranges=[(0, 4)], min_chunk=1)\n"
+    )
+    done = program(daemon, code, tmp_path)
+    assert "printed 0 here\n" in done.stdout, done.stderr
+    assert "INFO:root:logged 0\n" in done.stderr
+
+
+def test_run_when_the_program_has_gone_then_undone_all_the_same(daemon: Daemon, tmp_path: Path) -> None:
+    code = (
+        "import signal, time\n"
+        "def chunk(data, start, end, arg):\n"
+        "    if start >= 2:\n"
+        "        open('begun', 'w').close()\n"
+        "        time.sleep(1000)\n"
+        "def back(data, start, end, arg):\n"
+        "    print('undone')\n"
+        "    open(f'back{start}', 'w').close()\n"
+        "import threading\n"
+        "def leave():\n"
+        "    while not os.path.exists('begun'): time.sleep(0.005)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "threading.Thread(target=leave).start()\n"
+        f"with ktask.connect({str(daemon.place)!r}) as client:\n"
+        "    client.run(chunk, ranges=[(0, 8)], min_chunk=1, max_threads=1, undo=back)\n"
+    )
+    assert program(daemon, code, tmp_path).returncode == -signal.SIGKILL
+    until((tmp_path / "back0").exists, "the first chunk is undone")
+
+
 def test_program_when_its_output_is_closed_then_calls_still_work(daemon: Daemon, tmp_path: Path) -> None:
     code = "os.close(1)\nopen('result', 'w').write(str(executor.submit(pow, 2, 3).result()))\n"
     assert program(daemon, code, tmp_path).returncode == 0

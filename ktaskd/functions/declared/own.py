@@ -24,6 +24,7 @@ _RUN = Declaration(
         Argument("align", ArgType.INT, 1, "Chunks are cut at multiples of this only.", 1, 1 << 40),
         Argument("writes", ArgType.BOOL, False, "Whether it writes data."),
         Argument("undo", ArgType.BOOL, False, "Whether the code has an undo."),
+        Argument("line", ArgType.STRING, "", "Path of the caller's socket, for what the code prints."),
     ),
     undo=True,
     undo_summary=_UNDO,
