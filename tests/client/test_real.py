@@ -16,7 +16,7 @@ from pathlib import Path
 import ktask
 import numpy as np
 import pytest
-from ktask import locate
+from ktask import locate, trust
 
 from tests.client.shell import ended, running
 from tests.client.shell import ktask as command
@@ -250,7 +250,7 @@ def test_embedded_daemon_when_nothing_is_there_then_started_shared_and_good(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(locate.VARIABLE, raising=False)
-    monkeypatch.setattr(locate, "SYSTEM_DIR", str(short_dir / "no"))
+    monkeypatch.setattr(trust, "SYSTEM_DIR", str(short_dir / "no"))
     short_dir.chmod(0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
     with ktask.connect() as client, ktask.connect() as again:
