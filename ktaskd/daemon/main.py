@@ -62,7 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--own-user",
         action="store_true",
-        help='workers stay the user that started this, also root: as with workers.user = ""',
+        help='serve the user that started this alone, also root: as with workers.user = "" and '
+        'sockets.mode = "0600", unless the file that --config names has another mode',
     )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
     parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
@@ -96,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             idle_exit_s=options.idle_exit,
             helpers_socket=options.helpers_socket,
             own_user=options.own_user,
+            # The machine's file is meant for the daemon that serves everybody.
+            private=options.own_user and options.config is None,
         )
 
     try:
