@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import cast
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -65,7 +67,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (JOBS, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, cast(DescriptorPool, Symbols()))
-        self._server.add_insecure_port(f"unix:{inner_path}")
+        self._server.add_insecure_port("unix:" + quote(os.fsencode(inner_path)))
 
     async def start(self) -> None:
         """Listen on the private socket; health says NOT_SERVING until told otherwise."""
