@@ -51,6 +51,7 @@ from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.machine import IllegalTransition
 from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
+from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
@@ -180,6 +181,7 @@ class House:
             CallerMemory(self._root, self._worker_pids),
             self._callers,
             DiskOf(config.disks, lambda device: read_disk(self._root, device)),
+            MemoryRoom(self._root),
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:

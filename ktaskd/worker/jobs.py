@@ -12,7 +12,9 @@ from ktaskd.functions.declared.own import as_asked
 from ktaskd.functions.described import from_json
 from ktaskd.functions.manifests import parse_manifest
 from ktaskd.functions.native import NativeBody
+from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Declaration
+from ktaskd.worker.room import guard_of
 from ktaskd.worker.sources import Source
 
 Json = dict[str, Any]
@@ -25,13 +27,14 @@ class JobUnusable(Exception):
 class Job:
     """One job as its worker knows it."""
 
-    __slots__ = ("body", "context", "declaration")
+    __slots__ = ("body", "context", "declaration", "room")
 
     def __init__(self, declaration: Declaration, body: Body, context: Context) -> None:
         """Hold them."""
         self.declaration = declaration
         self.body = body
         self.context = context
+        self.room = guard_of(declaration, context.sources, HostRoot())
 
 
 class Known:

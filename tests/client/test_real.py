@@ -266,3 +266,11 @@ def test_embedded_daemon_when_nothing_is_there_then_started_shared_and_good(
         finally:
             end(pid)
     assert not Path(f"/proc/{pid}/exe").exists()
+
+
+def test_run_when_more_memory_is_wanted_than_the_machine_has_then_refused_at_once(real: Path) -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    done = command(real, "run", "mem.fill", "--memory", f"data={4 * total}", "value=1")
+    assert done.status == 1
+    assert f'source "data": the job would allocate {4 * total} bytes, and there are ' in done.err
+    assert done.err.count("\n") == 1
