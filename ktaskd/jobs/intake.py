@@ -17,7 +17,7 @@ from ktaskd.jobs.disks import DiskOf
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
-from ktaskd.jobs.memory import LimitFor
+from ktaskd.jobs.memory import LimitFor, as_allocating
 from ktaskd.jobs.room import MemoryRoom, needs_of
 from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
@@ -189,7 +189,12 @@ class Intake:
         checked = check_job(
             as_items(spec, declaration), declaration, facts, [item.facts for item in items], self._topology
         )
-        memory = self._memory.limit_for(declaration, who) if self._memory is not None else None
+        everything = [one.facts for one in (*sources.values(), *items)]
+        memory, unpaid = None, False
+        if self._memory is not None:
+            memory = self._memory.limit_for(as_allocating(declaration, everything), who)
+            mapped = memory is None and any(facts.mappable for facts in everything)
+            unpaid = mapped and self._memory.reads_unpaid(who)
         # A worker in the caller's memory cgroup is the only one of its job.
         bounded = spec if memory is None else replace(spec, max_threads=1)
         needs = needs_of(checked, sources) if self._room is not None else []
@@ -199,10 +204,10 @@ class Intake:
         job = self._engine.accept(spec, checked, who, sources, items, plan)
         if self._room is not None:
             self._room.hold(job, needs)
-        job.guest.limit = memory
+        job.guest.limit, job.guest.unpaid = memory, unpaid
         if self._disk_of is not None:
-            files = (one.facts for one in (*sources.values(), *items) if one.facts.kind is SourceKind.FILE)
-            job.disks = self._disk_of.limits({facts.device for facts in files})
+            devices = {facts.device for facts in everything if facts.kind is SourceKind.FILE}
+            job.disks = self._disk_of.limits(devices)
         for source in (*sources.values(), *items):
             source.acquire()
         if guarded:
