@@ -30,7 +30,7 @@ from ktaskd.daemon.watchdog import describe as describe_state
 from ktaskd.door.handles import BackgroundCloser, HandleTable
 from ktaskd.door.handoff import HandoffDoor
 from ktaskd.door.keepers import Keepers
-from ktaskd.door.listener import Listeners, RuntimeDir
+from ktaskd.door.listener import ListenError, Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.door.turns import Turns
@@ -118,16 +118,22 @@ class House:
         self._build_jobs()
         self._build_doors()
         self._state = self._make_state()
-        sockets = self._config.sockets
-        self._server = Server(
-            self._state,
-            os.fspath(start.runtime.unpublished_path),
-            self._peers.identity,
-            streams_max=sockets.streams,
-            calls_per_uid=sockets.calls_per_uid,
-            stall_s=sockets.watch_stall_s,
-        )
+        self._server = self._make_server()
         start.runtime.publish()
+
+    def _make_server(self) -> Server:
+        sockets, runtime = self._config.sockets, self._start.runtime
+        try:
+            return Server(
+                self._state,
+                os.fspath(runtime.unpublished_path),
+                self._peers.identity,
+                streams_max=sockets.streams,
+                calls_per_uid=sockets.calls_per_uid,
+                stall_s=sockets.watch_stall_s,
+            )
+        except RuntimeError as error:
+            raise ListenError(runtime.why_unbound()) from error
 
     def _build_jobs(self) -> None:
         config, topology = self._config, self._topology

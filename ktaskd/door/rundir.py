@@ -138,6 +138,16 @@ class RuntimeDir:
         except OSError as error:
             raise ListenError(f"{self.inner_path}: {error.strerror}") from error
 
+    def why_unbound(self) -> str:
+        """What keeps anybody from binding a socket where grpc could not, which does not say."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            try:
+                sock.bind(os.fspath(self.unpublished_path))
+            except OSError as error:
+                return f"{self.inner_path.parent}: {error.strerror}"
+        _remove_socket(self._unpublished, self._inner_fd)
+        return f"{self.inner_path.parent}: gRPC cannot listen there; GRPC_VERBOSITY=debug shows why"
+
     def why_lost(self) -> str:
         """Why no client can find this daemon any more, in words; "" if one can."""
         try:
