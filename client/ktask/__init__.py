@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ktask.bursts import WorkerLost
     from ktask.client import Client, connect
-    from ktask.errors import DaemonNotFound, JobFailed, KtaskError
+    from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError
     from ktask.executor import Executor
     from ktask.results import (
         Allowance,
@@ -56,6 +56,7 @@ __all__ = [
     "Client",
     "CpuUsage",
     "DaemonNotFound",
+    "DaemonNotTrusted",
     "Drained",
     "Executor",
     "File",
@@ -96,7 +97,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("Client", "connect"), "ktask.client"),
     "Executor": "ktask.executor",
     "WorkerLost": "ktask.bursts",
-    **dict.fromkeys(("DaemonNotFound", "JobFailed", "KtaskError"), "ktask.errors"),
+    **dict.fromkeys(("DaemonNotFound", "DaemonNotTrusted", "JobFailed", "KtaskError"), "ktask.errors"),
     **dict.fromkeys(("File", "Handle", "Memory", "Source", "file", "memory"), "ktask.source"),
 }
 """Home of the public names that are not in `ktask.results`."""

@@ -117,7 +117,7 @@ class Burst:
         self.path, self.listener = listen(session.place)
         try:
             spec = pb.JobSpec(function="python.calls", max_threads=max_workers)
-            spec.arg.fields["line"].string_value = self.path
+            spec.arg.fields["line"].string_value = wire.line_of(self.path)
             spec.ranges.add(start=0, length=TURNS, nid=-1)
             self.run = session.wire.jobs.Run.future(pb.RunRequest(spec=spec))
         except BaseException:

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from ktask import convert, embedded, locate
 from ktask.core import Draft, check_int, check_text, mode_request
-from ktask.errors import DaemonNotFound, JobFailed, KtaskError
+from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError
 from ktask.executor import Executor
 from ktask.locate import Place
 from ktask.own import Own, drafted, with_result
@@ -42,12 +42,16 @@ def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False) 
     Where nobody answers there, it uses this user's embedded daemon, which it
     starts if there is none, and which ends by itself when it is idle.
 
+    Only a daemon of root, of this user, or the system's at /run/ktaskd gets anything;
+    `ktask.trust` has the rule. Another user's is passed over where it was not named.
+
     Args:
         target: a directory with the daemon's sockets, or its gRPC socket.
         own: look for a daemon of this user only, which runs functions of this
             program's own; not for the system's.
     Raises:
         DaemonNotFound: nobody answers; it names what was tried.
+        DaemonNotTrusted: a daemon of another user was named. Nothing was sent to it.
     """
     return Client(open_session(target, own=own))
 
@@ -62,11 +66,11 @@ def open_session(target: str | os.PathLike[str] | None = None, *, own: bool = Fa
     for usual in () if own else locate.usual(os.environ):
         try:
             return _answering(usual)
-        except DaemonNotFound as error:
+        except (DaemonNotFound, DaemonNotTrusted) as error:
             tried.append(str(error))
     try:
         return _answering(embedded.find_or_start(embedded.directory_of(os.environ)))
-    except DaemonNotFound as error:
+    except (DaemonNotFound, DaemonNotTrusted) as error:
         raise DaemonNotFound("daemon: none answers", [*tried, str(error)]) from None
 
 
@@ -75,7 +79,10 @@ def _answering(place: Place) -> Session:
     silent = locate.why_silent(place)
     if silent:
         raise DaemonNotFound(f'socket "{place}": {silent}')
-    session = Session(place)
+    try:
+        session = Session(place)
+    except OSError as error:  # its directory went after it was looked at
+        raise DaemonNotFound(f'socket "{place}": {error.strerror}') from error
     try:
         _wait_for_answer(session)
     except BaseException:

@@ -72,6 +72,21 @@ class DaemonNotFound(KtaskError):
         self.tried = tuple(tried)
 
 
+class DaemonNotTrusted(KtaskError):
+    """A daemon of another user would get what is handed over; nothing was sent to it.
+
+    Attributes:
+        uid: the other user, or the owner of a directory that others may write.
+    """
+
+    def __init__(self, message: str, uid: int) -> None:
+        """Name the user and the next step in `message`."""
+        super().__init__(
+            message, code="PERMISSION_DENIED", reason="DAEMON_NOT_TRUSTED", metadata={"uid": str(uid)}
+        )
+        self.uid = uid
+
+
 class JobFailed(KtaskError):
     """A job ended otherwise than SUCCEEDED.
 

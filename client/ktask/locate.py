@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from ktask import trust
+from ktask.trust import anchored
+
 SOCKET_NAME = "ktaskd.sock"
 HANDOFF_NAME = "handoff.sock"
 VARIABLE = "KTASKD_SOCKET"
-
-SYSTEM_DIR = "/run/ktaskd"
 
 _SUN_PATH_MAX = 107
 """Bytes of a socket's path. Source: unix(7)."""
@@ -54,7 +55,7 @@ def named(target: str | bytes | os.PathLike[str] | None, environ: Mapping[str, s
 
 def usual(environ: Mapping[str, str]) -> list[Place]:
     """Places to look at when none was named: the user's daemon, then the system's."""
-    directories = [SYSTEM_DIR]
+    directories = [trust.SYSTEM_DIR]
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime):
         directories.insert(0, os.path.join(runtime, "ktaskd"))
@@ -62,7 +63,11 @@ def usual(environ: Mapping[str, str]) -> list[Place]:
 
 
 def why_silent(place: Place) -> str:
-    """Why nobody answers at a place; "" if somebody accepts connections."""
+    """Why nobody answers at a place; "" if somebody accepts connections.
+
+    Raises:
+        DaemonNotTrusted: another user listens there, or could.
+    """
     try:
         open_unix(place.socket, socket.SOCK_STREAM, _PROBE_TIMEOUT_S).close()
     except BlockingIOError:
@@ -73,15 +78,21 @@ def why_silent(place: Place) -> str:
 
 
 def open_unix(path: str, kind: socket.SocketKind, timeout_s: float) -> socket.socket:
-    """A socket of `kind` connected to `path`; raises OSError."""
-    connection = socket.socket(socket.AF_UNIX, kind)
-    try:
-        connection.settimeout(timeout_s)
-        with short_path(path) as short:
-            connection.connect(short)
-    except BaseException:
-        connection.close()
-        raise
+    """A socket of `kind` connected to the daemon that listens at `path`.
+
+    Raises:
+        OSError: nobody listens there.
+        DaemonNotTrusted: the directory or the listening process is another user's.
+    """
+    with anchored(os.path.dirname(path)) as anchor:
+        connection = socket.socket(socket.AF_UNIX, kind)
+        try:
+            connection.settimeout(timeout_s)
+            connection.connect(anchor.path(os.path.basename(path)))
+            anchor.check_peer(connection, path)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 

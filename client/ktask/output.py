@@ -18,7 +18,7 @@ _RECEIVE_BYTES = 64 * 1024
 
 @contextlib.contextmanager
 def brought(place: Place) -> Iterator[str]:
-    """Listen, while inside, for workers of a daemon of this user; the path of the socket.
+    """Listen, while inside, for workers of a daemon of this user; the socket as the argument `line` has it.
 
     Raises:
         KtaskError: the daemon is not this user's.
@@ -28,7 +28,7 @@ def brought(place: Place) -> Iterator[str]:
     thread = threading.Thread(target=_serve, args=(listener, stop, place), name="ktask-output", daemon=True)
     try:
         thread.start()
-        yield path
+        yield wire.line_of(path)
     finally:
         os.eventfd_write(stop, 1)
         thread.join()

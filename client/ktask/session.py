@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import secrets
 import threading
@@ -22,8 +21,9 @@ from ktask.caller import Caller
 from ktask.core import Draft
 from ktask.errors import KtaskError
 from ktask.handover import Handover
-from ktask.locate import Place, grpc_target, short_path
+from ktask.locate import Place, grpc_target
 from ktask.resolve import opened
+from ktask.trust import Anchor
 from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
 from ktask.v1 import jobs_pb2 as pb
 from ktask.waited import OnJob, WaitedJob
@@ -56,11 +56,16 @@ class Session:
     """A connection. Thread-safe; not to be used in a forked child."""
 
     def __init__(self, place: Place) -> None:
-        """Prepare a connection to `place`; nothing is dialled yet."""
+        """Prepare a connection to `place`; nothing is dialled yet.
+
+        Raises:
+            DaemonNotTrusted: another user could listen there.
+            OSError: there is no such directory.
+        """
         self.place = place
-        self._end = contextlib.ExitStack()
-        self._target = grpc_target(self._end.enter_context(short_path(place.socket)))
-        self._wire: Wire | None = Wire(self._target)
+        self._anchor = Anchor(os.path.dirname(place.socket))
+        self._left: list[tuple[Wire, Anchor]] = []
+        self._wire: Wire | None = self._make_wire()
         self.handover = Handover(place.handoff)
         self.caller = Caller()
         self._functions: dict[str, pb.Function] = {}
@@ -77,15 +82,37 @@ class Session:
         self.caller.call(wire.channel.close)
         self.caller.close()
         self.handover.close()
-        self._end.close()
+        self._anchor.close()
+        for left, anchor in self._left:
+            left.channel.close()
+            anchor.close()
+
+    def _make_wire(self) -> Wire:
+        """A channel that reaches nothing but the directory that was checked, however often it connects."""
+        return Wire(grpc_target(self._anchor.path(os.path.basename(self.place.socket))))
 
     def reopen(self) -> None:
         """Break all calls off, and go on with a new connection."""
         with self._closing:
             if self._wire is None:
                 return
-            wire, self._wire = self._wire, Wire(self._target)
+            wire, self._wire = self._wire, self._make_wire()
         wire.channel.close()
+
+    def _follow(self) -> None:
+        """Go to the directory that has the name now; calls that run stay where they are.
+
+        A daemon that was started again may have another directory, which must be as
+        trusted as the first.
+        """
+        with self._closing:
+            if self._wire is None or not self._anchor.is_replaced():
+                return
+            anchor = Anchor(self._anchor.directory)
+            self._left.append((self._wire, self._anchor))
+            self._anchor = anchor
+            self._wire = self._make_wire()
+        self.handover.close()  # the other daemon does not know its handles
 
     def run(self, draft: Draft, timeout: float | None = None, on_job: OnJob | None = None) -> pb.Job:
         """Run a job to its end, however it ends.
@@ -260,14 +287,16 @@ class Session:
 
     @property
     def wire(self) -> Wire:
-        """The channel and its stubs; raises KtaskError where there is none any more."""
-        wire = self._wire
+        """The channel and its stubs; raises KtaskError where there is none any more, or not a trusted one."""
         if self._forked:
             raise KtaskError(
                 "client: made before this process was forked, wanted one made after it",
                 code="FAILED_PRECONDITION",
                 reason="CLIENT_FORKED",
             )
+        if self._anchor.is_replaced():
+            self._follow()
+        wire = self._wire
         if wire is None:
             raise KtaskError("client: closed", code="FAILED_PRECONDITION", reason="CLIENT_CLOSED")
         return wire

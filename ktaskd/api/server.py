@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from urllib.parse import quote
 
 import grpc
 from google.rpc import error_details_pb2  # in the pool, so that grpcurl can show details
@@ -61,7 +63,7 @@ class Server:
         add_ControlServicer_to_server(ControlService(daemon), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((JOBS, CONTROL, health.SERVICE_NAME), self._server)
-        self._server.add_insecure_port(f"unix:{inner_path}")
+        self._server.add_insecure_port("unix:" + quote(os.fsencode(inner_path)))
 
     async def start(self) -> None:
         """Listen on the private socket; health says NOT_SERVING until told otherwise."""

@@ -163,13 +163,15 @@ def load_config(
     idle_exit_s: float | None = None,
     helpers_socket: str | None = None,
     own_user: bool = False,
+    private: bool = False,
 ) -> Config:
     """The configuration of a file; the defaults where there is none.
 
     Args:
         idle_exit_s: takes the place of daemon.idle_exit_s; None = does not.
         helpers_socket: takes the place of workers.helpers_socket; None = does not.
-        own_user: workers.user counts as "".
+        own_user: workers.user counts as "", and sockets.mode "auto" is 0600 whatever groups there are.
+        private: the sockets are 0600, whatever the file says.
     Raises:
         ConfigError: it cannot be read, is no TOML, has an unknown key or a
             value of a wrong type or out of bounds.
@@ -177,6 +179,8 @@ def load_config(
     config = Config() if path is None else _read_config(path)
     if own_user:
         config = replace(config, workers=replace(config.workers, user=""))
+    if private or (own_user and config.sockets.mode == "auto"):
+        config = replace(config, sockets=replace(config.sockets, mode="0600", group=""))
     if helpers_socket is not None:
         _check_path("--helpers-socket", helpers_socket)
         config = replace(config, workers=replace(config.workers, helpers_socket=helpers_socket))

@@ -88,7 +88,7 @@ class JournalHandler(logging.Handler):
                 CODE_FUNC=record.funcName,
                 **fields_of(record),
             )
-        except OSError:
+        except (OSError, UnicodeError):  # a name of bytes that are no text
             self._fallback.emit(record)
 
     def _text(self, record: logging.LogRecord) -> str:

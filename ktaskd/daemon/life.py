@@ -18,6 +18,8 @@ from ktaskd.api.server import Server
 from ktaskd.api.state import Daemon, Reloaded
 from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, flatten
+from ktaskd.daemon.events import WorkerEvents
+from ktaskd.daemon.found import Found
 from ktaskd.daemon.garbage import REST_S, Garbage
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
@@ -28,7 +30,7 @@ from ktaskd.daemon.watchdog import describe as describe_state
 from ktaskd.door.handles import BackgroundCloser, HandleTable
 from ktaskd.door.handoff import HandoffDoor
 from ktaskd.door.keepers import Keepers
-from ktaskd.door.listener import Listeners, RuntimeDir
+from ktaskd.door.listener import ListenError, Listeners, RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.door.turns import Turns
@@ -49,15 +51,15 @@ from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.machine import IllegalTransition
 from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
+from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.guests import GuestPool
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolSpec
-from ktaskd.worker.frames import Done, Note
 
 log = logging.getLogger(__name__)
 
@@ -92,29 +94,6 @@ class Start:
     own_door: int = -1
 
 
-class _Ears:
-    """Passes what workers say on to the engine, and notes the first that is ready."""
-
-    def __init__(self, engine: Engine, on_ready: Callable[[Worker], None]) -> None:
-        self.engine = engine
-        self.ready = asyncio.Event()
-        self._on_ready = on_ready
-
-    def on_ready(self, worker: Worker) -> None:
-        self.ready.set()
-        self._on_ready(worker)
-        self.engine.on_ready(worker)
-
-    def on_done(self, worker: Worker, done: Done) -> None:
-        self.engine.on_done(worker, done)
-
-    def on_note(self, worker: Worker, note: Note) -> None:
-        self.engine.on_note(worker, note)
-
-    def on_dead(self, worker: Worker, death: Death) -> None:
-        self.engine.on_dead(worker, death)
-
-
 class House:
     """All rooms of one daemon, put together."""
 
@@ -125,6 +104,7 @@ class House:
         self._stop = asyncio.Event()
         self._failed = False
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._found = Found(start.runtime, self._on_lost)
         self._garbage = Garbage()
         self._tidy_timer: asyncio.TimerHandle | None = None
         self._notifier = Notifier()
@@ -138,15 +118,22 @@ class House:
         self._build_jobs()
         self._build_doors()
         self._state = self._make_state()
-        sockets = self._config.sockets
-        self._server = Server(
-            self._state,
-            str(start.runtime.inner_path),
-            self._peers.identity,
-            streams_max=sockets.streams,
-            calls_per_uid=sockets.calls_per_uid,
-            stall_s=sockets.watch_stall_s,
-        )
+        self._server = self._make_server()
+        start.runtime.publish()
+
+    def _make_server(self) -> Server:
+        sockets, runtime = self._config.sockets, self._start.runtime
+        try:
+            return Server(
+                self._state,
+                os.fspath(runtime.unpublished_path),
+                self._peers.identity,
+                streams_max=sockets.streams,
+                calls_per_uid=sockets.calls_per_uid,
+                stall_s=sockets.watch_stall_s,
+            )
+        except RuntimeError as error:
+            raise ListenError(runtime.why_unbound()) from error
 
     def _build_jobs(self) -> None:
         config, topology = self._config, self._topology
@@ -177,7 +164,7 @@ class House:
         self._governor = Governor(
             config.governor, allowance, self._watch, self._on_allowance, own=self._own_pids
         )
-        self._ears = _Ears(self.engine, self._lessons.on_ready)
+        self._ears = WorkerEvents(self.engine, self._lessons.on_ready)
         self._build_pools(machine.pool_specs(topology, allowance, user, workers), user)
         self._callers = Callers(
             lambda pid: read_caller(self._root, pid, topology),
@@ -200,6 +187,7 @@ class House:
             CallerMemory(self._root, self._worker_pids),
             self._callers,
             DiskOf(config.disks, lambda device: read_disk(self._root, device)),
+            MemoryRoom(self._root),
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:
@@ -208,6 +196,12 @@ class House:
 
     def _find_wrong(self) -> str:
         return find_wrong(self.engine.dispatch, self._start.runtime.inner_path)
+
+    def _on_lost(self) -> None:
+        self._notifier.send(
+            f"STATUS={self._found.lost}: no client can connect; ends when its jobs have ended"
+        )
+        self._on_change()
 
     def _describe_state(self) -> str:
         words = describe_state(self.engine.dispatch, self.engine.registry.unended)
@@ -247,7 +241,7 @@ class House:
         sockets, turns = self._config.sockets, Turns()
         self._relay = RelayDoor(
             self._start.listeners.relay,
-            self._start.runtime.inner_path,
+            self._start.runtime.dial_path,
             self._peers,
             per_uid=sockets.connections_per_uid,
             total=sockets.connections,
@@ -270,7 +264,7 @@ class House:
         return Daemon(
             version=__version__,
             start_s=time.time(),
-            runtime_dir=str(self._start.runtime.path),
+            runtime_dir=os.fsencode(self._start.runtime.path).decode(errors="backslashreplace"),
             selftest=self._start.selftest,
             admin_uids=machine.admin_uids(),
             topology=self._topology,
@@ -340,7 +334,7 @@ class House:
             await self._open()
         await self._stop.wait()
         await self._close()
-        return 70 if self._failed else 0
+        return 70 if self._failed else 1 if self._found.lost else 0
 
     async def _wait_ready(self) -> None:
         """READY means that a job can run: a worker has set itself up."""
@@ -350,6 +344,7 @@ class House:
             wait.cancel()
 
     async def _open(self) -> None:
+        self._found.start()
         self._watch.start()
         self._governor.refresh()
         await self._server.start()
@@ -441,17 +436,20 @@ class House:
             self._garbage.look_through()
 
     def _on_change(self) -> None:
-        """Somebody came or went: an idle daemon that was asked to ends by itself."""
+        """Somebody came or went: an idle daemon that was asked to, or cannot be found, ends by itself."""
         idle_exit_s = self._config.daemon.idle_exit_s
         busy = self._relay.connections or self._handoff.connections or self.engine.registry.unended
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        if idle_exit_s and not busy:
+        if self._found.lost and not self.engine.registry.unended:
+            self._stop.set()
+        elif idle_exit_s and not busy:
             self._idle_timer = asyncio.get_running_loop().call_later(idle_exit_s, self._stop.set)
 
     async def _close(self) -> None:
         log.info("stopping jobs_left=%d", self.engine.registry.unended)
+        self._found.close()
         self._notifier.send("STOPPING=1", "STATUS=stopping: jobs are stopped and undone")
         self._intake.draining = True
         await self._server.set_serving(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from ktaskd import __version__
 from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, format_config, load_config
 from ktaskd.daemon.logs import start_logging
+from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.host import door
 from ktaskd.host.process import apply_undumpable
@@ -28,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ktaskd", description="Runs parallel work for every program, on CPUs that nobody else wants."
     )
-    parser.add_argument("--runtime-dir", type=Path, help="directory of the sockets (default: see below)")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="directory of the sockets (default: see below)")
     parser.add_argument(
         "--config", type=Path, help=f"configuration file (default: {DEFAULT_CONFIG} if there)"
     )
@@ -62,7 +64,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--own-user",
         action="store_true",
-        help='workers stay the user that started this, also root: as with workers.user = ""',
+        help='serve the user that started this alone, also root: as with workers.user = "" and '
+        'sockets.mode = "0600", unless the file that --config names has another mode',
     )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
     parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
@@ -88,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # process, which LISTEN_PID names.
         passed = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
         os.execve(sys.executable, python("ktaskd.pool.hosts"), environment(*passed, erase=True))
-    path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    path = options.config or (DEFAULT_CONFIG if os.path.lexists(DEFAULT_CONFIG) else None)
 
     def load() -> Config:
         return load_config(
@@ -96,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             idle_exit_s=options.idle_exit,
             helpers_socket=options.helpers_socket,
             own_user=options.own_user,
+            # The machine's file is meant for the daemon that serves everybody.
+            private=options.own_user and options.config is None,
         )
 
     try:
@@ -110,10 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ktaskd.daemon.checkhost import check_host
 
         return check_host(config)
-    directory = options.runtime_dir or default_runtime_dir()
+    if options.runtime_dir == "":
+        return _fail("--runtime-dir: got an empty path, wanted a directory", 2)
+    directory = Path(options.runtime_dir) if options.runtime_dir else default_runtime_dir()
     if directory is None:
         return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)
-    if not options.host_root.is_dir():
+    if not os.path.isdir(options.host_root):
         return _fail(f"--host-root: got {str(options.host_root)!r}, wanted a directory", 2)
     # Absolute, since it shall stay the same whatever the working directory.
     host_root = HostRoot(options.host_root.absolute())
@@ -132,6 +139,9 @@ def _run(
     own_door = door.take_stdout()
     if os.geteuid() == 0:
         apply_undumpable()  # it holds other users' descriptors
+    lacking = why_not_start(len(os.sched_getaffinity(0)))
+    if lacking:
+        return _fail(lacking, 1)
     mode, gid = machine.socket_mode(config.sockets, os.geteuid())
     try:
         runtime = RuntimeDir.claim(directory)
@@ -153,5 +163,9 @@ def _run(
             listeners.close()
     except ListenError as error:
         return _fail(str(error), 1)
+    except OSError as error:
+        # Whatever the machine refuses: a user can do more with one line than with a traceback.
+        logging.getLogger(__name__).debug("start_failed", exc_info=True)
+        return _fail(f'cannot run: {error} (log_level = "debug" shows where)', 1)
     finally:
         runtime.close()

@@ -72,7 +72,7 @@ def find_wrong(dispatch: Dispatch, inner_path: Path) -> str:
     Args:
         inner_path: where gRPC listens: without it nobody can call any more.
     """
-    if not inner_path.exists():
+    if not os.path.exists(inner_path):
         return f"{inner_path} is gone"
     helpers = Counter(worker.nid for worker in dispatch.job_of if not worker.is_lead)
     leads = len(dispatch.job_of) - helpers.total()

@@ -117,7 +117,7 @@ def _connected(name: str) -> socket.socket:
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         line.settimeout(_CONNECT_S)
-        line.connect(name)
+        line.connect(calls.path_of(name))
         _, uid, _ = _CREDENTIALS.unpack(
             line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )

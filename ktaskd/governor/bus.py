@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -92,7 +93,7 @@ def find_bus(root: HostRoot, environ: Mapping[str, str]) -> str:
     """Address of the system bus: $DBUS_SYSTEM_BUS_ADDRESS, else the usual socket if it is there."""
     given = environ.get("DBUS_SYSTEM_BUS_ADDRESS", "")
     socket = root.at(SYSTEM_SOCKET)
-    return given or (bus_address(socket) if socket.exists() else "")
+    return given or (bus_address(socket) if os.path.exists(socket) else "")
 
 
 def bus_address(socket: Path) -> str:

@@ -10,6 +10,7 @@ Source: sched(7), kernel/sched/autogroup.c, Documentation/admin-guide/cgroup-v2.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def read_cpu_place(root: HostRoot, pid: str = "self") -> CpuPlace:
     legacy, path, levels = found
     top = next(levels)
     # In cgroup v2 a group has no weight where its parent lets it have none.
-    weighty = [level for level in levels if legacy or (level / "cpu.weight").exists()]
+    weighty = [level for level in levels if legacy or os.path.exists(level / "cpu.weight")]
     return CpuPlace(
         path,
         weighty[0].name if weighty else "",
@@ -78,7 +79,7 @@ def is_enclosed(top: Path, *, legacy: bool) -> bool:
     Only the real root of v1 has a release_agent, and only that of v2 no type.
     Source: kernel/cgroup/cgroup.c, CFTYPE_ONLY_ON_ROOT and CFTYPE_NOT_ON_ROOT
     """
-    return not (top / "release_agent").exists() if legacy else (top / "cgroup.type").exists()
+    return not os.path.exists(top / "release_agent") if legacy else os.path.exists(top / "cgroup.type")
 
 
 def gives_way_by(place: CpuPlace, autogroup_nice: int | None, policy: str) -> str:

@@ -40,7 +40,7 @@ def read_disk(root: HostRoot, device: int) -> Disk | None:
         place = link.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: links in a circle
         return None
-    if (place / "partition").exists():
+    if os.path.exists(place / "partition"):
         place = place.parent
     rotating = read_number(place / "queue/rotational")
     if rotating is None:

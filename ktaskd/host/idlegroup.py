@@ -135,7 +135,7 @@ def is_managed(root: HostRoot) -> bool:
     Source: sd_booted(3); in a container that hides /run, its name.
     """
     init = (read_kernel_text(root.proc / "1" / "comm") or "").strip()
-    return (root.top / "run/systemd/system").is_dir() or init == "systemd"
+    return os.path.isdir(root.top / "run/systemd/system") or init == "systemd"
 
 
 _LOOK_S = 0.01

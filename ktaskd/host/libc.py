@@ -116,6 +116,23 @@ def fallocate(fd: int, mode: int, start: int, length: int) -> None:
             continue
 
 
+def inotify_init(flags: int) -> int:
+    """A new inotify descriptor, the caller's; raises OSError.
+
+    Source: inotify_init1(2)
+    """
+    return _checked(_LIBC.inotify_init1(ctypes.c_int(flags)), "inotify_init1")
+
+
+def inotify_add_watch(fd: int, path: bytes, events: int) -> int:
+    """Have `fd` report events of a path; raises OSError.
+
+    Source: inotify(7)
+    """
+    watch = _LIBC.inotify_add_watch(ctypes.c_int(fd), ctypes.c_char_p(path), ctypes.c_uint32(events))
+    return _checked(watch, "inotify_add_watch")
+
+
 def trim_heap() -> bool:
     """Give free pages of this process's heap back; whether there were any. False without glibc.
 

@@ -85,7 +85,7 @@ def why_not_enter(group: str, movers: Iterable[str]) -> str:
     if not group:
         return "it is outside of what is mounted here"
     directories = [Path(group)]
-    if (Path(group) / "cgroup.controllers").exists():
+    if os.path.exists(Path(group) / "cgroup.controllers"):
         directories += [Path(os.path.commonpath([group, mover])) for mover in movers if mover]
     for directory in dict.fromkeys(directories):
         path = directory / "cgroup.procs"

@@ -15,6 +15,7 @@ For groups further down it cannot be told apart.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def _beside(top: Path, ours: set[_Names]) -> Iterator[Path]:
 
 def _children(group: Path) -> list[Path]:
     try:
-        return [child for child in group.iterdir() if child.is_dir()]
+        return [child for child in group.iterdir() if os.path.isdir(child)]
     except (OSError, ValueError):  # it went away; or a NUL in its name
         return []
 

@@ -118,7 +118,7 @@ def _parent(root: HostRoot, device: Path) -> Path | None:
     for above in _real(device).parents:
         if above == top:
             return None
-        if (above / "uevent").exists():
+        if os.path.exists(above / "uevent"):
             return above
     return None
 

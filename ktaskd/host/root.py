@@ -70,6 +70,17 @@ def _read_bytes(path: Path | str) -> bytes:
     return b"".join(parts)
 
 
+def matching(directory: Path, pattern: str) -> list[Path]:
+    """Paths in a directory of the kernel's that match a glob, sorted; none where it may not be read.
+
+    Path.glob raises where the directory is below one that may not be entered.
+    """
+    try:
+        return sorted(directory.glob(pattern))
+    except OSError:
+        return []
+
+
 def read_number(path: Path) -> int | None:
     """A small file that is one whole number; None if it is none or cannot be read."""
     text = read_kernel_text(path)

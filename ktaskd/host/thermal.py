@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ktaskd.host.root import HostRoot, read_kernel_text, read_number
+from ktaskd.host.root import HostRoot, matching, read_kernel_text, read_number
 from ktaskd.model.observation import Heat, Thermal
 
 LIGHT_K = 10.0
@@ -65,7 +65,7 @@ def judge(celsius: float, kind: str, trip: float) -> Heat:
 
 
 def _zones(root: HostRoot) -> Iterator[_Finding]:
-    for zone in sorted((root.sys / "class/thermal").glob("thermal_zone*")):
+    for zone in matching(root.sys / "class/thermal", "thermal_zone*"):
         celsius = _celsius(zone / "temp")
         if celsius is None or (read_kernel_text(zone / "mode") or "").strip() == "disabled":
             continue
@@ -76,7 +76,7 @@ def _zones(root: HostRoot) -> Iterator[_Finding]:
 
 def _trips(zone: Path) -> Iterator[tuple[str, float]]:
     """Kind and temperature of the trip points that say something about the machine's limits."""
-    for path in sorted(zone.glob("trip_point_*_type")):
+    for path in matching(zone, "trip_point_*_type"):
         kind = (read_kernel_text(path) or "").strip()
         trip = _celsius(path.with_name(path.name.removesuffix("type") + "temp"))
         # Firmware switches a trip point off with 0 or less, as drivers/acpi/thermal.c takes it.
@@ -86,7 +86,7 @@ def _trips(zone: Path) -> Iterator[tuple[str, float]]:
 
 def _coolers(root: HostRoot) -> Iterator[_Finding]:
     """Cooling devices that slow the processor down right now."""
-    for device in sorted((root.sys / "class/thermal").glob("cooling_device*")):
+    for device in matching(root.sys / "class/thermal", "cooling_device*"):
         kind = (read_kernel_text(device / "type") or "").strip()
         now, most = read_number(device / "cur_state"), read_number(device / "max_state")
         # An idle intel_powerclamp before Linux 6.3 shows -1 as an unsigned number.
@@ -96,7 +96,7 @@ def _coolers(root: HostRoot) -> Iterator[_Finding]:
 
 def _count_throttles(root: HostRoot) -> int:
     """Each CPU counts for its package, so that one event counts several times; only a rise matters."""
-    counts = (root.sys / "devices/system/cpu").glob("cpu*/thermal_throttle/package_throttle_count")
+    counts = matching(root.sys / "devices/system/cpu", "cpu*/thermal_throttle/package_throttle_count")
     return sum(count for path in counts if (count := read_number(path)) and count > 0)
 
 

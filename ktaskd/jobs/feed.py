@@ -43,6 +43,8 @@ def introduce(worker: Worker, job: Job) -> None:
         "span": list(job.checked.span),
         "whole": job.checked.whole,
     }
+    if job.guest.unpaid:
+        body["unmapped"] = True
     if declaration.native is not None:
         body["native"] = note_of(declaration)
     if declaration.plugin:

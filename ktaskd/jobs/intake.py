@@ -17,7 +17,8 @@ from ktaskd.jobs.disks import DiskOf
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
-from ktaskd.jobs.memory import LimitFor
+from ktaskd.jobs.memory import LimitFor, as_allocating
+from ktaskd.jobs.room import MemoryRoom, needs_of
 from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
@@ -58,6 +59,7 @@ class Intake:
         memory: LimitFor | None = None,
         callers: Callers | None = None,
         disk_of: DiskOf | None = None,
+        room: MemoryRoom | None = None,
     ) -> None:
         """Hold what a job is made from.
 
@@ -65,7 +67,9 @@ class Intake:
             memory: None = nobody's memory is limited.
             callers: None = limits stay what they were when a caller connected.
             disk_of: None = no disk has a limit.
+            room: None = there is memory for everything.
         """
+        self._room = room
         self._memory = memory
         self._callers = callers
         self._disk_of = disk_of
@@ -185,15 +189,25 @@ class Intake:
         checked = check_job(
             as_items(spec, declaration), declaration, facts, [item.facts for item in items], self._topology
         )
-        memory = self._memory.limit_for(declaration, who) if self._memory is not None else None
+        everything = [one.facts for one in (*sources.values(), *items)]
+        memory, unpaid = None, False
+        if self._memory is not None:
+            memory = self._memory.limit_for(as_allocating(declaration, everything), who)
+            mapped = memory is None and any(facts.mappable for facts in everything)
+            unpaid = mapped and self._memory.reads_unpaid(who)
         # A worker in the caller's memory cgroup is the only one of its job.
         bounded = spec if memory is None else replace(spec, max_threads=1)
+        needs = needs_of(checked, sources) if self._room is not None else []
+        if self._room is not None:
+            self._room.check(needs)
         plan = self._plan(bounded, checked, who, guarded)
         job = self._engine.accept(spec, checked, who, sources, items, plan)
-        job.guest.limit = memory
+        if self._room is not None:
+            self._room.hold(job, needs)
+        job.guest.limit, job.guest.unpaid = memory, unpaid
         if self._disk_of is not None:
-            files = (one.facts for one in (*sources.values(), *items) if one.facts.kind is SourceKind.FILE)
-            job.disks = self._disk_of.limits({facts.device for facts in files})
+            devices = {facts.device for facts in everything if facts.kind is SourceKind.FILE}
+            job.disks = self._disk_of.limits(devices)
         for source in (*sources.values(), *items):
             source.acquire()
         if guarded:

@@ -91,11 +91,14 @@ class GuestNeed:
     Args:
         limit: what it allocates must count against this; None = any worker will do.
         worker: the guest, in whatever state.
+        unpaid: its caller has a limit that ordinary workers would evade for it, so that they
+            must not allocate by reading a hole of memory through a mapping.
     """
 
     limit: MemoryLimit | None = None
     worker: Worker | None = None
     deaths: int = 0
+    unpaid: bool = False
 
 
 class Job:

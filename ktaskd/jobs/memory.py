@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from ktaskd.host.incarnation import Incarnation
@@ -12,6 +13,7 @@ from ktaskd.model.errors import MemoryLimited
 from ktaskd.model.function import Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.memory import MemoryLimit
+from ktaskd.model.source import SourceFacts, SourceKind
 
 
 class LimitFor(Protocol):
@@ -19,6 +21,9 @@ class LimitFor(Protocol):
 
     def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
         """The limit whose group a guest must enter; None = any worker will do."""
+
+    def reads_unpaid(self, who: Identity) -> bool:
+        """Whether what ordinary workers allocate for this caller evades a memory limit that it has."""
 
 
 class CallerMemory:
@@ -65,6 +70,17 @@ class CallerMemory:
             )
         return limit
 
+    def reads_unpaid(self, who: Identity) -> bool:
+        """Whether what ordinary workers allocate for this caller evades a memory limit that it has.
+
+        Asked for every job on memory, and so answered from what was read when the caller
+        connected: one that was not limited then could have allocated by itself.
+        """
+        if who.memory_known and who.memory is None:
+            return False
+        groups = [group for pid in self._workers() if (group := read_memory_group(self._root, pid))]
+        return who.memory is None or not counts_against(who.memory, groups)
+
     def _read(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
         """The limit as it is now, or as it was last known of a process that is gone."""
         held = Incarnation(self._root, who.pid, who.pidfd, who.start_ticks)
@@ -84,3 +100,13 @@ class CallerMemory:
                 "wanted a connection of a process that lives"
             )
         return who.memory
+
+
+def as_allocating(declaration: Declaration, sources: Iterable[SourceFacts]) -> Declaration:
+    """The same, and that it allocates where code that is not ours has memory mapped.
+
+    A hole of memory is allocated by whoever looks at it through a mapping, even to read it.
+    """
+    foreign = declaration.native is not None or bool(declaration.plugin)
+    in_memory = any(facts.kind is not SourceKind.FILE for facts in sources)
+    return replace(declaration, allocates=True) if foreign and in_memory else declaration

@@ -174,6 +174,13 @@ class MemoryLimited(KtaskError):
     reason = "MEMORY_LIMITED"
 
 
+class MemoryShort(KtaskError):
+    """The machine has less memory than the job would allocate."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "MEMORY_SHORT"
+
+
 class WatchTooSlow(KtaskError):
     """A reader of a stream did not keep up."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ktaskd.worker.frames import PRIOR, SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_note
+from ktaskd.worker.room import RoomGuard
 
 HOLES_PER_FRAME = 1000
 """Of at most 44 bytes each as JSON: a PRIOR frame stays below FRAME_BYTES_MAX."""
@@ -26,6 +27,8 @@ class ChunkControl:
         self._send = send
         self._seq = 0
         self.holes: list[Hole] = []
+        self.room: RoomGuard | None = None
+        """Of the job at hand: stops it where there is no memory left."""
 
     def begin(self, seq: int) -> None:
         """Be for chunk `seq` from now on."""
@@ -34,10 +37,16 @@ class ChunkControl:
             self.holes = []
 
     def quantum(self, position: int) -> bool:
-        """Publish the position; True if the chunk is wanted back."""
+        """Publish the position; True if the chunk is wanted back.
+
+        Raises:
+            OSError: ENOMEM where the job writes memory and the machine has too little left.
+        """
         words = self._words
         words[SLOT_POSITION] = position
         words[SLOT_BEATS] += 1
+        if self.room is not None:
+            self.room.check()
         return bool(words[SLOT_RECALL] >= self._seq)
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:

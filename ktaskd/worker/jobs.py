@@ -12,7 +12,9 @@ from ktaskd.functions.declared.own import as_asked
 from ktaskd.functions.described import from_json
 from ktaskd.functions.manifests import parse_manifest
 from ktaskd.functions.native import NativeBody
+from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Declaration
+from ktaskd.worker.room import guard_of
 from ktaskd.worker.sources import Source
 
 Json = dict[str, Any]
@@ -25,13 +27,17 @@ class JobUnusable(Exception):
 class Job:
     """One job as its worker knows it."""
 
-    __slots__ = ("body", "context", "declaration")
+    __slots__ = ("body", "context", "declaration", "room", "unmapped")
 
-    def __init__(self, declaration: Declaration, body: Body, context: Context) -> None:
-        """Hold them."""
+    def __init__(
+        self, declaration: Declaration, body: Body, context: Context, *, unmapped: bool = False
+    ) -> None:
+        """Hold them; `unmapped`: its sources are read without a mapping."""
+        self.unmapped = unmapped
         self.declaration = declaration
         self.body = body
         self.context = context
+        self.room = guard_of(declaration, context.sources, HostRoot())
 
 
 class Known:
@@ -61,8 +67,11 @@ class Known:
                 self._broken.pop(jno, None)
                 self.jobs[jno] = self._made(note)
             elif jno in self.jobs:
-                items = {int(position): self._source(sid) for position, sid in note["items"].items()}
-                self.jobs[jno].context.items = items
+                job = self.jobs[jno]
+                job.context.items = {
+                    int(position): self._source(sid, unmapped=job.unmapped)
+                    for position, sid in note["items"].items()
+                }
         except (JobUnusable, LookupError, TypeError, ValueError) as error:
             self.jobs.pop(jno, None)
             self._broken[jno] = f"{type(error).__name__}: {error}"
@@ -94,21 +103,22 @@ class Known:
         """A job from a whole note."""
         declaration, body = _function_of(note)
         defaults = {item.name: item.default for item in declaration.arguments if item.default is not None}
+        unmapped = bool(note.get("unmapped"))
         sources: Mapping[str, Source] = {
-            role: self._source(sid) for role, sid in note.get("sources", {}).items()
+            role: self._source(sid, unmapped=unmapped) for role, sid in note.get("sources", {}).items()
         }
         for source in sources.values():
             source.begin_job()
         start, end = note["span"]
         context = Context({**defaults, **note["arg"]}, sources, {}, (start, end), bool(note["whole"]))
-        return Job(declaration, body, context)
+        return Job(declaration, body, context, unmapped=unmapped)
 
-    def _source(self, sid: int) -> Source:
+    def _source(self, sid: int, *, unmapped: bool) -> Source:
         """A source that was sent before."""
         source = self._sources.get(sid)
         if source is None:
             raise JobUnusable(f"source number {sid}: its file descriptor did not arrive in the worker")
-        return source
+        return source.unmapped() if unmapped else source
 
 
 def _function_of(note: Json) -> tuple[Declaration, Body]:

@@ -165,6 +165,7 @@ class Worker:
         job = None
         try:
             job = self._known.jobs.get(jno) or self._known.job(jno)
+            self._control.room = job.room
             reached, value = job.body.run(job.context, start, end, self._control)
             part = b"" if value is None else _encoded(value)
         except Exception as error:

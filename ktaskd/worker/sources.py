@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
+from dataclasses import replace
 
 from ktaskd.host import extents, holes, pagecache
 from ktaskd.host.guarded import GuardedMapping
 from ktaskd.host.mapping import Mapping
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Access
-from ktaskd.model.source import F_SEAL_WRITE, SourceFacts, SourceKind
+from ktaskd.model.source import F_SEAL_SHRINK, F_SEAL_WRITE, SourceFacts, SourceKind
 from ktaskd.model.spans import SpanSet
 
 
@@ -28,6 +29,15 @@ class Source:
         self._mapping: Mapping | None = None
         self._data = (0, 0)
         self._populated = SpanSet()
+
+    def unmapped(self) -> Source:
+        """The same descriptor for a job that must not map it; this one goes on owning it.
+
+        A hole of memory is allocated, and paid for, by whoever looks at it through a mapping.
+        There may be holes in what seems to have none: storage beyond the end counts as well,
+        and a hole can be made at any time.
+        """
+        return Source(self.fd, replace(self.facts, seals=self.facts.seals & ~F_SEAL_SHRINK))
 
     def begin_job(self) -> None:
         """A job begins with it: what was data before may be a hole by now."""

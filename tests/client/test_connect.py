@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ktask
 import pytest
-from ktask import embedded, locate
+from ktask import embedded, locate, trust
 
 from tests.client.fake import FakeDaemon
 
@@ -27,7 +27,7 @@ def nowhere(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     runtime.mkdir(mode=0o700)
     monkeypatch.delenv(locate.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setattr(locate, "SYSTEM_DIR", str(short_dir / "system"))
+    monkeypatch.setattr(trust, "SYSTEM_DIR", str(short_dir / "system"))
     return runtime
 
 
@@ -146,7 +146,7 @@ def test_connect_when_somebody_else_listens_there_then_no_daemon(
 def test_connect_when_nothing_is_named_then_the_users_daemon_before_the_systems(
     nowhere: Path, fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locate, "SYSTEM_DIR", str(fake.directory))
+    monkeypatch.setattr(trust, "SYSTEM_DIR", str(fake.directory))
     with ktask.connect() as client:
         assert client.socket == str(fake.directory / "ktaskd.sock")
     own = nowhere / "ktaskd"
@@ -179,7 +179,7 @@ def test_connect_when_many_programs_need_one_then_only_one_is_started(
     nowhere: Path, fake_python: Path
 ) -> None:
     code = f"import sys, ktask; sys.executable = {sys.executable!r}; print(ktask.connect().status().pid)"
-    code = f"import ktask.locate; ktask.locate.SYSTEM_DIR = {str(nowhere / 'no')!r}; " + code
+    code = f"import ktask.trust; ktask.trust.SYSTEM_DIR = {str(nowhere / 'no')!r}; " + code
     interpreter = str(Path(sys.prefix) / "bin" / "python")
     programs = [
         subprocess.Popen([interpreter, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(5)

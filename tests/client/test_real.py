@@ -16,7 +16,7 @@ from pathlib import Path
 import ktask
 import numpy as np
 import pytest
-from ktask import locate
+from ktask import locate, trust
 
 from tests.client.shell import ended, running
 from tests.client.shell import ktask as command
@@ -250,7 +250,7 @@ def test_embedded_daemon_when_nothing_is_there_then_started_shared_and_good(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(locate.VARIABLE, raising=False)
-    monkeypatch.setattr(locate, "SYSTEM_DIR", str(short_dir / "no"))
+    monkeypatch.setattr(trust, "SYSTEM_DIR", str(short_dir / "no"))
     short_dir.chmod(0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
     with ktask.connect() as client, ktask.connect() as again:
@@ -266,3 +266,11 @@ def test_embedded_daemon_when_nothing_is_there_then_started_shared_and_good(
         finally:
             end(pid)
     assert not Path(f"/proc/{pid}/exe").exists()
+
+
+def test_run_when_more_memory_is_wanted_than_the_machine_has_then_refused_at_once(real: Path) -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    done = command(real, "run", "mem.fill", "--memory", f"data={4 * total}", "value=1")
+    assert done.status == 1
+    assert f'source "data": the job would allocate {4 * total} bytes, and there are ' in done.err
+    assert done.err.count("\n") == 1

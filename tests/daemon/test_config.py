@@ -218,3 +218,14 @@ def test_socket_mode_when_asked_then_mode_and_group(
     mode: str, group: str, euid: int, wanted: tuple[int, int]
 ) -> None:
     assert socket_mode(dataclasses.replace(Config().sockets, mode=mode, group=group), euid) == wanted
+
+
+def test_own_user_when_asked_for_then_the_sockets_are_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    for mode, expected in (("auto", "0600"), ("0666", "0666")):
+        file.write_text(f'[sockets]\nmode = "{mode}"\ngroup = "staff"\n')
+        assert load_config(file, own_user=True).sockets.mode == expected
+        config = load_config(file, own_user=True, private=True)
+        assert (config.sockets.mode, config.sockets.group, config.workers.user) == ("0600", "", "")
+    assert load_config(None, own_user=True).sockets.mode == "0600"
+    assert load_config(None).sockets.mode == "auto"

@@ -185,7 +185,7 @@ def test_a_path_that_is_too_long_is_refused_with_its_length(tmp_path: Path) -> N
     ("prepare", "says"),
     [
         (lambda path: path.write_text("file"), "is no directory"),
-        (lambda path: (path.mkdir(), path.chmod(0o777)), "lets everybody replace"),
+        (lambda path: (path.mkdir(), path.chmod(0o777)), "lets other users replace"),
         (lambda path: (path.mkdir(), (path / "inner").symlink_to("/tmp")), "wanted a directory"),
         (lambda path: (path.mkdir(), (path / "ktaskd.lock").symlink_to("/etc/passwd")), "symbolic link"),
         (lambda path: path.symlink_to("/nonexistent/x"), "exists|No such file"),

@@ -154,6 +154,11 @@ class House:
     def _admit(self, group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1) -> Worker | None:
         return self.guests.admit(group, worker_class, nid=nid, cpu=cpu)
 
+    def reads_unpaid(self, who: Identity) -> bool:
+        return self.unpaid
+
+    unpaid = False
+
     def limit_for(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
         """As of CallerMemory: what limits whoever asks for anything."""
         return self.limit_all(who)

@@ -25,8 +25,10 @@ Worker to client:
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
+from urllib.parse import quote, unquote_to_bytes
 
 SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE, OUTPUT = range(1, 8)
 HELLO, READY, AWAY, RESULT, RAISED, LOG = range(65, 71)
@@ -46,6 +48,26 @@ _HEAD = struct.Struct("<BQQ")
 _NUMBER = struct.Struct("<Q")
 
 HEAD_BYTES = _HEAD.size
+
+
+_URI = "unix:"
+
+
+def line_of(path: str) -> str:
+    """The argument "line" for a socket's path: the path, or a URI where it is no text.
+
+    Arguments are UTF-8, and the path of a directory can have any bytes. A path begins with "/".
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return _URI + quote(os.fsencode(path))
+    return path
+
+
+def path_of(line: str) -> str:
+    """The path that an argument "line" stands for, as os.fsdecode gives it."""
+    return os.fsdecode(unquote_to_bytes(line.removeprefix(_URI))) if line.startswith(_URI) else line
 
 
 class CallsInvalid(Exception):

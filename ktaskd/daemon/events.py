@@ -1,0 +1,38 @@
+"""What workers send, on its way to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ktaskd.jobs.engine import Engine
+from ktaskd.pool.link import Death, Worker
+from ktaskd.worker.frames import Done, Note
+
+
+class WorkerEvents:
+    """Passes what workers send on to the engine, and notes the first that is ready."""
+
+    def __init__(self, engine: Engine, on_ready: Callable[[Worker], None]) -> None:
+        """Call `on_ready` with each worker before the engine gets it."""
+        self.engine = engine
+        self.ready = asyncio.Event()
+        self._on_ready = on_ready
+
+    def on_ready(self, worker: Worker) -> None:
+        """A worker has set itself up."""
+        self.ready.set()
+        self._on_ready(worker)
+        self.engine.on_ready(worker)
+
+    def on_done(self, worker: Worker, done: Done) -> None:
+        """A chunk is done."""
+        self.engine.on_done(worker, done)
+
+    def on_note(self, worker: Worker, note: Note) -> None:
+        """Any other answer."""
+        self.engine.on_note(worker, note)
+
+    def on_dead(self, worker: Worker, death: Death) -> None:
+        """A worker has ended."""
+        self.engine.on_dead(worker, death)

@@ -1,0 +1,146 @@
+"""Whether there is memory for what a job would allocate in memory that it writes.
+
+Pages of memfds, tmpfs and hugetlbfs stay as long as their file does, and are nobody's to
+take back: a job that asks for more than there is would have the kernel kill some program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ktaskd.door.handles import HeldSource
+from ktaskd.host.freemem import read_free, read_free_huge
+from ktaskd.host.root import HostRoot
+from ktaskd.jobs.check import CheckedJob
+from ktaskd.jobs.job import Job
+from ktaskd.model.errors import MemoryShort
+from ktaskd.model.function import Access
+from ktaskd.model.source import SourceFacts, SourceKind
+from ktaskd.model.spans import Span, SpanSet
+
+RESERVE_PARTS = 32
+"""A part of the machine's memory that jobs leave to everybody else."""
+
+SMALL_BYTES = 1 << 20
+"""Less than this is not worth a look."""
+
+_BLOCK = 512
+"""Unit of st_blocks. Source: stat(2)"""
+
+_COPIES = frozenset({"file.copy", "mem.copy"})
+"""Their target gets the positions of their source, and holes stay holes."""
+
+_File = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a job would allocate in one source, at least.
+
+    Args:
+        role: that the request has it as.
+        file: device and inode.
+        nbytes: pages that it writes, less all that the file has already, wherever that is.
+    """
+
+    role: str
+    file: _File
+    kind: SourceKind
+    page_size: int
+    nbytes: int
+
+
+class MemoryRoom:
+    """Refuses jobs that would allocate more than there is; counts what accepted ones still may."""
+
+    def __init__(self, root: HostRoot) -> None:
+        """Look at this machine."""
+        self._root = root
+        self._held: list[tuple[Job, Need]] = []
+
+    def check(self, needs: Sequence[Need]) -> None:
+        """Raise MemoryShort unless there is memory for all of them, beside what was accepted before."""
+        for need in needs:
+            if need.nbytes >= SMALL_BYTES:
+                self._check(need)
+
+    def hold(self, job: Job, needs: Sequence[Need]) -> None:
+        """Count them until the job has ended."""
+        self._held += [(job, need) for need in needs]
+
+    def _check(self, need: Need) -> None:
+        promised = self._promised(need)
+        if need.kind is SourceKind.HUGE:
+            free = read_free_huge(self._root, need.page_size)
+            what = f"huge pages of {need.page_size} bytes"
+            advice = "more of them (nr_hugepages)"
+        else:
+            memory = read_free(self._root)
+            free = None if memory is None else memory.available - memory.total // RESERVE_PARTS
+            what = f"memory (MemAvailable less 1/{RESERVE_PARTS} of the machine's, without swap)"
+            advice = "a file on a disk"
+        if free is None or need.nbytes + promised <= free:
+            return
+        others = f", of which {promised} are promised to other jobs" if promised else ""
+        raise MemoryShort(
+            f'source "{need.role}": the job would allocate {need.nbytes} bytes, and there are '
+            f"{max(free, 0)} bytes of {what}{others}; use smaller ranges or {advice}, or free some",
+            field=f'spec.sources["{need.role}"]',
+            needed=str(need.nbytes),
+            available=str(max(free - promised, 0)),
+        )
+
+    def _promised(self, need: Need) -> int:
+        """What accepted jobs may still allocate of the same kind; in one file they share it."""
+        self._held = [(job, held) for job, held in self._held if not job.state.ended]
+        left: dict[_File, int] = {}
+        for job, held in self._held:
+            if (held.kind, held.page_size) == (need.kind, need.page_size) and held.file != need.file:
+                left[held.file] = max(left.get(held.file, 0), _left(job, held))
+        return sum(left.values())
+
+
+def _left(job: Job, need: Need) -> int:
+    """What the job has not allocated yet, as far as its progress tells."""
+    total = job.plan.total
+    return need.nbytes if not total else need.nbytes * max(total - job.done.total, 0) // total
+
+
+def needs_of(checked: CheckedJob, sources: Mapping[str, HeldSource]) -> list[Need]:
+    """What a job would allocate in memory, for each source that it writes; empty for one that does not.
+
+    Never more than it would: where the storage of a file lies is not asked, since that takes
+    long for a large one. Functions whose output has another length than their input are not
+    known beforehand; a worker that runs out of memory ends the job (`worker.room`).
+    """
+    declaration = checked.declaration
+    if not declaration.allocates or checked.position_bytes != 1 or not declaration.sources:
+        return []
+    first = declaration.sources[0].role
+    most: int | None = None
+    if declaration.name in _COPIES and first in sources:
+        most = os.fstat(sources[first].fd).st_blocks * _BLOCK
+    written = [role.role for role in declaration.sources if Access.WRITE in role.access]
+    if most is None:
+        written = [role for role in written if role == first]
+    needs = (_need(checked, role, sources[role], most) for role in written if role in sources)
+    return [need for need in needs if need is not None]
+
+
+def _need(checked: CheckedJob, role: str, source: HeldSource, most: int | None) -> Need | None:
+    facts = source.facts
+    if facts.kind is SourceKind.FILE:
+        return None
+    written = _pages(checked, facts).total
+    has = os.fstat(source.fd).st_blocks * _BLOCK
+    nbytes = written - has if most is None else min(written, most) - has
+    file = (facts.device, facts.inode)
+    return Need(role, file, facts.kind, facts.page_size, nbytes) if nbytes > 0 else None
+
+
+def _pages(checked: CheckedJob, facts: SourceFacts) -> SpanSet:
+    """The ranges, made larger to whole pages."""
+    page = facts.page_size
+    return SpanSet(Span(r.start // page * page, -(-r.end // page) * page) for r in checked.ranges)
