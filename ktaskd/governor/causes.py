@@ -259,3 +259,6 @@ CAUSES: tuple[Cause, ...] = (
 
 MEASURED = frozenset({"memory full"})
 """Causes that only go if pressure is still measured while they count."""
+
+HEAT = frozenset({"too hot", "hot", WARM})
+"""Causes that a thermal zone leads to."""

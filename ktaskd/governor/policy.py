@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ktaskd.governor.causes import CAUSES, MEASURED, WARM
+from ktaskd.governor.causes import CAUSES, HEAT, MEASURED, WARM
 from ktaskd.governor.facts import Effect, Facts
 from ktaskd.governor.follow import Cause, Held, follow, next_look_s, settle_s
 from ktaskd.governor.meter import FORGET_S, Meter, measure_all, rates_of
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.strains import STRAINS, Cap, Felt, feel, step
 from ktaskd.model.allowance import Level, Mode, Reason
-from ktaskd.model.observation import Observation
+from ktaskd.model.observation import Heat, Observation
 
 SLOW_POLL_S = 30.0
 """Between two looks while helpers are paused: what has no event, as the charge of a
@@ -152,6 +152,8 @@ def _follow(settings: GovernorSettings, before: State, asked: Asked, base: int) 
     if blind:
         # Nobody has looked since: the pressure of then says nothing.
         before = replace(before, meters={}, felt={}, cap=Cap())
+    if asked.seen.thermal.retracted and asked.seen.thermal.heat is Heat.NOMINAL:
+        before = _forget_heat(before)
     meters = measure_all(before.meters, asked.seen, now_s, settings.pressure_window_s)
     facts = Facts(asked.seen, rates_of(meters), settings, blind)
     followed = {
@@ -175,6 +177,14 @@ def _is_blind(settings: GovernorSettings, before: State, now_s: float) -> bool:
     """Whether nobody has looked for so long that the last reading says nothing about now."""
     longest_s = max(FORGET_S, 4 * settings.pressure_window_s)
     return before.at_s is None or now_s - before.at_s > longest_s
+
+
+def _forget_heat(before: State) -> State:
+    """As if no zone had been hot: the one that was is wrong, and nothing has to cool down."""
+    held = {name: one for name, one in before.held.items() if name not in HEAT}
+    felt = {name: felt for name, felt in before.felt.items() if name != WARM}
+    cap = Cap() if set(before.cap.blamed) <= {"THERMAL"} else before.cap
+    return replace(before, held=held, felt=felt, cap=cap)
 
 
 def _doubts(state: State) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ktaskd.host.root import HostRoot, read_kernel_text, read_number
@@ -76,12 +76,14 @@ class _Past:
     Args:
         celsius, since_s, readings: its value, since when without a change, and how often read.
         critical_s: since when it is critical; None = it is not.
+        wrong: it was found out to be wrong.
     """
 
     celsius: float
     since_s: float
     readings: int
     critical_s: float | None
+    wrong: bool = False
 
 
 class ThermalReader:
@@ -103,14 +105,25 @@ class ThermalReader:
         """
         throttles = _count_throttles(self._root)
         doubted: list[str] = []
+        before = self._past
         findings = [*self._zones(now_s, doubted), *_coolers(self._root)]
         why = tuple(doubted)
+        retracted = any(
+            past.wrong and not before[name].wrong for name, past in self._past.items() if name in before
+        )
         if not findings:
-            return Thermal(throttles=throttles, doubted=why)
+            return Thermal(throttles=throttles, doubted=why, retracted=retracted)
         worst = max(findings, key=lambda finding: (finding.heat, -finding.margin))
         critical = any(finding.critical for finding in findings)
         return Thermal(
-            worst.heat, worst.where, worst.celsius, worst.trip, throttles, critical=critical, doubted=why
+            worst.heat,
+            worst.where,
+            worst.celsius,
+            worst.trip,
+            throttles,
+            critical,
+            doubted=why,
+            retracted=retracted,
         )
 
     def _zones(self, now_s: float, doubted: list[str]) -> Iterator[_Finding]:
@@ -128,8 +141,8 @@ class ThermalReader:
             past = _remember(
                 before.get(zone.name), celsius, now_s, critical=any(one.critical for one in found)
             )
-            self._past[zone.name] = past
             lie = _lie(past, now_s, max(one.heat for one in found))
+            self._past[zone.name] = replace(past, wrong=bool(lie))
             if lie:
                 doubted.append(f"{name} is not counted: {lie}")
             else:

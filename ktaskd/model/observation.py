@@ -72,6 +72,7 @@ class Thermal:
         critical: a zone is at or above its critical trip point.
         events: of thermal zones and cooling devices.
         doubted: zones and trip points that are not counted and why, in words.
+        retracted: a zone that counted until now turned out to be wrong.
     """
 
     heat: Heat = Heat.NOMINAL
@@ -82,6 +83,7 @@ class Thermal:
     critical: bool = False
     events: Events = field(default_factory=Events)
     doubted: tuple[str, ...] = ()
+    retracted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ def test_worse_when_listed_then_every_field_of_an_observation_is_in_it() -> None
         "pressure.memory_source",
         "power.doubted",
         "thermal.doubted",
+        "thermal.retracted",
         "user.source",
     }
     parts = {"power": Power, "thermal": Thermal, "pressure": Pressure, "own": OwnLimit, "user": Presence}
