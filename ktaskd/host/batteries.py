@@ -34,6 +34,7 @@ class Store:
         energy: when full, in Wh; 0 = it holds none; None if it does not say.
         flow: power or current into or out of it, of any unit; None if it does not say.
         health: "Good", "Dead" ...; "" if it does not say.
+        forced: somebody has it discharged on purpose, as to calibrate it.
         strange: what it says of its charge and cannot be; "" if nothing.
     """
 
@@ -44,6 +45,7 @@ class Store:
     energy: float | None = None
     flow: int | None = None
     health: str = ""
+    forced: bool = False
     strange: str = ""
 
     @property
@@ -70,12 +72,14 @@ def is_draining(stores: Sequence[Store], *, fed: bool) -> bool:
 
     While one battery is charged another may be used up, which is no weakness of the
     charger. On external power one that says "Discharging" with no flow at all does
-    not: that is how some show a limit on charging.
+    not, since some show a limit on charging like that, nor one that is discharged on
+    purpose (`charge_behaviour`).
     """
     if any(store.discharges for store in stores if not store.battery):
         return True
     batteries = [store for store in stores if store.battery]
-    empties = any(store.discharges and not (fed and store.flow == 0) for store in batteries)
+    meant = [store for store in batteries if fed and (store.flow == 0 or store.forced)]
+    empties = any(store.discharges for store in batteries if store not in meant)
     return empties and not any(store.status == CHARGING for store in batteries)
 
 

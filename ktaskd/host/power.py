@@ -102,6 +102,7 @@ def _read_store(path: Path, *, battery: bool) -> Store:
         energy=_read_energy(path),
         flow=next((flow for flow in flows if flow is not None), None),
         health=_word(path / "health") or "",
+        forced="[force-discharge]" in (_word(path / "charge_behaviour") or ""),
         strange=strange,
     )
 

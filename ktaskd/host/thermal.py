@@ -11,7 +11,7 @@ Documentation/ABI/testing/sysfs-devices-system-cpu (thermal_throttle)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,7 +45,8 @@ Source: thermal_zone_device_critical() in drivers/thermal/thermal_core.c"""
 STUCK_S = 600.0
 STUCK_READINGS = 20
 """A zone near a trip point that shows the very same value for so long, in so many readings, is
-stuck [ours]: helpers were taken away meanwhile, so that it would have moved."""
+stuck [ours]: helpers were taken away meanwhile, so that it would have moved. So is a cooling device
+that stays where it is while no zone is warm: something else than heat has set it."""
 
 SLOWED_BY = ("Processor", "intel_powerclamp", "cpufreq-", "thermal-cpufreq-")
 """Types of the cooling devices that slow the processor down. Source: drivers/acpi/processor_thermal.c,
@@ -71,18 +72,18 @@ class _Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """What is remembered of a zone.
+    """What is remembered of a zone or a cooling device.
 
     Args:
-        celsius, since_s, readings: its value, since when without a change, and how often read.
+        value, since_s, readings: degrees or state, since when without a change, and how often read.
         critical_s: since when it is critical; None = it is not.
         wrong: it was found out to be wrong.
     """
 
-    celsius: float
+    value: float
     since_s: float
     readings: int
-    critical_s: float | None
+    critical_s: float | None = None
     wrong: bool = False
 
 
@@ -105,8 +106,9 @@ class ThermalReader:
         """
         throttles = _count_throttles(self._root)
         doubted: list[str] = []
-        before = self._past
-        findings = [*self._zones(now_s, doubted), *_coolers(self._root)]
+        before, self._past = self._past, {}
+        findings = list(self._zones(now_s, before, doubted))
+        findings += self._coolers(now_s, before, findings, doubted)
         why = tuple(doubted)
         retracted = any(
             past.wrong and not before[name].wrong for name, past in self._past.items() if name in before
@@ -126,9 +128,8 @@ class ThermalReader:
             retracted=retracted,
         )
 
-    def _zones(self, now_s: float, doubted: list[str]) -> Iterator[_Finding]:
+    def _zones(self, now_s: float, before: Mapping[str, _Past], doubted: list[str]) -> Iterator[_Finding]:
         """Findings of all zones that can be believed; the others are added to `doubted`."""
-        before, self._past = self._past, {}
         for zone in sorted((self._root.sys / "class/thermal").glob("thermal_zone*")):
             if (read_kernel_text(zone / "mode") or "").strip() == "disabled":
                 continue
@@ -148,28 +149,49 @@ class ThermalReader:
             else:
                 yield from found
 
+    def _coolers(
+        self, now_s: float, before: Mapping[str, _Past], zones: Sequence[_Finding], doubted: list[str]
+    ) -> Iterator[_Finding]:
+        """Cooling devices that slow the processor down right now, and can be because of heat."""
+        cool = bool(zones) and all(zone.heat is Heat.NOMINAL for zone in zones)
+        for name, where, state in _slowing(self._root):
+            past = _remember(before.get(name), state, now_s, critical=False)
+            # One that has moved since, or whose zones were warm, is as good as new.
+            past = past if cool else replace(past, since_s=now_s, readings=1)
+            wrong = _is_stuck(past, now_s)
+            self._past[name] = replace(past, wrong=wrong)
+            if wrong:
+                doubted.append(
+                    f"{where} is not counted: it has not moved for {STUCK_S:g} s, and no zone is warm"
+                )
+            else:
+                yield _Finding(Heat.MODERATE, 0.0, where)
+
 
 def _find(name: str, celsius: float, kind: str, trip: float) -> _Finding:
     critical = kind == "critical" and celsius >= trip
     return _Finding(judge(celsius, kind, trip), trip - celsius, name, celsius, trip, critical)
 
 
-def _remember(before: _Past | None, celsius: float, now_s: float, *, critical: bool) -> _Past:
+def _remember(before: _Past | None, value: float, now_s: float, *, critical: bool) -> _Past:
     critical_s = (
         (now_s if before is None or before.critical_s is None else before.critical_s) if critical else None
     )
-    if before is None or before.celsius != celsius:
-        return _Past(celsius, now_s, 1, critical_s)
-    return _Past(celsius, before.since_s, before.readings + 1, critical_s)
+    if before is None or before.value != value:
+        return _Past(value, now_s, 1, critical_s)
+    return _Past(value, before.since_s, before.readings + 1, critical_s)
+
+
+def _is_stuck(past: _Past, now_s: float) -> bool:
+    return past.readings >= STUCK_READINGS and now_s - past.since_s >= STUCK_S
 
 
 def _lie(past: _Past, now_s: float, heat: Heat) -> str:
     """Why the zone's temperature cannot be; "" if it can."""
     if past.critical_s is not None and now_s - past.critical_s >= LIE_S:
         return f"it is above its critical trip point for {LIE_S:g} s, where the kernel shuts a machine down"
-    stuck = past.readings >= STUCK_READINGS and now_s - past.since_s >= STUCK_S
-    if stuck and heat >= Heat.LIGHT:
-        return f"it shows {past.celsius:g} °C without any change for {STUCK_S:g} s"
+    if heat >= Heat.LIGHT and _is_stuck(past, now_s):
+        return f"it shows {past.value:g} °C without any change for {STUCK_S:g} s"
     return ""
 
 
@@ -209,14 +231,14 @@ def _trips(zone: Path, name: str, doubted: list[str]) -> Iterator[tuple[str, flo
             doubted.append(f"{name} has a {kind} trip point at {trip:g} °C, which is none and is not counted")
 
 
-def _coolers(root: HostRoot) -> Iterator[_Finding]:
-    """Cooling devices that slow the processor down right now."""
+def _slowing(root: HostRoot) -> Iterator[tuple[str, str, int]]:
+    """Cooling devices that slow the processor down right now: name, words and state."""
     for device in sorted((root.sys / "class/thermal").glob("cooling_device*")):
         kind = (read_kernel_text(device / "type") or "").strip()
         now, most = read_number(device / "cur_state"), read_number(device / "max_state")
         # An idle intel_powerclamp before Linux 6.3 shows -1 as an unsigned number.
         if kind.startswith(SLOWED_BY) and now and most and 0 < now <= most:
-            yield _Finding(Heat.MODERATE, 0.0, f"{device.name} ({kind}) at {now} of {most}")
+            yield device.name, f"{device.name} ({kind}) at {now} of {most}", now
 
 
 def _count_throttles(root: HostRoot) -> int:

@@ -217,6 +217,20 @@ def test_draining_when_nothing_flows_on_external_power_then_not(
     assert read_power(laptop.root).on_battery
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "drains"),
+    [
+        ("auto inhibit-charge [force-discharge]", False),
+        ("[auto] inhibit-charge force-discharge", True),
+        ("", True),
+    ],
+)
+def test_draining_when_meant_then_not(laptop: FakeHost, behaviour: str, drains: bool) -> None:
+    laptop.write("/sys/class/power_supply/AC/online", "1")
+    laptop.write(f"{BATTERY}/charge_behaviour", behaviour)
+    assert read_power(laptop.root).draining is drains
+
+
 def test_draining_when_a_ups_empties_then_so_although_the_battery_is_charged(tmp_path: Path) -> None:
     ups = FakeHost.copy("ups", tmp_path / "ups")
     add(ups, status="Charging", capacity=90)

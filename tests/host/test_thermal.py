@@ -184,6 +184,24 @@ def test_zone_when_it_never_moves_near_a_trip_point_then_stuck_until_it_does(
     assert reader.read(9999.0).doubted == ()
 
 
+@pytest.mark.parametrize(("zone", "stuck"), [("52000", True), ("86000", False)])
+def test_cooling_device_when_it_never_moves_and_nothing_is_warm_then_not_counted(
+    laptop: FakeHost, zone: str, stuck: bool
+) -> None:
+    reader = ThermalReader(laptop.root)
+    laptop.write("/sys/class/thermal/cooling_device0/cur_state", "2")
+    step_s = STUCK_S / (STUCK_READINGS - 1)
+    for i in range(STUCK_READINGS):
+        laptop.write(f"{ZONE}/temp", str(int(zone) + i))
+        read = reader.read(5.0 + i * step_s)
+        assert (read.heat is Heat.MODERATE) is not (stuck and i == STUCK_READINGS - 1)
+    why = "is not counted: it has not moved for 600 s, and no zone is warm"
+    why = f"cooling_device0 (Processor) at 2 of 10 {why}"
+    assert (read.doubted, read.retracted) == (((why,), True) if stuck else ((), False))
+    laptop.write("/sys/class/thermal/cooling_device0/cur_state", "3")
+    assert reader.read(9999.0).heat is Heat.MODERATE
+
+
 def test_throttles_when_counted_then_all_cpus_that_have_a_count(laptop: FakeHost) -> None:
     laptop.write("/sys/devices/system/cpu/cpu7/thermal_throttle/package_throttle_count", "10")
     laptop.write("/sys/devices/system/cpu/cpu6/thermal_throttle/package_throttle_count", "x")
