@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from ktaskd.governor.settings import ANSWERS, ORDERED, GovernorSettings
+from ktaskd.governor.settings import ANSWERS, ORDERED, USER_ANSWERS, GovernorSettings
 from ktaskd.host.unixsock import PATH_BYTES_MAX
 from ktaskd.jobs.disks import DiskLimits, NamedDisksInvalid, parse_named
 from ktaskd.jobs.registry import JobLimits
@@ -271,9 +271,9 @@ def _check_path(path: str, value: str) -> None:
 
 
 def _check_governor(settings: GovernorSettings) -> None:
-    for key in ("on_battery", "power_saver"):
-        if getattr(settings, key) not in ANSWERS:
-            raise ConfigError(f'governor.{key}: got "{getattr(settings, key)}", wanted one of {ANSWERS}')
+    for key, answers in (("on_battery", ANSWERS), ("power_saver", ANSWERS), ("user_active", USER_ANSWERS)):
+        if getattr(settings, key) not in answers:
+            raise ConfigError(f'governor.{key}: got "{getattr(settings, key)}", wanted one of {answers}')
     for low, high in ORDERED:
         least, most = getattr(settings, low), getattr(settings, high)
         if least > most:

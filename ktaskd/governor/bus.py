@@ -70,7 +70,10 @@ LOGIND = Service(
     "org.freedesktop.login1.Manager",
     ("org.freedesktop.login1.Manager", "PrepareForSleep"),
 )
+IDLE_HINT = Service(LOGIND.name, LOGIND.path, LOGIND.interface)
+"""logind as well: its properties, of which the hint that nobody uses any session is one."""
 SERVICES = (PROFILES, OLD_PROFILES, UPOWER, LOGIND)
+"""All that are listened to from the beginning; IDLE_HINT only where somebody asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +84,15 @@ class BusFacts:
         profile, degraded: as `Power` has them.
         on_battery: what UPower thinks; None without it.
         sleeping: the machine is about to sleep, or has not yet woken up.
+        idle_since_s: since when no session is in use, seconds since the epoch; 0 = one is;
+            None = logind does not say, or was not asked.
     """
 
     profile: str = ""
     degraded: str = ""
     on_battery: bool | None = None
     sleeping: bool = False
+    idle_since_s: float | None = None
 
 
 def find_bus(root: HostRoot, environ: Mapping[str, str]) -> str:
@@ -121,7 +127,9 @@ class Bus:
         self._facts = BusFacts()
         self._said: dict[Service, Mapping[str, Any]] = {}
         self._owners: dict[Service, str] = {}
+        self._wanted = set(SERVICES)
         self._stale: set[Service] = set()
+        self._heard: set[Service] = set()
         self._wake = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
         self._pause_s = RETRY_FIRST_S
@@ -150,6 +158,13 @@ class Bus:
             self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
             self._life = asyncio.ensure_future(self._live(address))
             self._life.add_done_callback(self._on_end)
+
+    def want_idle_hint(self) -> None:
+        """Listen to logind's idle hint as well, from now on."""
+        if IDLE_HINT not in self._wanted:
+            self._wanted.add(IDLE_HINT)
+            self._stale.add(IDLE_HINT)
+            self._wake.set()
 
     async def close(self) -> None:
         """Disconnect, for good."""
@@ -183,7 +198,11 @@ class Bus:
         gone = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         gone.add_done_callback(lambda _: self._wake.set())
         try:
-            await self._listen(bus)
+            bus.add_message_handler(self._on_message)
+            self._heard.clear()
+            self._stale = set(self._wanted)
+            for service in SERVICES:
+                await self._listen(bus, service)
             self._pause_s = RETRY_FIRST_S
             while not gone.done():
                 self._wake.clear()
@@ -196,22 +215,23 @@ class Bus:
             with contextlib.suppress(Exception):  # why it went is of no use to anybody
                 await gone
 
-    async def _listen(self, bus: MessageBus) -> None:
-        bus.add_message_handler(self._on_message)
-        for service in SERVICES:
-            interface, member = service.signal
-            rules = (
-                f"type='signal',sender='{service.name}',path='{service.path}'"
-                f",interface='{interface}',member='{member}'",
-                f"type='signal',sender='{_BUS}',interface='{_BUS}',member='NameOwnerChanged'"
-                f",arg0='{service.name}'",
-            )
-            for rule in rules:
-                await self._call(bus, _BUS, "/org/freedesktop/DBus", _BUS, "AddMatch", "s", [rule])
-        self._stale = set(SERVICES)
+    async def _listen(self, bus: MessageBus, service: Service) -> None:
+        """Have the bus send us what the service signals, and when its name changes hands."""
+        interface, member = service.signal
+        rules = (
+            f"type='signal',sender='{service.name}',path='{service.path}'"
+            f",interface='{interface}',member='{member}'",
+            f"type='signal',sender='{_BUS}',interface='{_BUS}',member='NameOwnerChanged'"
+            f",arg0='{service.name}'",
+        )
+        for rule in rules:
+            await self._call(bus, _BUS, "/org/freedesktop/DBus", _BUS, "AddMatch", "s", [rule])
+        self._heard.add(service)
 
     async def _read(self, bus: MessageBus, service: Service) -> None:
         """Ask the owner of the name by its own name, which nobody can be started for."""
+        if service not in self._heard:
+            await self._listen(bus, service)
         self._owners.pop(service, None)
         self._said.pop(service, None)
         answer = await self._call(
@@ -259,7 +279,7 @@ class Bus:
     def _on_message(self, message: Message) -> None:
         """A signal: of the bus, about who owns a name, or of an owner, about itself."""
         if message.sender == _BUS and message.member == "NameOwnerChanged":
-            changed = {service for service in SERVICES if message.body[:1] == [service.name]}
+            changed = {service for service in self._wanted if message.body[:1] == [service.name]}
         else:
             signal = (message.interface, message.member)
             senders = {service for service, owner in self._owners.items() if owner == message.sender}
@@ -291,7 +311,18 @@ def _combine(said: Mapping[Service, Mapping[str, Any]]) -> BusFacts:
         degraded=_text(profiles.get("PerformanceDegraded")),
         on_battery=on_battery if isinstance(on_battery, bool) else None,
         sleeping=said.get(LOGIND, {}).get("PreparingForSleep") is True,
+        idle_since_s=_idle_since_s(said.get(IDLE_HINT, {})),
     )
+
+
+def _idle_since_s(logind: Mapping[str, Any]) -> float | None:
+    """IdleSinceHint is in microseconds since the epoch."""
+    hint, since_us = logind.get("IdleHint"), logind.get("IdleSinceHint")
+    if not isinstance(hint, bool):
+        return None
+    if not hint:
+        return 0.0
+    return since_us / 1e6 if isinstance(since_us, int) and since_us > 0 else None
 
 
 def _text(value: object) -> str:

@@ -1,124 +1,32 @@
 """States of the machine in which helpers stop or are few at once: a table. Pure.
 
-A cause counts as soon as it is seen (or has been for its `onset_s`), and ends
-only when it has been gone for its `hold_s`, so that nothing flaps.
+What is measured by a sensor needs two readings (`governor.follow`); what a program
+reports, as the power profile or a coming sleep, counts as soon as it is reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import IntEnum
 
-from ktaskd.governor.meter import Rates
-from ktaskd.governor.settings import LEADS, PAUSE, GovernorSettings
-from ktaskd.model.observation import Heat, Observation
+from ktaskd.governor.facts import Effect, Facts, Told
+from ktaskd.governor.follow import Cause
+from ktaskd.governor.settings import LEADS, ONE, PAUSE, GovernorSettings
+from ktaskd.model.observation import Events, Heat, Observation
 
 DEGRADED_BY_HEAT = "high-operating-temperature"
 """The one value of PerformanceDegraded that means heat (power-profiles-daemon)."""
 
-
-class Effect(IntEnum):
-    """What a cause leaves running; a higher one leaves less."""
-
-    NOTHING = 0
-    ONE_HELPER = 1
-    LEADS_ONLY = 2
-    PAUSE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that a cause is judged by."""
-
-    seen: Observation
-    rates: Rates
-    settings: GovernorSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A cause in words."""
-
-    message: str
-    value: str = ""
-    threshold: str = ""
-
-
-def _never_s(_: GovernorSettings) -> float:
-    return 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One row.
-
-    Args:
-        name: unique.
-        is_so: whether it is so now; told too whether it has counted until now.
-        onset_s: how long it must be so before it counts.
-        hold_s: how long it must be gone before it no longer counts.
-    """
-
-    name: str
-    code: str
-    is_so: Callable[[Facts, bool], bool]
-    effect: Callable[[GovernorSettings], Effect]
-    tell: Callable[[Facts], Told]
-    hold_s: Callable[[GovernorSettings], float]
-    onset_s: Callable[[GovernorSettings], float] = _never_s
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What is remembered of a cause.
-
-    Args:
-        seen_s: since when it is so without a break, or was so at last.
-        counts: whether it has outlasted its onset.
-        since_s: seconds since the epoch when it began to count, or was seen.
-        gone_s, gone_wall_s: since when it is no longer so; None = it is so.
-    """
-
-    seen_s: float
-    counts: bool
-    since_s: float
-    gone_s: float | None = None
-    gone_wall_s: float = 0.0
-
-
-def follow(cause: Cause, before: Held | None, facts: Facts, now_s: float, wall_s: float) -> Held | None:
-    """What to remember of a cause from now on; None = it neither is so nor counts."""
-    counted = before is not None and before.counts
-    if cause.is_so(facts, counted):
-        return _seen(cause.onset_s(facts.settings), before, now_s, wall_s)
-    if before is None or not counted:
-        return None
-    gone_s = now_s if before.gone_s is None else before.gone_s
-    if now_s - gone_s >= cause.hold_s(facts.settings):
-        return None
-    gone_wall_s = wall_s if before.gone_s is None else before.gone_wall_s
-    return Held(before.seen_s, True, before.since_s, gone_s, gone_wall_s)
-
-
-def _seen(onset_s: float, before: Held | None, now_s: float, wall_s: float) -> Held:
-    if before is None:
-        return Held(now_s, onset_s <= 0, wall_s)
-    if before.gone_s is not None:  # it came back while it still counted
-        return Held(now_s, True, wall_s)
-    return Held(before.seen_s, before.counts or now_s - before.seen_s >= onset_s, before.since_s)
-
-
-def next_look_s(cause: Cause, held: Held, settings: GovernorSettings) -> float | None:
-    """When the passing of time alone changes what the cause does; None = never."""
-    if held.gone_s is not None:
-        return held.gone_s + cause.hold_s(settings)
-    return None if held.counts else held.seen_s + cause.onset_s(settings)
+WARM = "warm"
+"""The cause that has no effect of its own: the strain of that name asks whether it is believed."""
 
 
 # -- the rows --------------------------------------------------------------------
 
-_ANSWERS: Mapping[str, Effect] = {PAUSE: Effect.PAUSE, LEADS: Effect.LEADS_ONLY}
+_ANSWERS: Mapping[str, Effect] = {
+    PAUSE: Effect.PAUSE,
+    LEADS: Effect.LEADS_ONLY,
+    ONE: Effect.ONE_HELPER,
+}
 
 
 def _on_battery(settings: GovernorSettings) -> Effect:
@@ -127,6 +35,39 @@ def _on_battery(settings: GovernorSettings) -> Effect:
 
 def _power_saver(settings: GovernorSettings) -> Effect:
     return _ANSWERS.get(settings.power_saver, Effect.NOTHING)
+
+
+def _user_active(settings: GovernorSettings) -> Effect:
+    return _ANSWERS.get(settings.user_active, Effect.NOTHING)
+
+
+def _confirm_s(settings: GovernorSettings) -> float:
+    return settings.confirm_s
+
+
+def _confirm_heat_s(settings: GovernorSettings) -> float:
+    """Two windows, since a count of throttling is a rate until the next window has passed."""
+    return max(settings.confirm_s, settings.pressure_window_s) if settings.confirm_s else 0.0
+
+
+def _power_events(seen: Observation) -> Events:
+    return seen.power.events
+
+
+def _thermal_events(seen: Observation) -> Events:
+    return seen.thermal.events
+
+
+def _critical(facts: Facts) -> bool:
+    return facts.seen.thermal.critical
+
+
+def _ac_hold_s(facts: Facts) -> float:
+    return facts.settings.ac_hold_s
+
+
+def _heat_hold_s(facts: Facts) -> float:
+    return facts.settings.heat_hold_s
 
 
 def _saves(facts: Facts) -> bool:
@@ -138,10 +79,21 @@ def _low_percent(facts: Facts) -> float:
     return settings.battery_saver_percent if _saves(facts) else settings.battery_low_percent
 
 
+def _drains(facts: Facts) -> bool:
+    return facts.seen.power.on_battery or facts.seen.power.draining
+
+
 def _battery_low(facts: Facts, counted: bool) -> bool:
+    """On external power a low charge matters only while it gets lower."""
     percent = facts.seen.power.battery_percent
     more = facts.settings.battery_resume_points if counted else 0.0
-    return percent is not None and percent < _low_percent(facts) + more
+    return _drains(facts) and percent is not None and percent < _low_percent(facts) + more
+
+
+def _low_hold_s(facts: Facts) -> float:
+    """External power ends it as it ends running on battery."""
+    settings = facts.settings
+    return settings.battery_hold_s if _drains(facts) else min(settings.battery_hold_s, settings.ac_hold_s)
 
 
 def _percent(facts: Facts) -> str:
@@ -151,7 +103,8 @@ def _percent(facts: Facts) -> str:
 
 def _tell_low(facts: Facts) -> Told:
     limit = _low_percent(facts)
-    threshold = f"{limit:g} %, over at {limit + facts.settings.battery_resume_points:g} %"
+    over = limit + facts.settings.battery_resume_points
+    threshold = f"below {limit:g} %; clears at {over:g} % or on external power"
     return Told("the battery is low", _percent(facts), threshold)
 
 
@@ -180,6 +133,17 @@ def _tell_heat(message: str) -> Callable[[Facts], Told]:
 tell_warm = _tell_heat("it gets hot")
 
 
+def _at_the_machine(facts: Facts, _: bool) -> bool:
+    idle_s = facts.seen.user.idle_s
+    return idle_s is not None and idle_s < facts.settings.user_idle_s
+
+
+def _tell_user(facts: Facts) -> Told:
+    idle_s = facts.seen.user.idle_s or 0.0
+    value = f"last input {idle_s:.0f} s ago" if idle_s else "in use"
+    return Told("somebody is at the machine", value, f"no input for {facts.settings.user_idle_s:g} s")
+
+
 def _tell_full(facts: Facts) -> Told:
     limit = facts.settings.memory_stop_percent
     return Told(
@@ -194,7 +158,7 @@ CAUSES: tuple[Cause, ...] = (
         lambda facts, _: facts.seen.sleeping,
         lambda _: Effect.PAUSE,
         lambda _: Told("the machine is about to sleep"),
-        lambda settings: settings.sleep_hold_s,
+        lambda facts: facts.settings.sleep_hold_s,
     ),
     Cause(
         "battery",
@@ -202,7 +166,9 @@ CAUSES: tuple[Cause, ...] = (
         lambda facts, _: facts.seen.power.on_battery,
         _on_battery,
         lambda facts: Told("the machine runs on battery", _percent(facts), "external power"),
-        lambda settings: settings.ac_hold_s,
+        _ac_hold_s,
+        confirm_s=_confirm_s,
+        events=_power_events,
     ),
     Cause(
         "battery low",
@@ -210,7 +176,9 @@ CAUSES: tuple[Cause, ...] = (
         _battery_low,
         lambda _: Effect.PAUSE,
         _tell_low,
-        lambda settings: settings.battery_hold_s,
+        _low_hold_s,
+        confirm_s=_confirm_s,
+        events=_power_events,
     ),
     Cause(
         "draining",
@@ -218,8 +186,10 @@ CAUSES: tuple[Cause, ...] = (
         lambda facts, _: facts.seen.power.draining,
         _on_battery,
         _tell_draining,
-        lambda settings: settings.ac_hold_s,
+        _ac_hold_s,
         lambda settings: settings.draining_s,
+        _confirm_s,
+        _power_events,
     ),
     Cause(
         "power saver",
@@ -235,7 +205,10 @@ CAUSES: tuple[Cause, ...] = (
         lambda facts, _: facts.seen.thermal.heat >= Heat.SEVERE,
         lambda _: Effect.PAUSE,
         _tell_heat("it is too hot"),
-        lambda settings: settings.heat_hold_s,
+        _heat_hold_s,
+        confirm_s=_confirm_s,
+        events=_thermal_events,
+        at_once=_critical,
     ),
     Cause(
         "hot",
@@ -243,7 +216,10 @@ CAUSES: tuple[Cause, ...] = (
         _throttles,
         lambda _: Effect.ONE_HELPER,
         _tell_heat("it is hot"),
-        lambda settings: settings.heat_hold_s,
+        _heat_hold_s,
+        confirm_s=_confirm_heat_s,
+        events=_thermal_events,
+        at_once=_critical,
     ),
     Cause(
         "degraded",
@@ -251,7 +227,7 @@ CAUSES: tuple[Cause, ...] = (
         lambda facts, _: facts.seen.power.degraded == DEGRADED_BY_HEAT,
         lambda _: Effect.ONE_HELPER,
         lambda facts: Told("performance is degraded by heat", facts.seen.power.degraded),
-        lambda settings: settings.heat_hold_s,
+        _heat_hold_s,
     ),
     Cause(
         "memory full",
@@ -259,10 +235,30 @@ CAUSES: tuple[Cause, ...] = (
         lambda facts, _: facts.rates.memory_full * 100 > facts.settings.memory_stop_percent,
         lambda _: Effect.LEADS_ONLY,
         _tell_full,
-        lambda settings: settings.memory_hold_s,
+        lambda facts: facts.settings.memory_hold_s,
+    ),
+    Cause(
+        "user",
+        "USER_ACTIVE",
+        _at_the_machine,
+        _user_active,
+        _tell_user,
+        lambda _: 0.0,
+    ),
+    Cause(
+        WARM,
+        "THERMAL",
+        lambda facts, _: facts.seen.thermal.heat >= Heat.LIGHT,
+        lambda _: Effect.NOTHING,
+        tell_warm,
+        lambda _: 0.0,
+        confirm_s=_confirm_s,
     ),
 )
 """Those of one code stand in order, the one that leaves least first."""
 
 MEASURED = frozenset({"memory full"})
 """Causes that only go if pressure is still measured while they count."""
+
+HEAT = frozenset({"too hot", "hot", WARM})
+"""Causes that a thermal zone leads to."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ktaskd.governor.policy import Asked, Decision, State, decide, spread
 from ktaskd.governor.readings import Reading, describe
-from ktaskd.governor.settings import GovernorSettings
+from ktaskd.governor.settings import RUN, GovernorSettings
 from ktaskd.model.allowance import Allowance, Mode, Reason
 from ktaskd.model.observation import Observation
 
@@ -28,6 +28,11 @@ STATUS_SHARE = 0.5
 """Of the time that reading afresh may take where there are jobs or questions without a
 pause. A reading takes about a millisecond, but some batteries answer after tens of them."""
 
+NO_USER_SIGNAL = (
+    "governor.user_active is set, but neither logind (with dbus-fast: install ktaskd[dbus]) nor a terminal "
+    "shows when somebody was at the machine"
+)
+
 LOOK_MIN_S = 0.01
 """Least time to the next look, so that rounding cannot make a loop of it."""
 
@@ -35,12 +40,13 @@ LOOK_MIN_S = 0.01
 class Watching(Protocol):
     """What the governor needs of the machine."""
 
-    def observe(self, own: Collection[int] = (), *, fresh: bool = True) -> Observation:
+    def observe(self, own: Collection[int] = (), *, fresh: bool = True, user: bool = False) -> Observation:
         """What is true now.
 
         Args:
             own: our processes, whose use of the machine is nobody's pressure.
             fresh: whether to read what changes slowly, and tells of it, as well.
+            user: whether to look for somebody at the machine.
         """
         ...
 
@@ -102,6 +108,8 @@ class Governor:
         self._polling = False
         self._polled = False
         self._measures = True
+        self._doubts = False
+        self._doubted: tuple[str, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
 
     # -- what others ask for -----------------------------------------------------------
@@ -119,17 +127,19 @@ class Governor:
 
     def look(self) -> None:
         """Read and decide; for whoever knows that something has changed."""
-        self._read(fresh=False)
+        self._read(fresh=self._doubts)  # a second reading has to be a new one
 
     def _read(self, *, fresh: bool) -> None:
         self._end_mode()
         begin_s = self._clock()
-        self._seen = self._watch.observe(self._own(), fresh=fresh)
+        user = self._settings.user_active != RUN
+        self._seen = self._watch.observe(self._own(), fresh=fresh, user=user)
         self._read_s = self._clock()
         if fresh:
             # Smoothed: now and then somebody else has the CPU in the middle of it.
             cost_s = self._read_s - begin_s
             self._cost_s = (7 * self._cost_s + cost_s) / 8 if self._cost_s else cost_s
+        self._log_doubted()
         self._decide()
 
     def set_mode(self, mode: Mode, duration_s: float | None = None) -> None:
@@ -147,6 +157,12 @@ class Governor:
     def readings(self) -> tuple[Reading, ...]:
         """What was read last."""
         return describe(self._seen, self._state.meters)
+
+    @property
+    def doubted(self) -> tuple[str, ...]:
+        """Sensors that are not counted, as read last, and signals that are asked for and not there."""
+        nobody = self._settings.user_active != RUN and self._seen.user.idle_s is None
+        return self._seen.doubted + ((NO_USER_SIGNAL,) if nobody else ())
 
     def configure(self, settings: GovernorSettings) -> None:
         """Hold on to other thresholds from now on."""
@@ -178,6 +194,16 @@ class Governor:
             log.info("mode mode=%s over=%s", Mode.AUTO.value, self.mode.value)
             self.mode, self._mode_ends_s, self.mode_until_s = Mode.AUTO, None, 0.0
 
+    def _log_doubted(self) -> None:
+        """One line for each sensor that is no longer counted, or is again."""
+        before, self._doubted = self._doubted, self._seen.doubted
+        for text in self._doubted:
+            if text not in before:
+                log.info('sensor_doubted why="%s"', text)
+        for text in before:
+            if text not in self._doubted:
+                log.info('sensor_counts_again was="%s"', text)
+
     def _decide(self) -> None:
         asked = Asked(
             self._seen,
@@ -189,6 +215,7 @@ class Governor:
         )
         decision = decide(self._settings, self._state, asked)
         self._state, self._look_s, self._measures = decision.state, decision.look_s, decision.measures
+        self._doubts = decision.doubts
         self._publish(decision)
         self._set_timer()
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ktaskd.governor.causes import CAUSES, MEASURED, Cause, Effect, Facts, Held, follow, next_look_s
+from ktaskd.governor.causes import CAUSES, HEAT, MEASURED, WARM
+from ktaskd.governor.facts import Effect, Facts
+from ktaskd.governor.follow import Cause, Held, follow, next_look_s, settle_s
 from ktaskd.governor.meter import FORGET_S, Meter, measure_all, rates_of
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.strains import STRAINS, Cap, Felt, feel, step
 from ktaskd.model.allowance import Level, Mode, Reason
-from ktaskd.model.observation import Observation
+from ktaskd.model.observation import Heat, Observation
 
 SLOW_POLL_S = 30.0
 """Between two looks while helpers are paused: what has no event, as the charge of a
@@ -54,6 +56,7 @@ class Decision:
         reasons: at most one for each code.
         look_s: when to ask again although nothing is told; None = no need to.
         measures: whether pressure matters now; not where helpers are paused anyway.
+        doubts: whether a reading waits for a second one, which then has to be a new one.
     """
 
     helpers: int
@@ -63,6 +66,7 @@ class Decision:
     look_s: float | None
     measures: bool
     share: float = 1.0
+    doubts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ def decide(settings: GovernorSettings, before: State, asked: Asked) -> Decision:
     quota = _tell_quota(state, asked, base)
     if asked.mode is Mode.ALWAYS:
         level = Level.FEWER if base < asked.helpers else Level.RUN
-        return Decision(base, level, quota, state, asked.now_s + settings.pressure_window_s, False)
+        look_s = asked.now_s + settings.pressure_window_s
+        return Decision(base, level, quota, state, look_s, False, doubts=_doubts(state))
     effect = _effect(settings, state)
     helpers = _helpers(effect, state.cap.of(base))
     reasons = (
@@ -108,11 +113,12 @@ def decide(settings: GovernorSettings, before: State, asked: Asked) -> Decision:
     level = _level(effect, 0 if state.cap.trickle else helpers, asked.helpers)
     if asked.mode is Mode.PAUSED:
         told = Reason("ADMIN_PAUSED", "an administrator has paused the helpers", since_s=asked.mode_since_s)
-        return Decision(0, Level.PAUSED, _unique((told, *reasons)), state, None, False)
+        reasons = _unique((told, *reasons))
+        return Decision(0, Level.PAUSED, reasons, state, None, False, doubts=_doubts(state))
     measures = _measures(settings, state)
     look_s = _look_s(facts, state, asked.now_s, measures)
     share = max(settings.trickle_percent, TRICKLE_MIN) / 100 if helpers and state.cap.trickle else 1.0
-    return Decision(helpers, level, _unique(reasons), state, look_s, measures, share)
+    return Decision(helpers, level, _unique(reasons), state, look_s, measures, share, _doubts(state))
 
 
 def spread(helpers: int, places: Mapping[int, int]) -> dict[int, int]:
@@ -142,14 +148,19 @@ def _base(asked: Asked) -> int:
 
 def _follow(settings: GovernorSettings, before: State, asked: Asked, base: int) -> tuple[Facts, State]:
     now_s, wall_s = asked.now_s, asked.wall_s
-    if before.at_s is not None and now_s - before.at_s > max(FORGET_S, 4 * settings.pressure_window_s):
+    blind = _is_blind(settings, before, now_s)
+    if blind:
         # Nobody has looked since: the pressure of then says nothing.
         before = replace(before, meters={}, felt={}, cap=Cap())
+    if asked.seen.thermal.retracted and asked.seen.thermal.heat is Heat.NOMINAL:
+        before = _forget_heat(before)
     meters = measure_all(before.meters, asked.seen, now_s, settings.pressure_window_s)
-    facts = Facts(asked.seen, rates_of(meters), settings)
+    facts = Facts(asked.seen, rates_of(meters), settings, blind)
     followed = {
         cause.name: follow(cause, before.held.get(cause.name), facts, now_s, wall_s) for cause in CAUSES
     }
+    warm = followed[WARM]
+    facts = replace(facts, warm=warm is not None and warm.counts)
     cap = step(before.cap, _feel(before, before.cap, facts, now_s, wall_s), facts, base, now_s)
     state = State(
         at_s=now_s,
@@ -160,6 +171,24 @@ def _follow(settings: GovernorSettings, before: State, asked: Asked, base: int) 
         quota_since_s=(before.quota_since_s or wall_s) if base < asked.helpers else 0.0,
     )
     return facts, state
+
+
+def _is_blind(settings: GovernorSettings, before: State, now_s: float) -> bool:
+    """Whether nobody has looked for so long that the last reading says nothing about now."""
+    longest_s = max(FORGET_S, 4 * settings.pressure_window_s)
+    return before.at_s is None or now_s - before.at_s > longest_s
+
+
+def _forget_heat(before: State) -> State:
+    """As if no zone had been hot: the one that was is wrong, and nothing has to cool down."""
+    held = {name: one for name, one in before.held.items() if name not in HEAT}
+    felt = {name: felt for name, felt in before.felt.items() if name != WARM}
+    cap = Cap() if set(before.cap.blamed) <= {"THERMAL"} else before.cap
+    return replace(before, held=held, felt=felt, cap=cap)
+
+
+def _doubts(state: State) -> bool:
+    return any(held.doubt is not None for held in state.held.values())
 
 
 def _feel(before: State, cap: Cap, facts: Facts, now_s: float, wall_s: float) -> dict[str, Felt]:
@@ -176,7 +205,7 @@ def _effects(settings: GovernorSettings, state: State) -> dict[str, Effect]:
     return {
         cause.name: cause.effect(settings)
         for cause in CAUSES
-        if (held := state.held.get(cause.name)) is not None and held.counts
+        if (held := state.held.get(cause.name)) is not None and held.active
     }
 
 
@@ -211,7 +240,7 @@ def _look_s(facts: Facts, state: State, now_s: float, measures: bool) -> float:
         times.append(began_s + settings.pressure_window_s)
     for cause in CAUSES:
         held = state.held.get(cause.name)
-        look_s = next_look_s(cause, held, settings) if held is not None else None
+        look_s = next_look_s(cause, held, facts) if held is not None else None
         if look_s is not None:
             times.append(look_s)
     return min(times)
@@ -230,16 +259,16 @@ def _counting(facts: Facts, state: State) -> list[tuple[Cause, Held]]:
         (cause, held)
         for cause in CAUSES
         if (held := state.held.get(cause.name)) is not None
-        and held.counts
+        and held.active
         and cause.effect(facts.settings) is not Effect.NOTHING
     ]
 
 
 def _tell_causes(facts: Facts, state: State) -> tuple[Reason, ...]:
     return tuple(
-        Reason(cause.code, told.message, told.value, told.threshold, held.since_s)
+        Reason(cause.code, told.message, told.value, told.threshold, held.active_wall_s)
         for cause, held in _counting(facts, state)
-        if held.gone_s is None
+        if not held.over
         for told in (cause.tell(facts),)
     )
 
@@ -267,9 +296,9 @@ def _tell_settling(facts: Facts, state: State) -> tuple[Reason, ...]:
     """What is over, but not yet for long enough."""
     settings = facts.settings
     waits = [
-        (cause.code, cause.hold_s(settings), held.gone_wall_s)
+        (cause.code, settle_s(cause, held, facts), held.over_wall_s)
         for cause, held in _counting(facts, state)
-        if held.gone_s is not None
+        if held.over
     ]
     if state.cap.most is not None and not any(felt.since_s for felt in state.felt.values()):
         since_s = max((felt.calm_wall_s for felt in state.felt.values()), default=0.0)

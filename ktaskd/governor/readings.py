@@ -30,6 +30,8 @@ def describe(seen: Observation, meters: Mapping[str, Meter]) -> tuple[Reading, .
     """Everything that was read, in an order that stays the same."""
     power, own = seen.power, seen.own
     cpu_source = seen.pressure.cpu_source or "/proc/pressure, cgroups"
+    io_source = seen.pressure.io_source or "/proc/pressure/io"
+    memory_source = seen.pressure.memory_source or "/proc/pressure/memory"
     return (
         Reading("power", _power(seen), "/sys/class/power_supply"),
         Reading("battery", _or_none(power.battery_percent, "{:.0f} %"), "/sys/class/power_supply"),
@@ -37,12 +39,13 @@ def describe(seen: Observation, meters: Mapping[str, Meter]) -> tuple[Reading, .
         Reading("performance", _performance(seen), "power-profiles-daemon"),
         Reading("temperature", _temperature(seen), seen.thermal.where or "/sys/class/thermal"),
         Reading("cpu pressure", _share(meters.get("cpu")), cpu_source),
-        Reading("io pressure", _share(meters.get("io")), "/proc/pressure/io"),
-        Reading("memory pressure", _share(meters.get("memory_some")), "/proc/pressure/memory"),
-        Reading("memory pressure full", _share(meters.get("memory_full")), "/proc/pressure/memory"),
+        Reading("io pressure", _share(meters.get("io")), io_source),
+        Reading("memory pressure", _share(meters.get("memory_some")), memory_source),
+        Reading("memory pressure full", _share(meters.get("memory_full")), memory_source),
         Reading("own cpu limit", f"{own.cpus:g} CPUs" if own.cpus else "none", "the daemon's cgroups"),
         Reading("own throttling", f"{own.throttled} periods", "the daemon's cgroups"),
         Reading("sleep", "about to sleep" if seen.sleeping else "none announced", "logind"),
+        Reading("user", _user(seen), seen.user.source or "logind, terminals"),
     )
 
 
@@ -72,6 +75,13 @@ def _share(meter: Meter | None) -> str:
     if meter is None:
         return NO_SIGNAL
     return "not measured yet" if meter.rate is None else f"{meter.rate / 1e4:.1f} % of the time"
+
+
+def _user(seen: Observation) -> str:
+    """Only looked at where the configuration asks for it."""
+    if seen.user.idle_s is None:
+        return NO_SIGNAL
+    return f"last input {seen.user.idle_s:.0f} s ago" if seen.user.idle_s else "in use"
 
 
 def _or_none(value: float | None, form: str) -> str:

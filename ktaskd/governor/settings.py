@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 PAUSE = "pause"
 LEADS = "leads"
+ONE = "one"
 RUN = "run"
 ANSWERS = (PAUSE, LEADS, RUN)
 """To a state of the machine: no helpers and detached jobs paused, no helpers, or nothing."""
+
+USER_ANSWERS = (PAUSE, LEADS, ONE, RUN)
+"""To somebody at the machine: the same, or one helper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +26,17 @@ class GovernorSettings:
         on_battery: what to do on battery, and where the charger is too weak;
             one of ANSWERS.
         power_saver: what to do in the profile "power-saver"; one of ANSWERS.
-        battery_low_percent: pause below that charge, whatever the power source.
+        confirm_s: a sensor is believed when two readings so far apart agree; 0 = one
+            reading is enough.
+        user_active: what to do while somebody is at the machine; one of USER_ANSWERS.
+            RUN = nobody looks.
+        user_idle_s: nobody is there when there was no input for so long.
+        battery_low_percent: pause below that charge, unless external power keeps it
+            from falling.
         battery_saver_percent: the same in the profile "power-saver".
         battery_resume_points: so much more than that ends it.
-        battery_hold_s: and only when it has stayed so for so long.
+        battery_hold_s: and only when it has stayed so for so long; external power ends
+            it after ac_hold_s.
         ac_hold_s: external power counts when it has been there for so long.
         draining_s: a battery that discharges for so long in spite of external
             power counts as being on battery.
@@ -50,6 +61,9 @@ class GovernorSettings:
 
     on_battery: str = PAUSE
     power_saver: str = PAUSE
+    user_active: str = RUN
+    user_idle_s: float = 180.0
+    confirm_s: float = 3.0
     battery_low_percent: float = 20.0
     battery_saver_percent: float = 30.0
     battery_resume_points: float = 5.0

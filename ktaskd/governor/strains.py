@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ktaskd.governor.causes import Facts, Told, tell_warm
+from ktaskd.governor.causes import tell_warm
+from ktaskd.governor.facts import Facts, Told
 from ktaskd.governor.settings import GovernorSettings
-from ktaskd.model.observation import Heat
 
 NONE, FEWER, HALVE = 0, 1, 2
 """What a strain asks for."""
@@ -180,8 +180,8 @@ STRAINS: tuple[Strain, ...] = (
     Strain(
         "warm",
         "THERMAL",
-        lambda facts: FEWER if facts.seen.thermal.heat >= Heat.LIGHT else NONE,
-        lambda facts: facts.seen.thermal.heat < Heat.LIGHT,
+        lambda facts: FEWER if facts.warm else NONE,
+        lambda facts: not facts.warm,
         tell_warm,
         lambda settings: settings.heat_step_s,
         lambda settings: settings.heat_hold_s,

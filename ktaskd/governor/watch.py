@@ -20,14 +20,17 @@ from ktaskd.host.cgroup import read_own_limit
 from ktaskd.host.power import has_supplies, read_power
 from ktaskd.host.pressure import SELF, PressureReader
 from ktaskd.host.root import HostRoot
-from ktaskd.host.thermal import read_thermal
+from ktaskd.host.terminals import SOURCE as TERMINALS
+from ktaskd.host.terminals import read_last_input
+from ktaskd.host.thermal import ThermalReader
 from ktaskd.host.trigger import WINDOW_US, Triggers
 from ktaskd.host.uevent import open_uevents, read_uevents
-from ktaskd.model.observation import Observation, Power
+from ktaskd.model.observation import Events, Observation, Power, Presence
 
 log = logging.getLogger(__name__)
 
-SUBSYSTEMS = frozenset({"power_supply", "typec", "thermal"})
+POWER_SUBSYSTEMS = frozenset({"power_supply", "typec"})
+THERMAL_SUBSYSTEMS = frozenset({"thermal"})
 
 POLL_S = 2.5
 """At most so long between two looks while work is queued. The governor looks by itself at the
@@ -55,6 +58,23 @@ class Thresholds:
     memory_us: int = WINDOW_US // 10
 
 
+class _Announced:
+    """The kernel's events about one kind of sensor."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._until_s = float("-inf")
+
+    def hear(self, now_s: float) -> None:
+        """An event came; what is read until LAG_S later is of it."""
+        self._count += 1
+        self._until_s = now_s + LAG_S + SETTLE_S
+
+    def at(self, now_s: float) -> Events:
+        """What a reading at this time is told of them."""
+        return Events(self._count, now_s <= self._until_s)
+
+
 class Watch:
     """Reads one machine, real or fake, and tells when to read it again.
 
@@ -70,6 +90,7 @@ class Watch:
         thresholds: Thresholds | None = None,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """Nothing runs yet. Needs the running loop.
 
@@ -77,14 +98,19 @@ class Watch:
             on_change: called in the loop when `observe` may see something new;
                 while `poll` is on also POLL_S after the last `observe`.
             environ: where the address of the bus may be.
+            wall: seconds since the epoch, which times of input are in.
         """
         self._root = root
         self._on_change = on_change
         self._thresholds = thresholds or Thresholds()
         self._clock = clock
+        self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._bus = Bus(lambda: find_bus(root, environ), self._on_bus)
         self._pressure = PressureReader(root)
+        self._thermal = ThermalReader(root)
+        self._power_events, self._thermal_events = _Announced(), _Announced()
+        self._guess: bool | None = None
         self._uevents = open_uevents()
         self._triggers: Triggers | None = None
         self._poll_timer: asyncio.TimerHandle | None = None
@@ -117,29 +143,37 @@ class Watch:
             self._loop.add_reader(self._uevents.fileno(), self._on_uevent)
         self._bus.refresh()
 
-    def observe(self, own: Collection[int] = (), *, fresh: bool = True) -> Observation:
+    def observe(self, own: Collection[int] = (), *, fresh: bool = True, user: bool = False) -> Observation:
         """What is true now.
 
         Args:
             own: our processes besides this one: keepers, pool hosts and workers.
             fresh: read everything; else power may be SLOW_S old, unless an event came.
+            user: look for somebody at the machine; from then on the bus is listened to for that.
         """
         if self._poll_timer is not None or fresh:
             self._bus.refresh()
         if fresh or self._clock() >= self._power_until:
             self._read_power()
-        pressure = self._pressure.read(self._clock(), own)
+        now_s = self._clock()
+        pressure = self._pressure.read(now_s, own)
         if self._poll_timer is not None:
             self._poll_timer.cancel()
             self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
             self._set_triggers(self._wanted_triggers())
         said = self._bus.facts
         return Observation(
-            power=replace(self._power, profile=said.profile, degraded=said.degraded),
-            thermal=read_thermal(self._root),
+            power=replace(
+                self._power,
+                profile=said.profile,
+                degraded=said.degraded,
+                events=self._power_events.at(now_s),
+            ),
+            thermal=replace(self._thermal.read(now_s), events=self._thermal_events.at(now_s)),
             pressure=pressure,
             own=read_own_limit(self._root, [SELF, *own]),
             sleeping=said.sleeping,
+            user=self._read_user() if user else Presence(),
         )
 
     def poll(self, on: bool) -> None:
@@ -182,9 +216,19 @@ class Watch:
     def _on_uevent(self) -> None:
         assert self._uevents is not None
         heard = read_uevents(self._uevents)
+        if not heard.lost and not heard.events:
+            return
         # A fake machine has no events of its own: any one says that its files may have changed.
-        wanted = self._root != HostRoot() or any(event.subsystem in SUBSYSTEMS for event in heard.events)
-        if heard.lost or (heard.events and wanted):
+        everything = heard.lost or self._root != HostRoot()
+        subsystems = {event.subsystem for event in heard.events}
+        now_s = self._clock()
+        for announced, names in (
+            (self._power_events, POWER_SUBSYSTEMS),
+            (self._thermal_events, THERMAL_SUBSYSTEMS),
+        ):
+            if everything or names & subsystems:
+                announced.hear(now_s)
+        if everything or (POWER_SUBSYSTEMS | THERMAL_SUBSYSTEMS) & subsystems:
             self._settle_until = self._loop.time() + LAG_S
             self._untold = True
             if self._settle_timer is None:
@@ -201,7 +245,24 @@ class Watch:
 
     def _on_bus(self) -> None:
         self._power_until = float("-inf")  # what UPower says of power is a hint to look
+        if self._bus.facts.on_battery != self._guess:
+            self._guess = self._bus.facts.on_battery
+            if not has_supplies(self._root):
+                self._power_events.hear(self._clock())  # a message, and no measurement
         self._on_change()
+
+    # -- somebody at the machine ----------------------------------------------------
+
+    def _read_user(self) -> Presence:
+        """What logind says of all sessions, else when a terminal was typed on."""
+        self._bus.want_idle_hint()
+        now_s = self._wall()
+        since_s, source = self._bus.facts.idle_since_s, "logind"
+        if since_s is None:
+            since_s, source = read_last_input(self._root, now_s), TERMINALS
+        if since_s is None:
+            return Presence()
+        return Presence(max(0.0, now_s - since_s) if since_s else 0.0, source)
 
     # -- pressure ---------------------------------------------------------------------
 

@@ -40,15 +40,17 @@ class OwnWork:
     Args:
         runnable: how many of them run or want to.
         used_s: CPU seconds of each so far.
+        blocked: how many of them wait for a disk.
     """
 
     runnable: int = 0
     used_s: Mapping[int | str, float] = field(default_factory=dict)
+    blocked: int = 0
 
     @classmethod
     def read(cls, root: HostRoot, pids: Collection[int | str]) -> OwnWork:
         """Look now; "self" is the one that reads. Only main threads are seen."""
-        runnable, used = 0, {}
+        runnable, blocked, used = 0, 0, {}
         for pid in pids:
             # The name before it may hold anything, parentheses too.
             text = (root.process_text(pid, "stat") or "").rpartition(")")[2]
@@ -56,8 +58,9 @@ class OwnWork:
             ticks = [_number(word) for word in words[_UTIME : _STIME + 1]]
             if len(ticks) == 2 and None not in ticks:
                 runnable += words[_STATE] == "R"
+                blocked += words[_STATE] == "D"
                 used[pid] = sum(filter(None, ticks)) * _TICK_S
-        return cls(runnable, used)
+        return cls(runnable, used, blocked)
 
     def cpus_since(self, before: OwnWork, passed_s: float) -> float:
         """CPUs' worth of time that ours used since; who is new counts from now on."""
@@ -72,10 +75,12 @@ class CpuStat:
     Args:
         running: tasks that run or wait for a CPU, ours as well.
         idle_s: idle seconds of each CPU so far.
+        blocked: tasks that are blocked in I/O, ours as well; None if it does not say.
     """
 
     running: int
     idle_s: Mapping[str, float]
+    blocked: int | None = None
 
     @property
     def cpus(self) -> int:
@@ -86,15 +91,18 @@ class CpuStat:
 def parse_stat(text: str) -> CpuStat | None:
     """The part that counts here; None if anything of it is missing."""
     running: int | None = None
+    blocked: int | None = None
     idle: dict[str, float] = {}
     for line in text.split("\n"):
         name, *words = line.split()[: _IOWAIT + 2] or [""]
         numbers = [_number(word) for word in words]
         if name == "procs_running" and numbers:
             running = numbers[0]
+        elif name == "procs_blocked" and numbers:
+            blocked = numbers[0]
         elif name.startswith("cpu") and name != "cpu" and len(numbers) > _IOWAIT and None not in numbers:
             idle[name] = sum(filter(None, numbers[_IDLE : _IOWAIT + 1])) * _TICK_S
-    return CpuStat(running, idle) if running is not None and idle else None
+    return CpuStat(running, idle, blocked) if running is not None and idle else None
 
 
 class RunQueue:
@@ -104,6 +112,13 @@ class RunQueue:
         """Nothing is read yet."""
         self._root = root
         self._last: tuple[float, CpuStat, OwnWork] | None = None
+
+    @property
+    def blocked_others(self) -> int:
+        """Tasks of others that were blocked in I/O at the last reading; 1 where the kernel does not say."""
+        if self._last is None or self._last[1].blocked is None:
+            return 1
+        return max(0, self._last[1].blocked - self._last[2].blocked)
 
     def read(self, now_s: float, own: OwnWork) -> int | None:
         """Microseconds that others waited since the last reading; None without /proc/stat."""

@@ -61,7 +61,9 @@ class GroupStall:
             if stall is not None:
                 now[group] = (stall.some_us, _read_held_up(group) if self._resource == "cpu" else 0)
         passed_us = int((now_s - self._last_s) * 1_000_000)
-        waited = sum(_waited(self._last.get(group, new), new) for group, new in now.items())
+        waits = (_waited(self._last.get(group, new), new) for group, new in now.items())
+        # No group waits for longer than time: twice of it, and a second, is no reading of PSI.
+        waited = sum(wait for wait in waits if wait <= 2 * passed_us + 1_000_000)
         self._last, self._last_s = now, now_s
         self.source = f"{self._resource}.pressure of {_name([group.name for group in now])}"
         return min(waited, passed_us) if now else None

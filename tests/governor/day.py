@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ktaskd.governor.policy import Asked, Decision, State, decide
 from ktaskd.governor.settings import GovernorSettings
-from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Pressure, Stall, Thermal
+from ktaskd.model.observation import Events, Heat, Observation, OwnLimit, Power, Pressure, Stall, Thermal
 
 HELPERS = 4
 WALL_S = 1_800_000_000.0
@@ -50,6 +50,12 @@ class Machine:
     now_s: float = 0.0
     line: Line | None = None
     counts: dict[str, float] = field(default_factory=dict)
+    events: int = 0
+
+    def turn(self, line: Line) -> None:
+        """The machine is as this line says from now on."""
+        self.line = line
+        self.events += line.cells["event"] == "yes"
 
     def go_on(self, to_s: float) -> None:
         if self.line is not None:
@@ -67,6 +73,7 @@ class Machine:
     def observe(self) -> Observation:
         assert self.line is not None
         cells = self.line.cells
+        events = Events(self.events, cells["event"] == "yes" and self.now_s - self.line.at_s < 1.5)
         return Observation(
             Power(
                 on_battery=cells["power"] == "battery",
@@ -74,8 +81,9 @@ class Machine:
                 draining=cells["power"] == "weak",
                 profile=cells["profile"],
                 degraded=cells["degraded"],
+                events=events,
             ),
-            Thermal(Heat[cells["heat"].upper()]),
+            Thermal(Heat[cells["heat"].upper()], events=events),
             Pressure(
                 Stall(self.count("cpu")),
                 "/proc/pressure/cpu",
@@ -101,7 +109,7 @@ def replay(lines: list[Line], settings: GovernorSettings) -> Iterator[tuple[Line
             decision = ask(settings, state, machine)
             state = decision.state
         machine.go_on(line.at_s)
-        machine.line = line
+        machine.turn(line)
         decision = ask(settings, state, machine)
         state = decision.state
         yield line, decision

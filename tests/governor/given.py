@@ -10,9 +10,19 @@ from hypothesis import strategies as st
 from ktaskd.governor.policy import Asked, Decision, State, decide
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.model.allowance import Mode
-from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Pressure, Stall, Thermal
+from ktaskd.model.observation import (
+    Events,
+    Heat,
+    Observation,
+    OwnLimit,
+    Power,
+    Presence,
+    Pressure,
+    Stall,
+    Thermal,
+)
 
-SETTINGS = GovernorSettings()
+SETTINGS = GovernorSettings(user_active="one")
 HELPERS = 8
 CALM = Observation()
 
@@ -30,6 +40,8 @@ class Moment:
 
     Args:
         moved: how far each counter has moved since, by its name in Rates.
+        announced: the kernel had an event about power and heat.
+        idle_s: since when nobody is at the machine.
     """
 
     passed_s: float
@@ -39,6 +51,9 @@ class Moment:
     sleeping: bool
     moved: tuple[float, ...]
     signals: tuple[bool, bool, bool]
+    announced: bool = False
+    critical: bool = False
+    idle_s: float | None = None
 
 
 _shares = st.just(0.0) | st.floats(0, 1)
@@ -53,6 +68,9 @@ moments = st.builds(
         _shares, _shares, _shares, _shares, st.sampled_from([0.0, 0.0, 2.0]), st.sampled_from([0.0, 1])
     ),
     st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.sampled_from([0.0, 179.0, 180.0]),
 )
 histories = st.lists(moments, max_size=8)
 
@@ -78,6 +96,7 @@ class Replayed:
         self.now_s = 1000.0
         self.state = State()
         self.counts = [1e6] * 6
+        self.events = 0
 
     def observe(self, moment: Moment) -> Observation:
         """The machine at this moment; moves its counters."""
@@ -87,9 +106,12 @@ class Replayed:
             self.counts[i] += moment.moved[i] * scale * moment.passed_s
         cpu, io, some, full, throttled, heat = (round(count) for count in self.counts)
         has_cpu, has_io, has_memory = moment.signals
+        self.events += moment.announced
+        events = Events(self.events, moment.announced)
+        critical = moment.critical and moment.heat is Heat.SEVERE
         return Observation(
-            moment.power,
-            Thermal(moment.heat, throttles=heat),
+            replace(moment.power, events=events),
+            Thermal(moment.heat, throttles=heat, critical=critical, events=events),
             Pressure(
                 Stall(cpu) if has_cpu else None,
                 "/proc/pressure/cpu" if has_cpu else "",
@@ -98,6 +120,7 @@ class Replayed:
             ),
             OwnLimit(moment.cpus, throttled),
             moment.sleeping,
+            Presence(moment.idle_s),
         )
 
     def live(self, moment: Moment) -> Decision:
@@ -136,6 +159,23 @@ def _hotter(seen: Observation, by: float) -> Observation:
     return replace(seen, thermal=replace(seen.thermal, heat=heat))
 
 
+def _critical(seen: Observation, _: float) -> Observation:
+    return replace(seen, thermal=replace(seen.thermal, heat=Heat.SEVERE, critical=True))
+
+
+def _announced(part: str) -> Callable[[Observation, float], Observation]:
+    def worse(seen: Observation, _: float) -> Observation:
+        of = getattr(seen, part)
+        return replace(seen, **{part: replace(of, events=Events(of.events.count + 1, True))})
+
+    return worse
+
+
+def _nearer(seen: Observation, by: float) -> Observation:
+    idle_s = seen.user.idle_s
+    return replace(seen, user=replace(seen.user, idle_s=(200.0 if idle_s is None else idle_s) * (1 - by)))
+
+
 def _slower(seen: Observation, by: float) -> Observation:
     return replace(seen, thermal=replace(seen.thermal, throttles=seen.thermal.throttles + int(by * 9)))
 
@@ -165,6 +205,10 @@ WORSE: dict[str, Callable[[Observation, float], Observation]] = {
     "memory": _pressure("memory"),
     "own cpus": _tighter,
     "own throttled": _throttled,
+    "critical": _critical,
+    "power events": _announced("power"),
+    "thermal events": _announced("thermal"),
+    "user": _nearer,
     "sleeping": lambda seen, _: replace(seen, sleeping=True),
 }
 """What makes an observation worse, by the field that it changes."""

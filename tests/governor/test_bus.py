@@ -12,6 +12,7 @@ from dbus_fast import Message, Variant
 from dbus_fast.aio import MessageBus
 
 from ktaskd.governor.bus import (
+    IDLE_HINT,
     LOGIND,
     OLD_PROFILES,
     PROFILES,
@@ -214,3 +215,73 @@ def test_find_when_named_in_the_environment_then_that_else_the_socket_of_the_mac
 
 def test_address_when_the_path_has_odd_signs_then_escaped() -> None:
     assert bus_address(Path("/a b/[c]~,=d")) == "unix:path=/a%20b/%5Bc%5D%7E%2C%3Dd"
+
+
+def test_idle_hint_when_asked_for_then_what_logind_says_and_each_change(private: PrivateBus) -> None:
+    async def test() -> None:
+        says = {"IdleHint": Variant("b", False), "IdleSinceHint": Variant("t", 5)}
+        async with (
+            fake_service(private.address, LOGIND, PreparingForSleep=Variant("b", False), **says) as logind,
+            fake_service(private.address, UPOWER, OnBattery=Variant("b", True)) as upower,
+            listening(private) as (bus, changes),
+        ):
+            await changes.until(lambda: bus.facts.on_battery is True)
+            assert bus.facts.idle_since_s is None
+            bus.want_idle_hint()
+            await changes.until(lambda: bus.facts.idle_since_s == 0.0)
+            idle = {"IdleHint": Variant("b", True), "IdleSinceHint": Variant("t", 1_700_000_000_500_000)}
+            logind.says |= idle
+            body = [IDLE_HINT.interface, idle, []]
+            await logind.signal(*IDLE_HINT.signal, "sa{sv}as", body)
+            await changes.until(lambda: bus.facts.idle_since_s == 1_700_000_000.5)
+            await logind.leave()
+            await changes.until(lambda: bus.facts.idle_since_s is None)
+            await upower.change(OnBattery=Variant("b", False))
+            await changes.until(lambda: bus.facts.on_battery is False)
+
+    run(test)
+
+
+def test_idle_hint_when_nobody_asks_then_logind_is_not_listened_to_for_it(private: PrivateBus) -> None:
+    async def test() -> None:
+        says = {"IdleHint": Variant("b", False), "PreparingForSleep": Variant("b", True)}
+        async with (
+            fake_service(private.address, LOGIND, **says) as logind,
+            listening(private) as (bus, changes),
+        ):
+            await changes.until(lambda: bus.facts.sleeping)
+            asked = logind.asked
+            body = [IDLE_HINT.interface, says, []]
+            await logind.signal(*IDLE_HINT.signal, "sa{sv}as", body)
+            await logind.signal(*LOGIND.signal, "b", [False])
+            await changes.until(lambda: not bus.facts.sleeping)
+            assert (logind.asked, bus.facts.idle_since_s) == (asked, None)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("says", "since_s"),
+    [
+        ({"IdleHint": Variant("s", "yes")}, None),
+        ({"IdleHint": Variant("b", True)}, None),
+        ({"IdleHint": Variant("b", True), "IdleSinceHint": Variant("t", 0)}, None),
+        ({"IdleHint": Variant("b", True), "IdleSinceHint": Variant("t", 2_000_000)}, 2.0),
+    ],
+)
+def test_idle_hint_when_of_another_type_or_without_a_time_then_no_signal(
+    private: PrivateBus, says: dict[str, Variant], since_s: float | None
+) -> None:
+    async def test() -> None:
+        async with (
+            fake_service(private.address, LOGIND, PreparingForSleep=Variant("b", True), **says),
+            fake_service(private.address, UPOWER, OnBattery=Variant("b", True)) as upower,
+            listening(private) as (bus, changes),
+        ):
+            bus.want_idle_hint()
+            await changes.until(lambda: bus.facts.sleeping and bus.facts.on_battery is True)
+            await upower.change(OnBattery=Variant("b", False))
+            await changes.until(lambda: bus.facts.on_battery is False)
+            assert bus.facts.idle_since_s == since_s
+
+    run(test)

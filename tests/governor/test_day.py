@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from ktaskd.governor.settings import GovernorSettings
+from tests.governor import machineday
 from tests.governor.day import Line, read_day, replay
 
 DAYS = sorted((Path(__file__).parents[1] / "data" / "days").glob("*.csv"))
+MACHINES = sorted((Path(__file__).parents[1] / "data" / "days" / "machines").glob("*.csv"))
 
 
 @pytest.mark.parametrize("path", DAYS, ids=lambda path: path.stem)
@@ -19,6 +21,18 @@ def test_day_when_replayed_then_at_every_point_what_the_file_says(path: Path) ->
         got = decision.level.name, decision.helpers, [reason.code for reason in decision.reasons]
         if got != line.expected:
             wrong.append(f"{line.cells['time']}: got {got}, wanted {line.expected}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
+def test_day_of_a_machine_of_files_when_replayed_then_at_every_point_what_the_file_says(
+    path: Path, tmp_path: Path
+) -> None:
+    wrong = [
+        f"{point.line.cells['time']}: got {point.outcome}, wanted {point.expected}"
+        for point in machineday.replay(path, tmp_path / "host")
+        if point.outcome != point.expected
+    ]
     assert not wrong, "\n".join(wrong)
 
 

@@ -15,7 +15,7 @@ import pytest
 from ktaskd.governor.governor import AFRESH_S, Governor
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.model.allowance import Allowance, Level, Mode
-from ktaskd.model.observation import Observation, Power
+from ktaskd.model.observation import Events, Observation, Power, Presence
 
 FULL = Allowance({0: 4, 1: 2}, leads=3, leads_per_uid=2)
 UNPLUGGED = Observation(Power(on_battery=True, battery_percent=61.0))
@@ -36,8 +36,10 @@ class Machine:
         self.read = asyncio.Event()
         self.skipped_s = 0.0
         self.cost_s = 0.0
+        self.looks_for_user = False
 
-    def observe(self, own: Collection[int] = (), *, fresh: bool = True) -> Observation:
+    def observe(self, own: Collection[int] = (), *, fresh: bool = True, user: bool = False) -> Observation:
+        self.looks_for_user = user
         self.reads += 1
         self.fresh += fresh
         self.own = own
@@ -177,10 +179,10 @@ async def ended_polling(machine: Machine, governor: Governor) -> None:
 
 @in_loop
 async def test_governor_when_helpers_are_paused_then_others_need_not_poll_for_it() -> None:
-    async with governed(ac_hold_s=0.05) as (machine, governor):
+    async with governed(ac_hold_s=0.05, confirm_s=0.05) as (machine, governor):
         governor.refresh()
         governor.queued(True)
-        machine.seen = UNPLUGGED
+        machine.seen = Observation(replace(UNPLUGGED.power, events=Events(1, True)))
         governor.look()
         assert machine.polls == [True, False]
         machine.changed.clear()
@@ -235,7 +237,7 @@ async def test_mode_when_its_time_went_by_asleep_then_over_at_the_next_question(
         governor.refresh()
         assert (governor.mode, governor.mode_until_s) == (Mode.ALWAYS, until_s)
         machine.skipped_s = 3600.0
-        machine.seen = UNPLUGGED
+        machine.seen = Observation(replace(UNPLUGGED.power, events=Events(1, True)))
         assert governor.refresh().level is Level.PAUSED
         assert governor.mode is Mode.AUTO
 
@@ -274,3 +276,60 @@ async def test_readings_when_asked_then_what_was_read_last() -> None:
         governor.refresh()
         told = {one.name: one.value for one in governor.readings()}
         assert (told["power"], told["battery"], told["cpu pressure"]) == ("battery", "61 %", "no signal")
+
+
+@in_loop
+async def test_reading_when_it_contradicts_those_before_then_a_second_one_is_read_afresh_by_a_timer() -> None:
+    async with governed(confirm_s=0.05, pressure_window_s=1000.0) as (machine, governor):
+        governor.refresh()
+        governor.queued(True)
+        machine.seen = UNPLUGGED
+        governor.look()
+        assert governor.allowance == FULL
+        assert machine.fresh == 1
+        assert (await machine.next_change()).level is Level.PAUSED
+        assert machine.fresh == 2
+
+
+@in_loop
+async def test_reading_when_it_contradicts_those_before_and_nothing_is_queued_then_no_timer() -> None:
+    async with governed() as (machine, governor):
+        governor.refresh()
+        machine.seen = UNPLUGGED
+        governor.look()
+        machine.seen = Observation()
+        governor.look()
+        assert machine.told == []
+        assert machine.fresh == 2
+        assert governor._timer is None
+
+
+@in_loop
+async def test_user_when_the_configuration_asks_for_it_then_looked_for_and_said_where_nobody_knows() -> None:
+    async with governed() as (machine, governor):
+        governor.refresh()
+        assert not machine.looks_for_user
+        assert governor.doubted == ()
+        governor.configure(GovernorSettings(user_active="leads"))
+        assert machine.looks_for_user
+        assert "neither logind" in governor.doubted[0]
+        machine.seen = Observation(user=Presence(1.0, "logind"))
+        governor.look()
+        assert governor.doubted == ()
+        assert governor.allowance.level is Level.LEADS_ONLY
+
+
+@in_loop
+async def test_log_when_a_sensor_is_doubted_then_one_line_and_one_when_it_counts_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with governed() as (machine, governor):
+        for doubted in ((), ("BAT0: worn",), ("BAT0: worn",), ()):
+            machine.seen = Observation(Power(doubted=doubted))
+            governor.look()
+            assert governor.doubted == doubted
+    assert [record.getMessage() for record in caplog.records] == [
+        'sensor_doubted why="BAT0: worn"',
+        'sensor_counts_again was="BAT0: worn"',
+    ]

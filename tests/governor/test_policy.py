@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ktaskd.governor.meter import FORGET_S, Meter, measure
@@ -9,7 +11,7 @@ from ktaskd.governor.policy import Asked, Decision, State, decide, spread
 from ktaskd.governor.readings import NO_SIGNAL, describe
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.model.allowance import Level, Reason
-from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Pressure, Stall, Thermal
+from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Presence, Pressure, Stall, Thermal
 
 
 def ask(
@@ -54,11 +56,33 @@ def test_battery_when_the_configuration_answers_then_so(answer: str, level: Leve
 def test_battery_when_low_then_told_with_its_threshold(
     percent: float | None, profile: str, low: bool
 ) -> None:
-    seen = Observation(Power(battery_percent=percent, profile=profile))
+    seen = Observation(Power(battery_percent=percent, draining=True, profile=profile))
     decision = ask(seen, power_saver="run")
     assert [reason.code for reason in decision.reasons] == ["BATTERY_LOW"] * low
     if profile == "balanced" and low:
-        assert reason_of(decision, "BATTERY_LOW").threshold == "20 %, over at 25 %"
+        threshold = reason_of(decision, "BATTERY_LOW").threshold
+        assert threshold == "below 20 %; clears at 25 % or on external power"
+
+
+def test_battery_when_low_on_external_power_then_nothing_unless_it_drains() -> None:
+    low = Power(battery_percent=3.0)
+    assert ask(Observation(low)).level is Level.RUN
+    assert ask(Observation(replace(low, on_battery=True)), on_battery="run").level is Level.PAUSED
+    unplugged = ask(Observation(replace(low, on_battery=True)), on_battery="run")
+    back = ask(Observation(low), before=unplugged.state, now_s=101.0, on_battery="run")
+    assert back.level is Level.RUN  # the reading before was the only one
+
+
+def test_battery_when_low_and_plugged_in_then_settled_as_external_power_is() -> None:
+    low = Power(on_battery=True, battery_percent=3.0)
+    first = ask(Observation(low))
+    believed = ask(Observation(low), before=first.state, now_s=103.0)
+    charging = Observation(replace(low, on_battery=False))
+    back = ask(charging, before=believed.state, now_s=110.0)
+    assert reason_of(back, "SETTLING").value == "ON_BATTERY, BATTERY_LOW"
+    late = ask(charging, before=back.state, now_s=169.9)
+    assert late.level is Level.PAUSED
+    assert ask(charging, before=late.state, now_s=170.0).level is Level.RUN
 
 
 def test_reason_when_it_lasts_then_since_stays() -> None:
@@ -71,11 +95,15 @@ def test_reason_when_it_lasts_then_since_stays() -> None:
 
 def test_settling_when_power_is_back_then_since_then_and_the_next_look_ends_it() -> None:
     first = ask(Observation(Power(on_battery=True)))
-    back = ask(Observation(), before=first.state, now_s=150.0)
+    second = ask(Observation(Power(on_battery=True)), before=first.state, now_s=140.0)
+    back = ask(Observation(), before=second.state, now_s=150.0)
     settling = reason_of(back, "SETTLING")
     assert (settling.value, settling.threshold, settling.since_s) == ("ON_BATTERY", "60 s", 1150.0)
-    assert back.look_s == 180.0  # the slow poll
-    late = ask(Observation(), before=back.state, now_s=209.0)
+    assert (back.look_s, back.doubts) == (153.0, True)
+    believed = ask(Observation(), before=back.state, now_s=153.0)
+    assert reason_of(believed, "SETTLING") == settling
+    assert (believed.look_s, believed.doubts) == (183.0, False)  # the slow poll
+    late = ask(Observation(), before=believed.state, now_s=209.0)
     assert (late.level, late.look_s) == (Level.PAUSED, 210.0)
     assert ask(Observation(), before=late.state, now_s=210.0).level is Level.RUN
 
@@ -85,10 +113,38 @@ def test_reason_when_it_comes_back_before_it_has_settled_then_at_once_and_since_
     first = ask(draining)
     assert (first.level, first.look_s) == (Level.RUN, 102.0)
     counts = ask(draining, before=first.state, now_s=160.0)
-    gone = ask(Observation(), before=counts.state, now_s=170.0)
+    once = ask(Observation(), before=counts.state, now_s=170.0)
+    assert once.reasons[0].code == "SETTLING"
+    still = ask(draining, before=once.state, now_s=172.0)
+    assert reason_of(still, "DRAINING").since_s == 1100.0  # one reading between others is nothing
+    gone = ask(Observation(), before=still.state, now_s=176.0)
+    gone = ask(Observation(), before=gone.state, now_s=179.0)
     again = ask(draining, before=gone.state, now_s=180.0)
+    again = ask(draining, before=again.state, now_s=183.0)
     assert again.level is Level.PAUSED
     assert reason_of(again, "DRAINING").since_s == 1180.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "helpers", "level"),
+    [
+        ("pause", 0, Level.PAUSED),
+        ("leads", 0, Level.LEADS_ONLY),
+        ("one", 1, Level.FEWER),
+        ("run", 4, Level.RUN),
+    ],
+)
+def test_user_when_at_the_machine_then_as_the_configuration_answers(
+    answer: str, helpers: int, level: Level
+) -> None:
+    here = ask(Observation(user=Presence(179.0, "logind")), user_active=answer)
+    assert (here.helpers, here.level) == (helpers, level)
+    assert [reason.code for reason in here.reasons] == ["USER_ACTIVE"] * (answer != "run")
+    if answer != "run":
+        assert reason_of(here, "USER_ACTIVE").value == "last input 179 s ago"
+    for gone in (Presence(180.0, "logind"), Presence()):
+        away = ask(Observation(user=gone), before=here.state, now_s=101.0, user_active=answer)
+        assert away.level is Level.RUN
 
 
 @pytest.mark.parametrize(
@@ -137,7 +193,9 @@ def test_heat_when_there_is_one_helper_then_it_works_on() -> None:
 def test_heat_when_the_processor_slows_itself_down_then_one_helper() -> None:
     first = ask(Observation(thermal=Thermal(throttles=5)))
     assert first.helpers == 4  # since the boot, who knows when
-    slowed = ask(Observation(thermal=Thermal(throttles=9)), before=first.state, now_s=102.0)
+    once = ask(Observation(thermal=Thermal(throttles=9)), before=first.state, now_s=102.0)
+    assert once.helpers == 4  # as one CPU that comes back makes the count rise
+    slowed = ask(Observation(thermal=Thermal(throttles=12)), before=once.state, now_s=105.0)
     assert slowed.helpers == 1
     assert reason_of(slowed, "THERMAL").value == "the processor slows itself down"
 
@@ -169,7 +227,7 @@ def test_readings_when_there_is_no_signal_then_said() -> None:
     silent = {name for name, value in told.items() if value == NO_SIGNAL}
     assert silent == {
         *("battery", "power profile", "performance", "temperature"),
-        *("cpu pressure", "io pressure", "memory pressure", "memory pressure full"),
+        *("cpu pressure", "io pressure", "memory pressure", "memory pressure full", "user"),
     }
     assert told["own cpu limit"] == "none"
 
@@ -181,6 +239,7 @@ def test_readings_when_there_is_then_with_units_and_sources() -> None:
         Pressure(Stall(0), "user.slice"),
         OwnLimit(1.5, 7),
         sleeping=True,
+        user=Presence(0.0, "logind"),
     )
     meters = {"cpu": Meter(0.0, 0, 123_000.0), "io": Meter(0.0, 0)}
     told = {one.name: (one.value, one.source) for one in describe(seen, meters)}
@@ -193,3 +252,4 @@ def test_readings_when_there_is_then_with_units_and_sources() -> None:
     assert told["own cpu limit"][0] == "1.5 CPUs"
     assert told["own throttling"][0] == "7 periods"
     assert told["sleep"][0] == "about to sleep"
+    assert told["user"] == ("in use", "logind")

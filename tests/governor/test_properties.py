@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 from hypothesis import given
@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 from ktaskd.governor.policy import Decision, spread
 from ktaskd.governor.settings import ORDERED, GovernorSettings
 from ktaskd.model.allowance import Level, Mode
-from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Pressure, Thermal
-from tests.governor.given import CALM, HELPERS, SETTINGS, WORSE, Moment, Replayed, histories, moments, pressed
+from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Presence, Pressure, Thermal
+from tests.governor.given import (
+    CALM,
+    HELPERS,
+    SETTINGS,
+    WORSE,
+    Moment,
+    Replayed,
+    histories,
+    moments,
+    powers,
+    pressed,
+)
 
 amounts = st.floats(0, 1)
 places = st.dictionaries(st.integers(0, 7), st.integers(0, 9), min_size=1, max_size=4)
@@ -71,8 +82,13 @@ def test_worse_when_listed_then_every_field_of_an_observation_is_in_it() -> None
         "thermal.where",
         "thermal.celsius",
         "thermal.trip_celsius",
+        "pressure.memory_source",
+        "power.doubted",
+        "thermal.doubted",
+        "thermal.retracted",
+        "user.source",
     }
-    parts = {"power": Power, "thermal": Thermal, "pressure": Pressure, "own": OwnLimit}
+    parts = {"power": Power, "thermal": Thermal, "pressure": Pressure, "own": OwnLimit, "user": Presence}
     every = {f"{name}.{one.name}" for name, kind in parts.items() for one in fields(kind)} | {"sleeping"}
     assert changed == every - said
 
@@ -87,10 +103,69 @@ def test_machine_when_never_better_than_another_then_causes_never_leave_more(
         calm = replace(moment, moved=(0.0,) * 6, heat=Heat.NOMINAL, cpus=0.0)
         seen = good.observe(calm)
         worse = bad.observe(calm)
-        if field not in ("cpu", "io", "memory", "own throttled", "throttles"):
+        # Both machines have the same events.
+        if field not in (
+            "cpu",
+            "io",
+            "memory",
+            "own throttled",
+            "throttles",
+            "power events",
+            "thermal events",
+        ):
             worse = WORSE[field](worse, 1.0 if field == "heat" else amount)
         there, here = good.keep(good.judge(seen)), bad.keep(bad.judge(worse))
         assert no_more(here, there)
+
+
+@dataclass(frozen=True)
+class Run:
+    """So many readings of a machine that stays as it is."""
+
+    moment: Moment
+    readings: int
+
+    def moments(self) -> list[Moment]:
+        """The kernel announces the first of them, if any."""
+        later = replace(self.moment, announced=False)
+        return [self.moment] + [later] * (self.readings - 1)
+
+
+steady = moments.map(lambda one: replace(one, passed_s=min(max(one.passed_s, SETTINGS.confirm_s), 30.0)))
+runs = st.lists(st.builds(Run, steady, st.integers(4, 12)), min_size=1, max_size=5)
+wrong_thermals = st.builds(Thermal, st.sampled_from(Heat), critical=st.booleans())
+
+
+@given(runs, st.data())
+def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_from_the_next_on(
+    history: list[Run], data: st.DataObject
+) -> None:
+    """The machine is long enough as it is to be believed before, and for the next reading."""
+    which = data.draw(st.integers(0, len(history) - 1))
+    wrong_at = sum(run.readings for run in history[:which])
+    wrong_at += data.draw(st.integers(2, history[which].readings - 2))
+    power, thermal = data.draw(powers), data.draw(wrong_thermals)
+    heard = data.draw(st.booleans())
+    right, doubtful = Replayed(), Replayed()
+    for i, moment in enumerate(moment for run in history for moment in run.moments()):
+        right.events += heard and i == wrong_at
+        seen = right.observe(moment)
+        doubtful.now_s = right.now_s
+        there = right.keep(right.judge(seen))
+        if i == wrong_at:
+            events = replace(seen.power.events, recent=heard)
+            # What a program reports is no measurement.
+            power = replace(power, profile=seen.power.profile, degraded=seen.power.degraded, events=events)
+            wrong = replace(thermal, throttles=seen.thermal.throttles, events=events)
+            seen = replace(seen, power=power, thermal=wrong)
+        here = doubtful.keep(doubtful.judge(seen))
+        if i != wrong_at:
+            assert outcome(here) == outcome(there), (i, wrong_at)
+
+
+def outcome(decision: Decision) -> tuple[object, ...]:
+    """All that anybody notices."""
+    return decision.helpers, decision.level, decision.share, decision.reasons
 
 
 @given(st.lists(pressed, max_size=60))

@@ -14,10 +14,10 @@ from dbus_fast import Variant
 
 from ktaskd.governor import watch as module
 from ktaskd.governor.bus import LOGIND, PROFILES, UPOWER
-from ktaskd.governor.watch import SLOW_S, Thresholds, Watch
+from ktaskd.governor.watch import LAG_S, SETTLE_S, SLOW_S, Thresholds, Watch
 from ktaskd.host.root import HostRoot
 from ktaskd.host.uevent import open_uevents, read_uevents
-from ktaskd.model.observation import Heat, Observation, OwnLimit
+from ktaskd.model.observation import Heat, Observation, OwnLimit, Presence
 from tests.governor.bus import Changes, fake_service, private_bus
 from tests.support.hosts import FakeHost, host
 
@@ -92,6 +92,61 @@ def test_unplugging_when_a_uevent_tells_then_seen(laptop: FakeHost) -> None:
             LOOPBACK.write_text("change")
             await changes.until(lambda: changes.count > 0)
             assert watch.observe(fresh=False).power.on_battery
+
+    run(test)
+
+
+@pytest.mark.other_uid  # only root may have the kernel send an event
+def test_reading_when_a_uevent_came_then_marked_as_of_it_until_it_can_no_longer_lag(laptop: FakeHost) -> None:
+    async def test() -> None:
+        now = [1000.0]
+        changes = Changes()
+        async with watching(laptop.root, changes, clock=lambda: now[0]) as watch:
+            before = watch.observe()
+            assert not before.power.events.recent
+            LOOPBACK.write_text("change")
+            await changes.until(lambda: changes.count > 0)
+            seen = watch.observe(fresh=False)
+            assert seen.power.events.recent
+            assert seen.thermal.events.recent
+            assert seen.power.events.count > before.power.events.count
+            now[0] += LAG_S + SETTLE_S + 0.01
+            assert not watch.observe().power.events.recent
+
+    run(test)
+
+
+def test_user_when_not_asked_for_then_nobody_looks_and_else_when_a_terminal_was_typed_on(
+    laptop: FakeHost,
+) -> None:
+    async def test() -> None:
+        laptop.write("/dev/pts/3", "")
+        os.utime(laptop.root.at("/dev/pts/3"), (time.time() - 500, 0))
+        async with watching(laptop.root, nothing) as watch:
+            assert watch.observe().user == Presence()
+            user = watch.observe(user=True).user
+            assert user.idle_s == pytest.approx(500, abs=60)
+            assert "pts" in user.source
+            laptop.remove("/dev/pts/3")
+            assert watch.observe(user=True).user == Presence()
+
+    run(test)
+
+
+@pytest.mark.dbus_daemon
+def test_user_when_logind_says_it_then_that_and_not_the_terminals(tmp_path: Path, laptop: FakeHost) -> None:
+    async def test() -> None:
+        laptop.write("/dev/pts/3", "")
+        changes = Changes()
+        with private_bus(tmp_path) as bus:
+            environ = {"DBUS_SYSTEM_BUS_ADDRESS": bus.address}
+            since = Variant("t", int((time.time() - 7000) * 1e6))
+            async with (
+                fake_service(bus.address, LOGIND, IdleHint=Variant("b", True), IdleSinceHint=since),
+                watching(laptop.root, changes, environ=environ) as watch,
+            ):
+                await changes.until(lambda: watch.observe(user=True).user.source == "logind")
+                assert watch.observe(user=True).user.idle_s == pytest.approx(7000, abs=60)
 
     run(test)
 

@@ -91,6 +91,9 @@ def test_governor_when_an_event_says_so_then_helpers_take_no_more(place: Path, t
         ("laptop-battery", "PAUSED", ["ON_BATTERY"]),
         ("device-battery", "RUN", []),
         ("no-psi", "RUN", []),
+        ("desktop-cold-zone", "RUN", []),
+        ("laptop-worn-battery", "RUN", []),
+        ("laptop-two-batteries", "RUN", []),
     ],
 )
 def test_governor_when_on_a_machine_then_what_it_may(
@@ -99,3 +102,33 @@ def test_governor_when_on_a_machine_then_what_it_may(
     with governed(place, FakeHost.copy(name, tmp_path / name)) as stubs:
         status = status_of(stubs)
         assert (status.allowance.level, codes(status)) == (control_pb2.Level.Value(f"LEVEL_{level}"), reasons)
+
+
+def test_sensor_when_it_cannot_be_believed_then_named_in_the_status_until_it_can(
+    place: Path, tmp_path: Path
+) -> None:
+    host = FakeHost.copy("laptop-worn-battery", tmp_path / "laptop")
+    why = 'BAT0 is not counted: it stays at 0 % on external power ("Not charging")'
+    with governed(place, host) as stubs:
+        assert why in status_of(stubs).missing
+        host.write("/sys/class/power_supply/BAT0/status", "Charging")
+        until(lambda: why not in status_of(stubs).missing, "a status reads afresh")
+
+
+def test_sensor_when_it_is_wrong_once_then_nothing_comes_of_it(place: Path, tmp_path: Path) -> None:
+    host = FakeHost.copy("laptop-ac", tmp_path / "laptop")
+    with governed(place, host, confirm_s=1000.0) as stubs:
+        job = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(5000, 2)), timeout=PATIENCE_S).job
+        wait_state(stubs.jobs, job.id, "RUNNING")
+        host.unplug()
+        host.write("/sys/class/power_supply/BAT0/capacity", "0")
+        until(lambda: reading(status_of(stubs), "power") == "battery", "a status reads afresh")
+        host.plug_in()
+        host.write("/sys/class/power_supply/BAT0/capacity", "76")
+        until(lambda: reading(status_of(stubs), "power") == "not on battery", "a status reads afresh")
+        assert codes(status_of(stubs)) == []
+
+
+def reading(status: control_pb2.Status, name: str) -> str:
+    (found,) = [one.value for one in status.readings if one.name == name]
+    return found

@@ -54,8 +54,9 @@ class FakeHost:
         self._change(self._supply("Battery") / "status", "Discharging")
 
     def drain(self) -> None:
-        """The battery is almost empty, at its charger."""
+        """The battery is almost empty, and its charger too weak to keep it from falling."""
         self._change(self._supply("Battery") / "capacity", "4")
+        self._change(self._supply("Battery") / "status", "Discharging")
 
     def heat(self) -> None:
         """A zone is one degree below where it would switch off."""

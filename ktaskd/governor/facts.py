@@ -1,0 +1,44 @@
+"""The facts that causes and strains are judged by, and how they answer. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ktaskd.governor.meter import Rates
+from ktaskd.governor.settings import GovernorSettings
+from ktaskd.model.observation import Observation
+
+
+class Effect(IntEnum):
+    """What a cause leaves running; a higher one leaves less."""
+
+    NOTHING = 0
+    ONE_HELPER = 1
+    LEADS_ONLY = 2
+    PAUSE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a cause or a strain is judged by.
+
+    Args:
+        blind: no reading before this one is recent enough to compare it with.
+        warm: it gets hot, by readings that are believed.
+    """
+
+    seen: Observation
+    rates: Rates
+    settings: GovernorSettings
+    blind: bool = False
+    warm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A cause in words."""
+
+    message: str
+    value: str = ""
+    threshold: str = ""
