@@ -169,6 +169,7 @@ CAUSES: tuple[Cause, ...] = (
         _ac_hold_s,
         confirm_s=_confirm_s,
         events=_power_events,
+        switches=True,
     ),
     Cause(
         "battery low",

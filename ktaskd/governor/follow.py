@@ -8,8 +8,8 @@ reading between others that contradict it therefore changes nothing.
 A reading counts *at once* where waiting would be worse than a mistake: the kernel
 announced it by an event, it is beyond critical, or no earlier reading is recent
 enough to compare it with. If the next reading contradicts it, it is dropped as if
-it had never been, without a hold time, unless the kernel announced that one as well:
-then both were true, as when a plug is pulled and put back.
+it had never been, without a hold time. A plug is the exception: where the kernel
+announced both, it was pulled and put back.
 
 A cause that is over still counts for its `hold_s`, so that nothing flaps.
 """
@@ -50,6 +50,8 @@ class Cause:
             messages, which are no measurements.
         events: the kernel's events about the sensor.
         at_once: whether this reading counts without a second one.
+        switches: it can begin and end within a moment, as a plug is pulled and put back; what is
+            measured cannot.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Cause:
     confirm_s: Callable[[GovernorSettings], float] = _no_time
     events: Callable[[Observation], Events] = _no_events
     at_once: Callable[[Facts], bool] = _never
+    switches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +171,8 @@ def next_look_s(cause: Cause, held: Held, facts: Facts) -> float | None:
 def _agree(cause: Cause, held: Held, facts: Facts, now_s: float, wall_s: float) -> Held:
     """The reading is as believed."""
     doubt = held.doubt
-    if held.urgent and doubt is not None and cause.events(facts.seen).count != doubt.events:
-        # The kernel announced both that it began and that it ended.
+    heard_again = doubt is not None and cause.events(facts.seen).count != doubt.events
+    if cause.switches and held.urgent and doubt is not None and heard_again:
         return Held(False, doubt.since_s, True, doubt.since_wall_s, now_s, wall_s, facts.seen)
     lasts = held.so and now_s - held.seen_s >= cause.onset_s(facts.settings)
     return replace(held, doubt=None, counts=held.counts or lasts)

@@ -11,7 +11,17 @@ from ktaskd.governor.policy import Asked, Decision, State, decide, spread
 from ktaskd.governor.readings import NO_SIGNAL, describe
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.model.allowance import Level, Reason
-from ktaskd.model.observation import Heat, Observation, OwnLimit, Power, Presence, Pressure, Stall, Thermal
+from ktaskd.model.observation import (
+    Events,
+    Heat,
+    Observation,
+    OwnLimit,
+    Power,
+    Presence,
+    Pressure,
+    Stall,
+    Thermal,
+)
 
 
 def ask(
@@ -182,6 +192,25 @@ def test_pressure_when_it_lasts_then_all_helpers_half_one_and_a_trickle_and_back
         now_s += 2.0
         calm = ask(seen(10.0), before=calm.state, now_s=now_s, helpers=4)
     assert (calm.helpers, calm.share, calm.level) == (4, 1.0, Level.RUN)
+
+
+def test_power_when_the_kernel_announces_that_it_went_and_came_back_then_it_did() -> None:
+    calm = ask(Observation())
+    gone = Observation(Power(on_battery=True, events=Events(1, True)))
+    pulled = ask(gone, before=calm.state, now_s=101.0)
+    assert pulled.level is Level.PAUSED
+    for count, codes in ((1, []), (2, ["SETTLING"])):
+        back = ask(Observation(Power(events=Events(count, True))), before=pulled.state, now_s=102.0)
+        assert [reason.code for reason in back.reasons] == codes
+
+
+def test_heat_when_the_kernel_announces_it_and_its_end_then_nothing_is_left_of_it() -> None:
+    calm = ask(Observation())
+    hot = Observation(thermal=Thermal(Heat.SEVERE, events=Events(1, True)))
+    paused = ask(hot, before=calm.state, now_s=101.0)
+    assert paused.level is Level.PAUSED
+    cool = Observation(thermal=Thermal(events=Events(2, True)))
+    assert ask(cool, before=paused.state, now_s=102.0).reasons == ()
 
 
 def test_heat_when_there_is_one_helper_then_it_works_on() -> None:
