@@ -12,11 +12,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import grpc
 
-from ktask import rpc
+from ktask import naming, rpc
 from ktask.caller import Caller
 from ktask.core import Draft
 from ktask.errors import KtaskError
@@ -147,6 +148,19 @@ class Session:
     def _with_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
         """`call` with the message of a draft, while its sources are handed over."""
         _ = self.wire
+        items = None if draft.items is None else list(draft.items)
+        draft = replace(draft, items=items)
+        names = naming.names_of(draft.sources, items)
+        try:
+            job = self._with_open_sources(draft, call)
+        except KtaskError as error:
+            error.message = naming.with_names(error.message, names)
+            error.args = (error.message, *error.args[1:])
+            raise
+        naming.name_in_job(job, names, self._functions.get(draft.function))
+        return job
+
+    def _with_open_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
         with opened(draft, self.handover, self.function) as sources:
             try:
                 return call(sources.spec())

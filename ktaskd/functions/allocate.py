@@ -184,7 +184,5 @@ def _punch(target: Target, start: int, end: int) -> None:
         target.write_zeros(start, end)
         return
     target.write_zeros(start, first)
-    target.touched = after
-    with Naming("data", "punch", first, after):
-        source.punch(first, after)
+    target.punch("punch", first, after)
     target.write_zeros(after, end)

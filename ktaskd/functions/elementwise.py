@@ -63,13 +63,22 @@ class Map(Buffered):
 
     def _piece(self, target: Target, change: Change, start: int, end: int) -> None:
         if target.mapped:
-            with target.view(start, end) as view:
+            with _view(target, start, end) as view:
                 change(view)
             return
         with memoryview(self._buffer)[: end - start] as view:
             read_full(target.source, "data", start, view)
             change(view)
             target.write(start, view)
+
+
+def _view(target: Target, start: int, end: int) -> memoryview:
+    """[start, end) to be changed; where its pages cannot be had, nothing is changed."""
+    try:
+        return target.view(start, end)
+    except OSError:
+        target.touched = start
+        raise
 
 
 def _change(context: Context) -> Change:

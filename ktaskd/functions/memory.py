@@ -11,9 +11,9 @@ from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.placed import Placed, placed
 from ktaskd.functions.quanta import (
     BUFFER,
-    NOTHING_WRITTEN,
     QUANTUM,
     UNDO_QUANTUM,
+    UNTOUCHED,
     Buffered,
     Naming,
     cut,
@@ -92,7 +92,7 @@ class _Pen:
             try:
                 start += os.pwritev(self._source.fd, pieces, start)
             except OSError as error:
-                if error.errno not in NOTHING_WRITTEN:
+                if error.errno not in UNTOUCHED:
                     self.touched = end
                 raise
             self.touched = start

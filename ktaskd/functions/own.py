@@ -34,6 +34,8 @@ class Data:
         """Hold the source, which stays the worker's."""
         self._source = source
         self._write = write
+        self.touched = False
+        """Whether the function has been given the means to change something."""
 
     def __len__(self) -> int:
         """Its length in bytes now."""
@@ -41,6 +43,7 @@ class Data:
 
     def fileno(self) -> int:
         """Its descriptor. Only for what leaves the offset alone, which others may use."""
+        self.touched = self.touched or self._write
         return self._source.fd
 
     def view(self, start: int, end: int) -> memoryview:
@@ -55,6 +58,7 @@ class Data:
             if self._write:
                 self._source.populate(start, end)
             view = self._source.view(start, end, write=self._write)
+            self.touched = self.touched or self._write
             return view if self._write else view.toreadonly()
         return memoryview(self.read(start, end))
 
@@ -72,6 +76,7 @@ class Data:
         """Put bytes at a position; raises OSError where that cannot be."""
         if not self._write:
             raise OSError(errno.EACCES, 'source "data": this function does not write it, wanted writes=True')
+        self.touched = True
         with memoryview(data) as given, given.cast("B") as flat:
             if self._is_mapped:
                 with self.view(start, start + len(flat)) as view:
@@ -109,8 +114,8 @@ class Run(Body):
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Call the function once; what it returns counts if there is something to combine it.
 
-        A chunk in which it raises is dirty if it writes: nobody but the caller knows what it
-        has done, and an undo is made for what is done.
+        A chunk in which it raises is dirty if it writes and has begun to: nobody but the caller
+        knows what it has done, and an undo is made for what is done.
         """
         if control.quantum(start):
             return start, None
@@ -120,8 +125,9 @@ class Run(Body):
         try:
             value = _guarded(loaded.function, data, start, end, loaded.arg)
         except Exception:
-            self._failed = start, end
-            control.quantum(end)
+            if data is None or data.touched:
+                self._failed = start, end
+                control.quantum(end)
             raise
         if loaded.combine is not None:
             return end, {"value": _packed(value)}

@@ -33,6 +33,13 @@ NOTHING_WRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPER
 """With these a write has changed nothing: what it could still write it would have counted instead.
 Source: write(2)"""
 
+UNTOUCHED = NOTHING_WRITTEN | {
+    *(errno.EINVAL, errno.EACCES, errno.EROFS, errno.ETXTBSY),
+    *(errno.EOPNOTSUPP, errno.ENODEV, errno.ENOSYS, errno.ESPIPE),
+}
+"""The same, and those with which a write or fallocate is refused before it begins, as for what
+O_DIRECT does not take, a file that is immutable by now, or one that is used for swapping."""
+
 _ZERO_PAGE = bytes(PAGE)
 _ZEROS = bytes(BUFFER)
 
@@ -134,6 +141,12 @@ def require_size(source: OpenSource, role: str, end: int) -> None:
     size = source.size()
     if size < end:
         raise truncated(role, size, end)
+
+
+def write_some(source: OpenSource, role: str, position: int, content: memoryview) -> int:
+    """Write a first part of `content` at `position`; how many bytes. Releases it."""
+    with content, Naming(role, "write", position, position + len(content)):
+        return os.pwritev(source.fd, [content], position)
 
 
 def write_full(source: OpenSource, role: str, position: int, content: bytes | memoryview) -> int:

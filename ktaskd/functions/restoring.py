@@ -11,12 +11,13 @@ from ktaskd.functions.quanta import (
     BUFFER,
     PAGE,
     UNDO_QUANTUM,
+    UNTOUCHED,
     Naming,
     common,
     cut,
     gaps,
     read_full,
-    write_full,
+    write_some,
     zero_runs,
 )
 from ktaskd.model.function import Access
@@ -93,16 +94,25 @@ class Target:
         On hugetlbfs only whole huge pages are holes, and older kernels leave
         the parts of one as they are, so zeros are written there.
         """
-        self.touched = end
         if self.source.facts.kind is not SourceKind.HUGE:
             try:
-                with Naming(self._role, "clear", start, end):
-                    self.source.punch(start, end)
+                self.punch("clear", start, end)
                 return
             except OSError as error:
                 if error.errno not in PUNCH_REFUSED:
                     raise
         self.write_zeros(start, end)
+
+    def punch(self, doing: str, start: int, end: int) -> None:
+        """Make [start, end) a hole; raises OSError, after which `touched` says what may have changed."""
+        self.touched = end
+        try:
+            with Naming(self._role, doing, start, end):
+                self.source.punch(start, end)
+        except OSError as error:
+            if error.errno in UNTOUCHED:
+                self.touched = start
+            raise
 
     def write_zeros(self, start: int, end: int) -> None:
         """Write zeros from `start` to `end`."""
@@ -123,8 +133,17 @@ class Target:
             with self.view(position, end) as target:
                 target[:] = view
             return
-        self.touched = end
-        write_full(self.source, self._role, position, view)
+        try:
+            while position < end:
+                self.touched = end
+                # A piece at a time: how far it came before an error is known then.
+                position += write_some(
+                    self.source, self._role, position, view[len(view) - (end - position) :]
+                )
+        except OSError as error:
+            if error.errno in UNTOUCHED:
+                self.touched = position
+            raise
 
     def restore(
         self, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -38,6 +39,11 @@ from ktaskd.worker.frames import Done, Note
 log = logging.getLogger(__name__)
 
 
+def boot_seconds() -> float:
+    """Seconds since the machine was started, those of its sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Engine:
     """Runs the accepted jobs on the workers that `Dispatch` gives them.
 
@@ -51,7 +57,9 @@ class Engine:
         starvation_s: seconds without progress after which a job gets a lead that
             nobody waits for; 0 = it gets none.
         raiser: raises starved helpers; None = nothing can.
-        wall: seconds since the epoch.
+        wall: seconds since the epoch, for display.
+        boot: seconds of a clock that nobody sets, also while the machine sleeps; ended
+            jobs are kept by it.
     """
 
     def __init__(
@@ -65,6 +73,7 @@ class Engine:
         starvation_s: float = 0.0,
         raiser: Raiser | None = None,
         wall: Callable[[], float],
+        boot: Callable[[], float] = boot_seconds,
     ) -> None:
         """Take over the dispatch."""
         self.registry = registry
@@ -73,7 +82,7 @@ class Engine:
         self.fence_s = fence_s
         self.counters: Counter[str] = Counter()
         self.on_idle: Callable[[], None] = lambda: None
-        self._wall = wall
+        self._wall, self._boot = wall, boot
         self._loop = asyncio.get_running_loop()
         self._jnos = itertools.count(1)
         self._workers: set[Worker] = set()
@@ -356,7 +365,7 @@ class Engine:
 
     def end(self, job: Job, event: Event) -> None:
         """Give the job its final state and let go of everything it held."""
-        job.end_s = self._wall()
+        job.end_s, job.ended_boot_s = self._wall(), self._boot()
         self.dispatch.unwant(job)
         self.dispatch.dismiss_guest(job)
         for worker in job.crew.told & self._workers:
@@ -388,9 +397,9 @@ class Engine:
     def _forget_now(self) -> None:
         self._forgetting = None
         keep_s = self.registry.limits.keep_s
-        oldest_s = self.registry.forget_ended_before(self._wall() - keep_s)
+        oldest_s = self.registry.forget_ended_before(self._boot() - keep_s)
         if oldest_s is not None:
-            delay_s = max(oldest_s + keep_s - self._wall(), 0.1)
+            delay_s = max(oldest_s + keep_s - self._boot(), 0.1)
             self._forgetting = self._loop.call_later(delay_s, self._forget_now)
 
     def forget_source(self, sid: int) -> None:

@@ -157,6 +157,8 @@ class Job:
         self.state = JobState.QUEUED
         self.version = 1
         self.create_s, self.start_s, self.end_s = now_s, 0.0, 0.0
+        self.ended_boot_s = 0.0
+        """When it ended, by a clock that nobody sets; for how long it is kept."""
         self._last_progress: Progress | None = None
         self.crew = Crew()
         self.done = SpanSet()

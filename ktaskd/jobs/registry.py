@@ -131,11 +131,11 @@ class Registry:
             fullest = max(self._kept_of, key=self._kept_of.__getitem__)
             self._forget(next(iter(self._ended_of[fullest].values())))
 
-    def forget_ended_before(self, end_s: float) -> float | None:
-        """Forget jobs that ended before a time; the end time of the oldest left."""
+    def forget_ended_before(self, boot_s: float) -> float | None:
+        """Forget jobs that ended before a time of CLOCK_BOOTTIME; the end time of the oldest left."""
         for job in tuple(self._ended.values()):
-            if job.end_s > end_s:
-                return job.end_s
+            if job.ended_boot_s > boot_s:
+                return job.ended_boot_s
             self._forget(job)
         return None
 

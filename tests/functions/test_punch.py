@@ -66,20 +66,24 @@ def test_source_when_shorter_then_an_error(tmp_path: Path) -> None:
         assert caught.value.errno == errno.ENODATA
 
 
-def test_source_when_it_refuses_then_named_and_the_position_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "reached"), [(errno.EOPNOTSUPP, 0), (errno.EPERM, 0), (errno.EIO, PAGE), (errno.EINTR, PAGE)]
+)
+def test_source_when_it_refuses_then_named_and_only_what_may_have_changed_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reached: int
 ) -> None:
     def refuse(start: int, end: int) -> None:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        raise OSError(number, os.strerror(number))
 
     with opened("file", tmp_path) as source:
         os.ftruncate(source.fd, PAGE)
         monkeypatch.setattr(source, "punch", refuse)
         control = Recorder()
-        says = r'source "data": operation not supported, wanted to punch bytes 0 to 4096'
+        words = os.strerror(number)
+        says = f'source "data": {words[0].lower()}{words[1:]}, wanted to punch bytes 0 to 4096'
         with pytest.raises(OSError, match=says):
             BODY.run(context_of((0, PAGE), data=source), 0, PAGE, control)
-        assert control.positions == [0, PAGE]
+        assert control.positions == [0, reached]
 
 
 @pytest.fixture

@@ -236,6 +236,7 @@ class Stage:
             starvation_s=3.0,
             raiser=self.puller if raises else None,
             wall=self.loop.time,
+            boot=self.loop.time,
         )
         self.workers: list[Puppet] = []
         self._numbers = itertools.count(100)

@@ -11,7 +11,7 @@ import pytest
 from ktaskd.jobs import answers
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
-from tests.jobs.puppets import READER, STEPS, WRITER, Puppet, Stage, pending, play
+from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Puppet, Stage, pending, play
 
 
 def worker_of(stage: Stage, *, lead: bool) -> Puppet:
@@ -318,5 +318,24 @@ def test_helpers_when_they_may_work_all_the_time_again_then_at_once() -> None:
         stage.engine.set_allowance(stage.full)
         assert len(job.crew.helpers) == 2
         finish(stage)
+
+    play(story)
+
+
+def test_ended_job_when_the_clock_is_set_then_it_is_kept_as_long_as_ever() -> None:
+    """By hand, or by a time server after a start with a wrong clock: forward or back."""
+
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        for jump_s in (10 * KEEP_S, -10 * KEEP_S):
+            stage.engine._wall = lambda to=jump_s: stage.loop.time() + to  # type: ignore[misc]
+            job = stage.submit(READER, 1, threads=1, chunk=1, waited=False)
+            finish(stage)
+            assert job.state.ended
+            stage.engine._wall = lambda to=jump_s: stage.loop.time() - to  # type: ignore[misc]
+            await asyncio.sleep(KEEP_S - 1.0)
+            assert job.id in stage.registry._by_id
+            await asyncio.sleep(2.0)
+            assert job.id not in stage.registry._by_id
 
     play(story)

@@ -40,7 +40,7 @@ def add(
 def end(registry: Registry, job: Job, end_s: float = 100.0) -> None:
     for event in (Event.STOP, Event.DRAINED, Event.END_CANCELLED):
         job.step(event)
-    job.end_s = end_s
+    job.ended_boot_s = end_s
     registry.note_ended(job)
 
 
