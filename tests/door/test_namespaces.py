@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -162,15 +163,12 @@ def fuse(recipe: str, place: Path, device: str = "") -> Iterator[tuple[int, Path
     log = place / "log"
     serve = f'{sys.executable} {FUSE_SERVER} "$S" {log} {device} >served 2>&1 </dev/null & echo $! >pid; '
     until = "until grep -q mounted served; do kill -0 $(cat pid); done; "
-    try:
-        with client(recipe.replace("SERVE;", serve + until), place) as fd:
+    with client(recipe.replace("SERVE;", serve + until), place) as fd:
+        try:
             yield fd, log
-            # Its close would wait for the server.
-            os.kill(int((place / "pid").read_text()), 9)
-            (place / "pid").unlink()
-    finally:
-        if (place / "pid").exists():
-            os.kill(int((place / "pid").read_text()), 9)
+        finally:
+            # First of all: the close of the file would wait for the server.
+            os.kill(int((place / "pid").read_text()), signal.SIGKILL)
 
 
 def requests(log: Path) -> list[str]:
