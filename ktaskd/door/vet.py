@@ -52,22 +52,23 @@ _TYPES = {
 _LINKS = {"socket:": "socket", "pipe:": "pipe"}
 
 
-def vet(fd: int, *, own_offset: bool, what: str = "descriptor") -> SourceFacts:
+def vet(fd: int, *, own_offset: bool, what: str = "descriptor", client: int = 0) -> SourceFacts:
     """Find out what `fd` is, and whether it can be worked on.
 
     Args:
         own_offset: what the sender promised of the offset.
         what: how messages call it.
+        client: pid of the sender; 0 = not known.
     Raises:
         FdUnsuitable: it cannot be worked on, or could not be looked at.
     """
     try:
-        return _vet(fd, own_offset, what)
+        return _vet(fd, own_offset, what, client)
     except OSError as error:
         raise FdUnsuitable(f"{what}: cannot be looked at: {error.strerror}") from error
 
 
-def _vet(fd: int, own_offset: bool, what: str) -> SourceFacts:
+def _vet(fd: int, own_offset: bool, what: str, client: int) -> SourceFacts:
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     # O_PATH reads as O_RDONLY, but gives no right to the bytes.
     if flags & os.O_PATH:
@@ -76,7 +77,7 @@ def _vet(fd: int, own_offset: bool, what: str) -> SourceFacts:
     if access is None:
         raise FdUnsuitable(f"{what}: opened neither for reading nor for writing")
     seals = read_seals(fd)
-    file_system = _file_system(fd, seals, what)
+    file_system = _file_system(fd, seals, what, client)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise FdUnsuitable(f"{what}: is a {describe_type(status.st_mode)}, {_WANTED}")
@@ -118,7 +119,7 @@ def _without_sealed(access: Access, seals: int, what: str) -> Access:
     return Access.READ
 
 
-def _file_system(fd: int, seals: int | None, what: str) -> str:
+def _file_system(fd: int, seals: int | None, what: str, client: int) -> str:
     """Name of the file system.
 
     Raises:
@@ -130,16 +131,16 @@ def _file_system(fd: int, seals: int | None, what: str) -> str:
     link = _describe_link(fd)
     if link:
         raise FdUnsuitable(f"{what}: is a {link}, {_WANTED}")
-    return find_file_system(fd, what)
+    return find_file_system(fd, what, client)
 
 
-def find_file_system(fd: int, what: str) -> str:
+def find_file_system(fd: int, what: str, client: int = 0) -> str:
     """Name of the file system of a descriptor, which may be an O_PATH one; no server is asked.
 
     Raises:
         FdUnsuitable: its files cannot be worked on, or may hang whoever asks.
     """
-    standing = read_standing(fd)
+    standing = read_standing(fd, client)
     _check_standing(standing, what)
     name = ask_file_system(fd)
     _check_name(name, what)

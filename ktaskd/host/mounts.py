@@ -17,10 +17,15 @@ and fstatfs wait for a server, unkillably. `door/vet.py` asks in this order:
    make. FUSE can have a block device too: fuseblk.
 3. **fstatfs**, after step 1 or 2 permitted it: f_type is what the file is on.
 
-An overlay needs one more proof, as its f_type hides the layers. It is trusted where its mount is
-in one of the two tables, since then root mounted it. Elsewhere any user can have mounted it above a
-FUSE server of their own. There STATX_ATTR_NODUMP has to be in the mask: an overlay passes it on from
-the layer below, and FUSE and network file systems do not have it.
+An overlay needs one more proof, as its f_type hides the layers. It is trusted where its mount is in
+one of the two tables, or in that of a client in the initial user namespace, since then root mounted it.
+Elsewhere any user can have mounted it above a FUSE server of their own. Then two things are asked:
+
+* STATX_ATTR_NODUMP has to be in the mask. An overlay passes it on from the layer that has the attributes of
+  the file, and FUSE and network file systems do not have it.
+* Since Linux 6.16 a user's overlay can have the data in another layer ("data-only", documented with
+  overlayfs). There FS_IOC_FIEMAP has to work: the overlay passes that on to the layer with the data, and
+  FUSE, NFS and 9p have no such operation. tmpfs has none either, so its overlays are refused then.
 
 The alternative was to look the device up in the tables. Subvolumes of btrfs and files of overlays have
 devices that are in no table, and a container's mounts are in no table of ours.
@@ -28,8 +33,11 @@ devices that are in no table, and a container's mounts are in no table of ours.
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping
+import re
+import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ktaskd.host import libc
@@ -77,6 +85,10 @@ MAGICS = {
 
 _IMMUTABLE, _NODUMP = 0x10, 0x40
 """STATX_ATTR_IMMUTABLE and STATX_ATTR_NODUMP. Source: linux/stat.h"""
+_DATA_LAYERS_SINCE = (6, 16)
+_FIEMAP = struct.Struct("=QQIIII")
+_FS_IOC_FIEMAP = 0xC020660B
+"""Source: linux/fiemap.h; a count of 0 extents asks for their number only."""
 _OF_FUSE = frozenset((0x81, 0x82))
 """Types of handles that FUSE makes; xfs makes them too, and has the attributes. Source: linux/exportfs.h"""
 
@@ -96,17 +108,44 @@ class Standing:
     shown: bool
 
 
-def read_standing(fd: int) -> Standing:
+def read_standing(fd: int, client: int = 0) -> Standing:
     """Look without asking the file system's server, if it has one; raises OSError.
 
-    An O_PATH descriptor will do.
+    Args:
+        fd: an O_PATH descriptor will do.
+        client: pid of the process that sent it; 0 = not known.
     """
-    name = find_mount_type(fd)
+    name = find_mount_type(fd, TABLES)
     if name is not None:
         return Standing(name, local=False, shown=True)
     device, mask = libc.cached_facts_of(fd)
     local = bool(mask & _IMMUTABLE) or (os.major(device) > 0 and _makes_handles_unlike_fuse(fd))
-    return Standing(None, local=local, shown=bool(mask & _NODUMP))
+    shown = local and (_is_roots(fd, client) or (bool(mask & _NODUMP) and _has_local_data(fd)))
+    return Standing(None, local=local, shown=shown)
+
+
+def _is_roots(fd: int, client: int) -> bool:
+    """Whether the mount is that of a process in the initial user namespace, so that root made it.
+
+    A pid that was given to another process meanwhile changes nothing: it is such a process's mount.
+    """
+    try:
+        with open(f"/proc/{client}/uid_map", "rb") as file:
+            initial = file.read().split() == [b"0", b"0", b"4294967295"]
+    except OSError:
+        return False
+    return initial and find_mount_type(fd, (f"/proc/{client}/mountinfo",)) is not None
+
+
+def _has_local_data(fd: int) -> bool:
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if release and (int(release[1]), int(release[2])) < _DATA_LAYERS_SINCE:
+        return True
+    try:
+        fcntl.ioctl(fd, _FS_IOC_FIEMAP, _FIEMAP.pack(0, 1, 0, 0, 0, 0))
+    except OSError:
+        return False
+    return True
 
 
 def _makes_handles_unlike_fuse(fd: int) -> bool:
@@ -122,10 +161,10 @@ def ask_file_system(fd: int) -> str:
     return MAGICS.get(magic, f"unknown, of type {magic:#x}")
 
 
-def find_mount_type(fd: int) -> str | None:
-    """File system type of the descriptor's mount; None = the mount is in neither table."""
+def find_mount_type(fd: int, tables: Iterable[str] = TABLES) -> str | None:
+    """File system type of the descriptor's mount; None = the mount is in none of the tables."""
     mount = read_mount_id(fd)
-    for table in TABLES:
+    for table in tables:
         found = _read_table(table).get(mount)
         if found is not None:
             return found

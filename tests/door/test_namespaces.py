@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -41,13 +42,16 @@ sock.recv(1)
 
 
 @contextmanager
-def client(recipe: str, place: Path, *, detach: bool = False) -> Iterator[int]:
-    """The descriptor of a file that a client opened in a mount namespace of its own.
+def client(
+    recipe: str, place: Path, *, detach: bool = False, users: bool = False
+) -> Iterator[tuple[int, int]]:
+    """The descriptor of a file that a client opened in a mount namespace of its own, and its pid.
 
     Args:
         recipe: shell commands, run there in the directory `place`, which mount something at
             `place/m` that has a file `file`.
         detach: whether the client detaches that mount after it has opened the file.
+        users: whether it is in a user namespace of its own, too, as those are who are not root.
     """
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("needs root and unshare, to mount")
@@ -55,17 +59,18 @@ def client(recipe: str, place: Path, *, detach: bool = False) -> Iterator[int]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     path, gone = str(place / "m/file"), str(place / "m") if detach else ""
     words = [sys.executable, "-c", CLIENT, str(theirs.fileno()), recipe, path, gone]
-    unshared = ["unshare", "-m", *words]
+    unshared = ["unshare", "-m", *(["--user", "--map-root-user"] if users else []), *words]
     environ = {**os.environ, "PATH": PATH}
     # Our end is closed first, which ends the client.
-    with subprocess.Popen(unshared, cwd=place, pass_fds=[theirs.fileno()], env=environ), ours:
+    inherited = [theirs.fileno()]
+    with subprocess.Popen(unshared, cwd=place, pass_fds=inherited, env=environ) as process, ours:
         theirs.close()
         message = receive(ours, 100)
         with message.fds as fds:
             if not len(fds):
                 pytest.skip(f"cannot be mounted here: {message.data.decode(errors='replace')}")
             (fd,) = fds
-            yield fd
+            yield fd, process.pid
 
 
 def disk(kind: str, then: str = "echo 12345 >m/file") -> str:
@@ -104,6 +109,10 @@ RECIPES = {
 }
 
 
+DATA_LAYERS = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 16)
+"""Whether an overlay of a user may have the data of a file in another layer than its attributes."""
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Where a client mounts; a file system on which overlays can be made."""
@@ -116,9 +125,13 @@ def test_file_when_mounted_in_the_clients_namespace_only_then_it_passes(
     place: Path, name: str, detach: bool
 ) -> None:
     recipe, file_system, kind = RECIPES[name]
-    with client(recipe, place, detach=detach) as fd:
+    with client(recipe, place, detach=detach) as (fd, pid):
         assert mounts.find_mount_type(fd) is None, "a table of ours has it"
-        facts = vet(fd, own_offset=False)
+        if name == "overlay on tmpfs" and detach and DATA_LAYERS:
+            with pytest.raises(FdUnsuitable, match="cannot be seen from"):
+                vet(fd, own_offset=False, client=pid)
+            return
+        facts = vet(fd, own_offset=False, client=pid)
         assert (facts.kind, facts.size, os.pread(fd, 10, 0)) == (kind, 6, b"12345\n")
         if file_system:
             assert facts.file_system == file_system
@@ -126,7 +139,7 @@ def test_file_when_mounted_in_the_clients_namespace_only_then_it_passes(
 
 def test_path_when_found_through_another_namespace_then_looked_at_without_a_table(place: Path) -> None:
     """As with /proc/PID/root; the descriptor is an O_PATH one."""
-    with client("mount -t tmpfs t m; echo 1 >m/file", place) as fd:
+    with client("mount -t tmpfs t m; echo 1 >m/file", place) as (fd, _):
         path = os.open(f"/proc/self/fd/{fd}", os.O_PATH)
         try:
             assert find_file_system(path, "path") == "tmpfs"
@@ -156,14 +169,14 @@ def test_file_of_the_machine_when_the_daemon_has_a_namespace_of_its_own_then_it_
 
 
 @contextmanager
-def fuse(recipe: str, place: Path, device: str = "") -> Iterator[tuple[int, Path]]:
+def fuse(recipe: str, place: Path, device: str = "", *, users: bool = False) -> Iterator[tuple[int, Path]]:
     """A file whose silent FUSE server is in the client's namespace, and the log of its requests."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("no FUSE here")
     log = place / "log"
     serve = f'{sys.executable} {FUSE_SERVER} "$S" {log} {device} >served 2>&1 </dev/null & echo $! >pid; '
     until = "until grep -q mounted served; do kill -0 $(cat pid); done; "
-    with client(recipe.replace("SERVE;", serve + until), place) as fd:
+    with client(recipe.replace("SERVE;", serve + until), place, users=users) as (fd, _):
         try:
             yield fd, log
         finally:
@@ -192,14 +205,47 @@ def test_fuse_when_on_a_block_device_then_refused_without_asking_it(place: Path)
         assert requests(log) == before
 
 
-def test_overlay_when_above_a_server_of_the_clients_then_refused_without_asking_it(place: Path) -> None:
+@pytest.mark.parametrize("users", [False, True], ids=["root", "user"])
+def test_overlay_when_above_a_server_of_the_clients_then_refused_without_asking_it(
+    place: Path, users: bool
+) -> None:
     """A client may mount both in a user namespace; a worker that read the file would hang."""
     over = "mkdir s l u w; S=s; SERVE; mount -t overlay -o lowerdir=s:l,upperdir=u,workdir=w o m"
-    with fuse(over, place) as (fd, log):
+    with fuse(over, place, users=users) as (fd, log):
         before = requests(log)
         with pytest.raises(FdUnsuitable, match="above a file system that cannot be seen"):
             vet(fd, own_offset=False)
         assert requests(log) == before
+
+
+META = """
+import os
+open("l/file", "w").truncate(9)
+os.setxattr("l/file", "user.overlay.metacopy", b"")
+os.setxattr("l/file", "user.overlay.redirect", b"/file")
+"""
+
+
+def test_overlay_when_its_data_are_at_a_server_of_the_clients_then_refused_without_asking_it(
+    place: Path,
+) -> None:
+    """The attributes are those of a local file."""
+    over = (
+        f"mkdir s l; mount -t tmpfs l l; {sys.executable} -c '{META}'; S=s; SERVE; "
+        "mount -t overlay -o userxattr,lowerdir=l::s o m"
+    )
+    with fuse(over, place, users=True) as (fd, log):
+        before = requests(log)
+        with pytest.raises(FdUnsuitable, match="above a file system that cannot be seen"):
+            vet(fd, own_offset=False)
+        assert requests(log) == before
+
+
+def test_overlay_when_of_a_user_on_a_disk_then_it_passes(place: Path) -> None:
+    """As those of containers without root have it."""
+    with client(LAYERS.replace("-o ", "-o userxattr,"), place, users=True) as (fd, pid):
+        facts = vet(fd, own_offset=False, client=pid)
+        assert (facts.file_system, os.pread(fd, 10, 0)) == ("overlay", b"12345\n")
 
 
 def test_fuse_when_mounted_on_the_machine_then_refused_by_its_name(tmp_path: Path) -> None:
