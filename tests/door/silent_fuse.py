@@ -4,9 +4,9 @@ Run as: python silent_fuse.py DIRECTORY [LOG [DEVICE]], as root. Prints "mounted
 be looked up and opened, but its close (FLUSH) is never answered; neither is the
 look-up of "DIR/silent". Killing the process sets everybody free.
 
-With LOG, a file that gets the number of each request as a line, the kernel may keep nothing in
-mind (attributes are valid for 0 s), and what is asked of the file itself is never answered. With
-DEVICE, a block device, the type is fuseblk.
+With LOG, a file that gets the number of each request as a line, the server is honest: it answers all,
+and the kernel may keep nothing in mind (attributes are valid for 0 s). With DEVICE, a block device,
+the type is fuseblk.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def answer(opcode: int, node: int, body: bytes) -> bytes | int | None:
     """What to reply: bytes, an errno, or None for never."""
     if opcode == INIT:
         return struct.pack("<4I2H2I2H2I", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0, 0) + bytes(20)
-    if LOGGED and node == FILE and opcode not in (OPEN, RELEASE, FLUSH):
-        return None
+    if LOGGED and opcode == FLUSH:
+        return errno.ENOSYS
     if LOGGED and opcode == STATFS:
         return struct.pack("<5Q10I", *[0] * 5, 4096, 255, 4096, *[0] * 7)
     if opcode == GETATTR:

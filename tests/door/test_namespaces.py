@@ -170,7 +170,7 @@ def test_file_of_the_machine_when_the_daemon_has_a_namespace_of_its_own_then_it_
 
 @contextmanager
 def fuse(recipe: str, place: Path, device: str = "", *, users: bool = False) -> Iterator[tuple[int, Path]]:
-    """A file whose silent FUSE server is in the client's namespace, and the log of its requests."""
+    """A file whose FUSE server is in the client's namespace, and the log of its requests."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("no FUSE here")
     log = place / "log"
@@ -180,7 +180,6 @@ def fuse(recipe: str, place: Path, device: str = "", *, users: bool = False) -> 
         try:
             yield fd, log
         finally:
-            # First of all: the close of the file would wait for the server.
             os.kill(int((place / "pid").read_text()), signal.SIGKILL)
 
 
@@ -188,7 +187,9 @@ def requests(log: Path) -> list[str]:
     return log.read_text().split()
 
 
-def test_fuse_when_its_server_is_silent_then_refused_without_asking_it(place: Path) -> None:
+def test_fuse_when_mounted_in_the_clients_namespace_then_refused_without_asking_its_server(
+    place: Path,
+) -> None:
     with fuse("S=m; SERVE;", place) as (fd, log):
         before = requests(log)
         with pytest.raises(FdUnsuitable, match="FUSE and network file systems are refused"):
