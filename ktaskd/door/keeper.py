@@ -25,7 +25,7 @@ from ktaskd.door import wire
 from ktaskd.door.opening import open_vetted
 from ktaskd.door.vet import vet
 from ktaskd.door.wire import Frame
-from ktaskd.host.unixsock import Fds, Message, receive, send
+from ktaskd.host.unixsock import Fds, Message, read_peer_credentials, receive, send
 from ktaskd.model.errors import FdUnsuitable, KtaskError
 from ktaskd.model.function import Access
 
@@ -52,6 +52,7 @@ class Connection:
         """Hold them."""
         self.conn = conn
         self.sock = sock
+        self.pid, _, _ = read_peer_credentials(sock)
         self.unsent = b""
         self.closing = False
 
@@ -207,7 +208,8 @@ class Keeper:
         for i, (fd, flags) in enumerate(zip(fds, hand.flags, strict=True)):
             try:
                 own_offset = bool(flags & handoff.OWN_OFFSET)
-                facts.append(vet(fd, own_offset=own_offset, what=f"descriptor {i}"))
+                what = f"descriptor {i}"
+                facts.append(vet(fd, own_offset=own_offset, what=what, client=connection.pid))
             except FdUnsuitable as error:
                 self._refuse(connection, fds, handoff.Refused(hand.number, error.reason, error.message, i))
                 return

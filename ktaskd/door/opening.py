@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-from ktaskd.door.vet import check_file_system, describe_type, read_mount_id, read_mount_types, vet
+from ktaskd.door.vet import describe_type, find_file_system, vet
 from ktaskd.host.unixsock import Fds
 from ktaskd.model.errors import FdUnsuitable, KtaskError, NotAllowed, PathNotFound, SourceInvalid
 from ktaskd.model.function import Access
@@ -76,8 +76,7 @@ def open_vetted(path: str, access: Access) -> tuple[int, SourceFacts]:
 
 def _check_before(place: int, what: str) -> None:
     """Raise FdUnsuitable unless it is a regular file where files may be opened."""
-    file_system = read_mount_types().get(read_mount_id(f"/proc/self/fdinfo/{place}"), "")
-    check_file_system(file_system, what)
+    find_file_system(place, what)
     mode = os.fstat(place).st_mode
     if not stat.S_ISREG(mode):
         raise FdUnsuitable(f"{what}: is a {describe_type(mode)}, wanted a regular file")

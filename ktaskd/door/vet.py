@@ -2,8 +2,8 @@
 
 Runs in a keeper only. A file of FUSE or of a network file system can hang
 whoever asks it anything, fstat included, so first comes what the kernel
-answers by itself: the flags, the seals, the mount id and the link text. Only
-what is memory, or is on a local file system, is asked more.
+answers by itself: the flags, the seals, and what `host/mounts.py` finds out of the
+file system. Only what is memory, or is on a local file system, is asked more.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Mapping
 
+from ktaskd.host.mounts import OVERLAY, Standing, ask_file_system, read_standing
 from ktaskd.model.errors import FdUnsuitable
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind
 
 _ON_DISK = ("ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "zfs", "jfs", "nilfs2", "reiserfs")
-_OTHER = ("ubifs", "overlay", "vfat", "exfat", "ntfs3", "udf", "iso9660", "squashfs", "erofs")
+_OTHER = ("ubifs", OVERLAY, "vfat", "exfat", "ntfs3", "udf", "iso9660", "squashfs", "erofs")
 LOCAL = frozenset((*_ON_DISK, *_OTHER))
 """File systems whose files answer without a process or a network behind them."""
 
@@ -29,9 +29,17 @@ NODES = frozenset(("devtmpfs", "devpts"))
 
 _ASKABLE = LOCAL | MEMORY | NODES | {HUGE}
 
+_SERVED = (
+    *("fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "lustre"),
+    *("gfs2", "ocfs2", "orangefs", "coda", "vboxsf", "prl_fs", "beegfs", "gpfs", "ecryptfs"),
+)
+_SERVED_WHY = "FUSE and network file systems are refused, since their server may never answer"
+_SERVED_HELP = "copy the file to a local file system or to memory (/dev/shm) and use the copy"
+
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 _WANTED = "wanted a regular file or memory"
+_WANTED_PLACE = "wanted a local file system or memory"
 _ACCESS = {os.O_RDONLY: Access.READ, os.O_WRONLY: Access.WRITE, os.O_RDWR: Access.READ_WRITE}
 _TYPES = {
     stat.S_IFDIR: "directory",
@@ -41,25 +49,26 @@ _TYPES = {
     stat.S_IFSOCK: "socket",
     stat.S_IFLNK: "symbolic link",
 }
-_LINKS = {"socket:": "socket", "pipe:": "pipe", "anon_inode:": "kernel object without a file"}
+_LINKS = {"socket:": "socket", "pipe:": "pipe"}
 
 
-def vet(fd: int, *, own_offset: bool, what: str = "descriptor") -> SourceFacts:
+def vet(fd: int, *, own_offset: bool, what: str = "descriptor", client: int = 0) -> SourceFacts:
     """Find out what `fd` is, and whether it can be worked on.
 
     Args:
         own_offset: what the sender promised of the offset.
         what: how messages call it.
+        client: pid of the sender; 0 = not known.
     Raises:
         FdUnsuitable: it cannot be worked on, or could not be looked at.
     """
     try:
-        return _vet(fd, own_offset, what)
+        return _vet(fd, own_offset, what, client)
     except OSError as error:
         raise FdUnsuitable(f"{what}: cannot be looked at: {error.strerror}") from error
 
 
-def _vet(fd: int, own_offset: bool, what: str) -> SourceFacts:
+def _vet(fd: int, own_offset: bool, what: str, client: int) -> SourceFacts:
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     # O_PATH reads as O_RDONLY, but gives no right to the bytes.
     if flags & os.O_PATH:
@@ -68,11 +77,11 @@ def _vet(fd: int, own_offset: bool, what: str) -> SourceFacts:
     if access is None:
         raise FdUnsuitable(f"{what}: opened neither for reading nor for writing")
     seals = read_seals(fd)
-    file_system = _file_system(fd, seals, what)
+    file_system = _file_system(fd, seals, what, client)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise FdUnsuitable(f"{what}: is a {describe_type(status.st_mode)}, {_WANTED}")
-    kind = _kind(fd, file_system, seals, what)
+    kind = _kind(file_system, what)
     return SourceFacts(
         kind=kind,
         access=_without_sealed(access, seals or 0, what),
@@ -82,7 +91,7 @@ def _vet(fd: int, own_offset: bool, what: str) -> SourceFacts:
         page_size=os.fstatvfs(fd).f_bsize if kind is SourceKind.HUGE else PAGE_BYTES,
         device=status.st_dev,
         inode=status.st_ino,
-        file_system=file_system or (HUGE if kind is SourceKind.HUGE else "tmpfs"),
+        file_system=file_system,
         own_offset=own_offset,
     )
 
@@ -110,38 +119,61 @@ def _without_sealed(access: Access, seals: int, what: str) -> Access:
     return Access.READ
 
 
-def _file_system(fd: int, seals: int | None, what: str) -> str:
-    """Type of the file system, "" for memory on a mount of the kernel's own.
+def _file_system(fd: int, seals: int | None, what: str, client: int) -> str:
+    """Name of the file system.
 
     Raises:
         FdUnsuitable: nothing more may be asked of this file.
     """
-    name = read_mount_types().get(read_mount_id(f"/proc/self/fdinfo/{fd}"))
     if seals is not None:
-        return name or ""
-    if name is None:
-        raise FdUnsuitable(f"{what}: is {_describe_link(fd)}, {_WANTED}")
-    check_file_system(name, what)
-    return name
+        # tmpfs or hugetlbfs: neither has a server.
+        return ask_file_system(fd)
+    link = _describe_link(fd)
+    if link:
+        raise FdUnsuitable(f"{what}: is a {link}, {_WANTED}")
+    return find_file_system(fd, what, client)
 
 
-def check_file_system(name: str, what: str) -> None:
+def find_file_system(fd: int, what: str, client: int = 0) -> str:
+    """Name of the file system of a descriptor, which may be an O_PATH one; no server is asked.
+
+    Raises:
+        FdUnsuitable: its files cannot be worked on, or may hang whoever asks.
+    """
+    standing = read_standing(fd, client)
+    _check_standing(standing, what)
+    name = ask_file_system(fd)
+    _check_name(name, what)
+    if name == OVERLAY and not standing.shown:
+        raise FdUnsuitable(
+            f'{what}: is on "{name}" in a namespace of its own, above a file system that cannot be seen from '
+            f"here, {_WANTED_PLACE}"
+        )
+    return standing.name or name
+
+
+def _check_standing(standing: Standing, what: str) -> None:
+    if standing.name is not None:
+        _check_name(standing.name, what)
+    elif not standing.local:
+        raise FdUnsuitable(f"{what}: is on a file system that is not local; {_SERVED_WHY}; {_SERVED_HELP}")
+
+
+def _check_name(name: str, what: str) -> None:
     """Raise FdUnsuitable unless a file there may be asked what it is."""
+    if name.partition(".")[0] in _SERVED:
+        raise FdUnsuitable(f'{what}: is on "{name}"; {_SERVED_WHY}; {_SERVED_HELP}')
     if name not in _ASKABLE:
-        raise FdUnsuitable(f'{what}: is on "{name or "unknown"}", wanted a local file system or memory')
+        raise FdUnsuitable(f'{what}: is on "{name or "unknown"}", {_WANTED_PLACE}')
 
 
-def _kind(fd: int, file_system: str, seals: int | None, what: str) -> SourceKind:
+def _kind(file_system: str, what: str) -> SourceKind:
     if file_system == HUGE:
         return SourceKind.HUGE
-    if seals is not None:
-        # A memfd is on a mount that has no name. Its block is its page, and a
-        # huge page is longer than an ordinary one.
-        return SourceKind.HUGE if os.fstatvfs(fd).f_bsize > PAGE_BYTES else SourceKind.MEMORY
     if file_system in MEMORY:
         return SourceKind.MEMORY
     if file_system in NODES:
-        raise FdUnsuitable(f'{what}: is on "{file_system}", wanted a local file system or memory')
+        raise FdUnsuitable(f'{what}: is on "{file_system}", {_WANTED_PLACE}')
     return SourceKind.FILE
 
 
@@ -151,46 +183,9 @@ def describe_type(mode: int) -> str:
 
 
 def _describe_link(fd: int) -> str:
-    """What is known of a file on no mount that we see, in words."""
+    """What is known, from its name alone, of a descriptor that is on no mount; "" if nothing."""
     link = os.readlink(f"/proc/self/fd/{fd}")
     for prefix, words in _LINKS.items():
         if link.startswith(prefix):
-            return f"a {words}"
-    return "on a mount that the daemon does not see"
-
-
-def read_mount_id(path: str) -> int:
-    """The mount id in a file of /proc/self/fdinfo; -1 if there is none.
-
-    Exact while the descriptor is open: it holds its mount, whose number is
-    given to no other until then.
-    """
-    with open(path, "rb") as file:
-        for line in file.read().split(b"\n"):
-            name, _, value = line.partition(b":")
-            if name == b"mnt_id":
-                return int(value)
-    return -1
-
-
-def read_mount_types() -> Mapping[int, str]:
-    """File system type by mount id, of this process's mount namespace."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        return parse_mount_types(file.read())
-
-
-def parse_mount_types(text: bytes) -> Mapping[int, str]:
-    r"""File system type by mount id.
-
-    Only a newline ends a line: a path may hold all that str.splitlines takes
-    for an end, and whoever may mount could write lines of his own.
-
-    Source: proc_pid_mountinfo(5): the type is the first field after a lone
-    "-", which ends the optional fields; blanks in paths are written \040.
-    """
-    types = {}
-    for line in text.split(b"\n"):
-        before, dash, after = line.partition(b" - ")
-        if dash:
-            types[int(before.split(b" ", 1)[0])] = after.split(b" ", 1)[0].decode("ascii", "replace")
-    return types
+            return words
+    return "" if link.startswith("/") else "kernel object without a file"

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import platform
+import struct
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -18,6 +19,12 @@ _LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _PR_SET_NAME = 15
 """Source: prctl(2)"""
+_AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = 0x1000, 0x4000
+"""Source: linux/fcntl.h"""
+_STATX_BYTES, _STATX_MASK_AT, _STATX_DEVICE_AT = 256, 0x38, 0x88
+"""Size of struct statx, and where stx_attributes_mask and stx_dev_major are in it. Source: linux/stat.h"""
+_HANDLE_BYTES = 128
+"""MAX_HANDLE_SZ. Source: linux/exportfs.h"""
 _STATFS_BYTES = 256
 """More than struct statfs has anywhere; its first field is f_type, a long."""
 
@@ -104,6 +111,35 @@ def file_system_of(fd: int) -> int:
     buffer = ctypes.create_string_buffer(_STATFS_BYTES)
     _checked(_LIBC.fstatfs(ctypes.c_int(fd), buffer), "fstatfs")
     return ctypes.c_ulong.from_buffer(buffer).value
+
+
+def cached_facts_of(fd: int) -> tuple[int, int]:
+    """The device (as st_dev) and stx_attributes_mask of a file, from the kernel's memory; raises OSError.
+
+    Nothing is requested (mask 0) and nothing may be synchronised, so a file system that has a
+    server answers without asking it. Source: statx(2), fuse_update_get_attr and nfs_getattr in Linux
+    """
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    flags = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC)
+    _checked(_LIBC.statx(ctypes.c_int(fd), b"", flags, ctypes.c_uint(0), buffer), "statx")
+    (mask,) = struct.unpack_from("=Q", buffer, _STATX_MASK_AT)
+    return os.makedev(*struct.unpack_from("=II", buffer, _STATX_DEVICE_AT)), mask
+
+
+def handle_type_of(fd: int) -> int:
+    """The type of the handle that the file system makes for a file, from the kernel's memory.
+
+    Raises:
+        OSError: it failed; EOPNOTSUPP where that file system makes none.
+    Source: name_to_handle_at(2)
+    """
+    handle = ctypes.create_string_buffer(struct.pack("=Ii", _HANDLE_BYTES, 0), 8 + _HANDLE_BYTES)
+    mount = ctypes.c_int()
+    flags = ctypes.c_int(_AT_EMPTY_PATH)
+    name_to_handle = _LIBC.name_to_handle_at
+    _checked(name_to_handle(ctypes.c_int(fd), b"", handle, ctypes.byref(mount), flags), "name_to_handle_at")
+    found: tuple[int, int] = struct.unpack_from("=Ii", handle)
+    return found[1]
 
 
 def fallocate(fd: int, mode: int, start: int, length: int) -> None:

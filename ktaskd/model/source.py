@@ -36,7 +36,7 @@ class SourceFacts:
         size: length in bytes when it was vetted.
         page_size: bytes of one page (hugetlbfs: of one huge page).
         device, inode: identity of the file.
-        file_system: its name as in /proc/self/mountinfo.
+        file_system: its name as in a table of mounts; ext4 for ext2 to ext4 where no table has its mount.
         own_offset: nobody else uses the offset of this open file description,
             so that SEEK_HOLE may be used on it.
     """

@@ -7,12 +7,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ktaskd.door import vet as vetting
-from ktaskd.door.vet import parse_mount_types, vet
+from ktaskd.door.vet import vet
+from ktaskd.host import mounts
 from ktaskd.model.errors import FdUnsuitable
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, F_SEAL_WRITE, SourceFacts, SourceKind
@@ -197,25 +198,22 @@ def test_nothing_that_might_block_is_asked_before_the_file_system_is_known(
         refusal_of(fd)
 
 
-def test_a_mount_that_is_not_ours_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a file from another mount namespace."""
-    monkeypatch.setattr(vetting, "read_mount_types", dict)
-    with opened(tmp_path / "file", os.O_RDWR | os.O_CREAT) as fd:
-        assert "does not see" in refusal_of(fd)
+def test_what_a_file_is_on_comes_from_the_file_where_no_table_has_its_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    with opened(tmp_path / "file") as fd:
+        by_table = facts_of(fd)
+        monkeypatch.setattr(mounts, "TABLES", ())
+        if not mounts.read_standing(fd).local:
+            pytest.skip(f"{by_table.file_system} at {tmp_path} proves nothing by itself")
+        assert replace(facts_of(fd), file_system=by_table.file_system) == by_table
 
 
-def test_mountinfo_is_read_as_written_by_the_kernel() -> None:
-    text = (
-        b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:4 - ext3 /dev/root rw,errors=continue\n"
-        b"40 35 0:40 / /home/x\\040y rw - fuse.sshfs host:/ - rw\n"
-    )
-    assert parse_mount_types(text) == {36: "ext3", 40: "fuse.sshfs"}
-
-
-@pytest.mark.parametrize("separator", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
-def test_a_mount_point_cannot_pretend_to_be_a_line(separator: str) -> None:
-    forged = f"41 1 0:1 / /tmp/{separator}99 1 0:1 / /x rw - ext4 x rw".replace(
-        "/x rw - ext4", "/x\\040-\\040ext4"
-    )
-    types = parse_mount_types(f"{forged} rw - fuse me rw\n".encode())
-    assert set(types) == {41}
+@pytest.mark.parametrize("path", ["/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"])
+def test_a_file_of_the_kernel_is_refused_where_no_table_has_its_mount(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "TABLES", ())
+    with opened(path) as fd:
+        assert "not local" in refusal_of(fd)

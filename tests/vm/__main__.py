@@ -32,6 +32,7 @@ def files() -> dict[str, str | bytes | Path]:
     found: dict[str, str | bytes | Path] = {f"vm/guest/{path.name}": path for path in GUEST.glob("*.py")}
     image.CACHE.mkdir(parents=True, exist_ok=True)
     found["vm/clear_page.so"] = build("clear_page", image.CACHE)
+    found["vm/silent_fuse.py"] = image.ROOT / "tests/door/silent_fuse.py"
     found |= {"vm/ktaskd.deb": packages[-1], "vm/grpcurl": image.grpcurl()}
     return found
 
@@ -53,7 +54,7 @@ def write_transcript(said: str) -> None:
 
 
 def make() -> int:
-    """Have the programs, the kernel and the root; 1 where that cannot be, which it says."""
+    """Have the programs, the kernel and the disk; 1 where that cannot be, which it says."""
     try:
         image.get_tools()
         image.kernel()

@@ -19,13 +19,15 @@ CACHE = ROOT / ".cache/vm"
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "numactl", "adduser"),
-    *("python3", "libsystemd0", "libpam-systemd"),
+    *("python3", "libsystemd0", "libpam-systemd", "dbus-user-session"),
+    *("busybox-static", "xfsprogs", "btrfs-progs"),
 )
 KERNEL = "linux-image-cloud-amd64"
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "debootstrap": "debootstrap",
     "cpio": "cpio",
+    "mke2fs": "e2fsprogs",
     "dpkg-deb": "dpkg",
 }
 """Programs that are needed here, and Debian's packages of them."""
@@ -38,6 +40,24 @@ _DROPPED = (
     "var/cache/apt",
     "var/lib/apt",
 )
+
+
+DISK_MIB = 3072
+"""Size of the root's disk; its image is sparse."""
+_FIRST_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
+"""What the kernel needs to mount the root's disk: Debian's has all of it in modules."""
+
+_INIT = """#!/bin/busybox sh
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t devtmpfs devtmpfs /dev
+for module in %s; do busybox insmod /modules/$module || true; done
+until [ -b /dev/vda ]; do busybox usleep 50000; done
+busybox mount -t ext4 /dev/vda /root || exec busybox poweroff -f
+busybox cp -a /added/. /root/
+for place in proc sys dev; do busybox mount --move /$place /root/$place; done
+exec busybox switch_root /root /lib/systemd/systemd
+"""
 
 
 class CannotMake(Exception):
@@ -86,13 +106,18 @@ def mirror() -> str:
     raise CannotMake("apt: no mirror of Debian in its sources, from which the virtual machine's root is made")
 
 
-def kernel() -> tuple[Path, str]:
-    """The kernel's image, and its version."""
+def kernel() -> tuple[Path, Path]:
+    """The kernel's image, and the directory of its modules."""
     found = sorted(CACHE.glob("boot/vmlinuz-*"))
-    if not found:
+    if not found or not modules_of(found[-1]).is_dir():
         _unpack_kernel()
         found = sorted(CACHE.glob("boot/vmlinuz-*"))
-    return found[-1], found[-1].name.removeprefix("vmlinuz-")
+    return found[-1], modules_of(found[-1])
+
+
+def modules_of(image: Path) -> Path:
+    """Where the modules of a kernel's image are kept."""
+    return CACHE / "modules" / image.name.removeprefix("vmlinuz-")
 
 
 def _unpack_kernel() -> None:
@@ -103,16 +128,18 @@ def _unpack_kernel() -> None:
     run(["apt-get", "download", name], cwd=work)
     (package,) = work.glob("*.deb")
     run(["dpkg-deb", "-x", str(package), str(work / "root")])
+    shutil.copytree(work / "root/lib/modules", CACHE / "modules", dirs_exist_ok=True)
     shutil.copytree(work / "root/boot", CACHE / "boot", dirs_exist_ok=True)
     shutil.rmtree(work)
 
 
 def base() -> Path:
-    """Debian's root, packed."""
-    wanted = hashlib.sha256("\n".join([SUITE, *PACKAGES, *_DROPPED]).encode()).hexdigest()[:16]
-    packed = CACHE / f"root-{wanted}.cpio"
-    if packed.exists():
-        return packed
+    """The image of a disk with Debian's root on ext4; busybox and modules.dep lie beside it."""
+    _, modules = kernel()
+    parts = [SUITE, *PACKAGES, *_DROPPED, modules.name, str(DISK_MIB)]
+    disk = CACHE / f"root-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.ext4"
+    if disk.exists():
+        return disk
     if os.geteuid() != 0:
         raise CannotMake(
             "to make Debian's root for the virtual machine needs root, once; it is kept after that"
@@ -134,10 +161,43 @@ def base() -> Path:
         shutil.rmtree(tree / name, ignore_errors=True)
     # apt and dpkg want theirs.
     (tree / "var/cache/apt/archives/partial").mkdir(parents=True)
-    (tree / "init").symlink_to("lib/systemd/systemd")
-    pack(tree, packed)
+    shutil.copytree(modules, tree / "lib/modules" / modules.name)
+    run(["chroot", str(tree), "/sbin/depmod", modules.name])
+    shutil.copy(tree / "lib/modules" / modules.name / "modules.dep", disk.with_suffix(".dep"))
+    shutil.copy(tree / "bin/busybox", disk.with_suffix(".busybox"))
+    _make_disk(tree, disk)
     shutil.rmtree(tree)
-    return packed
+    return disk
+
+
+def _make_disk(tree: Path, disk: Path) -> None:
+    """Make an ext4 file system of a directory, without mounting it; it is there whole or not at all."""
+    part = disk.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    words = ["mke2fs", "-q", "-t", "ext4", "-L", "ktaskd-vm", "-d", str(tree), str(part), f"{DISK_MIB}M"]
+    run(words, {**os.environ, "PATH": _path()})
+    part.rename(disk)
+
+
+def first_root(disk: Path, modules: Path) -> dict[str, str | bytes | Path]:
+    """Files of an initramfs that mounts the disk, copies `/added` to it, and starts systemd."""
+    names = _in_order(disk.with_suffix(".dep").read_text())
+    files: dict[str, str | bytes | Path] = {f"modules/{Path(name).name}": modules / name for name in names}
+    empty: dict[str, str | bytes | Path] = {f"{place}/.keep": "" for place in ("proc", "sys", "dev", "root")}
+    init = _INIT % " ".join(Path(name).name for name in names)
+    return {"bin/busybox": disk.with_suffix(".busybox"), "init": init, **empty, **files}
+
+
+def _in_order(dependencies: str) -> list[str]:
+    """Files of the modules that the disk needs, each after those that it needs. Source: modules.dep(5)"""
+    needed = dict(line.split(":", 1) for line in dependencies.splitlines() if ":" in line)
+    paths = {Path(path).name.partition(".")[0]: path for path in needed}
+    found: list[str] = []
+    for name in _FIRST_MODULES:
+        path = paths.get(name)  # what is built in has none
+        if path is not None:
+            found += [each for each in [*reversed(needed[path].split()), path] if each not in found]
+    return found
 
 
 def pack(tree: Path, packed: Path) -> None:

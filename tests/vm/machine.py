@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.vm import image
 
 CPUS, NODES, MIB_PER_NODE = 4, 2, 1536
+EMPTY_DISK_MIB = 512
 SILENT_S = 240.0
 """Without a byte of console or results for so long it hangs."""
 LOOK_S = 0.2
@@ -79,49 +80,54 @@ def boot(files: Mapping[str, str | bytes | Path], argument: str, heard: Callable
         image.CannotMake, Died
     """
     image.get_tools()
-    kernel, _ = image.kernel()
-    base = image.base()
-    with _only_one(), tempfile.TemporaryDirectory(prefix="ktaskd-vm-") as name:
+    kernel, modules = image.kernel()
+    disk = image.base()
+    with _only_one(), tempfile.TemporaryDirectory(prefix="ktaskd-vm-", dir="/var/tmp") as name:
         directory = Path(name)
-        initrd = directory / "initrd"
-        _write_initrd(initrd, base, directory, files, argument)
-        return _Run(directory, kernel, initrd, heard).run()
+        _write_initrd(directory, image.first_root(disk, modules), files, argument)
+        return _Run(directory, kernel, disk, heard).run()
 
 
 def _write_initrd(
-    initrd: Path, base: Path, directory: Path, files: Mapping[str, str | bytes | Path], argument: str
+    directory: Path,
+    first_root: Mapping[str, str | bytes | Path],
+    files: Mapping[str, str | bytes | Path],
+    argument: str,
 ) -> None:
-    """Debian's root, and behind it what this run adds: the kernel unpacks one after the other."""
-    tree = directory / "added"
+    """What mounts the disk, and what this run adds to it."""
+    tree = directory / "first"
     unit = "etc/systemd/system/ktaskd-vm.service"
-    links = [(f"etc/systemd/system/{name}", "/dev/null") for name in _MASKED]
-    links.append(("etc/systemd/system/multi-user.target.wants/ktaskd-vm.service", f"/{unit}"))
+    links = [(f"added/etc/systemd/system/{name}", "/dev/null") for name in _MASKED]
+    links.append(("added/etc/systemd/system/multi-user.target.wants/ktaskd-vm.service", f"/{unit}"))
     own = {unit: _UNIT % argument, "etc/hostname": "ktaskd-vm\n", "etc/machine-id": "0" * 31 + "1\n"}
-    image.write_tree(tree, {**own, **files}, links)
-    added = directory / "added.cpio"
-    image.pack(tree, added)
-    with initrd.open("wb") as whole:
-        for part in (base, added):
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, whole, 1 << 20)
-            # Archives in a row begin at multiples of four.
-            whole.write(bytes(-whole.tell() % 4))
-    added.unlink()
+    added = {f"added/{name}": content for name, content in {**own, **files}.items()}
+    image.write_tree(tree, {**first_root, **added}, links)
+    (tree / "init").chmod(0o755)
+    image.pack(tree, directory / "initrd")
+    shutil.rmtree(tree)
 
 
 class _Run:
     """One run of the emulator."""
 
-    def __init__(self, directory: Path, kernel: Path, initrd: Path, heard: Callable[[Result], None]) -> None:
-        self._console, self._results = directory / "console", directory / "results"
-        self._kernel, self._initrd, self._heard = kernel, initrd, heard
+    def __init__(self, directory: Path, kernel: Path, disk: Path, heard: Callable[[Result], None]) -> None:
+        self._directory, self._console, self._results = (
+            directory,
+            directory / "console",
+            directory / "results",
+        )
+        self._kernel, self._disk, self._heard = kernel, disk, heard
         self._read = 0
         self._last_s = time.monotonic()
         self._done = False
 
     def run(self) -> str:
         process = subprocess.Popen(
-            self._words(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            self._words(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(self._directory)},
         )
         try:
             self._follow(process)
@@ -145,10 +151,20 @@ class _Run:
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", str(CPUS)),
             *("-m", f"{MIB_PER_NODE * NODES}M", *numa),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"),
-            *("-kernel", str(self._kernel), "-initrd", str(self._initrd)),
+            *("-kernel", str(self._kernel), "-initrd", str(self._directory / "initrd"), *self._drives()),
             *("-append", "console=ttyS0 rdinit=/init psi=1 panic=-1 mitigations=off systemd.show_status=1"),
             *("-serial", f"file:{self._console}", "-serial", f"file:{self._results}"),
         ]
+
+    def _drives(self) -> list[str]:
+        """The root's disk, whose changes are thrown away at the end, and two empty ones: vda, vdb, vdc."""
+        words = ["-drive", f"file={self._disk},if=virtio,format=raw,snapshot=on,cache=unsafe"]
+        for name in ("second", "third"):
+            path = self._directory / name
+            path.touch()
+            os.truncate(path, EMPTY_DISK_MIB << 20)
+            words += ["-drive", f"file={path},if=virtio,format=raw,cache=unsafe"]
+        return words
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
         size, silent_since = 0, time.monotonic()

@@ -7,7 +7,7 @@ import sys
 
 from . import kit
 
-ROOMS = ("units", "users", "nodes", "priorities", "limits", "life")
+ROOMS = ("units", "users", "disks", "nodes", "priorities", "limits", "life")
 """In this order: the first starts the service, the last removes the package."""
 
 if __name__ == "__main__":
