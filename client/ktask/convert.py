@@ -86,6 +86,8 @@ def _spec(message: pb.JobSpec) -> results.JobSpec:
         undo=message.undo if message.HasField("undo") else None,
         labels=dict(message.labels),
         request_id=message.request_id,
+        items_omitted=message.items_omitted,
+        ranges_omitted=message.ranges_omitted,
     )
 
 
@@ -118,11 +120,19 @@ def _error(message: pb.JobError) -> results.JobError:
         signal=message.signal,
         undone=_spans(message.undone),
         dirty=_spans(message.dirty),
+        undone_omitted=message.undone_omitted,
+        dirty_omitted=message.dirty_omitted,
+        undone_hull=_span(message.undone_hull) if message.HasField("undone_hull") else None,
+        dirty_hull=_span(message.dirty_hull) if message.HasField("dirty_hull") else None,
     )
 
 
 def _spans(messages: Iterable[pb.Span]) -> tuple[results.Span, ...]:
-    return tuple(results.Span(one.start, one.end) for one in messages)
+    return tuple(map(_span, messages))
+
+
+def _span(message: pb.Span) -> results.Span:
+    return results.Span(message.start, message.end)
 
 
 def _reason(message: pb.Reason) -> results.Reason:

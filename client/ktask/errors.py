@@ -112,13 +112,19 @@ def describe_failure(job: Job) -> str:
         return parts[0]
     parts.append(": ".join(filter(None, [error.reason, error.message])))
     if error.undone:
-        parts.append(f"undone: {_format_spans(error.undone)}")
+        spans = _format_spans(error.undone, error.undone_omitted, error.undone_hull)
+        parts.append(f"undone: {spans}")
     if error.dirty:
-        parts.append(f"dirty: {_format_spans(error.dirty)}")
+        spans = _format_spans(error.dirty, error.dirty_omitted, error.dirty_hull)
+        parts.append(f"dirty: {spans}")
     return "; ".join(parts)
 
 
-def _format_spans(spans: Sequence[Span]) -> str:
+def _format_spans(spans: Sequence[Span], omitted: int, hull: Span | None) -> str:
+    """The first spans, how many more there are, and between which positions all of them lie."""
     shown = ", ".join(f"[{span.start}, {span.end})" for span in spans[:_SPANS_SHOWN])
-    left = len(spans) - _SPANS_SHOWN
-    return f"{shown} and {left} more" if left > 0 else shown
+    left = len(spans) + omitted - _SPANS_SHOWN
+    if left <= 0:
+        return shown
+    between = f", all between {hull.start} and {hull.end}" if hull is not None else ""
+    return f"{shown} and {left} more{between}"

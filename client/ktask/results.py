@@ -64,7 +64,12 @@ class SourceName:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job as it was asked for; 0 and None mean "the default"."""
+    """A job as it was asked for; 0 and None mean "the default".
+
+    Args:
+        items, ranges: the first of them; the daemon does not remember all.
+        items_omitted, ranges_omitted: how many more the job has.
+    """
 
     function: str
     arg: Mapping[str, Any]
@@ -76,6 +81,8 @@ class JobSpec:
     undo: bool | None
     labels: Mapping[str, str]
     request_id: str
+    items_omitted: int = 0
+    ranges_omitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,10 @@ class JobError:
         chunk: where it happened; None if in no chunk.
         nid: node whose share that chunk was; -1 = any.
         undone, dirty: positions that were put back, and positions that may
-            have changed and were not.
+            have changed and were not; the first 1000 spans of each.
+        undone_omitted, dirty_omitted: how many more spans there are.
+        undone_hull, dirty_hull: the least span around all of them, those omitted
+            included; None if there are none.
     """
 
     reason: str
@@ -113,6 +123,10 @@ class JobError:
     signal: int
     undone: tuple[Span, ...]
     dirty: tuple[Span, ...]
+    undone_omitted: int = 0
+    dirty_omitted: int = 0
+    undone_hull: Span | None = None
+    dirty_hull: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-from weakref import WeakKeyDictionary
 
 from google.protobuf import struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from ktask.v1 import jobs_pb2 as pb
 
+from ktaskd.api.structs import struct_out
+from ktaskd.jobs.check import check_counts
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.allowance import Reason
 from ktaskd.model.errors import ArgumentInvalid, SpecInvalid
 from ktaskd.model.function import Access, ArgValue, Declaration, Partial
@@ -37,14 +38,31 @@ _PARTIAL: Mapping[Partial, pb.PartialPolicy.ValueType] = {
 # -- in ---------------------------------------------------------------------------
 
 
-def spec_in(spec: pb.JobSpec) -> JobSpec:
-    """A request's spec; raises SpecInvalid where a message says nothing."""
+async def spec_in(spec: pb.JobSpec) -> JobSpec:
+    """A request's spec; others have their turn while a long list is read.
+
+    Raises:
+        SpecInvalid: a message in it says nothing.
+        LimitExceeded: it has more of something than any may.
+    """
+    check_counts(spec)
+    items: list[SourceRef] = []
+    known: dict[str, SourceRef] = {}
+    for batch in slices(spec.items):
+        for source in batch:
+            ref = SourceRef(source.handle, source.path)
+            items.append(known.setdefault(ref.handle, ref) if ref.handle else ref)
+        await breathe()
+    ranges: list[RangeSpec] = []
+    for pieces in slices(spec.ranges):
+        ranges += map(_range_in, pieces)
+        await breathe()
     return JobSpec(
         function=spec.function,
         arg={name: _value_in(name, value) for name, value in spec.arg.fields.items()},
         sources={role: SourceRef(source.handle, source.path) for role, source in spec.sources.items()},
-        items=tuple(SourceRef(source.handle, source.path) for source in spec.items),
-        ranges=tuple(_range_in(piece) for piece in spec.ranges),
+        items=tuple(items),
+        ranges=tuple(ranges),
         min_chunk=spec.min_chunk,
         max_threads=spec.max_threads,
         undo=spec.undo if spec.HasField("undo") else None,
@@ -85,20 +103,8 @@ def states_in(states: Iterable[int]) -> frozenset[JobState]:
 # -- out ----------------------------------------------------------------------------
 
 
-_SPECS: WeakKeyDictionary[Job, pb.JobSpec] = WeakKeyDictionary()
-"""Specs of jobs that were told before. They never change, and with 100,000 items one takes
-longer to make than a message of a watch may."""
-
-
-def _spec_of(job: Job) -> pb.JobSpec:
-    known = _SPECS.get(job)
-    if known is None:
-        known = _SPECS[job] = spec_out(job.spec)
-    return known
-
-
 def spec_out(spec: JobSpec) -> pb.JobSpec:
-    """A spec as it was asked for."""
+    """A spec as it was asked for, with as much of it as is remembered."""
     out = pb.JobSpec(
         function=spec.function,
         items=[_source_out(item) for item in spec.items],
@@ -108,9 +114,10 @@ def spec_out(spec: JobSpec) -> pb.JobSpec:
         undo=spec.undo,
         labels=spec.labels,
         request_id=spec.request_id,
+        arg=struct_out(spec.arg) if spec.arg else None,
+        items_omitted=spec.items_omitted,
+        ranges_omitted=spec.ranges_omitted,
     )
-    if spec.arg:
-        out.arg.update(dict(spec.arg))
     for role, source in spec.sources.items():
         out.sources[role].CopyFrom(_source_out(source))
     return out
@@ -120,13 +127,17 @@ def _source_out(source: SourceRef) -> pb.Source:
     return pb.Source(handle=source.handle) if source.handle else pb.Source(path=source.path)
 
 
-def job_out(job: Job) -> pb.Job:
-    """A job as it is now."""
+def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
+    """A job as it is now.
+
+    Args:
+        with_items: the results of items are part of it; not where they are sent one by one.
+    """
     progress, cpu = job.progress, job.cpu
     error = job.full_error()
     out = pb.Job(
         id=job.id,
-        spec=_spec_of(job),
+        spec=spec_out(job.spec),
         state=STATES[job.state],
         progress=pb.Progress(
             positions_done=progress.positions_done,
@@ -138,7 +149,7 @@ def job_out(job: Job) -> pb.Job:
             running_helpers=progress.running_helpers,
             running_leads=progress.running_leads,
         ),
-        result=struct_out(job.full_result()),
+        result=struct_out(job.full_result()) if with_items or not job.counts_items else None,
         error=error_out(error) if error is not None else None,
         waiting_reasons=[reason_out(reason) for reason in job.waiting_reasons()],
         create_time=time_out(job.create_s),
@@ -161,25 +172,6 @@ def job_out(job: Job) -> pb.Job:
     return out
 
 
-def struct_out(value: Mapping[str, Any] | None) -> struct_pb2.Struct | None:
-    """A JSON object as a Struct, integers that a double cannot hold as strings."""
-    if value is None:
-        return None
-    out = struct_pb2.Struct()
-    out.update({key: _exact(item) for key, item in value.items()})
-    return out
-
-
-def _exact(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _exact(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_exact(item) for item in value]
-    return value
-
-
 def error_out(error: JobError) -> pb.JobError:
     """How a job ended badly."""
     out = pb.JobError(
@@ -190,6 +182,10 @@ def error_out(error: JobError) -> pb.JobError:
         signal=error.signal,
         undone=_spans_out(error.undone),
         dirty=_spans_out(error.dirty),
+        undone_omitted=error.undone_omitted,
+        dirty_omitted=error.dirty_omitted,
+        undone_hull=_span_out(error.undone_hull),
+        dirty_hull=_span_out(error.dirty_hull),
     )
     if error.chunk is not None:
         out.chunk.CopyFrom(pb.ErrorChunk(start=error.chunk.start, end=error.chunk.end, nid=error.nid))
@@ -198,6 +194,10 @@ def error_out(error: JobError) -> pb.JobError:
 
 def _spans_out(spans: Iterable[Span]) -> list[pb.Span]:
     return [pb.Span(start=span.start, end=span.end) for span in spans]
+
+
+def _span_out(span: Span | None) -> pb.Span | None:
+    return None if span is None else pb.Span(start=span.start, end=span.end)
 
 
 def reason_out(reason: Reason) -> pb.Reason:

@@ -19,14 +19,13 @@ from ktaskd.api.jobs import JobsService
 from ktaskd.api.reflection import add_reflection
 from ktaskd.api.state import Daemon
 from ktaskd.model.identity import Identity
-from ktaskd.model.limits import MESSAGE_BYTES_MAX
+from ktaskd.model.limits import MESSAGE_BYTES_MAX, TOLD_BYTES_MAX
 
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
-ANSWER_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
-"""A job's answer holds its whole spec, its result, and what was undone or is dirty. It is
-several kilobytes, but a job of the largest spec must be told as well."""
+ANSWER_BYTES_MAX = 2 * TOLD_BYTES_MAX
+"""No answer comes near it: one that did is a fault of ours, and better an error than memory."""
 
 assert error_details_pb2.DESCRIPTOR
 

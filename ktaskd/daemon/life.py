@@ -52,6 +52,7 @@ from ktaskd.jobs.machine import IllegalTransition
 from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
+from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
@@ -141,6 +142,7 @@ class House:
         user = machine.worker_user(config.workers, os.geteuid(), private=private)
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
+        registry.on_freed = self._garbage.freed
         dispatch = Dispatch(
             topology, allowance, self._want_leads, time.time, self._want_helpers, self._admit_guest
         )
@@ -457,6 +459,7 @@ class House:
         for timer in (self._idle_timer, self._tidy_timer):
             if timer is not None:
                 timer.cancel()
+        self._garbage.stop()
         await self._server.close(CLOSE_S / 3)
         await self._relay.close(CLOSE_S / 3)
         await self._handoff.close()
@@ -478,8 +481,10 @@ class House:
 
     async def _end_jobs(self) -> None:
         """Stop every job; wait, bounded, until all are undone."""
-        for job in self.engine.registry:
-            self.engine.stop(job, JobError("SHUTDOWN", "the daemon was told to stop"), cancel=True)
+        for jobs in slices(self.engine.registry.running, 50):
+            for job in jobs:
+                self.engine.stop(job, JobError("SHUTDOWN", "the daemon was told to stop"), cancel=True)
+            await breathe()
         idle = asyncio.Event()
         self.engine.on_idle = idle.set
         if self.engine.registry.unended:

@@ -35,6 +35,12 @@ def set_name(name: str) -> None:
     libc.set_name(name.encode())
 
 
+def lift_data_limit() -> None:
+    """Allocate as much as the hard limit allows, where the soft one was meant for the parent process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
 def apply_no_new_privileges() -> None:
     """Gain nothing by exec of a set-user-ID program."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)

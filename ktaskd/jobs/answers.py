@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from ktaskd.jobs import ending
 from ktaskd.jobs.guests import killed_words
+from ktaskd.jobs.items import ITEM_BYTES, encode
 from ktaskd.jobs.job import HeldChunk, Job, Json
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
-from ktaskd.model.limits import ATTEMPTS_MAX, PARTS_BYTES_MAX, PRIOR_HOLES_MAX
-from ktaskd.model.spans import Span, SpanSet
+from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES, PRIOR_HOLES_MAX
+from ktaskd.model.spans import Span, SpanSet, without
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid, Note
@@ -88,7 +89,7 @@ def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | No
         part = None
     if reached > chunk.start:
         job.done.add(chunk.start, reached)  # first: a part too many stops the job, and this is undone
-        _keep_part(engine, job, chunk.start, reached, part, len(done.part))
+        _keep_part(engine, job, chunk.start, part, done.part)
         engine.rescue.note_progress(job.owner.uid)
     if reached < chunk.end:
         job.recalled += 1
@@ -130,17 +131,19 @@ def _learn(job: Job, held: HeldChunk) -> None:
         other.sent_s = now  # it could not begin before
 
 
-def _keep_part(engine: Engine, job: Job, start: int, end: int, part: Json | None, size: int) -> None:
+def _keep_part(engine: Engine, job: Job, start: int, part: Json | None, text: bytes) -> None:
+    """Hold what a chunk has found; a job whose results are too large for the memory fails."""
     if part is None:
         return
     if job.counts_items:
-        job.add_items(start, part["items"])
-        return
-    job.parts.append((start, end, part))
-    job.parts_bytes += size
-    if job.parts_bytes > PARTS_BYTES_MAX:
-        words = f"chunk results: got {job.parts_bytes} bytes, wanted at most {PARTS_BYTES_MAX}"
-        engine.stop(job, JobError("RESULT_TOO_LARGE", words))
+        texts = [encode(result) for result in part["items"]]
+        error = engine.registry.hold_results(job, sum(map(len, texts)) + ITEM_BYTES * len(texts))
+        if error is None:
+            job.add_items(start, texts)
+    else:
+        error = engine.registry.hold_results(job, job.parts.add(start, text))
+    if error is not None:
+        engine.stop(job, error)
 
 
 def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:
@@ -165,18 +168,18 @@ def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
 # -- before the first write ------------------------------------------------------------
 
 
-def on_prior(job: Job, body: Json) -> None:
+def on_prior(engine: Engine, job: Job, body: Json) -> None:
     """A worker tells what a span holds before it changes it."""
     known = job.reported.intersection(body["start"], body["end"])
     job.reported.add(body["start"], body["end"])
-    if len(job.holes) + len(body["holes"]) > PRIOR_HOLES_MAX:
+    # Written by now, where it was reported before: only what was first seen counts.
+    holes = SpanSet()
+    holes.add_all(body["holes"])
+    fresh = without(holes, known)
+    too_many = len(job.holes) + len(fresh) > PRIOR_HOLES_MAX
+    if too_many or not engine.registry.hold(job, HOLE_BYTES * len(fresh)):
         return  # not remembered: its undo will report the span as kept
-    for start, end in body["holes"]:
-        fresh = SpanSet([Span(start, end)])
-        for span in known:  # written by now: only what was first seen counts
-            fresh.remove(span.start, span.end)
-        for span in fresh:
-            job.holes.add(span.start, span.end)
+    job.holes.add_all(fresh)
 
 
 # -- failed, lost ------------------------------------------------------------------------

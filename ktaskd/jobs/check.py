@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Protocol
 
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.model import limits
@@ -72,12 +73,30 @@ def find_function(name: str, functions: Mapping[str, Declaration]) -> Declaratio
     return declaration
 
 
-def check_limits(spec: JobSpec) -> None:
-    """Refuse a spec that is larger than any may be, before anything is opened."""
+class Counted(Protocol):
+    """What has as many of everything as a spec; a request's message is one before it is read."""
+
+    @property
+    def sources(self) -> Sized: ...  # noqa: D102
+    @property
+    def items(self) -> Sized: ...  # noqa: D102
+    @property
+    def ranges(self) -> Sized: ...  # noqa: D102
+    @property
+    def labels(self) -> Sized: ...  # noqa: D102
+
+
+def check_counts(spec: Counted) -> None:
+    """Refuse more of anything than a spec may have, without a look at any of it."""
     _at_most("spec.sources", len(spec.sources), limits.SOURCES_MAX, "sources")
     _at_most("spec.items", len(spec.items), limits.ITEMS_MAX, "items")
     _at_most("spec.ranges", len(spec.ranges), limits.RANGES_MAX, "ranges")
     _at_most("spec.labels", len(spec.labels), limits.LABELS_MAX, "labels")
+
+
+def check_limits(spec: JobSpec) -> None:
+    """Refuse a spec that is larger than any may be, before anything is opened."""
+    check_counts(spec)
     _at_most("spec.request_id", len(spec.request_id), limits.REQUEST_ID_MAX, "characters")
     _at_most("spec.function", len(spec.function.encode()), limits.NAME_BYTES_MAX, "bytes")
     arg_bytes = sum(len(f"{key}{value}".encode()) for key, value in spec.arg.items())
@@ -136,14 +155,14 @@ def check_job(
     spec: JobSpec,
     declaration: Declaration,
     sources: Mapping[str, SourceFacts],
-    items: Sequence[SourceFacts],
+    items: int,
     topology: Topology,
 ) -> CheckedJob:
     """Check everything that needs the opened sources.
 
     Args:
         sources: by role; sizes as of now.
-        items: in the order of spec.items.
+        items: how many there are; `check_items` has looked at them.
     """
     arg = check_arguments(spec.arg, declaration)
     for role in declaration.sources:
@@ -151,8 +170,6 @@ def check_job(
             check_source(
                 f'source "{role.role}"', f'spec.sources["{role.role}"]', role, sources[role.role], declaration
             )
-    for i, facts in enumerate(items):
-        check_source(f"item {i}", f"spec.items[{i}]", declaration.sources[0], facts, declaration)
     if spec.undo and not declaration.undo:
         raise SpecInvalid(
             f'spec.undo: got true, function "{declaration.name}" has no undo', field="spec.undo"
@@ -181,6 +198,12 @@ def check_job(
         position_bytes=0 if items else record or declaration.bytes_per_position,
         told=bool(items or record),
     )
+
+
+def check_items(declaration: Declaration, items: Iterable[SourceFacts], first: int = 0) -> None:
+    """Refuse items that were opened otherwise than the function needs; the first of them is item `first`."""
+    for i, facts in enumerate(items, first):
+        check_source(f"item {i}", f"spec.items[{i}]", declaration.sources[0], facts, declaration)
 
 
 def check_source(
@@ -213,12 +236,12 @@ def check_source(
 def _space(
     declaration: Declaration,
     sources: Mapping[str, SourceFacts],
-    items: Sequence[SourceFacts],
+    items: int,
     record: int,
 ) -> tuple[int | None, str]:
     """Size of the position space (None = only the ranges say), and its name."""
     if items:
-        return len(items), f"the list of items has {len(items)}"
+        return items, f"the list of items has {items}"
     if not declaration.sources or declaration.ranges_only:
         return None, ""
     role = declaration.sources[0].role
@@ -236,7 +259,7 @@ def _space(
     return count, what
 
 
-def _record(declaration: Declaration, arg: Mapping[str, ArgValue], items: Sequence[SourceFacts]) -> int:
+def _record(declaration: Declaration, arg: Mapping[str, ArgValue], items: int) -> int:
     """Bytes of one position of a function that works on records; 0 = it does not, here."""
     size = arg.get(declaration.record) if declaration.record and not items else None
     return size if isinstance(size, int) else 0

@@ -10,22 +10,24 @@ import asyncio
 import errno
 import json
 import logging
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ktaskd.host.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.guests import killed_words
+from ktaskd.jobs.items import encode
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
+from ktaskd.jobs.parts import take_fitting
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
-from ktaskd.model.limits import ATTEMPTS_MAX, PART_BYTES_MAX
-from ktaskd.model.spans import Span, SpanSet
+from ktaskd.model.limits import ATTEMPTS_MAX, POSITION_MAX
+from ktaskd.model.spans import Span, SpanSet, without
 from ktaskd.model.worker import WorkerState
 from ktaskd.planner.cursor import Chunk
-from ktaskd.planner.undo import undo_steps
+from ktaskd.planner.undo import UndoStep, undo_steps
 from ktaskd.pool.link import Death, Worker
 
 if TYPE_CHECKING:
@@ -57,35 +59,24 @@ def combine(engine: Engine, job: Job) -> None:
     if job.counts_items or not job.checked.declaration.combine:
         finish(engine, job)
         return
-    job.parts.sort(key=itemgetter(0))
-    _combine_batch(engine, job, [part for _, _, part in job.parts], [])
+    _combine_batch(engine, job, job.parts.take_all(), deque())
 
 
-def _combine_batch(engine: Engine, job: Job, parts: list[Json], combined: list[Json]) -> None:
+def _combine_batch(engine: Engine, job: Job, parts: deque[bytes], combined: deque[bytes]) -> None:
     """One round: `parts` are still to be combined, `combined` are done in this round."""
     if not parts and len(combined) == 1:
-        job.result = combined[0]
+        job.result = json.loads(combined[0])
         finish(engine, job)
         return
     if not parts and combined:
-        parts, combined = combined, []
-    batch = parts[: _fitting(parts)]
-    rest = parts[len(batch) :]
+        parts, combined = combined, deque()
+    batch = take_fitting(parts)
 
     def on_value(value: Json) -> None:
-        _combine_batch(engine, job, rest, [*combined, value])
+        combined.append(encode(value))
+        _combine_batch(engine, job, parts, combined)
 
     _call(engine, job, Call("combine", {"parts": batch}, on_value))
-
-
-def _fitting(parts: list[Json]) -> int:
-    """How many parts one message holds: at least two, or a round would not end."""
-    size = 0
-    for i, part in enumerate(parts):
-        size += len(json.dumps(part)) + 2
-        if size > 2 * PART_BYTES_MAX and i >= 2:
-            return i
-    return len(parts)
 
 
 def finish(engine: Engine, job: Job) -> None:
@@ -145,34 +136,49 @@ def undo(engine: Engine, job: Job) -> None:
             job.to_undo.add(span.start, span.end)
         elif job.checked.declaration.writes_bytes:
             job.dirty.add(span.start, span.end)
-    for step in undo_steps(job.to_undo, job.holes):
-        payload = {"start": step.start, "end": step.end, "holes": [list(hole) for hole in step.holes]}
-        span = Span(step.start, step.end)
-        job.calls.append(Call("undo", payload, partial(_on_undone, engine, job, span), span))
-    if job.prepared is not None and (job.checked.undo or untouched):
-        job.calls.append(Call("restore", {"prepared": job.prepared}, lambda _: _end_if_undone(engine, job)))
-    else:
+    restores = job.prepared is not None and (job.checked.undo or untouched)
+    if not restores:
         _note_changed_by(job, "prepare")
+    job.restores = restores
+    job.undo_calls = _undo_calls(engine, job)
     _end_if_undone(engine, job)
     engine.dispatch.refresh(job)
     engine.dispatch.pump()
     watch_steps(engine, job)
 
 
+def _undo_calls(engine: Engine, job: Job) -> Iterator[Call]:
+    """The calls that take back what the job did, each made when it is asked for."""
+    for step in undo_steps(job.to_undo, job.holes):
+        job.undo_at = step.end
+        yield _undo_call(engine, job, step)
+    if job.restores:
+        job.restores = False
+        yield Call("restore", {"prepared": job.prepared}, lambda _: _end_if_undone(engine, job))
+
+
+def _undo_call(engine: Engine, job: Job, step: UndoStep) -> Call:
+    payload = {"start": step.start, "end": step.end, "holes": step.holes}
+    span = Span(step.start, step.end)
+    return Call("undo", payload, partial(_on_undone, engine, job, span), span)
+
+
 def _on_undone(engine: Engine, job: Job, span: Span, value: Json) -> None:
-    put_back = SpanSet([span])
-    for start, end in value.get("kept", ()):
-        put_back.remove(start, end)
-        job.dirty.add(start, end)
-    for piece in put_back:
-        job.undone.add(piece.start, piece.end)
+    kept = SpanSet()
+    kept.add_all(value.get("kept", ()))
+    job.dirty.add_all((piece.start, piece.end) for piece in kept)
+    job.undone.add_all(without([span], kept))
     _end_if_undone(engine, job)
 
 
 def _end_if_undone(engine: Engine, job: Job) -> None:
     if job.state is not JobState.UNDOING or job.calls or job.crew.call_worker is not None:
         return
-    if job.dirty:
+    call = next(job.undo_calls, None)
+    if call is not None:
+        job.calls.append(call)
+        engine.dispatch.refresh(job)
+    elif job.dirty:
         engine.end(job, Event.END_DIRTY)
     else:
         engine.end(job, Event.END_CANCELLED if job.is_cancel else Event.END_FAILED)
@@ -280,12 +286,22 @@ def _give_up_on_step(engine: Engine, job: Job, worker: Worker) -> None:
     for call in job.calls:
         _undo_failed(job, call, 0)
     job.calls.clear()
+    _give_up_undo(job)
     if job.state is JobState.UNDOING:
         _end_if_undone(engine, job)
     else:
         assert job.error is not None
         engine.stop(job, job.error)
     engine.dispatch.pump()
+
+
+def _give_up_undo(job: Job) -> None:
+    """What no worker was asked to take back stays as it is."""
+    left = job.to_undo.intersection(job.undo_at, POSITION_MAX)
+    job.dirty.add_all((span.start, span.end) for span in left)
+    if job.restores:
+        _note_changed_by(job, "prepare")
+    job.undo_calls, job.restores = iter(()), False
 
 
 def give_up_on(engine: Engine, job: Job, workers: set[Worker]) -> None:

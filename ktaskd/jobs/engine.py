@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from ktaskd.door.handles import HeldSource
 from ktaskd.host.caller import Caller
@@ -25,12 +25,14 @@ from ktaskd.jobs.guests import note_death
 from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
-from ktaskd.jobs.registry import Registry
+from ktaskd.jobs.registry import Registry, digest_of
 from ktaskd.jobs.rescue import Rescue
+from ktaskd.jobs.slices import SLICE, for_each
 from ktaskd.jobs.starved import NoRaiser, Raiser, StarvedWatch
+from ktaskd.jobs.weight import live_bytes_of
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobError, JobId, JobSpec, JobState
+from ktaskd.model.job import JobError, JobId, JobSpec, JobState, abridged
 from ktaskd.planner.plan import Plan
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
@@ -106,18 +108,26 @@ class Engine:
         sources: Mapping[str, HeldSource],
         items: tuple[HeldSource, ...],
         plan: Plan,
+        *,
+        owned: Collection[HeldSource] = (),
+        digest: bytes = b"",
     ) -> Job:
         """Accept a checked job; its sources' references become the job's.
 
+        Args:
+            owned: each of its sources once; the job gives back one reference to each.
+            digest: of the spec; b"" = it is worked out where it is needed.
         Raises:
             QuotaFull, QueueFull: and the references stay the caller's.
         """
-        self.registry.check_room(owner.uid)
+        digest = digest or (digest_of(spec) if spec.request_id else b"")
+        spec = abridged(spec)
+        self.registry.check_room(owner, live_bytes_of(spec, len(items), len(owned), len(checked.ranges)))
         jno = next(self._jnos)
         job_id = JobId(secrets.token_hex(16))
-        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall())
+        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall(), owned)
         job.allowance = lambda: self.dispatch.allowance
-        self.registry.add(job)
+        self.registry.add(job, digest)
         self.counters["jobs_accepted"] += 1
         log.debug(
             "job_accepted job=%s uid=%d function=%s positions=%d threads=%d",
@@ -215,7 +225,7 @@ class Engine:
         if job is None:
             worker.kill()
         elif note.kind == frames.PRIOR:
-            answers.on_prior(job, note.body)
+            answers.on_prior(self, job, note.body)
         elif note.kind == frames.PLANNED:
             self._on_planned(job, worker, note)
         elif note.kind == frames.REPLY:
@@ -371,9 +381,8 @@ class Engine:
         for worker in job.crew.told & self._workers:
             worker.forget_job(job.jno)
         job.crew.told.clear()
-        for source in (*job.sources.values(), *job.items):
-            source.release()
-        job.sources, job.items = {}, ()
+        for_each(job.owned, HeldSource.release)
+        job.sources, job.items, job.owned = {}, (), ()
         job.step(event)
         job.shrink()
         self.counters[f"jobs_{job.state.value}"] += 1
@@ -397,7 +406,7 @@ class Engine:
     def _forget_now(self) -> None:
         self._forgetting = None
         keep_s = self.registry.limits.keep_s
-        oldest_s = self.registry.forget_ended_before(self._boot() - keep_s)
+        oldest_s = self.registry.forget_ended_before(self._boot() - keep_s, SLICE)
         if oldest_s is not None:
             delay_s = max(oldest_s + keep_s - self._boot(), 0.1)
             self._forgetting = self._loop.call_later(delay_s, self._forget_now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ktaskd.door.handles import HandleTable, HeldSource
@@ -12,13 +12,23 @@ from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.jobs.callers import Callers
-from ktaskd.jobs.check import CheckedJob, as_items, check_job, check_limits, check_roles, find_function
+from ktaskd.jobs.check import (
+    CheckedJob,
+    as_items,
+    check_items,
+    check_job,
+    check_limits,
+    check_roles,
+    find_function,
+)
 from ktaskd.jobs.disks import DiskOf
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
 from ktaskd.jobs.memory import LimitFor, as_allocating
+from ktaskd.jobs.registry import Digest
 from ktaskd.jobs.room import MemoryRoom, needs_of
+from ktaskd.jobs.slices import breathe, for_each, slices
 from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
@@ -92,22 +102,22 @@ class Intake:
             KtaskError: the job is refused, and nothing is left of it.
         """
         check_limits(spec)
-        known = self._engine.registry.same_request(spec, who)
+        digest = await _digest(spec) if spec.request_id else b""
+        known = self._engine.registry.same_request(spec, who, digest)
         if known is None:
             self._check_may_submit(who)
             declaration = self._find(spec, who)
             check_roles(as_items(spec, declaration), declaration)
-            taken: list[HeldSource] = []
+            taken: dict[HeldSource, None] = {}
             try:
-                sources, items = await self._open_all(spec, declaration, who, taken)
+                opened = await self._open_all(spec, declaration, who, taken)
                 # Another call with the same request_id may have won meanwhile.
-                known = self._engine.registry.same_request(spec, who)
+                known = self._engine.registry.same_request(spec, who, digest)
                 if known is None:
                     self._check_may_submit(who)  # to open them took a while
-                    return self._accept(spec, declaration, who, sources, items, guarded), guarded
+                    return self._accept(spec, digest, declaration, who, opened, taken, guarded), guarded
             finally:
-                for source in taken:
-                    source.release()
+                for_each(taken, HeldSource.release)
         guards = guarded and not known.detached and not known.state.ended
         if guards:
             self._engine.guard(known)
@@ -136,36 +146,55 @@ class Intake:
         return as_asked(declaration, check_arguments(spec.arg, declaration), spec.sources)
 
     async def _open_all(
-        self, spec: JobSpec, declaration: Declaration, who: Identity, taken: list[HeldSource]
+        self, spec: JobSpec, declaration: Declaration, who: Identity, taken: dict[HeldSource, None]
     ) -> tuple[dict[str, HeldSource], tuple[HeldSource, ...]]:
-        """The sources by role, and the items; each reference is put into `taken` at once."""
+        """The sources by role, and the items; each distinct one has one reference in `taken`."""
         sources: dict[str, HeldSource] = {}
         spec = as_items(spec, declaration)
         for role in declaration.sources:
             if role.role in spec.sources:
                 field = f'spec.sources["{role.role}"]'
-                source = await self._open(spec.sources[role.role], role.access, who, field)
-                taken.append(source)
-                sources[role.role] = source
-        for i, item in enumerate(spec.items):
-            access = declaration.sources[0].access
-            taken.append(await self._open(item, access, who, f"spec.items[{i}]"))
-        return sources, tuple(taken[len(sources) :])
+                sources[role.role] = await self._open(spec.sources[role.role], role.access, who, field, taken)
+        return sources, await self._open_items(spec.items, declaration, who, taken)
 
-    async def _open(self, ref: SourceRef, access: Access, who: Identity, field: str) -> HeldSource:
+    async def _open_items(
+        self,
+        refs: Sequence[SourceRef],
+        declaration: Declaration,
+        who: Identity,
+        taken: dict[HeldSource, None],
+    ) -> tuple[HeldSource, ...]:
+        items: list[HeldSource] = []
+        seen: set[HeldSource] = set()
+        for batch in slices(refs):
+            for i, ref in enumerate(batch, len(items)):
+                item = await self._open(ref, declaration.sources[0].access, who, f"spec.items[{i}]", taken)
+                if item not in seen:
+                    check_items(declaration, [item.facts], i)
+                    seen.add(item)
+                items.append(item)
+            await breathe()
+        return tuple(items)
+
+    async def _open(
+        self, ref: SourceRef, access: Access, who: Identity, field: str, taken: dict[HeldSource, None]
+    ) -> HeldSource:
         try:
-            return await self._open_named(ref, access, who, field)
+            source = await self._open_named(ref, access, who, field)
         except KtaskError as error:
             # The door does not know what the request calls it.
             if error.code is not Code.UNAVAILABLE and not error.field:
                 error.field = field
             raise
+        if source not in taken:
+            if ref.handle:
+                source.acquire()
+            taken[source] = None
+        return source
 
     async def _open_named(self, ref: SourceRef, access: Access, who: Identity, field: str) -> HeldSource:
         if ref.handle:
-            source = self._handles.resolve(ref.handle, who.uid)
-            source.acquire()
-            return source
+            return self._handles.resolve(ref.handle, who.uid)
         if not ref.path:
             raise SourceInvalid(f"{field}: got neither a handle nor a path, wanted one of them", field=field)
         if who.uid not in self._rights.admin_uids:
@@ -179,17 +208,17 @@ class Intake:
     def _accept(
         self,
         spec: JobSpec,
+        digest: bytes,
         declaration: Declaration,
         who: Identity,
-        sources: dict[str, HeldSource],
-        items: tuple[HeldSource, ...],
+        opened: tuple[dict[str, HeldSource], tuple[HeldSource, ...]],
+        taken: dict[HeldSource, None],
         guarded: bool,
     ) -> Job:
+        sources, items = opened
         facts = {role: facts_now(source) for role, source in sources.items()}
-        checked = check_job(
-            as_items(spec, declaration), declaration, facts, [item.facts for item in items], self._topology
-        )
-        everything = [one.facts for one in (*sources.values(), *items)]
+        checked = check_job(as_items(spec, declaration), declaration, facts, len(items), self._topology)
+        everything = [one.facts for one in taken]
         memory, unpaid = None, False
         if self._memory is not None:
             memory = self._memory.limit_for(as_allocating(declaration, everything), who)
@@ -201,15 +230,15 @@ class Intake:
         if self._room is not None:
             self._room.check(needs)
         plan = self._plan(bounded, checked, who, guarded)
-        job = self._engine.accept(spec, checked, who, sources, items, plan)
+        owned = tuple(taken)
+        job = self._engine.accept(spec, checked, who, sources, items, plan, owned=owned, digest=digest)
+        taken.clear()  # the references are the job's from here on
         if self._room is not None:
             self._room.hold(job, needs)
         job.guest.limit, job.guest.unpaid = memory, unpaid
         if self._disk_of is not None:
             devices = {facts.device for facts in everything if facts.kind is SourceKind.FILE}
             job.disks = self._disk_of.limits(devices)
-        for source in (*sources.values(), *items):
-            source.acquire()
         if guarded:
             self._engine.guard(job)
         self._engine.launch(job)
@@ -238,6 +267,15 @@ class Intake:
         # For all the helpers that there are: a job that comes while they are paused must not
         # stay narrow for ever.
         return make_plan(request, self._topology, self._engine.dispatch.capacity)
+
+
+async def _digest(spec: JobSpec) -> bytes:
+    digest = Digest()
+    digest.add_head(spec)
+    for batch in (*slices(spec.items), *slices(spec.ranges)):
+        digest.add(batch)
+        await breathe()
+    return digest.value
 
 
 def _boundary(checked: CheckedJob) -> Boundary | None:

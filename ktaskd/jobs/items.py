@@ -2,29 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ktaskd.model.job import RangeSpec
+from ktaskd.model.limits import RESULT_BYTES_MAX, RESULT_VALUES_MAX
 
 Json = dict[str, Any]
 
+ITEM_BYTES = 64
+"""What one result takes in memory beside its text: its version, its index, its object."""
+
 
 class ItemResults:
-    """Takes results in any order, tells them in order."""
+    """Takes results in any order, gives them out in order.
+
+    Results are held as JSON text: as Python's objects they would take ten times
+    as much memory, and how much would not be known. Each one that is in order
+    has a version of its own, so that a reader can go on after any of them.
+    """
 
     def __init__(self, ranges: Sequence[RangeSpec]) -> None:
         """`ranges` are the items that there will be results of."""
         ordered = sorted(ranges, key=lambda piece: piece.start)
         self._order = (index for piece in ordered for index in range(piece.start, piece.end))
         self._next = next(self._order, None)
-        self._ahead: dict[int, Json] = {}
-        self.told: list[tuple[int, int, Json]] = []
-        """In order of items: (version when it became known, index, result)."""
+        self._ahead: dict[int, bytes] = {}
+        self._versions = array("Q")
+        self._indices = array("Q")
+        self._texts: list[bytes] = []
+        self._text_bytes = self._values = 0
+        self.dropped = 0
+        """Results that were in order, and are not held any more."""
 
-    def add(self, start: int, results: Iterable[Json], version: int) -> None:
-        """Note the results of the items from `start` on, known with this version."""
-        self._ahead.update(enumerate(results, start))
+    def __len__(self) -> int:
+        """Results that are in order: those of all items before them are there."""
+        return len(self._texts)
+
+    def __iter__(self) -> Iterator[tuple[int, int, Json]]:
+        """In order of items: (version when it became known, index, result)."""
+        for i, text in enumerate(self._texts):
+            yield self._versions[i], self._indices[i], json.loads(text)
+
+    def add(self, start: int, texts: Iterable[bytes], version: int) -> int:
+        """Note the results of the items from `start` on.
+
+        Args:
+            texts: each result as JSON.
+            version: the last one that was given.
+        Returns:
+            The last version that is given now: one more for each result in order.
+        """
+        self._ahead.update(enumerate(texts, start))
         while self._next in self._ahead:
-            self.told.append((version, self._next, self._ahead.pop(self._next)))
+            version += 1
+            self._append(version, self._next, self._ahead.pop(self._next))
             self._next = next(self._order, None)
+        return version
+
+    def _append(self, version: int, index: int, text: bytes) -> None:
+        self._versions.append(version)
+        self._indices.append(index)
+        self._texts.append(text)
+        self._text_bytes += len(text)
+        self._values += 1 + text.count(b",")
+
+    def place_after(self, version: int) -> int:
+        """Place of the first result that is newer than a version."""
+        return bisect_right(self._versions, version)
+
+    def version_at(self, place: int) -> int:
+        """The version of the result at a place."""
+        return self._versions[place]
+
+    def batch(self, place: int, bytes_max: int, count_max: int) -> list[tuple[int, Json]]:
+        """(index, result) from a place on: at least one if there is any, else as many as fit."""
+        found: list[tuple[int, Json]] = []
+        size = 0
+        for i in range(place, min(place + count_max, len(self._texts))):
+            size += len(self._texts[i])
+            if size > bytes_max and found:
+                break
+            found.append((self._indices[i], json.loads(self._texts[i])))
+        return found
+
+    @property
+    def fits(self) -> bool:
+        """Whether all of them together are small enough for one message, beside a job."""
+        return self._text_bytes <= RESULT_BYTES_MAX and self._values <= RESULT_VALUES_MAX
+
+    @property
+    def held_bytes(self) -> int:
+        """What the results that are in order take in memory."""
+        return self._text_bytes + ITEM_BYTES * len(self._texts)
+
+    def drop(self) -> None:
+        """Give the memory back: nobody can ask for the job any more."""
+        self.dropped = self.dropped or len(self._texts)
+        self._ahead.clear()
+        self._texts.clear()
+        del self._versions[:], self._indices[:]
+        self._text_bytes = self._values = 0
+
+
+def encode(result: Json) -> bytes:
+    """A result as the text that is held."""
+    text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")

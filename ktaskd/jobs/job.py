@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +13,7 @@ from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.items import ItemResults
+from ktaskd.jobs.parts import Parts
 from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
@@ -22,8 +22,8 @@ from ktaskd.model.limits import (
     CHUNK_TIME_ALONE_S,
     CHUNK_TIME_DETACHED_S,
     CHUNK_TIME_TARGET_S,
-    RESULT_BYTES_MAX,
     SHORT_CHUNK_S,
+    SPANS_TOLD,
 )
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span, SpanSet
@@ -142,8 +142,14 @@ class Job:
         items: tuple[HeldSource, ...],
         plan: Plan,
         now_s: float,
+        owned: Collection[HeldSource] = (),
     ) -> None:
-        """An accepted job; the sources were acquired for it."""
+        """An accepted job.
+
+        Args:
+            items: one source may be several of them.
+            owned: each of its sources once; it has one reference to each.
+        """
         self.id = job_id
         self.jno = jno
         self.spec = spec
@@ -151,6 +157,7 @@ class Job:
         self.owner = owner
         self.sources = sources
         self.items = items
+        self.owned = tuple(dict.fromkeys((*sources.values(), *items)) if owned is None else owned)
         self.plan = plan
         self.guest = GuestNeed()
         self.cursor = Cursor(plan)
@@ -166,16 +173,26 @@ class Job:
         """What was a hole before the job wrote it."""
         self.reported = SpanSet()
         """Where it is known what was a hole: a second report would see our own writes."""
-        self.parts: list[tuple[int, int, Json]] = []
-        self.parts_bytes = 0
+        self.parts = Parts()
+        self.held_bytes = 0
+        """What the registry's ledgers count it for."""
+        self.results_bytes = 0
+        """What of that are results of its chunks."""
         self.counts_items = checked.told
-        self._items = ItemResults(checked.ranges if checked.told else ())
+        self.item_results = ItemResults(checked.ranges if checked.told else ())
         self.result: Json | None = None
         self.error: JobError | None = None
         self.is_cancel = False
         self.lost = SpanSet()
         """What workers that died may have changed."""
         self.to_undo, self.undone, self.dirty = SpanSet(), SpanSet(), SpanSet()
+        self._cut_undone = self._cut_dirty = Cut()
+        self.undo_calls: Iterator[Call] = iter(())
+        """Calls of the undo that were not made yet; the next is made when the one before has ended."""
+        self.undo_at = 0
+        """How far the undo has come: nothing of `to_undo` from here on has been given to a worker."""
+        self.restores = False
+        """Whether a step that takes back what the prepare did comes after them."""
         self.prepared: Json | None = None
         self.calls: deque[Call] = deque()
         self.step_watched = False
@@ -275,15 +292,15 @@ class Job:
         rate, known = positions / max(seconds, 1e-6), self._rates[lead]
         self._rates[lead] = 0.5 * (known + rate) if known else rate
 
-    def add_items(self, start: int, results: list[Json]) -> None:
-        """Note the results of items from `start` on; they are told in order."""
-        self._items.add(start, results, self.version + 1)
+    def add_items(self, start: int, texts: list[bytes]) -> None:
+        """Note the results of items from `start` on, as JSON; they are told in order."""
+        self.version = self.item_results.add(start, texts, self.version)
         self.touch()
 
-    @property
-    def item_results(self) -> list[tuple[int, int, Json]]:
-        """In order of items: (version when it became known, index, result)."""
-        return self._items.told
+    def drop_results(self) -> None:
+        """Nobody can ask for the job any more: who still reads its results is sent no more of them."""
+        self.item_results.drop()
+        self.touch()
 
     def shrink(self) -> None:
         """Drop what only a running job needs: ended ones are kept for a while."""
@@ -294,6 +311,9 @@ class Job:
         self.checked = replace(self.checked, ranges=(), arg={})
         self.cursor = Cursor(self.plan)
         self.done = self.holes = self.reported = self.lost = self.to_undo = SpanSet()
+        self.undo_calls = iter(())
+        self.undone, self._cut_undone = cut(self.undone)
+        self.dirty, self._cut_dirty = cut(self.dirty)
         self.parts.clear()
         self.attempts.clear()
         self.calls.clear()
@@ -373,33 +393,44 @@ class Job:
 
     def full_result(self) -> Json | None:
         """Job.result: what was combined, or the items if they are not too many."""
-        if not self.counts_items or self.state is not JobState.SUCCEEDED:
+        if not self.counts_items or self.state is not JobState.SUCCEEDED or self.item_results.dropped:
             return self.result
-        if self.result is None:
-            results = [result for _, _, result in self.item_results]
-            if self.checked.declaration.whole_files and not self.spec.items:
-                self.result = results[0]  # the one file that was named by its role
-                return self.result
-            fits = len(json.dumps(results)) <= RESULT_BYTES_MAX
-            self.result = {"items": results} if fits else {"items_omitted": len(results)}
-        return self.result
+        if not self.item_results.fits:
+            return {"items_omitted": len(self.item_results)}
+        results = [result for _, _, result in self.item_results]
+        if self.checked.declaration.whole_files and not self.spec.items:
+            return results[0]  # the one file that was named by its role
+        return {"items": results}
 
     def full_error(self) -> JobError | None:
-        """The error with what was undone and what is dirty."""
+        """The error with what was undone and what is dirty, or the first of it."""
         if self.error is None:
             return None
-        error = self.error
-        return JobError(
-            error.reason,
-            error.message,
-            error.chunk,
-            error.nid,
-            error.errno,
-            error.exception,
-            error.signal,
-            tuple(self.undone),
-            tuple(self.dirty),
+        (undone, more_undone), (dirty, more_dirty) = cut(self.undone), cut(self.dirty)
+        return replace(
+            self.error,
+            undone=tuple(undone),
+            dirty=tuple(dirty),
+            undone_omitted=more_undone.omitted + self._cut_undone.omitted,
+            dirty_omitted=more_dirty.omitted + self._cut_dirty.omitted,
+            undone_hull=self._cut_undone.hull or more_undone.hull,
+            dirty_hull=self._cut_dirty.hull or more_dirty.hull,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What is known of spans that were too many to be named: how many more, and the least span around all."""
+
+    omitted: int = 0
+    hull: Span | None = None
+
+
+def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
+    """The first spans, as many as are named; and what there is in all."""
+    if len(spans) <= SPANS_TOLD:
+        return spans, Cut(0, spans.hull)
+    return SpanSet(spans.first(SPANS_TOLD)), Cut(len(spans) - SPANS_TOLD, spans.hull)
 
 
 def caller_cpus(caller: Caller) -> int:

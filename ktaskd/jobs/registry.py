@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ledger import Ledger, mebibytes
+from ktaskd.jobs.weight import kept_bytes, live_bytes
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobSpec, JobState
+from ktaskd.model.job import JobError, JobSpec, JobState
+from ktaskd.model.limits import JOB_RESULTS_BYTES_MAX, KEPT_BYTES, LIVE_BYTES
 
 _PARTS_PER_JOB = 64
 _TEXT_PER_JOB = 8192
 """So many ranges and items, or characters, count as one job more."""
+
+LOOK_JOBS = 200
+"""Jobs that one step of a List looks at: half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +54,60 @@ class Query:
     limit: int = field(default=100)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one look found, newest first.
+
+    Args:
+        next_jno: the `before_jno` of the next look; 0 = nothing is left.
+        looked: jobs that were looked at.
+    """
+
+    jobs: Sequence[Job]
+    next_jno: int
+    looked: int
+
+
+class _Index:
+    """Jobs by number, which any of them can be gone from."""
+
+    def __init__(self) -> None:
+        self._jnos: list[int] = []
+        self._jobs: dict[int, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._jnos)
+
+    def add(self, job: Job) -> None:
+        insort(self._jnos, job.jno)
+        self._jobs[job.jno] = job
+
+    def remove(self, job: Job) -> None:
+        if self._jobs.pop(job.jno, None) is not None:
+            del self._jnos[bisect_left(self._jnos, job.jno)]
+
+    def newest(self, before_jno: int, most: int) -> list[Job]:
+        """Up to `most` jobs, newest first, of those with a smaller number; 0 = of all."""
+        end = bisect_left(self._jnos, before_jno) if before_jno else len(self._jnos)
+        return [self._jobs[jno] for jno in reversed(self._jnos[max(end - most, 0) : end])]
+
+
 class Registry:
     """Every accepted job until it is forgotten, by id and by request_id."""
 
     def __init__(self, limits: JobLimits, admin_uids: frozenset[int]) -> None:
         """`admin_uids` see the jobs of everybody."""
         self.limits = limits
+        self.live, self.kept_memory = Ledger(LIVE_BYTES), Ledger(KEPT_BYTES)
+        self.on_freed: Callable[[int], None] = lambda _: None
+        """Called with a number of bytes that a job has just let go of."""
         self._admin_uids = admin_uids
         self._by_id: dict[str, Job] = {}
-        self._by_request: dict[tuple[int, str], Job] = {}
+        self._all = _Index()
+        self._of_uid: dict[int, _Index] = {}
+        self._by_request: dict[tuple[int, str], tuple[Job, bytes]] = {}
+        self._running: dict[str, Job] = {}
+        # All of these are by account: uids that share one share its bounds.
         self._unended: Counter[int] = Counter()
         self._unended_weight = 0
         self._ended: dict[str, Job] = {}
@@ -70,23 +123,26 @@ class Registry:
     @property
     def running(self) -> list[Job]:
         """The jobs that have not ended, oldest first."""
-        return [job for job in self._by_id.values() if not job.state.ended]
+        return list(self._running.values())
 
     @property
     def unended(self) -> int:
         """Jobs that have not ended."""
-        return len(self._by_id) - len(self._ended)
+        return len(self._running)
 
     @property
     def kept(self) -> int:
         """Jobs that have ended and are remembered."""
         return len(self._ended)
 
-    def check_room(self, uid: int) -> None:
-        """Refuse one job more than `uid`, or all, may have."""
-        if self._unended[uid] >= self.limits.queued_per_uid:
+    # -- room -------------------------------------------------------------------------
+
+    def check_room(self, who: Identity, count: int = 0) -> None:
+        """Refuse one job more, which takes `count` bytes, than `who`, or all, may have."""
+        unended = self._unended[who.payer]
+        if unended >= self.limits.queued_per_uid:
             raise QuotaFull(
-                f"jobs of uid {uid}: got {self._unended[uid]} that have not ended, "
+                f"jobs of uid {who.uid}: got {unended} that have not ended, "
                 f"wanted less than {self.limits.queued_per_uid}"
             )
         if self._unended_weight >= self.limits.queued:
@@ -94,11 +150,50 @@ class Registry:
                 f"jobs of all users: got {self._unended_weight} that have not ended, "
                 f"wanted less than {self.limits.queued}"
             )
+        if not self.live.has_room(who.payer, count):
+            raise QuotaFull(
+                f"memory: the unfinished jobs of uid {who.uid} hold {mebibytes(self.live.of(who.payer))}, "
+                f"this one needs {mebibytes(count)} (limit {mebibytes(self.live.bound(who.payer))}); "
+                "submit it again when some of them have ended"
+            )
 
-    def same_request(self, spec: JobSpec, owner: Identity) -> Job | None:
-        """The job of the same request_id and spec, None if there is none yet."""
-        job = self._by_request.get((owner.uid, spec.request_id)) if spec.request_id else None
-        if job is not None and job.spec != spec:
+    def hold(self, job: Job, count: int) -> bool:
+        """Charge bytes that an unfinished job is about to hold; False if it may not hold them."""
+        if not self.live.has_room(job.owner.payer, count):
+            return False
+        job.held_bytes += count
+        self.live.charge(job.owner.payer, count)
+        return True
+
+    def hold_results(self, job: Job, count: int) -> JobError | None:
+        """The same for results; the error that the job ends with if it may not hold them."""
+        job.results_bytes += count
+        if job.results_bytes > JOB_RESULTS_BYTES_MAX and job.counts_items:
+            held, bound = job.results_bytes, JOB_RESULTS_BYTES_MAX
+        elif self.hold(job, count):
+            return None
+        else:
+            held, bound = self.live.of(job.owner.payer) + count, self.live.bound(job.owner.payer)
+        whose = "this job" if bound == JOB_RESULTS_BYTES_MAX else "this user's unfinished jobs"
+        return JobError(
+            "RESULT_TOO_LARGE",
+            f"results: {whose} would hold {mebibytes(held)} (limit {mebibytes(bound)}); "
+            "ask for less of each item, or give fewer items or smaller ranges to one job",
+        )
+
+    # -- jobs come, end and go -----------------------------------------------------------
+
+    def same_request(self, spec: JobSpec, owner: Identity, digest: bytes | None = None) -> Job | None:
+        """The job of the same request_id and spec, None if there is none yet.
+
+        Args:
+            digest: of the spec, where it is known.
+        """
+        known = self._by_request.get((owner.uid, spec.request_id)) if spec.request_id else None
+        if known is None:
+            return None
+        job, first = known
+        if (digest or digest_of(spec)) != first:
             raise RequestIdReused(
                 f'spec.request_id: "{spec.request_id}" was used for another spec, '
                 "wanted the same spec or a new request_id",
@@ -106,50 +201,96 @@ class Registry:
             )
         return job
 
-    def add(self, job: Job) -> None:
-        """Know an accepted job."""
-        self._by_id[job.id] = job
+    def add(self, job: Job, digest: bytes | None = None) -> None:
+        """Know an accepted job.
+
+        Args:
+            digest: of its whole spec, of which the job has only the first items.
+        """
+        self._by_id[job.id] = self._running[job.id] = job
+        self._all.add(job)
+        self._of_uid.setdefault(job.owner.uid, _Index()).add(job)
         weight = self._weights[job.id] = _spec_weight(job.spec)
-        self._unended[job.owner.uid] += weight
+        self._unended[job.owner.payer] += weight
         self._unended_weight += weight
+        job.held_bytes = live_bytes(job)
+        self.live.charge(job.owner.payer, job.held_bytes)
         if job.spec.request_id:
-            self._by_request[job.owner.uid, job.spec.request_id] = job
+            known = job, digest or digest_of(job.spec)
+            self._by_request[job.owner.uid, job.spec.request_id] = known
 
     def note_ended(self, job: Job) -> None:
-        """The job counts as ended from now on; beyond the bound others are forgotten."""
-        uid, weight = job.owner.uid, self._weights[job.id]
-        self._unended[uid] -= weight
+        """The job counts as ended from now on; beyond the bounds others are forgotten."""
+        payer, weight = job.owner.payer, self._weights[job.id]
+        del self._running[job.id]
+        self._unended[payer] -= weight
         self._unended_weight -= weight
-        if not self._unended[uid]:
-            del self._unended[uid]
+        if not self._unended[payer]:
+            del self._unended[payer]
+        before_bytes, job.held_bytes = job.held_bytes, kept_bytes(job)
+        self.live.charge(payer, -before_bytes)
+        self.kept_memory.charge(payer, job.held_bytes)
         weight = self._weights[job.id] = weight + len(job.item_results) // _PARTS_PER_JOB
-        self._ended[job.id] = self._ended_of.setdefault(uid, {})[job.id] = job
-        self._kept_of[uid] += weight
+        self._ended[job.id] = self._ended_of.setdefault(payer, {})[job.id] = job
+        self._kept_of[payer] += weight
         self._kept_weight += weight
+        self.on_freed(before_bytes - job.held_bytes)
+        self._make_room(job)
+
+    def _make_room(self, ended: Job) -> None:
+        """Forget the oldest of whoever has most, so that nobody can have another's jobs forgotten."""
         while self._kept_weight > self.limits.kept and len(self._ended) > 1:
-            # Of whoever has most, so that nobody can have another's jobs forgotten.
             fullest = max(self._kept_of, key=self._kept_of.__getitem__)
             self._forget(next(iter(self._ended_of[fullest].values())))
+        memory, payer = self.kept_memory, ended.owner.payer
+        while not memory.has_room(payer, 0) and self._forget_oldest(payer, ended):
+            pass
+        while memory.total > memory.most and self._forget_oldest(memory.fullest, ended):
+            pass
 
-    def forget_ended_before(self, boot_s: float) -> float | None:
-        """Forget jobs that ended before a time of CLOCK_BOOTTIME; the end time of the oldest left."""
-        for job in tuple(self._ended.values()):
-            if job.ended_boot_s > boot_s:
+    def _forget_oldest(self, payer: int, but: Job) -> bool:
+        """Forget the account's oldest ended job; not the one that has just ended, which nobody has seen."""
+        oldest = next(iter(self._ended_of.get(payer, {}).values()), but)
+        if oldest is but:
+            return False
+        self._forget(oldest)
+        return True
+
+    def forget_ended_before(self, boot_s: float, most: int | None = None) -> float | None:
+        """Forget jobs that ended before a time of CLOCK_BOOTTIME; the end time of the oldest left.
+
+        Args:
+            most: jobs that are forgotten in one turn; None = all.
+        """
+        while self._ended:
+            job = next(iter(self._ended.values()))
+            if job.ended_boot_s > boot_s or most == 0:
                 return job.ended_boot_s
             self._forget(job)
+            most = most - 1 if most is not None else None
         return None
 
     def _forget(self, job: Job) -> None:
-        uid, weight = job.owner.uid, self._weights.pop(job.id)
-        del self._ended[job.id], self._ended_of[uid][job.id]
+        uid, payer, weight = job.owner.uid, job.owner.payer, self._weights.pop(job.id)
+        del self._ended[job.id], self._ended_of[payer][job.id]
         self._kept_weight -= weight
-        self._kept_of[uid] -= weight
-        if not self._kept_of[uid]:
-            del self._kept_of[uid], self._ended_of[uid]
+        self._kept_of[payer] -= weight
+        if not self._kept_of[payer]:
+            del self._kept_of[payer], self._ended_of[payer]
         del self._by_id[job.id]
+        self._all.remove(job)
+        self._of_uid[uid].remove(job)
+        if not self._of_uid[uid]:
+            del self._of_uid[uid]
         key = (uid, job.spec.request_id)
-        if self._by_request.get(key) is job:
+        if self._by_request.get(key, (None,))[0] is job:
             del self._by_request[key]
+        self.kept_memory.charge(payer, -job.held_bytes)
+        self.on_freed(job.held_bytes)
+        job.held_bytes = 0
+        job.drop_results()
+
+    # -- who asks for them -----------------------------------------------------------------
 
     def may_see(self, job: Job, who: Identity) -> bool:
         """Whether `who` owns the job or is an admin."""
@@ -157,28 +298,66 @@ class Registry:
 
     def find(self, job_id: str, request_id: str, who: Identity) -> Job:
         """The job of this id, or of the caller's own request_id."""
-        job = self._by_id.get(job_id) if job_id else self._by_request.get((who.uid, request_id))
+        if job_id:
+            job = self._by_id.get(job_id)
+        else:
+            job, _ = self._by_request.get((who.uid, request_id), (None, b""))
         if job is None or not self.may_see(job, who):
             name = f'id "{job_id[:64]}"' if job_id else f'request_id "{request_id[:64]}"'
             raise JobUnknown(f"{name}: no such job of yours, wanted one of List")
         return job
 
-    def page(self, query: Query, who: Identity) -> Sequence[Job]:
-        """Jobs that the caller may see and asked for, newest first."""
+    def look(self, query: Query, who: Identity, most: int = LOOK_JOBS) -> Page:
+        """Look at the next jobs that the caller may see, and find those that were asked for.
+
+        Costs what the caller's own jobs cost, whatever others have; at most `most` are looked at.
+        """
+        index = self._all if who.uid in self._admin_uids else self._of_uid.get(who.uid, _Index())
+        jobs = index.newest(query.before_jno, most)
         found: list[Job] = []
-        for job in reversed(self._by_id.values()):
-            if query.before_jno and job.jno >= query.before_jno:
-                continue
-            if self.may_see(job, who) and _matches(job, query):
+        for i, job in enumerate(jobs, 1):
+            if _matches(job, query):
                 found.append(job)
-                if len(found) == query.limit:
-                    break
-        return found
+            if len(found) == query.limit:
+                return Page(found, job.jno, i)
+        return Page(found, jobs[-1].jno if len(jobs) == most else 0, len(jobs))
+
+
+def digest_of(spec: JobSpec) -> bytes:
+    """What tells a spec from any other one, in 32 bytes; the request_id is no part of it."""
+    digest = Digest()
+    digest.add_head(spec)
+    digest.add(spec.items)
+    digest.add(spec.ranges)
+    return digest.value
+
+
+class Digest:
+    """The digest of a spec, made in pieces: 100,000 items take longer than one turn may."""
+
+    def __init__(self) -> None:
+        """Of nothing yet."""
+        self._hash = hashlib.blake2b(digest_size=32)
+
+    def add_head(self, spec: JobSpec) -> None:
+        """Add all but the items and ranges."""
+        words = (spec.function, spec.min_chunk, spec.max_threads, spec.undo, len(spec.items))
+        mappings = (spec.arg, spec.sources, spec.labels)
+        self._hash.update(repr((words, [sorted(one.items()) for one in mappings])).encode())
+
+    def add(self, pieces: Sequence[object]) -> None:
+        """Add items or ranges, in order; how they are cut into calls makes no difference."""
+        self._hash.update("".join(map(repr, pieces)).encode("utf-8", "surrogatepass"))
+
+    @property
+    def value(self) -> bytes:
+        """The digest of what was added."""
+        return self._hash.digest()
 
 
 def _spec_weight(spec: JobSpec) -> int:
     """How many jobs one counts for, so that large ones do not fill the memory."""
-    parts = len(spec.ranges) + len(spec.items)
+    parts = len(spec.ranges) + len(spec.items) + spec.ranges_omitted + spec.items_omitted
     texts = sum(len(str(word)) for pair in (*spec.labels.items(), *spec.arg.items()) for word in pair)
     return 1 + parts // _PARTS_PER_JOB + texts // _TEXT_PER_JOB
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NewType
 
 from ktaskd.model.function import ArgValue
+from ktaskd.model.limits import ITEMS_TOLD, RANGES_TOLD, SPEC_TEXT_TOLD
 from ktaskd.model.spans import Span
 
 JobId = NewType("JobId", str)
@@ -59,7 +60,12 @@ class RangeSpec:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job as it was asked for; 0 and None mean "the default"."""
+    """A job as it was asked for; 0 and None mean "the default".
+
+    Args:
+        items_omitted, ranges_omitted: how many more there were, where only the
+            first are remembered (`abridged`).
+    """
 
     function: str
     arg: Mapping[str, ArgValue] = field(default_factory=dict)
@@ -71,6 +77,29 @@ class JobSpec:
     undo: bool | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
+    items_omitted: int = 0
+    ranges_omitted: int = 0
+
+
+def abridged(spec: JobSpec) -> JobSpec:
+    """What is remembered of an accepted job's spec, and told of it: the first items and ranges.
+
+    One of 100,000 items takes up to 20 MiB; what there is to do is in the job's plan.
+    """
+    room = SPEC_TEXT_TOLD
+    items = 0
+    for item in spec.items[:ITEMS_TOLD]:
+        room -= len(item.handle) + len(item.path)
+        if room < 0 and items:
+            break
+        items += 1
+    return replace(
+        spec,
+        items=spec.items[:items],
+        ranges=spec.ranges[:RANGES_TOLD],
+        items_omitted=len(spec.items) - items,
+        ranges_omitted=max(len(spec.ranges) - RANGES_TOLD, 0),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +142,9 @@ class JobError:
         reason: UPPER_SNAKE, stable; the contract lists them.
         chunk: where it happened, with the node whose share it was.
         undone, dirty: positions put back, and positions that may have changed
-            and were not.
+            and were not; the first SPANS_TOLD spans of each.
+        undone_omitted, dirty_omitted: spans that there are beyond those.
+        undone_hull, dirty_hull: the least span around all; None if there are none.
     """
 
     reason: str
@@ -125,3 +156,7 @@ class JobError:
     signal: int = 0
     undone: tuple[Span, ...] = ()
     dirty: tuple[Span, ...] = ()
+    undone_omitted: int = 0
+    dirty_omitted: int = 0
+    undone_hull: Span | None = None
+    dirty_hull: Span | None = None

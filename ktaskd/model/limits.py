@@ -48,14 +48,48 @@ FRAME_BYTES_MAX = 64 * 1024
 PART_BYTES_MAX = 24 * 1024
 """Encoded result of one chunk; two of them fit in a frame, to be combined."""
 
-PARTS_BYTES_MAX = 64 * 1024 * 1024
-"""Chunk results held for one job."""
-
-RESULT_BYTES_MAX = 1024 * 1024
-"""Items in Job.result; more are only streamed."""
+RESULT_BYTES_MAX = 512 * 1024
+RESULT_VALUES_MAX = 16 * 1024
+"""Items in Job.result, as JSON, and the values in them; more are only streamed. A message with
+them is made in 10 ms, and is smaller than TOLD_BYTES_MAX."""
 
 PRIOR_HOLES_MAX = 1_000_000
 """Holes remembered for the undo of one job; a span with more becomes dirty."""
+
+TOLD_BYTES_MAX = 1024 * 1024
+"""One message of the daemon's: clients refuse those of more than 4 MiB unless told otherwise."""
+
+ITEMS_TOLD = 64
+RANGES_TOLD = 64
+SPEC_TEXT_TOLD = 16 * 1024
+"""Items, their names' characters, and ranges of a job's spec that its messages carry, and that the
+daemon remembers of it."""
+
+SPANS_TOLD = 1000
+"""Spans of what was undone, and of what is dirty, that a job's error names one by one."""
+
+RESULTS_BYTES_TOLD = 32 * 1024
+RESULTS_TOLD = 1000
+"""Results in one message of a watch, as JSON: that many are made into a message in some 5 ms."""
+
+# -- memory: how the sum of these stays below 300 MiB for one account is in ARCHITECTURE.md
+
+LIVE_BYTES = 200 * 1024 * 1024
+"""What all jobs that have not ended may hold: specs, results, what an undo needs. One account
+may have half of what the others leave."""
+
+KEPT_BYTES = 64 * 1024 * 1024
+"""What all ended jobs may hold, shared in the same way; beyond that the oldest are forgotten."""
+
+READ_BYTES = 12 * 1024 * 1024
+"""Requests that are being made into jobs, as they came, shared in the same way. Reading one of
+100,000 names takes up to nine times as much as it has."""
+
+JOB_RESULTS_BYTES_MAX = 24 * 1024 * 1024
+"""Results of one job's items: it must be possible to keep them when it has ended."""
+
+HOLE_BYTES = 48
+"""What a remembered hole takes: its span, and later the spans that were undone and are dirty."""
 
 ATTEMPTS_MAX = 3
 """Times one chunk is run when its worker is lost each time."""

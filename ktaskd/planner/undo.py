@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ktaskd.model.spans import Span, SpanSet
@@ -20,22 +20,25 @@ class UndoStep:
     holes: tuple[tuple[int, int], ...]
 
 
-def undo_steps(done: SpanSet, holes: SpanSet) -> list[UndoStep]:
+def undo_steps(done: SpanSet, holes: SpanSet) -> Iterator[UndoStep]:
     """Steps that undo exactly `done`: merged, ascending, each position once.
 
     One step for each merged span, unless it had more holes than one message
-    can hold. Source of the order: ktask_undo, v4.
+    can hold. Each step is made when it is asked for: all of them at once would
+    take several times the memory of the holes, and seconds. Neither set may
+    change until the last step is taken. Source of the order: ktask_undo, v4.
     """
-    return [step for span in done for step in _steps_of(span, holes.intersection(span.start, span.end))]
+    for span in done:
+        yield from _steps_of(span, holes)
 
 
-def _steps_of(span: Span, holes: Sequence[Span]) -> list[UndoStep]:
-    steps: list[UndoStep] = []
-    start = span.start
-    for i in range(0, max(len(holes), 1), HOLES_PER_STEP):
-        batch = holes[i : i + HOLES_PER_STEP]
-        is_last = i + HOLES_PER_STEP >= len(holes)
+def _steps_of(span: Span, holes: SpanSet) -> Iterator[UndoStep]:
+    start, is_last = span.start, False
+    while not is_last:
+        # One more than fits shows whether another step follows.
+        batch = holes.intersection(start, span.end, HOLES_PER_STEP + 1)
+        is_last = len(batch) <= HOLES_PER_STEP
+        batch = batch[:HOLES_PER_STEP]
         end = span.end if is_last else batch[-1].end
-        steps.append(UndoStep(start, end, tuple((hole.start, hole.end) for hole in batch)))
+        yield UndoStep(start, end, tuple((hole.start, hole.end) for hole in batch))
         start = end
-    return steps

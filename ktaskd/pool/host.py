@@ -265,6 +265,7 @@ def main(argv: list[str]) -> int:
     process.set_name(argv[1])
     if "undumpable" in argv[2:]:
         process.apply_undumpable()
+    process.lift_data_limit()  # what workers map for clients is bounded elsewhere
     warm_up()
     PoolHost(control).run()
     return 0

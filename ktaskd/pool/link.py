@@ -23,7 +23,8 @@ STATUS_WAIT_S = 1.0
 """How long a seen death waits for the pool host to tell the exit status."""
 
 _READS_PER_WAKE = 64
-"""Frames taken from one worker before the others get their turn."""
+_BYTES_PER_WAKE = 64 * 1024
+"""Frames, and bytes of frames, taken from one worker before the others get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +272,9 @@ class Worker:
     # -- what it says ---------------------------------------------------------
 
     def _on_readable(self, limit: int = _READS_PER_WAKE) -> None:
+        read = 0
         for _ in range(limit):
-            if self._sock is None:
+            if self._sock is None or (read > _BYTES_PER_WAKE and limit == _READS_PER_WAKE):
                 return
             try:
                 frame = self._sock.recv(FRAME_BYTES_MAX)
@@ -285,6 +287,7 @@ class Worker:
                 # One that closed its line and lives on would keep its chunk for ever.
                 self.kill()
                 return
+            read += len(frame)
             self._on_frame(frame)
 
     def _on_frame(self, frame: bytes) -> None:

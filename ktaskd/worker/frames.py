@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ktaskd.model.limits import NUMA_NO_NODE
+from ktaskd.model.limits import NUMA_NO_NODE, POSITION_MAX
 
 SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE = range(1, 9)
 READY, DONE, PRIOR, REPLY, FAILED, PLANNED = range(65, 71)
@@ -162,7 +162,7 @@ def _is_sound(note: Note) -> bool:
     """Whether a worker's note has what the daemon will look for in it."""
     body = note.body
     if note.kind == PRIOR:
-        return _is_number(body.get("start")) and _is_number(body.get("end")) and _are_spans(body.get("holes"))
+        return _are_spans([[body.get("start"), body.get("end")]]) and _are_spans(body.get("holes"))
     if note.kind in (REPLY, PLANNED):
         value = body.get("value", {})
         return (
@@ -182,5 +182,9 @@ def _is_number(value: object) -> bool:
 
 def _are_spans(value: object) -> bool:
     return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in value
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_position, pair)) for pair in value
     )
+
+
+def _is_position(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= POSITION_MAX

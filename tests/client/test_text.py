@@ -101,6 +101,8 @@ def test_job_when_failed_then_all_of_it_is_said() -> None:
             message="gone",
             exception="Trace\nback",
             dirty=[pb.Span(start=1, end=2)] * 20,
+            dirty_omitted=100,
+            dirty_hull=pb.Span(start=1, end=77),
         ),
         plan=pb.Plan(threads=2, chunk=4),
         waiting_reasons=[pb.Reason(code="X", message="why", value="1", threshold="2")],
@@ -109,12 +111,23 @@ def test_job_when_failed_then_all_of_it_is_said() -> None:
     for words in (
         "DIRTY",
         "WORKER_LOST: gone",
-        "and 12 more",
+        "and 112 more, all between 1 and 77",
         "Trace\\nback",
         "2 workers",
         "X: why (1, threshold 2)",
     ):
         assert words in shown
+
+
+def test_job_when_only_the_first_of_its_spec_is_told_then_all_of_it_is_counted() -> None:
+    spec = pb.JobSpec(function="f", items=[pb.Source(handle="h")] * 3, items_omitted=97)
+    spec.ranges.extend([pb.Range(start=i, length=1) for i in range(9)])
+    spec.ranges_omitted = 91
+    job = a_job(spec=spec)
+    assert (job.spec.items_omitted, job.spec.ranges_omitted) == (97, 91)
+    shown = text.describe_job(job)
+    assert "100" in shown
+    assert "and 92 more" in shown
 
 
 def test_functions_when_described_then_everything_declared() -> None:

@@ -69,6 +69,21 @@ def test_service_when_read_then_what_the_daemon_stands_on_is_there(name: str) ->
     assert service.get("ProtectProc", ["default"]) == ["default"]
 
 
+def percent(values: list[str]) -> int:
+    (value,) = values
+    assert value.endswith("%")
+    return int(value[:-1])
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "ktaskd-user.service"])
+def test_service_when_read_then_memory_has_a_last_bound_that_workers_do_not_meet_early(name: str) -> None:
+    service = read(name)["Service"]
+    # What is filled for clients is charged to the unit, so that only the machine bounds it.
+    assert 80 <= percent(service["MemoryHigh"]) < percent(service["MemoryMax"]) <= 95
+    if name != "ktaskd-helpers.service":
+        assert service["LimitDATA"] == ["1G:infinity"], "the daemon's own, which pool hosts lift"
+
+
 def test_slice_when_read_then_at_the_top_and_idle() -> None:
     """A dash in its name would make it a child of a slice of ordinary weight."""
     assert read("ktaskd.slice")["Slice"] == {"CPUWeight": ["idle"], "IOWeight": ["1"]}

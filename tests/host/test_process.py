@@ -45,3 +45,13 @@ def test_user_when_changed_then_no_way_back() -> None:
         "    print('refused')\n"
     )
     assert in_own_process(code) == ["(65534, 65534, 65534) (65533, 65533, 65533) [65533]", "refused"]
+
+
+def test_data_limit_when_lifted_then_what_the_hard_one_is() -> None:
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 40))\n"
+        "process.lift_data_limit()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_DATA))\n"
+    )
+    assert in_own_process(code) == [f"{1 << 40} {1 << 40}"]

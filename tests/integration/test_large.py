@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf import json_format
-from ktask.v1 import control_pb2, jobs_pb2_grpc
+from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.integration.rig import (
@@ -37,14 +38,6 @@ def own_daemon() -> Iterator[Daemon]:
 def own(own_daemon: Daemon) -> Iterator[Stubs]:
     with connected(own_daemon.socket) as stubs:
         yield stubs
-
-
-@pytest.fixture
-def large(own_daemon: Daemon) -> Iterator[jobs_pb2_grpc.JobsStub]:
-    """A client that takes answers of any size."""
-    options = [("grpc.max_receive_message_length", -1), ("grpc.default_authority", "localhost")]
-    with grpc.insecure_channel(f"unix:{own_daemon.socket}", options) as channel:
-        yield jobs_pb2_grpc.JobsStub(channel)
 
 
 LONG = "ä" * 15_000
@@ -117,36 +110,103 @@ def test_names_when_they_are_long_then_refused_with_a_reason(own: Stubs) -> None
     assert refused(own.jobs.List, pb.ListRequest(page_token="9" * 9999)).reason == "SPEC_INVALID"
 
 
-def test_list_when_jobs_are_large_then_pages_are_short_and_none_is_missing(own: Stubs) -> None:
+def test_list_when_jobs_are_large_then_pages_are_short_and_none_is_missing(
+    own: Stubs, tmp_path: Path
+) -> None:
     empty = {"start": str(2**62), "length": "0", "nid": -1}
-    wanted = spec(NOOP, ranges=[empty] * 4096, labels={"of": "large"})
-    ids = [own.jobs.Run(pb.RunRequest(spec=wanted)).job.id for _ in range(25)]
+    of = {"of": "large"}
+    ids = [own.jobs.Run(pb.RunRequest(spec=spec(NOOP, ranges=[empty] * 4096, labels=of))).job.id]
+    path = tmp_path / "lines"
+    path.write_bytes(b"".join(b"%0200d\n" % i for i in range(90)))
+    arg = {"pattern": "0", "show": "lines", "limit": 90}
+    wanted = spec("text.search", items=[{"path": str(path)}] * 22, arg=arg, labels=of)
+    jobs = [own.jobs.Run(pb.RunRequest(spec=wanted), timeout=PATIENCE_S).job for _ in range(6)]
+    assert min(job.ByteSize() for job in jobs) > 150_000
+    ids += [job.id for job in jobs]
     found: list[str] = []
     pages, token = 0, ""
     while not pages or token:
-        request = pb.ListRequest(page_size=1000, page_token=token, labels={"of": "large"})
-        page = own.jobs.List(request)
-        assert page.ByteSize() <= 1.01 * 1024 * 1024
+        page = own.jobs.List(pb.ListRequest(page_size=1000, page_token=token, labels=of))
+        assert page.ByteSize() < 1024 * 1024
         found += [job.id for job in page.jobs]
         pages, token = pages + 1, page.next_page_token
     assert found == ids[::-1]
     assert pages > 1
+    told = page.jobs[-1].spec
+    assert (len(told.ranges), told.ranges_omitted) == (64, 4032)
 
 
-def test_job_when_its_spec_fills_a_message_then_it_is_answered(
-    large: jobs_pb2_grpc.JobsStub, tmp_path: Path
+def test_job_when_its_spec_fills_a_message_then_a_client_with_usual_limits_can_read_it(
+    own: Stubs, tmp_path: Path
 ) -> None:
     path = tmp_path.joinpath("/".join(["y" * 250] * 7))
     path.parent.mkdir(parents=True)
     path.write_bytes(b"yes")
     items = 4 * 1024 * 1024 // (len(str(path)) + 8)
-    wanted = spec("file.crc32", items=[{"path": str(path)}] * items)
+    wanted = spec("file.crc32", items=[{"path": str(path)}] * items, request_id="fills")
     assert wanted.ByteSize() > 4_000_000
-    job = large.Run(pb.RunRequest(spec=wanted), timeout=PATIENCE_S).job
+    job = own.jobs.Run(pb.RunRequest(spec=wanted), timeout=PATIENCE_S).job
     assert state_name(job) == "SUCCEEDED"
     assert len(json_format.MessageToDict(job.result)["items"]) == items
-    *_, last = large.Watch(pb.WatchRequest(id=job.id), timeout=PATIENCE_S)
+    assert 0 < len(job.spec.items) < items
+    assert len(job.spec.items) + job.spec.items_omitted == items
+    *_, last = own.jobs.Watch(pb.WatchRequest(id=job.id), timeout=PATIENCE_S)
     assert last.job == job
+    # What is not remembered of the spec counts all the same when it is sent again.
+    assert own.jobs.Submit(pb.SubmitRequest(spec=wanted), timeout=PATIENCE_S).job.id == job.id
+    wanted.items[-1].path = "/dev/null"
+    reused = refused(own.jobs.Submit, pb.SubmitRequest(spec=wanted))
+    assert (reused.code, reused.reason) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+
+
+def test_results_when_there_are_many_then_every_message_is_small_and_resumes(
+    own: Stubs, tmp_path: Path
+) -> None:
+    text = tmp_path / "lines"
+    text.write_bytes(b"a\n" * 800)
+    arg = {"pattern": "a", "show": "lines", "limit": 1000}
+    wanted = spec("text.search", items=[{"path": str(text)}] * 200, arg=arg)
+    job = own.jobs.Run(pb.RunRequest(spec=wanted), timeout=PATIENCE_S).job
+    assert json_format.MessageToDict(job.result) == {"items_omitted": 200}
+    indices: list[int] = []
+    after, final = 0, False
+    while not final:
+        # A watch that is cut after each second message.
+        stream = own.jobs.Watch(pb.WatchRequest(id=job.id, after_sequence=after), timeout=PATIENCE_S)
+        for _, message in zip(range(2), stream, strict=False):
+            assert message.ByteSize() < 256 * 1024
+            indices += [one.index for one in message.results]
+            after, final = message.sequence, message.final
+        stream.cancel()
+    assert indices == list(range(200))
+
+
+def test_error_when_thousands_of_spans_are_dirty_then_the_first_are_told_with_the_hull(
+    own: Stubs, tmp_path: Path
+) -> None:
+    page, pairs = mmap.PAGESIZE, 2500
+    target, source = tmp_path / "target", tmp_path / "source"
+    with target.open("wb") as file:
+        for i in range(pairs):
+            os.pwrite(file.fileno(), b"old", 2 * i * page)
+        file.truncate(2 * pairs * page)
+    source.write_bytes(b"new!" * (2 * pairs * page // 4))
+    roles = {"src": {"path": str(source)}, "dst": {"path": str(target)}}
+    running_copy = own.jobs.Run.future(
+        pb.RunRequest(spec=spec("file.copy", sources=roles, request_id="many"))
+    )
+    # Whenever it is seen to have changed something, its source changes as well.
+    until(lambda: target.read_bytes()[:4] == b"new!" or running_copy.done(), "it writes")
+    os.truncate(source, 2 * pairs * page + 1)
+    job = running_copy.result(PATIENCE_S).job
+    if state_name(job) == "SUCCEEDED":
+        pytest.skip("the copy was over before its source was changed")
+    error = job.error
+    assert state_name(job) == "DIRTY"
+    assert job.ByteSize() < 128 * 1024
+    assert len(error.dirty) <= 1000
+    assert (error.dirty_hull.start, error.dirty_hull.end >= error.dirty[-1].end) == (0, True)
+    assert own.jobs.Get(pb.GetRequest(request_id="many")).job == job
 
 
 def test_list_and_status_when_2000_jobs_are_kept_then_answered(own: Stubs) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.jobs.check import CheckedJob, check_job, check_limits, check_roles, find_function
+from ktaskd.jobs.check import CheckedJob, check_items, check_job, check_limits, check_roles, find_function
 from ktaskd.model import errors, limits
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
@@ -26,7 +26,8 @@ def check(spec: JobSpec, items: tuple[SourceFacts, ...] = (), **sources: SourceF
     check_limits(spec)
     declaration = find_function(spec.function, CATALOGUE)
     check_roles(spec, declaration)
-    return check_job(spec, declaration, sources, items, TOPOLOGY)
+    check_items(declaration, items)
+    return check_job(spec, declaration, sources, len(items), TOPOLOGY)
 
 
 def crc(**changes: Any) -> JobSpec:

@@ -8,7 +8,6 @@ from typing import cast
 
 import pytest
 
-from ktaskd.jobs import answers
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
 from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Puppet, Stage, pending, play
@@ -173,17 +172,16 @@ def test_guest_when_it_starts_slowly_for_the_last_step_then_it_is_waited_for() -
     play(story)
 
 
-def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(answers, "PARTS_BYTES_MAX", 0)
-
+def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too() -> None:
     async def story(stage: Stage) -> None:
         stage.fill()
         job = stage.submit(replace(WRITER, combine=True), 10, threads=1, chunk=10)
+        stage.registry.live.most = 0
         do(worker_of(stage, lead=True))
         finish(stage)
-        assert job.full_error() is not None
+        error = job.full_error()
+        assert error is not None
+        assert error.reason == "RESULT_TOO_LARGE"
         assert job.state is JobState.FAILED
         assert [(span.start, span.end) for span in job.undone] == [(0, 10)]
 

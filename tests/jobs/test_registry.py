@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -10,10 +11,10 @@ from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
-from ktaskd.jobs.registry import JobLimits, Query, Registry
+from ktaskd.jobs.registry import Digest, JobLimits, Query, Registry, digest_of
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobId, JobSpec, JobState, RangeSpec
+from ktaskd.model.job import JobId, JobSpec, JobState, RangeSpec, abridged
 from ktaskd.planner.plan import Plan
 
 ALICE, BOB, ADMIN = Identity(1000, 1000, 1), Identity(1001, 1001, 2), Identity(0, 0, 3)
@@ -35,6 +36,11 @@ def add(
     for job in jobs:
         registry.add(job)
     return jobs
+
+
+def listed(registry: Registry, query: Query, who: Identity) -> list[Job]:
+    """What one look finds, which is enough for these few jobs."""
+    return list(registry.look(query, who).jobs)
 
 
 def end(registry: Registry, job: Job, end_s: float = 100.0) -> None:
@@ -69,22 +75,22 @@ def test_job_when_anothers_then_as_if_unknown_but_for_admins(registry: Registry)
 def test_list_when_asked_then_own_jobs_newest_first(registry: Registry) -> None:
     first, second = add(registry, 2)
     (bobs,) = add(registry, owner=BOB)
-    assert registry.page(Query(), ALICE) == [second, first]
-    assert registry.page(Query(), BOB) == [bobs]
-    assert registry.page(Query(), ADMIN) == [bobs, second, first]
+    assert listed(registry, Query(), ALICE) == [second, first]
+    assert listed(registry, Query(), BOB) == [bobs]
+    assert listed(registry, Query(), ADMIN) == [bobs, second, first]
 
 
 def test_list_when_paged_then_stable_while_jobs_come_and_go() -> None:
     registry = Registry(JobLimits(kept=100), frozenset())
     jobs = add(registry, 7)
-    page = registry.page(Query(limit=3), ALICE)
+    page = listed(registry, Query(limit=3), ALICE)
     assert page == jobs[:3:-1]
     add(registry, 2)
     end(registry, jobs[3], 0.0)
     registry.forget_ended_before(1.0)
-    page = registry.page(Query(limit=3, before_jno=page[-1].jno), ALICE)
+    page = listed(registry, Query(limit=3, before_jno=page[-1].jno), ALICE)
     assert page == [jobs[2], jobs[1], jobs[0]]
-    assert registry.page(Query(limit=3, before_jno=page[-1].jno), ALICE) == []
+    assert listed(registry, Query(limit=3, before_jno=page[-1].jno), ALICE) == []
 
 
 def test_list_when_filtered_then_only_what_fits_all() -> None:
@@ -92,10 +98,10 @@ def test_list_when_filtered_then_only_what_fits_all() -> None:
     red = add(registry, 2, spec=JobSpec("selftest.noop", labels={"colour": "red", "size": "1"}))
     (other,) = add(registry, spec=JobSpec("mem.fill"))
     end(registry, red[0])
-    assert registry.page(Query(labels=(("colour", "red"),)), ALICE) == [red[1], red[0]]
-    assert registry.page(Query(labels=(("colour", "red"), ("size", "2"))), ALICE) == []
-    assert registry.page(Query(function="mem.fill"), ALICE) == [other]
-    assert registry.page(Query(states=frozenset({JobState.CANCELLED})), ALICE) == [red[0]]
+    assert listed(registry, Query(labels=(("colour", "red"),)), ALICE) == [red[1], red[0]]
+    assert listed(registry, Query(labels=(("colour", "red"), ("size", "2"))), ALICE) == []
+    assert listed(registry, Query(function="mem.fill"), ALICE) == [other]
+    assert listed(registry, Query(states=frozenset({JobState.CANCELLED})), ALICE) == [red[0]]
 
 
 def test_request_id_when_used_again_then_the_first_job_or_refused(registry: Registry) -> None:
@@ -119,13 +125,13 @@ def test_request_id_when_used_again_then_the_first_job_or_refused(registry: Regi
 def test_quota_when_full_then_refused_until_a_job_ends(registry: Registry) -> None:
     jobs = add(registry, 4)
     with pytest.raises(QuotaFull, match="jobs of uid 1000: got 4 that have not ended, wanted less than 4"):
-        registry.check_room(ALICE.uid)
-    registry.check_room(BOB.uid)
+        registry.check_room(ALICE)
+    registry.check_room(BOB)
     add(registry, 2, BOB)
     with pytest.raises(QueueFull, match="jobs of all users: got 6"):
-        registry.check_room(ADMIN.uid)
+        registry.check_room(ADMIN)
     end(registry, jobs[0])
-    registry.check_room(ALICE.uid)
+    registry.check_room(ALICE)
     assert (registry.unended, registry.kept) == (5, 1)
 
 
@@ -133,7 +139,7 @@ def test_ended_jobs_when_more_than_kept_then_the_first_to_end_goes(registry: Reg
     jobs = add(registry, 4)
     for job in reversed(jobs):
         end(registry, job)
-    assert registry.page(Query(), ALICE) == [jobs[2], jobs[1], jobs[0]]
+    assert listed(registry, Query(), ALICE) == [jobs[2], jobs[1], jobs[0]]
     assert (registry.unended, registry.kept) == (0, 3)
     with pytest.raises(JobUnknown):
         registry.find(jobs[3].id, "", ALICE)
@@ -144,7 +150,7 @@ def test_ended_jobs_when_large_then_they_count_for_several(registry: Registry) -
     (large,) = add(registry, spec=JobSpec("selftest.noop", ranges=(RangeSpec(0, 0),) * 64))
     for job in (*small, large):
         end(registry, job)
-    assert registry.page(Query(), ALICE) == [large, small[1]]
+    assert listed(registry, Query(), ALICE) == [large, small[1]]
 
 
 def test_ended_jobs_when_old_then_forgotten_and_the_next_time_is_told(registry: Registry) -> None:
@@ -183,12 +189,132 @@ def test_quota_when_jobs_are_large_then_fewer_of_them() -> None:
     ranges = tuple(RangeSpec(i, 1) for i in range(64 * 60))
     jobs = add(registry, 2, spec=JobSpec("selftest.noop", ranges=ranges))
     with pytest.raises(QuotaFull):
-        registry.check_room(ALICE.uid)
-    registry.check_room(BOB.uid)
+        registry.check_room(ALICE)
+    registry.check_room(BOB)
     jobs += add(registry, 50, owner=BOB, spec=JobSpec("selftest.noop", arg={"text": "x" * 10_000}))
     with pytest.raises(QuotaFull):
-        registry.check_room(BOB.uid)
+        registry.check_room(BOB)
     for job in jobs:
         end(registry, job)
-    registry.check_room(ALICE.uid)
-    registry.check_room(BOB.uid)
+    registry.check_room(ALICE)
+    registry.check_room(BOB)
+
+
+def shared(uid: int) -> Identity:
+    """One of several uids with one account."""
+    return Identity(uid, uid, 1, account=ALICE.uid)
+
+
+def test_quota_when_uids_share_an_account_then_they_share_its_bounds(registry: Registry) -> None:
+    add(registry, 2, shared(5000))
+    add(registry, 2, shared(5001))
+    for who in (ALICE, shared(5000), shared(5002)):
+        with pytest.raises(QuotaFull):
+            registry.check_room(who)
+    registry.check_room(BOB)
+    assert listed(registry, Query(), ALICE) == [], "rights go by uid"
+
+
+def test_memory_when_an_account_has_half_of_it_then_refused_in_words_and_others_are_not() -> None:
+    registry = Registry(JobLimits(), frozenset())
+    (job,) = add(registry)
+    registry.live.most = 4 * job.held_bytes
+    registry.check_room(ALICE, job.held_bytes)
+    add(registry)
+    with pytest.raises(QuotaFull, match=r"memory: the unfinished jobs of uid 1000 hold .* \(limit "):
+        registry.check_room(ALICE, job.held_bytes)
+    registry.check_room(BOB, job.held_bytes)
+    end(registry, job)
+    registry.check_room(ALICE, job.held_bytes)
+
+
+def test_memory_when_results_are_too_large_then_an_error_that_names_the_limit() -> None:
+    registry = Registry(JobLimits(), frozenset())
+    (job,) = add(registry)
+    before = registry.live.of(ALICE.uid)
+    assert registry.hold_results(job, 1000) is None
+    assert registry.live.of(ALICE.uid) == before + 1000
+    error = registry.hold_results(job, registry.live.most)
+    assert error is not None
+    assert error.reason == "RESULT_TOO_LARGE"
+    assert f"(limit {registry.live.most / 2 / (1 << 20):.1f} MiB)" in error.message
+    assert registry.live.of(ALICE.uid) == before + 1000
+    end(registry, job)
+    assert registry.live.total == 0
+
+
+def test_ended_jobs_when_they_hold_too_much_then_the_accounts_own_oldest_go_and_the_last_stays() -> None:
+    registry = Registry(JobLimits(), frozenset())
+    freed: list[int] = []
+    registry.on_freed = freed.append
+    (bobs,) = add(registry, owner=BOB)
+    end(registry, bobs)
+    each = bobs.held_bytes
+    registry.kept_memory.most = 7 * each
+    jobs = add(registry, 5)
+    for job in jobs:
+        end(registry, job)
+    assert registry.find(bobs.id, "", BOB) is bobs
+    assert listed(registry, Query(), ALICE) == jobs[:1:-1], "three are half of what Bob leaves"
+    assert registry.kept_memory.total == 4 * each
+    registry.kept_memory.most = 0
+    (last,) = add(registry)
+    end(registry, last)
+    assert listed(registry, Query(), ALICE) == [last], "it has just ended, and nobody has seen it"
+    assert sum(freed) > 4 * each
+    registry.forget_ended_before(1e9)
+    assert (registry.kept_memory.total, registry.kept) == (0, 0)
+
+
+def test_ended_jobs_when_old_ones_are_many_then_forgotten_in_several_turns() -> None:
+    registry = Registry(JobLimits(), frozenset())
+    for job in add(registry, 5):
+        end(registry, job, 50.0)
+    assert registry.forget_ended_before(60.0, 3) == 50.0
+    assert registry.kept == 2
+    assert registry.forget_ended_before(60.0, 3) is None
+
+
+def test_list_when_others_have_many_jobs_then_only_own_ones_are_looked_at() -> None:
+    registry = Registry(JobLimits(), frozenset({0}))
+    (first,) = add(registry)
+    add(registry, 500, owner=BOB)
+    (last,) = add(registry)
+    page = registry.look(Query(), ALICE)
+    assert (list(page.jobs), page.looked, page.next_jno) == ([last, first], 2, 0)
+    assert registry.look(Query(), ADMIN).looked == 100
+    assert registry.look(Query(), Identity(7, 7, 7)).looked == 0
+
+
+def test_list_when_few_jobs_fit_then_a_look_is_short_and_says_where_the_next_begins() -> None:
+    registry = Registry(JobLimits(), frozenset())
+    red = add(registry, spec=JobSpec("selftest.noop", labels={"colour": "red"}))
+    jobs = add(registry, 25)
+    query, looks = Query(labels=(("colour", "red"),)), []
+    while True:
+        page = registry.look(query, ALICE, 10)
+        looks.append(page.looked)
+        assert page.looked <= 10
+        if not page.next_jno:
+            break
+        query = Query(labels=query.labels, before_jno=page.next_jno)
+    assert list(page.jobs) == red
+    assert looks == [10, 10, 6]
+    assert page.jobs[0].jno < jobs[0].jno
+
+
+def test_request_id_when_only_what_is_not_remembered_differs_then_another_spec() -> None:
+    registry = Registry(JobLimits(), frozenset())
+    ranges = tuple(RangeSpec(10 * i, 5) for i in range(200))
+    spec = JobSpec("selftest.noop", ranges=ranges, request_id="r")
+    job = make_job(spec=abridged(spec))
+    registry.add(job, digest_of(spec))
+    assert len(job.spec.ranges) == 64
+    assert registry.same_request(spec, ALICE) is job
+    with pytest.raises(RequestIdReused):
+        registry.same_request(replace(spec, ranges=(*ranges[:-1], RangeSpec(1990, 6))), ALICE)
+    pieces = Digest()
+    pieces.add_head(spec)
+    for i in range(0, 200, 7):
+        pieces.add(ranges[i : i + 7])
+    assert pieces.value == digest_of(spec)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.model.spans import Span, SpanSet
+from ktaskd.model.spans import Span, SpanSet, without
 
 pieces = st.tuples(st.integers(0, 60), st.integers(0, 60))
 """Also those whose end is before their start: they are empty."""
@@ -57,3 +57,32 @@ def test_span_set_when_nothing_is_asked_for_then_nothing_is_there() -> None:
     assert not spans.overlaps(7, 7)
     assert not spans.overlaps(9, 7)
     assert spans.intersection(7, 7) == []
+
+
+@given(st.lists(pieces, max_size=12), st.lists(pieces, max_size=12), st.integers(0, 5))
+def test_span_set_when_many_are_added_at_once_then_as_one_by_one(
+    there: list[tuple[int, int]], added: list[tuple[int, int]], most: int
+) -> None:
+    at_once = SpanSet(Span(start, end) for start, end in there)
+    one_by_one = SpanSet(at_once)
+    at_once.add_all(added)
+    for start, end in added:
+        one_by_one.add(start, end)
+    assert list(at_once) == list(one_by_one)
+    assert at_once.total == one_by_one.total
+    assert at_once.first(most) == tuple(one_by_one)[:most]
+    spans = list(one_by_one)
+    assert at_once.hull == (Span(spans[0].start, spans[-1].end) if spans else None)
+    assert at_once.intersection(10, 50, most) == one_by_one.intersection(10, 50)[:most]
+
+
+@given(st.lists(pieces, max_size=12), st.lists(pieces, max_size=12))
+def test_pieces_when_others_are_cut_out_then_their_difference(
+    given_pieces: list[tuple[int, int]], taken: list[tuple[int, int]]
+) -> None:
+    whole = SpanSet(Span(start, end) for start, end in given_pieces)
+    left = without(whole, SpanSet(Span(start, end) for start, end in taken))
+    expected = {p for start, end in given_pieces for p in range(start, end)}
+    expected -= {p for start, end in taken for p in range(start, end)}
+    assert {p for start, end in left for p in range(start, end)} == expected
+    assert all(start < end for start, end in left)

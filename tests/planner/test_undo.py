@@ -26,7 +26,7 @@ def test_undo_when_planned_then_each_completed_position_once_with_its_holes(
     done: SpanSet, holes: SpanSet, per_step: int
 ) -> None:
     with patch.object(undo, "HOLES_PER_STEP", per_step):
-        steps = undo_steps(done, holes)
+        steps = list(undo_steps(done, holes))
     assert positions([(step.start, step.end) for step in steps]) == positions(
         [(span.start, span.end) for span in done]
     )
@@ -47,6 +47,6 @@ def test_undo_when_no_span_has_many_holes_then_one_step_for_each() -> None:
 
 def test_undo_when_a_span_has_more_holes_than_a_frame_then_several_steps() -> None:
     holes = SpanSet(Span(2 * i, 2 * i + 1) for i in range(2 * HOLES_PER_STEP + 1))
-    steps = undo_steps(SpanSet([Span(0, 10 * HOLES_PER_STEP)]), holes)
+    steps = list(undo_steps(SpanSet([Span(0, 10 * HOLES_PER_STEP)]), holes))
     assert [len(step.holes) for step in steps] == [HOLES_PER_STEP, HOLES_PER_STEP, 1]
     assert steps[-1].end == 10 * HOLES_PER_STEP

@@ -62,6 +62,8 @@ def test_note_when_a_worker_would_send_it_then_it_is_taken(kind: int, body: dict
         (frames.PRIOR, {"start": "0", "end": 9, "holes": []}),
         (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1]]}),
         (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1, "2"]]}),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1, 2**63]]}),
+        (frames.PRIOR, {"start": -1, "end": 9, "holes": []}),
         (frames.REPLY, {"value": [1]}),
         (frames.REPLY, {"value": {"kept": 7}}),
         (frames.FAILED, {"errno": "EIO"}),

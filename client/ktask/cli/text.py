@@ -105,7 +105,7 @@ def describe_job(job: Job) -> str:
             (f"source {role}", source.path or f"handle {source.handle}")
             for role, source in spec.sources.items()
         ),
-        ("items", len(spec.items) or ""),
+        ("items", len(spec.items) + spec.items_omitted or ""),
         ("ranges", _format_ranges(job)),
         ("labels", format_value(spec.labels)),
         ("accepted", format_time(job.create_time)),
@@ -327,7 +327,7 @@ def _format_ranges(job: Job) -> str:
     shown = [
         f"{one.start}:{one.length}{'' if one.nid is None else f'@{one.nid}'}" for one in job.spec.ranges[:8]
     ]
-    more = len(job.spec.ranges) - len(shown)
+    more = len(job.spec.ranges) + job.spec.ranges_omitted - len(shown)
     return " ".join([*shown, *([f"and {more} more"] if more else [])])
 
 

@@ -319,7 +319,7 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class WatchResponse(_message.Message):
-    """WatchResponse is one message of a watch."""
+    """WatchResponse is one message of a watch, of less than 1 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,12 +328,14 @@ class WatchResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Grows with every change of the job; pass it as after_sequence to resume."""
+    """Pass it as after_sequence to resume behind this message. Grows; it is less
+    than job.sequence while there are results that were not sent yet.
+    """
     final: _builtins.bool
     """True in the last message: the job has ended and all results were sent."""
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job as it is now."""
+        """The job as it is now; the "items" of its result only in the last message."""
 
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemResult]:
@@ -465,7 +467,11 @@ class ListRequest(_message.Message):
     FUNCTION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most jobs in one answer. 0 = 100; more than 1000 gives 1000."""
+    """Most jobs in one answer. 0 = 100; more than 1000 gives 1000. There may be
+    fewer, or none, although there are more: the page is then cut at a size of
+    768 KiB, or after 5000 jobs were looked at. Only an empty next_page_token
+    says that it is the last one.
+    """
     page_token: _builtins.str
     """next_page_token of the answer before; empty = the first page."""
     function: _builtins.str
@@ -626,6 +632,8 @@ class JobSpec(_message.Message):
     UNDO_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_OMITTED_FIELD_NUMBER: _builtins.int
+    RANGES_OMITTED_FIELD_NUMBER: _builtins.int
     function: _builtins.str
     """Name of the thread function, as in ListFunctions."""
     min_chunk: _builtins.int
@@ -644,6 +652,14 @@ class JobSpec(_message.Message):
     """Makes a submission idempotent: the same id with the same spec gives the
     first job, with another spec ALREADY_EXISTS. At most 128 characters,
     unique per uid while the job is kept. Empty = none.
+    """
+    items_omitted: _builtins.int
+    """Set by the daemon only, and ignored in a request: items that the job has
+    beyond those in `items`. A job is described with its first 64 items at most.
+    """
+    ranges_omitted: _builtins.int
+    """Set by the daemon only, and ignored in a request: ranges that the job has
+    beyond those in `ranges`. A job is described with its first 64 ranges.
     """
     @_builtins.property
     def arg(self) -> _struct_pb2.Struct:
@@ -684,10 +700,12 @@ class JobSpec(_message.Message):
         undo: _builtins.bool | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        items_omitted: _builtins.int = ...,
+        ranges_omitted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_undo", b"_undo", "arg", b"arg", "undo", b"undo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_undo", b"_undo", "arg", b"arg", "function", b"function", "items", b"items", "labels", b"labels", "max_threads", b"max_threads", "min_chunk", b"min_chunk", "ranges", b"ranges", "request_id", b"request_id", "sources", b"sources", "undo", b"undo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_undo", b"_undo", "arg", b"arg", "function", b"function", "items", b"items", "items_omitted", b"items_omitted", "labels", b"labels", "max_threads", b"max_threads", "min_chunk", b"min_chunk", "ranges", b"ranges", "ranges_omitted", b"ranges_omitted", "request_id", b"request_id", "sources", b"sources", "undo", b"undo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__undo: _TypeAlias = _typing.Literal["undo"]  # noqa: Y015
     _WhichOneofArgType__undo: _TypeAlias = _typing.Literal["_undo", b"_undo"]  # noqa: Y015
@@ -791,7 +809,9 @@ class Job(_message.Message):
     """Grows with every change."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
-        """The job as it was asked for, defaults not filled in."""
+        """The job as it was asked for, defaults not filled in; only the first of its
+        items and ranges.
+        """
 
     @_builtins.property
     def progress(self) -> Global___Progress:
@@ -800,8 +820,9 @@ class Job(_message.Message):
     @_builtins.property
     def result(self) -> _struct_pb2.Struct:
         """What the function found; set when the job has succeeded. A job over items
-        has "items", a list in order; where that exceeds 1 MiB it has
-        "items_omitted" instead, and Watch streams the items.
+        has "items", a list in order; where that exceeds 512 KiB as JSON, or has more
+        than 16384 values, it has "items_omitted" instead, their number, and Watch
+        streams the items.
         """
 
     @_builtins.property
@@ -1027,9 +1048,14 @@ class JobError(_message.Message):
     SIGNAL_FIELD_NUMBER: _builtins.int
     UNDONE_FIELD_NUMBER: _builtins.int
     DIRTY_FIELD_NUMBER: _builtins.int
+    UNDONE_OMITTED_FIELD_NUMBER: _builtins.int
+    DIRTY_OMITTED_FIELD_NUMBER: _builtins.int
+    UNDONE_HULL_FIELD_NUMBER: _builtins.int
+    DIRTY_HULL_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """UPPER_SNAKE: FUNCTION_ERROR, WORKER_LOST, CANCELLED, DEADLINE,
-    CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE, SHUTDOWN,
+    CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE (what the job has
+    found takes more memory than its user's jobs may hold), SHUTDOWN,
     MEMORY_GROUP_CLOSED.
     """
     message: _builtins.str
@@ -1040,18 +1066,34 @@ class JobError(_message.Message):
     """Exception text from the worker; empty if none."""
     signal: _builtins.int
     """The signal that killed the worker; 0 if none."""
+    undone_omitted: _builtins.int
+    """Spans of what was put back, beyond those in `undone`."""
+    dirty_omitted: _builtins.int
+    """Spans that may have changed, beyond those in `dirty`."""
     @_builtins.property
     def chunk(self) -> Global___ErrorChunk:
         """The chunk in which it happened; absent if in none."""
 
     @_builtins.property
     def undone(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
-        """What was put back, in positions, merged and ascending."""
+        """What was put back, in positions, merged and ascending: the first 1000 spans."""
 
     @_builtins.property
     def dirty(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
         """What may have changed and was not put back, in positions, merged and
-        ascending. Not empty exactly if the state is DIRTY.
+        ascending: the first 1000 spans. Not empty exactly if the state is DIRTY.
+        """
+
+    @_builtins.property
+    def undone_hull(self) -> Global___Span:
+        """The least span around all that was put back, those omitted included;
+        absent if nothing was.
+        """
+
+    @_builtins.property
+    def dirty_hull(self) -> Global___Span:
+        """The least span around all that may have changed, those omitted included:
+        outside of it everything is as before the job. Absent if nothing has.
         """
 
     def __init__(
@@ -1065,10 +1107,14 @@ class JobError(_message.Message):
         signal: _builtins.int = ...,
         undone: _abc.Iterable[Global___Span] | None = ...,
         dirty: _abc.Iterable[Global___Span] | None = ...,
+        undone_omitted: _builtins.int = ...,
+        dirty_omitted: _builtins.int = ...,
+        undone_hull: Global___Span | None = ...,
+        dirty_hull: Global___Span | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "dirty_hull", b"dirty_hull", "undone_hull", b"undone_hull"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "dirty", b"dirty", "errno", b"errno", "exception", b"exception", "message", b"message", "reason", b"reason", "signal", b"signal", "undone", b"undone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "dirty", b"dirty", "dirty_hull", b"dirty_hull", "dirty_omitted", b"dirty_omitted", "errno", b"errno", "exception", b"exception", "message", b"message", "reason", b"reason", "signal", b"signal", "undone", b"undone", "undone_hull", b"undone_hull", "undone_omitted", b"undone_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

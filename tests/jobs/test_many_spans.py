@@ -1,0 +1,177 @@
+"""Undo of what is in very many pieces: exact, named in part, and in short turns."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+from dataclasses import replace
+
+import pytest
+
+from ktaskd.jobs.job import Job
+from ktaskd.model.job import JobError, JobSpec, JobState
+from ktaskd.model.limits import POSITION_MAX, SPANS_TOLD
+from ktaskd.model.spans import Span, SpanSet
+from ktaskd.planner.undo import HOLES_PER_STEP
+from ktaskd.pool.link import Worker
+from ktaskd.worker import frames
+from ktaskd.worker.frames import Note
+from tests.jobs.house import House, Memory, house, run
+from tests.jobs.puppets import WRITER, Puppet, Stage, play
+
+PAGE = mmap.PAGESIZE
+PAIRS = 4000
+
+
+def isolated_pages(h: House) -> Memory:
+    """Memory of which every other page is a hole."""
+    memory = h.memory(0)
+    for i in range(PAIRS):
+        os.pwrite(memory.fd, b"old", 2 * i * PAGE)
+    os.truncate(memory.fd, 2 * PAIRS * PAGE)
+    return memory
+
+
+async def failed_copy(h: House, target: Memory, *, remembers: bool) -> tuple[Job, JobError]:
+    """A copy over it of a source that grows meanwhile, which is seen when all is copied."""
+    source = h.memory(b"new!" * (2 * PAIRS * PAGE // 4))
+
+    def on_note(worker: Worker, note: Note) -> None:
+        if note.kind == frames.PRIOR:
+            os.truncate(source.fd, 2 * PAIRS * PAGE + 1)
+        House.on_note(h, worker, note)
+
+    h.on_note = on_note  # type: ignore[method-assign]
+    spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, max_threads=1)
+    job = await h.submit(spec)
+    if not remembers:
+        h.registry.live.most = 2 * h.registry.live.total
+    await h.ended(job)
+    error = job.full_error()
+    assert error is not None
+    assert job.state is JobState.DIRTY
+    return job, error
+
+
+def test_undo_when_there_are_thousands_of_holes_then_exact_and_the_first_are_named() -> None:
+    async def story() -> None:
+        async with house() as h:
+            target = isolated_pages(h)
+            before = target.read()
+            _, error = await failed_copy(h, target, remembers=True)
+            after = target.read()
+            assert len(error.dirty) == len(error.undone) == SPANS_TOLD
+            assert error.dirty_omitted > SPANS_TOLD
+            assert error.undone_omitted > SPANS_TOLD
+            assert error.dirty_hull is not None
+            assert error.dirty_hull.start == error.dirty[0].start == 0
+            assert error.dirty_hull.end > error.dirty[-1].end
+            assert error.undone_hull is not None
+            start, end = error.dirty_hull.start, error.dirty_hull.end
+            assert (after[:start], after[end:]) == (before[:start], before[end:])
+            assert all(not any(after[i : i + PAGE]) for i in range(PAGE, len(after), 2 * PAGE)), (
+                "holes are back"
+            )
+            assert h.registry.live.total == 0
+
+    run(story())
+
+
+def test_undo_when_holes_may_not_be_remembered_then_what_was_written_is_dirty() -> None:
+    async def story() -> None:
+        async with house() as h:
+            target = isolated_pages(h)
+            before = target.read()
+            job, error = await failed_copy(h, target, remembers=False)
+            after = target.read()
+            dirty = SpanSet(job.dirty)
+            assert not error.dirty_omitted
+            changed = [i for i in range(0, len(after), PAGE) if after[i : i + PAGE] != before[i : i + PAGE]]
+            assert changed
+            assert all(dirty.covers(i, i + PAGE) for i in changed)
+
+    run(story())
+
+
+def priors(worker: Puppet, count: int) -> None:
+    """Tell of so many holes, each of one position in two, in frames of a thousand."""
+    for first in range(0, count, HOLES_PER_STEP):
+        holes = [[2 * i, 2 * i + 1] for i in range(first, first + HOLES_PER_STEP)]
+        body = {"start": 2 * first, "end": 2 * (first + HOLES_PER_STEP), "holes": holes}
+        worker.stage.on_note(worker, Note(frames.PRIOR, worker.queue[0][0], body))
+
+
+def stopped(stage: Stage) -> Job:
+    """A job that has written all and is undone, with ten thousand holes to be put back."""
+    stage.fill()
+    job = stage.submit(replace(WRITER, reports=True), 20_000, threads=1, chunk=20_000)
+    lead = holder(stage)
+    lead.begin()
+    priors(lead, 10_000)
+    stage.engine.cancel(job)
+    lead.answer()
+    assert len(job.holes) == 10_000
+    assert job.state is JobState.UNDOING
+    return job
+
+
+def holder(stage: Stage) -> Puppet:
+    return next(worker for worker in stage.workers if worker.queue)
+
+
+def test_undo_when_it_takes_many_steps_then_one_call_waits_at_a_time() -> None:
+    async def story(stage: Stage) -> None:
+        job = stopped(stage)
+        steps = 0
+        while job.state is not JobState.CANCELLED:
+            assert len(job.calls) <= 1
+            worker = holder(stage)
+            worker.begin()
+            worker.answer()
+            steps += 1
+        assert steps >= 10
+        assert list(job.undone) == [Span(0, 20_000)]
+
+    play(story)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_undo_when_its_worker_is_given_up_then_what_was_not_begun_is_dirty_too(steps: int) -> None:
+    async def story(stage: Stage) -> None:
+        job = stopped(stage)
+        for _ in range(steps):
+            worker = holder(stage)
+            worker.begin()
+            worker.answer()
+        worker = holder(stage)
+        worker.begin()
+        worker.runnable, worker.share = False, 0.0
+        await asyncio.sleep(60.0)
+        assert job.state is JobState.DIRTY
+        done = 2 * HOLES_PER_STEP * steps
+        assert job.dirty.covers(done, 20_000)
+        worker.die()
+
+    play(story)
+
+
+def test_holes_when_told_again_then_what_was_seen_first_counts() -> None:
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(replace(WRITER, reports=True), 100, threads=1, chunk=100)
+        lead = holder(stage)
+        lead.begin()
+        for start, end, holes in ((0, 20, [[0, 5]]), (10, 40, [[10, 30]]), (0, 50, [[0, 50]])):
+            body = {"start": start, "end": end, "holes": holes}
+            stage.on_note(lead, Note(frames.PRIOR, lead.queue[0][0], body))
+        assert list(job.holes) == [Span(0, 5), Span(20, 30), Span(40, 50)]
+        assert job.reported.covers(0, 50)
+        assert not job.holes.overlaps(50, POSITION_MAX)
+        stage.engine.cancel(job)
+        while not job.state.ended:
+            worker = holder(stage)
+            worker.begin()
+            worker.answer(whole=False)
+
+    play(story)
