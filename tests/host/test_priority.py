@@ -27,8 +27,8 @@ def stat_line(nice: int, policy: int, command: str = "x) S 1 (y") -> str:
 
 @pytest.fixture
 def child() -> Iterator[int]:
-    """A process that waits."""
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as process:
+    """A process that waits; in a session of its own, whose autogroup is changed as well."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, start_new_session=True) as process:
         yield process.pid
         process.communicate()
 
@@ -89,7 +89,8 @@ def test_priority_when_a_process_has_threads_then_all_of_them_get_it() -> None:
     threads = "for _ in range(3): threading.Thread(target=input).start()"
     code = f"import threading\n{threads}\nprint('ready', flush=True)"
     words = ["/usr/bin/env", "python3", "-c", code]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, start_new_session=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         set_priority(process.pid, Priority("normal", 19).standing_in(read_priority(HostRoot(), process.pid)))
