@@ -94,7 +94,7 @@ class WorkerSettings:
             helpers' pool hosts; "" = the daemon does.
         idle_group: "auto" = helpers get a cgroup with cpu.idle where one may be
             made; "never" = no cgroup is made for them.
-        leads: most leads at one time; 0 = one for each CPU.
+        leads: most leads that use a CPU at one time; 0 = one for each CPU.
         leads_per_uid: the same for one uid; 0 = as many as there are.
         cancel_grace_s: time for a worker to give back its chunk before it is killed.
         fence_s: time for a killed worker to be seen dead.

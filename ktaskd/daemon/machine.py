@@ -16,6 +16,7 @@ from ktaskd.host.cpugroup import read_cpu_place
 from ktaskd.host.idlegroup import IdleGroup
 from ktaskd.host.root import HostRoot
 from ktaskd.model.allowance import Allowance
+from ktaskd.model.limits import BLOCKED_MAX, SPARE_HELPERS
 from ktaskd.model.topology import Topology
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.pool import PoolSpec
@@ -96,7 +97,9 @@ def pool_specs(
     def spec(name: str, kind: WorkerClass, nid: int, cpus: frozenset[int], size: int) -> PoolSpec:
         places, warm = tuple(sorted(cpus)), min(settings.warm, size)
         idle_s = settings.idle_timeout_s
-        return PoolSpec(name, kind, nid, places, size, warm, user.uid, user.gid, idle_s, user.own_code)
+        # Those that are blocked in something do not count against how many may work.
+        most = size + (BLOCKED_MAX if kind is WorkerClass.LEAD else SPARE_HELPERS)
+        return PoolSpec(name, kind, nid, places, most, warm, user.uid, user.gid, idle_s, user.own_code)
 
     specs = []
     for node in topology.nodes:

@@ -1,6 +1,6 @@
-"""Find out where a client runs and how many CPUs it may use itself.
+"""Find out where a client runs, how many CPUs it may use itself, and at which priority.
 
-Only to size its jobs: nothing here is proof of who it is. What cannot be read,
+Only to size and to place its jobs: nothing here is proof of who it is. What cannot be read,
 because the process is gone or hidden, is unknown, never an error.
 """
 
@@ -13,10 +13,12 @@ from typing import NamedTuple
 from ktaskd.host.cgroup import read_cpu_quota
 from ktaskd.host.incarnation import has_ended, read_start_ticks
 from ktaskd.host.memgroup import read_memory_limit
+from ktaskd.host.priority import read_priority
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_node_cpus, read_online_cpus
 from ktaskd.model.identity import Identity
 from ktaskd.model.limits import NUMA_NO_NODE
+from ktaskd.model.priority import ORDINARY, Priority
 from ktaskd.model.topology import Topology, parse_cpulist
 
 _ALLOWED = re.compile(r"^Cpus_allowed_list:\s*(\S*)$", re.MULTILINE)
@@ -31,11 +33,13 @@ class Caller(NamedTuple):
         cpus: CPUs that it may use; empty = unknown.
         nid: node that it ran on last; -1 = unknown.
         cpu_quota: CPUs' worth of time that its cgroups allow; 0.0 = no limit known.
+        priority: that of its main thread.
     """
 
     cpus: frozenset[int]
     nid: int
     cpu_quota: float
+    priority: Priority = ORDINARY
 
 
 def describe(root: HostRoot, who: Identity, topology: Topology) -> Identity:
@@ -52,8 +56,7 @@ def describe(root: HostRoot, who: Identity, topology: Topology) -> Identity:
     ticks = read_start_ticks(root, who.pid)
     if not ticks or (who.pidfd >= 0 and has_ended(who.pidfd)):
         return replace(who, memory_known=False)
-    cpus, nid, cpu_quota = caller
-    who = replace(who, cpus=cpus, nid=nid, cpu_quota=cpu_quota, start_ticks=ticks)
+    who = replace(who, **caller._asdict(), start_ticks=ticks)
     return replace(who, memory=memory, memory_known=known)
 
 
@@ -64,7 +67,12 @@ def read_caller(root: HostRoot, pid: int, topology: Topology) -> Caller:
         topology: the machine as the daemon sees it; a client may well run on a
             CPU that the daemon may not use.
     """
-    return Caller(_read_cpus(root, pid), _read_nid(root, pid, topology), read_cpu_quota(root, pid))
+    return Caller(
+        _read_cpus(root, pid),
+        _read_nid(root, pid, topology),
+        read_cpu_quota(root, pid),
+        read_priority(root, pid),
+    )
 
 
 def _read_cpus(root: HostRoot, pid: int) -> frozenset[int]:

@@ -17,11 +17,21 @@ def read_cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def is_runnable(pid: int, proc: Path = Path("/proc")) -> bool:
-    """Whether a process runs or waits for a CPU; False if it sleeps, is stopped or gone."""
+def read_state(pid: int, proc: Path = Path("/proc")) -> str:
+    """The state of a process's main thread, one letter; "" if the process is gone.
+
+    "R" runs or waits for a CPU, "S" sleeps, "D" waits for a disk, "T" and "t" are
+    stopped, "Z" is dead. Source: proc_pid_stat(5)
+    """
     try:
         stat = (proc / str(pid) / "stat").read_bytes()
     except OSError:
-        return False
-    # The name before it may hold anything, parentheses too. Source: proc_pid_stat(5)
-    return stat.rpartition(b")")[2].split()[:1] == [b"R"]
+        return ""
+    # The name before it may hold anything, parentheses too.
+    fields = stat.rpartition(b")")[2].split(maxsplit=1)
+    return fields[0].decode(errors="replace") if fields else ""
+
+
+def is_runnable(pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process runs or waits for a CPU; False if it sleeps, is stopped or gone."""
+    return read_state(pid, proc) == "R"

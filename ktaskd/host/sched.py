@@ -1,7 +1,7 @@
 """CPU and disk priority of the calling process, and which CPUs it may use.
 
-Every function acts on the caller itself: lowering oneself needs no right, and
-raising somebody else does.
+Every function acts on the caller itself, unless it is given a thread: lowering
+oneself needs no right, and raising somebody else does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ _POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_BATCH: "batch", os.SCHED_IDLE: "
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_CLASS_SHIFT = 13
 _IOPRIO_CLASSES = {0: "none", 1: "realtime", 2: "best-effort", 3: "idle"}
-_IOPRIO_IDLE = 3 << _IOPRIO_CLASS_SHIFT
 """Source: ioprio_set(2), linux/ioprio.h"""
 
 
@@ -64,13 +63,35 @@ def read_nice() -> int:
 
 def apply_ioprio_idle() -> None:
     """Get the disk only when nobody else wants it; BFQ and mq-deadline heed it."""
-    syscall("ioprio_set", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(0), ctypes.c_int(_IOPRIO_IDLE))
+    apply_ioprio("idle")
 
 
-def read_ioprio() -> str:
-    """The disk priority: "idle", "best-effort:N", "realtime:N" or "none"; "" if unknown."""
+def apply_ioprio(words: str, tid: int = 0) -> None:
+    """Set the disk priority of a thread, as `read_ioprio` has it; 0 = the caller.
+
+    Raises:
+        ValueError: `words` are none of those that `read_ioprio` answers.
+    """
+    value = ctypes.c_int(_ioprio_value(words))
+    syscall("ioprio_set", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(tid), value)
+
+
+def _ioprio_value(words: str) -> int:
+    name, _, level = words.partition(":")
+    number = next((number for number, known in _IOPRIO_CLASSES.items() if known == name), None)
+    if number is None:
+        raise ValueError(f'I/O priority "{words}": not one of {sorted(_IOPRIO_CLASSES.values())}')
+    return (number << _IOPRIO_CLASS_SHIFT) | int(level or 0)
+
+
+def read_ioprio(tid: int = 0) -> str:
+    """The disk priority: "idle", "best-effort:N", "realtime:N" or "none"; "" if unknown.
+
+    Args:
+        tid: of a thread; 0 = the caller.
+    """
     try:
-        value = syscall("ioprio_get", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(0))
+        value = syscall("ioprio_get", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(tid))
     except OSError:
         return ""
     return parse_ioprio(value)

@@ -1,6 +1,6 @@
-"""The limits of the callers of jobs, read again for as long as a job has not ended.
+"""The limits and the priority of the callers of jobs, read again for as long as a job has not ended.
 
-A caller's affinity, cpuset and quota may change at any time, and no event tells it:
+A caller's affinity, cpuset, quota and priority may change at any time, and no event tells it:
 inotify sees no change of cpu.max. So they are read about once a second, for callers
 with a job that has not ended; without one there is no timer.
 """
@@ -15,8 +15,10 @@ from itertools import islice
 
 from ktaskd.host.caller import Caller
 from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.priority import ask_priority
 from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity
+from ktaskd.model.priority import Priority
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Callers:
         read: Callable[[int], Caller],
         hold: Callable[[Identity], Incarnation],
         on_limits: Callable[[Job, Caller], None],
+        ask: Callable[[int, Priority], Priority] = ask_priority,
     ) -> None:
         """Watch nobody yet. Needs the running loop.
 
@@ -61,10 +64,13 @@ class Callers:
             read: what the process of this pid may use now.
             hold: takes hold of a caller's process; may raise OSError.
             on_limits: called for each job whose caller's limits have changed.
+            ask: the priority of a process now, from what is known of it. Cheap: it is
+                asked with each job that begins to be watched, however short that is.
         """
         self._read = read
         self._hold = hold
         self._on_limits = on_limits
+        self._ask = ask
         self._watched: dict[int, _Watched] = {}
         self._timer: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
@@ -83,8 +89,10 @@ class Callers:
             except OSError as error:
                 log.warning("caller_not_followed pid=%d error=%s", job.owner.pid, error)
                 return
-            watched = self._watched[key] = _Watched(job.owner, process, job.caller)
-        elif watched.caller != job.caller:
+            priority = self._ask(job.owner.pid, job.caller.priority)
+            fresh = job.caller._replace(priority=priority) if process.alive else job.caller
+            watched = self._watched[key] = _Watched(job.owner, process, fresh)
+        if watched.caller != job.caller:
             self._on_limits(job, watched.caller)
         watched.jobs[job] = lambda: self._on_change(key, job)
         job.watchers.add(watched.jobs[job])

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ktaskd.jobs import permits, placing
 from ktaskd.jobs.disks import Disks
 from ktaskd.jobs.feed import Company, Feeder, introduce, recall_patient, renewed
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
+from ktaskd.jobs.helpers import Helpers
 from ktaskd.jobs.job import Call, Job
+from ktaskd.jobs.leads import Leads
 from ktaskd.jobs.lines import Lines, Shares
-from ktaskd.jobs.pace import Pacer
-from ktaskd.jobs.rests import Rests
+from ktaskd.jobs.pauses import Pauses
+from ktaskd.jobs.standins import StandIns
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import NUMA_NO_NODE
@@ -59,26 +61,26 @@ class Dispatch:
         self.on_start: Callable[[Job], None] = lambda _: None
         self.on_join: Callable[[Worker, Job], None] = lambda _, __: None
         self.on_left: Callable[[Worker], None] = lambda _: None
+        self.on_contended: Callable[[], None] = lambda: None
+        """Called while jobs wait for workers that others hold, who may use no CPU."""
         self.can_raise: Callable[[], bool] = lambda: True
         """Whether a starved helper can be raised, so that a writer may be given to one."""
-        self.pacer = Pacer()
         self.job_of: dict[Worker, Job] = {}
         self._topology = topology
-        self._want_leads = want_leads
-        self._want_helpers = want_helpers
         self._wall = wall
         self._now = asyncio.get_running_loop().time
-        self._idle_helpers: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
-        self._idle_leads: dict[Worker, None] = {}
-        self._busy: Counter[int] = Counter()
-        self._leads_of_uid: Counter[int] = Counter()
+        self.leads = Leads(want_leads)
+        self.helpers = Helpers(topology, lambda: self.allowance, self.pump, want_helpers)
+        self.rests = self.helpers.rests
+        self.stand_ins = StandIns()
+        self._pauses = Pauses(wall, self._go_on)
+        self.pacer = self._pauses.pacer
         self._wanting: set[Job] = set()
-        self.rests = Rests(self.pump)
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
         self._disks = Disks()
         self._company = Company()
-        self._feeder = Feeder(self.shares, self._has_free, self._is_alone)
+        self._feeder = Feeder(self.shares, self.helpers.has_free, self._is_alone)
         self._lines = tuple(Lines(self.shares) for _ in range(5))
         self._for_leads, self._for_helpers, self._calling, *guests = self._lines
         self._for_guest_leads, self._for_guest_helpers = guests
@@ -130,7 +132,10 @@ class Dispatch:
             self.rests.end_breath()
         for job in {*self._wanting, *self.job_of.values(), *self._calling}:
             self.refresh(job)
-        surplus = Counter({nid: busy - allowance.helpers.get(nid, 0) for nid, busy in self._busy.items()})
+        holders = self.helpers.holders
+        surplus = Counter({nid: holders.busy(nid) - holders.active(nid) for nid in self.capacity})
+        # Those that are blocked use no CPU now, but may at any moment.
+        surplus.update({nid: holders.active(nid) - allowance.helpers.get(nid, 0) for nid in self.capacity})
         # Jobs that nobody waits for go first.
         for worker, job in sorted(self.job_of.items(), key=lambda pair: pair[1].waited):
             if worker.is_lead:
@@ -146,6 +151,7 @@ class Dispatch:
         for worker in sorted(job.crew.helpers, key=lambda worker: worker.id)[max(job.helpers_max, 0) :]:
             worker.recall()
         job.paced_until_s = 0.0  # where it still has to wait, that is found out again
+        self.stand_ins.follow(job)
         self.refresh(job)
         if self._pumping is None:
             # Once for all jobs of one caller, which may have thousands.
@@ -158,12 +164,12 @@ class Dispatch:
 
     def busy_helpers(self, nid: int) -> int:
         """Helpers of a node that hold something."""
-        return self._busy[nid]
+        return self.helpers.holders.busy(nid)
 
     @property
     def has_idle_helper(self) -> bool:
         """Whether a helper could begin something now."""
-        return next(iter(self._free_helpers()), None) is not None
+        return next(iter(self.helpers.free()), None) is not None
 
     def firsts(self) -> list[Job]:
         """The jobs that come next, one for each uid: for a helper, and for a step."""
@@ -172,7 +178,7 @@ class Dispatch:
     @property
     def busy_leads(self) -> int:
         """Leads that hold something."""
-        return self._leads_of_uid.total()
+        return len(self.leads.holders)
 
     # -- workers come and go --------------------------------------------------------
 
@@ -182,16 +188,14 @@ class Dispatch:
         if worker.memory_group:
             self._begin_guest(worker)
         elif worker.is_lead:
-            self._idle_leads[worker] = None
+            self.leads.add(worker)
         else:
-            self._idle_helpers[worker.nid][worker] = None
+            self.helpers.add(worker)
 
     def remove(self, worker: Worker) -> None:
         """A worker is dead or not to be used again."""
-        self.rests.forget(worker)
-        self._idle_leads.pop(worker, None)
-        for idle in self._idle_helpers.values():
-            idle.pop(worker, None)
+        self.leads.forget(worker)
+        self.helpers.forget(worker)
         self._leave(worker)
         self._guests.forget(worker)
 
@@ -202,13 +206,11 @@ class Dispatch:
         self.job_of[worker] = job
         self.shares.hold(job.owner.uid)
         if worker.is_lead:
-            self._idle_leads.pop(worker, None)
-            self._leads_of_uid[job.owner.uid] += 1
+            self.leads.begin(worker, job)
             job.crew.lead = worker
             job.lead_limited_s = 0.0
         else:
-            self._idle_helpers[worker.nid].pop(worker, None)
-            self._busy[worker.nid] += 1
+            self.helpers.begin(worker, job)
             job.crew.helpers.add(worker)
         for concerned in self._disks.join(job):
             self.refresh(concerned)
@@ -227,10 +229,10 @@ class Dispatch:
         if job.crew.call_worker is worker:
             job.crew.call_worker = None
         if worker.is_lead:
-            self._leads_of_uid[job.owner.uid] -= 1
+            self.leads.end(worker)
             job.crew.lead = None
         else:
-            self._busy[worker.nid] -= 1
+            self.helpers.end(worker)
             job.crew.helpers.discard(worker)
         cost_s = (job.lead_ns + job.helper_ns) / 1e9
         self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
@@ -247,7 +249,11 @@ class Dispatch:
 
     def place_leads(self) -> None:
         """Leads go where no helper gets on; called whenever that has changed."""
-        placing.place_leads(self.job_of, self._topology.cpus)
+        placing.place_leads(self.job_of, self._topology.cpus, self.is_blocked)
+
+    def is_blocked(self, worker: Worker) -> bool:
+        """Whether a busy worker uses no CPU, and so does not count."""
+        return (self.leads if worker.is_lead else self.helpers).holders.is_blocked(worker)
 
     # -- giving -----------------------------------------------------------------------
 
@@ -258,7 +264,23 @@ class Dispatch:
         self._give_helpers()
         self._give_guest_helpers(in_turn=False)
         self._give_calls_to_leads()
-        self._want_more_helpers()
+        if self._for_helpers or self._calling:
+            self.helpers.want(self._for_helpers, len(self._calling), self._may_help)
+        if self.leads_are_contended or self.helpers_are_contended:
+            self.on_contended()
+
+    @property
+    def leads_are_contended(self) -> bool:
+        """Whether jobs wait for leads that others have, or some of these are blocked."""
+        waits = self._for_leads or self._for_guest_leads or self._calling
+        return bool(self.leads.holders.blocked or (waits and self.busy_leads))
+
+    @property
+    def helpers_are_contended(self) -> bool:
+        """Whether jobs without a helper wait for those that others have, or some of these are blocked."""
+        holders = self.helpers.holders
+        waits = self._calling or any(not job.crew.helpers for job in self._for_helpers)
+        return bool(holders.blocked or (len(holders) and waits))
 
     def next(self, worker: Worker, job: Job) -> None:
         """A worker has done a chunk: another one of the same job, if it is its turn."""
@@ -285,31 +307,25 @@ class Dispatch:
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
-            return permits.may_have_lead(job, self.allowance.level) and not self._pause(job)
-        allowed = self.allowance.helpers.get(worker.nid, 0) if not self.rests.of_all else 0
+            return self._lead_may_go_on(worker, job)
         # Somebody may have begun to wait for the job: then one place is its lead's.
-        fits = self._busy[worker.nid] <= allowed and len(job.crew.helpers) <= job.helpers_max
-        return fits and not self._disks.over(job)
+        fits = not self.helpers.is_over(worker.nid) and len(job.crew.helpers) <= job.helpers_max
+        return fits and not self._disks.over(job) and not self._lead_comes(job)
 
-    def _pause(self, job: Job) -> bool:
-        """Hold the job's lead back if it is ahead of its caller's quota; whether it is."""
-        if job.paced_until_s:
-            return True  # its timer is set
-        key = (job.owner.uid, job.owner.pid)
-        delay_s = self.pacer.wait_s(key, job.caller.cpu_quota, self._now())
-        if not delay_s:
-            job.paced_since_s = 0.0
+    def _lead_may_go_on(self, lead: Worker, job: Job) -> bool:
+        fits = lead.has_priority_for(job.caller.priority) and not self.leads.is_over(job, self.allowance)
+        may = fits and permits.may_have_lead(job, self.allowance.level)
+        return may and not self._pauses.hold_back(job)
+
+    def _lead_comes(self, job: Job) -> bool:
+        """Whether a helper has the only place of a job for want of a lead, and a lead is free now."""
+        if not job.lead_limited_s or len(job.crew.helpers) < job.threads:
             return False
-        job.paced_until_s = self._now() + delay_s
-        job.paced_since_s = job.paced_since_s or self._wall()
-        asyncio.get_running_loop().call_later(delay_s, self._go_on, job)
-        return True
+        return permits.may_have_lead(job, self.allowance.level) and self._lead_allowed(job)
 
     def _go_on(self, job: Job) -> None:
-        job.paced_until_s = 0.0
-        if not job.state.ended:
-            self.refresh(job)
-            self.pump()
+        self.refresh(job)
+        self.pump()
 
     def _send_call(self, worker: Worker, job: Job) -> None:
         call: Call = job.calls[0]
@@ -326,10 +342,7 @@ class Dispatch:
         self.release(worker)
 
     def _lead_allowed(self, job: Job) -> bool:
-        uid = job.owner.uid
-        return (
-            self.busy_leads < self.allowance.leads and self._leads_of_uid[uid] < self.allowance.leads_per_uid
-        )
+        return self.leads.may_begin(job, self.allowance)
 
     def _give_leads(self) -> None:
         """Leads for waited jobs and for cleaning up, the uid that had least first."""
@@ -337,31 +350,27 @@ class Dispatch:
             if job.in_guest:
                 self._give_guest(job, WorkerClass.LEAD)
                 continue
-            if not self._idle_leads:
-                wanted = self.busy_leads + len(self._for_leads)
-                self._want_leads(min(wanted, self.allowance.leads))
+            if not self.leads.idle:
+                self.leads.want(len(self._for_leads), self.allowance)
                 return
-            self._start(self._lead_for(job), job)
-
-    def _lead_for(self, job: Job) -> Worker:
-        """An idle lead, better one that need not forget another user's jobs for this one."""
-        same = (lead for lead in self._idle_leads if lead.serves(job.owner.uid))
-        return next(same, None) or next(iter(self._idle_leads))
+            self._start(self.leads.pick(job), job)
 
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
-        while (jobs := self._turns_for_leads()) and not jobs[0].calls and self._pause(jobs[0]):
+        hold_back = self._pauses.hold_back
+        while (jobs := self._turns_for_leads()) and not jobs[0].calls and hold_back(jobs[0]):
             self.refresh(jobs[0])  # its caller's earlier jobs have used up the quota
         for job in jobs:
-            if self._lead_allowed(job) and (job.calls or not self._pause(job)):
+            if self._lead_allowed(job) and (job.calls or not hold_back(job)):
                 return job
-            if not job.calls and not job.paced_until_s:
-                job.lead_limited_s = job.lead_limited_s or self._wall()
+            if not job.calls and not job.paced_until_s and not job.lead_limited_s:
+                job.lead_limited_s = self._wall()
+                self.refresh(job)  # it may have a helper instead
         return None
 
     def _turns_for_leads(self) -> list[Job]:
         """The next of each uid, the uid that had least first."""
-        calls = self._calling.firsts() if self._idle_leads else []
+        calls = self._calling.firsts() if self.leads.idle else []
         jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
         jobs += self._for_leads.firsts()
         jobs += self._for_guest_leads.firsts() if self._no_guests is None else []
@@ -369,14 +378,14 @@ class Dispatch:
 
     def _give_calls_to_leads(self) -> None:
         """A call that no helper is free for is not kept waiting by an idle lead, or for want of one."""
-        jobs = self._calling.firsts() if not self._idle_leads else []
+        jobs = self._calling.firsts() if not self.leads.idle else []
         if any(job.has_lead or job.state is JobState.UNDOING for job in jobs):
-            self._want_leads(min(self.busy_leads + len(self._calling), self.allowance.leads))
-        while self._idle_leads and self._calling:
+            self.leads.want(len(self._calling), self.allowance)
+        while self.leads.idle and self._calling:
             job = next(filter(self._lead_allowed, self._calling.firsts()), None)
             if job is None:
                 return
-            self._start(self._lead_for(job), job)
+            self._start(self.leads.pick(job), job)
 
     # -- guests ---------------------------------------------------------------------
 
@@ -413,10 +422,7 @@ class Dispatch:
             wanted = sorted(self._topology.nodes, key=lambda node: node.nid != job.owner.nid)
             if job.guest.worker is not None and not job.guest.worker.is_lead:
                 wanted = [node for node in wanted if node.nid == job.guest.worker.nid]
-            free = (
-                node.nid for node in wanted if self._busy[node.nid] < self.allowance.helpers.get(node.nid, 0)
-            )
-            nid = next(free, None)
+            nid = next((node.nid for node in wanted if self.helpers.has_room(node.nid)), None)
             if nid is not None and self._no_guests is None:
                 self._give_guest(job, WorkerClass.HELPER, nid)
 
@@ -430,15 +436,6 @@ class Dispatch:
         """Sorts jobs: of the uid that had least first, its steps before its chunks."""
         return self.shares.had(job.owner.uid), not job.calls
 
-    def _free_helpers(self) -> Iterable[Worker]:
-        for nid, idle in self._idle_helpers.items():
-            if idle and self._busy[nid] < self.allowance.helpers.get(nid, 0):
-                yield from self.rests.awake(idle)
-
-    def _has_free(self, nid: int) -> bool:
-        idle = bool(self.rests.awake(self._idle_helpers.get(nid, ())))
-        return idle and self._busy[nid] < self.allowance.helpers.get(nid, 0)
-
     def _give_helpers(self) -> None:
         # Again: with what was given a node may have nothing free left, so that others help it.
         while self._give_some_helpers():
@@ -447,10 +444,10 @@ class Dispatch:
     def _give_some_helpers(self) -> bool:
         """Give each free helper something, if there is; whether one was given any."""
         given = False
-        for worker in self._free_helpers():
+        for worker in self.helpers.free():
             if not self._for_helpers and not self._calling:
                 return False
-            if self._busy[worker.nid] >= self.allowance.helpers.get(worker.nid, 0):
+            if not self.helpers.has_room(worker.nid):
                 continue
             jobs = [job for job in (self._calling.first, self._job_for(worker)) if job is not None]
             if jobs:
@@ -458,28 +455,16 @@ class Dispatch:
                 given = given or worker in self.job_of
         return given
 
-    def _want_more_helpers(self) -> None:
-        """Ask each node for as many helpers as what still waits could use there."""
-        if not self._for_helpers and not self._calling:
-            return
-        for nid, allowed in self.allowance.helpers.items():
-            wanted = self._busy[nid] + len(self._calling)
-            for job in self._for_helpers:
-                if wanted >= allowed:
-                    break
-                if job.cursor.may_take(nid, lead=False, has_free=self._has_free):
-                    wanted += job.helpers_max - len(job.crew.helpers)
-            if wanted > self._busy[nid]:
-                self._want_helpers(nid, min(wanted, allowed))
+    def _may_help(self, job: Job, nid: int) -> bool:
+        """Whether a job has something for a helper of a node."""
+        takes = job.cursor.may_take(nid, lead=False, has_free=self.helpers.has_free)
+        return takes and self.helpers.may_begin(job, nid)
 
     def _job_for(self, worker: Worker) -> Job | None:
-        for job in self._for_helpers:
-            if job.cursor.may_take(worker.nid, lead=False, has_free=self._has_free):
-                return job
-        return None
+        return next((job for job in self._for_helpers if self._may_help(job, worker.nid)), None)
 
     def _start(self, worker: Worker, job: Job) -> None:
-        if renewed(worker, job):
+        if renewed(worker, job) or self.stand_ins.replaces(worker, job):
             self.remove(worker)
             return
         if job.calls:

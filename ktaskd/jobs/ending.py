@@ -211,7 +211,7 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
     call = job.calls[0] if job.calls else None
     if call is None:
         return
-    again = not begun or _repeatable(job, call)
+    again = not begun or is_repeatable(job, call)
     if begun and call.op == "finish":
         _note_changed_by(job, "finish")  # which counts if it does not succeed after all
     if (begun or death.by_itself) and call.attempts >= ATTEMPTS_MAX:
@@ -222,7 +222,7 @@ def on_call_lost(engine: Engine, job: Job, death: Death, *, begun: bool) -> None
         return
     job.calls.popleft()
     if job.state is JobState.UNDOING:
-        _undo_failed(job, call, death.position if begun and not _repeatable(job, call) else 0)
+        _undo_failed(job, call, death.position if begun and not is_repeatable(job, call) else 0)
         _end_if_undone(engine, job)
         return
     words = f"worker {death} in {call.op}{killed}"
@@ -239,7 +239,7 @@ def _undo_failed(job: Job, call: Call, reached: int) -> None:
     job.dirty.add(reached, call.span.end)
 
 
-def _repeatable(job: Job, call: Call) -> bool:
+def is_repeatable(job: Job, call: Call) -> bool:
     """Whether a step may be done again after it was begun.
 
     Combining reads nothing, and a prepare has changed nothing before it told what it would.

@@ -19,6 +19,7 @@ from ktaskd.door.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.host.cputime import read_cpu_seconds
 from ktaskd.jobs import answers, ending
+from ktaskd.jobs.activity import ActivityWatch
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.guests import note_death
@@ -95,7 +96,10 @@ class Engine:
         self.rescue = Rescue(self, starvation_s)
         dispatch.on_start = self._on_start
         dispatch.on_join = self._on_join
-        dispatch.on_left = self._starved.on_left
+        self._activity = ActivityWatch(self)
+        dispatch.on_left = self._on_left
+        dispatch.on_contended = self._activity.on_contended
+        dispatch.stand_ins.raiser = raiser or NoRaiser()
         dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
 
     # -- jobs come in -------------------------------------------------------------
@@ -265,8 +269,13 @@ class Engine:
 
     # -- chunks ----------------------------------------------------------------------
 
+    def _on_left(self, worker: Worker) -> None:
+        self._starved.on_left(worker)
+        self._activity.on_left(worker)
+
     def _on_join(self, worker: Worker, job: Job) -> None:
         self._starved.on_join(worker, job)
+        self._activity.on_join()
         if job.watchers and len(job.crew.helpers) + (job.crew.lead is not None) == 1:
             job.touch()  # who watches a job that nobody works on waits for a change, not for progress
 
@@ -422,4 +431,5 @@ class Engine:
             if timer is not None:
                 timer.cancel()
         self._starved.close()
+        self._activity.close()
         self.rescue.close()

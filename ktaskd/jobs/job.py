@@ -199,7 +199,7 @@ class Job:
         self.attempts: dict[int, int] = {}
         self._rates = {False: 0.0, True: 0.0}
         """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
-        self.caller = Caller(owner.cpus, owner.nid, owner.cpu_quota)
+        self.caller = Caller(owner.cpus, owner.nid, owner.cpu_quota, owner.priority)
         """Where its owner runs and what it may use, as it was read last."""
         self.threads = plan.threads
         """Workers that it may hold at one time: as planned, and as its caller may use CPUs now."""
@@ -252,8 +252,13 @@ class Job:
 
     @property
     def helpers_max(self) -> int:
-        """Helpers that it may hold: one worker of a waited job is its lead."""
-        return self.threads - 1 if self.waited else self.threads
+        """Helpers that it may hold: one worker of a waited job is its lead.
+
+        Where all leads are taken, a job of one worker has a helper in its lead's place.
+        """
+        if not self.waited:
+            return self.threads
+        return max(self.threads - 1, int(bool(self.lead_limited_s)))
 
     @property
     def writes_nothing(self) -> bool:
@@ -389,7 +394,8 @@ class Job:
 
     @property
     def _waits_for_lead(self) -> bool:
-        return self.state is JobState.QUEUED and self.waited and not self.helpers_max and not self.calls
+        alone = self.waited and self.threads == 1
+        return self.state is JobState.QUEUED and alone and not self.calls
 
     def full_result(self) -> Json | None:
         """Job.result: what was combined, or the items if they are not too many."""

@@ -45,5 +45,8 @@ def places(job: Job, active: bool, level: Level, can_raise: Callable[[], bool]) 
         free = (left or calls) and job.crew.lead is None and not job.crew.helpers
         return False, False, False, free and may_have_lead(job, level), free and not job.has_lead
     lead = (left or (active and bool(job.again))) and may_have_lead(job, level) and job.crew.lead is None
+    # A helper that works in the lead's place has the only one that there is.
+    replaced = bool(job.lead_limited_s) and len(job.crew.helpers) >= job.threads and not job.again
+    lead = lead and not replaced
     room = left and len(job.crew.helpers) < job.helpers_max and not job.full_disk
     return lead, room and may_have_helpers(job, can_raise), calls, False, False

@@ -200,13 +200,19 @@ class StarvedWatch:
             return
         # One in its caller's memory cgroup stays there; its job has no other worker anyway.
         worker = next((worker for worker in stuck if worker.starved and not worker.memory_group), None)
-        if worker is None or worker.is_dying:
+        if worker is None or worker.is_dying or not self._may_raise(job):
             return
         worker.lifted = True  # also where only a part of it works
         if self._raiser.raise_(worker.pid):
             worker.raised = True
             job.raised += 1
             self._engine.counters["helpers_raised"] += 1
+
+    @staticmethod
+    def _may_raise(job: Job) -> bool:
+        """A job of a client of low priority gets no worker at normal priority, but for its cleaning up."""
+        ends = job.state not in (JobState.RUNNING, JobState.COMBINING)
+        return ends or not job.caller.priority.lowered
 
     def _run_again(self, job: Job, stuck: list[Worker]) -> None:
         """Let the lead do what a helper does not answer for, not even raised."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ktaskd.model.memory import MemoryLimit
+from ktaskd.model.priority import ORDINARY, Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Identity:
         memory: its tightest memory limit when it connected; None = it had none.
         memory_known: whether that could be read.
         account: who pays for what it asks for, as `payer` has it; None = its own uid.
+        priority: of the process when it connected.
     """
 
     uid: int
@@ -38,6 +40,7 @@ class Identity:
     memory: MemoryLimit | None = None
     memory_known: bool = True
     account: int | None = None
+    priority: Priority = ORDINARY
 
     @property
     def payer(self) -> int:

@@ -96,3 +96,12 @@ ATTEMPTS_MAX = 3
 
 LIST_PAGE_DEFAULT = 100
 LIST_PAGE_MAX = 1000
+
+BLOCKED_MAX = 64
+"""Leads that may be blocked beside those that use a CPU; each is a process of some MiB."""
+
+BLOCKED_PER_ACCOUNT_MAX = 16
+"""The same for one account."""
+
+SPARE_HELPERS = 16
+"""Helpers of one node that may be blocked beside those that use a CPU."""

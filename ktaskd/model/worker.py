@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ktaskd.model.priority import Priority
+
 
 class WorkerClass(Enum):
     """The priority a worker has."""
@@ -73,3 +75,8 @@ class Applied:
     gives_way_by: str = ""
     gave_up: tuple[str, ...] = ()
     missing: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def priority(self) -> Priority:
+        """The priority that it was started with."""
+        return Priority(self.policy or "normal", self.nice, self.ioprio or "none")

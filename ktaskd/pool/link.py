@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
+from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
 from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_from_json
@@ -128,6 +129,10 @@ class Worker:
         self._raise = raise_
         self._killed = self._ended = False
         self.applied = Applied()
+        self.base = self.priority = Priority()
+        """What it had when it was started, and what it has now, as a lead for its caller."""
+        self.own_missing: tuple[str, ...] = ()
+        """What could not be applied when it was started."""
         self.chunks = 0
         self.started_s = 0.0
         self.sids: set[int] = set()
@@ -158,6 +163,10 @@ class Worker:
     def is_lead(self) -> bool:
         """Whether it runs at normal priority, for a caller that waits."""
         return self.worker_class is WorkerClass.LEAD
+
+    def has_priority_for(self, caller: Priority) -> bool:
+        """Whether its priority is the one of a lead that stands in for such a caller."""
+        return self.priority == caller.standing_in(self.base)
 
     @property
     def is_dying(self) -> bool:
@@ -202,6 +211,12 @@ class Worker:
                 if first:
                     # To die takes CPU time, which a starved process does not get.
                     self._raise(self.pid)
+
+    def resume(self) -> None:
+        """Let it go on where somebody has stopped it (SIGSTOP)."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
 
     def set_exit_status(self, status: int | None) -> None:
         """What the pool host learnt from waitpid; None = it can tell no more."""
@@ -306,6 +321,8 @@ class Worker:
                 self.kill("sent nonsense")
                 return
             self.cpus = self.applied.cpus
+            self.base = self.priority = self.applied.priority
+            self.own_missing = self.applied.missing
             self.state = WorkerState.IDLE
             self._listener.on_ready(self)
         else:

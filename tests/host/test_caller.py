@@ -75,7 +75,7 @@ def test_nid_when_unreadable_then_unknown(tmp_path: Path, stat: str) -> None:
 def test_caller_when_process_is_gone_then_all_unknown(tmp_path: Path) -> None:
     root = make_machine(tmp_path, MACHINE)
     for pid in (PID, 0, -1, 2**31 - 1):
-        assert read_caller(root, pid, TOPOLOGY) == (frozenset(), -1, 0.0)
+        assert read_caller(root, pid, TOPOLOGY) == Caller(frozenset(), -1, 0.0)
 
 
 def test_caller_when_real_child_is_bound_then_its_cpu_and_node() -> None:

@@ -33,6 +33,7 @@ from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
+from ktaskd.model.limits import BLOCKED_MAX, SPARE_HELPERS
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
@@ -95,6 +96,7 @@ class House:
             allowance,
             self._want_leads,
             self._wall,
+            self._want_helpers,
             admit=self._admit,
         )
         self.engine = Engine(
@@ -106,6 +108,13 @@ class House:
             raiser=setting.raiser,
             wall=self._wall,
         )
+        given = self.dispatch.on_join
+
+        def on_join(worker: Worker, job: Job) -> None:
+            given(worker, job)
+            self._look_at_permits(worker)
+
+        self.dispatch.on_join = on_join
         numbers = itertools.count(1)
         self.pools: list[Pool] = [Pool(spec, self, lambda: next(numbers)) for spec in self._specs(nodes)]
         self.leads = self.pools[-1]
@@ -145,11 +154,17 @@ class House:
             cpus = tuple(sorted(node.cpus))
             if cpus:
                 size = len(cpus)
-                yield PoolSpec(f"node{node.nid}", WorkerClass.HELPER, node.nid, cpus, size, size)
-        yield PoolSpec("leads", WorkerClass.LEAD, -1, CPUS, self.setting.leads, 1)
+                most = size + SPARE_HELPERS
+                yield PoolSpec(f"node{node.nid}", WorkerClass.HELPER, node.nid, cpus, most, size)
+        yield PoolSpec("leads", WorkerClass.LEAD, -1, CPUS, self.setting.leads + BLOCKED_MAX, 1)
 
     def _want_leads(self, count: int) -> None:
         self.leads.ensure(count)
+
+    def _want_helpers(self, nid: int, count: int) -> None:
+        for pool in self.pools:
+            if pool.spec.nid == nid:
+                pool.ensure(count)
 
     def _admit(self, group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1) -> Worker | None:
         return self.guests.admit(group, worker_class, nid=nid, cpu=cpu)
@@ -196,15 +211,27 @@ class House:
         leads = Counter(job.owner.uid for worker, job in crews.items() if worker.is_lead)
         for nid, count in busy.items():
             self.most_helpers[nid] = max(self.most_helpers[nid], count)
-            assert count <= allowance.helpers[nid], "more helpers than allowed"
+            assert count <= allowance.helpers[nid] or self.dispatch.helpers.holders.blocked, (
+                "too many helpers"
+            )
             assert count == self.dispatch.busy_helpers(nid)
-        assert leads.total() <= allowance.leads, "more leads than allowed"
-        assert all(count <= allowance.leads_per_uid for count in leads.values())
+        if not self.dispatch.leads.holders.blocked:
+            assert leads.total() <= allowance.leads, "more leads than allowed"
+            assert all(count <= allowance.leads_per_uid for count in leads.values())
         assert leads.total() == self.dispatch.busy_leads
         for pool in (*self.pools, self.guests):
             for worker in pool.workers:
                 busy_now = worker.state is WorkerState.BUSY
                 assert busy_now == (worker in crews) or worker.state is WorkerState.STOPPING
+
+    def _look_at_permits(self, worker: Worker) -> None:
+        """A worker that is given something has a permit."""
+        allowance, dispatch = self.dispatch.allowance, self.dispatch
+        if worker.is_lead:
+            assert dispatch.leads.holders.active_total <= allowance.leads, "more leads than allowed"
+        else:
+            active = dispatch.helpers.holders.active(worker.nid)
+            assert active <= allowance.helpers[worker.nid], "more helpers than allowed"
 
     def _look_at_job(self, job: Job) -> None:
         crew = job.crew

@@ -29,6 +29,7 @@ from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Access, Declaration, Partial, SourceRole
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
+from ktaskd.model.limits import BLOCKED_MAX
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import SpanSet
 from ktaskd.model.topology import Node, Topology
@@ -49,6 +50,7 @@ WRITER = Declaration(
 REWRITER = Declaration(
     "rewriter", "Writes the same.", partial=Partial.RERUN_SAFE, undo=True, writes_bytes=True, sources=(_ROLE,)
 )
+SLEEPER = Declaration("sleeper", "Sleeps in the caller's own code.", own=True)
 GROUP = MemoryLimit(1 << 20, "/group", "/group")
 
 
@@ -87,10 +89,14 @@ class Puppet(Worker):
         super().__init__(number, kind, nid, cpu, memoryview(bytearray(64)).cast("Q"), stage, stage.gone)
         self.stage = stage
         self.pid = number
+        self.born_on = cpu
         self.queue: list[tuple[int, str, int, Any]] = []
         """What it was sent and has not answered: (seq, "chunk" or an op, jno, span or payload)."""
         self.share, self.runnable = 1.0, True
         self.cpu_s, self.cpu_at_s = 0.0, stage.loop.time()
+        self.asleep_as = "S"
+        """The state that it is in where it is not runnable."""
+        self.resumed = 0
         self.is_ready = self._killed = self.is_dead = self.is_high = False
 
     def cpu_seconds(self) -> float:
@@ -118,6 +124,9 @@ class Puppet(Worker):
         assert not self.is_dead
         self._why = self._why or why
         self._killed = True
+
+    def resume(self) -> None:
+        self.resumed += 1
 
     def stop(self) -> None:
         self.state = WorkerState.STOPPING
@@ -251,6 +260,14 @@ class Stage:
             ),
         ]
         self._leads_wanted = 1
+        self._helpers_wanted: Counter[int] = Counter()
+        given = self.dispatch.on_join
+
+        def on_join(worker: Worker, job: Job) -> None:
+            given(worker, job)
+            self._look_at_permits(worker)
+
+        self.dispatch.on_join = on_join
 
     # -- the workers there are -------------------------------------------------------
 
@@ -258,7 +275,7 @@ class Stage:
         self._leads_wanted = max(self._leads_wanted, count)
 
     def _want_helpers(self, nid: int, count: int) -> None:
-        pass
+        self._helpers_wanted[nid] = max(self._helpers_wanted[nid], count)
 
     def _admit(self, group: str, kind: WorkerClass, *, nid: int = -1, cpu: int = -1) -> Worker | None:
         if sum(bool(worker.memory_group) for worker in self.workers) >= self.guests_max:
@@ -271,12 +288,17 @@ class Stage:
     def fill(self) -> None:
         """Start whatever worker is missing, and let those get ready that start."""
         there = [
-            (worker.worker_class, worker.nid, worker.cpu)
+            (worker.worker_class, worker.nid, worker.born_on)
             for worker in self.workers
             if not worker.memory_group
         ]
         leads = [(WorkerClass.LEAD, -1, -1)] * self._leads_wanted
-        for kind, nid, cpu in [*self._crew, *leads]:
+        spares = [
+            (WorkerClass.HELPER, node.nid, sorted(node.cpus)[i % len(node.cpus)])
+            for node in self.topology.nodes
+            for i in range(len(node.cpus), self._helpers_wanted[node.nid])
+        ]
+        for kind, nid, cpu in [*self._crew, *spares, *leads]:
             if (kind, nid, cpu) in there:
                 there.remove((kind, nid, cpu))
                 continue
@@ -297,6 +319,11 @@ class Stage:
         return next(
             (bool(worker.queue) and worker.runnable for worker in self.workers if worker.pid == pid), False
         )
+
+    def state_of(self, pid: int) -> str:
+        if self.is_runnable(pid):
+            return "R"
+        return next((worker.asleep_as for worker in self.workers if worker.pid == pid), "")
 
     def gone(self, worker: Worker, death: Death) -> None:
         raise AssertionError("a puppet has no process")
@@ -383,7 +410,8 @@ class Stage:
         allowance, crews = self.dispatch.allowance, self.dispatch.job_of
         busy = Counter(worker.nid for worker in crews if not worker.is_lead)
         assert all(busy[nid] == self.dispatch.busy_helpers(nid) for nid in allowance.helpers)
-        assert sum(worker.is_lead for worker in crews) == self.dispatch.busy_leads <= self.full.leads
+        assert sum(worker.is_lead for worker in crews) == self.dispatch.busy_leads
+        assert self.dispatch.busy_leads <= self.full.leads + BLOCKED_MAX
         for worker in self.workers:
             held = {seq for seq, *_ in worker.queue}
             job = crews.get(worker)
@@ -396,6 +424,14 @@ class Stage:
                 assert job is None
         for job in self.jobs.values():
             self._look_at(job)
+
+    def _look_at_permits(self, worker: Worker) -> None:
+        """A worker that is given something has a permit."""
+        allowance, dispatch = self.dispatch.allowance, self.dispatch
+        if worker.is_lead:
+            assert dispatch.leads.holders.active_total <= allowance.leads
+        else:
+            assert dispatch.helpers.holders.active(worker.nid) <= allowance.helpers[worker.nid]
 
     def _look_at(self, job: Job) -> None:
         crew = job.crew
@@ -433,7 +469,10 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **setting: Any) ->
             patch.setattr(starved, "is_runnable", stage.is_runnable)
             patch.setattr("ktaskd.jobs.ending.read_cpu_seconds", stage.cpu_seconds)
             patch.setattr("ktaskd.jobs.ending.is_runnable", stage.is_runnable)
+            patch.setattr("ktaskd.jobs.activity.read_cpu_seconds", stage.cpu_seconds)
+            patch.setattr("ktaskd.jobs.activity.read_state", stage.state_of)
             patch.setattr("ktaskd.jobs.placing.bind_to_cpus", lambda *_: True)
+            patch.setattr("ktaskd.jobs.helpers.bind_to_cpus", lambda *_: True)
             await story(stage)
             stage.look()
             if not stage.registry.unended:

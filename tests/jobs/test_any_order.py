@@ -15,7 +15,7 @@ import pytest
 from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Level
 from ktaskd.model.worker import WorkerState
-from tests.jobs.puppets import READER, REWRITER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Puppet, Stage, play
 
 STEPS_PER_STORY = 150
 
@@ -39,7 +39,7 @@ class Chaos:
         random = self.random
         if self.stage.registry.unended < 6:
             self.stage.submit(
-                random.choice([READER, READER, STEPS, WRITER, REWRITER]),
+                random.choice([READER, READER, STEPS, WRITER, REWRITER, SLEEPER]),
                 random.choice([2, 20, 60]),
                 waited=random.random() < 0.6,
                 threads=random.randint(1, 4),
@@ -90,6 +90,7 @@ class Chaos:
             worker = self.random.choice(self.stage.workers)
             worker.share = self.random.choice([0.0, 0.0, 0.3, 1.0])
             worker.runnable = self.random.random() < 0.7
+            worker.asleep_as = self.random.choice("SDT")
 
     def cancel(self) -> None:
         job = self._unended()
@@ -149,10 +150,10 @@ class Chaos:
                 break
             await asyncio.sleep(0.02 if any(worker.queue for worker in stage.workers) else 0.5)
         assert not stage.registry.unended, "\n".join(map(stage.describe, stage.registry.running))
-        for worker in stage.workers:
-            assert not worker.raised
         # What was lowered too soon after it was raised is lowered a little later.
         await asyncio.sleep(1.0)
+        for worker in stage.workers:
+            assert not worker.raised
         assert not any(worker.is_high for worker in stage.workers), "raised and not lowered"
         self._bury()
 

@@ -21,6 +21,7 @@ from ktaskd.jobs.callers import AT_ONCE, Callers
 from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, RangeSpec
+from ktaskd.model.priority import Priority
 from tests.jobs.house import ME, House, house, run
 from tests.support.cgroups import cgroup, own_group, sleeper
 from tests.support.machine import make_machine
@@ -33,6 +34,8 @@ class Machine:
     """Callers whose limits and lives are what a test says."""
 
     limits: dict[int, Caller] = field(default_factory=dict)
+    priorities: dict[int, Priority] = field(default_factory=dict)
+    """Those that have changed since their process connected."""
     top: Path = Path("/nowhere")
     reads: list[int] = field(default_factory=list)
     told: list[tuple[Job, Caller]] = field(default_factory=list)
@@ -40,6 +43,9 @@ class Machine:
     def read(self, pid: int) -> Caller:
         self.reads.append(pid)
         return self.limits[pid]
+
+    def ask(self, pid: int, known: Priority) -> Priority:
+        return self.priorities.get(pid, known)
 
     def hold(self, who: Identity) -> Incarnation:
         return Incarnation(HostRoot(self.top), who.pid, start_ticks=who.start_ticks)
@@ -70,7 +76,7 @@ async def watching(tmp_path: Path) -> AsyncIterator[tuple[House, Machine, Caller
     """A house for its jobs, and callers of our own making."""
     async with house() as h:
         machine = Machine(top=tmp_path)
-        callers = Callers(machine.read, machine.hold, machine.on_limits)
+        callers = Callers(machine.read, machine.hold, machine.on_limits, machine.ask)
         yield h, machine, callers
         callers.close()
 
@@ -101,6 +107,19 @@ def test_limits_when_changed_then_told_once_for_each_job_of_the_caller(tmp_path:
             later = await h.submit(spin(), who=who, waited=False)
             callers.add(later)
             assert machine.told[2:] == [(later, TWO)], "known already, so told at once"
+
+    run(story())
+
+
+def test_priority_when_changed_since_the_connection_began_then_told_with_the_first_job(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with watching(tmp_path) as (h, machine, callers):
+            job = await h.submit(spin(), who=machine.live(7, 1000), waited=False)
+            machine.priorities[7] = Priority("normal", 19)
+            callers.add(job)
+            assert machine.told == [(job, ONE._replace(priority=Priority("normal", 19)))]
 
     run(story())
 

@@ -736,9 +736,9 @@ class Allowance(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     leads: _builtins.int
-    """Leads that may run at one time, for all."""
+    """Leads that may use a CPU at one time, for all."""
     leads_per_uid: _builtins.int
-    """Leads that may run at one time for one uid."""
+    """Leads that may use a CPU at one time for one uid."""
     level: Global___Level.ValueType
     """What is left running."""
     share: _builtins.float

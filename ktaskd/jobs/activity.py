@@ -1,0 +1,162 @@
+"""Looks at the busy workers: who uses a CPU, and who stands still.
+
+Only what uses a CPU counts against the limits of leads and helpers. While jobs wait for
+workers, those that others hold are looked at often; one that uses no CPU then counts no more
+until it does, and another worker is given out. A worker that stands still is sent SIGCONT,
+and killed if that does not help, so that its job goes on in another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ktaskd.host.cputime import read_cpu_seconds, read_state
+from ktaskd.jobs import ending
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.standstill import USES_NO_CPU, Held, Remedy, Sample, Sight, remedy
+from ktaskd.model.function import Partial
+from ktaskd.model.limits import ATTEMPTS_MAX
+from ktaskd.pool.link import Worker
+
+if TYPE_CHECKING:
+    from ktaskd.jobs.engine import Engine
+
+log = logging.getLogger(__name__)
+
+LOOK_LEADS_S = 0.05
+"""Between two looks while a job waits for a lead."""
+
+LOOK_EACH_S = 0.001
+"""The least time for each busy worker, so that many of them do not keep the daemon busy."""
+
+LOOK_HELPERS_S = 0.25
+"""The same while a job waits for a helper."""
+
+LOOK_S = 0.5
+"""The same while nobody waits."""
+
+
+class ActivityWatch:
+    """Looks at busy workers for as long as there are any."""
+
+    def __init__(self, engine: Engine) -> None:
+        """See nobody yet. Needs the running loop."""
+        self._engine = engine
+        self._dispatch = engine.dispatch
+        self._loop = asyncio.get_running_loop()
+        self._sights: dict[Worker, Sight] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def on_join(self) -> None:
+        """A worker has been given something."""
+        if self._timer is None:
+            self._look_within(LOOK_S)
+
+    def on_contended(self) -> None:
+        """Jobs wait for workers that others hold."""
+        self._look_within(self._delay_s())
+
+    def on_left(self, worker: Worker) -> None:
+        """A worker has nothing in hand any more."""
+        self._sights.pop(worker, None)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _delay_s(self) -> float:
+        if self._dispatch.leads_are_contended:
+            return max(LOOK_LEADS_S, LOOK_EACH_S * len(self._dispatch.job_of))
+        return LOOK_HELPERS_S if self._dispatch.helpers_are_contended else LOOK_S
+
+    def _look_within(self, delay_s: float) -> None:
+        at_s = self._loop.time() + delay_s
+        if self._timer is not None:
+            if self._timer.when() <= at_s:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        news = [self._look_at(worker, job) for worker, job in tuple(self._dispatch.job_of.items())]
+        if any(news):
+            self._dispatch.leads.recall_excess(self._dispatch.allowance)
+            self._dispatch.helpers.recall_excess()
+            self._dispatch.pump()
+        if self._dispatch.job_of:
+            self._look_within(self._delay_s())
+
+    def _look_at(self, worker: Worker, job: Job) -> bool:
+        """Look at one worker; whether it counts where it did not, or the other way round."""
+        if not worker.pid or worker.is_dying:
+            return False
+        sight = self._sights.get(worker)
+        sample = self._sample(worker, sight)
+        if sight is None:
+            self._sights[worker] = Sight(sample)
+            return False
+        sight.look(sample, lowered=worker.is_lead and worker.priority.lowered)
+        self._help(worker, job, sight)
+        holders = self._dispatch.leads.holders if worker.is_lead else self._dispatch.helpers.holders
+        return holders.set_blocked(
+            worker, blocked=sight.blocked and _may_count_as_blocked(worker, job, sight)
+        )
+
+    def _sample(self, worker: Worker, sight: Sight | None) -> Sample:
+        now, cpu_s = self._loop.time(), read_cpu_seconds(worker.pid)
+        seq, _ = worker.position
+        busy = sight is not None and sight.share_until(now, cpu_s) >= USES_NO_CPU
+        # What the kernel calls it need not be asked of one that uses its CPU.
+        return Sample(now, cpu_s, "R" if busy else read_state(worker.pid), (seq, worker.beats))
+
+    def _help(self, worker: Worker, job: Job, sight: Sight) -> None:
+        """Have a worker that stands still go on, or another one take its place."""
+        todo = remedy(sight, worker.worker_class, _held(worker, job))
+        if todo is Remedy.NONE:
+            return
+        words = (job.id, worker.id, worker.pid, worker.nid, sight.still_s)
+        if todo is Remedy.RESUME:
+            sight.resumed = True
+            log.warning("worker_resumed job=%s worker=%d pid=%d nid=%d still_s=%.1f", *words)
+            self._engine.counters["workers_resumed"] += 1
+            worker.resume()
+            return
+        sight.killed = True
+        log.warning("worker_killed job=%s worker=%d pid=%d nid=%d reason=stands_still still_s=%.1f", *words)
+        worker.kill(f"stood still for {sight.still_s:.0f} s")
+
+
+def _may_count_as_blocked(worker: Worker, job: Job, sight: Sight) -> bool:
+    """Whether others may work beside a worker that uses no CPU.
+
+    Any lead, since those who wait for it have no other worker. A helper only where it sleeps
+    in code that is not ours: one that waits for a disk is one more at that disk.
+    """
+    return worker.is_lead or (sight.sleeps and (sight.stopped or job.checked.declaration.foreign))
+
+
+def _held(worker: Worker, job: Job) -> Held:
+    """What may be done about what a worker has in hand."""
+    seq, _ = worker.position
+    declaration, crew = job.checked.declaration, job.crew
+    if crew.call_worker is worker:
+        begun, repeatable = seq >= crew.call_seq, _may_repeat_step(job)
+    else:
+        chunks = crew.held.get(worker, {})
+        begun = seq in chunks
+        first = min(chunks, default=0)
+        attempt = job.attempts.get(chunks[first].chunk.start, 1) if chunks else ATTEMPTS_MAX
+        safe = not begun or (job.writes_nothing and declaration.partial is Partial.RERUN_SAFE)
+        repeatable = safe and attempt < ATTEMPTS_MAX
+    return Held(begun, declaration.foreign, declaration.own, repeatable)
+
+
+def _may_repeat_step(job: Job) -> bool:
+    call = job.calls[0] if job.calls else None
+    if call is None or call.op not in ("prepare", "combine"):
+        return False
+    return ending.is_repeatable(job, call) and call.attempts < ATTEMPTS_MAX

@@ -1,0 +1,134 @@
+"""Which helpers are free, and how many more may work on each node.
+
+A helper that sleeps in a call, or is stopped, does not count against the allowance of its
+node. Another helper then works on its CPU, so that there are helpers beyond one for each CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ktaskd.host.raising import bind_to_cpus
+from ktaskd.jobs.holders import Holders
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.rests import Rests
+from ktaskd.model.allowance import Allowance
+from ktaskd.model.limits import SPARE_HELPERS
+from ktaskd.model.topology import Topology
+from ktaskd.pool.link import Worker
+
+
+class Helpers:
+    """All helpers that are ready, by node.
+
+    Args:
+        allowance: what is allowed now.
+        wake: called when a helper that rested may work again.
+        want: asks the pool of a node for at least so many helpers.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        allowance: Callable[[], Allowance],
+        wake: Callable[[], None],
+        want: Callable[[int, int], None],
+    ) -> None:
+        """Know none yet."""
+        self.rests = Rests(wake)
+        self.holders: Holders[Worker] = Holders(SPARE_HELPERS)
+        self._allowance = allowance
+        self._want = want
+        self._idle: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
+        capacity = allowance().helpers
+        self._cpus = {node.nid: sorted(node.cpus)[: capacity.get(node.nid, 0)] for node in topology.nodes}
+
+    def add(self, helper: Worker) -> None:
+        """It has nothing in hand."""
+        self._idle[helper.nid][helper] = None
+
+    def forget(self, helper: Worker) -> None:
+        """It is not to be given anything."""
+        self.rests.forget(helper)
+        for idle in self._idle.values():
+            idle.pop(helper, None)
+
+    def begin(self, helper: Worker, job: Job) -> None:
+        """It works for a job from now on, on a CPU on which no other helper works."""
+        self._idle[helper.nid].pop(helper, None)
+        if not helper.memory_group:
+            self._bind(helper)
+        self.holders.add(helper, job.owner.uid, job.owner.payer, helper.nid)
+
+    def _bind(self, helper: Worker) -> None:
+        holders = self.holders
+        if not holders.blocked:
+            return
+        taken = {other.cpu for other in holders.newest_active(helper.nid)}
+        free = [cpu for cpu in self._cpus[helper.nid] if cpu not in taken]
+        if helper.cpu in taken and free and bind_to_cpus(helper.pid, frozenset(free[:1])):
+            helper.cpu, helper.cpus = free[0], frozenset(free[:1])
+
+    def end(self, helper: Worker) -> None:
+        """It works for nobody any more."""
+        self.holders.remove(helper)
+
+    def allowed(self, nid: int) -> int:
+        """Helpers of a node that may use a CPU."""
+        return self._allowance().helpers.get(nid, 0)
+
+    def has_room(self, nid: int) -> bool:
+        """Whether one more helper of a node may work."""
+        return self.holders.active(nid) < self.allowed(nid)
+
+    def is_over(self, nid: int) -> bool:
+        """Whether more helpers of a node use a CPU than may, or none may begin anything now."""
+        return self.rests.of_all or self.holders.active(nid) > self.allowed(nid)
+
+    def may_begin(self, job: Job, nid: int) -> bool:
+        """Whether a job may have one more helper of a node, where there is room for one.
+
+        A job has no more than are allowed at work for it, blocked or not: its own calls that
+        sleep are its own affair.
+        """
+        if not self.holders.blocked:
+            return True
+        own = sum(helper.nid == nid for helper in job.crew.helpers)
+        return own < self.allowed(nid) and self.holders.may_begin(job.owner.payer)
+
+    def free(self) -> Iterable[Worker]:
+        """Helpers that could begin something now."""
+        for nid, idle in self._idle.items():
+            if idle and self.has_room(nid):
+                yield from self.rests.awake(idle)
+
+    def has_free(self, nid: int) -> bool:
+        """Whether a node has a helper that could begin something now."""
+        return bool(self.rests.awake(self._idle.get(nid, ()))) and self.has_room(nid)
+
+    def want(self, waiting: Iterable[Job], calls: int, may_help: Callable[[Job, int], bool]) -> None:
+        """Ask each node for as many helpers as what still waits could use there.
+
+        Args:
+            waiting: jobs that wait for helpers, in turn.
+            calls: steps that wait.
+            may_help: whether a job has something for a helper of a node.
+        """
+        for nid in self._allowance().helpers:
+            busy = self.holders.busy(nid)
+            most = self.allowed(nid) + busy - self.holders.active(nid)
+            wanted = busy + calls
+            for job in waiting:
+                if wanted >= most:
+                    break
+                if may_help(job, nid):
+                    wanted += job.helpers_max - len(job.crew.helpers)
+            if wanted > busy:
+                self._want(nid, min(wanted, most))
+
+    def recall_excess(self) -> None:
+        """Have the newest helpers give back what they hold, where more use a CPU than may."""
+        for nid in self._cpus:
+            excess = max(self.holders.active(nid) - self.allowed(nid), 0)
+            for helper in self.holders.newest_active(nid)[:excess]:
+                helper.recall()

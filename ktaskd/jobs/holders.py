@@ -1,0 +1,129 @@
+"""Busy workers, and which of them use a CPU: only those count against a limit. Pure.
+
+A worker that sleeps, waits for a disk or is stopped is *blocked*. It keeps what
+it holds, and others may have the CPU that it does not use. How many may be blocked
+beside those that work is bounded, in all and for each account, since each is a process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ktaskd.model.limits import BLOCKED_MAX, BLOCKED_PER_ACCOUNT_MAX
+
+W = TypeVar("W", bound=Hashable)
+
+
+@dataclass(slots=True)
+class _Holder:
+    uid: int
+    account: int
+    nid: int
+    blocked: bool = False
+
+
+class Holders(Generic[W]):
+    """The busy workers of one class, the one that became busy first comes first.
+
+    Args:
+        blocked_max: most workers that may be blocked when another one is started.
+    """
+
+    def __init__(self, blocked_max: int = BLOCKED_MAX) -> None:
+        """Nobody is busy."""
+        self._blocked_max = blocked_max
+        self._holders: dict[W, _Holder] = {}
+        self._busy: Counter[int] = Counter()
+        self._active_on: Counter[int] = Counter()
+        self._active_of: Counter[int] = Counter()
+        self._blocked_of: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        """Busy workers, blocked or not."""
+        return len(self._holders)
+
+    def __contains__(self, worker: W) -> bool:
+        """Whether it is busy."""
+        return worker in self._holders
+
+    def add(self, worker: W, uid: int, account: int, nid: int) -> None:
+        """A worker has begun to work for a user."""
+        self._holders[worker] = _Holder(uid, account, nid)
+        self._busy[nid] += 1
+        self._count(self._holders[worker], 1)
+
+    def remove(self, worker: W) -> None:
+        """It holds nothing any more."""
+        self.set_blocked(worker, blocked=False)
+        holder = self._holders.pop(worker)
+        self._busy[holder.nid] -= 1
+        self._count(holder, -1)
+
+    def _count(self, holder: _Holder, change: int) -> None:
+        self._active_on[holder.nid] += change
+        self._active_of[holder.uid] += change
+        if not self._active_of[holder.uid]:
+            del self._active_of[holder.uid]
+
+    def set_blocked(self, worker: W, *, blocked: bool) -> bool:
+        """Note whether a busy worker uses a CPU; whether that is news."""
+        holder = self._holders.get(worker)
+        if holder is None or holder.blocked is blocked:
+            return False
+        holder.blocked = blocked
+        self._count(holder, -1 if blocked else 1)
+        self._blocked_of[holder.account] += 1 if blocked else -1
+        if not self._blocked_of[holder.account]:
+            del self._blocked_of[holder.account]
+        return True
+
+    def is_blocked(self, worker: W) -> bool:
+        """Whether it is busy and uses no CPU."""
+        holder = self._holders.get(worker)
+        return holder is not None and holder.blocked
+
+    @property
+    def blocked(self) -> int:
+        """Busy workers that use no CPU."""
+        return self._blocked_of.total()
+
+    def busy(self, nid: int) -> int:
+        """Busy workers of a node, blocked or not."""
+        return self._busy[nid]
+
+    def active(self, nid: int) -> int:
+        """Busy workers of a node that use a CPU."""
+        return self._active_on[nid]
+
+    def active_of(self, uid: int) -> int:
+        """Busy workers of a user that use a CPU."""
+        return self._active_of[uid]
+
+    @property
+    def active_total(self) -> int:
+        """Busy workers that use a CPU."""
+        return len(self._holders) - self.blocked
+
+    def may_begin(self, account: int) -> bool:
+        """Whether one more worker may begin for an account, as to how many are blocked.
+
+        Nobody is bounded while nothing is blocked. An account has at most
+        BLOCKED_PER_ACCOUNT_MAX of them, and at most half of what others leave; an
+        account without any may have one for as long as there is room at all.
+        """
+        if not self.blocked:
+            return True
+        own = self._blocked_of[account]
+        room = self._blocked_max - (self.blocked - own)
+        return self.blocked < self._blocked_max and own < max(min(BLOCKED_PER_ACCOUNT_MAX, room // 2), 1)
+
+    def newest_active(self, nid: int | None = None) -> list[W]:
+        """Workers that use a CPU, of one node or of all, the newest first."""
+        return [
+            worker
+            for worker, holder in reversed(self._holders.items())
+            if not holder.blocked and nid in (None, holder.nid)
+        ]
