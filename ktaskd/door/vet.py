@@ -84,6 +84,7 @@ def _vet(fd: int, own_offset: bool, what: str) -> SourceFacts:
         inode=status.st_ino,
         file_system=file_system or (HUGE if kind is SourceKind.HUGE else "tmpfs"),
         own_offset=own_offset,
+        direct=bool(flags & os.O_DIRECT),
     )
 
 

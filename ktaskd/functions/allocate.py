@@ -16,7 +16,7 @@ from ktaskd.functions.quanta import (
     gaps,
     require_size,
 )
-from ktaskd.functions.restoring import PUNCH_REFUSED, Spans, Target, free_zeros, grow
+from ktaskd.functions.restoring import NOTHING_PUNCHED, PUNCH_REFUSED, Spans, Target, free_zeros, grow
 from ktaskd.model.source import SourceKind
 
 _REPORTED = 64 << 20
@@ -185,6 +185,11 @@ def _punch(target: Target, start: int, end: int) -> None:
         return
     target.write_zeros(start, first)
     target.touched = after
-    with Naming("data", "punch", first, after):
-        source.punch(first, after)
+    try:
+        with Naming("data", "punch", first, after):
+            source.punch(first, after)
+    except OSError as error:
+        if error.errno in NOTHING_PUNCHED:
+            target.touched = first
+        raise
     target.write_zeros(after, end)

@@ -71,6 +71,20 @@ class OpenSource(Protocol):
         never written from a hole.
         """
 
+    def write(self, pieces: Sequence[bytes | memoryview], position: int) -> int:
+        """Write some of `pieces` from `position` on, also where O_APPEND was set meanwhile; how many bytes.
+
+        Raises:
+            OSError: nothing was written; or a failure that names what may have been written elsewhere.
+        """
+
+    def copy_from(self, src: OpenSource, start: int, end: int) -> int:
+        """Let the kernel copy some of [start, end) from the same positions of `src`; how many bytes.
+
+        Raises:
+            OSError: as copy_file_range and `write`.
+        """
+
     def allocate(self, start: int, end: int) -> None:
         """Reserve storage for [start, end); raises OSError. Changes no byte and no length."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ktaskd.functions.body import Control, OpenSource
 from ktaskd.functions.quanta import (
     BUFFER,
+    NOTHING_WRITTEN,
     PAGE,
     UNDO_QUANTUM,
     Naming,
@@ -16,7 +17,6 @@ from ktaskd.functions.quanta import (
     cut,
     gaps,
     read_full,
-    write_full,
     zero_runs,
 )
 from ktaskd.model.function import Access
@@ -26,6 +26,9 @@ Spans = list[tuple[int, int]]
 
 PUNCH_REFUSED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 """The file system makes no holes. Source: fallocate(2)"""
+
+NOTHING_PUNCHED = frozenset({errno.EPERM, errno.EBADF, errno.ETXTBSY})
+"""With these fallocate has changed nothing: it looks for them first. Source: fallocate(2)"""
 
 
 class Target:
@@ -101,6 +104,8 @@ class Target:
                 return
             except OSError as error:
                 if error.errno not in PUNCH_REFUSED:
+                    if error.errno in NOTHING_PUNCHED:
+                        self.touched = start
                     raise
         self.write_zeros(start, end)
 
@@ -123,8 +128,18 @@ class Target:
             with self.view(position, end) as target:
                 target[:] = view
             return
-        self.touched = end
-        write_full(self.source, self._role, position, view)
+        while position < end:
+            with view[len(view) - (end - position) :] as rest, Naming(self._role, "write", position, end):
+                position += self._write_some(rest, position)
+
+    def _write_some(self, view: memoryview, position: int) -> int:
+        self.touched = position + len(view)
+        try:
+            return self.source.write([view], position)
+        except OSError as error:
+            if error.errno in NOTHING_WRITTEN:
+                self.touched = position
+            raise
 
     def restore(
         self, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control

@@ -15,6 +15,7 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from ktaskd.functions.failures import REASONS
 from ktaskd.host.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.job import Call, Job, Json
@@ -39,8 +40,9 @@ _Sight = tuple[Worker, int, int, float]
 
 def function_error(body: Json, chunk: Span | None, nid: int) -> JobError:
     """What a worker's FAILED frame says, as a job's error."""
+    reason = body.get("reason")
     return JobError(
-        "FUNCTION_ERROR",
+        reason if reason in REASONS else "FUNCTION_ERROR",
         str(body.get("message", ""))[:4096],
         chunk,
         nid,
@@ -191,6 +193,7 @@ def on_call_failed(engine: Engine, job: Job, call: Call, body: Json) -> None:
         job.calls.appendleft(call)
         engine.dispatch.refresh(job)
     else:
+        note_dirty(job, body.get("dirty", ()))
         engine.stop(job, function_error(body, None, -1))
 
 

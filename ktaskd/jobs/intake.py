@@ -10,6 +10,7 @@ from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
 from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
+from ktaskd.host.descriptors import refreshed
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import CheckedJob, as_items, check_job, check_limits, check_roles, find_function
@@ -234,6 +235,5 @@ def _boundary(checked: CheckedJob) -> Boundary | None:
 
 
 def facts_now(source: HeldSource) -> SourceFacts:
-    """The facts with the size that the file has now; it was vetted, so this cannot hang."""
-    size = os.fstat(source.fd).st_size
-    return source.facts if size == source.facts.size else replace(source.facts, size=size)
+    """The facts as they are now: its owner may have changed length, flags and seals since it was vetted."""
+    return refreshed(source.fd, source.facts)

@@ -39,6 +39,7 @@ class SourceFacts:
         file_system: its name as in /proc/self/mountinfo.
         own_offset: nobody else uses the offset of this open file description,
             so that SEEK_HOLE may be used on it.
+        direct: opened with O_DIRECT, so that reads and writes fail unless they are aligned.
     """
 
     kind: SourceKind
@@ -51,6 +52,7 @@ class SourceFacts:
     inode: int
     file_system: str
     own_offset: bool
+    direct: bool = False
 
     @property
     def mappable(self) -> bool:
