@@ -11,6 +11,7 @@ from ktaskd.door.keepers import Keepers
 from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
 from ktaskd.host.descriptors import refreshed
+from ktaskd.host.trusted import Untrusted, check_file
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import CheckedJob, as_items, check_job, check_limits, check_roles, find_function
@@ -19,8 +20,8 @@ from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
 from ktaskd.jobs.memory import LimitFor
-from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
-from ktaskd.model.function import Access, Declaration
+from ktaskd.model.errors import Code, Draining, FunctionUnavailable, KtaskError, NotAllowed, SourceInvalid
+from ktaskd.model.function import Access, Declaration, Native
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, SourceRef
 from ktaskd.model.limits import POSITION_MAX
@@ -128,6 +129,8 @@ class Intake:
                 field="spec.function",
             )
         declaration = find_function(spec.function, self.functions)
+        if declaration.native is not None:
+            _check_library(declaration.name, declaration.native)
         if not declaration.own:
             return declaration
         return as_asked(declaration, check_arguments(spec.arg, declaration), spec.sources)
@@ -232,6 +235,15 @@ def _boundary(checked: CheckedJob) -> Boundary | None:
     if not isinstance(record, int) or record <= 1:
         return None
     return lambda position: round_up(position, record)
+
+
+def _check_library(name: str, native: Native) -> None:
+    """Refuse a library that others may write by now; it was looked at when the daemon started."""
+    try:
+        check_file(native.fd)
+    except Untrusted as error:
+        words = f'spec.function: "{name}" cannot be run here: {native.library}: {error}'
+        raise FunctionUnavailable(words, field="spec.function", function=name) from error
 
 
 def facts_now(source: HeldSource) -> SourceFacts:

@@ -5,7 +5,7 @@ The daemon reads declarations only; bodies are loaded in workers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
 
 ArgValue = int | float | bool | str
@@ -76,11 +76,13 @@ class Native:
     Args:
         library: absolute path of the .so.
         symbol, undo: names in it; undo "" = none.
+        fd: the library as it was looked at, which is what workers load; -1 = not opened here.
     """
 
     library: str
     symbol: str
     undo: str = ""
+    fd: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

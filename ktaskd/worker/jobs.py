@@ -92,7 +92,8 @@ class Known:
 
     def _made(self, note: Json) -> Job:
         """A job from a whole note."""
-        declaration, body = _function_of(note)
+        library = self._source(note["library"]).fd if "native" in note else -1
+        declaration, body = _function_of(note, library)
         defaults = {item.name: item.default for item in declaration.arguments if item.default is not None}
         sources: Mapping[str, Source] = {
             role: self._source(sid) for role, sid in note.get("sources", {}).items()
@@ -111,11 +112,11 @@ class Known:
         return source
 
 
-def _function_of(note: Json) -> tuple[Declaration, Body]:
+def _function_of(note: Json, library: int) -> tuple[Declaration, Body]:
     """One of ours by its name, one of a library by its manifest, one of a package by its entry point."""
     if "native" in note:
         declaration = parse_manifest(note["native"])
-        return declaration, NativeBody(declaration)
+        return declaration, NativeBody(declaration, library)
     if "plugin" in note:
         declaration = from_json(note["plugin"])
         return declaration, plugin.load(declaration.name)
