@@ -146,6 +146,8 @@ class Context:
         self.items = items
         self.span = span
         self.whole = whole
+        self.combined: Json = {}
+        """What combine has made of all parts; for finish."""
 
 
 class Body:
@@ -193,7 +195,10 @@ class Body:
         raise NotImplementedError  # declared, so a body overrides it
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """One result of adjacent results, ascending. Must be associative."""
+        """One result of adjacent results, ascending. Must be associative.
+
+        Names that begin with "_" are for finish, and not told.
+        """
         raise NotImplementedError  # declared, so a body overrides it
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:

@@ -162,6 +162,17 @@ class Target:
         return gaps(cleared, start, end)
 
 
+def has_holes(source: OpenSource, end: int) -> bool:
+    """Whether a part of what the job wrote from 0 to `end` may have no storage, as after a cut.
+
+    Where a file system makes holes of zeros that were written, they are no sign of one.
+    """
+    holes = source.unallocated(0, end)
+    if holes is None and source.facts.kind is SourceKind.MEMORY:
+        holes = source.absent(0, end)
+    return bool(holes)
+
+
 def grow(source: OpenSource, role: str, old_size: int, new_size: int) -> None:
     """Make a source longer; raises OSError that says why it cannot be."""
     try:

@@ -66,7 +66,8 @@ def combine(engine: Engine, job: Job) -> None:
 def _combine_batch(engine: Engine, job: Job, parts: list[Json], combined: list[Json]) -> None:
     """One round: `parts` are still to be combined, `combined` are done in this round."""
     if not parts and len(combined) == 1:
-        job.result = combined[0]
+        job.combined = combined[0]
+        job.result = {name: value for name, value in job.combined.items() if not name.startswith("_")}
         finish(engine, job)
         return
     if not parts and combined:
@@ -99,7 +100,8 @@ def finish(engine: Engine, job: Job) -> None:
     def on_value(_: Json) -> None:
         engine.end(job, Event.FINISHED)
 
-    _call(engine, job, Call("finish", {"prepared": job.prepared or {}}, on_value))
+    payload = {"prepared": job.prepared or {}, "combined": job.combined or {}}
+    _call(engine, job, Call("finish", payload, on_value))
 
 
 def _call(engine: Engine, job: Job, call: Call) -> None:

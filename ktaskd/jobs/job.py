@@ -166,6 +166,8 @@ class Job:
         self.counts_items = checked.told
         self._items = ItemResults(checked.ranges if checked.told else ())
         self.result: Json | None = None
+        self.combined: Json | None = None
+        """The result with what only finish is told."""
         self.error: JobError | None = None
         self.is_cancel = False
         self.lost = SpanSet()
@@ -290,6 +292,7 @@ class Job:
         self.cursor = Cursor(self.plan)
         self.done = self.holes = self.reported = self.lost = self.to_undo = SpanSet()
         self.parts.clear()
+        self.combined = None
         self.attempts.clear()
         self.calls.clear()
 

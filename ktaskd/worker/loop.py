@@ -322,6 +322,7 @@ class Worker:
     def _finish(self, job: Job, payload: Json) -> Json:
         """Run `finish`."""
         control = FinishControl(self._words, publish=True)
+        job.context.combined = payload.get("combined") or {}
         job.body.finish(job.context, payload["prepared"], control)
         return {}
 

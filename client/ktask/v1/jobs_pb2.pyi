@@ -1030,7 +1030,9 @@ class JobError(_message.Message):
     reason: _builtins.str
     """UPPER_SNAKE: FUNCTION_ERROR, WORKER_LOST, CANCELLED, DEADLINE,
     CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE, SHUTDOWN,
-    MEMORY_GROUP_CLOSED.
+    MEMORY_GROUP_CLOSED, SOURCE_CHANGED (a source changed while it was read, and
+    the argument "changed" is "fail"), TARGET_CHANGED (somebody else wrote or cut
+    what the job wrote).
     """
     message: _builtins.str
     """What happened, in words: what, which, got, wanted."""
