@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ktaskd.model.function import ArgValue
-from ktaskd.model.source import SourceFacts
+from ktaskd.model.source import SourceFacts, Stamp
 
 Json = dict[str, Any]
 
@@ -29,6 +29,9 @@ class OpenSource(Protocol):
 
     def size(self) -> int:
         """Length in bytes now."""
+
+    def stamp(self) -> Stamp:
+        """By what it is seen later whether it has changed."""
 
     def view(self, start: int, end: int, *, write: bool) -> memoryview:
         """Bytes [start, end) of a mapping that is kept while the source lives.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ktaskd.model.function import Access
-from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind
+from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind, Stamp
 
 
 def refreshed(fd: int, facts: SourceFacts) -> SourceFacts:
@@ -38,28 +38,6 @@ def _seals(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
         return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """By what a changed file is recognised.
-
-    A store through a shared mapping shows late in a file's times, and never in those of memory.
-    """
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def difference(self, now: Stamp) -> str:
-        """What is different now, in words; "" = nothing is."""
-        if self.size != now.size:
-            return f"its length changed from {self.size} to {now.size} bytes"
-        if self.mtime_ns != now.mtime_ns:
-            return "somebody wrote to it"
-        if self.ctime_ns != now.ctime_ns:
-            return "its ctime changed: somebody wrote to it, or changed its mode, owner or links"
-        return ""
 
 
 def read_stamp(fd: int) -> Stamp:

@@ -134,6 +134,7 @@ def _keep_part(engine: Engine, job: Job, start: int, end: int, part: Json | None
     if part is None:
         return
     if job.counts_items:
+        job.watched.note_items(job, start, part["items"])
         job.add_items(start, part["items"])
         return
     job.parts.append((start, end, part))

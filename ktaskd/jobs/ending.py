@@ -55,7 +55,13 @@ def function_error(body: Json, chunk: Span | None, nid: int) -> JobError:
 
 
 def combine(engine: Engine, job: Job) -> None:
-    """Combine the ordered chunk results, as many at a time as fit in a frame."""
+    """Combine the ordered chunk results, as many at a time as fit in a frame.
+
+    All is read by now: where a source changed meanwhile the job says so, or fails.
+    """
+    if (error := job.watched.look(job)) is not None:
+        engine.stop(job, error)
+        return
     if job.counts_items or not job.checked.declaration.combine:
         finish(engine, job)
         return
@@ -143,6 +149,7 @@ def note_dirty(job: Job, spans: Iterable[tuple[int, int]]) -> None:
 
 def undo(engine: Engine, job: Job) -> None:
     """Undo what was completed, ascending, each position once, on one worker."""
+    job.watched.look(job)
     untouched = not (job.done or job.lost or job.dirty)
     for span in (*job.done, *job.lost):
         if job.checked.undo:

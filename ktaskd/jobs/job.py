@@ -14,6 +14,7 @@ from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.items import ItemResults
+from ktaskd.jobs.steady import Watched
 from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
@@ -169,6 +170,7 @@ class Job:
         self.combined: Json | None = None
         """The result with what only finish is told."""
         self.error: JobError | None = None
+        self.watched = Watched()
         self.is_cancel = False
         self.lost = SpanSet()
         """What workers that died may have changed."""

@@ -67,6 +67,8 @@ class Argument:
     summary: str
     minimum: float | None = None
     maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    """All that a string may be; none = any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Declaration:
             an installed package. A worker that has run it ends with the job, since nobody
             knows what it leaves behind.
         own: its code comes from the caller, and is run for the daemon's own user only.
+        steady: what it finds is of the sources that it reads as they are at one time, so one
+            that changes meanwhile is reported; the argument "changed" says how.
         ranges_only: positions come from the ranges alone, whatever sources there are.
         open_ended: its positions are turns, of which there are as many as it takes: the one
             whose result has "last" is the last one that is begun, and one whose worker has
@@ -161,6 +165,7 @@ class Declaration:
     native: Native | None = None
     plugin: str = ""
     own: bool = False
+    steady: bool = False
     ranges_only: bool = False
     open_ended: bool = False
 

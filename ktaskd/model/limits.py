@@ -57,6 +57,9 @@ RESULT_BYTES_MAX = 1024 * 1024
 PRIOR_HOLES_MAX = 1_000_000
 """Holes remembered for the undo of one job; a span with more becomes dirty."""
 
+WARNINGS_MAX = 100
+"""Warnings kept of one job; further ones are counted."""
+
 ATTEMPTS_MAX = 3
 """Times one chunk is run when its worker is lost each time."""
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from ktaskd.functions.body import OpenSource
 from ktaskd.functions.failures import TARGET_CHANGED, Failed
-from ktaskd.host import extents, holes, pagecache, writing
+from ktaskd.host import descriptors, extents, holes, pagecache, writing
 from ktaskd.host.guarded import GuardedMapping
 from ktaskd.host.mapping import Mapping
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Access
-from ktaskd.model.source import F_SEAL_WRITE, SourceFacts, SourceKind
+from ktaskd.model.source import F_SEAL_WRITE, SourceFacts, SourceKind, Stamp
 from ktaskd.model.spans import SpanSet
 
 _WRITER = writing.Positioned()
@@ -41,6 +41,10 @@ class Source:
     def size(self) -> int:
         """Length in bytes now."""
         return os.fstat(self.fd).st_size
+
+    def stamp(self) -> Stamp:
+        """By what it is seen later whether it has changed."""
+        return descriptors.read_stamp(self.fd)
 
     def view(self, start: int, end: int, *, write: bool) -> memoryview:
         """Bytes [start, end) of the mapping. The caller releases the view.

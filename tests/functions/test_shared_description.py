@@ -131,3 +131,53 @@ def test_punch_when_it_is_forbidden_then_nothing_is_dirty(tmp_path: Path) -> Non
         with pytest.raises(OSError, match="operation not permitted"):
             bodies.find("file.punch").run(context_of((0, SIZE), data=source), 0, SIZE, control)
         assert max(control.positions) == 0
+
+
+ITEMS: dict[str, dict[str, int | str]] = {
+    "file.crc32": {},
+    "file.sha256": {},
+    "file.manifest": {"algorithm": "sha256"},
+    "text.search": {"pattern": "x", "regex": 0, "ignore_case": 0, "show": "count", "limit": 1},
+}
+
+
+@pytest.mark.parametrize("how", ["warn", "fail"])
+@pytest.mark.parametrize("name", ITEMS)
+def test_item_when_it_changes_while_it_is_read_then_its_result_says_so_or_the_chunk_fails(
+    name: str, how: str, tmp_path: Path
+) -> None:
+    with opened("file", tmp_path) as still, opened("memfd", tmp_path) as moving:
+        for source in (still, moving):
+            os.pwrite(source.fd, b"line\n" * MIB, 0)
+        context = context_of((0, 2), arg={**ITEMS[name], "changed": how})
+        context.items = {0: still, 1: moving}
+        body = bodies.find(name)
+        changes: list[int] = []
+
+        def on_quantum(position: int) -> None:
+            if position == 1:
+                changes.append(os.pwrite(moving.fd, b"x", len(changes)))
+
+        if how == "fail":
+            with pytest.raises(OSError, match=r'source "items\[1\]": changed while it was read: somebody'):
+                body.run(context, 0, 2, Recorder(on_quantum=on_quantum))
+            return
+        reached, part = body.run(context, 0, 2, Recorder(on_quantum=on_quantum))
+        assert part is not None
+        first, second = part["items"]
+        assert (reached, "changed" in first, second["changed"]) == (2, False, "somebody wrote to it")
+
+
+def test_item_when_it_is_given_back_and_changes_before_it_goes_on_then_its_result_says_so(
+    tmp_path: Path,
+) -> None:
+    with opened("file", tmp_path) as source:
+        os.pwrite(source.fd, bytes(8 * MIB), 0)
+        context = context_of((0, 1), arg={"changed": "warn"})
+        context.items = {0: source}
+        body = bodies.find("file.sha256")
+        assert body.run(context, 0, 1, Recorder(stop_after=3))[0] == 0
+        os.pwrite(source.fd, b"x", 0)
+        reached, part = body.run(context, 0, 1, Recorder())
+        assert part is not None
+        assert (reached, part["items"][0]["changed"]) == (1, "somebody wrote to it")
