@@ -87,7 +87,7 @@ FUNCTIONS = [
             ],
             partial=pb.PARTIAL_POLICY_NONE,
         )
-        for name in ("block", "fail", "steps", "items")
+        for name in ("block", "fail", "steps", "items", "warn")
     ),
 ]
 
