@@ -203,11 +203,6 @@ CHANGED: Group = (
             unfit('source "data": opened with O_APPEND, function "mem.fill" writes at positions'),
         ),
         Case(
-            "O_APPEND set after the job was accepted",
-            after(flagged("data", os.O_APPEND), "mem.fill", {"data": memfd()}, arg={"value": 7}),
-            Accept("every byte is written at its position (Linux 6.9)", filled(7)),
-        ),
-        Case(
             "O_DIRECT set after it was handed over",
             before(flagged("data", os.O_DIRECT), "file.crc32", {"data": file()}),
             unfit(
