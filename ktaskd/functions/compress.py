@@ -180,8 +180,8 @@ class Compress(Written, Buffered):
         What was done before a death of the worker is not done again: how many are moved is
         written down after each, and where the rest was cut, all is done.
 
-        The target may be written by anybody who has it. So what is there in the end is read once
-        more, and has to be what was written.
+        The target may be written by anybody who has it. So what is moved has to be what was
+        written, and all is read once more where the target has holes in the end.
 
         Raises:
             OSError: the source changed its length meanwhile, or somebody wrote into the target.
