@@ -62,7 +62,14 @@ def job(message: pb.Job) -> results.Job:
         detached=message.detached,
         plan=results.Plan(message.plan.threads, message.plan.chunk) if message.HasField("plan") else None,
         sequence=message.sequence,
+        warnings=tuple(_warning(one) for one in message.warnings),
+        warnings_omitted=message.warnings_omitted,
     )
+
+
+def _warning(message: pb.JobWarning) -> results.JobWarning:
+    item = message.item if message.HasField("item") else None
+    return results.JobWarning(message.code, message.message, message.source, item)
 
 
 def update(message: pb.WatchResponse) -> results.Update:

@@ -130,6 +130,22 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class JobWarning:
+    """What the caller of a job should know, although the job went on.
+
+    Args:
+        code: UPPER_SNAKE, stable: SOURCE_CHANGED.
+        source: role of the source that it is about; "" if it is about an item.
+        item: place in `items` of the one that it is about; None if about none.
+    """
+
+    code: str
+    message: str
+    source: str = ""
+    item: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """One cause why fewer workers run than could."""
 
@@ -187,6 +203,9 @@ class Job:
         waiting_reasons: why it does not run, or runs with fewer workers.
         detached: nobody waits for it; it goes on without its submitter.
         sequence: grows with every change.
+        warnings: what to know of it although it went on, at most 100; a source that changed
+            while it was read is one.
+        warnings_omitted: how many more there were.
     """
 
     id: str
@@ -204,6 +223,8 @@ class Job:
     detached: bool
     plan: Plan | None
     sequence: int
+    warnings: tuple[JobWarning, ...] = ()
+    warnings_omitted: int = 0
 
     @property
     def function(self) -> str:

@@ -15,7 +15,7 @@ from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.allowance import Reason
 from ktaskd.model.errors import ArgumentInvalid, SpecInvalid
 from ktaskd.model.function import Access, ArgValue, Declaration, Partial
-from ktaskd.model.job import JobError, JobSpec, JobState, RangeSpec, SourceRef
+from ktaskd.model.job import JobError, JobSpec, JobState, JobWarning, RangeSpec, SourceRef
 from ktaskd.model.spans import Span
 
 STATES: Mapping[JobState, pb.JobState.ValueType] = {
@@ -166,10 +166,16 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
         owner=pb.Owner(uid=job.owner.uid, gid=job.owner.gid, pid=job.owner.pid),
         detached=job.detached,
         sequence=job.version,
+        warnings=[_warning_out(warning) for warning in job.watched.told],
+        warnings_omitted=job.watched.omitted,
     )
     if job.state is not JobState.QUEUED:
         out.plan.CopyFrom(pb.Plan(threads=job.threads, chunk=job.plan.chunk))
     return out
+
+
+def _warning_out(warning: JobWarning) -> pb.JobWarning:
+    return pb.JobWarning(code=warning.code, message=warning.message, source=warning.source, item=warning.item)
 
 
 def error_out(error: JobError) -> pb.JobError:

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 import subprocess
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from ktaskd.functions import plugin
 from ktaskd.functions.catalogue import CATALOGUE, declarations
 from ktaskd.functions.described import from_json
 from ktaskd.functions.manifests import ManifestInvalid, parse_manifest
+from ktaskd.host import trusted
 from ktaskd.model.function import Declaration
 from ktaskd.pool.starting import environment, python
 
@@ -28,8 +29,6 @@ DESCRIBE_S = 60.0
 """For all packages to be loaded once and described."""
 
 _OTHERS_CODE = "this daemon is not its caller's own: ktask.connect(own=True)"
-
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(slots=True)
@@ -43,6 +42,16 @@ class Plugins:
 
     functions: dict[str, Declaration] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Let go of the libraries; a daemon keeps them for as long as it lives."""
+        for declaration in self.functions.values():
+            _close(declaration)
+
+
+def _close(declaration: Declaration) -> None:
+    if declaration.native is not None:
+        os.close(declaration.native.fd)
 
 
 def offered(
@@ -72,10 +81,11 @@ def offered(
 def read_packages(ids: tuple[int, int], taken: Iterable[str]) -> Plugins:
     """What installed packages have, as a process of its own says, which ends then."""
     found = Plugins()
-    if not plugin.installed():
+    ours = [point.name for point in plugin.installed() if _is_ours(point, found.problems)]
+    if not ours:
         return found
     try:
-        said = json.loads(_describe(ids).rpartition(b"\0")[2])
+        said = json.loads(_describe(ids, ours).rpartition(b"\0")[2])
         found.problems += said["problems"]
         names = set(taken)
         for raw in said["functions"]:
@@ -90,11 +100,24 @@ def read_packages(ids: tuple[int, int], taken: Iterable[str]) -> Plugins:
     return found
 
 
-def _describe(ids: tuple[int, int]) -> bytes:
+def _is_ours(point: EntryPoint, problems: list[str]) -> bool:
+    """Whether nobody but root and our own user can have made its code; else why not is in `problems`."""
+    place = plugin.place_of(point)
+    try:
+        os.close(trusted.open_directory(place))
+        for place in plugin.code_of(point):
+            trusted.check_tree(place)
+    except (trusted.Untrusted, OSError) as error:
+        problems.append(f"entry point {point.name} ({point.value}): {place}: {error}")
+        return False
+    return True
+
+
+def _describe(ids: tuple[int, int], names: Sequence[str]) -> bytes:
     """What it printed; as another user where we are root and there is one."""
     uid, gid = ids if os.geteuid() == 0 and ids[0] > 0 else (None, None)
     done = subprocess.run(
-        python("ktaskd.functions.plugin"),
+        [*python("ktaskd.functions.plugin"), *names],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
@@ -128,8 +151,9 @@ def read_plugins(directory: str, taken: Iterable[str]) -> Plugins:
         try:
             declaration = _read(path)
             if declaration.name in names:
+                _close(declaration)
                 raise ManifestInvalid("name", f'got "{declaration.name}", which another function has')
-        except (ManifestInvalid, _Refused) as error:
+        except (ManifestInvalid, trusted.Untrusted) as error:
             found.problems.append(f"{path}: {error}")
             continue
         names.add(declaration.name)
@@ -137,37 +161,24 @@ def read_plugins(directory: str, taken: Iterable[str]) -> Plugins:
     return found
 
 
-class _Refused(Exception):
-    """The file cannot be read, or may have been written by somebody else."""
-
-
 def _read(path: Path) -> Declaration:
-    try:
-        _check_owner(path)
-        raw: Mapping[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _Refused(error.strerror) from error
-    except (ValueError, RecursionError) as error:
-        raise _Refused(f"not TOML: {error}") from error
+    raw = _parsed(path)
     declaration = parse_manifest(raw)
-    assert declaration.native is not None
+    native = declaration.native
+    assert native is not None
     try:
-        _check_owner(Path(declaration.native.library))
+        return replace(declaration, native=replace(native, fd=trusted.open_file(native.library)))
     except OSError as error:
-        raise ManifestInvalid("library", f"{declaration.native.library}: {error.strerror}") from error
-    except _Refused as error:
-        raise ManifestInvalid("library", f"{declaration.native.library}: {error}") from error
-    return declaration
+        raise ManifestInvalid("library", f"{native.library}: {error.strerror}") from error
+    except trusted.Untrusted as error:
+        raise ManifestInvalid("library", f"{native.library}: {error}") from error
 
 
-def _check_owner(path: Path) -> None:
-    """Refuse what anybody but root and the daemon's own user may have written."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise _Refused("is no regular file")
-    if status.st_uid not in (0, os.geteuid()):
-        raise _Refused(f"belongs to uid {status.st_uid}, wanted 0 or {os.geteuid()}")
-    if status.st_mode & _OTHERS_WRITE:
-        raise _Refused(
-            f"others may write it (mode {stat.S_IMODE(status.st_mode):04o}), wanted its owner only"
-        )
+def _parsed(path: Path) -> Mapping[str, object]:
+    try:
+        with open(trusted.open_file(str(path)), encoding="utf-8") as file:
+            return tomllib.loads(file.read())
+    except OSError as error:
+        raise trusted.Untrusted(error.strerror) from error
+    except (ValueError, RecursionError) as error:
+        raise trusted.Untrusted(f"not TOML: {error}") from error

@@ -93,6 +93,7 @@ def _vet(fd: int, own_offset: bool, what: str, client: int) -> SourceFacts:
         inode=status.st_ino,
         file_system=file_system,
         own_offset=own_offset,
+        direct=bool(flags & os.O_DIRECT),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ktaskd.model.function import ArgValue
-from ktaskd.model.source import SourceFacts
+from ktaskd.model.source import SourceFacts, Stamp
 
 Json = dict[str, Any]
 
@@ -29,6 +29,9 @@ class OpenSource(Protocol):
 
     def size(self) -> int:
         """Length in bytes now."""
+
+    def stamp(self) -> Stamp:
+        """By what it is seen later whether it has changed."""
 
     def view(self, start: int, end: int, *, write: bool) -> memoryview:
         """Bytes [start, end) of a mapping that is kept while the source lives.
@@ -69,6 +72,20 @@ class OpenSource(Protocol):
 
         None where it cannot be known. Memory does not tell what was reserved and
         never written from a hole.
+        """
+
+    def write(self, pieces: Sequence[bytes | memoryview], position: int) -> int:
+        """Write some of `pieces` from `position` on, also where O_APPEND was set meanwhile; how many bytes.
+
+        Raises:
+            OSError: nothing was written; or a failure that names what may have been written elsewhere.
+        """
+
+    def copy_from(self, src: OpenSource, start: int, end: int) -> int:
+        """Let the kernel copy some of [start, end) from the same positions of `src`; how many bytes.
+
+        Raises:
+            OSError: as copy_file_range and `write`.
         """
 
     def allocate(self, start: int, end: int) -> None:
@@ -132,6 +149,8 @@ class Context:
         self.items = items
         self.span = span
         self.whole = whole
+        self.combined: Json = {}
+        """What combine has made of all parts; for finish."""
 
 
 class Body:
@@ -179,7 +198,10 @@ class Body:
         raise NotImplementedError  # declared, so a body overrides it
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """One result of adjacent results, ascending. Must be associative."""
+        """One result of adjacent results, ascending. Must be associative.
+
+        Names that begin with "_" are for finish, and not told.
+        """
         raise NotImplementedError  # declared, so a body overrides it
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:

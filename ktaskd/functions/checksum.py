@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from isal.isal_zlib import crc32, crc32_combine
 
+from ktaskd.functions import steady
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
 from ktaskd.functions.reading import Reader, run_each
 
@@ -44,9 +45,11 @@ class Crc(Body):
 
     def _item(self, context: Context, position: int, control: Control) -> Json | None:
         source = context.items[position]
-        size = source.size()
+        before, size = source.stamp(), source.size()
         reached, value = self._sum(source, f"items[{position}]", (0, size), control, position)
-        return {self._name: value, "bytes": size} if reached == size else None
+        if reached < size:
+            return None
+        return steady.told(context, position, source, before, {self._name: value, "bytes": size})
 
     def _sum(
         self, source: OpenSource, role: str, span: tuple[int, int], control: Control, tell: int | None

@@ -4,22 +4,19 @@ Nobody knows how long a frame becomes before it is compressed. So each has a slo
 the target, as long as it can become at most, where it waits until all are there; the last step
 moves them together, ascending, and cuts the rest. What is not written in a slot takes no space.
 
-    | room | slot of frame 0 | slot of frame 1 | ... | lengths, 8 bytes each | frames moved |
-
-The room is one slot and the table that follows the frames: a frame that is moved down never
-meets one that was not, nor the lengths.
+Anybody who has the target can write it or cut it meanwhile. So what is moved has to have the CRC
+that its worker wrote down, and all CRCs together that of the chunks' results, which do not lie in it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.encoders import Encoder, empty_of, encoder_of, slot_of
+from ktaskd.functions.encoders import Encoder, empty_of, encoder_of
 from ktaskd.functions.quanta import (
     BUFFER,
     Buffered,
@@ -27,59 +24,22 @@ from ktaskd.functions.quanta import (
     cut,
     read_full,
     require_size,
-    truncated,
     write_full,
 )
-from ktaskd.functions.restoring import PUNCH_REFUSED
+from ktaskd.functions.restoring import PUNCH_REFUSED, has_holes
+from ktaskd.functions.slots import (
+    LENGTH_BYTES,
+    Layout,
+    packed_length,
+    read_frames,
+    read_moved,
+    write_entry,
+    write_moved,
+    written_by_others,
+)
+from ktaskd.functions.sums import Sum
 from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import F_SEAL_GROW, F_SEAL_SHRINK, SourceKind
-
-_WORD = struct.Struct("<Q")
-_TABLE_WORDS = 4096
-"""Read or written at one time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where in the target what is, while it is made."""
-
-    size: int
-    """Of the source."""
-    frame: int
-
-    @property
-    def count(self) -> int:
-        """Frames."""
-        return -(-self.size // self.frame)
-
-    @property
-    def slot(self) -> int:
-        """Bytes of one slot."""
-        return slot_of(self.frame)
-
-    def slot_at(self, index: int) -> int:
-        """Where a slot begins."""
-        room = self.slot + (self.count + 4) * 16
-        return -(-room // 4096) * 4096 + index * self.slot
-
-    @property
-    def lengths_at(self) -> int:
-        """Where the lengths are."""
-        return self.slot_at(self.count)
-
-    @property
-    def moved_at(self) -> int:
-        """Where it says how many frames were moved."""
-        return self.lengths_at + self.count * _WORD.size
-
-    @property
-    def end(self) -> int:
-        """How long the target is meanwhile."""
-        return self.moved_at + _WORD.size
-
-    def size_of(self, index: int) -> int:
-        """Bytes of the source in a frame."""
-        return min(self.frame, self.size - index * self.frame)
 
 
 class Written(Body):
@@ -114,6 +74,33 @@ def require_empty_target(context: Context) -> None:
         raise OSError(errno.EINVAL, 'source "dst": on hugetlbfs, whose files have whole huge pages only')
 
 
+@dataclass(slots=True)
+class _Written:
+    """What was written of some frames that follow each other."""
+
+    frames: Sum = field(default_factory=Sum)
+    lengths: Sum = field(default_factory=Sum)
+
+    def add(self, frame: Sum) -> None:
+        """The next one."""
+        self.frames.join(frame)
+        self.lengths.add(packed_length(frame))
+
+    def join(self, part: Json) -> None:
+        """What a part has of the next ones."""
+        self.frames.join(Sum(part["compressed"], part["_frames_crc"]))
+        self.lengths.join(Sum(part["frames"] * LENGTH_BYTES, part["_lengths_crc"]))
+
+    def part(self) -> Json:
+        """As a part of a result."""
+        return {
+            "compressed": self.frames.length,
+            "frames": self.lengths.length // LENGTH_BYTES,
+            "_frames_crc": self.frames.crc,
+            "_lengths_crc": self.lengths.crc,
+        }
+
+
 class Compress(Written, Buffered):
     """file.compress."""
 
@@ -142,48 +129,59 @@ class Compress(Written, Buffered):
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Compress some frames into their slots."""
         layout, encoder = _layout(context, context.span[1]), encoder_of(context)
-        position = start
-        length = frames = 0
+        position, written = start, _Written()
         while position < end:
             index = position // layout.frame
-            written = self._frame(context, layout, encoder, index, control)
-            if written is None:
+            frame = self._frame(context, layout, encoder, index, control)
+            if frame is None:
                 break
-            length, frames = length + written, frames + 1
+            written.add(frame)
             position = min(end, position + layout.frame)
-        return position, {"bytes": position - start, "compressed": length, "frames": frames}
+        return position, {"bytes": position - start, **written.part()}
 
     def _frame(
         self, context: Context, layout: Layout, encoder: Encoder, index: int, control: Control
-    ) -> int | None:
-        """Compress one; its length, or None where it was broken off."""
+    ) -> Sum | None:
+        """Compress one; the sum of its bytes, or None where it was broken off."""
         src, dst = context.sources["src"], context.sources["dst"]
         first, size = index * layout.frame, layout.size_of(index)
         require_size(src, "src", first + size)
         encoder.begin(size)
-        at = begin = layout.slot_at(index)
-        at += encoder.head
+        begin, rest = layout.slot_at(index), Sum()
         for piece, after in cut(0, size, encoder.piece):
             if control.quantum(first):
                 return None
             with memoryview(self._buffer)[: after - piece] as view:
                 read_full(src, "src", first + piece, view)
-                at += write_full(dst, "dst", at, encoder.feed(view))
-        at += write_full(dst, "dst", at, encoder.end())
-        length = at - begin
-        write_full(dst, "dst", begin, encoder.head_of(length))
-        write_full(dst, "dst", layout.lengths_at + index * _WORD.size, _WORD.pack(length))
-        return length
+                self._append(dst, layout, begin + encoder.head, rest, encoder.feed(view))
+        self._append(dst, layout, begin + encoder.head, rest, encoder.end())
+        head = encoder.head_of(encoder.head + rest.length)
+        write_full(dst, "dst", begin, head)
+        frame = Sum().add(head).join(rest)
+        write_entry(dst, layout, index, frame)
+        return frame
+
+    def _append(self, dst: OpenSource, layout: Layout, at: int, written: Sum, content: bytes) -> None:
+        """Write what follows in a slot; raises OSError where the target was cut meanwhile."""
+        require_size(dst, "dst", layout.end)
+        write_full(dst, "dst", at + written.length, content)
+        written.add(content)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sums: bytes read, bytes of all frames, frames."""
-        return {name: sum(part[name] for part in parts) for name in ("bytes", "compressed", "frames")}
+        """The sums: bytes read, bytes of all frames, frames; and by what they are known again."""
+        written = _Written()
+        for part in parts:
+            written.join(part)
+        return {"bytes": sum(part["bytes"] for part in parts), **written.part()}
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:
         """Move the frames together, write the table, and cut the rest.
 
         What was done before a death of the worker is not done again: how many are moved is
         written down after each, and where the rest was cut, all is done.
+
+        The target may be written by anybody who has it. So what is moved has to be what was
+        written, and all is read once more where the target has holes in the end.
 
         Raises:
             OSError: the source changed its length meanwhile, or somebody wrote into the target.
@@ -193,56 +191,72 @@ class Compress(Written, Buffered):
         if src.size() != layout.size:
             words = f"changed its length while it was compressed, got {src.size()}, wanted {layout.size}"
             raise OSError(errno.ESTALE, f'source "src": {words}')
-        if dst.size() < layout.end:
-            return
-        encoder = encoder_of(context)
-        end = self._move_all(dst, layout, control)
+        encoder, wanted = encoder_of(context), _Written()
+        wanted.join(context.combined)
+        end = wanted.frames.length + encoder.table_size(layout.count)
         if layout.count == 0:
-            end = write_full(dst, "dst", 0, empty_of(encoder))
-        entries = ((length, layout.size_of(i)) for i, length in enumerate(_lengths(dst, layout)))
-        for piece in _joined(encoder.table(layout.count, entries)):
-            end += write_full(dst, "dst", end, piece)
+            end += len(empty_of(encoder))
+        if dst.size() == end:
+            self._check_moved(dst, wanted.frames, control)
+            return
+        self._move_all(dst, layout, wanted, control)
+        self._write_table(dst, layout, encoder, wanted.frames.length)
+        require_size(dst, "dst", layout.end)
+        if has_holes(dst, end):
+            self._check_moved(dst, wanted.frames, control)
         with Naming("dst", "cut", end, layout.end):
             os.ftruncate(dst.fd, end)
 
-    def _move_all(self, dst: OpenSource, layout: Layout, control: Control) -> int:
-        """Move what was not moved; where the last frame ends."""
-        moved, at = _read_words(dst, layout.moved_at, 1)[0], 0
-        if moved > layout.count:
-            raise _written_by_others(f"{moved} frames were moved, wanted at most {layout.count}")
-        for index, length in enumerate(_lengths(dst, layout)):
+    def _move_all(self, dst: OpenSource, layout: Layout, wanted: _Written, control: Control) -> None:
+        """Move what was not moved, and see that each is what was written."""
+        require_size(dst, "dst", layout.end)
+        moved, found = read_moved(dst, layout), _Written()
+        for index, frame in enumerate(read_frames(dst, layout)):
+            at = found.frames.length
+            found.add(frame)
             if index >= moved:
-                self._move(dst, layout.slot_at(index), at, length)
-                write_full(dst, "dst", layout.moved_at, _WORD.pack(index + 1))
+                require_size(dst, "dst", layout.end)
+                self._move(dst, layout.slot_at(index), at, frame)
+                write_moved(dst, layout, index + 1)
                 _free(dst, layout.slot_at(index), layout.slot_at(index + 1))
-            at += length
             if control.quantum(index * layout.frame):
                 raise OSError(errno.ECANCELED, "broken off before all frames were moved")
-        return at
+        if found != wanted:
+            raise written_by_others("its frames are not those that the job wrote")
 
-    def _move(self, dst: OpenSource, source: int, target: int, length: int) -> None:
-        for first, after in cut(0, length, BUFFER):
+    def _move(self, dst: OpenSource, source: int, target: int, frame: Sum) -> None:
+        """Move one; raises Failed where it was not what its worker wrote."""
+        found = Sum()
+        for first, after in cut(0, frame.length, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
                 read_full(dst, "dst", source + first, view)
+                found.add(view)
                 write_full(dst, "dst", target + first, view)
+        if found != frame:
+            raise written_by_others(f"the frame at {source} is not the one that the job wrote")
+
+    def _check_moved(self, dst: OpenSource, wanted: Sum, control: Control) -> None:
+        """Read all frames once more, where a worker died right after the cut, or somebody made holes."""
+        found = Sum()
+        for first, after in cut(0, wanted.length, BUFFER):
+            control.quantum(0)
+            with memoryview(self._buffer)[: after - first] as view:
+                read_full(dst, "dst", first, view)
+                found.add(view)
+        if found != wanted:
+            raise written_by_others("its frames are not those that the job wrote")
+
+    def _write_table(self, dst: OpenSource, layout: Layout, encoder: Encoder, end: int) -> None:
+        """Write what follows the frames."""
+        if layout.count == 0:
+            end += write_full(dst, "dst", end, empty_of(encoder))
+        entries = ((frame.length, layout.size_of(i)) for i, frame in enumerate(read_frames(dst, layout)))
+        for piece in _joined(encoder.table(layout.count, entries)):
+            end += write_full(dst, "dst", end, piece)
 
 
 def _layout(context: Context, size: int) -> Layout:
     return Layout(size, int(context.arg["frame"]))
-
-
-def _lengths(dst: OpenSource, layout: Layout) -> Iterator[int]:
-    """The lengths of all frames, ascending; raises OSError for one that cannot be."""
-    for first in range(0, layout.count, _TABLE_WORDS):
-        count = min(_TABLE_WORDS, layout.count - first)
-        for length in _read_words(dst, layout.lengths_at + first * _WORD.size, count):
-            if not 0 < length <= layout.slot:
-                raise _written_by_others(f"a frame of {length} bytes, wanted 1 to {layout.slot}")
-            yield length
-
-
-def _written_by_others(words: str) -> OSError:
-    return OSError(errno.EBADMSG, f'source "dst": somebody has written into it: {words}')
 
 
 def _free(dst: OpenSource, start: int, end: int) -> None:
@@ -252,13 +266,6 @@ def _free(dst: OpenSource, start: int, end: int) -> None:
     except OSError as error:
         if error.errno not in PUNCH_REFUSED:
             raise
-
-
-def _read_words(dst: OpenSource, at: int, count: int) -> list[int]:
-    content = os.pread(dst.fd, count * _WORD.size, at)
-    if len(content) < count * _WORD.size:
-        raise truncated("dst", at + len(content), at + count * _WORD.size)
-    return [word for (word,) in _WORD.iter_unpack(content)]
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:

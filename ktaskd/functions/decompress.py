@@ -14,8 +14,11 @@ from zlib_ng import zlib_ng
 from ktaskd.functions import framing
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.compress import Written, require_empty_target
+from ktaskd.functions.failures import target_changed
 from ktaskd.functions.framing import Frames, Stopped, Tick, Unreadable
-from ktaskd.functions.quanta import BUFFER, Buffered, Naming, write_full
+from ktaskd.functions.quanta import BUFFER, Buffered, Naming, cut, read_full, require_size, write_full
+from ktaskd.functions.restoring import has_holes
+from ktaskd.functions.sums import Sum
 from ktaskd.model.limits import POSITION_MAX
 
 WINDOW_MAX = 128 << 20
@@ -91,52 +94,60 @@ class Decompress(Written, Buffered):
                 return self._all(context, known.decode, start, end, control)
         except Stopped:
             return start, None
-        reached, total, count = end, 0, 0
+        reached, total, count = end, Sum(), 0
         for number in known.frames.beginning_in(start, end):
-            size = self._frame(context, known, number, control)
-            if size is None:
+            written = self._frame(context, known, number, control)
+            if written is None:
                 reached = known.frames.starts[number]
                 break
-            total, count = total + size, count + 1
-        return reached, {"bytes": total, "compressed": reached - start, "frames": count}
+            total, count = total.join(written), count + 1
+        return reached, _part(total, reached - start, count)
 
-    def _frame(self, context: Context, known: _Known, number: int, control: Control) -> int | None:
-        """Decompress one; how long it became, or None where it was broken off."""
+    def _frame(self, context: Context, known: _Known, number: int, control: Control) -> Sum | None:
+        """Decompress one; what it became, or None where it was broken off."""
         frames = known.frames
         assert frames is not None
         start, end = frames.starts[number], frames.ends[number]
         place, wanted = frames.places[number], frames.places[number + 1] - frames.places[number]
-        done, src = 0, context.sources["src"]
+        done, src, dst = 0, context.sources["src"], context.sources["dst"]
+        written = Sum()
         for piece in known.decode(src, start, end, self._buffer, lambda: control.quantum(start)):
             if control.quantum(start):
                 return None
             if done + len(piece) > wanted:
                 raise Unreadable(start, f"becomes longer than the {wanted} bytes that it says")
-            write_full(context.sources["dst"], "dst", place + done, piece)
+            require_size(dst, "dst", frames.size)
+            write_full(dst, "dst", place + done, piece)
+            written.add(piece)
             done += len(piece)
         if done != wanted:
             raise Unreadable(start, f"becomes {done} bytes, and says {wanted}")
-        return wanted
+        return written
 
     def _all(
         self, context: Context, decode: Decode, start: int, end: int, control: Control
     ) -> tuple[int, Json | None]:
         """Decompress the whole file, if this is its first chunk."""
-        source, done = context.sources["src"], 0
+        source, dst, written = context.sources["src"], context.sources["dst"], Sum()
         if start == 0:
             for piece in decode(source, 0, source.size(), self._buffer, lambda: control.quantum(0)):
                 if control.quantum(0):
                     raise Stopped
-                write_full(context.sources["dst"], "dst", done, piece)
-                done += len(piece)
-        return end, {"bytes": done, "compressed": end - start, "frames": 0}
+                require_size(dst, "dst", written.length)
+                write_full(dst, "dst", written.length, piece)
+                written.add(piece)
+        return end, _part(written, end - start, 0)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
         """The sums: bytes written, bytes read, frames that were found (0 = the file does not tell)."""
-        return {name: sum(part[name] for part in parts) for name in ("bytes", "compressed", "frames")}
+        written = Sum()
+        for part in parts:
+            written.join(Sum(part["bytes"], part["_crc"]))
+        compressed, frames = (sum(part[name] for part in parts) for name in ("compressed", "frames"))
+        return _part(written, compressed, frames)
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:
-        """See that the source is still as long as it was.
+        """See that the source is still as long as it was, and that nobody has cut the target.
 
         Raises:
             OSError: it is not, so this is not what was in it.
@@ -145,6 +156,26 @@ class Decompress(Written, Buffered):
         if size != wanted:
             words = f"changed its length while it was decompressed, got {size}, wanted {wanted}"
             raise OSError(errno.ESTALE, f'source "src": {words}')
+        self._check_target(context.sources["dst"], context.combined, control)
+
+    def _check_target(self, dst: OpenSource, told: Json, control: Control) -> None:
+        """Raise Failed where it is not what was written; all of it is read only where it has holes."""
+        wanted, found = Sum(told["bytes"], told["_crc"]), Sum()
+        if dst.size() != wanted.length:
+            raise target_changed("dst", f"it is {dst.size()} bytes long, wanted {wanted.length}")
+        if not has_holes(dst, wanted.length):
+            return
+        for first, after in cut(0, wanted.length, BUFFER):
+            control.quantum(0)
+            with memoryview(self._buffer)[: after - first] as view:
+                read_full(dst, "dst", first, view)
+                found.add(view)
+        if found != wanted:
+            raise target_changed("dst", "its bytes are not those that the job wrote")
+
+
+def _part(written: Sum, compressed: int, frames: int) -> Json:
+    return {"bytes": written.length, "compressed": compressed, "frames": frames, "_crc": written.crc}
 
 
 def _format_of(context: Context) -> str:

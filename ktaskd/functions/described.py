@@ -15,7 +15,7 @@ _PLAIN: Mapping[str, type] = {
     **dict.fromkeys(("name", "summary", "unit", "undo_summary", "boundary", "record", "plugin"), str),
     **dict.fromkeys(("bytes_per_position", "align", "min_chunk", "probe"), int),
     **dict.fromkeys(("allocates", "writes_bytes", "undo", "reports", "combine", "grows"), bool),
-    **dict.fromkeys(("items", "whole_files", "lifecycle", "long_finish", "ranges_only"), bool),
+    **dict.fromkeys(("items", "whole_files", "lifecycle", "long_finish", "ranges_only", "steady"), bool),
 }
 """Fields that JSON has types for. What is left out here a plug-in does not have."""
 
@@ -85,6 +85,7 @@ def _argument(raw: Mapping[str, Any]) -> Argument:
         str(raw["summary"]),
         raw.get("minimum"),
         raw.get("maximum"),
+        tuple(str(choice) for choice in raw.get("choices", ())),
     )
 
 

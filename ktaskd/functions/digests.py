@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from ktaskd.functions import steady
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import truncated
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART, Reader, run_each
+from ktaskd.model.source import Stamp
 
 DIGEST_BYTES = 32
 """Of SHA-256 and of BLAKE3 as b3sum prints it."""
@@ -57,6 +59,8 @@ class _Begun:
     position: int
     hasher: Hasher
     reached: int
+    stamp: Stamp
+    """Of before its first byte was read."""
 
 
 class Digest(Body):
@@ -96,14 +100,15 @@ class Digest(Body):
         size = source.size()
         begun, self._begun = self._begun, None
         if begun is None or begun.context is not context or begun.position != position:
-            begun = _Begun(context, position, ALGORITHMS[self._name(context)](), 0)
+            begun = _Begun(context, position, ALGORITHMS[self._name(context)](), 0, source.stamp())
         span = (min(begun.reached, size), size)
         role = f"items[{position}]"
         begun.reached = self._reader.feed(source, role, span, control, begun.hasher.update, position)
         if begun.reached < size:
             self._begun = begun
             return None
-        return self.result(context, position, begun.hasher.hexdigest(), size)
+        result = self.result(context, position, begun.hasher.hexdigest(), size)
+        return steady.told(context, position, source, begun.stamp, result)
 
     def _block(self, context: Context, position: int, control: Control) -> Json | None:
         source, block = context.sources["data"], int(context.arg["block"])

@@ -52,6 +52,7 @@ class Map(Buffered):
         for first, after in cut(start, end, BLOCK):
             if control.quantum(first):
                 return first, None
+            require_size(source, "data", context.span[1])
             target.touched = first
             try:
                 self._piece(target, change, first, after)
@@ -59,6 +60,8 @@ class Map(Buffered):
                 # Not one byte more than may have changed is dirty.
                 control.quantum(target.touched)
                 raise
+        control.quantum(end)
+        require_size(source, "data", context.span[1])
         return end, None
 
     def _piece(self, target: Target, change: Change, start: int, end: int) -> None:

@@ -52,6 +52,9 @@ class Encoder(Protocol):
     def table(self, count: int, entries: Iterator[tuple[int, int]]) -> Iterator[bytes]:
         """What follows the last frame, of the compressed and the original length of each."""
 
+    def table_size(self, count: int) -> int:
+        """Bytes of the table of so many frames."""
+
 
 class _Zstd:
     head = 0
@@ -79,6 +82,9 @@ class _Zstd:
             yield TABLE_ENTRY.pack(length, size)
         yield TABLE_FOOT.pack(count, 0, SEEKABLE)
 
+    def table_size(self, count: int) -> int:
+        return TABLE_HEAD.size + count * TABLE_ENTRY.size + TABLE_FOOT.size
+
 
 class _Gzip:
     head = GZIP_HEAD.size
@@ -105,6 +111,9 @@ class _Gzip:
 
     def table(self, count: int, entries: Iterator[tuple[int, int]]) -> Iterator[bytes]:
         return iter(())
+
+    def table_size(self, count: int) -> int:
+        return 0
 
 
 _FORMATS: Mapping[str, tuple[Callable[[int], Encoder], int, int]] = {

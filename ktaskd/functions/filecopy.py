@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from isal.isal_zlib import crc32, crc32_combine
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
+from ktaskd.functions.failures import Failed, target_changed
 from ktaskd.functions.placed import Placed, placed
 from ktaskd.functions.quanta import (
     BUFFER,
@@ -79,7 +80,9 @@ class Copy(Buffered):
         Raises:
             OSError: src changed its length meanwhile, so this is no copy of it.
         """
+        dst = context.sources["dst"]
         if not context.whole:
+            require_size(dst, "dst", int(prepared["new_size"]))
             return
         size, wanted = context.sources["src"].size(), int(prepared["src_size"])
         if size != wanted or context.span[1] != wanted:
@@ -88,7 +91,10 @@ class Copy(Buffered):
                 errno.ESTALE,
                 f'source "src": changed its length while it was copied, got {got}, wanted {wanted}',
             )
-        dst = context.sources["dst"]
+        # It has its end already where a worker died right after it had cut it.
+        if dst.size() not in (wanted, int(prepared["new_size"])):
+            words = f"it is {dst.size()} bytes long, wanted {prepared['new_size']}"
+            raise target_changed("dst", words)
         if dst.size() > wanted:
             with Naming("dst", "cut", wanted, dst.size()):
                 os.ftruncate(dst.fd, wanted)
@@ -111,6 +117,7 @@ class Copy(Buffered):
             if control.quantum(first):
                 return first, _told(first - start, crc)
             require_size(src, "src", after)
+            require_size(dst, "dst", context.span[1])
             dst_holes = target.holes(first, after)
             # Also where there are none: it says that a write follows.
             control.prior(first, after, dst_holes)
@@ -121,6 +128,8 @@ class Copy(Buffered):
                 # Not one byte more than may have changed is to be undone.
                 control.quantum(target.touched)
                 raise
+        control.quantum(end)
+        require_size(dst, "dst", context.span[1])
         return end, _told(end - start, crc)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
@@ -257,14 +266,15 @@ class _Step:
         while start < end:
             self._target.touched = end
             try:
-                count = os.copy_file_range(self.src.fd, self._target.source.fd, end - start, start, start)
+                count = self._target.source.copy_from(self.src, start, end)
             except InterruptedError:
                 continue
             except OSError as error:
                 if error.errno in _COPY_REFUSED:
                     return start
                 # What else it may be, it does not say of which of the two.
-                role = "dst" if error.errno in NOTHING_WRITTEN else 'src" or "dst'
+                of_dst = isinstance(error, Failed) or error.errno in NOTHING_WRITTEN
+                role = "dst" if of_dst else 'src" or "dst'
                 with Naming(role, "copy", start, end):
                     raise
             if count == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -30,15 +29,19 @@ class Fill(Placed):
         source = context.sources["data"]
         require_size(source, "data", end)
         pen = _Pen(source, int(context.arg["value"]))
-        reached = self._fill(pen, start, end, control)
+        reached = self._fill(pen, source, context.span[1], (start, end), control)
         # What is written by pwritev is mapped in no worker, whatever an earlier job has done.
         return reached, placed(context, "data", start, reached) if source.write_mapped() else None
 
-    def _fill(self, pen: _Pen, start: int, end: int, control: Control) -> int:
-        """Fill [start, end), or as far as control says."""
+    def _fill(
+        self, pen: _Pen, source: OpenSource, job_end: int, span: tuple[int, int], control: Control
+    ) -> int:
+        """Fill a span, or as far as control says."""
+        start, end = span
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
                 return first
+            require_size(source, "data", job_end)
             try:
                 with Naming("data", "write", first, after):
                     pen.fill(first, after)
@@ -46,6 +49,8 @@ class Fill(Placed):
                 # Not one byte more than may have changed is dirty.
                 control.quantum(pen.touched)
                 raise
+        control.quantum(end)
+        require_size(source, "data", job_end)
         return end
 
     def wipe(self) -> None:
@@ -90,7 +95,7 @@ class _Pen:
             whole, rest = divmod(end - start, BUFFER)
             pieces = [buffer] * whole + ([buffer[:rest]] if rest else [])
             try:
-                start += os.pwritev(self._source.fd, pieces, start)
+                start += self._source.write(pieces, start)
             except OSError as error:
                 if error.errno not in UNTOUCHED:
                     self.touched = end
@@ -119,6 +124,8 @@ class Populate(Buffered, Placed):
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
                 return first
+            with Naming("data", "map", first, after):
+                source.view(first, after, write=True).release()  # which allocates nothing
             holes = source.holes(first, after)
             if holes is None:
                 # A page that is not in memory may be swapped out instead of a

@@ -21,10 +21,15 @@ _UNDO = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p
 
 
 class NativeBody(Body):
-    """Of one declaration. The library is loaded when it is first called."""
+    """Of one declaration. The library is loaded when it is first called.
 
-    def __init__(self, declaration: Declaration) -> None:
-        """Hold it."""
+    Args:
+        fd: the library, as the daemon looked at it. Its path may lead to another one by now.
+    """
+
+    def __init__(self, declaration: Declaration, fd: int) -> None:
+        """Hold them; the descriptor stays the caller's."""
+        self._path = f"/proc/self/fd/{fd}"
         assert declaration.native is not None
         self._declaration = declaration
         self._native: Native = declaration.native
@@ -80,10 +85,11 @@ class NativeBody(Body):
     def _symbol(self, name: str, kind: Callable[[tuple[str, ctypes.CDLL]], _Call]) -> _Call:
         try:
             if self._library is None:
-                self._library = ctypes.CDLL(self._native.library)
+                self._library = ctypes.CDLL(self._path)
             return kind((name, self._library))
         except (OSError, AttributeError) as error:
-            words = f"function {self._declaration.name!r}: cannot be loaded: {error}"
+            why = str(error).replace(self._path, self._native.library)
+            words = f"function {self._declaration.name!r}: cannot be loaded: {why}"
             raise OSError(errno.ELIBACC, words) from error
 
 

@@ -52,14 +52,18 @@ class Pattern(Placed):
         target = Target(source, "data", self._buffer)
         target.look_for_holes(start, end)
         press = _Press(_record_of(context), self._block)
-        reached = self._print(target, press, start, end, control)
+        reached = self._print(target, press, context.span[1], (start, end), control)
         return reached, placed(context, "data", start, reached) if target.mapped else None
 
-    def _print(self, target: Target, press: _Press, start: int, end: int, control: Control) -> int:
-        """Write [start, end), or as far as control says."""
+    def _print(
+        self, target: Target, press: _Press, job_end: int, span: tuple[int, int], control: Control
+    ) -> int:
+        """Write a span, or as far as control says."""
+        start, end = span
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
                 return first
+            require_size(target.source, "data", job_end)
             control.prior(first, after, target.holes(first, after))
             target.touched = first
             try:
@@ -68,6 +72,8 @@ class Pattern(Placed):
                 # Not one byte more than may have changed is to be undone.
                 control.quantum(target.touched)
                 raise
+        control.quantum(end)
+        require_size(target.source, "data", job_end)
         return end
 
     def undo(

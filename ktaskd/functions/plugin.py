@@ -1,16 +1,18 @@
 """Functions of installed packages: entry points of the group "ktaskd.functions".
 
 Each is named as its function, and is a class: a Body whose attribute `declaration` is its
-Declaration. Run as a program, this describes all of them and ends; the daemon itself never
-loads any.
+Declaration. Run as a program with their names, this describes them and ends; the daemon itself
+never loads any.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from ktaskd.functions.body import Body
 from ktaskd.functions.described import DescriptionInvalid, from_json, to_json
@@ -59,10 +61,26 @@ def describe(point: EntryPoint) -> Declaration:
     return from_json(to_json(replace(declaration, plugin=point.value)))
 
 
-def main() -> int:
-    """Print what all of them declare, as JSON."""
+def place_of(point: EntryPoint) -> str:
+    """The directory that its package was installed into."""
+    return str(point.dist.locate_file("")) if point.dist is not None else "/"
+
+
+def code_of(point: EntryPoint) -> list[str]:
+    """Files and directories that its code comes from, as far as that is known without loading it."""
+    try:
+        spec = find_spec(point.module.partition(".")[0])
+    except (ImportError, ValueError):
+        spec = None
+    if spec is not None and spec.submodule_search_locations:
+        return list(spec.submodule_search_locations)
+    return [spec.origin] if spec is not None and spec.has_location and spec.origin else []
+
+
+def main(names: Sequence[str]) -> int:
+    """Print what those of these names declare, as JSON."""
     functions, problems = [], []
-    for point in installed():
+    for point in (point for point in installed() if point.name in names):
         try:
             functions.append(to_json(describe(point)))
         except DescriptionInvalid as error:
@@ -73,4 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 from ktaskd.functions.body import Body, OpenSource
+from ktaskd.functions.failures import Failed
 
 QUANTUM_BYTES_MAX = 8 << 20
 """Most bytes between two calls of Control.quantum. A starved helper gave its
@@ -29,7 +30,9 @@ READ_BUFFER = 1 << 20
 PAGE = 4096
 """Smallest piece that is looked at for zeros."""
 
-NOTHING_WRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPERM, errno.EBADF})
+NOTHING_WRITTEN = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPERM, errno.EBADF, errno.EINVAL, errno.ETXTBSY}
+)
 """With these a write has changed nothing: what it could still write it would have counted instead.
 Source: write(2)"""
 
@@ -133,11 +136,18 @@ class Naming:
             words = (
                 f"{words[:1].lower()}{words[1:]}, wanted to {self._doing} bytes {self._start} to {self._end}"
             )
-        return OSError(number, f'source "{self._role}": {words}')
+        words = f'source "{self._role}": {words}'
+        if isinstance(error, Failed):
+            return Failed(number, words, reason=error.reason, dirty=error.dirty)
+        return OSError(number, words)
 
 
 def require_size(source: OpenSource, role: str, end: int) -> None:
-    """Raise OSError (ENODATA) where the source ends before `end`."""
+    """Raise OSError (ENODATA) where the source ends before `end`.
+
+    Who writes looks before each quantum and after the last one: a write to what was cut makes it
+    long again, with zeros for what was written before.
+    """
     size = source.size()
     if size < end:
         raise truncated(role, size, end)
@@ -146,7 +156,7 @@ def require_size(source: OpenSource, role: str, end: int) -> None:
 def write_some(source: OpenSource, role: str, position: int, content: memoryview) -> int:
     """Write a first part of `content` at `position`; how many bytes. Releases it."""
     with content, Naming(role, "write", position, position + len(content)):
-        return os.pwritev(source.fd, [content], position)
+        return source.write([content], position)
 
 
 def write_full(source: OpenSource, role: str, position: int, content: bytes | memoryview) -> int:
@@ -155,7 +165,7 @@ def write_full(source: OpenSource, role: str, position: int, content: bytes | me
     with memoryview(content) as view:
         while position < end:
             with view[len(view) - (end - position) :] as rest, Naming(role, "write", position, end):
-                position += os.pwritev(source.fd, [rest], position)
+                position += source.write([rest], position)
     return len(content)
 
 

@@ -28,6 +28,9 @@ Spans = list[tuple[int, int]]
 PUNCH_REFUSED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 """The file system makes no holes. Source: fallocate(2)"""
 
+NOTHING_PUNCHED = frozenset({errno.EPERM, errno.EBADF, errno.ETXTBSY})
+"""With these fallocate has changed nothing: it looks for them first. Source: fallocate(2)"""
+
 
 class Target:
     """Writes one source, and knows how far it may have changed it."""
@@ -100,6 +103,8 @@ class Target:
                 return
             except OSError as error:
                 if error.errno not in PUNCH_REFUSED:
+                    if error.errno in NOTHING_PUNCHED:
+                        self.touched = start
                     raise
         self.write_zeros(start, end)
 
@@ -164,6 +169,17 @@ class Target:
                     control.quantum(after)
                 cleared.append((first, after))
         return gaps(cleared, start, end)
+
+
+def has_holes(source: OpenSource, end: int) -> bool:
+    """Whether a part of what the job wrote from 0 to `end` may have no storage, as after a cut.
+
+    Where a file system makes holes of zeros that were written, they are no sign of one.
+    """
+    holes = source.unallocated(0, end)
+    if holes is None and source.facts.kind is SourceKind.MEMORY:
+        holes = source.absent(0, end)
+    return bool(holes)
 
 
 def grow(source: OpenSource, role: str, old_size: int, new_size: int) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 
+from ktaskd.functions import steady
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.matching import CannotMatch, Matcher, forget_patterns, matcher_of
 from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Buffered, Naming, require_size
@@ -64,11 +65,11 @@ class Search(Buffered):
             if used > PART_BYTES_MAX - TOLD_BYTES:
                 return None
             source = context.items[position]
-            size = source.size()
+            before, size = source.stamp(), source.size()
             scan = _Scan(self._buffer, context, f"items[{position}]", source, control, position)
             if scan.run(0, size) < size:
                 return None
-            result = _told(scan.tally.part(), context)
+            result = steady.told(context, position, source, before, _told(scan.tally.part(), context))
             used += len(json.dumps(result)) + 1
             return result
 

@@ -122,6 +122,6 @@ class UndoLog(Body):
 
 def _add(context: Context, position: int, amount: int) -> None:
     """Add to one byte, modulo 256."""
-    fd = context.sources["data"].fd
-    (value,) = os.pread(fd, 1, position)
-    os.pwrite(fd, bytes([(value + amount) % 256]), position)
+    source = context.sources["data"]
+    (value,) = os.pread(source.fd, 1, position)
+    source.write([bytes([(value + amount) % 256])], position)

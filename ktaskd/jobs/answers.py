@@ -139,6 +139,7 @@ def _keep_part(engine: Engine, job: Job, start: int, part: Json | None, text: by
         texts = [encode(result) for result in part["items"]]
         error = engine.registry.hold_results(job, sum(map(len, texts)) + ITEM_BYTES * len(texts))
         if error is None:
+            job.watched.note_items(job, start, part["items"])
             job.add_items(start, texts)
     else:
         error = engine.registry.hold_results(job, job.parts.add(start, text))

@@ -225,6 +225,11 @@ def check_source(
         raise FdUnsuitable(
             f'{name}: opened with O_APPEND, function "{declaration.name}" writes at positions', field=field
         )
+    if facts.direct:
+        raise FdUnsuitable(
+            f"{name}: opened with O_DIRECT, which lets nobody read or write odd lengths; open it without",
+            field=field,
+        )
     if role.memory_only and facts.kind is SourceKind.FILE:
         raise FdUnsuitable(
             f'{name}: a file on {facts.file_system}, function "{declaration.name}" '

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ktaskd.functions.failures import REASONS
 from ktaskd.host.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.items import encode
@@ -41,8 +42,9 @@ _Sight = tuple[Worker, int, int, float]
 
 def function_error(body: Json, chunk: Span | None, nid: int) -> JobError:
     """What a worker's FAILED frame says, as a job's error."""
+    reason = body.get("reason")
     return JobError(
-        "FUNCTION_ERROR",
+        reason if reason in REASONS else "FUNCTION_ERROR",
         str(body.get("message", ""))[:4096],
         chunk,
         nid,
@@ -55,7 +57,13 @@ def function_error(body: Json, chunk: Span | None, nid: int) -> JobError:
 
 
 def combine(engine: Engine, job: Job) -> None:
-    """Combine the ordered chunk results, as many at a time as fit in a frame."""
+    """Combine the ordered chunk results, as many at a time as fit in a frame.
+
+    All is read by now: where a source changed meanwhile the job says so, or fails.
+    """
+    if (error := job.watched.look(job)) is not None:
+        engine.stop(job, error)
+        return
     if job.counts_items or not job.checked.declaration.combine:
         finish(engine, job)
         return
@@ -65,7 +73,8 @@ def combine(engine: Engine, job: Job) -> None:
 def _combine_batch(engine: Engine, job: Job, parts: deque[bytes], combined: deque[bytes]) -> None:
     """One round: `parts` are still to be combined, `combined` are done in this round."""
     if not parts and len(combined) == 1:
-        job.result = json.loads(combined[0])
+        job.combined = json.loads(combined[0])
+        job.result = {name: value for name, value in job.combined.items() if not name.startswith("_")}
         finish(engine, job)
         return
     if not parts and combined:
@@ -88,7 +97,8 @@ def finish(engine: Engine, job: Job) -> None:
     def on_value(_: Json) -> None:
         engine.end(job, Event.FINISHED)
 
-    _call(engine, job, Call("finish", {"prepared": job.prepared or {}}, on_value))
+    payload = {"prepared": job.prepared or {}, "combined": job.combined or {}}
+    _call(engine, job, Call("finish", payload, on_value))
 
 
 def _call(engine: Engine, job: Job, call: Call) -> None:
@@ -130,6 +140,7 @@ def note_dirty(job: Job, spans: Iterable[tuple[int, int]]) -> None:
 
 def undo(engine: Engine, job: Job) -> None:
     """Undo what was completed, ascending, each position once, on one worker."""
+    job.watched.look(job)
     untouched = not (job.done or job.lost or job.dirty)
     for span in (*job.done, *job.lost):
         if job.checked.undo:
@@ -197,6 +208,7 @@ def on_call_failed(engine: Engine, job: Job, call: Call, body: Json) -> None:
         job.calls.appendleft(call)
         engine.dispatch.refresh(job)
     else:
+        note_dirty(job, body.get("dirty", ()))
         engine.stop(job, function_error(body, None, -1))
 
 

@@ -281,6 +281,7 @@ class Engine:
 
     def _on_start(self, job: Job) -> None:
         job.start_s = self._wall()
+        job.watched.begin(job)
         job.step(Event.START)
         self._look_later()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 from ktaskd.functions.described import to_json
 from ktaskd.functions.manifests import note_of
 from ktaskd.jobs.job import HeldChunk, Job
 from ktaskd.jobs.lines import Shares
+from ktaskd.model.function import Access, Native
 from ktaskd.model.limits import SHORT_CHUNK_S
+from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
 from ktaskd.worker.codec import facts_to_json
@@ -17,6 +20,9 @@ from ktaskd.worker.codec import facts_to_json
 IN_FLIGHT_S = 0.0005
 IN_FLIGHT_MAX = 8
 """Work, and chunks, that one worker holds ahead at most where chunks are short."""
+
+LIBRARY_SIDS = 1 << 62
+"""Sources from here on are libraries, by their descriptor in the daemon."""
 
 COMPANY_S = 1.0
 """So long after another job came chunks stay short: small jobs come one after the other, and
@@ -47,12 +53,25 @@ def introduce(worker: Worker, job: Job) -> None:
         body["unmapped"] = True
     if declaration.native is not None:
         body["native"] = note_of(declaration)
+        body["library"] = _send_library(worker, declaration.native)
     if declaration.plugin:
         body["plugin"] = to_json(declaration)
     worker.tainted = worker.tainted or declaration.foreign
     worker.confined = worker.confined or not declaration.own
     worker.send_job(job.jno, body)
     job.crew.told.add(worker)
+
+
+def _send_library(worker: Worker, native: Native) -> int:
+    """Give it the library that was looked at, as a source that nobody closes; the sid."""
+    sid = LIBRARY_SIDS + native.fd
+    status = os.fstat(native.fd)
+    facts = SourceFacts(
+        SourceKind.FILE, Access.READ, append=False, seals=0, size=status.st_size, page_size=4096,
+        device=status.st_dev, inode=status.st_ino, file_system="", own_offset=False,
+    )  # fmt: skip
+    worker.send_source(sid, {"facts": facts_to_json(facts)}, native.fd)
+    return sid
 
 
 def renewed(worker: Worker, job: Job) -> bool:

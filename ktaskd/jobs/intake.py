@@ -10,6 +10,8 @@ from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
 from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
+from ktaskd.host.descriptors import refreshed
+from ktaskd.host.trusted import Untrusted, check_file
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import (
@@ -29,8 +31,8 @@ from ktaskd.jobs.memory import LimitFor, as_allocating
 from ktaskd.jobs.registry import Digest
 from ktaskd.jobs.room import MemoryRoom, needs_of
 from ktaskd.jobs.slices import breathe, for_each, slices
-from ktaskd.model.errors import Code, Draining, KtaskError, NotAllowed, SourceInvalid
-from ktaskd.model.function import Access, Declaration
+from ktaskd.model.errors import Code, Draining, FunctionUnavailable, KtaskError, NotAllowed, SourceInvalid
+from ktaskd.model.function import Access, Declaration, Native
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, SourceRef
 from ktaskd.model.limits import POSITION_MAX
@@ -141,6 +143,8 @@ class Intake:
                 field="spec.function",
             )
         declaration = find_function(spec.function, self.functions)
+        if declaration.native is not None:
+            _check_library(declaration.name, declaration.native)
         if not declaration.own:
             return declaration
         return as_asked(declaration, check_arguments(spec.arg, declaration), spec.sources)
@@ -285,7 +289,15 @@ def _boundary(checked: CheckedJob) -> Boundary | None:
     return lambda position: round_up(position, record)
 
 
+def _check_library(name: str, native: Native) -> None:
+    """Refuse a library that others may write by now; it was looked at when the daemon started."""
+    try:
+        check_file(native.fd)
+    except Untrusted as error:
+        words = f'spec.function: "{name}" cannot be run here: {native.library}: {error}'
+        raise FunctionUnavailable(words, field="spec.function", function=name) from error
+
+
 def facts_now(source: HeldSource) -> SourceFacts:
-    """The facts with the size that the file has now; it was vetted, so this cannot hang."""
-    size = os.fstat(source.fd).st_size
-    return source.facts if size == source.facts.size else replace(source.facts, size=size)
+    """The facts as they are now: its owner may have changed length, flags and seals since it was vetted."""
+    return refreshed(source.fd, source.facts)

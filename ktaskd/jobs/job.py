@@ -14,6 +14,7 @@ from ktaskd.jobs import machine
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.parts import Parts
+from ktaskd.jobs.steady import Watched
 from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
@@ -181,7 +182,10 @@ class Job:
         self.counts_items = checked.told
         self.item_results = ItemResults(checked.ranges if checked.told else ())
         self.result: Json | None = None
+        self.combined: Json | None = None
+        """The result with what only finish is told."""
         self.error: JobError | None = None
+        self.watched = Watched()
         self.is_cancel = False
         self.lost = SpanSet()
         """What workers that died may have changed."""
@@ -320,6 +324,7 @@ class Job:
         self.undone, self._cut_undone = cut(self.undone)
         self.dirty, self._cut_dirty = cut(self.dirty)
         self.parts.clear()
+        self.combined = None
         self.attempts.clear()
         self.calls.clear()
 

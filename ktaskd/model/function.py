@@ -5,7 +5,7 @@ The daemon reads declarations only; bodies are loaded in workers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
 
 ArgValue = int | float | bool | str
@@ -67,6 +67,8 @@ class Argument:
     summary: str
     minimum: float | None = None
     maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    """All that a string may be; none = any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,13 @@ class Native:
     Args:
         library: absolute path of the .so.
         symbol, undo: names in it; undo "" = none.
+        fd: the library as it was looked at, which is what workers load; -1 = not opened here.
     """
 
     library: str
     symbol: str
     undo: str = ""
+    fd: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class Declaration:
             an installed package. A worker that has run it ends with the job, since nobody
             knows what it leaves behind.
         own: its code comes from the caller, and is run for the daemon's own user only.
+        steady: what it finds is of the sources that it reads as they are at one time, so one
+            that changes meanwhile is reported; the argument "changed" says how.
         ranges_only: positions come from the ranges alone, whatever sources there are.
         open_ended: its positions are turns, of which there are as many as it takes: the one
             whose result has "last" is the last one that is begun, and one whose worker has
@@ -159,6 +165,7 @@ class Declaration:
     native: Native | None = None
     plugin: str = ""
     own: bool = False
+    steady: bool = False
     ranges_only: bool = False
     open_ended: bool = False
 

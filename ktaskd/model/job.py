@@ -135,6 +135,22 @@ class CpuUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class JobWarning:
+    """What its caller should know of a job that went on all the same.
+
+    Args:
+        code: UPPER_SNAKE, stable; the contract lists them.
+        source: role of the source that it is about; "" = of none.
+        item: the item that it is about, from 0; None = none.
+    """
+
+    code: str
+    message: str
+    source: str = ""
+    item: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobError:
     """Why and how a job ended badly.
 

@@ -90,6 +90,8 @@ JOB_RESULTS_BYTES_MAX = 24 * 1024 * 1024
 
 HOLE_BYTES = 48
 """What a remembered hole takes: its span, and later the spans that were undone and are dirty."""
+WARNINGS_MAX = 100
+"""Warnings kept of one job; further ones are counted."""
 
 ATTEMPTS_MAX = 3
 """Times one chunk is run when its worker is lost each time."""

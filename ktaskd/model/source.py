@@ -39,6 +39,7 @@ class SourceFacts:
         file_system: its name as in a table of mounts; ext4 for ext2 to ext4 where no table has its mount.
         own_offset: nobody else uses the offset of this open file description,
             so that SEEK_HOLE may be used on it.
+        direct: opened with O_DIRECT, so that reads and writes fail unless they are aligned.
     """
 
     kind: SourceKind
@@ -51,8 +52,31 @@ class SourceFacts:
     inode: int
     file_system: str
     own_offset: bool
+    direct: bool = False
 
     @property
     def mappable(self) -> bool:
         """Whether touching a mapping cannot be answered by SIGBUS."""
         return bool(self.seals & F_SEAL_SHRINK)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """By what a changed file is recognised.
+
+    A store through a shared mapping shows late in a file's times, and never in those of memory.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def difference(self, now: Stamp) -> str:
+        """What is different now, in words; "" = nothing is."""
+        if self.size != now.size:
+            return f"its length changed from {self.size} to {now.size} bytes"
+        if self.mtime_ns != now.mtime_ns:
+            return "somebody wrote to it"
+        if self.ctime_ns != now.ctime_ns:
+            return "its ctime changed: somebody wrote to it, or changed its mode, owner or links"
+        return ""

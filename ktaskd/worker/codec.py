@@ -31,6 +31,7 @@ def facts_to_json(facts: SourceFacts) -> Json:
         "inode": facts.inode,
         "file_system": facts.file_system,
         "own_offset": facts.own_offset,
+        "direct": facts.direct,
     }
 
 
@@ -50,6 +51,7 @@ def facts_from_json(body: Json) -> SourceFacts:
         inode=int(body["inode"]),
         file_system=str(body["file_system"]),
         own_offset=bool(body["own_offset"]),
+        direct=bool(body["direct"]),
     )
 
 

@@ -101,7 +101,8 @@ class Known:
 
     def _made(self, note: Json) -> Job:
         """A job from a whole note."""
-        declaration, body = _function_of(note)
+        library = self._source(note["library"]).fd if "native" in note else -1
+        declaration, body = _function_of(note, library)
         defaults = {item.name: item.default for item in declaration.arguments if item.default is not None}
         unmapped = bool(note.get("unmapped"))
         sources: Mapping[str, Source] = {
@@ -113,7 +114,7 @@ class Known:
         context = Context({**defaults, **note["arg"]}, sources, {}, (start, end), bool(note["whole"]))
         return Job(declaration, body, context, unmapped=unmapped)
 
-    def _source(self, sid: int, *, unmapped: bool) -> Source:
+    def _source(self, sid: int, *, unmapped: bool = False) -> Source:
         """A source that was sent before."""
         source = self._sources.get(sid)
         if source is None:
@@ -121,11 +122,11 @@ class Known:
         return source.unmapped() if unmapped else source
 
 
-def _function_of(note: Json) -> tuple[Declaration, Body]:
+def _function_of(note: Json, library: int) -> tuple[Declaration, Body]:
     """One of ours by its name, one of a library by its manifest, one of a package by its entry point."""
     if "native" in note:
         declaration = parse_manifest(note["native"])
-        return declaration, NativeBody(declaration)
+        return declaration, NativeBody(declaration, library)
     if "plugin" in note:
         declaration = from_json(note["plugin"])
         return declaration, plugin.load(declaration.name)

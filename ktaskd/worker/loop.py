@@ -22,10 +22,12 @@ from typing import Any, NoReturn
 from ktaskd.functions import bodies, quanta
 from ktaskd.functions.body import Body
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.functions.failures import Failed
 from ktaskd.host import faults, mempolicy
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, setup
+from ktaskd.worker.causes import explained
 from ktaskd.worker.codec import applied_to_json, facts_from_json
 from ktaskd.worker.control import ChunkControl, FaultyControl, FinishControl, UndoControl
 from ktaskd.worker.frames import (
@@ -169,7 +171,7 @@ class Worker:
             reached, value = job.body.run(job.context, start, end, self._control)
             part = b"" if value is None else _encoded(value)
         except Exception as error:
-            self._send_failed_chunk(seq, job, start, end, error, before)
+            self._send_failed_chunk(seq, job, start, end, explained(error, job), before)
             return
         frame = pack_done(seq, reached, time.thread_time_ns() - before, part)
         if faults.ON:
@@ -207,6 +209,7 @@ class Worker:
         """Clean the chunk up as far as can be, then say how it failed."""
         reached = min(max(self._words[SLOT_POSITION], start), end)
         dirty = self._clean(job, start, reached) if job is not None else []
+        dirty += _elsewhere(error)
         body = _failure(error, before, own=job is not None and job.declaration.own)
         self.send(pack_note(frames.FAILED, seq, {**body, "reached": reached, "dirty": dirty}))
 
@@ -289,7 +292,8 @@ class Worker:
                 raise ValueError(f"result of {len(frame)} bytes, wanted at most {FRAME_BYTES_MAX}")
         except Exception as error:
             dirty = [[payload["start"], payload["end"]]] if body["op"] == "undo" else []
-            failure = _failure(error, before, own=job is not None and job.declaration.own)
+            dirty += _elsewhere(error)
+            failure = _failure(explained(error, job), before, own=job is not None and job.declaration.own)
             frame = pack_note(frames.FAILED, seq, {**failure, "dirty": dirty})
         self._fault("worker.after_step")
         self.send(frame[: len(frame) // 2] if self._fault("worker.half_frame") else frame)
@@ -319,6 +323,7 @@ class Worker:
     def _finish(self, job: Job, payload: Json) -> Json:
         """Run `finish`."""
         control = FinishControl(self._words, publish=True)
+        job.context.combined = payload.get("combined") or {}
         job.body.finish(job.context, payload["prepared"], control)
         return {}
 
@@ -370,10 +375,16 @@ def _failure(error: Exception, before: int, *, own: bool = False) -> Json:
         words = "".join(traceback.format_exception(error))[-_TRACEBACK_MAX:]
     return {
         "cpu_ns": time.thread_time_ns() - before,
+        "reason": error.reason if isinstance(error, Failed) else "",
         "errno": number,
         "exception": words,
         "message": (str(message) or type(error).__name__)[:_MESSAGE_MAX],
     }
+
+
+def _elsewhere(error: Exception) -> list[list[int]]:
+    """What it may have changed outside of the chunk."""
+    return [[first, after] for first, after in error.dirty] if isinstance(error, Failed) else []
 
 
 def _said(error: Exception) -> str:

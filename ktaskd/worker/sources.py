@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ktaskd.host import extents, holes, pagecache
+from ktaskd.functions.body import OpenSource
+from ktaskd.functions.failures import TARGET_CHANGED, Failed
+from ktaskd.host import descriptors, extents, holes, pagecache, writing
 from ktaskd.host.guarded import GuardedMapping
 from ktaskd.host.mapping import Mapping
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Access
-from ktaskd.model.source import F_SEAL_SHRINK, F_SEAL_WRITE, SourceFacts, SourceKind
+from ktaskd.model.source import F_SEAL_SHRINK, F_SEAL_WRITE, SourceFacts, SourceKind, Stamp
 from ktaskd.model.spans import SpanSet
+
+_WRITER = writing.Positioned()
 
 
 class Source:
@@ -46,6 +51,10 @@ class Source:
     def size(self) -> int:
         """Length in bytes now."""
         return os.fstat(self.fd).st_size
+
+    def stamp(self) -> Stamp:
+        """By what it is seen later whether it has changed."""
+        return descriptors.read_stamp(self.fd)
 
     def view(self, start: int, end: int, *, write: bool) -> memoryview:
         """Bytes [start, end) of the mapping. The caller releases the view.
@@ -120,6 +129,20 @@ class Source:
                 return found
         return self.holes(start, end)
 
+    def write(self, pieces: Sequence[bytes | memoryview], position: int) -> int:
+        """Write some of `pieces` from `position` on; how many bytes. Raises OSError."""
+        try:
+            return _WRITER.write(self.fd, pieces, position)
+        except writing.Misplaced as error:
+            raise _misplaced(error) from error
+
+    def copy_from(self, src: OpenSource, start: int, end: int) -> int:
+        """Let the kernel copy some of [start, end) from `src`; how many bytes. Raises OSError."""
+        try:
+            return writing.copy_watched(src.fd, self.fd, end - start, start)
+        except writing.Misplaced as error:
+            raise _misplaced(error) from error
+
     def allocate(self, start: int, end: int) -> None:
         """Reserve storage for [start, end); raises OSError. Changes no byte and no length."""
         holes.allocate(self.fd, start, end)
@@ -183,6 +206,10 @@ class Source:
             mapping, self._mapping = self._mapping, None
             self._populated = SpanSet()
             mapping.close()
+
+
+def _misplaced(error: writing.Misplaced) -> Failed:
+    return Failed(errno.ESTALE, str(error.strerror), reason=TARGET_CHANGED, dirty=[(error.start, error.end)])
 
 
 def _is_present(mapping: Mapping, start: int, end: int) -> bool:

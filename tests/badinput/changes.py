@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.model.source import F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE
 from tests.badinput.case import Accept, Act, Case, Effect, End, Group, filled, items_summed, piece, run
+from tests.badinput.given import unfit
 from tests.badinput.world import MIB, PATTERN, SIZE, Maker, Outcome, Source, World, file, memfd, seal
 
 HUGE = 1 << 40
@@ -34,6 +36,27 @@ def cut(role: str, size: int) -> Callable[[World], None]:
 
 def sealed(role: str, seals: int) -> Callable[[World], None]:
     return lambda world: seal(world.roles[role].fd, seals)
+
+
+def flagged(role: str, flag: int) -> Callable[[World], None]:
+    """Its owner sets a flag on the description that it shares with the daemon."""
+
+    def change(world: World) -> None:
+        fd = world.roles[role].given
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | flag)
+
+    return change
+
+
+def before(change: Callable[[World], None], function: str, sources: dict[str, Maker]) -> Act:
+    """A job that is asked for after the change to what was handed over."""
+
+    def act(world: World) -> Outcome:
+        wanted = world.spec(function, sources, [])
+        change(world)
+        return world.run(wanted)
+
+    return act
 
 
 def after(change: Callable[[World], None], function: str, sources: dict[str, Maker], **fields: object) -> Act:
@@ -170,8 +193,38 @@ CHANGED: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EPERM,
-                'source "data": operation not permitted, wanted to write bytes … to …',
+                'source "data": operation not permitted, wanted to write bytes … to …: '
+                "it was sealed against writing",
             ),
+        ),
+        Case(
+            "O_APPEND set after it was handed over, for a function that writes",
+            before(flagged("data", os.O_APPEND), "mem.fill", {"data": memfd()}),
+            unfit('source "data": opened with O_APPEND, function "mem.fill" writes at positions'),
+        ),
+        Case(
+            "O_DIRECT set after it was handed over",
+            before(flagged("data", os.O_DIRECT), "file.crc32", {"data": file()}),
+            unfit(
+                'source "data": opened with O_DIRECT, which lets nobody read or write odd lengths; '
+                "open it without"
+            ),
+        ),
+        Case(
+            "O_DIRECT set after the job was accepted",
+            after(flagged("data", os.O_DIRECT), "file.crc32", {"data": file(size=SIZE - 1)}),
+            End(
+                "FAILED",
+                "FUNCTION_ERROR",
+                errno.EINVAL,
+                'source "data": invalid argument, wanted to read bytes … to …: O_DIRECT was set on it '
+                "after it was handed over; clear the flag",
+            ),
+        ),
+        Case(
+            "memory sealed against writing after it was handed over",
+            before(sealed("data", F_SEAL_WRITE), "mem.fill", {"data": memfd()}),
+            unfit('source "data": sealed against writing, function "mem.fill" writes it'),
         ),
         Case(
             "memory sealed against shrinking before it is read",

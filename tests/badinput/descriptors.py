@@ -248,6 +248,14 @@ DESCRIPTORS: Group = (
             lacking("read-only", "mem.populate", "writes"),
         ),
         Case(
+            "a file with O_DIRECT",
+            crc(file(os.O_RDONLY | os.O_DIRECT)),
+            unfit(
+                'source "data": opened with O_DIRECT, which lets nobody read or write odd lengths; '
+                "open it without"
+            ),
+        ),
+        Case(
             "O_APPEND, for a function that reads",
             crc(file(os.O_RDONLY | os.O_APPEND)),
             Accept("it only matters to writes", summed()),

@@ -62,11 +62,13 @@ class Source:
         ref: it, as JSON of pb.Source.
         fd: to look at it and to do things to it; -1 if it has no bytes.
         expected: what it must hold at the end of the case, whatever happened.
+        given: the descriptor that was handed over.
     """
 
     ref: dict[str, str]
     fd: int = -1
     expected: bytearray = field(default_factory=bytearray)
+    given: int = -1
 
     def read(self) -> bytes:
         """All of its first bytes, as many as are expected, or one more if it became longer."""
@@ -282,6 +284,7 @@ def memfd(
             seal(fd, seals)
         flags = mode | (os.O_APPEND if append else 0)
         given = fd if flags == os.O_RDWR else world.own(os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC))
+        source.given = given
         (source.ref["handle"],) = world.hand(given, flags=[int(own_offset)])
         return source
 
@@ -304,7 +307,8 @@ def file(flags: int = os.O_RDWR, *, by_path: bool = False, size: int = SIZE) -> 
         if by_path:
             source.ref["path"] = str(path)
         else:
-            (source.ref["handle"],) = world.hand(world.own(os.open(path, flags | os.O_CLOEXEC)))
+            source.given = world.own(os.open(path, flags | os.O_CLOEXEC))
+            (source.ref["handle"],) = world.hand(source.given)
         return source
 
     return make

@@ -6,6 +6,7 @@ Functions that it runs:
     fake.fail       ends FAILED, with everything in its error
     fake.steps      reports 1 to 5 of 5 positions, one for each `step` given
     fake.items      has results for its items, one for each `step`
+    fake.warn       succeeds with warnings
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ FUNCTIONS = [
             ],
             partial=pb.PARTIAL_POLICY_NONE,
         )
-        for name in ("block", "fail", "steps", "items")
+        for name in ("block", "fail", "steps", "items", "warn")
     ),
 ]
 
@@ -296,6 +297,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
             "fake.fail": self._fail,
             "fake.steps": self._steps,
             "fake.items": self._steps,
+            "fake.warn": self._warn,
         }.get(job.message.spec.function, self._work)(job)
 
     def _end(self, job: FakeJob, state: pb.JobState.ValueType, **error: Any) -> None:
@@ -323,6 +325,12 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
             undone=[pb.Span(start=0, end=10)],
             dirty=[pb.Span(start=10, end=15)],
         )
+
+    def _warn(self, job: FakeJob) -> None:
+        job.message.warnings.add(code="SOURCE_CHANGED", message='source "data": it moved', source="data")
+        job.message.warnings.add(code="SOURCE_CHANGED", message="item 0: it\nmoved", item=0)
+        job.message.warnings_omitted = 7
+        self._end(job, pb.JOB_STATE_SUCCEEDED)
 
     def _steps(self, job: FakeJob) -> None:
         for i in range(5):

@@ -87,6 +87,16 @@ def test_run_when_the_job_fails_then_1_and_all_of_it_on_stderr(fake: FakeDaemon)
     assert json.loads(done.out)["error"]["errno"] == 28
 
 
+def test_job_when_it_has_warnings_then_they_are_on_stderr_and_the_status_is_0(fake: FakeDaemon) -> None:
+    lines = 'SOURCE_CHANGED: source "data": it moved', "SOURCE_CHANGED: item 0: it\\nmoved", "7 more"
+    wanted = "".join(f"ktask: warning: {line}\n" for line in lines)
+    for words in (["run", "fake.warn"], ["run", "fake.warn", "--json"], ["watch", "job0"]):
+        done = ktask(fake.directory, *words)
+        assert (done.status, done.err) == (0, wanted), words
+    shown = ktask(fake.directory, "show", "job0").out
+    assert all(f"warning: {line}\n" in shown + "\n" for line in lines)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

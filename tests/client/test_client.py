@@ -207,6 +207,15 @@ def test_run_when_the_job_fails_then_job_failed_with_all_of_it(client: ktask.Cli
         assert words in str(caught.value)
 
 
+def test_run_when_the_job_has_warnings_then_they_are_in_it(client: ktask.Client) -> None:
+    job = client.run("fake.warn")
+    assert (job.state, job.warnings_omitted) == ("SUCCEEDED", 7)
+    assert job.warnings == (
+        ktask.JobWarning("SOURCE_CHANGED", 'source "data": it moved', "data", None),
+        ktask.JobWarning("SOURCE_CHANGED", "item 0: it\nmoved", "", 0),
+    )
+
+
 def test_run_when_each_time_then_a_request_id_of_its_own(fake: FakeDaemon, client: ktask.Client) -> None:
     for _ in range(2):
         with pytest.raises(ktask.JobFailed):

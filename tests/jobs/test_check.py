@@ -159,6 +159,11 @@ SOURCES: list[tuple[JobSpec, dict[str, SourceFacts], Any]] = [
         refused(errors.FdUnsuitable, 'spec.sources["data"]', "O_APPEND", "writes at positions"),
     ),
     (
+        crc(),
+        {"data": replace(FILE, direct=True)},
+        refused(errors.FdUnsuitable, 'spec.sources["data"]', "O_DIRECT", "open it without"),
+    ),
+    (
         fill(),
         {"data": replace(MEMORY, seals=F_SEAL_WRITE)},
         refused(errors.FdUnsuitable, 'spec.sources["data"]', "sealed against writing"),

@@ -99,6 +99,7 @@ def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_told(tmp
     write(tmp_path / "ignored.txt", library, "ignored")
     write(tmp_path / "z.toml", library, "z")
     found = read_plugins(str(tmp_path), CATALOGUE)
+    found.close()
     assert list(found.functions) == ["a", "z"]
     wanted = [
         'b.toml: name: got "a", which another function has',
@@ -120,6 +121,21 @@ def test_directory_when_a_file_belongs_to_somebody_else_then_refused(tmp_path: P
     os.chown(write(tmp_path / "a.toml", library), 12345, 0)
     (problem,) = read_plugins(str(tmp_path), ()).problems
     assert problem == f"{tmp_path}/a.toml: belongs to uid 12345, wanted 0 or 0"
+
+
+def test_directory_when_others_may_replace_the_library_or_the_manifest_then_refused(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "lib.so").touch(0o644)
+    write(tmp_path / "a.toml", app / "lib.so")
+    app.chmod(0o777)
+    (problem,) = read_plugins(str(tmp_path), ()).problems
+    words = f"others may write its directory {app} (mode 0777); chmod go-w it"
+    assert problem == f"{tmp_path}/a.toml: library: {app}/lib.so: {words}"
+    app.chmod(0o755)
+    tmp_path.chmod(0o775)
+    (problem,) = read_plugins(str(tmp_path), ()).problems
+    assert problem.startswith(f"{tmp_path}/a.toml: others may write its directory {tmp_path} (mode 0775)")
 
 
 def test_directory_when_there_is_none_then_nothing_is_wrong(tmp_path: Path) -> None:

@@ -161,6 +161,36 @@ def test_worker_when_it_has_run_native_code_then_it_serves_no_other_job(
     assert counter("workers_died") == died
 
 
+def test_library_when_its_path_leads_to_another_later_then_still_the_one_that_was_looked_at(
+    client: ktask.Client, daemon: Daemon
+) -> None:
+    library = daemon.place.parent / "clear_page.so"
+    library.rename(library.with_suffix(".old"))
+    try:
+        library.write_bytes((library.parent / "naughty.so").read_bytes())
+        with ktask.memory(MIB) as memory:
+            memory[:] = bytes([1]) * MIB
+            client.run("t.clear", data=memory)
+            assert memory[:] == bytes(MIB)
+    finally:
+        library.with_suffix(".old").rename(library)
+
+
+def test_library_when_others_may_write_it_later_then_its_functions_are_refused(
+    client: ktask.Client, daemon: Daemon
+) -> None:
+    library = daemon.place.parent / "clear_page.so"
+    mode = library.stat().st_mode
+    library.chmod(0o777)
+    try:
+        with ktask.memory(MIB) as memory, pytest.raises(ktask.KtaskError) as caught:
+            client.run("t.clear", data=memory)
+        assert caught.value.reason == "FUNCTION_UNAVAILABLE"
+        assert "clear_page.so: others may write it (mode 0777)" in str(caught.value)
+    finally:
+        library.chmod(mode)
+
+
 def test_path_when_a_file_is_given_then_it_is_changed(client: ktask.Client, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(10_000))

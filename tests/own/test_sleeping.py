@@ -23,7 +23,10 @@ CPUS = len(os.sched_getaffinity(0))
 @pytest.fixture(scope="module")
 def own() -> Iterator[Daemon]:
     """A daemon of this user's own."""
-    with tempfile.TemporaryDirectory(prefix="ktask-") as path, running(Path(path) / "run", "--own-user") as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="ktask-") as path,
+        running(Path(path) / "run", "--own-user") as made,
+    ):
         yield made
 
 

@@ -32,6 +32,9 @@ def daemon() -> Iterator[Daemon]:
         pip = f"{sys.executable} -m pip --python {python} install --quiet --no-deps --no-build-isolation"
         subprocess.run([*pip.split(), "--disable-pip-version-check", place / "example"], check=True)
 
+        install_by_hand(place, "loose", 0o666)
+        install_by_hand(place, "tight", 0o644)
+
         def popen(command: list[Any], **options: Any) -> subprocess.Popen[bytes]:
             return subprocess.Popen(
                 [python, "-m", "ktaskd", *command[command.index("--runtime-dir") :]], **options
@@ -50,6 +53,20 @@ def environment(place: Path) -> Path:
     return place / "bin/python"
 
 
+def install_by_hand(place: Path, name: str, mode: int) -> None:
+    """A package of one module with this mode, which has the function example.NAME."""
+    (inner,) = place.glob("venv/lib/python*/site-packages")
+    (inner / f"{name}.py").write_text(
+        "from dataclasses import replace\nfrom word_count import Words as Base\nclass Words(Base):\n"
+        f"    declaration = replace(Base.declaration, name='example.{name}')\n"
+    )
+    (inner / f"{name}.py").chmod(mode)
+    about = inner / f"{name}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[ktaskd.functions]\nexample.{name} = {name}:Words\n")
+
+
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[ktask.Client]:
     with ktask.connect(daemon.place) as client:
@@ -59,9 +76,14 @@ def client(daemon: Daemon) -> Iterator[ktask.Client]:
 def test_plugin_when_installed_then_listed_and_what_is_broken_is_told(
     client: ktask.Client, daemon: Daemon
 ) -> None:
-    (found,) = [one for one in client.functions() if one.name.startswith("example.")]
+    tight, found = sorted(
+        (one for one in client.functions() if one.name.startswith("example.")), key=lambda one: one.name
+    )
+    assert tight.name == "example.tight"
     assert (found.name, found.summary, found.combine) == ("example.words", "Counts words.", True)
-    (problem,) = [text for text in client.status().missing if "example" in text]
+    problem, loose = sorted(text for text in client.status().missing if "example" in text)
+    assert "entry point example.loose (loose:Words): " in loose
+    assert loose.endswith("/loose.py: others may write it (mode 0666), wanted its owner only")
     assert "entry point example.broken (word_count.broken:Nothing): ModuleNotFoundError" in problem
     maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
     assert "word_count" not in maps

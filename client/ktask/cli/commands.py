@@ -17,7 +17,7 @@ from ktask.cli import text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import drawer_for
 from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
-from ktask.cli.output import print_json, print_out
+from ktask.cli.output import print_json, print_out, print_warnings
 from ktask.client import open_session
 from ktask.core import mode_request
 from ktask.errors import describe_failure
@@ -97,6 +97,7 @@ def watch(options: argparse.Namespace) -> int:
         last.results.extend(results)
         print_json(last)
     job = convert.job(last.job)
+    print_warnings(text.list_warnings(job))
     if job.state is not JobState.SUCCEEDED:
         return complain(describe_failure(job), FAILED)
     if not options.json:

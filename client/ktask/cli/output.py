@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -24,6 +25,12 @@ def print_out(text: str) -> None:
     except BrokenPipeError:
         # Python would complain when it flushes what is left at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+
+
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print warnings to standard error, where they change neither the output nor the status."""
+    for line in lines:
+        print(f"ktask: warning: {line}", file=sys.stderr)
 
 
 def print_json(message: Message) -> None:

@@ -14,7 +14,7 @@ from ktask.cli import arguments, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
 from ktask.cli.main import BAD_INPUT, DONE, FAILED, INTERRUPTED, complain
-from ktask.cli.output import print_json, print_out
+from ktask.cli.output import print_json, print_out, print_warnings
 from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError, describe_failure
@@ -62,7 +62,8 @@ def _wait(options: argparse.Namespace, session: Session, draft: Draft) -> int:
 
 
 def _report(options: argparse.Namespace, session: Session, job: Job, to_terminal: bool) -> int:
-    """Say how the job ended, and what it found."""
+    """Say how the job ended, and what it found; warnings go to standard error and change no status."""
+    print_warnings(text.list_warnings(job))
     if job.state is not JobState.SUCCEEDED:
         return complain(describe_failure(job), FAILED)
     if not options.json:

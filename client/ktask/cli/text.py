@@ -118,7 +118,7 @@ def describe_job(job: Job) -> str:
         ("cpu", _format_cpu(job.cpu)),
         *(("waits", _format_reason(reason)) for reason in job.waiting_reasons),
     ]
-    parts = [fields(pairs)]
+    parts = [fields(pairs), *(f"warning: {line}" for line in list_warnings(job))]
     if job.error:
         parts.append(f"error: {printable(describe_failure(job))}")
         if job.error.exception:
@@ -126,6 +126,12 @@ def describe_job(job: Job) -> str:
     if job.result:
         parts.append(format_result(job.result))
     return "\n".join(parts)
+
+
+def list_warnings(job: Job) -> list[str]:
+    """What to know of a job that went on all the same, a line for each."""
+    lines = [printable(f"{warning.code}: {warning.message}") for warning in job.warnings]
+    return [*lines, f"{job.warnings_omitted} more"] if job.warnings_omitted else lines
 
 
 def _format_cpu(cpu: CpuUsage) -> str:

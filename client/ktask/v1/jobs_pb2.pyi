@@ -799,6 +799,8 @@ class Job(_message.Message):
     DETACHED_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    WARNINGS_OMITTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The daemon's name for the job; unguessable."""
     state: Global___JobState.ValueType
@@ -807,6 +809,8 @@ class Job(_message.Message):
     """True if nobody waits for it: it goes on without its submitter."""
     sequence: _builtins.int
     """Grows with every change."""
+    warnings_omitted: _builtins.int
+    """How many more there were."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The job as it was asked for, defaults not filled in; only the first of its
@@ -857,6 +861,10 @@ class Job(_message.Message):
     def plan(self) -> Global___Plan:
         """How it was cut up; absent while queued."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobWarning]:
+        """What its caller should know although the job went on; at most 100."""
+
     def __init__(
         self,
         *,
@@ -875,14 +883,56 @@ class Job(_message.Message):
         detached: _builtins.bool = ...,
         plan: Global___Plan | None = ...,
         sequence: _builtins.int = ...,
+        warnings: _abc.Iterable[Global___JobWarning] | None = ...,
+        warnings_omitted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "create_time", b"create_time", "detached", b"detached", "end_time", b"end_time", "error", b"error", "id", b"id", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "waiting_reasons", b"waiting_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "create_time", b"create_time", "detached", b"detached", "end_time", b"end_time", "error", b"error", "id", b"id", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "waiting_reasons", b"waiting_reasons", "warnings", b"warnings", "warnings_omitted", b"warnings_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class JobWarning(_message.Message):
+    """JobWarning is something that the caller of a job should know, although the job
+    went on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """UPPER_SNAKE: SOURCE_CHANGED (the length, mtime or ctime of a source changed
+    while it was read, so that the result may be of no one state of it).
+    """
+    message: _builtins.str
+    """In words: what, which, what of it."""
+    source: _builtins.str
+    """The role of the source that it is about; empty if it is about an item."""
+    item: _builtins.int
+    """The place of the item that it is about in spec.items; absent if about none."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        source: _builtins.str = ...,
+        item: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_item", b"_item", "item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_item", b"_item", "code", b"code", "item", b"item", "message", b"message", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__item: _TypeAlias = _typing.Literal["item"]  # noqa: Y015
+    _WhichOneofArgType__item: _TypeAlias = _typing.Literal["_item", b"_item"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__item) -> _WhichOneofReturnType__item | None: ...
+
+Global___JobWarning: _TypeAlias = JobWarning  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
@@ -1056,7 +1106,9 @@ class JobError(_message.Message):
     """UPPER_SNAKE: FUNCTION_ERROR, WORKER_LOST, CANCELLED, DEADLINE,
     CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE (what the job has
     found takes more memory than its user's jobs may hold), SHUTDOWN,
-    MEMORY_GROUP_CLOSED.
+    MEMORY_GROUP_CLOSED, SOURCE_CHANGED (a source changed while it was read, and
+    the argument "changed" is "fail"), TARGET_CHANGED (somebody else wrote or cut
+    what the job wrote).
     """
     message: _builtins.str
     """What happened, in words: what, which, got, wanted."""

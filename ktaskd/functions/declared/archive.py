@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.common import KIB, MIB, PAGE
+from ktaskd.functions.declared.common import CHANGED, KIB, MIB, PAGE
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _NEEDS = ("zstandard", "zlib_ng")
@@ -26,7 +26,9 @@ _FILE_COMPRESS = Declaration(
         Argument("format", ArgType.STRING, "zstd", "zstd or gzip."),
         Argument("level", ArgType.INT, 0, "1 to 19 for zstd, 1 to 9 for gzip; 0 = 3 or 6, as usual.", 0, 19),
         Argument("frame", ArgType.INT, MIB, "Bytes of src in one frame.", 64 * KIB, 64 * MIB),
+        CHANGED,
     ),
+    steady=True,
     boundary="frame",
     allocates=True,
     partial=Partial.RERUN_SAFE,
@@ -51,7 +53,11 @@ _FILE_DECOMPRESS = Declaration(
     min_chunk=MIB,
     probe=4 * MIB,
     sources=(SourceRole("src", Access.READ, "The file or the memory to decompress."), _DST),
-    arguments=(Argument("format", ArgType.STRING, "auto", "zstd, gzip, or auto = by the first bytes."),),
+    arguments=(
+        Argument("format", ArgType.STRING, "auto", "zstd, gzip, or auto = by the first bytes."),
+        CHANGED,
+    ),
+    steady=True,
     allocates=True,
     partial=Partial.RERUN_SAFE,
     writes_bytes=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.common import MIB
+from ktaskd.functions.declared.common import CHANGED, MIB
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _DTYPE = Argument(
@@ -30,7 +30,9 @@ _ARRAY_REDUCE = Declaration(
         Argument("bins", ArgType.INT, 64, "Of a histogram: how many, all of the same width.", 1, 1000),
         Argument("low", ArgType.FLOAT, 0.0, "Of a histogram: where the first one begins."),
         Argument("high", ArgType.FLOAT, 1.0, "Of a histogram: where the last one ends, which it includes."),
+        CHANGED,
     ),
+    steady=True,
     partial=Partial.RERUN_SAFE,
     combine=True,
     lifecycle=True,

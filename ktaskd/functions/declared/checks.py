@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.common import KIB, MIB
+from ktaskd.functions.declared.common import CHANGED, KIB, MIB
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _DATA = SourceRole("data", Access.READ, "The file or the memory to read.")
@@ -15,6 +15,8 @@ def _crc(name: str, summary: str, *needs: str) -> Declaration:
         min_chunk=MIB,
         probe=8 * MIB,
         sources=(_DATA,),
+        arguments=(CHANGED,),
+        steady=True,
         partial=Partial.RERUN_SAFE,
         combine=True,
         items=True,
@@ -29,6 +31,8 @@ def _digest(name: str, summary: str, *needs: str) -> Declaration:
         unit="file",
         bytes_per_position=0,
         sources=(_DATA,),
+        arguments=(CHANGED,),
+        steady=True,
         partial=Partial.RERUN_SAFE,
         items=True,
         whole_files=True,
@@ -61,7 +65,8 @@ _FILE_XXH3 = Declaration(
     summary="Computes the XXH3 (64 bits) of each block of data, or of each file, the same as xxhsum -H3.",
     unit="block",
     sources=(_DATA,),
-    arguments=(_block(16 * MIB),),
+    arguments=(_block(16 * MIB), CHANGED),
+    steady=True,
     partial=Partial.RERUN_SAFE,
     items=True,
     record="block",
@@ -73,7 +78,8 @@ _FILE_MANIFEST = Declaration(
     summary="Computes a digest of each block of data, or of each file, to be checked later by file.verify.",
     unit="block",
     sources=(_DATA,),
-    arguments=(_ALGORITHM, _block(64 * MIB)),
+    arguments=(_ALGORITHM, _block(64 * MIB), CHANGED),
+    steady=True,
     partial=Partial.RERUN_SAFE,
     items=True,
     record="block",
@@ -88,7 +94,8 @@ _FILE_VERIFY = Declaration(
         _DATA,
         SourceRole("expected", Access.READ, "The digests, 32 bytes for each block or file, in order."),
     ),
-    arguments=(_ALGORITHM, _block(64 * MIB)),
+    arguments=(_ALGORITHM, _block(64 * MIB), CHANGED),
+    steady=True,
     partial=Partial.RERUN_SAFE,
     items=True,
     record="block",

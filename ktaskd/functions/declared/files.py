@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.common import COPY_UNDO, MIB, PAGE
+from ktaskd.functions.declared.common import CHANGED, COPY_UNDO, MIB, PAGE
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _FILE_COPY = Declaration(
@@ -22,7 +22,9 @@ _FILE_COPY = Declaration(
         Argument(
             "checksum", ArgType.BOOL, False, "Read all bytes, where the kernel could copy them by itself."
         ),
+        CHANGED,
     ),
+    steady=True,
     allocates=True,
     partial=Partial.RERUN_SAFE,
     writes_bytes=True,
@@ -113,6 +115,8 @@ _FILE_COMPARE = Declaration(
         SourceRole("a", Access.READ, "The one; ranges are of this one."),
         SourceRole("b", Access.READ, "The other one."),
     ),
+    arguments=(CHANGED,),
+    steady=True,
     partial=Partial.RERUN_SAFE,
     combine=True,
 )

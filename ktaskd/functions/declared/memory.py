@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.common import COPY_UNDO, MIB, PAGE
+from ktaskd.functions.declared.common import CHANGED, COPY_UNDO, MIB, PAGE
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _PAGES = (
@@ -61,6 +61,8 @@ _MEM_COPY = Declaration(
         SourceRole("src", Access.READ, "Where the bytes come from.", memory_only=True),
         SourceRole("dst", Access.WRITE, "Where the bytes go to; made longer where needed.", memory_only=True),
     ),
+    arguments=(CHANGED,),
+    steady=True,
     allocates=True,
     partial=Partial.RERUN_SAFE,
     writes_bytes=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.common import MIB
+from ktaskd.functions.declared.common import CHANGED, MIB
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _TEXT_SEARCH = Declaration(
@@ -22,7 +22,9 @@ _TEXT_SEARCH = Declaration(
         Argument("ignore_case", ArgType.BOOL, False, "Capital and small letters are the same."),
         Argument("show", ArgType.STRING, "count", "What to tell: count, offsets or lines."),
         Argument("limit", ArgType.INT, 1000, "Most matches that are told.", 1, 1000),
+        CHANGED,
     ),
+    steady=True,
     partial=Partial.RERUN_SAFE,
     combine=True,
     items=True,
