@@ -85,6 +85,7 @@ def _argument(raw: Mapping[str, Any]) -> Argument:
         str(raw["summary"]),
         raw.get("minimum"),
         raw.get("maximum"),
+        tuple(map(str, raw.get("choices", ()))),
     )
 
 

@@ -23,7 +23,7 @@ _FILE_COMPRESS = Declaration(
     probe=4 * MIB,
     sources=(SourceRole("src", Access.READ, "The file or the memory to compress."), _DST),
     arguments=(
-        Argument("format", ArgType.STRING, "zstd", "zstd or gzip."),
+        Argument("format", ArgType.STRING, "zstd", "zstd or gzip.", choices=("zstd", "gzip")),
         Argument("level", ArgType.INT, 0, "1 to 19 for zstd, 1 to 9 for gzip; 0 = 3 or 6, as usual.", 0, 19),
         Argument("frame", ArgType.INT, MIB, "Bytes of src in one frame.", 64 * KIB, 64 * MIB),
     ),
@@ -51,7 +51,15 @@ _FILE_DECOMPRESS = Declaration(
     min_chunk=MIB,
     probe=4 * MIB,
     sources=(SourceRole("src", Access.READ, "The file or the memory to decompress."), _DST),
-    arguments=(Argument("format", ArgType.STRING, "auto", "zstd, gzip, or auto = by the first bytes."),),
+    arguments=(
+        Argument(
+            "format",
+            ArgType.STRING,
+            "auto",
+            "zstd, gzip, or auto = by the first bytes.",
+            choices=("auto", "zstd", "gzip"),
+        ),
+    ),
     allocates=True,
     partial=Partial.RERUN_SAFE,
     writes_bytes=True,
