@@ -44,8 +44,9 @@ _FILE_DECOMPRESS = Declaration(
     summary=(
         "Decompresses zstd and gzip files. In parallel where the file says where its frames are and how "
         "long they become: all of file.compress, zstd files with sizes (as pzstd makes), and bgzip's; others "
-        "by one worker. Frames of zstd may need a window of 128 MiB at most. Tells the bytes written, the "
-        "bytes read (compressed), and frames, 0 where they are not known."
+        "by one worker. Frames of zstd may need a window of 128 MiB, or what window_log allows. Tells the "
+        "bytes written, the bytes read (compressed), frames, 0 where they are not known, and how many bytes "
+        "behind the last member of gzip were ignored (garbage)."
     ),
     align=PAGE,
     min_chunk=MIB,
@@ -58,6 +59,15 @@ _FILE_DECOMPRESS = Declaration(
             "auto",
             "zstd, gzip, or auto = by the first bytes.",
             choices=("auto", "zstd", "gzip"),
+        ),
+        Argument(
+            "window_log",
+            ArgType.INT,
+            27,
+            "Of zstd: frames may need a window of 2 to the power of it in bytes, which is memory of each "
+            "worker; 28 to 31 for what zstd --long made.",
+            10,
+            31,
         ),
     ),
     allocates=True,
