@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from ktask.cli.arguments import Parser, UsageError, count, duration, size
 from ktask.errors import DaemonNotFound, KtaskError
 
-DONE, FAILED, BAD_INPUT, NO_DAEMON, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, BAD_INPUT, NO_DAEMON, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
 """Exit statuses; scripts hold on to them."""
 
 _REFUSED = frozenset(
@@ -44,7 +44,7 @@ integers as strings, default values left out): the job for run, show and cancel,
 the call's response for the others. Everything else goes to standard error.
 
 exit status: 0 done, 1 the job failed or the daemon could not take it, 2 bad
-input, 3 no daemon, 130 interrupted.
+input, 3 no daemon, 130 interrupted, 141 nobody reads the list any more.
 """
 
 _RUN_EPILOG = """Sources are opened with your rights, as the function wants them; a file that
@@ -52,7 +52,14 @@ it writes is made if missing. SIZE and START:LENGTH may have K, M, G or T (binar
 behind their numbers. A NID of -1 is any node. Ctrl-C cancels the job, waits for
 its undo and exits 130; a second one leaves the undo to the daemon.
 
-What the job found goes to standard output, one "name: value" a line.
+A file that is made has the mode of its source less the umask, and is removed
+again unless the job succeeds; with --detach, unless it is accepted. "-" is standard
+input for a source that is read, and standard output for a target; "./-" is a file.
+Both go through a temporary file where they are pipes.
+
+What the job found goes to standard output, one "name: value" a line, of items one
+"PATH: values". More than 1000 items are worked on by one job after the other; with
+--json they are then the list "jobs" of one object.
 """
 
 _HOLD_EPILOG = """Each file is opened for reading and writing, or only for reading where you may
@@ -92,7 +99,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's; return the exit status."""
     _write_anything()
     try:
-        options = parse(sys.argv[1:] if argv is None else argv)
+        status = _run(sys.argv[1:] if argv is None else argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _drop_output()
+        return READER_GONE
+    except OSError as error:
+        _drop_output()
+        return complain(f"standard output: {error.strerror}", FAILED)
+
+
+def _drop_output() -> None:
+    from ktask.cli.output import drop_output
+
+    drop_output()
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        options = parse(argv)
         return _command(options.command)(options)
     except SystemExit as end:  # argparse, after --help
         return int(end.code or DONE)
@@ -104,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(str(error), status_of(error))
     except UsageError as error:
         return complain(str(error), BAD_INPUT)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return complain(_describe(error), BAD_INPUT)
 

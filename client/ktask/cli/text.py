@@ -27,6 +27,17 @@ def printable(text: str) -> str:
     )
 
 
+def escaped(name: str) -> str:
+    """A file's name on a line of its own, as coreutils print it: none looks like two lines.
+
+    A name with a backslash or the end of a line in it is marked by a backslash before it.
+    """
+    if not any(char in name for char in "\\\n\r"):
+        return printable(name)
+    plain = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return "\\" + printable(plain)
+
+
 def format_bytes(count: int) -> str:
     """A number of bytes with a binary unit, as "1.5 GiB"."""
     value, unit = float(count), 0
