@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -58,9 +59,17 @@ class Opened:
         spec.CopyFrom(self._spec)
         self.generation = self._handover.generation
         for role, source in self._sources.items():
-            spec.sources[role].handle = self._handle_of(source)
+            try:
+                spec.sources[role].handle = self._handle_of(source)
+            except KtaskError as error:
+                raise _naming(error, f'source "{role}"', f'spec.sources["{role}"]') from None
         for i in range(0, len(self._items), wire.FDS_MAX):
-            for handle in self._batch(self._items[i : i + wire.FDS_MAX]):
+            try:
+                handles = self._batch(self._items[i : i + wire.FDS_MAX])
+            except KtaskError as error:
+                number = i + int(error.metadata.get("index", 0))
+                raise _naming(error, f"items[{number}]", f"spec.items[{number}]") from None
+            for handle in handles:
                 spec.items.add(handle=handle)
         return spec
 
@@ -150,7 +159,12 @@ class Opened:
                     fds.append((i, opened.fileno(), wire.OWN_OFFSET))
                 else:
                     fds.append((i, _flushed_fileno(source), 0))
-            new = self._handover.hand_over([(fd, flags) for _, fd, flags in fds])
+            try:
+                new = self._handover.hand_over([(fd, flags) for _, fd, flags in fds])
+            except KtaskError as error:
+                if "index" in error.metadata:
+                    error.metadata["index"] = str(fds[int(error.metadata["index"])][0])
+                raise
         self._handles += new
         handles.update((i, handle) for (i, _, _), handle in zip(fds, new, strict=True))
         return [handles[i] for i in range(len(sources))]
@@ -170,6 +184,14 @@ def _default_nid(sources: Sequence[Any]) -> int | None:
     """Node of ranges that name none: a file's pages have no one node."""
     on_nodes = all(isinstance(source, Handle) or is_memory(source) for source in sources)
     return None if on_nodes else NUMA_NO_NODE
+
+
+def _naming(error: KtaskError, what: str, field: str) -> KtaskError:
+    """The same error with the name of the source whose descriptor the daemon does not take."""
+    if "index" not in error.metadata:
+        return error
+    message = re.sub(r"^descriptor \d+", what, error.message)
+    return KtaskError(message, code=error.code, reason=error.reason, field=field, metadata=error.metadata)
 
 
 def _check(what: str, source: Any) -> None:

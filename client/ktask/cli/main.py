@@ -69,19 +69,27 @@ end: SIGINT and SIGTERM exit 0. With --json the handles are one object.
 """
 
 
-_MANIFEST_EPILOG = """The lines are those of sha256sum and b3sum, which can check them. Links are not
-followed; what is no regular file is left out. A file larger than --block has a
-digest for each block, in lines that are comments to sha256sum, and is checked by
-`ktask verify` alone, which then names the blocks that are bad.
+_MANIFEST_EPILOG = """The lines are those of sha256sum and b3sum, which can check them. "-" is standard
+input. Below a directory links are not followed, and what is no regular file is left
+out, as is the file that the list goes to. A file larger than --block has a digest for
+each block, in lines that are comments to sha256sum, and is checked by `ktask verify`
+alone, which then names the blocks that are bad.
 
-exit status: 0 done, 1 something could not be read.
+A file that cannot be read is named, and the others are listed. --output FILE is
+replaced when the list is complete, and left as it was where nothing could be listed.
+With --json one object has all "files", to be read by programs.
+
+exit status: 0 done, 1 something could not be read, or there was no file.
 """
 
 _VERIFY_EPILOG = """For each file, "NAME: OK" or "NAME: FAILED" is printed, and for each bad block of a
-file with digests of blocks "NAME: FAILED bytes FIRST to LAST". With --resume, a
-run that was interrupted goes on where it was, and names again what it had found.
+file with digests of blocks "NAME: FAILED bytes FIRST to LAST". The list may be any that
+`sha256sum -c` or `b3sum -c` accepts: of --tag, of -z, of BSD, with the line ends of
+DOS. Lines that are no such are counted. Where a line does not name its algorithm, it
+is found out, or --algorithm says it. With --resume, a run that was interrupted goes on
+where it was, and names again what it had found.
 
-exit status: 0 all as it was, 1 something is not.
+exit status: 0 all as it was, 1 something is not, or there was nothing to check.
 """
 
 _MODE_EPILOG = """modes:
@@ -279,7 +287,7 @@ def _verify_parser() -> Parser:
     parser = _parser("verify", "Say which files are not as a manifest has them.", _VERIFY_EPILOG)
     add = parser.add_argument
     add("manifest", metavar="MANIFEST", help='what `ktask manifest` printed; "-" is standard input')
-    add("--algorithm", choices=("sha256", "blake3"), default="sha256", help="the digest (default: sha256)")
+    add("--algorithm", choices=("sha256", "blake3"), help="of lines that do not name it (default: found out)")
     add("--quiet", action="store_true", help="name only what is not as it was")
     add("--resume", metavar="FILE", help="note there how far it is, and go on from there")
     return parser
@@ -312,10 +320,14 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         from ktask.cli.run import run
 
         return run
-    if name in ("manifest", "verify"):
-        from ktask.cli import manifest
+    if name == "manifest":
+        from ktask.cli.manifest import manifest
 
-        return manifest.manifest if name == "manifest" else manifest.verify
+        return manifest
+    if name == "verify":
+        from ktask.cli.verify import verify
+
+        return verify
     from ktask.cli import commands
 
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,8 @@ def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> i
         except KeyboardInterrupt:
             _clear(drawer)
             return _interrupted(options, session, draft)
+        except KtaskError as error:
+            raise _named(error, names) from None
         finally:
             _clear(drawer)
         if options.json:
@@ -89,6 +92,17 @@ def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> i
     if options.json:
         print_document(documents[0] if len(documents) == 1 else {"jobs": documents})
     return status
+
+
+def _named(error: KtaskError, names: Sequence[str]) -> KtaskError:
+    """The same error with the name of the item that it is about."""
+    number = re.fullmatch(r"spec\.items\[(\d+)\]", error.field)
+    if number is None or int(number[1]) >= len(names):
+        return error
+    message = f"{error.message} (items[{number[1]}] is {names[int(number[1])]})"
+    return KtaskError(
+        message, code=error.code, reason=error.reason, field=error.field, metadata=error.metadata
+    )
 
 
 def _turns(order: _Order) -> Iterator[tuple[Draft, tuple[str, ...]]]:
