@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import ktask
 import pytest
 
 from tests.client.shell import KTASK, WAIT_S, environment
@@ -124,3 +125,54 @@ def test_output_when_nobody_reads_then_quietly_the_end(real: Path, tmp_path: Pat
     assert done.returncode in (0, 141)
     assert b"pipe" not in done.stderr.lower()
     assert b"Traceback" not in done.stderr
+
+
+def test_items_when_more_than_a_user_may_hand_over_then_several_jobs(real: Path, tmp_path: Path) -> None:
+    names = [tmp_path / str(i) for i in range(4500)]
+    for name in names:
+        name.write_text(name.name)
+    with ktask.connect(real) as client:
+        job = client.run("file.crc32", items=iter(names))
+        assert job.result is not None
+        assert [one["crc32"] for one in job.result["items"]] == [
+            zlib.crc32(one.name.encode()) for one in names
+        ]
+        names[4400].unlink()
+        with pytest.raises(FileNotFoundError):
+            client.run("file.crc32", items=names)
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "problem"),
+    [
+        ("run file.crc32 data=-", 0, "standard input: it is closed"),
+        ("verify -", 0, "standard input is closed"),
+        ("hold a=-", 0, "standard input: it is closed"),
+        ("run file.copy src=a dst=-", 1, "standard output: it is closed"),
+    ],
+)
+def test_stream_when_closed_then_said(
+    real: Path, tmp_path: Path, words: str, closed: int, problem: str
+) -> None:
+    (tmp_path / "a").write_text("a")
+    done = piped(real, *words.split(), cwd=tmp_path, preexec_fn=lambda: os.close(closed))
+    assert done.returncode == 2
+    assert problem in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["--help", "status", "manifest m", "run file.crc32 data=m", "--json jobs"])
+def test_output_when_the_disk_is_full_then_said(real: Path, tmp_path: Path, words: str) -> None:
+    (tmp_path / "m").write_text("x")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [KTASK, *words.split()],
+            env=environment(real),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            timeout=WAIT_S,
+        )
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert b"No space left on device" in done.stderr

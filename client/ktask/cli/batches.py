@@ -167,7 +167,7 @@ def problem_of(error: KtaskError) -> str:
     if isinstance(error, JobFailed) and error.job.error is not None:
         message = error.job.error.message or error.reason
     # It is named by its path instead.
-    return re.sub(r'^(items\[\d+\]|source "data"): ', "", message)
+    return re.sub(r'^(items\[\d+\]|source "(data|items\[\d+\])"): ', "", message)
 
 
 def is_of_a_file(error: KtaskError) -> bool:

@@ -114,9 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _drop_output()
         return READER_GONE
-    except OSError as error:
+    except OSError as error:  # what was printed could not be written in the end
         _drop_output()
-        return complain(f"standard output: {error.strerror}", FAILED)
+        return complain(f"standard output: {error.strerror}", BAD_INPUT)
 
 
 def _drop_output() -> None:

@@ -24,10 +24,8 @@ from ktask.errors import KtaskError, describe_failure
 from ktask.results import Job, JobState
 from ktask.session import Session
 from ktask.source import Memory, memory
+from ktask.turns import item_results, turns
 from ktask.v1 import jobs_pb2 as pb
-
-ITEMS_PER_JOB = 1000
-"""A user may have some thousands of files handed over at one time, in all programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +103,20 @@ def _named(error: KtaskError, names: Sequence[str]) -> KtaskError:
     )
 
 
-def _turns(order: _Order) -> Iterator[tuple[Draft, tuple[str, ...]]]:
-    """The jobs, each with the names of its items. Ranges are of all items, and so of one job."""
-    items = tuple(order.draft.items or ())
-    if len(items) <= ITEMS_PER_JOB or order.draft.ranges:
-        yield order.draft, order.names
-        return
-    for i in range(0, len(items), ITEMS_PER_JOB):
-        part = slice(i, i + ITEMS_PER_JOB)
-        draft = replace(order.draft, items=items[part], request_id=secrets.token_hex(16))
-        yield draft, order.names[part]
+def _turns(order: _Order) -> Iterator[tuple[Draft, Sequence[str]]]:
+    """The jobs, each with the names of its items, and known by an id of its own if it is interrupted."""
+    first = 0
+    for draft in turns(order.draft):
+        count = len(tuple(draft.items or ()))
+        yield replace(draft, request_id=secrets.token_hex(16)), order.names[first : first + count]
+        first += count
 
 
 def _document(session: Session, message: pb.Job, names: Sequence[str]) -> dict[str, Any]:
     """The job in JSON; the results of its items are in it, each with the name of the item."""
     document = as_document(message)
     if names and message.state == pb.JOB_STATE_SUCCEEDED:
-        results = _item_results(session, convert.job(message))
+        results = item_results(session, convert.job(message))
         items = [{"name": names[index], **result} for index, result in results]
         document["result"] = {"items": whole_numbers(items)}
     return document
@@ -140,23 +135,14 @@ def _report(
     elif options.json:
         return DONE
     elif names:
-        for index, result in _item_results(session, job):
+        for index, result in item_results(session, job):
             print_out(f"{text.escaped(names[index])}: {text.format_value(result)}")
     else:
         print_out(text.format_result(job.result))
         if job.result and "items_omitted" in job.result:
-            for index, result in _item_results(session, job):
+            for index, result in item_results(session, job):
                 print_out(f"{index}: {text.format_value(result)}")
     return DONE
-
-
-def _item_results(session: Session, job: Job) -> list[tuple[int, Any]]:
-    """Each result with the number of its item; asked for where they were too many for the job's message."""
-    items = (job.result or {}).get("items")
-    if items is not None:
-        return list(enumerate(items))
-    updates = session.watch(id=job.id)
-    return [(one.index, convert.plain(one.result)) for message in updates for one in message.results]
 
 
 def _interrupted(options: argparse.Namespace, session: Session, draft: Draft) -> int:

@@ -37,7 +37,7 @@ def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes
     Raises:
         UsageError: it is closed, or no bytes can be read from it.
     """
-    fd = 0
+    fd = _standard_input()
     try:
         # From the middle of a file on, what is before is not part of the input.
         if stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
@@ -53,13 +53,18 @@ def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes
 
 def input_file() -> int:
     """The descriptor of standard input, where that is a regular file; raises UsageError."""
-    try:
-        kind = os.fstat(0).st_mode
-    except OSError as error:
-        raise UsageError(f"standard input: {error.strerror}") from None
+    fd = _standard_input()
+    kind = os.fstat(fd).st_mode
     if not stat.S_ISREG(kind):
         raise UsageError(f"standard input: got a {kind_name(kind)}, wanted a regular file")
-    return 0
+    return fd
+
+
+def _standard_input() -> int:
+    """Its descriptor; where it was closed, something else may have that number by now."""
+    if sys.stdin is None:
+        raise UsageError("standard input: it is closed")
+    return sys.stdin.fileno()
 
 
 def _temporary(end: contextlib.ExitStack) -> IO[bytes]:
@@ -115,7 +120,9 @@ class Output:
     """Standard output as a target: a temporary file without a name, which is copied there in the end."""
 
     def __init__(self, end: contextlib.ExitStack) -> None:
-        """Make the temporary file; `end` closes it."""
+        """Make the temporary file; `end` closes it. Raises UsageError."""
+        if sys.stdout is None:
+            raise UsageError("standard output: it is closed")
         self.file = _temporary(end)
 
     def send(self) -> None:
