@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from ktask.made import MadeFiles, mode_for
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.client.shell import ended, running
 from tests.client.shell import ktask as command
 
 
@@ -133,6 +135,40 @@ def test_target_when_interrupted_then_not_left(real: Path, tmp_path: Path) -> No
     with ktask.connect(real) as client, pytest.raises(KeyboardInterrupt):
         client.run("file.copy", src=src, dst=tmp_path / "dst", progress=interrupt)
     assert not (tmp_path / "dst").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_target_when_the_command_is_ended_by_a_signal_then_not_left(
+    real: Path, tmp_path: Path, number: int, status: int
+) -> None:
+    made(tmp_path / "src", os.urandom(48 << 20), 0o600)
+    words = ["run", "file.compress", f"src={tmp_path / 'src'}", f"dst={tmp_path / 'dst'}", "level=19"]
+    with running(real, *words) as process:
+        with ktask.connect(real) as client:
+            while not any(job.owner.pid == process.pid for job in client.jobs(states=["RUNNING"])):
+                assert process.poll() is None
+        assert mode_of(tmp_path / "dst") == 0o600
+        process.send_signal(number)
+        done = ended(process)
+    assert (done.status, done.out) == (status, "")
+    assert "interrupted; job" in done.err
+    assert "CANCELLED" in done.err
+    assert os.listdir(tmp_path) == ["src"]
+
+
+def test_list_when_the_command_is_terminated_then_the_old_one_is_left(real: Path, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("old")
+    for i in range(3000):
+        (tmp_path / f"{i:04}").touch()
+    with running(real, "manifest", ".", "--output", "list", cwd=tmp_path) as process:
+        while not any(name.startswith(".list.") for name in os.listdir(tmp_path)):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert ended(process).status == 143
+    assert (tmp_path / "list").read_text() == "old"
+    assert len(os.listdir(tmp_path)) == 3001
 
 
 def test_target_when_replaced_meanwhile_then_the_other_one_stays(tmp_path: Path) -> None:

@@ -17,18 +17,24 @@ class Replacement:
     Where the path is none of a regular file, as /dev/stdout, it is written as it is.
     """
 
+    file: IO[bytes]
+
     def __init__(self, path: str) -> None:
-        """Make the new file; raises OSError."""
+        """Make nothing yet; raises OSError."""
         # A link stays, and what it names is replaced.
         self._path = os.path.realpath(path)
         self._new = ""
         self._before = _status(self._path)
+
+    def open(self) -> None:
+        """Make the new file, which `__exit__` removes; raises OSError."""
         if self._before is not None and not stat.S_ISREG(self._before.st_mode):
-            self.file: IO[bytes] = open(self._path, "wb")  # noqa: SIM115 - closed by __exit__
+            self.file = open(self._path, "wb")  # noqa: SIM115 - closed by __exit__
             return
-        folder, name = os.path.split(self._path)
-        # The longest name that there can be has to take the rest of it.
-        self._new = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
+        folder, name = os.path.split(os.fsencode(self._path))
+        # A name has 255 bytes at most. Source: limits.h, NAME_MAX
+        new = b"." + name[:200] + b".%s.tmp" % secrets.token_hex(6).encode()
+        self._new = os.fsdecode(os.path.join(folder, new))
         fd = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self.file = os.fdopen(fd, "wb")
         self._keep_rights()
@@ -55,7 +61,12 @@ class Replacement:
             os.fchmod(self.file.fileno(), stat.S_IMODE(self._before.st_mode))
 
     def __enter__(self) -> Self:
-        """Close it at the end, and remove it unless it is complete."""
+        """Make it, close it at the end, and remove it unless it is complete."""
+        try:
+            self.open()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -65,7 +76,7 @@ class Replacement:
         traceback: TracebackType | None,
     ) -> None:
         """Close and remove it."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):
             self.file.close()
         if self._new:
             with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -44,7 +45,7 @@ integers as strings, default values left out): the job for run, show and cancel,
 the call's response for the others. Everything else goes to standard error.
 
 exit status: 0 done, 1 the job failed or the daemon could not take it, 2 bad
-input, 3 no daemon, 130 interrupted, 141 nobody reads the list any more.
+input, 3 no daemon, 130 interrupted, 143 terminated, 141 nobody reads the list any more.
 """
 
 _RUN_EPILOG = """Sources are opened with your rights, as the function wants them; a file that
@@ -132,7 +133,8 @@ def _run(argv: Sequence[str]) -> int:
     except SystemExit as end:  # argparse, after --help
         return int(end.code or DONE)
     except KeyboardInterrupt as interrupt:
-        return complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]), INTERRUPTED)
+        words = "; ".join(["interrupted", *getattr(interrupt, "__notes__", [])])
+        return complain(words, status_of_interrupt(interrupt))
     except DaemonNotFound as error:
         return complain(str(error), NO_DAEMON)
     except KtaskError as error:
@@ -143,6 +145,36 @@ def _run(argv: Sequence[str]) -> int:
         raise
     except OSError as error:
         return complain(_describe(error), BAD_INPUT)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP has come, which ends a command as Ctrl-C does: cleanly."""
+
+    def __init__(self, number: int) -> None:
+        """Remember which."""
+        super().__init__()
+        self.number = number
+
+
+def end_cleanly() -> None:
+    """Have SIGTERM and SIGHUP cancel the job and remove what was made, as Ctrl-C does.
+
+    One that is ignored stays so, as below nohup.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        raise Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # In another thread than the main one no handler can be set.
+        with contextlib.suppress(ValueError):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+
+
+def status_of_interrupt(interrupt: KeyboardInterrupt) -> int:
+    """The exit status that a shell gives to a command which a signal has ended."""
+    return 128 + interrupt.number if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
 def status_of(error: KtaskError) -> int:
@@ -316,6 +348,8 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
     """What a command does. Loaded late: --help and mistakes do not wait for gRPC."""
+    if name in ("run", "manifest", "verify"):
+        end_cleanly()
     if name == "run":
         from ktask.cli.run import run
 

@@ -46,7 +46,10 @@ def manifest(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as end:
         session = end.enter_context(contextlib.closing(open_session(options.socket)))
         to_file = options.output is not None and options.output != DASH
-        new = end.enter_context(Replacement(options.output)) if to_file else None
+        new = Replacement(options.output) if to_file else None
+        if new is not None:
+            end.push(new)  # before there is a file: a signal may come at any moment
+            new.open()
         own = set(new.identities()) if new else _output_identity()
         documents = []
         for made in _entries(session, walk(map(os.fsencode, options.paths), own, bad), options, bad):

@@ -15,7 +15,7 @@ from ktask import convert
 from ktask.cli import arguments, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import BAD_INPUT, DONE, FAILED, INTERRUPTED, complain
+from ktask.cli.main import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt
 from ktask.cli.output import as_document, print_document, print_json, print_out, whole_numbers
 from ktask.cli.streams import Output, Streams
 from ktask.client import open_session
@@ -73,9 +73,9 @@ def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> i
         drawer = drawer_for(sys.stderr, options.progress)
         try:
             message = session.run(draft, on_job=drawer)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             _clear(drawer)
-            return _interrupted(options, session, draft)
+            return _interrupted(options, session, draft, status_of_interrupt(interrupt))
         except KtaskError as error:
             raise _named(error, names) from None
         finally:
@@ -145,17 +145,17 @@ def _report(
     return DONE
 
 
-def _interrupted(options: argparse.Namespace, session: Session, draft: Draft) -> int:
+def _interrupted(options: argparse.Namespace, session: Session, draft: Draft, status: int) -> int:
     """Say what became of the job, as far as that can be known."""
     try:
         message = session.get(request_id=draft.request_id)
     except KtaskError:
-        return complain("interrupted", INTERRUPTED)
+        return complain("interrupted", status)
     if options.json:
         print_json(message)
     job = convert.job(message)
     how = describe_failure(job) if job.state.ended else f"job {job.id} is {job.state}"
-    return complain(f"interrupted; {how}", INTERRUPTED)
+    return complain(f"interrupted; {how}", status)
 
 
 def _clear(drawer: Drawer | None) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ktask.errors import describe_failure
-from ktask.results import Allowance, CpuUsage, Function, Job, Pool, Reason, Status, Worker
+from ktask.results import Allowance, Argument, CpuUsage, Function, Job, Pool, Reason, Status, Worker
 
 _LEVELS = {
     "RUN": "all helpers run",
@@ -205,7 +205,7 @@ def describe_function(function: Function) -> str:
         ),
         ("items", "may stand for the first source" if function.items else ""),
         *(
-            (f"argument {one.name}", f"{one.type}, {_default(one.default)}. {one.summary}")
+            (f"argument {one.name}", f"{one.type}{_bounds(one)}, {_default(one.default)}. {one.summary}")
             for one in function.arguments
         ),
         ("position", _position(function)),
@@ -218,6 +218,15 @@ def describe_function(function: Function) -> str:
         ("combine", "yes" if function.combine else "no"),
     ]
     return fields(pairs)
+
+
+def _bounds(argument: Argument) -> str:
+    """The values that it may have, where they are bounded."""
+    if argument.minimum is not None and argument.maximum is not None:
+        return f" {argument.minimum} to {argument.maximum}"
+    if argument.minimum is not None:
+        return f" of at least {argument.minimum}"
+    return f" of at most {argument.maximum}" if argument.maximum is not None else ""
 
 
 def _position(function: Function) -> str:
