@@ -17,6 +17,7 @@ from ktask.own import Own, drafted, with_result
 from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
 from ktask.session import ENDED, Session
 from ktask.source import Source
+from ktask.turns import ITEMS_AT_ONCE, joined, turns
 from ktask.v1 import jobs_pb2 as pb
 
 _STATE_NAMES = frozenset(pb.JobState.keys())
@@ -154,7 +155,9 @@ class Client:
                 positions; None = all of the first source, or all items. A nid of -1 is any
                 node. Without one, a piece of memory is processed on the node that this
                 program runs on, a piece of a file anywhere.
-            items: sources counted one by one, for functions that accept them.
+            items: sources counted one by one, for functions that accept them. More than
+                4000 are worked on by several jobs, one after the other; the last one is
+                returned, with the results of all.
             min_chunk: fewest positions worth a worker; 0 = the function's own.
             max_threads: most workers at one time; 0 = 4.
             undo: False leaves completed chunks as they are when the job fails.
@@ -179,7 +182,13 @@ class Client:
         return with_result(job) if callable(function) else job
 
     def _run(self, draft: Draft, timeout: float | None, progress: Callable[[Job], object] | None) -> Job:
-        job = convert.job(self._session.run(draft, _check_timeout(timeout), _on_job(progress)))
+        until_s = None if _check_timeout(timeout) is None else time.monotonic() + float(timeout or 0)
+
+        def run(one: Draft) -> Job:
+            left_s = None if until_s is None else max(until_s - time.monotonic(), 0.001)
+            return convert.job(self._session.run(one, left_s, _on_job(progress)))
+
+        job = joined(self._session, map(run, turns(draft, ITEMS_AT_ONCE)))
         if job.state is not JobState.SUCCEEDED:
             raise JobFailed(job)
         return job

@@ -192,8 +192,13 @@ def function(message: pb.Function) -> results.Function:
 
 
 def _argument(message: pb.FunctionArgument) -> results.Argument:
-    default = plain_value(message.default) if message.HasField("default") else None
-    return results.Argument(message.name, message.type, default, message.summary)
+    default, minimum, maximum = (
+        plain_value(getattr(message, name)) if message.HasField(name) else None
+        for name in ("default", "minimum", "maximum")
+    )
+    return results.Argument(
+        message.name, message.type, default, message.summary, minimum, maximum, tuple(message.choices)
+    )
 
 
 def _name(enum: Any, number: int, prefix: str) -> str:

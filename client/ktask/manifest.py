@@ -8,36 +8,49 @@ comments to sha256sum: a head with the file's name, and a line for each block.
 
 The root is the digest of the blocks' digests, as bytes one after the other.
 
-Source: the output format of cksum(1), "escaped" names included
+What is read is what `sha256sum -c` reads: its own lines, those of `--tag` and of BSD, in
+capital digits, with the line ends of DOS, and with lines that are none of it. Also those of
+`sha256sum -z`, which end with a zero byte.
+
+Source: the output format of cksum(1), "escaped" names included; split_3 and bsd_split_3 in
+src/digest.c of coreutils
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 ALGORITHMS = ("sha256", "blake3")
 
-_LINE = re.compile(rb"(\\?)([0-9a-f]{64}) [ *](.+)", re.DOTALL)
+_LINE = re.compile(rb"[ \t]*(\\?)([0-9a-fA-F]{64})[ \t](.+)", re.DOTALL)
+_TAGGED = re.compile(rb"[ \t]*(\\?)(SHA256|BLAKE3) ?\((.*)\)[ \t]*=[ \t]*([0-9a-fA-F]{64})", re.DOTALL)
 _HEAD = re.compile(
     rb"(\\?)# ktask blocks algorithm=(\w+) block=(\d{1,15}) bytes=(\d{1,18}) root=([0-9a-f]{64})  (.+)",
     re.DOTALL,
 )
 _BLOCK = re.compile(rb"# ([0-9a-f]{64})")
+_ESCAPE = re.compile(rb"\\(.?)", re.DOTALL)
+_MEANINGS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 
 
 class ManifestInvalid(ValueError):
-    """A line of a manifest cannot be what it should be."""
+    """A digest cannot be computed here."""
 
 
 @dataclass(frozen=True, slots=True)
 class WholeFile:
-    """One file and its digest, in hexadecimal digits."""
+    """One file and its digest, in hexadecimal digits.
+
+    Args:
+        algorithm: where the line says which; "" = it does not.
+    """
 
     name: bytes
     digest: str
+    algorithm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,28 @@ class BlockedFile:
         return digest_of(self.algorithm, b"".join(map(bytes.fromhex, self.digests)))
 
 
-Entry = WholeFile | BlockedFile
+@dataclass(frozen=True, slots=True)
+class BrokenEntry:
+    """One file whose digests of blocks are not as their head says: nothing can be checked of it."""
+
+    name: bytes
+    problem: str
+
+
+Entry = WholeFile | BlockedFile | BrokenEntry
+
+
+@dataclass(slots=True)
+class Listed:
+    """What a list holds.
+
+    Args:
+        entries: in order.
+        bad_lines: numbers of those that are neither an entry, nor a comment, nor empty.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    bad_lines: list[int] = field(default_factory=list)
 
 
 def digest_of(algorithm: str, data: bytes) -> str:
@@ -75,9 +109,9 @@ def digest_of(algorithm: str, data: bytes) -> str:
     return str(blake3(data).hexdigest())
 
 
-def format_entry(entry: Entry) -> Iterator[bytes]:
+def format_entry(entry: WholeFile | BlockedFile) -> Iterator[bytes]:
     """The lines of an entry, with their ends."""
-    mark, name = _escaped(entry.name)
+    mark, name = escape(entry.name)
     if isinstance(entry, WholeFile):
         yield mark + entry.digest.encode() + b"  " + name + b"\n"
         return
@@ -89,75 +123,131 @@ def format_entry(entry: Entry) -> Iterator[bytes]:
         yield f"# {digest}\n".encode()
 
 
-def parse(lines: Iterable[bytes]) -> Iterator[Entry]:
-    """The entries of a manifest.
+def parse(content: bytes) -> Listed:
+    """Read a list. A line that is none is counted, as `sha256sum -c` does."""
+    reader = _Reader()
+    zeros = content.endswith(b"\0")
+    for number, line in enumerate(content.split(b"\0" if zeros else b"\n"), 1):
+        reader.line(line if zeros else line.removesuffix(b"\r"), number)
+    reader.end()
+    return reader.found
 
-    Raises:
-        ManifestInvalid: a line is none, blocks are missing or do not have the root.
-    """
-    head: BlockedFile | None = None
-    root, digests, where = "", list[str](), 0
-    for number, raw in enumerate(lines, 1):
-        line = raw.removesuffix(b"\n")
-        if head is not None:
+
+class _Reader:
+    """One look at all lines of a list."""
+
+    def __init__(self) -> None:
+        self.found = Listed()
+        self._head: BlockedFile | None = None
+        self._root, self._where = "", 0
+        self._digests: list[str] = []
+        self._reversed: bool | None = None
+        """Whether lines have one blank before the name, as BSD's -r; the first line decides."""
+
+    def line(self, line: bytes, number: int) -> None:
+        """Read the next one."""
+        if self._head is not None:
             block = _BLOCK.fullmatch(line)
-            if block is None:
-                raise ManifestInvalid(f"line {number}: got no digest of a block, {_missing(head, digests)}")
-            digests.append(block[1].decode())
-            if len(digests) == _count(head):
-                yield _whole(head, digests, root, where)
-                head = None
-            continue
+            if block is not None:
+                self._digests.append(block[1].decode())
+                self._close_if_complete()
+                return
+            self._break(f"line {number}: got no digest of a block, {self._missing()}")
         if match := _HEAD.fullmatch(line):
-            head, root, digests, where = _head(match, number), match[5].decode(), [], number
-            if not _count(head):
-                yield _whole(head, [], root, where)
-                head = None
+            self._open(match, number)
         elif line and not line.startswith(b"#"):
-            yield _line(line, number)
-    if head is not None:
-        raise ManifestInvalid(f"line {where}: the manifest ends, {_missing(head, digests)}")
+            entry = self._tagged(line) or self._plain(line)
+            if entry is None:
+                self.found.bad_lines.append(number)
+            else:
+                self.found.entries.append(entry)
 
+    def end(self) -> None:
+        """No more lines."""
+        if self._head is not None:
+            self._break(f"line {self._where}: the list ends, {self._missing()}")
 
-def _line(line: bytes, number: int) -> WholeFile:
-    match = _LINE.fullmatch(line)
-    if match is None:
-        raise ManifestInvalid(f"line {number}: got {line[:40]!r}, wanted 64 hexadecimal digits and a name")
-    return WholeFile(_unescaped(match[3]) if match[1] else match[3], match[2].decode())
+    def _tagged(self, line: bytes) -> WholeFile | None:
+        match = _TAGGED.fullmatch(line)
+        name = _name(match[3], match[1]) if match else None
+        if match is None or not name:
+            return None
+        return WholeFile(name, match[4].decode().lower(), match[2].decode().lower())
 
+    def _plain(self, line: bytes) -> WholeFile | None:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            return None
+        rest = match[3]
+        one_blank = len(rest) == 1 or rest[:1] not in (b" ", b"*")
+        # Mixed, a name that begins with a blank could be taken for another one.
+        if one_blank and self._reversed is False:
+            return None
+        if self._reversed is None:
+            self._reversed = one_blank
+        name = _name(rest if self._reversed else rest[1:], match[1])
+        return WholeFile(name, match[2].decode().lower()) if name else None
 
-def _head(match: re.Match[bytes], number: int) -> BlockedFile:
-    algorithm, block = match[2].decode(), int(match[3])
-    if algorithm not in ALGORITHMS:
-        wanted = " or ".join(ALGORITHMS)
-        raise ManifestInvalid(f'line {number}: algorithm: got "{algorithm}", wanted {wanted}')
-    if not block:
-        raise ManifestInvalid(f"line {number}: block: got 0, wanted at least 1")
-    return BlockedFile(_unescaped(match[6]) if match[1] else match[6], algorithm, block, int(match[4]), ())
+    def _open(self, match: re.Match[bytes], number: int) -> None:
+        """The head of a file with digests of blocks."""
+        name, algorithm, block = _name(match[6], match[1]), match[2].decode(), int(match[3])
+        if name is None:
+            self.found.bad_lines.append(number)
+            return
+        self._head = BlockedFile(name, algorithm, block, int(match[4]), ())
+        self._root, self._where, self._digests = match[5].decode(), number, []
+        if algorithm not in ALGORITHMS:
+            wanted = " or ".join(ALGORITHMS)
+            self._break(f'line {number}: algorithm: got "{algorithm}", wanted {wanted}')
+        elif not block:
+            self._break(f"line {number}: block: got 0, wanted at least 1")
+        else:
+            self._close_if_complete()
 
+    def _close_if_complete(self) -> None:
+        head = self._head
+        if head is None or len(self._digests) < _count(head):
+            return
+        entry = replace(head, digests=tuple(self._digests))
+        try:
+            root = entry.root
+        except ManifestInvalid as error:
+            self._break(str(error))
+            return
+        if root != self._root:
+            self._break(f"line {self._where}: root: got {self._root}, but the blocks' digests have {root}")
+            return
+        self.found.entries.append(entry)
+        self._head = None
 
-def _whole(head: BlockedFile, digests: Sequence[str], root: str, where: int) -> BlockedFile:
-    entry = BlockedFile(head.name, head.algorithm, head.block, head.size, tuple(digests))
-    if entry.root != root:
-        raise ManifestInvalid(f"line {where}: root: got {root}, but the blocks' digests have {entry.root}")
-    return entry
+    def _break(self, problem: str) -> None:
+        """Nothing can be checked of the file whose head was the last."""
+        if self._head is not None:
+            self.found.entries.append(BrokenEntry(self._head.name, problem))
+        self._head = None
+
+    def _missing(self) -> str:
+        count = _count(self._head) if self._head else 0
+        return f"wanted {count} of them, there are {len(self._digests)}"
 
 
 def _count(head: BlockedFile) -> int:
     return -(-head.size // head.block)
 
 
-def _missing(head: BlockedFile, digests: Sequence[str]) -> str:
-    return f"wanted {_count(head)} of them, there are {len(digests)}"
-
-
-def _escaped(name: bytes) -> tuple[bytes, bytes]:
-    """What stands before the digest of a name with a line's end or a backslash in it, and the name."""
+def escape(name: bytes) -> tuple[bytes, bytes]:
+    """What stands before the line of a name with a line's end or a backslash in it, and the name."""
     if not re.search(rb"[\\\n\r]", name):
         return b"", name
     return b"\\", name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
 
 
-def _unescaped(name: bytes) -> bytes:
-    meaning = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
-    return re.sub(rb"\\[\\nr]", lambda match: meaning[match[0]], name)
+def _name(name: bytes, mark: bytes) -> bytes | None:
+    """The name that a line holds; None where it can be none."""
+    if b"\0" in name:
+        return None
+    if not mark:
+        return name
+    if any(found not in _MEANINGS for found in _ESCAPE.findall(name)):
+        return None
+    return _ESCAPE.sub(lambda match: _MEANINGS[match[1]], name)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ktask.checked import check_arg
 from ktask.core import NUMA_NO_NODE, Draft, make_spec
 from ktask.errors import KtaskError
 from ktask.handover import Handover
-from ktask.source import File, Handle, Memory, check_source, is_memory, open_for
+from ktask.made import MadeFiles, mode_for
+from ktask.source import File, Handle, Memory, check_source, file, is_memory
 from ktask.v1 import handoff as wire
 from ktask.v1 import jobs_pb2 as pb
 
 FunctionOf = Callable[[str], pb.Function]
+
+_UNSUCCESSFUL = frozenset({pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_DIRTY})
 
 
 class Opened:
@@ -33,12 +39,13 @@ class Opened:
         self._name = draft.function
         self._items: list[Any] = list(draft.items or ())
         for role, source in draft.sources.items():
-            check_source(f'source "{role}"', source)
+            _check(f'source "{role}"', source)
         for i, item in enumerate(self._items):
-            check_source(f"items[{i}]", item)
+            _check(f"items[{i}]", item)
         self._spec = make_spec(draft, _default_nid([*draft.sources.values(), *self._items]))
         self._handles: list[str] = []
         self._files = contextlib.ExitStack()
+        self._made = MadeFiles()
         self.generation = handover.generation
         try:
             self._sources = self._open_roles(draft)
@@ -52,14 +59,31 @@ class Opened:
         spec.CopyFrom(self._spec)
         self.generation = self._handover.generation
         for role, source in self._sources.items():
-            spec.sources[role].handle = self._handle_of(source)
+            try:
+                spec.sources[role].handle = self._handle_of(source)
+            except KtaskError as error:
+                raise _naming(error, f'source "{role}"', f'spec.sources["{role}"]') from None
         for i in range(0, len(self._items), wire.FDS_MAX):
-            for handle in self._batch(self._items[i : i + wire.FDS_MAX]):
+            try:
+                handles = self._batch(self._items[i : i + wire.FDS_MAX])
+            except KtaskError as error:
+                number = i + int(error.metadata.get("index", 0))
+                raise _naming(error, f"items[{number}]", f"spec.items[{number}]") from None
+            for handle in handles:
                 spec.items.add(handle=handle)
         return spec
 
+    def keep(self, job: pb.Job) -> None:
+        """Let the files that were made stay: `job` has succeeded, or goes on by itself."""
+        if job.state not in _UNSUCCESSFUL:
+            self._made.keep()
+
     def close(self) -> None:
-        """Close what was opened here, and give back what was handed over for this call."""
+        """Close what was opened here, and give back what was handed over for this call.
+
+        Files that were made for the job are removed, unless it was said to `keep` them.
+        """
+        self._made.remove()
         self._files.close()
         handles, self._handles = self._handles, []
         self._handover.discard(handles)
@@ -67,13 +91,32 @@ class Opened:
     def _open_roles(self, draft: Draft) -> dict[str, Any]:
         """The sources, paths among them opened; those that are only read come first.
 
-        A file that does not exist is then not made when another one is missing.
+        A file that does not exist is then not made when another one is missing, and its
+        mode is known. Arguments are checked before.
         """
         accesses = {role: self._access(role) for role, source in draft.sources.items() if _is_path(source)}
+        if accesses:
+            check_arg(self._spec.arg, self._function_of(self._name))
         opened = dict(draft.sources)
         for role in sorted(accesses, key=lambda role: accesses[role] != pb.ACCESS_READ):
-            opened[role] = self._files.enter_context(open_for(opened[role], accesses[role]))
+            path, access = opened.pop(role), accesses[role]
+            if access == pb.ACCESS_READ:
+                source = file(path, "r")
+            else:
+                self._require_content(role, path)
+                others = [one for name, one in opened.items() if accesses.get(name) != pb.ACCESS_WRITE]
+                source = self._made.open(path, access, mode_for([*others, *self._items]))
+            opened[role] = self._files.enter_context(source)
         return opened
+
+    def _require_content(self, role: str, path: Any) -> None:
+        """Refuse to make the file whose bytes are the job's positions: it would have none.
+
+        Ranges may reach beyond its end, where the function makes it longer.
+        """
+        first = self._function_of(self._name).sources[0].role
+        if role == first and not self._spec.ranges and not os.path.exists(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
 
     def _access(self, role: str | None) -> pb.Access.ValueType:
         """What the function does with a role; None = with its items."""
@@ -94,6 +137,13 @@ class Opened:
             return self._handover.handle_of(source)
         return self._batch([source])[0]
 
+    def _open_item(self, path: Any) -> File:
+        """Open an item; one that is missing is not made, since nothing would be in it."""
+        if self._access(None) == pb.ACCESS_READ:
+            return file(path, "r")
+        os.stat(path)
+        return file(path, "rw")
+
     def _batch(self, sources: Sequence[Any]) -> list[str]:
         """Handles of a few sources; what is opened for it is closed again at once."""
         handles: dict[int, str] = {}
@@ -105,11 +155,16 @@ class Opened:
                 elif isinstance(source, Memory | File):
                     handles[i] = self._handover.handle_of(source)
                 elif _is_path(source):
-                    file = files.enter_context(open_for(source, self._access(None)))
-                    fds.append((i, file.fileno(), wire.OWN_OFFSET))
+                    opened = files.enter_context(self._open_item(source))
+                    fds.append((i, opened.fileno(), wire.OWN_OFFSET))
                 else:
                     fds.append((i, _flushed_fileno(source), 0))
-            new = self._handover.hand_over([(fd, flags) for _, fd, flags in fds])
+            try:
+                new = self._handover.hand_over([(fd, flags) for _, fd, flags in fds])
+            except KtaskError as error:
+                if "index" in error.metadata:
+                    error.metadata["index"] = str(fds[int(error.metadata["index"])][0])
+                raise
         self._handles += new
         handles.update((i, handle) for (i, _, _), handle in zip(fds, new, strict=True))
         return [handles[i] for i in range(len(sources))]
@@ -129,6 +184,21 @@ def _default_nid(sources: Sequence[Any]) -> int | None:
     """Node of ranges that name none: a file's pages have no one node."""
     on_nodes = all(isinstance(source, Handle) or is_memory(source) for source in sources)
     return None if on_nodes else NUMA_NO_NODE
+
+
+def _naming(error: KtaskError, what: str, field: str) -> KtaskError:
+    """The same error with the name of the source whose descriptor the daemon does not take."""
+    if "index" not in error.metadata:
+        return error
+    message = re.sub(r"^descriptor \d+", what, error.message)
+    return KtaskError(message, code=error.code, reason=error.reason, field=field, metadata=error.metadata)
+
+
+def _check(what: str, source: Any) -> None:
+    """Refuse what is no source, and "-", which means a stream in every other tool."""
+    check_source(what, source)
+    if _is_path(source) and os.fsdecode(source) == "-":
+        raise ValueError(f'{what}: got "-", wanted a path; "./-" is the file of that name')
 
 
 def _is_path(source: Any) -> bool:

@@ -263,13 +263,18 @@ class SourceRole:
 class Argument:
     """One argument; type is "int", "float", "bool" or "string".
 
-    `default` None means that it must be given.
+    `default` None means that it must be given; `minimum` and `maximum` are bounds of a
+    number, None where there is none (an integer above 2^53 is a str, as in `default`);
+    `choices` are the only values of a string, empty for any.
     """
 
     name: str
     type: str
     default: int | float | bool | str | None
     summary: str
+    minimum: int | float | str | None = None
+    maximum: int | float | str | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

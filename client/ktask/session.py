@@ -163,13 +163,15 @@ class Session:
     def _with_open_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
         with opened(draft, self.handover, self.function) as sources:
             try:
-                return call(sources.spec())
+                job = call(sources.spec())
             except KtaskError as error:
                 if error.reason != "HANDLE_UNKNOWN" or not self.handover.renewed_since(sources.generation):
                     raise
-            # The daemon was started again, or the handoff connection broke, after
-            # the handles were taken; the job was not accepted, so this is safe.
-            return call(sources.spec())
+                # The daemon was started again, or the handoff connection broke, after
+                # the handles were taken; the job was not accepted, so this is safe.
+                job = call(sources.spec())
+            sources.keep(job)
+            return job
 
     def stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
         """One Watch call, ended when the reader leaves. Raises grpc.RpcError."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
-from ktask.v1 import jobs_pb2 as pb
-
 Mode = Literal["r", "rw"]
 
 _MFD_NOEXEC_SEAL = 0x8
@@ -159,20 +157,26 @@ class File(Leased):
         mode: "r" or "rw"; "w" where only writing was asked for.
     """
 
-    def __init__(self, path: str | bytes | os.PathLike[Any], mode: str, flags: int) -> None:
+    def __init__(
+        self,
+        path: str | bytes | os.PathLike[Any],
+        mode: str,
+        flags: int,
+        create_mode: int = _CREATE_MODE,
+    ) -> None:
         """Open it with `flags`; `file` is the way to call this."""
         super().__init__()
         self.path = os.fsdecode(path)
         self.mode = mode
         self.fd = -1
         # O_NONBLOCK: a pipe is opened, and refused below, instead of waited for.
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, _CREATE_MODE)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, create_mode)
         self._release = weakref.finalize(self, os.close, fd)
         self.fd = fd
         kind = os.fstat(fd).st_mode
         if not stat.S_ISREG(kind):
             self.close()
-            raise ValueError(f'file "{self.path}": got a {_kind_name(kind)}, wanted a regular file')
+            raise ValueError(f'file "{self.path}": got a {kind_name(kind)}, wanted a regular file')
 
     @property
     def size(self) -> int:
@@ -233,15 +237,6 @@ def file(path: str | bytes | os.PathLike[Any], mode: Mode = "r") -> File:
     raise ValueError(f'mode: got {mode!r}, wanted "r" or "rw"')
 
 
-def open_for(path: str | bytes | os.PathLike[Any], access: pb.Access.ValueType) -> File:
-    """Open a path with just the access that a function declares; made if it writes."""
-    if access == pb.ACCESS_READ:
-        return file(path, "r")
-    if access == pb.ACCESS_WRITE:
-        return File(path, "w", os.O_WRONLY | os.O_CREAT)
-    return file(path, "rw")
-
-
 @dataclass(frozen=True, slots=True)
 class Handle:
     """A source that was handed over already, as by `ktask hold`."""
@@ -293,7 +288,8 @@ def check_source(what: str, source: Any) -> None:
         raise ValueError(f"{what}: got an empty path, wanted the path of a file")
 
 
-def _kind_name(mode: int) -> str:
+def kind_name(mode: int) -> str:
+    """What kind of file has this mode, for people."""
     kinds = {
         stat.S_IFDIR: "directory",
         stat.S_IFIFO: "pipe",

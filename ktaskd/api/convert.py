@@ -243,6 +243,9 @@ def function_out(declaration: Declaration) -> pb.Function:
                 type=argument.type.value,
                 default=_default_out(argument.default),
                 summary=argument.summary,
+                minimum=_default_out(argument.minimum),
+                maximum=_default_out(argument.maximum),
+                choices=argument.choices,
             )
             for argument in declaration.arguments
         ],
@@ -266,4 +269,6 @@ def _default_out(value: ArgValue | None) -> struct_pb2.Value | None:
         return struct_pb2.Value(bool_value=value)
     if isinstance(value, str):
         return struct_pb2.Value(string_value=value)
+    if isinstance(value, int) and abs(value) > 2**53:
+        return struct_pb2.Value(string_value=str(value))
     return struct_pb2.Value(number_value=value)

@@ -15,27 +15,42 @@ from ktaskd.functions import framing
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.compress import Written, require_empty_target
 from ktaskd.functions.failures import target_changed
-from ktaskd.functions.framing import Frames, Stopped, Tick, Unreadable
+from ktaskd.functions.framing import GZIP_MAGIC, Frames, Stopped, Tick, Unreadable
 from ktaskd.functions.quanta import BUFFER, Buffered, Naming, cut, read_full, require_size, write_full
 from ktaskd.functions.restoring import has_holes
 from ktaskd.functions.sums import Sum
 from ktaskd.model.limits import POSITION_MAX
 
-WINDOW_MAX = 128 << 20
-"""Of a zstd frame; the limit of zstd(1)."""
-
 _GZIP_ERROR: type[Exception] = zlib_ng.error  # type: ignore[assignment]
-
-Decode = Callable[[OpenSource, int, int, bytearray, Tick], Iterator[memoryview]]
 
 
 @dataclass(slots=True)
 class _Known:
-    """What was found out of a job's source."""
+    """What was found out of a job's source.
+
+    Args:
+        garbage: bytes behind the last member that are none, and no zeros; known once the
+            whole was decompressed by one worker.
+    """
 
     context: Context
     decode: Decode
-    frames: Frames | None
+    frames: Frames | None = None
+    garbage: int = 0
+
+    @property
+    def source(self) -> OpenSource:
+        """What is decompressed."""
+        return self.context.sources["src"]
+
+    @property
+    def window_log(self) -> int:
+        """The largest window that a frame may have, as a power of 2."""
+        return int(self.context.arg.get("window_log", framing.WINDOW_LOG))
+
+
+Decode = Callable[[_Known, int, int, bytearray, Tick], Iterator[memoryview]]
+Find = Callable[[_Known, Tick], Frames | None]
 
 
 class Decompress(Written, Buffered):
@@ -81,9 +96,10 @@ class Decompress(Written, Buffered):
     def _look(self, context: Context, tick: Tick = lambda: False) -> _Known:
         """What the source is; found out once for each job. Raises Stopped."""
         if self._known is None or self._known.context is not context:
-            source = context.sources["src"]
             find, decode = _FORMATS[_format_of(context)]
-            self._known = _Known(context, decode, find(source, tick))
+            known = _Known(context, decode)
+            known.frames = find(known, tick)
+            self._known = known
         return self._known
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
@@ -91,7 +107,7 @@ class Decompress(Written, Buffered):
         try:
             known = self._look(context, lambda: control.quantum(start))
             if known.frames is None:
-                return self._all(context, known.decode, start, end, control)
+                return self._all(context, known, start, end, control)
         except Stopped:
             return start, None
         reached, total, count = end, Sum(), 0
@@ -109,9 +125,8 @@ class Decompress(Written, Buffered):
         assert frames is not None
         start, end = frames.starts[number], frames.ends[number]
         place, wanted = frames.places[number], frames.places[number + 1] - frames.places[number]
-        done, src, dst = 0, context.sources["src"], context.sources["dst"]
-        written = Sum()
-        for piece in known.decode(src, start, end, self._buffer, lambda: control.quantum(start)):
+        done, dst, written = 0, context.sources["dst"], Sum()
+        for piece in known.decode(known, start, end, self._buffer, lambda: control.quantum(start)):
             if control.quantum(start):
                 return None
             if done + len(piece) > wanted:
@@ -125,26 +140,32 @@ class Decompress(Written, Buffered):
         return written
 
     def _all(
-        self, context: Context, decode: Decode, start: int, end: int, control: Control
+        self, context: Context, known: _Known, start: int, end: int, control: Control
     ) -> tuple[int, Json | None]:
         """Decompress the whole file, if this is its first chunk."""
-        source, dst, written = context.sources["src"], context.sources["dst"], Sum()
+        source, dst, written = known.source, context.sources["dst"], Sum()
         if start == 0:
-            for piece in decode(source, 0, source.size(), self._buffer, lambda: control.quantum(0)):
+            for piece in known.decode(known, 0, source.size(), self._buffer, lambda: control.quantum(0)):
                 if control.quantum(0):
                     raise Stopped
                 require_size(dst, "dst", written.length)
                 write_full(dst, "dst", written.length, piece)
                 written.add(piece)
-        return end, _part(written, end - start, 0)
+        part = _part(written, end - start, 0)
+        return end, {**part, "garbage": known.garbage} if start == 0 and known.garbage else part
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sums: bytes written, bytes read, frames that were found (0 = the file does not tell)."""
+        """The sums: bytes written, bytes read, frames that were found (0 = the file does not tell).
+
+        And "garbage", where there is any: bytes behind the last gzip member that were ignored.
+        """
         written = Sum()
         for part in parts:
             written.join(Sum(part["bytes"], part["_crc"]))
         compressed, frames = (sum(part[name] for part in parts) for name in ("compressed", "frames"))
-        return _part(written, compressed, frames)
+        garbage = sum(part.get("garbage", 0) for part in parts)
+        found = _part(written, compressed, frames)
+        return {**found, "garbage": garbage} if garbage else found
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:
         """See that the source is still as long as it was, and that nobody has cut the target.
@@ -201,13 +222,15 @@ class _Part:
         return content
 
 
-def _decode_zstd(
-    source: OpenSource, start: int, end: int, buffer: bytearray, tick: Tick
-) -> Iterator[memoryview]:
+def _find_zstd(known: _Known, tick: Tick) -> Frames | None:
+    return framing.find_zstd(known.source, tick, known.window_log)
+
+
+def _decode_zstd(known: _Known, start: int, end: int, buffer: bytearray, tick: Tick) -> Iterator[memoryview]:
     """Frame by frame, whose ends are looked for first: the library takes an early end for an end."""
-    size = source.size()
-    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX)
-    walk = framing.Walk(source, tick, POSITION_MAX)
+    source, size = known.source, known.source.size()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << known.window_log)
+    walk = framing.Walk(source, tick, POSITION_MAX, known.window_log)
     while start < end:
         begin = os.pread(source.fd, framing.ZSTD_HEADER, start)
         stop = walk.next(start, begin, size)
@@ -223,19 +246,24 @@ def _decode_zstd(
         start = stop
 
 
-def _decode_gzip(
-    source: OpenSource, start: int, end: int, buffer: bytearray, _: Tick
-) -> Iterator[memoryview]:
-    """Member by member; zeros may follow the last one, as gzip(1) lets them.
+def _find_gzip(known: _Known, tick: Tick) -> Frames | None:
+    return framing.find_gzip(known.source, tick)
+
+
+def _decode_gzip(known: _Known, start: int, end: int, buffer: bytearray, tick: Tick) -> Iterator[memoryview]:
+    """Member by member; what follows the last one and is none is ignored, as gzip(1) does.
+
+    gzip does not mention zeros, and says of all else that it is trailing garbage.
 
     Errors name where the first one begins: nobody knows where the others do.
     """
-    part, left, members = _Part(source, start, end), b"", 0
+    part, left, members = _Part(known.source, start, end), b"", 0
     while left or (left := part.read(BUFFER)):
-        if members and not left.strip(b"\0"):
-            left = b""
-            yield memoryview(left)
-            continue
+        if members and len(left) < len(GZIP_MAGIC):
+            left += part.read(BUFFER)
+        if members and not GZIP_MAGIC.startswith(left[: len(GZIP_MAGIC)]):
+            known.garbage = _garbage(left, part, tick)
+            return
         members += 1
         member = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
         try:
@@ -250,7 +278,18 @@ def _decode_gzip(
         left = member.unused_data
 
 
-_FORMATS: Mapping[str, tuple[Callable[[OpenSource, Tick], Frames | None], Decode]] = {
-    "zstd": (framing.find_zstd, _decode_zstd),
-    "gzip": (framing.find_gzip, _decode_gzip),
+def _garbage(first: bytes, rest: _Part, tick: Tick) -> int:
+    """How many bytes there are, the rest of the source with them; 0 where all are zeros."""
+    count, piece, zeros = 0, first, True
+    while piece:
+        if tick():
+            raise Stopped
+        count, zeros = count + len(piece), zeros and not piece.strip(b"\0")
+        piece = rest.read(BUFFER)
+    return 0 if zeros else count
+
+
+_FORMATS: Mapping[str, tuple[Find, Decode]] = {
+    "zstd": (_find_zstd, _decode_zstd),
+    "gzip": (_find_gzip, _decode_gzip),
 }

@@ -23,6 +23,12 @@ from ktaskd.functions.body import OpenSource
 from ktaskd.functions.encoders import TABLE_HEAD
 from ktaskd.model.limits import POSITION_MAX
 
+WINDOW_LOG = 27
+"""Of a zstd frame's window, where the job does not say otherwise; the limit of zstd(1), 128 MiB."""
+
+_WINDOW_LOG_MAX = 31
+"""Source: zstd.h, ZSTD_WINDOWLOG_MAX_64"""
+
 FRAMES_MAX = 1 << 20
 """Kept track of: 24 bytes each. A file with more is decompressed by one worker."""
 
@@ -102,17 +108,17 @@ def format_of(source: OpenSource) -> str:
     raise Unreadable(0, f"begins with {begin.hex() or 'nothing'}, wanted a zstd or a gzip file")
 
 
-def find_zstd(source: OpenSource, tick: Tick = _no_tick) -> Frames | None:
+def find_zstd(source: OpenSource, tick: Tick = _no_tick, window_log: int = WINDOW_LOG) -> Frames | None:
     """All frames of a zstd file; None where one does not say how long it will be.
 
     Also where it consists of ever so many blocks of next to nothing.
 
     Raises:
-        Unreadable: it is broken, or ends too early.
+        Unreadable: it is broken, ends too early, or needs a larger window.
         Stopped: as tick has asked for.
     """
     frames, at, size = Frames(), 0, source.size()
-    walk = Walk(source, tick, max(HEADERS, HEADERS_PER_MIB * (size >> 20)))
+    walk = Walk(source, tick, max(HEADERS, HEADERS_PER_MIB * (size >> 20)), window_log)
     while at < size:
         begin = os.pread(source.fd, ZSTD_HEADER, at)
         end = walk.next(at, begin, size)
@@ -132,10 +138,12 @@ class Walk:
 
     Args:
         left: headers that it may look at before it gives up, below 0 then.
+        window_log: frames whose window is larger than 2 to the power of it are refused.
     """
 
-    def __init__(self, source: OpenSource, tick: Tick, left: int) -> None:
+    def __init__(self, source: OpenSource, tick: Tick, left: int, window_log: int = WINDOW_LOG) -> None:
         """Hold them."""
+        self._window_log = window_log
         self.left = left
         self._source = source
         self._tick = tick
@@ -159,7 +167,9 @@ class Walk:
 
     def _through(self, at: int, begin: bytes, size: int) -> int:
         source = self._source
-        checksum = _CHECKSUM if _parameters(begin, at).has_checksum else 0
+        parameters = _parameters(begin, at)
+        _require_window(parameters.window_size, self._window_log, at)
+        checksum = _CHECKSUM if parameters.has_checksum else 0
         header_size: int = zstandard.frame_header_size(begin)
         position, last = at + header_size, False
         while not last and self.left >= 0:
@@ -180,6 +190,18 @@ def _parameters(begin: bytes, at: int) -> zstandard.FrameParameters:
         return zstandard.get_frame_parameters(begin)
     except zstandard.ZstdError as error:
         raise Unreadable(at, f"no frame of zstd ({error})") from error
+
+
+def _require_window(size: int, window_log: int, at: int) -> None:
+    """Refuse a frame that needs more memory than was asked for, before any is taken."""
+    needed = (size - 1).bit_length()
+    # No zstd makes a larger one: such a header is broken, and is refused for what it says.
+    if window_log < needed <= _WINDOW_LOG_MAX:
+        raise Unreadable(
+            at,
+            f"needs a window of {size} bytes, and at most {1 << window_log} are allowed; "
+            f"give the argument window_log={needed} to allow it",
+        )
 
 
 def is_skippable(begin: bytes) -> bool:

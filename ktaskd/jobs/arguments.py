@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from ktaskd.functions.declared.rules import RuleBroken, check_rules
 from ktaskd.model.errors import ArgumentInvalid
 from ktaskd.model.function import ArgType, Argument, ArgValue, Declaration
 
@@ -16,7 +17,12 @@ _FLOAT_MAX = sys.float_info.max
 
 
 def check_arguments(given: Mapping[str, ArgValue], declaration: Declaration) -> dict[str, ArgValue]:
-    """All arguments of a function, with defaults filled in."""
+    """All arguments of a function, with defaults filled in.
+
+    Raises:
+        ArgumentInvalid: one is unknown, missing, not of its type, choices or bounds, or
+            does not fit to the others.
+    """
     known = {argument.name: argument for argument in declaration.arguments}
     for name in given:
         if name not in known:
@@ -26,7 +32,12 @@ def check_arguments(given: Mapping[str, ArgValue], declaration: Declaration) -> 
                 field=f"spec.arg.{name}",
                 argument=name,
             )
-    return {name: _value(argument, given, declaration) for name, argument in known.items()}
+    complete = {name: _value(argument, given, declaration) for name, argument in known.items()}
+    try:
+        check_rules(declaration.name, complete)
+    except RuleBroken as broken:
+        raise _invalid(known[broken.argument], str(broken)) from None
+    return complete
 
 
 def _value(argument: Argument, given: Mapping[str, ArgValue], declaration: Declaration) -> ArgValue:
@@ -39,6 +50,8 @@ def _value(argument: Argument, given: Mapping[str, ArgValue], declaration: Decla
         raise _invalid(argument, f"got {_shown(value)}, wanted {' or '.join(argument.choices)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_bounds(argument, value)
+    if argument.choices and value not in argument.choices:
+        raise _invalid(argument, f"got {_shown(value)}, wanted {_listed(argument.choices)}")
     return value
 
 
@@ -63,6 +76,12 @@ def _shown(value: ArgValue) -> str:
         return f'"{value[:64]}"'
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e18
     return json.dumps(int(value) if whole else value)[:64]
+
+
+def _listed(choices: Sequence[str]) -> str:
+    """Words as in "a, b or c"."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 _WANTED = {

@@ -110,6 +110,7 @@ class Intake:
             self._check_may_submit(who)
             declaration = self._find(spec, who)
             check_roles(as_items(spec, declaration), declaration)
+            check_arguments(spec.arg, declaration)  # before anything is opened
             taken: dict[HeldSource, None] = {}
             try:
                 opened = await self._open_all(spec, declaration, who, taken)

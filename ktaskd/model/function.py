@@ -59,7 +59,12 @@ class SourceRole:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument; `default` None means that it must be given."""
+    """One argument; `default` None means that it must be given.
+
+    Args:
+        minimum, maximum: of a number, both included; None = no bound.
+        choices: the only values of a string; empty = any.
+    """
 
     name: str
     type: ArgType
@@ -68,7 +73,6 @@ class Argument:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    """All that a string may be; none = any."""
 
 
 @dataclass(frozen=True, slots=True)

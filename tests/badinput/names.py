@@ -9,7 +9,7 @@ from typing import Any
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.badinput.case import Accept, Act, Case, Group, Refuse, filled, piece, run, summed
-from tests.badinput.world import memfd, nothing
+from tests.badinput.world import handle, memfd, nothing
 
 FUNCTIONS: Group = (
     "Functions",
@@ -152,6 +152,31 @@ ARGUMENTS: Group = (
                 f'argument "{"n" * 1011}...',
                 f"spec.arg.{'n' * 244}...",
             ),
+        ),
+        Case(
+            "a word that is none of the choices",
+            run("array.reduce", {"data": memfd()}, arg={"op": "median"}),
+            wrong('"median"', "op", "sum, mean, min, max or histogram"),
+        ),
+        Case(
+            "a level that the format does not have",
+            run("file.compress", {"src": memfd(), "dst": memfd()}, arg={"format": "gzip", "level": 12}),
+            wrong("12", "level", "at most 9 for gzip"),
+        ),
+        Case(
+            "a regular expression that is none",
+            run("text.search", {"data": memfd()}, arg={"pattern": "a)", "regex": True}),
+            Refuse(
+                "INVALID_ARGUMENT",
+                "ARGUMENT_INVALID",
+                'argument "pattern": no regular expression of RE2: unexpected ): nothing is open there',
+                "spec.arg.pattern",
+            ),
+        ),
+        Case(
+            "a wrong argument beside a handle that is none",
+            run("text.search", {"data": handle("0" * 32)}, arg={"pattern": "x", "show": "all"}),
+            wrong('"all"', "show", "count, offsets or lines"),
         ),
         Case("integer: a list", fill([1]), wrong("list", wanted=PLAIN)),
         Case("integer: an object", fill({"a": 1}), wrong("struct", wanted=PLAIN)),

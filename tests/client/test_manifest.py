@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from ktask.manifest import BlockedFile, Entry, ManifestInvalid, WholeFile, digest_of, format_entry, parse
+from ktask.manifest import (
+    BlockedFile,
+    BrokenEntry,
+    Entry,
+    Listed,
+    WholeFile,
+    digest_of,
+    escape,
+    format_entry,
+    parse,
+)
 
 NAMES = [
     b"a",
@@ -37,13 +49,17 @@ def blocked(draw: st.DrawFn) -> BlockedFile:
 
 
 @given(st.lists(st.builds(WholeFile, names, digests) | blocked(), max_size=5))
-def test_entries_when_written_and_read_then_the_same(entries: list[Entry]) -> None:
-    text = b"".join(line for entry in entries for line in format_entry(entry))
-    assert list(parse(lines(text))) == entries
+def test_entries_when_written_and_read_then_the_same(entries: list[WholeFile | BlockedFile]) -> None:
+    assert parse(written(entries)) == Listed(list(entries), [])
 
 
-def lines(text: bytes) -> list[bytes]:
-    return [line + b"\n" for line in text.split(b"\n")[:-1]]
+@given(st.lists(st.builds(WholeFile, names, digests) | blocked(), max_size=5))
+def test_entries_when_sent_through_dos_then_the_same(entries: list[WholeFile | BlockedFile]) -> None:
+    assert parse(written(entries).replace(b"\n", b"\r\n")) == Listed(list(entries), [])
+
+
+def written(entries: list[WholeFile | BlockedFile]) -> bytes:
+    return b"".join(line for entry in entries for line in format_entry(entry))
 
 
 def test_lines_when_given_to_sha256sum_then_all_are_right(tmp_path: Path) -> None:
@@ -60,13 +76,15 @@ def test_lines_when_given_to_sha256sum_then_all_are_right(tmp_path: Path) -> Non
     assert done.stdout.count(b": OK\n") == len(NAMES)
 
 
-def test_lines_when_of_sha256sum_then_read(tmp_path: Path) -> None:
-    for name in NAMES:
-        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(name)
-    done = subprocess.run(["sha256sum", "--", *NAMES], cwd=tmp_path, capture_output=True, check=True)
-    assert list(parse(lines(done.stdout))) == [
-        WholeFile(name, hashlib.sha256(name).hexdigest()) for name in NAMES
-    ]
+@pytest.mark.parametrize("words", [[], ["--tag"], ["-z"], ["-b"], ["-z", "--tag"]])
+def test_lines_when_of_sha256sum_then_read(words: list[str], tmp_path: Path) -> None:
+    made = [os.path.join(os.fsencode(tmp_path), name) for name in NAMES]
+    for name in made:
+        Path(os.fsdecode(name)).write_bytes(name)
+    done = subprocess.run(["sha256sum", *words, "--", *made], capture_output=True, check=True)
+    algorithm = "sha256" if "--tag" in words else ""
+    wanted: list[Entry] = [WholeFile(name, hashlib.sha256(name).hexdigest(), algorithm) for name in made]
+    assert parse(done.stdout) == Listed(wanted, [])
 
 
 HEAD = b"# ktask blocks algorithm=sha256 block=4 bytes=8 root=" + b"0" * 64 + b"  huge\n"
@@ -74,16 +92,57 @@ DIGEST = b"# " + b"1" * 64 + b"\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "problem"),
     [
-        (b"hello\n", "line 1: got b'hello', wanted 64 hexadecimal digits and a name"),
-        (b"\n" + HEAD + DIGEST, "line 2: the manifest ends, wanted 2 of them, there are 1"),
-        (HEAD + b"no\n", "line 2: got no digest of a block, wanted 2 of them, there are 0"),
-        (HEAD + DIGEST * 2, "line 1: root: got 0{64}, but the blocks' digests have"),
+        (b"\n" + HEAD + DIGEST, "line 2: the list ends, wanted 2 of them, there are 1"),
+        (HEAD + b"# no\n", "line 2: got no digest of a block, wanted 2 of them, there are 0"),
+        (HEAD + DIGEST * 2, f"line 1: root: got {'0' * 64}, but the blocks' digests have"),
         (HEAD.replace(b"block=4", b"block=0"), "line 1: block: got 0, wanted at least 1"),
         (HEAD.replace(b"sha256", b"md5"), 'line 1: algorithm: got "md5", wanted sha256 or blake3'),
     ],
 )
-def test_text_when_wrong_then_the_line_is_named(text: bytes, words: str) -> None:
-    with pytest.raises(ManifestInvalid, match=words):
-        list(parse(lines(text)))
+def test_blocks_when_wrong_then_their_file_is_named_and_the_rest_is_read(text: bytes, problem: str) -> None:
+    after = WholeFile(b"after", "a" * 64)
+    found = parse(text + b"a" * 64 + b"  after\n")
+    (broken, rest) = found.entries
+    assert isinstance(broken, BrokenEntry)
+    assert (broken.name, rest, found.bad_lines) == (b"huge", after, [])
+    assert broken.problem.startswith(problem) or "got no digest of a block" in broken.problem
+
+
+HEX = st.sampled_from([b"a" * 64, b"A" * 64, b"0" * 63, b"0" * 65, b"g" * 64])
+LINES = st.one_of(
+    st.tuples(
+        st.sampled_from([b"", b" ", b"\t"]),
+        st.sampled_from([b"", b"\\"]),
+        HEX,
+        st.sampled_from([b"  ", b" *", b" ", b"", b"\t", b"\t*", b" \t"]),
+        st.sampled_from([b"f", b" f", b"*f", b"f ", b"a\\\\b", b"a\\nb", b"a\\", b"a\\x", b"", b"f)"]),
+    ).map(b"".join),
+    st.tuples(
+        st.sampled_from([b"", b" ", b"\\"]),
+        st.sampled_from([b"SHA256 ", b"SHA256", b"SHA256  ", b"sha256 ", b"SHA512 "]),
+        st.sampled_from([b"(f)", b"(f", b"f)", b"(f (1))", b"(a\\nb)"]),
+        st.sampled_from([b" = ", b"=", b" =", b" : "]),
+        HEX,
+        st.sampled_from([b"", b" "]),
+    ).map(b"".join),
+    st.sampled_from([b"", b"#", b"# comment", b" # none", b"text"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n"])).map(b"".join), max_size=6).map(b"".join))
+def test_lines_when_any_then_read_as_sha256sum_does(text: bytes) -> None:
+    """What it names and what it counts, in an empty directory where no file is there."""
+    found = parse(text)
+    with tempfile.TemporaryDirectory() as place:
+        done = subprocess.run(["sha256sum", "-c"], input=text, cwd=place, capture_output=True, check=False)
+    said = [line.removesuffix(b": FAILED open or read") for line in done.stdout.splitlines()]
+    # Older ones escape a backslash only where there is a newline as well.
+    assert len(said) == len(found.entries)
+    for entry, line in zip(found.entries, said, strict=True):
+        assert line in (entry.name, b"".join(escape(entry.name)))
+    bad = re.search(rb"WARNING: (\d+) lines? (is|are) improperly", done.stderr)
+    if said:
+        assert len(found.bad_lines) == (int(bad[1]) if bad else 0)

@@ -9,7 +9,8 @@ from pathlib import Path
 import ktask
 import numpy as np
 import pytest
-from ktask.source import check_source, is_memory, open_for
+from ktask.made import MadeFiles
+from ktask.source import check_source, is_memory
 from ktask.v1 import jobs_pb2 as pb
 
 
@@ -138,7 +139,6 @@ def test_file_when_no_regular_file_then_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("access", "mode"),
     [
-        (pb.ACCESS_READ, os.O_RDONLY),
         (pb.ACCESS_WRITE, os.O_WRONLY),
         (pb.ACCESS_READ_WRITE, os.O_RDWR),
     ],
@@ -148,7 +148,7 @@ def test_path_when_opened_for_a_function_then_with_just_its_access(
 ) -> None:
     path = tmp_path / "a"
     path.touch()
-    with open_for(path, access) as f:
+    with MadeFiles().open(path, access, 0o600) as f:
         assert fcntl.fcntl(f.fd, fcntl.F_GETFL) & os.O_ACCMODE == mode
 
 

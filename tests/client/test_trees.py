@@ -116,10 +116,3 @@ def test_manifest_when_something_cannot_be_read_then_the_rest_is_there(real: Pat
     assert done.status == 1
     assert len(done.out.splitlines()) == 2
     assert 'file "tree/gone": No such file or directory' in done.err
-
-
-def test_verify_when_it_is_no_manifest_then_the_line_is_named(real: Path, tree: Path) -> None:
-    (tree / "m").write_text("\nhello\n")
-    done = verify(real, tree, "m")
-    assert (done.status, done.out) == (2, "")
-    assert "manifest \"m\": line 2: got b'hello', wanted 64 hexadecimal digits" in done.err

@@ -267,7 +267,8 @@ def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path)
             struct.pack("<IBQ", 0xFD2FB528, 0xE0, 2**63 + 5) + b"\1\0\0",
             "says that it becomes 9223372036854775813",
         ),
-        (gzip.compress(b"x" * 999, mtime=0) + b"garbage", "cannot be decompressed"),
+        (gzip.compress(b"x" * 999, mtime=0) + b"\x1f\x8bgarbage", "cannot be decompressed"),
+        (gzip.compress(b"x" * 999, mtime=0) + b"\x1f", "ends within a member"),
         (b"\x1f\x8b\x08\x04" + bytes(30), "cannot be decompressed|ends within"),
         (b"\x50\x2a\x4d\x18\xff\xff\xff\xff", "ends within the frame that begins at 0"),
     ],
@@ -275,6 +276,41 @@ def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path)
 def test_source_when_broken_then_it_says_where(data: bytes, words: str, tmp_path: Path) -> None:
     with pair(tmp_path, data) as (src, dst), pytest.raises(OSError, match=words):
         whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
+
+
+@pytest.mark.parametrize(
+    "tail", [b"garbage", b"\0" * 9 + b"x", b"x" * (BUFFER + 5), b"\0" + gzip.compress(b"no")]
+)
+def test_gzip_when_garbage_follows_then_all_before_it_as_gzip_does(tail: bytes, tmp_path: Path) -> None:
+    data, made = some(70_000), gzip.compress(some(70_000)) + gzip.compress(b"and more") + tail
+    by_gzip = subprocess.run(["gzip", "-dc"], input=made, capture_output=True, check=False)
+    assert (by_gzip.returncode, by_gzip.stdout) == (2, data + b"and more")
+    assert b"trailing garbage ignored" in by_gzip.stderr
+    with pair(tmp_path, made) as (src, dst):
+        told = whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
+        assert content(dst) == by_gzip.stdout
+    assert (told["bytes"], told["garbage"]) == (len(by_gzip.stdout), len(tail))
+
+
+@pytest.mark.parametrize("zeros", [1, 9, BUFFER + 5])
+def test_gzip_when_zeros_follow_then_nothing_is_said(zeros: int, tmp_path: Path) -> None:
+    with pair(tmp_path, gzip.compress(b"abc") + bytes(zeros)) as (src, dst):
+        told = whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
+        assert (content(dst), told) == (b"abc", {"bytes": 3, "compressed": src.size(), "frames": 0})
+
+
+@pytest.mark.parametrize("log", [28, 31])
+def test_zstd_when_its_window_is_larger_then_refused_or_allowed(log: int, tmp_path: Path) -> None:
+    data = some(300_000)
+    made = by_tool(["zstd", "-q", "-c", "--ultra", f"--long={log}"], data)
+    with pair(tmp_path, made) as (src, dst):
+        with pytest.raises(OSError, match=f"needs a window of {1 << log} bytes.*window_log={log} to allow"):
+            whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
+        assert content(dst) == b""
+        with pytest.raises(OSError, match=f"window_log={log}"):
+            whole(DECOMPRESS, context_of(src, dst, format="auto", window_log=log - 1), [])
+        whole(DECOMPRESS, context_of(src, dst, format="auto", window_log=log), [])
+        assert content(dst) == data
 
 
 def test_gzip_when_there_are_only_zeros_then_refused(tmp_path: Path) -> None:

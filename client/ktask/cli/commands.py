@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import select
 import signal
@@ -17,7 +16,8 @@ from ktask.cli import text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import drawer_for
 from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
-from ktask.cli.output import print_json, print_out, print_warnings
+from ktask.cli.output import print_document, print_json, print_out, print_warnings
+from ktask.cli.streams import DASH, input_file
 from ktask.client import open_session
 from ktask.core import mode_request
 from ktask.errors import describe_failure
@@ -164,10 +164,12 @@ def hold(options: argparse.Namespace) -> int:
     ended = _note_end()
     with contextlib.ExitStack() as end:
         session = end.enter_context(_session(options))
-        files = {name: end.enter_context(_open(path)) for name, path in paths.items()}
+        files = {name: end.enter_context(_open(path)) for name, path in paths.items() if path != DASH}
         handles = {name: session.handover.handle_of(one) for name, one in files.items()}
+        for name in paths.keys() - files.keys():
+            (handles[name],) = session.handover.hand_over([(input_file(), 0)])
         if options.json:
-            print_out(json.dumps({"handles": handles}, indent=2))
+            print_document({"handles": handles})
         else:
             print_out("\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items()))
         return _wait_end(ended, session.handover.fileno())
@@ -210,9 +212,12 @@ def _wait_end(ended: int, handoff: int) -> int:
     return complain("hold: the daemon has closed the connection, the handles are gone", NO_DAEMON)
 
 
-def version(_options: argparse.Namespace) -> int:
+def version(options: argparse.Namespace) -> int:
     """Print the version of what is installed."""
     from importlib.metadata import version as installed
 
-    print_out(f"ktask {installed('ktaskd')}")
+    if options.json:
+        print_document({"version": installed("ktaskd")})
+    else:
+        print_out(f"ktask {installed('ktaskd')}")
     return DONE

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from ktask.cli.arguments import Parser, UsageError, count, duration, size
 from ktask.errors import DaemonNotFound, KtaskError
 
-DONE, FAILED, BAD_INPUT, NO_DAEMON, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, BAD_INPUT, NO_DAEMON, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
 """Exit statuses; scripts hold on to them."""
 
 _REFUSED = frozenset(
@@ -44,7 +45,7 @@ integers as strings, default values left out): the job for run, show and cancel,
 the call's response for the others. Everything else goes to standard error.
 
 exit status: 0 done, 1 the job failed or the daemon could not take it, 2 bad
-input, 3 no daemon, 130 interrupted.
+input, 3 no daemon, 130 interrupted, 143 terminated, 141 nobody reads the list any more.
 """
 
 _RUN_EPILOG = """Sources are opened with your rights, as the function wants them; a file that
@@ -52,7 +53,14 @@ it writes is made if missing. SIZE and START:LENGTH may have K, M, G or T (binar
 behind their numbers. A NID of -1 is any node. Ctrl-C cancels the job, waits for
 its undo and exits 130; a second one leaves the undo to the daemon.
 
-What the job found goes to standard output, one "name: value" a line.
+A file that is made has the mode of its source less the umask, and is removed
+again unless the job succeeds; with --detach, unless it is accepted. "-" is standard
+input for a source that is read, and standard output for a target; "./-" is a file.
+Both go through a temporary file where they are pipes.
+
+What the job found goes to standard output, one "name: value" a line, of items one
+"PATH: values". More than 1000 items are worked on by one job after the other; with
+--json they are then the list "jobs" of one object.
 """
 
 _HOLD_EPILOG = """Each file is opened for reading and writing, or only for reading where you may
@@ -62,19 +70,27 @@ end: SIGINT and SIGTERM exit 0. With --json the handles are one object.
 """
 
 
-_MANIFEST_EPILOG = """The lines are those of sha256sum and b3sum, which can check them. Links are not
-followed; what is no regular file is left out. A file larger than --block has a
-digest for each block, in lines that are comments to sha256sum, and is checked by
-`ktask verify` alone, which then names the blocks that are bad.
+_MANIFEST_EPILOG = """The lines are those of sha256sum and b3sum, which can check them. "-" is standard
+input. Below a directory links are not followed, and what is no regular file is left
+out, as is the file that the list goes to. A file larger than --block has a digest for
+each block, in lines that are comments to sha256sum, and is checked by `ktask verify`
+alone, which then names the blocks that are bad.
 
-exit status: 0 done, 1 something could not be read.
+A file that cannot be read is named, and the others are listed. --output FILE is
+replaced when the list is complete, and left as it was where nothing could be listed.
+With --json one object has all "files", to be read by programs.
+
+exit status: 0 done, 1 something could not be read, or there was no file.
 """
 
 _VERIFY_EPILOG = """For each file, "NAME: OK" or "NAME: FAILED" is printed, and for each bad block of a
-file with digests of blocks "NAME: FAILED bytes FIRST to LAST". With --resume, a
-run that was interrupted goes on where it was, and names again what it had found.
+file with digests of blocks "NAME: FAILED bytes FIRST to LAST". The list may be any that
+`sha256sum -c` or `b3sum -c` accepts: of --tag, of -z, of BSD, with the line ends of
+DOS. Lines that are no such are counted. Where a line does not name its algorithm, it
+is found out, or --algorithm says it. With --resume, a run that was interrupted goes on
+where it was, and names again what it had found.
 
-exit status: 0 all as it was, 1 something is not.
+exit status: 0 all as it was, 1 something is not, or there was nothing to check.
 """
 
 _MODE_EPILOG = """modes:
@@ -92,20 +108,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's; return the exit status."""
     _write_anything()
     try:
-        options = parse(sys.argv[1:] if argv is None else argv)
+        status = _run(sys.argv[1:] if argv is None else argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _drop_output()
+        return READER_GONE
+    except OSError as error:  # what was printed could not be written in the end
+        _drop_output()
+        return complain(f"standard output: {error.strerror}", BAD_INPUT)
+
+
+def _drop_output() -> None:
+    from ktask.cli.output import drop_output
+
+    drop_output()
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        options = parse(argv)
         return _command(options.command)(options)
     except SystemExit as end:  # argparse, after --help
         return int(end.code or DONE)
     except KeyboardInterrupt as interrupt:
-        return complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]), INTERRUPTED)
+        words = "; ".join(["interrupted", *getattr(interrupt, "__notes__", [])])
+        return complain(words, status_of_interrupt(interrupt))
     except DaemonNotFound as error:
         return complain(str(error), NO_DAEMON)
     except KtaskError as error:
         return complain(str(error), status_of(error))
     except UsageError as error:
         return complain(str(error), BAD_INPUT)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return complain(_describe(error), BAD_INPUT)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP has come, which ends a command as Ctrl-C does: cleanly."""
+
+    def __init__(self, number: int) -> None:
+        """Remember which."""
+        super().__init__()
+        self.number = number
+
+
+def end_cleanly() -> None:
+    """Have SIGTERM and SIGHUP cancel the job and remove what was made, as Ctrl-C does.
+
+    One that is ignored stays so, as below nohup.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        raise Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # In another thread than the main one no handler can be set.
+        with contextlib.suppress(ValueError):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+
+
+def status_of_interrupt(interrupt: KeyboardInterrupt) -> int:
+    """The exit status that a shell gives to a command which a signal has ended."""
+    return 128 + interrupt.number if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
 def status_of(error: KtaskError) -> int:
@@ -250,7 +319,7 @@ def _verify_parser() -> Parser:
     parser = _parser("verify", "Say which files are not as a manifest has them.", _VERIFY_EPILOG)
     add = parser.add_argument
     add("manifest", metavar="MANIFEST", help='what `ktask manifest` printed; "-" is standard input')
-    add("--algorithm", choices=("sha256", "blake3"), default="sha256", help="the digest (default: sha256)")
+    add("--algorithm", choices=("sha256", "blake3"), help="of lines that do not name it (default: found out)")
     add("--quiet", action="store_true", help="name only what is not as it was")
     add("--resume", metavar="FILE", help="note there how far it is, and go on from there")
     return parser
@@ -279,14 +348,20 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
     """What a command does. Loaded late: --help and mistakes do not wait for gRPC."""
+    if name in ("run", "manifest", "verify"):
+        end_cleanly()
     if name == "run":
         from ktask.cli.run import run
 
         return run
-    if name in ("manifest", "verify"):
-        from ktask.cli import manifest
+    if name == "manifest":
+        from ktask.cli.manifest import manifest
 
-        return manifest.manifest if name == "manifest" else manifest.verify
+        return manifest
+    if name == "verify":
+        from ktask.cli.verify import verify
+
+        return verify
     from ktask.cli import commands
 
     return {

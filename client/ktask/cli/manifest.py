@@ -1,182 +1,36 @@
-"""`ktask manifest` and `ktask verify`: digests of trees, and whether they still hold."""
+"""`ktask manifest`: digests of files and trees."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
-from ktask import convert
 from ktask.cli.arguments import UsageError
-from ktask.cli.main import BAD_INPUT, DONE, FAILED, complain
+from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
+from ktask.cli.beside import Replacement
+from ktask.cli.main import DONE, FAILED, complain
+from ktask.cli.output import print_document, write_out
+from ktask.cli.streams import DASH
 from ktask.client import open_session
 from ktask.core import Draft
-from ktask.errors import JobFailed
-from ktask.manifest import BlockedFile, Entry, ManifestInvalid, WholeFile, format_entry, parse
-from ktask.results import JobState
+from ktask.errors import KtaskError
+from ktask.manifest import BlockedFile, WholeFile, format_entry
 from ktask.session import Session
-from ktask.source import memory
+from ktask.source import kind_name
 
-FILES_PER_JOB = 500
-"""Open at one time; a process may have 1024 without asking for more."""
-
-_DIGEST_BYTES = 32
-
-Result = Mapping[str, Any]
+Made = WholeFile | BlockedFile
 
 
-# -- manifest -----------------------------------------------------------------------
-
-
-def manifest(options: argparse.Namespace) -> int:
-    """Write the digests of files, and of all files below directories."""
-    bad = _Complaints()
-    algorithm = options.algorithm
-    with contextlib.ExitStack() as end:
-        session = end.enter_context(contextlib.closing(open_session(options.socket)))
-        out = end.enter_context(_output(options.output))
-        files = _walk(map(os.fsencode, options.paths), bad)
-        while batch := list(islice(files, FILES_PER_JOB)):
-            for entry in _entries(session, batch, algorithm, options.block, bad):
-                out.writelines(format_entry(entry))
-            out.flush()
-    return bad.status
-
-
-def _entries(
-    session: Session, names: Sequence[bytes], algorithm: str, block: int, bad: _Complaints
-) -> Iterator[Entry]:
-    """The entries of some files, in their order."""
-    with contextlib.ExitStack() as end:
-        opened = _open_all(names, end, bad)
-        huge = {name for name, file in opened.items() if block and os.fstat(file.fileno()).st_size > block}
-        small = {name: file for name, file in opened.items() if name not in huge}
-        digests = dict(zip(small, _digests(session, list(small.values()), algorithm), strict=True))
-        for name, file in opened.items():
-            if name in huge:
-                yield _by_blocks(session, name, file, algorithm, block)
-            else:
-                yield WholeFile(name, digests[name])
-
-
-def _digests(session: Session, files: Sequence[IO[bytes]], algorithm: str) -> list[str]:
-    if not files:
-        return []
-    draft = Draft("file.manifest", arg={"algorithm": algorithm}, items=files)
-    return [str(result["digest"]) for result in _results(session, draft)]
-
-
-def _by_blocks(session: Session, name: bytes, file: IO[bytes], algorithm: str, block: int) -> BlockedFile:
-    draft = Draft("file.manifest", arg={"algorithm": algorithm, "block": block}, sources={"data": file})
-    results = _results(session, draft)
-    digests = tuple(str(result["digest"]) for result in results)
-    return BlockedFile(name, algorithm, block, sum(int(result["bytes"]) for result in results), digests)
-
-
-def _walk(paths: Iterable[bytes], bad: _Complaints) -> Iterator[bytes]:
-    """Regular files, those below a directory in the order of their names; links are not followed."""
-    for path in paths:
-        try:
-            mode = os.lstat(path).st_mode
-            below = sorted(os.listdir(path)) if stat.S_ISDIR(mode) else []
-        except OSError as error:
-            bad.say(path, error.strerror or str(error))
-            continue
-        if stat.S_ISREG(mode):
-            yield path
-        yield from _walk((os.path.join(path, name) for name in below), bad)
-
-
-# -- verify -------------------------------------------------------------------------
-
-
-def verify(options: argparse.Namespace) -> int:
-    """Say which files are not as a manifest has them."""
-    content = _read(options.manifest)
-    state = _State(options.resume, hashlib.sha256(content).hexdigest())
-    report = _Report(options.quiet, state)
-    try:
-        entries = list(parse(content.split(b"\n")))
-    except ManifestInvalid as error:
-        return complain(f'manifest "{options.manifest}": {error}', BAD_INPUT)
-    with contextlib.closing(open_session(options.socket)) as session:
-        rest = iter(entries[state.done :])
-        while batch := list(islice(rest, FILES_PER_JOB)):
-            _verify_some(session, batch, options.algorithm, report)
-            state.note(len(batch))
-    state.forget()
-    return report.summarize(len(entries))
-
-
-def _verify_some(session: Session, entries: Sequence[Entry], algorithm: str, report: _Report) -> None:
-    with contextlib.ExitStack() as end:
-        opened = _open_all([entry.name for entry in entries], end, report)
-        there = [entry for entry in entries if entry.name in opened]
-        small = [entry for entry in there if isinstance(entry, WholeFile)]
-        files = [opened[entry.name] for entry in small]
-        digests = [entry.digest for entry in small]
-        results = _checked(session, algorithm, digests, items=files)
-        wrong = {entry.name for entry, result in zip(small, results, strict=True) if not result["ok"]}
-        for entry in there:
-            if isinstance(entry, BlockedFile):
-                report.tell(entry.name, list(_verify_blocks(session, entry, opened[entry.name])))
-            else:
-                report.tell(entry.name, [""] if entry.name in wrong else [])
-
-
-def _verify_blocks(session: Session, entry: BlockedFile, file: IO[bytes]) -> Iterator[str]:
-    """What is wrong with a file that has a digest for each block."""
-    size = os.fstat(file.fileno()).st_size
-    if size != entry.size:
-        yield f" got {size} bytes, wanted {entry.size}"
-    whole = min(-(-size // entry.block), len(entry.digests))
-    if not whole:
-        return
-    arg = {"block": entry.block}
-    draft_of = {"arg": arg, "ranges": [(0, whole)], "sources": {"data": file}}
-    results = _checked(session, entry.algorithm, entry.digests[:whole], **draft_of)
-    for i, result in enumerate(results):
-        if not result["ok"]:
-            first = i * entry.block
-            yield f" bytes {first} to {first + int(result['bytes'])}"
-
-
-def _checked(session: Session, algorithm: str, digests: Sequence[str], **draft: Any) -> list[Result]:
-    """Results of file.verify against these digests."""
-    if not digests:
-        return []
-    with memory(len(digests) * _DIGEST_BYTES) as expected:
-        expected[:] = b"".join(map(bytes.fromhex, digests))
-        sources = {**draft.pop("sources", {}), "expected": expected}
-        arg = {"algorithm": algorithm, **draft.pop("arg", {})}
-        return _results(session, Draft("file.verify", arg=arg, sources=sources, **draft))
-
-
-def _results(session: Session, draft: Draft) -> list[Result]:
-    """What a job told of each position; raises JobFailed."""
-    job = convert.job(session.run(draft))
-    if job.state is not JobState.SUCCEEDED:
-        raise JobFailed(job)
-    items = (job.result or {}).get("items")
-    if items is not None:
-        return list(items)
-    return [convert.plain(one.result) for message in session.watch(id=job.id) for one in message.results]
-
-
-# -- files and what is said of them ---------------------------------------------------
-
-
-class _Complaints:
+class Complaints:
     """What could not be read goes to standard error, and into the exit status."""
 
     def __init__(self) -> None:
+        """All is well so far."""
         self.status = DONE
 
     def say(self, name: bytes, problem: str) -> None:
@@ -184,100 +38,145 @@ class _Complaints:
         self.status = complain(f'file "{os.fsdecode(name)}": {problem}', FAILED)
 
 
-class _Report(_Complaints):
-    """One line for each file, as `sha256sum -c` has it."""
-
-    def __init__(self, quiet: bool, state: _State) -> None:
-        super().__init__()
-        self._quiet = quiet
-        self._state = state
-        for line in state.bad:
-            self._print(line + b" (before)")
-
-    def say(self, name: bytes, problem: str) -> None:
-        """A file that cannot be read is not as it was."""
-        super().say(name, problem)
-        self.tell(name, [" open or read"])
-
-    def tell(self, name: bytes, problems: Sequence[str]) -> None:
-        """Print how a file is."""
-        for problem in problems:
-            line = name + b": FAILED" + problem.encode()
-            self._state.bad.append(line)
-            self._print(line)
-        if not problems and not self._quiet:
-            self._print(name + b": OK")
-
-    def _print(self, line: bytes) -> None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.buffer.flush()
-
-    def summarize(self, count: int) -> int:
-        """Say how many were bad; returns the exit status."""
-        bad = len(self._state.bad)
-        if bad:
-            return complain(f"verify: {count} files, {bad} findings", FAILED)
-        return DONE
+def manifest(options: argparse.Namespace) -> int:
+    """Write the digests of files, and of all files below directories."""
+    if options.json and options.output is not None:
+        raise UsageError("--json: given with --output, wanted one of them")
+    bad, count = Complaints(), 0
+    with contextlib.ExitStack() as end:
+        session = end.enter_context(contextlib.closing(open_session(options.socket)))
+        to_file = options.output is not None and options.output != DASH
+        new = Replacement(options.output) if to_file else None
+        if new is not None:
+            end.push(new)  # before there is a file: a signal may come at any moment
+            new.open()
+        own = set(new.identities()) if new else _output_identity()
+        documents = []
+        for made in _entries(session, walk(map(os.fsencode, options.paths), own, bad), options, bad):
+            count += 1
+            if options.json:
+                documents.append(_document(made, options.algorithm))
+            elif new is not None:
+                new.file.writelines(format_entry(made))
+            else:
+                write_out(b"".join(format_entry(made)))
+        if options.json:
+            print_document({"files": documents})
+        # A list of nothing must not take the place of a good one.
+        if new is not None and count:
+            new.complete()
+    if not count:
+        kept = f', "{options.output}" is left as it was' if to_file else ""
+        return complain(f"manifest: there is no file to list{kept}", FAILED)
+    return bad.status
 
 
-class _State:
-    """How far an earlier run came, in a file of one line and what it found; no file, no memory."""
-
-    def __init__(self, path: str | None, manifest_digest: str) -> None:
-        self._path = Path(path) if path is not None else None
-        self._digest = manifest_digest.encode()
-        self.done = 0
-        self.bad: list[bytes] = []
-        if self._path is not None and self._path.exists():
-            self._load(self._path)
-
-    def _load(self, path: Path) -> None:
-        head, *bad = path.read_bytes().split(b"\n")
-        words = head.split(b" ")
-        if len(words) != 3 or words[0] != b"ktask-verify" or not words[2].isdigit():
-            raise UsageError(f'resume "{path}": got another kind of file, wanted one of `ktask verify`')
-        if words[1] != self._digest:
-            raise UsageError(f'resume "{path}": it is of another manifest; remove it to begin anew')
-        self.done, self.bad = int(words[2]), [line for line in bad if line]
-
-    def note(self, count: int) -> None:
-        """So many entries more are checked."""
-        self.done += count
-        if self._path is not None:
-            lines = [b"ktask-verify %s %d" % (self._digest, self.done), *self.bad]
-            new = self._path.with_name(self._path.name + ".new")
-            new.write_bytes(b"\n".join(lines) + b"\n")
-            new.replace(self._path)
-
-    def forget(self) -> None:
-        """All is checked: the next run begins anew."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+def _output_identity() -> set[tuple[int, int]]:
+    """Device and inode of standard output, where that is a file: it may be below what is listed."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        status = os.fstat(sys.stdout.fileno())
+        if stat.S_ISREG(status.st_mode):
+            return {(status.st_dev, status.st_ino)}
+    return set()
 
 
-def _open_all(names: Sequence[bytes], end: contextlib.ExitStack, bad: _Complaints) -> dict[bytes, IO[bytes]]:
-    """Those that can be opened, by name."""
-    opened: dict[bytes, IO[bytes]] = {}
-    for name in names:
-        try:
-            # A fifo that came in place of the file must not be waited for.
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            bad.say(name, error.strerror or str(error))
+def _document(made: Made, algorithm: str) -> dict[str, Any]:
+    head = {"name": os.fsdecode(made.name), "algorithm": algorithm}
+    if isinstance(made, WholeFile):
+        return {**head, "digest": made.digest}
+    return {**head, "block": made.block, "bytes": made.size, "root": made.root, "digests": list(made.digests)}
+
+
+def _entries(
+    session: Session, names: Iterable[bytes], options: argparse.Namespace, bad: Complaints
+) -> Iterator[Made]:
+    """The entries of files that can be read, in their order."""
+    for batch in batches(names, lambda name: name):
+        with batch as opened:
+            huge = {
+                i for i, one in enumerate(opened) if one.file and options.block and one.size > options.block
+            }
+            small = [i for i, one in enumerate(opened) if one.file and i not in huge]
+            digests = dict(zip(small, _digests(session, [opened[i] for i in small], options), strict=True))
+            for i, one in enumerate(opened):
+                made = _by_blocks(session, one, options) if i in huge else digests.get(i)
+                if made is None or isinstance(made, Unreadable):
+                    bad.say(one.asked, made.problem if made else one.problem)
+                elif isinstance(made, BlockedFile):
+                    yield made
+                else:
+                    yield WholeFile(one.asked, str(made["digest"]))
+
+
+def _digests(
+    session: Session, files: Sequence[Opened[bytes]], options: argparse.Namespace
+) -> list[Result | Unreadable]:
+    def run(numbers: range) -> list[Result]:
+        items = [files[i].file for i in numbers]
+        return results(session, Draft("file.manifest", arg={"algorithm": options.algorithm}, items=items))
+
+    return each(run, range(len(files)))
+
+
+def _by_blocks(session: Session, one: Opened[bytes], options: argparse.Namespace) -> BlockedFile | Unreadable:
+    arg = {"algorithm": options.algorithm, "block": options.block}
+    try:
+        blocks = results(session, Draft("file.manifest", arg=arg, sources={"data": one.file}))
+    except KtaskError as error:
+        if not is_of_a_file(error):
+            raise
+        return Unreadable(problem_of(error))
+    digests = tuple(str(block["digest"]) for block in blocks)
+    size = sum(int(block["bytes"]) for block in blocks)
+    return BlockedFile(one.asked, options.algorithm, options.block, size, digests)
+
+
+def walk(paths: Iterable[bytes], own: Collection[tuple[int, int]], bad: Complaints) -> Iterator[bytes]:
+    """Regular files, those below a directory in the order of their names.
+
+    Links below a directory are left out, and what is no regular file. A path that is given
+    itself may be a link to a file; one to a directory is refused, since it would be empty.
+
+    Args:
+        own: device and inode of files that are left out.
+    """
+    for path in paths:
+        if path == os.fsencode(DASH):
+            yield path
             continue
-        opened[name] = end.enter_context(os.fdopen(fd, "rb", buffering=0))
-    return opened
+        try:
+            problem = _problem_of_path(path)
+        except OSError as error:
+            problem = error.strerror or str(error)
+        if problem:
+            bad.say(path, problem)
+            continue
+        yield from _below(path, own, bad, follow=True)
 
 
-def _read(path: str) -> bytes:
-    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+def _problem_of_path(path: bytes) -> str:
+    """Why a path that is given cannot be listed, "" if it can; raises OSError."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode) and os.path.islink(path):
+        return f'a link to a directory; "{os.fsdecode(path)}/" is what it holds'
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        return f"is a {kind_name(mode)}, wanted a regular file or a directory"
+    return ""
 
 
-@contextlib.contextmanager
-def _output(path: str | None) -> Iterator[IO[bytes]]:
-    if path is None:
-        yield sys.stdout.buffer
-    else:
-        with open(path, "wb") as file:
-            yield file
+def _below(top: bytes, own: Collection[tuple[int, int]], bad: Complaints, *, follow: bool) -> Iterator[bytes]:
+    """The files of one path. Without recursion: a tree may be deeper than Python's stack."""
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        try:
+            status = os.stat(path) if follow else os.lstat(path)
+            names = sorted(os.listdir(path), reverse=True) if stat.S_ISDIR(status.st_mode) else []
+        except OSError as error:
+            bad.say(path, error.strerror or str(error))
+            continue
+        finally:
+            follow = False
+        if stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) not in own:
+            yield path
+        waiting += [os.path.join(path, name) for name in names]

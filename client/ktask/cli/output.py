@@ -23,7 +23,24 @@ def print_out(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Python would complain when it flushes what is left at its end.
+        drop_output()
+
+
+def write_out(data: bytes) -> None:
+    """Write bytes to standard output at once; nothing where that is closed.
+
+    Raises:
+        BrokenPipeError: the reader has left; `main` ends the command quietly then.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def drop_output() -> None:
+    """Have all further output go nowhere; Python would complain at its end about what is buffered."""
+    if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
 
 
@@ -35,13 +52,24 @@ def print_warnings(lines: Iterable[str]) -> None:
 
 def print_json(message: Message) -> None:
     """Print a message in protobuf's JSON form."""
-    print_out(json.dumps(_whole(MessageToDict(message)), indent=2))
+    print_document(as_document(message))
 
 
-def _whole(value: Any) -> Any:
+def print_document(document: Any) -> None:
+    """Print one JSON document; bytes of names that are no text are lone surrogates in it."""
+    print_out(json.dumps(document, indent=2))
+
+
+def as_document(message: Message) -> dict[str, Any]:
+    """A message in protobuf's JSON form."""
+    document: dict[str, Any] = whole_numbers(MessageToDict(message))
+    return document
+
+
+def whole_numbers(value: Any) -> Any:
     """Whole numbers without ".0", as other tools print the numbers of a Struct."""
     if isinstance(value, dict):
-        return {name: _whole(one) for name, one in value.items()}
+        return {name: whole_numbers(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_whole(one) for one in value]
+        return [whole_numbers(one) for one in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

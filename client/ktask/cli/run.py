@@ -4,24 +4,49 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ktask import convert
 from ktask.cli import arguments, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import BAD_INPUT, DONE, FAILED, INTERRUPTED, complain
-from ktask.cli.output import print_json, print_out, print_warnings
+from ktask.cli.main import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt
+from ktask.cli.output import (
+    as_document,
+    print_document,
+    print_json,
+    print_out,
+    print_warnings,
+    whole_numbers,
+)
+from ktask.cli.streams import Output, Streams
 from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError, describe_failure
 from ktask.results import Job, JobState
 from ktask.session import Session
 from ktask.source import Memory, memory
+from ktask.turns import item_results, turns
 from ktask.v1 import jobs_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What the command line asks for.
+
+    Args:
+        names: of the items, as they were given.
+        output: where "-" stands for a target, None = nowhere.
+    """
+
+    draft: Draft
+    names: tuple[str, ...]
+    output: Output | None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,11 +54,11 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as end:
         session = open_session(options.socket)
         end.callback(session.close)
-        draft = end.enter_context(_draft(options, session.function(options.function)))
+        order = _order(options, session.function(options.function), end)
         try:
             if options.detach:
-                return _detach(options, session, draft)
-            return _wait(options, session, draft)
+                return _detach(options, session, order.draft)
+            return _wait_all(options, session, order)
         except (TypeError, ValueError) as error:
             return complain(str(error), BAD_INPUT)
 
@@ -47,52 +72,98 @@ def _detach(options: argparse.Namespace, session: Session, draft: Draft) -> int:
     return DONE
 
 
-def _wait(options: argparse.Namespace, session: Session, draft: Draft) -> int:
-    drawer = drawer_for(sys.stderr, options.progress)
-    try:
-        message = session.run(draft, on_job=drawer)
-    except KeyboardInterrupt:
-        _clear(drawer)
-        return _interrupted(options, session, draft)
-    finally:
-        _clear(drawer)
+def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> int:
+    """Run it, over many items in turns; the first job that does not succeed is the last one."""
+    documents: list[dict[str, Any]] = []
+    status = DONE
+    for draft, names in _turns(order):
+        drawer = drawer_for(sys.stderr, options.progress)
+        try:
+            message = session.run(draft, on_job=drawer)
+        except KeyboardInterrupt as interrupt:
+            _clear(drawer)
+            return _interrupted(options, session, draft, status_of_interrupt(interrupt))
+        except KtaskError as error:
+            raise _named(error, names) from None
+        finally:
+            _clear(drawer)
+        if options.json:
+            documents.append(_document(session, message, names))
+        status = _report(options, session, convert.job(message), names, order.output)
+        if drawer is not None and status == DONE:
+            print(text.describe_success(convert.job(message)), file=sys.stderr)
+        if status != DONE:
+            break
     if options.json:
-        print_json(message)
-    return _report(options, session, convert.job(message), drawer is not None)
+        print_document(documents[0] if len(documents) == 1 else {"jobs": documents})
+    return status
 
 
-def _report(options: argparse.Namespace, session: Session, job: Job, to_terminal: bool) -> int:
+def _named(error: KtaskError, names: Sequence[str]) -> KtaskError:
+    """The same error with the name of the item that it is about."""
+    number = re.fullmatch(r"spec\.items\[(\d+)\]", error.field)
+    if number is None or int(number[1]) >= len(names):
+        return error
+    message = f"{error.message} (items[{number[1]}] is {names[int(number[1])]})"
+    return KtaskError(
+        message, code=error.code, reason=error.reason, field=error.field, metadata=error.metadata
+    )
+
+
+def _turns(order: _Order) -> Iterator[tuple[Draft, Sequence[str]]]:
+    """The jobs, each with the names of its items, and known by an id of its own if it is interrupted."""
+    first = 0
+    for draft in turns(order.draft):
+        count = len(tuple(draft.items or ()))
+        yield replace(draft, request_id=secrets.token_hex(16)), order.names[first : first + count]
+        first += count
+
+
+def _document(session: Session, message: pb.Job, names: Sequence[str]) -> dict[str, Any]:
+    """The job in JSON; the results of its items are in it, each with the name of the item."""
+    document = as_document(message)
+    if names and message.state == pb.JOB_STATE_SUCCEEDED:
+        results = item_results(session, convert.job(message))
+        items = [{"name": names[index], **result} for index, result in results]
+        document["result"] = {"items": whole_numbers(items)}
+    return document
+
+
+def _report(
+    options: argparse.Namespace, session: Session, job: Job, names: Sequence[str], output: Output | None
+) -> int:
     """Say how the job ended, and what it found; warnings go to standard error and change no status."""
     print_warnings(text.list_warnings(job))
     if job.state is not JobState.SUCCEEDED:
         return complain(describe_failure(job), FAILED)
-    if not options.json:
+    if garbage := (job.result or {}).get("garbage"):
+        complain(f'source "src": decompression OK, trailing garbage ignored ({garbage} bytes)', DONE)
+    if output is not None:
+        output.send()
+    elif options.json:
+        return DONE
+    elif names:
+        for index, result in item_results(session, job):
+            print_out(f"{text.escaped(names[index])}: {text.format_value(result)}")
+    else:
         print_out(text.format_result(job.result))
         if job.result and "items_omitted" in job.result:
-            _print_items(session, job)
-    if to_terminal:
-        print(text.describe_success(job), file=sys.stderr)
+            for index, result in item_results(session, job):
+                print_out(f"{index}: {text.format_value(result)}")
     return DONE
 
 
-def _print_items(session: Session, job: Job) -> None:
-    """Print results that were too many for the job's own message."""
-    for message in session.watch(id=job.id):
-        for one in message.results:
-            print_out(f"{one.index}: {text.format_value(convert.plain(one.result))}")
-
-
-def _interrupted(options: argparse.Namespace, session: Session, draft: Draft) -> int:
+def _interrupted(options: argparse.Namespace, session: Session, draft: Draft, status: int) -> int:
     """Say what became of the job, as far as that can be known."""
     try:
         message = session.get(request_id=draft.request_id)
     except KtaskError:
-        return complain("interrupted", INTERRUPTED)
+        return complain("interrupted", status)
     if options.json:
         print_json(message)
     job = convert.job(message)
     how = describe_failure(job) if job.state.ended else f"job {job.id} is {job.state}"
-    return complain(f"interrupted; {how}", INTERRUPTED)
+    return complain(f"interrupted; {how}", status)
 
 
 def _clear(drawer: Drawer | None) -> None:
@@ -100,32 +171,36 @@ def _clear(drawer: Drawer | None) -> None:
         drawer.clear()
 
 
-@contextlib.contextmanager
-def _draft(options: argparse.Namespace, function: pb.Function) -> Iterator[Draft]:
-    """The job that the options describe, with the memory that it wants."""
+def _order(options: argparse.Namespace, function: pb.Function, end: contextlib.ExitStack) -> _Order:
+    """The job that the options describe; `end` closes what is opened for it."""
     ranges, strays = _ranges(options.range)
     given, also_sources = arguments.divide(options.arg, function)
     words, also_given = arguments.apart(
         [pair(word, "NAME=PATH") for word in [*options.sources, *strays]], function
     )
     given += also_given
-    with contextlib.ExitStack() as end:
-        sources: dict[str, Any] = dict(unique([*words, *also_sources], "source"))
-        for name, nbytes in unique((pair(word, "NAME=SIZE") for word in options.memory), "memory").items():
-            if name in sources:
-                raise UsageError(f'source "{name}": given twice')
-            sources[name] = end.enter_context(_memory(name, nbytes))
-        yield Draft(
-            function=options.function,
-            arg=arguments.convert(unique(given, "argument"), function) or None,
-            ranges=ranges or None,
-            items=options.items,
-            min_chunk=options.min_chunk,
-            max_threads=options.max_threads,
-            undo=not options.no_undo,
-            sources=sources,
-            request_id=secrets.token_hex(16),
-        )
+    sources: dict[str, Any] = dict(unique([*words, *also_sources], "source"))
+    for name, nbytes in unique((pair(word, "NAME=SIZE") for word in options.memory), "memory").items():
+        if name in sources:
+            raise UsageError(f'source "{name}": given twice')
+        sources[name] = end.enter_context(_memory(name, nbytes))
+    arg = arguments.convert(unique(given, "argument"), function)
+    streams = Streams(function, end)
+    draft = Draft(
+        function=options.function,
+        arg=arg or None,
+        ranges=ranges or None,
+        items=None if options.items is None else streams.items(options.items),
+        min_chunk=options.min_chunk,
+        max_threads=options.max_threads,
+        undo=not options.no_undo,
+        sources=streams.sources(sources),
+        request_id=secrets.token_hex(16),
+    )
+    if streams.output is not None and (options.json or options.detach):
+        word = "--json" if options.json else "--detach"
+        raise UsageError(f'{word}: given with "-" as a target, wanted a file: standard output is not free')
+    return _Order(draft, tuple(options.items or ()), streams.output)
 
 
 def _memory(name: str, nbytes: str) -> Memory:

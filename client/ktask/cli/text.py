@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ktask.errors import describe_failure
-from ktask.results import Allowance, CpuUsage, Function, Job, Pool, Reason, Status, Worker
+from ktask.results import Allowance, Argument, CpuUsage, Function, Job, Pool, Reason, Status, Worker
 
 _LEVELS = {
     "RUN": "all helpers run",
@@ -25,6 +25,17 @@ def printable(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
     )
+
+
+def escaped(name: str) -> str:
+    """A file's name on a line of its own, as coreutils print it: none looks like two lines.
+
+    A name with a backslash or the end of a line in it is marked by a backslash before it.
+    """
+    if not any(char in name for char in "\\\n\r"):
+        return printable(name)
+    plain = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return "\\" + printable(plain)
 
 
 def format_bytes(count: int) -> str:
@@ -200,7 +211,7 @@ def describe_function(function: Function) -> str:
         ),
         ("items", "may stand for the first source" if function.items else ""),
         *(
-            (f"argument {one.name}", f"{one.type}, {_default(one.default)}. {one.summary}")
+            (f"argument {one.name}", f"{one.type}{_bounds(one)}, {_default(one.default)}. {one.summary}")
             for one in function.arguments
         ),
         ("position", _position(function)),
@@ -213,6 +224,15 @@ def describe_function(function: Function) -> str:
         ("combine", "yes" if function.combine else "no"),
     ]
     return fields(pairs)
+
+
+def _bounds(argument: Argument) -> str:
+    """The values that it may have, where they are bounded."""
+    if argument.minimum is not None and argument.maximum is not None:
+        return f" {argument.minimum} to {argument.maximum}"
+    if argument.minimum is not None:
+        return f" of at least {argument.minimum}"
+    return f" of at most {argument.maximum}" if argument.maximum is not None else ""
 
 
 def _position(function: Function) -> str:

@@ -1402,6 +1402,9 @@ class FunctionArgument(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name to give it by."""
     type: _builtins.str
@@ -1412,6 +1415,20 @@ class FunctionArgument(_message.Message):
     def default(self) -> _struct_pb2.Value:
         """Taken when the argument is not given; absent = it must be given."""
 
+    @_builtins.property
+    def minimum(self) -> _struct_pb2.Value:
+        """Least value of a number, included; absent = no bound. An integer above 2^53
+        is a string, as in `default`.
+        """
+
+    @_builtins.property
+    def maximum(self) -> _struct_pb2.Value:
+        """Greatest value of a number, included; absent = no bound."""
+
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only values of a string; empty = any."""
+
     def __init__(
         self,
         *,
@@ -1419,10 +1436,13 @@ class FunctionArgument(_message.Message):
         type: _builtins.str = ...,
         default: _struct_pb2.Value | None = ...,
         summary: _builtins.str = ...,
+        minimum: _struct_pb2.Value | None = ...,
+        maximum: _struct_pb2.Value | None = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default", b"default"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "name", b"name", "summary", b"summary", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "default", b"default", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "summary", b"summary", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

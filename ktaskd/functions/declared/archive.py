@@ -23,7 +23,7 @@ _FILE_COMPRESS = Declaration(
     probe=4 * MIB,
     sources=(SourceRole("src", Access.READ, "The file or the memory to compress."), _DST),
     arguments=(
-        Argument("format", ArgType.STRING, "zstd", "zstd or gzip."),
+        Argument("format", ArgType.STRING, "zstd", "zstd or gzip.", choices=("zstd", "gzip")),
         Argument("level", ArgType.INT, 0, "1 to 19 for zstd, 1 to 9 for gzip; 0 = 3 or 6, as usual.", 0, 19),
         Argument("frame", ArgType.INT, MIB, "Bytes of src in one frame.", 64 * KIB, 64 * MIB),
         CHANGED,
@@ -46,15 +46,31 @@ _FILE_DECOMPRESS = Declaration(
     summary=(
         "Decompresses zstd and gzip files. In parallel where the file says where its frames are and how "
         "long they become: all of file.compress, zstd files with sizes (as pzstd makes), and bgzip's; others "
-        "by one worker. Frames of zstd may need a window of 128 MiB at most. Tells the bytes written, the "
-        "bytes read (compressed), and frames, 0 where they are not known."
+        "by one worker. Frames of zstd may need a window of 128 MiB, or what window_log allows. Tells the "
+        "bytes written, the bytes read (compressed), frames, 0 where they are not known, and how many bytes "
+        "behind the last member of gzip were ignored (garbage)."
     ),
     align=PAGE,
     min_chunk=MIB,
     probe=4 * MIB,
     sources=(SourceRole("src", Access.READ, "The file or the memory to decompress."), _DST),
     arguments=(
-        Argument("format", ArgType.STRING, "auto", "zstd, gzip, or auto = by the first bytes."),
+        Argument(
+            "format",
+            ArgType.STRING,
+            "auto",
+            "zstd, gzip, or auto = by the first bytes.",
+            choices=("auto", "zstd", "gzip"),
+        ),
+        Argument(
+            "window_log",
+            ArgType.INT,
+            27,
+            "Of zstd: frames may need a window of 2 to the power of it in bytes, which is memory of each "
+            "worker; 28 to 31 for what zstd --long made.",
+            10,
+            31,
+        ),
         CHANGED,
     ),
     steady=True,

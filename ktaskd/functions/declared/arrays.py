@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ktaskd.functions.declared.common import CHANGED, MIB
+from ktaskd.functions.declared.rules import BINARY, UNARY
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _DTYPE = Argument(
@@ -10,6 +11,10 @@ _DTYPE = Argument(
     ArgType.STRING,
     "float64",
     "Type of the numbers: int8 to int64, uint8 to uint64, float32 or float64, as this machine stores them.",
+    choices=(
+        *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float32", "float64"),
+    ),
 )
 
 _ARRAY_REDUCE = Declaration(
@@ -26,7 +31,13 @@ _ARRAY_REDUCE = Declaration(
     sources=(SourceRole("data", Access.READ, "The numbers, one after the other."),),
     arguments=(
         _DTYPE,
-        Argument("op", ArgType.STRING, "sum", "What to work out: sum, mean, min, max or histogram."),
+        Argument(
+            "op",
+            ArgType.STRING,
+            "sum",
+            "What to work out: sum, mean, min, max or histogram.",
+            choices=("sum", "mean", "min", "max", "histogram"),
+        ),
         Argument("bins", ArgType.INT, 64, "Of a histogram: how many, all of the same width.", 1, 1000),
         Argument("low", ArgType.FLOAT, 0.0, "Of a histogram: where the first one begins."),
         Argument("high", ArgType.FLOAT, 1.0, "Of a histogram: where the last one ends, which it includes."),
@@ -53,7 +64,13 @@ _ARRAY_MAP = Declaration(
     sources=(SourceRole("data", Access.READ_WRITE, "The numbers, one after the other."),),
     arguments=(
         _DTYPE,
-        Argument("ufunc", ArgType.STRING, None, "The function, by numpy's name."),
+        Argument(
+            "ufunc",
+            ArgType.STRING,
+            None,
+            "The function, by numpy's name.",
+            choices=tuple(sorted((*UNARY, *BINARY))),
+        ),
         Argument("operand", ArgType.STRING, "", "The other number of a function of two, as text."),
     ),
     allocates=True,

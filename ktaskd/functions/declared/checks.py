@@ -45,7 +45,9 @@ def _block(default: int) -> Argument:
     return Argument("block", ArgType.INT, default, summary, 4 * KIB, 1 << 40)
 
 
-_ALGORITHM = Argument("algorithm", ArgType.STRING, "sha256", "The digest: sha256 or blake3.")
+_ALGORITHM = Argument(
+    "algorithm", ArgType.STRING, "sha256", "The digest: sha256 or blake3.", choices=("sha256", "blake3")
+)
 
 _FILE_CRC32 = _crc("file.crc32", "Computes the CRC-32 of the bytes, the same as zlib.crc32.")
 

@@ -1,0 +1,128 @@
+"""What `ktask verify` prints, and how it remembers what it has printed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ktask.cli import text
+from ktask.cli.arguments import UsageError
+from ktask.cli.batches import Unreadable
+from ktask.cli.beside import Replacement
+from ktask.cli.main import DONE, FAILED, complain
+from ktask.cli.output import print_document, write_out
+from ktask.manifest import Listed, escape
+
+_UNREADABLE = " open or read"
+
+Found = Sequence[str] | Unreadable
+"""What is wrong with a file, empty for nothing; or why that is not known."""
+
+
+class Report:
+    """One line for each file, as `sha256sum -c` has it; or a document."""
+
+    def __init__(self, options: argparse.Namespace, state: State) -> None:
+        """Name again what an earlier run has found."""
+        self._quiet: bool = options.quiet
+        self._json: bool = options.json
+        self._state = state
+        self._documents: list[dict[str, Any]] = []
+        self._unreadable = 0
+        for line in state.bad:
+            self._print(line + b" (before)")
+
+    def tell(self, name: bytes, found: Found) -> None:
+        """Print how a file is."""
+        unreadable = isinstance(found, Unreadable)
+        if isinstance(found, Unreadable):
+            complain(f'file "{os.fsdecode(name)}": {found.problem}', FAILED)
+            self._unreadable += 1
+            problems: Sequence[str] = [_UNREADABLE]
+        else:
+            problems = found
+        mark, shown = escape(name)
+        for problem in problems:
+            line = mark + shown + b": FAILED" + os.fsencode(problem)
+            self._state.bad.append(line)
+            self._print(line)
+        if not problems and not self._quiet:
+            self._print(mark + shown + b": OK")
+        if problems or not self._quiet:
+            said = found.problem if isinstance(found, Unreadable) else ""
+            self._note(name, [said] if unreadable else [one.strip() for one in problems], ok=not problems)
+
+    def _note(self, name: bytes, problems: Sequence[str], *, ok: bool) -> None:
+        if self._json:
+            document = {"name": os.fsdecode(name), "ok": ok}
+            self._documents.append(document | {"problems": [one or "digest" for one in problems]})
+
+    def _print(self, line: bytes) -> None:
+        if self._json:
+            return
+        if sys.stdout is not None and sys.stdout.isatty():
+            # What steers a terminal could make one line look like another.
+            line = text.printable(os.fsdecode(line)).encode(errors="backslashreplace")
+        write_out(line + b"\n")
+
+    def summarize(self, listed: Listed, path: str) -> int:
+        """Say how many were bad; returns the exit status."""
+        bad, lines = len(self._state.bad), len(listed.bad_lines)
+        if self._json:
+            print_document({"files": self._documents, "findings": bad, "badLines": lines})
+        if not listed.entries:
+            wanted = "wanted 64 hexadecimal digits of sha256 or blake3 and a name"
+            return complain(f'manifest "{path}": no properly formatted line, {wanted}', FAILED)
+        if lines:
+            are = "line is" if lines == 1 else "lines are"
+            complain(f'manifest "{path}": {lines} {are} improperly formatted{_numbers(listed)}', DONE)
+        if bad:
+            return complain(f"verify: {len(listed.entries)} files, {bad} findings", FAILED)
+        return DONE
+
+
+def _numbers(listed: Listed) -> str:
+    """Where the first bad lines are."""
+    known = [str(number) for number in listed.bad_lines if number]
+    more = ", ..." if len(known) > 5 else ""
+    return f": {', '.join(known[:5])}{more}" if known else ""
+
+
+class State:
+    """How far an earlier run came, in a file of one line and what it found; no file, no memory."""
+
+    def __init__(self, path: str | None, manifest_digest: str) -> None:
+        """Load it; raises UsageError where it is none, or of another list."""
+        self._path = Path(path) if path is not None else None
+        self._digest = manifest_digest.encode()
+        self.done = 0
+        self.bad: list[bytes] = []
+        if self._path is not None and self._path.exists():
+            self._load(self._path)
+
+    def _load(self, path: Path) -> None:
+        head, *bad = path.read_bytes().split(b"\n")
+        words = head.split(b" ")
+        if len(words) != 3 or words[0] != b"ktask-verify" or not words[2].isdigit():
+            raise UsageError(f'resume "{path}": got another kind of file, wanted one of `ktask verify`')
+        if words[1] != self._digest:
+            raise UsageError(f'resume "{path}": it is of another manifest; remove it to begin anew')
+        self.done, self.bad = int(words[2]), [line for line in bad if line]
+
+    def note(self, count: int) -> None:
+        """So many entries more are checked."""
+        self.done += count
+        if self._path is not None:
+            lines = [b"ktask-verify %s %d" % (self._digest, self.done), *self.bad]
+            with Replacement(str(self._path)) as new:
+                new.file.write(b"\n".join(lines) + b"\n")
+                new.complete()
+
+    def forget(self) -> None:
+        """All is checked: the next run begins anew."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Standard input and output in the place of files, as "-"."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from ktask.cli.arguments import UsageError
+from ktask.source import kind_name
+from ktask.v1 import jobs_pb2 as pb
+
+DASH = "-"
+
+
+class _Descriptor:
+    """A descriptor that stays open, as a source."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+
+def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes]:
+    """Standard input as a source; what comes from a pipe is put into a temporary file first.
+
+    Args:
+        what: names it in messages.
+        end: closes the temporary file, which has no name.
+    Raises:
+        UsageError: it is closed, or no bytes can be read from it.
+    """
+    fd = _standard_input()
+    try:
+        # From the middle of a file on, what is before is not part of the input.
+        if stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
+            return _Descriptor(fd)
+        spool = _temporary(end)
+        with os.fdopen(fd, "rb", closefd=False) as source:
+            shutil.copyfileobj(source, spool, 1 << 20)
+        spool.flush()
+        return spool
+    except OSError as error:
+        raise UsageError(f"{what}: standard input: {error.strerror}") from None
+
+
+def input_file() -> int:
+    """The descriptor of standard input, where that is a regular file; raises UsageError."""
+    fd = _standard_input()
+    kind = os.fstat(fd).st_mode
+    if not stat.S_ISREG(kind):
+        raise UsageError(f"standard input: got a {kind_name(kind)}, wanted a regular file")
+    return fd
+
+
+def _standard_input() -> int:
+    """Its descriptor; where it was closed, something else may have that number by now."""
+    if sys.stdin is None:
+        raise UsageError("standard input: it is closed")
+    return sys.stdin.fileno()
+
+
+def _temporary(end: contextlib.ExitStack) -> IO[bytes]:
+    """A file without a name, which nobody else can open; `end` closes it."""
+    file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+    return end.enter_context(file)
+
+
+class Streams:
+    """What "-" stands for in one command: standard input for what is read, output for what is written."""
+
+    def __init__(self, function: pb.Function, end: contextlib.ExitStack) -> None:
+        """Have none yet; `end` closes temporary files."""
+        self.output: Output | None = None
+        self._function = function
+        self._end = end
+        self._taken = ""
+
+    def sources(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Sources by role, each "-" replaced; raises UsageError where it can be neither stream."""
+        accesses = {source.role: source.access for source in self._function.sources}
+        first = self._function.sources[0].role if self._function.sources else ""
+        return {
+            role: self._stream(role, accesses.get(role), role == first) if source == DASH else source
+            for role, source in given.items()
+        }
+
+    def items(self, given: Sequence[str]) -> list[Any]:
+        """Items, "-" among them replaced."""
+        return [self._input(f"items[{i}]") if item == DASH else item for i, item in enumerate(given)]
+
+    def _stream(self, role: str, access: int | None, is_first: bool) -> Any:
+        what = f'source "{role}"'
+        if access == pb.ACCESS_READ:
+            return self._input(what)
+        if access is None or is_first:
+            raise UsageError(
+                f'{what}: got "-", wanted a path: "{self._function.name}" changes what is there already'
+            )
+        if self.output is not None:
+            raise UsageError(f'{what}: got "-", but standard output is another target already')
+        self.output = Output(self._end)
+        return self.output.file
+
+    def _input(self, what: str) -> Any:
+        if self._taken:
+            raise UsageError(f'{what}: got "-", but standard input is {self._taken} already')
+        self._taken = what
+        return input_source(what, self._end)
+
+
+class Output:
+    """Standard output as a target: a temporary file without a name, which is copied there in the end."""
+
+    def __init__(self, end: contextlib.ExitStack) -> None:
+        """Make the temporary file; `end` closes it. Raises UsageError."""
+        if sys.stdout is None:
+            raise UsageError("standard output: it is closed")
+        self.file = _temporary(end)
+
+    def send(self) -> None:
+        """Copy all to standard output; raises OSError."""
+        sys.stdout.flush()
+        with open(self.file.fileno(), "rb", closefd=False) as whole:
+            whole.seek(0)
+            shutil.copyfileobj(whole, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,179 @@
+"""`ktask verify`: whether files are as a list of digests has them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ktask.cli.arguments import UsageError
+from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
+from ktask.cli.report import Found, Report, State
+from ktask.cli.streams import DASH
+from ktask.client import open_session
+from ktask.core import Draft
+from ktask.errors import KtaskError
+from ktask.manifest import ALGORITHMS, BlockedFile, BrokenEntry, Entry, Listed, WholeFile, parse
+from ktask.session import Session
+from ktask.source import memory
+
+_DIGEST_BYTES = 32
+_PROBES = 3
+"""Files that are tried with each algorithm, where a list does not say which it is."""
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Say which files are not as a manifest has them."""
+    if options.resume == DASH:
+        raise UsageError('--resume: got "-", wanted a file')
+    content = _read(options.manifest)
+    state = State(options.resume, hashlib.sha256(content).hexdigest())
+    listed = parse(content)
+    if options.manifest == DASH:
+        _forbid_dash(listed)
+    report = Report(options, state)
+    if listed.entries:
+        with contextlib.closing(open_session(options.socket)) as session:
+            checker = _Checker(session, options.algorithm)
+            for batch in batches(listed.entries[state.done :], lambda entry: entry.name):
+                with batch as opened:
+                    for one, found in zip(opened, checker.check(opened), strict=True):
+                        report.tell(one.asked.name, found)
+                    state.note(len(opened))
+    state.forget()
+    return report.summarize(listed, options.manifest)
+
+
+def _read(path: str) -> bytes:
+    if path != DASH:
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise UsageError('manifest "-": standard input is closed')
+    return sys.stdin.buffer.read()
+
+
+def _forbid_dash(listed: Listed) -> None:
+    """Count entries of standard input as bad lines: that is where the list came from."""
+    dashes = [entry for entry in listed.entries if entry.name == os.fsencode(DASH)]
+    listed.bad_lines += [0] * len(dashes)
+    listed.entries = [entry for entry in listed.entries if entry not in dashes]
+
+
+class _Checker:
+    """Compares files with digests, and finds out of which algorithm those are."""
+
+    def __init__(self, session: Session, algorithm: str | None) -> None:
+        """Begin.
+
+        Args:
+            algorithm: of lines that do not say it; None = found out.
+        """
+        self._session = session
+        self._given = algorithm
+        self._usual: str | None = algorithm
+
+    def check(self, opened: Sequence[Opened[Entry]]) -> list[Found]:
+        """What is wrong with each of some files."""
+        found: dict[int, Found] = {}
+        whole: list[int] = []
+        for i, one in enumerate(opened):
+            if isinstance(one.asked, BrokenEntry):
+                found[i] = [f" {one.asked.problem}"]
+            elif one.file is None:
+                found[i] = Unreadable(one.problem)
+            elif isinstance(one.asked, BlockedFile):
+                found[i] = self._blocks(one.asked, one)
+            else:
+                whole.append(i)
+        for i, result in zip(whole, self._whole([opened[i] for i in whole]), strict=True):
+            found[i] = result
+        return [found[i] for i in range(len(opened))]
+
+    def _whole(self, files: Sequence[Opened[Entry]]) -> list[Found]:
+        """Files with one digest each, those of one algorithm in one job."""
+        unsaid = [one for one in files if not _algorithm_of(one)]
+        if unsaid and self._usual is None:
+            self._usual = self._probe(unsaid)
+        usual = self._usual or ALGORITHMS[0]
+        found: list[Found] = [()] * len(files)
+        for algorithm in ALGORITHMS:
+            chosen = [i for i, one in enumerate(files) if (_algorithm_of(one) or usual) == algorithm]
+            for i, result in zip(chosen, self._matches([files[i] for i in chosen], algorithm), strict=True):
+                found[i] = result if isinstance(result, Unreadable) else [] if result["ok"] else [""]
+        if self._given is None:
+            self._try_others(files, found, usual)
+        return found
+
+    def _try_others(self, files: Sequence[Opened[Entry]], found: list[Found], usual: str) -> None:
+        """Take back what is wrong with files whose digest is another algorithm's."""
+        wrong = [i for i, one in enumerate(files) if found[i] == [""] and not _algorithm_of(one)]
+        for algorithm in ALGORITHMS:
+            if algorithm == usual or not wrong:
+                continue
+            results = self._matches([files[i] for i in wrong], algorithm)
+            right = [i for i, result in zip(wrong, results, strict=True) if _is_match(result)]
+            for i in right:
+                found[i] = []
+            if len(right) * 2 > len(wrong):
+                self._usual = algorithm
+
+    def _probe(self, files: Sequence[Opened[Entry]]) -> str | None:
+        """The algorithm of the smallest files; None where they are of none."""
+        smallest = sorted(files, key=lambda one: one.size)[:_PROBES]
+        for algorithm in ALGORITHMS:
+            if any(map(_is_match, self._matches(smallest, algorithm))):
+                return algorithm
+        return None
+
+    def _matches(self, files: Sequence[Opened[Entry]], algorithm: str) -> list[Result | Unreadable]:
+        """Of each file, whether it has its digest."""
+
+        def run(numbers: range) -> list[Result]:
+            chosen = [files[i] for i in numbers]
+            digests = [one.asked.digest for one in chosen if isinstance(one.asked, WholeFile)]
+            return self._results(algorithm, digests, items=[one.file for one in chosen])
+
+        return each(run, range(len(files)))
+
+    def _blocks(self, entry: BlockedFile, one: Opened[Entry]) -> Found:
+        try:
+            return list(self._wrong_blocks(entry, one))
+        except KtaskError as error:
+            if not is_of_a_file(error):
+                raise
+            return Unreadable(problem_of(error))
+
+    def _wrong_blocks(self, entry: BlockedFile, one: Opened[Entry]) -> Iterator[str]:
+        """What is wrong with a file that has a digest for each block."""
+        size = one.size
+        if size != entry.size:
+            yield f" got {size} bytes, wanted {entry.size}"
+        whole = min(-(-size // entry.block), len(entry.digests))
+        if not whole:
+            return
+        draft = {"arg": {"block": entry.block}, "ranges": [(0, whole)], "sources": {"data": one.file}}
+        for i, result in enumerate(self._results(entry.algorithm, entry.digests[:whole], **draft)):
+            if not result["ok"]:
+                first = i * entry.block
+                yield f" bytes {first} to {first + int(result['bytes'])}"
+
+    def _results(self, algorithm: str, digests: Sequence[str], **draft: Any) -> list[Result]:
+        """Results of file.verify against these digests."""
+        with memory(len(digests) * _DIGEST_BYTES) as expected:
+            expected[:] = b"".join(map(bytes.fromhex, digests))
+            sources = {**draft.pop("sources", {}), "expected": expected}
+            arg = {"algorithm": algorithm, **draft.pop("arg", {})}
+            return results(self._session, Draft("file.verify", arg=arg, sources=sources, **draft))
+
+
+def _algorithm_of(one: Opened[Entry]) -> str:
+    return one.asked.algorithm if isinstance(one.asked, WholeFile) else ""
+
+
+def _is_match(result: Result | Unreadable) -> bool:
+    return not isinstance(result, Unreadable) and bool(result["ok"])

@@ -1,0 +1,58 @@
+"""Jobs over more items than one job takes, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from ktask import convert
+from ktask.core import Draft
+from ktask.results import Job, JobState
+from ktask.session import Session
+
+ITEMS_PER_JOB = 1000
+"""A user may have some thousands of files handed over at one time, in all programs."""
+
+ITEMS_AT_ONCE = 4000
+"""Up to so many are one job for the library, as long as the user has room for them."""
+
+
+def turns(draft: Draft, most: int = ITEMS_PER_JOB) -> Iterator[Draft]:
+    """The jobs that do the work of `draft`: itself, or where it has more than `most` items, several.
+
+    Ranges are of all items, and so of one job.
+    """
+    items = tuple(draft.items or ())
+    if len(items) <= most or draft.ranges:
+        yield draft if draft.items is None else replace(draft, items=items)
+        return
+    for i in range(0, len(items), ITEMS_PER_JOB):
+        # Each is a request of its own.
+        yield replace(draft, items=items[i : i + ITEMS_PER_JOB], request_id="")
+
+
+def item_results(session: Session, job: Job) -> list[tuple[int, Any]]:
+    """Each result with the number of its item; asked for where they were too many for the job's message."""
+    items = (job.result or {}).get("items")
+    if items is not None:
+        return list(enumerate(items))
+    updates = session.watch(id=job.id)
+    return [(one.index, convert.plain(one.result)) for message in updates for one in message.results]
+
+
+def joined(session: Session, jobs: Iterable[Job]) -> Job:
+    """The last of some jobs, with the results of the items of all; one that did not succeed as it is."""
+    found: list[Any] = []
+    last: Job | None = None
+    for job in jobs:
+        if job.state is not JobState.SUCCEEDED:
+            return job
+        if last is not None and not found:
+            found += [result for _, result in item_results(session, last)]
+        if last is not None:
+            found += [result for _, result in item_results(session, job)]
+        last = job
+    if last is None:
+        raise AssertionError("no job")
+    return replace(last, result={"items": found}) if found else last
