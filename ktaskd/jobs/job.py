@@ -119,6 +119,8 @@ class Job:
     lead_ns = helper_ns = 0
     rescued = False
     """Whether it has a lead although nobody waits: it made no progress for too long."""
+    ended_boot_s = 0.0
+    """When it ended, by a clock that nobody sets: it is kept for so long after that."""
     lead_limited_s = 0.0
     """Since when it wants a lead and all are taken; 0 = it does not."""
     paced_until_s = paced_since_s = 0.0
@@ -165,8 +167,6 @@ class Job:
         self.state = JobState.QUEUED
         self.version = 1
         self.create_s, self.start_s, self.end_s = now_s, 0.0, 0.0
-        self.ended_boot_s = 0.0
-        """When it ended, by a clock that nobody sets; for how long it is kept."""
         self._last_progress: Progress | None = None
         self.crew = Crew()
         self.done = SpanSet()
