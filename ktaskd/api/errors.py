@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import NoReturn
 
 import grpc
@@ -11,13 +12,15 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from ktaskd.model.errors import KtaskError
+from ktaskd.model.errors import KtaskError, QuotaFull
 
 DOMAIN = "ktask"
 """ErrorInfo.domain of every error of ours."""
 
 MESSAGE_BYTES_MAX = 1024
 FIELD_BYTES_MAX = 256
+_NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
 METADATA_BYTES_MAX = 128
 """All of a refusal goes into HTTP/2 headers, percent-encoded and as base64. Clients take
 8 KiB of them for certain, and see no more than a broken stream where there are more."""
@@ -57,9 +60,12 @@ def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -
 async def abort(context: grpc.aio.ServicerContext[object, object], error: Exception) -> NoReturn:
     """End a call with an error.
 
-    What is not ours goes to the loop's exception handler, as if it had happened
+    Where the machine has no descriptor left that is RESOURCE_EXHAUSTED. What else
+    is not ours goes to the loop's exception handler, as if it had happened
     in a callback, and is told as INTERNAL.
     """
+    if isinstance(error, OSError) and error.errno in _NOTHING_LEFT:
+        error = QuotaFull(f"the daemon: {error.strerror}; try again when others have ended")
     if not isinstance(error, KtaskError):
         told = {"message": "handler failed", "exception": error, "handler": True}
         asyncio.get_running_loop().call_exception_handler(told)

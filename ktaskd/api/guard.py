@@ -8,21 +8,28 @@ whatever it asks for: reflection and health are no exception.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from ktaskd.api.errors import abort
-from ktaskd.model.errors import QuotaFull, SpecInvalid, WatchTooSlow
+from ktaskd.api.pacing import Pace, Paced
+from ktaskd.door.shares import Shares
+from ktaskd.door.turns import Turns, User
+from ktaskd.model.errors import SpecInvalid, WatchTooSlow
 from ktaskd.model.identity import Identity
 
 LEAVE_S = 0.1
 """Time for the status of a stream that is not read to leave at once."""
+
+MESSAGE_COST_S = 0.0002
+"""What gRPC does for one message of a stream. Measured."""
 
 _CALLER: ContextVar[Identity] = ContextVar("caller")
 
@@ -40,18 +47,31 @@ class Guard(grpc.aio.ServerInterceptor):
 
     Args:
         identify: turns context.peer() into an identity, or raises.
-        stall_s: a stream whose message cannot be sent for so long is cut; 0 = never.
-        calls_per_uid: most calls of one uid at one time.
+        stall_s: an answer that cannot be sent for so long is cut, and a stream of
+            requests of which nothing comes for so long is over; 0 = never.
+        calls_per_uid: most calls of one uid at one time; an account has at most
+            half of what the others leave of twice as many.
+        turns: who may use the loop now.
+        taken: called with context.peer() when a request was parsed.
+        admins: uids that may use what is kept for admins.
     """
 
     def __init__(
-        self, identify: Callable[[str], Identity], *, stall_s: float = 0.0, calls_per_uid: int = 4096
+        self,
+        identify: Callable[[str], Identity],
+        *,
+        stall_s: float = 0.0,
+        calls_per_uid: int = 2048,
+        turns: Turns | None = None,
+        taken: Callable[[str], None] = lambda _: None,
+        admins: frozenset[int] = frozenset(),
     ) -> None:
         """Nobody calls yet."""
         self._identify = identify
         self._stall_s = stall_s
-        self._calls_per_uid = calls_per_uid
-        self._calls: Counter[int] = Counter()
+        self._shares = Shares("calls", total=2 * calls_per_uid, per_uid=calls_per_uid, admins=admins)
+        self._turns = turns or Turns(time.monotonic)
+        self._taken = taken
 
     async def intercept_service(
         self,
@@ -62,31 +82,39 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        parse = _parser_of(handler)
+        codec = _Codec.of(handler, self._stall_s, self._taken)
         if handler.response_streaming:
-            wrapped = self._stream(handler.stream_stream or handler.unary_stream, parse)
+            wrapped = self._stream(handler.stream_stream or handler.unary_stream, codec)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
         else:
-            wrapped = self._unary(handler.stream_unary or handler.unary_unary, parse)
+            wrapped = self._unary(handler.stream_unary or handler.unary_unary, codec)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_unary_rpc_method_handler
             )
-        # Without a deserializer grpc hands the bytes over as they came.
-        return make(wrapped, None, handler.response_serializer)
+        # Without a deserializer grpc hands the bytes over as they came, and without
+        # a serializer it sends what it gets: parsing and writing are steps of the call.
+        return make(wrapped, None, None)
 
     def _unary(
-        self, inner: Callable[[Any, Context], Awaitable[Any]], parse: Callable[[Any], Any] = lambda raw: raw
+        self, inner: Callable[[Any, Context], Awaitable[Any]], codec: _Codec | None = None
     ) -> Callable[[Any, Context], Any]:
+        codec = codec or _Codec()
+
         async def guarded(raw: Any, context: Context) -> Any:
+            async def body() -> Any:
+                return codec.write(await inner(codec.parse(raw, context), context))
+
             try:
-                with self._admitted(context):
-                    return await inner(parse(raw), context)
+                with self._admitted(context) as user:
+                    answer = await Paced(body(), Pace(user))
+                self._send_off(user, answer)
+                return answer
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:
@@ -95,18 +123,22 @@ class Guard(grpc.aio.ServerInterceptor):
         return guarded
 
     def _stream(
-        self,
-        inner: Callable[[Any, Context], AsyncGenerator[Any]],
-        parse: Callable[[Any], Any] = lambda raw: raw,
+        self, inner: Callable[[Any, Context], AsyncGenerator[Any]], codec: _Codec | None = None
     ) -> Callable[[Any, Context], Any]:
+        codec = codec or _Codec()
+
         async def guarded(raw: Any, context: Context) -> None:
+            async def body() -> None:
+                # Closed here: a handler that is cut must clean up now, not when
+                # the garbage collector comes by.
+                async with aclosing(inner(codec.parse(raw, context), context)) as responses:
+                    async for response in responses:
+                        await self._send(context, codec.write(response), pace)
+
             try:
-                with self._admitted(context):
-                    # Closed here: a handler that is cut must clean up now, not when
-                    # the garbage collector comes by.
-                    async with aclosing(inner(parse(raw), context)) as responses:
-                        async for response in responses:
-                            await self._send(context, response)
+                with self._admitted(context) as user:
+                    pace = Pace(user)
+                    await Paced(body(), pace)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except WatchTooSlow as error:
@@ -117,25 +149,23 @@ class Guard(grpc.aio.ServerInterceptor):
         return guarded
 
     @contextmanager
-    def _admitted(self, context: Context) -> Iterator[None]:
+    def _admitted(self, context: Context) -> Iterator[User]:
         """The time of one call, counted against its caller."""
         who = self._identify(context.peer())
-        if self._calls[who.uid] >= self._calls_per_uid:
-            raise QuotaFull(
-                f"calls: uid {who.uid} has {self._calls[who.uid]} that are not answered,"
-                f" wanted less than {self._calls_per_uid}"
-            )
+        self._shares.check(who)
         _CALLER.set(who)
-        self._calls[who.uid] += 1
+        self._shares.add(who)
         try:
-            yield
+            yield self._turns.find(who.uid, who.payer)
         finally:
-            self._calls[who.uid] -= 1
-            if not self._calls[who.uid]:
-                del self._calls[who.uid]
+            self._shares.remove(who)
 
-    async def _send(self, context: Context, response: Any) -> None:
+    async def _send(self, context: Context, response: Any, pace: Pace) -> None:
         """Send one message of a stream; the next one is made when it is on its way."""
+        size, answers = _size_of(response), pace.user.answers
+        answers.add(size)
+        pace.user.charge(MESSAGE_COST_S)
+        pace.hurried = True
         try:
             async with asyncio.timeout(self._stall_s or None):
                 await context.write(response)
@@ -144,28 +174,85 @@ class Guard(grpc.aio.ServerInterceptor):
                 f"stream: a message could not be sent for {self._stall_s:g} s, wanted a reader that keeps up;"
                 " a watch can be taken up again with after_sequence"
             ) from error
+        except grpc.aio.InternalError as error:
+            # The client is gone, and that call's own end has not been seen yet.
+            raise grpc.aio.AbortError from error
+        finally:
+            pace.hurried = False
+            answers.drop(size)
+
+    def _send_off(self, user: User, answer: Any) -> None:
+        """Count an answer until it has left, which is the end of the call's task; cut one that does not."""
+        size, task = _size_of(answer), asyncio.current_task()
+        if task is None or not size:
+            return
+        user.answers.add(size)
+        timer = asyncio.get_running_loop().call_later(self._stall_s, task.cancel) if self._stall_s else None
+
+        def on_done(_: object) -> None:
+            user.answers.drop(size)
+            if timer is not None:
+                timer.cancel()
+
+        task.add_done_callback(on_done)
 
 
-def _parser_of(handler: Handler) -> Callable[[Any], Any]:
-    """What makes requests of bytes, or of a stream of bytes.
+def _size_of(message: Any) -> int:
+    return len(message) if isinstance(message, bytes) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """What makes requests of bytes, or of a stream of bytes, and bytes of responses.
 
     grpc itself would answer UNKNOWN to bytes that are no message, and write two
     stories into the log, as often as a caller likes.
+
+    Args:
+        stall_s: a stream of requests is over when nothing comes for so long; 0 = never.
     """
 
-    def one(raw: bytes) -> Any:
+    reader: Callable[[bytes], Any] | None = None
+    writer: Callable[[Any], bytes] | None = None
+    streams: bool = False
+    stall_s: float = 0.0
+    taken: Callable[[str], None] = lambda _: None
+
+    @classmethod
+    def of(cls, handler: Handler, stall_s: float, taken: Callable[[str], None]) -> _Codec:
+        """That of a handler."""
+        reader, writer = handler.request_deserializer, handler.response_serializer
+        return cls(reader, writer, handler.request_streaming, stall_s, taken)
+
+    def parse(self, raw: Any, context: Context) -> Any:
+        """The request, or an iterator of requests."""
+        if self.streams:
+            return self._each(raw)
+        request = self._one(raw)
+        self.taken(context.peer())
+        return request
+
+    def write(self, response: Any) -> Any:
+        """Its bytes."""
+        return self.writer(response) if self.writer else response
+
+    def _one(self, raw: bytes) -> Any:
         try:
-            return handler.request_deserializer(raw) if handler.request_deserializer else raw
+            return self.reader(raw) if self.reader else raw
         except DecodeError as error:
             raise SpecInvalid(
                 f"request: got {len(raw)} bytes that are no message ({error}), wanted one of the contract"
             ) from error
 
-    async def each(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for raw in raws:
-            yield one(raw)
-
-    return each if handler.request_streaming else one
+    async def _each(self, raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        iterator = aiter(raws)
+        while True:
+            try:
+                async with asyncio.timeout(self.stall_s or None):
+                    raw = await anext(iterator)
+            except (StopAsyncIteration, TimeoutError):
+                return
+            yield self._one(raw)
 
 
 async def _leave_behind(context: Context, error: WatchTooSlow) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from urllib.parse import quote
 
 import grpc
@@ -18,7 +17,6 @@ from ktaskd.api.guard import Guard
 from ktaskd.api.jobs import JobsService
 from ktaskd.api.reflection import add_reflection
 from ktaskd.api.state import Daemon
-from ktaskd.model.identity import Identity
 from ktaskd.model.limits import MESSAGE_BYTES_MAX, TOLD_BYTES_MAX
 
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name
@@ -37,17 +35,15 @@ class Server:
         self,
         daemon: Daemon,
         inner_path: str,
-        identify: Callable[[str], Identity],
+        guard: Guard,
         *,
         streams_max: int,
-        calls_per_uid: int,
-        stall_s: float,
     ) -> None:
         """Prepare it; nothing listens yet.
 
         Args:
+            guard: around every handler.
             streams_max: calls at one time on one connection.
-            calls_per_uid, stall_s: as Guard's.
         """
         options = [
             ("grpc.max_concurrent_streams", streams_max),
@@ -55,7 +51,6 @@ class Server:
             ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
             ("grpc.so_reuseport", 0),
         ]
-        guard = Guard(identify, stall_s=stall_s, calls_per_uid=calls_per_uid)
         self._server = grpc.aio.server(interceptors=[guard], options=options)
         self._health = health.aio.HealthServicer()
         add_JobsServicer_to_server(JobsService(daemon.engine, daemon.intake, daemon.governor), self._server)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from ktaskd import __version__
+from ktaskd.api.guard import Guard
 from ktaskd.api.server import Server
 from ktaskd.api.state import Daemon, Reloaded
 from ktaskd.daemon import machine
@@ -21,6 +22,7 @@ from ktaskd.daemon.config import Config, ConfigError, flatten
 from ktaskd.daemon.events import WorkerEvents
 from ktaskd.daemon.found import Found
 from ktaskd.daemon.garbage import REST_S, Garbage
+from ktaskd.daemon.givingback import GivingBack
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
@@ -40,6 +42,8 @@ from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
 from ktaskd.host.disk import read_disk
 from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.libc import trim_heap
+from ktaskd.host.process import resident_bytes
 from ktaskd.host.raising import Raiser
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
@@ -109,6 +113,7 @@ class House:
         self._garbage = Garbage()
         self._tidy_timer: asyncio.TimerHandle | None = None
         self._notifier = Notifier()
+        self._giving_back = GivingBack(resident_bytes, trim_heap, self._held_bytes)
         self._watchdog = Watchdog(self._notifier, self._find_wrong, self._describe_state)
         self._counters: Counter[str] = Counter()
         self._root = HostRoot()
@@ -124,15 +129,17 @@ class House:
 
     def _make_server(self) -> Server:
         sockets, runtime = self._config.sockets, self._start.runtime
+        guard = Guard(
+            self._peers.identity,
+            stall_s=sockets.watch_stall_s,
+            calls_per_uid=sockets.calls_per_uid,
+            turns=self._turns,
+            taken=self._peers.taken,
+            admins=machine.admin_uids(),
+        )
         try:
-            return Server(
-                self._state,
-                os.fspath(runtime.unpublished_path),
-                self._peers.identity,
-                streams_max=sockets.streams,
-                calls_per_uid=sockets.calls_per_uid,
-                stall_s=sockets.watch_stall_s,
-            )
+            inner_path = os.fspath(runtime.unpublished_path)
+            return Server(self._state, inner_path, guard, streams_max=sockets.streams)
         except RuntimeError as error:
             raise ListenError(runtime.why_unbound()) from error
 
@@ -178,7 +185,7 @@ class House:
         )
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
-        self._keepers = Keepers(on_gone=gone, close=close)
+        self._keepers = Keepers(admins=machine.admin_uids(), on_gone=gone, close=close)
         self._intake = Intake(
             self.engine,
             functions,
@@ -240,7 +247,8 @@ class House:
         self._pools.append(self._guests)
 
     def _build_doors(self) -> None:
-        sockets, turns = self._config.sockets, Turns()
+        sockets, reception = self._config.sockets, machine.reception(self._root)
+        self._turns = Turns()
         self._relay = RelayDoor(
             self._start.listeners.relay,
             self._start.runtime.dial_path,
@@ -249,7 +257,9 @@ class House:
             total=sockets.connections,
             describe=self._describe,
             on_change=self._on_change,
-            turns=turns,
+            turns=self._turns,
+            reception=reception,
+            stall_s=sockets.watch_stall_s,
         )
         self._handoff = HandoffDoor(
             self._start.listeners.handoff,
@@ -258,8 +268,14 @@ class House:
             per_uid=sockets.handoffs_per_uid,
             total=sockets.handoffs,
             on_change=self._on_change,
-            turns=turns,
+            turns=self._turns,
+            reception=reception,
         )
+        for ledger in (self._turns.answers, self._relay.requests):
+            ledger.on_change = self._giving_back.note
+
+    def _held_bytes(self) -> int:
+        return self._turns.answers.total + self._relay.requests.total
 
     def _make_state(self) -> Daemon:
         user = machine.worker_user(self._config.workers, os.geteuid())
@@ -439,6 +455,7 @@ class House:
 
     def _on_change(self) -> None:
         """Somebody came or went: an idle daemon that was asked to, or cannot be found, ends by itself."""
+        self._giving_back.note()
         idle_exit_s = self._config.daemon.idle_exit_s
         busy = self._relay.connections or self._handoff.connections or self.engine.registry.unended
         if self._idle_timer is not None:
@@ -456,6 +473,7 @@ class House:
         self._intake.draining = True
         await self._server.set_serving(False)
         await self._end_jobs()
+        self._giving_back.close()
         for timer in (self._idle_timer, self._tidy_timer):
             if timer is not None:
                 timer.cancel()

@@ -6,15 +6,25 @@ import grp
 import os
 import pwd
 import resource
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
+from ktaskd.door.accountbook import AccountBook, UserSource
+from ktaskd.door.reception import Reception
 from ktaskd.host import idlegroup
 from ktaskd.host.cpugroup import read_cpu_place
 from ktaskd.host.idlegroup import IdleGroup
 from ktaskd.host.root import HostRoot
+from ktaskd.host.users import (
+    is_known_to_name_service,
+    is_mapped,
+    read_nobody,
+    read_stamp,
+    read_user_files,
+)
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.limits import BLOCKED_MAX, SPARE_HELPERS
 from ktaskd.model.topology import Topology
@@ -149,6 +159,24 @@ def raise_file_limit() -> int:
 def admin_uids() -> frozenset[int]:
     """Uid 0 and the daemon's own."""
     return frozenset({0, os.geteuid()})
+
+
+def reception(root: HostRoot) -> Reception:
+    """Who connects, by this machine's users and our user namespace."""
+    source = UserSource(lambda: read_stamp(root), lambda: read_user_files(root), is_known_to_name_service)
+    book = AccountBook(source, admin_uids(), time.monotonic)
+    return Reception(account_of=book.account_of, nobody=read_nobody(root), admins=admin_uids())
+
+
+def unmapped(root: HostRoot) -> str:
+    """Why nobody could be told from anybody here; "" = everybody can."""
+    uid = os.geteuid()
+    if is_mapped(root, uid):
+        return ""
+    return (
+        f"uid {uid}: our user namespace does not map it, so that all users look the same;"
+        " start the daemon with its own uid mapped, as `unshare --map-current-user` does"
+    )
 
 
 def limits_in_force(config: Config, files: int) -> dict[str, int]:

@@ -136,6 +136,8 @@ def _run(
     config: Config, load: Callable[[], Config], directory: Path, selftest: bool, host_root: HostRoot
 ) -> int:
     start_logging(config.daemon.log_level)
+    if why := machine.unmapped(HostRoot()):
+        return _fail(why, 1)
     own_door = door.take_stdout()
     if os.geteuid() == 0:
         apply_undumpable()  # it holds other users' descriptors

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 
 ACCEPTS_PER_TURN = 8
 """Connections taken before the loop may do something else."""
 
 REFUSED_PAUSE_S = 0.002
-"""Wait after a turn in which somebody was refused: that costs less than asking again does."""
+REFUSED_PRICE = 8.0
+"""Wait after a turn in which somebody was refused, and so many times what the turn took: whoever
+is refused belongs to nobody's account, and asking again must not cost us more than them."""
 
 PAUSE_S = 0.5
 """Wait before the next try when there is no descriptor or memory left."""
@@ -54,7 +57,7 @@ class Acceptor:
         self._loop.add_reader(self._listener.fileno(), self._on_readable)
 
     def _on_readable(self) -> None:
-        refused = False
+        refused, begin_s = False, time.thread_time()
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, _address = self._listener.accept()
@@ -68,7 +71,7 @@ class Acceptor:
             if self._loop is None:
                 return
         if refused:
-            self._rest(REFUSED_PAUSE_S)
+            self._rest(max(REFUSED_PAUSE_S, REFUSED_PRICE * (time.thread_time() - begin_s)))
 
     def _on_failed(self, error: OSError) -> None:
         """Wait a little: the connection stays queued, and trying at once would spin."""

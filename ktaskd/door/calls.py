@@ -1,23 +1,49 @@
-"""The calls of one connection, as its bytes tell, among those of its uid."""
+"""The calls of one connection, as its bytes tell: whose turn it is, and what of them is held."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from ktaskd.door.turns import Queue, Ticket
+from ktaskd.door.ledger import Purse
+from ktaskd.door.turns import Ticket, User
+
+CALL_BYTES = 32 * 1024
+"""What gRPC holds for a call before a handler has begun with it. Measured: 30 to 50 KiB."""
+
+
+@dataclass(slots=True)
+class _Request:
+    """What came of one call's request so far, and what of it no handler has taken over."""
+
+    begun_s: float
+    held: int = CALL_BYTES
+    whole: bool = False
 
 
 class Calls:
     """Counts them, and has each wait for its turn.
 
     Invariant: all in the set are inside, but for one while there is a ticket.
+
+    Args:
+        purse: bytes of requests that no handler has begun with.
+
+    Attributes:
+        clock: seconds for which the client has been waited for.
     """
 
-    __slots__ = ("_open", "_ticket", "_unbegun", "queue")
+    __slots__ = ("_halves", "_requests", "_ticket", "_unbegun", "_whole", "clock", "purse", "user")
 
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-        self._open: set[int] = set()
+    def __init__(self, user: User, purse: Purse) -> None:
+        self.user = user
+        self.purse = purse
+        self.clock: Callable[[], float] = lambda: 0.0
+        self._requests: dict[int, _Request] = {}
+        self._halves: dict[int, None] = {}
+        """Requests that have not ended."""
+        self._whole: dict[int, None] = {}
+        """Requests that have ended, and that no handler has begun with."""
         self._unbegun = 0
         self._ticket: Ticket | None = None
 
@@ -27,45 +53,88 @@ class Calls:
         return self._ticket is not None
 
     def begin(self, stream: int, go: Callable[[], None]) -> bool:
-        """Whether a call may come in now; else `go` is called when it is in."""
-        if stream in self._open:
+        """Whether a call may come in now; otherwise `go` is called when it is in."""
+        if stream in self._requests:
             return True
-        self._open.add(stream)
+        self._requests[stream] = _Request(self.clock())
+        self._halves[stream] = None
+        self.purse.add(CALL_BYTES)
 
         def on_turn() -> None:
             self._ticket = None
             self._unbegun += 1
             go()
 
-        self._ticket = self.queue.ask(on_turn, call=True)
+        self._ticket = self.user.ask(on_turn, call=True)
         if self._ticket is None:
             self._unbegun += 1
         return self._ticket is None
+
+    def sent(self, stream: int, size: int, *, end: bool) -> None:
+        """The client has sent bytes of a request, or all of it."""
+        request = self._requests.get(stream)
+        if request is None or request.whole:
+            return
+        request.held += size
+        request.whole = end
+        self.purse.add(size)
+        if end:
+            del self._halves[stream]
+            self._whole[stream] = None
 
     def began(self) -> None:
         """A handler has begun with one of them."""
         if self._unbegun:
             self._unbegun -= 1
-            self.queue.began()
+            self.user.began()
+
+    def taken(self) -> None:
+        """A handler has taken a whole request over. Which is not known: the oldest is taken for it."""
+        if self._whole:
+            stream = next(iter(self._whole))
+            del self._whole[stream]
+            self._release(self._requests[stream])
+
+    def _release(self, request: _Request) -> None:
+        held, request.held = request.held, 0
+        if held:
+            self.purse.drop(held)
 
     def end(self, stream: int) -> None:
-        """One has ended; one that is not known does no harm."""
-        if stream in self._open:
-            self._open.remove(stream)
-            self._ended(1)
+        """The server has ended one; one that is not known does no harm."""
+        if self._forget(stream):
+            inside = len(self._requests) - (self._ticket is not None)
+            unbegun = max(self._unbegun - inside, 0)
+            self._unbegun -= unbegun
+            self.user.ended(1, unbegun, answered=True)
 
-    def _ended(self, count: int) -> None:
-        """So many have just left the set."""
-        inside = len(self._open) - (self._ticket is not None)
-        unbegun = max(self._unbegun - inside, 0)
-        self._unbegun -= unbegun
-        self.queue.ended(count, unbegun)
+    def reset(self, stream: int) -> None:
+        """The client has taken one back. Whether a handler begins with it all the same is not known."""
+        if self._forget(stream):
+            self.user.was_reset()
+
+    def _forget(self, stream: int) -> bool:
+        request = self._requests.pop(stream, None)
+        if request is None:
+            return False
+        self._whole.pop(stream, None)
+        self._halves.pop(stream, None)
+        self._release(request)
+        return True
+
+    def oldest_half_s(self) -> float | None:
+        """When the oldest request began that has not ended, by the clock; None if all have."""
+        stream = next(iter(self._halves), None)
+        return None if stream is None else self._requests[stream].begun_s
 
     def end_all(self) -> None:
         """The connection is over."""
         if self._ticket is not None:
             self._ticket.cancel()
-        count = len(self._open) - (self._ticket is not None)
+        count = len(self._requests) - (self._ticket is not None)
         self._ticket = None
-        self._open.clear()
-        self._ended(count)
+        for known in (self._requests, self._halves, self._whole):
+            known.clear()
+        self.purse.drop(self.purse.held)
+        unbegun, self._unbegun = self._unbegun, 0
+        self.user.ended(count, unbegun)

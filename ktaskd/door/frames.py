@@ -15,21 +15,22 @@ END_STREAM = 1
 """Kinds and a flag of frames. Source: RFC 9113, section 6."""
 
 _HEAD_BYTES = 9
-_SEEN = frozenset({DATA, HEADERS, RST_STREAM})
 
 
 class Mark(NamedTuple):
-    """A frame that may begin or end a call.
+    """The head of a frame.
 
     Args:
         offset: where it begins in the bytes at hand; 0 if it began before them.
         stream: its call, by a number that no other call of the connection has.
+        size: bytes of its payload.
     """
 
     offset: int
     kind: int
     flags: int
     stream: int
+    size: int = 0
 
     @property
     def opens(self) -> bool:
@@ -38,16 +39,18 @@ class Mark(NamedTuple):
 
     @property
     def ends(self) -> bool:
-        """Whether nothing more comes of the call from who sent this."""
-        return self.kind == RST_STREAM or bool(self.flags & END_STREAM)
+        """Whether nothing more comes of the call from whoever sent this."""
+        if self.kind == RST_STREAM:
+            return True
+        return self.kind in (DATA, HEADERS) and bool(self.flags & END_STREAM)
 
 
 class Frames:
-    """Finds the marks in a stream that comes in pieces.
+    """Finds the heads in a stream that comes in pieces.
 
     Args:
         preface: what comes before the first frame. A stream that begins with
-            anything else has no marks: whatever it is, it is no call.
+            anything else has no frames: whatever it is, it is no call.
     """
 
     __slots__ = ("_head", "_left", "_preface")
@@ -58,32 +61,35 @@ class Frames:
         self._head = b""
         self._left = 0
 
-    def feed(self, data: memoryview) -> list[Mark]:
-        """The marks in the next piece, ascending."""
-        found: list[Mark] = []
-        at, size = self._skip_preface(data), len(data)
-        while at < size:
-            if self._left:
-                step = min(self._left, size - at)
-                self._left -= step
-                at += step
-                continue
-            start = at  # or before this piece, where it began in the last one
-            head = self._head + bytes(data[at : at + _HEAD_BYTES - len(self._head)])
-            at += len(head) - len(self._head)
-            if len(head) < _HEAD_BYTES:
-                self._head = head
-                break
-            self._head, self._left = b"", int.from_bytes(head[:3], "big")
-            if head[3] in _SEEN:
-                found.append(Mark(start, head[3], head[4], int.from_bytes(head[5:], "big") & 0x7FFFFFFF))
-        return found
+    def next(self, data: memoryview | bytes, at: int) -> tuple[Mark | None, int]:
+        """The next head in a piece, and the offset behind it.
 
-    def _skip_preface(self, data: memoryview) -> int:
+        Args:
+            at: where to go on: 0 for a new piece, then what was returned.
+        Returns:
+            None and the size of the piece when there is no further one in it.
+        """
+        size = len(data)
+        if self._preface:
+            at += self._skip_preface(data[at:])
+        step = min(self._left, size - at)
+        self._left -= step
+        at += step
+        if at == size:
+            return None, at
+        known = len(self._head)
+        head = self._head + bytes(data[at : at + _HEAD_BYTES - known])
+        start, at = at, at + len(head) - known
+        if len(head) < _HEAD_BYTES:
+            self._head = head
+            return None, at
+        self._head, self._left = b"", int.from_bytes(head[:3], "big")
+        stream = int.from_bytes(head[5:], "big") & 0x7FFFFFFF
+        return Mark(start, head[3], head[4], stream, self._left), at
+
+    def _skip_preface(self, data: memoryview | bytes) -> int:
         """How many bytes at the begin of `data` are still of the preface; all where it is none."""
         wanted = self._preface[: len(data)]
-        if not wanted:
-            return 0
         if data[: len(wanted)] != wanted:
             self._left = 1 << 63  # for ever
             self._preface = b""

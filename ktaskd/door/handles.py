@@ -130,6 +130,10 @@ class HandleTable:
         """Handles of all uids."""
         return len(self._entries)
 
+    def count(self, uid: int) -> int:
+        """Descriptors that are held for a uid."""
+        return self._per_uid[uid]
+
     def check_room(self, uid: int, count: int) -> None:
         """Raise QuotaFull unless `uid` may have `count` more handles."""
         if self._per_uid[uid] + count > self.per_uid:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import socket
-from collections import Counter
 from collections.abc import Callable
 
 from ktask.v1.handoff import Dropped, Handles, Refused, Reply
@@ -13,10 +12,16 @@ from ktask.v1.handoff import Dropped, Handles, Refused, Reply
 from ktaskd.door.acceptor import Acceptor
 from ktaskd.door.handles import HandleTable
 from ktaskd.door.keepers import Keepers
-from ktaskd.door.turns import Queue, Ticket, Turns
+from ktaskd.door.reception import Reception
+from ktaskd.door.shares import Shares
+from ktaskd.door.turns import CONNECTION_COST_S, Ticket, Turns, User
 from ktaskd.host.unixsock import Fds, read_peer_credentials
-from ktaskd.model.errors import Draining, KtaskError, QuotaFull
+from ktaskd.model.errors import Draining, IdentityMissing, KtaskError, QuotaFull
+from ktaskd.model.identity import Identity
 from ktaskd.model.source import SourceFacts
+
+HAND_COST_S = 5e-5
+"""What a request costs the loop, and each descriptor in it: messages of the keeper, and the handle."""
 
 _CONNECTIONS = itertools.count(1)
 
@@ -28,25 +33,30 @@ class _Client:
 
     def __init__(
         self,
-        uid: int,
+        who: Identity,
         sock: socket.socket,
-        queue: Queue,
+        user: User,
         handles: HandleTable,
         on_gone: Callable[[_Client], None],
+        check_room: Callable[[_Client, int, int], None],
     ) -> None:
-        self.uid = uid
+        self.who = who
+        self.uid = who.uid
         self.sock = sock
-        self.queue = queue
+        self.user = user
         self.ticket: Ticket | None = None
         """While it waits for its turn."""
         self.conn = -1
         self._connection = next(_CONNECTIONS)
         self._handles = handles
         self._on_gone = on_gone
+        self._check_room = check_room
 
     def on_handed(self, number: int, facts: list[SourceFacts], fds: Fds) -> Reply:
         """Hold all of them, or none."""
+        self.user.charge(HAND_COST_S * (1 + len(facts)))
         try:
+            self._check_room(self, len(facts), max(fds, default=0))
             self._handles.check_room(self.uid, len(facts))
         except QuotaFull as error:
             return Refused(number, error.reason, error.message)
@@ -55,6 +65,7 @@ class _Client:
 
     def on_drop(self, number: int, handles: list[str]) -> Reply:
         """Forget those that are this connection's."""
+        self.user.charge(HAND_COST_S * (1 + len(handles)))
         for handle in handles:
             self._handles.drop(handle, self._connection)
         return Dropped(number, len(handles))
@@ -72,7 +83,8 @@ class HandoffDoor:
         listener: stays the caller's.
         per_uid, total: most connections at one time; more are told so and closed.
         on_change: called whenever a connection came or went.
-        turns: which uid's connections come in when; shared with other doors.
+        turns: whose connections come in when; shared with other doors.
+        reception: who it is that connects.
     """
 
     def __init__(
@@ -85,19 +97,19 @@ class HandoffDoor:
         total: int,
         on_change: Callable[[], None] | None = None,
         turns: Turns | None = None,
+        reception: Reception | None = None,
     ) -> None:
         """Hold them; nothing is accepted before start."""
         self._turns = turns or Turns()
+        self._reception = reception or Reception()
+        self._shares = Shares("connections", total=total, per_uid=per_uid, admins=self._reception.admins)
         self._handles = handles
         self._keepers = keepers
         self._on_change = on_change
         self._acceptor = Acceptor(listener, self._on_accept)
         self._clients: set[_Client] = set()
-        self._per_uid: Counter[int] = Counter()
-        self.per_uid = per_uid
-        self.total = total
         self.refused = 0
-        """Connections that were closed at once since the start."""
+        """Connections that were not served, since the start."""
 
     @property
     def connections(self) -> int:
@@ -114,59 +126,68 @@ class HandoffDoor:
         for client in list(self._clients):
             if client.ticket is not None:
                 client.ticket.cancel()
-                self._refuse(client, Draining("the daemon is closing"))
+                self._refuse_admitted(client, Draining("the daemon is closing"))
             else:
                 self._keepers.hang_up(client.conn)
 
     def _on_accept(self, sock: socket.socket) -> bool:
         try:
-            _, uid, _ = read_peer_credentials(sock)
+            pid, uid, gid = read_peer_credentials(sock)
         except OSError:
             sock.close()
             return False
-        client = _Client(uid, sock, self._turns.join(uid), self._handles, self._on_gone)
-        self._clients.add(client)
-        self._per_uid[uid] += 1
         try:
-            self._check_room(uid)
-        except QuotaFull as error:
-            self._refuse(client, error)
+            who = self._reception.identify(pid, uid, gid)
+            self._reception.check_room(who, sock.fileno())
+            self._shares.check(who)
+        except (IdentityMissing, QuotaFull) as error:
+            self._refuse(uid, sock, error)
             return False
-        client.ticket = client.queue.ask(lambda: self._serve(client), call=False)
+        self._admit(who, sock)
+        return True
+
+    def _admit(self, who: Identity, sock: socket.socket) -> None:
+        user = self._turns.join(who.uid, who.payer)
+        client = _Client(who, sock, user, self._handles, self._on_gone, self._check_room)
+        self._clients.add(client)
+        self._shares.add(who)
+        client.ticket = user.ask(lambda: self._serve(client))
         if client.ticket is None:
             self._serve(client)
         self._changed()
-        return True
+
+    def _check_room(self, client: _Client, count: int, fd: int) -> None:
+        """Raise QuotaFull unless an account may hold so many descriptors more; `fd` is the newest."""
+        self._reception.check_room(client.who, fd)
+        mine = sum(self._handles.count(uid) for uid in client.user.account.users)
+        others = len(self._handles) - mine
+        self._reception.check_share(client.who, mine + count, others)
 
     def _serve(self, client: _Client) -> None:
         """It is the connection's turn."""
         client.ticket = None
+        client.user.charge(CONNECTION_COST_S)
         try:
-            client.conn = self._keepers.serve(client.uid, client.sock, client)
+            client.conn = self._keepers.serve(client.who, client.sock, client)
         except KtaskError as error:
-            self._refuse(client, error)
+            self._refuse_admitted(client, error)
         except OSError:
-            self._refuse(client, QuotaFull("the daemon has no descriptors left"))
+            self._refuse_admitted(client, QuotaFull("the daemon has no descriptors left"))
 
-    def _refuse(self, client: _Client, error: KtaskError) -> None:
-        """Tell why it is not served, and close."""
-        self.refused += 1
-        _log.info("event=handoff_refused uid=%d error=%s", client.uid, error)
-        self._keepers.refuse(client.uid, client.sock, error)
+    def _refuse_admitted(self, client: _Client, error: KtaskError) -> None:
+        self._refuse(client.uid, client.sock, error, account=client.who.payer)
         self._on_gone(client)
 
-    def _check_room(self, uid: int) -> None:
-        if self._per_uid[uid] > self.per_uid:
-            raise QuotaFull(f"connections: uid {uid} has {self.per_uid}, which is all that it may")
-        if len(self._clients) > self.total:
-            raise QuotaFull(f"connections: {self.total} are open, which are all that may be")
+    def _refuse(self, uid: int, sock: socket.socket, error: KtaskError, account: int | None = None) -> None:
+        """Send why it is not served, and close."""
+        self.refused += 1
+        _log.info("event=handoff_refused uid=%d error=%s", uid, error)
+        self._keepers.refuse(uid, sock, error, account=account)
 
     def _on_gone(self, client: _Client) -> None:
         self._clients.discard(client)
-        self._turns.leave(client.queue)
-        self._per_uid[client.uid] -= 1
-        if not self._per_uid[client.uid]:
-            del self._per_uid[client.uid]
+        self._shares.remove(client.who)
+        self._turns.leave(client.user)
         self._changed()
 
     def _changed(self) -> None:

@@ -1,5 +1,7 @@
 """The keepers of all uids: started when wanted, given up when they hang.
 
+Each uid has one of its own, up to a few of one account; its other uids share those.
+
 The daemon keeps a copy of every connection that a keeper serves, so that it
 can still answer when the keeper cannot. It never reads from it, and closes it
 before the keeper closes its own: descriptors that nobody has taken out of a
@@ -24,10 +26,12 @@ from ktaskd.door import wire
 from ktaskd.door.handles import CloseFd, HeldSource, OnGone, ignore_gone
 from ktaskd.door.link import Link
 from ktaskd.door.opening import ERRORS, check_path
+from ktaskd.door.shares import RESERVE_PART
 from ktaskd.door.wire import Frame
 from ktaskd.host.unixsock import Fds, close_quietly, send
 from ktaskd.model.errors import FdUnsuitable, KeeperSilent, KtaskError, QuotaFull
 from ktaskd.model.function import Access
+from ktaskd.model.identity import Identity
 from ktaskd.model.source import SourceFacts
 
 SILENCE_S = 2.0
@@ -37,6 +41,9 @@ LINGER_S = 10.0
 """A keeper that has nothing to do ends after this, so that the next one is not waited for."""
 
 KEEPERS_MAX = 64
+
+KEEPERS_PER_ACCOUNT = 8
+"""More uids of one account share its keepers."""
 
 STUCK_PER_UID_MAX = 3
 """Keepers of one uid that were killed and will not die; then the uid gets no more."""
@@ -50,6 +57,9 @@ PARKED_MAX = 1024
 BURY_S = 0.02
 BURY_MAX = 64
 """Refused connections are passed on for closing together: so long after the first, so many at most."""
+
+_Grave = tuple[int, int]
+"""The uid and the account whose keeper closes what was never served."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +91,7 @@ class Keepers:
 
     Args:
         total: most keepers, those included that were killed and live on.
+        admins: uids that have a keeper whatever others have; the daemon's own is one.
         silence_s, linger_s: as SILENCE_S and LINGER_S.
         on_gone, close: of the sources that open_path makes.
         on_change: called when a keeper came or went.
@@ -90,6 +101,7 @@ class Keepers:
         self,
         *,
         total: int = KEEPERS_MAX,
+        admins: frozenset[int] = frozenset(),
         silence_s: float = SILENCE_S,
         linger_s: float = LINGER_S,
         on_gone: OnGone = ignore_gone,
@@ -100,6 +112,7 @@ class Keepers:
         self.total = total
         self.lost = 0
         """Keepers that were given up or died, since the start."""
+        self._admins = admins | {os.geteuid()}
         self._silence_s = silence_s
         self._linger_s = linger_s
         self._on_gone = on_gone
@@ -108,12 +121,13 @@ class Keepers:
         self._numbers = itertools.count(1)
         self._links: dict[int, Link] = {}
         self._dying: set[Link] = set()
+        self._accounts: dict[Link, int] = {}
         self._served: dict[int, _Served] = {}
         self._opens: dict[int, tuple[Link, asyncio.Future[HeldSource]]] = {}
         self._uses: Counter[Link] = Counter()
         self._timers: dict[Link, asyncio.TimerHandle] = {}
-        self._parked: deque[tuple[int, int]] = deque()
-        self._refused: dict[int, Fds] = {}
+        self._parked: deque[tuple[_Grave, int]] = deque()
+        self._refused: dict[_Grave, Fds] = {}
         self._reaped = asyncio.Event()
         self._closed = False
 
@@ -123,8 +137,8 @@ class Keepers:
         """Process id of the living keeper, by uid."""
         return {uid: link.pid for uid, link in self._links.items()}
 
-    def serve(self, uid: int, sock: socket.socket, client: Client) -> int:
-        """Let the keeper of `uid` serve this connection; owns `sock` if it returns.
+    def serve(self, who: Identity, sock: socket.socket, client: Client) -> int:
+        """Let the keeper of the caller serve this connection; owns `sock` if it returns.
 
         Returns:
             A number for hang_up.
@@ -134,7 +148,7 @@ class Keepers:
         """
         copy = os.dup(sock.fileno())
         try:
-            link = self._link_for(uid)
+            link = self._link_for(who.uid, who.payer)
         except KtaskError:
             close_quietly(copy)
             raise
@@ -154,21 +168,23 @@ class Keepers:
         served.link.send(Frame(wire.CLOSE, conn))
         self._unuse(served.link)
 
-    def refuse(self, uid: int, sock: socket.socket, error: KtaskError) -> None:
+    def refuse(self, uid: int, sock: socket.socket, error: KtaskError, *, account: int | None = None) -> None:
         """Tell a client why it is not served, and close; owns `sock`."""
-        _tell(sock, 0, error)
-        known = self._refused.get(uid)
+        # It may still send its request, and then read this: the end comes a moment later.
+        _tell(sock, 0, error, how=socket.SHUT_WR)
+        grave = (uid, uid if account is None else account)
+        known = self._refused.get(grave)
         if known is None:
-            known = self._refused[uid] = Fds()
-            asyncio.get_running_loop().call_later(BURY_S, self._bury_refused, uid, known)
+            known = self._refused[grave] = Fds()
+            asyncio.get_running_loop().call_later(BURY_S, self._bury_refused, grave, known)
         known.add(sock.detach())
         if len(known) >= BURY_MAX:
-            self._bury_refused(uid, known)
+            self._bury_refused(grave, known)
 
-    def _bury_refused(self, uid: int, refused: Fds) -> None:
-        if self._refused.get(uid) is refused:
-            del self._refused[uid]
-            self._bury(uid, refused)
+    def _bury_refused(self, grave: _Grave, refused: Fds) -> None:
+        if self._refused.get(grave) is refused:
+            del self._refused[grave]
+            self._bury(grave, refused)
 
     async def open_path(self, path: str, access: Access) -> HeldSource:
         """Open `path` with the daemon's rights, in the keeper of its own uid.
@@ -183,7 +199,7 @@ class Keepers:
         check_path(path)
         if len(self._opens) >= OPENS_MAX:
             raise QuotaFull(f"paths: {len(self._opens)} wait to be opened, at most {OPENS_MAX} may")
-        link = self._link_for(os.geteuid())
+        link = self._link_for(os.geteuid(), os.geteuid())
         number = next(self._numbers) % 2**32
         opened: asyncio.Future[HeldSource] = asyncio.get_running_loop().create_future()
         self._opens[number] = (link, opened)
@@ -202,8 +218,8 @@ class Keepers:
 
         One that does not even die then is left behind.
         """
-        for uid, refused in list(self._refused.items()):
-            self._bury_refused(uid, refused)
+        for grave, refused in list(self._refused.items()):
+            self._bury_refused(grave, refused)
         self._closed = True
         for conn in list(self._served):
             self.hang_up(conn)
@@ -232,7 +248,7 @@ class Keepers:
 
     # ---- processes
 
-    def _link_for(self, uid: int) -> Link:
+    def _link_for(self, uid: int, account: int) -> Link:
         link = self._links.get(uid)
         if link is not None:
             return link
@@ -243,14 +259,36 @@ class Keepers:
             raise KeeperSilent(
                 f"uid {uid}: {stuck} keepers hang in what it handed over before, no more are started"
             )
-        if len(self._links) + len(self._dying) >= self.total and not self._end_resting():
-            raise QuotaFull(f"keepers: {self.total} are busy, and no more may be started")
+        if not self._has_room(uid, account):
+            return self._shared(uid, account)
         try:
             link = self._links[uid] = Link(uid, self, silence_s=self._silence_s)
         except OSError as error:
             raise KeeperSilent(f"keeper of uid {uid}: cannot be started: {error}") from error
+        self._accounts[link] = account
         self._changed()
         return link
+
+    def _has_room(self, uid: int, account: int) -> bool:
+        """Whether a uid may have a keeper of its own; ends one that has nothing to do if need be."""
+        taken = len(self._links) + len(self._dying)
+        if uid not in self._admins:
+            mine = sum(one == account for one in self._accounts.values())
+            free = self.total - self.total // RESERVE_PART - (taken - mine)
+            if mine and mine >= min(KEEPERS_PER_ACCOUNT, free // 2):
+                return False
+        return taken < self.total or self._end_resting()
+
+    def _shared(self, uid: int, account: int) -> Link:
+        """The keeper of the account that has least to do."""
+        living = [link for link in self._links.values() if self._accounts[link] == account]
+        if not living:
+            taken = len(self._links) + len(self._dying)
+            raise QuotaFull(
+                f"keepers: uid {uid} gets none, {taken} of {self.total} are busy;"
+                " try again when some have ended"
+            )
+        return min(living, key=lambda link: self._uses[link])
 
     def _end_resting(self) -> bool:
         """End one keeper that has nothing to do, to make room."""
@@ -312,34 +350,38 @@ class Keepers:
             self._unuse(link)
             _tell(served.sock, culprit_number if conn == culprit_conn else 0, error)
             served.client.on_end()
-            self._bury(link.uid, Fds([served.sock.detach()]))
+            self._bury(self._grave_of(link), Fds([served.sock.detach()]))
         for number in [number for number, (one, _) in self._opens.items() if one is link]:
             self._settle(number, KeeperSilent(f"{what}, so the path was not opened"))
         while link.unsent:
             frame, fds = link.unsent.popleft()
             if frame.kind == wire.BURY:
-                self._bury(link.uid, Fds(fds.take()))
+                self._bury(self._grave_of(link), Fds(fds.take()))
             fds.close()
 
     def on_reaped(self, link: Link) -> None:
         """Forget a dead keeper; there may be room for another now."""
         self._dying.discard(link)
+        self._accounts.pop(link, None)
         self._stop_timer(link)
         self._reaped.set()
         for _ in range(len(self._parked)):
-            uid, fd = self._parked.popleft()
-            self._bury(uid, Fds([fd]))
+            grave, fd = self._parked.popleft()
+            self._bury(grave, Fds([fd]))
 
-    def _bury(self, uid: int, fds: Fds) -> None:
+    def _grave_of(self, link: Link) -> _Grave:
+        return link.uid, self._accounts[link]
+
+    def _bury(self, grave: _Grave, fds: Fds) -> None:
         """Have connections closed where it does no harm if that hangs; owns `fds`."""
         try:
-            link = self._link_for(uid)
+            link = self._link_for(*grave)
         except KtaskError:
             for fd in fds.take():
                 if self._closed or len(self._parked) >= PARKED_MAX:
                     close_quietly(fd)
                 else:
-                    self._parked.append((uid, fd))
+                    self._parked.append((grave, fd))
             return
         self._use(link)
         link.send(Frame(wire.BURY), fds)
@@ -400,12 +442,12 @@ def _reply_to(client: Client, frame: Frame, fds: Fds, complete: bool) -> handoff
     return client.on_handed(frame.number, facts, fds)
 
 
-def _tell(sock: socket.socket, number: int, error: KtaskError) -> None:
+def _tell(sock: socket.socket, number: int, error: KtaskError, how: int = socket.SHUT_RDWR) -> None:
     """Send an error if that is possible at once, and end the conversation."""
     reply = handoff.encode_reply(handoff.Refused(number, error.reason, error.message))
     try:
         send(sock, reply, flags=socket.MSG_DONTWAIT)
-        sock.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(how)
     except OSError:
         # Gone already, or it does not read; either way there is no more to do.
         return

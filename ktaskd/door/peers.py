@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Callable
 
 from ktaskd.model.errors import IdentityMissing
@@ -24,9 +23,10 @@ class PeerTable:
     def __init__(self) -> None:
         """Start empty."""
         self._identities: dict[str, Identity] = {}
-        self._per_uid: Counter[int] = Counter()
         self.on_call: Callable[[str], None] = lambda _: None
-        """Told the name of a connection when a handler begins with a call of it."""
+        """Called with the name of a connection when a handler begins with a call of it."""
+        self.on_taken: Callable[[str], None] = lambda _: None
+        """Called with the name when a handler has taken the request over."""
 
     def __len__(self) -> int:
         """Living connections of all uids."""
@@ -36,7 +36,6 @@ class PeerTable:
         """Remember `identity` under a fresh name of 128 random bits."""
         name = secrets.token_hex(16)
         self._identities[name] = identity
-        self._per_uid[identity.uid] += 1
         return name
 
     def describe(self, name: str, identity: Identity) -> None:
@@ -45,14 +44,7 @@ class PeerTable:
 
     def remove(self, name: str) -> None:
         """Forget a name; from now on calls in that name are refused."""
-        uid = self._identities.pop(name).uid
-        self._per_uid[uid] -= 1
-        if not self._per_uid[uid]:
-            del self._per_uid[uid]
-
-    def count(self, uid: int) -> int:
-        """Living connections of one uid."""
-        return self._per_uid[uid]
+        del self._identities[name]
 
     def identity(self, peer: str) -> Identity:
         """Who calls; asked once for each call, when its handler begins.
@@ -68,3 +60,7 @@ class PeerTable:
             raise IdentityMissing("the call did not come through the daemon's public socket")
         self.on_call(name)
         return identity
+
+    def taken(self, peer: str) -> None:
+        """A handler has taken over the request of a call, which the relay need not count any more."""
+        self.on_taken(peer.removeprefix(_PREFIX))

@@ -18,15 +18,28 @@ from pathlib import Path
 from ktaskd.door.acceptor import Acceptor
 from ktaskd.door.calls import Calls
 from ktaskd.door.frames import PREFACE, Frames
+from ktaskd.door.ledger import Ledger, Purse
 from ktaskd.door.peers import PeerTable
-from ktaskd.door.turns import Ticket, Turns
+from ktaskd.door.reception import Reception
+from ktaskd.door.refusals import RESOURCE_EXHAUSTED, UNAUTHENTICATED, Refusals
+from ktaskd.door.shares import Shares
+from ktaskd.door.turns import CONNECTION_COST_S, Ticket, Turns
 from ktaskd.door.ways import Way, WayIn, WayOut
 from ktaskd.host.unixsock import close_quietly, open_peer_pidfd, read_peer_credentials, refuse_fds
+from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
 
 DIAL_PAUSE_S = 0.02
 DIALS_MAX = 250
 """Tries to reach the private socket while its queue is full: 5 s in all."""
+
+HALF_MAX = 2
+"""A request may take so many times as long as a reader may stand still."""
+
+REQUESTS_FREE = 64 * 1024
+REQUESTS_ACCOUNT = 24 * 1024 * 1024
+REQUESTS_TOTAL = 64 * 1024 * 1024
+"""Bytes of requests that no handler has begun with: of a connection always, of an account, of all."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +50,7 @@ class _Relay:
     __slots__ = (
         "_client",
         "_dial_timer",
+        "_half_s",
         "_inner",
         "_on_end",
         "_ways",
@@ -53,8 +67,10 @@ class _Relay:
         name: str,
         calls: Calls,
         on_end: Callable[[_Relay], None],
+        half_s: float,
     ) -> None:
         self._client = client
+        self._half_s = half_s
         self._inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._inner.setblocking(False)
         self._dial_timer: asyncio.TimerHandle | None = None
@@ -69,6 +85,7 @@ class _Relay:
     def dial(self, path: str, tries: int = DIALS_MAX) -> None:
         """Connect from a socket that is bound to the name; ends the relay if it cannot."""
         self.ticket = None
+        self.calls.user.charge(CONNECTION_COST_S)
         try:
             if not self._inner.getsockname():
                 self._inner.bind(b"\0" + self.name.encode())
@@ -93,7 +110,7 @@ class _Relay:
     def _start(self) -> None:
         client, inner, calls = self._client, self._inner, self.calls
         self._ways = [
-            WayIn(calls, client, inner, Frames(PREFACE), self._on_way_done, self.end),
+            WayIn(self._half_s, calls, client, inner, Frames(PREFACE), self._on_way_done, self.end),
             WayOut(calls, inner, client, Frames(), self._on_way_done, self.end),
         ]
         for way in self._ways:
@@ -134,7 +151,9 @@ class RelayDoor:
         describe: fills in what more is to be known of a caller; its failure
             costs only that.
         on_change: called whenever a connection came or went.
-        turns: which uid's connections and calls come in when; shared with other doors.
+        turns: whose connections and calls come in when; shared with other doors.
+        reception: who it is that connects.
+        stall_s: a connection with a request that takes twice as long is cut; 0 = never.
     """
 
     def __init__(
@@ -148,9 +167,16 @@ class RelayDoor:
         describe: Callable[[Identity], Identity] = _as_it_is,
         on_change: Callable[[], None] | None = None,
         turns: Turns | None = None,
+        reception: Reception | None = None,
+        stall_s: float = 0.0,
     ) -> None:
         """Hold them; nothing is accepted before start."""
         self._turns = turns or Turns()
+        self._reception = reception or Reception()
+        self._half_s = HALF_MAX * stall_s
+        self.requests = Ledger(free=REQUESTS_FREE, account=REQUESTS_ACCOUNT, total=REQUESTS_TOTAL)
+        self._refusals = Refusals()
+        self._shares = Shares("connections", total=total, per_uid=per_uid, admins=self._reception.admins)
         self._inner_path = os.fspath(inner_path)
         self._peers = peers
         self._describe = describe
@@ -159,11 +185,10 @@ class RelayDoor:
         self._listener = listener
         self._relays: dict[str, _Relay] = {}
         peers.on_call = self._on_call
+        peers.on_taken = self._on_taken
         self._empty = asyncio.Event()
-        self.per_uid = per_uid
-        self.total = total
         self.refused = 0
-        """Connections closed at once since the start."""
+        """Connections that were not served, since the start."""
 
     @property
     def connections(self) -> int:
@@ -185,6 +210,7 @@ class RelayDoor:
             drain_s: longest wait for them, seconds.
         """
         self._acceptor.stop()
+        self._refusals.close()
         try:
             async with asyncio.timeout(drain_s):
                 await self._empty.wait()
@@ -196,40 +222,47 @@ class RelayDoor:
     def _on_accept(self, client: socket.socket) -> bool:
         try:
             identity = self._identify(client)
+        except IdentityMissing as error:
+            return self._refuse(client, UNAUTHENTICATED, error.message)
+        except QuotaFull as error:
+            return self._refuse(client, RESOURCE_EXHAUSTED, error.message)
         except OSError:
             # Out of memory or the like; without an identity there is no call.
             client.close()
             return False
-        if identity is None:
-            self.refused += 1
-            client.close()
-            return False
         return self._relay(client, identity)
 
-    def _identify(self, client: socket.socket) -> Identity | None:
-        """Who connected; None if there are too many already."""
-        pid, uid, gid = read_peer_credentials(client)
-        if len(self._relays) >= self.total or self._peers.count(uid) >= self.per_uid:
-            return None
-        return Identity(uid=uid, gid=gid, pid=pid, pidfd=open_peer_pidfd(client))
+    def _refuse(self, client: socket.socket, status: int, message: str) -> bool:
+        self.refused += 1
+        self._refusals.refuse(client, status, message)
+        return False
+
+    def _identify(self, client: socket.socket) -> Identity:
+        """Who connected; raises QuotaFull if there are too many already."""
+        identity = self._reception.identify(*read_peer_credentials(client))
+        self._reception.check_room(identity, client.fileno())
+        self._shares.check(identity)
+        return replace(identity, pidfd=open_peer_pidfd(client))
 
     def _relay(self, client: socket.socket, identity: Identity) -> bool:
         name = self._peers.add(identity)
-        queue = self._turns.join(identity.uid)
+        user = self._turns.join(identity.uid, identity.payer)
+        calls = Calls(user, Purse(self.requests, identity.payer))
         try:
-            relay = _Relay(client, identity, name, Calls(queue), self._on_end)
+            relay = _Relay(client, identity, name, calls, self._on_end, self._half_s)
         except OSError as error:
             _log.warning("event=relay_failed error=%s", error)
             self._peers.remove(name)
-            self._turns.leave(queue)
+            self._turns.leave(user)
             client.close()
             if identity.pidfd >= 0:
                 close_quietly(identity.pidfd)
             return False
         self._relays[name] = relay
+        self._shares.add(identity)
         self._empty.clear()
         self._changed()
-        relay.ticket = queue.ask(lambda: self._dial(relay), call=False)
+        relay.ticket = user.ask(lambda: self._dial(relay))
         if relay.ticket is None:
             self._dial(relay)
         return True
@@ -243,7 +276,8 @@ class RelayDoor:
         uid, gid, pid, pidfd = identity.uid, identity.gid, identity.pid, identity.pidfd
         try:
             # Whatever describe says, who the caller is was said by the kernel.
-            return replace(self._describe(identity), uid=uid, gid=gid, pid=pid, pidfd=pidfd)
+            described = self._describe(identity)
+            return replace(described, uid=uid, gid=gid, pid=pid, pidfd=pidfd, account=identity.account)
         except Exception:
             _log.exception("event=describe_failed pid=%d", pid)
             return identity
@@ -251,10 +285,15 @@ class RelayDoor:
     def _on_call(self, name: str) -> None:
         self._relays[name].calls.began()
 
+    def _on_taken(self, name: str) -> None:
+        if (relay := self._relays.get(name)) is not None:
+            relay.calls.taken()
+
     def _on_end(self, relay: _Relay) -> None:
         self._peers.remove(relay.name)
         del self._relays[relay.name]
-        self._turns.leave(relay.calls.queue)
+        self._shares.remove(relay.identity)
+        self._turns.leave(relay.calls.user)
         if not self._relays:
             self._empty.set()
         self._changed()

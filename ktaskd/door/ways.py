@@ -4,26 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
 from ktaskd.door.calls import Calls
-from ktaskd.door.frames import RST_STREAM, Frames, Mark
+from ktaskd.door.frames import DATA, RST_STREAM, Frames, Mark
+from ktaskd.door.turns import Ticket
+from ktaskd.host.unixsock import has_hung_up
 
 BUFFER_BYTES = 64 * 1024
 """Most bytes that wait in one direction of one relay."""
+
+CROWDED_BYTES = 16 * 1024
+"""Most that are read at once of somebody who waits in line, since many may."""
+
+FRAMES_MAX = 100
+"""Frames that are looked at in one turn: 0.2 ms."""
+
+FRAME_COST_S = 4e-6
+"""What a frame costs gRPC, with what it sends back. Measured with pings."""
+
+HALVES_LOOK_S = 0.05
+"""Shortest time between two looks at requests that have not ended."""
+
+HANGUP_S = 0.5
+"""How often it is looked whether a client is still there that may send no more now."""
 
 # One loop runs all relays, and each is done with the buffer when it returns.
 _BUFFER = memoryview(bytearray(BUFFER_BYTES))
 
 
 class Way:
-    """One direction: reads nothing more while the other side is full."""
+    """One direction. Each turn of its user it reads once, and looks at some frames.
 
-    __slots__ = ("_frames", "_loop", "_on_broken", "_on_done", "_rest", "_sink", "_source", "done")
+    It reads nothing more while bytes that were read have not been passed on.
+    """
+
+    __slots__ = (
+        "_at",
+        "_calls",
+        "_data",
+        "_frames",
+        "_from",
+        "_handle",
+        "_loop",
+        "_on_broken",
+        "_on_done",
+        "_reading",
+        "_rest",
+        "_sink",
+        "_source",
+        "_stopped",
+        "_ticket",
+        "done",
+    )
 
     def __init__(
         self,
+        calls: Calls,
         source: socket.socket,
         sink: socket.socket,
         frames: Frames,
@@ -31,59 +70,161 @@ class Way:
         on_broken: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._calls = calls
         self._source = source
         self._sink = sink
         self._frames = frames
         self._on_done = on_done
         self._on_broken = on_broken
+        self._data: memoryview | bytes = b""
+        """What was read; of it, what comes before `_from` was passed on, before `_at` looked at."""
+        self._from = self._at = 0
         self._rest: memoryview | bytes = b""
+        """What was passed on and the kernel has not taken."""
+        self._reading = False
+        self._stopped = False
+        self._ticket: Ticket | None = None
+        self._handle: asyncio.Handle | None = None
         self.done = False
+
+    @property
+    def held(self) -> int:
+        """Bytes that were read and not passed on."""
+        return len(self._data) - self._from + len(self._rest)
 
     def start(self) -> None:
         """Read from now on."""
-        self._loop.add_reader(self._source.fileno(), self._on_readable)
+        if not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._source.fileno(), self._on_readable)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._source.fileno())
 
     def stop(self) -> None:
         """Neither read nor write any more; for good."""
-        self._loop.remove_reader(self._source.fileno())
+        self._stopped = True
+        self._pause()
         self._loop.remove_writer(self._sink.fileno())
+        for waiting in (self._ticket, self._handle):
+            if waiting is not None:
+                waiting.cancel()
+
+    # -- turns
 
     def _on_readable(self) -> None:
-        try:
-            n = self._source.recv_into(_BUFFER)
-        except (BlockingIOError, InterruptedError):
+        if self._ask():
+            self._go_on()
+        else:
+            self._pause()
+
+    def _ask(self) -> bool:
+        self._ticket = self._calls.user.ask(self._on_turn)
+        return self._ticket is None
+
+    def _on_turn(self) -> None:
+        self._ticket = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Use a turn."""
+        self._handle = None
+        if self._stopped or self.done:
             return
+        begin_s, frames = time.thread_time(), 0
+        if self._data or self._read():
+            frames = self._look()
+            self._pass_on()
+        self._calls.user.charge(time.thread_time() - begin_s + frames * FRAME_COST_S)
+        if not (self._stopped or self.done):
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """See that there is another turn as soon as there can be one."""
+        if self._rest or self._waits():
+            self._pause()
+        elif not self._data:
+            self.start()
+        else:
+            self._pause()
+            if self._ask():
+                # Others are served in between.
+                self._handle = self._loop.call_soon(self._go_on)
+
+    def _holds(self) -> bool:
+        """Whether the last frame that was looked at may not be passed on yet."""
+        return False
+
+    def _waits(self) -> bool:
+        """Whether something other than the kernel has to come first, which goes on by itself then."""
+        return False
+
+    # -- one turn
+
+    def _read(self) -> bool:
+        """Whether bytes were read."""
+        light = not self._calls.user and self._calls.user.calls <= 1
+        try:
+            count = self._source.recv_into(_BUFFER, BUFFER_BYTES if light else CROWDED_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
         except OSError:
             self._on_broken()
-            return
-        if not n:
+            return False
+        if not count:
             self._finish()
-            return
-        self._take(_BUFFER[:n])
+            return False
+        self._data, self._from, self._at = _BUFFER[:count], 0, 0
+        return True
 
-    def _take(self, data: memoryview) -> None:
-        """Pass on what was read."""
+    def _look(self) -> int:
+        """Look at the next frames, up to one that has to wait; how many."""
+        size = len(self._data)
+        for count in range(FRAMES_MAX):
+            if self._at == size:
+                return count
+            mark, at = self._frames.next(self._data, self._at)
+            self._at = at
+            if mark is not None and not self._visit(mark):
+                self._pass(self._data[self._from : max(mark.offset, self._from)])
+                self._from = max(mark.offset, self._from)
+                return count + 1
+        return FRAMES_MAX
+
+    def _visit(self, mark: Mark) -> bool:
+        """Whether a frame may be passed on now."""
         raise NotImplementedError  # each direction does its own
 
-    def _pass(self, data: memoryview) -> bool:
-        """Whether all of it is with the kernel, or the connection is gone; else reading pauses."""
-        sent = self._send(data)
-        if sent == len(data) or self._gone():
-            return True
-        self._rest = bytes(data[sent:])
-        self._loop.remove_reader(self._source.fileno())
-        self._loop.add_writer(self._sink.fileno(), self._on_writable)
-        return False
+    def _pass_on(self) -> None:
+        """Pass on what was looked at, and keep what was not."""
+        if not self._holds():
+            self._pass(self._data[self._from : self._at])
+            self._from = self._at
+        if self._from == len(self._data):
+            self._data, self._from, self._at = b"", 0, 0
+        elif isinstance(self._data, memoryview):
+            # The buffer is everybody's.
+            self._data = bytes(self._data[self._from :])
+            self._at -= self._from
+            self._from = 0
+
+    def _pass(self, data: memoryview | bytes) -> None:
+        """Have the kernel take it; what it does not take waits, and reading pauses."""
+        if self._rest:
+            self._rest = bytes(self._rest) + bytes(data)
+            return
+        sent = self._send(data) if data else 0
+        if sent < len(data) and not self._stopped:
+            self._rest = bytes(data[sent:])
+            self._loop.add_writer(self._sink.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
         self._rest = self._rest[self._send(self._rest) :]
-        if not self._rest and not self._gone():
+        if not self._rest and not self._stopped:
             self._loop.remove_writer(self._sink.fileno())
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """All that was read is passed on."""
-        self.start()
+            self._prepare()
 
     def _send(self, data: memoryview | bytes) -> int:
         try:
@@ -94,12 +235,9 @@ class Way:
             self._on_broken()
             return 0
 
-    def _gone(self) -> bool:
-        return self._sink.fileno() < 0
-
     def _finish(self) -> None:
         """Pass the end of the stream on; the other direction may go on."""
-        self._loop.remove_reader(self._source.fileno())
+        self._pause()
         self.done = True
         try:
             self._sink.shutdown(socket.SHUT_WR)
@@ -110,62 +248,136 @@ class Way:
 
 
 class WayOut(Way):
-    """From grpc to the client: sees which calls end."""
+    """From gRPC to the client: sees which calls end."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ()
 
-    def __init__(self, calls: Calls, *args: Any) -> None:
-        super().__init__(*args)
-        self._calls = calls
-
-    def _take(self, data: memoryview) -> None:
-        for mark in self._frames.feed(data):
-            if mark.ends:
-                self._calls.end(mark.stream)
-        self._pass(data)
+    def _visit(self, mark: Mark) -> bool:
+        if mark.ends:
+            self._calls.end(mark.stream)
+        return True
 
 
 class WayIn(Way):
-    """From the client to grpc: a call waits here for its turn, and what comes after it too."""
+    """From the client to gRPC: a call waits here for its turn, and what comes after it too.
 
-    __slots__ = ("_calls", "_held", "_marks")
+    Args:
+        half_s: longest time for a request to be sent; 0 = no limit.
+    """
 
-    def __init__(self, calls: Calls, *args: Any) -> None:
+    __slots__ = ("_client_s", "_deadline", "_half_s", "_hangup", "_room", "_since_s")
+
+    def __init__(self, half_s: float, *args: Any) -> None:
         super().__init__(*args)
-        self._calls = calls
-        self._held: memoryview | bytes = b""
-        self._marks: list[Mark] = []
+        self._half_s = half_s
+        self._room = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._hangup: asyncio.TimerHandle | None = None
+        self._client_s = 0.0
+        self._since_s: float | None = None
+        self._calls.clock = self._clock
 
-    def _take(self, data: memoryview) -> None:
-        self._pass_in(data, self._frames.feed(data))
+    def stop(self) -> None:
+        """Neither read nor write any more; for good."""
+        super().stop()
+        self._calls.purse.forget(self._on_room)
+        for timer in (self._deadline, self._hangup):
+            if timer is not None:
+                timer.cancel()
 
-    def _pass_in(self, data: memoryview, marks: list[Mark]) -> None:
-        """Pass on what comes before the first call that has to wait."""
-        for i, mark in enumerate(marks):
-            if mark.opens and not self._calls.begin(mark.stream, self._on_turn):
-                self._hold(data, marks[i:])
-                return
-            if mark.kind == RST_STREAM:
-                self._calls.end(mark.stream)
-        self._pass(data)
-
-    def _hold(self, data: memoryview, marks: list[Mark]) -> None:
-        at = marks[0].offset
-        self._held = bytes(data[at:])
-        self._marks = [mark._replace(offset=mark.offset - at) for mark in marks]
-        self._loop.remove_reader(self._source.fileno())
-        if at:
-            self._pass(data[:at])
+    def _visit(self, mark: Mark) -> bool:
+        calls, inside = self._calls, True
+        if mark.opens:
+            inside = calls.begin(mark.stream, self._on_call_turn)
+        if mark.kind == RST_STREAM:
+            calls.reset(mark.stream)
+        elif mark.ends or mark.kind == DATA:
+            calls.sent(mark.stream, mark.size if mark.kind == DATA else 0, end=mark.ends)
+        return inside
 
     def _on_turn(self) -> None:
-        if not self._rest:
+        if has_hung_up(self._source):
+            # What is left of its calls would be cancelled as soon as it was read.
+            self._ticket = None
+            self._on_broken()
+        else:
+            super()._on_turn()
+
+    def _on_call_turn(self) -> None:
+        if has_hung_up(self._source):
+            self._on_broken()
+            return
+        # Where there is no room the call goes on with the next turn.
+        if not (self._rest or self._waits()):
             self._go_on()
 
-    def _go_on(self) -> None:
+    def _holds(self) -> bool:
+        return self._calls.waits
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._watch_halves()
+
+    def _waits(self) -> bool:
         if self._calls.waits:
-            return
-        held, marks = memoryview(self._held), self._marks
-        self._held, self._marks = b"", []
-        self.start()
-        if held:
-            self._pass_in(held, marks)
+            return True
+        if self._calls.purse.is_over:
+            if not self._room:
+                self._room = True
+                self._clock()
+                self._calls.purse.wait(self._on_room)
+                self._look_for_hangup()
+            return True
+        return False
+
+    def _look_for_hangup(self) -> None:
+        """Whoever is not read from could go without being noticed, and what it holds would stay."""
+        if has_hung_up(self._source):
+            self._hangup = self._loop.call_later(0, self._on_broken)
+        else:
+            self._hangup = self._loop.call_later(HANGUP_S, self._look_for_hangup)
+
+    def _on_room(self) -> None:
+        self._clock()
+        self._room = False
+        if self._hangup is not None:
+            self._hangup.cancel()
+        if not self._stopped:
+            self._prepare()
+
+    # -- requests that do not end
+
+    def _clock(self) -> float:
+        """Seconds that the client was waited for: not those in which it waits for its turn.
+
+        That there is no room is its own doing, so that time counts.
+        """
+        now_s = self._loop.time()
+        if self._since_s is not None:
+            self._client_s += now_s - self._since_s
+        self._since_s = now_s if self._reading or self._room else None
+        return self._client_s
+
+    def start(self) -> None:
+        """Read from now on."""
+        super().start()
+        self._clock()
+
+    def _pause(self) -> None:
+        self._clock()
+        super()._pause()
+        self._clock()
+
+    def _watch_halves(self) -> None:
+        begun_s = self._calls.oldest_half_s()
+        if begun_s is not None and self._half_s and self._deadline is None:
+            left_s = begun_s + self._half_s - self._clock()
+            self._deadline = self._loop.call_later(max(left_s, HALVES_LOOK_S), self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline = None
+        begun_s = self._calls.oldest_half_s()
+        if begun_s is not None and begun_s + self._half_s <= self._clock():
+            self._on_broken()
+        else:
+            self._watch_halves()

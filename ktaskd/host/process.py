@@ -126,3 +126,11 @@ def raise_oom_score(score: int, proc: Path = PROC) -> None:
 def read_oom_score(proc: Path = PROC) -> int:
     """oom_score_adj, -1000 to 1000."""
     return int((proc / "self/oom_score_adj").read_text())
+
+
+def resident_bytes() -> int:
+    """Memory that this process has; 0 where that cannot be read. Source: proc_pid_statm(5)."""
+    try:
+        return int((PROC / "self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return 0

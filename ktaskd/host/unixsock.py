@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -112,6 +113,13 @@ def open_peer_pidfd(sock: socket.socket) -> int:
         return sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     except OSError:
         return -1
+
+
+def has_hung_up(sock: socket.socket) -> bool:
+    """Whether the other end of a connection was closed, whatever it sent before."""
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
 
 
 def refuse_fds(listener: socket.socket) -> bool:

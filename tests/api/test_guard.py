@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -11,6 +13,9 @@ import pytest
 
 from ktaskd.api.errors import abort
 from ktaskd.api.guard import Guard, caller
+from ktaskd.door.ledger import Ledger, Purse
+from ktaskd.door.meter import Meter
+from ktaskd.door.turns import Turns
 from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
 
@@ -196,13 +201,176 @@ def test_calls_when_a_uid_has_too_many_then_refused_until_one_is_answered() -> N
         with pytest.raises(grpc.aio.AbortError):
             await call("x", refused)
         assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert refused.text == "calls: uid 7 has 2 that are not answered, wanted less than 2"
+        assert refused.text == "calls: uid 7 has reached its limit of 2; end some first"
         answer.set()
         await asyncio.gather(*running)
         await call("x", context(7))
-        assert not guard._calls
+        assert not len(guard._shares)
 
     assert run(test()) == []
+
+
+def fake() -> Any:
+    return FakeContext()
+
+
+class Machine:
+    """A guard whose caller's turns are seen, and a handler of some steps."""
+
+    def __init__(self, **options: Any) -> None:
+        self.turns = Turns(time.monotonic)
+        self.user = self.turns.join(WHO.uid, WHO.payer)
+        self.guard = Guard(identify, turns=self.turns, **options)
+        self.steps = 0
+
+    async def many_steps(self, request: str, context: Any) -> bytes:
+        while self.steps < 100:
+            self.steps += 1
+            # As if the step had taken so long.
+            self.user.charge(0.001)
+            await asyncio.sleep(0)
+        return b"x" * 1000
+
+
+def test_handler_when_its_steps_cost_much_then_it_waits_for_its_turns_and_others_do_not() -> None:
+    async def test() -> None:
+        machine = Machine()
+        other = machine.turns.join(8)
+        call = asyncio.ensure_future(machine.guard._unary(machine.many_steps)("x", fake()))
+        while not len(machine.user):
+            await asyncio.sleep(0)
+        assert machine.steps <= 20, "more than a user may use at once"
+        assert other.take_turn()
+        while machine.steps < 100:
+            await asyncio.sleep(0.001)
+        await call
+
+    assert run(test()) == []
+
+
+def test_handler_when_it_is_cut_while_it_waits_for_its_turn_then_cleans_up_at_once() -> None:
+    async def test() -> None:
+        machine, ended = Machine(), []
+
+        async def handle(request: str, context: Any) -> None:
+            try:
+                await machine.many_steps(request, context)
+            finally:
+                ended.append(machine.steps)
+
+        machine.user.charge(1.0)
+        call = asyncio.ensure_future(machine.guard._unary(handle)("x", fake()))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        assert (call.cancelled(), ended, len(machine.user)) == (True, [], 0), "it had not begun"
+        machine.user.account.pace = Meter()
+        call = asyncio.ensure_future(machine.guard._unary(handle)("x", fake()))
+        while not len(machine.user):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        assert (call.cancelled(), ended, len(machine.user)) == (True, [machine.steps], 0)
+        assert not machine.turns.waiting
+
+    assert run(test()) == []
+
+
+def test_answer_when_it_does_not_leave_then_counted_and_cut() -> None:
+    async def test() -> None:
+        machine = Machine(stall_s=0.01)
+        machine.steps = 100
+
+        async def as_grpc_does() -> None:
+            await machine.guard._unary(machine.many_steps)("x", fake())
+            assert machine.user.answers.held == 1000
+            await asyncio.Event().wait()  # until the client takes it
+
+        call = asyncio.ensure_future(as_grpc_does())
+        await asyncio.wait([call])
+        assert call.cancelled()
+        await asyncio.sleep(0)
+        assert machine.user.answers.held == 0
+
+    assert run(test()) == []
+
+
+def test_answers_when_many_are_not_read_then_no_more_are_made_and_others_are() -> None:
+    async def test() -> None:
+        machine, made = Machine(), 0
+        machine.turns.answers = Ledger(free=1000, account=5000, total=100_000)
+        machine.user.answers = Purse(machine.turns.answers, WHO.payer)
+        handler = machine.guard._unary(machine.many_steps)
+        machine.steps = 100
+
+        async def as_grpc_does() -> None:
+            nonlocal made
+            await handler("x", fake())
+            made += 1
+            await asyncio.Event().wait()
+
+        calls = [asyncio.ensure_future(as_grpc_does()) for _ in range(20)]
+        while made < 6:
+            await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert made == 6, "as many as the account may have, and one"
+        calls[0].cancel()
+        calls[1].cancel()
+        while made < 7:
+            await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        await asyncio.sleep(0)
+        assert (machine.user.answers.held, machine.turns.answers.waiting) == (0, {})
+
+    assert run(test()) == []
+
+
+def test_stream_of_requests_when_nothing_comes_then_over() -> None:
+    async def requests() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.Event().wait()
+
+    async def handle(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
+
+    context = FakeContext()
+    handler = guarded(grpc.stream_stream_rpc_method_handler(handle), stall_s=0.01)
+    assert run(handler.stream_stream(requests(), context)) == []
+    assert context.written == [b"one"]
+
+
+def test_stream_when_the_client_is_gone_before_its_end_is_seen_then_no_bug() -> None:
+    context = FakeContext()
+
+    async def handle(request: str, context: Any) -> AsyncIterator[bytes]:
+        yield b"one"
+
+    async def fail() -> None:
+        raise grpc.aio.InternalError("Failed execute_batch")
+
+    async def test() -> None:
+        context.on_write = fail  # type: ignore[method-assign]
+        with pytest.raises(grpc.aio.AbortError):
+            await handler.unary_stream("x", context)
+
+    handler = guarded(grpc.unary_stream_rpc_method_handler(handle))
+    assert run(test()) == []
+    assert context.code is None
+
+
+def test_abort_when_there_are_no_descriptors_then_told_and_no_bug() -> None:
+    context: Any = FakeContext()
+
+    async def test() -> None:
+        with pytest.raises(grpc.aio.AbortError):
+            await abort(context, OSError(errno.EMFILE, "Too many open files"))
+
+    assert run(test()) == []
+    assert context.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_abort_when_refused_then_code_text_and_details() -> None:

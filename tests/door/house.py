@@ -19,8 +19,9 @@ from ktask.v1.handoff import Hand, Handles
 from ktaskd.door import handoff as door_module
 from ktaskd.door.handles import HandleTable
 from ktaskd.door.handoff import HandoffDoor
-from ktaskd.door.keepers import Keepers
+from ktaskd.door.keepers import KEEPERS_MAX, Keepers
 from ktaskd.door.listener import RuntimeDir
+from ktaskd.door.reception import Reception
 
 UID = os.geteuid()
 
@@ -75,14 +76,21 @@ class Client:
 
 @asynccontextmanager
 async def house(
-    place: Path, *, handles_per_uid: int = 100, per_uid: int = 50, total: int = 100, **keepers: Any
+    place: Path,
+    *,
+    handles_per_uid: int = 100,
+    per_uid: int = 50,
+    total: int = 100,
+    reception: Reception | None = None,
+    keepers_total: int = KEEPERS_MAX,
+    **keepers: Any,
 ) -> AsyncIterator[House]:
     gone: list[int] = []
     runtime = RuntimeDir.claim(place)
     table = HandleTable(per_uid=handles_per_uid, on_gone=gone.append)
-    keeping = Keepers(on_gone=gone.append, **keepers)
+    keeping = Keepers(total=keepers_total, on_gone=gone.append, **keepers)
     with runtime.listen("handoff.sock", mode=0o600) as listener:
-        door = HandoffDoor(listener, table, keeping, per_uid=per_uid, total=total)
+        door = HandoffDoor(listener, table, keeping, per_uid=per_uid, total=total, reception=reception)
         await door.start()
         try:
             yield House(place, table, keeping, door, gone)

@@ -13,6 +13,7 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Drop, Dropped, Hand, Handles, Refused
 
+from ktaskd.door.reception import Reception
 from ktaskd.host.unixsock import FDS_PER_MESSAGE_MAX
 from ktaskd.model.source import SourceKind
 from tests.door.house import UID, as_uid, descriptors_of, holds_memory, house, run, until
@@ -288,6 +289,41 @@ def test_caps_are_told_and_counted(reachable_dir: Path, fd: int) -> None:
     run(test())
 
 
+def test_whoever_is_refused_before_it_has_sent_anything_can_send_and_is_told_why(
+    reachable_dir: Path, fd: int
+) -> None:
+    """A client that connects, sends and then reads: it must not fail at sending."""
+
+    async def test() -> None:
+        async with house(reachable_dir, per_uid=1) as it:
+            first = await it.client()
+            await until(lambda: it.door.connections == 1)
+            late = await it.client()
+            await until(lambda: it.door.refused == 1)
+            reply = await late.hand(fd)
+            assert isinstance(reply, Refused)
+            assert (reply.reason, reply.number) == ("QUOTA_FULL", 0)
+            assert "has reached its limit of 1" in reply.message
+            for client in (first, late):
+                client.close()
+            await until(lambda: it.door.connections == 0)
+
+    run(test())
+
+
+def test_nobody_is_told_so(reachable_dir: Path, fd: int) -> None:
+    async def test() -> None:
+        async with house(reachable_dir, reception=Reception(nobody=UID)) as it:
+            client = await it.client()
+            reply = await client.hand(fd)
+            assert isinstance(reply, Refused)
+            assert "stands for every user" in reply.message
+            assert it.door.connections == 0
+            client.close()
+
+    run(test())
+
+
 def test_many_that_are_refused_are_all_told_and_closed(reachable_dir: Path) -> None:
     async def test() -> None:
         async with house(reachable_dir, per_uid=1) as it:
@@ -313,8 +349,8 @@ def test_connections_that_wait_for_their_turn_are_told_when_it_closes(reachable_
         async with house(reachable_dir) as it:
             clients = [await it.client() for _ in range(40)]
             await until(lambda: it.door.connections == 40)
-            (queue,) = it.door._turns._queues.values()
-            assert len(queue), "some wait"
+            (account,) = it.door._turns._accounts.values()
+            assert account.waiting, "some wait"
         for client in clients:
             reply = await client.receive()
             assert reply is None or (isinstance(reply, Refused) and reply.reason == "DRAINING")

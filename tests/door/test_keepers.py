@@ -16,6 +16,7 @@ from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Refused
 
 from ktaskd.door.keepers import STUCK_PER_UID_MAX
+from ktaskd.door.reception import Reception
 from ktaskd.model.errors import (
     FdUnsuitable,
     HandleUnknown,
@@ -389,5 +390,34 @@ def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
         process.kill()
         await process.wait()
         await until(lambda: not is_running(pid))
+
+    run(test())
+
+
+def test_uids_of_one_account_share_keepers_when_they_are_many(
+    reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many uids as a user has subordinate ones, and then somebody else."""
+
+    async def test() -> None:
+        reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
+        async with house(reachable_dir, keepers_total=12, reception=reception) as it:
+            clients = []
+            for uid in range(100_000, 100_020):
+                as_uid(monkeypatch, uid)
+                client = await it.client()
+                clients.append(client)
+                assert await client.handles(fd)
+            shared = it.keepers.pids()
+            assert len(shared) <= 6, "half of what is free"
+            as_uid(monkeypatch, 2001)
+            other = await it.client()
+            assert await other.handles(fd)
+            assert 2001 in it.keepers.pids()
+            as_uid(monkeypatch, UID)
+            admin = await it.client()
+            assert await admin.handles(fd)
+            for client in (*clients, other, admin):
+                client.close()
 
     run(test())

@@ -12,9 +12,9 @@ def test_a_name_stands_for_its_identity_while_it_lives() -> None:
     identities = [Identity(uid=uid, gid=1, pid=pid) for uid, pid in ((7, 1), (7, 2), (8, 3))]
     names = [peers.add(identity) for identity in identities]
     assert [peers.identity(f"unix-abstract:{name}") for name in names] == identities
-    assert (len(peers), peers.count(7), peers.count(8), peers.count(9)) == (3, 2, 1, 0)
+    assert len(peers) == 3
     peers.remove(names[0])
-    assert (len(peers), peers.count(7)) == (2, 1)
+    assert len(peers) == 2
     with pytest.raises(IdentityMissing):
         peers.identity(f"unix-abstract:{names[0]}")
 

@@ -35,6 +35,7 @@ from tests.integration.rig import (
     spin,
     wait_ended,
 )
+from tests.support.users import OtherUsers
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = bytes(3) + b"\4" + bytes(5)
@@ -57,6 +58,8 @@ class Scene:
     stubs: Stubs
     good_call: bytes
     """All bytes of one Run that succeeds."""
+    run_as: OtherUsers | None = None
+    """For attacks by other uids."""
 
 
 Attack = Callable[[Scene], Iterator[None]]

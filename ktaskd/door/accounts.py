@@ -1,0 +1,84 @@
+"""Which account pays for a uid. No I/O: texts come from elsewhere.
+
+A uid that the machine's files know pays for itself. Subordinate uids are paid
+for by their owner, since anybody can make all of them at once by `newuidmap`.
+All uids that nobody knows share one account.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+STRANGERS = -1
+"""The account of all uids that are nobody's. No uid has this number."""
+
+_FOREIGN = -2
+"""Subordinate uids of an admin are not the admin: -2 for uid 0, -3 for uid 1 and so on."""
+
+_UID_MAX = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class SubRange:
+    """Uids that belong to one owner, as /etc/subuid says."""
+
+    start: int
+    count: int
+    owner: int
+
+
+def parse_passwd(text: str) -> dict[str, int]:
+    """Uids by name; lines that are none are passed over. Source: passwd(5)."""
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 3 and _is_number(fields[2]):
+            found.setdefault(fields[0], int(fields[2]))
+    return found
+
+
+def parse_subuids(text: str, uids: Mapping[str, int]) -> list[SubRange]:
+    """Ranges whose owner is known, by name or number. Source: subuid(5)."""
+    found = []
+    for line in text.splitlines():
+        name, _, rest = line.strip().partition(":")
+        start, _, count = rest.partition(":")
+        owner = uids.get(name, int(name) if _is_number(name) else -1)
+        if owner >= 0 and _is_number(start) and _is_number(count) and int(count):
+            found.append(SubRange(int(start), int(count), owner))
+    return found
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < _UID_MAX
+
+
+class AccountTable:
+    """Accounts by uid.
+
+    Args:
+        known: uids with an entry of their own.
+        ranges: of subordinate uids; where two overlap, the one that begins later counts.
+        admins: uids whose subordinate uids pay for themselves, together.
+    """
+
+    def __init__(
+        self, known: Iterable[int], ranges: Iterable[SubRange] = (), admins: Iterable[int] = ()
+    ) -> None:
+        """Look nothing up yet."""
+        self._known = frozenset(known)
+        self._admins = frozenset(admins)
+        self._ranges = sorted(ranges, key=lambda one: one.start)
+        self._starts = [one.start for one in self._ranges]
+
+    def find(self, uid: int) -> int | None:
+        """The account of a uid; None if nobody knows the uid."""
+        if uid in self._known or uid in self._admins:
+            return uid
+        i = bisect_right(self._starts, uid) - 1
+        if i < 0 or uid >= self._ranges[i].start + self._ranges[i].count:
+            return None
+        owner = self._ranges[i].owner
+        return _FOREIGN - owner if owner in self._admins else owner

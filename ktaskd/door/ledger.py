@@ -1,0 +1,102 @@
+"""Bytes that the daemon holds for its clients, bounded for an account and in all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+
+class Purse:
+    """What is held for one connection or one user.
+
+    Attributes:
+        held: bytes.
+    """
+
+    __slots__ = ("_account", "_ledger", "_waiting", "held")
+
+    def __init__(self, ledger: Ledger, account: int) -> None:
+        """Nothing is held."""
+        self.held = 0
+        self._ledger = ledger
+        self._account = account
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, count: int) -> None:
+        """So many bytes more are held."""
+        self.held += count
+        self._ledger.change(self._account, count)
+
+    def drop(self, count: int) -> None:
+        """So many bytes fewer are held."""
+        self.held -= count
+        self._ledger.change(self._account, -count)
+        if self._waiting and not self.is_over:
+            self.wake()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more may be taken on for it now."""
+        return self.held > self._ledger.free and self._ledger.is_full(self._account)
+
+    def wait(self, go: Callable[[], None]) -> None:
+        """Have `go` called once, when there may be room; it looks again."""
+        self._waiting.append(go)
+        self._ledger.waiting[self] = None
+
+    def forget(self, go: Callable[[], None]) -> None:
+        """`go` is not to be called any more; one that does not wait does no harm."""
+        if go in self._waiting:
+            self._waiting.remove(go)
+        if not self._waiting:
+            self._ledger.waiting.pop(self, None)
+
+    def wake(self) -> None:
+        """Call all that wait."""
+        waiting, self._waiting = self._waiting, []
+        self._ledger.waiting.pop(self, None)
+        for go in waiting:
+            go()
+
+
+class Ledger:
+    """All purses of one kind of bytes.
+
+    Args:
+        free: what each purse may always hold, so that nobody is held up by others.
+        account: beyond this, those purses of an account wait that hold more than `free`.
+        total: the same of all accounts.
+    """
+
+    def __init__(self, *, free: int, account: int, total: int) -> None:
+        """Nothing is held."""
+        self.free = free
+        self.total = 0
+        """Bytes that are held now."""
+        self.waiting: dict[Purse, None] = {}
+        """Purses for which something waits."""
+        self.peak = 0
+        """Most bytes held since somebody set this to 0."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called whenever the bytes have become fewer."""
+        self._account_max = account
+        self._total_max = total
+        self._by_account: Counter[int] = Counter()
+
+    def is_full(self, account: int) -> bool:
+        """Whether the account, or all together, hold as much as may be."""
+        return self._by_account[account] > self._account_max or self.total > self._total_max
+
+    def change(self, account: int, count: int) -> None:
+        """More bytes, or fewer."""
+        was_full = count < 0 and self.is_full(account)
+        self.total += count
+        self._by_account[account] += count
+        if not self._by_account[account]:
+            del self._by_account[account]
+        self.peak = max(self.peak, self.total)
+        if was_full and not self.is_full(account):
+            for purse in [purse for purse in self.waiting if not purse.is_over]:
+                purse.wake()
+        if count < 0:
+            self.on_change()

@@ -1,0 +1,54 @@
+"""Memory goes back to the machine when it has grown and is free again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ktaskd.daemon.givingback import REST_S, WORTH_BYTES, GivingBack
+from tests.door.virtual import VirtualLoop
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class Process:
+    size: int = 50 * MIB
+    free: int = 0
+    held: int = 0
+    trims: int = 0
+
+    def trim(self) -> bool:
+        self.trims += 1
+        self.size, self.free = self.size - self.free, 0
+        return True
+
+
+async def rested(process: Process, giving_back: GivingBack, seconds: float = 2 * REST_S) -> int:
+    giving_back.note()
+    await asyncio.sleep(seconds)
+    while giving_back._trimming is not None:
+        await asyncio.sleep(0.01)
+    return process.trims
+
+
+def test_memory_when_a_load_is_over_then_given_back_once() -> None:
+    async def test() -> None:
+        process = Process()
+        giving_back = GivingBack(lambda: process.size, process.trim, lambda: process.held)
+        assert await rested(process, giving_back) == 0, "nothing has grown"
+        process.size, process.free, process.held = 200 * MIB, 150 * MIB, 2 * WORTH_BYTES
+        assert await rested(process, giving_back, 10.0) == 0, "it is still in use"
+        process.held = 0
+        assert await rested(process, giving_back) == 1
+        assert process.size == 50 * MIB
+        assert await rested(process, giving_back) == 1
+        process.size += 2 * WORTH_BYTES  # of what lives on
+        assert await rested(process, giving_back) == 2
+        assert await rested(process, giving_back) == 2, "it was of no use the last time"
+        giving_back.note()
+        giving_back.close()
+        assert giving_back._timer is None
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(test())

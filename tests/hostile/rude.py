@@ -1,0 +1,374 @@
+"""A program that attacks with HTTP/2 by hand, as one uid or as many: as rude as gRPC's own client cannot be.
+
+Started by root with the place of the sockets, the name of an attack, a number
+and uids; each uid is a process of its own. It goes on until standard input ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, UNKNOWN = 0, 1, 3, 4, 6, 8, 0xFA
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+FRAME_BYTES = 16384
+UNSENT_MAX = 1 << 16
+HALF_BYTES = 4 * 1024 * 1024 - 100
+REST_S = 0.002
+"""Between two rounds of one uid."""
+
+SERVER_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def message(data: bytes, claim: int = -1) -> bytes:
+    return b"\0" + struct.pack(">I", len(data) if claim < 0 else claim) + data
+
+
+def text(value: str) -> bytes:
+    assert len(value) < 127
+    return bytes([len(value)]) + value.encode()
+
+
+def headers(path: str) -> bytes:
+    fields = (("te", "trailers"), ("content-type", "application/grpc"))
+    block = b"\x83\x86\x04" + text(path) + b"\x01" + text("localhost")
+    return block + b"".join(b"\0" + text(name) + text(value) for name, value in fields)
+
+
+class Connection:
+    """One connection; what the server sends is read, and DATA is kept by stream."""
+
+    def __init__(self, place: str, *, window: int = 65535) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(f"{place}/ktaskd.sock")
+        self.sock.setblocking(False)
+        self.out = bytearray(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, window)))
+        self.stream = -1
+        self.window = self.initial = 65535
+        self.windows: dict[int, int] = {}
+        self.got: dict[int, bytearray] = {}
+        self.ended: set[int] = set()
+        self.dead = False
+        self._in = b""
+
+    def open(self, path: str, *, request: bytes = b"", end: bool = False) -> int:
+        self.stream += 2
+        self.windows[self.stream] = self.initial
+        self.out += frame(HEADERS, END_HEADERS, self.stream, headers(path))
+        if request or end:
+            self.out += frame(DATA, END_STREAM if end else 0, self.stream, request)
+        return self.stream
+
+    def push(self, stream: int, data: bytes) -> int:
+        """As much of a request as flow control lets; how much."""
+        size = min(len(data), self.windows.get(stream, 0), self.window, FRAME_BYTES)
+        if size > 0:
+            self.out += frame(DATA, 0, stream, data[:size])
+            self.windows[stream] -= size
+            self.window -= size
+        return max(size, 0)
+
+    @property
+    def full(self) -> bool:
+        return len(self.out) > UNSENT_MAX
+
+    def pump(self, wait_s: float = 0.0) -> None:
+        """Send and receive what is possible."""
+        if self.dead:
+            return
+        readable, writable, _ = select.select([self.sock], [self.sock] if self.out else [], [], wait_s)
+        try:
+            if writable:
+                with contextlib.suppress(BlockingIOError):
+                    del self.out[: self.sock.send(self.out)]
+            if readable:
+                data = self.sock.recv(1 << 18)
+                self.dead = not data
+                self._parse(data)
+        except OSError:
+            self.dead = True
+
+    def _parse(self, data: bytes) -> None:
+        self._in += data
+        at = 0
+        while len(self._in) - at >= 9:
+            size = int.from_bytes(self._in[at : at + 3], "big")
+            if len(self._in) - at < 9 + size:
+                break
+            kind, flags = self._in[at + 3], self._in[at + 4]
+            stream = int.from_bytes(self._in[at + 5 : at + 9], "big")
+            self._on_frame(kind, flags, stream, self._in[at + 9 : at + 9 + size])
+            at += 9 + size
+        self._in = self._in[at:]
+
+    def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == SETTINGS and not flags & ACK:
+            for i in range(0, len(payload), 6):
+                key, value = struct.unpack_from(">HI", payload, i)
+                if key == 4:
+                    self.windows = {one: left + value - self.initial for one, left in self.windows.items()}
+                    self.initial = value
+            self.out += frame(SETTINGS, ACK, 0)
+        elif kind == PING and not flags & ACK:
+            self.out += frame(PING, ACK, 0, payload)
+        elif kind == WINDOW_UPDATE:
+            value = int.from_bytes(payload, "big")
+            if not stream:
+                self.window += value
+            elif stream in self.windows:
+                self.windows[stream] += value
+        elif kind == DATA:
+            self.got.setdefault(stream, bytearray()).extend(payload)
+        if kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM):
+            self.ended.add(stream)
+
+    def call(self, path: str, request: bytes) -> bytes:
+        """One call, to its end."""
+        stream = self.open(path, request=message(request), end=True)
+        self.out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 24))
+        self.out += frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 24))
+        while stream not in self.ended and not self.dead:
+            self.pump(0.1)
+        return bytes(self.got.get(stream, b""))[5:]
+
+
+# -- the attacks: each yields when it has begun, and then after each round ------------
+
+Attack = Callable[[str, int], Iterator[None]]
+
+
+def connections(place: str, count: int, **options: Any) -> list[Connection]:
+    made = [Connection(place, **options) for _ in range(count)]
+    for one in made:
+        one.pump(0.01)
+    return made
+
+
+def flood(place: str, count: int, more: Callable[[Connection], bytes]) -> Iterator[None]:
+    """Connections on which more of the same is sent as fast as it is taken."""
+    made = connections(place, count)
+    while True:
+        for i, one in enumerate(made):
+            if one.dead:
+                made[i] = one = Connection(place)
+            if not one.full:
+                one.out += more(one)
+            one.pump()
+        yield
+
+
+def resets(place: str, count: int) -> Iterator[None]:
+    """A call and its reset right behind, over and over."""
+    block, body = headers("/ktask.v1.Control/GetStatus"), message(b"")
+
+    def more(one: Connection) -> bytes:
+        found = []
+        for _ in range(100):
+            one.stream += 2
+            found.append(frame(HEADERS, END_HEADERS, one.stream, block))
+            found.append(frame(DATA, END_STREAM, one.stream, body))
+            found.append(frame(RST_STREAM, 0, one.stream, struct.pack(">I", 8)))
+        return b"".join(found)
+
+    yield from flood(place, count, more)
+
+
+def frames(data: bytes) -> Attack:
+    def attack(place: str, count: int) -> Iterator[None]:
+        yield from flood(place, count, lambda _: data)
+
+    return attack
+
+
+def reflection(place: str, count: int) -> Iterator[None]:
+    """Many questions in each frame of a stream that never ends."""
+    block = message(b"\x3a\0") * 500  # list_services: ""
+    made = [Connection(place, window=(1 << 31) - 1) for _ in range(count)]
+    streams = {one: one.open(SERVER_REFLECTION) for one in made}
+    while True:
+        for one, stream in list(streams.items()):
+            if one.dead or stream in one.ended:
+                streams[one] = one.open(SERVER_REFLECTION) if not one.dead else stream
+            one.out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 20)) if not one.full else b""
+            if not one.full:
+                one.push(streams[one], block)
+            one.got.clear()
+            one.pump()
+        yield
+
+
+def lists(place: str, count: int) -> Iterator[None]:
+    """Lists of jobs that are others', one after the other on each connection."""
+    from ktask.v1 import jobs_pb2 as pb
+
+    request = message(pb.ListRequest(page_size=1000, labels={"no": "such"}).SerializeToString())
+    made = connections(place, count, window=(1 << 31) - 1)
+    streams: dict[Connection, int] = {}
+    while True:
+        for one in made:
+            if one not in streams or streams[one] in one.ended:
+                one.got.clear()
+                streams[one] = one.open("/ktask.v1.Jobs/List", request=request, end=True)
+            one.pump()
+        time.sleep(0.001)
+        yield
+
+
+def large_job(place: str, function: str = "file.crc32", items: int = 100_000, **args: Any) -> tuple[Any, str]:
+    """A job of many items; the socket that holds their handle, and the job's id."""
+    from ktask.v1 import handoff
+    from ktask.v1 import jobs_pb2 as pb
+
+    fd = os.memfd_create("large")
+    os.write(fd, b"a line\n" * 2000)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.connect(f"{place}/handoff.sock")
+    socket.send_fds(sock, [handoff.encode_request(handoff.Hand(1, (1,)))], [fd])
+    reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
+    assert isinstance(reply, handoff.Handles), reply
+    spec = pb.JobSpec(function=function, items=[pb.Source(handle=reply.handles[0])] * items)
+    spec.arg.update(args)
+    line = Connection(place, window=(1 << 31) - 1)
+    request = message(pb.SubmitRequest(spec=spec).SerializeToString())
+    stream, at = line.open("/ktask.v1.Jobs/Submit"), 0
+    while at < len(request) and not line.dead:
+        at += line.push(stream, request[at:])
+        line.pump(0.001)
+    line.out += frame(DATA, END_STREAM, stream)
+    line.out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 26))
+    while stream not in line.ended and not line.dead:
+        line.pump(0.1)
+    answer = pb.SubmitResponse.FromString(bytes(line.got.get(stream, b""))[5:])
+    assert answer.job.id, "the large job was not accepted"
+    return sock, answer.job.id
+
+
+def watches(place: str, count: int) -> Iterator[None]:
+    """Watches of a job of 100,000 items, all of them read."""
+    from ktask.v1 import jobs_pb2 as pb
+
+    held, job = large_job(place)
+    request = message(pb.WatchRequest(id=job).SerializeToString())
+    made = connections(place, 4, window=(1 << 31) - 1)
+    for one in made:
+        one.out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 31) - 1 - 65535))
+        for _ in range(count // len(made)):
+            one.open("/ktask.v1.Jobs/Watch", request=request, end=True)
+    while held:
+        for one in made:
+            one.got.clear()
+            one.pump(0.002)
+        yield
+
+
+def unread(method: str, function: str = "file.crc32", items: int = 100_000, **args: Any) -> Attack:
+    """Answers of a large job that nobody takes: the window is 0."""
+
+    def attack(place: str, count: int) -> Iterator[None]:
+        from ktask.v1 import jobs_pb2 as pb
+
+        held, job = large_job(place, function, items, **args)
+        request = message(pb.GetRequest(id=job).SerializeToString())
+        (one,) = connections(place, 1, window=0)
+        while held:
+            for _ in range(count):
+                one.open(f"/ktask.v1.Jobs/{method}", request=request, end=True)
+            for _ in range(300):
+                one.pump(0.01)
+                yield
+            if one.dead:
+                (one,) = connections(place, 1, window=0)
+
+    return attack
+
+
+def halves(place: str, count: int) -> Iterator[None]:
+    """Requests of nearly 4 MiB of which the last byte never comes, 100 on each connection."""
+    body = message(b"x" * (HALF_BYTES - 1), claim=HALF_BYTES)
+    made = connections(place, max(count // 100, 1))
+    sent = {(one, one.open("/ktask.v1.Jobs/Submit")): 0 for one in made for _ in range(min(count, 100))}
+    while True:
+        for (one, stream), at in sent.items():
+            if not one.full and at < len(body):
+                sent[one, stream] = at + one.push(stream, body[at : at + FRAME_BYTES])
+        for one in made:
+            one.pump(0.001)
+        yield
+
+
+def mixture(place: str, count: int) -> Iterator[None]:
+    """A bit of everything at the same time."""
+    parts = [attack(place, max(count // 4, 1)) for attack in (*FLOODS, halves, lists)]
+    while True:
+        for part in parts:
+            next(part)
+        yield
+
+
+pings = frames(b"".join(frame(PING, 0, 0, bytes(8)) for _ in range(200)))
+settings = frames(frame(SETTINGS, 0, 0) * 300)
+unknown = frames(frame(UNKNOWN, 0, 0) * 1000)
+FLOODS = (resets, pings, settings, unknown, reflection)
+
+ATTACKS: dict[str, Attack] = {
+    "resets": resets,
+    "pings": pings,
+    "settings": settings,
+    "unknown": unknown,
+    "reflection": reflection,
+    "lists": lists,
+    "watches": watches,
+    "unread": unread("Get"),
+    "unread-results": unread("Watch", "text.search", 600, pattern="a", show="lines", limit=1000),
+    "halves": halves,
+    "mixture": mixture,
+}
+
+
+def attack_as(uid: int, place: str, name: str, count: int, rest_s: float) -> None:
+    """Attack as this uid, for ever; what it computes for itself must not be what others notice."""
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    begun = False
+    while True:
+        with contextlib.suppress(OSError):
+            for _ in ATTACKS[name](place, count):
+                if not begun:
+                    begun = True
+                    os.write(1, b"begun\n")
+                time.sleep(rest_s)
+        time.sleep(0.05)
+
+
+def main(place: str, name: str, count: str, *uids: str) -> None:
+    """Attack until standard input ends."""
+    children = []
+    for uid in uids:
+        pid = os.fork()
+        if not pid:
+            try:
+                attack_as(int(uid), place, name, int(count), REST_S * len(uids))
+            finally:
+                os._exit(1)
+        children.append(pid)
+    sys.stdin.read()
+    for pid in children:
+        os.kill(pid, 9)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,78 @@
+"""Floods of other uids: whoever is beside them works on, and the memory stays bounded and comes back.
+
+How long it takes is what `python -m tests.hostile` shows; here nothing depends on how
+busy the machine is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from ktask.v1 import jobs_pb2 as pb
+
+from tests.hostile.neighbour import Neighbour
+from tests.hostile.rig import BESIDE
+from tests.hostile.rudeness import MANY, STRANGER, known_uid, rude_process
+from tests.integration.rig import Daemon, Stubs, until
+from tests.support.users import OtherUsers
+
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.other_uid]
+
+RESIDENT_MAX = 300 << 20
+LEFT_MAX = 64 << 20
+"""What may stay of a load: jobs that are kept, and what lies between what is in use."""
+
+
+def resident(daemon: Daemon) -> int:
+    found: int = psutil.Process(daemon.process.pid).memory_info().rss
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left(stubs: Stubs, nothing_is_left: None) -> Iterator[None]:
+    """A detached job outlives whoever sent it."""
+    yield
+    for job in stubs.jobs.List(pb.ListRequest(function="text.search")).jobs:
+        stubs.jobs.Cancel(pb.CancelRequest(id=job.id))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("resets", 25),
+        ("pings", 20),
+        ("settings", 20),
+        ("unknown", 50),
+        ("reflection", 10),
+        ("halves", 200),
+        ("unread-results", 5),
+        ("mixture", 8),
+    ],
+)
+def test_flood_when_a_uid_sends_it_then_others_are_served_and_memory_is_bounded(
+    daemon: Daemon, neighbour: Neighbour, run_as: OtherUsers, name: str, count: int
+) -> None:
+    before = resident(daemon)
+    with rude_process(run_as, daemon.place, name, count, [known_uid()]):
+        neighbour.calm()
+        assert resident(daemon) < RESIDENT_MAX
+    until(lambda: resident(daemon) < before + LEFT_MAX, f"memory as before, {before >> 20} MiB")
+
+
+def test_flood_when_of_the_account_that_the_neighbour_is_in_then_it_is_served(
+    daemon: Daemon, neighbour: Neighbour, run_as: OtherUsers
+) -> None:
+    """Neither has an entry in the machine's files: they share one account."""
+    with rude_process(run_as, daemon.place, "mixture", 8, [STRANGER]):
+        neighbour.calm()
+
+
+def test_flood_when_of_many_uids_of_one_account_then_others_are_served(
+    daemon: Daemon, neighbour: Neighbour, run_as: OtherUsers
+) -> None:
+    assert BESIDE not in MANY
+    with rude_process(run_as, daemon.place, "mixture", 2, MANY[:20]):
+        neighbour.calm()
+        assert resident(daemon) < RESIDENT_MAX
