@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections.abc import Callable
 
 from ktaskd.host.libc import trim_heap
 
@@ -20,12 +21,6 @@ LONG_S = 0.005
 
 REST_S = 1.0
 """So long after its last job the daemon has time to look through everything."""
-
-TRIM_BYTES = 16 * 1024 * 1024
-"""After so much was let go of, free memory is given back, also while jobs run."""
-
-TRIM_REST_S = 10.0
-"""Shortest time between two of these: each takes some milliseconds."""
 
 
 class Garbage:
@@ -36,9 +31,7 @@ class Garbage:
         self.frozen = 0
         """How often something was frozen since all was looked through."""
         self._began_s = 0.0
-        self._freed = 0
-        self._trimmed_s = -TRIM_REST_S
-        self._trimming: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Freeze what is loaded by now, and watch."""
@@ -50,23 +43,23 @@ class Garbage:
         """Watch no more."""
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
-        if self._trimming is not None:
-            self._trimming.cancel()
-            self._trimming = None
+        self._cancel()
 
-    def freed(self, count: int) -> None:
-        """Note that so many bytes were let go of: malloc keeps them unless it is asked for them."""
-        self._freed += count
-        if self._freed < TRIM_BYTES or self._trimming is not None:
-            return
-        loop = asyncio.get_running_loop()
-        at_s = max(loop.time() + REST_S, self._trimmed_s + TRIM_REST_S)
-        self._trimming = loop.call_at(at_s, self._trim)
+    def look_through_soon(self, busy: Callable[[], object]) -> None:
+        """Look through everything in REST_S, unless the daemon is busy by then."""
+        self._cancel()
+        if self.frozen:
+            self._timer = asyncio.get_running_loop().call_later(REST_S, self._on_rested, busy)
 
-    def _trim(self) -> None:
-        self._trimming, self._freed = None, 0
-        self._trimmed_s = asyncio.get_running_loop().time()
-        trim_heap()
+    def _on_rested(self, busy: Callable[[], object]) -> None:
+        self._timer = None
+        if not busy():
+            self.look_through()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def look_through(self) -> None:
         """If anything was frozen: find what refers to itself, give free memory back; takes 0.1 s."""

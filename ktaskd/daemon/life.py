@@ -10,29 +10,30 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 from ktaskd import __version__
 from ktaskd.api.guard import Guard
 from ktaskd.api.server import Server
 from ktaskd.api.state import Daemon, Reloaded
 from ktaskd.daemon import machine
-from ktaskd.daemon.config import Config, ConfigError, flatten
+from ktaskd.daemon.config import ConfigError, flatten
 from ktaskd.daemon.events import WorkerEvents
 from ktaskd.daemon.found import Found
-from ktaskd.daemon.garbage import REST_S, Garbage
+from ktaskd.daemon.garbage import Garbage
 from ktaskd.daemon.givingback import GivingBack
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
 from ktaskd.daemon.raising import RaisingLessons
+from ktaskd.daemon.start import Start
 from ktaskd.daemon.watchdog import Watchdog, find_wrong
 from ktaskd.daemon.watchdog import describe as describe_state
 from ktaskd.door.handles import BackgroundCloser, HandleTable
 from ktaskd.door.handoff import HandoffDoor
 from ktaskd.door.keepers import Keepers
-from ktaskd.door.listener import ListenError, Listeners, RuntimeDir
+from ktaskd.door.listener import ListenError
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.door.turns import Turns
@@ -79,26 +80,6 @@ RELOADABLE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What the command line decided.
-
-    Args:
-        load: reads the configuration again; raises ConfigError.
-        host_root: the machine that the governor looks at. Processes, callers and
-            placement are always those of the real one.
-        own_door: cgroup.procs of our own group, if we were given it.
-    """
-
-    config: Config
-    load: Callable[[], Config]
-    runtime: RuntimeDir
-    listeners: Listeners
-    selftest: bool
-    host_root: HostRoot = field(default_factory=HostRoot)
-    own_door: int = -1
-
-
 class House:
     """All rooms of one daemon, put together."""
 
@@ -111,7 +92,6 @@ class House:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._found = Found(start.runtime, self._on_lost)
         self._garbage = Garbage()
-        self._tidy_timer: asyncio.TimerHandle | None = None
         self._notifier = Notifier()
         self._giving_back = GivingBack(resident_bytes, trim_heap, self._held_bytes)
         self._watchdog = Watchdog(self._notifier, self._find_wrong, self._describe_state)
@@ -149,7 +129,7 @@ class House:
         user = machine.worker_user(config.workers, os.geteuid(), private=private)
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
-        registry.on_freed = self._garbage.freed
+        registry.on_freed = lambda _: self._giving_back.note()
         dispatch = Dispatch(
             topology, allowance, self._want_leads, time.time, self._want_helpers, self._admit_guest
         )
@@ -441,17 +421,8 @@ class House:
     def _on_idle(self) -> None:
         """The last job has ended: if there is none for a while, there is time to tidy up."""
         self._governor.queued(False)
-        if self._tidy_timer is not None:
-            self._tidy_timer.cancel()
-            self._tidy_timer = None
-        if self._garbage.frozen:
-            self._tidy_timer = asyncio.get_running_loop().call_later(REST_S, self._tidy)
+        self._garbage.look_through_soon(lambda: self.engine.registry.unended)
         self._on_change()
-
-    def _tidy(self) -> None:
-        self._tidy_timer = None
-        if not self.engine.registry.unended:
-            self._garbage.look_through()
 
     def _on_change(self) -> None:
         """Somebody came or went: an idle daemon that was asked to, or cannot be found, ends by itself."""
@@ -474,9 +445,8 @@ class House:
         await self._server.set_serving(False)
         await self._end_jobs()
         self._giving_back.close()
-        for timer in (self._idle_timer, self._tidy_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self._garbage.stop()
         await self._server.close(CLOSE_S / 3)
         await self._relay.close(CLOSE_S / 3)

@@ -156,7 +156,8 @@ def _run(
         # gRPC's fork handlers would run in every child that is exec'd; they
         # must be off before it is loaded, and so it is loaded only here.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-        from ktaskd.daemon.life import Start, live
+        from ktaskd.daemon.life import live
+        from ktaskd.daemon.start import Start
 
         start = Start(config, load, runtime, listeners, selftest, host_root, own_door)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Iterator
 
@@ -65,31 +64,3 @@ def test_frozen_when_it_refers_to_itself_then_found_in_the_end(
     watched.look_through()
     assert gone == [1]
     assert watched.frozen == 0, "its own collection does not count"
-
-
-def test_memory_when_much_was_let_go_of_then_given_back_once_and_not_at_once_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trims: list[float] = []
-
-    async def story() -> None:
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(garbage, "trim_heap", lambda: trims.append(loop.time()))
-        monkeypatch.setattr(garbage, "REST_S", 0.01)
-        monkeypatch.setattr(garbage, "TRIM_REST_S", 0.2)
-        made = Garbage()
-        made.freed(garbage.TRIM_BYTES - 1)
-        assert made._trimming is None
-        for _ in range(3):
-            made.freed(garbage.TRIM_BYTES)
-        while len(trims) < 1:
-            await asyncio.sleep(0.01)
-        made.freed(garbage.TRIM_BYTES)
-        while len(trims) < 2:
-            await asyncio.sleep(0.01)
-        assert trims[1] - trims[0] >= 0.2
-        made.freed(garbage.TRIM_BYTES)
-        made.stop()
-        assert made._trimming is None
-
-    asyncio.run(story())

@@ -1,0 +1,31 @@
+"""What the daemon is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ktaskd.daemon.config import Config
+from ktaskd.door.listener import Listeners
+from ktaskd.door.rundir import RuntimeDir
+from ktaskd.host.root import HostRoot
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the command line decided.
+
+    Args:
+        load: reads the configuration again; raises ConfigError.
+        host_root: the machine that the governor looks at. Processes, callers and
+            placement are always those of the real one.
+        own_door: cgroup.procs of our own group, if we were given it.
+    """
+
+    config: Config
+    load: Callable[[], Config]
+    runtime: RuntimeDir
+    listeners: Listeners
+    selftest: bool
+    host_root: HostRoot = field(default_factory=HostRoot)
+    own_door: int = -1
