@@ -94,6 +94,11 @@ class Worker:
         slot: its page of the shared board, as 8-byte words.
     """
 
+    base = priority = Priority()
+    """What it had when it was started, and what it has now, as a lead for its caller."""
+    own_missing: tuple[str, ...] = ()
+    """What could not be applied when it was started."""
+
     def __init__(
         self,
         worker_id: int,
@@ -129,10 +134,6 @@ class Worker:
         self._raise = raise_
         self._killed = self._ended = False
         self.applied = Applied()
-        self.base = self.priority = Priority()
-        """What it had when it was started, and what it has now, as a lead for its caller."""
-        self.own_missing: tuple[str, ...] = ()
-        """What could not be applied when it was started."""
         self.chunks = 0
         self.started_s = 0.0
         self.sids: set[int] = set()

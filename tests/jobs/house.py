@@ -108,13 +108,7 @@ class House:
             raiser=setting.raiser,
             wall=self._wall,
         )
-        given = self.dispatch.on_join
-
-        def on_join(worker: Worker, job: Job) -> None:
-            given(worker, job)
-            self._look_at_permits(worker)
-
-        self.dispatch.on_join = on_join
+        self._watch_permits()
         numbers = itertools.count(1)
         self.pools: list[Pool] = [Pool(spec, self, lambda: next(numbers)) for spec in self._specs(nodes)]
         self.leads = self.pools[-1]
@@ -223,6 +217,15 @@ class House:
             for worker in pool.workers:
                 busy_now = worker.state is WorkerState.BUSY
                 assert busy_now == (worker in crews) or worker.state is WorkerState.STOPPING
+
+    def _watch_permits(self) -> None:
+        given = self.dispatch.on_join
+
+        def on_join(worker: Worker, job: Job) -> None:
+            given(worker, job)
+            self._look_at_permits(worker)
+
+        self.dispatch.on_join = on_join
 
     def _look_at_permits(self, worker: Worker) -> None:
         """A worker that is given something has a permit."""
