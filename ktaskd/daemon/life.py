@@ -458,9 +458,8 @@ class House:
         self._intake.draining = True
         await self._server.set_serving(False)
         await self._end_jobs()
-        for timer in (self._idle_timer, self._tidy_timer):
-            if timer is not None:
-                timer.cancel()
+        for timer in filter(None, (self._idle_timer, self._tidy_timer)):
+            timer.cancel()
         self._garbage.stop()
         await self._server.close(CLOSE_S / 3)
         await self._relay.close(CLOSE_S / 3)
