@@ -131,6 +131,12 @@ class Job:
     """Disks that it reads or writes and that have a limit: the most workers at one time."""
     full_disk = ""
     """The one of them that is why it has no more helpers; "" = none is."""
+    held_bytes = results_bytes = 0
+    """What the registry's ledgers count it for, and what of that are results of its chunks."""
+    undo_at = 0
+    """How far the undo has come: nothing of `to_undo` from here on has been given to a worker."""
+    restores = False
+    """Whether a step that takes back what the prepare did comes after the calls of the undo."""
     waits = False
     """Whether its owner waits for workers, as to fair shares."""
 
@@ -175,10 +181,6 @@ class Job:
         self.reported = SpanSet()
         """Where it is known what was a hole: a second report would see our own writes."""
         self.parts = Parts()
-        self.held_bytes = 0
-        """What the registry's ledgers count it for."""
-        self.results_bytes = 0
-        """What of that are results of its chunks."""
         self.counts_items = checked.told
         self.item_results = ItemResults(checked.ranges if checked.told else ())
         self.result: Json | None = None
@@ -193,10 +195,6 @@ class Job:
         self._cut_undone = self._cut_dirty = Cut()
         self.undo_calls: Iterator[Call] = iter(())
         """Calls of the undo that were not made yet; the next is made when the one before has ended."""
-        self.undo_at = 0
-        """How far the undo has come: nothing of `to_undo` from here on has been given to a worker."""
-        self.restores = False
-        """Whether a step that takes back what the prepare did comes after them."""
         self.prepared: Json | None = None
         self.calls: deque[Call] = deque()
         self.step_watched = False
