@@ -131,6 +131,16 @@ class Job:
     """Disks that it reads or writes and that have a limit: the most workers at one time."""
     full_disk = ""
     """The one of them that is why it has no more helpers; "" = none is."""
+    result: Json | None = None
+    combined: Json | None = None
+    """The result with what only finish is told."""
+    error: JobError | None = None
+    is_cancel = False
+    prepared: Json | None = None
+    step_watched = False
+    _last_progress: Progress | None = None
+    places = (False, False, False, False, False)
+    """In which of the dispatch's lines it stands."""
     held_bytes = results_bytes = 0
     """What the registry's ledgers count it for, and what of that are results of its chunks."""
     undo_at = 0
@@ -153,12 +163,7 @@ class Job:
         now_s: float,
         owned: Collection[HeldSource] = (),
     ) -> None:
-        """An accepted job.
-
-        Args:
-            items: one source may be several of them.
-            owned: each of its sources once; it has one reference to each.
-        """
+        """An accepted job; `owned` has each source once, and the job has one reference to each."""
         self.id = job_id
         self.jno = jno
         self.spec = spec
@@ -173,7 +178,6 @@ class Job:
         self.state = JobState.QUEUED
         self.version = 1
         self.create_s, self.start_s, self.end_s = now_s, 0.0, 0.0
-        self._last_progress: Progress | None = None
         self.crew = Crew()
         self.done = SpanSet()
         self.holes = SpanSet()
@@ -183,21 +187,14 @@ class Job:
         self.parts = Parts()
         self.counts_items = checked.told
         self.item_results = ItemResults(checked.ranges if checked.told else ())
-        self.result: Json | None = None
-        self.combined: Json | None = None
-        """The result with what only finish is told."""
-        self.error: JobError | None = None
         self.watched = Watched()
-        self.is_cancel = False
         self.lost = SpanSet()
         """What workers that died may have changed."""
         self.to_undo, self.undone, self.dirty = SpanSet(), SpanSet(), SpanSet()
         self._cut_undone = self._cut_dirty = Cut()
         self.undo_calls: Iterator[Call] = iter(())
         """Calls of the undo that were not made yet; the next is made when the one before has ended."""
-        self.prepared: Json | None = None
         self.calls: deque[Call] = deque()
-        self.step_watched = False
         self.attempts: dict[int, int] = {}
         self._rates = {False: 0.0, True: 0.0}
         """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
@@ -209,8 +206,6 @@ class Job:
         """What starved helpers hold and the lead shall run once more."""
         self.allowance: Callable[[], Allowance | None] = lambda: None
         """What the governor allows now."""
-        self.places = (False, False, False, False, False)
-        """In which of the dispatch's lines it stands."""
         self.watchers: set[Callable[[], None]] = set()
 
     # -- its life -----------------------------------------------------------
