@@ -8,12 +8,13 @@ whatever it asks for: reflection and health are no exception.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -129,6 +130,11 @@ class Guard(grpc.aio.ServerInterceptor):
 
         async def guarded(raw: Any, context: Context) -> None:
             async def body() -> None:
+                if inspect.iscoroutinefunction(inner):
+                    # grpc has handlers of this kind, too: they write their messages themselves.
+                    writing = _Writing(context, lambda one: self._send(context, codec.write(one), pace))
+                    await inner(codec.parse(raw, context), cast(Context, writing))
+                    return
                 # Closed here: a handler that is cut must clean up now, not when
                 # the garbage collector comes by.
                 async with aclosing(inner(codec.parse(raw, context), context)) as responses:
@@ -195,6 +201,20 @@ class Guard(grpc.aio.ServerInterceptor):
                 timer.cancel()
 
         task.add_done_callback(on_done)
+
+
+class _Writing:
+    """A call's context whose messages go the guard's way."""
+
+    def __init__(self, context: Context, send: Callable[[Any], Awaitable[None]]) -> None:
+        self._context = context
+        self._send = send
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        await self._send(message)
 
 
 def _size_of(message: Any) -> int:

@@ -171,7 +171,7 @@ class Job:
         self.owner = owner
         self.sources = sources
         self.items = items
-        self.owned = tuple(dict.fromkeys((*sources.values(), *items)) if owned is None else owned)
+        self.owned = owned
         self.plan = plan
         self.guest = GuestNeed()
         self.cursor = Cursor(plan)

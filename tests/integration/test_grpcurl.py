@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_health.v1 import health_pb2
+from ktask.v1 import control_pb2
 
 from tests.integration.rig import (
     Daemon,
@@ -16,6 +18,7 @@ from tests.integration.rig import (
     answer,
     answers,
     buf_curl,
+    connected,
     curl,
     running,
     wait_state,
@@ -184,6 +187,23 @@ def test_health_when_asked_then_serving(daemon: Daemon) -> None:
     for service in ("", JOBS, CONTROL):
         done = curl(daemon, f"{HEALTH}/Check", request={"service": service})
         assert answer(done) == {"status": "SERVING"}
+
+
+def test_health_when_watched_then_each_change_is_sent(place: Path) -> None:
+    with running(place) as daemon, connected(daemon.socket) as stubs:
+        health: Any = stubs.health
+        watch = iter(health.Watch(health_pb2.HealthCheckRequest(service=JOBS)))
+        kinds = health_pb2.HealthCheckResponse
+        assert next(watch).status == kinds.SERVING
+        stubs.control.Drain(control_pb2.DrainRequest())
+        assert next(watch).status == kinds.NOT_SERVING
+        stubs.control.Drain(control_pb2.DrainRequest(resume=True))
+        assert next(watch).status == kinds.SERVING
+        watch.cancel()
+        unknown = iter(health.Watch(health_pb2.HealthCheckRequest(service="no.such")))
+        assert next(unknown).status == kinds.SERVICE_UNKNOWN
+        unknown.cancel()
+        assert "Traceback" not in daemon.log()
 
 
 def test_reload_when_the_file_changed_then_said_what_holds(tmp_path: Path, place: Path, file: Path) -> None:
