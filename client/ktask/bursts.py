@@ -183,11 +183,15 @@ def _is_open(number: int) -> bool:
 
 
 def log(payload: bytes) -> None:
-    """Handle a record of logging as if it had been made here."""
-    record = logging.makeLogRecord(pickle.loads(payload))
-    logger = logging.getLogger(record.name)
-    if logger.isEnabledFor(record.levelno):
-        logger.handle(record)
+    """Handle a record of logging as if it had been made here; never raises."""
+    try:
+        record = logging.makeLogRecord(pickle.loads(payload))
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+    except Exception:
+        # A filter or a handler of the program, which would raise into its own call to log.
+        _log.exception("exception handling a record that was logged in a worker")
 
 
 def listen(place: Place) -> tuple[str, socket.socket]:

@@ -69,6 +69,7 @@ class CallServer:
         self._wake_fd = -1
         self._closed = False
         self._aborted = False
+        self._done: list[Callable[[], None]] = []
         self._broken: RuntimeError | None = None
 
     # -- calls come in -------------------------------------------------------------
@@ -84,7 +85,11 @@ class CallServer:
             self._idle_since_s = None
             self._assign()
             if self._thread is None:
-                self._start_thread()
+                try:
+                    self._start_thread()
+                except BaseException:
+                    self._queue.remove(call)  # there was no worker that it could be given to
+                    raise
             if self._queue and self._open is None:
                 self._wake()
 
@@ -122,8 +127,15 @@ class CallServer:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
         # No daemon thread: a program that ends waits for its calls, as with other executors.
-        self._thread = threading.Thread(target=self._serve, name="ktask-calls", daemon=False)
-        self._thread.start()
+        thread = threading.Thread(target=self._serve, name="ktask-calls", daemon=False)
+        try:
+            thread.start()
+        except BaseException:
+            self._selector.close()
+            os.close(self._wake_fd)
+            self._selector, self._wake_fd = None, -1
+            raise
+        self._thread = thread
 
     def _wake(self) -> None:
         if self._wake_fd >= 0:
@@ -151,20 +163,22 @@ class CallServer:
             self._release_session()
 
     def _serve_once(self) -> None:
-        done: list[Callable[[], None]] = []
         assert self._selector is not None
         events = self._selector.select(self._patience_s())
         with self._lock:
             for key, mask in events:
-                self._on_event(key, mask, done)
-            self._look(done)
-        # Not kept any longer: each holds a result.
-        while done:
-            done.pop(0)()
+                self._on_event(key, mask, self._done)
+            self._look(self._done)
+        self._finish_done()
         with self._lock:
             needs_burst = bool(self._queue) and self._open is None
         if needs_burst:
             self._begin_burst()
+
+    def _finish_done(self) -> None:
+        """Have each result where it is waited for; not kept any longer, since each holds one."""
+        while self._done:
+            self._done.pop(0)()
 
     def _drop_all(self) -> None:
         """Wait for no call any more; the daemon ends those that run."""
@@ -198,6 +212,13 @@ class CallServer:
             in_hand = [worker.call for burst in self._bursts for worker in burst.workers]
             calls = [*filter(None, in_hand), *self._queue]
             self._queue.clear()
+            bursts, self._open = list(self._bursts), None
+        self._finish_done()
+        for burst in bursts:
+            burst.run.cancel()  # its workers, which nobody serves, are let go
+            burst.close()
+            for worker in burst.workers:
+                worker.sock.close()
         for call in calls:
             with contextlib.suppress(InvalidStateError):
                 call.future.set_exception(error)

@@ -44,6 +44,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         super().__init__(**options)
         self._target = target
         self._executor: Executor | None = None
+        self._futures: set[Future[Any]] = set()
         self._again: dict[str, Any] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -73,6 +74,8 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """Have one batch done."""
         assert self._executor is not None
         future = self._executor.submit(func)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -94,9 +97,14 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """End all that this run has begun; nothing of it is waited for."""
         if self._executor is not None:
-            self._executor.abort()
+            if _USES[self._executor] == 1:
+                self._executor.abort()
+            else:  # another run has calls there
+                for future in list(self._futures):
+                    future.cancel()
             _give_back(self._executor)
             self._executor = None
+        self._futures.clear()
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **self._again)
 

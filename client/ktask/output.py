@@ -43,27 +43,41 @@ def _serve(listener: socket.socket, stop: int, place: Place) -> None:
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as opened:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(stop, selectors.EVENT_READ)
+        opened.callback(listener.close)  # nobody waits for a thread that has ended
+        setup = wire.pack(wire.SETUP, 0, surroundings_for(place))
         while True:
             # What has come is handled before the end, which the workers have seen by then.
             ready = {key.fd: key for key, _ in selector.select()}
             for key in ready.values():
                 if key.fileobj is listener:
-                    _accept(listener, selector, opened, place)
+                    _accept(listener, selector, setup)
                 elif key.data is not None:
                     _receive(key, selector)
             if set(ready) == {stop}:
-                return
+                break
+        for key in list(selector.get_map().values()):
+            if key.data is not None:
+                _leave(key, selector)
 
 
-def _accept(
-    listener: socket.socket, selector: selectors.BaseSelector, opened: contextlib.ExitStack, place: Place
-) -> None:
-    with contextlib.suppress(OSError):
+def _accept(listener: socket.socket, selector: selectors.BaseSelector, setup: bytes) -> None:
+    try:
         worker, _ = listener.accept()
-        opened.callback(worker.close)
+    except BlockingIOError:
+        return
+    except OSError:
+        # No descriptor is left: the worker goes on without a line when this one is closed.
+        selector.unregister(listener)
+        listener.close()
+        return
+    try:
+        worker.setblocking(True)
         lend_output(worker)
-        worker.sendall(wire.pack(wire.SETUP, 0, surroundings_for(place)))
-        selector.register(worker, selectors.EVENT_READ, wire.Decoder())
+        worker.sendall(setup)
+    except OSError:
+        worker.close()
+        return
+    selector.register(worker, selectors.EVENT_READ, wire.Decoder())
 
 
 def _receive(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> None:
@@ -74,7 +88,13 @@ def _receive(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> No
     except OSError:
         data = b""
     if not data:
-        selector.unregister(worker)
+        _leave(key, selector)
     for kind, _, payload in key.data.feed(data):
         if kind == wire.LOG:
             log(payload)
+
+
+def _leave(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> None:
+    assert isinstance(key.fileobj, socket.socket)
+    selector.unregister(key.fileobj)
+    key.fileobj.close()

@@ -37,7 +37,7 @@ from typing import Any
 
 from ktask.core import Draft, check_int
 from ktask.errors import KtaskError
-from ktask.locate import Place
+from ktask.locate import VARIABLE, Place
 from ktask.output import brought
 from ktask.results import Job
 from ktask.source import File, Memory, file, memory
@@ -84,7 +84,7 @@ def drafted(own: Own, place: Place) -> Iterator[Draft]:
             writes = _writes(sources["data"]) if writes is None else writes
             if isinstance(sources["data"], str | bytes | os.PathLike):
                 sources["data"] = opened.enter_context(file(sources["data"], "rw" if writes else "r"))
-        sources["code"] = opened.enter_context(_pickled(own))
+        sources["code"] = opened.enter_context(_pickled(own, place))
         arg = {
             "align": check_int("align", own.align, _ALIGN_MAX, 1),
             "writes": bool(writes),
@@ -121,10 +121,11 @@ def _line(opened: contextlib.ExitStack, place: Place) -> str:
         return ""  # the daemon is not this user's, and says so itself when it is asked
 
 
-def _pickled(own: Own) -> Memory:
+def _pickled(own: Own, place: Place) -> Memory:
     """All that is called, in memory of its own."""
     undo = own.undo if callable(own.undo) else None
-    pickled = code.pack((own.function, undo, own.combine, own.arg))
+    here = {VARIABLE: os.path.dirname(place.socket)}
+    pickled = code.pack((own.function, undo, own.combine, own.arg), here)
     made = memory(len(pickled), name="ktask-code")
     made[:] = pickled
     return made

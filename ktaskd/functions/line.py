@@ -11,7 +11,8 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ktask.v1 import calls, code, surroundings
 
@@ -20,7 +21,7 @@ _CREDENTIALS = struct.Struct("3i")
 _ROOM = socket.CMSG_SPACE(8)
 """For the two descriptors of OUTPUT."""
 
-_PLAIN = (int, float, str, type(None))
+_PLAIN = (bool, bytes, int, float, str, type(None))
 
 Frame = tuple[int, int, bytes]
 
@@ -33,11 +34,19 @@ class Line:
         self.socket = _connected(name)
         self._passed: list[int] = []
         self._sending = threading.Lock()
+        # A child that a call forks must not keep the line open when this worker has ended.
+        os.register_at_fork(after_in_child=self._leave_in_child)
         self.send(calls.HELLO, os.getpid(), code.PYTHON.encode())
 
     def close(self) -> None:
         """End it."""
         self.socket.close()
+
+    def _leave_in_child(self) -> None:
+        self.socket.close()
+        logging.getLogger().handlers[:] = [
+            one for one in logging.getLogger().handlers if not isinstance(one, _Forwarding)
+        ]
 
     def settle(self) -> None:
         """Take on the program's surroundings, which it sends first."""
@@ -101,16 +110,27 @@ class _Forwarding(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record in words: what it was made from need not exist in the program."""
-        told = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
-        if record.exc_info and not record.exc_text:
-            told["exc_text"] = logging.Formatter().formatException(record.exc_info)
+        """Send a record in words; one that cannot be formatted is reported on standard error."""
         try:
-            packed = pickle.dumps(told)
+            told = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
+            if record.exc_info and not record.exc_text:
+                told["exc_text"] = logging.Formatter().formatException(record.exc_info)
+            with contextlib.suppress(OSError):  # the program has gone
+                self._send(calls.LOG, 0, _packed(told))
         except Exception:
-            packed = pickle.dumps({name: value for name, value in told.items() if type(value) in _PLAIN})
-        with contextlib.suppress(OSError):
-            self._send(calls.LOG, 0, packed)
+            self.handleError(record)
+
+
+def _packed(told: Mapping[str, Any]) -> bytes:
+    """Pickle what a record says, but only what can be unpickled by anybody."""
+    return pickle.dumps({name: value for name, value in told.items() if _is_plain(value)})
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple | dict) and type(value) in (list, tuple, dict):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return all(map(_is_plain, parts))
+    return type(value) in _PLAIN
 
 
 def _connected(name: str) -> socket.socket:

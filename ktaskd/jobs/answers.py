@@ -50,20 +50,32 @@ def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     del job.crew.held[worker][done.seq]
     account(engine, job, worker, done.cpu_ns, held)
     whole = done.reached == held.chunk.end
-    if _counts(job, held, whole=whole):
-        _take(engine, job, held, done, part)
+    why = _take(engine, job, held, done, part) if _counts(job, held, whole=whole) else None
     _forget_items(job, worker, held)
     if not worker.is_lead:
         engine.dispatch.rests.breathe(done.cpu_ns / 1e9, engine.dispatch.allowance.share)
     if not whole and worker.starved:
         engine.dispatch.rests.rest(worker, asyncio.get_running_loop().time() + REST_S)
-    if job.state is not JobState.RUNNING or not whole or worker.lifted:
+    if why is not None:
+        _stop_after(engine, job, worker, why)
+    elif job.state is not JobState.RUNNING or not whole or worker.lifted:
         # A helper that was starved is not given the same positions again
         # before the lead had its turn; and one that is raised is lowered first.
         engine.worker_left(worker, job)
     else:
         engine.dispatch.next(worker, job)
         engine.check_running(job)
+
+
+def _stop_after(engine: Engine, job: Job, worker: Worker, error: JobError) -> None:
+    """Stop a job because of an answer of a worker, when all that the answer says is noted.
+
+    The worker is let go first: what is undone may be given to the next one at once.
+    """
+    if not job.crew.held.get(worker):
+        engine.dispatch.release(worker)
+    engine.stop(job, error)
+    engine.after_worker(job)
 
 
 def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
@@ -82,14 +94,15 @@ def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
     return whole  # else the other one does all of it
 
 
-def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
-    chunk, reached = held.chunk, done.reached
+def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | None) -> JobError | None:
+    """Note an answer; why the job is to be stopped, once the worker is let go."""
+    chunk, reached, error = held.chunk, done.reached, None
     if job.checked.declaration.open_ended:
         _note_turn(engine, job, part)
         part = None
     if reached > chunk.start:
-        job.done.add(chunk.start, reached)  # first: a part too many stops the job, and this is undone
-        _keep_part(engine, job, chunk.start, part, done.part)
+        job.done.add(chunk.start, reached)  # also where its part is too much: then it is undone
+        error = _keep_part(engine, job, chunk.start, part, done.part)
         engine.rescue.note_progress(job.owner.uid)
     if reached < chunk.end:
         job.recalled += 1
@@ -100,6 +113,7 @@ def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | No
         job.chunks_done += 1
         held.worker.chunks += 1
         _learn(job, held)
+    return error
 
 
 def _note_turn(engine: Engine, job: Job, part: Json | None) -> None:
@@ -131,10 +145,10 @@ def _learn(job: Job, held: HeldChunk) -> None:
         other.sent_s = now  # it could not begin before
 
 
-def _keep_part(engine: Engine, job: Job, start: int, part: Json | None, text: bytes) -> None:
-    """Hold what a chunk has found; a job whose results are too large for the memory fails."""
+def _keep_part(engine: Engine, job: Job, start: int, part: Json | None, text: bytes) -> JobError | None:
+    """Hold what a chunk has found; why the job fails where that is too large for the memory."""
     if part is None:
-        return
+        return None
     if job.counts_items:
         texts = [encode(result) for result in part["items"]]
         error = engine.registry.hold_results(job, sum(map(len, texts)) + ITEM_BYTES * len(texts))
@@ -143,8 +157,7 @@ def _keep_part(engine: Engine, job: Job, start: int, part: Json | None, text: by
             job.add_items(start, texts)
     else:
         error = engine.registry.hold_results(job, job.parts.add(start, text))
-    if error is not None:
-        engine.stop(job, error)
+    return error
 
 
 def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:
@@ -194,14 +207,12 @@ def on_failed(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
         return
     body, chunk = note.body, held.chunk
     account(engine, job, worker, int(body.get("cpu_ns", 0)), held)
-    if not job.crew.held.get(worker):
-        # First of all: the undo may be given to the next lead at once.
-        engine.dispatch.release(worker)
-    if not held.void:
-        _counts(job, held, whole=True)
-        ending.note_dirty(job, body.get("dirty", ()))
-        engine.stop(job, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
-    engine.after_worker(job)
+    if held.void:
+        engine.worker_left(worker, job)
+        return
+    _counts(job, held, whole=True)
+    ending.note_dirty(job, body.get("dirty", ()))
+    _stop_after(engine, job, worker, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
 
 
 def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:

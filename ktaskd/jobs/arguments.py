@@ -46,8 +46,6 @@ def _value(argument: Argument, given: Mapping[str, ArgValue], declaration: Decla
             raise _invalid(argument, f'got none, function "{declaration.name}" needs it')
         return argument.default
     value = convert(argument, given[argument.name])
-    if argument.choices and value not in argument.choices:
-        raise _invalid(argument, f"got {_shown(value)}, wanted {' or '.join(argument.choices)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_bounds(argument, value)
     if argument.choices and value not in argument.choices:

@@ -24,7 +24,7 @@ from ktaskd.jobs.machine import Event
 from ktaskd.jobs.parts import take_fitting
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
-from ktaskd.model.limits import ATTEMPTS_MAX, POSITION_MAX
+from ktaskd.model.limits import ATTEMPTS_MAX, FRAME_BYTES_MAX, POSITION_MAX
 from ktaskd.model.spans import Span, SpanSet, without
 from ktaskd.model.worker import WorkerState
 from ktaskd.planner.cursor import Chunk
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from ktaskd.jobs.engine import Engine
 
 log = logging.getLogger(__name__)
+
+COMBINE_BYTES_MAX = FRAME_BYTES_MAX - 1024
+"""Results that are combined at the same time, as JSON: they travel in one message."""
 
 _Sight = tuple[Worker, int, int, float]
 """A worker at its step: its seq, its quanta and its CPU seconds so far."""
@@ -80,6 +83,13 @@ def _combine_batch(engine: Engine, job: Job, parts: deque[bytes], combined: dequ
     if not parts and combined:
         parts, combined = combined, deque()
     batch = take_fitting(parts)
+    if (size := len(encode({"parts": batch}))) > COMBINE_BYTES_MAX:
+        words = (
+            f"results of {len(batch)} parts: {size} bytes, limit {COMBINE_BYTES_MAX} to be combined; "
+            "have the function return less of each"
+        )
+        engine.stop(job, JobError("RESULT_TOO_LARGE", words))
+        return
 
     def on_value(value: Json) -> None:
         combined.append(encode(value))

@@ -38,7 +38,7 @@ class HangWatch:
 
     def look(self, busy: Iterable[Worker]) -> list[Worker]:
         """Note how far the busy workers are; those that hang."""
-        busy = set(busy)
+        busy = {worker for worker in busy if worker.pid}  # one that is being started has none yet
         for worker in [worker for worker in self._seen if worker not in busy]:
             del self._seen[worker]
         return [worker for worker in busy if self._hangs(worker)] if self.limit_s else []

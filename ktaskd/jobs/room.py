@@ -58,7 +58,7 @@ class MemoryRoom:
     def __init__(self, root: HostRoot) -> None:
         """Look at this machine."""
         self._root = root
-        self._held: list[tuple[Job, Need]] = []
+        self._held: dict[Job, list[Need]] = {}
 
     def check(self, needs: Sequence[Need]) -> None:
         """Raise MemoryShort unless there is memory for all of them, beside what was accepted before."""
@@ -67,8 +67,18 @@ class MemoryRoom:
                 self._check(need)
 
     def hold(self, job: Job, needs: Sequence[Need]) -> None:
-        """Count them until the job has ended."""
-        self._held += [(job, need) for need in needs]
+        """Count the large ones of a job that has not ended until it has."""
+        large = [need for need in needs if need.nbytes >= SMALL_BYTES]
+        if not large:
+            return
+
+        def on_change() -> None:
+            if job.state.ended:
+                job.watchers.discard(on_change)
+                self._held.pop(job, None)
+
+        self._held[job] = large
+        job.watchers.add(on_change)
 
     def _check(self, need: Need) -> None:
         promised = self._promised(need)
@@ -94,9 +104,8 @@ class MemoryRoom:
 
     def _promised(self, need: Need) -> int:
         """What accepted jobs may still allocate of the same kind; in one file they share it."""
-        self._held = [(job, held) for job, held in self._held if not job.state.ended]
         left: dict[_File, int] = {}
-        for job, held in self._held:
+        for job, held in ((job, held) for job, needs in self._held.items() for held in needs):
             if (held.kind, held.page_size) == (need.kind, need.page_size) and held.file != need.file:
                 left[held.file] = max(left.get(held.file, 0), _left(job, held))
         return sum(left.values())

@@ -135,11 +135,11 @@ ARGUMENTS: Group = (
         ),
         Case(
             "an argument for a function without any",
-            run("file.crc32", {"data": memfd()}, arg={"x": 1}),
+            run("file.allocate", {"data": memfd()}, arg={"x": 1}),
             Refuse(
                 "INVALID_ARGUMENT",
                 "ARGUMENT_INVALID",
-                'argument "x": function "file.crc32" has no such argument, wanted no arguments',
+                'argument "x": function "file.allocate" has no such argument, wanted no arguments',
                 "spec.arg.x",
             ),
         ),

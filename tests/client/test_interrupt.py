@@ -167,7 +167,8 @@ def test_fork_when_the_child_connects_anew_then_it_works(fake: FakeDaemon) -> No
     """
     with program(fake, code) as process:
         out, err = process.communicate(timeout=WAIT_S)
-    assert out == "7\n7\n", err
+    child, parent = map(int, out.split())
+    assert child == parent > 0, err
 
 
 def test_end_of_the_program_when_nothing_was_closed_then_no_complaint(fake: FakeDaemon) -> None:

@@ -292,7 +292,9 @@ def test_packaged_daemon_when_its_sockets_are_passed_by_root_then_all_users_trus
 
     def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
         words = [str(run_as.interpreter), "-m", "ktaskd", *map(str, command[1:])]
-        start: Callable[..., subprocess.Popen[bytes]] = launcher(handoff, relay)
+        start: Callable[..., subprocess.Popen[bytes]] = launcher(
+            handoff, relay, interpreter=run_as.interpreter
+        )
         return start(words, user=OTHER, group=OTHER, extra_groups=[], cwd="/", **options)
 
     with (

@@ -296,7 +296,8 @@ def test_gzip_when_garbage_follows_then_all_before_it_as_gzip_does(tail: bytes, 
 def test_gzip_when_zeros_follow_then_nothing_is_said(zeros: int, tmp_path: Path) -> None:
     with pair(tmp_path, gzip.compress(b"abc") + bytes(zeros)) as (src, dst):
         told = whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
-        assert (content(dst), told) == (b"abc", {"bytes": 3, "compressed": src.size(), "frames": 0})
+        assert content(dst) == b"abc"
+        assert (told["bytes"], told["compressed"], "garbage" in told) == (3, src.size(), False)
 
 
 @pytest.mark.parametrize("log", [28, 31])

@@ -285,13 +285,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def launcher(*sockets: socket.socket) -> Any:
+def launcher(*sockets: socket.socket, interpreter: str | Path = sys.executable) -> Any:
     """Starts a command with listening sockets as a service manager does: from descriptor 3 on."""
 
     def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         # A shell puts them where they belong; what it opens itself is above them.
         moves = " ".join(f"{3 + i}<&{sock.fileno()}" for i, sock in enumerate(sockets))
-        python = [sys.executable, "-c", LAUNCHER, str(len(sockets)), *map(str, command)]
+        python = [os.fspath(interpreter), "-c", LAUNCHER, str(len(sockets)), *map(str, command)]
         words = ["bash", "-c", f'exec "$@" {moves}', "launcher", *python]
         fds = [sock.fileno() for sock in sockets]
         return subprocess.Popen(words, pass_fds=fds, **options)

@@ -86,7 +86,7 @@ SPECS: list[tuple[JobSpec, Any]] = [
     ),
     (fill(items=(REF,)), refused(errors.SourceInvalid, "spec.items", "got 1 items", "takes none")),
     (crc(items=(REF,)), refused(errors.SourceInvalid, "spec.items", 'items and source "data"', "one of")),
-    (crc(arg={"x": 1}), refused(errors.ArgumentInvalid, "spec.arg.x", "wanted no arguments")),
+    (crc(arg={"x": 1}), refused(errors.ArgumentInvalid, "spec.arg.x", 'wanted "changed"')),
     (crc(undo=True), refused(errors.SpecInvalid, "spec.undo", "got true", "has no undo")),
     (
         crc(ranges=(RangeSpec(0, 10), RangeSpec(90, 11))),

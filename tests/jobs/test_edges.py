@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from random import Random
 from typing import cast
 
 import pytest
@@ -168,6 +169,40 @@ def test_guest_when_it_starts_slowly_for_the_last_step_then_it_is_waited_for() -
         stage.fill()
         finish(stage)
         assert job.state is JobState.SUCCEEDED
+
+    play(story)
+
+
+def test_result_when_too_large_and_the_rest_is_given_back_then_the_job_ends_once() -> None:
+    """The answer is noted whole before the job is stopped: nothing of it is noted of one that has ended."""
+
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(replace(READER, combine=True), 100, threads=1, chunk=100)
+        lead = worker_of(stage, lead=True)
+        lead.begin()
+        lead.get_on(Random(7))
+        stage.registry.live.most = 0
+        lead.answer(whole=False)
+        finish(stage)
+        assert (job.state, job.error and job.error.reason) == (JobState.FAILED, "RESULT_TOO_LARGE")
+
+    play(story)
+
+
+def test_result_when_too_large_then_the_undo_is_the_next_leads_alone() -> None:
+    async def story(stage: Stage) -> None:
+        stage._leads_wanted = 2
+        stage.fill()
+        job = stage.submit(replace(WRITER, combine=True), 10, threads=1, chunk=10)
+        for worker in [worker for worker in stage.workers if not worker.is_lead]:
+            stage.dispatch.remove(worker)  # busy elsewhere, so that another lead does the undo
+        stage.registry.live.most = 0
+        do(worker_of(stage, lead=True))
+        assert job.crew.call_worker is not None, "it is being undone"
+        assert job.crew.lead is job.crew.call_worker
+        finish(stage)
+        assert job.state is JobState.FAILED
 
     play(story)
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,10 +18,11 @@ from typing import Any
 
 import ktask
 import pytest
+from ktask import locate, output
 from ktask.bursts import WorkerLost
 from ktask.errors import DaemonNotFound, KtaskError
 from ktask.initial import InitializerFailed
-from ktask.v1 import surroundings
+from ktask.v1 import calls, surroundings
 
 from tests.integration.rig import Daemon, until
 from tests.own import things
@@ -134,6 +136,74 @@ def test_run_when_the_program_has_gone_then_undone_all_the_same(daemon: Daemon, 
     )
     assert program(daemon, code, tmp_path).returncode == -signal.SIGKILL
     until((tmp_path / "back0").exists, "the first chunk is undone")
+
+
+def test_log_when_a_record_is_odd_then_the_call_and_the_executor_go_on(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    code = (
+        "import logging\n"
+        "from tests.own import things\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "class Refuses(logging.Filter):\n"
+        "    def filter(self, record): raise LookupError('of the filter')\n"
+        "logging.getLogger('refused').addFilter(Refuses())\n"
+        "def call():\n"
+        "    logging.info('%d', 'no number')\n"
+        "    extra = {'marked': things.Marked('one', 'other'), 'plain': [1, {'a': (2,)}]}\n"
+        "    logging.info('odd', extra=extra)\n"
+        "    logging.getLogger('refused').info('refused')\n"
+        "    return 5\n"
+        "print(executor.submit(call).result(), executor.submit(pow, 2, 3).result())\n"
+        f"with ktask.connect({str(daemon.place)!r}) as client:\n"
+        "    print(client.run(lambda data, start, end, arg: call(), ranges=[(0, 1)]).result)\n"
+    )
+    done = program(daemon, code, tmp_path, {"PYTHONPATH": str(REPOSITORY)})
+    assert done.stdout == "5 8\n{'value': [5]}\n", done.stderr
+    assert "INFO:root:odd\n" in done.stderr
+
+
+def test_run_when_its_workers_come_and_go_then_no_descriptor_is_kept_for_them(
+    daemon: Daemon, client: ktask.Client
+) -> None:
+    kept: list[int] = []
+    with output.brought(locate.place_of(daemon.place)) as line:
+        for _ in range(30):
+            with socket.socket(socket.AF_UNIX) as worker:
+                worker.connect(calls.path_of(line))
+                assert worker.recv(1), "it was accepted"
+            kept.append(len(os.listdir("/proc/self/fd")))
+        until(lambda: len(os.listdir("/proc/self/fd")) <= min(kept), "the others are closed")
+
+
+def test_run_when_its_function_uses_ktask_then_at_the_same_daemon(
+    daemon: Daemon, client: ktask.Client
+) -> None:
+    found = client.run(lambda data, start, end, arg: os.environ.get("KTASKD_SOCKET"), ranges=[(0, 1)]).result
+    assert found == {"value": [str(daemon.place)]}
+
+
+def test_call_when_it_forks_then_the_child_does_not_hold_the_line(executor: ktask.Executor) -> None:
+    def call() -> None:
+        if os.fork() == 0:
+            time.sleep(1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(WorkerLost):
+        executor.submit(call).result(PATIENCE_S)
+
+
+def test_executor_when_no_thread_can_be_started_then_a_later_call_is_done(
+    executor: ktask.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            executor.submit(things.square, 2)
+    assert executor.submit(things.square, 3).result(PATIENCE_S) == 9
 
 
 def test_program_when_its_output_is_closed_then_calls_still_work(daemon: Daemon, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ktask.core import SECONDS_MAX
 from ktask.v1 import jobs_pb2 as pb
@@ -37,6 +37,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """What argparse found."""
         raise UsageError(f'{message} (see "{self.prog} --help")')
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse itself passes over an error of writing it since Python 3.11.5."""
+        if file is not None:
+            super().print_help(file)
+            return
+        print(self.format_help(), end="", flush=True)
 
 
 def size(text: str) -> int:
