@@ -109,7 +109,7 @@ def pool_specs(
         idle_s = settings.idle_timeout_s
         # Those that are blocked in something do not count against how many may work.
         most = size + (BLOCKED_MAX if kind is WorkerClass.LEAD else SPARE_HELPERS)
-        return PoolSpec(name, kind, nid, places, most, warm, user.uid, user.gid, idle_s, user.own_code)
+        return PoolSpec(name, kind, nid, places, most, warm, user.uid, user.gid, idle_s, user.own_code, size)
 
     specs = []
     for node in topology.nodes:

@@ -25,6 +25,10 @@ from ktaskd.worker.frames import SLOT_BYTES
 log = logging.getLogger(__name__)
 
 
+SPARE_IDLE_S = 1.0
+"""How long a spare worker stays without work: others that stand still may need it again soon."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
     """What a pool is.
@@ -38,6 +42,8 @@ class PoolSpec:
         idle_timeout_s: workers beyond the warm ones end after so long without
             work; 0 = they stay.
         own_code: they may be given code of the daemon's own user.
+        usual: workers beyond so many are spare, in the place of others that stand still, and
+            end after SPARE_IDLE_S without work; 0 = none is spare.
     """
 
     name: str
@@ -50,6 +56,7 @@ class PoolSpec:
     gid: int = -1
     idle_timeout_s: float = 0.0
     own_code: bool = False
+    usual: int = 0
 
 
 @dataclass(slots=True)
@@ -298,28 +305,40 @@ class Pool:
 
     def _on_idle(self) -> None:
         """A worker has nothing in hand: look again when one has had nothing for long enough."""
-        if self.spec.idle_timeout_s and self._idle_timer is None and not self._closing:
+        spare = self.spec.usual and sum(place.wanted for place in self.places) > self.spec.usual
+        if (self._idle_timer is None or spare) and not self._closing:
             self._set_idle_timer()
 
     def _set_idle_timer(self) -> None:
         """Wake up once, when the first of those that are too many is due; never if none is."""
-        self._idle_timer = None
-        idle = self._idle_workers()
-        if idle and sum(place.wanted for place in self.places) > self.spec.warm:
-            due_s = idle[0].idle_since_s + self.spec.idle_timeout_s
-            self._idle_timer = self._loop.call_at(due_s, self._end_idle)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if too_many := self._too_many():
+            self._idle_timer = self._loop.call_at(min(due_s for _, due_s in too_many), self._end_idle)
 
     def _idle_workers(self) -> list[Worker]:
         """Those without work, the one that has had none for longest first."""
         idle = [worker for worker in self.workers if worker.state is WorkerState.IDLE]
         return sorted(idle, key=lambda worker: worker.idle_since_s)
 
+    def _too_many(self) -> list[tuple[Worker, float]]:
+        """Idle workers that are not to stay, and when each of them is to end."""
+        spec, wanted = self.spec, sum(place.wanted for place in self.places)
+        spare = wanted - spec.usual if spec.usual else 0
+        beyond = wanted - spec.warm if spec.idle_timeout_s else spare
+        found = []
+        for i, worker in enumerate(self._idle_workers()[: max(beyond, 0)]):
+            patience_s = spec.idle_timeout_s or SPARE_IDLE_S
+            patience_s = min(patience_s, SPARE_IDLE_S) if i < spare else patience_s
+            found.append((worker, worker.idle_since_s + patience_s))
+        return found
+
     def _end_idle(self) -> None:
         """End workers that are too many and were idle for long enough."""
-        until_s = self._loop.time() - self.spec.idle_timeout_s
-        too_many = sum(place.wanted for place in self.places) - self.spec.warm
-        for worker in self._idle_workers()[: max(too_many, 0)]:
-            if worker.idle_since_s <= until_s:
+        now_s = self._loop.time()
+        for worker, due_s in self._too_many():
+            if due_s <= now_s:
                 self._by_id[worker.id].wanted = False
                 self._retire(worker)
                 worker.retire()

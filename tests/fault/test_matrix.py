@@ -153,13 +153,16 @@ UNDO = [
     # That of a copy may.
     Row("worker.mid_chunk:raise worker.in_restore:kill*2", "copy", FAILED, "a fault that"),
     Row("worker.mid_chunk:raise worker.in_restore:kill*3", "copy", DIRTY, "a fault that", dirty="all"),
-    Row("worker.mid_chunk:pass worker.mid_chunk:raise worker.in_undo:kill*2", "copy", FAILED, "a fault that"),
+    # (It has two quanta in a chunk: one before it is copied, and one when that is done.)
+    Row(
+        "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*2", "copy", FAILED, "a fault that"
+    ),
     Row(
         "worker.mid_chunk:pass*1 worker.mid_chunk:raise worker.after_step:pass*1 worker.after_step:segv*2",
         "copy_over", DIRTY, "a fault that", dirty="some",
     ),
     Row(
-        "worker.mid_chunk:pass*1 worker.mid_chunk:raise worker.in_undo:kill*3", "copy",
+        "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*3", "copy",
         DIRTY, "a fault that", dirty="some",
     ),
     # Nobody can cancel an undo, so that one that stands still is killed.

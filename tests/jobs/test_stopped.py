@@ -24,13 +24,10 @@ def state_of(worker: Worker) -> str:
     return ""
 
 
-async def keep_stopped(worker: Worker) -> None:
-    """Stop a worker each time that it goes on, until it is dead."""
-    while not worker.is_dying and state_of(worker) not in ("", "Z"):
-        if state_of(worker) != "T":
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGSTOP)
-        await asyncio.sleep(0.001)
+@pytest.fixture
+def for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stopped does not go on when it is told to, as where somebody stops it again at once."""
+    monkeypatch.setattr(Worker, "resume", lambda _: None)
 
 
 def lead(h: House) -> Worker:
@@ -50,36 +47,46 @@ def test_job_when_an_idle_lead_was_stopped_then_it_goes_on_there() -> None:
     run(story())
 
 
+@pytest.mark.usefixtures("for_good")
 def test_job_when_an_idle_lead_is_kept_stopped_then_another_one_does_it() -> None:
     async def story() -> None:
         async with house(leads=1, helpers=0) as h:
-            stopping = asyncio.ensure_future(keep_stopped(lead(h)))
+            os.kill(lead(h).pid, signal.SIGSTOP)
             job = await h.run(NOOP)
             assert job.state is JobState.SUCCEEDED
             assert [death.signal for death in h.deaths] == [signal.SIGKILL]
-            await stopping
 
     run(story())
 
 
-@pytest.mark.parametrize("for_good", [False, True])
-def test_reader_when_its_lead_is_stopped_at_work_then_it_succeeds(for_good: bool) -> None:
+async def stop_at_work(h: House, deaths: int) -> None:
+    job = await h.submit(SPIN)
+    worker = await h.begun(job)
+    os.kill(worker.pid, signal.SIGSTOP)
+    await h.ended(job)
+    assert job.state is JobState.SUCCEEDED
+    assert job.progress.positions_done == 400
+    assert len(h.deaths) == deaths
+
+
+def test_reader_when_its_lead_is_stopped_at_work_then_it_goes_on() -> None:
     async def story() -> None:
         async with house(leads=1, helpers=0) as h:
-            job = await h.submit(SPIN)
-            worker = await h.begun(job)
-            os.kill(worker.pid, signal.SIGSTOP)
-            stopping = asyncio.ensure_future(keep_stopped(worker)) if for_good else None
-            await h.ended(job)
-            assert job.state is JobState.SUCCEEDED
-            assert job.progress.positions_done == 400
-            assert len(h.deaths) == for_good
-            if stopping is not None:
-                await stopping
+            await stop_at_work(h, 0)
 
     run(story())
 
 
+@pytest.mark.usefixtures("for_good")
+def test_reader_when_its_lead_is_kept_stopped_then_another_one_does_it() -> None:
+    async def story() -> None:
+        async with house(leads=1, helpers=0) as h:
+            await stop_at_work(h, 1)
+
+    run(story())
+
+
+@pytest.mark.usefixtures("for_good")
 def test_helper_when_a_detached_writers_is_kept_stopped_then_not_for_ever() -> None:
     async def story() -> None:
         async with house(leads=1, helpers=1) as h:
@@ -88,12 +95,11 @@ def test_helper_when_a_detached_writers_is_kept_stopped_then_not_for_ever() -> N
             for worker in h.pools[0].workers:
                 if worker is not helper:
                     h.dispatch.helpers.rests.rest(worker, asyncio.get_running_loop().time() + 60)
-            stopping = asyncio.ensure_future(keep_stopped(helper))
+            os.kill(helper.pid, signal.SIGSTOP)
             await h.until(lambda: state_of(helper) == "T")
             spec = JobSpec("mem.fill", {"value": 7}, {"data": memory.ref}, max_threads=1)
             job = await h.run(spec, waited=False)
             assert job.state is JobState.SUCCEEDED
             assert memory.read() == bytes([7]) * SIZE
-            await stopping
 
     run(story())

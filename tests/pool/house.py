@@ -60,12 +60,15 @@ async def pool(
     warm: int | None = None,
     idle_timeout_s: float = 0.0,
     retire: Callable[[Worker], None] = lambda _: None,
+    usual: int = 0,
 ) -> AsyncIterator[tuple[Pool, Ears]]:
     """A pool of leads whose warm workers are ready."""
     ears, numbers, bugs = Ears(), itertools.count(1), list[str]()
     asyncio.get_running_loop().set_exception_handler(lambda _, told: bugs.append(repr(told)))
     warm = size if warm is None else warm
-    spec = PoolSpec("test", WorkerClass.LEAD, -1, CPUS, size, warm, idle_timeout_s=idle_timeout_s)
+    spec = PoolSpec(
+        "test", WorkerClass.LEAD, -1, CPUS, size, warm, idle_timeout_s=idle_timeout_s, usual=usual
+    )
     made = Pool(spec, ears, lambda: next(numbers), retire=retire)
     made.start()
     try:

@@ -42,6 +42,20 @@ def test_worker_when_spawned_then_ready_idle_and_set_up() -> None:
     run(story())
 
 
+def test_spare_worker_when_idle_then_ends_soon_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "SPARE_IDLE_S", 0.01)
+
+    async def story() -> None:
+        async with pool(4, warm=1, idle_timeout_s=3600.0, usual=2) as (made, ears):
+            made.ensure(2)
+            await ears.until(lambda: len(idle(made)) == 2)
+            made.ensure(4)
+            await ears.until(lambda: len(ears.dead) == 2)
+            assert len(idle(made)) == 2
+
+    run(story())
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: signal.Signals) -> None:
     async def story() -> None:
