@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.cgroups import in_groups
+from tests.support.users import OtherUsers
 
 PROGRAM = """
     import json, os, sys
@@ -75,10 +76,17 @@ class Asker:
 
 
 @contextmanager
-def asker(place: Path, *groups: Path) -> Iterator[Asker]:
-    """A client of the daemon at `place`, in these cgroups from its start."""
-    command = in_groups([sys.executable, "-c", textwrap.dedent(PROGRAM), place], *groups)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def asker(place: Path, *groups: Path, as_uid: tuple[OtherUsers, int] | None = None) -> Iterator[Asker]:
+    """A client of the daemon at `place`, in these cgroups from its start, of another user if wanted."""
+    python: list[str | Path] = [sys.executable]
+    env = None
+    if as_uid is not None:
+        run_as, uid = as_uid
+        ids = ["--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
+        python, env = ["setpriv", *ids, run_as.interpreter], run_as.environment(uid)
+    command = in_groups([*python, "-c", textwrap.dedent(PROGRAM), place], *groups)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, cwd="/") as process:
         try:
             yield Asker(process)
         finally:

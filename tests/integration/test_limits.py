@@ -346,14 +346,14 @@ def test_daemon_without_the_right_when_the_caller_is_limited_then_refused(
     daemon = Daemon(place, process, log)
     try:
         daemon.wait_ready()
-        with asker(place, limited) as client:
+        with asker(place, limited, as_uid=(run_as, NOBODY)) as client:
             answer = client("run('mem.populate', data=memory('m', 32))")
             assert answer["refused"] == "MEMORY_LIMITED"
             assert 'function "mem.populate": allocates memory' in answer["message"]
             assert f"{LIMIT} bytes by the limit of {limited}" in answer["message"]
             assert f"{limited}/cgroup.procs: Permission denied" in answer["message"]
             assert client("run('selftest.noop', ranges=[(0, 1)])")["state"] == "SUCCEEDED"
-        with asker(place) as client:
+        with asker(place, as_uid=(run_as, NOBODY)) as client:
             assert client("run('mem.populate', data=memory('m', 32))")["state"] == "SUCCEEDED"
         assert daemon.stop() == 0
     finally:

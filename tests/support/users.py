@@ -117,13 +117,17 @@ class OtherUsers:
             (binaries / script.name).chmod(0o755)
         return binaries / "python"
 
-    def _options(self, uid: int, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A clean environment, and no group of the caller's."""
+    def environment(self, uid: int) -> dict[str, str]:
+        """A clean environment of that user."""
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.home(uid)), "LANG": "C.UTF-8"}
         if self._base_copy.exists():
             # Its own path to libpython leads to where it was copied from.
             environment["LD_LIBRARY_PATH"] = str(self._base_copy / "lib")
-        environment |= options.get("env") or {}
+        return environment
+
+    def _options(self, uid: int, options: Mapping[str, Any]) -> dict[str, Any]:
+        """A clean environment, and no group of the caller's."""
+        environment = self.environment(uid) | (options.get("env") or {})
         user = {"user": uid, "group": uid, "extra_groups": []}
         return {"cwd": "/", "text": True, **user, **options, "env": environment}
 
