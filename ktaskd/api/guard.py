@@ -62,7 +62,7 @@ class Guard(grpc.aio.ServerInterceptor):
         identify: Callable[[str], Identity],
         *,
         stall_s: float = 0.0,
-        calls_per_uid: int = 2048,
+        calls_per_uid: int = 1024,
         turns: Turns | None = None,
         taken: Callable[[str], None] = lambda _: None,
         admins: frozenset[int] = frozenset(),

@@ -73,7 +73,7 @@ class SocketSettings:
     handoffs: int = 2000
     handoffs_per_uid: int = 500
     streams: int = 1000
-    calls_per_uid: int = 2048
+    calls_per_uid: int = 1024
     handles_per_uid: int = 4096
     watch_stall_s: float = 30.0
 
