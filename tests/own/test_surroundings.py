@@ -183,14 +183,20 @@ def test_run_when_its_function_uses_ktask_then_at_the_same_daemon(
     assert found == {"value": [str(daemon.place)]}
 
 
-def test_call_when_it_forks_then_the_child_does_not_hold_the_line(executor: ktask.Executor) -> None:
+def test_call_when_it_forks_then_the_child_does_not_hold_the_line(
+    executor: ktask.Executor, tmp_path: Path
+) -> None:
     def call() -> None:
         if os.fork() == 0:
-            time.sleep(1000)
+            while not seen.exists():
+                time.sleep(0.005)
+            os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    seen = tmp_path / "seen"
     with pytest.raises(WorkerLost):
         executor.submit(call).result(PATIENCE_S)
+    seen.touch()
 
 
 def test_executor_when_no_thread_can_be_started_then_a_later_call_is_done(
