@@ -33,13 +33,14 @@ class Calls:
         clock: seconds for which the client has been waited for.
     """
 
-    __slots__ = ("_halves", "_requests", "_ticket", "_unbegun", "_whole", "clock", "purse", "user")
+    __slots__ = ("_halves", "_highest", "_requests", "_ticket", "_unbegun", "_whole", "clock", "purse", "user")
 
     def __init__(self, user: User, purse: Purse) -> None:
         self.user = user
         self.purse = purse
         self.clock: Callable[[], float] = lambda: 0.0
         self._requests: dict[int, _Request] = {}
+        self._highest = 0
         self._halves: dict[int, None] = {}
         """Requests that have not ended."""
         self._whole: dict[int, None] = {}
@@ -54,8 +55,11 @@ class Calls:
 
     def begin(self, stream: int, go: Callable[[], None]) -> bool:
         """Whether a call may come in now; otherwise `go` is called when it is in."""
-        if stream in self._requests:
+        if stream <= self._highest or not stream % 2:
+            # It goes on with a call, or gRPC passes it over: a client numbers its calls
+            # upwards, and has the odd numbers. Source: RFC 9113, section 5.1.1.
             return True
+        self._highest = stream
         self._requests[stream] = _Request(self.clock())
         self._halves[stream] = None
         self.purse.add(CALL_BYTES)
@@ -70,16 +74,19 @@ class Calls:
             self._unbegun += 1
         return self._ticket is None
 
-    def sent(self, stream: int, size: int, *, end: bool) -> None:
-        """The client has sent bytes of a request, or all of it."""
+    def sent(self, stream: int, size: int) -> None:
+        """The client sends bytes of a request."""
         request = self._requests.get(stream)
-        if request is None or request.whole:
-            return
-        request.held += size
-        request.whole = end
-        self.purse.add(size)
-        if end:
-            del self._halves[stream]
+        if request is not None and not request.whole:
+            request.held += size
+            self.purse.add(size)
+
+    def sent_all(self, stream: int) -> None:
+        """The client has sent the last byte of a request."""
+        request = self._requests.get(stream)
+        if request is not None and not request.whole:
+            request.whole = True
+            self._halves.pop(stream, None)
             self._whole[stream] = None
 
     def began(self) -> None:

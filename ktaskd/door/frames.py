@@ -11,7 +11,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client says first. Source: RFC 9113, section 3.4."""
 
 DATA, HEADERS, RST_STREAM = 0, 1, 3
-END_STREAM = 1
+END_STREAM, END_HEADERS = 1, 4
 """Kinds and a flag of frames. Source: RFC 9113, section 6."""
 
 _HEAD_BYTES = 9
@@ -60,6 +60,11 @@ class Frames:
         self._preface = preface
         self._head = b""
         self._left = 0
+
+    @property
+    def inside(self) -> bool:
+        """Whether payload of the last frame is still to come."""
+        return self._left > 0
 
     def next(self, data: memoryview | bytes, at: int) -> tuple[Mark | None, int]:
         """The next head in a piece, and the offset behind it.

@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 
+SHARE_PART = 4
+"""An account that holds at most this part of its bound is not held up by what all hold together."""
+
+
 class Purse:
     """What is held for one connection or one user.
 
@@ -39,6 +43,11 @@ class Purse:
         """Whether nothing more may be taken on for it now."""
         return self.held > self._ledger.free and self._ledger.is_full(self._account)
 
+    @property
+    def is_own_doing(self) -> bool:
+        """Whether its account alone is over its bound."""
+        return self._ledger.by_account(self._account) > self._ledger.account_max
+
     def wait(self, go: Callable[[], None]) -> None:
         """Have `go` called once, when there may be room; it looks again."""
         self._waiting.append(go)
@@ -65,7 +74,7 @@ class Ledger:
     Args:
         free: what each purse may always hold, so that nobody is held up by others.
         account: beyond this, those purses of an account wait that hold more than `free`.
-        total: the same of all accounts.
+        total: the same of all accounts, for those that hold more than a fourth of `account`.
     """
 
     def __init__(self, *, free: int, account: int, total: int) -> None:
@@ -79,23 +88,31 @@ class Ledger:
         """Most bytes held since somebody set this to 0."""
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever the bytes have become fewer."""
-        self._account_max = account
+        self.account_max = account
         self._total_max = total
         self._by_account: Counter[int] = Counter()
 
+    def by_account(self, account: int) -> int:
+        """Bytes that are held for an account."""
+        return self._by_account.get(account, 0)
+
     def is_full(self, account: int) -> bool:
-        """Whether the account, or all together, hold as much as may be."""
-        return self._by_account[account] > self._account_max or self.total > self._total_max
+        """Whether the account holds as much as it may, or all together do and it has its share in that."""
+        mine = self.by_account(account)
+        if self.total > self._total_max:
+            return mine > self.account_max // SHARE_PART
+        return mine > self.account_max
 
     def change(self, account: int, count: int) -> None:
         """More bytes, or fewer."""
-        was_full = count < 0 and self.is_full(account)
+        was_full, was_over = count < 0 and self.is_full(account), self.total > self._total_max
         self.total += count
         self._by_account[account] += count
         if not self._by_account[account]:
             del self._by_account[account]
         self.peak = max(self.peak, self.total)
-        if was_full and not self.is_full(account):
+        # All together may be below their bound again while this account is not below its own.
+        if (was_full and not self.is_full(account)) or (was_over and self.total <= self._total_max):
             for purse in [purse for purse in self.waiting if not purse.is_over]:
                 purse.wake()
         if count < 0:

@@ -110,15 +110,14 @@ class _Relay:
     def _start(self) -> None:
         client, inner, calls = self._client, self._inner, self.calls
         self._ways = [
-            WayIn(self._half_s, calls, client, inner, Frames(PREFACE), self._on_way_done, self.end),
-            WayOut(calls, inner, client, Frames(), self._on_way_done, self.end),
+            WayIn(self._half_s, calls, client, inner, Frames(PREFACE), self._on_client_done, self.end),
+            WayOut(calls, inner, client, Frames(), self.end, self.end),
         ]
         for way in self._ways:
             way.start()
 
-    def _on_way_done(self) -> None:
-        if all(way.done for way in self._ways):
-            self.end()
+    def _on_client_done(self) -> None:
+        """Answers may still come. When gRPC has ended its side nothing more can: it closes both at once."""
 
     def end(self) -> None:
         """Close both ends at once. Repeating it does nothing."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ktaskd.door.calls import Calls
-from ktaskd.door.frames import DATA, RST_STREAM, Frames, Mark
+from ktaskd.door.frames import DATA, END_HEADERS, RST_STREAM, Frames, Mark
 from ktaskd.door.turns import Ticket
 from ktaskd.host.unixsock import has_hung_up
 
@@ -24,6 +24,9 @@ FRAMES_MAX = 100
 
 FRAME_COST_S = 4e-6
 """What a frame costs gRPC, with what it sends back. Measured with pings."""
+
+FRAME_BYTES_MAX = 16384
+"""Most payload of a frame: the server announces no more. Source: RFC 9113, section 6.5.2."""
 
 HALVES_LOOK_S = 0.05
 """Shortest time between two looks at requests that have not ended."""
@@ -265,12 +268,15 @@ class WayIn(Way):
         half_s: longest time for a request to be sent; 0 = no limit.
     """
 
-    __slots__ = ("_client_s", "_deadline", "_half_s", "_hangup", "_room", "_since_s")
+    __slots__ = ("_client_s", "_deadline", "_ending", "_half_s", "_hangup", "_own", "_room", "_since_s")
 
     def __init__(self, half_s: float, *args: Any) -> None:
         super().__init__(*args)
         self._half_s = half_s
-        self._room = False
+        self._room = self._own = False
+        """Whether it waits for room, and whether that is its own account's doing."""
+        self._ending = 0
+        """The request whose last frame has begun."""
         self._deadline: asyncio.TimerHandle | None = None
         self._hangup: asyncio.TimerHandle | None = None
         self._client_s = 0.0
@@ -285,14 +291,32 @@ class WayIn(Way):
             if timer is not None:
                 timer.cancel()
 
+    def _look(self) -> int:
+        count = super()._look()
+        # The head of its last frame is a mere promise: a request is whole with the last byte.
+        if self._ending and not self._frames.inside:
+            self._calls.sent_all(self._ending)
+            self._ending = 0
+        return count
+
     def _visit(self, mark: Mark) -> bool:
         calls, inside = self._calls, True
+        if self._ending:
+            calls.sent_all(self._ending)
+            self._ending = 0
+        if mark.kind == DATA and mark.size > FRAME_BYTES_MAX:
+            # gRPC would close the connection, and what was promised would be counted until then.
+            self._loop.call_soon(self._on_broken)
+            return True
         if mark.opens:
             inside = calls.begin(mark.stream, self._on_call_turn)
         if mark.kind == RST_STREAM:
             calls.reset(mark.stream)
-        elif mark.ends or mark.kind == DATA:
-            calls.sent(mark.stream, mark.size if mark.kind == DATA else 0, end=mark.ends)
+            return inside
+        if mark.kind == DATA:
+            calls.sent(mark.stream, mark.size)
+        if mark.ends and (mark.kind == DATA or mark.flags & END_HEADERS):
+            self._ending = mark.stream
         return inside
 
     def _on_turn(self) -> None:
@@ -323,7 +347,7 @@ class WayIn(Way):
             return True
         if self._calls.purse.is_over:
             if not self._room:
-                self._room = True
+                self._room, self._own = True, self._calls.purse.is_own_doing
                 self._clock()
                 self._calls.purse.wait(self._on_room)
                 self._look_for_hangup()
@@ -350,12 +374,12 @@ class WayIn(Way):
     def _clock(self) -> float:
         """Seconds that the client was waited for: not those in which it waits for its turn.
 
-        That there is no room is its own doing, so that time counts.
+        Time without room counts where that is its own account's doing.
         """
         now_s = self._loop.time()
         if self._since_s is not None:
             self._client_s += now_s - self._since_s
-        self._since_s = now_s if self._reading or self._room else None
+        self._since_s = now_s if self._reading or (self._room and self._own) else None
         return self._client_s
 
     def start(self) -> None:

@@ -139,7 +139,30 @@ def test_purse_when_all_accounts_are_full_then_whoever_holds_much_waits() -> Non
     purses[3].add(10)
     assert not any(purse.is_over for purse in purses)
     purses[3].add(1)
-    assert all(purse.is_over for purse in purses)
+    assert [purse.is_over for purse in purses] == [True, True, True, False]
+
+
+def test_purse_when_all_accounts_are_full_then_one_that_holds_its_share_goes_on() -> None:
+    """Many small connections of one account are not in the way of anybody else."""
+    ledger = Ledger(free=10, account=100, total=300)
+    for _ in range(40):
+        Purse(ledger, 1).add(10)
+    mine = Purse(ledger, 2)
+    mine.add(25)
+    assert not mine.is_over
+    mine.add(1)
+    assert mine.is_over
+
+
+def test_purse_when_all_together_have_room_again_then_called_though_the_one_that_gave_it_is_full() -> None:
+    calls: list[str] = []
+    ledger = Ledger(free=10, account=100, total=300)
+    greedy, waiting = Purse(ledger, 1), Purse(ledger, 2)
+    greedy.add(290)
+    waiting.add(50)
+    waiting.wait(noted(calls, "waiting"))
+    greedy.drop(41)
+    assert (calls, greedy.is_over) == (["waiting"], True)
 
 
 def test_purse_when_there_is_room_again_then_all_of_the_account_are_called_once() -> None:

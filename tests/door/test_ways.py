@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -11,17 +12,24 @@ from typing import Any
 import grpc
 import pytest
 
-from ktaskd.door import ways
-from ktaskd.door.frames import DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM
+from ktaskd.door import refusals, ways
+from ktaskd.door.calls import CALL_BYTES
+from ktaskd.door.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM
+from ktaskd.door.ledger import Purse
 from ktaskd.door.reception import Reception
 from ktaskd.door.relay import REQUESTS_ACCOUNT, REQUESTS_FREE
 from ktaskd.door.turns import CALL_COST_S, PRICE, User
 from ktaskd.door.ways import FRAMES_MAX
 from tests.door.test_calls import users_of
 from tests.door.test_frames import frame
-from tests.door.test_relay import connect, echo, hold, inner_server, relay_door, run, until
+from tests.door.test_relay import Who, connect, echo, grpc_behind, hold, inner_server, relay_door, run, until
 
-PING, UNKNOWN = 6, 0xFA
+SETTINGS, PING, UNKNOWN = 4, 6, 0xFA
+
+
+def head(kind: int, flags: int, stream: int, size: int) -> bytes:
+    """Of a frame whose payload does not come."""
+    return frame(kind, flags, stream, size)[:9]
 
 
 @pytest.mark.parametrize(("kind", "size"), [(PING, 8), (UNKNOWN, 0), (DATA, 1)])
@@ -183,6 +191,108 @@ def test_request_when_it_waits_for_its_turn_then_that_time_does_not_count(reacha
     run(test())
 
 
+BEGUN = PREFACE + frame(HEADERS, END_HEADERS, 1, 20)
+
+
+@pytest.mark.parametrize(
+    "promise", [head(DATA, END_STREAM, 1, 5), head(HEADERS, END_STREAM | END_HEADERS, 3, 20)]
+)
+def test_request_when_its_last_frame_is_only_promised_then_its_connection_is_cut(
+    reachable_dir: Path, promise: bytes
+) -> None:
+    async def test() -> None:
+        async with (
+            relay_door(reachable_dir, stall_s=0.05) as (door, _, runtime),
+            inner_server(runtime, drain),
+        ):
+            reader, writer = await connect(reachable_dir)
+            whole = BEGUN + frame(DATA, END_STREAM, 1, 5) if promise[3] == HEADERS else BEGUN
+            writer.write(whole + promise)
+            assert await reader.read() == b""
+            await until(lambda: not door.connections)
+            assert door.requests.total == 0
+            writer.close()
+
+    run(test())
+
+
+def test_frame_when_larger_than_the_server_takes_then_its_connection_is_cut(reachable_dir: Path) -> None:
+    async def test() -> None:
+        async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, drain):
+            reader, writer = await connect(reachable_dir)
+            writer.write(BEGUN + head(DATA, 0, 1, ways.FRAME_BYTES_MAX + 1))
+            assert await reader.read() == b""
+            await until(lambda: not door.connections)
+            assert door.requests.peak < CALL_BYTES + ways.FRAME_BYTES_MAX
+            writer.close()
+
+    run(test())
+
+
+def test_head_when_its_number_is_no_new_calls_then_no_call_is_counted(reachable_dir: Path) -> None:
+    """gRPC passes it over, so nothing would ever end it."""
+
+    async def test() -> None:
+        async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, echo):
+            reader, writer = await connect(reachable_dir)
+            numbers = (5, 3, 1, 6, 0)
+            sent = PREFACE + b"".join(frame(HEADERS, END_HEADERS, number, 20) for number in numbers)
+            writer.write(sent + frame(DATA, 0, 3, 9000))
+            assert await reader.readexactly(len(sent)) == sent
+            (user,) = users_of(door)
+            assert (user.calls, door.requests.total) == (1, CALL_BYTES)
+            writer.close()
+            await until(lambda: not door.connections)
+
+    run(test())
+
+
+def test_requests_when_grpc_knows_them_not_and_closes_then_nothing_stays_counted(reachable_dir: Path) -> None:
+    """Idle connections like these would be in everybody's way for ever."""
+
+    async def test() -> None:
+        async with relay_door(reachable_dir) as (door, peers, runtime), grpc_behind(runtime, Who(peers)):
+            ends = [await connect(reachable_dir) for _ in range(5)]
+            for _, writer in ends:
+                begun = frame(HEADERS, END_HEADERS, 5, 0) + frame(HEADERS, END_HEADERS, 3, 0)
+                writer.write(PREFACE + frame(SETTINGS, 0, 0, 0) + begun + head(DATA, END_STREAM, 3, 0xFFFFFF))
+            for reader, writer in ends:
+                with contextlib.suppress(ConnectionResetError):
+                    await reader.read()
+            await until(lambda: not door.connections)
+            assert door.requests.total == 0
+            for _, writer in ends:
+                writer.close()
+
+    run(test())
+
+
+def test_request_when_others_leave_it_no_room_then_that_time_does_not_count(reachable_dir: Path) -> None:
+    async def test() -> None:
+        async with (
+            relay_door(reachable_dir, stall_s=0.05) as (door, _, runtime),
+            inner_server(runtime, drain),
+        ):
+            others = [Purse(door.requests, 4711 + number) for number in range(4)]
+            for purse in others:
+                purse.add(REQUESTS_ACCOUNT)
+            reader, writer = await connect(reachable_dir)
+            writer.write(BEGUN + frame(DATA, 0, 1, 16000) * (REQUESTS_ACCOUNT // 2 // 16000))
+            await until(lambda: bool(door.requests.waiting))
+            (relay,) = door._relays.values()
+            way = relay._ways[0]
+            assert isinstance(way, ways.WayIn)
+            waited_s = way._clock()
+            await asyncio.sleep(0)
+            assert (way._clock(), relay.calls.purse.is_over) == (waited_s, True)
+            for purse in others:
+                purse.drop(purse.held)
+            assert await reader.read() == b"", "it does not end, so it is cut"
+            writer.close()
+
+    run(test())
+
+
 async def drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while await reader.read(1 << 20):
         pass
@@ -247,6 +357,29 @@ def test_refusal_when_many_are_refused_at_once_then_all_are_closed(reachable_dir
                 await reader.read()
                 writer.close()
             assert (door.refused, door._refusals._pending) == (100, set())
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "chatter", [frame(PING, 0, 0, 0) * (refusals.FRAMES_MAX + 1), frame(DATA, 0, 1, refusals.BYTES_MAX)]
+)
+def test_refusal_when_much_comes_before_a_call_then_closed_at_once(
+    reachable_dir: Path, monkeypatch: pytest.MonkeyPatch, chatter: bytes
+) -> None:
+    """Nobody pays for looking at it."""
+    monkeypatch.setattr(refusals, "PATIENCE_S", 1e6)
+
+    async def test() -> None:
+        reception = Reception(nobody=os.geteuid())
+        async with relay_door(reachable_dir, reception=reception) as (door, _, _):
+            reader, writer = await connect(reachable_dir)
+            await until(lambda: bool(door._refusals._pending))
+            (one,) = door._refusals._pending
+            writer.write(PREFACE + chatter)
+            await until(lambda: not door._refusals._pending)
+            assert one.left >= 0 <= one.room
+            writer.close()
 
     run(test())
 
