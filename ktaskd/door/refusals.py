@@ -20,12 +20,14 @@ PENDING_MAX = 32
 PATIENCE_S = 1.0
 """Longest time for the client to begin a call."""
 
+FRAMES_MAX, BYTES_MAX = 100, 16 * 1024
+"""Most that the client may send before it begins a call; nobody pays for looking at it."""
+
 UNAUTHENTICATED, RESOURCE_EXHAUSTED = 16, 8
 """Source: gRPC's status codes."""
 
 _END_STREAM, _END_HEADERS = 1, 4
 _SETTINGS = b"\0\0\0\4\0\0\0\0\0"
-_READ_BYTES = 16 * 1024
 
 
 def encode_refusal(stream: int, status: int, message: str) -> bytes:
@@ -63,6 +65,10 @@ class _Pending:
     status: int
     message: str
     frames: Frames
+    left: int = FRAMES_MAX
+    """Frames that it may still send."""
+    room: int = BYTES_MAX
+    """Bytes that it may still send."""
     timer: asyncio.TimerHandle | None = None
 
 
@@ -93,25 +99,28 @@ class Refusals:
 
     def _on_readable(self, one: _Pending) -> None:
         try:
-            data = one.sock.recv(_READ_BYTES)
+            data = one.sock.recv(one.room)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
+        one.room -= len(data)
         stream = self._call_in(one, data)
         if stream:
             with contextlib.suppress(OSError):
                 one.sock.send(encode_refusal(stream, one.status, one.message), socket.MSG_NOSIGNAL)
-        if stream or not data:
+        if stream or not data or not one.room or not one.left:
             self._close(one)
 
     def _call_in(self, one: _Pending, data: bytes) -> int:
         """The stream of the first call; 0 = not yet."""
         at = 0
-        while at < len(data):
+        while at < len(data) and one.left:
             mark, at = one.frames.next(data, at)
-            if mark is not None and mark.kind == HEADERS:
-                return mark.stream
+            if mark is not None:
+                one.left -= 1
+                if mark.kind == HEADERS:
+                    return mark.stream
         return 0
 
     def _close(self, one: _Pending) -> None:
