@@ -6,9 +6,10 @@ import itertools
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 
 from ktaskd.host.unixsock import close_quietly
 from ktaskd.model.errors import HandleUnknown, QuotaFull
@@ -28,24 +29,46 @@ class BackgroundCloser:
     """Closes descriptors in a thread of its own, so that the loop does not wait.
 
     The last one to close a memfd or an unlinked file frees all of it, which
-    takes about 0.1 s for a GiB. The thread exists from the first call on.
+    takes about 0.1 s for a GiB. The thread exists from the first call on; while
+    the machine has none to give, descriptors are closed where they are given.
     """
 
     def __init__(self) -> None:
         """Start nothing yet."""
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="close")
+        self._fds: SimpleQueue[int | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._over = False
 
     def __call__(self, fd: int) -> None:
         """Close `fd` soon; owns it."""
-        try:
-            self._threads.submit(close_quietly, fd)
-        except RuntimeError:
-            # After shutdown there is nobody left who could be kept waiting.
+        # After shutdown there is nobody left who could be kept waiting.
+        if not self._over and self._has_thread():
+            self._fds.put(fd)
+        else:
             close_quietly(fd)
 
     def shutdown(self) -> None:
         """Wait until all are closed, and end the thread."""
-        self._threads.shutdown()
+        self._over = True
+        if self._thread is not None:
+            self._fds.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _has_thread(self) -> bool:
+        """Whether there is one now: a descriptor is queued only then, so that it is closed once."""
+        if self._thread is None:
+            thread = Thread(target=self._close_all, name="close", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
+
+    def _close_all(self) -> None:
+        while (fd := self._fds.get()) is not None:
+            close_quietly(fd)
 
 
 class HeldSource:

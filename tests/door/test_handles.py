@@ -134,6 +134,26 @@ def test_closing_in_the_background_happens_in_another_thread() -> None:
     assert not is_open(late)
 
 
+def test_closing_when_no_thread_can_be_started_then_each_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that is closed once more later may be somebody else's by then."""
+
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    closer = BackgroundCloser()
+    fd = new_fd()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        closer(fd)
+    assert not is_open(fd)
+    stranger = new_fd()
+    assert stranger == fd
+    closer(new_fd())
+    closer.shutdown()
+    assert is_open(stranger)
+    os.close(stranger)
+
+
 def test_the_cap_counts_what_only_a_job_holds() -> None:
     table = HandleTable(per_uid=2)
     source = table.resolve(table.add(7, 1, new_fd(), FACTS), 7)
