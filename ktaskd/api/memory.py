@@ -29,7 +29,7 @@ class PrivateMemory:
         """Read again, unless it takes too long."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(asyncio.to_thread(_read_all, tuple(self._pids())))
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, RuntimeError):  # no thread to give counts as too long
             self._bytes = await asyncio.wait_for(asyncio.shield(self._reading), PATIENCE_S)
 
     def of(self, pid: int) -> int:

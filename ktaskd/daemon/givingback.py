@@ -52,7 +52,12 @@ class GivingBack:
         if self._held() > WORTH_BYTES:
             self.note()
             return
-        self._trimming = asyncio.get_running_loop().run_in_executor(None, self._trim)
+        try:
+            self._trimming = asyncio.get_running_loop().run_in_executor(None, self._trim)
+        except RuntimeError:
+            # The machine has no thread to give now.
+            self.note()
+            return
         self._trimming.add_done_callback(self._on_trimmed)
 
     def _on_trimmed(self, _: object) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from ktaskd.daemon.givingback import REST_S, WORTH_BYTES, GivingBack
 from tests.door.virtual import VirtualLoop
@@ -52,3 +54,33 @@ def test_memory_when_a_load_is_over_then_given_back_once() -> None:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(test())
+
+
+def test_memory_when_no_thread_can_be_started_then_given_back_later() -> None:
+    async def test() -> None:
+        process, loop = Process(), asyncio.get_running_loop()
+        threads = Threads(1)
+        loop.set_default_executor(threads)
+        told: list[object] = []
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        giving_back = GivingBack(lambda: process.size, process.trim, lambda: process.held)
+        process.size, process.free = 200 * MIB, 150 * MIB
+        threads.none_left = True
+        assert await rested(process, giving_back) == 0
+        threads.none_left = False
+        assert await rested(process, giving_back) == 1
+        assert told == []
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(test())
+
+
+class Threads(ThreadPoolExecutor):
+    """Of a machine that has none left for a while."""
+
+    none_left = False
+
+    def submit(self, *args: Any, **options: Any) -> Any:
+        if self.none_left:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*args, **options)
