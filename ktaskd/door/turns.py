@@ -76,13 +76,15 @@ ANSWERS_TOTAL = 48 * 1024 * 1024
 class Ticket:
     """One thing that waits for its turn."""
 
-    __slots__ = ("call", "go", "user")
+    __slots__ = ("call", "go", "user", "waits")
 
     def __init__(self, user: User, go: Callable[[], None], call: bool) -> None:
         """Hold them."""
         self.user = user
         self.go = go
         self.call = call
+        self.waits = True
+        """Whether it is in the line: most that are cancelled were served before."""
 
     def cancel(self) -> None:
         """It does not want its turn any more."""
@@ -208,11 +210,13 @@ class User:
     def was_reset(self) -> None:
         """The client took a call back. gRPC goes on with it for a while, so it counts as one inside."""
         self.calls -= 1
+        self._inside()
         self._resets.append(self.account.turns.now() + UNBEGUN_S)
 
     def drop(self, ticket: Ticket) -> None:
         """Forget what waits; one that does not wait does no harm."""
-        with contextlib.suppress(ValueError):
+        if ticket.waits:
+            ticket.waits = False
             self._waiting.remove(ticket)
             self.account.left(self)
 
@@ -236,6 +240,7 @@ class User:
         """Let in the first that waits."""
         self.note()
         ticket = self._waiting.popleft()
+        ticket.waits = False
         self.in_line = True
         self.account.left(self)
         self._let_in(ticket.call)
@@ -366,8 +371,8 @@ class Account:
     def _serve(self) -> None:
         """Give one turn, to one user. What it costs is known when this is called again."""
         assert self._timer is not None
-        now_s = self.turns.now()
-        lag_s = min(now_s - self._timer.when(), time.thread_time() - self._armed_cpu_s)
+        now_s, begin_s = self.turns.now(), time.thread_time()
+        lag_s = min(now_s - self._timer.when(), begin_s - self._armed_cpu_s)
         self._timer = None
         if lag_s > LAG_S:
             self.pace.charge(now_s, min(lag_s, LAG_MAX_S))
@@ -375,7 +380,8 @@ class Account:
         if self.pace.debt_s(now_s) <= GRACE_S + TICK_S and (user := self._next()) is not None:
             self.virtual_s = max(self.virtual_s, user.virtual_s)
             ticket = user.take()
-            user.charge(TURN_COST_S)
+            # To find who is next costs more the longer the line is.
+            user.charge(max(TURN_COST_S, time.thread_time() - begin_s))
             ticket.go()
         self._arm()
 

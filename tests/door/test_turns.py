@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import deque
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -214,6 +217,54 @@ def test_ticket_when_cancelled_then_never_comes_in_and_holds_nobody_up() -> None
             ticket.cancel()
         await asyncio.sleep(3)
         assert came == [0, 2]
+
+    run(test())
+
+
+def test_calls_when_many_are_taken_back_over_time_then_not_all_are_remembered() -> None:
+    async def test() -> None:
+        user = Turns().join(LOUD)
+        for _ in range(50):
+            user.calls += 1
+            user.was_reset()
+            await asyncio.sleep(UNBEGUN_S)
+        assert len(user._resets) <= 2
+
+    run(test())
+
+
+def test_turn_when_it_takes_long_to_find_who_is_next_then_that_is_charged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The longer the line, the more each turn costs."""
+    seconds = itertools.count(0.0, 0.001)
+    monkeypatch.setattr("ktaskd.door.turns.time.thread_time", seconds.__next__)
+
+    async def test() -> None:
+        debts: list[float] = []
+        user = Turns().join(LOUD)
+        user.charge(1.0)
+        assert user.ask(lambda: debts.append(user.account.pace.debt_s(now())))
+        await asyncio.sleep(2.0)
+        assert debts and debts[0] >= GRACE_S + 0.0009
+
+    run(test())
+
+
+def test_ticket_when_it_was_served_then_to_cancel_it_does_not_search_the_line() -> None:
+    class Line(deque[Ticket]):
+        def remove(self, ticket: Ticket) -> None:
+            raise AssertionError("searched")
+
+    async def test() -> None:
+        user = Turns().join(LOUD)
+        user._waiting = Line()
+        user.charge(0.1)
+        ticket = user.ask(lambda: None)
+        assert ticket is not None
+        await asyncio.sleep(1.0)
+        ticket.cancel()
+        assert not user.account.waiting
 
     run(test())
 
