@@ -19,6 +19,7 @@ from ktaskd.host.cpugroup import read_cpu_place
 from ktaskd.host.idlegroup import IdleGroup
 from ktaskd.host.root import HostRoot
 from ktaskd.host.users import (
+    find_uid,
     is_known_to_name_service,
     is_mapped,
     read_nobody,
@@ -163,7 +164,9 @@ def admin_uids() -> frozenset[int]:
 
 def reception(root: HostRoot) -> Reception:
     """Who connects, by this machine's users and our user namespace."""
-    source = UserSource(lambda: read_stamp(root), lambda: read_user_files(root), is_known_to_name_service)
+    source = UserSource(
+        lambda: read_stamp(root), lambda: read_user_files(root), is_known_to_name_service, find_uid
+    )
     book = AccountBook(source, admin_uids(), time.monotonic)
     return Reception(account_of=book.account_of, nobody=read_nobody(root), admins=admin_uids())
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ktaskd.door.accounts import STRANGERS, AccountTable, parse_passwd, parse_subuids
+from ktaskd.door.accounts import STRANGERS, AccountTable, owner_names, parse_passwd, parse_subuids
 from ktaskd.host.users import UserFiles
 
 LOOK_S = 1.0
@@ -27,11 +27,13 @@ class UserSource:
         stamp: changes when the files do.
         read: reads the files; may take long.
         is_known: asks the name service whether there is such a uid; may take for ever.
+        find_uid: asks it for the uid of a name; may take for ever.
     """
 
     stamp: Callable[[], object]
     read: Callable[[], UserFiles]
     is_known: Callable[[int], bool]
+    find_uid: Callable[[str], int | None] = lambda _: None
 
 
 class AccountBook:
@@ -53,7 +55,9 @@ class AccountBook:
         self._named: dict[int, tuple[bool, float]] = {}
         self._pending: dict[int, None] = {}
         self._lock = threading.Lock()
-        self._asking = self._reading = False
+        self._asking = self._reading = self._naming = False
+        self._owners: dict[str, int | None] = {}
+        """What the name service said of owners that the files do not know."""
         self._look_at_s = now() + LOOK_S
         self._read()
 
@@ -79,9 +83,20 @@ class AccountBook:
     def _read(self) -> None:
         files = self._source.read()
         uids = parse_passwd(files.passwd)
-        self._table = AccountTable(uids.values(), parse_subuids(files.subuid, uids), self._admins)
+        named = {name: uid for name, uid in self._owners.items() if uid is not None}
+        ranges = parse_subuids(files.subuid, named | uids)
+        self._table = AccountTable(uids.values(), ranges, self._admins)
         self._stamp = files.stamp
         self._reading = False
+        unknown = owner_names(files.subuid) - uids.keys() - self._owners.keys()
+        if unknown and not self._naming:
+            self._naming = _start(lambda: self._find_owners(unknown))
+
+    def _find_owners(self, names: set[str]) -> None:
+        """Ask for each once; until that is done their ranges are strangers'."""
+        self._owners = self._owners | {name: self._source.find_uid(name) for name in names}
+        self._naming = False
+        self._read()
 
     def _ask(self, uid: int) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 STRANGERS = -1
 """The account of all uids that are nobody's. No uid has this number."""
@@ -27,6 +28,11 @@ class SubRange:
     start: int
     count: int
     owner: int
+
+    @property
+    def end(self) -> int:
+        """The first uid behind it."""
+        return self.start + self.count
 
 
 def parse_passwd(text: str) -> dict[str, int]:
@@ -51,6 +57,12 @@ def parse_subuids(text: str, uids: Mapping[str, int]) -> list[SubRange]:
     return found
 
 
+def owner_names(text: str) -> set[str]:
+    """Owners that are given by name. Source: subuid(5)."""
+    names = {line.strip().partition(":")[0] for line in text.splitlines()}
+    return {name for name in names if name and not name.startswith("#") and not _is_number(name)}
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < _UID_MAX
 
@@ -72,13 +84,17 @@ class AccountTable:
         self._admins = frozenset(admins)
         self._ranges = sorted(ranges, key=lambda one: one.start)
         self._starts = [one.start for one in self._ranges]
+        self._reach = list(accumulate((one.end for one in self._ranges), max))
 
     def find(self, uid: int) -> int | None:
         """The account of a uid; None if nobody knows the uid."""
         if uid in self._known or uid in self._admins:
             return uid
         i = bisect_right(self._starts, uid) - 1
-        if i < 0 or uid >= self._ranges[i].start + self._ranges[i].count:
-            return None
-        owner = self._ranges[i].owner
-        return _FOREIGN - owner if owner in self._admins else owner
+        # The nearest one may lie in another one that reaches further.
+        while i >= 0 and uid < self._reach[i]:
+            if uid < self._ranges[i].end:
+                owner = self._ranges[i].owner
+                return _FOREIGN - owner if owner in self._admins else owner
+            i -= 1
+        return None

@@ -57,6 +57,14 @@ def is_known_to_name_service(uid: int) -> bool:
     return True
 
 
+def find_uid(name: str) -> int | None:
+    """The uid of a user, wherever it is kept; None if there is none. May take for ever."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, OSError, ValueError):
+        return None
+
+
 def read_nobody(root: HostRoot) -> int | None:
     """The uid that stands for everybody whom our user namespace does not map; None if it maps all.
 

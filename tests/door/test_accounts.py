@@ -122,3 +122,31 @@ def test_files_when_they_are_there_or_not_then_texts_and_a_stamp(tmp_path: Path)
     found = read_user_files(root)
     assert parse_passwd(found.passwd) == {"j\ufffdrgen": 1000}
     assert found.stamp == read_stamp(root) != nothing.stamp
+
+
+def test_account_when_a_range_lies_in_another_then_what_is_behind_it_belongs_to_the_other() -> None:
+    table = AccountTable([], [SubRange(100, 100, 1), SubRange(120, 10, 2), SubRange(125, 2, 3)])
+    assert [table.find(uid) for uid in (119, 120, 126, 127, 129, 130, 199, 200)] == [1, 2, 3, 2, 2, 1, 1, None]
+
+
+def test_book_when_only_the_name_service_knows_an_owner_then_asked_without_waiting() -> None:
+    answers, asked = threading.Event(), []
+
+    def find_uid(name: str) -> int | None:
+        asked.append(name)
+        answers.wait()
+        return {"carla": 70_000}.get(name)
+
+    files = UserFiles(PASSWD, SUBUID + "carla:900000:100\n# nobody:1:1\ndave:950000:100\n", ("first",))
+    source = UserSource(lambda: files.stamp, lambda: files, lambda _: False, find_uid)
+    book = AccountBook(source, frozenset({0}), lambda: 0.0)
+    assert book.account_of(900_001) == STRANGERS, "it is not waited for"
+    answers.set()
+    for thread in threading.enumerate():
+        if thread.name == "accounts":
+            thread.join()
+    assert [book.account_of(uid) for uid in (900_001, 950_001)] == [70_000, STRANGERS]
+    assert sorted(asked) == ["carla", "dave", "gone"]
+    for thread in threading.enumerate():
+        if thread.name == "accounts":
+            thread.join()
