@@ -45,7 +45,9 @@ class _Client:
         self.sock = sock
         self.user = user
         self.ticket: Ticket | None = None
-        """While it waits for its turn."""
+        """While it waits to be served."""
+        self._answer: Ticket | None = None
+        """While an answer waits for its turn."""
         self.conn = -1
         self._connection = next(_CONNECTIONS)
         self._handles = handles
@@ -70,8 +72,21 @@ class _Client:
             self._handles.drop(handle, self._connection)
         return Dropped(number, len(handles))
 
+    def in_turn(self, go: Callable[[], None]) -> None:
+        """Have `go` called when it is the user's turn, unless the connection is over before."""
+
+        def on_turn() -> None:
+            self._answer = None
+            go()
+
+        self._answer = self.user.ask(on_turn)
+        if self._answer is None:
+            go()
+
     def on_end(self) -> None:
         """Forget all handles of this connection."""
+        if self._answer is not None:
+            self._answer.cancel()
         self._handles.drop_connection(self._connection)
         self._on_gone(self)
 

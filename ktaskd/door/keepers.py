@@ -73,6 +73,9 @@ class Client(Protocol):
     def on_drop(self, number: int, handles: list[str]) -> handoff.Reply:
         """Handles were given back. Gives the reply."""
 
+    def in_turn(self, go: Callable[[], None]) -> None:
+        """Have `go` called when it is the user's turn, unless the connection is over before."""
+
     def on_end(self) -> None:
         """The connection is over. Told once."""
 
@@ -399,8 +402,9 @@ class Keepers:
         elif frame.kind == wire.ENDED:
             self.hang_up(frame.conn)
         elif (served := self._served.get(frame.conn)) is not None:
-            reply = _reply_to(served.client, frame, fds, complete)
-            link.send(Frame(wire.ANSWER, frame.conn, frame.number, handoff.encode_reply(reply)))
+            reply = handoff.encode_reply(_reply_to(served.client, frame, fds, complete))
+            # The keeper reads nothing more of the connection before it has this.
+            served.client.in_turn(lambda: link.send(Frame(wire.ANSWER, frame.conn, frame.number, reply)))
 
     def _on_opened(self, frame: Frame, fds: Fds, complete: bool) -> None:
         if not complete or len(fds) != 1:

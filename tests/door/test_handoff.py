@@ -13,6 +13,7 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Drop, Dropped, Hand, Handles, Refused
 
+from ktaskd.door.meter import DEBT_MAX_S, Meter
 from ktaskd.door.reception import Reception
 from ktaskd.host.unixsock import FDS_PER_MESSAGE_MAX
 from ktaskd.model.source import SourceKind
@@ -371,5 +372,36 @@ def test_a_total_cap_holds_over_uids(reachable_dir: Path, fd: int, monkeypatch: 
             assert reply.reason == "QUOTA_FULL"
             for client in (*clients, extra):
                 client.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_request_when_it_is_not_the_users_turn_then_its_answer_waits(
+    reachable_dir: Path, leaves: bool
+) -> None:
+    """The next request is read after the answer only, so whoever asks without end is paced."""
+
+    async def test() -> None:
+        async with house(reachable_dir) as it:
+            client = await it.client()
+            client.send(handoff.encode_request(Drop(1, ("0" * 32,))))
+            assert await client.receive() == Dropped(1, 1)
+            user = it.door._turns.find(UID)
+            account, now_s = user.account, it.door._turns.now()
+            for meter in (account.pace, account.light):
+                meter.charge(now_s, DEBT_MAX_S)
+            client.send(handoff.encode_request(Drop(2, ("0" * 32,))))
+            await until(lambda: len(user) == 1)
+            if leaves:
+                client.close()
+                await until(lambda: not it.door.connections)
+                assert (len(user), account.waiting) == (0, {})
+                return
+            account.pace = Meter()
+            account._disarm()
+            account._arm()
+            assert await client.receive() == Dropped(2, 1)
+            client.close()
 
     run(test())
