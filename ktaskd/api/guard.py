@@ -53,7 +53,7 @@ class Guard(grpc.aio.ServerInterceptor):
         calls_per_uid: most calls of one uid at one time; an account has at most
             half of what the others leave of twice as many.
         turns: who may use the loop now.
-        taken: called with context.peer() when a request was parsed.
+        taken: called with context.peer() and the bytes when a request was parsed.
         admins: uids that may use what is kept for admins.
     """
 
@@ -64,7 +64,7 @@ class Guard(grpc.aio.ServerInterceptor):
         stall_s: float = 0.0,
         calls_per_uid: int = 1024,
         turns: Turns | None = None,
-        taken: Callable[[str], None] = lambda _: None,
+        taken: Callable[[str, int], None] = lambda _, __: None,
         admins: frozenset[int] = frozenset(),
     ) -> None:
         """Nobody calls yet."""
@@ -186,6 +186,8 @@ class Guard(grpc.aio.ServerInterceptor):
         finally:
             pace.hurried = False
             answers.drop(size)
+        # The next step needs a turn: what was awaited above went on in a hurry.
+        await asyncio.sleep(0)
 
     def _send_off(self, user: User, answer: Any) -> None:
         """Count an answer until it has left, which is the end of the call's task; cut one that does not."""
@@ -236,10 +238,10 @@ class _Codec:
     writer: Callable[[Any], bytes] | None = None
     streams: bool = False
     stall_s: float = 0.0
-    taken: Callable[[str], None] = lambda _: None
+    taken: Callable[[str, int], None] = lambda _, __: None
 
     @classmethod
-    def of(cls, handler: Handler, stall_s: float, taken: Callable[[str], None]) -> _Codec:
+    def of(cls, handler: Handler, stall_s: float, taken: Callable[[str, int], None]) -> _Codec:
         """That of a handler."""
         reader, writer = handler.request_deserializer, handler.response_serializer
         return cls(reader, writer, handler.request_streaming, stall_s, taken)
@@ -249,7 +251,7 @@ class _Codec:
         if self.streams:
             return self._each(raw)
         request = self._one(raw)
-        self.taken(context.peer())
+        self.taken(context.peer(), _size_of(raw))
         return request
 
     def write(self, response: Any) -> Any:

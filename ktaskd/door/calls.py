@@ -12,6 +12,10 @@ CALL_BYTES = 32 * 1024
 """What gRPC holds for a call before a handler has begun with it. Measured: 30 to 50 KiB."""
 
 
+PREFIX_BYTES = 5
+"""What comes before a message. Source: gRPC over HTTP/2, "Length-Prefixed-Message"."""
+
+
 @dataclass(slots=True)
 class _Request:
     """What came of one call's request so far, and what of it no handler has taken over."""
@@ -95,11 +99,24 @@ class Calls:
             self._unbegun -= 1
             self.user.began()
 
-    def taken(self) -> None:
-        """A handler has taken a whole request over. Which is not known: the oldest is taken for it."""
+    def taken(self, size: int) -> None:
+        """A handler has taken over a whole request of so many bytes.
+
+        Which is not known: the oldest is taken for it of those that fit best.
+        """
         if self._whole:
-            stream = next(iter(self._whole))
+            held = size + CALL_BYTES + PREFIX_BYTES
+            stream = min(self._whole, key=lambda one: abs(self._requests[one].held - held))
             del self._whole[stream]
+            self._release(self._requests[stream])
+
+    def answered(self, stream: int) -> None:
+        """The server has begun to answer: a handler is there, which takes what comes and bounds the wait for more.
+
+        What was sent before has led to the answer; what comes later is counted anew.
+        """
+        if stream in self._halves:
+            del self._halves[stream]
             self._release(self._requests[stream])
 
     def _release(self, request: _Request) -> None:

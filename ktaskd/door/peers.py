@@ -25,8 +25,8 @@ class PeerTable:
         self._identities: dict[str, Identity] = {}
         self.on_call: Callable[[str], None] = lambda _: None
         """Called with the name of a connection when a handler begins with a call of it."""
-        self.on_taken: Callable[[str], None] = lambda _: None
-        """Called with the name when a handler has taken the request over."""
+        self.on_taken: Callable[[str, int], None] = lambda _, __: None
+        """Called with the name, and the bytes, when a handler has taken a request over."""
 
     def __len__(self) -> int:
         """Living connections of all uids."""
@@ -61,6 +61,6 @@ class PeerTable:
         self.on_call(name)
         return identity
 
-    def taken(self, peer: str) -> None:
+    def taken(self, peer: str, size: int) -> None:
         """A handler has taken over the request of a call, which the relay need not count any more."""
-        self.on_taken(peer.removeprefix(_PREFIX))
+        self.on_taken(peer.removeprefix(_PREFIX), size)

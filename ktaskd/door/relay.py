@@ -284,9 +284,9 @@ class RelayDoor:
     def _on_call(self, name: str) -> None:
         self._relays[name].calls.began()
 
-    def _on_taken(self, name: str) -> None:
+    def _on_taken(self, name: str, size: int) -> None:
         if (relay := self._relays.get(name)) is not None:
-            relay.calls.taken()
+            relay.calls.taken(size)
 
     def _on_end(self, relay: _Relay) -> None:
         self._peers.remove(relay.name)

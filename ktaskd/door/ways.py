@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ktaskd.door.calls import Calls
-from ktaskd.door.frames import DATA, END_HEADERS, RST_STREAM, Frames, Mark
+from ktaskd.door.frames import DATA, END_HEADERS, HEADERS, RST_STREAM, Frames, Mark
 from ktaskd.door.turns import Ticket
 from ktaskd.host.unixsock import has_hung_up
 
@@ -258,6 +258,8 @@ class WayOut(Way):
     def _visit(self, mark: Mark) -> bool:
         if mark.ends:
             self._calls.end(mark.stream)
+        elif mark.kind in (DATA, HEADERS):
+            self._calls.answered(mark.stream)
         return True
 
 

@@ -383,3 +383,30 @@ def test_abort_when_refused_then_code_text_and_details() -> None:
     assert run(test()) == []
     assert (context.code, context.text) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many")
     assert [key for key, _ in context.trailing] == ["grpc-status-details-bin"]
+
+
+def test_stream_when_it_always_has_a_message_then_it_waits_for_its_turns() -> None:
+    """A message leaves in a hurry; to make the next one needs a turn."""
+
+    async def test() -> None:
+        machine, made = Machine(), 0
+
+        class Context(FakeContext):
+            async def on_write(self) -> None:
+                await asyncio.sleep(0)
+
+        async def handle(request: str, context: Any) -> AsyncIterator[bytes]:
+            nonlocal made
+            for made in range(100):
+                machine.user.charge(0.001)
+                yield b"x"
+
+        context: Any = Context()
+        call = asyncio.ensure_future(machine.guard._stream(handle)("x", context))  # type: ignore[arg-type]
+        while not len(machine.user) and not call.done():
+            await asyncio.sleep(0)
+        assert made <= 20, "more than a user may use at once"
+        call.cancel()
+        await asyncio.wait([call])
+
+    assert run(test()) == []

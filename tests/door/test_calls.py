@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from ktaskd.door.calls import CALL_BYTES
-from ktaskd.door.frames import DATA, HEADERS, PREFACE
+from ktaskd.door.calls import CALL_BYTES, PREFIX_BYTES, Calls
+from ktaskd.door.frames import DATA, END_HEADERS, HEADERS, PREFACE
+from ktaskd.door.ledger import Ledger, Purse
 from ktaskd.door.relay import REQUESTS_ACCOUNT, RelayDoor
-from ktaskd.door.turns import User
+from ktaskd.door.turns import Turns, User
 from tests.door.test_frames import frame
 from tests.door.test_relay import connect, echo, hold, inner_server, relay_door, run, until
 
@@ -74,3 +76,56 @@ def test_calls_when_no_request_ends_then_few_are_open_at_one_time(reachable_dir:
             assert door.requests.total == 0
 
     run(test())
+
+
+def test_request_when_taken_over_then_the_one_of_its_size_is_let_go() -> None:
+    """Others may be whole as well: refused ones, or streams whose client has said all."""
+
+    async def test() -> None:
+        ledger = Ledger(free=0, account=1 << 30, total=1 << 30)
+        calls = Calls(Turns().join(1), Purse(ledger, 1))
+        for stream, size in ((1, 10), (3, 4_000_000), (5, 10)):
+            assert calls.begin(stream, lambda: None)
+            calls.sent(stream, size + PREFIX_BYTES)
+            calls.sent_all(stream)
+        calls.taken(4_000_000)
+        assert calls.purse.held == 2 * (CALL_BYTES + PREFIX_BYTES + 10)
+        calls.end_all()
+        assert ledger.total == 0
+
+    run(test())
+
+
+def test_requests_when_the_server_answers_before_the_last_one_then_the_connection_lives(
+    reachable_dir: Path,
+) -> None:
+    """A handler has begun with the stream of requests, and bounds the wait for the next one itself."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            writer.write(ANSWER)
+
+    async def test() -> None:
+        async with (
+            relay_door(reachable_dir, stall_s=0.05) as (door, _, runtime),
+            inner_server(runtime, answer),
+        ):
+            reader, writer = await connect(reachable_dir)
+            writer.write(PREFACE + frame(HEADERS, END_HEADERS, 1, 20) + frame(DATA, 0, 1, 5000))
+            assert await reader.readexactly(len(ANSWER)) == ANSWER
+            assert door.requests.total == 0
+            (relay,) = door._relays.values()
+            assert relay.calls.oldest_half_s() is None
+            rude_reader, rude = await connect(reachable_dir)
+            rude.write(PREFACE + frame(HEADERS, END_HEADERS, 3, 20))
+            while await rude_reader.read(100):
+                pass
+            assert list(door._relays.values()) == [relay], "only the other one was cut"
+            for one in (writer, rude):
+                one.close()
+            await until(lambda: not door.connections)
+
+    run(test())
+
+
+ANSWER = frame(HEADERS, END_HEADERS, 1, 20)
