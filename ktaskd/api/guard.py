@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -28,6 +28,9 @@ from ktaskd.model.identity import Identity
 
 LEAVE_S = 0.1
 """Time for the status of a stream that is not read to leave at once."""
+
+REQUEST_MAX = 2
+"""A request may take so many times as long as a reader may stand still."""
 
 MESSAGE_COST_S = 0.0002
 """What gRPC does for one message of a stream. Measured."""
@@ -54,6 +57,7 @@ class Guard(grpc.aio.ServerInterceptor):
             half of what the others leave of twice as many.
         turns: who may use the loop now.
         taken: called with context.peer() and the bytes when a request was parsed.
+        room: called with context.peer(); what it gives is entered while a request is read.
         admins: uids that may use what is kept for admins.
     """
 
@@ -65,9 +69,11 @@ class Guard(grpc.aio.ServerInterceptor):
         calls_per_uid: int = 1024,
         turns: Turns | None = None,
         taken: Callable[[str, int], None] = lambda _, __: None,
+        room: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
         admins: frozenset[int] = frozenset(),
     ) -> None:
         """Nobody calls yet."""
+        self._room = room
         self._identify = identify
         self._stall_s = stall_s
         self._shares = Shares("calls", total=2 * calls_per_uid, per_uid=calls_per_uid, admins=admins)
@@ -86,21 +92,33 @@ class Guard(grpc.aio.ServerInterceptor):
         codec = _Codec.of(handler, self._stall_s, self._taken)
         if handler.response_streaming:
             wrapped = self._stream(handler.stream_stream or handler.unary_stream, codec)
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
+            make = grpc.stream_stream_rpc_method_handler
         else:
             wrapped = self._unary(handler.stream_unary or handler.unary_unary, codec)
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
+            make = grpc.stream_unary_rpc_method_handler
+        if not handler.request_streaming:
+            # To grpc all requests are streams: of those that are none it would read all at once,
+            # as much as clients send.
+            wrapped = self._reading(wrapped)
         # Without a deserializer grpc hands the bytes over as they came, and without
         # a serializer it sends what it gets: parsing and writing are steps of the call.
         return make(wrapped, None, None)
+
+    def _reading(self, guarded: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
+        """Read the one request when there is room for it."""
+
+        async def reading(raws: AsyncIterator[bytes], context: Context) -> Any:
+            async with self._room(context.peer()):
+                try:
+                    async with asyncio.timeout(REQUEST_MAX * self._stall_s or None):
+                        raw = await anext(raws, None)
+                except TimeoutError:
+                    raw = None
+            if raw is None:
+                await abort(context, SpecInvalid("request: it did not come whole, send it again"))
+            return await guarded(raw, context)
+
+        return reading
 
     def _unary(
         self, inner: Callable[[Any, Context], Awaitable[Any]], codec: _Codec | None = None

@@ -17,6 +17,7 @@ from ktaskd.api.guard import Guard
 from ktaskd.api.jobs import JobsService
 from ktaskd.api.reflection import add_reflection
 from ktaskd.api.state import Daemon
+from ktaskd.door.ways import FRAME_BYTES_MAX
 from ktaskd.model.limits import MESSAGE_BYTES_MAX, TOLD_BYTES_MAX
 
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name
@@ -26,6 +27,17 @@ ANSWER_BYTES_MAX = 2 * TOLD_BYTES_MAX
 """No answer comes near it: one that did is a fault of ours, and better an error than memory."""
 
 assert error_details_pb2.DESCRIPTOR
+
+
+LOOKAHEAD_BYTES = 16 * 1024
+"""Most that a client sends of a request before its handler reads."""
+
+OPTIONS = (
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    ("grpc.http2.max_frame_size", FRAME_BYTES_MAX),
+)
+"""What the relay counts on: no larger windows or frames, however fast a connection is."""
 
 
 class Server:
@@ -50,6 +62,7 @@ class Server:
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
             ("grpc.so_reuseport", 0),
+            *OPTIONS,
         ]
         self._server = grpc.aio.server(interceptors=[guard], options=options)
         self._health = health.aio.HealthServicer()

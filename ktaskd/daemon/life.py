@@ -115,6 +115,7 @@ class House:
             calls_per_uid=sockets.calls_per_uid,
             turns=self._turns,
             taken=self._peers.taken,
+            room=self._peers.reading,
             admins=machine.admin_uids(),
         )
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ktaskd.door.ledger import Purse
+from ktaskd.door.places import Places
 from ktaskd.door.turns import Ticket, User
 
 CALL_BYTES = 32 * 1024
@@ -35,9 +37,22 @@ class Calls:
 
     Attributes:
         clock: seconds for which the client has been waited for.
+        placed: requests that have a place, so that their client can send all of them.
     """
 
-    __slots__ = ("_halves", "_highest", "_requests", "_ticket", "_unbegun", "_whole", "clock", "purse", "user")
+    __slots__ = (
+        "_halves",
+        "_highest",
+        "_requests",
+        "_ticket",
+        "_unbegun",
+        "_unplaced",
+        "_whole",
+        "clock",
+        "placed",
+        "purse",
+        "user",
+    )
 
     def __init__(self, user: User, purse: Purse) -> None:
         self.user = user
@@ -45,6 +60,7 @@ class Calls:
         self.clock: Callable[[], float] = lambda: 0.0
         self._requests: dict[int, _Request] = {}
         self._highest = 0
+        self._unplaced = self.placed = 0
         self._halves: dict[int, None] = {}
         """Requests that have not ended."""
         self._whole: dict[int, None] = {}
@@ -93,6 +109,32 @@ class Calls:
             self._halves.pop(stream, None)
             self._whole[stream] = None
 
+    @asynccontextmanager
+    async def reading(self, places: Places) -> AsyncIterator[None]:
+        """The time in which a handler reads a request; where all are whole it has come already."""
+        if not self._halves:
+            yield
+            return
+        async with AsyncExitStack() as stack:
+            self._unplaced += 1
+            try:
+                await stack.enter_async_context(places.place(self.purse.account))
+            finally:
+                self._unplaced -= 1
+            self._start_again()
+            self.placed += 1
+            try:
+                self.purse.wake()
+                yield
+            finally:
+                self.placed -= 1
+
+    def _start_again(self) -> None:
+        """Requests that have not ended could not, so their time begins now."""
+        now_s = self.clock()
+        for stream in self._halves:
+            self._requests[stream].begun_s = now_s
+
     def began(self) -> None:
         """A handler has begun with one of them."""
         if self._unbegun:
@@ -111,7 +153,7 @@ class Calls:
             self._release(self._requests[stream])
 
     def answered(self, stream: int) -> None:
-        """The server has begun to answer: a handler is there, which takes what comes and bounds the wait for more.
+        """The server has begun to answer: a handler is there, and bounds the wait for what is to come.
 
         What was sent before has led to the answer; what comes later is counted anew.
         """
@@ -147,7 +189,12 @@ class Calls:
         return True
 
     def oldest_half_s(self) -> float | None:
-        """When the oldest request began that has not ended, by the clock; None if all have."""
+        """When the oldest request began that has not ended, by the clock.
+
+        None if all have, or if one waits for a place: the client may not send then.
+        """
+        if self._unplaced:
+            return None
         stream = next(iter(self._halves), None)
         return None if stream is None else self._requests[stream].begun_s
 

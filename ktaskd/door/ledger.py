@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-
 SHARE_PART = 4
 """An account that holds at most this part of its bound is not held up by what all hold together."""
 
@@ -14,39 +13,45 @@ class Purse:
     """What is held for one connection or one user.
 
     Attributes:
+        account: who pays.
         held: bytes.
     """
 
-    __slots__ = ("_account", "_ledger", "_waiting", "held")
+    __slots__ = ("_ledger", "_waiting", "account", "held")
 
     def __init__(self, ledger: Ledger, account: int) -> None:
         """Nothing is held."""
         self.held = 0
         self._ledger = ledger
-        self._account = account
+        self.account = account
         self._waiting: list[Callable[[], None]] = []
 
     def add(self, count: int) -> None:
         """So many bytes more are held."""
         self.held += count
-        self._ledger.change(self._account, count)
+        self._ledger.change(self.account, count)
 
     def drop(self, count: int) -> None:
         """So many bytes fewer are held."""
         self.held -= count
-        self._ledger.change(self._account, -count)
+        self._ledger.change(self.account, -count)
         if self._waiting and not self.is_over:
             self.wake()
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more may be taken on for it now."""
-        return self.held > self._ledger.free and self._ledger.is_full(self._account)
+        return self.held > self._ledger.free and self._ledger.is_full(self.account)
+
+    @property
+    def is_far_over(self) -> bool:
+        """Whether its account is over twice its bound."""
+        return self._ledger.by_account(self.account) > 2 * self._ledger.account_max
 
     @property
     def is_own_doing(self) -> bool:
         """Whether its account alone is over its bound."""
-        return self._ledger.by_account(self._account) > self._ledger.account_max
+        return self._ledger.by_account(self.account) > self._ledger.account_max
 
     def wait(self, go: Callable[[], None]) -> None:
         """Have `go` called once, when there may be room; it looks again."""

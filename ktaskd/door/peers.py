@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
@@ -27,6 +28,9 @@ class PeerTable:
         """Called with the name of a connection when a handler begins with a call of it."""
         self.on_taken: Callable[[str, int], None] = lambda _, __: None
         """Called with the name, and the bytes, when a handler has taken a request over."""
+
+        self.on_reading: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext()
+        """The time in which a handler of the connection of this name reads its request."""
 
     def __len__(self) -> int:
         """Living connections of all uids."""
@@ -60,6 +64,10 @@ class PeerTable:
             raise IdentityMissing("the call did not come through the daemon's public socket")
         self.on_call(name)
         return identity
+
+    def reading(self, peer: str) -> AbstractAsyncContextManager[None]:
+        """The time in which a handler reads the request of a call; it may begin with a wait."""
+        return self.on_reading(peer.removeprefix(_PREFIX))
 
     def taken(self, peer: str, size: int) -> None:
         """A handler has taken over the request of a call, which the relay need not count any more."""

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ktaskd.door.calls import Calls
 from ktaskd.door.frames import PREFACE, Frames
 from ktaskd.door.ledger import Ledger, Purse
 from ktaskd.door.peers import PeerTable
+from ktaskd.door.places import Places
 from ktaskd.door.reception import Reception
 from ktaskd.door.refusals import RESOURCE_EXHAUSTED, UNAUTHENTICATED, Refusals
 from ktaskd.door.shares import Shares
@@ -40,6 +42,9 @@ REQUESTS_FREE = 64 * 1024
 REQUESTS_ACCOUNT = 24 * 1024 * 1024
 REQUESTS_TOTAL = 64 * 1024 * 1024
 """Bytes of requests that no handler has begun with: of a connection always, of an account, of all."""
+
+PLACES_ACCOUNT, PLACES_TOTAL = 3, 8
+"""Large requests that come in at one time, each of 4 MiB at most: of an account, of all."""
 
 _log = logging.getLogger(__name__)
 
@@ -174,6 +179,7 @@ class RelayDoor:
         self._reception = reception or Reception()
         self._half_s = HALF_MAX * stall_s
         self.requests = Ledger(free=REQUESTS_FREE, account=REQUESTS_ACCOUNT, total=REQUESTS_TOTAL)
+        self._places = Places(account=PLACES_ACCOUNT, total=PLACES_TOTAL)
         self._refusals = Refusals()
         self._shares = Shares("connections", total=total, per_uid=per_uid, admins=self._reception.admins)
         self._inner_path = os.fspath(inner_path)
@@ -185,6 +191,7 @@ class RelayDoor:
         self._relays: dict[str, _Relay] = {}
         peers.on_call = self._on_call
         peers.on_taken = self._on_taken
+        peers.on_reading = self._on_reading
         self._empty = asyncio.Event()
         self.refused = 0
         """Connections that were not served, since the start."""
@@ -287,6 +294,10 @@ class RelayDoor:
     def _on_taken(self, name: str, size: int) -> None:
         if (relay := self._relays.get(name)) is not None:
             relay.calls.taken(size)
+
+    def _on_reading(self, name: str) -> AbstractAsyncContextManager[None]:
+        relay = self._relays.get(name)
+        return nullcontext() if relay is None else relay.calls.reading(self._places)
 
     def _on_end(self, relay: _Relay) -> None:
         self._peers.remove(relay.name)

@@ -347,7 +347,7 @@ class WayIn(Way):
     def _waits(self) -> bool:
         if self._calls.waits:
             return True
-        if self._calls.purse.is_over:
+        if self._calls.purse.is_over and not self._may_end():
             if not self._room:
                 self._room, self._own = True, self._calls.purse.is_own_doing
                 self._clock()
@@ -355,6 +355,10 @@ class WayIn(Way):
                 self._look_for_hangup()
             return True
         return False
+
+    def _may_end(self) -> bool:
+        """Whether it has to go on, so that requests with a place can end and make room."""
+        return self._calls.placed > 0 and not self._calls.purse.is_far_over
 
     def _look_for_hangup(self) -> None:
         """Whoever is not read from could go without being noticed, and what it holds would stay."""

@@ -63,6 +63,11 @@ def guarded(handler: Any, who: Any = identify, **options: Any) -> Any:
     return asyncio.run(Guard(who, **options).intercept_service(continuation, None))  # type: ignore[arg-type]
 
 
+async def only(request: Any) -> AsyncIterator[Any]:
+    """The one request of a call, as grpc hands it over."""
+    yield request
+
+
 def run(test: Coroutine[Any, Any, None]) -> list[BaseException]:
     """Run a test; what the loop's exception handler was told."""
     told: list[BaseException] = []
@@ -84,7 +89,7 @@ def test_unary_when_called_then_the_caller_is_known() -> None:
         return request, caller()
 
     async def test() -> None:
-        assert await handler.unary_unary("x", FakeContext()) == ("x", WHO)
+        assert await handler.stream_unary(only("x"), FakeContext()) == ("x", WHO)
 
     handler = guarded(grpc.unary_unary_rpc_method_handler(handle))
     assert run(test()) == []
@@ -99,7 +104,7 @@ def test_unary_when_it_is_our_bug_then_the_loop_is_told_and_the_caller_learns_no
 
     async def test() -> None:
         with pytest.raises(grpc.aio.AbortError):
-            await handler.unary_unary("x", context)
+            await handler.stream_unary(only("x"), context)
 
     handler = guarded(grpc.unary_unary_rpc_method_handler(handle))
     assert run(test()) == [bug]
@@ -123,7 +128,7 @@ def test_stream_when_it_is_cut_then_the_handler_has_cleaned_up_at_once() -> None
     async def test() -> None:
         context = FakeContext()
         context.on_write = never  # type: ignore[method-assign]
-        call = asyncio.ensure_future(handler.unary_stream("x", context))
+        call = asyncio.ensure_future(handler.stream_stream(only("x"), context))
         while not context.written:
             await asyncio.sleep(0)
         call.cancel()
@@ -145,7 +150,7 @@ def test_handler_when_the_caller_is_nobody_then_not_entered(kind: str) -> None:
     context = FakeContext()
 
     async def test() -> None:
-        answer = getattr(handler, kind)("x", context)
+        answer = getattr(handler, kind.replace("unary_", "stream_", 1))(only("x"), context)
         with pytest.raises(grpc.aio.AbortError):
             await answer
 
@@ -172,7 +177,7 @@ def test_stream_when_it_is_not_read_then_cut_with_a_status() -> None:
     async def test() -> None:
         context.on_write = never  # type: ignore[method-assign]
         with pytest.raises(grpc.aio.AbortError):
-            await handler.unary_stream("x", context)
+            await handler.stream_stream(only("x"), context)
 
     handler = guarded(grpc.unary_stream_rpc_method_handler(handle), stall_s=0.01)
     assert run(test()) == []
@@ -355,7 +360,7 @@ def test_stream_when_the_client_is_gone_before_its_end_is_seen_then_no_bug() -> 
     async def test() -> None:
         context.on_write = fail  # type: ignore[method-assign]
         with pytest.raises(grpc.aio.AbortError):
-            await handler.unary_stream("x", context)
+            await handler.stream_stream(only("x"), context)
 
     handler = guarded(grpc.unary_stream_rpc_method_handler(handle))
     assert run(test()) == []
@@ -397,7 +402,8 @@ def test_stream_when_it_always_has_a_message_then_it_waits_for_its_turns() -> No
 
         async def handle(request: str, context: Any) -> AsyncIterator[bytes]:
             nonlocal made
-            for made in range(100):
+            while made < 100:
+                made += 1
                 machine.user.charge(0.001)
                 yield b"x"
 

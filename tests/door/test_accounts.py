@@ -126,7 +126,16 @@ def test_files_when_they_are_there_or_not_then_texts_and_a_stamp(tmp_path: Path)
 
 def test_account_when_a_range_lies_in_another_then_what_is_behind_it_belongs_to_the_other() -> None:
     table = AccountTable([], [SubRange(100, 100, 1), SubRange(120, 10, 2), SubRange(125, 2, 3)])
-    assert [table.find(uid) for uid in (119, 120, 126, 127, 129, 130, 199, 200)] == [1, 2, 3, 2, 2, 1, 1, None]
+    assert [table.find(uid) for uid in (119, 120, 126, 127, 129, 130, 199, 200)] == [
+        1,
+        2,
+        3,
+        2,
+        2,
+        1,
+        1,
+        None,
+    ]
 
 
 def test_book_when_only_the_name_service_knows_an_owner_then_asked_without_waiting() -> None:

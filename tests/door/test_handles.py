@@ -134,7 +134,9 @@ def test_closing_in_the_background_happens_in_another_thread() -> None:
     assert not is_open(late)
 
 
-def test_closing_when_no_thread_can_be_started_then_each_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_when_no_thread_can_be_started_then_each_is_closed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A number that is closed once more later may be somebody else's by then."""
 
     def fail(self: threading.Thread) -> None:

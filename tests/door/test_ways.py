@@ -256,7 +256,7 @@ def test_requests_when_grpc_knows_them_not_and_closes_then_nothing_stays_counted
             for _, writer in ends:
                 begun = frame(HEADERS, END_HEADERS, 5, 0) + frame(HEADERS, END_HEADERS, 3, 0)
                 writer.write(PREFACE + frame(SETTINGS, 0, 0, 0) + begun + head(DATA, END_STREAM, 3, 0xFFFFFF))
-            for reader, writer in ends:
+            for reader, _ in ends:
                 with contextlib.suppress(ConnectionResetError):
                     await reader.read()
             await until(lambda: not door.connections)
@@ -373,7 +373,7 @@ def test_refusal_when_much_comes_before_a_call_then_closed_at_once(
     async def test() -> None:
         reception = Reception(nobody=os.geteuid())
         async with relay_door(reachable_dir, reception=reception) as (door, _, _):
-            reader, writer = await connect(reachable_dir)
+            _, writer = await connect(reachable_dir)
             await until(lambda: bool(door._refusals._pending))
             (one,) = door._refusals._pending
             writer.write(PREFACE + chatter)
