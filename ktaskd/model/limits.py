@@ -74,14 +74,14 @@ RESULTS_TOLD = 1000
 
 # -- memory: how the sum of these stays below 300 MiB for one account is in ARCHITECTURE.md
 
-LIVE_BYTES = 200 * 1024 * 1024
+LIVE_BYTES = 240 * 1024 * 1024
 """What all jobs that have not ended may hold: specs, results, what an undo needs. One account
 may have half of what the others leave."""
 
-KEPT_BYTES = 64 * 1024 * 1024
+KEPT_BYTES = 48 * 1024 * 1024
 """What all ended jobs may hold, shared in the same way; beyond that the oldest are forgotten."""
 
-READ_BYTES = 12 * 1024 * 1024
+READ_BYTES = 9 * 1024 * 1024
 """Requests that are being made into jobs, as they came, shared in the same way. Reading one of
 100,000 names takes up to nine times as much as it has."""
 
