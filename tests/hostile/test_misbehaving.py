@@ -243,6 +243,8 @@ def test_queue_when_a_uid_has_as_many_as_it_may_then_refused(stubs: Stubs, place
 
 
 ITEMS = 30_000
+SMALL_WINDOW = ("grpc.http2.bdp_probe", 0)
+"""A client that takes no more ahead than HTTP/2's 64 KiB; else gRPC itself reads some MiB for it."""
 
 
 @pytest.mark.other_uid  # else the jobs of the neighbour would have the watched one forgotten
@@ -250,7 +252,11 @@ def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour
 ) -> None:
     process = psutil.Process(daemon.process.pid)
-    with memory(64) as fd, handed_over(daemon.handoff, fd) as (handle,), connected(daemon.socket) as slow:
+    with (
+        memory(64) as fd,
+        handed_over(daemon.handoff, fd) as (handle,),
+        connected(daemon.socket, SMALL_WINDOW) as slow,
+    ):
         items = [pb.Source(handle=handle)] * ITEMS
         job = stubs.jobs.Submit(pb.SubmitRequest(spec=pb.JobSpec(function="file.crc32", items=items))).job
         before = process.memory_info().rss

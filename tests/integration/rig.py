@@ -161,9 +161,9 @@ class Stubs:
 
 
 @contextmanager
-def connected(path: Path) -> Iterator[Stubs]:
-    """A connection of its own to a gRPC socket."""
-    options = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+def connected(path: Path, *also: tuple[str, int]) -> Iterator[Stubs]:
+    """A connection of its own to a gRPC socket; `also` are options of the channel."""
+    options = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1), *also]
     with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
         yield Stubs(
             channel,

@@ -50,8 +50,7 @@ def test_spare_worker_when_idle_then_ends_soon_and_no_other_does(monkeypatch: py
             made.ensure(2)
             await ears.until(lambda: len(idle(made)) == 2)
             made.ensure(4)
-            await ears.until(lambda: len(ears.dead) == 2)
-            assert len(idle(made)) == 2
+            await ears.until(lambda: len(ears.dead) == 2 and len(idle(made)) == 2)
 
     run(story())
 
