@@ -162,7 +162,7 @@ def each(run: Callable[[range], list[Result]], numbers: range) -> list[Result | 
 
 
 def problem_of(error: KtaskError) -> str:
-    """What is wrong with the one file of a job."""
+    """Return the message to print for the one file of a job that failed."""
     message = error.message
     if isinstance(error, JobFailed) and error.job.error is not None:
         message = error.job.error.message or error.reason

@@ -27,7 +27,7 @@ Made = WholeFile | BlockedFile
 
 
 class Complaints:
-    """What could not be read goes to standard error, and into the exit status."""
+    """Prints each file that the command cannot read on standard error; sets the exit status."""
 
     def __init__(self) -> None:
         """All is well so far."""

@@ -20,7 +20,7 @@ from ktask.manifest import Listed, escape
 _UNREADABLE = " open or read"
 
 Found = Sequence[str] | Unreadable
-"""What is wrong with a file, empty for nothing; or why that is not known."""
+"""The faults of one file, empty where it has none; or why nobody could check it."""
 
 
 class Report:
@@ -114,7 +114,7 @@ class State:
         self.done, self.bad = int(words[2]), [line for line in bad if line]
 
     def note(self, count: int) -> None:
-        """So many entries more are checked."""
+        """Count so many more checked entries, and save the position to resume at."""
         self.done += count
         if self._path is not None:
             lines = [b"ktask-verify %s %d" % (self._digest, self.done), *self.bad]

@@ -78,7 +78,7 @@ class _Checker:
         self._usual: str | None = algorithm
 
     def check(self, opened: Sequence[Opened[Entry]]) -> list[Found]:
-        """What is wrong with each of some files."""
+        """Check some files; return the faults of each, in their order."""
         found: dict[int, Found] = {}
         whole: list[int] = []
         for i, one in enumerate(opened):
@@ -149,7 +149,7 @@ class _Checker:
             return Unreadable(problem_of(error))
 
     def _wrong_blocks(self, entry: BlockedFile, one: Opened[Entry]) -> Iterator[str]:
-        """What is wrong with a file that has a digest for each block."""
+        """Yield the faults of a file whose entry has a digest for each block."""
         size = one.size
         if size != entry.size:
             yield f" got {size} bytes, wanted {entry.size}"
