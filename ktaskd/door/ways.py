@@ -10,6 +10,7 @@ from typing import Any
 
 from ktaskd.door.calls import Calls
 from ktaskd.door.frames import DATA, END_HEADERS, HEADERS, RST_STREAM, Frames, Mark
+from ktaskd.door.patience import Alarm
 from ktaskd.door.turns import Ticket
 from ktaskd.host.unixsock import has_hung_up
 
@@ -279,7 +280,7 @@ class WayIn(Way):
         """Whether it waits for room, and whether that is its own account's doing."""
         self._ending = 0
         """The request whose last frame has begun."""
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: Alarm | None = None
         self._hangup: asyncio.TimerHandle | None = None
         self._client_s = 0.0
         self._since_s: float | None = None
@@ -390,19 +391,23 @@ class WayIn(Way):
 
     def start(self) -> None:
         """Read from now on."""
-        super().start()
-        self._clock()
+        if not self._reading:
+            super().start()
+            self._clock()
 
     def _pause(self) -> None:
-        self._clock()
-        super()._pause()
-        self._clock()
+        if self._reading:
+            self._clock()
+            super()._pause()
+            self._clock()
 
     def _watch_halves(self) -> None:
+        if self._deadline is not None or not self._half_s:
+            return
         begun_s = self._calls.oldest_half_s()
-        if begun_s is not None and self._half_s and self._deadline is None:
+        if begun_s is not None:
             left_s = begun_s + self._half_s - self._clock()
-            self._deadline = self._loop.call_later(max(left_s, HALVES_LOOK_S), self._on_deadline)
+            self._deadline = Alarm(max(left_s, HALVES_LOOK_S), self._on_deadline)
 
     def _on_deadline(self) -> None:
         self._deadline = None
