@@ -13,14 +13,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import grpc
-from google.protobuf.message import DecodeError
 
+from ktaskd.api.codec import Codec, Handler, size_of
+from ktaskd.api.codec import Context as Context
 from ktaskd.api.errors import abort
 from ktaskd.api.pacing import Pace, Paced
+from ktaskd.door.patience import Alarm, Patience
 from ktaskd.door.shares import Shares
 from ktaskd.door.turns import Turns, User
 from ktaskd.model.errors import SpecInvalid, WatchTooSlow
@@ -36,9 +37,6 @@ MESSAGE_COST_S = 0.0002
 """What gRPC does for one message of a stream. Measured."""
 
 _CALLER: ContextVar[Identity] = ContextVar("caller")
-
-Handler = Any  # grpc.RpcMethodHandler: its fields are untyped in grpc's own stubs
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def caller() -> Identity:
@@ -57,7 +55,8 @@ class Guard(grpc.aio.ServerInterceptor):
             half of what the others leave of twice as many.
         turns: who may use the loop now.
         taken: called with context.peer() and the bytes when a request was parsed.
-        room: called with context.peer(); what it gives is entered while a request is read.
+        room: called with context.peer(); what it returns is entered while a request is read.
+            None: the whole request is here.
         admins: uids that may use what is kept for admins.
     """
 
@@ -69,7 +68,7 @@ class Guard(grpc.aio.ServerInterceptor):
         calls_per_uid: int = 1024,
         turns: Turns | None = None,
         taken: Callable[[str, int], None] = lambda _, __: None,
-        room: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
+        room: Callable[[str], AbstractAsyncContextManager[None] | None] = lambda _: nullcontext(),
         admins: frozenset[int] = frozenset(),
     ) -> None:
         """Nobody calls yet."""
@@ -89,7 +88,7 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        codec = _Codec.of(handler, self._stall_s, self._taken)
+        codec = Codec.of(handler, self._stall_s, self._taken)
         if handler.response_streaming:
             wrapped = self._stream(handler.stream_stream or handler.unary_stream, codec)
             make = grpc.stream_stream_rpc_method_handler
@@ -107,27 +106,36 @@ class Guard(grpc.aio.ServerInterceptor):
     def _reading(self, guarded: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
         """Read the one request when there is room for it."""
 
-        async def reading(raws: AsyncIterator[bytes], context: Context) -> Any:
-            async with self._room(context.peer()):
-                try:
-                    async with asyncio.timeout(REQUEST_MAX * self._stall_s or None):
-                        raw = await anext(raws, None)
-                except TimeoutError:
-                    raw = None
-            if raw is None:
+        async def reading(_: AsyncIterator[bytes], context: Context) -> Any:
+            # Not by the iterator, which leaves a generator behind: to end that takes the loop longer than
+            # to read.
+            room = self._room(context.peer())
+            if room is None:
+                raw = await context.read()
+            else:
+                async with room:
+                    raw = await self._read_in_time(context)
+            if raw is grpc.aio.EOF:
                 await abort(context, SpecInvalid("request: it did not come whole, send it again"))
             return await guarded(raw, context)
 
         return reading
 
+    async def _read_in_time(self, context: Context) -> Any:
+        try:
+            async with Patience(REQUEST_MAX * self._stall_s):
+                return await context.read()
+        except TimeoutError:
+            return grpc.aio.EOF
+
     def _unary(
-        self, inner: Callable[[Any, Context], Awaitable[Any]], codec: _Codec | None = None
+        self, inner: Callable[[Any, Context], Awaitable[Any]], codec: Codec | None = None
     ) -> Callable[[Any, Context], Any]:
-        codec = codec or _Codec()
+        codec = codec or Codec()
 
         async def guarded(raw: Any, context: Context) -> Any:
             async def body() -> Any:
-                return codec.write(await inner(codec.parse(raw, context), context))
+                return codec.write(await inner(await codec.parse(raw, context), context))
 
             try:
                 with self._admitted(context) as user:
@@ -142,20 +150,21 @@ class Guard(grpc.aio.ServerInterceptor):
         return guarded
 
     def _stream(
-        self, inner: Callable[[Any, Context], AsyncGenerator[Any]], codec: _Codec | None = None
+        self, inner: Callable[[Any, Context], AsyncGenerator[Any]], codec: Codec | None = None
     ) -> Callable[[Any, Context], Any]:
-        codec = codec or _Codec()
+        codec = codec or Codec()
 
         async def guarded(raw: Any, context: Context) -> None:
             async def body() -> None:
                 if inspect.iscoroutinefunction(inner):
                     # grpc has handlers of this kind, too: they write their messages themselves.
                     writing = _Writing(context, lambda one: self._send(context, codec.write(one), pace))
-                    await inner(codec.parse(raw, context), cast(Context, writing))
+                    await inner(await codec.parse(raw, context), cast(Context, writing))
                     return
                 # Closed here: a handler that is cut must clean up now, not when
                 # the garbage collector comes by.
-                async with aclosing(inner(codec.parse(raw, context), context)) as responses:
+                request = await codec.parse(raw, context)
+                async with aclosing(inner(request, context)) as responses:
                     async for response in responses:
                         await self._send(context, codec.write(response), pace)
 
@@ -186,12 +195,12 @@ class Guard(grpc.aio.ServerInterceptor):
 
     async def _send(self, context: Context, response: Any, pace: Pace) -> None:
         """Send one message of a stream; the next one is made when it is on its way."""
-        size, answers = _size_of(response), pace.user.answers
+        size, answers = size_of(response), pace.user.answers
         answers.add(size)
         pace.user.charge(MESSAGE_COST_S)
         pace.hurried = True
         try:
-            async with asyncio.timeout(self._stall_s or None):
+            async with Patience(self._stall_s):
                 await context.write(response)
         except TimeoutError as error:
             raise WatchTooSlow(
@@ -209,11 +218,11 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _send_off(self, user: User, answer: Any) -> None:
         """Count an answer until it has left, which is the end of the call's task; cut one that does not."""
-        size, task = _size_of(answer), asyncio.current_task()
+        size, task = size_of(answer), asyncio.current_task()
         if task is None or not size:
             return
         user.answers.add(size)
-        timer = asyncio.get_running_loop().call_later(self._stall_s, task.cancel) if self._stall_s else None
+        timer = Alarm(self._stall_s, task.cancel) if self._stall_s else None
 
         def on_done(_: object) -> None:
             user.answers.drop(size)
@@ -235,64 +244,6 @@ class _Writing:
 
     async def write(self, message: Any) -> None:
         await self._send(message)
-
-
-def _size_of(message: Any) -> int:
-    return len(message) if isinstance(message, bytes) else 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Codec:
-    """What makes requests of bytes, or of a stream of bytes, and bytes of responses.
-
-    grpc itself would answer UNKNOWN to bytes that are no message, and write two
-    stories into the log, as often as a caller likes.
-
-    Args:
-        stall_s: a stream of requests is over when nothing comes for so long; 0 = never.
-    """
-
-    reader: Callable[[bytes], Any] | None = None
-    writer: Callable[[Any], bytes] | None = None
-    streams: bool = False
-    stall_s: float = 0.0
-    taken: Callable[[str, int], None] = lambda _, __: None
-
-    @classmethod
-    def of(cls, handler: Handler, stall_s: float, taken: Callable[[str, int], None]) -> _Codec:
-        """That of a handler."""
-        reader, writer = handler.request_deserializer, handler.response_serializer
-        return cls(reader, writer, handler.request_streaming, stall_s, taken)
-
-    def parse(self, raw: Any, context: Context) -> Any:
-        """The request, or an iterator of requests."""
-        if self.streams:
-            return self._each(raw)
-        request = self._one(raw)
-        self.taken(context.peer(), _size_of(raw))
-        return request
-
-    def write(self, response: Any) -> Any:
-        """Its bytes."""
-        return self.writer(response) if self.writer else response
-
-    def _one(self, raw: bytes) -> Any:
-        try:
-            return self.reader(raw) if self.reader else raw
-        except DecodeError as error:
-            raise SpecInvalid(
-                f"request: got {len(raw)} bytes that are no message ({error}), wanted one of the contract"
-            ) from error
-
-    async def _each(self, raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        iterator = aiter(raws)
-        while True:
-            try:
-                async with asyncio.timeout(self.stall_s or None):
-                    raw = await anext(iterator)
-            except (StopAsyncIteration, TimeoutError):
-                return
-            yield self._one(raw)
 
 
 async def _leave_behind(context: Context, error: WatchTooSlow) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ktaskd.door.ledger import Purse
@@ -109,12 +109,12 @@ class Calls:
             self._halves.pop(stream, None)
             self._whole[stream] = None
 
+    def reading(self, places: Places) -> AbstractAsyncContextManager[None] | None:
+        """To be entered while a handler reads its request; None: all requests are whole."""
+        return self._placed(places) if self._halves else None
+
     @asynccontextmanager
-    async def reading(self, places: Places) -> AsyncIterator[None]:
-        """The time in which a handler reads a request; where all are whole it has come already."""
-        if not self._halves:
-            yield
-            return
+    async def _placed(self, places: Places) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             self._unplaced += 1
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
@@ -29,8 +29,8 @@ class PeerTable:
         self.on_taken: Callable[[str, int], None] = lambda _, __: None
         """Called with the name, and the bytes, when a handler has taken a request over."""
 
-        self.on_reading: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext()
-        """The time in which a handler of the connection of this name reads its request."""
+        self.on_reading: Callable[[str], AbstractAsyncContextManager[None] | None] = lambda _: None
+        """The time in which a handler of the connection of this name reads its request; None: it is here."""
 
     def __len__(self) -> int:
         """Living connections of all uids."""
@@ -65,7 +65,7 @@ class PeerTable:
         self.on_call(name)
         return identity
 
-    def reading(self, peer: str) -> AbstractAsyncContextManager[None]:
+    def reading(self, peer: str) -> AbstractAsyncContextManager[None] | None:
         """The time in which a handler reads the request of a call; it may begin with a wait."""
         return self.on_reading(peer.removeprefix(_PREFIX))
 

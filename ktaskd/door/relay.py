@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -295,9 +295,9 @@ class RelayDoor:
         if (relay := self._relays.get(name)) is not None:
             relay.calls.taken(size)
 
-    def _on_reading(self, name: str) -> AbstractAsyncContextManager[None]:
+    def _on_reading(self, name: str) -> AbstractAsyncContextManager[None] | None:
         relay = self._relays.get(name)
-        return nullcontext() if relay is None else relay.calls.reading(self._places)
+        return None if relay is None else relay.calls.reading(self._places)
 
     def _on_end(self, relay: _Relay) -> None:
         self._peers.remove(relay.name)

@@ -30,6 +30,10 @@ class FakeContext:
         self.text = ""
         self.trailing: Any = ()
         self.written: list[object] = []
+        self.requests: list[object] = ["x"]
+
+    async def read(self) -> object:
+        return self.requests.pop() if self.requests else grpc.aio.EOF
 
     def peer(self) -> str:
         return "unix-abstract:x"
@@ -63,11 +67,6 @@ def guarded(handler: Any, who: Any = identify, **options: Any) -> Any:
     return asyncio.run(Guard(who, **options).intercept_service(continuation, None))  # type: ignore[arg-type]
 
 
-async def only(request: Any) -> AsyncIterator[Any]:
-    """The one request of a call, as grpc hands it over."""
-    yield request
-
-
 def run(test: Coroutine[Any, Any, None]) -> list[BaseException]:
     """Run a test; what the loop's exception handler was told."""
     told: list[BaseException] = []
@@ -89,7 +88,7 @@ def test_unary_when_called_then_the_caller_is_known() -> None:
         return request, caller()
 
     async def test() -> None:
-        assert await handler.stream_unary(only("x"), FakeContext()) == ("x", WHO)
+        assert await handler.stream_unary(None, FakeContext()) == ("x", WHO)
 
     handler = guarded(grpc.unary_unary_rpc_method_handler(handle))
     assert run(test()) == []
@@ -104,7 +103,7 @@ def test_unary_when_it_is_our_bug_then_the_loop_is_told_and_the_caller_learns_no
 
     async def test() -> None:
         with pytest.raises(grpc.aio.AbortError):
-            await handler.stream_unary(only("x"), context)
+            await handler.stream_unary(None, context)
 
     handler = guarded(grpc.unary_unary_rpc_method_handler(handle))
     assert run(test()) == [bug]
@@ -128,7 +127,7 @@ def test_stream_when_it_is_cut_then_the_handler_has_cleaned_up_at_once() -> None
     async def test() -> None:
         context = FakeContext()
         context.on_write = never  # type: ignore[method-assign]
-        call = asyncio.ensure_future(handler.stream_stream(only("x"), context))
+        call = asyncio.ensure_future(handler.stream_stream(None, context))
         while not context.written:
             await asyncio.sleep(0)
         call.cancel()
@@ -150,7 +149,7 @@ def test_handler_when_the_caller_is_nobody_then_not_entered(kind: str) -> None:
     context = FakeContext()
 
     async def test() -> None:
-        answer = getattr(handler, kind.replace("unary_", "stream_", 1))(only("x"), context)
+        answer = getattr(handler, kind.replace("unary_", "stream_", 1))(None, context)
         with pytest.raises(grpc.aio.AbortError):
             await answer
 
@@ -177,7 +176,7 @@ def test_stream_when_it_is_not_read_then_cut_with_a_status() -> None:
     async def test() -> None:
         context.on_write = never  # type: ignore[method-assign]
         with pytest.raises(grpc.aio.AbortError):
-            await handler.stream_stream(only("x"), context)
+            await handler.stream_stream(None, context)
 
     handler = guarded(grpc.unary_stream_rpc_method_handler(handle), stall_s=0.01)
     assert run(test()) == []
@@ -334,17 +333,20 @@ def test_answers_when_many_are_not_read_then_no_more_are_made_and_others_are() -
 
 
 def test_stream_of_requests_when_nothing_comes_then_over() -> None:
-    async def requests() -> AsyncIterator[bytes]:
-        yield b"one"
-        await asyncio.Event().wait()
+    class Context(FakeContext):
+        async def read(self) -> object:
+            if not self.requests:
+                await asyncio.Event().wait()
+            return self.requests.pop()
 
     async def handle(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         async for request in requests:
             yield request
 
-    context = FakeContext()
+    context = Context()
+    context.requests = [b"one"]
     handler = guarded(grpc.stream_stream_rpc_method_handler(handle), stall_s=0.01)
-    assert run(handler.stream_stream(requests(), context)) == []
+    assert run(handler.stream_stream(None, context)) == []
     assert context.written == [b"one"]
 
 
@@ -360,7 +362,7 @@ def test_stream_when_the_client_is_gone_before_its_end_is_seen_then_no_bug() -> 
     async def test() -> None:
         context.on_write = fail  # type: ignore[method-assign]
         with pytest.raises(grpc.aio.AbortError):
-            await handler.stream_stream(only("x"), context)
+            await handler.stream_stream(None, context)
 
     handler = guarded(grpc.unary_stream_rpc_method_handler(handle))
     assert run(test()) == []
