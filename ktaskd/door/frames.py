@@ -5,6 +5,7 @@ Only the heads of frames are looked at: nine bytes each, no header is decoded.
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -14,6 +15,7 @@ DATA, HEADERS, RST_STREAM = 0, 1, 3
 END_STREAM, END_HEADERS = 1, 4
 """Kinds and a flag of frames. Source: RFC 9113, section 6."""
 
+_HEAD = struct.Struct(">HBBBI")
 _HEAD_BYTES = 9
 
 
@@ -82,6 +84,10 @@ class Frames:
         at += step
         if at == size:
             return None, at
+        if not self._head and size - at >= _HEAD_BYTES:
+            high, low, kind, flags, stream = _HEAD.unpack_from(data, at)
+            self._left = left = high << 8 | low
+            return Mark(at, kind, flags, stream & 0x7FFFFFFF, left), at + _HEAD_BYTES
         known = len(self._head)
         head = self._head + bytes(data[at : at + _HEAD_BYTES - known])
         start, at = at, at + len(head) - known

@@ -64,8 +64,7 @@ THERE_S = 0.1
 """A user counts as present for this long after it used anything."""
 
 LOOK_S = 0.005
-"""Who is present is looked up once in this time."""
-
+"""Who is present is looked up once in this time, and noted once."""
 
 ANSWERS_FREE = 1024 * 1024
 ANSWERS_ACCOUNT = 16 * 1024 * 1024
@@ -140,8 +139,8 @@ class User:
             None if it is its turn now; `go` is not called. Otherwise `go` is
             called when it is, unless the ticket is cancelled before.
         """
-        self.note()
-        if not self._waiting and self._may_now(call):
+        now_s = self.note()
+        if not self._waiting and self._may_now(call, now_s):
             self._let_in(call)
             return None
         ticket = Ticket(self, go, call)
@@ -151,8 +150,8 @@ class User:
 
     def take_turn(self) -> bool:
         """Whether it is its turn now; otherwise `turn` waits for that."""
-        self.note()
-        return not self._waiting and not self.answers.is_over and self._may_now(False)
+        now_s = self.note()
+        return not self._waiting and not self.answers.is_over and self._may_now(False, now_s)
 
     async def turn(self) -> None:
         """Wait for room for answers, and for a turn."""
@@ -183,12 +182,12 @@ class User:
     def charge(self, cost_s: float) -> None:
         """The loop has worked for it, so many seconds."""
         now_s = self.note()
-        light = self._is_light(False)
+        light = self._is_light(False, now_s)
         self.spent_s += cost_s
         account = self.account
         self.virtual_s = max(self.virtual_s, account.virtual_s) + cost_s
         turns = account.turns
-        noticed = turns.is_noticed(self)
+        noticed = turns.is_noticed(self, now_s)
         if light:
             account.light.charge(now_s, cost_s * (LIGHT_PRICE if noticed else 1.0))
             account.pace.charge(now_s, cost_s)
@@ -210,8 +209,9 @@ class User:
     def was_reset(self) -> None:
         """The client took a call back. gRPC goes on with it for a while, so it counts as one inside."""
         self.calls -= 1
-        self._inside()
-        self._resets.append(self.account.turns.now() + UNBEGUN_S)
+        now_s = self.account.turns.now()
+        self._inside(now_s)
+        self._resets.append(now_s + UNBEGUN_S)
 
     def drop(self, ticket: Ticket) -> None:
         """Forget what waits; one that does not wait does no harm."""
@@ -222,10 +222,14 @@ class User:
 
     def note(self) -> float:
         """It is present now; the time."""
-        now_s = self.account.turns.note(self)
-        if now_s - self.seen_s > THERE_S and not self._waiting:
-            self._start_anew()
-        self.seen_s = now_s
+        turns = self.account.turns
+        now_s = turns.now()
+        pause_s = now_s - self.seen_s
+        if pause_s > LOOK_S:
+            if pause_s > THERE_S and not self._waiting:
+                self._start_anew()
+            self.seen_s = now_s
+            turns.note(self)
         return now_s
 
     def _start_anew(self) -> None:
@@ -246,21 +250,21 @@ class User:
         self._let_in(ticket.call)
         return ticket
 
-    def _is_light(self, call: bool) -> bool:
+    def _is_light(self, call: bool, now_s: float) -> bool:
         """Whether it does one modest thing after the other, also with one call more."""
         if self._waiting or self.in_line or self.spent_s > MODEST_S:
             return False
-        return self._inside() + call <= 1
+        return self._inside(now_s) + call <= 1
 
-    def _inside(self) -> int:
-        now_s, resets = self.account.turns.now(), self._resets
+    def _inside(self, now_s: float) -> int:
+        resets = self._resets
         while resets and resets[0] <= now_s:
             resets.popleft()
         return self.calls + len(resets)
 
-    def _may_now(self, call: bool) -> bool:
-        account, now_s = self.account, self.account.turns.now()
-        if self._is_light(call) and account.light.debt_s(now_s) <= LIGHT_GRACE_S:
+    def _may_now(self, call: bool, now_s: float) -> bool:
+        account = self.account
+        if self._is_light(call, now_s) and account.light.debt_s(now_s) <= LIGHT_GRACE_S:
             return True
         if account.waiting or (call and account.is_clogged()):
             return False
@@ -445,18 +449,17 @@ class Turns:
                 del self._accounts[number]
             self._sweep_at = max(2 * len(self._recent), 16)
 
-    def note(self, user: User) -> float:
-        """The user is present now; the time."""
+    def note(self, user: User) -> None:
+        """The user is present now."""
         with contextlib.suppress(KeyError):  # swept in the meantime
             del self._recent[user]
             self._recent[user] = None
-        return self.now()
 
-    def is_noticed(self, user: User) -> bool:
+    def is_noticed(self, user: User, now_s: float) -> bool:
         """Whether anybody else is present who does not wait in line itself."""
-        now_s = self.now()
         if now_s >= self._look_at_s:
             recent = takewhile(lambda one: one.seen_s >= now_s - THERE_S, reversed(self._recent))
             self._quiet = [one for one in recent if not one][:2]
             self._look_at_s = now_s + LOOK_S
-        return any(other is not user for other in self._quiet)
+        quiet = self._quiet
+        return len(quiet) > 1 or (len(quiet) == 1 and quiet[0] is not user)
