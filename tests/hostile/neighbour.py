@@ -42,6 +42,8 @@ class Neighbour:
     """
 
     def __init__(self, place: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+        self.errors: list[str] = []
+        """Why calls failed."""
         self._process = start(
             Path(__file__).read_text(), str(place), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -65,7 +67,9 @@ class Neighbour:
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
+        told = json.loads(self._process.stdout.readline())
+        self.errors += told["errors"]
+        return told
 
     def calm(self) -> float:
         """Median of noops now, ms."""
@@ -91,8 +95,19 @@ class Neighbour:
             f"neighbour beside {what}: {found.beside_ms:.2f} ms, undisturbed {found.calm_ms:.2f} ms,"
             f" ratio {found.ratio:.1f}, {found.calls} calls, the slowest {found.max_ms:.1f} ms"
         )
-        assert math.isfinite(found.max_ms), f"a call failed beside {what}"
+        assert math.isfinite(found.max_ms), f"a call failed beside {what}: {self.errors}"
         assert found.ratio < RATIO_MAX, (what, found)
+
+
+def attempt(call: Callable[[], float], refusal: type[Any], errors: list[str]) -> float:
+    """How long a call took, ms; infinity and a line more in `errors` if it failed."""
+    begin = time.monotonic()
+    try:
+        return call()
+    except refusal as error:
+        after_ms = (time.monotonic() - begin) * 1e3
+        errors.append(f"{error.code().name} after {after_ms:.0f} ms: {error.details()}")
+        return math.inf
 
 
 def main(place: str) -> None:
@@ -116,22 +131,24 @@ def main(place: str) -> None:
 
         def say(times: list[float]) -> None:
             told = {"median_ms": statistics.median(times), "max_ms": max(times), "calls": len(times)}
-            print(json.dumps({**told, "times_ms": [round(ms, 3) for ms in times]}), flush=True)
+            told["times_ms"] = [round(ms, 3) for ms in times]
+            print(json.dumps({**told, "errors": errors}), flush=True)
+            errors.clear()
 
         def times_of(word: str, number: float) -> list[float]:
             """Calls, as the word says."""
             if word == "calls":
-                return [call() for _ in range(int(number))]
-            times, end_s = [call()], time.monotonic() + number
+                return [tried() for _ in range(int(number))]
+            times, end_s = [tried()], time.monotonic() + number
             while time.monotonic() < end_s if word == "seconds" else not select.select([words], [], [], 0)[0]:
-                try:
-                    times.append(call())
-                except grpc.RpcError as error:
-                    print(error, file=sys.stderr)
-                    times.append(math.inf)
+                times.append(tried())
             return times
 
+        def tried() -> float:
+            return attempt(call, grpc.RpcError, errors)
+
         times: list[float] = []
+        errors: list[str] = []
         # Without a buffer, in which a line would be that select does not see.
         words = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
         for line in iter(words.readline, b""):

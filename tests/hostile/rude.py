@@ -317,6 +317,15 @@ def mixture(place: str, count: int) -> Iterator[None]:
         yield
 
 
+def computing(place: str, count: int) -> Iterator[None]:
+    """No attack: each round uses so many milliseconds of CPU time, as a round of a mixture does."""
+    while True:
+        end_s = time.thread_time() + count / 1000
+        while time.thread_time() < end_s:
+            pass
+        yield
+
+
 pings = frames(b"".join(frame(PING, 0, 0, bytes(8)) for _ in range(200)))
 settings = frames(frame(SETTINGS, 0, 0) * 300)
 unknown = frames(frame(UNKNOWN, 0, 0) * 1000)
@@ -334,6 +343,7 @@ ATTACKS: dict[str, Attack] = {
     "unread-results": unread("Watch", "text.search", 600, pattern="a", show="lines", limit=1000),
     "halves": halves,
     "mixture": mixture,
+    "computing": computing,
 }
 
 
@@ -353,7 +363,10 @@ def attack_as(uid: int, place: str, name: str, count: int, rest_s: float) -> Non
 
 
 def main(place: str, name: str, count: str, *uids: str) -> None:
-    """Attack until standard input ends."""
+    """Attack until standard input ends; one line "begun" for each uid."""
+    # Once, and not in each child: 70 interpreters that load it are no attack on the daemon.
+    import ktask.v1.jobs_pb2  # noqa: F401
+
     children = []
     for uid in uids:
         pid = os.fork()
