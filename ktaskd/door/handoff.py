@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import socket
+import time
 from collections.abc import Callable
 
 from ktask.v1.handoff import Dropped, Handles, Refused, Reply
@@ -181,13 +182,15 @@ class HandoffDoor:
     def _serve(self, client: _Client) -> None:
         """It is the connection's turn."""
         client.ticket = None
-        client.user.charge(CONNECTION_COST_S)
+        begin_s = time.thread_time()
         try:
             client.conn = self._keepers.serve(client.who, client.sock, client)
         except KtaskError as error:
             self._refuse_admitted(client, error)
         except OSError:
             self._refuse_admitted(client, QuotaFull("the daemon has no descriptors left"))
+        # With the start of a keeper, where it took one.
+        client.user.charge(CONNECTION_COST_S + time.thread_time() - begin_s)
 
     def _refuse_admitted(self, client: _Client, error: KtaskError) -> None:
         self._refuse(client.uid, client.sock, error, account=client.who.payer)

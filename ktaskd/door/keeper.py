@@ -10,7 +10,6 @@ Run as: python -I -m ktaskd.door.keeper CONTROL_FD DAEMON_PID
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import select
@@ -31,9 +30,6 @@ from ktaskd.model.function import Access
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 """Source: linux/prctl.h."""
-
-NICE = 5
-"""Above the daemon's own nice value."""
 
 _IN, _OUT, _ONCE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLONESHOT
 
@@ -267,17 +263,10 @@ def _close_drained(sock: socket.socket) -> None:
 
 
 def settle(daemon_pid: int) -> None:
-    """End with the daemon, be closed to other processes of this uid, and leave the daemon its CPU time.
-
-    In a session of its own it shares no autogroup with the daemon, and without
-    autogroups the nice value counts: a uid that floods its keeper slows that down.
-    """
+    """End with the daemon, and be closed to other processes of this uid."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    with contextlib.suppress(OSError):
-        os.setsid()
-    os.nice(NICE)
     # The terminal's signals are the daemon's to act on.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

@@ -15,7 +15,7 @@ import itertools
 import logging
 import os
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +23,7 @@ from typing import Protocol
 from ktask.v1 import handoff
 
 from ktaskd.door import wire
+from ktaskd.door.burials import Burials, Grave
 from ktaskd.door.handles import CloseFd, HeldSource, OnGone, ignore_gone
 from ktaskd.door.link import Link
 from ktaskd.door.opening import ERRORS, check_path
@@ -51,15 +52,9 @@ STUCK_PER_UID_MAX = 3
 OPENS_MAX = 256
 """Paths that wait to be opened."""
 
-PARKED_MAX = 1024
-"""Connections that wait for a keeper to close them."""
-
-BURY_S = 0.02
-BURY_MAX = 64
-"""Refused connections are passed on for closing together: so long after the first, so many at most."""
-
-_Grave = tuple[int, int]
-"""The uid and the account whose keeper closes what was never served."""
+STARTING_PER_ACCOUNT = 2
+"""Keepers of one account that start at the same time. Each start is 50 ms of CPU time, so that further uids
+of the account share these."""
 
 _log = logging.getLogger(__name__)
 
@@ -129,8 +124,7 @@ class Keepers:
         self._opens: dict[int, tuple[Link, asyncio.Future[HeldSource]]] = {}
         self._uses: Counter[Link] = Counter()
         self._timers: dict[Link, asyncio.TimerHandle] = {}
-        self._parked: deque[tuple[_Grave, int]] = deque()
-        self._refused: dict[_Grave, Fds] = {}
+        self._burials = Burials(self._send_to_grave)
         self._reaped = asyncio.Event()
         self._closed = False
 
@@ -175,19 +169,7 @@ class Keepers:
         """Tell a client why it is not served, and close; owns `sock`."""
         # It may still send its request, and then read this: the end comes a moment later.
         _tell(sock, 0, error, how=socket.SHUT_WR)
-        grave = (uid, uid if account is None else account)
-        known = self._refused.get(grave)
-        if known is None:
-            known = self._refused[grave] = Fds()
-            asyncio.get_running_loop().call_later(BURY_S, self._bury_refused, grave, known)
-        known.add(sock.detach())
-        if len(known) >= BURY_MAX:
-            self._bury_refused(grave, known)
-
-    def _bury_refused(self, grave: _Grave, refused: Fds) -> None:
-        if self._refused.get(grave) is refused:
-            del self._refused[grave]
-            self._bury(grave, refused)
+        self._burials.collect((uid, uid if account is None else account), sock.detach())
 
     async def open_path(self, path: str, access: Access) -> HeldSource:
         """Open `path` with the daemon's rights, in the keeper of its own uid.
@@ -221,8 +203,7 @@ class Keepers:
 
         One that does not even die then is left behind.
         """
-        for grave, refused in list(self._refused.items()):
-            self._bury_refused(grave, refused)
+        self._burials.flush()
         self._closed = True
         for conn in list(self._served):
             self.hang_up(conn)
@@ -236,9 +217,7 @@ class Keepers:
             timer.cancel()
         for link in self._dying:
             link.forget()
-        for _, fd in self._parked:
-            close_quietly(fd)
-        self._parked.clear()
+        self._burials.close()
 
     async def _wait_reaped(self, limit_s: float) -> None:
         try:
@@ -280,7 +259,12 @@ class Keepers:
             free = self.total - self.total // RESERVE_PART - (taken - mine)
             if mine and mine >= min(KEEPERS_PER_ACCOUNT, free // 2):
                 return False
+            if self._starting(account) >= STARTING_PER_ACCOUNT:
+                return False
         return taken < self.total or self._end_resting()
+
+    def _starting(self, account: int) -> int:
+        return sum(self._accounts[link] == account and not link.ready for link in self._links.values())
 
     def _shared(self, uid: int, account: int) -> Link:
         """The keeper of the account that has least to do."""
@@ -353,13 +337,13 @@ class Keepers:
             self._unuse(link)
             _tell(served.sock, culprit_number if conn == culprit_conn else 0, error)
             served.client.on_end()
-            self._bury(self._grave_of(link), Fds([served.sock.detach()]))
+            self._burials.bury(self._grave_of(link), Fds([served.sock.detach()]))
         for number in [number for number, (one, _) in self._opens.items() if one is link]:
             self._settle(number, KeeperSilent(f"{what}, so the path was not opened"))
         while link.unsent:
             frame, fds = link.unsent.popleft()
             if frame.kind == wire.BURY:
-                self._bury(self._grave_of(link), Fds(fds.take()))
+                self._burials.bury(self._grave_of(link), Fds(fds.take()))
             fds.close()
 
     def on_reaped(self, link: Link) -> None:
@@ -368,27 +352,20 @@ class Keepers:
         self._accounts.pop(link, None)
         self._stop_timer(link)
         self._reaped.set()
-        for _ in range(len(self._parked)):
-            grave, fd = self._parked.popleft()
-            self._bury(grave, Fds([fd]))
+        self._burials.try_again()
 
-    def _grave_of(self, link: Link) -> _Grave:
+    def _grave_of(self, link: Link) -> Grave:
         return link.uid, self._accounts[link]
 
-    def _bury(self, grave: _Grave, fds: Fds) -> None:
-        """Have connections closed where it does no harm if that hangs; owns `fds`."""
+    def _send_to_grave(self, grave: Grave, fds: Fds) -> bool:
         try:
             link = self._link_for(*grave)
         except KtaskError:
-            for fd in fds.take():
-                if self._closed or len(self._parked) >= PARKED_MAX:
-                    close_quietly(fd)
-                else:
-                    self._parked.append((grave, fd))
-            return
+            return False
         self._use(link)
         link.send(Frame(wire.BURY), fds)
         self._unuse(link)
+        return True
 
     # ---- messages
 

@@ -23,6 +23,10 @@ START_S = 20.0
 
 FRAMES_PER_TURN = 64
 
+NICE = 5
+"""Of a keeper, above the daemon's own nice value. A session of its own has an autogroup of its own as well;
+without autogroups the nice value counts. A uid that floods its keeper slows that down, and not the daemon."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +82,11 @@ class Link:
         self._watch()
         self._loop.add_reader(self._control.fileno(), self._on_readable)
         self._loop.add_reader(self._pidfd, self._on_dead)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process has started."""
+        return self._ready
 
     @property
     def busy(self) -> bool:
@@ -266,7 +275,11 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
+                start_new_session=True,
             )
+        # Before it has loaded anything: what starts is for one user, and others are there.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
     except BaseException:
         ours.close()
         raise

@@ -15,7 +15,8 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Refused
 
-from ktaskd.door.keepers import STUCK_PER_UID_MAX
+from ktaskd.door.keepers import STARTING_PER_ACCOUNT, STUCK_PER_UID_MAX
+from ktaskd.door.link import NICE, Link
 from ktaskd.door.reception import Reception
 from ktaskd.model.errors import (
     FdUnsuitable,
@@ -43,6 +44,8 @@ def test_a_keeper_is_small_shut_and_alone(reachable_dir: Path, fd: int) -> None:
             links = descriptors_of(pid)
             assert not any("memfd" in link for link in links), "what was passed on is still held"
             assert sum(link.startswith("socket:") for link in links) == 2
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, 19)
+            assert os.getsid(pid) == pid
             client.close()
 
     run(test())
@@ -418,6 +421,36 @@ def test_uids_of_one_account_share_keepers_when_they_are_many(
             admin = await it.client()
             assert await admin.handles(fd)
             for client in (*clients, other, admin):
+                client.close()
+
+    run(test())
+
+
+def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
+    reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start of a process is CPU time of ours that others notice; each later uid gets its own."""
+
+    async def test() -> None:
+        reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
+        async with house(reachable_dir, reception=reception) as it:
+            clients = []
+
+            async def join(uid: int) -> None:
+                as_uid(monkeypatch, uid)
+                clients.append(await it.client())
+                assert await clients[-1].handles(fd)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Link, "ready", False)  # all of them are still at it
+                for uid in range(100_000, 100_005):
+                    await join(uid)
+                await join(2001)
+            assert set(it.keepers.pids()) == {100_000, 100_001, 2001}
+            assert STARTING_PER_ACCOUNT == 2
+            await join(100_004)
+            assert 100_004 in it.keepers.pids()
+            for client in clients:
                 client.close()
 
     run(test())
