@@ -130,7 +130,11 @@ def main(place: str) -> None:
             return (time.monotonic() - begin) * 1e3
 
         def say(times: list[float]) -> None:
-            told = {"median_ms": statistics.median(times), "max_ms": max(times), "calls": len(times)}
+            told: dict[str, Any] = {
+                "median_ms": statistics.median(times),
+                "max_ms": max(times),
+                "calls": len(times),
+            }
             told["times_ms"] = [round(ms, 3) for ms in times]
             print(json.dumps({**told, "errors": errors}), flush=True)
             errors.clear()
