@@ -8,8 +8,8 @@ import socket
 import time
 from collections.abc import Callable
 
-ACCEPTS_PER_TURN = 8
-"""Connections taken before the loop may do something else."""
+ACCEPTS_PER_TURN, ACCEPT_TURN_S = 8, 0.001
+"""Connections taken before the loop may do something else, and CPU time after which no further one is."""
 
 REFUSED_PAUSE_S = 0.002
 REFUSED_PRICE = 8.0
@@ -70,6 +70,8 @@ class Acceptor:
             refused = not self._on_accept(sock) or refused
             if self._loop is None:
                 return
+            if time.thread_time() - begin_s > ACCEPT_TURN_S:
+                break
         if refused:
             self._rest(max(REFUSED_PAUSE_S, REFUSED_PRICE * (time.thread_time() - begin_s)))
 

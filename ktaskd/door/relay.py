@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -27,7 +28,13 @@ from ktaskd.door.refusals import RESOURCE_EXHAUSTED, UNAUTHENTICATED, Refusals
 from ktaskd.door.shares import Shares
 from ktaskd.door.turns import CONNECTION_COST_S, Ticket, Turns
 from ktaskd.door.ways import Way, WayIn, WayOut
-from ktaskd.host.unixsock import close_quietly, open_peer_pidfd, read_peer_credentials, refuse_fds
+from ktaskd.host.unixsock import (
+    close_quietly,
+    has_hung_up,
+    open_peer_pidfd,
+    read_peer_credentials,
+    refuse_fds,
+)
 from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
 
@@ -86,6 +93,10 @@ class _Relay:
         self.name = name
         self.ticket: Ticket | None = None
         """While it waits to be dialled."""
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has gone, so that nothing it has sent matters."""
+        return has_hung_up(self._client)
 
     def dial(self, path: str, tries: int = DIALS_MAX) -> None:
         """Connect from a socket that is bound to the name; ends the relay if it cannot."""
@@ -275,8 +286,15 @@ class RelayDoor:
 
     def _dial(self, relay: _Relay) -> None:
         """It is the connection's turn."""
+        if relay.has_hung_up():
+            # Nothing needs to be read of the caller, and gRPC never learns of it.
+            relay.end()
+            return
+        begin_s = time.thread_time()
         self._peers.describe(relay.name, self._described(relay.identity))
         relay.dial(self._inner_path)
+        # To read who the caller is takes as long as gRPC does.
+        relay.calls.user.charge(time.thread_time() - begin_s)
 
     def _described(self, identity: Identity) -> Identity:
         uid, gid, pid, pidfd = identity.uid, identity.gid, identity.pid, identity.pidfd

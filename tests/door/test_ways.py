@@ -287,7 +287,8 @@ def test_request_when_others_leave_it_no_room_then_that_time_does_not_count(reac
             assert (way._clock(), relay.calls.purse.is_over) == (waited_s, True)
             for purse in others:
                 purse.drop(purse.held)
-            assert await reader.read() == b"", "it does not end, so it is cut"
+            with contextlib.suppress(ConnectionResetError):  # as the kernel does where bytes were not read
+                assert await reader.read() == b"", "it does not end, so it is cut"
             writer.close()
 
     run(test())
