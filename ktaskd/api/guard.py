@@ -17,10 +17,10 @@ from typing import Any, NoReturn, cast
 
 import grpc
 
-from ktaskd.api.codec import Codec, Handler, size_of
-from ktaskd.api.codec import Context as Context
 from ktaskd.api.errors import abort
 from ktaskd.api.pacing import Pace, Paced
+from ktaskd.api.parsing import Codec, Handler, size_of
+from ktaskd.api.parsing import Context as Context
 from ktaskd.door.patience import Alarm, Patience
 from ktaskd.door.shares import Shares
 from ktaskd.door.turns import Turns, User
