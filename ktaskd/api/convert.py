@@ -52,11 +52,11 @@ async def spec_in(spec: pb.JobSpec) -> JobSpec:
         for source in batch:
             ref = SourceRef(source.handle, source.path)
             items.append(known.setdefault(ref.handle, ref) if ref.handle else ref)
-        await breathe()
+        await breathe(after=len(batch))
     ranges: list[RangeSpec] = []
     for pieces in slices(spec.ranges):
         ranges += map(_range_in, pieces)
-        await breathe()
+        await breathe(after=len(pieces))
     return JobSpec(
         function=spec.function,
         arg={name: _value_in(name, value) for name, value in spec.arg.fields.items()},
