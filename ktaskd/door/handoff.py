@@ -13,9 +13,10 @@ from ktask.v1.handoff import Dropped, Handles, Refused, Reply
 from ktaskd.door.acceptor import Acceptor
 from ktaskd.door.handles import HandleTable
 from ktaskd.door.keepers import Keepers
+from ktaskd.door.prices import CONNECTION_COST_S
 from ktaskd.door.reception import Reception
 from ktaskd.door.shares import Shares
-from ktaskd.door.turns import CONNECTION_COST_S, Ticket, Turns, User
+from ktaskd.door.turns import Ticket, Turns, User
 from ktaskd.host.unixsock import Fds, read_peer_credentials
 from ktaskd.model.errors import Draining, IdentityMissing, KtaskError, QuotaFull
 from ktaskd.model.identity import Identity

@@ -26,11 +26,11 @@ from ktaskd.door import wire
 from ktaskd.door.burials import Burials, Grave
 from ktaskd.door.handles import CloseFd, HeldSource, OnGone, ignore_gone
 from ktaskd.door.link import Link
-from ktaskd.door.opening import ERRORS, check_path
+from ktaskd.door.openings import Openings
 from ktaskd.door.shares import RESERVE_PART
 from ktaskd.door.wire import Frame
 from ktaskd.host.unixsock import Fds, close_quietly, send
-from ktaskd.model.errors import FdUnsuitable, KeeperSilent, KtaskError, QuotaFull
+from ktaskd.model.errors import KeeperSilent, KtaskError, QuotaFull
 from ktaskd.model.function import Access
 from ktaskd.model.identity import Identity
 from ktaskd.model.source import SourceFacts
@@ -48,9 +48,6 @@ KEEPERS_PER_ACCOUNT = 8
 
 STUCK_PER_UID_MAX = 3
 """Keepers of one uid that were killed and will not die; then the uid gets no more."""
-
-OPENS_MAX = 256
-"""Paths that wait to be opened."""
 
 STARTING_PER_ACCOUNT = 2
 """Keepers of one account that start at the same time. Each start is 50 ms of CPU time, so that further uids
@@ -113,15 +110,20 @@ class Keepers:
         self._admins = admins | {os.geteuid()}
         self._silence_s = silence_s
         self._linger_s = linger_s
-        self._on_gone = on_gone
-        self._close_fd = close
         self._on_change = on_change
         self._numbers = itertools.count(1)
         self._links: dict[int, Link] = {}
         self._dying: set[Link] = set()
         self._accounts: dict[Link, int] = {}
         self._served: dict[int, _Served] = {}
-        self._opens: dict[int, tuple[Link, asyncio.Future[HeldSource]]] = {}
+        self._openings = Openings(
+            self._numbers,
+            link=lambda: self._link_for(os.geteuid(), os.geteuid()),
+            use=self._use,
+            unuse=self._unuse,
+            on_gone=on_gone,
+            close=close,
+        )
         self._uses: Counter[Link] = Counter()
         self._timers: dict[Link, asyncio.TimerHandle] = {}
         self._burials = Burials(self._send_to_grave)
@@ -181,22 +183,7 @@ class Keepers:
             KeeperSilent: looking at the path did not end in time.
             QuotaFull: too many paths wait to be opened.
         """
-        check_path(path)
-        if len(self._opens) >= OPENS_MAX:
-            raise QuotaFull(f"paths: {len(self._opens)} wait to be opened, at most {OPENS_MAX} may")
-        link = self._link_for(os.geteuid(), os.geteuid())
-        number = next(self._numbers) % 2**32
-        opened: asyncio.Future[HeldSource] = asyncio.get_running_loop().create_future()
-        self._opens[number] = (link, opened)
-        self._use(link)
-        link.send(Frame(wire.OPEN, number=number, body=_pack_open(path, access)))
-        try:
-            return await opened
-        except asyncio.CancelledError:
-            # It may have been opened in the meantime, and nobody will take it.
-            if opened.done() and not opened.cancelled() and opened.exception() is None:
-                opened.result().release()
-            raise
+        return await self._openings.open(path, access)
 
     async def close(self, grace_s: float = SILENCE_S) -> None:
         """End all keepers; kill those that have not ended after `grace_s`.
@@ -338,8 +325,7 @@ class Keepers:
             _tell(served.sock, culprit_number if conn == culprit_conn else 0, error)
             served.client.on_end()
             self._burials.bury(self._grave_of(link), Fds([served.sock.detach()]))
-        for number in [number for number, (one, _) in self._opens.items() if one is link]:
-            self._settle(number, KeeperSilent(f"{what}, so the path was not opened"))
+        self._openings.on_lost(link, KeeperSilent(f"{what}, so the path was not opened"))
         while link.unsent:
             frame, fds = link.unsent.popleft()
             if frame.kind == wire.BURY:
@@ -372,42 +358,15 @@ class Keepers:
     def on_frame(self, link: Link, frame: Frame, fds: Fds, complete: bool) -> None:
         """Act on what a keeper says."""
         if frame.kind == wire.OPENED:
-            self._on_opened(frame, fds, complete)
+            self._openings.on_opened(frame, fds, complete)
         elif frame.kind == wire.UNOPENED:
-            refusal = wire.unpack_json(frame.body)
-            self._settle(frame.number, ERRORS[refusal["reason"]](refusal["message"]))
+            self._openings.on_unopened(frame)
         elif frame.kind == wire.ENDED:
             self.hang_up(frame.conn)
         elif (served := self._served.get(frame.conn)) is not None:
             reply = handoff.encode_reply(_reply_to(served.client, frame, fds, complete))
             # The keeper reads nothing more of the connection before it has this.
             served.client.in_turn(lambda: link.send(Frame(wire.ANSWER, frame.conn, frame.number, reply)))
-
-    def _on_opened(self, frame: Frame, fds: Fds, complete: bool) -> None:
-        if not complete or len(fds) != 1:
-            self._settle(
-                frame.number, FdUnsuitable("path: opened, but the daemon has no descriptor left for it")
-            )
-            return
-        (facts,) = wire.unpack_facts(frame.body)
-        _, opened = self._opens.get(frame.number, (None, None))
-        if opened is not None and not opened.done():
-            source = HeldSource(
-                fds.take_first(), facts, os.geteuid(), on_gone=self._on_gone, close=self._close_fd
-            )
-            opened.set_result(source)
-        self._forget_open(frame.number)
-
-    def _settle(self, number: int, error: KtaskError) -> None:
-        _, opened = self._opens.get(number, (None, None))
-        if opened is not None and not opened.done():
-            opened.set_exception(error)
-        self._forget_open(number)
-
-    def _forget_open(self, number: int) -> None:
-        link, _ = self._opens.pop(number, (None, None))
-        if link is not None:
-            self._unuse(link)
 
     def _changed(self) -> None:
         if self._on_change is not None:
@@ -432,7 +391,3 @@ def _tell(sock: socket.socket, number: int, error: KtaskError, how: int = socket
     except OSError:
         # Gone already, or it does not read; either way there is no more to do.
         return
-
-
-def _pack_open(path: str, access: Access) -> bytes:
-    return wire.pack_json({"path": path, "access": access.value})

@@ -23,11 +23,13 @@ from ktaskd.door.frames import PREFACE, Frames
 from ktaskd.door.ledger import Ledger, Purse
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.places import Places
+from ktaskd.door.prices import CONNECTION_COST_S
 from ktaskd.door.reception import Reception
 from ktaskd.door.refusals import RESOURCE_EXHAUSTED, UNAUTHENTICATED, Refusals
 from ktaskd.door.shares import Shares
-from ktaskd.door.turns import CONNECTION_COST_S, Ticket, Turns
-from ktaskd.door.ways import Way, WayIn, WayOut
+from ktaskd.door.turns import Ticket, Turns
+from ktaskd.door.wayin import WayIn
+from ktaskd.door.ways import Way, WayOut
 from ktaskd.host.unixsock import (
     close_quietly,
     has_hung_up,

@@ -303,13 +303,14 @@ def test_an_open_given_up_at_the_moment_it_succeeds_leaks_nothing(
     async def test() -> None:
         async with house(reachable_dir / "run") as it:
             opening = asyncio.ensure_future(it.keepers.open_path(str(reachable_dir / "file"), Access.READ))
-            forget = it.keepers._forget_open
+            openings = it.keepers._openings
+            forget = openings._forget
 
             def forget_and_cancel(number: int) -> None:
                 forget(number)
                 opening.cancel()
 
-            monkeypatch.setattr(it.keepers, "_forget_open", forget_and_cancel)
+            monkeypatch.setattr(openings, "_forget", forget_and_cancel)
             with pytest.raises(asyncio.CancelledError):
                 await opening
             assert len(it.gone) == 1

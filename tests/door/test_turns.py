@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktaskd.door.meter import DEBT_MAX_S, Meter
-from ktaskd.door.turns import (
+from ktaskd.door.prices import (
     CALL_COST_S,
     GRACE_S,
     LIGHT_GRACE_S,
@@ -20,10 +20,8 @@ from ktaskd.door.turns import (
     PRICE,
     UNBEGUN_MAX,
     UNBEGUN_S,
-    Ticket,
-    Turns,
-    User,
 )
+from ktaskd.door.turns import Ticket, Turns, User
 from tests.door.virtual import run
 
 LOUD, QUIET, OTHER = 1, 2, 3
@@ -238,7 +236,7 @@ def test_turn_when_it_takes_long_to_find_who_is_next_then_that_is_charged(
 ) -> None:
     """The longer the line, the more each turn costs."""
     seconds = itertools.count(0.0, 0.001)
-    monkeypatch.setattr("ktaskd.door.turns.time.thread_time", seconds.__next__)
+    monkeypatch.setattr("ktaskd.door.line.time.thread_time", seconds.__next__)
 
     async def test() -> None:
         debts: list[float] = []

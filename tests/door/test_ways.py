@@ -16,9 +16,11 @@ from ktaskd.door import refusals, ways
 from ktaskd.door.calls import CALL_BYTES
 from ktaskd.door.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM
 from ktaskd.door.ledger import Purse
+from ktaskd.door.prices import CALL_COST_S, PRICE
 from ktaskd.door.reception import Reception
 from ktaskd.door.relay import REQUESTS_ACCOUNT, REQUESTS_FREE
-from ktaskd.door.turns import CALL_COST_S, PRICE, User
+from ktaskd.door.turns import User
+from ktaskd.door.wayin import WayIn
 from ktaskd.door.ways import FRAMES_MAX
 from tests.door.test_calls import users_of
 from tests.door.test_frames import frame
@@ -270,7 +272,7 @@ def test_requests_when_grpc_knows_them_not_and_closes_then_nothing_stays_counted
 def test_request_when_others_leave_it_no_room_then_that_time_does_not_count(reachable_dir: Path) -> None:
     async def test() -> None:
         async with (
-            relay_door(reachable_dir, stall_s=0.05) as (door, _, runtime),
+            relay_door(reachable_dir, stall_s=60.0) as (door, _, runtime),
             inner_server(runtime, drain),
         ):
             others = [Purse(door.requests, 4711 + number) for number in range(4)]
@@ -281,10 +283,14 @@ def test_request_when_others_leave_it_no_room_then_that_time_does_not_count(reac
             await until(lambda: bool(door.requests.waiting))
             (relay,) = door._relays.values()
             way = relay._ways[0]
-            assert isinstance(way, ways.WayIn)
+            assert isinstance(way, WayIn)
             waited_s = way._clock()
             await asyncio.sleep(0)
             assert (way._clock(), relay.calls.purse.is_over) == (waited_s, True)
+            # From now on it is waited for a tenth of a second only.
+            assert way._deadline is not None
+            way._deadline.cancel()
+            way._half_s, way._deadline = 0.1, None
             for purse in others:
                 purse.drop(purse.held)
             with contextlib.suppress(ConnectionResetError):  # as the kernel does where bytes were not read
