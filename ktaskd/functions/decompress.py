@@ -115,31 +115,30 @@ class Decompress(Written, Buffered):
         reached, total, count, frames = end, Sum(), 0, known.frames
         for number in frames.beginning_in(start, end):
             try:
-                written = self._frame(context, known, frames, number, control)
+                total.join(self._frame(context, known, frames, number, control))
+            except Stopped:
+                reached = frames.starts[number]
+                break
             except Astray:
                 if frames.sure:
                     raise
                 return end, {**_part(total, end - start, count), "_astray": frames.starts[number]}
-            if written is None:
-                reached = frames.starts[number]
-                break
-            total, count = total.join(written), count + 1
+            count += 1
         return reached, _part(total, reached - start, count)
 
-    def _frame(
-        self, context: Context, known: _Known, frames: Frames, number: int, control: Control
-    ) -> Sum | None:
-        """Decompress one; what it became, or None where it was broken off.
+    def _frame(self, context: Context, known: _Known, frames: Frames, number: int, control: Control) -> Sum:
+        """Decompress one; what it became.
 
         Raises:
             Astray: it does not end where it should, or has another length.
+            Stopped: it was broken off.
         """
         start, end, limit = frames.starts[number], frames.ends[number], frames.limit(number)
         place, dst, written = frames.places[number], context.sources["dst"], Sum()
         check = xxh64() if frames.checks else None
         for piece in known.decode(known, start, end, self._buffer, lambda: control.quantum(start)):
             if control.quantum(start):
-                return None
+                raise Stopped
             if limit is not None and written.length + len(piece) > limit:
                 raise Astray(start, f"becomes longer than the {limit} bytes that it says")
             require_size(dst, "dst", frames.size if limit is not None else place + written.length)

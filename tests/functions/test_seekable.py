@@ -248,6 +248,26 @@ def test_pzstd_when_two_files_are_joined_then_what_was_in_both(tmp_path: Path) -
     assert told_of(made, tmp_path)[1] == data * 2
 
 
+@pytest.mark.parametrize("stop_after", [0, 1, 2, 3])
+def test_frame_of_many_blocks_when_recalled_at_any_quantum_then_it_begins_again_later(
+    stop_after: int, tmp_path: Path
+) -> None:
+    made = zstandard.ZstdCompressor(level=1).compressobj(size=200_000)
+    blocks = [made.compress(some(1000)) + made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for _ in range(200)]
+    frames = [zstandard.compress(b"first"), b"".join(blocks) + made.flush()]
+    with pair(tmp_path, b"".join(frames)) as (src, dst):
+        context = context_of(src, dst, format="auto")
+        prepare(DECOMPRESS, context)
+        assert DECOMPRESS.run(context, 0, 1, Recorder())[0] == 1  # knows the frames from here on
+        reached, part = DECOMPRESS.run(context, 1, src.size(), Recorder(stop_after=stop_after))
+        assert (reached, part) == (
+            len(frames[0]),
+            {"bytes": 0, "compressed": reached - 1, "frames": 0, "_crc": 0},
+        )
+        assert DECOMPRESS.run(context, reached, src.size(), Recorder())[0] == src.size()
+        assert content(dst) == b"first" + some(1000) * 200
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["table", "pzstd"]),
