@@ -1,9 +1,9 @@
 r"""Counts lines that match, in about the time that looking at their bytes takes.
 
 A call from Python for each line would take 20 times as long as grep where lines are short. So one
-call of RE2 finds the end of the next 32 lines that match, whatever lies between them:
+call of RE2 finds the end of the next 64 lines that match, whatever lies between them:
 
-    (?m)(?:\C*?(?:PATTERN)\C*?$\C){32}
+    (?m)(?:\C*?(?:PATTERN)\C*?$\C){64}
 
 `\C` is any byte, also a newline, which RE2 matches with nothing else here. It skips as little as
 it can, so the line that it takes is always the next one that matches.
@@ -29,7 +29,7 @@ Match = Callable[[Any, bytes, int, int], Sequence[tuple[int, int]]]
 """RE2's own: an anchor, a text, from where to where; the span of the match, (-1, -1) = none.
 RE2's wrapper makes a Python object of each match, which takes three times as long."""
 
-_TOGETHER = (32, 8)
+_TOGETHER = (64, 16, 4)
 """Lines that one call finds."""
 
 _DENSE = 512
@@ -49,8 +49,8 @@ _STRETCH = 64 << 10
 """Of a text, after which that is looked at."""
 
 _WINDOW = 16 << 10
-_PIECE_NS, _BYTE_NS = 90, 2
-"""What a piece of a text that is split at a literal takes, and a byte of groups."""
+_PIECE_NS, _BYTE_NS = 150, 2
+"""What a piece of a text that is split at a literal takes, and a byte of groups, some of it for its lines."""
 
 _NEWLINE, _NEWLINE_BYTE = b"\n", 10
 
@@ -69,12 +69,12 @@ class Groups:
         self._groups: list[tuple[int, Match]] | None = None
         self._spent_ns = self._seen = 0
 
-    def count(self, text: bytes, at: int, end: int) -> tuple[int, int]:
-        """Lines of text[at:end] that match, and up to where they were counted: a while, if they are dense."""
-        begin_ns, count, end = time.thread_time_ns(), 0, min(end, at + _STRETCH)
+    def count(self, text: bytes, at: int) -> tuple[int, int]:
+        """Lines that match from `at` on, and up to where they were counted: a while, if they are dense."""
+        begin_ns, count, end = time.thread_time_ns(), 0, at + _STRETCH
         for together, match in self._ready():
-            while True:
-                stop = min(end, at + together * _DENSE)
+            while at < end:
+                stop = min(len(text), at + together * _DENSE)
                 ((first, after),) = match(_HERE, text, at, stop)
                 if first < 0:
                     self._seen += stop - at
@@ -120,7 +120,7 @@ class CounterOfExpression:
         while at < len(text):
             more, at = self._one_by_one(text, at)
             count += more
-            more, at = self._groups.count(text, at, len(text))
+            more, at = self._groups.count(text, at)
             count += more
         return count
 
@@ -155,8 +155,9 @@ class CounterOfLiteral:
         at, count = 0, 0
         while at < len(text):
             more, at = self._one_by_one(text, at)
-            end = text.find(_NEWLINE, at + _WINDOW) + 1 or len(text)
-            count, at = count + more + self._dense(text, at, end), end
+            count += more
+            more, at = self._dense(text, at)
+            count += more
         return count
 
     def _one_by_one(self, text: bytes, at: int) -> tuple[int, int]:
@@ -172,14 +173,14 @@ class CounterOfLiteral:
                     return count, at
                 begin = at
 
-    def _dense(self, text: bytes, at: int, end: int) -> int:
-        """Lines of text[at:end], by what takes less time."""
-        count = 0
+    def _dense(self, text: bytes, at: int) -> tuple[int, int]:
+        """Lines from `at` on, by what takes less time, and up to where they were counted."""
+        end = text.find(_NEWLINE, at + _WINDOW) + 1 or len(text)
         if text.count(self._needle, at, end) * _PIECE_NS > (end - at) * _BYTE_NS:
-            count, at = self._groups.count(text, at, end)
+            return self._groups.count(text, at)
         pieces = text[at:end].split(self._needle)
         # A line has it as often as it has; only behind the last of them follows a newline.
-        return count + sum(map(operator.contains, islice(pieces, 1, None), repeat(_NEWLINE_BYTE)))
+        return sum(map(operator.contains, islice(pieces, 1, None), repeat(_NEWLINE_BYTE))), end
 
 
 def counter_of_literal(needle: bytes, groups: Groups, *, begin: bool = False, end: bool = False) -> Count:

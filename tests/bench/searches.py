@@ -18,8 +18,8 @@ GOAL_FROM = 64 << 20
 """A goal only for texts of so many bytes: with less, what a job costs is the larger part."""
 
 _EVERY = (1, 3, 100, 0)
-_LENGTHS = (0, 3, 80, 1000)
-_PATTERNS = ("a", "a7|b7", "^[ab]7", "[0-9]x*$")
+_LENGTHS = (0, 3, 80)
+_PATTERNS = ("a", "a7|b7", "[0-9]x*$")
 _EMPTY = "^$"
 
 
@@ -63,7 +63,8 @@ def _figure(client: ktask.Client, path: Path, pattern: str, rounds: int, about: 
 
 def _grep(pattern: str, path: Path) -> None:
     words = ["grep", "-a", "-E", "-c", pattern, str(path)]
-    subprocess.run(words, env={**os.environ, "LC_ALL": "C.UTF-8"}, stdout=subprocess.DEVNULL, check=False)
+    # It would end at the first match if its output were /dev/null.
+    subprocess.run(words, env={**os.environ, "LC_ALL": "C.UTF-8"}, stdout=subprocess.PIPE, check=False)
 
 
 def _timed(call: Callable[[], object]) -> float:
