@@ -27,6 +27,9 @@ _TOKEN = re.compile(
 _ENDS = {"A": "^", "z": "$"}
 """The ends of the text are those of the line, which `^` and `$` also find among other lines."""
 
+_LAZY = re.compile(r"[*+?}]\?|\(\?[a-zA-Z]*U")
+"""Something that looks lazy already: the flag U would make it greedy."""
+
 _PLAIN = re.compile(r"(\^|\\A)?([^\\.^$*+?()\[\]{}|]*)(\$|\\z)?")
 """A literal, with an anchor at either end or without."""
 
@@ -190,7 +193,10 @@ def _counter_of(pattern: str, among_lines: str, options: Any, *, plain: bool) ->
     if literal is not None and not all(literal.groups()):
         begin, needle, end = literal.groups()
         return counter_of_literal(needle.encode(), groups, begin=bool(begin), end=bool(end))
-    return CounterOfExpression(_compiled(f"(?m){among_lines}".encode(), options)._regexp.Match, groups).count
+    # Whether a line matches is known where the shortest match ends; the longest may take all of the line.
+    flags = "m" if _LAZY.search(pattern) else "mU"
+    single = _compiled(f"(?{flags}){among_lines}".encode(), options)._regexp.Match
+    return CounterOfExpression(single, groups).count
 
 
 def _options(ignore_case: bool) -> Any:

@@ -88,6 +88,8 @@ EXPRESSIONS = [
     r"\pL|[[:digit:]]",
     "^ab$",
     "x*",
+    "a.*?b.*x",
+    "(ab??|b+?)A",
     r"[]\]a-]b|[^]a]b",
     "[[:alpha:](?P<x>]b",
     r"(?<y>^[(?-m])|\AA",
