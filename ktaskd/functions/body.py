@@ -204,8 +204,12 @@ class Body:
         """
         raise NotImplementedError  # declared, so a body overrides it
 
-    def finish(self, context: Context, prepared: Json, control: Control) -> None:
-        """After all chunks succeeded, on one worker; told to control, as an undo is."""
+    def finish(self, context: Context, prepared: Json, control: Control) -> Json | None:
+        """After all chunks succeeded, on one worker; told to control, as an undo is.
+
+        Returns:
+            Values of the result that are others by now; None = it stays as it was combined.
+        """
 
     def restore(self, context: Context, prepared: Json) -> None:
         """After the undo of all chunks, on one worker: take prepare back."""

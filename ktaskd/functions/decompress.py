@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 import zstandard
+from xxhash import xxh64
 from zlib_ng import zlib_ng
 
 from ktaskd.functions import framing
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.compress import Written, require_empty_target
-from ktaskd.functions.failures import target_changed
-from ktaskd.functions.framing import GZIP_MAGIC, Frames, Stopped, Tick, Unreadable
+from ktaskd.functions.failures import source_changed, target_changed
+from ktaskd.functions.frames import Astray, Frames, Stopped, Tick, Unreadable
+from ktaskd.functions.framing import GZIP_MAGIC
 from ktaskd.functions.quanta import BUFFER, Buffered, Naming, cut, read_full, require_size, write_full
 from ktaskd.functions.restoring import has_holes
 from ktaskd.functions.sums import Sum
@@ -82,8 +84,8 @@ class Decompress(Written, Buffered):
         if context.span[1] == 0:
             raise Unreadable(0, "is empty, wanted a zstd or a gzip file")
         frames = self._look(context).frames
-        if frames is None:
-            return {"size": -1, "by_prepare": [[0, POSITION_MAX]]}
+        if frames is None or not frames.sure:
+            return {"size": frames.size if frames else -1, "by_prepare": [[0, POSITION_MAX]]}
         return {"size": frames.size, "by_prepare": [[0, frames.size]]}
 
     def begin(self, context: Context, prepared: Json) -> None:
@@ -110,78 +112,126 @@ class Decompress(Written, Buffered):
                 return self._all(context, known, start, end, control)
         except Stopped:
             return start, None
-        reached, total, count = end, Sum(), 0
-        for number in known.frames.beginning_in(start, end):
-            written = self._frame(context, known, number, control)
-            if written is None:
-                reached = known.frames.starts[number]
+        reached, total, count, frames = end, Sum(), 0, known.frames
+        for number in frames.beginning_in(start, end):
+            try:
+                total.join(self._frame(context, known, frames, number, control))
+            except Stopped:
+                reached = frames.starts[number]
                 break
-            total, count = total.join(written), count + 1
+            except Astray:
+                if frames.sure:
+                    raise
+                return end, {**_part(total, end - start, count), "_astray": frames.starts[number]}
+            count += 1
         return reached, _part(total, reached - start, count)
 
-    def _frame(self, context: Context, known: _Known, number: int, control: Control) -> Sum | None:
-        """Decompress one; what it became, or None where it was broken off."""
-        frames = known.frames
-        assert frames is not None
-        start, end = frames.starts[number], frames.ends[number]
-        place, wanted = frames.places[number], frames.places[number + 1] - frames.places[number]
-        done, dst, written = 0, context.sources["dst"], Sum()
+    def _frame(self, context: Context, known: _Known, frames: Frames, number: int, control: Control) -> Sum:
+        """Decompress one; what it became.
+
+        Raises:
+            Astray: it does not end where it should, or has another length.
+            Stopped: it was broken off.
+        """
+        start, end, limit = frames.starts[number], frames.ends[number], frames.limit(number)
+        place, dst, written = frames.places[number], context.sources["dst"], Sum()
+        check = xxh64() if frames.checks else None
         for piece in known.decode(known, start, end, self._buffer, lambda: control.quantum(start)):
             if control.quantum(start):
-                return None
-            if done + len(piece) > wanted:
-                raise Unreadable(start, f"becomes longer than the {wanted} bytes that it says")
-            require_size(dst, "dst", frames.size)
-            write_full(dst, "dst", place + done, piece)
+                raise Stopped
+            if limit is not None and written.length + len(piece) > limit:
+                raise Astray(start, f"becomes longer than the {limit} bytes that it says")
+            require_size(dst, "dst", frames.size if limit is not None else place + written.length)
+            write_full(dst, "dst", place + written.length, piece)
             written.add(piece)
-            done += len(piece)
-        if done != wanted:
-            raise Unreadable(start, f"becomes {done} bytes, and says {wanted}")
+            if check is not None:
+                check.update(piece)
+        if limit is not None and written.length != limit:
+            raise Astray(start, f"becomes {written.length} bytes, and says {limit}")
+        if check is not None and check.intdigest() & 0xFFFFFFFF != frames.checks[number]:
+            raise Unreadable(start, "does not have the checksum that the seek table has for it")
         return written
 
     def _all(
         self, context: Context, known: _Known, start: int, end: int, control: Control
     ) -> tuple[int, Json | None]:
         """Decompress the whole file, if this is its first chunk."""
-        source, dst, written = known.source, context.sources["dst"], Sum()
+        written = Sum()
         if start == 0:
-            for piece in known.decode(known, 0, source.size(), self._buffer, lambda: control.quantum(0)):
-                if control.quantum(0):
-                    raise Stopped
-                require_size(dst, "dst", written.length)
-                write_full(dst, "dst", written.length, piece)
-                written.add(piece)
+            self._append(context, known, 0, written, control)
         part = _part(written, end - start, 0)
         return end, {**part, "garbage": known.garbage} if start == 0 and known.garbage else part
+
+    def _append(self, context: Context, known: _Known, start: int, written: Sum, control: Control) -> None:
+        """Decompress all that begins at `start`, to where `written` ends; raises Stopped."""
+        dst = context.sources["dst"]
+        for piece in known.decode(
+            known, start, known.source.size(), self._buffer, lambda: control.quantum(start)
+        ):
+            if control.quantum(start):
+                raise Stopped
+            require_size(dst, "dst", written.length)
+            write_full(dst, "dst", written.length, piece)
+            written.add(piece)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
         """The sums: bytes written, bytes read, frames that were found (0 = the file does not tell).
 
         And "garbage", where there is any: bytes behind the last gzip member that were ignored.
         """
-        written = Sum()
+        written, frames, astray = Sum(), 0, None
         for part in parts:
-            written.join(Sum(part["bytes"], part["_crc"]))
-        compressed, frames = (sum(part[name] for part in parts) for name in ("compressed", "frames"))
+            if astray is None:
+                written.join(Sum(part["bytes"], part["_crc"]))
+                frames, astray = frames + part["frames"], part.get("_astray")
+        found = _part(written, sum(part["compressed"] for part in parts), frames)
         garbage = sum(part.get("garbage", 0) for part in parts)
-        found = _part(written, compressed, frames)
-        return {**found, "garbage": garbage} if garbage else found
+        return {
+            **found,
+            **({"garbage": garbage} if garbage else {}),
+            **({} if astray is None else {"_astray": astray}),
+        }
 
-    def finish(self, context: Context, prepared: Json, control: Control) -> None:
+    def finish(self, context: Context, prepared: Json, control: Control) -> Json:
         """See that the source is still as long as it was, and that nobody has cut the target.
 
+        Where a frame was not as the seek table or pzstd said, nobody knew where the frames behind
+        it are and go to: decompress all from that one on.
+
+        Returns:
+            What is different from the result so far.
         Raises:
-            OSError: it is not, so this is not what was in it.
+            OSError: it is not, so this is not what was in it; or it was broken off.
         """
         size, wanted = context.sources["src"].size(), context.span[1]
         if size != wanted:
             words = f"changed its length while it was decompressed, got {size}, wanted {wanted}"
             raise OSError(errno.ESTALE, f'source "src": {words}')
-        self._check_target(context.sources["dst"], context.combined, control)
+        written = Sum(context.combined["bytes"], context.combined["_crc"])
+        astray = context.combined.get("_astray")
+        if astray is not None:
+            self._finish_astray(context, int(astray), written, control)
+        self._check_target(context.sources["dst"], written, control)
+        return {} if astray is None else {"bytes": written.length, "frames": 0}
 
-    def _check_target(self, dst: OpenSource, told: Json, control: Control) -> None:
+    def _finish_astray(self, context: Context, start: int, written: Sum, control: Control) -> None:
+        """Decompress all that begins at `start`; `written` is what all before it became, and grows."""
+        dst = context.sources["dst"]
+        try:
+            known = self._look(context, lambda: control.quantum(0))
+            number = known.frames.number_at(start) if known.frames else None
+            if known.frames is None or number is None or known.frames.places[number] != written.length:
+                raise source_changed("src", "its seek table or its frames are not where they were")
+            require_size(dst, "dst", written.length)
+            with Naming("dst", "cut", written.length, dst.size()):
+                os.ftruncate(dst.fd, written.length)
+            self._append(context, known, start, written, control)
+        except Stopped:
+            raise OSError(errno.ECANCELED, "broken off before all frames were decompressed") from None
+
+    def _check_target(self, dst: OpenSource, wanted: Sum, control: Control) -> None:
         """Raise Failed where it is not what was written; all of it is read only where it has holes."""
-        wanted, found = Sum(told["bytes"], told["_crc"]), Sum()
+        found = Sum()
         if dst.size() != wanted.length:
             raise target_changed("dst", f"it is {dst.size()} bytes long, wanted {wanted.length}")
         if not has_holes(dst, wanted.length):
@@ -234,6 +284,8 @@ def _decode_zstd(known: _Known, start: int, end: int, buffer: bytearray, tick: T
     while start < end:
         begin = os.pread(source.fd, framing.ZSTD_HEADER, start)
         stop = walk.next(start, begin, size)
+        if stop > end:
+            raise Astray(start, f"ends at {stop}, wanted at {end} at most")
         if not framing.is_skippable(begin):
             part = cast("IO[bytes]", _Part(source, start, stop))
             reader = decompressor.stream_reader(part, read_size=BUFFER)

@@ -1,27 +1,23 @@
 """Finds the frames of compressed files without decompressing them, as far as that can be.
 
-zstd says in each frame and before each block how long it is; gzip says nothing, so that only
-members that carry their length in a field of their header can be told apart ("KT" as written
-here, "BC" as bgzip does).
+A zstd file may have a seek table. Otherwise each frame and each block of zstd says how long it is,
+and pzstd writes the length of each frame before it. gzip says nothing, so that only members that
+carry their length in a field of their header can be found ("KT" as written here, "BC" as bgzip does).
 
-Source: RFC 8878, RFC 1952, SAMv1 4.1
+Source: RFC 8878, RFC 1952, SAMv1 4.1; contrib/pzstd of zstd
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import zstandard
 
 from ktaskd.functions.body import OpenSource
 from ktaskd.functions.encoders import TABLE_HEAD
-from ktaskd.model.limits import POSITION_MAX
+from ktaskd.functions.frames import FRAMES_MAX, Astray, Frames, Stopped, Tick, Unreadable, most_of
+from ktaskd.functions.seektable import find_table
 
 WINDOW_LOG = 27
 """Of a zstd frame's window, where the job does not say otherwise; the limit of zstd(1), 128 MiB."""
@@ -29,13 +25,15 @@ WINDOW_LOG = 27
 _WINDOW_LOG_MAX = 31
 """Source: zstd.h, ZSTD_WINDOWLOG_MAX_64"""
 
-FRAMES_MAX = 1 << 20
-"""Kept track of: 24 bytes each. A file with more is decompressed by one worker."""
-
 ZSTD_MAGIC, GZIP_MAGIC = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 ZSTD_HEADER = 18
 """Bytes of the longest header of a frame."""
 _SKIPPABLE_FIRST, _SKIPPABLE_LAST = 0x184D2A50, 0x184D2A5F
+_PZSTD, _PZSTD_COUNT = struct.Struct("<III"), 4
+"""A skippable frame of 4 bytes: the length of the frame that follows."""
+_PZSTD_WINDOWS = 4
+"""Windows of content in each of pzstd's frames but the last.
+Source: contrib/pzstd/Pzstd.cpp of zstd, calculateStep"""
 _BLOCK_HEADER = 3
 _RLE, _RESERVED = 1, 3
 _CHECKSUM = 4
@@ -48,54 +46,9 @@ HEADERS, HEADERS_PER_MIB = 1 << 17, 64
 
 _HEADERS_PER_TICK = 64
 
-Tick = Callable[[], bool]
-"""Says that there is life in it; True = stop."""
-
-
-class Stopped(Exception):
-    """The chunk is wanted back."""
-
 
 def _no_tick() -> bool:
     return False
-
-
-@dataclass(slots=True)
-class Frames:
-    """Where frames are, and where what they hold goes to.
-
-    Args:
-        starts, ends: in the compressed file.
-        places: of each in what was compressed, and where the last one ends.
-    """
-
-    starts: array[int] = field(default_factory=lambda: array("Q"))
-    ends: array[int] = field(default_factory=lambda: array("Q"))
-    places: array[int] = field(default_factory=lambda: array("Q", (0,)))
-
-    def add(self, start: int, end: int, size: int) -> None:
-        """The next one; raises Unreadable where it says what cannot be."""
-        if self.places[-1] + size > POSITION_MAX:
-            raise Unreadable(start, f"says that it becomes {size} bytes long")
-        self.starts.append(start)
-        self.ends.append(end)
-        self.places.append(self.places[-1] + size)
-
-    @property
-    def size(self) -> int:
-        """Of what was compressed."""
-        return self.places[-1]
-
-    def beginning_in(self, start: int, end: int) -> range:
-        """Numbers of those that begin in [start, end)."""
-        return range(bisect_left(self.starts, start), bisect_left(self.starts, end))
-
-
-class Unreadable(OSError):
-    """The source is not what it should be; the text says where."""
-
-    def __init__(self, at: int, words: str) -> None:
-        super().__init__(errno.EBADMSG, f'source "src": at {at}: {words}')
 
 
 def format_of(source: OpenSource) -> str:
@@ -109,7 +62,7 @@ def format_of(source: OpenSource) -> str:
 
 
 def find_zstd(source: OpenSource, tick: Tick = _no_tick, window_log: int = WINDOW_LOG) -> Frames | None:
-    """All frames of a zstd file; None where one does not say how long it will be.
+    """All frames of a zstd file; None where it is not known how long one of them becomes.
 
     Also where it consists of ever so many blocks of next to nothing.
 
@@ -117,20 +70,40 @@ def find_zstd(source: OpenSource, tick: Tick = _no_tick, window_log: int = WINDO
         Unreadable: it is broken, ends too early, or needs a larger window.
         Stopped: as tick has asked for.
     """
-    frames, at, size = Frames(), 0, source.size()
+    if (frames := find_table(source)) is not None:
+        return frames
+    frames = Frames()
+    try:
+        return frames if _walk_all(frames, source, tick, window_log) else None
+    except Astray:
+        if frames.sure:
+            raise
+        return None  # the lengths that pzstd seemed to have written were something else
+
+
+def _walk_all(frames: Frames, source: OpenSource, tick: Tick, window_log: int) -> bool:
+    """Add the frames, one after the other; whether that is all of them."""
+    at, size, guessed = 0, source.size(), False
     walk = Walk(source, tick, max(HEADERS, HEADERS_PER_MIB * (size >> 20)), window_log)
     while at < size:
-        begin = os.pread(source.fd, ZSTD_HEADER, at)
-        end = walk.next(at, begin, size)
+        begin = os.pread(source.fd, _PZSTD.size + ZSTD_HEADER, at)
+        start, end = walk.announced(at, begin, size) or (at, walk.next(at, begin, size))
         if walk.left < 0:
-            return None
+            return False
+        begin = begin[start - at :]
         if not is_skippable(begin):
-            content = _parameters(begin, at).content_size
-            if content == zstandard.CONTENTSIZE_UNKNOWN or len(frames.starts) == FRAMES_MAX:
-                return None
-            frames.add(at, end, content)
+            found, announced = parameters_of(begin, start), start > at
+            content, guessed = found.content_size, found.content_size == zstandard.CONTENTSIZE_UNKNOWN
+            if len(frames.starts) == FRAMES_MAX or (guessed and not announced):
+                return False
+            if guessed:
+                content = min(_PZSTD_WINDOWS * found.window_size, most_of(end - start))
+            frames.add(start, end, content)
+            frames.sure = frames.sure and not announced
         at = end
-    return frames
+    if guessed:
+        frames.leave_open()
+    return True
 
 
 class Walk:
@@ -157,8 +130,28 @@ class Walk:
         else:
             end = self._through(at, begin, size)
         if end > size:
-            raise Unreadable(size, f"ends within the frame that begins at {at}")
+            raise Astray(size, f"ends within the frame that begins at {at}")
         return end
+
+    def announced(self, at: int, begin: bytes, size: int) -> tuple[int, int] | None:
+        """Where the frame begins and ends whose length pzstd wrote at `at`; None where it did not.
+
+        Not more is looked at than whether a frame begins there, and another one behind it.
+        Raises Unreadable, Stopped.
+        """
+        start, frame = at + _PZSTD.size, begin[_PZSTD.size :]
+        if not frame.startswith(ZSTD_MAGIC):
+            return None
+        magic, count, length = _PZSTD.unpack_from(begin)
+        end = start + length
+        if (magic, count) != (_SKIPPABLE_FIRST, _PZSTD_COUNT) or end > size or not length:
+            return None
+        behind = os.pread(self._source.fd, len(ZSTD_MAGIC), end)
+        if behind not in (b"", ZSTD_MAGIC) and not is_skippable(behind):
+            return None
+        self._look()
+        _require_window(parameters_of(frame, start).window_size, self._window_log, start)
+        return start, end
 
     def _look(self) -> None:
         self.left -= 1
@@ -167,7 +160,7 @@ class Walk:
 
     def _through(self, at: int, begin: bytes, size: int) -> int:
         source = self._source
-        parameters = _parameters(begin, at)
+        parameters = parameters_of(begin, at)
         _require_window(parameters.window_size, self._window_log, at)
         checksum = _CHECKSUM if parameters.has_checksum else 0
         header_size: int = zstandard.frame_header_size(begin)
@@ -176,20 +169,21 @@ class Walk:
             self._look()
             header = os.pread(source.fd, _BLOCK_HEADER, position)
             if len(header) < _BLOCK_HEADER:
-                raise Unreadable(size, f"ends within the frame that begins at {at}")
+                raise Astray(size, f"ends within the frame that begins at {at}")
             word = int.from_bytes(header, "little")
             last, kind, length = bool(word & 1), word >> 1 & 3, word >> 3
             if kind == _RESERVED:
-                raise Unreadable(position, "no block of zstd")
+                raise Astray(position, "no block of zstd")
             position += _BLOCK_HEADER + (1 if kind == _RLE else length)
         return position + checksum if last else position
 
 
-def _parameters(begin: bytes, at: int) -> zstandard.FrameParameters:
+def parameters_of(begin: bytes, at: int) -> zstandard.FrameParameters:
+    """What the header of a frame says; raises Astray where it is none."""
     try:
         return zstandard.get_frame_parameters(begin)
     except zstandard.ZstdError as error:
-        raise Unreadable(at, f"no frame of zstd ({error})") from error
+        raise Astray(at, f"no frame of zstd ({error})") from error
 
 
 def _require_window(size: int, window_log: int, at: int) -> None:

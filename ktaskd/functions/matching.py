@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
 import re2
 
+from ktaskd.functions.counting import Count, CounterOfExpression, Groups, counter_of_literal
 from ktaskd.model.function import ArgValue
 
 PATTERN_BYTES_MAX = 4096
@@ -16,25 +17,21 @@ PATTERN_BYTES_MAX = 4096
 _MEMORY = 8 << 20
 """RE2's limit for one expression and its automaton, and its default."""
 
-_DENSE = 512
-"""Bytes for each match, below which it is faster to look at each line by itself."""
+_TOKEN = re.compile(
+    r"\\Q(?P<quoted>.*?)(?:\\E|\Z)|\\(?P<escaped>.)|\(\?[a-zA-Z]*-(?P<without>[a-zA-Z]*)|"
+    r"(?P<named>\(\?P?<\w+>)|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|.",
+    re.DOTALL,
+)
+"""Quoted text, an escape, flags that are taken away, a group with a name, a class, or one character."""
 
-_MANY = 32
-"""Matches after which that is known."""
-
-_OF_THE_TEXT = re.compile(r"\\[QC]|\(\?[a-zA-Z]*-")
-"""A byte of any kind, quoted text, flags taken away: an expression that has such a thing, or
-looks like it, is shown one line at a time."""
-
-_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _ENDS = {"A": "^", "z": "$"}
 """The ends of the text are those of the line, which `^` and `$` also find among other lines."""
 
+_LAZY = re.compile(r"[*+?}]\?|\(\?[a-zA-Z]*U")
+"""Something that looks lazy already: the flag U would make it greedy."""
 
-_ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
-
-_Match = Callable[[Any, bytes, int, int], Sequence[tuple[int, int]]]
-"""RE2's own: an anchor, a text, from where to where; the span of the match, (-1, -1) = none."""
+_PLAIN = re.compile(r"(\^|\\A)?([^\\.^$*+?()\[\]{}|]*)(\$|\\z)?")
+"""A literal, with an anchor at either end or without."""
 
 
 class CannotMatch(ValueError):
@@ -74,7 +71,7 @@ def _matcher(pattern: str, regex: bool, ignore_case: bool) -> Matcher:
     if "\n" in pattern:
         raise CannotMatch("got one with a newline, which is in no line, wanted one without")
     if regex or ignore_case:
-        return _Expression(encoded, regex, ignore_case)
+        return _Expression(pattern, regex, ignore_case)
     return _Literal(encoded)
 
 
@@ -89,7 +86,8 @@ class _Literal:
 
     def __init__(self, needle: bytes) -> None:
         self._needle = needle
-        self._runs = _match_of_runs(needle, _options(ignore_case=False), regex=False)
+        groups = Groups(re2.escape(needle), _options(ignore_case=False))
+        self._count = counter_of_literal(needle, groups)
         self.overlap: int | None = max(len(needle) - 1, 0)
 
     def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
@@ -104,19 +102,7 @@ class _Literal:
             at = after + 1
 
     def count(self, text: bytearray, stop: int) -> int:
-        needle, found, count = self._needle, text.find(self._needle, 0, stop), 0
-        while found >= 0:
-            count += 1
-            after = text.find(b"\n", found, stop)
-            if after < 0:
-                break
-            if count == _MANY and after < _MANY * _DENSE:
-                rest = bytes(memoryview(text)[after + 1 : stop]) + b"\n"
-                if self._runs is not None and _is_utf8(rest):
-                    return count + _count_in_runs(self._runs, rest)
-                return count + sum(needle in line for line in rest[:-1].split(b"\n"))
-            found = text.find(needle, after + 1, stop)
-        return count
+        return self._count(_whole_lines(text, stop))
 
     def is_in(self, piece: bytearray, stop: int) -> bool:
         return piece.find(self._needle, 0, stop) >= 0
@@ -127,21 +113,20 @@ class _Expression:
 
     overlap: int | None = None
 
-    def __init__(self, pattern: bytes, regex: bool, ignore_case: bool) -> None:
+    def __init__(self, pattern: str, regex: bool, ignore_case: bool) -> None:
         options = _options(ignore_case)
         options.literal = not regex
-        words = pattern.decode()
-        self._by_line = regex and bool(_OF_THE_TEXT.search(words))
-        self._search = _compiled(pattern, options).search
-        if regex and not self._by_line:
-            # Brackets around it would make a whole of two halves.
-            pattern = b"(?m)" + _PAIR.sub(lambda pair: _ENDS.get(pair[1], pair[0]), words).encode()
-            self._search = _compiled(pattern, options).search
-        self._runs: _Match | None = None if self._by_line else _match_of_runs(pattern, options, regex)
+        self._search = _compiled(pattern.encode(), options).search
+        self._count: Count | None = None
+        options.literal = False
+        among_lines = _among_lines(pattern) if regex else re2.escape(pattern)
+        if among_lines is not None:
+            self._search = _compiled(f"(?m){among_lines}".encode(), options).search
+            self._count = _counter_of(pattern, among_lines, options, plain=regex and not ignore_case)
 
     def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
         content = bytes(memoryview(text)[:stop])
-        if self._by_line:
+        if self._count is None:
             yield from self._each_line(content)
             return
         at = 0
@@ -163,17 +148,55 @@ class _Expression:
             at += len(line) + 1
 
     def count(self, text: bytearray, stop: int) -> int:
-        count = 0
-        for _, after in self.lines(text, stop):
-            count += 1
-            if count == _MANY and after < min(_MANY * _DENSE, stop):
-                rest = bytes(memoryview(text)[after + 1 : stop]) + b"\n"
-                if self._runs is not None and _is_utf8(rest):
-                    return count + _count_in_runs(self._runs, rest)
-        return count
+        if self._count is None:
+            return sum(1 for _ in self.lines(text, stop))
+        return self._count(_whole_lines(text, stop))
 
     def is_in(self, piece: bytearray, stop: int) -> bool:
         return self._search(bytes(memoryview(piece)[:stop])) is not None
+
+
+def _whole_lines(text: bytearray, stop: int) -> bytes:
+    """text[:stop] and the newline of its last line."""
+    return b"".join((memoryview(text)[:stop], b"\n"))
+
+
+def _among_lines(pattern: str) -> str | None:
+    r"""Return what finds in many lines what the expression finds in one by itself.
+
+    None where nothing is known that does: `\C` matches newlines, and flags taken away may be `m`.
+    """
+    found = []
+    for token in _TOKEN.finditer(pattern):
+        if token["escaped"] == "C" or "m" in (token["without"] or ""):
+            return None
+        found.append(_among_lines_of(token))
+    # In brackets, two halves of an expression could become a whole.
+    return "".join(found)
+
+
+def _among_lines_of(token: re.Match[str]) -> str:
+    """One token of it. Groups with names would be captured, which takes RE2 several times as long."""
+    if token["quoted"] is not None:
+        return str(re2.escape(token["quoted"]))
+    return "(?:" if token["named"] else _ENDS.get(token["escaped"], token[0])
+
+
+def _counter_of(pattern: str, among_lines: str, options: Any, *, plain: bool) -> Count:
+    """Return what counts the lines that match.
+
+    Args:
+        among_lines: the same for many lines.
+        plain: what looks like a literal is one.
+    """
+    groups, literal = Groups(among_lines.encode(), options), _PLAIN.fullmatch(pattern) if plain else None
+    if literal is not None and not all(literal.groups()):
+        begin, needle, end = literal.groups()
+        return counter_of_literal(needle.encode(), groups, begin=bool(begin), end=bool(end))
+    # Whether a line matches is known where the shortest match ends; the longest may take all of the line.
+    flags = "m" if _LAZY.search(pattern) else "mU"
+    single = _compiled(f"(?{flags}){among_lines}".encode(), options)._regexp.Match
+    return CounterOfExpression(single, groups).count
 
 
 def _options(ignore_case: bool) -> Any:
@@ -193,42 +216,3 @@ def _compiled(pattern: bytes, options: Any) -> Any:
         said = error.args[0] if error.args else error
         said = said.decode(errors="replace") if isinstance(said, bytes) else said
         raise CannotMatch(f"no regular expression of RE2: {said}") from error
-
-
-def _match_of_runs(pattern: bytes, options: Any, regex: bool) -> _Match | None:
-    r"""Return what finds runs of lines that all match, so that one call of RE2 counts many.
-
-    RE2 never matches a newline here, whatever the expression; only `\C`, behind the end of a
-    line, takes one. None where the longer expression is more than RE2's memory holds.
-    """
-    options.literal = False
-    inner = pattern if regex else b"(?m)" + re2.escape(pattern)
-    flags, _, rest = inner.partition(b")")
-    try:
-        # RE2's own wrapper makes a Python object of each match, which takes three times as long.
-        match: _Match = re2.compile(flags + b")(?:^.*(?:" + rest + b").*$\\C)+", options)._regexp.Match
-    except re2.error:
-        return None
-    return match
-
-
-def _count_in_runs(match: _Match, text: bytes) -> int:
-    """Lines that match; the text ends with a newline."""
-    count, at, size = 0, 0, len(text)
-    while True:
-        ((first, after),) = match(_ANYWHERE, text, at, size)
-        if first < 0:
-            return count
-        count += text.count(b"\n", first, after)
-        at = after
-
-
-def _is_utf8(text: bytes) -> bool:
-    """Whether RE2's `.` matches all of a line: it passes over no byte that is no UTF-8."""
-    if text.isascii():
-        return True
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -104,7 +104,10 @@ def finish(engine: Engine, job: Job) -> None:
         engine.end(job, Event.FINISHED)
         return
 
-    def on_value(_: Json) -> None:
+    def on_value(value: Json) -> None:
+        amended = value.get("result")
+        if job.result is not None and isinstance(amended, dict):
+            job.result |= {name: amended[name] for name in job.result if name in amended}
         engine.end(job, Event.FINISHED)
 
     payload = {"prepared": job.prepared or {}, "combined": job.combined or {}}

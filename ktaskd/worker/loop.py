@@ -324,8 +324,7 @@ class Worker:
         """Run `finish`."""
         control = FinishControl(self._words, publish=True)
         job.context.combined = payload.get("combined") or {}
-        job.body.finish(job.context, payload["prepared"], control)
-        return {}
+        return {"result": job.body.finish(job.context, payload["prepared"], control) or {}}
 
     def _restore(self, job: Job, payload: Json) -> Json:
         """Run `restore`."""

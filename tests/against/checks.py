@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +140,29 @@ def _compress(kind: str) -> Check:
     return check
 
 
-def _decompress(kind: str) -> Check:
+def _decompress(make: Callable[[Path, Path], object], unpack: Sequence[str]) -> Check:
+    """What `make` has made is decompressed to what the tool makes of it."""
+
     def check(p: Place, path: Path) -> bool:
-        made, target = p.directory / "made", p.target()
-        words = {"zstd": ["zstd", "-cq", "-1"], "gzip": ["gzip", "-c1"]}[kind]
-        with made.open("wb") as file, path.open("rb") as source:
-            subprocess.run(words, stdin=source, stdout=file, check=True)
+        made, target, other = p.directory / "made", p.target(), p.directory / "other"
+        made.unlink(missing_ok=True)
+        make(path, made)
         p.run("file.decompress", src=made, dst=target)
-        return tools.same(path, target)
+        with other.open("wb") as file, made.open("rb") as source:
+            subprocess.run(unpack, stdin=source, stdout=file, check=True)
+        same = tools.same(path, target) and tools.same(other, target)
+        other.unlink()
+        return same
 
     return check
+
+
+def _by(*words: str) -> Callable[[Path, Path], object]:
+    def make(path: Path, made: Path) -> None:
+        with made.open("wb") as file, path.open("rb") as source:
+            subprocess.run(words, stdin=source, stdout=file, check=True)
+
+    return make
 
 
 def _search(p: Place, path: Path) -> bool:
@@ -242,6 +255,8 @@ def _calls(p: Place, path: Path) -> bool:
     return sum(p.client.map(_lines_in, [path] * len(starts), starts)) == tools.newlines(path)
 
 
+_UNZSTD = ("zstd", "-dcq", "--sparse")
+
 CHECKS: Mapping[str, tuple[str, Check]] = {
     "file.crc32": ("zlib", _value("file.crc32", tools.crc32, "crc32")),
     "file.crc32c": ("anycrc", _value("file.crc32c", tools.crc32c, "crc32c")),
@@ -257,8 +272,10 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "file.punch": ("fallocate", _punch),
     "file.compress zstd": ("zstd -d", _compress("zstd")),
     "file.compress gzip": ("gzip -d", _compress("gzip")),
-    "file.decompress zstd": ("zstd", _decompress("zstd")),
-    "file.decompress gzip": ("gzip", _decompress("gzip")),
+    "file.decompress zstd": ("zstd", _decompress(_by("zstd", "-cq", "-1"), _UNZSTD)),
+    "file.decompress pzstd": ("pzstd, zstd", _decompress(tools.pzstd, _UNZSTD)),
+    "file.decompress seekable": ("zstandard, zstd", _decompress(tools.seekable, _UNZSTD)),
+    "file.decompress gzip": ("gzip", _decompress(_by("gzip", "-c1"), ("gzip", "-dc"))),
     "python.run": ("wc -l", _own),
     "python.calls": ("wc -l", _calls),
     "text.search": ("grep -c", _search),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import struct
 import subprocess
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zstandard
 from anycrc import Model
 from blake3 import blake3
-from xxhash import xxh3_64
+from xxhash import xxh3_64, xxh64_intdigest
 
 PIECE = 1 << 20
 
@@ -94,6 +96,26 @@ def sha256_blocks(path: Path, block: int) -> list[str]:
 def same(left: Path, right: Path) -> bool:
     """By cmp."""
     return subprocess.run(["cmp", "-s", left, right], check=False).returncode == 0
+
+
+def pzstd(path: Path, made: Path) -> None:
+    """Compress a file into frames of 2 MiB."""
+    tool("pzstd", "-1", "-q", "-f", path, "-o", made)
+
+
+def seekable(path: Path, made: Path) -> None:
+    """Compress a file into frames of 1 MiB without sizes, and add a seek table with checksums."""
+    squeeze = zstandard.ZstdCompressor(level=1, write_content_size=False).compress
+    rows = []
+    with made.open("wb") as file:
+        for piece in pieces(path):
+            frame = squeeze(piece)
+            file.write(frame)
+            rows.append(struct.pack("<III", len(frame), len(piece), xxh64_intdigest(piece) & 0xFFFFFFFF))
+        if not rows:
+            file.write(squeeze(b""))
+        file.write(struct.pack("<II", 0x184D2A5E, len(rows) * 12 + 9) + b"".join(rows))
+        file.write(struct.pack("<IBI", len(rows), 0x80, 0x8F92EAB1))
 
 
 def lines(path: Path, pattern: str) -> int:

@@ -20,6 +20,7 @@ from tests.bench.executors import executors
 from tests.bench.footprint import sizes
 from tests.bench.machine import describe_machine, load
 from tests.bench.measure import Figure, table
+from tests.bench.searches import searches
 from tests.bench.speedup import speedups
 from tests.bench.throughput import throughputs
 from tools.private import private_daemon, temporary_directory
@@ -91,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for source in effort.sources:
             title = f"one worker against a direct call of the library, and all workers, {source >> 20} MiB"
             report.add(title, throughputs(client, directory, source, effort.turns))
+        title = f"text.search by one worker against grep -E -c, {effort.sources[0] >> 20} MiB"
+        report.add(title, searches(client, directory, effort.sources[0], effort.turns))
         report.add(
             f"until a job has ended that was cancelled, {effort.sources[-1] >> 20} MiB",
             cancels(client, directory, effort.sources[-1], effort.turns),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 import ktask
 import numpy as np
 
+from tests.against import tools
 from tests.bench import direct
 from tests.bench.measure import Figure, Goal, Spread, in_turn, ratios
 from tools.showcase import make_file
@@ -33,7 +35,7 @@ class Place:
     """What all functions work on, made once; gone after `close`.
 
     Args:
-        directory: for five files of `size` bytes; memory takes three times as many.
+        directory: for seven files of up to `size` bytes; memory takes three times as many.
     """
 
     def __init__(self, client: ktask.Client, directory: Path, size: int) -> None:
@@ -49,6 +51,10 @@ class Place:
             for start in range(0, size, len(lines)):
                 file.write(lines[: size - start])
         direct.compress(self.text, self.squeezed, "zstd")
+        self.by_pzstd, self.seekable = directory / "by_pzstd", directory / "seekable"
+        tools.seekable(self.text, self.seekable)
+        if shutil.which("pzstd"):
+            tools.pzstd(self.text, self.by_pzstd)
         self.file = ktask.file(self.path)
         self.memory, self.other, self.numbers = (ktask.memory(size) for _ in range(3))
         some = np.random.default_rng(7).normal(size=1 << 17).tobytes()
@@ -64,7 +70,8 @@ class Place:
         """Give all of it back."""
         for source in (self.file, self.memory, self.other, self.numbers, self.expected):
             source.close()
-        for path in (self.path, self.same, self.text, self.squeezed, self.target):
+        files = (self.path, self.same, self.text, self.squeezed, self.by_pzstd, self.seekable, self.target)
+        for path in files:
             path.unlink(missing_ok=True)
 
 
@@ -174,7 +181,11 @@ def _archive(p: Place, gone: Call) -> Iterator[Case]:
             dst=p.target,
         )
     decompress: Call = lambda: direct.decompress(p.squeezed, p.target)  # noqa: E731
-    yield Case(p, "file.decompress", decompress, gone, src=p.squeezed, dst=p.target)
+    yield Case(p, "file.decompress", decompress, gone, about="zstd frames", src=p.squeezed, dst=p.target)
+    for about, path in (("pzstd", p.by_pzstd), ("seek table", p.seekable)):
+        if path.exists():
+            alone: Call = partial(direct.decompress, path, p.target)
+            yield Case(p, "file.decompress", alone, gone, about=about, src=path, dst=p.target)
 
 
 def _memory(p: Place) -> Iterator[Case]:

@@ -12,7 +12,7 @@ import re2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktaskd.functions import matching, quanta, search
+from ktaskd.functions import counting, matching, quanta, search
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.model.limits import PART_BYTES_MAX
@@ -76,9 +76,26 @@ EXPRESSIONS = [
     r"[\n]",
     r"\s|\W",
     "(a|b)+$",
+    r"\Qa.\E|b",
+    r"\Qb\Ec",
+    r"(?m-s)^a.",
+    "(?s-m:^b.$)",
+    "(?-m:a$)",
+    r"\Ba",
+    "(?s).b",
+    "(?U)a+b*",
+    "(?P<x>a)(b)?",
+    r"\pL|[[:digit:]]",
+    "^ab$",
+    "x*",
+    "a.*?b.*x",
+    "(ab??|b+?)A",
+    r"[]\]a-]b|[^]a]b",
+    "[[:alpha:](?P<x>]b",
+    r"(?<y>^[(?-m])|\AA",
+    "[^b]{3,}",
     ".ä",
 ]
-DENSE = st.lists(st.sampled_from([b"a\n", b"ab\n", b"b\n", b"A b", b"\n", "ä\n".encode()]), max_size=20)
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -115,57 +132,113 @@ def test_expression_when_cut_anywhere_then_as_on_each_line(
     assert counted == {"count": len(wanted)}
 
 
+STRETCHES = st.lists(
+    st.tuples(
+        st.lists(
+            st.sampled_from([b"a", b"ab", b"b", b"A b", b"", "ä".encode(), b"\xff", b"bc" * 60]), min_size=1
+        ),
+        st.integers(1, 120),
+        st.sampled_from([b"", b"x" * 900 + b"\n"]),
+    ),
+    max_size=4,
+)
+"""Lines, how often they come, and something sparse between them."""
+
+
+def text_of(stretches: list[tuple[list[bytes], int, bytes]]) -> bytes:
+    return b"".join((b"\n".join(lines) + b"\n" + sparse) * count for lines, count, sparse in stretches)
+
+
+def counted(pattern: str, text: bytes, *, regex: bool, ignore_case: bool = False) -> int:
+    matcher = matching.matcher_of({"pattern": pattern, "regex": regex, "ignore_case": ignore_case})
+    return matcher.count(bytearray(text), len(text))
+
+
 @SLOW
-@given(DENSE, st.sampled_from(EXPRESSIONS), st.booleans(), st.sampled_from([b"", b"\xff", b"\xff\n"]))
-def test_expression_when_many_lines_match_then_counted_as_on_each_line(
-    words: list[bytes], pattern: str, ignore_case: bool, odd: bytes
+@given(STRETCHES, st.sampled_from(EXPRESSIONS), st.booleans(), st.sampled_from([b"", b"\xff", b"a"]))
+def test_expression_when_lines_match_by_stretches_then_counted_as_on_each_line(
+    stretches: list[tuple[list[bytes], int, bytes]], pattern: str, ignore_case: bool, odd: bytes
 ) -> None:
-    text = b"".join(words) * 40 + odd
+    text = text_of(stretches) + odd
     options = re2.Options()
     options.case_sensitive = not ignore_case
-    wanted = sum(
-        re2.compile(pattern.encode(), options).search(line) is not None for line in text.split(b"\n")
-    )
-    matcher = matching.matcher_of({"pattern": pattern, "regex": True, "ignore_case": ignore_case})
-    assert matcher.count(bytearray(text), len(text)) == wanted
+    expression = re2.compile(pattern.encode(), options)
+    lines = text.split(b"\n")
+    matched = {line: expression.search(line) is not None for line in set(lines)}
+    wanted = sum(matched[line] for line in lines)
+    assert counted(pattern, text, regex=True, ignore_case=ignore_case) == wanted
 
 
 @SLOW
-@given(DENSE, st.sampled_from(["", "a", "b", "A b", "ä", "a.b"]), st.sampled_from([b"", b"\xff\n"]))
-def test_literal_when_many_lines_match_then_counted_as_on_each_line(
-    words: list[bytes], pattern: str, odd: bytes
+@given(
+    STRETCHES,
+    st.sampled_from(["", "a", "b", "A b", "ä", "a.b", "bcb", "c" * 3]),
+    st.sampled_from(["{}", "^{}", "{}$", "^{}$", r"\A{}", r"{}\z", r"\A{}\z"]),
+    st.sampled_from([b"", b"\xff"]),
+)
+def test_literal_when_lines_have_it_by_stretches_then_counted_as_on_each_line(
+    stretches: list[tuple[list[bytes], int, bytes]], literal: str, form: str, odd: bytes
 ) -> None:
-    text = b"".join(words) * 40 + odd
-    wanted = sum(pattern.encode() in line for line in text.split(b"\n"))
-    matcher = matching.matcher_of({"pattern": pattern, "regex": False, "ignore_case": False})
-    assert matcher.count(bytearray(text), len(text)) == wanted
+    text, needle = text_of(stretches) + odd, literal.encode()
+    begins, ends = form[0] != "{", form[-1] != "}"
+    wanted = sum(
+        (line == needle if begins and ends else line.startswith(needle) if begins else line.endswith(needle))
+        if begins or ends
+        else needle in line
+        for line in text.split(b"\n")
+    )
+    if form == "{}":
+        assert counted(literal, text, regex=False) == wanted
+    if "." not in literal:
+        assert counted(form.format(literal), text, regex=True) == wanted
 
 
-def test_expression_when_every_line_matches_then_many_are_counted_at_once(
+@pytest.mark.parametrize("every", [1, 2, 3, 10, 30])
+def test_expression_when_lines_are_short_then_many_are_counted_at_once(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = b"127.0.0.1 GET 200\n" + b"none\n" * (every - 1)
+    text = block * 3000
+    for pattern in ("200|201", r"^(1|2)", r"\A1.", "(?i)get", "(GET|PUT) 200", r"\QGET\E .", "(?-i)T 2.0"):
+        calls = _calls(monkeypatch)
+        assert counted(pattern, text, regex=True) == 3000
+        assert 0 < calls[0] <= 3000 / 10, pattern
+
+
+def _calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often RE2 is asked from now on, in its one element."""
+    calls, matching_before = [0], re2._Regexp._make
+    matching.forget_patterns()
+
+    class Counted:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def Match(self, *args: Any) -> Any:
+            calls[0] += 1
+            return self._inner.Match(*args)
+
+    def make(*args: Any) -> Any:
+        found = matching_before(*args)
+        if not isinstance(found._regexp, Counted):
+            monkeypatch.setattr(re2._Regexp, "programsize", found.programsize)
+            found._regexp = Counted(found._regexp)
+        return found
+
+    make.cache_clear = matching_before.cache_clear  # type: ignore[attr-defined]
+    monkeypatch.setattr(re2._Regexp, "_make", make)
+    return calls
+
+
+def test_groups_when_their_automaton_outgrows_its_memory_then_no_longer_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    text = bytearray(b"127.0.0.1 GET 200\n" * 10_000)
-    for pattern in ("200$", "^$|2", r"\A1", "(GET|PUT) 200"):
-        matcher = matching._Expression(pattern.encode(), regex=True, ignore_case=False)
-        calls = _counted(monkeypatch, matcher)
-        assert matcher.count(text, len(text) - 1) == 10_000
-        assert calls[0] <= 50, "RE2 is called for each line"
-
-
-def _counted(monkeypatch: pytest.MonkeyPatch, matcher: matching._Expression) -> list[int]:
-    """How often RE2 is asked from now on, in its one element."""
-    calls = [0]
-
-    def counted(inner: Any) -> Any:
-        def asked(*args: Any) -> Any:
-            calls[0] += 1
-            return inner(*args)
-
-        return asked
-
-    monkeypatch.setattr(matcher, "_search", counted(matcher._search))
-    monkeypatch.setattr(matcher, "_runs", counted(matcher._runs))
-    return calls
+    monkeypatch.setattr(counting, "_SLOW_NS", 0)
+    monkeypatch.setattr(counting, "_SLOW_FROM_NS", 0)
+    text = b"a1\n" * 50_000
+    calls = _calls(monkeypatch)
+    assert counted("a[0-9]", text, regex=True) == 50_000
+    assert calls[0] > 20_000
 
 
 class small_windows:

@@ -1,11 +1,13 @@
-"""The long last step of a compression can be broken off."""
+"""The long last steps: frames are moved, and what a wrong seek table has misplaced is written again."""
 
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import ktask
+import zstandard
 
 from tests.integration.rig import Daemon
 
@@ -29,3 +31,20 @@ def test_cancel_when_the_frames_are_being_moved_then_the_target_is_empty(
                 break
         assert (ended.state, ended.error.reason if ended.error else "") == ("CANCELLED", "CANCELLED")
         assert target.stat().st_size == 0
+
+
+def test_decompress_when_the_seek_table_is_wrong_then_the_output_and_the_result_are_right(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    pieces = [bytes([i]) * MIB + os.urandom(MIB) for i in range(8)]
+    squeeze = zstandard.ZstdCompressor(level=1, write_content_size=False).compress
+    frames = [squeeze(piece) for piece in pieces]
+    sizes = [2 * MIB - 5, *[2 * MIB] * 6, 2 * MIB + 5]
+    rows = [struct.pack("<II", len(made), size) for made, size in zip(frames, sizes, strict=True)]
+    head, foot = struct.pack("<II", 0x184D2A5E, 8 * 8 + 9), struct.pack("<IBI", 8, 0, 0x8F92EAB1)
+    source, target = tmp_path / "source.zst", tmp_path / "target"
+    source.write_bytes(b"".join([*frames, head, *rows, foot]))
+    with ktask.connect(daemon.place) as client:
+        result = client.run("file.decompress", src=source, dst=target).result
+    assert target.read_bytes() == b"".join(pieces)
+    assert result == {"bytes": 16 * MIB, "compressed": source.stat().st_size, "frames": 0}

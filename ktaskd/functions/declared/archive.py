@@ -6,6 +6,7 @@ from ktaskd.functions.declared.common import CHANGED, KIB, MIB, PAGE
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _NEEDS = ("zstandard", "zlib_ng")
+_DECOMPRESS_NEEDS = (*_NEEDS, "numpy", "xxhash")
 _UNDO = "dst, which has to be empty, is empty again."
 _DST = SourceRole(
     "dst", Access.READ_WRITE, "Where the output goes to; an empty file, or memory that may grow."
@@ -44,9 +45,12 @@ _FILE_COMPRESS = Declaration(
 _FILE_DECOMPRESS = Declaration(
     name="file.decompress",
     summary=(
-        "Decompresses zstd and gzip files. In parallel where the file says where its frames are and how "
-        "long they become: all of file.compress, zstd files with sizes (as pzstd makes), and bgzip's; others "
-        "by one worker. Frames of zstd may need a window of 128 MiB, or what window_log allows. Tells the "
+        "Decompresses zstd and gzip files. In parallel: what file.compress makes, zstd files with a seek "
+        "table (the official seekable format, whose checksums are verified), pzstd's, several frames of zstd "
+        "that all have their size in the header, and bgzip's. By one worker: a single frame, frames without "
+        "sizes, and other gzip files. A seek table with wrong sizes costs time and changes no byte of the "
+        "output. "
+        "Frames of zstd may need a window of 128 MiB, or what window_log allows. Tells the "
         "bytes written, the bytes read (compressed), frames, 0 where they are not known, and how many bytes "
         "behind the last member of gzip were ignored (garbage)."
     ),
@@ -81,7 +85,8 @@ _FILE_DECOMPRESS = Declaration(
     undo_summary=_UNDO,
     combine=True,
     lifecycle=True,
-    needs=_NEEDS,
+    long_finish=True,
+    needs=_DECOMPRESS_NEEDS,
 )
 
 DECLARATIONS = (_FILE_COMPRESS, _FILE_DECOMPRESS)
