@@ -11,11 +11,12 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.alone import has_the_machine
 from tests.support.leaks import Footprint, marked_processes, wait_until_none
 from tests.support.users import OtherUsers, checkout_is_open, reachable_directory
 
@@ -57,6 +58,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.section(f"{len(names)} left out: needs {need}")
             for name in names:
                 terminalreporter.write_line(name)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # so that no time limit counts the wait
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test beside those of other processes, or alone."""
+    with has_the_machine(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

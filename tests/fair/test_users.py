@@ -15,6 +15,7 @@ CPU_S = 8.0
 """CPU seconds of all workers together. Beside other load they take longer to get."""
 
 
+@pytest.mark.alone
 @pytest.mark.other_uid
 @pytest.mark.timeout(400)  # on a machine that gives one part in forty
 def test_uids_when_their_jobs_differ_then_equal_shares(run_as: OtherUsers) -> None:
