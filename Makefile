@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?=
 # What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
 PYTEST_ARGS ?=
+# Tests run in so many processes (pytest-xdist); PARALLEL= has them run one by one, as `-s` and `--pdb` need it.
+PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 # What pytest gets for the checks in the virtual machine, as in VM_ARGS=-v.
 VM_ARGS ?=
 # Where `make install` puts programs and units, and what stands for "/" while a package is made.
@@ -31,7 +33,7 @@ setup: ## make .venv with everything in it
 	@PYTHON='$(PYTHON)' tools/setup.sh
 
 test: setup ## run all tests (PYTEST_ARGS="..." to choose)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 demo: setup ## start a private daemon and run real jobs on it
 	@$(BIN)/python -m tools.demo

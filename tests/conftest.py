@@ -11,20 +11,22 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.alone import has_the_machine
 from tests.support.leaks import Footprint, marked_processes, wait_until_none
-from tests.support.users import OtherUsers, reachable_directory
+from tests.support.users import OtherUsers, checkout_is_open, reachable_directory
 
 MARK = "KTASKD_TEST_RUN"
-NEEDS = {
-    "other_uid": ("root, to act as another user", os.geteuid() == 0),
-    "dbus_daemon": ("dbus-daemon, to run a private bus", shutil.which("dbus-daemon") is not None),
+NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
+    "other_uid": ("root, to act as another user", lambda: os.geteuid() == 0),
+    "open_checkout": ("a checkout and an interpreter that other users can read", checkout_is_open),
+    "dbus_daemon": ("dbus-daemon, to run a private bus", lambda: shutil.which("dbus-daemon") is not None),
 }
-"""By marker: what a test needs, and whether it is there."""
+"""By marker: what a test needs, and whether it is there. Asked only where a test has the marker."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,21 +42,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what this user cannot do, and what this machine has no program for."""
-    for marker, (need, there) in NEEDS.items():
-        for item in items:
-            if item.get_closest_marker(marker) and not there:
+    for marker, (need, is_there) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not is_there():
+            for item in marked:
                 item.add_marker(pytest.mark.skip(reason=f"needs {need}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was left out; pytest itself only counts it."""
     skipped = terminalreporter.getreports("skipped")
-    for marker, (need, there) in NEEDS.items():
+    for marker, (need, is_there) in NEEDS.items():
         names = sorted(report.nodeid for report in skipped if marker in report.keywords)
-        if names and not there:
+        if names and not is_there():
             terminalreporter.section(f"{len(names)} left out: needs {need}")
             for name in names:
                 terminalreporter.write_line(name)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # so that no time limit counts the wait
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test beside those of other processes, or alone."""
+    with has_the_machine(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

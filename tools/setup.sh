@@ -99,6 +99,14 @@ still_missing() {
     missing_for_systemd $about
 }
 
+# Type checkers follow no import hook, which is how an editable install is found.
+name_client() {
+    "$VENV/bin/python" -c '
+import pathlib, sysconfig
+path = pathlib.Path(sysconfig.get_path("purelib"), "ktaskd-client.pth")
+path.write_text("%s\n" % pathlib.Path("client").absolute())'
+}
+
 install_packages() {
     # Debian's pip would otherwise warn of packages that have no pyproject.toml.
     local -x PIP_USE_PEP517=1
@@ -144,6 +152,7 @@ main() {
         make_environment
     fi
     install_packages
+    name_client
     # Last, so that a run that failed is not taken for one that did not.
     fingerprint >"$STAMP"
     say "done"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ktask import convert, embedded, locate
+from ktask import convert, embedded, locate, starting
 from ktask.core import Draft, check_int, check_text, mode_request
 from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError
 from ktask.executor import Executor
@@ -40,6 +40,7 @@ def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False) 
 
     Looks at `target`, else at the environment's KTASKD_SOCKET, and at nothing
     else if either is given; else at $XDG_RUNTIME_DIR/ktaskd/ and /run/ktaskd/.
+    A daemon that was named and is just starting is waited for (`ktask.starting`).
     Where nobody answers there, it uses this user's embedded daemon, which it
     starts if there is none, and which ends by itself when it is idle.
 
@@ -59,7 +60,7 @@ def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False) 
 
 def open_session(target: str | os.PathLike[str] | None = None, *, own: bool = False) -> Session:
     """What `connect` says, without the client around it."""
-    place = locate.named(target, os.environ)
+    place = starting.wait_until_up(lambda: locate.named(target, os.environ))
     if place is not None:
         return _answering(place)
     tried = []

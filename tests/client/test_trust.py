@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import socket
@@ -27,6 +28,9 @@ OTHER = 60017
 @contextlib.contextmanager
 def acting_as(uid: int) -> Iterator[None]:
     """What is made and listened to inside is this user's, as the kernel sees it."""
+    # Loaded when they are first used, and then from where this user may be unable to read them.
+    for name in ("grpc._channel", "ktask.client"):
+        importlib.import_module(name)
     before = os.geteuid()
     os.seteuid(uid)
     try:

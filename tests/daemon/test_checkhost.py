@@ -18,6 +18,8 @@ from tests.support.groups import idle_group, own_groups
 from tests.support.units import listening, start_unit
 from tests.support.users import NOBODY, OtherUsers
 
+pytestmark = pytest.mark.alone  # shares of a CPU
+
 KTASKD = Path(sys.executable).parent / "ktaskd"
 
 

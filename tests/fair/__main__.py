@@ -1,4 +1,7 @@
-"""Fifty clients of five uids at once, and what each uid had: `python -m tests.fair`. Needs root."""
+"""Fifty clients of five uids at once, and what each uid had. Needs root.
+
+python -m tests.fair [SECONDS]    until all of them together had so many CPU seconds (50)
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ TOLERANCE = 0.1
 
 def main() -> int:
     """Print the table; 1 if a uid is further from an equal share than is allowed."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    cpu_s = float(sys.argv[1]) if len(sys.argv) > 1 else 50.0
     with reachable_directory() as place, a_daemon() as daemon:
-        shares = measure(OtherUsers(place), daemon, CLIENTS, seconds)
+        shares = measure(OtherUsers(place), daemon, CLIENTS, cpu_s)
     print(table(shares))
     print(f"furthest from equal: {100 * worst(shares):.1f}%, at most {100 * TOLERANCE:.0f}% are allowed")
     return int(worst(shares) > TOLERANCE)

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.fair.users import a_daemon, measure, table, worst
+from tests.fair.users import KINDS, Share, a_daemon, covered, measure, table, worst
 from tests.support.users import OtherUsers
 
-pytestmark = pytest.mark.other_uid
-
 TOLERANCE = 0.2
-"""In a few seconds a chunk more or less counts; the longer run is held to half of it."""
+"""With so little CPU time a chunk more or less counts; the longer run is held to half of it."""
+CPU_S = 8.0
+"""CPU seconds of all workers together. Beside other load they take longer to get."""
 
 
+@pytest.mark.alone
+@pytest.mark.other_uid
+@pytest.mark.timeout(400)  # on a machine that gives one part in forty
 def test_uids_when_their_jobs_differ_then_equal_shares(run_as: OtherUsers) -> None:
     with a_daemon() as daemon:
-        shares = measure(run_as, daemon, clients=8, seconds=8.0)
+        shares = measure(run_as, daemon, clients=8, cpu_s=CPU_S)
     print(table(shares))
     assert worst(shares) <= TOLERANCE, table(shares)
+
+
+def share(cpu_s: float, waited: float = 1.0) -> Share:
+    return Share(60001, KINDS[0], cpu_s, 0.0, 1, waited)
+
+
+def test_worst_when_a_uid_did_not_ask_for_more_then_it_may_have_less_and_not_more() -> None:
+    assert worst([share(2.0), share(2.0), share(0.2, 0.5)]) == 0.0
+    assert worst([share(2.0), share(2.0), share(0.2)]) == pytest.approx(1 - 0.2 / 1.4)
+    assert worst([share(2.0), share(2.0), share(3.0, 0.5)]) == pytest.approx(0.5)
+    with pytest.raises(AssertionError, match="too few uids"):
+        worst([share(2.0), share(2.0, 0.5)])
+
+
+@given(st.lists(st.tuples(st.integers(-5, 25), st.integers(0, 9)), max_size=8))
+def test_covered_when_intervals_overlap_then_as_counted_one_by_one(spans: list[tuple[int, int]]) -> None:
+    intervals = [(begin, begin + length) for begin, length in spans]
+    counted = sum(any(begin <= at < end for begin, end in intervals) for at in range(20))
+    assert covered(intervals, 0, 20) == pytest.approx(counted / 20)

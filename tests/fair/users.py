@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.integration.rig import Daemon, Stubs, connected, running, until, write_config
@@ -71,13 +72,18 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one uid had."""
+    """What one uid had.
+
+    Args:
+        waited: the part of the time in which a job of it stood in the queue.
+    """
 
     uid: int
     kind: Kind
     lead_s: float
     helper_s: float
     jobs: int
+    waited: float = 1.0
 
     @property
     def cpu_s(self) -> float:
@@ -89,7 +95,7 @@ class Account:
 
     def __init__(self, stubs: Stubs) -> None:
         self._stubs = stubs
-        self._of: dict[str, tuple[int, float, float]] = {}
+        self._of: dict[str, pb.Job] = {}
 
     def look(self) -> None:
         """Look at all jobs; often enough that none is forgotten in between."""
@@ -98,22 +104,49 @@ class Account:
             page = self._stubs.jobs.List(pb.ListRequest(page_size=1000, page_token=token))
             news = False
             for job in page.jobs:
-                cpu = (job.owner.uid, job.cpu.lead_seconds, job.cpu.helper_seconds)
-                ended = job.HasField("end_time")
-                news = news or not ended or self._of.get(job.id) != cpu
-                self._of[job.id] = cpu
+                known = self._of.get(job.id)
+                news = news or known is None or known.cpu != job.cpu or not job.HasField("end_time")
+                self._of[job.id] = job
             token = page.next_page_token
             if not token or not news:
                 return
 
     def shares(self) -> list[Share]:
-        """One for each uid."""
-        found = []
-        for i, kind in enumerate(KINDS):
-            mine = [cpu for cpu in self._of.values() if cpu[0] == FIRST_UID + i]
-            lead_s, helper_s = (sum(cpu[j] for cpu in mine) for j in (1, 2))
-            found.append(Share(FIRST_UID + i, kind, lead_s, helper_s, len(mine)))
-        return found
+        """What each uid had so far."""
+        return [self._share(FIRST_UID + i, kind) for i, kind in enumerate(KINDS)]
+
+    def _share(self, uid: int, kind: Kind) -> Share:
+        mine = self._jobs_of(uid)
+        lead_s, helper_s = (
+            sum(job.cpu.lead_seconds for job in mine),
+            sum(job.cpu.helper_seconds for job in mine),
+        )
+        return Share(uid, kind, lead_s, helper_s, len(mine))
+
+    def waited(self, uid: int, since_s: float, until_s: float) -> float:
+        """The part of an interval of wall-clock time in which a job of this uid was queued."""
+        queued = [
+            (_seconds(job.create_time), _seconds(job.start_time) if job.HasField("start_time") else until_s)
+            for job in self._jobs_of(uid)
+        ]
+        return covered(queued, since_s, until_s)
+
+    def _jobs_of(self, uid: int) -> list[pb.Job]:
+        return [job for job in self._of.values() if job.owner.uid == uid]
+
+
+def _seconds(time_: Timestamp) -> float:
+    return time_.ToNanoseconds() / 1e9
+
+
+def covered(intervals: Iterable[tuple[float, float]], since_s: float, until_s: float) -> float:
+    """The part of [since_s, until_s) that lies in at least one of the intervals."""
+    total_s, reached_s = 0.0, since_s
+    for begin_s, end_s in sorted(intervals):
+        begin_s, end_s = max(begin_s, reached_s), min(end_s, until_s)
+        if end_s > begin_s:
+            total_s, reached_s = total_s + end_s - begin_s, end_s
+    return total_s / (until_s - since_s)
 
 
 @contextmanager
@@ -127,8 +160,16 @@ def a_daemon() -> Iterator[Daemon]:
             yield daemon
 
 
-def measure(run_as: OtherUsers, daemon: Daemon, clients: int, seconds: float) -> list[Share]:
-    """Let `clients` of each uid work for so long at once; what each uid had meanwhile."""
+def measure(run_as: OtherUsers, daemon: Daemon, clients: int, cpu_s: float) -> list[Share]:
+    """Let `clients` of each uid work at once, until the machine has given the jobs enough CPU time.
+
+    What else runs on the machine makes that slower, and leaves the shares as they are.
+
+    Args:
+        cpu_s: CPU seconds that all workers together have to get.
+    Returns:
+        What each uid had meanwhile.
+    """
     with ExitStack() as stack, connected(daemon.socket) as stubs:
         for i, kind in enumerate(KINDS):
             words = (clients, kind.positions, kind.ms, kind.threads)
@@ -145,25 +186,25 @@ def measure(run_as: OtherUsers, daemon: Daemon, clients: int, seconds: float) ->
 
         def all_are_there() -> bool:
             account.look()
-            return all(share.jobs for share in account.shares())
+            return all(share.cpu_s for share in account.shares())
 
-        until(all_are_there, "jobs of every uid")
-        account.look()
-        before = {share.uid: share for share in account.shares()}
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            time.sleep(1.0)
+        until(all_are_there, "work of every uid")
+        since_s, before = time.time(), account.shares()
+        while True:
+            time.sleep(0.5)
             account.look()
-        after = account.shares()
+            after = account.shares()
+            if sum(share.cpu_s for share in after) - sum(share.cpu_s for share in before) >= cpu_s:
+                break
+    until_s = time.time()
     return [
-        Share(
-            share.uid,
-            share.kind,
-            share.lead_s - before[share.uid].lead_s,
-            share.helper_s - before[share.uid].helper_s,
-            share.jobs,
+        replace(
+            now,
+            lead_s=now.lead_s - then.lead_s,
+            helper_s=now.helper_s - then.helper_s,
+            waited=account.waited(now.uid, since_s, until_s),
         )
-        for share in after
+        for now, then in zip(after, before, strict=True)
     ]
 
 
@@ -172,21 +213,35 @@ def _end(client: subprocess.Popen[str]) -> None:
     client.wait()
 
 
+WAITED = 0.95
+"""A uid that had a job in the queue for this part of the time has always wanted more."""
+
+
 def worst(shares: list[Share]) -> float:
-    """How far from an equal share the uid is that is furthest, as a part of one."""
-    equal_s = sum(share.cpu_s for share in shares) / len(shares)
-    return max(abs(share.cpu_s / equal_s - 1) for share in shares)
+    """How far from an equal share the uid is that is furthest, as a part of one.
+
+    A uid whose clients get too little of a busy machine to keep jobs in the queue does not ask for an
+    equal share: it may have less, and not more.
+
+    Source: max-min fairness
+    """
+    wanting = [share.cpu_s for share in shares if share.waited >= WAITED]
+    assert len(wanting) > 1, f"too few uids kept jobs in the queue to compare them\n{table(shares)}"
+    equal_s = sum(wanting) / len(wanting)
+    others = [share.cpu_s for share in shares if share.waited < WAITED]
+    return max(
+        [abs(cpu_s / equal_s - 1) for cpu_s in wanting] + [cpu_s / equal_s - 1 for cpu_s in others],
+    )
 
 
 def table(shares: list[Share]) -> str:
     """For people."""
     equal_s = sum(share.cpu_s for share in shares) / len(shares)
-    lines = [
-        f"{'uid':>6}  {'jobs':<16} {'count':>6} {'lead s':>7} {'helper s':>8} {'CPU s':>7} {'of equal':>8}"
-    ]
+    head = f"{'uid':>6}  {'jobs':<16} {'count':>6} {'lead s':>7} {'helper s':>8} {'CPU s':>7}"
+    lines = [f"{head} {'of equal':>8} {'queued':>7}"]
     for one in shares:
         lines.append(
             f"{one.uid:>6}  {one.kind.name:<16} {one.jobs:>6} {one.lead_s:>7.2f} {one.helper_s:>8.2f}"
-            f" {one.cpu_s:>7.2f} {100 * one.cpu_s / equal_s:>7.1f}%"
+            f" {one.cpu_s:>7.2f} {100 * one.cpu_s / equal_s:>7.1f}% {100 * one.waited:>6.1f}%"
         )
     return "\n".join(lines)

@@ -21,6 +21,8 @@ from ktaskd.model.observation import Heat, Observation, OwnLimit, Presence
 from tests.governor.bus import Changes, fake_service, private_bus
 from tests.support.hosts import FakeHost, host
 
+pytestmark = pytest.mark.alone  # events of the kernel reach every process
+
 LOOPBACK = Path("/sys/class/net/lo/uevent")
 
 

@@ -24,6 +24,8 @@ from ktaskd.host.uevent import (
     read_uevents,
 )
 
+pytestmark = pytest.mark.alone  # events of the kernel reach every process
+
 PATIENCE_S = 60.0
 LOOPBACK = Path("/sys/class/net/lo/uevent")
 FORGED = b"change@/devices/forged\0ACTION=change\0SUBSYSTEM=power_supply\0"

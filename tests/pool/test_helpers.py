@@ -239,6 +239,8 @@ from ktaskd.host.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.pool import Pool, PoolSpec
 
+pytestmark = pytest.mark.alone  # shares of a CPU
+
 CPU = max(os.sched_getaffinity(0))
 
 class Ears:

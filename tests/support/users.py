@@ -43,6 +43,22 @@ def reachable_directory() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
+@cache
+def checkout_is_open() -> bool:
+    """Whether a user that owns nothing can run this interpreter, and import from this checkout.
+
+    Only root can find out. What such a user needs of it can be copied (`OtherUsers`), but not for a
+    process of root's that becomes another user.
+    """
+    words = [sys.executable, "-c", "import grpc, ktask, ktaskd"]
+    user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    try:
+        done = subprocess.run(words, check=False, capture_output=True, cwd="/", **user)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 class OtherUsers:
     """Runs programs as other users. Needs root.
 
@@ -121,9 +137,13 @@ class OtherUsers:
         """A clean environment of that user."""
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.home(uid)), "LANG": "C.UTF-8"}
         if self._base_copy.exists():
-            # Its own path to libpython leads to where it was copied from.
-            environment["LD_LIBRARY_PATH"] = str(self._base_copy / "lib")
+            environment |= self.library_path(self._base_copy / "bin" / "python")
         return environment
+
+    @staticmethod
+    def library_path(interpreter: Path) -> dict[str, str]:
+        """For a copied interpreter, whose own path to libpython leads to where it was copied from."""
+        return {"LD_LIBRARY_PATH": str(interpreter.parents[1] / "lib")}
 
     def _options(self, uid: int, options: Mapping[str, Any]) -> dict[str, Any]:
         """A clean environment, and no group of the caller's."""
@@ -174,7 +194,9 @@ def _copy_installation(target: Path) -> Path:
     for shared in (source / "lib").glob("libpython*.so.*"):
         shutil.copy(shared, target / "lib")
     (target / "bin").mkdir()
-    return Path(shutil.copy(os.path.realpath(sys.executable), target / "bin" / f"python{_VERSION}"))
+    copy = Path(shutil.copy(os.path.realpath(sys.executable), target / "bin" / f"python{_VERSION}"))
+    _open_to_all(target)
+    return copy
 
 
 def _copy_packages(target: Path) -> None:
@@ -188,6 +210,12 @@ def _copy_packages(target: Path) -> None:
                 copy = target / file
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file.locate(), copy)
+    _open_to_all(target)
+
+
+def _open_to_all(tree: Path) -> None:
+    """Let everybody read what was copied from files of their owner alone, as under umask 077."""
+    subprocess.run(["chmod", "-R", "a+rX", "--", tree], check=True)
 
 
 @cache

@@ -31,6 +31,7 @@ WITHOUT = {
 }
 
 
+@pytest.mark.alone
 def test_bench_when_quick_then_all_figures_are_printed_and_written(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     words = [sys.executable, "-m", "tests.bench", "--quick", "--json", str(path)]

@@ -327,6 +327,7 @@ def test_command_when_an_option_is_wrong_then_refused(words: tuple[str, str]) ->
     assert words[0] in done.stderr
 
 
+@pytest.mark.alone
 def test_command_when_one_short_row_then_table_json_and_picture(tmp_path: Path) -> None:
     effort = ["--rows", "4", "--seconds", "0.1", "--repeat", "2", "--size", "1M"]
     done = run(*effort, "--json", str(tmp_path / "all.json"), "--out", str(tmp_path))

@@ -88,6 +88,7 @@ def test_mempolicy_when_no_such_node_then_it_is_a_sentence() -> None:
 
 
 @pytest.mark.other_uid
+@pytest.mark.open_checkout  # this worker loads the body of the function itself, as that user
 def test_user_when_given_then_the_worker_is_that_user_and_nobody_looks_inside() -> None:
     placement = {"worker_class": "helper", "uid": NOBODY, "gid": NOBODY}
     with started(placement) as rig:

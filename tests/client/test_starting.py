@@ -1,0 +1,90 @@
+"""A daemon that was named and is just starting is waited for; one that is not starting is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ktask
+import pytest
+from ktask import locate, starting
+
+from tests.integration.rig import KTASKD, until
+
+START = "import pathlib, sys, time; sys.stdin.read()"
+"""A process that stays as it is until its standard input ends."""
+
+
+@pytest.fixture
+def directory(reachable_dir: Path) -> Path:
+    return reachable_dir / "run"
+
+
+def test_connect_when_the_daemon_was_started_a_moment_ago_then_waited_for(directory: Path) -> None:
+    log = directory.with_suffix(".log")
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [KTASKD, "--runtime-dir", directory], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        ) as daemon,
+    ):
+        try:
+            with ktask.connect(directory) as client:
+                assert client.status().pid == daemon.pid
+        finally:
+            daemon.terminate()
+    assert daemon.returncode == 0, log.read_text()
+
+
+def test_connect_when_the_daemon_cannot_start_then_given_up_when_it_has_ended(directory: Path) -> None:
+    command: list[str | Path] = [KTASKD, "--runtime-dir", directory, "--config", directory]
+    with (
+        subprocess.Popen(command, stderr=subprocess.DEVNULL),
+        pytest.raises(ktask.DaemonNotFound, match="No such file"),
+    ):
+        ktask.connect(directory)
+
+
+def test_connect_when_no_daemon_is_starting_then_nobody_waits(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(_seconds: float) -> None:
+        raise AssertionError("waited")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with pytest.raises(ktask.DaemonNotFound):
+        ktask.connect(directory)
+
+
+def test_starting_when_the_process_is_old_or_of_another_directory_then_not(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = locate.place_of(directory)
+    words = [sys.executable, "-c", START, "ktaskd", "--runtime-dir", directory.name]
+    with subprocess.Popen(words, cwd=directory.parent, stdin=subprocess.PIPE) as process:
+        until(lambda: starting.is_starting(place), "it is seen")
+        assert not starting.is_starting(locate.place_of(directory.parent / "other"))
+        monkeypatch.setattr(starting, "STARTING_S", 0.0)
+        assert not starting.is_starting(place)
+        monkeypatch.undo()
+        process.communicate()
+    assert not starting.is_starting(place)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["/usr/bin/ktaskd", "--runtime-dir", "/x"], "/x"),
+        (["python3", "-m", "ktaskd", "--selftest", "--runtime-dir=/x"], "/x"),
+        (["ktaskd", "--runtime-dir"], ""),
+        (["ktaskd", "--selftest"], None),
+        (["grep", "--", "--runtime-dir", "ktaskd"], None),
+        ([], None),
+    ],
+)
+def test_runtime_dir_when_a_command_line_is_read_then_only_a_daemons(
+    words: list[str], found: str | None
+) -> None:
+    assert starting.runtime_dir_of(words) == found
