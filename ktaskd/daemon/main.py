@@ -111,13 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
         print(format_config(config, given), end="")
         return 0
-    if options.check_host:
-        from ktaskd.daemon.checkhost import check_host
-
-        return check_host(config)
     if options.runtime_dir == "":
         return _fail("--runtime-dir: got an empty path, wanted a directory", 2)
     directory = Path(options.runtime_dir) if options.runtime_dir else default_runtime_dir()
+    if options.check_host:
+        from ktaskd.daemon.checkhost import check_host
+
+        return check_host(config, directory)
     if directory is None:
         return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)
     if not os.path.isdir(options.host_root):
