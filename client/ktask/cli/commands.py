@@ -13,7 +13,7 @@ from types import FrameType
 
 from ktask import convert
 from ktask.cli import text
-from ktask.cli.arguments import UsageError, pair, unique
+from ktask.cli.arguments import UsageError, labels, pair, unique
 from ktask.cli.bar import drawer_for
 from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
 from ktask.cli.output import print_document, print_json, print_out, print_warnings
@@ -41,9 +41,9 @@ def _session(options: argparse.Namespace) -> Iterator[Session]:
 
 def jobs(options: argparse.Namespace) -> int:
     """List the caller's jobs; as JSON all pages in one."""
-    whole = pb.ListResponse()
+    whole, wanted = pb.ListResponse(), labels(options.label)
     with _session(options) as session:
-        for page in session.pages(pb.ListRequest(page_size=_PAGE)):
+        for page in session.pages(pb.ListRequest(page_size=_PAGE, labels=wanted)):
             whole.jobs.extend(page.jobs)
     if options.json:
         print_json(whole)
