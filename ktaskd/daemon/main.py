@@ -7,13 +7,12 @@ import asyncio
 import logging
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ktaskd import __version__
 from ktaskd.daemon import machine
-from ktaskd.daemon.config import Config, ConfigError, format_config, load_config
+from ktaskd.daemon.config import Config, ConfigError, Given
 from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
@@ -21,6 +20,9 @@ from ktaskd.host import door
 from ktaskd.host.process import apply_undumpable
 from ktaskd.host.root import HostRoot
 from ktaskd.pool.starting import environment, python
+
+READER_GONE = 141
+"""The status that a shell gives to a program which SIGPIPE has ended."""
 
 DEFAULT_CONFIG = Path("/etc/ktaskd/ktaskd.toml")
 
@@ -83,34 +85,50 @@ def default_runtime_dir() -> Path | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; 0 = ended well, 1 = could not start, 2 = wrong usage or configuration.
 
-    With --check-host, 0 = helpers give way on this machine, 1 = they do not.
+    With --check-host, 0 = helpers give way on this machine, 1 = they do not. With --check-config, 2
+    also where the machine has not what a file asks for. 141 = nobody reads what is printed any more.
     """
-    options = make_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # paths need not be text
+    try:
+        status = _main(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # Python would complain at its end
+        return READER_GONE
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    try:
+        options = make_parser().parse_args(argv)
+    except SystemExit as end:  # argparse has printed the help, or what is wrong
+        return int(end.code or 0)
+    return _act(options)
+
+
+def _act(options: argparse.Namespace) -> int:
     if options.pool_hosts:
         # Anew, since what is loaded here would be in every worker. It stays this
         # process, which LISTEN_PID names.
         passed = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
         os.execve(sys.executable, python("ktaskd.pool.hosts"), environment(*passed, erase=True))
-    path = options.config or (DEFAULT_CONFIG if os.path.lexists(DEFAULT_CONFIG) else None)
-
-    def load() -> Config:
-        return load_config(
-            path,
-            idle_exit_s=options.idle_exit,
-            helpers_socket=options.helpers_socket,
-            own_user=options.own_user,
-            # The machine's file is meant for the daemon that serves everybody.
-            private=options.own_user and options.config is None,
-        )
-
+    given = Given(
+        options.config or (DEFAULT_CONFIG if os.path.lexists(DEFAULT_CONFIG) else None),
+        options.idle_exit,
+        options.helpers_socket,
+        options.own_user,
+        # The machine's file is meant for the daemon that serves everybody.
+        private=options.own_user and options.config is None,
+    )
     try:
-        config = load()
+        config = given.load()
     except ConfigError as error:
         return _fail(str(error), 2)
     if options.check_config:
-        given = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
-        print(format_config(config, given), end="")
-        return 0
+        return _check_config(given, config)
     if options.runtime_dir == "":
         return _fail("--runtime-dir: got an empty path, wanted a directory", 2)
     directory = Path(options.runtime_dir) if options.runtime_dir else default_runtime_dir()
@@ -124,7 +142,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"--host-root: got {str(options.host_root)!r}, wanted a directory", 2)
     # Absolute, since it shall stay the same whatever the working directory.
     host_root = HostRoot(options.host_root.absolute())
-    return _run(config, load, directory, options.selftest, host_root)
+    return _run(config, given.load, directory, options.selftest, host_root)
+
+
+def _check_config(given: Given, config: Config) -> int:
+    """Print the configuration; 2 = this machine has not all that it asks for."""
+    from ktaskd.daemon.checkconfig import format_config, problems, sources
+
+    source_of = sources(given)
+    print(format_config(config, source_of), end="", flush=True)
+    found = problems(given, source_of, HostRoot())
+    for text in found:
+        _fail(text, 2)
+    return 2 if found else 0
 
 
 def _fail(message: str, status: int) -> int:
