@@ -356,6 +356,8 @@ class House:
         cpus = len(self._topology.cpus)
         self._notifier.send("READY=1", f"STATUS=ready, {cpus} CPUs on {len(self._topology.nodes)} nodes")
         log.info("ready dir=%s version=%s cpus=%d", self._start.runtime.path, __version__, cpus)
+        for text in self._state.missing():
+            log.info('lacking what="%s"', text)
         write_late()
         self._watchdog.start()
         self._garbage.start()

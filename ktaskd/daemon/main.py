@@ -16,6 +16,7 @@ from ktaskd.daemon.config import Config, ConfigError, Given
 from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
+from ktaskd.door.takeover import take_over
 from ktaskd.host import door
 from ktaskd.host.process import apply_undumpable
 from ktaskd.host.root import HostRoot
@@ -70,16 +71,31 @@ def make_parser() -> argparse.ArgumentParser:
         'sockets.mode = "0600", unless the file that --config names has another mode',
     )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
-    parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
+    parser.epilog = (
+        "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd, or /tmp/ktaskd-UID "
+        "where that is not a directory of the user's own."
+    )
     return parser
 
 
-def default_runtime_dir() -> Path | None:
-    """Where the sockets go when nobody says; None if there is no such place."""
+def default_runtime_dir() -> Path:
+    """Where the sockets go when nobody says so; clients of the same user look there, too."""
     if os.geteuid() == 0:
         return Path("/run/ktaskd")
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(base) / "ktaskd" if base else None
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(base) / "ktaskd" if os.path.isabs(base) and _is_ours(base) else own_directory()
+
+
+def own_directory() -> Path:
+    """The directory of a user who has no XDG_RUNTIME_DIR, as after su or in a container."""
+    return Path(f"/tmp/ktaskd-{os.geteuid()}")
+
+
+def _is_ours(directory: str) -> bool:
+    try:
+        return os.stat(directory).st_uid == os.geteuid() and os.access(directory, os.W_OK)
+    except OSError:
+        return False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,8 +152,6 @@ def _act(options: argparse.Namespace) -> int:
         from ktaskd.daemon.checkhost import check_host
 
         return check_host(config, directory)
-    if directory is None:
-        return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)
     if not os.path.isdir(options.host_root):
         return _fail(f"--host-root: got {str(options.host_root)!r}, wanted a directory", 2)
     # Absolute, since it shall stay the same whatever the working directory.
@@ -162,6 +176,16 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
+def _claim(config: Config, directory: Path) -> RuntimeDir:
+    """The runtime directory, ours for as long as we live; raises ListenError."""
+    if os.geteuid() == 0 and (owner := machine.worker_user(config.workers, 0).uid) > 0:
+        take_over(directory, owner, HostRoot())
+    own = directory == own_directory()
+    if own and directory.is_symlink():  # anybody may make one in /tmp
+        raise ListenError(f"runtime directory {directory}: is a link, wanted a directory; remove it")
+    return RuntimeDir.claim(directory, mode=0o700 if own else 0o755)
+
+
 def _run(
     config: Config, load: Callable[[], Config], directory: Path, selftest: bool, host_root: HostRoot
 ) -> int:
@@ -176,7 +200,7 @@ def _run(
         return _fail(lacking, 1)
     mode, gid = machine.socket_mode(config.sockets, os.geteuid())
     try:
-        runtime = RuntimeDir.claim(directory)
+        runtime = _claim(config, directory)
     except ListenError as error:
         return _fail(str(error), 1)
     try:
