@@ -16,7 +16,7 @@ from ktask.cli import text
 from ktask.cli.arguments import UsageError, labels, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
 from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
-from ktask.cli.output import print_document, print_json, print_out, print_warnings
+from ktask.cli.output import format_document, print_document, print_json, print_out, print_warnings
 from ktask.cli.streams import DASH, input_file
 from ktask.client import open_session
 from ktask.core import mode_request
@@ -174,10 +174,9 @@ def hold(options: argparse.Namespace) -> int:
         handles = {name: session.handover.handle_of(one) for name, one in files.items()}
         for name in paths.keys() - files.keys():
             (handles[name],) = session.handover.hand_over([(input_file(), 0)])
-        if options.json:
-            print_document({"handles": handles})
-        else:
-            print_out("\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items()))
+        lines = "\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items())
+        # Raises where nobody reads it: handles that nobody knows need not be held.
+        print(format_document({"handles": handles}) if options.json else lines, flush=True)
         return _wait_end(ended, session.handover.fileno())
 
 
