@@ -36,8 +36,8 @@ Maintainer: The ktaskd authors <root@localhost>
 Section: admin
 Priority: optional
 Installed-Size: $(du -sk "$STAGE" | cut -f 1)
-Depends: python3 (>= $minor), python3 (<< $next), libc6, libsystemd0, libgcc-s1, libstdc++6, passwd, systemd
-Suggests: dbus
+Depends: python3 (>= $minor), python3 (<< $next), libc6, libsystemd0, libgcc-s1, libstdc++6, passwd
+Suggests: systemd, dbus
 Description: parallel work for every program, on CPUs that nobody else wants
  A daemon that runs jobs over memory regions and files for local programs, in
  workers of the lowest priority that are pinned to CPUs and NUMA nodes, and gives

@@ -10,7 +10,7 @@ import pickle
 import secrets
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -106,7 +106,13 @@ class Peer:
 class Burst:
     """One job of python.calls."""
 
-    def __init__(self, session: Session, max_workers: int, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        max_workers: int,
+        on_end: Callable[[], None],
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         """Listen, and have the daemon begin. Raises KtaskError or OSError."""
         self.setup = wire.pack(wire.SETUP, 0, surroundings_for(session.place))
         self.workers: set[Peer] = set()
@@ -116,7 +122,7 @@ class Burst:
         """When it was decided that it gets no more calls; 0 = it may get some."""
         self.path, self.listener = listen(session.place)
         try:
-            spec = pb.JobSpec(function="python.calls", max_threads=max_workers)
+            spec = pb.JobSpec(function="python.calls", max_threads=max_workers, labels=labels)
             spec.arg.fields["line"].string_value = wire.line_of(self.path)
             spec.ranges.add(start=0, length=TURNS, nid=-1)
             self.run = session.wire.jobs.Run.future(pb.RunRequest(spec=spec))

@@ -45,14 +45,20 @@ class CallServer:
         open_session: connects to a daemon; called again where the last one is gone.
         max_workers: most calls at one time.
         let_go: what is done with a connection that is not needed any more.
+        begin: has the daemon begin a job, as `Burst` does.
     """
 
     def __init__(
-        self, open_session: Callable[[], Session], max_workers: int, let_go: Callable[[Session], None]
+        self,
+        open_session: Callable[[], Session],
+        max_workers: int,
+        let_go: Callable[[Session], None],
+        begin: Callable[[Session, int, Callable[[], None]], Burst] = Burst,
     ) -> None:
         """Nothing is begun before the first call."""
         self._open_session = open_session
         self._let_go = let_go
+        self._begin = begin
         self._max_workers = max_workers
         self._session: Session | None = None
         self._lock = threading.Lock()
@@ -258,7 +264,7 @@ class CallServer:
             self._fresh = self._session is None
             if self._session is None:
                 self._session = self._open_session()
-            burst = Burst(self._session, self._max_workers, self._on_end)
+            burst = self._begin(self._session, self._max_workers, self._on_end)
         except Exception as error:
             self._release_session()
             self._fail_queued(error)

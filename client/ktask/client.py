@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ktask import convert, embedded, locate, starting
-from ktask.core import Draft, check_int, check_text, mode_request
+from ktask.core import Draft, check_int, check_labels, check_text, mode_request
 from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError
 from ktask.executor import Executor
 from ktask.locate import Place
@@ -142,6 +143,7 @@ class Client:
         writes: bool | None = None,
         timeout: float | None = None,
         progress: Callable[[Job], object] | None = None,
+        labels: Mapping[str, str] | None = None,
         **sources: Source,
     ) -> Job:
         """Run a job and wait until it has succeeded.
@@ -165,6 +167,8 @@ class Client:
             undo, combine, align, writes: of a function of your own.
             timeout: seconds until the job is cancelled; None = never.
             progress: called in this thread with the job whenever it has moved.
+            labels: names and values of your own, by which `jobs` finds the job: at most 16, each
+                of at most 256 bytes of UTF-8.
             **sources: what to work on, by role: memory, a file, a path (opened here with
                 the access that the function declares, made if it writes), something open,
                 or a Handle.
@@ -179,7 +183,7 @@ class Client:
             *(function, undo, combine, arg, ranges, items, min_chunk, max_threads, align, writes, sources)
         )
         with drafted(own, self._session.place) as draft:
-            job = self._run(draft, timeout, progress)
+            job = self._run(replace(draft, labels=check_labels(labels)), timeout, progress)
         return with_result(job) if callable(function) else job
 
     def _run(self, draft: Draft, timeout: float | None, progress: Callable[[Job], object] | None) -> Job:
@@ -201,6 +205,7 @@ class Client:
         max_threads: int = 0,
         timeout: float | None = None,
         chunksize: int = 1,
+        labels: Mapping[str, str] | None = None,
     ) -> Iterator[Value]:
         """Results of a function of your own for each of the items, in their order.
 
@@ -212,10 +217,11 @@ class Client:
             max_threads: most workers at one time; 0 = 4.
             timeout: seconds from now after which waiting for a result raises TimeoutError.
             chunksize: items of one call, which then come and fail together.
+            labels: of the jobs that the calls are done by, as in `run`.
         Raises:
             Exception: whatever the function raised, at its place among the results.
         """
-        executor = Executor(max_threads or _MAX_THREADS, client=self)
+        executor = Executor(max_threads or _MAX_THREADS, client=self, labels=labels)
         return executor.map(function, *items, timeout=timeout, chunksize=chunksize)
 
     def submit(
@@ -229,6 +235,7 @@ class Client:
         max_threads: int = 0,
         undo: bool = True,
         timeout: float | None = None,
+        labels: Mapping[str, str] | None = None,
         **sources: Source,
     ) -> Job:
         """Submit a detached job: it goes on when this program ends.
@@ -239,7 +246,7 @@ class Client:
         Returns:
             The job as accepted.
         """
-        draft = Draft(function, arg, ranges, items, min_chunk, max_threads, undo, sources)
+        draft = Draft(function, arg, ranges, items, min_chunk, max_threads, undo, sources, labels)
         return convert.job(self._session.submit(draft, _check_timeout(timeout)))
 
     def watch(self, job: Job | str, *, after_sequence: int = 0) -> Iterator[Update]:
@@ -288,7 +295,7 @@ class Client:
             page_size=check_int("page_size", page_size, _PAGE_MAX),
             states=[_state_number(state) for state in states],
             function=check_text("function", function),
-            labels=labels,
+            labels=check_labels(labels),
         )
         for page in self._session.pages(request):
             yield from map(convert.job, page.jobs)

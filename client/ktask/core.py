@@ -26,6 +26,7 @@ RESERVED_ROLES = frozenset(
         "undo",
         "timeout",
         "progress",
+        "labels",
         "combine",
         "align",
         "writes",
@@ -55,6 +56,7 @@ class Draft:
         sources: by role; what each may be says `ktask.source`.
         items: sources counted one by one; None = none.
         undo: True leaves it to the function, False switches it off.
+        labels: names and values of the caller's own, to find the job by; None = none.
         request_id: "" = none.
     """
 
@@ -66,7 +68,7 @@ class Draft:
     max_threads: int = 0
     undo: bool = True
     sources: Mapping[str, Any] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = None
     request_id: str = ""
 
 
@@ -88,8 +90,7 @@ def make_spec(draft: Draft, default_nid: int | None) -> pb.JobSpec:
         max_threads=check_int("max_threads", draft.max_threads, _UINT32_MAX),
         request_id=check_text("request_id", draft.request_id),
     )
-    for name, value in draft.labels.items():
-        spec.labels[check_text("label", name)] = check_text(f'label "{name}"', value)
+    spec.labels.update(check_labels(draft.labels))
     _set_arg(spec, draft.arg)
     for i, given in enumerate(draft.ranges or ()):
         spec.ranges.append(_range(f"ranges[{i}]", given, default_nid))
@@ -118,6 +119,27 @@ def mode_request(mode: str, seconds: float | None) -> control_pb2.SetModeRequest
         nanos = round(seconds * 1e9)
         request.duration.seconds, request.duration.nanos = divmod(max(nanos, 1), 10**9)
     return request
+
+
+def check_labels(labels: Any) -> dict[str, str]:
+    """Labels, which are the caller's own names and values of a job, as a dict; None = none.
+
+    How many there may be, and how long, is for the daemon to say.
+
+    Raises:
+        TypeError: it is no mapping of text to text.
+        ValueError: a name is empty or has "=" in it, or UTF-8 cannot hold a text.
+    """
+    if labels is None:
+        return {}
+    if not isinstance(labels, Mapping):
+        raise TypeError(f"labels: got {labels!r}, wanted a mapping of names to values")
+    found = {}
+    for name, value in labels.items():
+        if not check_text("label", name) or "=" in name:
+            raise ValueError(f'label "{name}": wanted a name that is not empty and has no "=" in it')
+        found[name] = check_text(f'label "{name}"', value)
+    return found
 
 
 def check_role(role: str) -> str:

@@ -6,14 +6,15 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as Base
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from ktask.bursts import Call, CallFuture, Shared
+from ktask.bursts import Burst, Call, CallFuture, Shared
 from ktask.calls import CallServer
+from ktask.core import check_labels
 from ktask.initial import Initial, InitializerFailed
 from ktask.session import Session
 from ktask.v1 import code
@@ -54,6 +55,7 @@ class Executor(Base):
         initargs: tuple[Any, ...] = (),
         target: str | os.PathLike[str] | None = None,
         client: Client | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -65,6 +67,7 @@ class Executor(Base):
             target: directory or socket of a daemon of this user; None = the
                 per-user one, or else the embedded one, which is started.
             client: whose connection is used instead; it must not be closed before.
+            labels: of the jobs that the calls are done by, as in `Client.run`.
         Raises:
             ImportError: cloudpickle is not installed.
         """
@@ -74,15 +77,16 @@ class Executor(Base):
         if count < 1:
             raise ValueError(f"max_workers must be greater than 0, got {max_workers!r}")
         self._max_workers = count
+        begin = partial(Burst, labels=check_labels(labels))
         self._down = False
         self._pid = os.getpid()
         self._failed: InitializerFailed | None = None
         self._initial = None if initializer is None else Initial(initializer, initargs)
         if client is not None:
             session = client._session
-            self._calls = CallServer(lambda: session, count, lambda _: None)
+            self._calls = CallServer(lambda: session, count, lambda _: None, begin)
         else:
-            self._calls = CallServer(partial(_connect, target), count, Session.close)
+            self._calls = CallServer(partial(_connect, target), count, Session.close, begin)
 
     def submit(
         self, fn: Callable[Given, Value], /, *args: Given.args, **kwargs: Given.kwargs

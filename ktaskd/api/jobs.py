@@ -15,6 +15,7 @@ from ktaskd.api.guard import Context, caller
 from ktaskd.api.herald import Herald
 from ktaskd.api.watch import follow
 from ktaskd.governor.governor import Governor
+from ktaskd.jobs.check import check_labels
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake
 from ktaskd.jobs.job import Job
@@ -97,6 +98,7 @@ class JobsService(JobsServicer):
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
         """A page of the caller's jobs, newest first."""
+        check_labels("labels", request.labels)
         size = min(request.page_size or LIST_PAGE_DEFAULT, LIST_PAGE_MAX)
         query = Query(
             states_in(request.states),

@@ -32,7 +32,7 @@ class Daemon:
         limits: bounds in force, by name.
         counts: counters that other rooms keep, by name.
         raiser: knows in which ways a helper can be raised.
-        missing: what this machine lacks, in words.
+        missing: gives what the daemon lacks on this machine now, in words.
     """
 
     version: str
@@ -50,7 +50,7 @@ class Daemon:
     limits: Callable[[], Mapping[str, int]]
     counts: Callable[[], Mapping[str, int]]
     raiser: Raiser
-    missing: list[str] = field(default_factory=list)
+    missing: Callable[[], Sequence[str]] = tuple
     memory: PrivateMemory = field(init=False)
 
     def __post_init__(self) -> None:

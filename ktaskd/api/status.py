@@ -41,7 +41,7 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         allowance=_allowance_out(daemon),
         limits=[pb.Limit(name=name, value=value) for name, value in sorted(daemon.limits().items())],
         counters=[pb.Counter(name=name, value=value) for name, value in sorted(_counts(daemon).items())],
-        missing=[*daemon.missing, *governor.doubted, *_troubles(daemon), *daemon.raiser.missing],
+        missing=daemon.missing(),
         raising=daemon.raiser.ways,
         runtime_dir=daemon.runtime_dir,
         selftest=daemon.selftest,
@@ -49,10 +49,6 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
             pb.Reading(name=one.name, value=one.value, source=one.source) for one in governor.readings()
         ],
     )
-
-
-def _troubles(daemon: Daemon) -> list[str]:
-    return [pool.trouble for pool in daemon.pools if pool.trouble]
 
 
 def _counts(daemon: Daemon) -> dict[str, int]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from ktaskd.daemon.settings import Config as Config
+from ktaskd.daemon.settings import SocketSettings as SocketSettings
+from ktaskd.daemon.settings import WorkerSettings as WorkerSettings
+from ktaskd.daemon.settings import flatten as flatten
 from ktaskd.governor.settings import ANSWERS, ORDERED, USER_ANSWERS, GovernorSettings
 from ktaskd.host.unixsock import PATH_BYTES_MAX
-from ktaskd.jobs.disks import DiskLimits, NamedDisksInvalid, parse_named
-from ktaskd.jobs.registry import JobLimits
+from ktaskd.jobs.disks import NamedDisksInvalid, parse_named
 
 SectionT = TypeVar("SectionT")
 
@@ -49,114 +50,6 @@ class ConfigError(Exception):
     """The file is wrong; the message has the file and the key's path."""
 
 
-@dataclass(frozen=True, slots=True)
-class SocketSettings:
-    """Who may connect, and how often.
-
-    Args:
-        mode: of both sockets, octal digits; "auto" = 0660 if the daemon is root
-            and the group exists, else 0600.
-        group: that owns the sockets where mode lets it in.
-        connections, connections_per_uid: gRPC connections at one time.
-        handoffs, handoffs_per_uid: connections to the handoff socket at one time.
-        streams: calls at one time on one gRPC connection.
-        calls_per_uid: calls of one uid at one time, on all its connections.
-        handles_per_uid: handed over descriptors at one time.
-        watch_stall_s: a stream whose reader takes nothing for so long is cut;
-            0 = never.
-    """
-
-    mode: str = "auto"
-    group: str = "ktask"
-    connections: int = 2000
-    connections_per_uid: int = 500
-    handoffs: int = 2000
-    handoffs_per_uid: int = 500
-    streams: int = 1000
-    calls_per_uid: int = 1024
-    handles_per_uid: int = 4096
-    watch_stall_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """How many workers there are, and who they are.
-
-    Args:
-        user: that workers become if the daemon is root; where there is no such
-            user, or "", only uid 0 may run jobs.
-        helpers_per_node: most helpers of one node; 0 = one for each CPU.
-        warm: helpers of each node, and leads, that are kept while there is
-            nothing to do; 0 = none, so that the next job waits for a start.
-        idle_timeout_s: time without work after which a worker beyond the warm
-            ones ends; 0 = it stays.
-        helpers_socket: where `ktaskd --pool-hosts` listens, which then starts the
-            helpers' pool hosts; "" = the daemon does.
-        idle_group: "auto" = helpers get a cgroup with cpu.idle where one may be
-            made; "never" = no cgroup is made for them.
-        leads: most leads that use a CPU at one time; 0 = one for each CPU.
-        leads_per_uid: the same for one uid; 0 = as many as there are.
-        cancel_grace_s: time for a worker to give back its chunk before it is killed.
-        fence_s: time for a killed worker to be seen dead.
-        hang_cpu_s: CPU time that a worker may use without getting on, before it
-            is killed; 0 = no limit.
-        starvation_s: a job that nobody waits for gets a lead when it has made no
-            progress for so long; 0 = never.
-    """
-
-    user: str = "ktaskd"
-    helpers_per_node: int = 0
-    warm: int = 1
-    idle_timeout_s: float = 60.0
-    helpers_socket: str = ""
-    idle_group: str = "auto"
-    leads: int = 0
-    leads_per_uid: int = 0
-    cancel_grace_s: float = 5.0
-    fence_s: float = 10.0
-    hang_cpu_s: float = 60.0
-    starvation_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionSettings:
-    """Functions that are not built in.
-
-    Args:
-        dir: whose *.toml declare native functions; "" = none.
-    """
-
-    dir: str = "/etc/ktaskd/functions.d"
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonSettings:
-    """The daemon itself.
-
-    Args:
-        idle_exit_s: end after so long without a connection and a job; 0 = never.
-        stop_s: time for jobs to be stopped and undone when the daemon ends.
-        log_level: "debug", "info", "warning" or "error".
-    """
-
-    idle_exit_s: float = 0.0
-    stop_s: float = 20.0
-    log_level: str = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The whole configuration; each section is a frozen dataclass."""
-
-    sockets: SocketSettings = field(default_factory=SocketSettings)
-    workers: WorkerSettings = field(default_factory=WorkerSettings)
-    jobs: JobLimits = field(default_factory=JobLimits)
-    disks: DiskLimits = field(default_factory=DiskLimits)
-    governor: GovernorSettings = field(default_factory=GovernorSettings)
-    functions: FunctionSettings = field(default_factory=FunctionSettings)
-    daemon: DaemonSettings = field(default_factory=DaemonSettings)
-
-
 def load_config(
     path: Path | None,
     *,
@@ -188,6 +81,31 @@ def load_config(
         return config
     _check_number("--idle-exit", idle_exit_s)
     return replace(config, daemon=replace(config.daemon, idle_exit_s=idle_exit_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What decides about the configuration, as `load_config` takes it.
+
+    Args:
+        path: of the file; None = there is none.
+    """
+
+    path: Path | None = None
+    idle_exit_s: float | None = None
+    helpers_socket: str | None = None
+    own_user: bool = False
+    private: bool = False
+
+    def load(self) -> Config:
+        """The configuration; raises ConfigError."""
+        return load_config(
+            self.path,
+            idle_exit_s=self.idle_exit_s,
+            helpers_socket=self.helpers_socket,
+            own_user=self.own_user,
+            private=self.private,
+        )
 
 
 def _read_config(path: Path) -> Config:
@@ -285,25 +203,3 @@ def _check_number(path: str, value: float) -> None:
     most = WORKERS_MAX if path in _WORKERS else 100 if path.endswith("_percent") else NUMBER_MAX
     if not least <= value <= most:  # NaN is in no bounds
         raise ConfigError(f"{path}: got {value}, wanted {least} to {most}")
-
-
-def flatten(config: Config) -> dict[str, object]:
-    """Every value by its path, as in "jobs.keep_s"."""
-    return {
-        f"{section}.{key}": value
-        for section, values in dataclasses.asdict(config).items()
-        for key, value in values.items()
-    }
-
-
-def format_config(config: Config, given: Mapping[str, Any]) -> str:
-    """The effective values as TOML, each with where it came from."""
-    lines: list[str] = []
-    for section, values in dataclasses.asdict(config).items():
-        lines.append(f"[{section}]")
-        for key, value in values.items():
-            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value}"
-            source = "file" if key in given.get(section, {}) else "default"
-            lines.append(f"{key} = {shown}  # {source}")
-        lines.append("")
-    return "\n".join(lines)

@@ -18,11 +18,13 @@ class Found:
 
     Args (attributes):
         lost: why no client can connect any more, in words; "" while one can.
+        missing: why nobody would notice that, in words; "" where the kernel reports it.
     """
 
     def __init__(self, runtime: RuntimeDir, on_lost: Callable[[], None]) -> None:
         """Not started yet; `on_lost` is called once."""
         self.lost = ""
+        self.missing = ""
         self._runtime = runtime
         self._on_lost = on_lost
         self._watch: DirectoryWatch | None = None
@@ -34,6 +36,10 @@ class Found:
             self._watch = DirectoryWatch(os.fspath(self._runtime.path), inner)
         except OSError as error:
             log.warning("runtime_dir_not_watched error=%s", error)
+            self.missing = (
+                f"runtime directory: nobody would notice its removal: {error.strerror}; "
+                "raise fs.inotify.max_user_instances"
+            )
             return
         asyncio.get_running_loop().add_reader(self._watch.fd, self._look)
 

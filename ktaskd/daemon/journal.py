@@ -10,9 +10,11 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-STDERR = 2
+SOCKET = "/run/systemd/journal/socket"
+"""Source: systemd-journald.service(8)"""
+
 PREFIX = "KTASKD_"
 _KEY = re.compile(r"(\w+)=\"?%")
 _PLAIN = re.compile(r"(\w+)=([^%\s\"]+)")
@@ -23,20 +25,14 @@ _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 Send = Callable[..., object]
 
 
-def is_journal(environ: Mapping[str, str], fd: int = STDERR) -> bool:
-    """Whether what is written to `fd` ends in the journal.
+def find_send(socket: str = SOCKET) -> Send | None:
+    """The journal's own call, or None where systemd-python is not installed or nobody has made the socket.
 
-    Source: systemd.exec(5), $JOURNAL_STREAM
+    Without that socket the call succeeds and sends nothing: a container may have the journal's
+    stream as its standard error, and not the directory of the socket.
     """
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return False
-    return environ.get("JOURNAL_STREAM", "") == f"{status.st_dev}:{status.st_ino}"
-
-
-def find_send() -> Send | None:
-    """The journal's own call, or None where systemd-python is not installed."""
+    if not os.path.exists(socket):
+        return None
     try:
         send: Send = importlib.import_module("systemd.journal").send
     except ImportError:

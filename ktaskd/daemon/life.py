@@ -23,6 +23,7 @@ from ktaskd.daemon.events import WorkerEvents
 from ktaskd.daemon.found import Found
 from ktaskd.daemon.garbage import Garbage
 from ktaskd.daemon.givingback import GivingBack
+from ktaskd.daemon.lacking import Lacking
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
@@ -127,7 +128,7 @@ class House:
     def _build_jobs(self) -> None:
         config, topology = self._config, self._topology
         private = not self._start.listeners.reached_by_others()
-        user = machine.worker_user(config.workers, os.geteuid(), private=private)
+        user = self._user = machine.worker_user(config.workers, os.geteuid(), private=private)
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
         registry.on_freed = lambda _: self._giving_back.note()
@@ -259,7 +260,6 @@ class House:
         return self._turns.answers.total + self._relay.requests.total
 
     def _make_state(self) -> Daemon:
-        user = machine.worker_user(self._config.workers, os.geteuid())
         return Daemon(
             version=__version__,
             start_s=time.time(),
@@ -276,14 +276,17 @@ class House:
             limits=lambda: machine.limits_in_force(self._config, self._files),
             counts=self._counts,
             raiser=self._raiser,
-            missing=[
-                text
-                for text in (
-                    *("" if user.wanted else user.refusal, self._notifier.missing, self._no_group),
-                    *(*self._watch.missing, *self._function_problems),
-                )
-                if text
-            ],
+            missing=Lacking(
+                user=self._user,
+                notifier=self._notifier,
+                no_group=self._no_group,
+                functions=self._function_problems,
+                watch=self._watch,
+                governor=self._governor,
+                pools=self._pools,
+                raiser=self._raiser,
+                others=[lambda: (self._found.lost, self._found.missing)],
+            ),
         )
 
     def _describe(self, identity: Identity) -> Identity:
@@ -353,6 +356,8 @@ class House:
         cpus = len(self._topology.cpus)
         self._notifier.send("READY=1", f"STATUS=ready, {cpus} CPUs on {len(self._topology.nodes)} nodes")
         log.info("ready dir=%s version=%s cpus=%d", self._start.runtime.path, __version__, cpus)
+        for text in self._state.missing():
+            log.info('lacking what="%s"', text)
         write_late()
         self._watchdog.start()
         self._garbage.start()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.handlers
-import os
 import sys
 import threading
 
-from ktaskd.daemon.journal import JournalHandler, find_send, is_journal
+from ktaskd.daemon.journal import JournalHandler, find_send
+from ktaskd.host.logline import format_line, is_journal
 
 FLUSH_S = 0.05
 """A line is held back so long at most."""
@@ -41,15 +41,28 @@ class LateHandler(logging.handlers.MemoryHandler):
         self.flush()
 
 
+class LineFormatter(logging.Formatter):
+    """Formats records as `logline` has them; with the time unless the journal adds it."""
+
+    def __init__(self, *, timed: bool) -> None:
+        """Add the time of each record if `timed`."""
+        super().__init__()
+        self._timed = timed
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without the traceback, which `format` adds below it."""
+        when_s = record.created if self._timed else None
+        return format_line(record.levelname, record.name, record.getMessage(), when_s)
+
+
 def start_logging(level: str) -> None:
     """Log from now on: to the journal with fields where stderr is that, else to stderr as key=value lines."""
-    logging.basicConfig(
-        level=level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
-    )
-    send = find_send() if is_journal(os.environ) else None
-    if send is not None:
-        (plain,) = logging.getLogger().handlers
-        logging.basicConfig(level=level.upper(), handlers=[JournalHandler(send, plain)], force=True)
+    journal = is_journal()
+    plain = logging.StreamHandler(sys.stderr)
+    plain.setFormatter(LineFormatter(timed=not journal))
+    send = find_send() if journal else None
+    handler = plain if send is None else JournalHandler(send, plain)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Nobody prints these, and finding them out costs more than the message.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 

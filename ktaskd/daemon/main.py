@@ -7,20 +7,23 @@ import asyncio
 import logging
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ktaskd import __version__
 from ktaskd.daemon import machine
-from ktaskd.daemon.config import Config, ConfigError, format_config, load_config
+from ktaskd.daemon.config import Config, ConfigError, Given
 from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
+from ktaskd.door.takeover import take_over
 from ktaskd.host import door
 from ktaskd.host.process import apply_undumpable
 from ktaskd.host.root import HostRoot
 from ktaskd.pool.starting import environment, python
+
+READER_GONE = 141
+"""The status that a shell gives to a program which SIGPIPE has ended."""
 
 DEFAULT_CONFIG = Path("/etc/ktaskd/ktaskd.toml")
 
@@ -68,68 +71,119 @@ def make_parser() -> argparse.ArgumentParser:
         'sockets.mode = "0600", unless the file that --config names has another mode',
     )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
-    parser.epilog = "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd."
+    parser.epilog = (
+        "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd, or /tmp/ktaskd-UID "
+        "where that is not a directory of the user's own."
+    )
     return parser
 
 
-def default_runtime_dir() -> Path | None:
-    """Where the sockets go when nobody says; None if there is no such place."""
+def default_runtime_dir() -> Path:
+    """Where the sockets go when nobody says so; clients of the same user look there, too."""
     if os.geteuid() == 0:
         return Path("/run/ktaskd")
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(base) / "ktaskd" if base else None
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(base) / "ktaskd" if os.path.isabs(base) and _is_ours(base) else own_directory()
+
+
+def own_directory() -> Path:
+    """The directory of a user who has no XDG_RUNTIME_DIR, as after su or in a container."""
+    return Path(f"/tmp/ktaskd-{os.geteuid()}")
+
+
+def _is_ours(directory: str) -> bool:
+    try:
+        return os.stat(directory).st_uid == os.geteuid() and os.access(directory, os.W_OK)
+    except OSError:
+        return False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; 0 = ended well, 1 = could not start, 2 = wrong usage or configuration.
 
-    With --check-host, 0 = helpers give way on this machine, 1 = they do not.
+    With --check-host, 0 = helpers give way on this machine, 1 = they do not. With --check-config, 2
+    also where the machine has not what a file asks for. 141 = nobody reads what is printed any more.
     """
-    options = make_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # paths need not be text
+    try:
+        status = _main(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # Python would complain at its end
+        return READER_GONE
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    try:
+        options = make_parser().parse_args(argv)
+    except SystemExit as end:  # argparse has printed the help, or what is wrong
+        return int(end.code or 0)
+    return _act(options)
+
+
+def _act(options: argparse.Namespace) -> int:
     if options.pool_hosts:
         # Anew, since what is loaded here would be in every worker. It stays this
         # process, which LISTEN_PID names.
         passed = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
         os.execve(sys.executable, python("ktaskd.pool.hosts"), environment(*passed, erase=True))
-    path = options.config or (DEFAULT_CONFIG if os.path.lexists(DEFAULT_CONFIG) else None)
-
-    def load() -> Config:
-        return load_config(
-            path,
-            idle_exit_s=options.idle_exit,
-            helpers_socket=options.helpers_socket,
-            own_user=options.own_user,
-            # The machine's file is meant for the daemon that serves everybody.
-            private=options.own_user and options.config is None,
-        )
-
+    given = Given(
+        options.config or (DEFAULT_CONFIG if os.path.lexists(DEFAULT_CONFIG) else None),
+        options.idle_exit,
+        options.helpers_socket,
+        options.own_user,
+        # The machine's file is meant for the daemon that serves everybody.
+        private=options.own_user and options.config is None,
+    )
     try:
-        config = load()
+        config = given.load()
     except ConfigError as error:
         return _fail(str(error), 2)
     if options.check_config:
-        given = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
-        print(format_config(config, given), end="")
-        return 0
-    if options.check_host:
-        from ktaskd.daemon.checkhost import check_host
-
-        return check_host(config)
+        return _check_config(given, config)
     if options.runtime_dir == "":
         return _fail("--runtime-dir: got an empty path, wanted a directory", 2)
     directory = Path(options.runtime_dir) if options.runtime_dir else default_runtime_dir()
-    if directory is None:
-        return _fail("--runtime-dir: got none, and XDG_RUNTIME_DIR is not set", 2)
+    if options.check_host:
+        from ktaskd.daemon.checkhost import check_host
+
+        return check_host(config, directory)
     if not os.path.isdir(options.host_root):
         return _fail(f"--host-root: got {str(options.host_root)!r}, wanted a directory", 2)
     # Absolute, since it shall stay the same whatever the working directory.
     host_root = HostRoot(options.host_root.absolute())
-    return _run(config, load, directory, options.selftest, host_root)
+    return _run(config, given.load, directory, options.selftest, host_root)
+
+
+def _check_config(given: Given, config: Config) -> int:
+    """Print the configuration; 2 = this machine has not all that it asks for."""
+    from ktaskd.daemon.checkconfig import format_config, problems, sources
+
+    source_of = sources(given)
+    print(format_config(config, source_of), end="", flush=True)
+    found = problems(given, source_of, HostRoot())
+    for text in found:
+        _fail(text, 2)
+    return 2 if found else 0
 
 
 def _fail(message: str, status: int) -> int:
     print(f"ktaskd: {message}", file=sys.stderr)
     return status
+
+
+def _claim(config: Config, directory: Path) -> RuntimeDir:
+    """The runtime directory, ours for as long as we live; raises ListenError."""
+    if os.geteuid() == 0 and (owner := machine.worker_user(config.workers, 0).uid) > 0:
+        take_over(directory, owner, HostRoot())
+    own = directory == own_directory()
+    if own and directory.is_symlink():  # anybody may make one in /tmp
+        raise ListenError(f"runtime directory {directory}: is a link, wanted a directory; remove it")
+    return RuntimeDir.claim(directory, mode=0o700 if own else 0o755)
 
 
 def _run(
@@ -146,7 +200,7 @@ def _run(
         return _fail(lacking, 1)
     mode, gid = machine.socket_mode(config.sockets, os.geteuid())
     try:
-        runtime = RuntimeDir.claim(directory)
+        runtime = _claim(config, directory)
     except ListenError as error:
         return _fail(str(error), 1)
     try:

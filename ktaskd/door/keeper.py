@@ -24,6 +24,7 @@ from ktaskd.door import wire
 from ktaskd.door.opening import open_vetted
 from ktaskd.door.vet import vet
 from ktaskd.door.wire import Frame
+from ktaskd.host import logline
 from ktaskd.host.unixsock import Fds, Message, read_peer_credentials, receive, send
 from ktaskd.model.errors import FdUnsuitable, KtaskError
 from ktaskd.model.function import Access
@@ -286,4 +287,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    logline.report_uncaught("ktaskd.door.keeper")
     sys.exit(main(sys.argv))

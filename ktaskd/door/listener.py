@@ -7,6 +7,7 @@ import socket
 import stat
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ktaskd.door.rundir import HANDOFF_NAME, KINDS, RELAY_NAME
 from ktaskd.door.rundir import DirectoryBusy as DirectoryBusy
@@ -41,9 +42,25 @@ class Listeners:
         self.handoff.close()
 
 
+def would_be_reached_by_others(directory: Path | None, mode: int) -> bool:
+    """As `Listeners.reached_by_others`, of a daemon that need not run.
+
+    Args:
+        directory: its runtime directory, whose sockets count where there are any; None = not known.
+        mode: of the sockets that it would make.
+    """
+    paths = [directory / name for name in (RELAY_NAME, HANDOFF_NAME)] if directory else []
+    there = [path for path in paths if os.path.lexists(path)]
+    return any(map(_is_path_open_to_others, there)) if there else bool(mode & 0o077)
+
+
 def _is_open_to_others(sock: socket.socket) -> bool:
+    return _is_path_open_to_others(sock.getsockname())
+
+
+def _is_path_open_to_others(path: str | Path) -> bool:
     try:
-        status = os.stat(sock.getsockname())
+        status = os.stat(path)
     except (OSError, ValueError):  # of no path, or of one that cannot be seen: whoever knows
         return True
     return status.st_uid != os.geteuid() or bool(status.st_mode & 0o077)

@@ -153,7 +153,9 @@ class Bus:
         if self._closed or self._life is not None or now < self._next_try_s:
             return
         address = self._find()
-        if address:
+        if not address:
+            self.missing = ""  # a machine without a bus has nothing that could be heard there
+        else:
             self._next_try_s = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
             self._life = asyncio.ensure_future(self._live(address))
@@ -181,6 +183,11 @@ class Bus:
         if str(error) != self._lost:
             self._lost = str(error)
             log.info("bus_lost error=%s: %s", type(error).__name__, error)
+        if error is not None:
+            why = f"{error}" or type(error).__name__
+            self.missing = (
+                f"system bus: no connection: {why}; power profiles and sleep are not seen until there is one"
+            )
         if not self._closed:
             self._tell()
 
@@ -198,6 +205,7 @@ class Bus:
         gone = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         gone.add_done_callback(lambda _: self._wake.set())
         try:
+            self.missing = ""
             bus.add_message_handler(self._on_message)
             self._heard.clear()
             self._stale = set(self._wanted)

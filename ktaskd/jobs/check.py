@@ -101,10 +101,21 @@ def check_limits(spec: JobSpec) -> None:
     _at_most("spec.function", len(spec.function.encode()), limits.NAME_BYTES_MAX, "bytes")
     arg_bytes = sum(len(f"{key}{value}".encode()) for key, value in spec.arg.items())
     _at_most("spec.arg", arg_bytes, limits.ARG_BYTES_MAX, "bytes")
-    for key, value in spec.labels.items():
-        _at_most(f'spec.labels["{key[:32]}"]', len(f"{key}{value}".encode()), limits.LABEL_BYTES_MAX, "bytes")
+    check_labels("spec.labels", spec.labels)
     if not spec.function:
         raise SpecInvalid('spec.function: got "", wanted the name of a function', field="spec.function")
+
+
+def check_labels(field: str, labels: Mapping[str, str]) -> None:
+    """Refuse labels that no job may have: too many, too long, without a name, or with "=" in one."""
+    _at_most(field, len(labels), limits.LABELS_MAX, "labels")
+    for key, value in labels.items():
+        one = f'{field}["{key[:32]}"]'
+        _at_most(one, len(f"{key}{value}".encode()), limits.LABEL_BYTES_MAX, "bytes")
+        if not key or "=" in key:
+            raise SpecInvalid(
+                f'{one}: got "{key}", wanted a name that is not empty and has no "=" in it', field=one
+            )
 
 
 def _at_most(field: str, got: int, most: int, unit: str) -> None:

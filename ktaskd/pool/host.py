@@ -35,12 +35,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies
-from ktaskd.host import faults, idlegroup, process, sched
+from ktaskd.host import faults, idlegroup, logline, process, sched
 from ktaskd.host.raising import Raiser
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import loop
 from ktaskd.worker.frames import SLOT_BYTES
+
+LOG_NAME = "ktaskd.pool.host"
 
 GROUP_PATIENCE_S = 5.0
 """For the kernel to let go of the helpers' cgroup after the last of them was reaped; on a machine
@@ -195,7 +197,7 @@ class PoolHost:
                 _begin_session()
             loop.run(sock, memoryview(page), placement, parent=parent, told=told)
         except BaseException as error:
-            print(f"ktaskd worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            logline.report_exception(loop.LOG_NAME, error)
         finally:
             os._exit(70)
 
@@ -256,6 +258,7 @@ def warm_up() -> None:
 
 def main(argv: list[str]) -> int:
     """Run a pool host: argv has the number of the control socket, its name, and maybe "undumpable"."""
+    logline.report_uncaught(LOG_NAME)
     faults.hit("host.at_start")
     control = socket.socket(fileno=int(argv[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

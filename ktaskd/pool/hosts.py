@@ -25,14 +25,16 @@ import sys
 from collections.abc import MutableMapping
 from typing import NoReturn
 
-from ktaskd.host import door, faults, notify, process
+from ktaskd.host import door, faults, logline, notify, process
 from ktaskd.host.unixsock import read_peer_credentials
+from ktaskd.pool.host import LOG_NAME as HOST_LOG_NAME
 from ktaskd.pool.host import PoolHost, warm_up
 
 LISTEN_FDS_START = 3
 """Source: sd_listen_fds(3)"""
 
 NAME = "ktaskd-hosts"
+LOG_NAME = "ktaskd.pool.hosts"
 
 
 class NoSocket(Exception):
@@ -89,7 +91,7 @@ class Hosts:
         with connection:
             pid, uid, _ = read_peer_credentials(connection)
             if uid not in (0, os.geteuid()):
-                print(f"ktaskd pool hosts: pid {pid} of uid {uid}: not served", file=sys.stderr, flush=True)
+                logline.report(LOG_NAME, f"not_served pid={pid} uid={uid}", "WARNING")
                 return
             self._fork(connection)
 
@@ -99,7 +101,7 @@ class Hosts:
             pid = os.fork()
         except OSError as error:
             # The daemon sees the end of its connection and tries again later.
-            print(f"ktaskd pool hosts: fork: {error}", file=sys.stderr, flush=True)
+            logline.report(LOG_NAME, f"fork_failed error={error}")
             return
         if pid == 0:
             self._become_host(connection, parent)
@@ -124,7 +126,7 @@ class Hosts:
             PoolHost(connection, self._door).run()
             status = 0
         except BaseException as error:
-            print(f"ktaskd pool host: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            logline.report_exception(HOST_LOG_NAME, error)
         finally:
             os._exit(status)
 
@@ -170,6 +172,7 @@ def adopt_listener(environ: MutableMapping[str, str]) -> socket.socket:
 
 def main() -> int:
     """Serve until told to end; 0 = ended well, 2 = got no socket."""
+    logline.report_uncaught(LOG_NAME)
     own_door = door.take_stdout()
     try:
         listener = adopt_listener(os.environ)

@@ -129,7 +129,7 @@ def environment(*also: str, erase: bool) -> dict[str, str]:
         also: names of variables that it gets too.
         erase: whether it is to erase what it frees.
     """
-    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "KTASKD_FAULTS", *also)
+    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "JOURNAL_STREAM", "KTASKD_FAULTS", *also)
     own = {name: os.environ[name] for name in kept if name in os.environ}
     return own | erasing.ENVIRONMENT if erase else own
 

@@ -12,7 +12,6 @@ import gc
 import json
 import os
 import socket
-import sys
 import time
 import traceback
 from array import array
@@ -23,7 +22,7 @@ from ktaskd.functions import bodies, quanta
 from ktaskd.functions.body import Body
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.failures import Failed
-from ktaskd.host import faults, mempolicy
+from ktaskd.host import faults, logline, mempolicy
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, setup
@@ -51,6 +50,8 @@ EXIT_GROUP = 72
 """Exit status of a worker that could not enter the memory cgroup it should. As EX_OSFILE."""
 EXIT_BROKEN = 70
 """Exit status of a worker that does not understand its daemon. As EX_SOFTWARE."""
+
+LOG_NAME = "ktaskd.worker"
 
 _FDS_PER_FRAME = 4
 """One is expected; the rest is received to be closed."""
@@ -90,14 +91,13 @@ def run(
         worker.serve()
         status = 0
     except setup.GroupClosed as error:
-        print(f"ktaskd worker: {error}", file=sys.stderr, flush=True)
+        logline.report(LOG_NAME, f"{error}")
         status = EXIT_GROUP
     except (BrokenPipeError, ConnectionResetError):
         # The daemon is gone; the pool host ends all of us.
         status = 0
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+    except BaseException as error:
+        logline.report_exception(LOG_NAME, error)
     finally:
         os._exit(status)
 
@@ -223,8 +223,8 @@ class Worker:
         control = UndoControl(self._words, publish=False, fault=self._undo_fault)
         try:
             kept = job.body.undo(job.context, start, reached, self._control.holes, control)
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            logline.report_exception(LOG_NAME, error)
             return [[start, reached]]
         return [[first, after] for first, after in kept]
 

@@ -17,6 +17,7 @@ from tests.badinput.world import Outcome, World, handle, memfd
 from tests.integration.rig import spec
 
 TWO64 = 2**64 - 1
+UNNAMED = 'spec.labels["{name}"]: got "{name}", wanted a name that is not empty and has no "=" in it'
 
 
 def limit(what: str, got: str, most: int, field: str = "") -> Refuse:
@@ -53,6 +54,16 @@ LIMITS: Group = (
         ),
         Case(
             "a label of 257 bytes", noop(labels={"é": "x" * 255}), limit('spec.labels["é"]', "257 bytes", 256)
+        ),
+        Case(
+            "a label without a name",
+            noop(labels={"": "x"}),
+            Refuse("INVALID_ARGUMENT", "SPEC_INVALID", UNNAMED.format(name=""), 'spec.labels[""]'),
+        ),
+        Case(
+            'a label with "=" in its name',
+            noop(labels={"a=b": "x"}),
+            Refuse("INVALID_ARGUMENT", "SPEC_INVALID", UNNAMED.format(name="a=b"), 'spec.labels["a=b"]'),
         ),
         Case(
             "a label's name of 1 MiB",
@@ -360,6 +371,11 @@ CALLS: Group = (
             "`List` with a page_size of 2^32-1",
             listing(page_size=2**32 - 1),
             Accept("at most 1000 at one time", jobs=0),
+        ),
+        Case(
+            "`List` of 17 labels",
+            listing(labels={str(i): "" for i in range(17)}),
+            limit("labels", "17 labels", 16),
         ),
         Case("`List` of an unknown function", listing(function="no.such"), Accept("there are none", jobs=0)),
         Case(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from ktask.v1 import control_pb2
 
 from ktaskd.daemon.checkhost import GIVES_WAY_BELOW, Findings
 from ktaskd.host.idlegroup import IdleGroupRefused
 from ktaskd.host.rival import group_for_rival
 from ktaskd.host.root import HostRoot
+from tests.integration.rig import Daemon, connected, running, until, write_config
 from tests.support.cgroups import cgroup, legacy_mount
 from tests.support.groups import idle_group, own_groups
 from tests.support.units import listening, start_unit
@@ -38,16 +41,55 @@ def kept(text: str) -> float:
     return float(text.partition("keeps ")[2].partition("%")[0]) / 100
 
 
-@pytest.mark.parametrize("wanted", ["auto", "never"])
-def test_check_when_run_then_measured_as_helpers_are_placed(tmp_path: Path, wanted: str) -> None:
+def lacking(out: str) -> set[str]:
+    """What is to be changed, by its lines, without what is of one process alone."""
+    texts = {line[24:] for line in out.splitlines() if line.startswith("to change")}
+    return {text for text in texts if not text.startswith("idle cgroup")}
+
+
+def agree(daemon: Daemon, lines: dict[str, str], out: str) -> None:
+    """What `--check-host` says of helpers and of the machine is what the daemon's own status says."""
+
+    def told() -> control_pb2.Status:
+        return stubs.control.GetStatus(control_pb2.GetStatusRequest(), timeout=60).status
+
+    def helpers() -> list[control_pb2.Worker]:
+        pools = [pool for pool in told().pools if pool.worker_class == control_pb2.WORKER_CLASS_HELPER]
+        return [worker for pool in pools for worker in pool.workers if worker.gives_way_by]
+
+    with connected(daemon.socket) as stubs:
+        until(lambda: bool(helpers()) and bool(told().raising), "a helper is ready, and tried")
+        (helper,), status = helpers()[:1], told()
+    assert lines["given up"] == ", ".join(helper.gave_up)
+    assert lines["gives way by"] == helper.gives_way_by
+    assert lines["raising by"] == ", ".join(status.raising)
+    missing = {text for text in (*status.missing, *helper.missing) if not text.startswith("idle cgroup")}
+    assert lacking(out) == missing
+
+
+@pytest.mark.parametrize(("wanted", "mode"), [("auto", "0666"), ("never", "0600")])
+def test_check_when_run_then_measured_as_helpers_are_placed_and_as_the_daemon_says(
+    tmp_path: Path, wanted: str, mode: str
+) -> None:
     with idle_group() as group:
         possible = group is not None
-    config = tmp_path / "x.toml"
-    config.write_text(f'[workers]\nidle_group = "{wanted}"\n')
+    manifests = tmp_path / "functions.d"
+    manifests.mkdir(mode=0o755)
+    (manifests / "bad.toml").write_text("name = 3\n")
+    config = write_config(
+        tmp_path / "x.toml",
+        workers={"idle_group": wanted, "user": "nobody"},
+        sockets={"mode": mode},
+        governor={"user_active": "one"},
+        functions={"dir": str(manifests)},
+    )
     words = [str(KTASKD), "--check-host", "--config", str(config)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, err = process.communicate(timeout=110)
     lines = found(subprocess.CompletedProcess(words, process.returncode, out, err))
+    assert any(str(manifests) in text for text in lacking(out))
+    with running(tmp_path / "run", "--config", config) as daemon:
+        agree(daemon, lines, out)
     assert own_groups(process.pid) == []
     if possible:
         assert process.returncode == 0, out
@@ -74,7 +116,7 @@ def test_check_when_started_in_an_ordinary_group_then_1_and_what_to_change() -> 
     lines = found(done)
     assert lines["gives way by"] == "nothing"
     assert group.name in lines["own idle cgroup"]
-    assert lines["to change"].startswith("giving way: its cgroup")
+    assert any(text.startswith("giving way: its cgroup") for text in lacking(done.stdout))
 
 
 def test_check_when_helpers_come_from_a_unit_then_those_are_measured(tmp_path: Path) -> None:
@@ -99,7 +141,11 @@ def test_check_when_helpers_come_from_a_unit_then_those_are_measured(tmp_path: P
 
 @pytest.mark.other_uid
 def test_check_when_run_by_a_user_then_measured_too(run_as: OtherUsers) -> None:
-    lines = found(run_as(NOBODY, [run_as.program("ktaskd"), "--check-host"], timeout=110))
+    done = run_as(NOBODY, [run_as.program("ktaskd"), "--check-host"], timeout=110)
+    lines = found(done)
+    place = run_as.home(NOBODY) / "run"
+    with running(place, program=run_as.program("ktaskd"), popen=partial(run_as.start, NOBODY)) as daemon:
+        agree(daemon, lines, done.stdout)
     assert f"uid {NOBODY}" in lines["helper"]
     assert os.geteuid() == 0
     assert lines["beside another cgroup"].startswith("not measured: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.daemon.config import Config, ConfigError, flatten, format_config, load_config
+from ktaskd.daemon.checkconfig import format_config
+from ktaskd.daemon.config import Config, ConfigError, flatten, load_config
 from ktaskd.daemon.life import RELOADABLE
 from ktaskd.daemon.machine import socket_mode, worker_user
 from tests.support.users import REPOSITORY
@@ -134,14 +136,14 @@ def test_load_when_the_command_line_says_more_then_it_wins(tmp_path: Path) -> No
 
 
 def test_format_when_parsed_again_then_the_same(tmp_path: Path) -> None:
-    group = 'a "b" \\ \n ü'
-    given = {"sockets": {"group": group}, "jobs": {"kept": 9}}
+    group = 'a "b" \\ \n ü \x7f'
+    sources = dict.fromkeys(flatten(Config()), "default") | {"sockets.group": "file", "jobs.kept": "file"}
     config = dataclasses.replace(
         Config(),
         sockets=dataclasses.replace(Config().sockets, group=group),
         jobs=dataclasses.replace(Config().jobs, kept=9),
     )
-    text = format_config(config, given)
+    text = format_config(config, sources)
     assert load(tmp_path, text) == config
     assert [line for line in text.splitlines() if line.endswith("# file")] == [
         line for line in text.splitlines() if line.startswith(("group", "kept"))
@@ -162,6 +164,111 @@ def test_check_config_when_right_then_printed_and_0(tmp_path: Path) -> None:
     assert "keep_s = 5.0  # file\n" in done.stdout
     assert "kept = 2000  # default\n" in done.stdout
     assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+MACHINE: list[tuple[str, str, str, str]] = [
+    ("workers", 'user = "nosuch"', "workers.user", 'no user "nosuch"'),
+    ("workers", 'user = "root"', "workers.user", "is uid 0"),
+    ("workers", "helpers_per_node = 4096", "workers.helpers_per_node", "got 4096, wanted at most"),
+    ("workers", "leads = 2\nleads_per_uid = 3", "workers.leads_per_uid", "got 3, wanted at most 2"),
+    ("workers", 'helpers_socket = "/no/such"', "workers.helpers_socket", "start ktaskd-helpers.socket"),
+    ("workers", 'helpers_socket = "/dev/null"', "workers.helpers_socket", "is no socket"),
+    ("sockets", 'group = "nosuch"', "sockets.group", 'no group "nosuch"'),
+    ("sockets", 'mode = "0660"\ngroup = "nosuch"', "sockets.group", 'no group "nosuch"'),
+    ("functions", 'dir = "/no/such"', "functions.dir", "no such directory"),
+    ("functions", 'dir = "/dev/null"', "functions.dir", "no such directory"),
+    ("disks", 'named = "nosuch=1"', "disks.named", 'no disk "nosuch"'),
+]
+"""A section, keys, the path that is at fault, and why."""
+
+
+@pytest.mark.parametrize(("section", "keys", "path", "why"), MACHINE)
+def test_check_config_when_the_machine_has_it_not_then_2_and_why(
+    tmp_path: Path, section: str, keys: str, path: str, why: str
+) -> None:
+    file = tmp_path / "x"
+    file.write_text(f"[{section}]\n{keys}\n")
+    done = ktaskd("--check-config", "--config", file)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ktaskd: {file}: {path}: ")
+    assert why in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "  # file\n" in done.stdout
+
+
+def test_check_config_when_a_manifest_is_wrong_then_2_and_which(tmp_path: Path) -> None:
+    directory = tmp_path / "functions.d"
+    directory.mkdir(mode=0o755)
+    (directory / "bad.toml").write_text("name = 3\n")
+    file = tmp_path / "x"
+    file.write_text(f'[functions]\ndir = "{directory}"\n')
+    done = ktaskd("--check-config", "--config", file)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ktaskd: {file}: functions.dir: {directory}/bad.toml: ")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        '[workers]\nuser = ""\n',
+        '[workers]\nuser = "nobody"\n[sockets]\ngroup = "nogroup"\n',
+        '[sockets]\nmode = "0600"\ngroup = "nosuch"\n',  # which lets nobody in
+        '[functions]\ndir = ""\n',
+    ],
+)
+def test_check_config_when_the_machine_has_all_of_it_then_0(tmp_path: Path, keys: str) -> None:
+    (tmp_path / "x").write_text(keys)
+    done = ktaskd("--check-config", "--config", tmp_path / "x")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_check_config_when_no_file_sets_it_then_nothing_is_wrong_with_the_defaults(tmp_path: Path) -> None:
+    """A machine without the user ktaskd and the group ktask, as this one may be."""
+    (tmp_path / "x").write_text("")
+    done = ktaskd("--check-config", "--config", tmp_path / "x")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "# file" not in done.stdout
+
+
+def test_check_config_when_options_say_otherwise_then_marked_with_those(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    # At its default, and set by the file all the same.
+    file.write_text('[jobs]\nkept = 2000\n[daemon]\nidle_exit_s = 5\n[workers]\nuser = "nosuch"\n')
+    done = ktaskd(
+        "--check-config", "--config", file, "--idle-exit", "0", "--own-user", "--helpers-socket", "/x"
+    )
+    marks = {
+        line.split(" = ")[0]: line.rpartition("  # ")[2] for line in done.stdout.splitlines() if " = " in line
+    }
+    assert {name for name, mark in marks.items() if mark == "file"} == {"kept"}
+    assert {name: mark for name, mark in marks.items() if mark.startswith("--")} == {
+        "idle_exit_s": "--idle-exit",
+        "user": "--own-user",
+        "mode": "--own-user",
+        "group": "--own-user",
+        "helpers_socket": "--helpers-socket",
+    }
+    assert done.stderr.startswith("ktaskd: --helpers-socket: /x: No such file or directory; start ")
+    file.write_text('[sockets]\nmode = "0666"\ngroup = "nogroup"\n')
+    done = ktaskd("--check-config", "--config", file, "--own-user")
+    assert 'mode = "0666"  # file\ngroup = "nogroup"  # file\n' in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--check-config"], ["--help"], ["--version"]])
+def test_command_when_nobody_reads_what_it_prints_then_it_ends_quietly(words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as closed:
+        done = subprocess.run(
+            [KTASKD, *words], check=False, stdout=closed, stderr=subprocess.PIPE, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_check_config_when_an_option_is_no_text_then_printed_all_the_same() -> None:
+    done = ktaskd("--check-config", "--helpers-socket", os.fsdecode(b"/none/\xff"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_check_config_when_printed_then_its_output_is_a_configuration(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ktaskd.daemon.journal import JournalHandler, fields_of, find_send, is_journal
+from ktaskd.daemon.journal import JournalHandler, fields_of, find_send
+from ktaskd.host.logline import is_journal
 
 
 def record(text: str, *args: Any, level: int = logging.INFO) -> logging.LogRecord:
@@ -82,5 +83,11 @@ def test_journal_when_stderr_is_it_then_known_by_its_inode(tmp_path: Path) -> No
 
 
 def test_send_when_the_library_is_there_then_found() -> None:
-    send = find_send()
+    send = find_send(os.devnull)
     assert send is None or callable(send)
+
+
+def test_send_when_there_is_no_socket_then_none_since_the_library_would_drop_each_line(
+    tmp_path: Path,
+) -> None:
+    assert find_send(str(tmp_path / "none")) is None

@@ -190,14 +190,19 @@ def test_bus_when_nobody_asks_then_no_service_is_started(private: PrivateBus, tm
 
 
 @pytest.mark.parametrize("address", ["", "garbage", "unix:path=/nowhere/at/all", "unix:", "tcp:host=,port=x"])
-def test_bus_when_there_is_none_then_nothing_is_said(address: str) -> None:
+def test_bus_when_there_is_none_then_no_facts_and_why_until_the_machine_has_none(address: str) -> None:
     async def test() -> None:
-        changes = Changes()
-        bus = Bus(lambda: address, changes)
+        changes, found = Changes(), [address]
+        bus = Bus(lambda: found[0], changes)
         bus.refresh()
         assert bus.active is (address != "")
         while bus.active:
             await asyncio.sleep(0)
+        assert bus.missing.startswith("system bus: no connection: ") is (address != "")
+        found[0] = ""
+        while bus.missing:
+            bus.refresh()  # looks again after a pause
+            await asyncio.sleep(0.02)
         await bus.close()
         assert (bus.facts, changes.count) == (BusFacts(), 0)
 

@@ -53,6 +53,8 @@ SPECS: list[tuple[JobSpec, Any]] = [
     (JobSpec("é" * 65), refused(errors.LimitExceeded, "spec.function", "got 130 bytes", "at most 128")),
     (crc(request_id="x" * 129), refused(errors.LimitExceeded, "spec.request_id", "got 129 characters")),
     (crc(labels={str(i): "" for i in range(17)}), refused(errors.LimitExceeded, "spec.labels", "got 17")),
+    (crc(labels={"": "x"}), refused(errors.SpecInvalid, 'spec.labels[""]', "that is not empty")),
+    (crc(labels={"a=b": "x"}), refused(errors.SpecInvalid, 'spec.labels["a=b"]', 'has no "=" in it')),
     (crc(labels={"k": "é" * 128}), refused(errors.LimitExceeded, 'spec.labels["k"]', "got 257 bytes")),
     (
         crc(sources={str(i): REF for i in range(17)}),

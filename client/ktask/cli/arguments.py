@@ -93,6 +93,11 @@ def pair(text: str, form: str) -> tuple[str, str]:
     return name, value
 
 
+def labels(words: Iterable[str]) -> dict[str, str]:
+    """The labels of some KEY=VALUE; VALUE may be empty."""
+    return unique((pair(word, "KEY=VALUE") for word in words), "label")
+
+
 def unique(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
     """Pairs as a dict; a name that comes twice is an error."""
     found: dict[str, str] = {}

@@ -51,7 +51,10 @@ def _facts(job: Job, share: float, elapsed_s: float) -> list[str]:
 
 
 class Drawer:
-    """Draws the bar on a terminal, over itself."""
+    """Draws the bar on a terminal, over itself.
+
+    Whoever prints a line on a terminal clears the bar before, since the line would go on behind it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         """Draw on `stream`, which is a terminal."""
@@ -66,7 +69,7 @@ class Drawer:
             return
         self._drawn = now
         # One column stays free: some terminals wrap when the last one is written.
-        width = shutil.get_terminal_size().columns - 1
+        width = _columns(self._stream) - 1
         self._write(_CLEAR + bar(convert.job(message), now - self._start, width))
 
     def clear(self) -> None:
@@ -78,6 +81,15 @@ class Drawer:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+def _columns(stream: TextIO) -> int:
+    """Of the terminal that is drawn on, which need not be the one of standard output."""
+    try:
+        found = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        found = 0
+    return found or shutil.get_terminal_size().columns
 
 
 def drawer_for(stream: TextIO, wanted: str) -> Drawer | None:

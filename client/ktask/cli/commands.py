@@ -13,10 +13,10 @@ from types import FrameType
 
 from ktask import convert
 from ktask.cli import text
-from ktask.cli.arguments import UsageError, pair, unique
-from ktask.cli.bar import drawer_for
+from ktask.cli.arguments import UsageError, labels, pair, unique
+from ktask.cli.bar import Drawer, drawer_for
 from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
-from ktask.cli.output import print_document, print_json, print_out, print_warnings
+from ktask.cli.output import format_document, print_document, print_json, print_out, print_warnings
 from ktask.cli.streams import DASH, input_file
 from ktask.client import open_session
 from ktask.core import mode_request
@@ -28,6 +28,8 @@ from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
 _PAGE = 1000
+_ITEMS = ("items", "items_omitted")
+"""In the result of a job whose items have results of their own."""
 
 
 @contextlib.contextmanager
@@ -41,9 +43,9 @@ def _session(options: argparse.Namespace) -> Iterator[Session]:
 
 def jobs(options: argparse.Namespace) -> int:
     """List the caller's jobs; as JSON all pages in one."""
-    whole = pb.ListResponse()
+    whole, wanted = pb.ListResponse(), labels(options.label)
     with _session(options) as session:
-        for page in session.pages(pb.ListRequest(page_size=_PAGE)):
+        for page in session.pages(pb.ListRequest(page_size=_PAGE, labels=wanted)):
             whole.jobs.extend(page.jobs)
     if options.json:
         print_json(whole)
@@ -85,10 +87,10 @@ def watch(options: argparse.Namespace) -> int:
         try:
             for last in session.watch(id=options.id):
                 results += last.results
+                if not options.json:
+                    state = _print_step(last, state, drawer)
                 if drawer is not None:
                     drawer(last.job)
-                if not options.json:
-                    state = _print_step(last, state)
         finally:
             if drawer is not None:
                 drawer.clear()
@@ -101,17 +103,21 @@ def watch(options: argparse.Namespace) -> int:
     if job.state is not JobState.SUCCEEDED:
         return complain(describe_failure(job), FAILED)
     if not options.json:
-        print_out(text.format_result(job.result))
+        # Those of items were printed as they came.
+        print_out(
+            text.format_result({name: one for name, one in (job.result or {}).items() if name not in _ITEMS})
+        )
     return DONE
 
 
-def _print_step(message: pb.WatchResponse, before: JobState | None) -> JobState:
-    """Print a new state and new results; returns the state."""
+def _print_step(message: pb.WatchResponse, before: JobState | None, drawer: Drawer | None) -> JobState:
+    """Print a new state and new results, where the bar was; returns the state."""
     state = convert.job_state(message.job.state)
-    if state is not before:
-        print_out(f"{message.job.id} {state}")
-    for one in message.results:
-        print_out(f"{one.index}: {text.format_value(convert.plain(one.result))}")
+    lines = [] if state is before else [f"{message.job.id} {state}"]
+    lines += [f"{one.index}: {text.format_value(convert.plain(one.result))}" for one in message.results]
+    if lines and drawer is not None:
+        drawer.clear()
+    print_out("\n".join(lines))
     return state
 
 
@@ -168,10 +174,9 @@ def hold(options: argparse.Namespace) -> int:
         handles = {name: session.handover.handle_of(one) for name, one in files.items()}
         for name in paths.keys() - files.keys():
             (handles[name],) = session.handover.hand_over([(input_file(), 0)])
-        if options.json:
-            print_document({"handles": handles})
-        else:
-            print_out("\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items()))
+        lines = "\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items())
+        # Raises where nobody reads it: handles that nobody knows need not be held.
+        print(format_document({"handles": handles}) if options.json else lines, flush=True)
         return _wait_end(ended, session.handover.fileno())
 
 

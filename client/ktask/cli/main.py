@@ -277,11 +277,22 @@ def _run_parser() -> Parser:
     add("--min-chunk", type=size, default=0, metavar="SIZE", help="fewest positions worth a worker")
     add("--max-threads", type=count, default=0, metavar="N", help="most workers at one time (default: 4)")
     add("--no-undo", action="store_true", help="leave completed chunks as they are when the job fails")
+    _add_label(parser, "a name and a value of your own, for `ktask jobs`; at most 16")
     add("--detach", action="store_true", help="print the job's id and leave it running")
     add(
         "--progress", choices=("auto", "off"), default="auto", help="a bar where standard error is a terminal"
     )
     return parser
+
+
+def _jobs_parser() -> Parser:
+    parser = _parser("jobs", "List your jobs, newest first, ended ones too while they are kept.")
+    _add_label(parser, "only jobs that have this label; given more than once, all of them")
+    return parser
+
+
+def _add_label(parser: Parser, words: str) -> None:
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help=words)
 
 
 def _job_parser(command: str, description: str) -> Parser:
@@ -333,7 +344,7 @@ def _hold_parser() -> Parser:
 
 _PARSERS: dict[str, Callable[[], Parser]] = {
     "run": _run_parser,
-    "jobs": lambda: _parser("jobs", "List your jobs, newest first, ended ones too while they are kept."),
+    "jobs": _jobs_parser,
     "show": lambda: _job_parser("show", "Everything that is known of a job."),
     "watch": lambda: _job_parser("watch", "Follow a job to its end; exits 1 if it failed."),
     "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),

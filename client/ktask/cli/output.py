@@ -57,7 +57,12 @@ def print_json(message: Message) -> None:
 
 def print_document(document: Any) -> None:
     """Print one JSON document; bytes of names that are no text are lone surrogates in it."""
-    print_out(json.dumps(document, indent=2))
+    print_out(format_document(document))
+
+
+def format_document(document: Any) -> str:
+    """The text of one JSON document."""
+    return json.dumps(document, indent=2)
 
 
 def as_document(message: Message) -> dict[str, Any]:

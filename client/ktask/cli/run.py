@@ -194,6 +194,7 @@ def _order(options: argparse.Namespace, function: pb.Function, end: contextlib.E
         min_chunk=options.min_chunk,
         max_threads=options.max_threads,
         undo=not options.no_undo,
+        labels=arguments.labels(options.label),
         sources=streams.sources(sources),
         request_id=secrets.token_hex(16),
     )

@@ -174,14 +174,17 @@ def describe_success(job: Job) -> str:
 def list_jobs(jobs: Iterable[Job], now: datetime | None = None) -> str:
     """A table of jobs."""
     now = now or datetime.now(UTC)
-    heads = ("ID", "STATE", "FUNCTION", "DONE", "AGE", "TOOK", "UID")
-    return table(
-        heads,
-        (
-            (job.id, job.state, job.function, _percent(job), _age(job, now), _took(job) or "-", job.owner.uid)
-            for job in jobs
-        ),
-    )
+    known = list(jobs)
+    heads: tuple[str, ...] = ("ID", "STATE", "FUNCTION", "DONE", "AGE", "TOOK", "UID")
+    rows: list[tuple[object, ...]] = [
+        (job.id, job.state, job.function, _percent(job), _age(job, now), _took(job) or "-", job.owner.uid)
+        for job in known
+    ]
+    # A column for few users; last, since it is as wide as they like.
+    if any(job.spec.labels for job in known):
+        heads = (*heads, "LABELS")
+        rows = [(*row, format_value(job.spec.labels) or "-") for row, job in zip(rows, known, strict=True)]
+    return table(heads, rows)
 
 
 def list_functions(functions: Iterable[Function]) -> str:

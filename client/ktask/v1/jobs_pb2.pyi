@@ -482,7 +482,7 @@ class ListRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only jobs that carry all of these labels."""
+        """Only jobs that carry all of these labels. What no job can carry is refused."""
 
     def __init__(
         self,
@@ -685,7 +685,9 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The caller's own names and values, for List; at most 16."""
+        """The caller's own names and values, for List; at most 16, each of at most 256
+        bytes of UTF-8 with its value. A name is not empty and has no "=" in it.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,54 @@
+"""What a daemon does without on this machine, and how to get it: for its status and for `--check-host`.
+
+Both ask the same object, and it asks anew each time: much is found out only after the start, as a
+library that is loaded with the first connection, or goes away later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ktaskd.daemon.machine import WorkerUser
+from ktaskd.daemon.notify import Notifier
+from ktaskd.governor.governor import Governor
+from ktaskd.governor.watch import Watch
+from ktaskd.host.raising import Raiser
+from ktaskd.pool.pool import Pool
+
+
+@dataclass(slots=True)
+class Lacking:
+    """Collects what each part of a daemon lacks, in words. Calling it gives all of it, each text once.
+
+    Args:
+        no_group: why there is no idle cgroup of our own; "" = there is, or none is wanted.
+        functions: those that are not offered, and why.
+        pools: whose pool hosts may not be there.
+        others: further parts, each asked for its texts; empty ones do not count.
+    """
+
+    user: WorkerUser
+    notifier: Notifier
+    no_group: str
+    functions: Sequence[str]
+    watch: Watch
+    governor: Governor
+    pools: Sequence[Pool]
+    raiser: Raiser
+    others: list[Callable[[], Iterable[str]]] = field(default_factory=list)
+
+    def __call__(self) -> list[str]:
+        """What is lacking now."""
+        found = [
+            "" if self.user.wanted else self.user.refusal,
+            self.notifier.missing,
+            self.no_group,
+            *self.watch.missing,
+            *self.functions,
+            *(text for ask in self.others for text in ask()),
+            *self.governor.doubted,
+            *(pool.trouble for pool in self.pools),
+            *self.raiser.missing,
+        ]
+        return [text for text in dict.fromkeys(found) if text]

@@ -1,0 +1,68 @@
+"""A terminal: what somebody sees of a command that writes to it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+from collections.abc import Mapping
+from typing import Any
+
+from tests.client.shell import KTASK, environment
+
+_ROWS = 1000
+"""So that nothing is scrolled away."""
+
+
+def seen(output: str, columns: int) -> list[str]:
+    """The lines that stand on a terminal in the end, of what ktask writes: text, CR, LF and "erase line"."""
+    lines, row, column, i = [""], 0, 0, 0
+    while i < len(output):
+        char = output[i]
+        i += 1
+        if output.startswith("\x1b[K", i - 1):
+            lines[row] = lines[row][:column]
+            i += 2
+        elif char == "\r":
+            column = 0
+        elif char == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        else:
+            assert char.isprintable(), f"the terminal is steered by {char!r}"
+            if column == columns:
+                row, column = row + 1, 0
+                lines += [""] * (row + 1 - len(lines))
+            lines[row] = lines[row].ljust(column)[:column] + char + lines[row][column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines]
+
+
+def on_terminal(
+    socket: object, *words: Any, columns: int, environ: Mapping[str, str] | None = None, **more: Any
+) -> tuple[int, str]:
+    """Run `ktask` on a terminal of so many columns; its status, and all that it writes there.
+
+    Args:
+        more: of subprocess.Popen, in place of the terminal.
+    """
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", _ROWS, columns, 0, 0))
+        env = {**environment(socket), "TERM": "xterm", **(environ or {})}
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **more}
+        process = subprocess.Popen([KTASK, *map(str, words)], env=env, **streams)
+    finally:
+        os.close(theirs)
+    parts: list[bytes] = []
+    try:
+        while part := os.read(ours, 65536):
+            parts.append(part)
+    except OSError:  # EIO: the last of its writers has gone
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(), b"".join(parts).decode()
