@@ -60,6 +60,7 @@ class _Line(Line):
     def __init__(self, name: str) -> None:
         """Connect; raises OSError."""
         self._functions: dict[int, Any] = {}
+        self._is_settled = False
         super().__init__(name)
         self._poll = select.poll()
         self._poll.register(self.socket, select.POLLIN)
@@ -67,6 +68,8 @@ class _Line(Line):
     def serve(self, stop: Callable[[], bool], until_s: float) -> bool:
         """Do calls until told to stop, or until the turn is over; whether there may be more."""
         asked = False
+        if not self._settled(stop, until_s):
+            return True
         while not (stop() or time.monotonic() >= until_s):
             if not asked:
                 self.send(calls.READY)
@@ -78,6 +81,13 @@ class _Line(Line):
                 if self._take(*frame):
                     asked = False
         return self._leave() if asked else True
+
+    def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:
+        """Take on the program's surroundings before asking for a call; whether that is done by now."""
+        while not self._is_settled and not (stop() or time.monotonic() >= until_s):
+            if self._poll.poll(IDLE_LOOK_S * 1000):
+                self._is_settled = self.take_on(*self.receive())
+        return self._is_settled
 
     def _leave(self) -> bool:
         """Take back that a call is wanted, and do the one that is on its way already."""

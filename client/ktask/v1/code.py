@@ -56,6 +56,7 @@ def unpack(data: bytes) -> Any:
 
     Raises:
         CodeInvalid: it is no code, or of another Python.
+        StartAgain, CannotStart: as surroundings.take_on.
         Exception: whatever unpickling it raises, such as ModuleNotFoundError.
     """
     if not data.startswith(_MAGIC):
@@ -65,11 +66,11 @@ def unpack(data: bytes) -> Any:
         python = json.loads(head)["python"]
     except (ValueError, KeyError, TypeError) as error:
         raise CodeInvalid(f"code: {type(error).__name__}: {error}") from error
-    check_python(python)
     try:
         surroundings.take_on(found)
     except surroundings.SurroundingsInvalid as error:
         raise CodeInvalid(f"code: {error}") from error
+    check_python(python)  # not before: a worker that starts again has the program's version
     return pickle.loads(place)
 
 
@@ -78,7 +79,7 @@ def check_python(theirs: str) -> None:
     if theirs != PYTHON:
         raise CodeInvalid(
             f"code: got that of Python {theirs}, this is Python {PYTHON}; "
-            "wanted the same version in the client and in the daemon"
+            "run the program and the daemon with the same version"
         )
 
 

@@ -18,6 +18,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from ktask.v1 import start
+
 
 class SurroundingsInvalid(Exception):
     """What a program said of its surroundings cannot be taken on; the text says why."""
@@ -41,6 +43,7 @@ def take(also: Mapping[str, str] | None = None) -> bytes:
         "locale": locale.setlocale(locale.LC_ALL),
         "authkey": bytes(multiprocessing.current_process().authkey).hex(),
         "levels": _levels(),
+        "start": start.take(),
         "streams": [_stream(sys.stdout), _stream(sys.stderr)],
     }
     return json.dumps(given).encode()
@@ -54,9 +57,11 @@ def take_on(data: bytes) -> None:
 
     Raises:
         SurroundingsInvalid: the data is not what `take` returns.
+        StartAgain, CannotStart: nothing is taken on by a process that was started in another way.
     """
     try:
         given = json.loads(data)
+        start.check(given["start"], given["environ"])
         path = [str(one) for one in given["path"]]
         sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
         _take_on_environment(given["environ"])
@@ -80,6 +85,10 @@ def _take_on_environment(given: Mapping[str, str]) -> None:
     for name in [name for name in os.environ if name not in given]:
         del os.environ[name]
     os.environ.update(given)
+    if start.was_started():
+        # Not in os.environ, where the program has none either: for libraries that are loaded from now on.
+        for name, value in start.threads(given).items():
+            os.putenv(name, value)
     time.tzset()
 
 
