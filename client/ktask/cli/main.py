@@ -100,7 +100,8 @@ _MODE_EPILOG = """modes:
 
 Without a word, prints the mode. Only uid 0 and the daemon's own user may set it.
 It holds until the daemon ends, or with --for until that time is over; then it
-is auto again. TIME is a number with s, m, h or d behind it, as 90s or 1.5h.
+is auto again. A daemon that was started by itself does not end while a mode is
+set. TIME is a number with s, m, h or d behind it, as 90s or 1.5h.
 """
 
 
