@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import ktask
+from ktask import v1
 from ktask.v1 import start
 
 import ktaskd
@@ -128,7 +128,7 @@ def resume(state: Json) -> Held:
 
 def _state(held: Held) -> Json:
     return {
-        "packages": {one.__name__: _place(one) for one in (ktaskd, ktask)},
+        "packages": {"ktaskd": _place(ktaskd), "ktask": os.path.dirname(_place(v1))},
         "sock": held.sock.fileno(),
         "board": held.board.fd,
         "offset": held.board.offset,
