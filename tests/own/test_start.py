@@ -139,6 +139,39 @@ def test_call_when_its_program_has_another_virtual_environment_then_that_ones_pa
     assert prefixes.split() == [str(other_home.parents[1])] * 2
 
 
+def test_call_when_packages_were_installed_meanwhile_then_nothing_old_is_loaded(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    """The processes that workers are forked from have loaded numpy, of what was there then."""
+    packages = tmp_path / "site-packages"
+    look = "print(executor.submit(lambda: 'numpy' in sys.modules).result())\n"
+    assert program(daemon, look, {}) == ["True"]
+    packages.mkdir()
+    add = f"sys.path.insert(0, {str(packages)!r})\n"
+    assert program(daemon, add + look, {}) == ["False"]
+    os.utime(packages, (0, 0))
+    assert program(daemon, add + look, {}) == ["True"]
+
+
+def test_start_when_only_variables_differ_that_do_not_matter_then_not_again() -> None:
+    """Containers set them; each program would wait longer for its first call."""
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": "/x", "HOME": "/x", "TZ": "UTC"}
+    same = {**start.take(), "options": ["-B", "-s"]}
+    start.check(same, environ, ["/x"])
+    for name in ("PYTHONHASHSEED", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"):
+        with pytest.raises(start.StartAgain) as caught:
+            start.check(same, {**environ, name: "1x"}, ["/x"])
+        assert caught.value.environ[name] == "1x"
+
+
+def test_start_when_the_user_has_hooks_of_import_then_again_with_them(tmp_path: Path) -> None:
+    """As those of what was installed with `pip install --user --editable`."""
+    hooks = {**start.take(), "user_hooks": str(tmp_path)}
+    with pytest.raises(start.StartAgain) as caught:
+        start.check(hooks, os.environ, [])
+    assert caught.value.command[0] == sys.executable
+
+
 def test_call_when_the_interpreter_is_gone_then_both_are_named_and_what_to_do(
     client: ktask.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,4 +254,4 @@ def test_variables_when_a_worker_loads_its_libraries_then_all_that_are_read_are_
     )
     read = set(re.findall(r"^reads (.*)$", done.stderr, re.MULTILINE))
     assert {"OPENBLAS_CORETYPE", "PYTHONHASHSEED"} <= read
-    assert not {name for name in read - _ELSEWHERE if not start.is_read_at_start(name)}
+    assert not {name for name in read - _ELSEWHERE - start._TAKEN_ON if not start.is_read_at_start(name)}

@@ -10,9 +10,11 @@ program's virtual environment, and run on the program's version of Python.
 from __future__ import annotations
 
 import os
+import site
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 PYTHON = "{}.{}".format(*sys.version_info)
@@ -27,14 +29,35 @@ _PREFIXES = (
 program. Sources: ld.so(8), mallopt(3), python(1), the manuals of OpenBLAS, libgomp, MKL, BLIS, numpy
 and OpenSSL. A test compares them with what is read when a worker's libraries are loaded."""
 
+_TAKEN_ON = frozenset(
+    {
+        *("PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH"),
+        *("PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
+        *("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHONASYNCIODEBUG"),
+        *("PYTHON_HISTORY", "PYTHON_COLORS", "PYTHON_BASIC_REPL"),
+    }
+)
+"""Of these: what they decide is taken on in another way, is read later, or is of no use in a worker.
+Many programs have some of them, in containers for example, and need not wait for another start."""
+
 _THREADS = frozenset(
     {"OPENBLAS_NUM_THREADS", "OPENBLAS_DEFAULT_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}
 )
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """A worker works on one CPU, unless the program has set a number of threads."""
 
-_PATH_OPTIONS = frozenset({"-s", "-P", "-E", "-I"})
-"""Options that decide what is in sys.path, which is taken on from the program in any case."""
+_TAKEN_ON_OPTIONS = frozenset({"-s", "-P", "-E", "-I", "-B"})
+"""Options that decide what is in sys.path, and whether byte code is written: both are taken on."""
+
+_CUSTOM = ("sitecustomize", "usercustomize")
+
+
+_PACKAGES = ("site-packages", "dist-packages")
+"""Directories that packages are installed into."""
+
+_LOADED_NS = time.time_ns()
+"""When this process, or the one that it was forked from, had loaded nothing but this. Of packages that
+were installed, upgraded or removed since, it may have loaded another version, or lack the hooks."""
 
 
 class StartAgain(BaseException):
@@ -82,21 +105,24 @@ def take() -> dict[str, Any]:
         "prefix": os.path.realpath(sys.prefix),
         "options": _options(),
         "encoding": sys.getfilesystemencoding(),
+        "custom": [_file_of(name) for name in _CUSTOM],
+        "user_hooks": _user_hooks(),
     }
 
 
-def check(given: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+def check(given: Mapping[str, Any], environ: Mapping[str, str], path: Iterable[str]) -> None:
     """Make sure that this process was started as the program was, as far as that makes a difference.
 
     Args:
         given: what `take` returned there.
         environ: the environment of the program.
+        path: its sys.path.
     Raises:
         StartAgain: it was not, and has to be replaced.
         CannotStart: it was not, and cannot be replaced; the text names both interpreters and the next step.
     """
     mine = take()
-    if _State.started or not _differs(given, mine, environ):
+    if _State.started or not (_differs(given, mine, environ) or _has_changed(path)):
         return
     same_home = (given["prefix"], given["python"]) == (mine["prefix"], mine["python"])
     executable = str(given["executable"] or (mine["executable"] if same_home else ""))
@@ -118,7 +144,7 @@ def threads(environ: Mapping[str, str]) -> dict[str, str]:
 
 def is_read_at_start(name: str) -> bool:
     """Whether a variable counts only where it is set before a worker is started."""
-    return name.startswith(_PREFIXES) or name in _NAMES
+    return name not in _TAKEN_ON and (name.startswith(_PREFIXES) or name in _NAMES)
 
 
 def was_started() -> bool:
@@ -127,9 +153,9 @@ def was_started() -> bool:
 
 
 def _differs(given: Mapping[str, Any], mine: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
-    if any(given[key] != mine[key] for key in ("python", "prefix", "encoding")):
+    if any(given[key] != mine[key] for key in ("python", "prefix", "encoding", "custom", "user_hooks")):
         return True
-    if set(given["options"]) - _PATH_OPTIONS != set(mine["options"]) - _PATH_OPTIONS:
+    if set(given["options"]) - _TAKEN_ON_OPTIONS != set(mine["options"]) - _TAKEN_ON_OPTIONS:
         return True
     return _read_at_start(environ) != _read_at_start(os.environ)
 
@@ -137,6 +163,33 @@ def _differs(given: Mapping[str, Any], mine: Mapping[str, Any], environ: Mapping
 def _read_at_start(environ: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in environ.items() if is_read_at_start(name)}
     return {**threads(environ), **found}
+
+
+def _has_changed(path: Iterable[str]) -> bool:
+    """Whether packages were installed, upgraded or removed since this process loaded some."""
+    for directory in path:
+        if directory.endswith(_PACKAGES):
+            try:
+                if os.stat(directory).st_mtime_ns >= _LOADED_NS:
+                    return True
+            except OSError:
+                continue  # as import does
+    return False
+
+
+def _file_of(name: str) -> str:
+    """Return the file of a module that is loaded; "" where there is none."""
+    return str(getattr(sys.modules.get(name), "__file__", None) or "")
+
+
+def _user_hooks() -> str:
+    """Return the user's own directory of packages, if it has files that Python runs at its start."""
+    directory = site.USER_SITE if site.ENABLE_USER_SITE else None
+    try:
+        names = os.listdir(directory) if directory else []
+    except OSError:
+        names = []
+    return str(directory) if any(name.endswith(".pth") for name in names) else ""
 
 
 def _executable() -> str:

@@ -40,6 +40,7 @@ def take(also: Mapping[str, str] | None = None) -> bytes:
         "cwd": directory,
         "environ": {**os.environ, **(also or {})},
         "umask": _umask(),
+        "writes_bytecode": not sys.dont_write_bytecode,
         "locale": locale.setlocale(locale.LC_ALL),
         "authkey": bytes(multiprocessing.current_process().authkey).hex(),
         "levels": _levels(),
@@ -61,9 +62,10 @@ def take_on(data: bytes) -> None:
     """
     try:
         given = json.loads(data)
-        start.check(given["start"], given["environ"])
         path = [str(one) for one in given["path"]]
+        start.check(given["start"], given["environ"], path)
         sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
+        sys.dont_write_bytecode = not given["writes_bytecode"]
         _take_on_environment(given["environ"])
         if given["cwd"]:
             with contextlib.suppress(OSError):
