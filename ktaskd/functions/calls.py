@@ -6,7 +6,6 @@ daemon say who is next. It asks for each call, so that it has none in hand when 
 
 from __future__ import annotations
 
-import pickle
 import select
 import time
 from collections.abc import Callable
@@ -123,10 +122,10 @@ class _Line(Line):
 
     def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
         if kind == calls.CALL:
-            function, given, named = pickle.loads(payload)
+            function, given, named = code.loads(payload)
             return function, given, named
         number, pickled = calls.split_call_of(payload)
         found = self._functions[number]
         if isinstance(found, bytes):
-            found = self._functions[number] = pickle.loads(found)
-        return found, pickle.loads(pickled), {}
+            found = self._functions[number] = code.loads(found)
+        return found, code.loads(pickled), {}

@@ -190,6 +190,35 @@ def test_call_when_the_interpreter_is_gone_then_both_are_named_and_what_to_do(
         assert "ktask.connect(own=True)" in text
 
 
+def test_call_when_only_its_program_has_a_module_then_named_and_the_next_step_is_right(
+    daemon: Daemon,
+) -> None:
+    code = (
+        "import types, cloudpickle\n"
+        "made = types.ModuleType('made')\n"
+        "exec('def double(x): return 2 * x', made.__dict__)\n"
+        "sys.modules['made'] = made\n"
+        "try:\n"
+        "    executor.submit(made.double, 4).result()\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error.name, error)\n"
+        f"with ktask.connect({str(daemon.place)!r}) as client:\n"
+        "    try:\n"
+        "        client.run(made.double, ranges=[(0, 1)])\n"
+        "    except ktask.JobFailed as error:\n"
+        "        print(error)\n"
+        "cloudpickle.register_pickle_by_value(made)\n"
+        "print(executor.submit(made.double, 4).result())\n"
+    )
+    call, run, after = program(daemon, code, {})
+    version = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    assert call.startswith("made No module named 'made'")
+    for text in (call, run):
+        assert text.count(f"{sys.executable} ({version})") == 2
+        assert "register_pickle_by_value" in text
+    assert after == "8"
+
+
 # -- which variables those are -------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from ktask.v1 import surroundings
+from ktask.v1 import start, surroundings
 
 PYTHON = "{}.{}".format(*sys.version_info)
 """Functions by value are byte code, which only the same version runs."""
@@ -24,6 +24,10 @@ _TEXT_MAX = 64 * 1024
 
 class CodeInvalid(Exception):
     """What should be code is none, or none for this Python; the text says which."""
+
+
+class ModuleMissing(ModuleNotFoundError):
+    """Code of a program names a module that a worker cannot import; the text has the next step."""
 
 
 class RemoteTraceback(Exception):
@@ -43,6 +47,25 @@ def dumps(value: Any) -> bytes:
 
     data: bytes = cloudpickle.dumps(value)
     return data
+
+
+def loads(data: bytes | memoryview) -> Any:
+    """Return a value that another process has pickled.
+
+    Raises:
+        ModuleMissing: it needs a module that cannot be imported here.
+        Exception: whatever else unpickling it raises.
+    """
+    try:
+        return pickle.loads(data)
+    except ModuleNotFoundError as error:
+        here, program = start.interpreters()
+        words = (
+            f"{error}: the worker, {here}, cannot import it; your program is {program or 'not known'}; "
+            f"install it (python3 -m pip --python {sys.executable} install ...), or, if it "
+            "exists only in your program, call cloudpickle.register_pickle_by_value(module) there"
+        )
+        raise ModuleMissing(words, name=error.name, path=error.path) from error
 
 
 def pack(value: Any, also: Mapping[str, str] | None = None) -> bytes:
@@ -71,7 +94,7 @@ def unpack(data: bytes) -> Any:
     except surroundings.SurroundingsInvalid as error:
         raise CodeInvalid(f"code: {error}") from error
     check_python(python)  # not before: a worker that starts again has the program's version
-    return pickle.loads(place)
+    return loads(place)
 
 
 def check_python(theirs: str) -> None:

@@ -85,6 +85,8 @@ class _State:
     """Whether this process was started for the program that it serves."""
     refused = ""
     """Why it could not be."""
+    program = ""
+    """The interpreter of the program whose surroundings this process has, in words."""
 
 
 def note_started() -> None:
@@ -135,6 +137,16 @@ def check(given: Mapping[str, Any], environ: Mapping[str, str], path: Iterable[s
             "execute, or end this daemon, and the program starts one of its own: ktask.connect(own=True)"
         )
     raise StartAgain([executable, *given["options"]], {**threads(environ), **environ})
+
+
+def note_taken_on(given: Mapping[str, Any]) -> None:
+    """Remember whose surroundings this process has; `given` as for `check`."""
+    _State.program = f"{given['executable'] or given['prefix']} (Python {given['python']})"
+
+
+def interpreters() -> tuple[str, str]:
+    """Return this interpreter and the program's, in words; the second is "" where there is no program."""
+    return f"{sys.executable} (Python {PYTHON})", _State.program
 
 
 def threads(environ: Mapping[str, str]) -> dict[str, str]:

@@ -64,6 +64,7 @@ def take_on(data: bytes) -> None:
         given = json.loads(data)
         path = [str(one) for one in given["path"]]
         start.check(given["start"], given["environ"], path)
+        start.note_taken_on(given["start"])
         sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
         sys.dont_write_bytecode = not given["writes_bytecode"]
         _take_on_environment(given["environ"])
