@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ktask.bursts import WorkerLost
     from ktask.client import Client, connect
-    from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError
+    from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
     from ktask.executor import Executor
     from ktask.results import (
         Allowance,
@@ -87,6 +87,7 @@ __all__ = [
     "SourceRole",
     "Span",
     "Status",
+    "SystemDaemonUnused",
     "Update",
     "Worker",
     "WorkerLost",
@@ -99,7 +100,10 @@ _ELSEWHERE = {
     **dict.fromkeys(("Client", "connect"), "ktask.client"),
     "Executor": "ktask.executor",
     "WorkerLost": "ktask.bursts",
-    **dict.fromkeys(("DaemonNotFound", "DaemonNotTrusted", "JobFailed", "KtaskError"), "ktask.errors"),
+    **dict.fromkeys(
+        ("DaemonNotFound", "DaemonNotTrusted", "JobFailed", "KtaskError", "SystemDaemonUnused"),
+        "ktask.errors",
+    ),
     **dict.fromkeys(("File", "Handle", "Memory", "Source", "file", "memory"), "ktask.source"),
 }
 """Home of the public names that are not in `ktask.results`."""

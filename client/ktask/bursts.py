@@ -16,12 +16,11 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, TypeVar
 
-import grpc
-
 from ktask import convert, rpc
 from ktask.errors import JobFailed, KtaskError
 from ktask.locate import VARIABLE, Place, short_path
 from ktask.results import JobState
+from ktask.rpc import grpc
 from ktask.session import Session
 from ktask.v1 import calls as wire
 from ktask.v1 import code, surroundings

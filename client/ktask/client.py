@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -11,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from ktask import convert, embedded, locate, starting
 from ktask.core import Draft, check_int, check_labels, check_text, mode_request
-from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError
+from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
 from ktask.executor import Executor
 from ktask.locate import Place
 from ktask.own import Own, drafted, with_result
@@ -36,14 +38,16 @@ _LOOK_S = 2.0
 _NO_ANSWER = "accepts connections, but no daemon answers"
 
 
-def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False) -> Client:
+def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False, start: bool = True) -> Client:
     """Connect to a daemon, and see that it answers.
 
     Looks at `target`, else at the environment's KTASKD_SOCKET, and at nothing
     else if either is given; else at $XDG_RUNTIME_DIR/ktaskd/ and /run/ktaskd/.
     A daemon that was named and is just starting is waited for (`ktask.starting`).
     Where nobody answers there, it uses this user's embedded daemon, which it
-    starts if there is none, and which ends by itself when it is idle.
+    starts if there is none, and which ends by itself when it is idle. Where
+    there is a daemon at /run/ktaskd that cannot be used, it warns of that
+    (SystemDaemonUnused).
 
     Only a daemon of root, of this user, or the system's at /run/ktaskd gets anything;
     `ktask.trust` has the rule. Another user's is passed over where it was not named.
@@ -52,29 +56,56 @@ def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False) 
         target: a directory with the daemon's sockets, or its gRPC socket.
         own: look for a daemon of this user only, which runs functions of this
             program's own; not for the system's.
+        start: whether to start an embedded daemon where none answers.
     Raises:
         DaemonNotFound: nobody answers; it names what was tried.
         DaemonNotTrusted: a daemon of another user was named. Nothing was sent to it.
     """
-    return Client(open_session(target, own=own))
+    return Client(open_session(target, own=own, start=start))
 
 
-def open_session(target: str | os.PathLike[str] | None = None, *, own: bool = False) -> Session:
-    """What `connect` says, without the client around it."""
+def open_session(
+    target: str | os.PathLike[str] | None = None,
+    *,
+    own: bool = False,
+    start: bool = True,
+    warn: Callable[[str], object] | None = None,
+) -> Session:
+    """What `connect` says, without the client around it.
+
+    Args:
+        warn: called with the text of a warning; None = it becomes a Python warning.
+    """
     place = starting.wait_until_up(lambda: locate.named(target, os.environ))
     if place is not None:
         return _answering(place)
-    tried = []
+    tried, unused = [], []
     # The embedded daemon is where the per-user one would be.
     for usual in () if own else locate.usual(os.environ):
         try:
             return _answering(usual)
         except (DaemonNotFound, DaemonNotTrusted) as error:
             tried.append(str(error))
+            if locate.is_system(usual):
+                unused.append(locate.with_next_step(usual, str(error)))
+    directory = embedded.directory_of(os.environ)
     try:
-        return _answering(embedded.find_or_start(embedded.directory_of(os.environ)))
+        found = embedded.find_or_start(directory) if start else embedded.place_in(directory)
+        session = _answering(found)
     except (DaemonNotFound, DaemonNotTrusted) as error:
-        raise DaemonNotFound("daemon: none answers", [*tried, str(error)]) from None
+        steps = unused if start else [*unused, embedded.NEXT_STEP]
+        raise DaemonNotFound("daemon: none answers", [*tried, str(error), *steps]) from None
+    for text in unused:
+        (warn or _warn)(f"{text}; a daemon of your own is used instead: {found}")
+    return session
+
+
+def _warn(text: str) -> None:
+    """Warn at the first line of the program that is not ktask's."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ktask":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, SystemDaemonUnused, stacklevel=level)
 
 
 def _answering(place: Place) -> Session:

@@ -41,6 +41,15 @@ _NOT_INHERITED = (
 )
 
 
+NEXT_STEP = "`ktask run`, or a program that connects, starts one for you; so does `ktaskd`, for good"
+"""For whoever looks at a daemon where there is none."""
+
+
+def place_in(directory: str) -> Place:
+    """The place of a daemon in `directory`, whether there is one or not."""
+    return Place(os.path.join(directory, SOCKET_NAME), os.path.join(directory, HANDOFF_NAME))
+
+
 def directory_of(environ: Mapping[str, str]) -> str:
     """The runtime directory of this user's embedded daemon; need not exist."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
@@ -60,7 +69,7 @@ def find_or_start(directory: str) -> Place:
             does not come up; then with the end of its log.
     """
     _make_private(directory)
-    place = Place(os.path.join(directory, SOCKET_NAME), os.path.join(directory, HANDOFF_NAME))
+    place = place_in(directory)
     deadline = time.monotonic() + _START_TIMEOUT_S
     for pause_s in _pauses(deadline):
         if not why_silent(place):

@@ -87,6 +87,13 @@ class DaemonNotTrusted(KtaskError):
         self.uid = uid
 
 
+class SystemDaemonUnused(RuntimeWarning):
+    """There is a system daemon, which cannot be used; a daemon of this user's own is used instead.
+
+    To make it an error: `warnings.simplefilter("error", ktask.SystemDaemonUnused)`.
+    """
+
+
 class JobFailed(KtaskError):
     """A job ended otherwise than SUCCEEDED.
 

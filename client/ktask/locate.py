@@ -62,6 +62,41 @@ def usual(environ: Mapping[str, str]) -> list[Place]:
     return [Place(os.path.join(d, SOCKET_NAME), os.path.join(d, HANDOFF_NAME)) for d in directories]
 
 
+def is_system(place: Place) -> bool:
+    """Whether a place is the system's, and somebody has made its directory: a daemon is or was there."""
+    directory = os.path.dirname(place.socket)
+    return directory == trust.SYSTEM_DIR and os.path.lexists(directory)
+
+
+def with_next_step(place: Place, why: str) -> str:
+    """Why the system's daemon cannot be used, and what somebody can do about it."""
+    directory = os.path.dirname(place.socket)
+    if not os.access(directory, os.X_OK):
+        step = f'nobody but its owner may enter "{directory}"; ask the administrator for the right'
+    elif not os.path.lexists(place.socket):
+        step = "the system's daemon is not running; an administrator starts it: systemctl start ktaskd.socket"
+    elif not os.access(place.socket, os.R_OK | os.W_OK):
+        step = f"you may not use the system's daemon; an administrator lets you in: {_way_in(place.socket)}"
+    else:
+        step = "look at the system's daemon: systemctl status ktaskd.socket ktaskd"
+    return f"{why}; {step}"
+
+
+def _way_in(path: str) -> str:
+    """How a user gets the right to connect to a socket: membership of its group, where that has it."""
+    import grp
+    import pwd
+
+    try:
+        found = os.stat(path)
+        group, user = grp.getgrgid(found.st_gid).gr_name, pwd.getpwuid(os.geteuid()).pw_name
+    except (OSError, KeyError):
+        return f'see `ls -l "{path}"`'
+    if found.st_mode & 0o060 != 0o060 or not found.st_gid:
+        return f'the mode of "{path}" lets nobody but its owner in'
+    return f"adduser {user} {group}, and you log in again"
+
+
 def why_silent(place: Place) -> str:
     """Why nobody answers at a place; "" if somebody accepts connections.
 

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
-import grpc
-
 from ktask.errors import KtaskError
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Let gRPC, loaded inside, log nothing but errors, unless the user has set GRPC_VERBOSITY.
+
+    Otherwise a program that forks next to a connection gets a line on its terminal for each fork:
+    "Other threads are currently calling into gRPC, skipping fork() handlers". The handlers stay
+    enabled, because a child that connects again would hang without them. gRPC reads the variable
+    when it is loaded, so calls and children of the program never see it.
+    """
+    name = "GRPC_VERBOSITY"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "ERROR"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+with _without_notes():
+    # Other modules take it from here, so that it is always loaded this way.
+    import grpc as grpc
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """Largest message taken or sent; the daemon's own bounds are narrower."""

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-import grpc
-
 from ktask import naming, rpc
 from ktask.caller import Caller
 from ktask.core import Draft
@@ -24,6 +22,7 @@ from ktask.errors import KtaskError
 from ktask.handover import Handover
 from ktask.locate import Place, grpc_target
 from ktask.resolve import opened
+from ktask.rpc import grpc
 from ktask.trust import Anchor
 from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
 from ktask.v1 import jobs_pb2 as pb

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-import grpc
-
 from ktask import rpc
 from ktask.caller import Pending, get
 from ktask.errors import KtaskError
 from ktask.interrupt import Deferred, can_defer
+from ktask.rpc import grpc
 from ktask.v1 import jobs_pb2 as pb
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from ktaskd.daemon.events import WorkerEvents
 from ktaskd.daemon.found import Found
 from ktaskd.daemon.garbage import Garbage
 from ktaskd.daemon.givingback import GivingBack
+from ktaskd.daemon.idle import IdleEnd, held_s
 from ktaskd.daemon.lacking import Lacking
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
@@ -38,7 +39,7 @@ from ktaskd.door.listener import ListenError
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.door.turns import Turns
-from ktaskd.governor.governor import Governor
+from ktaskd.governor.governor import Governor, boot_clock
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
@@ -90,7 +91,7 @@ class House:
         self._config = start.config
         self._stop = asyncio.Event()
         self._failed = False
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_end = IdleEnd(self._held_s, self._stop.set)
         self._found = Found(start.runtime, self._on_lost)
         self._garbage = Garbage()
         self._notifier = Notifier()
@@ -435,13 +436,14 @@ class House:
         self._giving_back.note()
         idle_exit_s = self._config.daemon.idle_exit_s
         busy = self._relay.connections or self._handoff.connections or self.engine.registry.unended
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
         if self._found.lost and not self.engine.registry.unended:
             self._stop.set()
-        elif idle_exit_s and not busy:
-            self._idle_timer = asyncio.get_running_loop().call_later(idle_exit_s, self._stop.set)
+        self._idle_end.idle(0.0 if busy else idle_exit_s)
+
+    def _held_s(self) -> float:
+        governor, registry = self._governor, self.engine.registry
+        mode = governor.mode, governor.mode_ends_s
+        return held_s(*mode, registry, keep_s=registry.limits.keep_s, now_s=boot_clock())
 
     async def _close(self) -> None:
         log.info("stopping jobs_left=%d", self.engine.registry.unended)
@@ -451,8 +453,7 @@ class House:
         await self._server.set_serving(False)
         await self._end_jobs()
         self._giving_back.close()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._idle_end.idle(0.0)
         self._garbage.stop()
         await self._server.close(CLOSE_S / 3)
         await self._relay.close(CLOSE_S / 3)

@@ -95,7 +95,8 @@ class DaemonSettings:
     """The daemon itself.
 
     Args:
-        idle_exit_s: end after so long without a connection and a job; 0 = never.
+        idle_exit_s: end after so long without a connection and a job, but not while a mode is set or
+            the result of a detached job is kept; 0 = never.
         stop_s: time for jobs to be stopped and undone when the daemon ends.
         log_level: "debug", "info", "warning" or "error".
     """

@@ -6,7 +6,6 @@ daemon say who is next. It asks for each call, so that it has none in hand when 
 
 from __future__ import annotations
 
-import pickle
 import select
 import time
 from collections.abc import Callable
@@ -60,6 +59,7 @@ class _Line(Line):
     def __init__(self, name: str) -> None:
         """Connect; raises OSError."""
         self._functions: dict[int, Any] = {}
+        self._is_settled = False
         super().__init__(name)
         self._poll = select.poll()
         self._poll.register(self.socket, select.POLLIN)
@@ -67,6 +67,8 @@ class _Line(Line):
     def serve(self, stop: Callable[[], bool], until_s: float) -> bool:
         """Do calls until told to stop, or until the turn is over; whether there may be more."""
         asked = False
+        if not self._settled(stop, until_s):
+            return True
         while not (stop() or time.monotonic() >= until_s):
             if not asked:
                 self.send(calls.READY)
@@ -78,6 +80,13 @@ class _Line(Line):
                 if self._take(*frame):
                     asked = False
         return self._leave() if asked else True
+
+    def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:
+        """Take on the program's surroundings before asking for a call; whether that is done by now."""
+        while not self._is_settled and not (stop() or time.monotonic() >= until_s):
+            if self._poll.poll(IDLE_LOOK_S * 1000):
+                self._is_settled = self.take_on(*self.receive())
+        return self._is_settled
 
     def _leave(self) -> bool:
         """Take back that a call is wanted, and do the one that is on its way already."""
@@ -113,10 +122,10 @@ class _Line(Line):
 
     def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
         if kind == calls.CALL:
-            function, given, named = pickle.loads(payload)
+            function, given, named = code.loads(payload)
             return function, given, named
         number, pickled = calls.split_call_of(payload)
         found = self._functions[number]
         if isinstance(found, bytes):
-            found = self._functions[number] = pickle.loads(found)
-        return found, pickle.loads(pickled), {}
+            found = self._functions[number] = code.loads(found)
+        return found, code.loads(pickled), {}

@@ -6,6 +6,7 @@ and workers alone load it. A test holds the two lists against each other.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -46,5 +47,8 @@ def _as_it_is_here(declaration: Declaration, is_there: Callable[[str], bool]) ->
     missing = [module for module in declaration.needs if not is_there(module)]
     if not missing:
         return declaration
-    words = f"it needs {' and '.join(missing)}: pip install 'ktaskd[functions]'"
+    words = (
+        f"it needs {' and '.join(missing)}: python3 -m pip --python {sys.executable} install "
+        "'ktaskd[functions]', and start the daemon again"
+    )
     return replace(declaration, unavailable=words)

@@ -36,7 +36,6 @@ class Line:
         self._sending = threading.Lock()
         # A child that a call forks must not keep the line open when this worker has ended.
         os.register_at_fork(after_in_child=self._leave_in_child)
-        self.send(calls.HELLO, os.getpid(), code.PYTHON.encode())
 
     def close(self) -> None:
         """End it."""
@@ -61,6 +60,8 @@ class Line:
         if kind == calls.SETUP:
             surroundings.take_on(payload)
             logging.getLogger().handlers[:] = [_Forwarding(self.send)]
+            # Not before: a worker that has to start again first comes back with another Python.
+            self.send(calls.HELLO, os.getpid(), code.PYTHON.encode())
             return True
         raise OSError(errno.EPROTO, f"calls: got a frame of kind {kind}, wanted one that workers get")
 

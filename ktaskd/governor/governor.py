@@ -159,6 +159,11 @@ class Governor:
         return describe(self._seen, self._state.meters)
 
     @property
+    def mode_ends_s(self) -> float | None:
+        """When the mode is AUTO again, on the governor's clock; None = it has no end."""
+        return self._mode_ends_s
+
+    @property
     def doubted(self) -> tuple[str, ...]:
         """Sensors that are not counted, as read last, and signals that are asked for and not there."""
         nobody = self._settings.user_active != RUN and self._seen.user.idle_s is None

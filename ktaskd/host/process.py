@@ -35,6 +35,14 @@ def set_name(name: str) -> None:
     libc.set_name(name.encode())
 
 
+def read_name() -> str:
+    """What it is called in ps and top; "" where that cannot be read."""
+    try:
+        return (PROC / "self/comm").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        return ""
+
+
 def lift_data_limit() -> None:
     """Allocate as much as the hard limit allows, where the soft one was meant for the parent process."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

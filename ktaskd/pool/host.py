@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import mmap
 import os
 import selectors
 import signal
@@ -40,6 +39,7 @@ from ktaskd.host.raising import Raiser
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import loop
+from ktaskd.worker.again import Board
 from ktaskd.worker.frames import SLOT_BYTES
 
 LOG_NAME = "ktaskd.pool.host"
@@ -191,11 +191,13 @@ class PoolHost:
             told = self._enter_group() if helper else []
             for fd in {*self._group_fds, self._door} - {-1}:
                 os.close(fd)  # whoever has one moves any process
-            page = mmap.mmap(self._board, SLOT_BYTES, offset=message["slot"] * SLOT_BYTES)
-            os.close(self._board)
+            board = Board(self._board, message["slot"] * SLOT_BYTES)
+            page = board.page()
+            if not placement.own_code:
+                os.close(self._board)
             if helper:
                 _begin_session()
-            loop.run(sock, memoryview(page), placement, parent=parent, told=told)
+            loop.run(sock, memoryview(page), placement, parent=parent, told=told, board=board)
         except BaseException as error:
             logline.report_exception(loop.LOG_NAME, error)
         finally:

@@ -14,6 +14,7 @@ from ktaskd.functions.manifests import parse_manifest
 from ktaskd.functions.native import NativeBody
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Declaration
+from ktaskd.worker.codec import facts_from_json, facts_to_json
 from ktaskd.worker.room import guard_of
 from ktaskd.worker.sources import Source
 
@@ -27,13 +28,20 @@ class JobUnusable(Exception):
 class Job:
     """One job as its worker knows it."""
 
-    __slots__ = ("body", "context", "declaration", "room", "unmapped")
+    __slots__ = ("body", "context", "declaration", "note", "room", "unmapped")
 
     def __init__(
-        self, declaration: Declaration, body: Body, context: Context, *, unmapped: bool = False
+        self,
+        declaration: Declaration,
+        body: Body,
+        context: Context,
+        note: Json,
+        *,
+        unmapped: bool = False,
     ) -> None:
         """Hold them; `unmapped`: its sources are read without a mapping."""
         self.unmapped = unmapped
+        self.note = note if declaration.own else {}
         self.declaration = declaration
         self.body = body
         self.context = context
@@ -88,6 +96,21 @@ class Known:
             raise JobUnusable(self._broken.get(jno, f"job number {jno}: this worker was not told of it"))
         return job
 
+    def to_json(self) -> tuple[Json, list[int]]:
+        """The jobs that run code of their caller, with their sources, for `restore`; and descriptors."""
+        jobs = {jno: job.note for jno, job in self.jobs.items() if job.note}
+        wanted = {sid for note in jobs.values() for sid in note.get("sources", {}).values()}
+        sources = {sid: source for sid, source in self._sources.items() if sid in wanted}
+        held = {sid: [source.fd, facts_to_json(source.facts)] for sid, source in sources.items()}
+        return {"jobs": jobs, "sources": held}, [source.fd for source in sources.values()]
+
+    def restore(self, known: Json) -> None:
+        """Know what `to_json` returned; owns the descriptors."""
+        for sid, (fd, facts) in known["sources"].items():
+            self.add_source(int(sid), Source(fd, facts_from_json(facts)))
+        for jno, note in known["jobs"].items():
+            self.add_job(int(jno), note)
+
     def forget_all(self) -> None:
         """Drop all jobs and close all sources."""
         self.jobs.clear()
@@ -112,7 +135,7 @@ class Known:
             source.begin_job()
         start, end = note["span"]
         context = Context({**defaults, **note["arg"]}, sources, {}, (start, end), bool(note["whole"]))
-        return Job(declaration, body, context, unmapped=unmapped)
+        return Job(declaration, body, context, note, unmapped=unmapped)
 
     def _source(self, sid: int, *, unmapped: bool = False) -> Source:
         """A source that was sent before."""

@@ -8,6 +8,7 @@ what the daemon must know then is in the shared page or was sent before.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -18,6 +19,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from ktask.v1 import start
+
 from ktaskd.functions import bodies, quanta
 from ktaskd.functions.body import Body
 from ktaskd.functions.catalogue import CATALOGUE
@@ -25,7 +28,8 @@ from ktaskd.functions.failures import Failed
 from ktaskd.host import faults, logline, mempolicy
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
-from ktaskd.worker import frames, setup
+from ktaskd.worker import again, frames, setup
+from ktaskd.worker.again import Board, Held
 from ktaskd.worker.causes import explained
 from ktaskd.worker.codec import applied_to_json, facts_from_json
 from ktaskd.worker.control import ChunkControl, FaultyControl, FinishControl, UndoControl
@@ -69,6 +73,7 @@ def run(
     *,
     parent: int = 0,
     told: Sequence[str] = (),
+    board: Board | None = None,
 ) -> NoReturn:
     """Be a worker, until the daemon closes the socket. Never returns.
 
@@ -77,6 +82,7 @@ def run(
         slot: its page of the board, SLOT_BYTES long and writable.
         parent: pid of the pool host that forked it; 0 = whoever it is now.
         told: what could not be applied before, in words.
+        board: the same page for a worker that may have to start again; its descriptor stays open.
     """
     status = EXIT_SETUP
     try:
@@ -86,7 +92,8 @@ def run(
         # What the template loaded stays; looking through it would copy its pages.
         gc.freeze()
         sock.setblocking(True)
-        worker = Worker(sock, slot.cast("Q"), placement.nid, confined=not placement.own_code)
+        confined = not placement.own_code
+        worker = Worker(sock, slot.cast("Q"), placement.nid, confined=confined, board=board)
         worker.send(pack_note(frames.READY, 0, applied_to_json(applied)))
         worker.serve()
         status = 0
@@ -102,17 +109,45 @@ def run(
         os._exit(status)
 
 
+def go_on(state: Json) -> NoReturn:
+    """Be the worker again that has started again. Never returns."""
+    status = EXIT_BROKEN
+    try:
+        held = again.resume(state)
+        words = memoryview(held.board.page()).cast("Q")
+        worker = Worker(held.sock, words, held.nid, confined=False)
+        worker.restore(held)
+        worker.serve()
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
 class Worker:
     """Serves frames. One chunk at a time, in the order in which they come."""
 
     def __init__(
-        self, sock: socket.socket, words: memoryview, nid: int = NUMA_NO_NODE, *, confined: bool = True
+        self,
+        sock: socket.socket,
+        words: memoryview,
+        nid: int = NUMA_NO_NODE,
+        *,
+        confined: bool = True,
+        board: Board | None = None,
     ) -> None:
         """Hold the two lines to the daemon, and know which node is our own.
 
         `confined`: it has given up what only code of its own user may need.
         """
         self._confined = confined
+        self._board = board
+        self._at_hand: list[bytes] = []
+        """Frames that were received and are not answered, where a worker may start again."""
         self._sock = sock
         self._own_nid = self._memory_nid = nid
         self._words = words
@@ -126,7 +161,33 @@ class Worker:
             self._control = FaultyControl(words, sock.send, self._fault)
 
     def serve(self) -> None:
-        """Answer frames until the other side closes."""
+        """Answer frames until the other side closes, or become another program that does."""
+        while True:
+            try:
+                return self._serve()
+            except start.StartAgain as why:
+                self._start_again(why)
+
+    def restore(self, held: Held) -> None:
+        """Know what was known before it started again, and answer what was not answered."""
+        self._known.restore(held.known)
+        self._on_frames(list(held.frames))
+
+    def _start_again(self, why: start.StartAgain) -> None:
+        """Become another program; where that cannot be, the job at hand fails and says why."""
+        frames_left = self._at_hand
+        try:
+            if self._board is None:
+                raise OSError(errno.EOPNOTSUPP, "this worker cannot start again")
+            known, fds = self._known.to_json()
+            held = Held(self._sock, self._board, self._own_nid, known, frames_left, fds)
+            again.begin(held, why.command, why.environ)
+        except OSError as error:
+            start.note_refused(error.strerror or str(error))
+        bodies.wipe_all()
+        self._on_frames(frames_left)
+
+    def _serve(self) -> None:
         buffer = self._buffer
         buffers, view = [buffer], memoryview(buffer)
         receive, on_chunk = self._sock.recvmsg_into, self._on_chunk
@@ -136,14 +197,19 @@ class Worker:
             if not count:
                 return
             if buffer[0] == CHUNK and not ancillary:
-                on_chunk(*frames.unpack_chunk(bytes(view[:count])))
+                frame = bytes(view[:count])
+                self._at_hand = [frame]
+                on_chunk(*frames.unpack_chunk(frame))
             elif buffer[0] == BATCH and not ancillary:
-                self._on_batch(bytes(view[:count]))
+                self._on_frames(frames.unpack_batch(bytes(view[:count])))
             else:
-                self._on_note(bytes(view[:count]), _descriptors(ancillary), flags)
+                frame = bytes(view[:count])
+                self._at_hand = [frame]
+                self._on_note(frame, _descriptors(ancillary), flags)
 
-    def _on_batch(self, batch: bytes) -> None:
-        for frame in frames.unpack_batch(batch):
+    def _on_frames(self, batch: list[bytes]) -> None:
+        for i, frame in enumerate(batch):
+            self._at_hand = batch[i:]
             if frame[0] == CHUNK:
                 self._on_chunk(*frames.unpack_chunk(frame))
             else:

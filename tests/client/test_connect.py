@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
+import io
 import os
+import pwd
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ktask
 import pytest
 from ktask import embedded, locate, trust
+from ktask.cli.main import main
 
 from tests.client.fake import FakeDaemon
+from tests.support.users import NOBODY, OtherUsers, reachable_directory
 
 WAIT_S = 30.0
 
@@ -276,3 +282,139 @@ def test_connect_when_the_daemon_ends_after_it_was_looked_at_then_not_waited_for
     monkeypatch.setattr(locate, "why_silent", why_silent)
     with pytest.raises(ktask.DaemonNotFound, match="nobody listens there any more"):
         ktask.connect(short_dir)
+
+
+# -- a system daemon that cannot be used --------------------------------------------------
+
+
+def _down(system: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(system / "ktaskd.sock"))
+
+
+def _not_trusted(system: Path) -> None:
+    system.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("make", "why", "step"),
+    [
+        (lambda system: None, "No such file", "systemctl start ktaskd.socket"),
+        (_down, "nobody listens", "systemctl status ktaskd.socket"),
+        (_not_trusted, "mode 0777", "systemctl start ktaskd.socket"),
+    ],
+)
+def test_connect_when_the_systems_daemon_cannot_be_used_then_never_replaced_in_silence(
+    nowhere: Path,
+    fake_python: Path,
+    short_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], None],
+    why: str,
+    step: str,
+) -> None:
+    system = short_dir / "system"
+    system.mkdir(mode=0o755)
+    make(system)
+    with pytest.warns(ktask.SystemDaemonUnused, match=why) as caught, ktask.connect() as client:
+        assert client.socket == str(nowhere / "ktaskd" / "ktaskd.sock")
+    (warning,) = caught
+    assert step in str(warning.message)
+    assert f"is used instead: {client.socket}" in str(warning.message)
+    assert warning.filename == __file__
+    with ktask.connect(own=True):
+        pass  # which asks for no other daemon than this user's, so there is nothing to warn of
+    (short_dir / "again").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir / "again"))
+    status, _, err = ktask_command("functions")
+    assert status == 0
+    assert err.startswith("ktask: warning: socket" if why != "mode 0777" else "ktask: warning: directory")
+    assert err.count("\n") == 1
+
+
+def test_connect_when_the_systems_daemon_refuses_then_no_other_one_is_started(
+    nowhere: Path, fake_python: Path, fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does where a user has too many connections: with an answer."""
+    monkeypatch.setattr(trust, "SYSTEM_DIR", str(fake.directory))
+
+    def refuse(self: object, name: str = "", timeout: float = 0.0) -> None:
+        raise ktask.KtaskError("too many", code="RESOURCE_EXHAUSTED", reason="QUOTA_FULL")
+
+    monkeypatch.setattr("ktask.session.Session.functions", refuse)
+    with pytest.raises(ktask.KtaskError, match="too many"):
+        ktask.connect()
+    assert not pids(fake_python)
+
+
+@pytest.mark.other_uid
+def test_connect_when_not_in_its_group_then_told_how_to_get_in(run_as: OtherUsers) -> None:
+    with reachable_directory() as place:
+        system = place / "system"
+        system.mkdir(mode=0o755)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(system / "ktaskd.sock"))
+            listener.listen()
+            os.chown(system / "ktaskd.sock", 0, grp.getgrnam("daemon").gr_gid)
+            (system / "ktaskd.sock").chmod(0o660)
+            code = (
+                "import warnings, ktask, ktask.trust\n"
+                f"ktask.trust.SYSTEM_DIR = {str(system)!r}\n"
+                "warnings.simplefilter('error')\n"
+                "try:\n"
+                "    ktask.connect()\n"
+                "except ktask.SystemDaemonUnused as warning:\n"
+                "    print(warning)\n"
+                "print(ktask.connect(own=True).status().pid)\n"
+            )
+            done = run_as(NOBODY, code, env={"XDG_RUNTIME_DIR": str(run_as.home(NOBODY))})
+    words, pid = done.stdout.splitlines()
+    end(int(pid))
+    assert "Permission denied" in words
+    assert f"adduser {pwd.getpwuid(NOBODY).pw_name} daemon" in words
+
+
+# -- commands that only look -----------------------------------------------------------------
+
+
+def ktask_command(*words: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a command line of this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(words)
+    return status, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("jobs",), ("show", "x"), ("watch", "x"), ("cancel", "x"), ("mode",)]
+)
+def test_command_when_it_only_looks_then_it_starts_nothing_and_exits_3(
+    nowhere: Path, fake_python: Path, words: tuple[str, ...]
+) -> None:
+    status, out, err = ktask_command(*words)
+    assert (status, out) == (3, "")
+    assert err.startswith("ktask: daemon: none answers")
+    assert "`ktask run`" in err
+    assert not pids(fake_python)
+    assert not (nowhere / "ktaskd").exists()
+
+
+def test_command_when_it_only_looks_then_it_finds_the_one_that_is_there(
+    nowhere: Path, fake_python: Path
+) -> None:
+    assert ktask_command("functions")[0] == 0  # starts one
+    assert ktask_command("status")[0] == 0
+    assert len(pids(fake_python)) == 1
+
+
+def test_command_when_it_sets_a_mode_then_a_daemon_is_started_that_keeps_it(
+    nowhere: Path, fake_python: Path
+) -> None:
+    ktask_command("mode", "paused")
+    assert len(pids(fake_python)) == 1
+
+
+def test_connect_when_it_is_not_to_start_one_then_an_error(nowhere: Path, fake_python: Path) -> None:
+    with pytest.raises(ktask.DaemonNotFound, match="none answers"):
+        ktask.connect(start=False)
+    assert not pids(fake_python)

@@ -221,6 +221,29 @@ def test_idle_exit_when_somebody_is_connected_then_not_before_that_ends(place: P
         assert daemon.wait() == 0, daemon.log()
 
 
+def test_idle_exit_when_a_mode_is_set_or_a_result_is_kept_then_not_before_that_is_over(place: Path) -> None:
+    """Both would be lost with it."""
+    config = write_config(place.parent / "c", jobs={"keep_s": 1.0}, daemon={"idle_exit_s": 0.05})
+    with starting(place, "--config", config) as daemon:
+        daemon.wait_ready()
+        with connected(daemon.socket) as stubs:
+            job = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(1, 1))).job
+            wait_state(stubs.jobs, job.id, "SUCCEEDED")
+        until(lambda: "idle_held" in daemon.log(), "it was idle, with a result")
+        with connected(daemon.socket) as stubs:
+            assert stubs.jobs.Get(pb.GetRequest(id=job.id)).job.id == job.id
+            stubs.control.SetMode(control_pb2.SetModeRequest(mode=control_pb2.MODE_PAUSED))
+        until(lambda: "idle_held seconds=inf" in daemon.log(), "it was idle, with a mode without an end")
+        with connected(daemon.socket) as stubs:
+            assert (
+                stubs.control.GetStatus(control_pb2.GetStatusRequest()).status.mode == control_pb2.MODE_PAUSED
+            )
+            request = control_pb2.SetModeRequest(mode=control_pb2.MODE_PAUSED)
+            request.duration.FromMilliseconds(200)
+            stubs.control.SetMode(request)
+        assert daemon.wait() == 0, daemon.log()
+
+
 # -- the service manager -------------------------------------------------------------
 
 

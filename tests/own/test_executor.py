@@ -466,9 +466,13 @@ def test_asyncio_when_run_in_executor_then_awaited(executor: ktask.Executor) -> 
     assert asyncio.run(story()) == [i * i for i in range(10)]
 
 
+@pytest.mark.parametrize("core", ["", "Prescott"])
 def test_dask_when_computed_with_it_then_the_same_as_with_its_own_pool(
-    executor: ktask.Executor, tmp_path: Path
+    executor: ktask.Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, core: str
 ) -> None:
+    """Bit for bit, also where the program has another kernel of OpenBLAS than workers by themselves."""
+    if core:
+        monkeypatch.setenv("OPENBLAS_CORETYPE", core)
     dask = importlib.import_module("dask")
     (ours,) = dask.compute(things.graph(), scheduler=executor)
     code = (

@@ -15,7 +15,7 @@ from ktask import convert
 from ktask.cli import text
 from ktask.cli.arguments import UsageError, labels, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain
+from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain, warn
 from ktask.cli.output import format_document, print_document, print_json, print_out, print_warnings
 from ktask.cli.streams import DASH, input_file
 from ktask.client import open_session
@@ -33,8 +33,9 @@ _ITEMS = ("items", "items_omitted")
 
 
 @contextlib.contextmanager
-def _session(options: argparse.Namespace) -> Iterator[Session]:
-    session = open_session(options.socket)
+def _session(options: argparse.Namespace, *, start: bool = False) -> Iterator[Session]:
+    """A connection; commands that only look start no daemon."""
+    session = open_session(options.socket, start=start, warn=warn)
     try:
         yield session
     finally:
@@ -136,7 +137,8 @@ def mode(options: argparse.Namespace) -> int:
     """Print the mode, or set it and print it then."""
     if options.mode is None and options.seconds is not None:
         raise UsageError("--for: given without a mode, wanted one of auto, always, paused before it")
-    with _session(options) as session:
+    # A mode is set to be kept, so there has to be a daemon that keeps it.
+    with _session(options, start=options.mode is not None) as session:
         if options.mode is None:
             response: control_pb2.GetStatusResponse | control_pb2.SetModeResponse = session.status()
         else:
@@ -150,7 +152,7 @@ def mode(options: argparse.Namespace) -> int:
 
 def functions(options: argparse.Namespace) -> int:
     """List functions, or describe one."""
-    with _session(options) as session:
+    with _session(options, start=True) as session:
         response = session.functions(options.name)
     found = [convert.function(one) for one in response.functions]
     if options.name and not found:
@@ -169,7 +171,7 @@ def hold(options: argparse.Namespace) -> int:
     paths = unique((pair(word, "NAME=PATH") for word in options.sources), "source")
     ended = _note_end()
     with contextlib.ExitStack() as end:
-        session = end.enter_context(_session(options))
+        session = end.enter_context(_session(options, start=True))
         files = {name: end.enter_context(_open(path)) for name, path in paths.items() if path != DASH}
         handles = {name: session.handover.handle_of(one) for name, one in files.items()}
         for name in paths.keys() - files.keys():

@@ -37,8 +37,10 @@ _EPILOG = """commands:
   hold NAME=PATH ...             hand files over and print their handles
 
 Each command has its own --help. Without --socket, the daemon is looked for at
-KTASKD_SOCKET, else in $XDG_RUNTIME_DIR/ktaskd and /run/ktaskd; where none
-answers, one of your own is started, which ends when it is idle.
+KTASKD_SOCKET, else in $XDG_RUNTIME_DIR/ktaskd and /run/ktaskd. Where none
+answers, run, manifest, verify, hold, functions and `mode MODE` start one of your
+own, which ends when it is idle, and name a system daemon that cannot be used.
+The others, which only look at what is there, start nothing and exit 3.
 
 --json prints one document in protobuf's JSON form (lowerCamelCase names, 64-bit
 integers as strings, default values left out): the job for run, show and cancel,
@@ -100,7 +102,8 @@ _MODE_EPILOG = """modes:
 
 Without a word, prints the mode. Only uid 0 and the daemon's own user may set it.
 It holds until the daemon ends, or with --for until that time is over; then it
-is auto again. TIME is a number with s, m, h or d behind it, as 90s or 1.5h.
+is auto again. A daemon that was started by itself does not end while a mode is
+set. TIME is a number with s, m, h or d behind it, as 90s or 1.5h.
 """
 
 
@@ -193,6 +196,11 @@ def complain(message: str, status: int) -> int:
     with contextlib.suppress(OSError):
         print(f"ktask: {printable(message)}", file=sys.stderr, flush=True)
     return status
+
+
+def warn(message: str) -> None:
+    """Print a warning on standard error."""
+    complain(f"warning: {message}", DONE)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -13,7 +13,7 @@ from typing import Any
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
 from ktask.cli.beside import Replacement
-from ktask.cli.main import DONE, FAILED, complain
+from ktask.cli.main import DONE, FAILED, complain, warn
 from ktask.cli.output import print_document, write_out
 from ktask.cli.streams import DASH
 from ktask.client import open_session
@@ -44,7 +44,7 @@ def manifest(options: argparse.Namespace) -> int:
         raise UsageError("--json: given with --output, wanted one of them")
     bad, count = Complaints(), 0
     with contextlib.ExitStack() as end:
-        session = end.enter_context(contextlib.closing(open_session(options.socket)))
+        session = end.enter_context(contextlib.closing(open_session(options.socket, warn=warn)))
         to_file = options.output is not None and options.output != DASH
         new = Replacement(options.output) if to_file else None
         if new is not None:

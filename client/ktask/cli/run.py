@@ -15,7 +15,7 @@ from ktask import convert
 from ktask.cli import arguments, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt
+from ktask.cli.main import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt, warn
 from ktask.cli.output import (
     as_document,
     print_document,
@@ -52,7 +52,7 @@ class _Order:
 def run(options: argparse.Namespace) -> int:
     """Run the job that the command line describes."""
     with contextlib.ExitStack() as end:
-        session = open_session(options.socket)
+        session = open_session(options.socket, warn=warn)
         end.callback(session.close)
         order = _order(options, session.function(options.function), end)
         try:

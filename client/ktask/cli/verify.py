@@ -13,6 +13,7 @@ from typing import Any
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
+from ktask.cli.main import warn
 from ktask.cli.report import Found, Report, State
 from ktask.cli.streams import DASH
 from ktask.client import open_session
@@ -38,7 +39,7 @@ def verify(options: argparse.Namespace) -> int:
         _forbid_dash(listed)
     report = Report(options, state)
     if listed.entries:
-        with contextlib.closing(open_session(options.socket)) as session:
+        with contextlib.closing(open_session(options.socket, warn=warn)) as session:
             checker = _Checker(session, options.algorithm)
             for batch in batches(listed.entries[state.done :], lambda entry: entry.name):
                 with batch as opened:

@@ -15,7 +15,8 @@ Client to worker:
     NO_MORE   there will be no call any more
     LEAVE     answer to AWAY: no call is on its way
 Worker to client:
-    HELLO     number: its process id; payload: version of its Python, as "3.11"
+    HELLO     answer to SETUP; number: its process id; payload: version of its Python, as "3.11".
+              A worker that has to start again for these surroundings leaves without it and comes back
     READY     it wants a call
     AWAY      it wants none for now
     RESULT    number, payload: what the call returned

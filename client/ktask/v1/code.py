@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from ktask.v1 import surroundings
+from ktask.v1 import start, surroundings
 
 PYTHON = "{}.{}".format(*sys.version_info)
 """Functions by value are byte code, which only the same version runs."""
@@ -24,6 +24,10 @@ _TEXT_MAX = 64 * 1024
 
 class CodeInvalid(Exception):
     """What should be code is none, or none for this Python; the text says which."""
+
+
+class ModuleMissing(ModuleNotFoundError):
+    """Code of a program names a module that a worker cannot import; the text has the next step."""
 
 
 class RemoteTraceback(Exception):
@@ -45,6 +49,25 @@ def dumps(value: Any) -> bytes:
     return data
 
 
+def loads(data: bytes | memoryview) -> Any:
+    """Return a value that another process has pickled.
+
+    Raises:
+        ModuleMissing: it needs a module that cannot be imported here.
+        Exception: whatever else unpickling it raises.
+    """
+    try:
+        return pickle.loads(data)
+    except ModuleNotFoundError as error:
+        here, program = start.interpreters()
+        words = (
+            f"{error}: the worker, {here}, cannot import it; your program is {program or 'not known'}; "
+            f"install it (python3 -m pip --python {sys.executable} install ...), or, if it "
+            "exists only in your program, call cloudpickle.register_pickle_by_value(module) there"
+        )
+        raise ModuleMissing(words, name=error.name, path=error.path) from error
+
+
 def pack(value: Any, also: Mapping[str, str] | None = None) -> bytes:
     """A value with the surroundings of this process, in one piece; `also` as in surroundings.take."""
     head = json.dumps({"python": PYTHON}).encode()
@@ -56,6 +79,7 @@ def unpack(data: bytes) -> Any:
 
     Raises:
         CodeInvalid: it is no code, or of another Python.
+        StartAgain, CannotStart: as surroundings.take_on.
         Exception: whatever unpickling it raises, such as ModuleNotFoundError.
     """
     if not data.startswith(_MAGIC):
@@ -65,12 +89,12 @@ def unpack(data: bytes) -> Any:
         python = json.loads(head)["python"]
     except (ValueError, KeyError, TypeError) as error:
         raise CodeInvalid(f"code: {type(error).__name__}: {error}") from error
-    check_python(python)
     try:
         surroundings.take_on(found)
     except surroundings.SurroundingsInvalid as error:
         raise CodeInvalid(f"code: {error}") from error
-    return pickle.loads(place)
+    check_python(python)  # not before: a worker that starts again has the program's version
+    return loads(place)
 
 
 def check_python(theirs: str) -> None:
@@ -78,7 +102,7 @@ def check_python(theirs: str) -> None:
     if theirs != PYTHON:
         raise CodeInvalid(
             f"code: got that of Python {theirs}, this is Python {PYTHON}; "
-            "wanted the same version in the client and in the daemon"
+            "run the program and the daemon with the same version"
         )
 
 

@@ -18,6 +18,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from ktask.v1 import start
+
 
 class SurroundingsInvalid(Exception):
     """What a program said of its surroundings cannot be taken on; the text says why."""
@@ -38,9 +40,11 @@ def take(also: Mapping[str, str] | None = None) -> bytes:
         "cwd": directory,
         "environ": {**os.environ, **(also or {})},
         "umask": _umask(),
+        "writes_bytecode": not sys.dont_write_bytecode,
         "locale": locale.setlocale(locale.LC_ALL),
         "authkey": bytes(multiprocessing.current_process().authkey).hex(),
         "levels": _levels(),
+        "start": start.take(),
         "streams": [_stream(sys.stdout), _stream(sys.stderr)],
     }
     return json.dumps(given).encode()
@@ -54,11 +58,15 @@ def take_on(data: bytes) -> None:
 
     Raises:
         SurroundingsInvalid: the data is not what `take` returns.
+        StartAgain, CannotStart: nothing is taken on by a process that was started in another way.
     """
     try:
         given = json.loads(data)
         path = [str(one) for one in given["path"]]
+        start.check(given["start"], given["environ"], path)
+        start.note_taken_on(given["start"])
         sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
+        sys.dont_write_bytecode = not given["writes_bytecode"]
         _take_on_environment(given["environ"])
         if given["cwd"]:
             with contextlib.suppress(OSError):
@@ -80,6 +88,10 @@ def _take_on_environment(given: Mapping[str, str]) -> None:
     for name in [name for name in os.environ if name not in given]:
         del os.environ[name]
     os.environ.update(given)
+    if start.was_started():
+        # Not in os.environ, where the program has none either: for libraries that are loaded from now on.
+        for name, value in start.threads(given).items():
+            os.putenv(name, value)
     time.tzset()
 
 

@@ -30,7 +30,6 @@ _RUN = Declaration(
     undo_summary=_UNDO,
     combine=True,
     own=True,
-    needs=("cloudpickle",),
 )
 
 _CALLS = Declaration(
@@ -41,7 +40,6 @@ _CALLS = Declaration(
     arguments=(Argument("line", ArgType.STRING, None, "Path of the socket that the calls come from."),),
     own=True,
     open_ended=True,
-    needs=("cloudpickle",),
 )
 
 DECLARATIONS = (_RUN, _CALLS)
