@@ -61,6 +61,8 @@ class Dispatch:
         self.on_start: Callable[[Job], None] = lambda _: None
         self.on_join: Callable[[Worker, Job], None] = lambda _, __: None
         self.on_left: Callable[[Worker], None] = lambda _: None
+        self.on_departure: Callable[[Worker, Job], None] = lambda _, __: None
+        """Told of a worker that ends with what it has done for a job, and lives."""
         self.on_contended: Callable[[], None] = lambda: None
         """Called while jobs wait for workers that others hold, who may use no CPU."""
         self.can_raise: Callable[[], bool] = lambda: True
@@ -243,9 +245,12 @@ class Dispatch:
 
     def release(self, worker: Worker) -> None:
         """The worker has nothing of its job in hand; it is free for others."""
+        job = self.job_of.get(worker)
         self._leave(worker)
         if worker.state is WorkerState.BUSY and not worker.ends_with_its_job():
             self.add(worker)
+        elif worker.tainted and job is not None:
+            self.on_departure(worker, job)
 
     def place_leads(self) -> None:
         """Leads go where no helper gets on; called whenever that has changed."""
@@ -428,9 +433,12 @@ class Dispatch:
 
     def dismiss_guest(self, job: Job) -> None:
         """The job needs no guest any more; it has nothing in hand."""
-        if job.guest.worker is not None:
-            self._leave(job.guest.worker)
+        guest = job.guest.worker
+        if guest is not None:
+            self._leave(guest)
             self._guests.dismiss(job)
+            if guest.tainted:
+                self.on_departure(guest, job)
 
     def _turn(self, job: Job) -> tuple[float, bool]:
         """Sorts jobs: of the uid that had least first, its steps before its chunks."""
