@@ -21,8 +21,11 @@ from ktaskd.host.process import PROC
 _PR_SET_CHILD_SUBREAPER = 36
 """Source: prctl(2)"""
 
-_PARENT_FIELD = 4
-"""Number of the field "ppid" of /proc/PID/stat. Source: proc_pid_stat(5)."""
+_PARENT_FIELD, _FLAGS_FIELD = 4, 9
+"""Numbers of the fields "ppid" and "flags" of /proc/PID/stat. Source: proc_pid_stat(5)."""
+
+_PF_EXITING = 0x4
+"""Source: linux/sched.h"""
 
 
 def adopt_orphans() -> None:
@@ -56,10 +59,22 @@ def _pids(proc: Path) -> list[int]:
 
 def read_parent(pid: int, proc: Path = PROC) -> int:
     """The parent of a process; 0 where it is gone."""
+    return _read_field(pid, _PARENT_FIELD, proc)
+
+
+def find_dying(pids: Collection[int], proc: Path = PROC) -> set[int]:
+    """Which of these processes have begun to exit; zombies have.
+
+    One that exits adopts no orphans any more, while its own children stay below it to its end.
+    """
+    return {pid for pid in pids if _read_field(pid, _FLAGS_FIELD, proc) & _PF_EXITING}
+
+
+def _read_field(pid: int, number: int, proc: Path) -> int:
     try:
         text = (proc / str(pid) / "stat").read_text()
         # The name in front may hold anything, parentheses and blanks too.
-        return int(text[text.rindex(")") + 1 :].split()[_PARENT_FIELD - 3])
+        return int(text[text.rindex(")") + 1 :].split()[number - 3])
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -34,7 +34,9 @@ class Departures:
         self._held_back: dict[Job, Event] = {}
 
     def add(self, worker: Worker, job: Job) -> None:
-        """A worker was told to end after what it has done for a job."""
+        """A worker was told to end after what it has done for a job; once more does no harm."""
+        if worker in self._leaving or worker in self._stuck:
+            return
         self._leaving[worker] = job
         self._timers[worker] = self._loop.call_later(self._engine.grace_s, self._kill, worker)
 

@@ -228,13 +228,13 @@ class PoolHost:
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if (worker_id := self._children.pop(ended[0], None)) is not None:
-                    exits.append((worker_id, ended[1]))
+                    exits.append(Exit(ended[0], worker_id, ended[1]))
                 else:
                     self._orphans_ended = True
         if exits or self._leftovers or self._orphans_ended:
             self._orphans_ended = False
-            for worker_id, status in self._leftovers.look(exits, time.monotonic()):
-                self._send({"op": "exited", "id": worker_id, "status": status})
+            for one in self._leftovers.look(exits, time.monotonic()):
+                self._send({"op": "exited", "id": one.worker_id, "status": one.status})
 
     def _end_children(self) -> None:
         for pid in self._children:
@@ -245,7 +245,7 @@ class PoolHost:
         exits: list[Exit] = []
         for pid in list(self._children):
             with contextlib.suppress(ChildProcessError):
-                exits.append((self._children[pid], os.waitpid(pid, 0)[1]))
+                exits.append(Exit(pid, self._children[pid], os.waitpid(pid, 0)[1]))
             del self._children[pid]
         self._end_leftovers(exits)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ktaskd.host import descendants
 
@@ -28,11 +29,18 @@ _EAGER_S, _SLOW_LOOK_S = 2.0, 0.1
 """How long after SIGKILL the next look comes at once: some fork faster than they are found. After
 that they wait for a disk, say, and looks are rare."""
 
-Exit = tuple[int, int]
-"""A worker's id and its exit status, as of waitpid."""
+
+class Exit(NamedTuple):
+    """A worker that was reaped: its process, its id, and its exit status as of waitpid."""
+
+    pid: int
+    worker_id: int
+    status: int
+
 
 Find = Callable[[Collection[int]], dict[int, int]]
 Send = Callable[[signal.Signals, dict[int, int], Collection[int]], None]
+Dying = Callable[[Collection[int]], set[int]]
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +73,7 @@ class Leftovers:
     Args:
         workers: pids of the workers that live; follows the changes of its owner.
         raise_: lets a process run at normal priority, so that it dies soon.
-        find, send: as of `host.descendants`.
+        find, send, dying: as of `host.descendants`.
     """
 
     def __init__(
@@ -74,13 +82,17 @@ class Leftovers:
         raise_: Callable[[int], object],
         find: Find = descendants.find_strays,
         send: Send = descendants.send,
+        dying: Dying = descendants.find_dying,
     ) -> None:
         """Nothing is left by anybody."""
         self._workers = workers
         self._raise = raise_
         self._find = find
         self._send = send
+        self._dying = dying
         self._held: list[_Held] = []
+        self._suspects: dict[int, set[int]] = {}
+        """Of what is left: workers that had begun to die when it was first seen, so that it may be theirs."""
 
     def __bool__(self) -> bool:
         """Whether something may be left."""
@@ -114,19 +126,26 @@ class Leftovers:
     def _attribute(self, strays: dict[int, int]) -> None:
         """Whose each of them is. Where that cannot be known, all wait that it may belong to."""
         losers = [held for held in self._held if held.fresh or held.pids - strays.keys()]
+        self._suspects = {pid: of for pid, of in self._suspects.items() if pid in strays}
         for held in self._held:
             held.pids &= strays.keys()
-        for pid, parent in strays.items():
-            if any(pid in held.pids for held in self._held):
-                continue
-            # One below another one is of the same worker. One that is new to us was below a process
-            # that has just gone.
-            owners = [held for held in self._held if parent in held.pids] or losers or self._held
-            for held in owners:
-                held.pids.add(pid)
+            if held.fresh:
+                dead = {one.pid for one in held.exits}
+                held.pids |= {pid for pid, suspects in self._suspects.items() if suspects & dead}
+        known = {pid for held in self._held for pid in held.pids}
+        if new := {pid: parent for pid, parent in strays.items() if pid not in known}:
+            self._attribute_new(new, losers)
         for held in self._held:
             held.empty = 0 if held.pids else held.empty + 1
             held.fresh = False
+
+    def _attribute_new(self, new: dict[int, int], losers: list[_Held]) -> None:
+        """One below another one is of the same worker; else it was below a process that has just gone."""
+        dying = self._dying(self._workers)
+        for pid, parent in new.items():
+            self._suspects[pid] = self._suspects.get(parent, dying)
+            for held in [held for held in self._held if parent in held.pids] or losers or self._held:
+                held.pids.add(pid)
 
     def _end(self, held: _Held, strays: dict[int, int], now_s: float) -> None:
         new = {pid: parent for pid, parent in strays.items() if pid not in held.seen}
