@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as Base
 from concurrent.futures import Future
@@ -83,6 +84,8 @@ class Executor(Base):
             self._calls = CallServer(lambda: session, count, lambda _: None)
         else:
             self._calls = CallServer(partial(_connect, target), count, Session.close)
+        # Nobody can make a call any more; those that were made are done.
+        weakref.finalize(self, self._calls.close).atexit = False
 
     def submit(
         self, fn: Callable[Given, Value], /, *args: Given.args, **kwargs: Given.kwargs

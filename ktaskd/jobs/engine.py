@@ -101,6 +101,7 @@ class Engine:
         dispatch.on_join = self._on_join
         self._activity = ActivityWatch(self)
         dispatch.on_left = self._on_left
+        dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended
         dispatch.stand_ins.raiser = raiser or NoRaiser()
         dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
@@ -233,6 +234,8 @@ class Engine:
         job = self.dispatch.job_of.get(worker)
         if job is None:
             worker.kill()
+        elif note.kind in (frames.RESTS, frames.WAKES):
+            answers.on_rest(self, job, worker, note)
         elif note.kind == frames.PRIOR:
             answers.on_prior(self, job, note.body)
         elif note.kind == frames.PLANNED:
@@ -281,9 +284,12 @@ class Engine:
         self._starved.on_left(worker)
         self._activity.on_left(worker)
 
-    def _on_join(self, worker: Worker, job: Job) -> None:
+    def _on_awake(self, worker: Worker, job: Job) -> None:
         self._starved.on_join(worker, job)
         self._activity.on_join()
+
+    def _on_join(self, worker: Worker, job: Job) -> None:
+        self._on_awake(worker, job)
         if job.watchers and len(job.crew.helpers) + (job.crew.lead is not None) == 1:
             job.touch()  # who watches a job that nobody works on waits for a change, not for progress
 

@@ -148,6 +148,8 @@ class Worker:
         self.raised = self.lifted = False
         """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
         part, so that it is given nothing more before it was lowered."""
+        self.resting = False
+        """Whether it sleeps in its chunk until something comes for it."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._served: int | None = None  # the user whose jobs it was told of last
@@ -417,6 +419,14 @@ class Worker:
     def recall(self) -> None:
         """Ask for the rest of every chunk sent so far."""
         self.slot[frames.SLOT_RECALL] = self._seq
+        if self.resting:
+            self._send(frames.pack_note(frames.NUDGE, 0))
+
+    def note_rest(self, *, resting: bool) -> None:
+        """It sleeps in its chunk, or works on; one that was recalled meanwhile is woken."""
+        self.resting = resting
+        if resting and self.slot[frames.SLOT_RECALL] >= self._seq:
+            self._send(frames.pack_note(frames.NUDGE, 0))
 
     def _send_with_next(self, frame: bytes) -> None:
         """Keep a frame that means nothing before the next one: each send is a wake-up."""

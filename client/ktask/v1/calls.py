@@ -16,7 +16,7 @@ Client to worker:
     LEAVE     answer to AWAY: no call is on its way
 Worker to client:
     HELLO     number: its process id; payload: version of its Python, as "3.11"
-    READY     it wants a call
+    READY     it wants a call; number: 1 = it has a CPU only while nobody else wants it
     AWAY      it wants none for now
     RESULT    number, payload: what the call returned
     RAISED    number, payload: the exception, and its traceback as text
