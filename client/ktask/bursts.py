@@ -99,6 +99,8 @@ class Peer:
         self.known: dict[int, None] = {}
         self.call: Call | None = None
         self.leaving = False
+        self.is_helper = False
+        """Whether it gives way to everybody else on the machine."""
         self.pid = 0
 
 

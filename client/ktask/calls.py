@@ -1,7 +1,7 @@
 """The client's end of calls: hands them to the workers of a job that runs while there are any.
 
-A job of python.calls is begun with the first call, and ended when no call has come for a while:
-its workers would keep CPUs from others. One whose workers are all busy, or that is ended while
+A job of python.calls is begun with the first call, and ended when no call has come for a while,
+since its workers are processes. One whose workers are all busy, or that is ended while
 some are, goes on until they are done; new calls then go to the next job.
 """
 
@@ -10,21 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 
+from ktask import programend
 from ktask.bursts import Burst, Call, Peer, Shared, log, lost, tell
 from ktask.errors import KtaskError
 from ktask.session import Session
 from ktask.v1 import calls as wire
 from ktask.v1 import code
 
-LINGER_S = 0.25
-"""So long workers are kept while no call comes."""
+LINGER_S = 60.0
+"""How long workers are kept while no call comes. They sleep, and others have their CPUs."""
 
 UNATTENDED_S = 1.0
 """After so long a job is cancelled that needs no worker any more, and has none that would end it."""
@@ -77,6 +77,7 @@ class CallServer:
         self._aborted = False
         self._done: list[Callable[[], None]] = []
         self._broken: RuntimeError | None = None
+        programend.tell(self)
 
     # -- calls come in -------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class CallServer:
         try:
             while not over:
                 self._serve_once()
-                if self._aborted or _interrupted():
+                if self._aborted or programend.is_interrupted():
                     self._drop_all()
                 with self._lock:
                     over = not (self._queue or self._bursts)
@@ -239,7 +240,7 @@ class CallServer:
         with self._lock:
             due_s = [burst.closed_s + UNATTENDED_S for burst in self._bursts if burst.is_unattended]
             if self._open is not None and self._idle_since_s is not None:
-                due_s.append(self._idle_since_s + LINGER_S)
+                due_s.append(0.0 if self._is_over() else self._idle_since_s + LINGER_S)
             if self._in_hand or self._queue:
                 due_s.append(time.monotonic() + LOOK_S)
             return max(0.0, min(due_s) - time.monotonic()) if due_s else None
@@ -286,8 +287,17 @@ class CallServer:
         if self._open is None or self._queue:
             return
         idle_s = now_s - self._idle_since_s if self._idle_since_s is not None else 0.0
-        if idle_s >= LINGER_S or self._closed or not threading.main_thread().is_alive():
+        if idle_s >= LINGER_S or self._is_over():
             self._close(self._open)
+
+    def _is_over(self) -> bool:
+        """Whether hardly any call will come."""
+        return self._closed or programend.has_begun()
+
+    def end_soon(self) -> None:
+        """Keep no worker that has nothing to do: the program ends."""
+        with self._lock:
+            self._wake()
 
     def _close(self, burst: Burst) -> None:
         """Begin no call of it any more; workers that have one end after it."""
@@ -366,7 +376,7 @@ class CallServer:
             worker.pid = number
             self._check_python(worker, payload.decode(errors="replace"), done)
         elif kind == wire.READY:
-            worker.leaving = False
+            worker.leaving, worker.is_helper = False, bool(number)
             self._on_ready(worker)
         elif kind == wire.AWAY:
             worker.leaving = True
@@ -407,7 +417,7 @@ class CallServer:
             call = self._queue.popleft()
             if not call.future.set_running_or_notify_cancel():
                 continue
-            worker = self._ready.pop()
+            worker = self._take_ready()
             worker.call = call
             worker.burst.began = True
             self._in_hand += 1
@@ -416,6 +426,11 @@ class CallServer:
                 self._send(worker, wire.pack_call_of(call.number, call.function.number, call.payload))
             else:
                 self._send(worker, wire.pack(wire.CALL, call.number, call.payload))
+
+    def _take_ready(self) -> Peer:
+        """The one that was idle last, since its caches are warm; rather one that has a CPU for sure."""
+        sure = (i for i in reversed(range(len(self._ready))) if not self._ready[i].is_helper)
+        return self._ready.pop(next(sure, -1))
 
     def _send_function(self, worker: Peer, function: Shared) -> None:
         if function.number not in worker.known:
@@ -476,9 +491,3 @@ class CallServer:
         if call is not None:
             self._in_hand -= 1
             done.append(lambda: call.future.set_exception(lost(worker.pid)))
-
-
-def _interrupted() -> bool:
-    """Whether Ctrl-C has ended the main thread, which now waits only for threads like this one."""
-    ended = not threading.main_thread().is_alive()
-    return ended and isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as Base
 from concurrent.futures import Future
@@ -87,6 +88,8 @@ class Executor(Base):
             self._calls = CallServer(lambda: session, count, lambda _: None, begin)
         else:
             self._calls = CallServer(partial(_connect, target), count, Session.close, begin)
+        # Nobody can make a call any more; those that were made are done.
+        weakref.finalize(self, self._calls.close).atexit = False
 
     def submit(
         self, fn: Callable[Given, Value], /, *args: Given.args, **kwargs: Given.kwargs

@@ -124,6 +124,13 @@ class Control(Protocol):
         Sent before the first write, so that it outlives this process.
         """
 
+    def rest(self, wanted: int) -> bool:
+        """Sleep until descriptor `wanted` can be read, counting as nobody that works.
+
+        For open-ended functions, between two calls. True = it can be read, and the chunk counts as
+        in work again; False = there is something else to do, so that the chunk is to be ended.
+        """
+
 
 class Context:
     """What a body is given: arguments with defaults filled in, and sources."""

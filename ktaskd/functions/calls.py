@@ -6,6 +6,7 @@ daemon say who is next. It asks for each call, so that it has none in hand when 
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from ktaskd.model.limits import CHUNK_TIME_TARGET_S
 
 IDLE_LOOK_S = 0.01
 """Between two looks at whether the worker is wanted elsewhere, while no call comes."""
+
+REST_AFTER_S = 0.03
+"""How long a worker looks for a call before it sleeps, and leaves its CPU to others until one comes."""
 
 
 class Calls(Body):
@@ -39,7 +43,7 @@ class Calls(Body):
         if self._line is None:
             self._line = _Line(str(context.arg["line"]))
         try:
-            more = self._line.serve(lambda: control.quantum(start), time.monotonic() + CHUNK_TIME_TARGET_S)
+            more = self._line.serve(lambda: control.quantum(start), control.rest)
         except (EOFError, ConnectionError):
             more = False  # the caller is gone, and with it the job soon
         if not more:
@@ -53,6 +57,11 @@ class Calls(Body):
             self._line = None
 
 
+def is_helper() -> bool:
+    """Whether this worker has a CPU only while nobody else wants it."""
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_IDLE
+
+
 class _Line(Line):
     """One over which calls come."""
 
@@ -64,21 +73,32 @@ class _Line(Line):
         self._poll = select.poll()
         self._poll.register(self.socket, select.POLLIN)
 
-    def serve(self, stop: Callable[[], bool], until_s: float) -> bool:
-        """Do calls until told to stop, or until the turn is over; whether there may be more."""
-        asked = False
+    def serve(self, stop: Callable[[], bool], rest: Callable[[int], bool]) -> bool:
+        """Do calls until told to stop, or until the turn is over; whether there may be more.
+
+        Args:
+            rest: sleeps until a descriptor can be read; False = the turn is to be ended.
+        """
+        asked, idle_s = False, 0.0
+        until_s = time.monotonic() + CHUNK_TIME_TARGET_S
         if not self._settled(stop, until_s):
             return True
         while not (stop() or time.monotonic() >= until_s):
             if not asked:
-                self.send(calls.READY)
-                asked = True
-            if self._poll.poll(IDLE_LOOK_S * 1000):
-                frame = self.receive()
-                if frame[0] == calls.NO_MORE:
-                    return False
-                if self._take(*frame):
-                    asked = False
+                self.send(calls.READY, is_helper())
+                asked, idle_s = True, 0.0
+            if not self._poll.poll(IDLE_LOOK_S * 1000):
+                idle_s += IDLE_LOOK_S
+                if idle_s < REST_AFTER_S:
+                    continue
+                if not rest(self.socket.fileno()):
+                    break
+                until_s = time.monotonic() + CHUNK_TIME_TARGET_S
+            frame = self.receive()
+            if frame[0] == calls.NO_MORE:
+                return False
+            if self._take(*frame):
+                asked = False
         return self._leave() if asked else True
 
     def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:

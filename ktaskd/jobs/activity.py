@@ -87,12 +87,12 @@ class ActivityWatch:
             self._dispatch.leads.recall_excess(self._dispatch.allowance)
             self._dispatch.helpers.recall_excess()
             self._dispatch.pump()
-        if self._dispatch.job_of:
+        if not all(worker.resting for worker in self._dispatch.job_of):
             self._look_within(self._delay_s())
 
     def _look_at(self, worker: Worker, job: Job) -> bool:
         """Look at one worker; whether it counts where it did not, or the other way round."""
-        if not worker.pid or worker.is_dying:
+        if not worker.pid or worker.is_dying or worker.resting:
             return False
         sight = self._sights.get(worker)
         sample = self._sample(worker, sight)

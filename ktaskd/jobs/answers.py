@@ -179,6 +179,16 @@ def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
     return part
 
 
+def on_rest(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
+    """A worker has nothing to do in its chunk for now, or goes on with it."""
+    if not job.checked.declaration.open_ended or note.number not in job.crew.held.get(worker, {}):
+        worker.kill("sent nonsense (it cannot rest)")
+    elif note.kind == frames.RESTS:
+        engine.dispatch.resting.begin(worker, job)
+    else:
+        engine.dispatch.resting.end(worker, job)
+
+
 # -- before the first write ------------------------------------------------------------
 
 

@@ -15,10 +15,12 @@ from ktaskd.jobs.disks import Disks
 from ktaskd.jobs.feed import Company, Feeder, introduce, recall_patient, renewed
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.helpers import Helpers
+from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.leads import Leads
 from ktaskd.jobs.lines import Lines, Shares
 from ktaskd.jobs.pauses import Pauses
+from ktaskd.jobs.resting import Resting, recall_surplus
 from ktaskd.jobs.standins import StandIns
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
@@ -61,6 +63,9 @@ class Dispatch:
         self.on_start: Callable[[Job], None] = lambda _: None
         self.on_join: Callable[[Worker, Job], None] = lambda _, __: None
         self.on_left: Callable[[Worker], None] = lambda _: None
+        self.on_awake: Callable[[Worker, Job], None] = lambda _, __: None
+        self.on_departure: Callable[[Worker, Job], None] = lambda _, __: None
+        """Told of a worker that ends with what it has done for a job, and lives."""
         self.on_contended: Callable[[], None] = lambda: None
         """Called while jobs wait for workers that others hold, who may use no CPU."""
         self.can_raise: Callable[[], bool] = lambda: True
@@ -73,6 +78,7 @@ class Dispatch:
         self.helpers = Helpers(topology, lambda: self.allowance, self.pump, want_helpers)
         self.rests = self.helpers.rests
         self.stand_ins = StandIns()
+        self.resting = Resting(self)
         self._pauses = Pauses(wall, self._go_on)
         self.pacer = self._pauses.pacer
         self._wanting: set[Job] = set()
@@ -98,7 +104,8 @@ class Dispatch:
         self.refresh(job)
 
     def _is_alone(self, job: Job) -> bool:
-        by_itself = self._wanting <= {job} and not self._company.is_near(self._now())
+        others = len(self._wanting) - (job in self._wanting) - self.resting.idle_jobs(job)
+        by_itself = others <= 0 and not self._company.is_near(self._now())
         return by_itself and self.allowance.share >= 1.0
 
     def unwant(self, job: Job) -> None:
@@ -110,7 +117,7 @@ class Dispatch:
 
     def refresh(self, job: Job) -> None:
         """Put the job into the lines that it belongs to now."""
-        active = job in self._wanting and not job.calls
+        active = job in self._wanting and not job.calls and job not in self.resting
         job.full_disk = self._disks.full(job) if active and job.cursor.left > 0 else ""
         places = permits.places(job, active, self.allowance.level, self.can_raise)
         if job.in_guest:
@@ -133,17 +140,10 @@ class Dispatch:
         for job in {*self._wanting, *self.job_of.values(), *self._calling}:
             self.refresh(job)
         holders = self.helpers.holders
-        surplus = Counter({nid: holders.busy(nid) - holders.active(nid) for nid in self.capacity})
+        surplus = Counter({nid: holders.blocked_on(nid) for nid in self.capacity})
         # Those that are blocked use no CPU now, but may at any moment.
         surplus.update({nid: holders.active(nid) - allowance.helpers.get(nid, 0) for nid in self.capacity})
-        # Jobs that nobody waits for go first.
-        for worker, job in sorted(self.job_of.items(), key=lambda pair: pair[1].waited):
-            if worker.is_lead:
-                if not job.waited and not permits.may_have_lead(job, self.allowance.level):
-                    worker.recall()
-            elif surplus[worker.nid] > 0 or allowance.share < before.share:
-                surplus[worker.nid] -= 1
-                worker.recall()
+        recall_surplus(self.job_of, surplus, allowance, every=allowance.share < before.share)
         self.pump()
 
     def shrink(self, job: Job) -> None:
@@ -225,6 +225,7 @@ class Dispatch:
         job = self.job_of.pop(worker, None)
         if job is None:
             return
+        self.resting.leave(worker, job)
         job.crew.held.pop(worker, None)
         if job.crew.call_worker is worker:
             job.crew.call_worker = None
@@ -243,9 +244,12 @@ class Dispatch:
 
     def release(self, worker: Worker) -> None:
         """The worker has nothing of its job in hand; it is free for others."""
+        job = self.job_of.get(worker)
         self._leave(worker)
         if worker.state is WorkerState.BUSY and not worker.ends_with_its_job():
             self.add(worker)
+        elif worker.tainted and job is not None:
+            self.on_departure(worker, job)
 
     def place_leads(self) -> None:
         """Leads go where no helper gets on; called whenever that has changed."""
@@ -253,7 +257,11 @@ class Dispatch:
 
     def is_blocked(self, worker: Worker) -> bool:
         """Whether a busy worker uses no CPU, and so does not count."""
-        return (self.leads if worker.is_lead else self.helpers).holders.is_blocked(worker)
+        return self.holders_of(worker).is_blocked(worker)
+
+    def holders_of(self, worker: Worker) -> Holders[Worker]:
+        """The busy workers of its class."""
+        return (self.leads if worker.is_lead else self.helpers).holders
 
     # -- giving -----------------------------------------------------------------------
 
@@ -428,9 +436,12 @@ class Dispatch:
 
     def dismiss_guest(self, job: Job) -> None:
         """The job needs no guest any more; it has nothing in hand."""
-        if job.guest.worker is not None:
-            self._leave(job.guest.worker)
+        guest = job.guest.worker
+        if guest is not None:
+            self._leave(guest)
             self._guests.dismiss(job)
+            if guest.tainted:
+                self.on_departure(guest, job)
 
     def _turn(self, job: Job) -> tuple[float, bool]:
         """Sorts jobs: of the uid that had least first, its steps before its chunks."""

@@ -329,6 +329,16 @@ def _give_up_undo(job: Job) -> None:
     job.undo_calls, job.restores = iter(()), False
 
 
+def note_stuck(job: Job, error: JobError | None) -> None:
+    """Processes that workers of the job have started are not seen dead: all that it may write is dirty."""
+    if error is None:
+        return
+    if job.checked.declaration.writes:
+        job.dirty.add(*job.checked.span)
+    if job.error is None or job.error.reason != "WORKER_STUCK":
+        job.error = error
+
+
 def give_up_on(engine: Engine, job: Job, workers: set[Worker]) -> None:
     """Workers that were killed and are not seen dead: their spans are dirty.
 

@@ -21,6 +21,7 @@ from ktaskd.host.cputime import read_cpu_seconds
 from ktaskd.jobs import answers, ending
 from ktaskd.jobs.activity import ActivityWatch
 from ktaskd.jobs.check import CheckedJob
+from ktaskd.jobs.departures import Departures
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.guests import note_death
 from ktaskd.jobs.hang import HangWatch
@@ -94,10 +95,13 @@ class Engine:
         self._looking: asyncio.TimerHandle | None = None
         self._starved = StarvedWatch(self, raiser or NoRaiser())
         self.rescue = Rescue(self, starvation_s)
+        self.departures = Departures(self)
+        dispatch.on_departure = self.departures.add
         dispatch.on_start = self._on_start
         dispatch.on_join = self._on_join
         self._activity = ActivityWatch(self)
         dispatch.on_left = self._on_left
+        dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended
         dispatch.stand_ins.raiser = raiser or NoRaiser()
         dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
@@ -198,6 +202,8 @@ class Engine:
         if cancel and finishes and not job.checked.declaration.long_finish:
             ending.watch_steps(self, job)
             return  # all is done, and the last step is not taken back
+        if cancel and self.departures.is_held_back(job):
+            return  # all is done, and only its workers are waited for
         job.error, job.is_cancel = error, cancel
         job.step(Event.STOP)
         self.dispatch.unwant(job)
@@ -228,6 +234,8 @@ class Engine:
         job = self.dispatch.job_of.get(worker)
         if job is None:
             worker.kill()
+        elif note.kind in (frames.RESTS, frames.WAKES):
+            answers.on_rest(self, job, worker, note)
         elif note.kind == frames.PRIOR:
             answers.on_prior(self, job, note.body)
         elif note.kind == frames.PLANNED:
@@ -242,6 +250,7 @@ class Engine:
     def on_dead(self, worker: Worker, death: Death) -> None:
         """A worker is dead: what it had begun is lost, the rest goes back."""
         self._workers.discard(worker)
+        left = self.departures.remove(worker)
         job = self.dispatch.job_of.get(worker)
         # One that was told to end has, whether or not its status was heard of.
         ended = (bool(worker.memory_group) or worker.retired) and job is None and not death.signal
@@ -249,6 +258,8 @@ class Engine:
         if job is None:
             self.dispatch.remove(worker)
             self.dispatch.pump()
+            if left is not None:
+                self.after_worker(left)
             return
         held = job.crew.held.get(worker, {})
         call = job.crew.call_worker is worker
@@ -273,9 +284,12 @@ class Engine:
         self._starved.on_left(worker)
         self._activity.on_left(worker)
 
-    def _on_join(self, worker: Worker, job: Job) -> None:
+    def _on_awake(self, worker: Worker, job: Job) -> None:
         self._starved.on_join(worker, job)
         self._activity.on_join()
+
+    def _on_join(self, worker: Worker, job: Job) -> None:
+        self._on_awake(worker, job)
         if job.watchers and len(job.crew.helpers) + (job.crew.lead is not None) == 1:
             job.touch()  # who watches a job that nobody works on waits for a change, not for progress
 
@@ -309,7 +323,9 @@ class Engine:
 
     def after_worker(self, job: Job) -> None:
         """A worker of the job has answered or died: go on, or see whether it was the last."""
-        if job.state is JobState.RUNNING:
+        if (event := self.departures.take_held_back(job)) is not None:
+            self.end(job, event)
+        elif job.state is JobState.RUNNING:
             self.check_running(job)
         else:
             self._check_drained(job)
@@ -364,6 +380,9 @@ class Engine:
         if job.state is JobState.DRAINING and not job.crew.busy:
             job.calls.clear()
             self.dispatch.dismiss_guest(job)
+            if self.departures.are_awaited(job):
+                return  # what they have started may still write
+            ending.note_stuck(job, self.departures.stuck_error(job))
             job.step(Event.DRAINED)
             ending.undo(self, job)
 
@@ -384,10 +403,19 @@ class Engine:
             self.after_worker(job)
 
     def end(self, job: Job, event: Event) -> None:
-        """Give the job its final state and let go of everything it held."""
+        """Give the job its final state and let go of everything it held, once its workers are gone."""
+        self.dispatch.dismiss_guest(job)
+        if self.departures.hold_back(job, event):
+            return
+        stuck = self.departures.stuck_error(job)
+        if stuck is not None and event is Event.FINISHED:
+            self.stop(job, stuck)
+            return
+        ending.note_stuck(job, stuck)
+        event = Event.END_DIRTY if stuck is not None and job.dirty else event
+        self.departures.forget(job)
         job.end_s, job.ended_boot_s = self._wall(), self._boot()
         self.dispatch.unwant(job)
-        self.dispatch.dismiss_guest(job)
         for worker in job.crew.told & self._workers:
             worker.forget_job(job.jno)
         job.crew.told.clear()
@@ -433,4 +461,5 @@ class Engine:
                 timer.cancel()
         self._starved.close()
         self._activity.close()
+        self.departures.close()
         self.rescue.close()

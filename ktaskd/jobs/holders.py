@@ -3,6 +3,9 @@
 A worker that sleeps, waits for a disk or is stopped is *blocked*. It keeps what
 it holds, and others may have the CPU that it does not use. How many may be blocked
 beside those that work is bounded, in all and for each account, since each is a process.
+
+One that *rests* has nothing to do until a call comes, and keeps nobody from anything: where
+too many do, those that have rested longest end.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ class _Holder:
     account: int
     nid: int
     blocked: bool = False
+    resting: bool = False
 
 
 class Holders(Generic[W]):
@@ -40,6 +44,7 @@ class Holders(Generic[W]):
         self._active_on: Counter[int] = Counter()
         self._active_of: Counter[int] = Counter()
         self._blocked_of: Counter[int] = Counter()
+        self._resting: dict[W, None] = {}  # who has rested longest comes first
 
     def __len__(self) -> int:
         """Busy workers, blocked or not."""
@@ -58,6 +63,7 @@ class Holders(Generic[W]):
     def remove(self, worker: W) -> None:
         """It holds nothing any more."""
         self.set_blocked(worker, blocked=False)
+        self.wake(worker)
         holder = self._holders.pop(worker)
         self._busy[holder.nid] -= 1
         self._count(holder, -1)
@@ -71,7 +77,7 @@ class Holders(Generic[W]):
     def set_blocked(self, worker: W, *, blocked: bool) -> bool:
         """Note whether a busy worker uses a CPU; whether that is news."""
         holder = self._holders.get(worker)
-        if holder is None or holder.blocked is blocked:
+        if holder is None or holder.resting or holder.blocked is blocked:
             return False
         holder.blocked = blocked
         self._count(holder, -1 if blocked else 1)
@@ -80,19 +86,50 @@ class Holders(Generic[W]):
             del self._blocked_of[holder.account]
         return True
 
+    def rest(self, worker: W) -> list[W]:
+        """A busy worker has nothing to do for now; those that have rested longest, where too many do."""
+        self.set_blocked(worker, blocked=False)
+        holder = self._holders[worker]
+        if not holder.resting:
+            holder.resting = True
+            self._count(holder, -1)
+            self._resting[worker] = None
+        own = [other for other in self._resting if self._holders[other].account == holder.account]
+        most = max(self._blocked_max // 2, 1)
+        return own[: -min(most, BLOCKED_PER_ACCOUNT_MAX)] or list(self._resting)[:-most]
+
+    def wake(self, worker: W) -> None:
+        """A worker that rested works on, as the newest of all."""
+        holder = self._holders[worker]
+        if holder.resting:
+            holder.resting = False
+            self._count(holder, 1)
+            del self._resting[worker]
+            self._holders[worker] = self._holders.pop(worker)
+
+    @property
+    def resting(self) -> int:
+        """Busy workers that have nothing to do for now."""
+        return len(self._resting)
+
     def is_blocked(self, worker: W) -> bool:
         """Whether it is busy and uses no CPU."""
         holder = self._holders.get(worker)
-        return holder is not None and holder.blocked
+        return holder is not None and (holder.blocked or holder.resting)
 
     @property
     def blocked(self) -> int:
-        """Busy workers that use no CPU."""
+        """Busy workers that use no CPU, though they are at work."""
         return self._blocked_of.total()
 
     def busy(self, nid: int) -> int:
         """Busy workers of a node, blocked or not."""
         return self._busy[nid]
+
+    def blocked_on(self, nid: int) -> int:
+        """Busy workers of a node that use no CPU, though they are at work."""
+        resting = sum(self._holders[worker].nid == nid for worker in self._resting)
+        return self._busy[nid] - self._active_on[nid] - resting
 
     def active(self, nid: int) -> int:
         """Busy workers of a node that use a CPU."""
@@ -105,7 +142,7 @@ class Holders(Generic[W]):
     @property
     def active_total(self) -> int:
         """Busy workers that use a CPU."""
-        return len(self._holders) - self.blocked
+        return len(self._holders) - self.blocked - self.resting
 
     def may_begin(self, account: int) -> bool:
         """Whether one more worker may begin for an account, as to how many are blocked.
@@ -125,5 +162,5 @@ class Holders(Generic[W]):
         return [
             worker
             for worker, holder in reversed(self._holders.items())
-            if not holder.blocked and nid in (None, holder.nid)
+            if not (holder.blocked or holder.resting) and nid in (None, holder.nid)
         ]

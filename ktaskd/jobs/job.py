@@ -332,7 +332,8 @@ class Job:
         done = self.done.total + sum(self._inside(worker) for worker in self.crew.held)
         unit = self.checked.position_bytes
         left = self.cursor.left
-        leads = sum(worker.is_lead for worker in self.crew.busy)
+        at_work = [worker for worker in self.crew.busy if not worker.resting]
+        leads = sum(worker.is_lead for worker in at_work)
         return Progress(
             positions_done=min(done, total),
             positions_total=total,
@@ -342,7 +343,7 @@ class Job:
             chunks_total=self.chunks_done
             + sum(map(len, self.crew.held.values()))
             + -(-left // max(self.next_size(), 1)),
-            running_helpers=len(self.crew.busy) - leads,
+            running_helpers=len(at_work) - leads,
             running_leads=leads,
         )
 

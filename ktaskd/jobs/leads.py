@@ -59,7 +59,9 @@ class Leads:
 
     def want(self, count: int, allowance: Allowance) -> None:
         """Have so many more leads started as there may be."""
-        self._want(min(len(self.holders) + count, allowance.leads + self.holders.blocked))
+        self._want(
+            min(len(self.holders) + count, allowance.leads + self.holders.blocked + self.holders.resting)
+        )
 
     def pick(self, job: Job) -> Worker:
         """An idle lead: better one that need not change its priority, nor forget another user's jobs."""

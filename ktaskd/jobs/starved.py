@@ -171,7 +171,8 @@ class StarvedWatch:
 
     def _help(self, job: Job) -> None:
         """Get a job on that has nothing left but what slow helpers hold."""
-        slow = [worker for worker in job.crew.helpers if self._sights[worker].looks]
+        sights = {worker: self._sights[worker] for worker in job.crew.helpers if not worker.resting}
+        slow = [worker for worker, sight in sights.items() if sight.looks]
         if not slow or not self._waits_for_helpers(job, slow):
             return
         for worker in slow:

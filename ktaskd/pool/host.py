@@ -13,11 +13,11 @@ SOCK_SEQPACKET socket:
     host:   {"op": "ready", "pid"} + pidfd, and cgroup.procs of our own group if we have it
             {"op": "spawned", "id", "pid"} + worker's socket, pidfd
             {"op": "failed", "id", "message"}
-            {"op": "exited", "id", "status"}   as of waitpid
+            {"op": "exited", "id", "status"}   as of waitpid, when nothing that it started is left
 
 End of file, or the SIGTERM that the kernel sends when the daemon dies, means
-that the daemon is gone: every worker is killed and reaped, and their group
-removed, before the host ends.
+that the daemon is gone: every worker is killed and reaped, what they have started
+too, and their group removed, before the host ends.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies
-from ktaskd.host import faults, idlegroup, logline, process, sched
+from ktaskd.host import descendants, faults, idlegroup, logline, process, sched
 from ktaskd.host.raising import Raiser
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
+from ktaskd.pool.leftovers import Exit, Leftovers
 from ktaskd.worker import loop
 from ktaskd.worker.again import Board
 from ktaskd.worker.frames import SLOT_BYTES
@@ -47,6 +49,9 @@ LOG_NAME = "ktaskd.pool.host"
 GROUP_PATIENCE_S = 5.0
 """For the kernel to let go of the helpers' cgroup after the last of them was reaped; on a machine
 that was busy with others 1 s was not enough."""
+
+LEFTOVERS_PATIENCE_S = 3.0
+"""How long a host that ends waits for what its workers have started to be gone."""
 
 
 def placement_to_json(placement: Placement) -> dict[str, Any]:
@@ -92,6 +97,8 @@ class PoolHost:
         self._raiser = Raiser()
         self._told_to_end = False
         self._children: dict[int, int] = {}  # pid -> worker id
+        self._leftovers = Leftovers(self._children, lambda pid: self._raiser.raise_(pid))
+        self._orphans_ended = False
         self._wake_r, self._wake_w = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._selector = selectors.DefaultSelector()
 
@@ -104,6 +111,8 @@ class PoolHost:
         signal.signal(signal.SIGTERM, self._on_term)
         self._selector.register(self._control, selectors.EVENT_READ)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
+        with contextlib.suppress(OSError):
+            descendants.adopt_orphans()
         self._send_ready()
         while self._serve_once() and not self._told_to_end:
             self._reap()
@@ -121,7 +130,7 @@ class PoolHost:
         self._told_to_end = True
 
     def _serve_once(self) -> bool:
-        for key, _ in self._selector.select():
+        for key, _ in self._selector.select(self._leftovers.patience_s(time.monotonic())):
             if key.fileobj is self._wake_r:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_r.recv(4096)
@@ -218,16 +227,18 @@ class PoolHost:
                 os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        while self._children:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            worker_id = self._children.pop(pid, None)
-            if worker_id is not None:
-                self._send({"op": "exited", "id": worker_id, "status": status})
+        """Reap who has ended, and report workers of which nothing is left."""
+        exits: list[Exit] = []
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if (worker_id := self._children.pop(ended[0], None)) is not None:
+                    exits.append(Exit(ended[0], worker_id, ended[1]))
+                else:
+                    self._orphans_ended = True
+        if exits or self._leftovers or self._orphans_ended:
+            self._orphans_ended = False
+            for one in self._leftovers.look(exits, time.monotonic()):
+                self._send({"op": "exited", "id": one.worker_id, "status": one.status})
 
     def _end_children(self) -> None:
         for pid in self._children:
@@ -235,9 +246,22 @@ class PoolHost:
             self._raiser.raise_(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in self._children:
+        exits: list[Exit] = []
+        for pid in list(self._children):
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                exits.append(Exit(pid, self._children[pid], os.waitpid(pid, 0)[1]))
+            del self._children[pid]
+        self._end_leftovers(exits)
+
+    def _end_leftovers(self, exits: list[Exit]) -> None:
+        """Have what workers have started end, for as long as that may take."""
+        until_s = time.monotonic() + LEFTOVERS_PATIENCE_S
+        self._leftovers.look(exits, time.monotonic())
+        while (patience_s := self._leftovers.patience_s(now_s := time.monotonic())) is not None:
+            if now_s > until_s:
+                return
+            time.sleep(patience_s)
+            self._reap()
 
     def _send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         with contextlib.suppress(ConnectionError):

@@ -82,7 +82,10 @@ class Listener(Protocol):
         """PRIOR, PLANNED, REPLY or FAILED."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
-        """The process is dead: it touches nothing any more. All its frames were told."""
+        """The process is dead, and so is all that foreign code in it has started.
+
+        None of it touches anything any more. All the worker's frames were reported before.
+        """
 
 
 class Worker:
@@ -132,7 +135,7 @@ class Worker:
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_
-        self._killed = self._ended = False
+        self._killed = self._is_dead = self._ended = False
         self.applied = Applied()
         self.chunks = 0
         self.started_s = 0.0
@@ -145,6 +148,8 @@ class Worker:
         self.raised = self.lifted = False
         """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
         part, so that it is given nothing more before it was lowered."""
+        self.resting = False
+        """Whether it sleeps in its chunk until something comes for it."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._served: int | None = None  # the user whose jobs it was told of last
@@ -172,7 +177,7 @@ class Worker:
     @property
     def is_dying(self) -> bool:
         """Whether it was killed or is dead: by its pid nothing may be done any more."""
-        return self._killed or self._ended
+        return self._killed or self._is_dead or self._ended
 
     # -- life ---------------------------------------------------------------
 
@@ -223,19 +228,21 @@ class Worker:
         """What the pool host learnt from waitpid; None = it can tell no more."""
         if not self._status_final:
             self._status, self._status_final = status, True
-        if self._dead_timer is not None or self._pidfd < 0:
+        if self._dead_timer is not None or self._is_dead or self._pidfd < 0:
             self._finish_death()
 
     def _on_pidfd(self) -> None:
         # First: a death is told once, whatever comes of the frames.
         self._loop.remove_reader(self._pidfd)
+        self._is_dead = True
         try:
             # Those that were sent before the death count.
             self._on_readable(limit=1 << 30)
         finally:
             if self._status_final:
                 self._finish_death()
-            elif not self._ended:
+            elif not self._ended and not self.tainted:
+                # Of one that ran code that is not ours the host reports when all it started is gone.
                 self._dead_timer = self._loop.call_later(STATUS_WAIT_S, self._finish_death)
 
     def _finish_death(self) -> None:
@@ -412,6 +419,14 @@ class Worker:
     def recall(self) -> None:
         """Ask for the rest of every chunk sent so far."""
         self.slot[frames.SLOT_RECALL] = self._seq
+        if self.resting:
+            self._send(frames.pack_note(frames.NUDGE, 0))
+
+    def note_rest(self, *, resting: bool) -> None:
+        """It sleeps in its chunk, or works on; one that was recalled meanwhile is woken."""
+        self.resting = resting
+        if resting and self.slot[frames.SLOT_RECALL] >= self._seq:
+            self._send(frames.pack_note(frames.NUDGE, 0))
 
     def _send_with_next(self, frame: bytes) -> None:
         """Keep a frame that means nothing before the next one: each send is a wake-up."""

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Sequence
 
-from ktaskd.worker.frames import PRIOR, SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, pack_note
+from ktaskd.worker.frames import (
+    PRIOR,
+    RESTS,
+    SLOT_BEATS,
+    SLOT_POSITION,
+    SLOT_RECALL,
+    SLOT_SEQ,
+    WAKES,
+    pack_note,
+)
 from ktaskd.worker.room import RoomGuard
 
 HOLES_PER_FRAME = 1000
@@ -19,12 +29,14 @@ class ChunkControl:
     Args:
         words: the worker's page of the board, as 64-bit words.
         send: sends one frame to the daemon.
+        line: descriptor on which frames of the daemon come; -1 = there is none.
     """
 
-    def __init__(self, words: memoryview, send: Callable[[bytes], object]) -> None:
+    def __init__(self, words: memoryview, send: Callable[[bytes], object], line: int = -1) -> None:
         """Hold the lines."""
         self._words = words
         self._send = send
+        self._line = line
         self._seq = 0
         self.holes: list[Hole] = []
         self.room: RoomGuard | None = None
@@ -59,6 +71,17 @@ class ChunkControl:
             self._send(pack_note(PRIOR, self._seq, {"start": start, "end": stop, "holes": piece}))
             start = stop
 
+    def rest(self, wanted: int) -> bool:
+        """Sleep until `wanted` can be read; False where the daemon wants something first."""
+        poll = select.poll()
+        poll.register(wanted, select.POLLIN)
+        poll.register(self._line, select.POLLIN)
+        self._send(pack_note(RESTS, self._seq))
+        # A recall from here on comes with a frame, one from before is seen in the page.
+        ready = {} if self._words[SLOT_RECALL] >= self._seq else dict(poll.poll())
+        self._send(pack_note(WAKES, self._seq))
+        return wanted in ready
+
 
 class FaultyControl(ChunkControl):
     """The same with a fault point after the first quantum of each chunk.
@@ -68,10 +91,10 @@ class FaultyControl(ChunkControl):
     """
 
     def __init__(
-        self, words: memoryview, send: Callable[[bytes], object], fault: Callable[[str], object]
+        self, words: memoryview, send: Callable[[bytes], object], line: int, fault: Callable[[str], object]
     ) -> None:
         """Hold the lines."""
-        super().__init__(words, send)
+        super().__init__(words, send, line)
         self._fault = fault
         self._begun = False
 
@@ -117,6 +140,10 @@ class UndoControl:
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
         """Nothing: an undo is not undone."""
+
+    def rest(self, wanted: int) -> bool:
+        """Never: an undo has nothing to wait for."""
+        return False
 
 
 class FinishControl(UndoControl):

@@ -11,6 +11,7 @@ Daemon to worker:
     CALL    seq, jno, op, payload     prepare, undo, combine, finish, restore
     FORGET  jno or sid                drop what was sent before
     WIPE                              forget all, and erase it: another user is next
+    NUDGE                             means nothing: wakes a worker that rests and is recalled
     BATCH   frames                    several of these (but SOURCE) in one datagram
 Worker to daemon:
     READY   applied                   once, after the worker set itself up
@@ -19,6 +20,8 @@ Worker to daemon:
     PLANNED seq, value                what a prepare found, before it changes anything
     REPLY   seq, cpu, value           answer to a CALL
     FAILED  seq, cpu, failure         answer to a CHUNK or a CALL
+    RESTS   seq                       it sleeps in this chunk until something comes for it
+    WAKES   seq                       and works on
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ from typing import Any
 
 from ktaskd.model.limits import NUMA_NO_NODE, POSITION_MAX
 
-SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE = range(1, 9)
-READY, DONE, PRIOR, REPLY, FAILED, PLANNED = range(65, 71)
+SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE = range(1, 10)
+READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES = range(65, 73)
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<BQQQQi")
@@ -173,7 +176,7 @@ def _is_sound(note: Note) -> bool:
     if note.kind == FAILED:
         numbers = [body.get("cpu_ns", 0), body.get("errno") or 0]
         return all(map(_is_number, numbers)) and _are_spans(body.get("dirty", []))
-    return note.kind == READY
+    return note.kind in (READY, RESTS, WAKES)
 
 
 def _is_number(value: object) -> bool:

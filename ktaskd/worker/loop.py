@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import socket
+import sys
 import time
 import traceback
 from array import array
@@ -156,9 +157,9 @@ class Worker:
         self._known = Known()
         self._function = ""
         self._undo_fault = self._fault if faults.ON else None
-        self._control = ChunkControl(words, sock.send)
+        self._control = ChunkControl(words, sock.send, sock.fileno())
         if faults.ON:
-            self._control = FaultyControl(words, sock.send, self._fault)
+            self._control = FaultyControl(words, sock.send, sock.fileno(), self._fault)
 
     def serve(self) -> None:
         """Answer frames until the other side closes, or become another program that does."""
@@ -307,14 +308,12 @@ class Worker:
             elif note.kind == frames.CALL:
                 self._on_call(note.number, note.body)
             elif note.kind == frames.FORGET_JOB:
-                self._known.forget_job(note.number)
-                if self._memory_nid not in (NUMA_NO_NODE, self._own_nid):
-                    self._move_memory(NUMA_NO_NODE)
+                self._forget_job(note.number)
             elif note.kind == frames.FORGET_SOURCE:
                 self._known.forget_source(note.number)
             elif note.kind == frames.WIPE:
                 self._wipe()
-            else:
+            elif note.kind != frames.NUDGE:
                 raise frames.FrameInvalid(f"frame kind {note.kind}: not for workers")
         finally:
             for fd in fds:
@@ -327,6 +326,11 @@ class Worker:
             self._confined = True
             setup.confine_late()
         self._known.add_job(note.number, note.body)
+
+    def _forget_job(self, jno: int) -> None:
+        self._known.forget_job(jno)
+        if self._memory_nid not in (NUMA_NO_NODE, self._own_nid):
+            self._move_memory(NUMA_NO_NODE)
 
     def _wipe(self) -> None:
         """Keep nothing of the jobs so far; between chunks, so nothing is in use."""

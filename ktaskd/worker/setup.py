@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ktaskd.host import confine, erasing, memgroup, mempolicy, process, sched
+from ktaskd.host import confine, descendants, erasing, memgroup, mempolicy, process, sched
 from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
 from ktaskd.host.root import HostRoot
 from ktaskd.model.topology import format_cpulist
@@ -152,6 +152,8 @@ def _apply_identity(placement: Placement, parent: int, missing: list[str]) -> No
     if os.getppid() != parent:
         # It died before the kernel was told to watch it.
         os._exit(0)
+    # What a chunk has started stays below us, so that the pool host knows whose it is.
+    _attempt(missing, "PR_SET_CHILD_SUBREAPER", descendants.adopt_orphans)
     _attempt(missing, "no_new_privs", process.apply_no_new_privileges)
     if privileged or (placement.uid >= 0 and os.getuid() != 0):
         # Workers of several users' jobs have one uid: none may read another's

@@ -16,6 +16,8 @@ from tests.bench.measure import Figure, Spread, in_turn
 
 WORKERS = len(os.sched_getaffinity(0))
 LARGE = bytes(1 << 20)
+IDLE_S = 1.0
+"""How long no call comes before one that is measured."""
 
 
 def nothing(*_: Any) -> None:
@@ -50,6 +52,8 @@ def executors(runtime: str, calls: int, rounds: int) -> Iterator[Figure]:
         ):
             found = in_turn(rounds, partial(way, ours, calls), partial(way, theirs, calls))
             yield from _pair(name, "us", [[1e6 * each for each in times] for times in found])
+        found = in_turn(rounds, partial(after_idle, ours), partial(after_idle, theirs))
+        yield from _pair(f"after {IDLE_S:g} s without one", "us", [[1e6 * t for t in ts] for ts in found])
     found = in_turn(rounds, *(partial(first, make) for make in makers))
     yield from _pair("made, first call, shutdown", "ms", [[1e3 * each for each in times] for times in found])
 
@@ -90,6 +94,12 @@ def much(executor: Executor, calls: int) -> float:
     """Seconds of a call that carries a megabyte both ways."""
     count = max(calls // 10, 1)
     return _each(count, lambda: list(executor.map(same, [LARGE] * count)))
+
+
+def after_idle(executor: Executor) -> float:
+    """Seconds of one call that comes after a pause."""
+    time.sleep(IDLE_S)
+    return _each(1, lambda: executor.submit(nothing).result())
 
 
 def first(make: Callable[[], Executor]) -> float:

@@ -36,6 +36,9 @@ class Recorder:
             self._on_quantum(position)
         return 0 <= self.stop_after < len(self.positions)
 
+    def rest(self, wanted: int) -> bool:
+        return False
+
     def prior(self, start: int, end: int, holes: Sequence[tuple[int, int]]) -> None:
         self.spans.append((start, end))
         self.holes.extend(holes)

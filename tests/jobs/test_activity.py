@@ -42,6 +42,8 @@ def work_off(stage: Stage, job: Job) -> None:
         worker = of(stage, job)
         worker.begin()
         worker.answer()
+        if worker.retired:
+            worker.die()  # it has run code that is not ours, and its job waits for that
 
 
 async def sleepers(stage: Stage, count: int, *, uid: int = 1, waited: bool = True) -> list[Puppet]:

@@ -11,7 +11,8 @@ from ktaskd.jobs.holders import Holders
 from ktaskd.model.limits import BLOCKED_PER_ACCOUNT_MAX
 
 OPS = st.lists(
-    st.tuples(st.sampled_from(["add", "remove", "block", "wake"]), st.integers(0, 11)), max_size=120
+    st.tuples(st.sampled_from(["add", "remove", "block", "wake", "rest", "rise"]), st.integers(0, 11)),
+    max_size=120,
 )
 
 
@@ -24,34 +25,58 @@ def test_counts_when_anything_happens_then_those_of_the_workers_one_by_one(
     ops: list[tuple[str, int]],
 ) -> None:
     holders: Holders[int] = Holders()
-    busy: dict[int, bool] = {}
+    busy: dict[int, str] = {}
     for op, number in ops:
-        if op == "add" and number not in busy:
+        was = busy.get(number, "")
+        if op == "add" and not was:
             holders.add(number, uid_of(number), uid_of(number) // 2, number % 2)
-            busy[number] = False
-        elif op == "remove" and number in busy:
+            busy[number] = "active"
+        elif op == "remove" and was:
             holders.remove(number)
             del busy[number]
         elif op in ("block", "wake"):
             news = holders.set_blocked(number, blocked=op == "block")
-            assert news == (number in busy and busy[number] != (op == "block"))
-            if number in busy:
-                busy[number] = op == "block"
-        active = [number for number, blocked in busy.items() if not blocked]
-        assert (len(holders), holders.active_total, holders.blocked) == (
-            len(busy),
-            len(active),
-            len(busy) - len(active),
-        )
-        assert [holders.busy(nid) for nid in (0, 1)] == [
-            sum(number % 2 == nid for number in busy) for nid in (0, 1)
-        ]
-        assert [holders.active(nid) for nid in (0, 1)] == [
-            sum(number % 2 == nid for number in active) for nid in (0, 1)
-        ]
-        of_uid = Counter(map(uid_of, active))
-        assert [holders.active_of(uid) for uid in range(4)] == [of_uid[uid] for uid in range(4)]
-        assert holders.newest_active() == active[::-1]
+            changes = was == ("active" if op == "block" else "blocked")
+            assert news == changes
+            if changes:
+                busy[number] = "blocked" if op == "block" else "active"
+        elif op == "rest" and was:
+            holders.rest(number)
+            busy[number] = "resting"
+        elif op == "rise" and was:
+            holders.wake(number)
+            if was == "resting":
+                del busy[number]  # it is the newest now
+                busy[number] = "active"
+        check_counts(holders, busy)
+
+
+def check_counts(holders: Holders[int], busy: dict[int, str]) -> None:
+    """All counts are those of the workers, one by one."""
+    states = Counter(busy.values())
+    active = [number for number, state in busy.items() if state == "active"]
+    assert len(holders) == len(busy)
+    assert holders.active_total == len(active)
+    assert (holders.blocked, holders.resting) == (states["blocked"], states["resting"])
+    for nid in (0, 1):
+        there = Counter(state for number, state in busy.items() if number % 2 == nid)
+        assert holders.busy(nid) == there.total()
+        assert holders.active(nid) == there["active"]
+        assert holders.blocked_on(nid) == there["blocked"]
+    of_uid = Counter(map(uid_of, active))
+    assert [holders.active_of(uid) for uid in range(4)] == [of_uid[uid] for uid in range(4)]
+    assert holders.newest_active() == active[::-1]
+
+
+def test_resting_when_too_many_then_those_end_that_have_rested_longest() -> None:
+    holders: Holders[int] = Holders(8)
+    for number in range(8):
+        holders.add(number, number // 6, number // 6, -1)
+    assert [holders.rest(number) for number in range(4)] == [[]] * 4
+    assert holders.rest(4) == [0], "an account has its share"
+    holders.remove(0)
+    assert holders.rest(6) == [1], "and all have"
+    assert holders.may_begin(0), "none of them keeps another one from work"
 
 
 @given(st.lists(st.integers(0, 9), max_size=200), st.integers(1, 64))

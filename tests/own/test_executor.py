@@ -67,6 +67,12 @@ def jobs_open(executor: ktask.Executor) -> bool:
     return executor._calls._open is not None
 
 
+@pytest.fixture
+def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors keep workers for a moment only."""
+    monkeypatch.setattr("ktask.calls.LINGER_S", 0.1)
+
+
 # -- submit -------------------------------------------------------------------------
 
 
@@ -85,8 +91,8 @@ def test_submit_when_large_both_ways_then_whole(executor: ktask.Executor) -> Non
     assert all(future.result() == data[::-1] for future in futures)
 
 
-def test_submit_when_nothing_waits_then_workers_and_job_are_gone_soon(
-    daemon: Daemon, executor: ktask.Executor
+def test_submit_when_nothing_waits_then_workers_and_job_are_gone_in_the_end(
+    daemon: Daemon, executor: ktask.Executor, short_of_patience: None
 ) -> None:
     assert executor.submit(things.square, 7).result() == 49
     until(lambda: not jobs_left(daemon), "the job has ended")
@@ -97,7 +103,7 @@ def test_submit_when_nothing_waits_then_workers_and_job_are_gone_soon(
     assert executor.submit(things.square, 8).result() == 64
 
 
-def test_submit_when_one_call_is_long_then_idle_workers_are_let_go(daemon: Daemon, blocker: Blocker) -> None:
+def test_submit_when_one_call_is_long_then_idle_workers_hold_no_cpu(daemon: Daemon, blocker: Blocker) -> None:
     blocker.begin()
     assert blocker.executor.submit(things.square, 7).result() == 49
 
@@ -105,8 +111,8 @@ def test_submit_when_one_call_is_long_then_idle_workers_are_let_go(daemon: Daemo
         (job,) = jobs_left(daemon)
         return job.progress.running_helpers + job.progress.running_leads
 
-    until(lambda: running() == 1, "the idle worker is let go")
-    assert blocker.executor.submit(things.square, 8).result() == 64  # by one of another job
+    until(lambda: running() == 1, "the idle worker rests")
+    assert blocker.executor.submit(things.square, 8).result() == 64
     assert len(blocker.end()) == 1
 
 
@@ -116,7 +122,7 @@ def test_max_workers_when_one_then_calls_follow_each_other(daemon: Daemon, tmp_p
 
 
 def test_max_workers_when_one_call_is_still_that_of_an_ended_job_then_it_counts(
-    daemon: Daemon, blocker: Blocker
+    short_of_patience: None, blocker: Blocker
 ) -> None:
     blocker.begin()
     until(lambda: not jobs_open(blocker.executor), "the job gets no more calls")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -70,3 +72,21 @@ def test_undo_when_of_an_own_failed_chunk_then_the_position_stays() -> None:
     assert (page[SLOT_POSITION], page[SLOT_BEATS]) == (9, 1)
     assert not UndoControl(page, publish=True).quantum(3)
     assert page[SLOT_POSITION] == 3
+
+
+def test_rest_when_something_comes_then_told_before_and_after_and_whether_it_is_what_was_wanted() -> None:
+    ours, daemons = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    wanted, give = os.pipe()
+    with ours, daemons, open(give, "wb", buffering=0) as giver, open(wanted, "rb"):
+        page, sent = words(), list[bytes]()
+        control = ChunkControl(page, sent.append, ours.fileno())
+        control.begin(7)
+        daemons.send(frames.pack_note(frames.NUDGE, 0))
+        assert not control.rest(wanted)
+        ours.recv(100)
+        giver.write(b"x")
+        assert control.rest(wanted)
+        notes = [frames.unpack_from_worker(frame) for frame in sent]
+        assert notes == [frames.Note(kind, 7, {}) for kind in (frames.RESTS, frames.WAKES) * 2]
+        page[SLOT_RECALL] = 7
+        assert not control.rest(wanted), "it was recalled before"

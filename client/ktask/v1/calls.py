@@ -17,7 +17,7 @@ Client to worker:
 Worker to client:
     HELLO     answer to SETUP; number: its process id; payload: version of its Python, as "3.11".
               A worker that has to start again for these surroundings leaves without it and comes back
-    READY     it wants a call
+    READY     it wants a call; number: 1 = it has a CPU only while nobody else wants it
     AWAY      it wants none for now
     RESULT    number, payload: what the call returned
     RAISED    number, payload: the exception, and its traceback as text

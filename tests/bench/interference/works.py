@@ -32,6 +32,9 @@ class Alone:
         """Go on."""
         return False
 
+    def rest(self, wanted: int) -> bool:
+        return False
+
     def prior(self, start: int, end: int, holes: object) -> None:
         """Nobody will undo it."""
 

@@ -1,0 +1,172 @@
+"""Workers that wait for a call keep nobody from anything."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ktaskd.jobs.job import Job
+from ktaskd.model.allowance import Allowance
+from ktaskd.model.function import Declaration, Partial
+from ktaskd.model.job import JobState
+from ktaskd.worker import frames
+from ktaskd.worker.frames import Note
+from tests.jobs.puppets import READER, Puppet, Stage, play
+
+CALLS = Declaration("calls", "Calls of the caller's own code.", own=True, open_ended=True)
+STEADY = Declaration("steady", "Reads.", partial=Partial.RERUN_SAFE)
+TURNS = 1 << 20
+
+
+def begun(stage: Stage, *, uid: int = 1, threads: int = 1) -> tuple[Job, Puppet]:
+    """A job of calls, and its lead, which has begun its turn."""
+    job = stage.submit(CALLS, TURNS, uid=uid, threads=threads, chunk=1)
+    stage.fill()
+    worker = job.crew.lead
+    assert isinstance(worker, Puppet)
+    worker.begin()
+    return job, worker
+
+
+def say(worker: Puppet, kind: int) -> None:
+    worker.stage.on_note(worker, Note(kind, worker.queue[0][0], {}))
+
+
+def test_lead_when_it_rests_then_others_have_its_permit_at_once() -> None:
+    async def story(stage: Stage) -> None:
+        job, worker = begun(stage)
+        other = stage.submit(READER, 10, threads=1, uid=2)
+        stage.fill()
+        assert not other.crew.busy
+        say(worker, frames.RESTS)
+        stage.fill()
+        assert other.crew.lead is not None
+        assert job.crew.busy == {worker}
+        assert not worker.recalled
+
+    play(story, leads=1, helpers=0)
+
+
+def test_job_when_a_worker_of_it_rests_then_it_wants_no_more() -> None:
+    async def story(stage: Stage) -> None:
+        job, worker = begun(stage, threads=3)
+        assert len(job.crew.busy) == 3
+        helper = next(iter(job.crew.helpers))
+        say(worker, frames.RESTS)
+        helper.kill()
+        assert isinstance(helper, Puppet)
+        helper.die()
+        stage.fill()
+        assert len(job.crew.busy) == 2, "what rests is enough for the next call"
+        say(worker, frames.WAKES)
+        stage.fill()
+        assert len(job.crew.busy) == 3
+
+    play(story)
+
+
+@pytest.mark.parametrize("leads", [1, 2])
+def test_worker_when_a_call_comes_and_its_permit_is_anothers_then_it_gives_its_turn_back(leads: int) -> None:
+    async def story(stage: Stage) -> None:
+        _, worker = begun(stage)
+        say(worker, frames.RESTS)
+        other = stage.submit(READER, 10, threads=1, uid=2)
+        stage.fill()
+        lead = other.crew.lead
+        assert isinstance(lead, Puppet)
+        say(worker, frames.WAKES)
+        assert worker.recalled == (leads == 1)
+        assert not lead.recalled, "who works is not disturbed"
+
+    play(story, leads=leads, helpers=0)
+
+
+def test_user_when_its_workers_have_rested_then_it_has_saved_nothing_up() -> None:
+    async def story(stage: Stage) -> None:
+        _, worker = begun(stage)
+        say(worker, frames.RESTS)
+        stage.submit(STEADY, 100, threads=1, uid=2)  # one that is there all the time
+        for _ in range(20):
+            job = stage.submit(STEADY, 100, threads=1, uid=2, chunk=10)
+            stage.fill()
+            while not job.state.ended:
+                (other,) = job.crew.busy
+                assert isinstance(other, Puppet)
+                other.begin()
+                other.answer()
+        shares = stage.dispatch.shares
+        assert shares.had(2) > shares.had(1) + 0.05
+        say(worker, frames.WAKES)
+        assert shares.had(2) <= shares.had(1) + 0.05
+
+    play(story)
+
+
+def test_daemon_when_all_workers_rest_then_it_looks_at_none() -> None:
+    async def story(stage: Stage) -> None:
+        _, worker = begun(stage, threads=2)
+        for one in list(stage.dispatch.job_of):
+            assert isinstance(one, Puppet)
+            if not one.begun:
+                one.begin()
+            say(one, frames.RESTS)
+        await asyncio.sleep(10)
+        assert stage.engine._activity._timer is None
+        assert stage.engine._starved._timer is None
+        say(worker, frames.WAKES)
+        assert stage.engine._activity._timer is not None
+
+    play(story)
+
+
+@pytest.mark.parametrize("rests_first", [True, False])
+def test_worker_when_recalled_while_it_rests_then_it_is_woken(
+    rests_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(stage: Stage) -> None:
+        job, worker = begun(stage)
+        sent = list[Any]()
+        monkeypatch.setattr(worker, "_send", sent.append)
+        if rests_first:
+            say(worker, frames.RESTS)
+        stage.engine.cancel(job)
+        if not rests_first:
+            say(worker, frames.RESTS)
+        assert [frame[0] for frame in sent].count(frames.NUDGE) == 1
+        say(worker, frames.WAKES)
+        worker.answer(whole=False)
+        assert not job.state.ended, "its worker is to end first"
+        worker.die()
+        assert job.state is JobState.CANCELLED
+
+    play(story)
+
+
+def test_helper_when_it_rests_then_it_is_recalled_only_where_none_may_work() -> None:
+    async def story(stage: Stage) -> None:
+        _, worker = begun(stage, threads=2)
+        helper = next(one for one in stage.dispatch.job_of if not one.is_lead)
+        assert isinstance(helper, Puppet)
+        helper.begin()
+        say(helper, frames.RESTS)
+        for helpers, recalled in ((1, False), (0, True)):
+            stage.engine.set_allowance(Allowance({0: helpers}, 2, 2))
+            assert helper.recalled is recalled
+        assert not worker.recalled
+
+    play(story)
+
+
+def test_note_when_the_function_has_no_turns_then_its_worker_is_killed() -> None:
+    async def story(stage: Stage) -> None:
+        job = stage.submit(READER, 10, threads=1)
+        stage.fill()
+        worker = job.crew.lead
+        assert isinstance(worker, Puppet)
+        worker.begin()
+        say(worker, frames.RESTS)
+        assert worker.is_killed
+
+    play(story)

@@ -1,0 +1,121 @@
+"""What calls start and leave running; runs in workers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+KIDS = 12
+
+
+def leave_running(mark: Path, how: str) -> int:
+    """Start processes that never end; all of them share a lock on `mark`. The worker's process id."""
+    with _locked(mark) as held:
+        if how == "program":
+            words = [sys.executable, "-c", "import time; time.sleep(1e6)"]
+            subprocess.Popen(words, pass_fds=[held.fileno()])
+        elif not os.fork():
+            try:
+                _HOW[how]()
+            finally:
+                os._exit(0)
+    return os.getpid()
+
+
+def leave_and_die(mark: Path, how: str) -> NoReturn:
+    """The same, then the worker is killed."""
+    leave_running(mark, how)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("lives on")
+
+
+def leave_in_chunk(data: object, start: int, end: int, given: tuple[Path, str]) -> None:
+    """The same as a thread function."""
+    leave_running(given[0].with_name(f"{given[0].name}{start}"), given[1])
+
+
+def leave_and_stay(data: object, start: int, end: int, given: tuple[Path, str]) -> None:
+    """The same, and the chunk never ends."""
+    leave_running(*given)
+    time.sleep(1e6)
+
+
+def is_free(mark: Path) -> bool:
+    """Whether none of those lives any more."""
+    with mark.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _locked(mark: Path) -> TextIO:
+    file = mark.open("a")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def _rest() -> NoReturn:
+    while True:
+        signal.pause()
+
+
+def _daemonize() -> NoReturn:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    _rest()
+
+
+def _ignore() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _refuse() -> NoReturn:
+    _ignore()
+    _rest()
+
+
+def _move_on() -> NoReturn:
+    """Be another process each moment, in a session of its own."""
+    _ignore()
+    while True:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+
+
+def _multiply() -> NoReturn:
+    """Have so many children at any time, whatever becomes of them, and they too."""
+    _ignore()
+    for _ in range(2):
+        if not os.fork():
+            break
+    while True:
+        for i in range(KIDS):
+            if not os.fork():
+                if i % 2:
+                    os.setsid()
+                _rest()
+        for _ in range(KIDS):
+            os.wait()
+
+
+_HOW: dict[str, Callable[[], NoReturn]] = {
+    "child": _rest,
+    "daemon": _daemonize,
+    "deaf child": _refuse,
+    "comet": _move_on,
+    "hydra": _multiply,
+}
+WAYS = ("program", *_HOW)
