@@ -224,6 +224,28 @@ def test_expression_when_long_lines_match_near_their_beginning_then_counted_as_o
     assert matcher.count(bytearray(text), len(text) - 1) == wanted
 
 
+@pytest.mark.parametrize("pattern", ["q1 |y$", r"q1 |y\b", r"q1 |y\z", r"q1 |y\B$"])
+def test_expression_when_it_looks_at_what_follows_then_lines_are_not_cut_for_it(pattern: str) -> None:
+    lines = [b"yq1 " + b"x" * 60 + b"\n"] * 700
+    lines[300] = b"y" * 90 + b"z\n"
+    assert counted(pattern, b"".join(lines)[:-1], regex=True) == 699
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "wanted"),
+    [
+        (r"x\Ca", b"x\na\nxxa", 1),
+        (r"x\\Ca", b"x\\Ca\nxa", 1),
+        ("(?-m:^a)", b"b\na", 1),
+        ("(?i-ms)b$", b"B\na", 1),
+    ],
+)
+def test_expression_when_other_lines_could_be_seen_then_each_by_itself(
+    pattern: str, text: bytes, wanted: int
+) -> None:
+    assert counted(pattern, text, regex=True) == wanted
+
+
 def _calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often RE2 is asked from now on, in its one element."""
     calls, matching_before = [0], re2._Regexp._make
