@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import re2
+from numpy.lib.stride_tricks import sliding_window_view
 
 _ANYWHERE, _HERE = re2._re2.RE2.Anchor.UNANCHORED, re2._re2.RE2.Anchor.ANCHOR_START
 
@@ -47,6 +48,9 @@ _SLOW_NS, _SLOW_FROM_NS = 25, 10_000_000
 
 _STRETCH = 64 << 10
 """Of a text, after which that is looked at."""
+
+_HEAD_LEAST, _HEADS = 16, 2
+"""Bytes of a line that are looked at alone where lines match in them; how many times as long a line is."""
 
 _WINDOW = 16 << 10
 _PIECE_NS, _BYTE_NS = 150, 2
@@ -86,6 +90,27 @@ class Groups:
             self._groups = []
         return count, at
 
+    def count_heads(self, text: bytes, at: int, width: int) -> tuple[int, int]:
+        """Lines from `at` on that all match within `width` bytes, and up to where they were counted.
+
+        Only for a pattern whose match does not depend on what follows it. RE2 sees no more than these
+        bytes of each line, and the rest of it is passed over.
+        """
+        part = np.frombuffer(text, np.uint8, offset=at)
+        ends = np.flatnonzero(part == _NEWLINE_BYTE) + 1
+        starts = np.concatenate(([0], ends[:-1]))
+        if int((ends - starts).min()) <= width:
+            return 0, at
+        heads = sliding_window_view(part, width + 1)[starts]
+        heads[:, width] = _NEWLINE_BYTE
+        cut, line, count = heads.tobytes(), width + 1, 0
+        for together, match in self._ready():
+            while count + together <= len(ends):
+                if match(_HERE, cut, count * line, (count + together) * line)[0][0] < 0:
+                    break
+                count += together
+        return count, at + int(ends[count - 1]) if count else at
+
     def _ready(self) -> list[tuple[int, Match]]:
         """The groups, without those that are too large for RE2."""
         if self._groups is None:
@@ -107,35 +132,51 @@ class CounterOfExpression:
 
     Args:
         single: finds one match.
+        by_heads: whether a match depends on nothing that follows it.
     """
 
-    def __init__(self, single: Match, groups: Groups) -> None:
+    def __init__(self, single: Match, groups: Groups, *, by_heads: bool) -> None:
         """Hold them."""
         self._single = single
         self._groups = groups
+        self._by_heads = by_heads
+        self._width = 0
 
     def count(self, text: bytes) -> int:
         """As Count."""
-        at, count = 0, 0
+        at, count, by_heads = 0, 0, self._by_heads
         while at < len(text):
             more, at = self._one_by_one(text, at)
             count += more
-            more, at = self._groups.count(text, at)
-            count += more
+            if by_heads and at < len(text):
+                more, at = self._heads(text, at)
+                count, by_heads = count + more, more > 0
+            if not by_heads and at < len(text):
+                more, at = self._groups.count(text, at)
+                count += more
         return count
+
+    def _heads(self, text: bytes, at: int) -> tuple[int, int]:
+        """Lines from `at` on that match near their beginning, if the last ones did and are long."""
+        width = max(self._width, _HEAD_LEAST)
+        if width * _HEADS > text.find(_NEWLINE, at) - at:
+            return 0, at
+        return self._groups.count_heads(text, at, width)
 
     def _one_by_one(self, text: bytes, at: int) -> tuple[int, int]:
         """Lines that match from `at` on, and up to where they were counted: until they are dense."""
-        match, find, end, begin, count = self._single, text.find, len(text), at, 0
+        match, find, end, begin, count, width = self._single, text.find, len(text), at, 0, 0
         while True:
             ((first, after),) = match(_ANYWHERE, text, at, end)
             if not 0 <= first < end:
                 return count, end
+            width = max(width, after - at)
             count, at = count + 1, find(_NEWLINE, after) + 1
             if count % _FEW == 0:
                 if at - begin < _FEW * _DENSE:
+                    self._width = width
                     return count, at
-                begin = at
+                begin, width = at, 0
 
 
 class CounterOfLiteral:

@@ -30,6 +30,9 @@ _ENDS = {"A": "^", "z": "$"}
 _LAZY = re.compile(r"[*+?}]\?|\(\?[a-zA-Z]*U")
 """Something that looks lazy already: the flag U would make it greedy."""
 
+_LOOKS_ON = re.compile(r"\$|\\[bBz]")
+"""Something whose match may depend on what follows it."""
+
 _PLAIN = re.compile(r"(\^|\\A)?([^\\.^$*+?()\[\]{}|]*)(\$|\\z)?")
 """A literal, with an anchor at either end or without."""
 
@@ -196,7 +199,7 @@ def _counter_of(pattern: str, among_lines: str, options: Any, *, plain: bool) ->
     # Whether a line matches is known where the shortest match ends; the longest may take all of the line.
     flags = "m" if _LAZY.search(pattern) else "mU"
     single = _compiled(f"(?{flags}){among_lines}".encode(), options)._regexp.Match
-    return CounterOfExpression(single, groups).count
+    return CounterOfExpression(single, groups, by_heads=not _LOOKS_ON.search(pattern)).count
 
 
 def _options(ignore_case: bool) -> Any:

@@ -49,7 +49,7 @@ def _frames_of(words: np.ndarray[tuple[int, int], np.dtype[np.uint32]], end: int
     """
     lengths, sizes = words[:, 0].astype(np.uint64), words[:, 1].astype(np.uint64)
     ends = np.cumsum(lengths)
-    if int(ends[-1]) != end or not lengths.all() or (sizes > most_of_each(lengths)).any():
+    if int(ends[-1]) != end or (sizes > most_of_each(lengths)).any():
         return None
     frames = Frames(sure=False)
     frames.starts = array("Q", (ends - lengths).tobytes())

@@ -394,7 +394,8 @@ class Worker:
         """Run `finish`."""
         control = FinishControl(self._words, publish=True)
         job.context.combined = payload.get("combined") or {}
-        return {"result": job.body.finish(job.context, payload["prepared"], control) or {}}
+        amended = job.body.finish(job.context, payload["prepared"], control)
+        return {"result": amended} if amended else {}
 
     def _restore(self, job: Job, payload: Json) -> Json:
         """Run `restore`."""

@@ -205,6 +205,47 @@ def test_expression_when_lines_are_short_then_many_are_counted_at_once(
         assert 0 < calls[0] <= 3000 / 10, pattern
 
 
+@pytest.mark.parametrize(
+    "pattern", ["q[0-9]", "^q|x", "q.?", "(?i)Q1", "q1$", r"q1\b", r"q1\z", "q[0-9]+y*ä?"]
+)
+@pytest.mark.parametrize(
+    "odd", [b"", b"q1\n", b"y" * 70 + b"q1\n", b"\n", b"y" * 90 + b"\n", b"y" * 15 + b"q1\n"]
+)
+@pytest.mark.parametrize("at", [0, 100, 699])
+def test_expression_when_long_lines_match_near_their_beginning_then_counted_as_on_each_line(
+    pattern: str, odd: bytes, at: int
+) -> None:
+    lines = [b"yq1" + b"y" * (50 + i % 40) + b"\n" for i in range(700)]
+    lines[at] = odd
+    text = b"".join(lines) * 3
+    expression = re2.compile(pattern.encode())
+    wanted = sum(expression.search(line) is not None for line in text.split(b"\n")[:-1])
+    matcher = matching.matcher_of({"pattern": pattern, "regex": True, "ignore_case": False})
+    assert matcher.count(bytearray(text), len(text) - 1) == wanted
+
+
+@pytest.mark.parametrize("pattern", ["q1 |y$", r"q1 |y\b", r"q1 |y\z", r"q1 |y\B$"])
+def test_expression_when_it_looks_at_what_follows_then_lines_are_not_cut_for_it(pattern: str) -> None:
+    lines = [b"yq1 " + b"x" * 60 + b"\n"] * 700
+    lines[300] = b"y" * 90 + b"z\n"
+    assert counted(pattern, b"".join(lines)[:-1], regex=True) == 699
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "wanted"),
+    [
+        (r"x\Ca", b"x\na\nxxa", 1),
+        (r"x\\Ca", b"x\\Ca\nxa", 1),
+        ("(?-m:^a)", b"b\na", 1),
+        ("(?i-ms)b$", b"B\na", 1),
+    ],
+)
+def test_expression_when_other_lines_could_be_seen_then_each_by_itself(
+    pattern: str, text: bytes, wanted: int
+) -> None:
+    assert counted(pattern, text, regex=True) == wanted
+
+
 def _calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often RE2 is asked from now on, in its one element."""
     calls, matching_before = [0], re2._Regexp._make
