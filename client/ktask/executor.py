@@ -43,7 +43,9 @@ class Executor(Base):
     reached, or does not take the job, the calls that wait fail with KtaskError.
 
     Calls find the environment, the directory, the locale and the umask that the program has when
-    the first of them begins; what they print, warn and log goes where the program's does.
+    the first of them begins; what they print, warn and log goes where the program's does. Where the
+    program has another interpreter than the daemon, other options, or variables that are read only
+    at the start (LD_*, PYTHONHASHSEED, OMP_*), each worker is started again with them first.
 
     A program that ends waits for its calls, as with other executors. Ctrl-C ends them.
     """

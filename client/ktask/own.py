@@ -18,8 +18,8 @@ need it. Only a daemon of this user runs such a job, see `ktask.connect`.
 
 A chunk in which the function raises, or in which its worker dies, is dirty if it writes: nobody
 else knows what it has done there. The exception is the job's error, with its traceback. Workers
-find modules and relative paths where this program does, have the same version of Python, and
-end with the job.
+find modules and relative paths where this program does, run under its interpreter, and end with
+the job.
 """
 
 from __future__ import annotations
