@@ -16,13 +16,17 @@ from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.jobs.slices import breathe
 from ktaskd.model.errors import LimitExceeded
-from ktaskd.model.limits import ITEMS_MAX
+from ktaskd.model.limits import ARG_BYTES_MAX, ITEMS_MAX
 
 PIECE_BYTES = 64 * 1024
-"""Parsed in one go: 1 ms and 2.5 MiB at most. A request without items is no larger."""
+"""Parsed in one go: 1 ms and 2.5 MiB at most."""
 
-OTHERS_BYTES_MAX = 4 * PIECE_BYTES
-"""Everything in a spec but its items: twice what ranges, sources, labels and arguments may have."""
+PART_BYTES_MAX = 20 * PIECE_BYTES
+"""One field, and a whole request without a spec: texts, of which 1 MiB takes 4 ms at most. A text that
+is too long is refused later, by its name."""
+
+OTHERS_MAX = 16 * 1024
+"""Fields of a spec that are no items; four times as many as ranges, sources, labels and arguments may be."""
 
 PARTS_MAX = ITEMS_MAX + ITEMS_MAX // 2
 """Items beyond this are refused before they are parsed; a spec with fewer is refused with their number."""
@@ -41,13 +45,16 @@ SpecRequest = TypeVar("SpecRequest", pb.RunRequest, pb.SubmitRequest)
 
 
 def check_small(raw: bytes) -> None:
-    """Raise LimitExceeded if a request that carries no spec is larger than one piece."""
-    if len(raw) > PIECE_BYTES:
-        raise LimitExceeded(
-            f"request: got {len(raw)} bytes, limit {PIECE_BYTES}; only Run and Submit may have more",
-            field="request",
-            limit=str(PIECE_BYTES),
-        )
+    """Raise LimitExceeded if a request that carries no spec is large, or has many fields."""
+    _check("request", len(raw), PART_BYTES_MAX, PART_BYTES_MAX, "bytes")
+    if len(raw) <= PIECE_BYTES:
+        return
+    at = 0
+    for _ in range(TOP_FIELDS_MAX):
+        if at == len(raw):
+            return
+        at = _field(raw, at)[2]
+    _check("request", TOP_FIELDS_MAX + 1, TOP_FIELDS_MAX, TOP_FIELDS_MAX, "fields")
 
 
 async def parse_spec_request(make: Callable[[], SpecRequest], raw: bytes) -> SpecRequest:
@@ -71,32 +78,31 @@ async def parse_spec_request(make: Callable[[], SpecRequest], raw: bytes) -> Spe
         if number == request.SPEC_FIELD_NUMBER and raw[at] & 7 == _LENGTH_DELIMITED:
             await _parse_spec(request.spec, raw, start, end)
         else:
-            _check_part(f"field {number}", end - at)
+            _check(f"field {number}", end - at, PART_BYTES_MAX, PART_BYTES_MAX, "bytes")
             request.MergeFromString(raw[at:end])
         at = end
-    raise LimitExceeded(
-        f"request: got more than {TOP_FIELDS_MAX} fields, wanted one spec",
-        field="request",
-        limit=str(TOP_FIELDS_MAX),
-    )
+    _check("request", TOP_FIELDS_MAX + 1, TOP_FIELDS_MAX, TOP_FIELDS_MAX, "fields")
+    return request
 
 
 async def _parse_spec(spec: pb.JobSpec, raw: bytes, at: int, end: int) -> None:
     spec.SetInParent()
-    items = others = 0
+    items = others = arg_bytes = 0
     while at < end:
         start = at
-        at, more_items, more_others = _walk(raw, at, end)
-        items, others = items + more_items, others + more_others
+        at, counts = _walk(raw, at, end)
+        items, others, arg_bytes = items + counts[0], others + counts[1], arg_bytes + counts[2]
         _check("spec.items", items, PARTS_MAX, ITEMS_MAX, "items")
-        _check("spec", others, OTHERS_BYTES_MAX, OTHERS_BYTES_MAX, "bytes beside its items")
+        _check("spec", others, OTHERS_MAX, OTHERS_MAX, "fields beside its items")
+        # Alone what may be nested. Its real limit is smaller.
+        _check("spec.arg", arg_bytes, PIECE_BYTES, ARG_BYTES_MAX, "bytes")
         spec.MergeFromString(raw[start:at])
         await breathe()
 
 
-def _walk(raw: bytes, at: int, end: int) -> tuple[int, int, int]:
-    """The end of a piece, and how many items and bytes of other fields are in it."""
-    items = others = 0
+def _walk(raw: bytes, at: int, end: int) -> tuple[int, tuple[int, int, int]]:
+    """The end of a piece, and its items, other fields, and bytes of arguments."""
+    items = others = arg_bytes = 0
     stop = min(at + PIECE_BYTES, end - 1)
     while at < stop:
         if raw[at] == _ITEM and raw[at + 1] < 128:
@@ -105,15 +111,15 @@ def _walk(raw: bytes, at: int, end: int) -> tuple[int, int, int]:
             at += 2 + raw[at + 1]
             continue
         number, _, after = _field(raw, at)
-        _check_part(_name(number), after - at)
-        if number == pb.JobSpec.ITEMS_FIELD_NUMBER:
-            items += 1
+        if number == pb.JobSpec.ARG_FIELD_NUMBER:
+            arg_bytes += after - at
         else:
-            others += after - at
+            _check(_name(number), after - at, PART_BYTES_MAX, PART_BYTES_MAX, "bytes")
+        items, others = (items + 1, others) if number == _ITEM >> 3 else (items, others + 1)
         at = after
     if at > end or at == end - 1:
         raise DecodeError("a field ends after its message")
-    return at, items, others
+    return at, (items, others, arg_bytes)
 
 
 def _field(raw: bytes, at: int) -> tuple[int, int, int]:
@@ -149,10 +155,7 @@ def _name(number: int) -> str:
     return f"spec.{found.name}" if found else f"spec: field {number}"
 
 
-def _check_part(name: str, size: int) -> None:
-    _check(name, size, PIECE_BYTES, PIECE_BYTES, "bytes")
-
-
 def _check(name: str, got: int, most: int, limit: int, unit: str) -> None:
     if got > most:
-        raise LimitExceeded(f"{name}: got {got} {unit} or more, limit {limit}", field=name, limit=str(limit))
+        text = f"{name}: got {got} {unit} or more, wanted at most {limit}"
+        raise LimitExceeded(text, field=name, limit=str(limit))

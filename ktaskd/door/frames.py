@@ -79,11 +79,12 @@ class Frames:
         size = len(data)
         if self._preface:
             at += self._skip_preface(data[at:])
-        step = min(self._left, size - at)
-        self._left -= step
-        at += step
-        if at == size:
-            return None, at
+        left = self._left
+        if left >= size - at:
+            self._left = left - (size - at)
+            return None, size
+        at += left
+        self._left = 0
         if not self._head and size - at >= _HEAD_BYTES:
             high, low, kind, flags, stream = _HEAD.unpack_from(data, at)
             self._left = left = high << 8 | low

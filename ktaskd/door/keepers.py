@@ -27,6 +27,7 @@ from ktaskd.door.burials import Burials, Grave
 from ktaskd.door.handles import CloseFd, HeldSource, OnGone, ignore_gone
 from ktaskd.door.link import Link
 from ktaskd.door.openings import Openings
+from ktaskd.door.patience import Alarm
 from ktaskd.door.shares import RESERVE_PART
 from ktaskd.door.wire import Frame
 from ktaskd.host.unixsock import Fds, close_quietly, send
@@ -125,7 +126,7 @@ class Keepers:
             close=close,
         )
         self._uses: Counter[Link] = Counter()
-        self._timers: dict[Link, asyncio.TimerHandle] = {}
+        self._timers: dict[Link, Alarm | asyncio.TimerHandle] = {}
         self._burials = Burials(self._send_to_grave)
         self._reaped = asyncio.Event()
         self._closed = False
@@ -302,8 +303,7 @@ class Keepers:
     def _end(self, link: Link) -> None:
         self._leave(link)
         link.end()
-        loop = asyncio.get_running_loop()
-        self._timers[link] = loop.call_later(self._silence_s, link.kill)
+        self._timers[link] = Alarm(self._silence_s, link.kill)
 
     def _leave(self, link: Link) -> None:
         """From now on nothing new goes to this keeper."""

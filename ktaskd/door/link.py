@@ -15,6 +15,7 @@ from collections import deque
 from typing import Protocol
 
 from ktaskd.door import wire
+from ktaskd.door.patience import Alarm
 from ktaskd.door.wire import Frame
 from ktaskd.host.unixsock import Fds, close_quietly, receive, send
 
@@ -78,7 +79,7 @@ class Link:
             self._process.kill()
             self._process.wait()
             raise
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Alarm | None = None
         self._watch()
         self._loop.add_reader(self._control.fileno(), self._on_readable)
         self._loop.add_reader(self._pidfd, self._on_dead)
@@ -170,7 +171,8 @@ class Link:
 
     def _watch(self) -> None:
         self._stop_watching()
-        self._timer = self._loop.call_later(self._patience_s, self._on_silent)
+        # The keeper may have had no time either, where the daemon had none.
+        self._timer = Alarm(self._patience_s, self._on_silent)
 
     # ---- receiving
 

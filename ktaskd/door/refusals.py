@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from ktaskd.door.frames import HEADERS, PREFACE, Frames
+from ktaskd.door.patience import Alarm
 
 PENDING_MAX = 32
 """Connections that are answered at one time; those beyond are just closed."""
@@ -69,7 +70,7 @@ class _Pending:
     """Frames that it may still send."""
     room: int = BYTES_MAX
     """Bytes that it may still send."""
-    timer: asyncio.TimerHandle | None = None
+    timer: Alarm | None = None
 
 
 class Refusals:
@@ -86,7 +87,7 @@ class Refusals:
             return
         loop = asyncio.get_running_loop()
         one = _Pending(sock, status, message[:1000], Frames(PREFACE))
-        one.timer = loop.call_later(PATIENCE_S, self._close, one)
+        one.timer = Alarm(PATIENCE_S, lambda: self._close(one))
         self._pending.add(one)
         loop.add_reader(sock.fileno(), self._on_readable, one)
         with contextlib.suppress(OSError):

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.api import pieces
-from ktaskd.api.pieces import OTHERS_BYTES_MAX, PARTS_MAX, PIECE_BYTES, check_small, parse_spec_request
+from ktaskd.api.pieces import (
+    OTHERS_MAX,
+    PART_BYTES_MAX,
+    PARTS_MAX,
+    PIECE_BYTES,
+    check_small,
+    parse_spec_request,
+)
 from ktaskd.model.errors import LimitExceeded
 from ktaskd.model.limits import ITEMS_MAX, MESSAGE_BYTES_MAX
 
@@ -61,7 +68,7 @@ def test_request_when_parsed_in_pieces_then_as_if_whole(
     raw = b"".join(field(1, one.SerializeToString()) for one in specs) + field(77, unknown)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", piece)
-        patch.setattr(pieces, "_check_part", lambda *_: None)
+        patch.setattr(pieces, "PART_BYTES_MAX", 10**6)
         assert parsed(raw) == pb.RunRequest.FromString(raw)
 
 
@@ -70,7 +77,7 @@ def test_request_when_parsed_in_pieces_then_as_if_whole(
 def test_garbage_when_parsed_in_pieces_then_an_error_or_what_protobuf_makes_of_it(raw: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", 1)
-        patch.setattr(pieces, "_check_part", lambda *_: None)
+        patch.setattr(pieces, "PART_BYTES_MAX", 10**6)
         for one in (raw, field(1, raw)):
             try:
                 found = parsed(one)
@@ -101,12 +108,15 @@ EMPTY_ITEMS = b"\x22\x00" * (MESSAGE_BYTES_MAX // 2)
 @pytest.mark.parametrize(
     ("spec", "wanted"),
     [
-        (EMPTY_ITEMS, "spec.items: got .* items or more, limit 100000"),
-        (b"\x2a\x00" * (MESSAGE_BYTES_MAX // 2), "spec: got .* bytes beside its items or more"),
-        (b"\x4a\x00" * OTHERS_BYTES_MAX, "spec: got .* bytes beside its items or more"),
-        (field(2, field(1, field(2, field(6, b"\x0a\x00" * 10**6)))), "spec.arg: got 2000016 bytes or more"),
-        (field(4, b"\x0a\x00" * 10**6), "spec.items: got 2000004 bytes or more, limit 65536"),
-        (field(99, bytes(10**6)), "spec: field 99: got"),
+        (EMPTY_ITEMS, "spec.items: got .* items or more, wanted at most 100000"),
+        (b"\x2a\x00" * (MESSAGE_BYTES_MAX // 2), "spec: got .* fields beside its items or more"),
+        (b"\x4a\x00" * (4 * OTHERS_MAX), "spec: got .* fields beside its items or more"),
+        (
+            field(2, field(1, field(2, field(6, b"\x0a\x00" * 10**6)))),
+            "spec.arg: got 2000016 bytes or more, wanted at most 16384",
+        ),
+        (field(4, b"\x0a\x00" * 10**6), "spec.items: got 2000004 bytes or more, wanted at most 1310720"),
+        (field(99, bytes(2 * 10**6)), "spec: field 99: got"),
     ],
 )
 def test_spec_when_it_has_too_many_parts_then_refused_before_they_are_made(spec: bytes, wanted: str) -> None:
@@ -115,10 +125,10 @@ def test_spec_when_it_has_too_many_parts_then_refused_before_they_are_made(spec:
 
 
 def test_request_when_it_has_too_many_fields_then_refused() -> None:
-    with pytest.raises(LimitExceeded, match="request: got more than 64 fields, wanted one spec"):
+    with pytest.raises(LimitExceeded, match="request: got 65 fields or more, wanted at most 64"):
         parsed(b"\x0a\x00" * PIECE_BYTES)
     with pytest.raises(LimitExceeded, match="field 99: got"):
-        parsed(field(99, bytes(PIECE_BYTES)))
+        parsed(field(99, bytes(PART_BYTES_MAX)))
 
 
 def test_items_when_a_few_too_many_then_they_are_counted() -> None:
@@ -127,7 +137,10 @@ def test_items_when_a_few_too_many_then_they_are_counted() -> None:
     assert len(parsed(raw).spec.items) == PARTS_MAX
 
 
-def test_request_without_a_spec_when_large_then_refused() -> None:
-    check_small(bytes(PIECE_BYTES))
-    with pytest.raises(LimitExceeded, match="request: got 65537 bytes, limit 65536; only Run and Submit"):
-        check_small(bytes(PIECE_BYTES + 1))
+def test_request_without_a_spec_when_large_then_refused_unless_of_few_texts() -> None:
+    check_small(b"\x0a\x00" * (PIECE_BYTES // 2))
+    check_small(field(1, bytes(1 << 20)))
+    with pytest.raises(LimitExceeded, match="request: got 65 fields or more, wanted at most 64"):
+        check_small(b"\x0a\x00" * PIECE_BYTES)
+    with pytest.raises(LimitExceeded, match="request: got 1310721 bytes or more, wanted at most 1310720"):
+        check_small(bytes(PART_BYTES_MAX + 1))

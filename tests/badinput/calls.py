@@ -83,7 +83,7 @@ LIMITS: Group = (
         Case(
             "an argument's name of 1 MiB",
             noop(arg={"n" * (1 << 20): 1}),
-            limit("spec.arg", "1048579 bytes", 16_384),
+            limit("spec.arg", "1048599 bytes or more", 16_384),
         ),
         Case(
             "all of the limits' most",

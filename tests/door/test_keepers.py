@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -453,5 +454,30 @@ def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
             assert 100_004 in it.keepers.pids()
             for client in clients:
                 client.close()
+
+    run(test())
+
+
+def test_a_keeper_that_had_no_time_because_the_daemon_had_none_is_not_given_up(
+    reachable_dir: Path, fd: int
+) -> None:
+    """As where the machine was paused: what is due at once then says nothing about the keeper."""
+
+    async def test() -> None:
+        async with house(reachable_dir, silence_s=2.0) as it:
+            first = await it.client()
+            await first.handles(fd)
+            (pid,) = it.keepers.pids().values()
+            os.kill(pid, signal.SIGSTOP)
+            second = await it.client()
+            await until(lambda: it.door.connections == 2)
+            time.sleep(2.5)  # the loop stands still
+            for _ in range(5):
+                await asyncio.sleep(0)
+            os.kill(pid, signal.SIGCONT)
+            assert await second.handles(fd)
+            assert it.keepers.lost == 0
+            first.close()
+            second.close()
 
     run(test())
