@@ -180,7 +180,6 @@ def test_ended_jobs_when_one_uid_has_many_then_those_of_another_are_kept(registr
     assert registry.kept == 3
     assert registry.forget_ended_before(200.0) is None
     assert registry.kept == 0
-    assert not registry._weights
     assert not registry._kept_of
 
 
