@@ -44,7 +44,8 @@ _NOTHING_TO_UNDO: Iterator[Call] = iter(())
 
 _ONLY_OF_A_LIVE_JOB = frozenset({
     "sources", "items", "owned", "guest", "allowance", "disks", "places", "waits", "crew", "_cursor",
-    "done", "holes", "reported", "parts", "lost", "to_undo", "undo_calls", "undo_at", "calls", "attempts",
+    "_uncut", "done", "holes", "reported", "parts", "lost", "to_undo", "undo_calls", "undo_at", "calls",
+    "attempts",
     "again", "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
     "lead_limited_s", "paced_until_s", "paced_since_s",
 })  # fmt: skip
@@ -135,6 +136,8 @@ class Job:
     watchers: tuple[Callable[[Job], object], ...] = ()
     """Called with the job after each change."""
     _cursor: Cursor | None = None
+    _uncut = 0
+    """Positions of the plan, as long as there is no cursor: a sum over up to 4096 ranges."""
     _item_results: ItemResults | None = None
     _helper_rate = _lead_rate = 0.0
     """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
@@ -161,6 +164,7 @@ class Job:
         if sources or items:
             self.sources, self.items, self.owned = sources, items, owned
         self.plan = plan
+        self._uncut = plan.total
         self.create_s = now_s
         if checked.told:
             self.counts_items = True
@@ -179,7 +183,7 @@ class Job:
     @property
     def left(self) -> int:
         """How many positions nobody holds: as the cursor has it, which is not made for that."""
-        return self._cursor.left if self._cursor is not None else self.plan.total
+        return self._cursor.left if self._cursor is not None else self._uncut
 
     @property
     def item_results(self) -> ItemResults:
