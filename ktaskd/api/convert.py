@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 
 from google.protobuf import struct_pb2
@@ -58,7 +59,7 @@ async def spec_in(spec: pb.JobSpec) -> JobSpec:
         ranges += map(_range_in, pieces)
         await breathe(after=len(pieces))
     return JobSpec(
-        function=spec.function,
+        function=sys.intern(spec.function),
         arg={name: _value_in(name, value) for name, value in spec.arg.fields.items()},
         sources={role: SourceRef(source.handle, source.path) for role, source in spec.sources.items()},
         items=tuple(items),

@@ -27,15 +27,15 @@ class Herald:
         """An event that is set soon after every change of the job."""
         event = asyncio.Event()
 
-        def wake() -> None:
+        def wake(_: Job) -> None:
             if not event.is_set():
                 self._wake(account, event)
 
-        job.watchers.add(wake)
+        job.watch(wake)
         try:
             yield event
         finally:
-            job.watchers.discard(wake)
+            job.unwatch(wake)
             self._forget(account, event)
 
     def _wake(self, account: int, event: asyncio.Event) -> None:

@@ -22,7 +22,7 @@ from ktaskd.jobs.job import Job
 from ktaskd.jobs.ledger import Ledger, mebibytes
 from ktaskd.jobs.registry import Query
 from ktaskd.model.errors import FunctionUnknown, QuotaFull, SpecInvalid
-from ktaskd.model.limits import LIST_PAGE_DEFAULT, LIST_PAGE_MAX, READ_BYTES
+from ktaskd.model.limits import LIST_PAGE_DEFAULT, LIST_PAGE_MAX, READ_BYTES, READ_TIMES
 
 DEADLINE_SLACK_S = 0.25
 """How much later than the caller's own clock ours may see a deadline pass."""
@@ -43,7 +43,7 @@ class JobsService(JobsServicer):
         self._intake = intake
         self._governor = governor
         self._herald = Herald()
-        self._reading = Ledger(READ_BYTES)
+        self._reading = Ledger(READ_BYTES, engine.registry.held, READ_TIMES)
         self._functions: dict[str, pb.Function] = {}
 
     async def Run(self, request: pb.RunRequest, context: Context) -> pb.RunResponse:
@@ -84,7 +84,7 @@ class JobsService(JobsServicer):
             yield
         finally:
             ledger.charge(account, -size)
-            self._engine.registry.on_freed(size)
+            self._engine.registry.on_freed(size * READ_TIMES)
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         """One job as it is."""

@@ -46,14 +46,16 @@ class Garbage:
         self._cancel()
 
     def look_through_soon(self, busy: Callable[[], object]) -> None:
-        """Look through everything in REST_S, unless the daemon is busy by then."""
+        """Look through everything as soon as the daemon has not been busy for REST_S."""
         self._cancel()
         if self.frozen:
             self._timer = asyncio.get_running_loop().call_later(REST_S, self._on_rested, busy)
 
     def _on_rested(self, busy: Callable[[], object]) -> None:
         self._timer = None
-        if not busy():
+        if busy():
+            self.look_through_soon(busy)
+        else:
             self.look_through()
 
     def _cancel(self) -> None:

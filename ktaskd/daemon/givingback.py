@@ -17,7 +17,7 @@ WORTH_BYTES = 8 * 1024 * 1024
 
 
 class GivingBack:
-    """Trims the heap when it has grown and nothing is held any more.
+    """Trims the heap when it has grown, or much was let go of, and nothing is held any more.
 
     Args:
         size: bytes of memory that the process has.
@@ -31,11 +31,14 @@ class GivingBack:
         self._trim = trim
         self._held = held
         self._least = size()
+        self._freed = 0
+        """Bytes that were let go of since the last time: what a trim found in use then may be free now."""
         self._timer: asyncio.TimerHandle | None = None
         self._trimming: asyncio.Future[object] | None = None
 
-    def note(self) -> None:
-        """Something was let go."""
+    def note(self, freed: int = 0) -> None:
+        """Something was let go of; `freed` are the bytes of it, as far as they are known."""
+        self._freed += max(freed, 0)
         if self._timer is None and self._trimming is None:
             self._timer = asyncio.get_running_loop().call_later(REST_S, self._look)
 
@@ -47,7 +50,7 @@ class GivingBack:
 
     def _look(self) -> None:
         self._timer = None
-        if self._size() < self._least + WORTH_BYTES:
+        if self._freed < WORTH_BYTES and self._size() < self._least + WORTH_BYTES:
             return
         if self._held() > WORTH_BYTES:
             self.note()
@@ -58,6 +61,7 @@ class GivingBack:
             # The machine has no thread to give now.
             self.note()
             return
+        self._freed = 0
         self._trimming.add_done_callback(self._on_trimmed)
 
     def _on_trimmed(self, _: object) -> None:

@@ -132,7 +132,7 @@ class House:
         user = self._user = machine.worker_user(config.workers, os.geteuid(), private=private)
         allowance = machine.make_allowance(topology, config.workers)
         registry = Registry(config.jobs, machine.admin_uids())
-        registry.on_freed = lambda _: self._giving_back.note()
+        registry.on_freed = self._giving_back.note
         dispatch = Dispatch(
             topology, allowance, self._want_leads, time.time, self._want_helpers, self._admit_guest
         )
@@ -232,6 +232,7 @@ class House:
     def _build_doors(self) -> None:
         sockets, reception = self._config.sockets, machine.reception(self._root)
         self._turns = Turns()
+        self.engine.on_cost = lambda who, cost_s: self._turns.find(who.uid, who.payer).charge(cost_s)
         self._relay = RelayDoor(
             self._start.listeners.relay,
             self._start.runtime.dial_path,
@@ -428,7 +429,7 @@ class House:
     def _on_idle(self) -> None:
         """The last job has ended: if there is none for a while, there is time to tidy up."""
         self._governor.queued(False)
-        self._garbage.look_through_soon(lambda: self.engine.registry.unended)
+        self._garbage.look_through_soon(lambda: self.engine.registry.unended or self._held_bytes())
         self._on_change()
 
     def _on_change(self) -> None:

@@ -39,7 +39,7 @@ class _Watched:
     owner: Identity
     process: Incarnation
     caller: Caller
-    jobs: dict[Job, Callable[[], None]] = field(default_factory=dict)
+    jobs: set[Job] = field(default_factory=set)
 
 
 class Callers:
@@ -71,6 +71,7 @@ class Callers:
         self._hold = hold
         self._on_limits = on_limits
         self._ask = ask
+        self._notify = self._on_change  # one object for all jobs
         self._watched: dict[int, _Watched] = {}
         self._timer: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
@@ -94,15 +95,17 @@ class Callers:
             watched = self._watched[key] = _Watched(job.owner, process, fresh)
         if watched.caller != job.caller:
             self._on_limits(job, watched.caller)
-        watched.jobs[job] = lambda: self._on_change(key, job)
-        job.watchers.add(watched.jobs[job])
+        watched.jobs.add(job)
+        job.watch(self._notify)
         if self._timer is None:
             self._timer = self._loop.call_later(FIRST_S, self._tick)
 
-    def _on_change(self, key: int, job: Job) -> None:
+    def _on_change(self, job: Job) -> None:
         if job.state.ended:
+            key = id(job.owner)
             watched = self._watched[key]
-            job.watchers.discard(watched.jobs.pop(job))
+            watched.jobs.discard(job)
+            job.unwatch(self._notify)
             if not watched.jobs:
                 self._watched.pop(key).process.close()
             if not self._watched:
@@ -146,6 +149,6 @@ class Callers:
         self._stop()
         for watched in self._watched.values():
             watched.process.close()
-            for job, notify in watched.jobs.items():
-                job.watchers.discard(notify)
+            for job in watched.jobs:
+                job.unwatch(self._notify)
         self._watched.clear()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.model import limits
+from ktaskd.model.compact import compact
 from ktaskd.model.errors import (
     AccessMissing,
     FdUnsuitable,
@@ -200,8 +201,8 @@ def check_job(
     on_file = first is not None and first.kind is SourceKind.FILE
     return CheckedJob(
         declaration=declaration,
-        arg=arg,
-        ranges=tuple(r for r in ranges if r.length),
+        arg=compact(arg),
+        ranges=ranges if all(r.length for r in ranges) else tuple(r for r in ranges if r.length),
         whole=whole,
         # A file's pages have no one node, and neither has a list of files.
         anywhere=bool(items) or (whole and on_file),

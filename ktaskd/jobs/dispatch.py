@@ -118,7 +118,7 @@ class Dispatch:
     def refresh(self, job: Job) -> None:
         """Put the job into the lines that it belongs to now."""
         active = job in self._wanting and not job.calls and job not in self.resting
-        job.full_disk = self._disks.full(job) if active and job.cursor.left > 0 else ""
+        job.full_disk = self._disks.full(job) if active and job.left > 0 else ""
         places = permits.places(job, active, self.allowance.level, self.can_raise)
         if job.in_guest:
             recall_helper(job)
@@ -204,6 +204,7 @@ class Dispatch:
             return
         worker.state = WorkerState.BUSY
         self.job_of[worker] = job
+        job.muster()
         self.shares.hold(job.owner.uid)
         if worker.is_lead:
             self.leads.begin(worker, job)

@@ -86,7 +86,10 @@ class Engine:
         self.fence_s = fence_s
         self.counters: Counter[str] = Counter()
         self.on_idle: Callable[[], None] = lambda: None
+        self.on_cost: Callable[[Identity, float], None] = lambda _, __: None
+        """Called with the owner of a job and the CPU seconds that this loop has just spent on it."""
         self._wall, self._boot = wall, boot
+        self._allowance = lambda: dispatch.allowance  # one object for all jobs
         self._loop = asyncio.get_running_loop()
         self._jnos = itertools.count(1)
         self._workers: set[Worker] = set()
@@ -134,7 +137,7 @@ class Engine:
         jno = next(self._jnos)
         job_id = JobId(secrets.token_hex(16))
         job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall(), owned)
-        job.allowance = lambda: self.dispatch.allowance
+        job.allowance = self._allowance
         self.registry.add(job, digest)
         self.counters["jobs_accepted"] += 1
         log.debug(
@@ -234,7 +237,13 @@ class Engine:
         job = self.dispatch.job_of.get(worker)
         if job is None:
             worker.kill()
-        elif note.kind in (frames.RESTS, frames.WAKES):
+            return
+        began_s = time.thread_time()
+        self._take_note(job, worker, note)
+        self.on_cost(job.owner, time.thread_time() - began_s)
+
+    def _take_note(self, job: Job, worker: Worker, note: Note) -> None:
+        if note.kind in (frames.RESTS, frames.WAKES):
             answers.on_rest(self, job, worker, note)
         elif note.kind == frames.PRIOR:
             answers.on_prior(self, job, note.body)

@@ -1,21 +1,29 @@
-"""One job while the daemon knows it: its state and its bookkeeping, no decisions."""
+"""One job while the daemon knows it: its state and its bookkeeping, no decisions.
+
+Ten thousand jobs may wait at the same time. What only a job that has begun needs is made when it
+is first used (`late`), and no job has more than 30 attributes until then: up to that number
+Python keeps them without a dict of the object's own.
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
 from ktaskd.door.handles import HeldSource
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import machine
+from ktaskd.jobs import machine, told
 from ktaskd.jobs.check import CheckedJob
+from ktaskd.jobs.crew import NOBODY, Call, Calls, Crew, GuestNeed, HeldChunk, Json
 from ktaskd.jobs.items import ItemResults
+from ktaskd.jobs.late import late
 from ktaskd.jobs.parts import Parts
 from ktaskd.jobs.steady import Watched
-from ktaskd.model.allowance import Allowance, Level, Reason
+from ktaskd.jobs.told import NOTHING_CUT, Cut, cut
+from ktaskd.model.allowance import Allowance, Reason
+from ktaskd.model.compact import compact
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
@@ -24,82 +32,24 @@ from ktaskd.model.limits import (
     CHUNK_TIME_DETACHED_S,
     CHUNK_TIME_TARGET_S,
     SHORT_CHUNK_S,
-    SPANS_TOLD,
 )
-from ktaskd.model.memory import MemoryLimit
-from ktaskd.model.spans import Span, SpanSet
-from ktaskd.planner.cursor import Chunk, Cursor
+from ktaskd.model.spans import SpanSet
+from ktaskd.planner.cursor import Cursor
 from ktaskd.planner.plan import Plan
 from ktaskd.planner.threads import clamp_to_caller
-from ktaskd.pool.link import Worker
 
-Json = dict[str, Any]
+__all__ = ["Call", "Crew", "GuestNeed", "HeldChunk", "Job", "Json", "caller_cpus"]
 
+_NOTHING_TO_UNDO: Iterator[Call] = iter(())
 
-@dataclass(slots=True, eq=False)
-class HeldChunk:
-    """A chunk that a worker holds. `sent_s` is when it could begin with it."""
-
-    chunk: Chunk
-    sent_s: float
-    worker: Worker
-    charged_s: float = 0.0
-    """What its owner was charged ahead for it, in CPU seconds."""
-    twin: HeldChunk | None = None
-    """The same chunk in the hands of another worker: the first that ends it wins."""
-    void: bool = False
-    """Whether its twin was faster, so that its answer counts for nothing any more."""
-
-
-@dataclass(slots=True)
-class Call:
-    """A step that one worker does for the whole job."""
-
-    op: str
-    payload: Json
-    on_value: Callable[[Json], None]
-    span: Span | None = None
-    attempts: int = 0
-
-
-@dataclass(slots=True)
-class Crew:
-    """The workers that have something of a job in hand.
-
-    Invariant: a worker is in at most one crew, and in one exactly if it is BUSY.
-    """
-
-    lead: Worker | None = None
-    helpers: set[Worker] = field(default_factory=set)
-    held: dict[Worker, dict[int, HeldChunk]] = field(default_factory=dict)
-    call_worker: Worker | None = None
-    call_seq: int = 0
-    told: set[Worker] = field(default_factory=set)
-
-    @property
-    def busy(self) -> set[Worker]:
-        """Everybody who may touch a source of the job now."""
-        workers = {worker for worker, chunks in self.held.items() if chunks}
-        if self.call_worker is not None:
-            workers.add(self.call_worker)
-        return workers
-
-
-@dataclass(slots=True)
-class GuestNeed:
-    """Whether a job needs a worker in its caller's memory cgroup, and which one it has.
-
-    Args:
-        limit: what it allocates must count against this; None = any worker will do.
-        worker: the guest, in whatever state.
-        unpaid: its caller has a limit that ordinary workers would evade for it, so that they
-            must not allocate by reading a hole of memory through a mapping.
-    """
-
-    limit: MemoryLimit | None = None
-    worker: Worker | None = None
-    deaths: int = 0
-    unpaid: bool = False
+_ONLY_OF_A_LIVE_JOB = frozenset({
+    "sources", "items", "owned", "guest", "allowance", "disks", "places", "waits", "crew", "_cursor",
+    "_uncut", "done", "holes", "reported", "parts", "lost", "to_undo", "undo_calls", "undo_at", "calls",
+    "attempts",
+    "again", "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
+    "lead_limited_s", "paced_until_s", "paced_since_s",
+})  # fmt: skip
+"""What an ended job is not asked for; if it is, it has what it began with."""
 
 
 class Job:
@@ -119,6 +69,7 @@ class Job:
     lead_ns = helper_ns = 0
     rescued = False
     """Whether it has a lead although nobody waits: it made no progress for too long."""
+    start_s = end_s = 0.0
     ended_boot_s = 0.0
     """When it ended, by a clock that nobody sets: it is kept for so long after that."""
     lead_limited_s = 0.0
@@ -143,12 +94,53 @@ class Job:
     """In which of the dispatch's lines it stands."""
     held_bytes = results_bytes = 0
     """What the registry's ledgers count it for, and what of that are results of its chunks."""
+    weight = 1
+    """How many jobs it counts for in the registry's bounds."""
     undo_at = 0
     """How far the undo has come: nothing of `to_undo` from here on has been given to a worker."""
     restores = False
     """Whether a step that takes back what the prepare did comes after the calls of the undo."""
     waits = False
     """Whether its owner waits for workers, as to fair shares."""
+
+    state = JobState.QUEUED
+    version = 1
+    sources: Mapping[str, HeldSource] = MappingProxyType({})
+    items: tuple[HeldSource, ...] = ()
+    owned: Collection[HeldSource] = ()
+    counts_items = False
+    crew = NOBODY
+    guest: GuestNeed = late(GuestNeed)
+    done: SpanSet = late(SpanSet)
+    holes: SpanSet = late(SpanSet)
+    """What was a hole before the job wrote it."""
+    reported: SpanSet = late(SpanSet)
+    """Where it is known what was a hole: a second report would see our own writes."""
+    parts: Parts = late(Parts)
+    watched: Watched = late(Watched)
+    lost: SpanSet = late(SpanSet)
+    """What workers that died may have changed."""
+    to_undo: SpanSet = late(SpanSet)
+    undone: SpanSet = late(SpanSet)
+    dirty: SpanSet = late(SpanSet)
+    cut_undone: Cut = NOTHING_CUT
+    cut_dirty: Cut = NOTHING_CUT
+    undo_calls: Iterator[Call] = _NOTHING_TO_UNDO
+    """Calls of the undo that were not made yet; the next is made when the one before has ended."""
+    calls: Calls = late(Calls)
+    attempts: dict[int, int] = late(dict)
+    again: list[HeldChunk] = late(list)
+    """What starved helpers hold and the lead shall run once more."""
+    allowance: Callable[[], Allowance | None] = staticmethod(lambda: None)
+    """What the governor allows now."""
+    watchers: tuple[Callable[[Job], object], ...] = ()
+    """Called with the job after each change."""
+    _cursor: Cursor | None = None
+    _uncut = 0
+    """Positions of the plan, as long as there is no cursor: a sum over up to 4096 ranges."""
+    _item_results: ItemResults | None = None
+    _helper_rate = _lead_rate = 0.0
+    """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
 
     def __init__(
         self,
@@ -169,44 +161,52 @@ class Job:
         self.spec = spec
         self.checked = checked
         self.owner = owner
-        self.sources = sources
-        self.items = items
-        self.owned = owned
+        if sources or items:
+            self.sources, self.items, self.owned = sources, items, owned
         self.plan = plan
-        self.guest = GuestNeed()
-        self.cursor = Cursor(plan)
-        self.state = JobState.QUEUED
-        self.version = 1
-        self.create_s, self.start_s, self.end_s = now_s, 0.0, 0.0
-        self.crew = Crew()
-        self.done = SpanSet()
-        self.holes = SpanSet()
-        """What was a hole before the job wrote it."""
-        self.reported = SpanSet()
-        """Where it is known what was a hole: a second report would see our own writes."""
-        self.parts = Parts()
-        self.counts_items = checked.told
-        self.item_results = ItemResults(checked.ranges if checked.told else ())
-        self.watched = Watched()
-        self.lost = SpanSet()
-        """What workers that died may have changed."""
-        self.to_undo, self.undone, self.dirty = SpanSet(), SpanSet(), SpanSet()
-        self._cut_undone = self._cut_dirty = Cut()
-        self.undo_calls: Iterator[Call] = iter(())
-        """Calls of the undo that were not made yet; the next is made when the one before has ended."""
-        self.calls: deque[Call] = deque()
-        self.attempts: dict[int, int] = {}
-        self._rates = {False: 0.0, True: 0.0}
-        """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
-        self.caller = Caller(owner.cpus, owner.nid, owner.cpu_quota, owner.priority)
+        self._uncut = plan.total
+        self.create_s = now_s
+        if checked.told:
+            self.counts_items = True
+        self.caller = _caller_of(owner)
         """Where its owner runs and what it may use, as it was read last."""
         self.threads = plan.threads
         """Workers that it may hold at one time: as planned, and as its caller may use CPUs now."""
-        self.again: list[HeldChunk] = []
-        """What starved helpers hold and the lead shall run once more."""
-        self.allowance: Callable[[], Allowance | None] = lambda: None
-        """What the governor allows now."""
-        self.watchers: set[Callable[[], None]] = set()
+
+    @property
+    def cursor(self) -> Cursor:
+        """The positions that nobody holds."""
+        if self._cursor is None:
+            self._cursor = Cursor(self.plan)
+        return self._cursor
+
+    @property
+    def left(self) -> int:
+        """How many positions nobody holds: as the cursor has it, which is not made for that."""
+        return self._cursor.left if self._cursor is not None else self._uncut
+
+    @property
+    def item_results(self) -> ItemResults:
+        """What is known of its items."""
+        if self._item_results is None:
+            self._item_results = ItemResults(self.checked.ranges if self.counts_items else ())
+        return self._item_results
+
+    @property
+    def results_known(self) -> int:
+        """Results of items that are in order."""
+        return len(self._item_results) if self._item_results is not None else 0
+
+    @property
+    def results_held_bytes(self) -> int:
+        """What those take in memory."""
+        return self._item_results.held_bytes if self._item_results is not None else 0
+
+    def muster(self) -> Crew:
+        """The job's own crew, for a worker that joins it."""
+        if self.crew is NOBODY:
+            self.crew = Crew()
+        return self.crew
 
     # -- its life -----------------------------------------------------------
 
@@ -220,8 +220,16 @@ class Job:
     def touch(self) -> None:
         """Something a watcher may want to know has changed."""
         self.version += 1
-        for notify in tuple(self.watchers):
-            notify()
+        for notify in self.watchers:
+            notify(self)
+
+    def watch(self, notify: Callable[[Job], object]) -> None:
+        """Have `notify` called with the job after each change."""
+        self.watchers = (*self.watchers, notify)
+
+    def unwatch(self, notify: Callable[[Job], object]) -> None:
+        """Call it no more; one that is not called does no harm."""
+        self.watchers = tuple(other for other in self.watchers if other != notify)
 
     @property
     def waited(self) -> bool:
@@ -271,7 +279,9 @@ class Job:
 
         By class, since a starved helper says nothing of how fast the lead is.
         """
-        return self._rates[lead] or self._rates[not lead]
+        if lead:
+            return self._lead_rate or self._helper_rate
+        return self._helper_rate or self._lead_rate
 
     def next_size(self, *, lead: bool = False, alone: bool = False) -> int:
         """How many positions the next chunk should have, from what was learnt.
@@ -283,7 +293,7 @@ class Job:
         if not rate:
             return self.plan.probe
         # Towards the end ever smaller, so that all workers end together.
-        share = -(-self.cursor.left // (2 * self.threads))
+        share = -(-self.left // (2 * self.threads))
         patient_s = CHUNK_TIME_ALONE_S if alone else CHUNK_TIME_DETACHED_S
         target_s = CHUNK_TIME_TARGET_S if self.waited else patient_s
         wanted = max(min(int(rate * target_s), share), int(rate * SHORT_CHUNK_S))
@@ -291,8 +301,12 @@ class Job:
 
     def learn(self, positions: int, seconds: float, *, lead: bool) -> None:
         """Note how long a chunk took."""
-        rate, known = positions / max(seconds, 1e-6), self._rates[lead]
-        self._rates[lead] = 0.5 * (known + rate) if known else rate
+        rate, known = positions / max(seconds, 1e-6), self._lead_rate if lead else self._helper_rate
+        rate = 0.5 * (known + rate) if known else rate
+        if lead:
+            self._lead_rate = rate
+        else:
+            self._helper_rate = rate
 
     def add_items(self, start: int, texts: list[bytes]) -> None:
         """Note the results of items from `start` on, as JSON; they are told in order."""
@@ -301,7 +315,8 @@ class Job:
 
     def drop_results(self) -> None:
         """Nobody can ask for the job any more: who still reads its results is sent no more of them."""
-        self.item_results.drop()
+        if self._item_results is not None:
+            self._item_results.drop()
         self.touch()
 
     def shrink(self) -> None:
@@ -309,50 +324,24 @@ class Job:
         self._last_progress = self.progress
         # What it was run with stays what it was.
         self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)
-        self.again.clear()
-        self.checked = replace(self.checked, ranges=(), arg={})
-        self.cursor = Cursor(self.plan)
-        self.done = self.holes = self.reported = self.lost = self.to_undo = SpanSet()
-        self.undo_calls = iter(())
-        self.undone, self._cut_undone = cut(self.undone)
-        self.dirty, self._cut_dirty = cut(self.dirty)
-        self.parts.clear()
-        self.combined = None
-        self.attempts.clear()
-        self.calls.clear()
+        self.checked = replace(self.checked, ranges=(), arg=compact({}))
+        self.undone, self.cut_undone = cut(self.undone)
+        self.dirty, self.cut_dirty = cut(self.dirty)
+        kept = {name: value for name, value in vars(self).items() if name not in _ONLY_OF_A_LIVE_JOB}
+        for name in ("undone", "dirty"):
+            if not kept[name]:
+                del kept[name]
+        if not self.watched.told:
+            kept.pop("watched")
+        # A dict does not become smaller when entries go.
+        self.__dict__ = kept
 
     # -- what others see -----------------------------------------------------
 
     @property
     def progress(self) -> Progress:
         """How far it is, the positions inside running chunks included."""
-        if self._last_progress is not None:
-            return self._last_progress
-        total = self.plan.total
-        done = self.done.total + sum(self._inside(worker) for worker in self.crew.held)
-        unit = self.checked.position_bytes
-        left = self.cursor.left
-        at_work = [worker for worker in self.crew.busy if not worker.resting]
-        leads = sum(worker.is_lead for worker in at_work)
-        return Progress(
-            positions_done=min(done, total),
-            positions_total=total,
-            bytes_done=min(done, total) * unit,
-            bytes_total=total * unit,
-            chunks_done=self.chunks_done,
-            chunks_total=self.chunks_done
-            + sum(map(len, self.crew.held.values()))
-            + -(-left // max(self.next_size(), 1)),
-            running_helpers=len(at_work) - leads,
-            running_leads=leads,
-        )
-
-    def _inside(self, worker: Worker) -> int:
-        seq, position = worker.position
-        held = self.crew.held[worker].get(seq)
-        if held is None or held.void or (held.twin is not None and worker.is_lead):
-            return 0
-        return min(max(position - held.chunk.start, 0), held.chunk.end - held.chunk.start)
+        return self._last_progress or told.progress(self)
 
     @property
     def cpu(self) -> CpuUsage:
@@ -363,79 +352,21 @@ class Job:
 
     def waiting_reasons(self) -> tuple[Reason, ...]:
         """Why it does not run, or runs without its lead."""
-        reasons: list[Reason] = []
-        if self.state.ended:
-            return ()
-        if self.lead_limited_s or self._waits_for_lead:
-            reasons.append(
-                Reason(
-                    "LEAD_LIMIT",
-                    "all leads that its owner may have are taken",
-                    since_s=self.lead_limited_s or self.create_s,
-                )
-            )
-        if self.paced_until_s:
-            words = "its lead goes at the pace of its caller's CPU quota"
-            value = f"{self.caller.cpu_quota:g} CPUs"
-            reasons.append(Reason("CLIENT_LIMIT", words, value, since_s=self.paced_since_s))
-        allowance = self.allowance()
-        if allowance is not None and allowance.level is not Level.RUN and self.plan.wanted > self.waited:
-            reasons += allowance.reasons
-        if self.full_disk:
-            most = self.disks[self.full_disk]
-            words = f"disk {self.full_disk} has all the workers that it may have"
-            reasons.append(Reason("DISK_LIMIT", words, f"{most} at work", f"{most}", since_s=self.create_s))
-        if self.state is JobState.QUEUED and not reasons:
-            reasons.append(
-                Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=self.create_s)
-            )
-        return tuple(reasons)
-
-    @property
-    def _waits_for_lead(self) -> bool:
-        alone = self.waited and self.threads == 1
-        return self.state is JobState.QUEUED and alone and not self.calls
+        return told.waiting_reasons(self)
 
     def full_result(self) -> Json | None:
         """Job.result: what was combined, or the items if they are not too many."""
-        if not self.counts_items or self.state is not JobState.SUCCEEDED or self.item_results.dropped:
-            return self.result
-        if not self.item_results.fits:
-            return {"items_omitted": len(self.item_results)}
-        results = [result for _, _, result in self.item_results]
-        if self.checked.declaration.whole_files and not self.spec.items:
-            return results[0]  # the one file that was named by its role
-        return {"items": results}
+        return told.full_result(self)
 
     def full_error(self) -> JobError | None:
         """The error with what was undone and what is dirty, or the first of it."""
-        if self.error is None:
-            return None
-        (undone, more_undone), (dirty, more_dirty) = cut(self.undone), cut(self.dirty)
-        return replace(
-            self.error,
-            undone=tuple(undone),
-            dirty=tuple(dirty),
-            undone_omitted=more_undone.omitted + self._cut_undone.omitted,
-            dirty_omitted=more_dirty.omitted + self._cut_dirty.omitted,
-            undone_hull=self._cut_undone.hull or more_undone.hull,
-            dirty_hull=self._cut_dirty.hull or more_dirty.hull,
-        )
+        return told.full_error(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What is known of spans that were too many to be named: how many more, and the least span around all."""
-
-    omitted: int = 0
-    hull: Span | None = None
-
-
-def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
-    """The first spans, as many as are named; and what there is in all."""
-    if len(spans) <= SPANS_TOLD:
-        return spans, Cut(0, spans.hull)
-    return SpanSet(spans.first(SPANS_TOLD)), Cut(len(spans) - SPANS_TOLD, spans.hull)
+@lru_cache(maxsize=64)
+def _caller_of(owner: Identity) -> Caller:
+    """What a caller may use as of its connection; one object for all jobs of that."""
+    return Caller(owner.cpus, owner.nid, owner.cpu_quota, owner.priority)
 
 
 def caller_cpus(caller: Caller) -> int:

@@ -5,18 +5,46 @@ from __future__ import annotations
 from collections import Counter
 
 
-class Ledger:
-    """Bytes by account, of `most` in all.
+class Sum:
+    """What each account holds in several ledgers together, at most `most` bytes.
 
-    An account may hold half of what the others leave: one that comes later always
-    finds something, and several of one person's cannot take all.
+    Each ledger has a bound of its own; without this one an account that fills all of
+    them at the same moment would hold the sum of the bounds.
     """
 
     def __init__(self, most: int) -> None:
         """Nobody holds anything."""
         self.most = most
+        self._of: Counter[int] = Counter()
+
+    def left(self, account: int) -> int:
+        """Bytes that the account may still take."""
+        return max(self.most - self._of[account], 0)
+
+    def charge(self, account: int, count: int) -> None:
+        """The account holds so many bytes more, or fewer if negative."""
+        self._of[account] += count
+        if not self._of[account]:
+            del self._of[account]
+
+
+class Ledger:
+    """Bytes by account, of `most` in all.
+
+    An account may hold half of what the others leave: one that comes later always
+    finds something, and several of one person's cannot take all.
+
+    Args:
+        sum_: what is held here counts there as well, and is bounded by it.
+        times: a byte that is charged here is so many bytes there.
+    """
+
+    def __init__(self, most: int, sum_: Sum | None = None, times: int = 1) -> None:
+        """Nobody holds anything."""
+        self.most = most
         self.total = 0
         self._of: Counter[int] = Counter()
+        self._sum, self._times = sum_, times
 
     def of(self, account: int) -> int:
         """What the account holds."""
@@ -24,7 +52,10 @@ class Ledger:
 
     def bound(self, account: int) -> int:
         """What the account may hold now, as others hold what they do."""
-        return max((self.most - self.total + self._of[account]) // 2, 0)
+        bound = max((self.most - self.total + self._of[account]) // 2, 0)
+        if self._sum is None:
+            return bound
+        return min(bound, self._of[account] + self._sum.left(account) // self._times)
 
     def has_room(self, account: int, count: int) -> bool:
         """Whether the account may hold so many bytes more."""
@@ -41,6 +72,8 @@ class Ledger:
         self._of[account] += count
         if not self._of[account]:
             del self._of[account]
+        if self._sum is not None:
+            self._sum.charge(account, count * self._times)
 
 
 def mebibytes(count: int) -> str:

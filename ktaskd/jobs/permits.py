@@ -39,14 +39,22 @@ def places(job: Job, active: bool, level: Level, can_raise: Callable[[], bool]) 
     Args:
         active: it may be given chunks, and waits for no call.
     """
-    left = active and job.cursor.left > 0
+    left = active and job.left > 0
     calls = bool(job.calls) and job.crew.call_worker is None and may_step(job, level)
     if job.in_guest:
         free = (left or calls) and job.crew.lead is None and not job.crew.helpers
-        return False, False, False, free and may_have_lead(job, level), free and not job.has_lead
+        return _same((False, False, False, free and may_have_lead(job, level), free and not job.has_lead))
     lead = (left or (active and bool(job.again))) and may_have_lead(job, level) and job.crew.lead is None
     # A helper that works in the lead's place has the only one that there is.
     replaced = bool(job.lead_limited_s) and len(job.crew.helpers) >= job.threads and not job.again
     lead = lead and not replaced
     room = left and len(job.crew.helpers) < job.helpers_max and not job.full_disk
-    return lead, room and may_have_helpers(job, can_raise), calls, False, False
+    return _same((lead, room and may_have_helpers(job, can_raise), calls, False, False))
+
+
+_KNOWN: dict[Places, Places] = {}
+
+
+def _same(places: Places) -> Places:
+    """One tuple for all jobs that stand in the same lines; each would keep its own."""
+    return _KNOWN.setdefault(places, places)

@@ -7,14 +7,15 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ledger import Ledger, mebibytes
+from ktaskd.jobs.ledger import Ledger, Sum, mebibytes
 from ktaskd.jobs.weight import kept_bytes, live_bytes
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobSpec, JobState
-from ktaskd.model.limits import JOB_RESULTS_BYTES_MAX, KEPT_BYTES, LIVE_BYTES
+from ktaskd.model.limits import ACCOUNT_BYTES, JOB_RESULTS_BYTES_MAX, KEPT_BYTES, LIVE_BYTES
 
 _PARTS_PER_JOB = 64
 _TEXT_PER_JOB = 8192
@@ -71,25 +72,29 @@ class Page:
 class _Index:
     """Jobs by number, which any of them can be gone from."""
 
+    __slots__ = ("_jobs",)
+
     def __init__(self) -> None:
-        self._jnos: list[int] = []
-        self._jobs: dict[int, Job] = {}
+        self._jobs: list[Job] = []
 
     def __len__(self) -> int:
-        return len(self._jnos)
+        return len(self._jobs)
 
     def add(self, job: Job) -> None:
-        insort(self._jnos, job.jno)
-        self._jobs[job.jno] = job
+        insort(self._jobs, job, key=_jno)
 
     def remove(self, job: Job) -> None:
-        if self._jobs.pop(job.jno, None) is not None:
-            del self._jnos[bisect_left(self._jnos, job.jno)]
+        place = bisect_left(self._jobs, job.jno, key=_jno)
+        if self._jobs[place : place + 1] == [job]:
+            del self._jobs[place]
 
     def newest(self, before_jno: int, most: int) -> list[Job]:
         """Up to `most` jobs, newest first, of those with a smaller number; 0 = of all."""
-        end = bisect_left(self._jnos, before_jno) if before_jno else len(self._jnos)
-        return [self._jobs[jno] for jno in reversed(self._jnos[max(end - most, 0) : end])]
+        end = bisect_left(self._jobs, before_jno, key=_jno) if before_jno else len(self._jobs)
+        return self._jobs[max(end - most, 0) : end][::-1]
+
+
+_jno: Callable[[Job], int] = attrgetter("jno")
 
 
 class Registry:
@@ -98,7 +103,9 @@ class Registry:
     def __init__(self, limits: JobLimits, admin_uids: frozenset[int]) -> None:
         """`admin_uids` see the jobs of everybody."""
         self.limits = limits
-        self.live, self.kept_memory = Ledger(LIVE_BYTES), Ledger(KEPT_BYTES)
+        self.held = Sum(ACCOUNT_BYTES)
+        """What each account holds in jobs, ended or not, and in requests that are being read."""
+        self.live, self.kept_memory = Ledger(LIVE_BYTES, self.held), Ledger(KEPT_BYTES)
         self.on_freed: Callable[[int], None] = lambda _: None
         """Called with a number of bytes that a job has just let go of."""
         self._admin_uids = admin_uids
@@ -112,7 +119,6 @@ class Registry:
         self._unended_weight = 0
         self._ended: dict[str, Job] = {}
         self._ended_of: dict[int, dict[str, Job]] = {}
-        self._weights: dict[str, int] = {}
         self._kept_of: Counter[int] = Counter()
         self._kept_weight = 0
 
@@ -210,7 +216,7 @@ class Registry:
         self._by_id[job.id] = self._running[job.id] = job
         self._all.add(job)
         self._of_uid.setdefault(job.owner.uid, _Index()).add(job)
-        weight = self._weights[job.id] = _spec_weight(job.spec)
+        weight = job.weight = _spec_weight(job.spec)
         self._unended[job.owner.payer] += weight
         self._unended_weight += weight
         job.held_bytes = live_bytes(job)
@@ -221,7 +227,7 @@ class Registry:
 
     def note_ended(self, job: Job) -> None:
         """The job counts as ended from now on; beyond the bounds others are forgotten."""
-        payer, weight = job.owner.payer, self._weights[job.id]
+        payer, weight = job.owner.payer, job.weight
         del self._running[job.id]
         self._unended[payer] -= weight
         self._unended_weight -= weight
@@ -229,13 +235,18 @@ class Registry:
             del self._unended[payer]
         before_bytes, job.held_bytes = job.held_bytes, kept_bytes(job)
         self.live.charge(payer, -before_bytes)
-        self.kept_memory.charge(payer, job.held_bytes)
-        weight = self._weights[job.id] = weight + len(job.item_results) // _PARTS_PER_JOB
+        self._keep(payer, job.held_bytes)
+        weight = job.weight = weight + job.results_known // _PARTS_PER_JOB
         self._ended[job.id] = self._ended_of.setdefault(payer, {})[job.id] = job
         self._kept_of[payer] += weight
         self._kept_weight += weight
         self.on_freed(before_bytes - job.held_bytes)
         self._make_room(job)
+
+    def _keep(self, payer: int, count: int) -> None:
+        """Ended jobs of the account hold so many bytes more, or fewer if negative."""
+        self.kept_memory.charge(payer, count)
+        self.held.charge(payer, count)
 
     def _make_room(self, ended: Job) -> None:
         """Forget the oldest of whoever has most, so that nobody can have another's jobs forgotten."""
@@ -271,7 +282,7 @@ class Registry:
         return None
 
     def _forget(self, job: Job) -> None:
-        uid, payer, weight = job.owner.uid, job.owner.payer, self._weights.pop(job.id)
+        uid, payer, weight = job.owner.uid, job.owner.payer, job.weight
         del self._ended[job.id], self._ended_of[payer][job.id]
         self._kept_weight -= weight
         self._kept_of[payer] -= weight
@@ -285,7 +296,7 @@ class Registry:
         key = (uid, job.spec.request_id)
         if self._by_request.get(key, (None,))[0] is job:
             del self._by_request[key]
-        self.kept_memory.charge(payer, -job.held_bytes)
+        self._keep(payer, -job.held_bytes)
         self.on_freed(job.held_bytes)
         job.held_bytes = 0
         job.drop_results()

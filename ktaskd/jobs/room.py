@@ -72,13 +72,13 @@ class MemoryRoom:
         if not large:
             return
 
-        def on_change() -> None:
-            if job.state.ended:
-                job.watchers.discard(on_change)
-                self._held.pop(job, None)
-
         self._held[job] = large
-        job.watchers.add(on_change)
+        job.watch(self._on_change)
+
+    def _on_change(self, job: Job) -> None:
+        if job.state.ended:
+            job.unwatch(self._on_change)
+            self._held.pop(job, None)
 
     def _check(self, need: Need) -> None:
         promised = self._promised(need)

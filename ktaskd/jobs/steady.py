@@ -31,6 +31,8 @@ class Watched:
         omitted: how many more there were.
     """
 
+    __slots__ = ("_stamps", "omitted", "told")
+
     def __init__(self) -> None:
         """Nothing was looked at yet."""
         self.told: list[JobWarning] = []

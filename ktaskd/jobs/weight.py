@@ -12,10 +12,10 @@ from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec
 from ktaskd.model.spans import SPAN_BYTES
 
-JOB_BYTES = 10 * 1024
+JOB_BYTES = 3 * 1024
 """An accepted job without texts, and what dispatch and watchers hold of it."""
 
-ENDED_BYTES = 9 * 1024
+ENDED_BYTES = 3 * 1024
 """The same when it has ended and only its record is left."""
 
 RANGE_BYTES = 400
@@ -60,7 +60,7 @@ def kept_bytes(job: Job) -> int:
     # A combined result is Python's objects, of a JSON of at most PART_BYTES_MAX.
     result = _text_bytes([repr(job.result)]) * 8 if job.result is not None else 0
     spans = SPAN_BYTES * (len(job.undone) + len(job.dirty))
-    found = job.item_results.held_bytes + result + spans + _text_bytes(texts)
+    found = job.results_held_bytes + result + spans + _text_bytes(texts)
     return ENDED_BYTES + _spec_bytes(job.spec) + found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NewType
 
+from ktaskd.model.compact import compact
 from ktaskd.model.function import ArgValue
 from ktaskd.model.limits import ITEMS_TOLD, RANGES_TOLD, SPEC_TEXT_TOLD
 from ktaskd.model.spans import Span
@@ -95,6 +96,9 @@ def abridged(spec: JobSpec) -> JobSpec:
         items += 1
     return replace(
         spec,
+        arg=compact(spec.arg),
+        sources=compact(spec.sources),
+        labels=compact(spec.labels),
         items=spec.items[:items],
         ranges=spec.ranges[:RANGES_TOLD],
         items_omitted=len(spec.items) - items,

@@ -81,9 +81,16 @@ may have half of what the others leave."""
 KEPT_BYTES = 48 * 1024 * 1024
 """What all ended jobs may hold, shared in the same way; beyond that the oldest are forgotten."""
 
+ACCOUNT_BYTES = 120 * 1024 * 1024
+"""What one account may hold of all that together: in jobs that have not ended, and in requests
+that are being made into jobs. Ended jobs count, and are not forgotten for it."""
+
 READ_BYTES = 9 * 1024 * 1024
 """Requests that are being made into jobs, as they came, shared in the same way. Reading one of
 100,000 names takes up to nine times as much as it has."""
+
+READ_TIMES = 10
+"""So many bytes a byte of such a request counts for: itself, and what is made of it."""
 
 JOB_RESULTS_BYTES_MAX = 24 * 1024 * 1024
 """Results of one job's items: it must be possible to keep them when it has ended."""

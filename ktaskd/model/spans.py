@@ -11,6 +11,9 @@ from itertools import islice
 SPAN_BYTES = 16
 """What one span of a set takes in memory."""
 
+_NONE = array("q")
+"""The starts and the ends of every set that nothing was added to. Never changed."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
@@ -37,8 +40,7 @@ class SpanSet:
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         """Start with `spans`, which may overlap."""
-        self._starts = array("q")
-        self._ends = array("q")
+        self._starts = self._ends = _NONE
         self._total = 0
         for span in spans:
             self.add(span.start, span.end)
@@ -92,6 +94,8 @@ class SpanSet:
         """Put other spans in the place of those from `first` to before `last`."""
         before = sum(self._ends[first:last]) - sum(self._starts[first:last])
         self._total += sum(ends) - sum(starts) - before
+        if self._starts is _NONE:
+            self._starts, self._ends = array("q"), array("q")
         if first == len(self._starts):  # the usual case, and no slice is made for it
             self._starts.extend(starts)
             self._ends.extend(ends)

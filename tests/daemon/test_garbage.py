@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 
 import pytest
 
 from ktaskd.daemon import garbage
-from ktaskd.daemon.garbage import Garbage
+from ktaskd.daemon.garbage import REST_S, Garbage
+from tests.door.virtual import VirtualLoop
 
 
 @pytest.fixture
@@ -64,3 +66,19 @@ def test_frozen_when_it_refers_to_itself_then_found_in_the_end(
     watched.look_through()
     assert gone == [1]
     assert watched.frozen == 0, "its own collection does not count"
+
+
+def test_looking_through_when_the_daemon_is_busy_then_when_it_is_not(
+    watched: Garbage,
+) -> None:
+    async def test() -> None:
+        watched.frozen = 1
+        waits = [True, True, False]
+        watched.look_through_soon(lambda: waits.pop(0))
+        await asyncio.sleep(2.5 * REST_S)
+        assert (watched.frozen, waits) == (1, [False])
+        await asyncio.sleep(REST_S)
+        assert (watched.frozen, waits) == (0, [])
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(test())

@@ -56,6 +56,23 @@ def test_memory_when_a_load_is_over_then_given_back_once() -> None:
         runner.run(test())
 
 
+def test_memory_when_freed_after_a_trim_that_found_it_in_use_then_given_back_as_well() -> None:
+    async def test() -> None:
+        process = Process()
+        giving_back = GivingBack(lambda: process.size, process.trim, lambda: process.held)
+        process.size, process.free = 100 * MIB, 10 * MIB
+        assert await rested(process, giving_back) == 1
+        assert process.size == 90 * MIB, "jobs that have ended are kept"
+        process.free = 40 * MIB
+        giving_back.note(2 * WORTH_BYTES)
+        assert await rested(process, giving_back) == 2, "it has not grown, and has let go"
+        assert process.size == 50 * MIB
+        assert await rested(process, giving_back) == 2
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(test())
+
+
 def test_memory_when_no_thread_can_be_started_then_given_back_later() -> None:
     async def test() -> None:
         process, loop = Process(), asyncio.get_running_loop()

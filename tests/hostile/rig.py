@@ -39,8 +39,13 @@ def open_daemon() -> Iterator[Daemon]:
             workers={"user": "nobody", "warm": 64},
             jobs={"kept": KEPT},
         )
-        with running(place / "run", "--config", config) as started:
+        with running(place / "run", "--config", config, popen=_as_the_unit_does) as started:
             yield started
+
+
+def _as_the_unit_does(command: Any, **options: Any) -> subprocess.Popen[Any]:
+    """With the environment of deploy/ktaskd.service."""
+    return subprocess.Popen(command, env={**os.environ, "PYTHONMALLOC": "malloc"}, **options)
 
 
 @contextmanager

@@ -308,6 +308,42 @@ def halves(place: str, count: int) -> Iterator[None]:
         yield
 
 
+def queue(place: str, count: int) -> Iterator[None]:
+    """Jobs of as many ranges as one may have, until one is refused; then nothing more."""
+    from ktask.v1 import jobs_pb2 as pb
+
+    ranges = [pb.Range(start=4 * i, length=1) for i in range(4096)]
+    spec = pb.JobSpec(function="selftest.spin", ranges=ranges, labels={str(i): "x" * 250 for i in range(16)})
+    spec.arg.update({"ms": 200})
+    request = message(pb.SubmitRequest(spec=spec).SerializeToString())
+    one = Connection(place, window=(1 << 31) - 1)
+    one.out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 31) - 1 - 65535))
+    while not one.dead:
+        stream, at = one.open("/ktask.v1.Jobs/Submit"), 0
+        while at < len(request) and not one.dead:
+            at += one.push(stream, request[at:])
+            one.pump(0.001)
+        one.out += frame(DATA, END_STREAM, stream)
+        while stream not in one.ended and not one.dead:
+            one.pump(0.1)
+        if not one.got.pop(stream, None):
+            return
+        yield
+
+
+def everything(place: str, count: int) -> Iterator[None]:
+    """All kinds of memory of one account at the same time: results, jobs, answers, requests."""
+    parts = [ATTACKS[kind](place, count) for kind in ("unread", "unread-results")]
+    for part in parts:
+        next(part)  # these have a job of their own, which must be accepted
+    yield from queue(place, count)
+    parts.append(halves(place, 500))
+    while True:
+        for part in parts:
+            next(part)
+        yield
+
+
 def mixture(place: str, count: int) -> Iterator[None]:
     """A bit of everything at the same time."""
     parts = [attack(place, max(count // 4, 1)) for attack in (*FLOODS, halves, lists)]
@@ -344,6 +380,8 @@ ATTACKS: dict[str, Attack] = {
     "halves": halves,
     "mixture": mixture,
     "computing": computing,
+    "queue": queue,
+    "everything": everything,
 }
 
 

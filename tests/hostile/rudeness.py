@@ -109,6 +109,7 @@ def rude_attacks() -> Mapping[str, Attack]:
         "500 half requests of 4 MiB": by("halves", 500, one),
         "100 unread answers of 100,000 items": by("unread", 100, one),
         "unread results of text.search": by("unread-results", 20, one),
+        "all kinds of memory by one uid": by("everything", 100, one),
         "a mixture by one uid": by("mixture", 20, one),
         "a mixture, same account": by("mixture", 20, other),
         MANY_COMPUTE: by("computing", MIXTURE_MS, MANY),

@@ -24,6 +24,9 @@ RESIDENT_MAX = 300 << 20
 LEFT_MAX = 64 << 20
 """What may stay of a load: jobs that are kept, and what lies between what is in use."""
 
+FILLED, GIVEN_BACK_TO = 40 << 20, 26 << 20
+"""What all kinds together take at least, and what may stay of it: half of what the daemon begins with."""
+
 
 def resident(daemon: Daemon) -> int:
     found: int = psutil.Process(daemon.process.pid).memory_info().rss
@@ -34,8 +37,15 @@ def resident(daemon: Daemon) -> int:
 def no_job_is_left(stubs: Stubs, nothing_is_left: None) -> Iterator[None]:
     """A detached job outlives whoever sent it."""
     yield
-    for job in stubs.jobs.List(pb.ListRequest(function="text.search")).jobs:
-        stubs.jobs.Cancel(pb.CancelRequest(id=job.id))
+    cancel_all(stubs)
+
+
+def cancel_all(stubs: Stubs) -> None:
+    """Cancel what any user has had accepted."""
+    states = [pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING]
+    while jobs := stubs.jobs.List(pb.ListRequest(states=states)).jobs:
+        for job in jobs:
+            stubs.jobs.Cancel(pb.CancelRequest(id=job.id))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +69,18 @@ def test_flood_when_a_uid_sends_it_then_others_are_served_and_memory_is_bounded(
         neighbour.calm()
         assert resident(daemon) < RESIDENT_MAX
     until(lambda: resident(daemon) < before + LEFT_MAX, f"memory as before, {before >> 20} MiB")
+
+
+def test_memory_when_a_uid_fills_all_kinds_of_it_then_bounded_and_given_back(
+    daemon: Daemon, stubs: Stubs, neighbour: Neighbour, run_as: OtherUsers
+) -> None:
+    before = resident(daemon)
+    with rude_process(run_as, daemon.place, "everything", 100, [known_uid()]):
+        neighbour.calm()
+        until(lambda: resident(daemon) > before + FILLED, "there are jobs, results, answers and requests")
+        assert resident(daemon) < RESIDENT_MAX
+    cancel_all(stubs)
+    until(lambda: resident(daemon) < before + GIVEN_BACK_TO, f"memory as before, {before >> 20} MiB")
 
 
 def test_flood_when_of_the_account_that_the_neighbour_is_in_then_it_is_served(

@@ -344,7 +344,7 @@ async def house(setting: Setting | None = None, **changes: Any) -> AsyncIterator
         yield built
     finally:
         await built._close()
-    assert not built.bugs
+    assert not built.bugs, built.bugs
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

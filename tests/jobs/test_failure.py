@@ -184,12 +184,12 @@ def test_cancel_when_running_then_all_is_undone(waited: bool) -> None:
 def on_state(job: Job, state: JobState, call: Callable[[], None]) -> None:
     """Do something at the very moment when the job gets into a state."""
 
-    def notify() -> None:
+    def notify(_: Job) -> None:
         if job.state is state:
-            job.watchers.discard(notify)
+            job.unwatch(notify)
             call()
 
-    job.watchers.add(notify)
+    job.watch(notify)
 
 
 def test_cancel_when_combining_then_the_result_is_not_told() -> None:

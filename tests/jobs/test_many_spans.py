@@ -54,6 +54,22 @@ async def failed_copy(h: House, target: Memory, *, remembers: bool) -> tuple[Job
     return job, error
 
 
+def test_undo_when_it_has_many_pieces_then_its_owner_is_charged_for_what_the_loop_does() -> None:
+    async def story() -> None:
+        async with house() as h:
+            costs: list[tuple[int, float]] = []
+            h.engine.on_cost = lambda who, cost_s: costs.append((who.payer, cost_s))
+            target = isolated_pages(h)
+            job, _ = await failed_copy(h, target, remembers=True)
+            assert len(costs) > 2 * PAIRS // HOLES_PER_STEP, (
+                "what is told of holes, and each step of the undo"
+            )
+            assert {account for account, _ in costs} == {job.owner.payer}
+            assert all(cost_s > 0 for _, cost_s in costs)
+
+    run(story())
+
+
 def test_undo_when_there_are_thousands_of_holes_then_exact_and_the_first_are_named() -> None:
     async def story() -> None:
         async with house() as h:

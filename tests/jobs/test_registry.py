@@ -10,6 +10,7 @@ import pytest
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ledger import Ledger
 from ktaskd.jobs.machine import Event
 from ktaskd.jobs.registry import Digest, JobLimits, Query, Registry, digest_of
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
@@ -180,7 +181,6 @@ def test_ended_jobs_when_one_uid_has_many_then_those_of_another_are_kept(registr
     assert registry.kept == 3
     assert registry.forget_ended_before(200.0) is None
     assert registry.kept == 0
-    assert not registry._weights
     assert not registry._kept_of
 
 
@@ -226,6 +226,26 @@ def test_memory_when_an_account_has_half_of_it_then_refused_in_words_and_others_
     registry.check_room(BOB, job.held_bytes)
     end(registry, job)
     registry.check_room(ALICE, job.held_bytes)
+
+
+def test_memory_when_requests_and_ended_jobs_take_it_then_less_is_left_for_unfinished_ones() -> None:
+    registry = Registry(JobLimits(), frozenset())
+    reading = Ledger(registry.held.most, registry.held, 10)
+    first, second = add(registry, 2)
+    end(registry, first)
+    assert registry.held.left(ALICE.uid) == registry.held.most - first.held_bytes - second.held_bytes
+    left = registry.held.left(ALICE.uid)
+    reading.charge(ALICE.uid, left // 10 - 100)
+    registry.check_room(ALICE, 1000)
+    with pytest.raises(QuotaFull, match="memory: the unfinished jobs of uid"):
+        registry.check_room(ALICE, 2000)
+    assert not registry.hold(second, 2000)
+    registry.check_room(BOB, 2000)
+    reading.charge(ALICE.uid, 100 - left // 10)
+    registry.check_room(ALICE, 2000)
+    end(registry, second)
+    registry.forget_ended_before(1e9)
+    assert registry.held.left(ALICE.uid) == registry.held.most
 
 
 def test_memory_when_results_are_too_large_then_an_error_that_names_the_limit() -> None:

@@ -7,6 +7,8 @@ import tracemalloc
 
 import pytest
 
+from ktaskd.api.convert import job_out
+from ktaskd.jobs.crew import NOBODY
 from ktaskd.jobs.items import ITEM_BYTES, ItemResults, encode
 from ktaskd.jobs.parts import Parts
 from ktaskd.model.job import JobSpec, RangeSpec
@@ -61,6 +63,23 @@ def test_job_when_queued_and_when_kept_then_not_charged_less_than_it_takes(make:
             for job in jobs:
                 h.engine.cancel(job)
             assert taken.end() / COUNT <= sum(job.held_bytes for job in jobs) / COUNT
+
+    run(story())
+
+
+def test_job_when_it_waits_then_it_takes_less_than_3_kib_whoever_looks_at_it() -> None:
+    async def story() -> None:
+        async with house(helpers=0, leads=1) as h:
+            job_out(await h.submit(small(0), waited=False))
+            taken = Taken()
+            jobs = [await h.submit(small(1 + i), waited=False) for i in range(COUNT)]
+            for job in jobs:
+                job_out(job)
+            assert taken.end() / COUNT < 3 * 1024
+            for job in jobs:
+                assert job.crew is NOBODY
+                with pytest.raises(AssertionError, match="no crew of its own"):
+                    job.crew.helpers.add(next(iter(h.dispatch.leads.idle)))
 
     run(story())
 

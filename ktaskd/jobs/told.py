@@ -1,0 +1,126 @@
+"""What others see of a job: how far it is, why it waits, what came of it. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ktaskd.model.allowance import Level, Reason
+from ktaskd.model.job import JobError, JobState, Progress
+from ktaskd.model.limits import SPANS_TOLD
+from ktaskd.model.spans import Span, SpanSet
+from ktaskd.pool.link import Worker
+
+if TYPE_CHECKING:
+    from ktaskd.jobs.job import Job
+
+Json = dict[str, Any]
+
+
+def progress(job: Job) -> Progress:
+    """How far it is, the positions inside running chunks included."""
+    total, unit = job.plan.total, job.checked.position_bytes
+    held = job.crew.held
+    at_work = [worker for worker in job.crew.busy if not worker.resting]
+    # What has not begun is not asked for what only a begun job has.
+    begun = job.state is not JobState.QUEUED
+    done = min(job.done.total + sum(_inside(job, worker) for worker in held), total) if begun else 0
+    leads = sum(worker.is_lead for worker in at_work)
+    return Progress(
+        positions_done=done,
+        positions_total=total,
+        bytes_done=done * unit,
+        bytes_total=total * unit,
+        chunks_done=job.chunks_done,
+        chunks_total=job.chunks_done + sum(map(len, held.values())) + -(-job.left // max(job.next_size(), 1)),
+        running_helpers=len(at_work) - leads,
+        running_leads=leads,
+    )
+
+
+def _inside(job: Job, worker: Worker) -> int:
+    seq, position = worker.position
+    held = job.crew.held[worker].get(seq)
+    if held is None or held.void or (held.twin is not None and worker.is_lead):
+        return 0
+    return min(max(position - held.chunk.start, 0), held.chunk.end - held.chunk.start)
+
+
+def waiting_reasons(job: Job) -> tuple[Reason, ...]:
+    """Why it does not run, or runs without its lead."""
+    reasons: list[Reason] = []
+    if job.state.ended:
+        return ()
+    if job.lead_limited_s or _waits_for_lead(job):
+        reasons.append(
+            Reason(
+                "LEAD_LIMIT",
+                "all leads that its owner may have are taken",
+                since_s=job.lead_limited_s or job.create_s,
+            )
+        )
+    if job.paced_until_s:
+        words = "its lead goes at the pace of its caller's CPU quota"
+        value = f"{job.caller.cpu_quota:g} CPUs"
+        reasons.append(Reason("CLIENT_LIMIT", words, value, since_s=job.paced_since_s))
+    allowance = job.allowance()
+    if allowance is not None and allowance.level is not Level.RUN and job.plan.wanted > job.waited:
+        reasons += allowance.reasons
+    if job.full_disk:
+        most = job.disks[job.full_disk]
+        words = f"disk {job.full_disk} has all the workers that it may have"
+        reasons.append(Reason("DISK_LIMIT", words, f"{most} at work", f"{most}", since_s=job.create_s))
+    if job.state is JobState.QUEUED and not reasons:
+        reasons.append(Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=job.create_s))
+    return tuple(reasons)
+
+
+def _waits_for_lead(job: Job) -> bool:
+    alone = job.waited and job.threads == 1
+    return job.state is JobState.QUEUED and alone and not job.calls
+
+
+def full_result(job: Job) -> Json | None:
+    """Job.result: what was combined, or the items if they are not too many."""
+    if not job.counts_items or job.state is not JobState.SUCCEEDED or job.item_results.dropped:
+        return job.result
+    if not job.item_results.fits:
+        return {"items_omitted": len(job.item_results)}
+    results = [result for _, _, result in job.item_results]
+    if job.checked.declaration.whole_files and not job.spec.items:
+        return results[0]  # the one file that was named by its role
+    return {"items": results}
+
+
+def full_error(job: Job) -> JobError | None:
+    """The error with what was undone and what is dirty, or the first of it."""
+    if job.error is None:
+        return None
+    (undone, more_undone), (dirty, more_dirty) = cut(job.undone), cut(job.dirty)
+    return replace(
+        job.error,
+        undone=tuple(undone),
+        dirty=tuple(dirty),
+        undone_omitted=more_undone.omitted + job.cut_undone.omitted,
+        dirty_omitted=more_dirty.omitted + job.cut_dirty.omitted,
+        undone_hull=job.cut_undone.hull or more_undone.hull,
+        dirty_hull=job.cut_dirty.hull or more_dirty.hull,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What is known of spans that were too many to be named: how many more, and the least span around all."""
+
+    omitted: int = 0
+    hull: Span | None = None
+
+
+NOTHING_CUT = Cut()
+
+
+def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
+    """The first spans, as many as are named; and what there is in all."""
+    if len(spans) <= SPANS_TOLD:
+        return spans, Cut(0, spans.hull) if spans else NOTHING_CUT
+    return SpanSet(spans.first(SPANS_TOLD)), Cut(len(spans) - SPANS_TOLD, spans.hull)
