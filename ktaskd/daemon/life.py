@@ -130,21 +130,11 @@ class House:
             lambda nid, count: self._pools.want_helpers(nid, count),
             lambda group, kind, **where: self._pools.admit_guest(group, kind, **where),
         )
-        workers = config.workers
-        self._group, self._no_group = machine.make_idle_group(workers)
+        self._group, self._no_group = machine.make_idle_group(config.workers)
         doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
         self._raiser = Raiser(*doors)
         self._lessons = RaisingLessons(self._raiser, self._start.own_door, self._stop.is_set)
-        self.engine = Engine(
-            registry,
-            dispatch,
-            grace_s=workers.cancel_grace_s,
-            fence_s=workers.fence_s,
-            hang_cpu_s=workers.hang_cpu_s,
-            starvation_s=workers.starvation_s,
-            raiser=self._raiser,
-            wall=time.time,
-        )
+        self.engine = self._make_engine(registry, dispatch)
         self.engine.on_idle = self._on_idle
         self._watch = Watch(self._start.host_root, lambda: self._governor.look())
         self._governor = Governor(
@@ -155,15 +145,7 @@ class House:
             own=lambda: [*self._pools.pids(), *self._keepers.pids().values()],
         )
         self._ears = WorkerEvents(self.engine, self._lessons.on_ready)
-        self._pools = Pools(
-            machine.pool_specs(topology, allowance, user, workers),
-            machine.guest_spec(topology, user),
-            self._ears,
-            group=self._group,
-            retire=dispatch.remove,
-            raise_=self._raiser.raise_,
-            helpers_unit=machine.helpers_unit(workers, self._start.own_door, self._lessons.on_door),
-        )
+        self._pools = self._make_pools(allowance, user)
         self._callers = Callers(
             lambda pid: read_caller(self._root, pid, topology),
             lambda who: Incarnation(self._root, who.pid, who.pidfd, who.start_ticks),
@@ -186,6 +168,31 @@ class House:
             self._callers,
             DiskOf(config.disks, lambda device: read_disk(self._root, device)),
             MemoryRoom(self._root),
+        )
+
+    def _make_engine(self, registry: Registry, dispatch: Dispatch) -> Engine:
+        workers = self._config.workers
+        return Engine(
+            registry,
+            dispatch,
+            grace_s=workers.cancel_grace_s,
+            fence_s=workers.fence_s,
+            hang_cpu_s=workers.hang_cpu_s,
+            starvation_s=workers.starvation_s,
+            raiser=self._raiser,
+            wall=time.time,
+        )
+
+    def _make_pools(self, allowance: Allowance, user: machine.WorkerUser) -> Pools:
+        workers = self._config.workers
+        return Pools(
+            machine.pool_specs(self._topology, allowance, user, workers),
+            machine.guest_spec(self._topology, user),
+            self._ears,
+            group=self._group,
+            retire=self.engine.dispatch.remove,
+            raise_=self._raiser.raise_,
+            helpers_unit=machine.helpers_unit(workers, self._start.own_door, self._lessons.on_door),
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:
