@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import fields, replace
 
 from ktaskd import __version__
 from ktaskd.api.guard import Guard
 from ktaskd.api.server import Server
 from ktaskd.api.state import Daemon, Reloaded
 from ktaskd.daemon import machine
-from ktaskd.daemon.config import ConfigError, flatten
+from ktaskd.daemon.config import ConfigError
 from ktaskd.daemon.events import WorkerEvents
 from ktaskd.daemon.found import Found
 from ktaskd.daemon.garbage import Garbage
@@ -28,8 +24,11 @@ from ktaskd.daemon.lacking import Lacking
 from ktaskd.daemon.logs import write_late
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
+from ktaskd.daemon.pools import Pools
 from ktaskd.daemon.raising import RaisingLessons
+from ktaskd.daemon.reloading import reloaded
 from ktaskd.daemon.start import Start
+from ktaskd.daemon.stopping import end_jobs
 from ktaskd.daemon.watchdog import Watchdog, find_wrong
 from ktaskd.daemon.watchdog import describe as describe_state
 from ktaskd.door.handles import BackgroundCloser, HandleTable
@@ -40,7 +39,6 @@ from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.door.turns import Turns
 from ktaskd.governor.governor import Governor, boot_clock
-from ktaskd.governor.settings import GovernorSettings
 from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
 from ktaskd.host.disk import read_disk
@@ -59,31 +57,23 @@ from ktaskd.jobs.machine import IllegalTransition
 from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
-from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobError
-from ktaskd.model.worker import WorkerClass
-from ktaskd.pool.guests import GuestPool
-from ktaskd.pool.link import Worker
-from ktaskd.pool.pool import Pool, PoolSpec
 
 log = logging.getLogger(__name__)
 
 CLOSE_S = 3.0
 """Time for the pools, the doors and the calls that still run, at the end."""
 
-RELOADABLE = frozenset(
-    {
-        *("jobs.queued", "jobs.queued_per_uid", "jobs.kept", "jobs.keep_s", "daemon.log_level"),
-        *(f"governor.{key.name}" for key in fields(GovernorSettings)),
-    }
-)
-
 
 class House:
     """All rooms of one daemon, put together."""
+
+    # Rooms that were made before these call them later.
+    _pools: Pools
+    _governor: Governor
+    _keepers: Keepers
 
     def __init__(self, start: Start) -> None:
         """Build everything; nothing runs yet. Needs the running loop."""
@@ -134,30 +124,29 @@ class House:
         registry = Registry(config.jobs, machine.admin_uids())
         registry.on_freed = self._giving_back.note
         dispatch = Dispatch(
-            topology, allowance, self._want_leads, time.time, self._want_helpers, self._admit_guest
+            topology,
+            allowance,
+            lambda count: self._pools.want_leads(count),
+            time.time,
+            lambda nid, count: self._pools.want_helpers(nid, count),
+            lambda group, kind, **where: self._pools.admit_guest(group, kind, **where),
         )
-        workers = config.workers
-        self._group, self._no_group = machine.make_idle_group(workers)
+        self._group, self._no_group = machine.make_idle_group(config.workers)
         doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
         self._raiser = Raiser(*doors)
         self._lessons = RaisingLessons(self._raiser, self._start.own_door, self._stop.is_set)
-        self.engine = Engine(
-            registry,
-            dispatch,
-            grace_s=workers.cancel_grace_s,
-            fence_s=workers.fence_s,
-            hang_cpu_s=workers.hang_cpu_s,
-            starvation_s=workers.starvation_s,
-            raiser=self._raiser,
-            wall=time.time,
-        )
+        self.engine = self._make_engine(registry, dispatch)
         self.engine.on_idle = self._on_idle
         self._watch = Watch(self._start.host_root, lambda: self._governor.look())
         self._governor = Governor(
-            config.governor, allowance, self._watch, self._on_allowance, own=self._own_pids
+            config.governor,
+            allowance,
+            self._watch,
+            self._on_allowance,
+            own=lambda: [*self._pools.pids(), *self._keepers.pids().values()],
         )
         self._ears = WorkerEvents(self.engine, self._lessons.on_ready)
-        self._build_pools(machine.pool_specs(topology, allowance, user, workers), user)
+        self._pools = self._make_pools(allowance, user)
         self._callers = Callers(
             lambda pid: read_caller(self._root, pid, topology),
             lambda who: Incarnation(self._root, who.pid, who.pidfd, who.start_ticks),
@@ -176,10 +165,35 @@ class House:
             self._keepers,
             topology,
             Rights(machine.admin_uids(), user.refusal, os.geteuid() if user.own_code else None),
-            CallerMemory(self._root, self._worker_pids),
+            CallerMemory(self._root, self._pools.shared_pids),
             self._callers,
             DiskOf(config.disks, lambda device: read_disk(self._root, device)),
             MemoryRoom(self._root),
+        )
+
+    def _make_engine(self, registry: Registry, dispatch: Dispatch) -> Engine:
+        workers = self._config.workers
+        return Engine(
+            registry,
+            dispatch,
+            grace_s=workers.cancel_grace_s,
+            fence_s=workers.fence_s,
+            hang_cpu_s=workers.hang_cpu_s,
+            starvation_s=workers.starvation_s,
+            raiser=self._raiser,
+            wall=time.time,
+        )
+
+    def _make_pools(self, allowance: Allowance, user: machine.WorkerUser) -> Pools:
+        workers = self._config.workers
+        return Pools(
+            machine.pool_specs(self._topology, allowance, user, workers),
+            machine.guest_spec(self._topology, user),
+            self._ears,
+            group=self._group,
+            retire=self.engine.dispatch.remove,
+            raise_=self._raiser.raise_,
+            helpers_unit=machine.helpers_unit(workers, self._start.own_door, self._lessons.on_door),
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:
@@ -198,36 +212,6 @@ class House:
     def _describe_state(self) -> str:
         words = describe_state(self.engine.dispatch, self.engine.registry.unended)
         return f"stopping: {words}" if self._stop.is_set() else words
-
-    def _own_pids(self) -> list[int]:
-        """Processes of ours whose use of the machine is not others' pressure."""
-        workers = [worker.pid for pool in self._pools for worker in pool.workers if worker.pid]
-        hosts = [pool.host_pid for pool in self._pools if pool.host_pid]
-        return [*workers, *hosts, *self._keepers.pids().values()]
-
-    def _build_pools(self, specs: Sequence[PoolSpec], user: machine.WorkerUser) -> None:
-        numbers, raise_ = itertools.count(1), self._raiser.raise_
-        helpers_unit = machine.helpers_unit(self._config.workers, self._start.own_door, self._lessons.on_door)
-
-        def number() -> int:
-            return next(numbers)
-
-        self._pools = [
-            Pool(
-                spec,
-                self._ears,
-                number,
-                group=self._group if spec.worker_class is WorkerClass.HELPER else None,
-                retire=self.engine.dispatch.remove,
-                raise_=raise_,
-                starter=helpers_unit if spec.worker_class is WorkerClass.HELPER else None,
-            )
-            for spec in specs
-        ]
-        self._leads = next(pool for pool in self._pools if pool.spec.worker_class is WorkerClass.LEAD)
-        spec = machine.guest_spec(self._topology, user)
-        self._guests = GuestPool(spec, self._ears, number, group=self._group, raise_=raise_)
-        self._pools.append(self._guests)
 
     def _build_doors(self) -> None:
         sockets, reception = self._config.sockets, machine.reception(self._root)
@@ -269,7 +253,7 @@ class House:
             selftest=self._start.selftest,
             admin_uids=machine.admin_uids(),
             topology=self._topology,
-            pools=self._pools,
+            pools=self._pools.all,
             engine=self.engine,
             intake=self._intake,
             governor=self._governor,
@@ -285,7 +269,7 @@ class House:
                 functions=self._function_problems,
                 watch=self._watch,
                 governor=self._governor,
-                pools=self._pools,
+                pools=self._pools.all,
                 raiser=self._raiser,
                 others=[lambda: (self._found.lost, self._found.missing)],
             ),
@@ -293,25 +277,6 @@ class House:
 
     def _describe(self, identity: Identity) -> Identity:
         return describe(self._root, identity, self._topology)
-
-    def _worker_pids(self) -> set[int]:
-        """Of all processes that run chunks for everybody, or fork those that do."""
-        pools = [pool for pool in self._pools if pool is not self._guests]
-        pids = {worker.pid for pool in pools for worker in pool.workers}
-        return (pids | {pool.host_pid for pool in pools}) - {0}
-
-    def _admit_guest(
-        self, memory_group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1
-    ) -> Worker | None:
-        return self._guests.admit(memory_group, worker_class, nid=nid, cpu=cpu)
-
-    def _want_leads(self, count: int) -> None:
-        self._leads.ensure(count)
-
-    def _want_helpers(self, nid: int, count: int) -> None:
-        for pool in self._pools:
-            if pool.spec.nid == nid and pool is not self._leads:
-                pool.ensure(count)
 
     def _counts(self) -> dict[str, int]:
         return {
@@ -329,10 +294,7 @@ class House:
     async def run(self) -> int:
         """Live until told to stop; the exit status."""
         self._listen_to_signals()
-        for pool in self._pools:
-            pool.start()
-            if pool is not self._guests:
-                pool.ensure(1)  # one shows whether any can be had; where none is warm it ends soon
+        self._pools.start()
         await self._wait_ready()
         if not self._stop.is_set():
             await self._open()
@@ -407,22 +369,12 @@ class House:
             config = self._start.load()
         except ConfigError as error:
             raise ReloadFailed(str(error)) from error
-        old, new = flatten(self._config), flatten(config)
-        changed = [path for path in new if old[path] != new[path]]
+        self._config, told = reloaded(self._config, config)
         self.engine.registry.limits = config.jobs
         logging.getLogger().setLevel(config.daemon.log_level.upper())
         self._governor.configure(config.governor)
-        self._config = replace(
-            self._config,
-            jobs=config.jobs,
-            governor=config.governor,
-            daemon=replace(self._config.daemon, log_level=config.daemon.log_level),
-        )
-        log.info("reloaded changed=%s", ",".join(changed))
-        return Reloaded(
-            tuple(path for path in changed if path in RELOADABLE),
-            tuple(path for path in changed if path not in RELOADABLE),
-        )
+        log.info("reloaded changed=%s", ",".join((*told.applied, *told.needs_restart)))
+        return told
 
     # -- the end ------------------------------------------------------------------
 
@@ -452,7 +404,7 @@ class House:
         self._notifier.send("STOPPING=1", "STATUS=stopping: jobs are stopped and undone")
         self._intake.draining = True
         await self._server.set_serving(False)
-        await self._end_jobs()
+        await end_jobs(self.engine, self._config.daemon.stop_s)
         self._giving_back.close()
         self._idle_end.idle(0.0)
         self._garbage.stop()
@@ -474,20 +426,6 @@ class House:
         for result in results:
             if isinstance(result, BaseException):
                 log.error("close_failed error=%r", result)
-
-    async def _end_jobs(self) -> None:
-        """Stop every job; wait, bounded, until all are undone."""
-        for jobs in slices(self.engine.registry.running, 50):
-            for job in jobs:
-                self.engine.stop(job, JobError("SHUTDOWN", "the daemon was told to stop"), cancel=True)
-            await breathe()
-        idle = asyncio.Event()
-        self.engine.on_idle = idle.set
-        if self.engine.registry.unended:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(idle.wait(), self._config.daemon.stop_s)
-        if self.engine.registry.unended:
-            log.error("jobs_not_ended count=%d", self.engine.registry.unended)
 
 
 async def live(start: Start) -> int:

@@ -14,8 +14,8 @@ import pytest
 
 from ktaskd.daemon.checkconfig import format_config
 from ktaskd.daemon.config import Config, ConfigError, flatten, load_config
-from ktaskd.daemon.life import RELOADABLE
 from ktaskd.daemon.machine import socket_mode, worker_user
+from ktaskd.daemon.reloading import RELOADABLE
 from tests.support.users import REPOSITORY
 
 DEFAULTS = REPOSITORY / "deploy" / "ktaskd.toml"

@@ -1,0 +1,100 @@
+"""All pools of a daemon: the helpers of each node, the leads, and workers in callers' memory groups."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from ktaskd.host.idlegroup import IdleGroup
+from ktaskd.model.worker import WorkerClass
+from ktaskd.pool.guests import GuestPool
+from ktaskd.pool.link import Listener, Worker
+from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.starting import Starter
+
+
+class Pools:
+    """The pools, in the order in which the status shows them.
+
+    Args:
+        specs: of the helpers' pools, and of one of leads.
+        guests: of workers for one job each, which move into a caller's memory cgroup.
+        group: the cgroup that helpers move into; stays the caller's.
+        retire: told of a worker that ends because it has long been idle, before it does.
+        raise_: lets a worker that is killed run at normal priority, so that it dies soon.
+        helpers_unit: gets the helpers' pool hosts; None = as children of this process.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[PoolSpec],
+        guests: PoolSpec,
+        listener: Listener,
+        *,
+        group: IdleGroup | None,
+        retire: Callable[[Worker], None],
+        raise_: Callable[[int], object],
+        helpers_unit: Starter | None,
+    ) -> None:
+        """Nothing is started yet."""
+        numbers = itertools.count(1)
+
+        def number() -> int:
+            return next(numbers)
+
+        def make(spec: PoolSpec) -> Pool:
+            helpers = spec.worker_class is WorkerClass.HELPER
+            return Pool(
+                spec,
+                listener,
+                number,
+                group=group if helpers else None,
+                retire=retire,
+                raise_=raise_,
+                starter=helpers_unit if helpers else None,
+            )
+
+        self._usual = [make(spec) for spec in specs]
+        self._leads = next(pool for pool in self._usual if pool.spec.worker_class is WorkerClass.LEAD)
+        self._guests = GuestPool(guests, listener, number, group=group, raise_=raise_)
+        self.all: list[Pool] = [*self._usual, self._guests]
+
+    def __iter__(self) -> Iterator[Pool]:
+        """All of them."""
+        return iter(self.all)
+
+    def start(self) -> None:
+        """Start all pool hosts but that of guests, and a worker of each pool.
+
+        One worker shows whether any can be had; where none is kept warm it ends soon.
+        """
+        for pool in self.all:
+            pool.start()
+        for pool in self._usual:
+            pool.ensure(1)
+
+    def want_leads(self, count: int) -> None:
+        """Have so many leads, soon."""
+        self._leads.ensure(count)
+
+    def want_helpers(self, nid: int, count: int) -> None:
+        """Have so many helpers of a node, soon."""
+        for pool in self._usual:
+            if pool.spec.nid == nid and pool is not self._leads:
+                pool.ensure(count)
+
+    def admit_guest(
+        self, memory_group: str, worker_class: WorkerClass, *, nid: int = -1, cpu: int = -1
+    ) -> Worker | None:
+        """Start a guest, as `GuestPool.admit` does."""
+        return self._guests.admit(memory_group, worker_class, nid=nid, cpu=cpu)
+
+    def pids(self) -> list[int]:
+        """Of all workers and pool hosts."""
+        workers = [worker.pid for pool in self.all for worker in pool.workers if worker.pid]
+        return [*workers, *(pool.host_pid for pool in self.all if pool.host_pid)]
+
+    def shared_pids(self) -> set[int]:
+        """Of all processes that run chunks for everybody, or fork those that do."""
+        pids = {worker.pid for pool in self._usual for worker in pool.workers}
+        return (pids | {pool.host_pid for pool in self._usual}) - {0}
