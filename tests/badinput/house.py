@@ -21,6 +21,7 @@ from tests.integration.rig import (
     memory,
     running,
     spec,
+    until,
     write_config,
 )
 from tests.support.leaks import wait_until_none
@@ -28,6 +29,9 @@ from tests.support.leaks import wait_until_none
 LEADS = 2
 HELPERS = 2
 """Few, so that a case can keep all workers busy on any machine."""
+
+LOOKS = 8
+"""That find the same before it counts as what there is at rest."""
 
 STEADY = (
     *("connections", "handoff_connections", "handles"),
@@ -102,6 +106,16 @@ class House:
                 found[process.pid] = sum(map(_lasts, Path(f"/proc/{process.pid}/fd").iterdir()))
         return found
 
+    def settle(self) -> None:
+        """Until workers have let go of what they were warmed up with; they are told, and answer nothing."""
+        seen = [self.look()]
+
+        def at_rest() -> bool:
+            seen.append(self.look())
+            return len(seen) > LOOKS and all(look == seen[-1] for look in seen[-LOOKS:])
+
+        until(at_rest, "the daemon is at rest")
+
     def check_same(self, before: Holding) -> Holding:
         """Until it holds no more and no less than before; what it holds then.
 
@@ -128,7 +142,9 @@ def opened(place: Path) -> Iterator[House]:
         handed_over(daemon.handoff, fd),
     ):
         warm_up(stubs)
-        yield House(daemon, stubs)
+        house = House(daemon, stubs)
+        house.settle()
+        yield house
 
 
 def warm_up(stubs: Stubs) -> None:

@@ -50,6 +50,25 @@ def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
+def _below(pid: int) -> Iterator[psutil.Process]:
+    """Children of a process and theirs. psutil would read all processes of the machine for that."""
+    found: set[int] = set()
+    for task in _listed(Path(f"/proc/{pid}/task")):
+        with contextlib.suppress(OSError):
+            found.update(map(int, (task / "children").read_text().split()))
+    for child in sorted(found):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield psutil.Process(child)
+            yield from _below(child)
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []  # it has ended
+
+
 class Daemon:
     """One ktaskd process, its directory and its log."""
 
@@ -76,8 +95,7 @@ class Daemon:
 
     def tree(self) -> list[psutil.Process]:
         """Every process below the daemon, itself included."""
-        top = psutil.Process(self.process.pid)
-        return [top, *top.children(recursive=True)]
+        return [psutil.Process(self.process.pid), *_below(self.process.pid)]
 
     def wait_ready(self) -> Daemon:
         """Until the log says that it answers."""

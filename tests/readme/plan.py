@@ -30,7 +30,7 @@ RESTART = [
     f'mkdir -p "{OWN_DIR}"',
     f'printf \'[functions]\\ndir = "%s"\\n\' "{OWN_DIR}" > ~/ktaskd.toml',
     "kill %1; wait %1",
-    "ktaskd --runtime-dir ~/ktaskd --config ~/ktaskd.toml 2>> ktaskd.log &",
+    "ktaskd --own-user --runtime-dir ~/ktaskd --config ~/ktaskd.toml 2>> ktaskd.log &",
 ]
 """Starts the daemon of the session again, which is the shell's only job."""
 

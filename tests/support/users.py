@@ -7,6 +7,7 @@ directory that everybody can enter. Nothing of the user's rights is bent.
 
 from __future__ import annotations
 
+import compileall
 import importlib.metadata
 import importlib.util
 import os
@@ -201,15 +202,16 @@ def _copy_installation(target: Path) -> Path:
 
 def _copy_packages(target: Path) -> None:
     """Copy our packages, and the distributions that they need."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "ktaskd", target / "ktaskd", ignore=ignored)
-    shutil.copytree(REPOSITORY / "client" / "ktask", target / "ktask", ignore=ignored)
+    # With what is compiled: no other user may write it there, and each process would compile all again.
+    shutil.copytree(REPOSITORY / "ktaskd", target / "ktaskd")
+    shutil.copytree(REPOSITORY / "client" / "ktask", target / "ktask")
     for name in _required("ktaskd") - {"ktaskd"} | {"cloudpickle"}:
         for file in importlib.metadata.files(name) or ():
             if ".." not in file.parts:
                 copy = target / file
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file.locate(), copy)
+    compileall.compile_dir(target, quiet=2)
     _open_to_all(target)
 
 
