@@ -43,7 +43,7 @@ __all__ = ["Call", "Crew", "GuestNeed", "HeldChunk", "Job", "Json", "caller_cpus
 _NOTHING_TO_UNDO: Iterator[Call] = iter(())
 
 _ONLY_OF_A_LIVE_JOB = frozenset({
-    "sources", "items", "owned", "guest", "allowance", "disks", "places", "waits", "crew", "_cursor",
+    "sources", "items", "owned", "allowance", "crew", "_cursor",
     "_uncut", "done", "holes", "reported", "parts", "lost", "to_undo", "undo_calls", "undo_at", "calls",
     "attempts",
     "again", "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
@@ -332,7 +332,9 @@ class Job:
             if not kept[name]:
                 del kept[name]
         if not self.watched.told:
-            kept.pop("watched")
+            kept.pop("watched", None)
+        if self.guest.limit is None:  # else its death may be told after the end
+            kept.pop("guest", None)
         # A dict does not become smaller when entries go.
         self.__dict__ = kept
 
