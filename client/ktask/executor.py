@@ -43,7 +43,8 @@ class Executor(Base):
     Calls find the environment, the directory, the locale and the umask that the program has when
     the first of them begins; what they print, warn and log goes where the program's does.
 
-    A program that ends waits for its calls, as with other executors. Ctrl-C ends them.
+    A program that ends waits for its calls, as with other executors. Ctrl-C ends them. docs/executors.md has
+    the differences from a pool of processes.
     """
 
     def __init__(
