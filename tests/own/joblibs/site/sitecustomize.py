@@ -35,7 +35,10 @@ def _stand_in() -> None:
     joblib._parallel_backends.LokyBackend = Standin
 
 
-_HELPS = any("multiprocessing" in word or "resource_tracker" in word for word in sys.orig_argv)
+_HELPS = any(
+    word.startswith(("from multiprocessing", "from joblib.externals", "joblib.externals"))
+    for word in sys.orig_argv
+)
 """Whether this is a process of multiprocessing or of loky, which loads no more than it needs."""
 
 if os.environ.get("KTASK_JOBLIB_BACKEND") == "ktask" and not _HELPS:
