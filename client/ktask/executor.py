@@ -47,7 +47,8 @@ class Executor(Base):
     program has another interpreter than the daemon, other options, or variables that are read only
     at the start (LD_*, PYTHONHASHSEED, OMP_*), each worker is started again with them first.
 
-    A program that ends waits for its calls, as with other executors. Ctrl-C ends them.
+    A program that ends waits for its calls, as with other executors. Ctrl-C ends them. docs/executors.md has
+    the differences from a pool of processes.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +12,8 @@ from typing import Any
 
 from ktask.bursts import Shared
 from ktask.errors import KtaskError
+
+_log = logging.getLogger("concurrent.futures")
 
 _DONE: set[str] = set()
 """In a worker: initializers that were called here."""
@@ -57,6 +60,8 @@ def _called(
         try:
             initializer(*initargs)
         except Exception as error:
+            # As a pool of processes does: the exception of the call does not show the traceback to everybody.
+            _log.critical("Exception in initializer:", exc_info=True)
             words = f"initializer: raised {type(error).__name__}: {error}"
             raise InitializerFailed(words, reason="INITIALIZER_FAILED") from error
         _DONE.add(name)

@@ -12,17 +12,24 @@ Importing this loads joblib, which ktask does not need itself.
 from __future__ import annotations
 
 import os
+import pickle
 import threading
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from pickle import PicklingError
 from typing import Any
 
+from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
 
+from ktask import mapped
 from ktask.executor import Executor
+from ktask.locate import VARIABLE
 
 NAME = "ktask"
+
+_Made = tuple[object, ...]
+"""What an executor was made from; another run can use it only where that is the same."""
 
 
 def register(name: str = NAME) -> None:
@@ -33,24 +40,30 @@ def register(name: str = NAME) -> None:
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """Runs batches of calls by an executor that is kept from one run of Parallel to the next.
 
-    Arguments and results are pickled; joblib's mapping of large arrays into files is not used.
+    Each run has its own: one that fails or is left ends its own calls only.
+
+    As in joblib's own process backends large arrays go to workers as files that they map (`mapped`),
+    and with `n_jobs=1` the calls are made by the program itself.
     """
 
     default_n_jobs = -1
     supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
 
     def __init__(self, *, target: str | os.PathLike[str] | None = None, **options: Any) -> None:
         """As joblib makes it; `target` is that of `Executor`."""
         super().__init__(**options)
         self._target = target
         self._executor: Executor | None = None
-        self._futures: set[Future[Any]] = set()
         self._again: dict[str, Any] = {}
+        self._made: _Made = ()
+        self._mapped = mapped.Mapped({})
+        self._environ: dict[str, str] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Calls at one time at most; below 0 as many less than there are CPUs, -1 being all."""
         if n_jobs == 0:
-            raise ValueError("n_jobs: got 0, wanted another number")
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
             return 1
         return n_jobs if n_jobs > 0 else max(len(os.sched_getaffinity(0)) + 1 + n_jobs, 1)
@@ -59,94 +72,121 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self,
         n_jobs: int = 1,
         parallel: Any = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
-        **_: Any,
+        **options: Any,
     ) -> int:
         """Get ready for one run; the workers of the last one are taken where they would be the same."""
         count = self.effective_n_jobs(n_jobs)
+        if count == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
-        self._again = {"initializer": initializer, "initargs": initargs}
-        self._executor = _take(count, self._target, initializer, initargs)
+        self._again = options
+        options = {**self.backend_kwargs, **options}
+        self._mapped = mapped.Mapped(options)
+        self._environ = self._prepare_worker_env(n_jobs=count)
+        self._made, self._executor = self._taken(count, **options)
         return count
+
+    def _taken(
+        self,
+        count: int,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        **_: Any,
+    ) -> tuple[_Made, Executor]:
+        made = os.getpid(), count, self._target, os.environ.get(VARIABLE), initializer, initargs
+        return made, _take(made) or Executor(
+            count, initializer=initializer, initargs=initargs, target=self._target
+        )
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Future[Any]:
         """Have one batch done."""
         assert self._executor is not None
-        future = self._executor.submit(func)
-        self._futures.add(future)
-        future.add_done_callback(self._futures.discard)
+        future = self._submit_mapped(func)
         if callback is not None:
             future.add_done_callback(callback)
         return future
+
+    def _submit_mapped(self, func: Callable[[], Any]) -> Future[Any]:
+        assert self._executor is not None
+        try:
+            task = self._mapped.task(func)
+        except Exception as error:
+            failed: Future[Any] = Future()
+            failed.set_exception(_unpicklable(error))
+            return failed
+        return self._executor.submit(mapped.run, *task, self._environ)
 
     apply_async = submit
     """As older versions of joblib call it."""
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """The result of a batch; raises what it raised."""
-        return out.result()
+        return pickle.loads(out.result())
 
     def terminate(self) -> None:
         """The run is over; its workers are kept for the next one for a while."""
         if self._executor is not None:
-            _give_back(self._executor)
+            _keep(self._executor, self._made)
             self._executor = None
+            self._mapped.close()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """End all that this run has begun; nothing of it is waited for."""
         if self._executor is not None:
-            if _USES[self._executor] == 1:
-                self._executor.abort()
-            else:  # another run has calls there
-                for future in list(self._futures):
-                    future.cancel()
-            _give_back(self._executor)
+            self._executor.abort()
             self._executor = None
-        self._futures.clear()
+            self._mapped.close()
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **self._again)
 
 
-_USES: Counter[Executor] = Counter()
-"""Executors and the runs that use them now; the one of the last run may have none."""
+def _unpicklable(error: Exception) -> PicklingError:
+    failed = PicklingError("Could not pickle the task to send it to the workers.")
+    failed.__cause__ = error
+    return failed
 
-_MADE_FROM: dict[Executor, tuple[object, ...]] = {}
+
+_KEPT_MAX = 4
+
+_IDLE: dict[Executor, _Made] = {}
+"""Executors that no run uses, the one of the last run last; their workers stay for a while."""
 
 _LOCK = threading.Lock()
 
 
-def _take(
-    count: int,
-    target: str | os.PathLike[str] | None,
-    initializer: Callable[..., object] | None,
-    initargs: tuple[Any, ...],
-) -> Executor:
-    """Return an executor for one run: the one of an earlier run, unless that has an initializer."""
-    made_from = (os.getpid(), count, target)
+def _is_same(made: _Made, other: _Made) -> bool:
+    try:
+        return made == other
+    except Exception:  # whatever comparing initargs raises, as for arrays
+        return False
+
+
+def _take(made: _Made) -> Executor | None:
+    """Return an executor of an earlier run for one run alone; None where there is none."""
     with _LOCK:
-        found = [one for one, known in _MADE_FROM.items() if known == made_from and initializer is None]
-        if found and not found[0].is_down:
-            executor = found[0]
-        else:
-            executor = Executor(count, initializer=initializer, initargs=initargs, target=target)
-            if initializer is None:
-                _MADE_FROM[executor] = made_from
-        _USES[executor] += 1
-        _let_go_unused(executor)
-    return executor
+        for executor in [one for one, known in _IDLE.items() if _is_same(known, made)]:
+            del _IDLE[executor]
+            if not executor.is_down:
+                return executor
+    return None
 
 
-def _give_back(executor: Executor) -> None:
+def _keep(executor: Executor, made: _Made) -> None:
     with _LOCK:
-        _USES[executor] -= 1
-        if executor.is_down or executor not in _MADE_FROM:
-            _let_go_unused(None)
+        _IDLE[executor] = made
+        left = list(_IDLE)[:-_KEPT_MAX]
+        for one in left:
+            del _IDLE[one]
+    for one in left:
+        one.shutdown(wait=False)
 
 
-def _let_go_unused(kept: Executor | None) -> None:
-    for executor in [one for one, uses in _USES.items() if uses <= 0 and one is not kept]:
-        del _USES[executor]
-        _MADE_FROM.pop(executor, None)
-        executor.shutdown(wait=False)
+def _forget() -> None:
+    """In a forked child, where the threads of the program's executors are gone."""
+    global _LOCK
+    _IDLE.clear()
+    _LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import importlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ktask
 import pytest
@@ -30,3 +32,16 @@ def client(daemon: Daemon) -> Iterator[ktask.Client]:
 def executor(daemon: Daemon) -> Iterator[ktask.Executor]:
     with ktask.Executor(2, target=daemon.place) as made:
         yield made
+
+
+@pytest.fixture
+def joblib(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("KTASKD_SOCKET", str(daemon.place))
+    backend = importlib.import_module("ktask.joblib")
+    backend.register()
+    yield importlib.import_module("joblib")
+    for executor in list(backend._IDLE):
+        executor.shutdown()
+    backend._IDLE.clear()
+    tracker = importlib.import_module("joblib.externals.loky.backend.resource_tracker")
+    tracker._resource_tracker._stop()  # it was started if arrays were mapped

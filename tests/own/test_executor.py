@@ -148,6 +148,14 @@ def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Execut
     assert isinstance(error.__cause__, RemoteTraceback)
     assert "in fail" in str(error.__cause__)
     assert "as asked" in str(error.__cause__)
+    assert "in fail" in error.__cause__.tb  # where a pool of processes has it
+
+
+def test_exception_when_a_class_method_raises_then_the_traceback_has_its_lines(
+    executor: ktask.Executor,
+) -> None:
+    error = executor.submit(things.Fails.as_asked, 3).exception()
+    assert "raise LookupError(number)  # as asked" in str(error.__cause__)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

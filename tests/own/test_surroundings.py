@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures.process
-import importlib
 import os
 import pickle
 import signal
@@ -14,7 +13,6 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ktask
 import pytest
@@ -241,6 +239,15 @@ def test_executor_when_within_a_call_then_at_the_same_daemon(
     assert executor.submit(inner).result() == str(daemon.socket)
 
 
+@pytest.mark.parametrize(("depth", "width"), [(3, 2), (4, 2), (2, 5)])
+def test_executors_when_within_calls_of_executors_then_all_end(
+    executor: ktask.Executor, depth: int, width: int
+) -> None:
+    """Each call but the innermost waits for calls of its own, so that more wait than there are CPUs."""
+    found = executor.map(things.leaves, [depth - 1] * width, [width] * width)
+    assert sum(found) == width**depth
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"path": 3}'])
 def test_surroundings_when_they_are_none_then_said(data: bytes) -> None:
     with pytest.raises(surroundings.SurroundingsInvalid, match="surroundings: "):
@@ -356,72 +363,19 @@ def test_initializer_when_given_then_called_once_in_each_worker(daemon: Daemon, 
     assert all(path.read_text() == "x" for path in tmp_path.iterdir())
 
 
+def test_initializer_when_it_raises_then_logged_as_by_a_pool_of_processes(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ktask.Executor(1, initializer=things.leave_by_an_error, target=daemon.place) as executor:
+        assert isinstance(executor.submit(pow, 2, 3).exception(), InitializerFailed)
+    (record,) = [one for one in caplog.records if one.name == "concurrent.futures"]
+    assert (record.levelname, record.getMessage()) == ("CRITICAL", "Exception in initializer:")
+    assert "ZeroDivisionError: on purpose" in str(record.exc_text)
+
+
 def test_initializer_when_it_raises_then_the_executor_takes_no_more(daemon: Daemon) -> None:
     with ktask.Executor(1, initializer=things.leave_by_an_error, target=daemon.place) as executor:
         with pytest.raises(InitializerFailed, match="initializer: raised ZeroDivisionError"):
             executor.submit(pow, 2, 3).result()
         with pytest.raises(concurrent.futures.BrokenExecutor):
             executor.submit(pow, 2, 3)
-
-
-# -- joblib ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def joblib(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("KTASKD_SOCKET", str(daemon.place))
-    backend = importlib.import_module("ktask.joblib")
-    backend.register()
-    yield importlib.import_module("joblib")
-    for executor in list(backend._USES):
-        executor.shutdown()
-    backend._USES.clear()
-    backend._MADE_FROM.clear()
-
-
-def test_joblib_when_it_runs_again_then_by_the_same_executor(joblib: Any) -> None:
-    backend = importlib.import_module("ktask.joblib")
-    used = set()
-    for _ in range(3):
-        with joblib.parallel_config(backend="ktask", n_jobs=2):
-            assert joblib.Parallel()(joblib.delayed(abs)(i) for i in range(5)) == list(range(5))
-        used |= set(backend._USES)
-    assert len(used) == 1
-
-
-def test_joblib_when_runs_overlap_then_none_takes_anothers_workers(joblib: Any) -> None:
-    found: list[list[int]] = []
-
-    def run(count: int) -> None:
-        for _ in range(5):
-            with joblib.parallel_config(backend="ktask", n_jobs=count):
-                found.append(joblib.Parallel()(joblib.delayed(abs)(i) for i in range(20)))
-
-    threads = [threading.Thread(target=run, args=(count,)) for count in (2, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [list(range(20))] * 10
-
-
-def test_joblib_when_given_an_initializer_then_called(joblib: Any, tmp_path: Path) -> None:
-    run = joblib.Parallel(
-        n_jobs=2, backend="ktask", initializer=things.note_a_call, initargs=(str(tmp_path),)
-    )
-    assert run(joblib.delayed(abs)(i) for i in range(3)) == [0, 1, 2]
-    assert list(tmp_path.iterdir())
-
-
-def test_joblib_when_one_task_fails_then_the_others_are_not_waited_for(joblib: Any, tmp_path: Path) -> None:
-    def task(i: int) -> None:
-        if i == 0:
-            while not (tmp_path / "begun").exists():
-                time.sleep(0.005)
-            raise ValueError("no")
-        (tmp_path / "begun").touch()
-        time.sleep(1000)
-
-    with pytest.raises(ValueError, match="no"):
-        joblib.Parallel(n_jobs=2, backend="ktask")(joblib.delayed(task)(i) for i in (0, 1))
-    assert joblib.Parallel(n_jobs=2, backend="ktask")(joblib.delayed(abs)(i) for i in range(3)) == [0, 1, 2]

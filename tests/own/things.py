@@ -143,3 +143,30 @@ def fail_a_job(place: str) -> None:
     ktask = importlib.import_module("ktask")
     with ktask.connect(place) as client, ktask.memory(4096) as memory:
         client.run(lambda data, start, end, arg: 1 / 0, data=memory)
+
+
+def seen_of(array: np.ndarray, i: int) -> tuple[str, str, int]:
+    """What a task sees of an array: its kind, the file that it is mapped from, one of its values."""
+    return type(array).__name__, str(getattr(array, "filename", "") or ""), int(array[i])
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def fail_with(array: np.ndarray) -> NoReturn:
+    raise ValueError(f"no such thing among {len(array)}")
+
+
+def leaves(depth: int, width: int) -> int:
+    """Count the innermost calls of executors within calls of executors, `width` in each."""
+    if depth == 0:
+        return 1
+    with importlib.import_module("ktask").Executor(width) as executor:
+        return sum(executor.map(leaves, [depth - 1] * width, [width] * width))
+
+
+class Fails:
+    @classmethod
+    def as_asked(cls, number: int) -> NoReturn:
+        raise LookupError(number)  # as asked

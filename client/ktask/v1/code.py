@@ -6,10 +6,13 @@ runs what the other side wants.
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import pickle
 import sys
 import traceback
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,9 +36,14 @@ class ModuleMissing(ModuleNotFoundError):
 class RemoteTraceback(Exception):
     """The cause of an exception that was raised in a worker: where, as text."""
 
+    @property
+    def tb(self) -> str:
+        """The traceback; a pool of processes has it by this name."""
+        return str(self.args[0])
+
     def __str__(self) -> str:
         """The traceback, on lines of its own."""
-        return f'\n"""\n{self.args[0]}"""'
+        return f'\n"""\n{self.tb}"""'
 
 
 def dumps(value: Any) -> bytes:
@@ -43,10 +51,29 @@ def dumps(value: Any) -> bytes:
 
     Raises whatever pickling it raises, and ImportError without cloudpickle.
     """
+    buffer = io.BytesIO()
+    pickler()(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+@functools.cache
+def pickler() -> Any:
+    """Return the class of picklers that `dumps` uses, with cloudpickle loaded only now."""
     import cloudpickle
 
-    data: bytes = cloudpickle.dumps(value)
-    return data
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            """Pickle a class method by its class: by value its lines would be missing from tracebacks."""
+            if isinstance(obj, types.MethodType) and _is_of_class(obj):
+                return getattr, (obj.__self__, obj.__name__)
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def _is_of_class(method: types.MethodType) -> bool:
+    owner = method.__self__
+    return isinstance(owner, type) and getattr(owner, method.__name__, None) == method
 
 
 def loads(data: bytes | memoryview) -> Any:
