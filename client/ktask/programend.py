@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import sys
 import threading
 import weakref
@@ -43,5 +44,6 @@ def _begin() -> None:
 
 
 # An ordinary atexit handler comes too late, after the threads were waited for. CPython's own
-# executors use this function.
-getattr(threading, "_register_atexit", atexit.register)(_begin)
+# executors use this function; it refuses where that has begun already.
+with contextlib.suppress(RuntimeError):
+    getattr(threading, "_register_atexit", atexit.register)(_begin)

@@ -101,6 +101,8 @@ class Worker:
     """What it had when it was started, and what it has now, as a lead for its caller."""
     own_missing: tuple[str, ...] = ()
     """What could not be applied when it was started."""
+    resting = False
+    """Whether it sleeps in its chunk until something comes for it."""
 
     def __init__(
         self,
@@ -148,8 +150,6 @@ class Worker:
         self.raised = self.lifted = False
         """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
         part, so that it is given nothing more before it was lowered."""
-        self.resting = False
-        """Whether it sleeps in its chunk until something comes for it."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._served: int | None = None  # the user whose jobs it was told of last

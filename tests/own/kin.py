@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 KIDS = 12
+LIFE_S = 120
+"""How long they live where nothing ends them, so that a broken product leaves nothing behind for good."""
 
 
 def leave_running(mark: Path, how: str) -> int:
@@ -64,6 +66,7 @@ def _locked(mark: Path) -> TextIO:
 
 
 def _rest() -> NoReturn:
+    signal.alarm(LIFE_S)
     while True:
         signal.pause()
 
@@ -89,10 +92,12 @@ def _refuse() -> NoReturn:
 def _move_on() -> NoReturn:
     """Be another process each moment, in a session of its own."""
     _ignore()
-    while True:
+    until_s = time.monotonic() + LIFE_S
+    while time.monotonic() < until_s:
         if os.fork():
             os._exit(0)
         os.setsid()
+    os._exit(0)
 
 
 def _multiply() -> NoReturn:
@@ -101,7 +106,8 @@ def _multiply() -> NoReturn:
     for _ in range(2):
         if not os.fork():
             break
-    while True:
+    until_s = time.monotonic() + LIFE_S
+    while time.monotonic() < until_s:
         for i in range(KIDS):
             if not os.fork():
                 if i % 2:
@@ -109,6 +115,7 @@ def _multiply() -> NoReturn:
                 _rest()
         for _ in range(KIDS):
             os.wait()
+    os._exit(0)
 
 
 _HOW: dict[str, Callable[[], NoReturn]] = {
