@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ktaskd.jobs import permits, placing
 from ktaskd.jobs.disks import Disks
@@ -132,12 +132,13 @@ class Dispatch:
             for line, wanted in zip(self._lines, places, strict=True):
                 line.put(job, wanted)
 
-    def set_allowance(self, allowance: Allowance) -> None:
-        """From now on so many workers may run; who is too many gives its chunk back."""
+    def set_allowance(self, allowance: Allowance, unrescued: Iterable[Job] = ()) -> None:
+        """So many workers may run, and `unrescued` are rescued no more; who is too many gives back."""
         before, self.allowance = self.allowance, allowance
         if allowance.share > before.share:
             self.rests.end_breath()
-        for job in {*self._wanting, *self.job_of.values(), *self._calling}:
+        concerned = filter(permits.depends_on_level, {*self._wanting, *self._calling})
+        for job in {*unrescued, *self.job_of.values(), *concerned}:
             self.refresh(job)
         holders = self.helpers.holders
         surplus = Counter({nid: holders.blocked_on(nid) for nid in self.capacity})

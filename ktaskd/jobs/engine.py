@@ -161,14 +161,16 @@ class Engine:
 
     def set_allowance(self, allowance: Allowance) -> None:
         """From now on so many workers may run; jobs that wait for that say so."""
-        running = self.registry.running
+        running = self.registry.running  # thousands may be queued, so each of them costs as little as can be
+        before_pause = [job for job in running if job.rescued] if allowance.level is Level.PAUSED else []
+        for job in before_pause:
+            job.rescued = False  # its time without progress begins anew after that
         if allowance.level is Level.PAUSED:
-            for job in running:
-                job.rescued = False  # its time without progress begins anew after that
             self.rescue.forget()
-        self.dispatch.set_allowance(allowance)
+        self.dispatch.set_allowance(allowance, before_pause)
         for job in running:
-            job.touch()
+            if job.watchers:
+                job.touch()
 
     def set_caller(self, job: Job, caller: Caller) -> None:
         """The job's owner may use other CPUs, or more or less CPU time, than before."""

@@ -29,6 +29,11 @@ def may_step(job: Job, level: Level) -> bool:
     return begun or job.waited or level < Level.PAUSED
 
 
+def depends_on_level(job: Job) -> bool:
+    """Whether its lines, as `places` has them, depend on how far the work is restricted."""
+    return job.rescued or bool(job.calls) or job.in_guest
+
+
 Places = tuple[bool, bool, bool, bool, bool]
 """In which of the dispatch's lines: for leads, helpers, calls, guests that are leads, or helpers."""
 
