@@ -39,7 +39,7 @@ class _Watched:
     owner: Identity
     process: Incarnation
     caller: Caller
-    jobs: set[Job] = field(default_factory=set)
+    jobs: dict[Job, None] = field(default_factory=dict)
 
 
 class Callers:
@@ -95,7 +95,7 @@ class Callers:
             watched = self._watched[key] = _Watched(job.owner, process, fresh)
         if watched.caller != job.caller:
             self._on_limits(job, watched.caller)
-        watched.jobs.add(job)
+        watched.jobs[job] = None
         job.watch(self._notify)
         if self._timer is None:
             self._timer = self._loop.call_later(FIRST_S, self._tick)
@@ -104,7 +104,7 @@ class Callers:
         if job.state.ended:
             key = id(job.owner)
             watched = self._watched[key]
-            watched.jobs.discard(job)
+            watched.jobs.pop(job, None)
             job.unwatch(self._notify)
             if not watched.jobs:
                 self._watched.pop(key).process.close()

@@ -210,7 +210,8 @@ def test_idle_exit_when_nobody_comes_then_it_ends_by_itself(place: Path) -> None
 
 
 def test_idle_exit_when_somebody_is_connected_then_not_before_that_ends(place: Path) -> None:
-    with starting(place, "--idle-exit", "0.3") as daemon:
+    config = write_config(place.parent / "c", jobs={"keep_s": 0.1}, daemon={"idle_exit_s": 0.3})
+    with starting(place, "--config", config) as daemon:
         daemon.wait_ready()
         with connected(daemon.socket) as stubs:
             # Far longer than it may be idle, with a connection but nothing to do.

@@ -29,6 +29,8 @@ from tests.pool.house import Ears, run
 from tests.support.groups import idle_group
 from tests.support.users import NOBODY, OtherUsers
 
+pytestmark = pytest.mark.alone  # shares of a CPU
+
 CPU = max(os.sched_getaffinity(0))
 CPU_S = 0.5
 """CPU time of both together for one share."""
@@ -238,8 +240,6 @@ from ktaskd.host.raising import Raiser
 from ktaskd.host.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.pool import Pool, PoolSpec
-
-pytestmark = pytest.mark.alone  # shares of a CPU
 
 CPU = max(os.sched_getaffinity(0))
 
