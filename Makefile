@@ -9,6 +9,7 @@ PYTHON ?=
 # What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
 PYTEST_ARGS ?=
 # Tests run in so many processes (pytest-xdist); PARALLEL= has them run one by one, as `-s` and `--pdb` need it.
+# Helpers get only the time that other tests leave, so what fails there is run once more, one by one.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 # What pytest gets for the checks in the virtual machine, as in VM_ARGS=-v.
 VM_ARGS ?=
@@ -33,7 +34,9 @@ setup: ## make .venv with everything in it
 	@PYTHON='$(PYTHON)' tools/setup.sh
 
 test: setup ## run all tests (PYTEST_ARGS="..." to choose)
-	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS) || \
+	{ echo "test: what failed beside other tests must fail alone as well"; \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS); }
 
 demo: setup ## start a private daemon and run real jobs on it
 	@$(BIN)/python -m tools.demo

@@ -2,7 +2,7 @@
 
 `ktaskd --runtime-dir DIR &` returns before the daemon listens. The next command finds no socket, and
 often not even the directory. Only a young process that was started for this very directory is waited
-for: where there is none, nobody is kept waiting.
+for: where there is none, nobody is kept waiting for long.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ STARTING_S = 30.0
 """A process of this age that does not listen is not going to."""
 
 _PAUSE_S = 0.02
+_LOOKS = 5
+"""For a process, before there is taken to be none: while one is being executed it has no command line."""
+
 _OPTION = "--runtime-dir"
 _PROGRAM = "ktaskd"
 
@@ -25,7 +28,8 @@ _PROGRAM = "ktaskd"
 def wait_until_up(find: Callable[[], Place | None]) -> Place | None:
     """The place that `find` names, once the daemon that is starting there listens.
 
-    Returns at once if somebody listens there, if no daemon is starting there, or if `find` names none.
+    Returns at once if somebody listens there or `find` names none, and after a tenth of a second if no
+    daemon is starting there.
 
     Args:
         find: names the sockets. Asked again after each pause, since what a target stands for depends
@@ -33,8 +37,9 @@ def wait_until_up(find: Callable[[], Place | None]) -> Place | None:
     Raises:
         DaemonNotTrusted: another user listens there, or could.
     """
-    place = find()
-    while place is not None and why_silent(place) and is_starting(place):
+    place, looks = find(), _LOOKS
+    while place is not None and why_silent(place) and looks:
+        looks = _LOOKS if is_starting(place) else looks - 1
         time.sleep(_PAUSE_S)
         place = find()
     return place

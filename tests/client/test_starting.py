@@ -47,15 +47,27 @@ def test_connect_when_the_daemon_cannot_start_then_given_up_when_it_has_ended(di
         ktask.connect(directory)
 
 
-def test_connect_when_no_daemon_is_starting_then_nobody_waits(
+def test_connect_when_no_daemon_is_starting_then_given_up_after_a_tenth_of_a_second(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sleep(_seconds: float) -> None:
-        raise AssertionError("waited")
-
-    monkeypatch.setattr(time, "sleep", sleep)
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(ktask.DaemonNotFound):
         ktask.connect(directory)
+    assert 0.0 < sum(waits) <= 0.11
+
+
+def test_connect_when_the_daemon_is_being_executed_then_looked_for_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment it has no command line."""
+    found = iter((False, False, True, True, False, True))
+    monkeypatch.setattr(starting, "is_starting", lambda _: next(found, False))
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(ktask.DaemonNotFound):
+        ktask.connect(directory)
+    assert len(waits) > 6, "each time that it was seen the looks began anew"
 
 
 def test_starting_when_the_process_is_old_or_of_another_directory_then_not(
