@@ -73,7 +73,7 @@ class User:
         self.in_line = False
         """Whether it has waited in line since then."""
         self.virtual_s = 0.0
-        """What it has used in all; after a pause at least what the account's last one had."""
+        """What it has used in line; after a pause at least what the account's last one had."""
         self.seen_s = -math.inf
         """When it used anything last."""
         self.members = 0
@@ -138,13 +138,15 @@ class User:
         light = self._is_light(False, now_s)
         self.spent_s += cost_s
         account = self.account
-        self.virtual_s = max(self.virtual_s, account.virtual_s) + cost_s
         turns = account.turns
         noticed = turns.is_noticed(self, now_s)
         if light:
             account.light.charge(now_s, cost_s * (LIGHT_PRICE if noticed else 1.0))
             account.pace.charge(now_s, cost_s)
         else:
+            # Only what is used in line counts there: users that come new to it would be served before
+            # one that has called now and then for long, until each had used as much.
+            self.virtual_s = max(self.virtual_s, account.virtual_s) + cost_s
             crowd = len(turns.waiting) + (account not in turns.waiting)
             account.pace.charge(now_s, cost_s * (PRICE if noticed else 1.0) * crowd)
 

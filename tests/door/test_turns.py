@@ -184,6 +184,23 @@ def test_light_users_when_they_are_many_of_an_account_then_leave_a_third() -> No
     run(test())
 
 
+def test_light_user_when_it_has_to_wait_in_line_then_newcomers_are_not_all_before_it() -> None:
+    """What it used as a light user is no debt to those who wait in line."""
+
+    async def test() -> None:
+        turns = Turns()
+        quiet = turns.join(QUIET, -1)
+        await one_call_after_the_other(quiet, 10.0)
+        floods = [Flood(turns.join(uid, -1)) for uid in range(100, 170)]
+        quiet.charge(2 * MODEST_S)
+        came = asyncio.Event()
+        assert quiet.ask(came.set) is not None
+        async with asyncio.timeout(2 * len(floods) * SLICE_S * PRICE):
+            await came.wait()
+
+    run(test())
+
+
 def test_calls_when_no_handler_begins_with_them_then_few_are_inside() -> None:
     async def test() -> None:
         turns, came = Turns(), []
