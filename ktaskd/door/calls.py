@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from ktaskd.door.ledger import Purse
@@ -60,7 +61,9 @@ class Calls:
         self.clock: Callable[[], float] = lambda: 0.0
         self._requests: dict[int, _Request] = {}
         self._highest = 0
-        self._unplaced = self.placed = 0
+        self.placed = 0
+        self._unplaced: dict[asyncio.Future[bool], None] = {}
+        """Handlers that wait for a place to read their request."""
         self._halves: dict[int, None] = {}
         """Requests that have not ended."""
         self._whole: dict[int, None] = {}
@@ -106,7 +109,7 @@ class Calls:
         request = self._requests.get(stream)
         if request is not None and not request.whole:
             request.whole = True
-            self._halves.pop(stream, None)
+            self._is_half_no_more(stream)
             self._whole[stream] = None
 
     def reading(self, places: Places) -> AbstractAsyncContextManager[None] | None:
@@ -115,19 +118,26 @@ class Calls:
 
     @asynccontextmanager
     async def _placed(self, places: Places) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            self._unplaced += 1
-            try:
-                await stack.enter_async_context(places.place(self.purse.account))
-            finally:
-                self._unplaced -= 1
+        came: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._unplaced[came] = None
+        came.add_done_callback(lambda _: self._unplaced.pop(came, None))
+        async with places.place(self.purse.account, self.user.uid, came) as has_place:
             self._start_again()
-            self.placed += 1
+            self.placed += has_place
             try:
-                self.purse.wake()
+                if has_place:
+                    self.purse.wake()
                 yield
             finally:
-                self.placed -= 1
+                self.placed -= has_place
+
+    def _is_half_no_more(self, stream: int) -> None:
+        """A request has ended. Where all have, nobody needs a place: small ones come whole without one."""
+        self._halves.pop(stream, None)
+        if not self._halves:
+            for came in list(self._unplaced):
+                if not came.done():
+                    came.set_result(False)
 
     def _start_again(self) -> None:
         """Requests that have not ended could not, so their time begins now."""
@@ -158,7 +168,7 @@ class Calls:
         What was sent before has led to the answer; what comes later is counted anew.
         """
         if stream in self._halves:
-            del self._halves[stream]
+            self._is_half_no_more(stream)
             self._release(self._requests[stream])
 
     def _release(self, request: _Request) -> None:
@@ -184,7 +194,7 @@ class Calls:
         if request is None:
             return False
         self._whole.pop(stream, None)
-        self._halves.pop(stream, None)
+        self._is_half_no_more(stream)
         self._release(request)
         return True
 

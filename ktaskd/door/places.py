@@ -1,9 +1,12 @@
-"""Who may have a large request come in: a few of each account at one time, the others wait."""
+"""Who may have a large request come in: a few of each account at one time, the others wait.
+
+In an account the uid with the fewest places is next, and in a uid whoever came first.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,10 +14,17 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """Those of one account. First come, first served."""
+    """Those of one account."""
 
-    taken: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    taken: Counter[int] = field(default_factory=Counter)
+    """Places that each uid has."""
+    waiting: dict[asyncio.Future[bool], int] = field(default_factory=dict)
+    """Requests without a place, and whose they are; the oldest comes first."""
+
+    def next(self) -> asyncio.Future[bool] | None:
+        """The request that gets the next place; None: none waits for one."""
+        pending = (came for came in self.waiting if not came.done())
+        return min(pending, key=lambda came: self.taken[self.waiting[came]], default=None)
 
 
 class Places:
@@ -40,29 +50,27 @@ class Places:
         return sum(len(line.waiting) for line in self._lines.values())
 
     @asynccontextmanager
-    async def place(self, account: int) -> AsyncIterator[None]:
-        """Have a place, after a wait for it if need be."""
+    async def place(self, account: int, uid: int, came: asyncio.Future[bool]) -> AsyncIterator[bool]:
+        """Have a place, after a wait for it if need be; whether there is one.
+
+        Args:
+            came: pending; becomes True with the place. Whoever sets it to False needs none any more.
+        """
         line = self._lines.setdefault(account, _Line())
-        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.waiting.append(came)
+        line.waiting[came] = uid
         self._give(account, line)
         try:
-            await came
-        except BaseException:
-            if came in line.waiting:
-                line.waiting.remove(came)
-            elif not came.cancelled():
-                self._free(line)
-            self._give_all()
-            raise
-        try:
-            yield
+            yield await came
         finally:
-            self._free(line)
+            waited = line.waiting.pop(came, None) is not None
+            if not waited:
+                self._free(line, uid)
             self._give_all()
 
-    def _free(self, line: _Line) -> None:
-        line.taken -= 1
+    def _free(self, line: _Line, uid: int) -> None:
+        line.taken[uid] -= 1
+        if not line.taken[uid]:
+            del line.taken[uid]
         self.taken -= 1
 
     def _give_all(self) -> None:
@@ -71,16 +79,14 @@ class Places:
 
     def _give(self, account: int, line: _Line) -> None:
         """Give an account what it may have now."""
-        while line.waiting and self._has_place(line):
-            came = line.waiting.popleft()
-            if not came.done():
-                line.taken += 1
-                self.taken += 1
-                came.set_result(None)
+        while self._has_place(line) and (came := line.next()) is not None:
+            line.taken[line.waiting.pop(came)] += 1
+            self.taken += 1
+            came.set_result(True)
         if not (line.taken or line.waiting):
             self._lines.pop(account, None)
 
     def _has_place(self, line: _Line) -> bool:
         if not line.taken:
             return True
-        return line.taken < self._account_max and self.taken < self._total_max
+        return line.taken.total() < self._account_max and self.taken < self._total_max

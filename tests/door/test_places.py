@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from ktaskd.api.guard import Guard
 from ktaskd.api.server import OPTIONS
+from ktaskd.door.calls import Calls
+from ktaskd.door.ledger import Ledger, Purse
 from ktaskd.door.listener import RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.places import Places
 from ktaskd.door.relay import PLACES_ACCOUNT, REQUESTS_ACCOUNT, RelayDoor
+from ktaskd.door.turns import Turns
 from ktaskd.model.identity import Identity
 from ktaskd.model.limits import MESSAGE_BYTES_MAX
 from tests.door.test_relay import relay_door, run
@@ -79,7 +82,9 @@ def test_request_when_it_has_no_place_then_its_client_sends_next_to_nothing(reac
     async def test() -> None:
         async with daemon(reachable_dir) as door, AsyncExitStack() as stack:
             for _ in range(PLACES_ACCOUNT):
-                await stack.enter_async_context(door._places.place(Identity(os.geteuid(), 0, 0).payer))
+                me = Identity(os.geteuid(), 0, 0)
+                came = asyncio.get_running_loop().create_future()
+                await stack.enter_async_context(door._places.place(me.payer, me.uid, came))
             large = call(channel_of(reachable_dir, stack), BODY)
             while not len(door._places):
                 await asyncio.sleep(0.001)
@@ -94,6 +99,49 @@ def test_request_when_it_has_no_place_then_its_client_sends_next_to_nothing(reac
             assert len(door._places) == 0
 
     run(test())
+
+
+def test_small_request_when_its_handler_begins_before_its_end_then_needs_no_place() -> None:
+    """Whoever has all places of the account may keep them for a minute."""
+
+    async def test() -> None:
+        places = Places(account=1, total=1)
+        user = Turns().join(1, 7)
+        ledger = Ledger(free=0, account=1 << 20, total=1 << 20)
+        large, small = (Calls(user, Purse(ledger, 7)) for _ in range(2))
+        for calls in (large, small):
+            calls.begin(1, lambda: None)
+        first, second = large.reading(places), small.reading(places)
+        assert first is not None
+        assert second is not None
+        async with first, asyncio.timeout(1.0):
+            entered = asyncio.ensure_future(second.__aenter__())
+            await asyncio.sleep(0.1)
+            assert (entered.done(), small.oldest_half_s()) == (False, None)
+            small.sent_all(1)
+            await entered
+            assert (large.placed, small.placed, places.taken) == (1, 0, 1)
+            await second.__aexit__(None, None, None)
+        assert places.taken == 0
+        for calls in (large, small):
+            calls.end_all()
+
+    run_virtual(test())
+
+
+def test_places_when_one_uid_has_asked_for_many_then_another_of_the_account_is_next() -> None:
+    async def test() -> None:
+        places, order = Places(account=2, total=2), list[int]()
+
+        async def one(uid: int) -> None:
+            async with places.place(7, uid, asyncio.get_running_loop().create_future()):
+                order.append(uid)
+                await asyncio.sleep(len(order))
+
+        await asyncio.wait([asyncio.ensure_future(one(uid)) for uid in (1, 1, 1, 1, 2)])
+        assert order.index(2) == 2, "beside a place that the other has"
+
+    run_virtual(test())
 
 
 def channel_of(place: Path, stack: AsyncExitStack) -> grpc.aio.Channel:
@@ -121,7 +169,8 @@ def test_places_when_anything_happens_then_none_is_lost_and_each_account_has_one
         asked: list[list[asyncio.Task[None]]] = [[] for _ in inside]
 
         async def one(account: int) -> None:
-            async with places.place(account):
+            came = asyncio.get_running_loop().create_future()
+            async with places.place(account, account, came):
                 inside[account] += 1
                 end = asyncio.Event()
                 ends[account].append(end)
