@@ -95,7 +95,7 @@ def _helpers_socket(path: str) -> str:
 
 
 def _functions(directory: str) -> Iterator[str]:
-    """What is wrong with the directory and with each manifest in it."""
+    """Read the directory and its manifests; return the faults of each."""
     if directory and not os.path.isdir(directory):
         yield f'{directory}: no such directory; make it, or set it to ""'
         return

@@ -12,7 +12,7 @@ keeps 0.015 (weights 15 and 1024), cpu.idle less; what does not give way, 0.5.""
 
 @dataclass(slots=True)
 class Findings:
-    """What was found, as pairs of a name and words; and whether helpers give way."""
+    """The measurements, as pairs of a name and words, and whether helpers give way."""
 
     lines: list[tuple[str, str]] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)

@@ -39,7 +39,7 @@ class Lacking:
     others: list[Callable[[], Iterable[str]]] = field(default_factory=list)
 
     def __call__(self) -> list[str]:
-        """What is lacking now."""
+        """Look again, and return what the daemon lacks now."""
         found = [
             "" if self.user.wanted else self.user.refusal,
             self.notifier.missing,

@@ -12,7 +12,7 @@ from ktaskd.jobs.registry import JobLimits
 
 @dataclass(frozen=True, slots=True)
 class SocketSettings:
-    """Who may connect, and how often.
+    """Rights and limits of clients that connect.
 
     Args:
         mode: of both sockets, octal digits; "auto" = 0660 if the daemon is root

@@ -69,7 +69,7 @@ class Account:
         self._let_in_s = self.turns.now()
 
     def began(self, count: int) -> None:
-        """So many calls need no more to be waited for."""
+        """Handlers have begun with `count` calls, or the calls have ended before."""
         if count and self.unbegun:
             self.unbegun = max(self.unbegun - count, 0)
             if self.waiting:

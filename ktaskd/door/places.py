@@ -1,4 +1,4 @@
-"""Who may have a large request come in: a few of each account at one time, the others wait.
+"""Places for large requests: each account has a few come in at one time, and its others wait.
 
 In an account the uid with the fewest places is next, and in a uid whoever came first.
 """

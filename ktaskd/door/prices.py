@@ -1,4 +1,4 @@
-"""What is charged for the loop's time, and which debts make a user wait."""
+"""Prices of the loop's time, and the debts that make a user wait."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ THERE_S = 0.1
 """A user counts as present for this long after it used anything."""
 
 LOOK_S = 0.005
-"""Who is present is looked up once in this time, and noted once."""
+"""The door looks up and notes the present users once in this time."""

@@ -133,7 +133,7 @@ class Dispatch:
                 line.put(job, wanted)
 
     def set_allowance(self, allowance: Allowance, unrescued: Iterable[Job] = ()) -> None:
-        """So many workers may run, and `unrescued` are rescued no more; who is too many gives back."""
+        """Let so many workers run; the surplus gives its chunks back. `unrescued` jobs lose their lead."""
         before, self.allowance = self.allowance, allowance
         if allowance.share > before.share:
             self.rests.end_breath()
