@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ktaskd import __version__
 from ktaskd.daemon import machine
@@ -28,9 +29,20 @@ READER_GONE = 141
 DEFAULT_CONFIG = Path("/etc/ktaskd/ktaskd.toml")
 
 
+class Parser(argparse.ArgumentParser):
+    """Raises what goes wrong while it prints help, which argparse passes over since Python 3.11.5."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # Where standard output is not buffered, the error comes here and not when it is flushed.
+        if file is not None and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ktaskd", description="Runs parallel work for every program, on CPUs that nobody else wants."
     )
     parser.add_argument("--runtime-dir", metavar="DIR", help="directory of the sockets (default: see below)")

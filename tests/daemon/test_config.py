@@ -254,13 +254,21 @@ def test_check_config_when_options_say_otherwise_then_marked_with_those(tmp_path
     assert 'mode = "0666"  # file\ngroup = "nogroup"  # file\n' in done.stdout
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # PYTHONUNBUFFERED, as container images set it
 @pytest.mark.parametrize("words", [["--check-config"], ["--help"], ["--version"]])
-def test_command_when_nobody_reads_what_it_prints_then_it_ends_quietly(words: list[str]) -> None:
+def test_command_when_nobody_reads_what_it_prints_then_it_ends_quietly(
+    words: list[str], unbuffered: str
+) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write) as closed:
         done = subprocess.run(
-            [KTASKD, *words], check=False, stdout=closed, stderr=subprocess.PIPE, timeout=30
+            [KTASKD, *words],
+            check=False,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert (done.returncode, done.stderr) == (141, b"")
 
