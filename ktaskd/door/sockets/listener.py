@@ -9,10 +9,10 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ktaskd.door.rundir import HANDOFF_NAME, KINDS, RELAY_NAME
-from ktaskd.door.rundir import DirectoryBusy as DirectoryBusy
-from ktaskd.door.rundir import ListenError as ListenError
-from ktaskd.door.rundir import RuntimeDir as RuntimeDir
+from ktaskd.door.sockets.rundir import HANDOFF_NAME, KINDS, RELAY_NAME
+from ktaskd.door.sockets.rundir import DirectoryBusy as DirectoryBusy
+from ktaskd.door.sockets.rundir import ListenError as ListenError
+from ktaskd.door.sockets.rundir import RuntimeDir as RuntimeDir
 from ktaskd.host.sockets.unixsock import close_quietly
 
 LISTEN_FDS_START = 3

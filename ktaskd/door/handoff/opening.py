@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-from ktaskd.door.vet import describe_type, find_file_system, vet
+from ktaskd.door.handoff.vet import describe_type, find_file_system, vet
 from ktaskd.host.sockets.unixsock import Fds
 from ktaskd.model.errors import FdUnsuitable, KtaskError, NotAllowed, PathNotFound, SourceInvalid
 from ktaskd.model.function import Access

@@ -5,7 +5,7 @@ may be lost to that, the daemon may not. So it says BUSY before anything that
 could hang and IDLE after it, and passes on only what is sound. It loads
 neither grpc nor asyncio, and does one thing at a time.
 
-Run as: python -I -m ktaskd.door.keeper CONTROL_FD DAEMON_PID
+Run as: python -I -m ktaskd.door.handoff.keeper CONTROL_FD DAEMON_PID
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Callable
 
 from ktask.v1 import handoff
 
-from ktaskd.door import wire
-from ktaskd.door.opening import open_vetted
-from ktaskd.door.vet import vet
-from ktaskd.door.wire import Frame
+from ktaskd.door.handoff import wire
+from ktaskd.door.handoff.opening import open_vetted
+from ktaskd.door.handoff.vet import vet
+from ktaskd.door.handoff.wire import Frame
 from ktaskd.host import logline
 from ktaskd.host.sockets.unixsock import Fds, Message, read_peer_credentials, receive, send
 from ktaskd.model.errors import FdUnsuitable, KtaskError
@@ -287,5 +287,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    logline.report_uncaught("ktaskd.door.keeper")
+    logline.report_uncaught("ktaskd.door.handoff.keeper")
     sys.exit(main(sys.argv))

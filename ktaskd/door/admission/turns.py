@@ -19,11 +19,11 @@ import math
 from collections.abc import Callable
 from itertools import takewhile
 
-from ktaskd.door.ledger import Ledger
-from ktaskd.door.line import Account
-from ktaskd.door.prices import LOOK_S, THERE_S
-from ktaskd.door.user import Ticket as Ticket
-from ktaskd.door.user import User as User
+from ktaskd.door.admission.account import Account
+from ktaskd.door.admission.ledger import Ledger
+from ktaskd.door.admission.prices import LOOK_S, THERE_S
+from ktaskd.door.admission.user import Ticket as Ticket
+from ktaskd.door.admission.user import User as User
 
 ANSWERS_FREE = 1024 * 1024
 ANSWERS_ACCOUNT = 16 * 1024 * 1024

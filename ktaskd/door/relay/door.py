@@ -17,19 +17,19 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from ktaskd.door.acceptor import Acceptor
-from ktaskd.door.calls import Calls
-from ktaskd.door.frames import PREFACE, Frames
-from ktaskd.door.ledger import Ledger, Purse
-from ktaskd.door.peers import PeerTable
-from ktaskd.door.places import Places
-from ktaskd.door.prices import CONNECTION_COST_S
-from ktaskd.door.reception import Reception
-from ktaskd.door.refusals import RESOURCE_EXHAUSTED, UNAUTHENTICATED, Refusals
-from ktaskd.door.shares import Shares
-from ktaskd.door.turns import Ticket, Turns
-from ktaskd.door.wayin import WayIn
-from ktaskd.door.ways import Way, WayOut
+from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.places import Places
+from ktaskd.door.admission.prices import CONNECTION_COST_S
+from ktaskd.door.admission.shares import Shares
+from ktaskd.door.admission.turns import Ticket, Turns
+from ktaskd.door.callers.peers import PeerTable
+from ktaskd.door.callers.reception import Reception
+from ktaskd.door.relay.calls import Calls
+from ktaskd.door.relay.frames import PREFACE, Frames
+from ktaskd.door.relay.pump import Way, WayOut
+from ktaskd.door.relay.refusals import RESOURCE_EXHAUSTED, UNAUTHENTICATED, Refusals
+from ktaskd.door.relay.upstream import WayIn
+from ktaskd.door.sockets.acceptor import Acceptor
 from ktaskd.host.sockets.unixsock import (
     close_quietly,
     has_hung_up,

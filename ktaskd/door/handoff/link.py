@@ -14,9 +14,9 @@ import sys
 from collections import deque
 from typing import Protocol
 
-from ktaskd.door import wire
-from ktaskd.door.patience import Alarm
-from ktaskd.door.wire import Frame
+from ktaskd.door.admission.patience import Alarm
+from ktaskd.door.handoff import wire
+from ktaskd.door.handoff.wire import Frame
 from ktaskd.host.sockets.unixsock import Fds, close_quietly, receive, send
 
 START_S = 20.0
@@ -270,7 +270,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
         with theirs:
             # -I: nothing of the daemon's working directory or environment
             # decides what code a keeper runs.
-            command = [sys.executable, "-I", "-m", "ktaskd.door.keeper"]
+            command = [sys.executable, "-I", "-m", "ktaskd.door.handoff.keeper"]
             process = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ktaskd.door.frames import DATA, END_HEADERS, RST_STREAM, Mark
-from ktaskd.door.patience import Alarm
-from ktaskd.door.ways import FRAME_BYTES_MAX, Way
+from ktaskd.door.admission.patience import Alarm
+from ktaskd.door.relay.frames import DATA, END_HEADERS, RST_STREAM, Mark
+from ktaskd.door.relay.pump import FRAME_BYTES_MAX, Way
 from ktaskd.host.sockets.unixsock import has_hung_up
 
 HALVES_LOOK_S = 0.05

@@ -22,14 +22,14 @@ from typing import Protocol
 
 from ktask.v1 import handoff
 
-from ktaskd.door import wire
-from ktaskd.door.burials import Burials, Grave
-from ktaskd.door.handles import CloseFd, HeldSource, OnGone, ignore_gone
-from ktaskd.door.link import Link
-from ktaskd.door.openings import Openings
-from ktaskd.door.patience import Alarm
-from ktaskd.door.shares import RESERVE_PART
-from ktaskd.door.wire import Frame
+from ktaskd.door.admission.patience import Alarm
+from ktaskd.door.admission.shares import RESERVE_PART
+from ktaskd.door.handoff import wire
+from ktaskd.door.handoff.burials import Burials, Grave
+from ktaskd.door.handoff.handles import CloseFd, HeldSource, OnGone, ignore_gone
+from ktaskd.door.handoff.link import Link
+from ktaskd.door.handoff.openings import Openings
+from ktaskd.door.handoff.wire import Frame
 from ktaskd.host.sockets.unixsock import Fds, close_quietly, send
 from ktaskd.model.errors import KeeperSilent, KtaskError, QuotaFull
 from ktaskd.model.function import Access

@@ -12,8 +12,8 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ktaskd.door.frames import HEADERS, PREFACE, Frames
-from ktaskd.door.patience import Alarm
+from ktaskd.door.admission.patience import Alarm
+from ktaskd.door.relay.frames import HEADERS, PREFACE, Frames
 
 PENDING_MAX = 32
 """Connections that are answered at one time; those beyond are just closed."""

@@ -7,9 +7,9 @@ import socket
 import time
 from collections.abc import Callable
 
-from ktaskd.door.calls import Calls
-from ktaskd.door.frames import DATA, HEADERS, Frames, Mark
-from ktaskd.door.turns import Ticket
+from ktaskd.door.admission.turns import Ticket
+from ktaskd.door.relay.calls import Calls
+from ktaskd.door.relay.frames import DATA, HEADERS, Frames, Mark
 
 BUFFER_BYTES = 64 * 1024
 """Most bytes that wait in one direction of one relay."""

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ktaskd.door.ledger import Purse
-from ktaskd.door.prices import (
+from ktaskd.door.admission.ledger import Purse
+from ktaskd.door.admission.prices import (
     CALL_COST_S,
     GRACE_S,
     LIGHT_GRACE_S,
@@ -22,7 +22,7 @@ from ktaskd.door.prices import (
 )
 
 if TYPE_CHECKING:
-    from ktaskd.door.line import Account
+    from ktaskd.door.admission.account import Account
 
 
 class Ticket:

@@ -7,12 +7,20 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from ktaskd.door.meter import Meter
-from ktaskd.door.prices import GRACE_S, LAG_MAX_S, LAG_S, TICK_S, TURN_COST_S, UNBEGUN_MAX, UNBEGUN_S
-from ktaskd.door.user import User
+from ktaskd.door.admission.meter import Meter
+from ktaskd.door.admission.prices import (
+    GRACE_S,
+    LAG_MAX_S,
+    LAG_S,
+    TICK_S,
+    TURN_COST_S,
+    UNBEGUN_MAX,
+    UNBEGUN_S,
+)
+from ktaskd.door.admission.user import User
 
 if TYPE_CHECKING:
-    from ktaskd.door.turns import Turns
+    from ktaskd.door.admission.turns import Turns
 
 
 class Account:

@@ -6,11 +6,11 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 
-from ktaskd.door import wire
-from ktaskd.door.handles import CloseFd, HeldSource, OnGone
-from ktaskd.door.link import Link
-from ktaskd.door.opening import ERRORS, check_path
-from ktaskd.door.wire import Frame
+from ktaskd.door.handoff import wire
+from ktaskd.door.handoff.handles import CloseFd, HeldSource, OnGone
+from ktaskd.door.handoff.link import Link
+from ktaskd.door.handoff.opening import ERRORS, check_path
+from ktaskd.door.handoff.wire import Frame
 from ktaskd.host.sockets.unixsock import Fds
 from ktaskd.model.errors import FdUnsuitable, KtaskError, QuotaFull
 from ktaskd.model.function import Access

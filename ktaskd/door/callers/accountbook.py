@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ktaskd.door.accounts import STRANGERS, AccountTable, owner_names, parse_passwd, parse_subuids
+from ktaskd.door.callers.accounts import STRANGERS, AccountTable, owner_names, parse_passwd, parse_subuids
 from ktaskd.host.processes.users import UserFiles
 
 LOOK_S = 1.0

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from ktask.v1.handoff import Dropped, Handles, Refused, Reply
 
-from ktaskd.door.acceptor import Acceptor
-from ktaskd.door.handles import HandleTable
-from ktaskd.door.keepers import Keepers
-from ktaskd.door.prices import CONNECTION_COST_S
-from ktaskd.door.reception import Reception
-from ktaskd.door.shares import Shares
-from ktaskd.door.turns import Ticket, Turns, User
+from ktaskd.door.admission.prices import CONNECTION_COST_S
+from ktaskd.door.admission.shares import Shares
+from ktaskd.door.admission.turns import Ticket, Turns, User
+from ktaskd.door.callers.reception import Reception
+from ktaskd.door.handoff.handles import HandleTable
+from ktaskd.door.handoff.keepers import Keepers
+from ktaskd.door.sockets.acceptor import Acceptor
 from ktaskd.host.sockets.unixsock import Fds, read_peer_credentials
 from ktaskd.model.errors import Draining, IdentityMissing, KtaskError, QuotaFull
 from ktaskd.model.identity import Identity

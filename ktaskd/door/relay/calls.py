@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from ktaskd.door.ledger import Purse
-from ktaskd.door.places import Places
-from ktaskd.door.turns import Ticket, User
+from ktaskd.door.admission.ledger import Purse
+from ktaskd.door.admission.places import Places
+from ktaskd.door.admission.turns import Ticket, User
 
 CALL_BYTES = 32 * 1024
 """What gRPC holds for a call before a handler has begun with it. Measured: 30 to 50 KiB."""

@@ -14,7 +14,14 @@ import os
 import stat
 from pathlib import Path
 
-from ktaskd.door.rundir import HANDOFF_NAME, INNER_NAME, LOCK_NAME, RELAY_NAME, DirectoryBusy, ListenError
+from ktaskd.door.sockets.rundir import (
+    HANDOFF_NAME,
+    INNER_NAME,
+    LOCK_NAME,
+    RELAY_NAME,
+    DirectoryBusy,
+    ListenError,
+)
 from ktaskd.host.root import HostRoot
 from ktaskd.host.sockets.listening import listens
 
