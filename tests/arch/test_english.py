@@ -23,7 +23,7 @@ PENDING = frozenset(
 )
 """What still has findings. The entry goes when the last finding does."""
 
-LEFT_OUT = {"README.md", "CHANGELOG.md"}
+LEFT_OUT = {"README.md", "CHANGELOG.md", "__pycache__", "data"}
 """README is written separately; old entries of a changelog stay as they were published."""
 
 PARTS = sorted(
