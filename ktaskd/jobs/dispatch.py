@@ -305,7 +305,7 @@ class Dispatch:
 
     def _is_its_turn(self, worker: Worker, job: Job) -> bool:
         """Whether nobody who waits for a worker of this class comes before the job."""
-        if not job.cursor.left or job.calls or job not in self._wanting:
+        if not job.left or job.calls or job not in self._wanting:
             return False
         if self._calling.is_before(job, steps=True):
             return False
@@ -470,7 +470,7 @@ class Dispatch:
 
     def _may_help(self, job: Job, nid: int) -> bool:
         """Whether a job has something for a helper of a node."""
-        takes = job.cursor.may_take(nid, lead=False, has_free=self.helpers.has_free)
+        takes = job.positions.may_take(nid, lead=False, has_free=self.helpers.has_free)
         return takes and self.helpers.may_begin(job, nid)
 
     def _job_for(self, worker: Worker) -> Job | None:
@@ -490,7 +490,7 @@ class Dispatch:
     def _feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold; free it if it has none."""
         self._feeder.feed(worker, job)
-        if not job.cursor.left and not job.again:
+        if not job.left and not job.again:
             self.unwant(job)
         else:
             self.refresh(job)

@@ -346,7 +346,7 @@ class Engine:
         """End the chunks of a running job if there are none left."""
         if job.state is not JobState.RUNNING:
             return
-        if not job.cursor.left and not job.crew.busy and not job.calls:
+        if not job.left and not job.crew.busy and not job.calls:
             self._all_done(job)
 
     # -- steps for the whole job ---------------------------------------------------
@@ -423,7 +423,7 @@ class Engine:
             self.stop(job, stuck)
             return
         ending.note_stuck(job, stuck)
-        event = Event.END_DIRTY if stuck is not None and job.dirty else event
+        event = Event.END_DIRTY if stuck is not None and job.positions.dirty else event
         self.departures.forget(job)
         job.end_s, job.ended_boot_s = self._wall(), self._boot()
         self.dispatch.unwant(job)

@@ -142,7 +142,7 @@ class Feeder:
         """Send one chunk; its owner is charged ahead for it."""
         uid = job.owner.uid
         # CPU time, not the rate: that is by the clock, and low where a helper is starved.
-        cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.done.total or 1)
+        cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.completed or 1)
         self._send_items(worker, job, chunk)
         seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
         likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
@@ -172,7 +172,7 @@ class Feeder:
         if not rate or (size / rate > SHORT_CHUNK_S and not ahead):
             return 1
         wanted = min(max(int(IN_FLIGHT_S * rate / size), 2), IN_FLIGHT_MAX)
-        return max(min(wanted, job.cursor.left // (2 * size * job.threads)), 1)
+        return max(min(wanted, job.left // (2 * size * job.threads)), 1)
 
     def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
         nid = job.owner.nid if worker.is_lead else worker.nid
@@ -180,7 +180,7 @@ class Feeder:
         lead = worker.is_lead or bool(worker.memory_group)
         chunks: list[Chunk] = []
         while len(chunks) < count:
-            chunk = job.cursor.take(size, nid, lead=lead, has_free=self._has_free)
+            chunk = job.positions.take(size, nid, lead=lead, has_free=self._has_free)
             if chunk is None:
                 break
             chunks.append(chunk)

@@ -92,7 +92,7 @@ class Rescue:
         return {job for job in jobs if not job.waited and not job.state.ended}
 
     def _mark(self, job: Job) -> _Mark:
-        progress = (job.progress.positions_done, job.state, len(job.calls) + job.undo_at)
+        progress = (job.progress.positions_done, job.state, len(job.calls) + job.positions.undo_at)
         known = self._marks.get(job)
         return known if known and known.progress == progress else _Mark(progress, self._loop.time())
 

@@ -114,7 +114,7 @@ class MemoryRoom:
 def _left(job: Job, need: Need) -> int:
     """What the job has not allocated yet, as far as its progress tells."""
     total = job.plan.total
-    return need.nbytes if not total else need.nbytes * max(total - job.done.total, 0) // total
+    return need.nbytes if not total else need.nbytes * max(total - job.completed, 0) // total
 
 
 def needs_of(checked: CheckedJob, sources: Mapping[str, HeldSource]) -> list[Need]:

@@ -192,7 +192,7 @@ class StarvedWatch:
             # It has always something left, but maybe nothing that its caller waits for: the
             # lead's turn is no reason to wait while that has no call itself, and sleeps.
             return job.has_lead and not (job.crew.lead and is_runnable(job.crew.lead.pid))
-        if job.cursor.left or job.crew.lead is not None:
+        if job.left or job.crew.lead is not None:
             return False
         return job.has_lead or self._engine.dispatch.has_idle_helper
 

@@ -250,7 +250,7 @@ class House:
             chunks = {h for chunks in crew.held.values() for h in chunks.values() if not h.void}
             once = [h for h in chunks if h.twin is None or h.worker.is_lead]
             held = sum(h.chunk.end - h.chunk.start for h in once)
-            assert job.done.total + held + job.cursor.left == job.plan.total, "a position is lost"
+            assert job.completed + held + job.left == job.plan.total, "a position is lost"
             assert all(h.twin is None or h.twin.twin is h for h in chunks)
             assert len(workers) <= job.plan.wanted, "more workers than planned"
 

@@ -396,7 +396,7 @@ class Stage:
 
     def describe(self, job: Job) -> str:
         """What one should know of a job that is stuck."""
-        crew, left = [(one.id, one.state.value, one.queue) for one in job.crew.held], job.cursor.left  # type: ignore[attr-defined]
+        crew, left = [(one.id, one.state.value, one.queue) for one in job.crew.held], job.left  # type: ignore[attr-defined]
         return (
             f"job {job.jno} {job.checked.declaration.name} {job.state.value} guards={job.guards} "
             f"left={left} crew={crew} call={job.crew.call_worker} calls={[call.op for call in job.calls]} "
@@ -444,7 +444,7 @@ class Stage:
             chunks = {h for chunks in crew.held.values() for h in chunks.values() if not h.void}
             once = [h for h in chunks if h.twin is None or h.worker.is_lead]
             held = sum(h.chunk.end - h.chunk.start for h in once)
-            assert job.done.total + held + job.cursor.left == job.plan.total, "a position is lost"
+            assert job.completed + held + job.left == job.plan.total, "a position is lost"
             assert all(h.twin is None or h.twin.twin is h for h in chunks)
 
     def _look_at_end(self, job: Job) -> None:
@@ -454,7 +454,7 @@ class Stage:
                 assert job.result == {"n": job.progress.positions_total}
             return
         left = SpanSet(self.written[job.jno])
-        for span in job.dirty:
+        for span in job.positions.dirty:
             left.remove(span.start, span.end)
         assert not left, f"neither undone nor dirty: {tuple(left)}"
 

@@ -218,7 +218,7 @@ def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too() -> 
         assert error is not None
         assert error.reason == "RESULT_TOO_LARGE"
         assert job.state is JobState.FAILED
-        assert [(span.start, span.end) for span in job.undone] == [(0, 10)]
+        assert [(span.start, span.end) for span in job.positions.undone] == [(0, 10)]
 
     play(story)
 

@@ -177,7 +177,7 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
             spec, memory = undo_log(h, UNITS)
             job = await h.submit(spec)
             await h.until(lambda: any(worker.slot[frames.SLOT_RECALL] for worker in helpers))
-            await h.until(lambda: job.crew.lead is None and not job.cursor.left)
+            await h.until(lambda: job.crew.lead is None and not job.left)
             assert h.state(job) is JobState.RUNNING
             let_go(helpers)
             await h.ended(job)
