@@ -143,8 +143,8 @@ def _held(worker: Worker, job: Job) -> Held:
     """What may be done about what a worker has in hand."""
     seq, _ = worker.position
     declaration, crew = job.checked.declaration, job.crew
-    if crew.call_worker is worker:
-        begun, repeatable = seq >= crew.call_seq, _may_repeat_step(job)
+    if crew.step_worker is worker:
+        begun, repeatable = seq >= crew.step_seq, _may_repeat_step(job)
     else:
         chunks = crew.held.get(worker, {})
         begun = seq in chunks

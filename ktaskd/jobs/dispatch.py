@@ -229,8 +229,8 @@ class Dispatch:
             return
         self.resting.leave(worker, job)
         job.crew.held.pop(worker, None)
-        if job.crew.call_worker is worker:
-            job.crew.call_worker = None
+        if job.crew.step_worker is worker:
+            job.crew.step_worker = None
         if worker.is_lead:
             self.leads.end(worker)
             job.crew.lead = None
@@ -342,13 +342,13 @@ class Dispatch:
         call.attempts += 1
         self._join(worker, job)
         introduce(worker, job)
-        job.crew.call_worker = worker
-        job.crew.call_seq = worker.send_call(job.jno, call.op, call.payload)
+        job.crew.step_worker = worker
+        job.crew.step_seq = worker.send_call(job.jno, call.op, call.payload)
         self.refresh(job)
 
     def call_ended(self, worker: Worker, job: Job) -> None:
         """The worker has answered a call."""
-        job.crew.call_worker = None
+        job.crew.step_worker = None
         self.release(worker)
 
     def _lead_allowed(self, job: Job) -> bool:
@@ -490,7 +490,7 @@ class Dispatch:
     def _feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold; free it if it has none."""
         self._feeder.feed(worker, job)
-        if not job.left and not job.again:
+        if not job.left and not job.crew.to_duplicate:
             self.unwant(job)
         else:
             self.refresh(job)

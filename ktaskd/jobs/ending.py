@@ -158,7 +158,7 @@ def _on_undone(engine: Engine, job: Job, span: Span, value: Json) -> None:
 
 
 def _end_if_undone(engine: Engine, job: Job) -> None:
-    if job.state is not JobState.UNDOING or job.calls or job.crew.call_worker is not None:
+    if job.state is not JobState.UNDOING or job.calls or job.crew.step_worker is not None:
         return
     call = _next_undo(engine, job)
     if call is not None:
@@ -250,8 +250,8 @@ def _look_at_step(engine: Engine, job: Job, seen: _Sight | None) -> None:
     """Whether nothing has moved since `seen`. One that is starved is runnable, and waited for."""
     if job.state.ended:
         return
-    worker, delay_s = job.crew.call_worker, engine.grace_s
-    now = (worker, job.crew.call_seq, worker.beats, read_cpu_seconds(worker.pid)) if worker else None
+    worker, delay_s = job.crew.step_worker, engine.grace_s
+    now = (worker, job.crew.step_seq, worker.beats, read_cpu_seconds(worker.pid)) if worker else None
     if worker is not None and now == seen and not is_runnable(worker.pid):
         if worker.state is WorkerState.STOPPING:
             _give_up_on_step(engine, job, worker)
@@ -308,7 +308,7 @@ def give_up_on(engine: Engine, job: Job, workers: set[Worker]) -> None:
         for chunk in chunks:
             job.positions.lose(chunk)
         held = [(chunk.start, chunk.end) for chunk in chunks]
-        if worker is job.crew.call_worker:
+        if worker is job.crew.step_worker:
             held.append(job.checked.span)
         if job.checked.declaration.writes:
             job.positions.mark_dirty(held)

@@ -59,7 +59,7 @@ def introduce(worker: Worker, job: Job) -> None:
     worker.tainted = worker.tainted or declaration.foreign
     worker.confined = worker.confined or not declaration.own
     worker.send_job(job.jno, body)
-    job.crew.told.add(worker)
+    job.crew.introduced.add(worker)
 
 
 def _send_library(worker: Worker, native: Native) -> int:
@@ -127,7 +127,7 @@ class Feeder:
     def feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold."""
         held = job.crew.held[worker]
-        if worker.is_lead and job.again and not held:
+        if worker.is_lead and job.crew.to_duplicate and not held:
             self._run_again(worker, job)
         size = job.next_size(lead=worker.is_lead, alone=self._alone(job))
         if job.counts_items:
@@ -147,14 +147,14 @@ class Feeder:
         seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
         likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
         self._shares.charge(uid, likely_s)
-        held = job.crew.held[worker][seq] = HeldChunk(chunk, self._now(), worker, likely_s)
+        held = HeldChunk(chunk, self._now(), worker, likely_s)
+        job.crew.give(worker, seq, held)
         return held
 
     def _run_again(self, lead: Worker, job: Job) -> None:
         """Let the lead run what a starved helper still holds; the first that ends it wins."""
-        held = job.again.pop(0)
-        twin = self._give(lead, job, held.chunk)
-        held.twin, twin.twin = twin, held
+        held = job.crew.take_duplicate()
+        job.crew.pair(held, self._give(lead, job, held.chunk))
         job.run_twice += 1
 
     @staticmethod

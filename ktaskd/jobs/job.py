@@ -40,7 +40,7 @@ __all__ = ["Call", "Crew", "GuestNeed", "HeldChunk", "Job", "Json", "caller_cpus
 
 _ONLY_OF_A_LIVE_JOB = frozenset({
     "sources", "items", "owned", "allowance", "crew", "_uncut", "parts", "restores", "calls", "attempts",
-    "again", "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
+    "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
     "lead_limited_s", "paced_until_s", "paced_since_s",
 })  # fmt: skip
 """What an ended job is not asked for; if it is, it has what it began with."""
@@ -107,8 +107,6 @@ class Job:
     watched: Watched = late(Watched)
     calls: Calls = late(Calls)
     attempts: dict[int, int] = late(dict)
-    again: list[HeldChunk] = late(list)
-    """What starved helpers hold and the lead shall run once more."""
     allowance: Callable[[], Allowance | None] = staticmethod(lambda: None)
     """What the governor allows now."""
     watchers: tuple[Callable[[Job], object], ...] = ()

@@ -186,7 +186,7 @@ class StarvedWatch:
 
     def _waits_for_helpers(self, job: Job, slow: list[Worker]) -> bool:
         """Whether somebody could do sooner what these helpers hold, or nobody can go on."""
-        if job.state is not JobState.RUNNING or job.crew.call_worker in slow:
+        if job.state is not JobState.RUNNING or job.crew.step_worker in slow:
             return True
         if job.checked.declaration.open_ended:
             # It has always something left, but maybe nothing that its caller waits for: the
@@ -217,13 +217,12 @@ class StarvedWatch:
 
     def _run_again(self, job: Job, stuck: list[Worker]) -> None:
         """Let the lead do what a helper does not answer for, not even raised."""
-        if not job.writes_nothing or job.again:
+        if not job.writes_nothing or job.crew.to_duplicate:
             return
         for worker in stuck:
             if not worker.raised or self._sights[worker].looks > RUN_AGAIN_AFTER:
-                chunks = job.crew.held.get(worker, {}).values()
-                job.again += [one for one in chunks if one.twin is None and not one.void]
-        if job.again:
+                job.crew.duplicate(worker)
+        if job.crew.to_duplicate:
             self._engine.dispatch.want(job)
             self._engine.dispatch.pump()
 
@@ -233,7 +232,6 @@ class StarvedWatch:
         A starved one takes long to die as well, so it is given more time.
         """
         for worker in stuck:
-            looks, chunks = self._sights[worker].looks, job.crew.held.get(worker, {}).values()
-            late = looks > (KILL_AFTER if worker.raised or not worker.starved else KILL_STARVED_AFTER)
-            if late and chunks and all(one.void for one in chunks):
+            most = KILL_AFTER if worker.raised or not worker.starved else KILL_STARVED_AFTER
+            if self._sights[worker].looks > most and job.crew.holds_only_void(worker):
                 worker.kill()

@@ -303,7 +303,7 @@ class House:
         found = []
         for worker in job.crew.busy:
             seq = worker.position[0]
-            if seq in job.crew.held.get(worker, {}) or seq == job.crew.call_seq:
+            if seq in job.crew.held.get(worker, {}) or seq == job.crew.step_seq:
                 found.append(worker)
         return found
 

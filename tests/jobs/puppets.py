@@ -396,11 +396,12 @@ class Stage:
 
     def describe(self, job: Job) -> str:
         """What one should know of a job that is stuck."""
-        crew, left = [(one.id, one.state.value, one.queue) for one in job.crew.held], job.left  # type: ignore[attr-defined]
+        crew, left = job.crew, job.left
+        hands = [(one.id, one.state.value, one.queue) for one in crew.held]  # type: ignore[attr-defined]
         return (
             f"job {job.jno} {job.checked.declaration.name} {job.state.value} guards={job.guards} "
-            f"left={left} crew={crew} call={job.crew.call_worker} calls={[call.op for call in job.calls]} "
-            f"again={len(job.again)} paced={job.paced_until_s} places={job.places} guest={job.guest}"
+            f"left={left} crew={hands} call={crew.step_worker} calls={[call.op for call in job.calls]} "
+            f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} places={job.places} guest={job.guest}"
         )
 
     # -- what must always hold -----------------------------------------------------------------
@@ -416,8 +417,8 @@ class Stage:
             held = {seq for seq, *_ in worker.queue}
             job = crews.get(worker)
             known = set(job.crew.held.get(worker, ())) if job is not None else set()
-            if job is not None and job.crew.call_worker is worker:
-                known.add(job.crew.call_seq)
+            if job is not None and job.crew.step_worker is worker:
+                known.add(job.crew.step_seq)
             given_up = worker.state is WorkerState.STOPPING and job is None
             assert held == known or given_up, "the engine and a worker do not agree"
             if worker.state is WorkerState.IDLE:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ktaskd.jobs import feed, intake
-from ktaskd.jobs.answers import take_back
+from ktaskd.jobs.chunks import take_back
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.pool.link import Worker
@@ -210,7 +210,7 @@ def test_job_when_workers_die_before_its_last_step_then_done_by_others(function:
             job = await h.submit(all_of(h, function))
             pids: list[int] = []
             on_state(job, JobState.COMBINING, lambda: pids.extend(stop_all(h)))
-            await h.until(lambda: pids and job.crew.call_worker)
+            await h.until(lambda: pids and job.crew.step_worker)
             kill_all(pids)
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED, job.full_error()

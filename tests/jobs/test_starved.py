@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from ktaskd.jobs import answers, starved
-from ktaskd.jobs.job import HeldChunk, Job
+from ktaskd.jobs import starved
+from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
@@ -150,24 +150,6 @@ def test_chunk_when_in_two_hands_and_the_helper_dies_then_the_lead_has_it() -> N
             let_go(helpers)
 
     run(story())
-
-
-@pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("first", [0, 1])
-def test_twins_when_one_answers_then_exactly_one_of_both_answers_counts(first: int, whole: bool) -> None:
-    told: list[int] = []
-    pair = []
-    for i in range(2):
-        worker: Any = SimpleNamespace(recall=lambda i=i: told.append(i))
-        pair.append(HeldChunk(Chunk(0, 10, 0, 0), 0.0, worker))
-    pair[0].twin, pair[1].twin = pair[1], pair[0]
-    job: Any = SimpleNamespace(again=[pair[first]])
-    one, other = pair[first], pair[1 - first]
-    counted = answers._counts(job, one, whole=whole)
-    assert counted is whole
-    assert answers._counts(job, other, whole=True) is not whole
-    assert told == ([1 - first] if whole else [])
-    assert not job.again
 
 
 def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only() -> None:

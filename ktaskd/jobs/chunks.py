@@ -1,9 +1,6 @@
 """What a worker's answer on a chunk does to its job: done, given back, failed or lost.
 
-Functions on the engine, as in `ending`. A chunk may be in two hands: what a
-starved helper holds, the lead may run once more where the function writes
-nothing. The two are each other's `twin`; the first that ends it wins, and the
-answer of the other one is `void`.
+Functions on the engine, as in `ending`. Whose answer counts is for the job's crew to say.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ REST_S = 1.0
 def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     """A chunk is done, or given back from `reached` on."""
     job = engine.dispatch.job_of.get(worker)
-    held = job.crew.held.get(worker, {}).get(done.seq) if job is not None else None
+    held = job.crew.holding(worker, done.seq) if job is not None else None
     try:
         if job is None or held is None:
             raise FrameInvalid("it was not given that chunk")
@@ -47,7 +44,7 @@ def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     except FrameInvalid as error:
         worker.kill(f"sent nonsense ({error})")
         return
-    del job.crew.held[worker][done.seq]
+    job.crew.take(worker, done.seq)
     account(engine, job, worker, done.cpu_ns, held)
     whole = done.reached == held.chunk.end
     why = _take(engine, job, held, done, part) if _counts(job, held, whole=whole) else None
@@ -79,19 +76,11 @@ def _stop_after(engine: Engine, job: Job, worker: Worker, error: JobError) -> No
 
 
 def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
-    """Whether this answer counts; settles the matter with its twin."""
-    if held in job.again:
-        job.again.remove(held)
-    if held.void:
-        return False
-    twin, held.twin = held.twin, None
-    if twin is None:
-        return True
-    twin.twin = None
-    if whole:
-        twin.void = True
-        twin.worker.recall()
-    return whole  # else the other one does all of it
+    """Whether this answer counts; recalls the worker that has lost against it."""
+    counts, to_recall = job.crew.settle(held, whole=whole)
+    if to_recall is not None:
+        to_recall.recall()
+    return counts
 
 
 def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | None) -> JobError | None:
@@ -204,7 +193,7 @@ def on_prior(engine: Engine, job: Job, body: Json) -> None:
 
 def on_failed(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
     """A chunk ended with an error; its worker has cleaned it up."""
-    held = job.crew.held.get(worker, {}).pop(note.number, None)
+    held = job.crew.take(worker, note.number)
     if held is None:
         worker.kill()
         return
