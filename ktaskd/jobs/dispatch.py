@@ -81,7 +81,7 @@ class Dispatch:
         self.resting = Resting(self)
         self._pauses = Pauses(wall, self._go_on)
         self.pacer = self._pauses.pacer
-        self._wanting: set[Job] = set()
+        self._wanting: dict[Job, None] = {}
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
         self._disks = Disks()
@@ -99,7 +99,7 @@ class Dispatch:
         """The job has positions that nobody holds."""
         if job not in self._wanting and self._wanting and self._company.comes(self._now()):
             recall_patient(self.job_of)
-        self._wanting.add(job)
+        self._wanting[job] = None
         self._disks.enter(job)
         self.refresh(job)
 
@@ -110,7 +110,7 @@ class Dispatch:
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
-        self._wanting.discard(job)
+        self._wanting.pop(job, None)
         self._disks.forget(job)
         self.refresh(job)
         job.lead_limited_s = 0.0
@@ -137,8 +137,8 @@ class Dispatch:
         before, self.allowance = self.allowance, allowance
         if allowance.share > before.share:
             self.rests.end_breath()
-        concerned = filter(permits.depends_on_level, {*self._wanting, *self._calling})
-        for job in {*unrescued, *self.job_of.values(), *concerned}:
+        concerned = filter(permits.depends_on_level, (*self._wanting, *self._calling))
+        for job in dict.fromkeys((*unrescued, *self.job_of.values(), *concerned)):
             self.refresh(job)
         holders = self.helpers.holders
         surplus = Counter({nid: holders.blocked_on(nid) for nid in self.capacity})

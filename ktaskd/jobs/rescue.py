@@ -85,11 +85,11 @@ class Rescue:
         in_hand = bool(job.crew.busy)
         return mark.since_s if in_hand else max(mark.since_s, self._progress_s.get(job.owner.uid, 0.0))
 
-    def _first_in_line(self) -> set[Job]:
+    def _first_in_line(self) -> list[Job]:
         """Jobs that would be given a helper next, or hold one: the others only wait for these."""
         dispatch = self._engine.dispatch
-        jobs = {*dispatch.job_of.values(), *dispatch.firsts()}
-        return {job for job in jobs if not job.waited and not job.state.ended}
+        jobs = dict.fromkeys((*dispatch.job_of.values(), *dispatch.firsts()))
+        return [job for job in jobs if not job.waited and not job.state.ended]
 
     def _mark(self, job: Job) -> _Mark:
         progress = (job.progress.positions_done, job.state, len(job.calls) + job.undo_at)

@@ -135,7 +135,9 @@ class StarvedWatch:
         self._timer = None
         if not self._sights:
             return
-        jobs = {job for worker in self._sights if (job := self._engine.dispatch.job_of.get(worker))}
+        # Ordered, unlike a set: the order decides which job has its helper raised first.
+        job_of = self._engine.dispatch.job_of
+        jobs = dict.fromkeys(job for worker in self._sights if (job := job_of.get(worker)))
         if sum([self._note(worker) for worker in self._sights]):
             self._engine.dispatch.place_leads()
         for job in jobs:
@@ -171,7 +173,8 @@ class StarvedWatch:
 
     def _help(self, job: Job) -> None:
         """Get a job on that has nothing left but what slow helpers hold."""
-        sights = {worker: self._sights[worker] for worker in job.crew.helpers if not worker.resting}
+        helpers = sorted(job.crew.helpers, key=lambda worker: worker.id)
+        sights = {worker: self._sights[worker] for worker in helpers if not worker.resting}
         slow = [worker for worker, sight in sights.items() if sight.looks]
         if not slow or not self._waits_for_helpers(job, slow):
             return
