@@ -27,8 +27,8 @@ from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Raiser
 from ktaskd.jobs.registry import JobLimits, Registry
-from ktaskd.jobs.starved import Raiser
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
