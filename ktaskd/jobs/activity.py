@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 
-from ktaskd.host.cputime import read_cpu_seconds, read_state
+from ktaskd.host.scheduling.cputime import read_cpu_seconds, read_state
 from ktaskd.jobs import ending
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job

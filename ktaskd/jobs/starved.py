@@ -16,7 +16,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from ktaskd.host.cputime import is_runnable, read_cpu_seconds
+from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ports import Raiser
