@@ -20,7 +20,6 @@ from ktaskd.host.caller import Caller
 from ktaskd.host.scheduling.cputime import read_cpu_seconds
 from ktaskd.jobs import answers, ending
 from ktaskd.jobs.activity import ActivityWatch
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.departures import Departures
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.guests import note_death
@@ -31,9 +30,10 @@ from ktaskd.jobs.ports import NoRaiser, Raiser
 from ktaskd.jobs.registry import Registry, digest_of
 from ktaskd.jobs.rescue import Rescue
 from ktaskd.jobs.slices import SLICE, for_each
-from ktaskd.jobs.starved import StarvedWatch
+from ktaskd.jobs.starvation import StarvedWatch
 from ktaskd.jobs.weight import live_bytes_of
 from ktaskd.model.allowance import Allowance, Level
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState, abridged
 from ktaskd.planner.plan import Plan

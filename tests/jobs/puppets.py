@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import starved
-from ktaskd.jobs.check import CheckedJob
+from ktaskd.jobs import starvation
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.model.allowance import Allowance
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.function import Access, Declaration, Partial, SourceRole
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
@@ -468,13 +468,13 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **setting: Any) ->
     async def whole() -> None:
         stage = Stage(**setting)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(starved, "read_cpu_seconds", stage.cpu_seconds)
-            patch.setattr(starved, "is_runnable", stage.is_runnable)
+            patch.setattr(starvation, "read_cpu_seconds", stage.cpu_seconds)
+            patch.setattr(starvation, "is_runnable", stage.is_runnable)
             patch.setattr("ktaskd.jobs.ending.read_cpu_seconds", stage.cpu_seconds)
             patch.setattr("ktaskd.jobs.ending.is_runnable", stage.is_runnable)
             patch.setattr("ktaskd.jobs.activity.read_cpu_seconds", stage.cpu_seconds)
             patch.setattr("ktaskd.jobs.activity.read_state", stage.state_of)
-            patch.setattr("ktaskd.jobs.placing.bind_to_cpus", lambda *_: True)
+            patch.setattr("ktaskd.jobs.affinity.bind_to_cpus", lambda *_: True)
             patch.setattr("ktaskd.jobs.helpers.bind_to_cpus", lambda *_: True)
             await story(stage)
             stage.look()

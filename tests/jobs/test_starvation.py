@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ktaskd.jobs import answers, starved
+from ktaskd.jobs import answers, starvation
 from ktaskd.jobs.job import HeldChunk, Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.planner.cursor import Chunk
@@ -192,7 +192,7 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
 def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         waker = Waker()
@@ -213,7 +213,7 @@ def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
 def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         waker = Waker()
@@ -263,7 +263,7 @@ def test_detached_job_when_one_helper_stands_still_at_the_end_then_another_takes
 
 
 def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         async with house(helpers=1) as h:

@@ -96,7 +96,7 @@ class StarvedWatch:
         if worker.lifted:
             self._loop.call_later(LOWER_AGAIN_S, self._lower, worker)
             # It has been tried again before its rest is over.
-            self._dispatch.rests.rest(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
+            self._dispatch.cooldowns.pause(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
 
     def close(self) -> None:
         """Look no more."""
