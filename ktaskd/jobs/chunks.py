@@ -50,9 +50,9 @@ def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     why = _take(engine, job, held, done, part) if _counts(job, held, whole=whole) else None
     _forget_items(job, worker, held)
     if not worker.is_lead:
-        engine.dispatch.rests.breathe(done.cpu_ns / 1e9, engine.dispatch.allowance.share)
+        engine.dispatch.cooldowns.keep_duty(done.cpu_ns / 1e9, engine.dispatch.allowance.share)
     if not whole and worker.starved:
-        engine.dispatch.rests.rest(worker, asyncio.get_running_loop().time() + REST_S)
+        engine.dispatch.cooldowns.pause(worker, asyncio.get_running_loop().time() + REST_S)
     if why is not None:
         _stop_after(engine, job, worker, why)
     elif job.state is not JobState.RUNNING or not whole or worker.lifted:

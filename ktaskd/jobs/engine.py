@@ -20,19 +20,20 @@ from ktaskd.host.caller import Caller
 from ktaskd.host.scheduling.cputime import read_cpu_seconds
 from ktaskd.jobs import chunks, ending
 from ktaskd.jobs.activity import ActivityWatch
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.departures import Departures
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.guests import note_death
 from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
+from ktaskd.jobs.ports import NoRaiser, Raiser
 from ktaskd.jobs.registry import Registry, digest_of
 from ktaskd.jobs.rescue import Rescue
 from ktaskd.jobs.slices import SLICE, for_each
-from ktaskd.jobs.starved import NoRaiser, Raiser, StarvedWatch
+from ktaskd.jobs.starvation import StarvedWatch
 from ktaskd.jobs.weight import live_bytes_of
 from ktaskd.model.allowance import Allowance, Level
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState, abridged
 from ktaskd.planner.plan import Plan
@@ -96,13 +97,13 @@ class Engine:
         self._forgetting: asyncio.TimerHandle | None = None
         self._hang_watch = HangWatch(hang_cpu_s, read_cpu_seconds)
         self._looking: asyncio.TimerHandle | None = None
-        self._starved = StarvedWatch(self, raiser or NoRaiser())
-        self.rescue = Rescue(self, starvation_s)
-        self.departures = Departures(self)
+        self._starved = StarvedWatch(dispatch, self.counters, raiser or NoRaiser())
+        self.rescue = Rescue(dispatch, registry, self.counters, starvation_s)
+        self.departures = Departures(grace_s, fence_s, self.after_worker)
         dispatch.on_departure = self.departures.add
         dispatch.on_start = self._on_start
         dispatch.on_join = self._on_join
-        self._activity = ActivityWatch(self)
+        self._activity = ActivityWatch(dispatch, self.counters)
         dispatch.on_left = self._on_left
         dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from ktaskd.functions.plugins.described import to_json
 from ktaskd.functions.plugins.manifests import note_of
+from ktaskd.jobs.fairshare import Shares
 from ktaskd.jobs.job import HeldChunk, Job
-from ktaskd.jobs.lines import Shares
 from ktaskd.model.function import Access, Native
 from ktaskd.model.limits import SHORT_CHUNK_S
 from ktaskd.model.source import SourceFacts, SourceKind
@@ -24,9 +24,9 @@ IN_FLIGHT_MAX = 8
 LIBRARY_SIDS = 1 << 62
 """Sources from here on are libraries, by their descriptor in the daemon."""
 
-COMPANY_S = 1.0
-"""So long after another job came chunks stay short: small jobs come one after the other, and
-each would have the long chunks taken back."""
+RECENT_S = 1.0
+"""Chunks stay short for this long after another job arrives: small jobs come one after the other,
+and each of them would recall the long chunks."""
 
 ITEMS_PER_CHUNK = 64
 """Sources sent along with one chunk over items."""
@@ -82,16 +82,16 @@ def renewed(worker: Worker, job: Job) -> bool:
     return True
 
 
-class Company:
+class RecentArrival:
     """Whether other jobs want workers beside one. Times are the loop's."""
 
     def __init__(self) -> None:
         """Nobody has come yet."""
-        self._last_s = -COMPANY_S
+        self._last_s = -RECENT_S
 
     def is_near(self, now_s: float) -> bool:
         """Whether another one has come a short while ago, so that the next may come soon."""
-        return now_s < self._last_s + COMPANY_S
+        return now_s < self._last_s + RECENT_S
 
     def comes(self, now_s: float) -> bool:
         """Note that another one comes; whether nobody had for a while."""

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from ktaskd.door.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine, told
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.crew import NOBODY, Call, Calls, Crew, GuestNeed, HeldChunk, Json
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.late import late
@@ -23,6 +22,7 @@ from ktaskd.jobs.parts import Parts
 from ktaskd.jobs.positions import NOTHING_LEFT, Positions
 from ktaskd.jobs.steady import Watched
 from ktaskd.model.allowance import Allowance, Reason
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.compact import compact
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
@@ -142,7 +142,7 @@ class Job:
         self.plan = plan
         self._uncut = plan.total
         self.create_s = now_s
-        if checked.told:
+        if checked.has_item_results:
             self.counts_items = True
         self.caller = _caller_of(owner)
         """Where its owner runs and what it may use, as it was read last."""

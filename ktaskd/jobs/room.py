@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ktaskd.door.handles import HeldSource
 from ktaskd.host.memory.freemem import read_free, read_free_huge
 from ktaskd.host.root import HostRoot
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.job import Job
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import MemoryShort
 from ktaskd.model.function import Access
 from ktaskd.model.source import SourceFacts, SourceKind

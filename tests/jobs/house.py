@@ -22,13 +22,13 @@ from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.caller import read_caller
 from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.root import HostRoot
+from ktaskd.intake.submit import Intake, Rights
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Raiser
 from ktaskd.jobs.registry import JobLimits, Registry
-from ktaskd.jobs.starved import Raiser
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity

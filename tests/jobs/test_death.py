@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ktaskd.jobs import feed, intake
+from ktaskd.intake import submit
+from ktaskd.jobs import feed
 from ktaskd.jobs.chunks import take_back
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import ATTEMPTS_MAX
@@ -233,7 +234,7 @@ def test_cancel_when_prepare_was_not_begun_then_nothing_is_dirty() -> None:
 
 def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """More items than one frame holds: a worker ends before it has begun the chunk."""
-    for module in (feed, intake):
+    for module in (feed, submit):
         monkeypatch.setattr(module, "ITEMS_PER_CHUNK", 100_000)
 
     async def story() -> None:

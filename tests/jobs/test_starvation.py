@@ -12,15 +12,13 @@ import signal
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ktaskd.jobs import starved
+from ktaskd.jobs import starvation
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
-from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
 from ktaskd.worker import frames
 from tests.jobs.house import House, house, run
@@ -174,7 +172,7 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
 def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         waker = Waker()
@@ -195,7 +193,7 @@ def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
 def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         waker = Waker()
@@ -245,7 +243,7 @@ def test_detached_job_when_one_helper_stands_still_at_the_end_then_another_takes
 
 
 def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         async with house(helpers=1) as h:
