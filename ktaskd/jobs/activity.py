@@ -12,14 +12,13 @@ import asyncio
 import logging
 from collections import Counter
 
-from ktaskd.host.scheduling.cputime import read_cpu_seconds, read_state
 from ktaskd.jobs import ending
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.standstill import USES_NO_CPU, Held, Remedy, Sample, Sight, remedy
 from ktaskd.model.function import Partial
 from ktaskd.model.limits import ATTEMPTS_MAX
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ class ActivityWatch:
     def __init__(self, dispatch: Dispatch, counters: Counter[str]) -> None:
         """See nobody yet. Needs the running loop."""
         self._dispatch = dispatch
+        self._kernel = dispatch.kernel
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._sights: dict[Worker, Sight] = {}
@@ -105,11 +105,11 @@ class ActivityWatch:
         )
 
     def _sample(self, worker: Worker, sight: Sight | None) -> Sample:
-        now, cpu_s = self._loop.time(), read_cpu_seconds(worker.pid)
+        now, cpu_s = self._loop.time(), self._kernel.cpu_seconds(worker.pid)
         seq, _ = worker.position
         busy = sight is not None and sight.share_until(now, cpu_s) >= USES_NO_CPU
         # What the kernel calls it need not be asked of one that uses its CPU.
-        return Sample(now, cpu_s, "R" if busy else read_state(worker.pid), (seq, worker.beats))
+        return Sample(now, cpu_s, "R" if busy else self._kernel.state(worker.pid), (seq, worker.beats))
 
     def _help(self, worker: Worker, job: Job, sight: Sight) -> None:
         """Have a worker that stands still go on, or another one take its place."""

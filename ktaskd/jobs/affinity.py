@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from ktaskd.host.scheduling.raising import bind_to_cpus
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.topology import Node
-from ktaskd.pool.link import Worker
 
 
 def lead_cpus(allowed: frozenset[int], taken: frozenset[int], leads: int = 1) -> frozenset[int]:
@@ -28,6 +27,7 @@ def lead_cpus(allowed: frozenset[int], taken: frozenset[int], leads: int = 1) ->
 def place_leads(
     job_of: Mapping[Worker, Job],
     cpus: frozenset[int],
+    bind: Callable[[int, frozenset[int]], bool],
     is_blocked: Callable[[Worker], bool] = lambda _: False,
 ) -> None:
     """Bind each busy lead to the CPUs that it should use now.
@@ -38,6 +38,7 @@ def place_leads(
     Args:
         job_of: the busy workers, each with its job.
         cpus: those that the daemon may use.
+        bind: sets the CPUs of a process by its pid; whether that worked.
         is_blocked: whether a worker uses no CPU.
     """
     leads = [(worker, job) for worker, job in job_of.items() if worker.is_lead and worker.pid]
@@ -48,7 +49,7 @@ def place_leads(
     active = sum(not is_blocked(worker) for worker, _ in leads)
     for worker, job in leads:
         wanted = lead_cpus((job.caller.cpus & cpus) or cpus, taken, active)
-        if wanted != worker.cpus and bind_to_cpus(worker.pid, wanted):
+        if wanted != worker.cpus and bind(worker.pid, wanted):
             worker.cpus = wanted
 
 

@@ -12,11 +12,12 @@ from ktaskd.jobs import ending
 from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.items import ITEM_BYTES, encode
 from ktaskd.jobs.job import HeldChunk, Job, Json
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES
 from ktaskd.model.spans import Span
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid, Note
 

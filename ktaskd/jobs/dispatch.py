@@ -14,12 +14,13 @@ from ktaskd.jobs import affinity, eligibility
 from ktaskd.jobs.disks import Disks
 from ktaskd.jobs.fairshare import FairQueue, Shares
 from ktaskd.jobs.feed import Feeder, RecentArrival, introduce, recall_patient, renewed
-from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
+from ktaskd.jobs.guests import Guests, recall_helper
 from ktaskd.jobs.helpers import Helpers
 from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.leads import Leads
 from ktaskd.jobs.pauses import Pauses
+from ktaskd.jobs.ports import Kernel, PoolRequests, Worker
 from ktaskd.jobs.resting import Resting, recall_surplus
 from ktaskd.jobs.standins import StandIns
 from ktaskd.model.allowance import Allowance
@@ -27,7 +28,6 @@ from ktaskd.model.job import JobState
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.model.topology import Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.pool.link import Worker
 
 GUEST_AGAIN_S = 1.0
 """When a guest is tried to be had again where none could be."""
@@ -44,19 +44,16 @@ class Dispatch:
         self,
         topology: Topology,
         allowance: Allowance,
-        want_leads: Callable[[int], None],
+        pools: PoolRequests,
+        kernel: Kernel,
         wall: Callable[[], float],
-        want_helpers: Callable[[int, int], None] = lambda *_: None,
-        admit: Admit = no_guests,
     ) -> None:
         """Know no worker yet.
 
         Args:
-            want_leads: asks the lead pool for at least so many leads.
             wall: seconds since the epoch.
-            want_helpers: asks the pool of a node for at least so many helpers.
-            admit: starts a guest.
         """
+        self.kernel = kernel
         self.allowance = allowance
         self.capacity = allowance.helpers
         """Helpers that there are, by node, whatever is allowed now."""
@@ -74,10 +71,12 @@ class Dispatch:
         self._topology = topology
         self._wall = wall
         self._now = asyncio.get_running_loop().time
-        self.leads = Leads(want_leads)
-        self.helpers = Helpers(topology, lambda: self.allowance, self.pump, want_helpers)
+        self.leads = Leads(pools.want_leads)
+        self.helpers = Helpers(
+            topology, lambda: self.allowance, self.pump, pools.want_helpers, self.kernel.bind
+        )
         self.cooldowns = self.helpers.cooldowns
-        self.stand_ins = StandIns()
+        self.stand_ins = StandIns(self.kernel.set_priority)
         self.resting = Resting(self)
         self._pauses = Pauses(wall, self._go_on)
         self.pacer = self._pauses.pacer
@@ -90,7 +89,7 @@ class Dispatch:
         self._queues = tuple(FairQueue(self.shares) for _ in range(5))
         self._for_leads, self._for_helpers, self._calling, *guests = self._queues
         self._for_guest_leads, self._for_guest_helpers = guests
-        self._guests = Guests(admit)
+        self._guests = Guests(pools.admit)
         self._no_guests: asyncio.TimerHandle | None = None  # set while none can be had
 
     # -- what there is to do ------------------------------------------------------
@@ -255,7 +254,7 @@ class Dispatch:
 
     def place_leads(self) -> None:
         """Leads go where no helper gets on; called whenever that has changed."""
-        affinity.place_leads(self.job_of, self._topology.cpus, self.is_blocked)
+        affinity.place_leads(self.job_of, self._topology.cpus, self.kernel.bind, self.is_blocked)
 
     def is_blocked(self, worker: Worker) -> bool:
         """Whether a busy worker uses no CPU, and so does not count."""

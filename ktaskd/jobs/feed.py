@@ -10,11 +10,11 @@ from ktaskd.functions.plugins.described import to_json
 from ktaskd.functions.plugins.manifests import note_of
 from ktaskd.jobs.fairshare import Shares
 from ktaskd.jobs.job import HeldChunk, Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.function import Access, Native
 from ktaskd.model.limits import SHORT_CHUNK_S
 from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.planner.cursor import Chunk
-from ktaskd.pool.link import Worker
 from ktaskd.worker.codec import facts_to_json
 
 IN_FLIGHT_S = 0.0005

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ktaskd.host.scheduling.raising import bind_to_cpus
 from ktaskd.jobs.cooldown import Cooldowns
 from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.limits import SPARE_HELPERS
 from ktaskd.model.topology import Topology
-from ktaskd.pool.link import Worker
 
 
 class Helpers:
@@ -25,6 +24,7 @@ class Helpers:
         allowance: what is allowed now.
         wake: called when a helper that rested may work again.
         want: asks the pool of a node for at least so many helpers.
+        bind: sets the CPUs of a process by its pid; whether that worked.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class Helpers:
         allowance: Callable[[], Allowance],
         wake: Callable[[], None],
         want: Callable[[int, int], None],
+        bind: Callable[[int, frozenset[int]], bool],
     ) -> None:
         """Know none yet."""
         self.cooldowns = Cooldowns(wake)
         self.holders: Holders[Worker] = Holders(SPARE_HELPERS)
         self._allowance = allowance
         self._want = want
+        self._bind_to = bind
         self._idle: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
         capacity = allowance().helpers
         self._cpus = {node.nid: sorted(node.cpus)[: capacity.get(node.nid, 0)] for node in topology.nodes}
@@ -66,7 +68,7 @@ class Helpers:
             return
         taken = {other.cpu for other in holders.newest_active(helper.nid)}
         free = [cpu for cpu in self._cpus[helper.nid] if cpu not in taken]
-        if helper.cpu in taken and free and bind_to_cpus(helper.pid, frozenset(free[:1])):
+        if helper.cpu in taken and free and self._bind_to(helper.pid, frozenset(free[:1])):
             helper.cpu, helper.cpus = free[0], frozenset(free[:1])
 
     def end(self, helper: Worker) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ktaskd.jobs.eligibility import may_have_lead
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.allowance import Allowance
-from ktaskd.pool.link import Worker
 
 if TYPE_CHECKING:
     from ktaskd.jobs.dispatch import Dispatch

@@ -16,12 +16,10 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ports import Raiser
+from ktaskd.jobs.ports import Raiser, Worker
 from ktaskd.model.job import JobState
-from ktaskd.pool.link import Worker
 
 LOOK_S = 0.03
 """Between two looks at the helpers of a job that somebody waits for."""
@@ -63,6 +61,7 @@ class StarvedWatch:
     def __init__(self, dispatch: Dispatch, counters: Counter[str], raiser: Raiser) -> None:
         """See nobody yet."""
         self._dispatch = dispatch
+        self._kernel = dispatch.kernel
         self._counters = counters
         self._raiser = raiser
         self._loop = asyncio.get_running_loop()
@@ -74,7 +73,7 @@ class StarvedWatch:
         """A worker has been given something; helpers are looked at from now on."""
         if not worker.is_lead:
             # A guest that is still being started has no process: pid 0 is ourselves.
-            cpu_s = read_cpu_seconds(worker.pid) if worker.pid else 0.0
+            cpu_s = self._kernel.cpu_seconds(worker.pid) if worker.pid else 0.0
             self._sights[worker] = _Sight(cpu_s, self._loop.time())
             if self._timer is not None and self._slow and job.has_lead:
                 self._timer.cancel()
@@ -127,10 +126,10 @@ class StarvedWatch:
         sight, now = self._sights[worker], self._loop.time()
         if now - sight.at_s < LOOK_S / 2 or not worker.pid:
             return False  # it has just begun, or not even that: nothing can be seen yet
-        cpu_s = read_cpu_seconds(worker.pid)
+        cpu_s = self._kernel.cpu_seconds(worker.pid)
         share, before = (cpu_s - sight.cpu_s) / (now - sight.at_s), worker.starved
         # One that sleeps waits for a disk, and not for a CPU: a raise is no help.
-        worker.starved = share < STARVED and is_runnable(worker.pid)
+        worker.starved = share < STARVED and self._kernel.state(worker.pid) == "R"
         sight.cpu_s, sight.at_s = cpu_s, now
         sight.looks = sight.looks + 1 if share < STARVED else 0
         if share < STANDS_STILL and worker.starved:
@@ -166,7 +165,7 @@ class StarvedWatch:
         if job.checked.declaration.open_ended:
             # It has always something left, but maybe nothing that its caller waits for: the
             # lead's turn is no reason to wait while that has no call itself, and sleeps.
-            return job.has_lead and not (job.crew.lead and is_runnable(job.crew.lead.pid))
+            return job.has_lead and not (job.crew.lead and self._kernel.state(job.crew.lead.pid) == "R")
         if job.left or job.crew.lead is not None:
             return False
         return job.has_lead or self._dispatch.has_idle_helper

@@ -14,7 +14,8 @@ from random import Random
 from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Level
 from ktaskd.model.worker import WorkerState
-from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Stage, play
 
 SEEDS = 80
 STEPS_PER_STORY = 150

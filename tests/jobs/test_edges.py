@@ -12,7 +12,8 @@ import pytest
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
 from tests.jobs.leaploop import pending
-from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Stage, play
 
 
 def worker_of(stage: Stage, *, lead: bool) -> Puppet:
