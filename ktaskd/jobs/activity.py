@@ -66,9 +66,9 @@ class ActivityWatch:
             self._timer.cancel()
 
     def _delay_s(self) -> float:
-        if self._dispatch.leads_are_contended:
+        if self._dispatch.demand.leads_are_contended:
             return max(LOOK_LEADS_S, LOOK_EACH_S * len(self._dispatch.job_of))
-        return LOOK_HELPERS_S if self._dispatch.helpers_are_contended else LOOK_S
+        return LOOK_HELPERS_S if self._dispatch.demand.helpers_are_contended else LOOK_S
 
     def _look_within(self, delay_s: float) -> None:
         at_s = self._loop.time() + delay_s
@@ -82,8 +82,7 @@ class ActivityWatch:
         self._timer = None
         news = [self._look_at(worker, job) for worker, job in tuple(self._dispatch.job_of.items())]
         if any(news):
-            self._dispatch.leads.recall_excess(self._dispatch.allowance)
-            self._dispatch.helpers.recall_excess()
+            self._dispatch.roster.recall_excess()
             self._dispatch.pump()
         if not all(worker.resting for worker in self._dispatch.job_of):
             self._look_within(self._delay_s())
@@ -99,7 +98,7 @@ class ActivityWatch:
             return False
         sight.look(sample, lowered=worker.is_lead and worker.priority.lowered)
         self._help(worker, job, sight)
-        holders = self._dispatch.leads.holders if worker.is_lead else self._dispatch.helpers.holders
+        holders = self._dispatch.roster.holders_of(worker)
         return holders.set_blocked(
             worker, blocked=sight.blocked and _may_count_as_blocked(worker, job, sight)
         )

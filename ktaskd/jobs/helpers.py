@@ -24,7 +24,6 @@ class Helpers:
         allowance: what is allowed now.
         wake: called when a helper that rested may work again.
         want: asks the pool of a node for at least so many helpers.
-        bind: sets the CPUs of a process by its pid; whether that worked.
     """
 
     def __init__(
@@ -33,17 +32,15 @@ class Helpers:
         allowance: Callable[[], Allowance],
         wake: Callable[[], None],
         want: Callable[[int, int], None],
-        bind: Callable[[int, frozenset[int]], bool],
     ) -> None:
         """Know none yet."""
         self.cooldowns = Cooldowns(wake)
         self.holders: Holders[Worker] = Holders(SPARE_HELPERS)
         self._allowance = allowance
         self._want = want
-        self._bind_to = bind
         self._idle: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
         capacity = allowance().helpers
-        self._cpus = {node.nid: sorted(node.cpus)[: capacity.get(node.nid, 0)] for node in topology.nodes}
+        self.cpus = {node.nid: sorted(node.cpus)[: capacity.get(node.nid, 0)] for node in topology.nodes}
 
     def add(self, helper: Worker) -> None:
         """It has nothing in hand."""
@@ -56,20 +53,9 @@ class Helpers:
             idle.pop(helper, None)
 
     def begin(self, helper: Worker, job: Job) -> None:
-        """It works for a job from now on, on a CPU on which no other helper works."""
+        """It works for a job from now on."""
         self._idle[helper.nid].pop(helper, None)
-        if not helper.memory_group:
-            self._bind(helper)
         self.holders.add(helper, job.owner.uid, job.owner.payer, helper.nid)
-
-    def _bind(self, helper: Worker) -> None:
-        holders = self.holders
-        if not holders.blocked:
-            return
-        taken = {other.cpu for other in holders.newest_active(helper.nid)}
-        free = [cpu for cpu in self._cpus[helper.nid] if cpu not in taken]
-        if helper.cpu in taken and free and self._bind_to(helper.pid, frozenset(free[:1])):
-            helper.cpu, helper.cpus = free[0], frozenset(free[:1])
 
     def end(self, helper: Worker) -> None:
         """It works for nobody any more."""
@@ -130,7 +116,7 @@ class Helpers:
 
     def recall_excess(self) -> None:
         """Have the newest helpers give back what they hold, where more use a CPU than may."""
-        for nid in self._cpus:
+        for nid in self.cpus:
             excess = max(self.holders.active(nid) - self.allowed(nid), 0)
             for helper in self.holders.newest_active(nid)[:excess]:
                 helper.recall()

@@ -28,7 +28,7 @@ class Worker(Protocol):
     nid: int
     """Its node; -1 for a lead."""
     cpu: int
-    cpus: frozenset[int]
+    """The CPU that it was started on; -1 for a lead."""
     state: WorkerState
     memory_group: str
     """Directory of the memory cgroup of a caller that it works in; "" = ours."""
@@ -39,14 +39,10 @@ class Worker(Protocol):
     own_missing: tuple[str, ...]
     jnos: dict[int, frozenset[int]]
     """Jobs that it knows, each with the sources that it needs to its end."""
-    chunks: int
     retired: bool
     resting: bool
     tainted: bool
-    confined: bool
-    starved: bool
-    raised: bool
-    lifted: bool
+    """Whether it has run code that is not ours."""
 
     def __hash__(self) -> int:
         """Differs between workers that live at the same time."""
@@ -116,6 +112,12 @@ class Worker(Protocol):
 
     def retire(self) -> None:
         """Let it end by itself, and another one take its place."""
+
+    def taint(self) -> None:
+        """Note that it gets code that is not ours, so that it ends with its job.
+
+        It counts as dead when nothing is left of what that code has started.
+        """
 
     def ends_with_its_job(self) -> bool:
         """Let it end if it has run code that is not ours; whether it does."""

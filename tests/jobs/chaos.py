@@ -154,7 +154,7 @@ class Chaos:
         # What was lowered too soon after it was raised is lowered a little later.
         await asyncio.sleep(1.0)
         for worker in stage.workers:
-            assert not worker.raised
+            assert not worker.record.raised
         assert not any(worker.is_high for worker in stage.workers), "raised and not lowered"
         self._bury()
 

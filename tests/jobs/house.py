@@ -210,11 +210,11 @@ class House:
             assert count <= allowance.helpers[nid] or self.dispatch.helpers.holders.blocked, (
                 "too many helpers"
             )
-            assert count == self.dispatch.busy_helpers(nid)
+            assert count == self.dispatch.roster.busy_helpers(nid)
         if not self.dispatch.leads.holders.blocked:
             assert leads.total() <= allowance.leads, "more leads than allowed"
             assert all(count <= allowance.leads_per_uid for count in leads.values())
-        assert leads.total() == self.dispatch.busy_leads
+        assert leads.total() == self.dispatch.roster.busy_leads
         for pool in (*self.pools, self.guests):
             for worker in pool.workers:
                 busy_now = worker.state is WorkerState.BUSY

@@ -6,6 +6,7 @@ import json
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ktaskd.jobs.roster import Record
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
 from ktaskd.pool.link import Death
@@ -23,16 +24,13 @@ class Puppet:
         self.stage = stage
         self.id = self.pid = number
         self.worker_class, self.nid, self.cpu, self.born_on = kind, nid, cpu, cpu
-        self.cpus = frozenset[int]()
         self.state = WorkerState.STARTING
         self.memory_group = ""
         self.priority = self.base = Priority()
         self.applied = Applied()
         self.own_missing: tuple[str, ...] = ()
         self.jnos: dict[int, frozenset[int]] = {}
-        self.chunks = 0
-        self.retired = self.resting = self.tainted = self.confined = False
-        self.starved = self.raised = self.lifted = False
+        self.retired = self.resting = self.tainted = False
         self.queue: list[tuple[int, str, int, Any]] = []
         """What it was sent and has not answered: (seq, "chunk" or an op, jno, span or payload)."""
         self.share, self.runnable = 1.0, True
@@ -57,7 +55,7 @@ class Puppet:
     # -- what it is told ----------------------------------------------------------
 
     def send_chunk(self, jno: int, start: int, end: int, *, nid: int = -1, more: bool = False) -> int:
-        assert not self.raised, "a raised helper is given work"
+        assert not self.record.raised, "a raised helper is given work"
         assert self.state is WorkerState.BUSY
         self._seq += 1
         self.queue.append((self._seq, "chunk", jno, (start, end)))
@@ -65,12 +63,19 @@ class Puppet:
         return self._seq
 
     def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
-        assert not self.raised, "a raised helper is given work"
+        assert not self.record.raised, "a raised helper is given work"
         self._seq += 1
         self.queue.append((self._seq, op, jno, payload))
         what = json.dumps(payload, sort_keys=True, default=list)
         self._sent("step", f"{self._seq} of job {jno} {op} {what}")
         return self._seq
+
+    @property
+    def record(self) -> Record:
+        return self.stage.dispatch.roster[self]
+
+    def taint(self) -> None:
+        self.tainted = True
 
     @property
     def is_lead(self) -> bool:

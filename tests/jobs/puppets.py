@@ -259,7 +259,7 @@ class Stage:
         return (
             f"job {job.jno} {job.checked.declaration.name} {job.state.value} guards={job.guards} "
             f"left={left} crew={hands} call={crew.step_worker} calls={[call.op for call in job.calls]} "
-            f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} places={job.places} "
+            f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} queues={job.queues} "
             f"guest={job.guest}"
         )
 
@@ -269,9 +269,9 @@ class Stage:
         assert not self.bugs, self.bugs
         allowance, crews = self.dispatch.allowance, self.dispatch.job_of
         busy = Counter(worker.nid for worker in crews if not worker.is_lead)
-        assert all(busy[nid] == self.dispatch.busy_helpers(nid) for nid in allowance.helpers)
-        assert sum(worker.is_lead for worker in crews) == self.dispatch.busy_leads
-        assert self.dispatch.busy_leads <= self.full.leads + BLOCKED_MAX
+        assert all(busy[nid] == self.dispatch.roster.busy_helpers(nid) for nid in allowance.helpers)
+        assert sum(worker.is_lead for worker in crews) == self.dispatch.roster.busy_leads
+        assert self.dispatch.roster.busy_leads <= self.full.leads + BLOCKED_MAX
         for worker in self.workers:
             held = {seq for seq, *_ in worker.queue}
             job = crews.get(worker)

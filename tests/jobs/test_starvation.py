@@ -187,7 +187,7 @@ def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered() -
             assert memory.read() == b"\1" * UNITS
             assert job.cpu.helpers_raised == len(waker.raised) == 1
             assert waker.lowered == waker.raised
-            assert not any(worker.raised for pool in h.pools for worker in pool.workers)
+            assert not any(h.dispatch.roster[worker].raised for pool in h.pools for worker in pool.workers)
             let_go([worker for pool in h.pools for worker in pool.workers])
 
     run(story())
@@ -251,8 +251,8 @@ def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu() -> None:
             lead = job.crew.lead
             assert lead is not None
             (helper,) = job.crew.helpers
-            await h.until(lambda: helper.starved)
-            assert helper.cpu in lead.cpus
+            await h.until(lambda: h.dispatch.roster[helper].starved)
+            assert helper.cpu in h.dispatch.roster[lead].cpus
             let_go(helpers)
 
     run(story())
