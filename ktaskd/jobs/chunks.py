@@ -12,11 +12,12 @@ from ktaskd.jobs import ending
 from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.items import ITEM_BYTES, encode
 from ktaskd.jobs.job import HeldChunk, Job, Json
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES
 from ktaskd.model.spans import Span
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid, Note
 
@@ -51,11 +52,12 @@ def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     _forget_items(job, worker, held)
     if not worker.is_lead:
         engine.dispatch.cooldowns.keep_duty(done.cpu_ns / 1e9, engine.dispatch.allowance.share)
-    if not whole and worker.starved:
+    record = engine.dispatch.roster[worker]
+    if not whole and record.starved:
         engine.dispatch.cooldowns.pause(worker, asyncio.get_running_loop().time() + REST_S)
     if why is not None:
         _stop_after(engine, job, worker, why)
-    elif job.state is not JobState.RUNNING or not whole or worker.lifted:
+    elif job.state is not JobState.RUNNING or not whole or record.partly_raised:
         # A helper that was starved is not given the same positions again
         # before the lead had its turn; and one that is raised is lowered first.
         engine.worker_left(worker, job)
@@ -99,7 +101,7 @@ def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | No
             engine.dispatch.want(job)
     else:
         job.chunks_done += 1
-        held.worker.chunks += 1
+        engine.dispatch.roster[held.worker].chunks += 1
         _learn(job, held)
     return error
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span
 from ktaskd.planner.cursor import Chunk
-from ktaskd.pool.link import Worker
 
 Json = dict[str, Any]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.job import JobError
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 

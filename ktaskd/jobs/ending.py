@@ -15,19 +15,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ktaskd.functions.failures import REASONS
-from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.items import encode
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
 from ktaskd.jobs.parts import take_fitting
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX, FRAME_BYTES_MAX
 from ktaskd.model.spans import Span
 from ktaskd.model.worker import WorkerState
 from ktaskd.planner.undo import UndoStep
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 
 if TYPE_CHECKING:
     from ktaskd.jobs.engine import Engine
@@ -250,9 +250,9 @@ def _look_at_step(engine: Engine, job: Job, seen: _Sight | None) -> None:
     """Whether nothing has moved since `seen`. One that is starved is runnable, and waited for."""
     if job.state.ended:
         return
-    worker, delay_s = job.crew.step_worker, engine.grace_s
-    now = (worker, job.crew.step_seq, worker.beats, read_cpu_seconds(worker.pid)) if worker else None
-    if worker is not None and now == seen and not is_runnable(worker.pid):
+    kernel, worker, delay_s = engine.dispatch.kernel, job.crew.step_worker, engine.grace_s
+    now = (worker, job.crew.step_seq, worker.beats, kernel.cpu_seconds(worker.pid)) if worker else None
+    if worker is not None and now == seen and kernel.state(worker.pid) != "R":
         if worker.state is WorkerState.STOPPING:
             _give_up_on_step(engine, job, worker)
             return

@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection, Mapping
 
 from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
-from ktaskd.host.scheduling.cputime import read_cpu_seconds
 from ktaskd.jobs import chunks, ending
 from ktaskd.jobs.activity import ActivityWatch
 from ktaskd.jobs.departures import Departures
@@ -26,7 +25,7 @@ from ktaskd.jobs.guests import note_death
 from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
-from ktaskd.jobs.ports import NoRaiser, Raiser
+from ktaskd.jobs.ports import NoRaiser, Raiser, Worker
 from ktaskd.jobs.registry import Registry, digest_of
 from ktaskd.jobs.rescue import Rescue
 from ktaskd.jobs.slices import SLICE, for_each
@@ -37,7 +36,7 @@ from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState, abridged
 from ktaskd.planner.plan import Plan
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, Note
 
@@ -95,7 +94,7 @@ class Engine:
         self._jnos = itertools.count(1)
         self._workers: set[Worker] = set()
         self._forgetting: asyncio.TimerHandle | None = None
-        self._hang_watch = HangWatch(hang_cpu_s, read_cpu_seconds)
+        self._hang_watch = HangWatch(hang_cpu_s, dispatch.kernel.cpu_seconds)
         self._looking: asyncio.TimerHandle | None = None
         self._starved = StarvedWatch(dispatch, self.counters, raiser or NoRaiser())
         self.rescue = Rescue(dispatch, registry, self.counters, starvation_s)
@@ -108,7 +107,7 @@ class Engine:
         dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended
         dispatch.stand_ins.raiser = raiser or NoRaiser()
-        dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
+        dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.ways)
 
     # -- jobs come in -------------------------------------------------------------
 

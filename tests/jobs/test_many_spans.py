@@ -18,7 +18,8 @@ from ktaskd.pool.link import Worker
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Note
 from tests.jobs.house import House, Memory, house, run
-from tests.jobs.puppets import WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import WRITER, Stage, play
 
 PAGE = mmap.PAGESIZE
 PAIRS = 4000
