@@ -17,7 +17,7 @@ from ktaskd.jobs.feed import Feeder, RecentArrival, introduce, recall_patient, r
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.helpers import Helpers
 from ktaskd.jobs.holders import Holders
-from ktaskd.jobs.job import Call, Job
+from ktaskd.jobs.job import Job
 from ktaskd.jobs.leads import Leads
 from ktaskd.jobs.pauses import Pauses
 from ktaskd.jobs.resting import Resting, recall_surplus
@@ -117,7 +117,7 @@ class Dispatch:
 
     def refresh(self, job: Job) -> None:
         """Put the job into the lines that it belongs to now."""
-        active = job in self._wanting and not job.calls and job not in self.resting
+        active = job in self._wanting and job.step is None and job not in self.resting
         job.full_disk = self._disks.full(job) if active and job.left > 0 else ""
         places = eligibility.places(job, active, self.allowance.level, self.can_raise)
         if job.in_guest:
@@ -292,20 +292,17 @@ class Dispatch:
         waits = self._calling or any(not job.crew.helpers for job in self._for_helpers)
         return bool(holders.blocked or (len(holders) and waits))
 
-    def next(self, worker: Worker, job: Job) -> None:
-        """A worker has done a chunk: another one of the same job, if it is its turn."""
-        if self._is_its_turn(worker, job) and self._may_go_on(worker, job):
-            self._feed(worker, job)
-            if worker in self.job_of:
-                return
-            # What is left of the job is another node's, which may have waited for its turn.
-        elif not job.crew.held[worker]:
-            self.release(worker)
-        self.pump()
+    def next(self, worker: Worker, job: Job) -> bool:
+        """A worker has done a chunk: another one of the same job, if it is its turn; whether it has one."""
+        if not (self._is_its_turn(worker, job) and self._may_go_on(worker, job)):
+            return False
+        self._feed(worker, job)
+        # Else what is left of the job is another node's, which may have waited for its turn.
+        return worker in self.job_of
 
     def _is_its_turn(self, worker: Worker, job: Job) -> bool:
         """Whether nobody who waits for a worker of this class comes before the job."""
-        if not job.left or job.calls or job not in self._wanting:
+        if not job.left or job.step is not None or job not in self._wanting:
             return False
         if self._calling.is_before(job, steps=True):
             return False
@@ -338,12 +335,13 @@ class Dispatch:
         self.pump()
 
     def _send_call(self, worker: Worker, job: Job) -> None:
-        call: Call = job.calls[0]
-        call.attempts += 1
+        step = job.step
+        assert step is not None
+        job.step_attempts += 1
         self._join(worker, job)
         introduce(worker, job)
         job.crew.step_worker = worker
-        job.crew.step_seq = worker.send_call(job.jno, call.op, call.payload)
+        job.crew.step_seq = worker.send_call(job.jno, step.op, step.payload)
         self.refresh(job)
 
     def call_ended(self, worker: Worker, job: Job) -> None:
@@ -368,12 +366,12 @@ class Dispatch:
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
         hold_back = self._pauses.hold_back
-        while (jobs := self._turns_for_leads()) and not jobs[0].calls and hold_back(jobs[0]):
+        while (jobs := self._turns_for_leads()) and jobs[0].step is None and hold_back(jobs[0]):
             self.refresh(jobs[0])  # its caller's earlier jobs have used up the quota
         for job in jobs:
-            if self._lead_allowed(job) and (job.calls or not hold_back(job)):
+            if self._lead_allowed(job) and (job.step is not None or not hold_back(job)):
                 return job
-            if not job.calls and not job.paced_until_s and not job.lead_limited_s:
+            if job.step is None and not job.paced_until_s and not job.lead_limited_s:
                 job.lead_limited_s = self._wall()
                 self.refresh(job)  # it may have a helper instead
         return None
@@ -447,7 +445,7 @@ class Dispatch:
 
     def _turn(self, job: Job) -> tuple[float, bool]:
         """Sorts jobs: of the uid that had least first, its steps before its chunks."""
-        return self.shares.had(job.owner.uid), not job.calls
+        return self.shares.had(job.owner.uid), job.step is None
 
     def _give_helpers(self) -> None:
         # Again: with what was given a node may have nothing free left, so that others help it.
@@ -480,7 +478,7 @@ class Dispatch:
         if renewed(worker, job) or self.stand_ins.replaces(worker, job):
             self.remove(worker)
             return
-        if job.calls:
+        if job.step is not None:
             self._send_call(worker, job)
             return
         self._join(worker, job)

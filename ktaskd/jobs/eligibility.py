@@ -31,7 +31,7 @@ def may_step(job: Job, level: Level) -> bool:
 
 def depends_on_level(job: Job) -> bool:
     """Whether its lines, as `places` has them, depend on how far the work is restricted."""
-    return job.rescued or bool(job.calls) or job.in_guest
+    return job.rescued or job.step is not None or job.in_guest
 
 
 Places = tuple[bool, bool, bool, bool, bool]
@@ -45,7 +45,7 @@ def places(job: Job, active: bool, level: Level, can_raise: Callable[[], bool]) 
         active: it may be given chunks, and waits for no call.
     """
     left = active and job.left > 0
-    calls = bool(job.calls) and job.crew.step_worker is None and may_step(job, level)
+    calls = job.step is not None and job.crew.step_worker is None and may_step(job, level)
     if job.in_guest:
         free = (left or calls) and job.crew.lead is None and not job.crew.helpers
         return _same((False, False, False, free and may_have_lead(job, level), free and not job.has_lead))

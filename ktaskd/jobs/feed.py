@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 from ktaskd.functions.plugins.described import to_json
 from ktaskd.functions.plugins.manifests import note_of
+from ktaskd.jobs.crew import HeldChunk
 from ktaskd.jobs.fairshare import Shares
-from ktaskd.jobs.job import HeldChunk, Job
+from ktaskd.jobs.job import Job
 from ktaskd.model.function import Access, Native
 from ktaskd.model.limits import SHORT_CHUNK_S
 from ktaskd.model.source import SourceFacts, SourceKind

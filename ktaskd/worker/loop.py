@@ -42,6 +42,7 @@ from ktaskd.worker.frames import (
     SLOT_RECALL,
     SLOT_SEQ,
     SLOT_UNDOING,
+    Op,
     pack_done,
     pack_note,
 )
@@ -362,7 +363,7 @@ class Worker:
             if len(frame) > FRAME_BYTES_MAX:
                 raise ValueError(f"result of {len(frame)} bytes, wanted at most {FRAME_BYTES_MAX}")
         except Exception as error:
-            dirty = [[payload["start"], payload["end"]]] if body["op"] == "undo" else []
+            dirty = [[payload["start"], payload["end"]]] if body["op"] == Op.UNDO else []
             dirty += _elsewhere(error)
             failure = _failure(explained(error, job), before, own=job is not None and job.declaration.own)
             frame = pack_note(frames.FAILED, seq, {**failure, "dirty": dirty})
@@ -404,12 +405,12 @@ class Worker:
         return {}
 
 
-_OPERATIONS: dict[str, Callable[[Worker, Job, Json], Json]] = {
-    "prepare": Worker._prepare,
-    "undo": Worker._undo,
-    "combine": Worker._combine,
-    "finish": Worker._finish,
-    "restore": Worker._restore,
+_OPERATIONS: dict[Op, Callable[[Worker, Job, Json], Json]] = {
+    Op.PREPARE: Worker._prepare,
+    Op.UNDO: Worker._undo,
+    Op.COMBINE: Worker._combine,
+    Op.FINISH: Worker._finish,
+    Op.RESTORE: Worker._restore,
 }
 
 

@@ -36,7 +36,8 @@ from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.planner.plan import Plan, Share
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done, Op
+from ktaskd.worker.messages import Failed, Reply, Report, value_of
 from tests.jobs.leaploop import LeapLoop, pending
 
 KEEP_S = 5.0
@@ -87,7 +88,7 @@ class Puppet(Worker):
         self._sent("chunk", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} more={more}")
         return self._seq
 
-    def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
+    def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         assert not self.raised, "a raised helper is given work"
         self._seq += 1
         self.queue.append((self._seq, op, jno, payload))
@@ -178,14 +179,14 @@ class Puppet(Worker):
             value = {"n": sum(part["n"] for part in payload["parts"])}
         elif op == "undo":
             self.stage.touch(jno, payload["start"], payload["end"], undo=True)
-        self.stage.on_note(self, Note(frames.REPLY, seq, {"cpu_ns": 1000, "value": value}))
+        self.stage.on_report(self, Reply(seq, 1000, value_of(value)))
 
     def fail(self) -> None:
         """Raise in what it has begun, and clean up."""
         seq, kind, jno, what = self.queue.pop(0)
         if kind == "chunk":
             self.stage.touch(jno, *what, undo=True)
-        self.stage.on_note(self, Note(frames.FAILED, seq, {"message": "it failed", "cpu_ns": 1000}))
+        self.stage.on_report(self, Failed(seq, 1000, message="it failed"))
 
     def die(self, status: int | None = 9) -> None:
         self.is_dead = True
@@ -353,8 +354,8 @@ class Stage:
         self.engine.on_done(worker, done)
         self.look()
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        self.engine.on_note(worker, note)
+    def on_report(self, worker: Worker, report: Report) -> None:
+        self.engine.on_report(worker, report)
         self.look()
 
     def on_dead(self, worker: Worker, death: Death) -> None:
@@ -403,7 +404,7 @@ class Stage:
         hands = [(one.id, one.state.value, one.queue) for one in crew.held]  # type: ignore[attr-defined]
         return (
             f"job {job.jno} {job.checked.declaration.name} {job.state.value} guards={job.guards} "
-            f"left={left} crew={hands} call={crew.step_worker} calls={[call.op for call in job.calls]} "
+            f"left={left} crew={hands} call={crew.step_worker} step={job.step} "
             f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} places={job.places} "
             f"guest={job.guest}"
         )
@@ -472,8 +473,8 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **setting: Any) ->
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(starvation, "read_cpu_seconds", stage.cpu_seconds)
             patch.setattr(starvation, "is_runnable", stage.is_runnable)
-            patch.setattr("ktaskd.jobs.ending.read_cpu_seconds", stage.cpu_seconds)
-            patch.setattr("ktaskd.jobs.ending.is_runnable", stage.is_runnable)
+            patch.setattr("ktaskd.jobs.fences.read_cpu_seconds", stage.cpu_seconds)
+            patch.setattr("ktaskd.jobs.fences.is_runnable", stage.is_runnable)
             patch.setattr("ktaskd.jobs.activity.read_cpu_seconds", stage.cpu_seconds)
             patch.setattr("ktaskd.jobs.activity.read_state", stage.state_of)
             patch.setattr("ktaskd.jobs.affinity.bind_to_cpus", lambda *_: True)

@@ -181,7 +181,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             await ears.until(lambda: len(ears.done) == 51)
             assert [done.seq for done in ears.done] == [1, *last]
             assert ears.done[0].reached == 1500
-            assert not ears.notes
+            assert not ears.reports
             assert not worker._unsent
             for sid in range(1, 1501):
                 worker.forget_source(sid)
