@@ -54,7 +54,9 @@ from ktaskd.intake.submit import Intake, Rights
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
+from ktaskd.jobs.kernel import HostKernel
 from ktaskd.jobs.machine import IllegalTransition
+from ktaskd.jobs.ports import PoolRequests
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.allowance import Allowance
@@ -126,10 +128,13 @@ class House:
         dispatch = Dispatch(
             topology,
             allowance,
-            lambda count: self._pools.want_leads(count),
+            PoolRequests(
+                lambda count: self._pools.want_leads(count),
+                lambda nid, count: self._pools.want_helpers(nid, count),
+                lambda group, kind, **where: self._pools.admit_guest(group, kind, **where),
+            ),
+            HostKernel(),
             time.time,
-            lambda nid, count: self._pools.want_helpers(nid, count),
-            lambda group, kind, **where: self._pools.admit_guest(group, kind, **where),
         )
         self._group, self._no_group = machine.make_idle_group(config.workers)
         doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)

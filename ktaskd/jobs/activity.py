@@ -12,14 +12,13 @@ import asyncio
 import logging
 from collections import Counter
 
-from ktaskd.host.scheduling.cputime import read_cpu_seconds, read_state
 from ktaskd.jobs.course import is_repeatable
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.standstill import USES_NO_CPU, Held, Remedy, Sample, Sight, remedy
 from ktaskd.model.function import Partial
 from ktaskd.model.limits import ATTEMPTS_MAX
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ class ActivityWatch:
     def __init__(self, dispatch: Dispatch, counters: Counter[str]) -> None:
         """See nobody yet. Needs the running loop."""
         self._dispatch = dispatch
+        self._kernel = dispatch.kernel
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._sights: dict[Worker, Sight] = {}
@@ -66,9 +66,9 @@ class ActivityWatch:
             self._timer.cancel()
 
     def _delay_s(self) -> float:
-        if self._dispatch.leads_are_contended:
+        if self._dispatch.demand.leads_are_contended:
             return max(LOOK_LEADS_S, LOOK_EACH_S * len(self._dispatch.job_of))
-        return LOOK_HELPERS_S if self._dispatch.helpers_are_contended else LOOK_S
+        return LOOK_HELPERS_S if self._dispatch.demand.helpers_are_contended else LOOK_S
 
     def _look_within(self, delay_s: float) -> None:
         at_s = self._loop.time() + delay_s
@@ -82,8 +82,7 @@ class ActivityWatch:
         self._timer = None
         news = [self._look_at(worker, job) for worker, job in tuple(self._dispatch.job_of.items())]
         if any(news):
-            self._dispatch.leads.recall_excess(self._dispatch.allowance)
-            self._dispatch.helpers.recall_excess()
+            self._dispatch.roster.recall_excess()
             self._dispatch.pump()
         if not all(worker.resting for worker in self._dispatch.job_of):
             self._look_within(self._delay_s())
@@ -99,17 +98,17 @@ class ActivityWatch:
             return False
         sight.look(sample, lowered=worker.is_lead and worker.priority.lowered)
         self._help(worker, job, sight)
-        holders = self._dispatch.leads.holders if worker.is_lead else self._dispatch.helpers.holders
+        holders = self._dispatch.roster.holders_of(worker)
         return holders.set_blocked(
             worker, blocked=sight.blocked and _may_count_as_blocked(worker, job, sight)
         )
 
     def _sample(self, worker: Worker, sight: Sight | None) -> Sample:
-        now, cpu_s = self._loop.time(), read_cpu_seconds(worker.pid)
+        now, cpu_s = self._loop.time(), self._kernel.cpu_seconds(worker.pid)
         seq, _ = worker.position
         busy = sight is not None and sight.share_until(now, cpu_s) >= USES_NO_CPU
         # What the kernel calls it need not be asked of one that uses its CPU.
-        return Sample(now, cpu_s, "R" if busy else read_state(worker.pid), (seq, worker.beats))
+        return Sample(now, cpu_s, "R" if busy else self._kernel.state(worker.pid), (seq, worker.beats))
 
     def _help(self, worker: Worker, job: Job, sight: Sight) -> None:
         """Have a worker that stands still go on, or another one take its place."""

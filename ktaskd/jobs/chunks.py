@@ -14,13 +14,14 @@ from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.items import ITEM_BYTES, encode
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.steps import Json
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError
 from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES
 from ktaskd.model.spans import Span
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Prior, Rests, Wakes
@@ -69,11 +70,12 @@ class Chunks:
         cooldowns = self._dispatch.cooldowns
         if not worker.is_lead:
             cooldowns.keep_duty(done.cpu_ns / 1e9, self._dispatch.allowance.share)
-        if not whole and worker.starved:
+        record = self._dispatch.roster[worker]
+        if not whole and record.starved:
             cooldowns.pause(worker, self._now() + REST_S)
         # A helper that was starved is not given the same positions again before
         # the lead had its turn; and one that is raised is lowered first.
-        return whole and job.goes_on and not worker.lifted
+        return whole and job.goes_on and not record.partly_raised
 
     def _note(self, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
         chunk, reached, error = held.chunk, done.reached, None
@@ -90,7 +92,7 @@ class Chunks:
                 self._dispatch.want(job)
         else:
             job.chunks_done += 1
-            held.worker.chunks += 1
+            self._dispatch.roster[held.worker].chunks += 1
             self._learn(job, held)
         if error is not None:
             job.halt(error)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Set
 from ktaskd.door.handles import HeldSource
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.slices import SLICE, for_each
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 

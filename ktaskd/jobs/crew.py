@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.planner.cursor import Chunk
-from ktaskd.pool.link import Worker
 
 
 @dataclass(slots=True, eq=False)

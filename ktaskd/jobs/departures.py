@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable
 
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.job import JobError
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 

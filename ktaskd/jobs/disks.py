@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ktaskd.jobs.job import Job
-from ktaskd.pool.link import Worker
+from ktaskd.jobs.ports import Worker
 
 
 class Disks:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection, Mapping
 
 from ktaskd.door.handles import HeldSource
 from ktaskd.host.caller import Caller
-from ktaskd.host.scheduling.cputime import read_cpu_seconds
 from ktaskd.jobs import course
 from ktaskd.jobs.activity import ActivityWatch
 from ktaskd.jobs.chunks import Chunks
@@ -29,7 +28,7 @@ from ktaskd.jobs.guests import killed_words, note_death
 from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
-from ktaskd.jobs.ports import NoRaiser, Raiser
+from ktaskd.jobs.ports import NoRaiser, Raiser, Worker
 from ktaskd.jobs.registry import Registry, digest_of
 from ktaskd.jobs.rescue import Rescue
 from ktaskd.jobs.settling import Settling
@@ -41,7 +40,7 @@ from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState, abridged
 from ktaskd.planner.plan import Plan
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Planned, Prior, Reply, Report, Rests, Wakes
 
@@ -97,7 +96,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._jnos = itertools.count(1)
         self._workers: set[Worker] = set()
-        self._hang_watch = HangWatch(hang_cpu_s, read_cpu_seconds)
+        self._hang_watch = HangWatch(hang_cpu_s, dispatch.kernel.cpu_seconds)
         self._looking: asyncio.TimerHandle | None = None
         self._starved = StarvedWatch(dispatch, self.counters, raiser or NoRaiser())
         self.rescue = Rescue(dispatch, registry, self.counters, starvation_s)
@@ -126,7 +125,7 @@ class Engine:
         dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended
         dispatch.stand_ins.raiser = raiser or NoRaiser()
-        dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
+        dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.ways)
 
     @property
     def on_idle(self) -> Callable[[], None]:

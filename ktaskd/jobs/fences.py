@@ -10,13 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.course import give_up_undo, lose_undo
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.worker import WorkerState
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +76,9 @@ class Fences:
         if job.state.ended:
             self._watched.discard(job)
             return
-        worker, delay_s = job.crew.step_worker, self._grace_s
-        now = (worker, job.crew.step_seq, worker.beats, read_cpu_seconds(worker.pid)) if worker else None
-        if worker is not None and now == seen and not is_runnable(worker.pid):
+        kernel, worker, delay_s = self._dispatch.kernel, job.crew.step_worker, self._grace_s
+        now = (worker, job.crew.step_seq, worker.beats, kernel.cpu_seconds(worker.pid)) if worker else None
+        if worker is not None and now == seen and kernel.state(worker.pid) != "R":
             if worker.state is WorkerState.STOPPING:
                 self._watched.discard(job)
                 self._give_up_on_step(job, worker)

@@ -9,28 +9,14 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Protocol
 
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Admit, Worker
 from ktaskd.model.job import JobError
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 from ktaskd.worker.loop import EXIT_GROUP
-
-
-class Admit(Protocol):
-    """Starts a guest, as `GuestPool.admit` does; None = not now."""
-
-    def __call__(
-        self, memory_group: str, worker_class: WorkerClass, /, *, nid: int = -1, cpu: int = -1
-    ) -> Worker | None:
-        """The worker, which is not ready yet."""
-
-
-def no_guests(memory_group: str, *_: object, **__: object) -> Worker | None:
-    """For a house that has none: no job of it may need one."""
-    raise AssertionError(f"a guest in {memory_group} is wanted where there are none")
 
 
 class Guests:

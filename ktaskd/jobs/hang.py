@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ktaskd.pool.link import Worker
+from ktaskd.jobs.ports import Worker
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from ktaskd.jobs.late import late
 from ktaskd.jobs.machine import Event
 from ktaskd.jobs.parts import Parts
 from ktaskd.jobs.positions import NOTHING_LEFT, Positions
+from ktaskd.jobs.queues import Queues
 from ktaskd.jobs.steady import Watched
 from ktaskd.jobs.steps import Course, Json, Step
 from ktaskd.model.allowance import Allowance, Reason
@@ -91,8 +92,8 @@ class Job:
     step_attempts = 0
     course: Course = late(Course)
     _last_progress: Progress | None = None
-    places = (False, False, False, False, False)
-    """In which of the dispatch's lines it stands."""
+    queues = Queues.NONE
+    """In which of the dispatch's queues it stands."""
     held_bytes = results_bytes = 0
     """What the registry's ledgers count it for, and what of that are results of its chunks."""
     weight = 1

@@ -89,7 +89,7 @@ class Rescue:
     def _first_in_line(self) -> list[Job]:
         """Jobs that would be given a helper next, or hold one: the others only wait for these."""
         dispatch = self._dispatch
-        jobs = dict.fromkeys((*dispatch.job_of.values(), *dispatch.firsts()))
+        jobs = dict.fromkeys((*dispatch.job_of.values(), *dispatch.demand.firsts()))
         return [job for job in jobs if not job.waited and not job.state.ended]
 
     def _mark(self, job: Job) -> _Mark:

@@ -13,11 +13,9 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from ktaskd.host.scheduling.priority import set_priority
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ports import NoRaiser, Raiser
+from ktaskd.jobs.ports import NoRaiser, Raiser, Worker
 from ktaskd.model.priority import Priority
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ SetPriority = Callable[[int, Priority], Mapping[str, OSError]]
 class StandIns:
     """Changes the priority of leads."""
 
-    def __init__(self, set_: SetPriority = set_priority) -> None:
+    def __init__(self, set_: SetPriority) -> None:
         """Nobody stands in for anybody yet. Needs the running loop."""
         self.raiser: Raiser = NoRaiser()
         """Moves a lead to where the helpers are, for a caller under SCHED_IDLE, and back."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.positions import cut
 from ktaskd.model.allowance import Level, Reason
 from ktaskd.model.job import JobError, JobState, Progress
-from ktaskd.pool.link import Worker
 
 if TYPE_CHECKING:
     from ktaskd.jobs.job import Job

@@ -133,23 +133,17 @@ class Worker:
         """When it last became idle, by the loop's clock."""
         self.retired = False
         """Whether it was told to end because nobody needed it, or nobody else may have it."""
-        self.tainted = self.confined = False  # by code not ours, so it ends with its job; by other code
+        self.tainted = False
+        """Whether it has got code that is not ours, and so ends with its job."""
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_
         self._killed = self._is_dead = self._ended = False
         self.applied = Applied()
-        self.chunks = 0
         self.started_s = 0.0
         self.sids: set[int] = set()
         self.jnos: dict[int, frozenset[int]] = {}
         """Jobs that it was told of, each with the sids that it needs to its end."""
-        self.cpus: frozenset[int] = frozenset()
-        self.starved = False
-        """Whether others have its CPU, as it was last looked."""
-        self.raised = self.lifted = False
-        """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
-        part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._served: int | None = None  # the user whose jobs it was told of last
@@ -286,6 +280,10 @@ class Worker:
         self.retired = True
         self.stop()
 
+    def taint(self) -> None:
+        """Note that it gets code that is not ours."""
+        self.tainted = True
+
     def ends_with_its_job(self) -> bool:
         """Whether it ends now that its job has nothing more for it: it has run code that is not ours."""
         if self.tainted:
@@ -324,7 +322,6 @@ class Worker:
             self._listener.on_done(self, message)
         elif isinstance(message, Ready):
             self.applied = message.applied
-            self.cpus = self.applied.cpus
             self.base = self.priority = self.applied.priority
             self.own_missing = self.applied.missing
             self.state = WorkerState.IDLE

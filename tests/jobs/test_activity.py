@@ -12,7 +12,8 @@ from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.function import Declaration, Partial
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import BLOCKED_PER_ACCOUNT_MAX
-from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Stage, play
 
 
 def of(stage: Stage, job: Job) -> Puppet:

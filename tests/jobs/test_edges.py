@@ -12,7 +12,8 @@ import pytest
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
 from tests.jobs.leaploop import pending
-from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Stage, play
 
 
 def worker_of(stage: Stage, *, lead: bool) -> Puppet:
@@ -126,7 +127,7 @@ def test_raised_helper_when_it_dies_then_its_pid_is_left_alone() -> None:
         helper.share = 0.0
         stage.engine.cancel(job)
         await asyncio.sleep(0.2)
-        assert helper.raised
+        assert helper.record.raised
         helper.die()  # lowering it now would raise here: the stage knows no such pid
         stage.fill()
         finish(stage)
@@ -146,7 +147,7 @@ def test_helper_when_raised_only_in_part_then_lowered_when_it_has_answered() -> 
         stage.engine.cancel(job)
         await asyncio.sleep(0.2)
         assert helper.is_high
-        assert not helper.raised
+        assert not helper.record.raised
         stage.puller.works = lambda: True
         helper.answer(whole=False)
         finish(stage)

@@ -17,7 +17,8 @@ from ktaskd.planner.undo import HOLES_PER_STEP
 from ktaskd.pool.link import Worker
 from ktaskd.worker.messages import Prior, Report
 from tests.jobs.house import House, Memory, house, run
-from tests.jobs.puppets import WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import WRITER, Stage, play
 
 PAGE = mmap.PAGESIZE
 PAIRS = 4000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -11,9 +10,9 @@ from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Declaration, Partial
 from ktaskd.model.job import JobState
-from ktaskd.worker import frames
 from ktaskd.worker.messages import Rests, Wakes
-from tests.jobs.puppets import READER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, Stage, play
 
 CALLS = Declaration("calls", "Calls of the caller's own code.", own=True, open_ended=True)
 STEADY = Declaration("steady", "Reads.", partial=Partial.RERUN_SAFE)
@@ -122,19 +121,15 @@ def test_daemon_when_all_workers_rest_then_it_looks_at_none() -> None:
 
 
 @pytest.mark.parametrize("rests_first", [True, False])
-def test_worker_when_recalled_while_it_rests_then_it_is_woken(
-    rests_first: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_when_cancelled_while_its_worker_rests_then_it_ends_after_that_worker(rests_first: bool) -> None:
     async def story(stage: Stage) -> None:
         job, worker = begun(stage)
-        sent = list[Any]()
-        monkeypatch.setattr(worker, "_send", sent.append)
         if rests_first:
             report(worker, Rests)
         stage.engine.cancel(job)
         if not rests_first:
             report(worker, Rests)
-        assert [frame[0] for frame in sent].count(frames.NUDGE) == 1
+        assert worker.recalled
         report(worker, Wakes)
         worker.answer(whole=False)
         assert not job.state.ended, "its worker is to end first"

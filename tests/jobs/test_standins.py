@@ -20,7 +20,8 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.priority import Priority
 from tests.jobs.house import House, house, run
-from tests.jobs.puppets import READER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, Stage, play
 
 LOW, IDLE, NORMAL = Priority("normal", 19, "idle"), Priority("idle", 19, "idle"), Priority()
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from ktaskd.jobs import starvation
+from ktaskd.jobs import ports
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.kernel import HostKernel
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.pool.link import Worker
 from ktaskd.worker import frames
@@ -45,7 +45,14 @@ class Waker:
         return True
 
 
-def state_of(worker: Worker) -> str:
+class Contended(HostKernel):
+    """Where whoever is stopped counts as one that waits for a CPU, as on a machine that others have."""
+
+    def state(self, pid: int) -> str:
+        return "R"
+
+
+def state_of(worker: ports.Worker) -> str:
     return Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -58,7 +65,7 @@ async def stop_helpers(h: House) -> list[Worker]:
     return helpers
 
 
-def let_go(helpers: list[Worker]) -> None:
+def let_go(helpers: Iterable[ports.Worker]) -> None:
     for worker in helpers:
         if worker.pid and Path(f"/proc/{worker.pid}").exists():
             os.kill(worker.pid, signal.SIGCONT)
@@ -169,14 +176,10 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
     run(story())
 
 
-def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
-
+def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered() -> None:
     async def story() -> None:
         waker = Waker()
-        async with house(helpers=1, raiser=waker) as h:
+        async with house(helpers=1, raiser=waker, kernel=Contended()) as h:
             await stop_helpers(h)
             spec, memory = undo_log(h, UNITS)
             job = await h.run(spec)
@@ -184,20 +187,16 @@ def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
             assert memory.read() == b"\1" * UNITS
             assert job.cpu.helpers_raised == len(waker.raised) == 1
             assert waker.lowered == waker.raised
-            assert not any(worker.raised for pool in h.pools for worker in pool.workers)
+            assert not any(h.dispatch.roster[worker].raised for pool in h.pools for worker in pool.workers)
             let_go([worker for pool in h.pools for worker in pool.workers])
 
     run(story())
 
 
-def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
-
+def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go() -> None:
     async def story() -> None:
         waker = Waker()
-        async with house(helpers=1, raiser=waker) as h:
+        async with house(helpers=1, raiser=waker, kernel=Contended()) as h:
             await stop_helpers(h)
             spec, memory = undo_log(h, UNITS)
             job = await h.submit(spec, waited=False)
@@ -242,11 +241,9 @@ def test_detached_job_when_one_helper_stands_still_at_the_end_then_another_takes
     run(story())
 
 
-def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
-
+def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu() -> None:
     async def story() -> None:
-        async with house(helpers=1) as h:
+        async with house(helpers=1, kernel=Contended()) as h:
             helpers = await stop_helpers(h)
             spec = JobSpec("selftest.spin", arg={"ms": 3_600_000}, ranges=(RangeSpec(0, 2),))
             job: Job = await h.submit(spec)
@@ -254,8 +251,8 @@ def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu(monkeypatch: pyt
             lead = job.crew.lead
             assert lead is not None
             (helper,) = job.crew.helpers
-            await h.until(lambda: helper.starved)
-            assert helper.cpu in lead.cpus
+            await h.until(lambda: h.dispatch.roster[helper].starved)
+            assert helper.cpu in h.dispatch.roster[lead].cpus
             let_go(helpers)
 
     run(story())

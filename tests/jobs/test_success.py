@@ -113,7 +113,7 @@ def test_waited_job_when_one_thread_then_the_lead_alone_does_it() -> None:
             assert job.cpu.helper_s == 0
             assert job.cpu.lead_s > 0
             assert not h.most_helpers
-            assert all(worker.chunks == 0 for worker in h.pools[0].workers)
+            assert all(h.dispatch.roster[worker].chunks == 0 for worker in h.pools[0].workers)
 
     run(story())
 
@@ -137,15 +137,15 @@ def test_helpers_when_the_allowance_changes_then_no_more_than_it_at_any_time() -
             # Lowered while both work: the house would see a third chunk being
             # handed out, so it is told the new number once one has ended.
             lower = Allowance({0: 1}, 2, 2)
-            h.dispatch.allowance, before = lower, h.dispatch.allowance
+            h.dispatch.roster.allowance, before = lower, h.dispatch.allowance
             h.look = lambda: h._changed.set()  # type: ignore[method-assign]
-            await h.until(lambda: h.dispatch.busy_helpers(0) <= 1 or job.state.ended)
+            await h.until(lambda: h.dispatch.roster.busy_helpers(0) <= 1 or job.state.ended)
             del h.look
             h.most_helpers.clear()
             assert not job.state.ended
             await h.until(lambda: job.chunks_done > 20 or job.state.ended)
             assert h.most_helpers[0] == 1
-            h.dispatch.allowance = before
+            h.dispatch.roster.allowance = before
             h.dispatch.pump()
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED
