@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 
-from ktaskd.jobs import ending
+from ktaskd.jobs.course import is_repeatable
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ports import Worker
@@ -153,7 +153,7 @@ def _held(worker: Worker, job: Job) -> Held:
 
 
 def _may_repeat_step(job: Job) -> bool:
-    call = job.calls[0] if job.calls else None
-    if call is None or call.op not in ("prepare", "combine"):
+    step = job.step
+    if step is None or not step.only_reads:
         return False
-    return ending.is_repeatable(job, call) and call.attempts < ATTEMPTS_MAX
+    return is_repeatable(job, step) and job.step_attempts < ATTEMPTS_MAX

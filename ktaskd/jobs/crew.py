@@ -7,16 +7,12 @@ the other one is *void*. One that gives back leaves the whole chunk to its twin.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from ktaskd.jobs.ports import Worker
 from ktaskd.model.memory import MemoryLimit
-from ktaskd.model.spans import Span
 from ktaskd.planner.cursor import Chunk
-
-Json = dict[str, Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -47,34 +43,6 @@ class Verdict(NamedTuple):
 
 
 _COUNTS, _IS_VOID, _TWIN_DOES_IT = Verdict(True), Verdict(False), Verdict(False)
-
-
-@dataclass(slots=True)
-class Call:
-    """A step that one worker does for the whole job."""
-
-    op: str
-    payload: Json
-    on_value: Callable[[Json], None]
-    span: Span | None = None
-    attempts: int = 0
-
-
-class Calls(list[Call]):
-    """The steps that wait, the next one first. A job has one or two at a time, most have none.
-
-    An empty deque takes 624 bytes, and this 56.
-    """
-
-    __slots__ = ()
-
-    def popleft(self) -> Call:
-        """Take the next one."""
-        return self.pop(0)
-
-    def appendleft(self, call: Call) -> None:
-        """Have one done before all others."""
-        self.insert(0, call)
 
 
 @dataclass(slots=True)

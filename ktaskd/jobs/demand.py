@@ -84,7 +84,7 @@ class Demand:
     def refresh(self, job: Job) -> None:
         """Put the job into the queues that it belongs to now."""
         roster = self._roster
-        active = job in self._wanting and not job.calls and not roster.has_resting(job)
+        active = job in self._wanting and job.step is None and not roster.has_resting(job)
         job.full_disk = self.disks.full(job) if active and job.left > 0 else ""
         queues = queues_of(job, active, roster.allowance.level, self.can_raise)
         if job.in_guest:
@@ -118,11 +118,11 @@ class Demand:
 
     def turn(self, job: Job) -> tuple[float, bool]:
         """Sorts jobs: of the uid that had least first, its steps before its chunks."""
-        return self.shares.had(job.owner.uid), not job.calls
+        return self.shares.had(job.owner.uid), job.step is None
 
     def is_its_turn(self, worker: Worker, job: Job) -> bool:
         """Whether no job that waits for a worker of this class comes before `job`."""
-        if not job.left or job.calls or job not in self._wanting:
+        if not job.left or job.step is not None or job not in self._wanting:
             return False
         if self.for_steps.is_before(job, steps=True):
             return False

@@ -14,7 +14,7 @@ from ktaskd.jobs.demand import Demand
 from ktaskd.jobs.eligibility import may_have_lead
 from ktaskd.jobs.feed import Feeder, introduce, renewed
 from ktaskd.jobs.guests import Guests
-from ktaskd.jobs.job import Call, Job
+from ktaskd.jobs.job import Job
 from ktaskd.jobs.pauses import Pauses
 from ktaskd.jobs.ports import Kernel, PoolRequests, Worker
 from ktaskd.jobs.resting import Resting, recall_surplus
@@ -198,16 +198,13 @@ class Dispatch:
         if self.demand.leads_are_contended or self.demand.helpers_are_contended:
             self.on_contended()
 
-    def next(self, worker: Worker, job: Job) -> None:
-        """A worker has done a chunk: another one of the same job, if it is its turn."""
-        if self.demand.is_its_turn(worker, job) and self._may_go_on(worker, job):
-            self._feed(worker, job)
-            if worker in self.job_of:
-                return
-            # What is left of the job is another node's, which may have waited for its turn.
-        elif not job.crew.held[worker]:
-            self.release(worker)
-        self.pump()
+    def next(self, worker: Worker, job: Job) -> bool:
+        """A worker has done a chunk: another one of the same job, if it is its turn; whether it has one."""
+        if not (self.demand.is_its_turn(worker, job) and self._may_go_on(worker, job)):
+            return False
+        self._feed(worker, job)
+        # Else what is left of the job is another node's, which may have waited for its turn.
+        return worker in self.job_of
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
@@ -234,12 +231,13 @@ class Dispatch:
         self.pump()
 
     def _send_call(self, worker: Worker, job: Job) -> None:
-        call: Call = job.calls[0]
-        call.attempts += 1
+        step = job.step
+        assert step is not None
+        job.step_attempts += 1
         self._join(worker, job)
         introduce(worker, self.roster[worker], job)
         job.crew.step_worker = worker
-        job.crew.step_seq = worker.send_call(job.jno, call.op, call.payload)
+        job.crew.step_seq = worker.send_call(job.jno, step.op, step.payload)
         self.refresh(job)
 
     def call_ended(self, worker: Worker, job: Job) -> None:
@@ -264,12 +262,12 @@ class Dispatch:
     def _next_for_lead(self) -> Job | None:
         """The job whose turn it is to have a lead; notes which may not have one."""
         hold_back = self._pauses.hold_back
-        while (jobs := self._turns_for_leads()) and not jobs[0].calls and hold_back(jobs[0]):
+        while (jobs := self._turns_for_leads()) and jobs[0].step is None and hold_back(jobs[0]):
             self.refresh(jobs[0])  # its caller's earlier jobs have used up the quota
         for job in jobs:
-            if self._lead_allowed(job) and (job.calls or not hold_back(job)):
+            if self._lead_allowed(job) and (job.step is not None or not hold_back(job)):
                 return job
-            if not job.calls and not job.paced_until_s and not job.lead_limited_s:
+            if job.step is None and not job.paced_until_s and not job.lead_limited_s:
                 job.lead_limited_s = self._wall()
                 self.refresh(job)  # it may have a helper instead
         return None
@@ -364,7 +362,7 @@ class Dispatch:
         if renewed(worker, self.roster[worker], job) or self.stand_ins.replaces(worker, job):
             self.remove(worker)
             return
-        if job.calls:
+        if job.step is not None:
             self._send_call(worker, job)
             return
         self._join(worker, job)

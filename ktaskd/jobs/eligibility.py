@@ -35,7 +35,7 @@ def may_step(job: Job, level: Level) -> bool:
 
 def depends_on_level(job: Job) -> bool:
     """Whether the queues of a job depend on how far the work is restricted."""
-    return job.rescued or bool(job.calls) or job.in_guest
+    return job.rescued or job.step is not None or job.in_guest
 
 
 def queues_of(job: Job, active: bool, level: Level, can_raise: Callable[[], bool]) -> Queues:
@@ -45,7 +45,7 @@ def queues_of(job: Job, active: bool, level: Level, can_raise: Callable[[], bool
         active: it may be given chunks, and waits for no step.
     """
     left = active and job.left > 0
-    step = bool(job.calls) and job.crew.step_worker is None and may_step(job, level)
+    step = job.step is not None and job.crew.step_worker is None and may_step(job, level)
     if job.in_guest:
         free = (left or step) and job.crew.lead is None and not job.crew.helpers
         return guest_queues(lead=free and may_have_lead(job, level), helper=free and not job.has_lead)

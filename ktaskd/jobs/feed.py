@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from ktaskd.functions.plugins.described import to_json
 from ktaskd.functions.plugins.manifests import note_of
+from ktaskd.jobs.crew import HeldChunk
 from ktaskd.jobs.fairshare import Shares
-from ktaskd.jobs.job import HeldChunk, Job
+from ktaskd.jobs.job import Job
 from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.roster import Record
 from ktaskd.model.function import Access, Native

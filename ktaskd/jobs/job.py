@@ -15,13 +15,15 @@ from types import MappingProxyType
 from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine, told
-from ktaskd.jobs.crew import NOBODY, Call, Calls, Crew, GuestNeed, HeldChunk, Json
+from ktaskd.jobs.crew import NOBODY, Crew, GuestNeed
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.late import late
+from ktaskd.jobs.machine import Event
 from ktaskd.jobs.parts import Parts
 from ktaskd.jobs.positions import NOTHING_LEFT, Positions
 from ktaskd.jobs.queues import Queues
 from ktaskd.jobs.steady import Watched
+from ktaskd.jobs.steps import Course, Json, Step
 from ktaskd.model.allowance import Allowance, Reason
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.compact import compact
@@ -36,15 +38,18 @@ from ktaskd.model.limits import (
 )
 from ktaskd.planner.plan import Plan
 from ktaskd.planner.threads import clamp_to_caller
-
-__all__ = ["Call", "Crew", "GuestNeed", "HeldChunk", "Job", "Json", "caller_cpus"]
+from ktaskd.worker.messages import Value
 
 _ONLY_OF_A_LIVE_JOB = frozenset({
-    "sources", "items", "owned", "allowance", "crew", "_uncut", "parts", "restores", "calls", "attempts",
-    "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
+    "sources", "items", "owned", "allowance", "crew", "_uncut", "parts", "course", "step",
+    "step_attempts", "attempts",
+    "_helper_rate", "_lead_rate", "full_disk",
     "lead_limited_s", "paced_until_s", "paced_since_s",
 })  # fmt: skip
 """What an ended job is not asked for; if it is, it has what it began with."""
+
+
+_STOPPED = (JobState.DRAINING, JobState.UNDOING)
 
 
 class Job:
@@ -78,12 +83,14 @@ class Job:
     full_disk = ""
     """The one of them that is why it has no more helpers; "" = none is."""
     result: Json | None = None
-    combined: Json | None = None
-    """The result with what only finish is told."""
     error: JobError | None = None
     is_cancel = False
-    prepared: Json | None = None
-    step_watched = False
+    prepared: Value | None = None
+    """What the prepare has found: reported before it changed anything, and once more when it was done."""
+    step: Step | None = None
+    """What one worker is to do for the whole job, or has in hand."""
+    step_attempts = 0
+    course: Course = late(Course)
     _last_progress: Progress | None = None
     queues = Queues.NONE
     """In which of the dispatch's queues it stands."""
@@ -91,8 +98,6 @@ class Job:
     """What the registry's ledgers count it for, and what of that are results of its chunks."""
     weight = 1
     """How many jobs it counts for in the registry's bounds."""
-    restores = False
-    """Whether a step that takes back what the prepare did comes after the calls of the undo."""
     waits = False
     """Whether its owner waits for workers, as to fair shares."""
 
@@ -106,7 +111,6 @@ class Job:
     guest: GuestNeed = late(GuestNeed)
     parts: Parts = late(Parts)
     watched: Watched = late(Watched)
-    calls: Calls = late(Calls)
     attempts: dict[int, int] = late(dict)
     allowance: Callable[[], Allowance | None] = staticmethod(lambda: None)
     """What the governor allows now."""
@@ -192,12 +196,30 @@ class Job:
 
     # -- its life -----------------------------------------------------------
 
-    def step(self, event: machine.Event) -> None:
-        """Apply an event to the state, and tell the watchers if that changed it."""
-        after = machine.step(self.state, event)
-        if after is not self.state:
-            self.state = after
-            self.touch()
+    @property
+    def goes_on(self) -> bool:
+        """Whether chunks of it may be begun: it runs, and nothing has happened that will stop it."""
+        return self.state is JobState.RUNNING and self.error is None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it is too late for a reason to stop it: the first reason counts."""
+        return self.error is not None or self.state in _STOPPED or self.state.ended
+
+    def halt(self, error: JobError, *, cancel: bool = False) -> None:
+        """Note why the job is to be stopped, unless there is a reason already."""
+        if not self.is_stopping:
+            self.error, self.is_cancel = error, cancel
+
+    def apply(self, event: Event) -> None:
+        """Go on to the state that an event leads to."""
+        self.state = machine.step(self.state, event)
+
+    def set_step(self, step: Step | None, *, again: bool = False) -> None:
+        """Have a step done; `again` = by another worker, or by the same one later."""
+        self.step = step
+        if not again:
+            self.step_attempts = 0
 
     def touch(self) -> None:
         """Something a watcher may want to know has changed."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
+from ktaskd.worker.frames import Op
 
 Json = dict[str, Any]
 
@@ -92,7 +93,7 @@ class Worker(Protocol):
     ) -> int:
         """Send a chunk; returns the number that its answer will carry."""
 
-    def send_call(self, jno: int, op: str, payload: Json, /) -> int:
+    def send_call(self, jno: int, op: Op, payload: Json, /) -> int:
         """Send a step; returns the number that its answer will carry."""
 
     def recall(self) -> None:

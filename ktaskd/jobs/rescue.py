@@ -93,7 +93,7 @@ class Rescue:
         return [job for job in jobs if not job.waited and not job.state.ended]
 
     def _mark(self, job: Job) -> _Mark:
-        progress = (job.progress.positions_done, job.state, len(job.calls) + job.positions.undo_at)
+        progress = (job.progress.positions_done, job.state, (job.step is not None) + job.positions.undo_at)
         known = self._marks.get(job)
         return known if known and known.progress == progress else _Mark(progress, self._loop.time())
 

@@ -76,7 +76,7 @@ def waiting_reasons(job: Job) -> tuple[Reason, ...]:
 
 def _waits_for_lead(job: Job) -> bool:
     alone = job.waited and job.threads == 1
-    return job.state is JobState.QUEUED and alone and not job.calls
+    return job.state is JobState.QUEUED and alone and job.step is None
 
 
 def full_result(job: Job) -> Json | None:

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
-from ktaskd.worker import frames
-from ktaskd.worker.codec import applied_from_json
-from ktaskd.worker.frames import Done, FrameInvalid, Note
+from ktaskd.worker import frames, messages
+from ktaskd.worker.frames import Done, FrameInvalid, Op
+from ktaskd.worker.messages import Ready, Report
 
 STATUS_WAIT_S = 1.0
 """How long a seen death waits for the pool host to tell the exit status."""
@@ -78,8 +78,8 @@ class Listener(Protocol):
     def on_done(self, worker: Worker, done: Done) -> None:
         """A chunk was processed, or given back from `done.reached` on."""
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        """PRIOR, PLANNED, REPLY or FAILED."""
+    def on_report(self, worker: Worker, report: Report) -> None:
+        """The worker reports something of its chunk or step, or that one is over."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """The process is dead, and so is all that foreign code in it has started.
@@ -313,25 +313,21 @@ class Worker:
 
     def _on_frame(self, frame: bytes) -> None:
         try:
-            message = frames.unpack_from_worker(frame)
+            message = messages.parse(frame)
         except FrameInvalid as error:
             # Memory of a process that sends nonsense is not to be trusted.
             self.kill(f"sent nonsense ({error})")
             return
         if isinstance(message, Done):
             self._listener.on_done(self, message)
-        elif message.kind == frames.READY:
-            try:
-                self.applied = applied_from_json(message.body)
-            except (KeyError, ValueError, TypeError):
-                self.kill("sent nonsense")
-                return
+        elif isinstance(message, Ready):
+            self.applied = message.applied
             self.base = self.priority = self.applied.priority
             self.own_missing = self.applied.missing
             self.state = WorkerState.IDLE
             self._listener.on_ready(self)
         else:
-            self._listener.on_note(self, message)
+            self._listener.on_report(self, message)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -407,7 +403,7 @@ class Worker:
             self._send(frame)
         return self._seq
 
-    def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
+    def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         """Ask for prepare, undo, combine, finish or restore; answers the seq."""
         self._seq += 1
         self._send(frames.pack_note(frames.CALL, self._seq, {"jno": jno, "op": op, "payload": payload}))

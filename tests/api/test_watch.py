@@ -34,7 +34,8 @@ def job_over_items(count: int) -> Job:
 
 def succeed(job: Job) -> None:
     for event in (Event.START, Event.ALL_DONE, Event.FINISHED):
-        job.step(event)
+        job.apply(event)
+        job.touch()
 
 
 def watch(job: Job, after: int = 0) -> AsyncIterator[pb.WatchResponse]:

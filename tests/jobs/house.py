@@ -42,7 +42,8 @@ from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 from tests.worker.rig import facts_of
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
@@ -184,8 +185,8 @@ class House:
         self.engine.on_done(worker, done)
         self.look()
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        self.engine.on_note(worker, note)
+    def on_report(self, worker: Worker, report: Report) -> None:
+        self.engine.on_report(worker, report)
         self.look()
 
     def on_dead(self, worker: Worker, death: Death) -> None:

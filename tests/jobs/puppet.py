@@ -10,8 +10,8 @@ from ktaskd.jobs.roster import Record
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
 from ktaskd.pool.link import Death
-from ktaskd.worker import frames
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done, Op
+from ktaskd.worker.messages import Failed, Reply, value_of
 
 if TYPE_CHECKING:
     from tests.jobs.puppets import Stage
@@ -62,7 +62,7 @@ class Puppet:
         self._sent("chunk", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} more={more}")
         return self._seq
 
-    def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
+    def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         assert not self.record.raised, "a raised helper is given work"
         self._seq += 1
         self.queue.append((self._seq, op, jno, payload))
@@ -196,14 +196,14 @@ class Puppet:
             value = {"n": sum(part["n"] for part in payload["parts"])}
         elif op == "undo":
             self.stage.touch(jno, payload["start"], payload["end"], undo=True)
-        self.stage.on_note(self, Note(frames.REPLY, seq, {"cpu_ns": 1000, "value": value}))
+        self.stage.on_report(self, Reply(seq, 1000, value_of(value)))
 
     def fail(self) -> None:
         """Raise in what it has begun, and clean up."""
         seq, kind, jno, what = self.queue.pop(0)
         if kind == "chunk":
             self.stage.touch(jno, *what, undo=True)
-        self.stage.on_note(self, Note(frames.FAILED, seq, {"message": "it failed", "cpu_ns": 1000}))
+        self.stage.on_report(self, Failed(seq, 1000, message="it failed"))
 
     def die(self, status: int | None = 9) -> None:
         self.is_dead = True

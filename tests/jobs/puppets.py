@@ -32,7 +32,8 @@ from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.planner.plan import Plan, Share
 from ktaskd.pool.link import Death
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 from tests.jobs.leaploop import LeapLoop, pending
 from tests.jobs.puppet import Puppet
 
@@ -208,8 +209,8 @@ class Stage:
         self.engine.on_done(worker, done)
         self.look()
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        self.engine.on_note(worker, note)
+    def on_report(self, worker: Worker, report: Report) -> None:
+        self.engine.on_report(worker, report)
         self.look()
 
     def on_dead(self, worker: Worker, death: Death) -> None:
@@ -258,7 +259,7 @@ class Stage:
         hands = [(one.id, one.state.value, one.queue) for one in crew.held]  # type: ignore[attr-defined]
         return (
             f"job {job.jno} {job.checked.declaration.name} {job.state.value} guards={job.guards} "
-            f"left={left} crew={hands} call={crew.step_worker} calls={[call.op for call in job.calls]} "
+            f"left={left} crew={hands} call={crew.step_worker} step={job.step} "
             f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} queues={job.queues} "
             f"guest={job.guest}"
         )

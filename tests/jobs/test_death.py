@@ -7,18 +7,18 @@ import random
 import signal
 import zlib
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from ktaskd.intake import submit
 from ktaskd.jobs import feed
-from ktaskd.jobs.chunks import take_back
+from ktaskd.model.function import Partial
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import ATTEMPTS_MAX
+from ktaskd.model.spans import Span
 from ktaskd.pool.link import Worker
 from tests.jobs.house import MIB, House, house, run
+from tests.jobs.puppets import WRITER, Stage, play
 from tests.jobs.test_failure import SIZE, on_state, positions, undo_log
 
 BIG = 192 * MIB
@@ -251,9 +251,20 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
     run(story())
 
 
-def test_chunk_when_another_of_its_worker_has_ended_the_job_then_it_is_nobodys() -> None:
-    """What may not be run again ends its job at once, and an ended job has no positions."""
-    job: Any = SimpleNamespace(again=[], state=JobState.DIRTY, cursor=None)
-    held: Any = SimpleNamespace(void=False, twin=None, chunk=None)
-    engine: Any = None
-    take_back(engine, job, held)
+def test_chunk_when_another_of_its_dead_worker_stops_the_job_then_it_goes_back() -> None:
+    """What may not be run again stops its job; the chunks behind it were not begun, and are as they were."""
+
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(replace(WRITER, undo=False, partial=Partial.NONE), 80, threads=1, chunk=10)
+        (lead,) = (worker for worker in stage.workers if worker.queue)
+        lead.begin()
+        lead.answer()
+        assert len(lead.queue) > 1
+        lead.begin()
+        lead.die()
+        assert job.state is JobState.DIRTY
+        assert list(job.positions.dirty) == [Span(0, 20)]
+        assert job.progress.positions_done == 10
+
+    play(story, leads=1)

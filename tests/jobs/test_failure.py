@@ -365,7 +365,7 @@ def test_event_when_it_is_illegal_then_the_job_is_as_before() -> None:
             job = await h.run(JobSpec("selftest.noop", ranges=(RangeSpec(0, 1),)))
             version = job.version
             with pytest.raises(Exception, match="SUCCEEDED"):
-                job.step(Event.START)
+                job.apply(Event.START)
             assert (job.state, job.version) == (JobState.SUCCEEDED, version)
 
     run(story())

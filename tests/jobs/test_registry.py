@@ -46,7 +46,7 @@ def listed(registry: Registry, query: Query, who: Identity) -> list[Job]:
 
 def end(registry: Registry, job: Job, end_s: float = 100.0) -> None:
     for event in (Event.STOP, Event.DRAINED, Event.END_CANCELLED):
-        job.step(event)
+        job.apply(event)
     job.ended_boot_s = end_s
     registry.note_ended(job)
 
