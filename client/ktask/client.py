@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -13,9 +11,8 @@ from typing import Any, Self, TypeVar
 
 from ktask import convert
 from ktask.core import Draft, check_int, check_labels, check_text, mode_request
-from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
-from ktask.link import embedded, locate, starting
-from ktask.link.locate import Place
+from ktask.errors import JobFailed
+from ktask.link.connect import open_session
 from ktask.link.session import ENDED, Session
 from ktask.own.executor import Executor
 from ktask.own.functions import Own, drafted, with_result
@@ -30,13 +27,6 @@ _MAX_THREADS = 4
 """Workers of a job that does not say. Source: the contract, JobSpec.max_threads"""
 
 Value = TypeVar("Value")
-_ANSWER_TIMEOUT_S = 90.0
-"""A daemon that systemd starts at the first connection may take as long as systemd lets it: who
-gave up earlier on a slow machine would start another one beside it. Source: systemd-system.conf(5),
-DefaultTimeoutStartSec"""
-_LOOK_S = 2.0
-"""Between two looks at whether somebody still listens there."""
-_NO_ANSWER = "accepts connections, but no daemon answers"
 
 
 def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False, start: bool = True) -> Client:
@@ -63,84 +53,6 @@ def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False, 
         DaemonNotTrusted: a daemon of another user was named. Nothing was sent to it.
     """
     return Client(open_session(target, own=own, start=start))
-
-
-def open_session(
-    target: str | os.PathLike[str] | None = None,
-    *,
-    own: bool = False,
-    start: bool = True,
-    warn: Callable[[str], object] | None = None,
-) -> Session:
-    """What `connect` says, without the client around it.
-
-    Args:
-        warn: called with the text of a warning; None = it becomes a Python warning.
-    """
-    place = starting.wait_until_up(lambda: locate.named(target, os.environ))
-    if place is not None:
-        return _answering(place)
-    tried, unused = [], []
-    # The embedded daemon is where the per-user one would be.
-    for usual in () if own else locate.usual(os.environ):
-        try:
-            return _answering(usual)
-        except (DaemonNotFound, DaemonNotTrusted) as error:
-            tried.append(str(error))
-            if locate.is_system(usual):
-                unused.append(locate.with_next_step(usual, str(error)))
-    directory = embedded.directory_of(os.environ)
-    try:
-        found = embedded.find_or_start(directory) if start else embedded.place_in(directory)
-        session = _answering(found)
-    except (DaemonNotFound, DaemonNotTrusted) as error:
-        steps = unused if start else [*unused, embedded.NEXT_STEP]
-        raise DaemonNotFound("daemon: none answers", [*tried, str(error), *steps]) from None
-    for text in unused:
-        (warn or _warn)(f"{text}; a daemon of your own is used instead: {found}")
-    return session
-
-
-def _warn(text: str) -> None:
-    """Warn at the first line of the program that is not ktask's."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ktask":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, SystemDaemonUnused, stacklevel=level)
-
-
-def _answering(place: Place) -> Session:
-    """A session with a daemon that has answered a call."""
-    silent = locate.why_silent(place)
-    if silent:
-        raise DaemonNotFound(f'socket "{place}": {silent}')
-    try:
-        session = Session(place)
-    except OSError as error:  # its directory went after it was looked at
-        raise DaemonNotFound(f'socket "{place}": {error.strerror}') from error
-    try:
-        _wait_for_answer(session)
-    except BaseException:
-        session.close()
-        raise
-    return session
-
-
-def _wait_for_answer(session: Session) -> None:
-    """Wait for one answer, as long as somebody is there who may give it."""
-    place, until_s = session.place, time.monotonic() + _ANSWER_TIMEOUT_S
-    while True:
-        left_s = until_s - time.monotonic()
-        try:
-            session.functions(timeout=max(min(left_s, _LOOK_S), 0.001))
-            return
-        except KtaskError as error:
-            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                raise
-            # One that was ending when it was looked at would be waited for in vain.
-            silent = locate.why_silent(place)
-            if silent or error.code == "UNAVAILABLE" or left_s <= _LOOK_S:
-                raise DaemonNotFound(f'socket "{place}": {silent or _NO_ANSWER}') from error
 
 
 class Client:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ktask.cli import arguments
 from ktask.cli.arguments import UsageError
-from ktask.cli.main import parse
+from ktask.cli.parsers import parse
 
 from tests.client.fake import FUNCTIONS
 

@@ -141,7 +141,7 @@ def test_connect_when_named_and_dead_then_an_error_and_no_daemon_is_started(
 def test_connect_when_somebody_else_listens_there_then_no_daemon(
     nowhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ktask.client._ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("ktask.link.connect._ANSWER_TIMEOUT_S", 0.3)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(nowhere / "ktaskd.sock"))
         listener.listen()
@@ -267,7 +267,7 @@ def test_directory_when_there_is_no_runtime_directory_then_in_tmp(short_dir: Pat
 def test_connect_when_the_daemon_ends_after_it_was_looked_at_then_not_waited_for(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ktask.client._ANSWER_TIMEOUT_S", 1e6)  # else it would be given up some time
+    monkeypatch.setattr("ktask.link.connect._ANSWER_TIMEOUT_S", 1e6)  # else it would be given up some time
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(short_dir / "ktaskd.sock"))
     listener.listen()

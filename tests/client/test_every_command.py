@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ktask.cli.main import _PARSERS
+from ktask.cli.parsers import _PARSERS
 
 from tests.client.shell import KTASK, WAIT_S, environment
 from tests.client.shell import ktask as command

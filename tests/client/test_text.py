@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ktask import convert
 from ktask.cli import text
 from ktask.cli.bar import bar
+from ktask.cli.escaping import printable
 from ktask.results import Job
 from ktask.v1 import jobs_pb2 as pb
 
@@ -70,7 +71,7 @@ def test_duration_when_written_then_in_fitting_units(seconds: float, said: str) 
 
 @given(st.text() | st.just("\x1b[2J\x07\udcff"))
 def test_printable_when_anything_then_it_steers_no_terminal(given_text: str) -> None:
-    shown = text.printable(given_text)
+    shown = printable(given_text)
     assert shown.isprintable()
     shown.encode()
 

@@ -246,7 +246,7 @@ def test_client_when_the_daemon_goes_and_another_user_takes_its_path_then_nothin
     place = reachable_dir / "run"
     place.mkdir(mode=0o755)
     with FakeDaemon(place) as daemon, ktask.connect(place) as client:
-        waiting = client._session.wire.jobs.Run.future  # a stub from before
+        waiting = client._session.stubs.jobs.Run.future  # a stub from before
         daemon.kill()
         place.rename(reachable_dir / "aside")
         place.mkdir(mode=0o755)

@@ -8,7 +8,8 @@ import time
 from typing import TextIO
 
 from ktask import convert
-from ktask.cli.text import format_bytes, format_duration, printable
+from ktask.cli.escaping import printable
+from ktask.cli.text import format_bytes, format_duration
 from ktask.results import Job, JobState
 from ktask.v1 import jobs_pb2 as pb
 

@@ -1,4 +1,4 @@
-"""All commands but `ktask run`."""
+"""Commands about jobs and the daemon: jobs, show, watch, cancel, status, mode, functions, hold."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ktask import convert
 from ktask.cli import text
 from ktask.cli.arguments import UsageError, labels, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain, warn
-from ktask.cli.output import format_document, print_document, print_json, print_out, print_warnings
+from ktask.cli.escaping import printable
+from ktask.cli.exits import DONE, FAILED, NO_DAEMON, complain, warn
+from ktask.cli.output import format_document, print_json, print_out, print_warnings
 from ktask.cli.streams import DASH, input_file
-from ktask.client import open_session
 from ktask.core import mode_request
 from ktask.errors import describe_failure
+from ktask.link.connect import open_session
 from ktask.link.session import ENDED, Session
 from ktask.results import JobState
 from ktask.source import File, file
@@ -176,7 +177,7 @@ def hold(options: argparse.Namespace) -> int:
         handles = {name: session.handover.handle_of(one) for name, one in files.items()}
         for name in paths.keys() - files.keys():
             (handles[name],) = session.handover.hand_over([(input_file(), 0)])
-        lines = "\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items())
+        lines = "\n".join(f"{printable(name)} {handle}" for name, handle in handles.items())
         # Raises where nobody reads it: handles that nobody knows need not be held.
         print(format_document({"handles": handles}) if options.json else lines, flush=True)
         return _wait_end(ended, session.handover.fileno())
@@ -217,14 +218,3 @@ def _wait_end(ended: int, handoff: int) -> int:
     if ended in ready:
         return DONE
     return complain("hold: the daemon has closed the connection, the handles are gone", NO_DAEMON)
-
-
-def version(options: argparse.Namespace) -> int:
-    """Print the version of what is installed."""
-    from importlib.metadata import version as installed
-
-    if options.json:
-        print_document({"version": installed("ktaskd")})
-    else:
-        print_out(f"ktask {installed('ktaskd')}")
-    return DONE

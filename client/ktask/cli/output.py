@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+
+from ktask.cli.exits import drop_output
 
 
 def print_out(text: str) -> None:
@@ -36,12 +37,6 @@ def write_out(data: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-
-
-def drop_output() -> None:
-    """Have all further output go nowhere; Python would complain at its end about what is buffered."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
 
 
 def print_warnings(lines: Iterable[str]) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ktask.cli import text
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Unreadable
 from ktask.cli.beside import Replacement
-from ktask.cli.main import DONE, FAILED, complain
+from ktask.cli.escaping import printable
+from ktask.cli.exits import DONE, FAILED, complain
 from ktask.cli.manifest_text import Listed, escape
 from ktask.cli.output import print_document, write_out
 
@@ -66,7 +66,7 @@ class Report:
             return
         if sys.stdout is not None and sys.stdout.isatty():
             # What steers a terminal could make one line look like another.
-            line = text.printable(os.fsdecode(line)).encode(errors="backslashreplace")
+            line = printable(os.fsdecode(line)).encode(errors="backslashreplace")
         write_out(line + b"\n")
 
     def summarize(self, listed: Listed, path: str) -> int:

@@ -15,7 +15,8 @@ from ktask import convert
 from ktask.cli import arguments, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt, warn
+from ktask.cli.escaping import escaped
+from ktask.cli.exits import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt, warn
 from ktask.cli.output import (
     as_document,
     print_document,
@@ -25,9 +26,9 @@ from ktask.cli.output import (
     whole_numbers,
 )
 from ktask.cli.streams import Output, Streams
-from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError, describe_failure
+from ktask.link.connect import open_session
 from ktask.link.session import Session
 from ktask.results import Job, JobState
 from ktask.source import Memory, memory
@@ -144,7 +145,7 @@ def _report(
         return DONE
     elif names:
         for index, result in item_results(session, job):
-            print_out(f"{text.escaped(names[index])}: {text.format_value(result)}")
+            print_out(f"{escaped(names[index])}: {text.format_value(result)}")
     else:
         print_out(text.format_result(job.result))
         if job.result and "items_omitted" in job.result:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ktask.cli.escaping import printable
 from ktask.errors import describe_failure
 from ktask.results import Allowance, Argument, CpuUsage, Function, Job, Pool, Reason, Status, Worker
 
@@ -17,25 +18,6 @@ _LEVELS = {
 }
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def printable(text: str) -> str:
-    """`text` without anything that steers a terminal, in characters that can be written."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
-    )
-
-
-def escaped(name: str) -> str:
-    """A file's name on a line of its own, as coreutils print it: none looks like two lines.
-
-    A name with a backslash or the end of a line in it is marked by a backslash before it.
-    """
-    if not any(char in name for char in "\\\n\r"):
-        return printable(name)
-    plain = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    return "\\" + printable(plain)
 
 
 def format_bytes(count: int) -> str:

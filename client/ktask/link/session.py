@@ -23,9 +23,10 @@ from ktask.link.handover import Handover
 from ktask.link.locate import Place, grpc_target
 from ktask.link.resolve import opened
 from ktask.link.rpc import grpc
+from ktask.link.stubs import Stubs
 from ktask.link.trust import Anchor
 from ktask.link.waited import OnJob, WaitedJob
-from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
+from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
 _CALL_TIMEOUT_S = 30.0
@@ -43,15 +44,6 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class Wire:
-    """A channel and its stubs, gone together when the session is closed."""
-
-    def __init__(self, target: str) -> None:
-        self.channel = rpc.open_channel(target)
-        self.jobs = jobs_pb2_grpc.JobsStub(self.channel)
-        self.control = control_pb2_grpc.ControlStub(self.channel)
-
-
 class Session:
     """A connection. Thread-safe; not to be used in a forked child."""
 
@@ -64,8 +56,8 @@ class Session:
         """
         self.place = place
         self._anchor = Anchor(os.path.dirname(place.socket))
-        self._left: list[tuple[Wire, Anchor]] = []
-        self._wire: Wire | None = self._make_wire()
+        self._left: list[tuple[Stubs, Anchor]] = []
+        self._stubs: Stubs | None = self._make_stubs()
         self.handover = Handover(place.handoff)
         self.caller = Caller()
         self._functions: dict[str, pb.Function] = {}
@@ -76,10 +68,10 @@ class Session:
     def close(self) -> None:
         """End the connection: waiting calls fail, and their jobs are cancelled."""
         with self._closing:
-            if self._wire is None or self._forked:
+            if self._stubs is None or self._forked:
                 return
-            wire, self._wire = self._wire, None
-        self.caller.call(wire.channel.close)
+            stubs, self._stubs = self._stubs, None
+        self.caller.call(stubs.channel.close)
         self.caller.close()
         self.handover.close()
         self._anchor.close()
@@ -87,17 +79,17 @@ class Session:
             left.channel.close()
             anchor.close()
 
-    def _make_wire(self) -> Wire:
+    def _make_stubs(self) -> Stubs:
         """A channel that reaches nothing but the directory that was checked, however often it connects."""
-        return Wire(grpc_target(self._anchor.path(os.path.basename(self.place.socket))))
+        return Stubs(grpc_target(self._anchor.path(os.path.basename(self.place.socket))))
 
     def reopen(self) -> None:
         """Break all calls off, and go on with a new connection."""
         with self._closing:
-            if self._wire is None:
+            if self._stubs is None:
                 return
-            wire, self._wire = self._wire, self._make_wire()
-        wire.channel.close()
+            stubs, self._stubs = self._stubs, self._make_stubs()
+        stubs.channel.close()
 
     def _follow(self) -> None:
         """Go to the directory that has the name now; calls that run stay where they are.
@@ -106,12 +98,12 @@ class Session:
         trusted as the first.
         """
         with self._closing:
-            if self._wire is None or not self._anchor.is_replaced():
+            if self._stubs is None or not self._anchor.is_replaced():
                 return
             anchor = Anchor(self._anchor.directory)
-            self._left.append((self._wire, self._anchor))
+            self._left.append((self._stubs, self._anchor))
             self._anchor = anchor
-            self._wire = self._make_wire()
+            self._stubs = self._make_stubs()
         self.handover.close()  # the other daemon does not know its handles
 
     def run(self, draft: Draft, timeout: float | None = None, on_job: OnJob | None = None) -> pb.Job:
@@ -140,13 +132,13 @@ class Session:
         bound = _CALL_TIMEOUT_S if timeout is None else timeout
 
         def call(spec: pb.JobSpec) -> pb.Job:
-            return self._call(self.wire.jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
+            return self._call(self.stubs.jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
 
         return self._with_sources(draft, call)
 
     def _with_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
         """`call` with the message of a draft, while its sources are handed over."""
-        _ = self.wire
+        _ = self.stubs
         items = None if draft.items is None else list(draft.items)
         draft = replace(draft, items=items)
         names = naming.names_of(draft.sources, items)
@@ -174,7 +166,7 @@ class Session:
 
     def stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
         """One Watch call, ended when the reader leaves. Raises grpc.RpcError."""
-        call = self.caller.call(lambda: self.wire.jobs.Watch(request, timeout=timeout))
+        call = self.caller.call(lambda: self.stubs.jobs.Watch(request, timeout=timeout))
         try:
             while (message := self.caller.call(lambda: next(call, None))) is not None:
                 yield message
@@ -231,15 +223,15 @@ class Session:
 
     def get(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """One job as it is now."""
-        return self._call(self.wire.jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
+        return self._call(self.stubs.jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
 
     def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """Ask a job to stop; it may still be undoing when this returns."""
-        return self._call(self.wire.jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
+        return self._call(self.stubs.jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
 
     def list(self, request: pb.ListRequest) -> pb.ListResponse:
         """One page of jobs."""
-        return self._call(self.wire.jobs.List, request)
+        return self._call(self.stubs.jobs.List, request)
 
     def pages(self, request: pb.ListRequest) -> Iterator[pb.ListResponse]:
         """All pages of jobs from the one that `request` asks for."""
@@ -254,7 +246,7 @@ class Session:
         """The functions, or the one of this name, asked for anew."""
         request = pb.ListFunctionsRequest(name=name)
         # A daemon that systemd starts at the first connection needs its time.
-        response = self._call(self.wire.jobs.ListFunctions, request, timeout, wait_for_ready=True)
+        response = self._call(self.stubs.jobs.ListFunctions, request, timeout, wait_for_ready=True)
         self._functions.update((one.name, one) for one in response.functions)
         return response
 
@@ -274,19 +266,19 @@ class Session:
 
     def status(self) -> control_pb2.GetStatusResponse:
         """The daemon as it is now."""
-        return self._call(self.wire.control.GetStatus, control_pb2.GetStatusRequest())
+        return self._call(self.stubs.control.GetStatus, control_pb2.GetStatusRequest())
 
     def set_mode(self, request: control_pb2.SetModeRequest) -> control_pb2.SetModeResponse:
         """Set who decides how many helpers run."""
-        return self._call(self.wire.control.SetMode, request)
+        return self._call(self.stubs.control.SetMode, request)
 
     def drain(self, resume: bool) -> control_pb2.DrainResponse:
         """Stop or resume the acceptance of jobs."""
-        return self._call(self.wire.control.Drain, control_pb2.DrainRequest(resume=resume))
+        return self._call(self.stubs.control.Drain, control_pb2.DrainRequest(resume=resume))
 
     def reload(self) -> control_pb2.ReloadResponse:
         """Have the configuration read again."""
-        return self._call(self.wire.control.Reload, control_pb2.ReloadRequest())
+        return self._call(self.stubs.control.Reload, control_pb2.ReloadRequest())
 
     def _call(
         self,
@@ -301,7 +293,7 @@ class Session:
             raise rpc.translate(error) from None
 
     @property
-    def wire(self) -> Wire:
+    def stubs(self) -> Stubs:
         """The channel and its stubs; raises KtaskError where there is none any more, or not a trusted one."""
         if self._forked:
             raise KtaskError(
@@ -311,17 +303,17 @@ class Session:
             )
         if self._anchor.is_replaced():
             self._follow()
-        wire = self._wire
-        if wire is None:
+        stubs = self._stubs
+        if stubs is None:
             raise KtaskError("client: closed", code="FAILED_PRECONDITION", reason="CLIENT_CLOSED")
-        return wire
+        return stubs
 
     def _after_fork(self) -> None:
         """In the child: gRPC's threads are gone, so the channel must not be touched."""
         self._forked = True
         self.handover.abandon()
         # Closing it, as its collection would, may wait for those threads for ever.
-        _never_collected.append(self._wire)
+        _never_collected.append(self._stubs)
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ktask.errors import KtaskError
 from ktask.link import rpc
-from ktask.link.caller import Pending, get
+from ktask.link.caller import Caller, Pending, get
 from ktask.link.interrupt import Deferred, can_defer
 from ktask.link.rpc import grpc
+from ktask.link.stubs import Stubs
 from ktask.v1 import jobs_pb2 as pb
-
-if TYPE_CHECKING:
-    from ktask.link.session import Session
 
 DEADLINE_GRACE_S = 30.0
 """How long a job whose deadline has passed may take to be undone."""
@@ -27,10 +25,32 @@ _LATE_FIRST_S, _LATE_MOST_S = 0.005, 0.5
 OnJob = Callable[[pb.Job], None]
 
 
+class Connection(Protocol):
+    """What a waited job needs of its session."""
+
+    caller: Caller
+
+    @property
+    def stubs(self) -> Stubs:
+        """The channel and its stubs."""
+
+    def stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
+        """One Watch call. Raises grpc.RpcError."""
+
+    def wait(self, *, id: str = "", request_id: str = "", timeout: float | None = None) -> pb.Job | None:
+        """The job once it has ended; None if that takes longer than `timeout` seconds."""
+
+    def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
+        """Ask a job to stop."""
+
+    def reopen(self) -> None:
+        """Break all calls off, and go on with a new connection."""
+
+
 class WaitedJob:
     """One call of Run, from a thread that may be interrupted."""
 
-    def __init__(self, session: Session, spec: pb.JobSpec, timeout: float | None) -> None:
+    def __init__(self, session: Connection, spec: pb.JobSpec, timeout: float | None) -> None:
         """Prepare it; `spec` has a request_id."""
         self._session = session
         self._request = pb.RunRequest(spec=spec)
@@ -50,7 +70,7 @@ class WaitedJob:
             raise rpc.translate(error) from None
 
     def _run(self) -> pb.Job:
-        return self._session.wire.jobs.Run(self._request, timeout=self._timeout).job
+        return self._session.stubs.jobs.Run(self._request, timeout=self._timeout).job
 
     def _run_deferring(self) -> pb.Job:
         """The shortest way: one call in this thread, which Ctrl-C makes come back."""

@@ -127,7 +127,7 @@ class Burst:
             spec = pb.JobSpec(function="python.calls", max_threads=max_workers, labels=labels)
             spec.arg.fields["line"].string_value = wire.line_of(self.path)
             spec.ranges.add(start=0, length=TURNS, nid=-1)
-            self.run = session.wire.jobs.Run.future(pb.RunRequest(spec=spec))
+            self.run = session.stubs.jobs.Run.future(pb.RunRequest(spec=spec))
         except BaseException:
             self.close()
             raise

@@ -11,20 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as Base
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from ktask.core import check_labels
+from ktask.link.connect import open_session
 from ktask.link.session import Session
 from ktask.own.bursts import Burst, Call, CallFuture, Shared
 from ktask.own.calls import CallServer
 from ktask.own.initial import Initial, InitializerFailed
 from ktask.v1 import code
 
-if TYPE_CHECKING:
-    from ktask.client import Client
-
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
+
+
+class Connected(Protocol):
+    """A `ktask.Client`, as far as an executor needs one."""
+
+    _session: Session
 
 
 class Executor(Base):
@@ -58,7 +62,7 @@ class Executor(Base):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         target: str | os.PathLike[str] | None = None,
-        client: Client | None = None,
+        client: Connected | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """Connect to nothing yet.
@@ -90,7 +94,7 @@ class Executor(Base):
             session = client._session
             self._calls = CallServer(lambda: session, count, lambda _: None, begin)
         else:
-            self._calls = CallServer(partial(_connect, target), count, Session.close, begin)
+            self._calls = CallServer(partial(open_session, target, own=True), count, Session.close, begin)
         # Nobody can make a call any more; those that were made are done.
         weakref.finalize(self, self._calls.close).atexit = False
 
@@ -206,13 +210,6 @@ class Executor(Base):
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if os.getpid() != self._pid:
             raise RuntimeError("executor: made before this process was forked, wanted one made after it")
-
-
-def _connect(target: str | os.PathLike[str] | None) -> Session:
-    # Only now: who imports the executor need not have loaded all of the client.
-    from ktask.client import open_session
-
-    return open_session(target, own=True)
 
 
 def _results(futures: list[Future[Value]], end_s: float | None) -> Iterator[Value]:
