@@ -17,7 +17,7 @@ from ktaskd.door.reception import Reception
 from ktaskd.host.cgroups import idlegroup
 from ktaskd.host.cgroups.cpugroup import read_cpu_place
 from ktaskd.host.cgroups.idlegroup import IdleGroup
-from ktaskd.host.processes.users import (
+from ktaskd.host.people.users import (
     find_uid,
     is_known_to_name_service,
     is_mapped,
