@@ -135,12 +135,12 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
 
 
 def helpers_unit(
-    settings: WorkerSettings, own_door: int, on_door: Callable[[int], None]
+    settings: WorkerSettings, own_cgroup_fd: int, on_cgroup_fd: Callable[[int], None]
 ) -> HelpersUnit | None:
     """Where helpers' pool hosts come from; None = they are the daemon's own children."""
     if not settings.helpers_socket:
         return None
-    return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_door, on_door=on_door)
+    return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_cgroup_fd, on_cgroup_fd=on_cgroup_fd)
 
 
 def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:

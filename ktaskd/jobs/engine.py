@@ -107,7 +107,7 @@ class Engine:
         dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended
         dispatch.stand_ins.raiser = raiser or NoRaiser()
-        dispatch.can_raise = lambda: raiser is not None and bool(raiser.ways)
+        dispatch.can_raise = lambda: raiser is not None and bool(raiser.methods)
 
     # -- jobs come in -------------------------------------------------------------
 

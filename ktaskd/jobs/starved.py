@@ -52,8 +52,8 @@ class Raiser(Protocol):
     """What raises a helper; `host.raising` has the real one."""
 
     @property
-    def ways(self) -> tuple[str, ...]:
-        """The ways that work on this machine, in words."""
+    def methods(self) -> tuple[str, ...]:
+        """The methods that work on this machine, in words."""
 
     def raise_(self, pid: int) -> bool:
         """Give a process normal priority; whether that worked, else it may next time."""
@@ -65,7 +65,7 @@ class Raiser(Protocol):
 class NoRaiser:
     """For a machine on which nothing can be raised."""
 
-    ways: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
 
     def raise_(self, pid: int) -> bool:
         """Cannot."""

@@ -204,7 +204,7 @@ class Puppet(Worker):
 class Puller:
     """Raises and lowers puppets; the test says whether that works."""
 
-    ways = ("a string",)
+    methods = ("a string",)
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
