@@ -125,11 +125,11 @@ async def _measure(
     )
     pool = Pool(spec, ears, lambda: next(numbers), group=group, starter=starter)
     watch = Watch(root, lambda: None)
-    doors = (group.idle_fd, group.normal_fd) if group else (-1, -1)
+    cgroup_fds = (group.idle_fd, group.normal_fd) if group else (-1, -1)
     async with contextlib.AsyncExitStack() as end:
         end.push_async_callback(watch.close)
         watch.start()
-        raiser = end.enter_context(contextlib.closing(Raiser(*doors)))
+        raiser = end.enter_context(contextlib.closing(Raiser(*cgroup_fds)))
         governor = Governor(config.governor, machine.make_allowance(topology, config.workers), watch, _ignore)
         end.callback(governor.close)
         governor.refresh()

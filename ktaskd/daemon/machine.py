@@ -17,7 +17,7 @@ from ktaskd.door.callers.reception import Reception
 from ktaskd.host.cgroups import idlegroup
 from ktaskd.host.cgroups.cpugroup import read_cpu_place
 from ktaskd.host.cgroups.idlegroup import IdleGroup
-from ktaskd.host.processes.users import (
+from ktaskd.host.people.users import (
     find_uid,
     is_known_to_name_service,
     is_mapped,
@@ -135,12 +135,12 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
 
 
 def helpers_unit(
-    settings: WorkerSettings, own_door: int, on_door: Callable[[int], None]
+    settings: WorkerSettings, own_cgroup_fd: int, on_cgroup_fd: Callable[[int], None]
 ) -> HelpersUnit | None:
     """Where helpers' pool hosts come from; None = they are the daemon's own children."""
     if not settings.helpers_socket:
         return None
-    return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_door, on_door=on_door)
+    return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_cgroup_fd, on_cgroup_fd=on_cgroup_fd)
 
 
 def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:

@@ -125,7 +125,7 @@ class Engine:
         dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended
         dispatch.stand_ins.raiser = raiser or NoRaiser()
-        dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.ways)
+        dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.methods)
 
     @property
     def on_idle(self) -> Callable[[], None]:

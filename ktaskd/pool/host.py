@@ -7,7 +7,7 @@ SOCK_SEQPACKET socket:
     daemon: {"op": "board"} + memfd        the workers' shared pages
             {"op": "name", "name"}         what it is called in ps
             {"op": "group", "path"} + cgroup.procs of the helpers' idle group, and of a normal one
-            {"op": "door"} + cgroup.procs of a normal group, where we know our own
+            {"op": "normal_group"} + cgroup.procs of a normal group, where we know our own
             {"op": "spawn", "id", "slot", "placement"}
             {"op": "kill", "id"}
     host:   {"op": "ready", "pid"} + pidfd, and cgroup.procs of our own group if we have it
@@ -86,14 +86,14 @@ def placement_from_json(body: dict[str, Any]) -> Placement:
 class PoolHost:
     """One pool host: its line to the daemon, and its children."""
 
-    def __init__(self, control: socket.socket, door: int = -1) -> None:
+    def __init__(self, control: socket.socket, cgroup_fd: int = -1) -> None:
         """Take over the control socket.
 
         Args:
-            door: cgroup.procs of the group that we are in ourselves, if we have it.
+            cgroup_fd: cgroup.procs of our own group; -1 = we have none.
         """
         self._control = control
-        self._door = door
+        self._cgroup_fd = cgroup_fd
         self._board = -1
         self._group_fds: list[int] = []
         self._group_path: Path | None = None
@@ -125,8 +125,8 @@ class PoolHost:
 
     def _send_ready(self) -> None:
         pidfd = os.pidfd_open(os.getpid())
-        doors = [self._door] if self._door >= 0 else []
-        self._send({"op": "ready", "pid": os.getpid()}, [pidfd, *doors])
+        cgroup_fds = [self._cgroup_fd] if self._cgroup_fd >= 0 else []
+        self._send({"op": "ready", "pid": os.getpid()}, [pidfd, *cgroup_fds])
         os.close(pidfd)
 
     def _on_term(self, *_: object) -> None:
@@ -155,9 +155,9 @@ class PoolHost:
             self._board = fds[0]
         elif message["op"] == "name":
             process.set_name(message["name"])
-        elif message["op"] == "door":
-            self._group_fds = [self._door, fds[0]]
-            self._raiser = Raiser(self._door, fds[0])
+        elif message["op"] == "normal_group":
+            self._group_fds = [self._cgroup_fd, fds[0]]
+            self._raiser = Raiser(self._cgroup_fd, fds[0])
         elif message["op"] == "group":
             self._group_fds, self._group_path = fds, Path(message["path"])
             self._raiser = Raiser(fds[0], fds[1])
@@ -201,7 +201,7 @@ class PoolHost:
             placement = placement_from_json(message["placement"])
             helper = placement.worker_class is WorkerClass.HELPER
             missing = self._enter_group() if helper else []
-            for fd in {*self._group_fds, self._door} - {-1}:
+            for fd in {*self._group_fds, self._cgroup_fd} - {-1}:
                 os.close(fd)  # whoever has one moves any process
             board = Board(self._board, message["slot"] * SLOT_BYTES)
             page = board.page()

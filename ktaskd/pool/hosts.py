@@ -26,7 +26,7 @@ from collections.abc import MutableMapping
 from typing import NoReturn
 
 from ktaskd.host import faults, logline
-from ktaskd.host.cgroups import cgroup_fd as door
+from ktaskd.host.cgroups import cgroup_fd
 from ktaskd.host.processes import process
 from ktaskd.host.sockets import notify
 from ktaskd.host.sockets.unixsock import read_peer_credentials
@@ -49,13 +49,13 @@ class Hosts:
 
     Args:
         listener: stays the caller's.
-        door: cgroup.procs of our own group, which hosts pass on; -1 = none.
+        cgroup_fd: cgroup.procs of our own group, which hosts send to the daemon; -1 = none.
     """
 
-    def __init__(self, listener: socket.socket, door: int = -1) -> None:
+    def __init__(self, listener: socket.socket, cgroup_fd: int = -1) -> None:
         """Serve nobody yet."""
         self._listener = listener
-        self._door = door
+        self._cgroup_fd = cgroup_fd
         self._hosts: set[int] = set()
         self._told_to_end = False
         self._wake_r, self._wake_w = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -126,7 +126,7 @@ class Hosts:
             faults.hit("host.at_start")
             os.setsid()
             connection.setblocking(True)
-            PoolHost(connection, self._door).run()
+            PoolHost(connection, self._cgroup_fd).run()
             status = 0
         except BaseException as error:
             logline.report_exception(HOST_LOG_NAME, error)
@@ -176,7 +176,7 @@ def adopt_listener(environ: MutableMapping[str, str]) -> socket.socket:
 def main() -> int:
     """Serve until told to end; 0 = ended well, 2 = got no socket."""
     logline.report_uncaught(LOG_NAME)
-    own_door = door.take_stdout()
+    own_fd = cgroup_fd.take_stdout()
     try:
         listener = adopt_listener(os.environ)
     except (NoSocket, OSError) as error:
@@ -185,7 +185,7 @@ def main() -> int:
     process.set_name(NAME)
     process.apply_undumpable()
     warm_up()
-    Hosts(listener, own_door).run()
+    Hosts(listener, own_fd).run()
     return 0
 
 

@@ -139,24 +139,24 @@ class _Remote:
     """A pool host that another process forked for us, and reaps."""
 
     def __init__(
-        self, control: socket.socket, greeting: list[Telling], on_door: Callable[[int], None]
+        self, control: socket.socket, greeting: list[Telling], on_cgroup_fd: Callable[[int], None]
     ) -> None:
         """Own the socket."""
         self.control = control
         self.pid = 0
         self.pidfd = -1
         self.greeting = greeting
-        self._on_door = on_door
+        self._on_cgroup_fd = on_cgroup_fd
 
     def on_ready(self, message: dict[str, Any], fds: list[int]) -> None:
-        """Learn who it is, and pass the door of its cgroup on."""
+        """Learn its pid, and pass on the cgroup.procs of its group."""
         if self.pidfd >= 0 or not fds:
             for fd in fds:
                 os.close(fd)
             return
         self.pid, self.pidfd = int(message["pid"]), fds[0]
         if len(fds) > 1:
-            self._on_door(fds[1])
+            self._on_cgroup_fd(fds[1])
 
     def reap(self) -> int | None:
         """Its parent does that."""
@@ -177,7 +177,7 @@ class HelpersUnit:
     """
 
     def __init__(
-        self, path: Path, *, normal_fd: int = -1, on_door: Callable[[int], None] = close_quietly
+        self, path: Path, *, normal_fd: int = -1, on_cgroup_fd: Callable[[int], None] = close_quietly
     ) -> None:
         """Connect to nothing yet.
 
@@ -185,12 +185,12 @@ class HelpersUnit:
             path: of its socket.
             normal_fd: cgroup.procs of a group with an ordinary weight, which hosts
                 are given; stays the caller's. -1 = we have none.
-            on_door: given cgroup.procs of the hosts' own group, and owns it.
+            on_cgroup_fd: given cgroup.procs of the hosts' own group, and owns it.
         """
         self.waiting = f"{path} has not answered yet; look at ktaskd-helpers.service"
         self._path = path
         self._normal_fd = normal_fd
-        self._on_door = on_door
+        self._on_cgroup_fd = on_cgroup_fd
 
     def start(self, name: str) -> _Remote:
         """Ask for one. A full queue of the socket is an error as any other."""
@@ -208,5 +208,5 @@ class HelpersUnit:
             raise OSError(error.errno, why) from error
         greeting: list[Telling] = [({"op": "name", "name": name}, [])]
         if self._normal_fd >= 0:
-            greeting.append(({"op": "door"}, [self._normal_fd]))
-        return _Remote(sock, greeting, self._on_door)
+            greeting.append(({"op": "normal_group"}, [self._normal_fd]))
+        return _Remote(sock, greeting, self._on_cgroup_fd)

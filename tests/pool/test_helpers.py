@@ -128,9 +128,9 @@ def test_ways_when_found_out_then_the_helper_is_low_again() -> None:
                 autogroup = Path(f"/proc/{worker.pid}/autogroup")
                 assert not autogroup.exists() or autogroup.read_text().endswith(" nice 19\n")
                 if os.geteuid() == 0:
-                    assert "SCHED_OTHER and nice 0" in raiser.ways
+                    assert "SCHED_OTHER and nice 0" in raiser.methods
                 if group is not None:
-                    assert raiser.ways[0] == "out of the idle cgroup"
+                    assert raiser.methods[0] == "out of the idle cgroup"
 
     run(story())
 
@@ -145,7 +145,7 @@ def test_ways_when_the_daemon_is_in_no_autogroup_then_that_of_the_helper_counts(
             root = machine_without_own_autogroup(tmp_path, worker.pid)
             with contextlib.closing(Raiser(root=root)) as raiser:
                 await until(lambda: raiser.find_out(worker.pid))
-                assert "autogroup nice 0" in raiser.ways
+                assert "autogroup nice 0" in raiser.methods
                 assert not raiser.missing
 
     run(story())
@@ -172,7 +172,7 @@ def test_group_when_somebody_else_made_it_then_its_doors_are_found() -> None:
                 return
             async with helper(group) as worker:
                 await until(lambda: raiser.find_out(worker.pid))
-                assert raiser.ways[0] == "out of the idle cgroup"
+                assert raiser.methods[0] == "out of the idle cgroup"
                 assert raiser.raise_(worker.pid)
                 assert read_cpu_place(HostRoot(), str(worker.pid)) == read_cpu_place(HostRoot())
                 assert raiser.lower(worker.pid)
@@ -211,7 +211,7 @@ def test_host_when_its_workers_are_raised_to_die_then_only_helpers_were_in_the_g
             async with helper(group) as worker:
                 inside = (group.path / "cgroup.procs").read_text().split()
                 assert inside == [str(worker.pid)]
-                # No door to any group is left in the worker's hands.
+                # The worker has no cgroup.procs of any group left.
                 fds = [os.readlink(entry) for entry in Path(f"/proc/{worker.pid}/fd").iterdir()]
                 assert not [target for target in fds if "cgroup" in target]
 
@@ -269,7 +269,7 @@ async def main():
     shares = []
     with rival_on(CPU) as rival:
         shares.append(await share(worker, rival))
-        while not (raised := raiser.raise_(worker.pid)) and raiser.ways:
+        while not (raised := raiser.raise_(worker.pid)) and raiser.methods:
             await asyncio.sleep(0.05)
         shares.append(await share(worker, rival))
         while not raiser.lower(worker.pid):
@@ -277,7 +277,7 @@ async def main():
         shares.append(await share(worker, rival))
     worker.kill()
     await pool.close(20.0)
-    print([worker.applied.gives_way_by, list(raiser.ways), shares])
+    print([worker.applied.gives_way_by, list(raiser.methods), shares])
 
 asyncio.run(main())
 """

@@ -133,7 +133,7 @@ class RunQueue:
             return 0
         full_s = time_full(last[1], stat, passed_s)
         own_cpus = own.cpus_since(last[2], passed_s)
-        share = share_waiting(stat.running - own.runnable, own_cpus, stat.cpus)
+        share = fraction_waiting(stat.running - own.runnable, own_cpus, stat.cpus)
         return int(full_s * min(share, max(cpus_busy(last[1], stat, passed_s) - own_cpus, 0.0)) * 1_000_000)
 
 
@@ -149,7 +149,7 @@ def cpus_busy(before: CpuStat, now: CpuStat, passed_s: float) -> float:
     return sum(min(max(1.0 - spent_s / passed_s, 0.0), 1.0) for spent_s in idle)
 
 
-def share_waiting(others: int, own_cpus: float, cpus: int) -> float:
+def fraction_waiting(others: int, own_cpus: float, cpus: int) -> float:
     """Part of the time in which somebody else waited, 0.0 to 1.0. None of ours counts."""
     if others <= 0:
         return 0.0

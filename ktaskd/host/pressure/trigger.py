@@ -10,8 +10,6 @@ import os
 import select
 from pathlib import Path
 
-from ktaskd.host.sockets.unixsock import close_quietly
-
 WINDOW_US = 2_000_000
 """Without CAP_SYS_RESOURCE a window must be a multiple of 2 s, 10 s at most, and none before Linux 6.5."""
 
@@ -59,7 +57,8 @@ class Triggers:
             os.write(fd, b"some %d %d\0" % (some_us, window_us))
             self._epoll.register(fd, select.EPOLLPRI)
         except OSError:
-            close_quietly(fd)  # which also takes it out of the epoll
+            with contextlib.suppress(OSError):
+                os.close(fd)  # which also takes it out of the epoll
             return False
         self._paths[fd] = path
         return True
@@ -89,4 +88,5 @@ class Triggers:
         del self._paths[fd]
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
-        close_quietly(fd)
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -18,7 +18,7 @@ from ktaskd.host.cgroups.memgroup import (
 )
 from ktaskd.host.root import HostRoot
 from ktaskd.model.memory import MemoryLimit
-from tests.host.test_cgroup import OTHER_MOUNTS, mount_line
+from tests.host.cgroups.test_cgroup import OTHER_MOUNTS, mount_line
 from tests.support.cgroups import cgroup, own_group, sleeper
 from tests.support.machine import make_machine
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ktaskd.host.libc import NUMBERS_OF
 from ktaskd.host.processes.confine import ARCHITECTURES, REFUSED, make_filter
-from tests.host.test_sched import in_own_process
+from tests.host.ownprocess import in_own_process
 
 ALLOW = "allow"
 

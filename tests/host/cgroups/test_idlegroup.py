@@ -17,7 +17,7 @@ from ktaskd.host.cgroups.idlegroup import (
     remove_stale,
 )
 from ktaskd.host.root import HostRoot
-from tests.host.test_cgroup import LEGACY, UNIFIED, V1_MOUNT, V2_MOUNT
+from tests.host.cgroups.test_cgroup import LEGACY, UNIFIED, V1_MOUNT, V2_MOUNT
 from tests.support.groups import idle_group, own_groups
 from tests.support.machine import make_machine
 

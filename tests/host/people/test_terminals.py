@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.processes.terminals import AHEAD_S, read_last_input
+from ktaskd.host.people.terminals import AHEAD_S, read_last_input
 from ktaskd.host.root import HostRoot
 
 NOW_S = 1_800_000_000.0

@@ -20,7 +20,7 @@ def test_memory_when_freed_then_erased_only_with_all_settings(names: list[str]) 
     done = subprocess.run(
         [sys.executable, "-c", CODE],
         env=environment | {name: ENVIRONMENT[name] for name in names},
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         stdout=subprocess.PIPE,
         check=True,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.processes.users import is_known_to_name_service, is_mapped, read_nobody
+from ktaskd.host.people.users import is_known_to_name_service, is_mapped, read_nobody
 from ktaskd.host.root import HostRoot
 
 WHOLE = "         0          0 4294967295\n"
