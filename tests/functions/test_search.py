@@ -19,7 +19,7 @@ from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.functions.text import compiled, counting, matching, search
 from ktaskd.model.limits import PART_BYTES_MAX
-from ktaskd.worker.loop import _encoded
+from ktaskd.worker.failures import encoded
 from ktaskd.worker.sources import Source
 from tests.functions.rig import MIB, Recorder, lay_out, opened
 
@@ -44,7 +44,7 @@ def look(source: Source, pattern: str, cuts: list[int] | None = None, **arg: Any
         while start < end:
             reached, part = BODY.run(context, start, end, Recorder(stop_after=stop_after))
             assert part is not None
-            assert len(_encoded(part)) <= PART_BYTES_MAX
+            assert len(encoded(part)) <= PART_BYTES_MAX
             parts.append(part)
             start, stop_after = reached, -1
     return BODY.combine(context, parts)
@@ -434,7 +434,7 @@ def test_items_when_searched_then_one_result_each_and_no_part_too_long(tmp_path:
         while at < 4:
             at, part = BODY.run(context, at, 4, Recorder())
             assert part is not None
-            assert len(_encoded(part)) <= PART_BYTES_MAX
+            assert len(encoded(part)) <= PART_BYTES_MAX
             results += part["items"]
     assert [result["count"] for result in results] == [2000, 0, 2000, 2000]
     assert results[1] == {"count": 0, "lines": [], "truncated": False}
