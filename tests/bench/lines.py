@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _WORDS = b"the quick frown oxen jump over lazy dogs ab fob barn rot err "
@@ -105,9 +105,9 @@ class Text:
         return other if not self.every else (good or b"") + b"\n" + other * (self.every - 1)
 
 
-def texts(pattern: Pattern, lengths: Sequence[int] = LENGTHS) -> Iterator[Text]:
-    """The grid of one pattern, or what it has of some lengths."""
-    for length in lengths:
+def texts(pattern: Pattern) -> Iterator[Text]:
+    """The grid of one pattern."""
+    for length in LENGTHS:
         for every in _EVERY_OF_VERY_LONG if length == VERY_LONG else EVERY:
             for late in (False, True) if pattern.core and every and length else (False,):
                 for words in (False, True) if length else (False,):

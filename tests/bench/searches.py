@@ -38,12 +38,12 @@ SIZE_MAX = 16 << 20
 
 
 def searches(
-    client: ktask.Client, directory: Path, size: int, rounds: int, lengths: Sequence[int]
+    client: ktask.Client, directory: Path, size: int, rounds: int, patterns: Sequence[Pattern]
 ) -> Iterator[Figure]:
     """The worst text of each pattern: by the body, and by a job."""
-    for pattern in PATTERNS:
+    for pattern in patterns:
         worst = Worst(directory, min(size, SIZE_MAX), rounds)
-        yield from worst.figures(client, texts(pattern, lengths))
+        yield from worst.figures(client, texts(pattern))
 
 
 class Worst:
