@@ -263,8 +263,6 @@ class Engine:
         # The short way: the worker has the next chunk of the same job, and nothing else has changed.
         if not (goes_on and self.dispatch.next(worker, job)):
             self._free(worker, job)
-            if goes_on:
-                self.dispatch.pump()
             self._settle(job)
 
     def on_report(self, worker: Worker, report: Report) -> None:
