@@ -405,7 +405,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         job.start_s = self._wall()
-        job.watched.begin(job)
+        job.watched.begin(job.checked, job.sources)
         self._look_later()
 
     def _drain(self, job: Job) -> None:
