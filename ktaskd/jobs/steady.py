@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.functions.failures import SOURCE_CHANGED
 from ktaskd.host.files.descriptors import read_stamp
 from ktaskd.model.checked import CheckedJob

@@ -15,11 +15,12 @@ Graph = Mapping[str, Collection[str]]
 
 OPEN: dict[str, tuple[str, ...]] = {
     "ktaskd": (
-        "ktaskd.door.line ktaskd.door.turns ktaskd.door.user",
+        "ktaskd.door.admission.account ktaskd.door.admission.turns ktaskd.door.admission.user",
         "ktaskd.jobs.job ktaskd.jobs.told",
     ),
     "ktask": (
-        "ktask.cli.commands ktask.cli.main ktask.cli.manifest ktask.cli.report ktask.cli.run ktask.cli.verify",
+        "ktask.cli.commands ktask.cli.main ktask.cli.manifest ktask.cli.report ktask.cli.run "
+        "ktask.cli.verify",
         "ktask.client ktask.own.executor",
         "ktask.link.session ktask.link.waited",
     ),
