@@ -87,11 +87,11 @@ class Chunks:
             error = self._keep_part(job, chunk.start, part, done.part)
             self._note_progress(job.owner.uid)
         if reached < chunk.end:
-            job.recalled += 1
+            job.tally.recalled += 1
             if job.goes_on:
                 self._dispatch.want(job)
         else:
-            job.chunks_done += 1
+            job.tally.chunks_done += 1
             self._dispatch.roster[held.worker].chunks += 1
             self._learn(job, held)
         if error is not None:
@@ -99,7 +99,7 @@ class Chunks:
 
     def _note_turn(self, job: Job, part: Json | None) -> None:
         """A turn has ended well; where it was the last one, no other is begun."""
-        job.turns_lost = 0
+        job.tally.turns_lost = 0
         if part is not None and part.get("last"):
             job.positions.close()
             self._dispatch.unwant(job)
@@ -109,9 +109,9 @@ class Chunks:
         dispatch, cpu_s = self._dispatch, cpu_ns / 1e9
         dispatch.shares.charge(job.owner.uid, cpu_s - (held.charged_s if held is not None else 0.0))
         if not worker.is_lead:
-            job.helper_ns += cpu_ns
+            job.tally.helper_ns += cpu_ns
             return
-        job.lead_ns += cpu_ns
+        job.tally.lead_ns += cpu_ns
         if job.caller.cpu_quota:
             now = self._now()
             took_s = now - held.sent_s if held is not None else 0.0
@@ -132,7 +132,7 @@ class Chunks:
         texts = [encode(result) for result in part["items"]]
         error = self._registry.hold_results(job, sum(map(len, texts)) + ITEM_BYTES * len(texts))
         if error is None:
-            job.watched.note_items(job, start, part["items"])
+            job.watched.note_items(job.checked, start, part["items"], by_role=not job.spec.items)
             job.add_items(start, texts)
         return error
 
@@ -186,7 +186,7 @@ class Chunks:
         killed = killed_words(job, death)
         if safe and not killed and attempt < ATTEMPTS_MAX and job.goes_on:
             job.attempts[chunk.start] = attempt + 1
-            job.rerun += begun
+            job.tally.retried += begun
             self.give_back(job, lost)
             return
         if counts:  # else its twin still holds it
@@ -216,12 +216,12 @@ def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
 def _pass_turn(job: Job, lost: HeldChunk, death: Death) -> None:
     """The call in which its worker died is the caller's loss, who sees it on its own connection."""
     turn = lost.chunk
-    job.turns_lost += 1
-    if job.turns_lost < TURNS_LOST_MAX:
+    job.tally.turns_lost += 1
+    if job.tally.turns_lost < TURNS_LOST_MAX:
         job.positions.complete(turn, turn.end)
     else:
         job.positions.lose(turn)
-        words = f"worker {death}, and so did {job.turns_lost - 1} before it"
+        words = f"worker {death}, and so did {job.tally.turns_lost - 1} before it"
         job.halt(JobError("WORKER_LOST", words, Span(turn.start, turn.end), signal=death.signal))
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Set
 
 from ktaskd.door.handoff.handles import HeldSource
+from ktaskd.jobs import view
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ports import Worker
@@ -53,7 +54,7 @@ class Closing:
         job.crew.introduced.clear()
         for_each(job.owned, HeldSource.release)
         job.sources, job.items, job.owned = {}, (), ()
-        job.shrink()
+        job.shrink(view.progress(job))
         self._counters[f"jobs_{job.state.value}"] += 1
         # Later in this turn of the loop: whoever waits for the answer goes first.
         self._loop.call_soon(

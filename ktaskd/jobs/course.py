@@ -33,7 +33,7 @@ def begin_success(job: Job) -> None:
 
     All is read by now: where a source changed meanwhile the job says so, or fails.
     """
-    if (error := job.watched.look(job)) is not None:
+    if (error := job.watched.look(job.checked, job.sources)) is not None:
         job.halt(error)
         return
     declaration = job.checked.declaration
@@ -45,7 +45,7 @@ def begin_success(job: Job) -> None:
 
 def begin_undo(job: Job) -> None:
     """Nobody holds anything any more: begin the steps that take back what was done, ascending."""
-    job.watched.look(job)
+    job.watched.look(job.checked, job.sources)
     untouched = job.positions.untouched
     job.positions.begin_undo()
     job.course.is_to_restore = job.prepared is not None and (job.checked.undo or untouched)

@@ -168,8 +168,8 @@ class Dispatch:
             return
         self.resting.leave(worker, job)
         self.roster.end(worker, job)
-        cost_s = (job.lead_ns + job.helper_ns) / 1e9
-        self.shares.let_go(job.owner.uid, cost_s / job.chunks_done if job.chunks_done else 0.0)
+        cost_s, chunks = job.tally.cpu_s, job.tally.chunks_done
+        self.shares.let_go(job.owner.uid, cost_s / chunks if chunks else 0.0)
         self.on_left(worker)
         for concerned in self.demand.disks.leave(job):
             self.refresh(concerned)

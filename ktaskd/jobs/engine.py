@@ -263,8 +263,6 @@ class Engine:
         # The short way: the worker has the next chunk of the same job, and nothing else has changed.
         if not (goes_on and self.dispatch.next(worker, job)):
             self._free(worker, job)
-            if goes_on:
-                self.dispatch.pump()
             self._settle(job)
 
     def on_report(self, worker: Worker, report: Report) -> None:
@@ -407,7 +405,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         job.start_s = self._wall()
-        job.watched.begin(job)
+        job.watched.begin(job.checked, job.sources)
         self._look_later()
 
     def _drain(self, job: Job) -> None:

@@ -116,7 +116,7 @@ class Feeder:
         """Send one chunk; its owner is charged ahead for it."""
         uid = job.owner.uid
         # CPU time, not the rate: that is by the clock, and low where a helper is starved.
-        cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.completed or 1)
+        cost_s = job.tally.cpu_s / (job.completed or 1)
         self._send_items(worker, job, chunk)
         seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
         likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
@@ -129,7 +129,7 @@ class Feeder:
         """Let the lead run what a starved helper still holds; the first that ends it wins."""
         held = job.crew.take_duplicate()
         job.crew.pair(held, self._give(lead, job, held.chunk))
-        job.run_twice += 1
+        job.tally.duplicated += 1
 
     @staticmethod
     def _depth(worker: Worker, job: Job, size: int) -> int:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import machine, told
+from ktaskd.jobs import machine
 from ktaskd.jobs.crew import NOBODY, Crew, GuestNeed
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.late import late
@@ -24,12 +24,13 @@ from ktaskd.jobs.positions import NOTHING_LEFT, Positions
 from ktaskd.jobs.queues import Queues
 from ktaskd.jobs.steady import Watched
 from ktaskd.jobs.steps import Course, Json, Step
-from ktaskd.model.allowance import Allowance, Reason
+from ktaskd.jobs.tally import Tally
+from ktaskd.model.allowance import Allowance
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.compact import compact
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
+from ktaskd.model.job import JobError, JobId, JobSpec, JobState, Progress
 from ktaskd.model.limits import (
     CHUNK_TIME_ALONE_S,
     CHUNK_TIME_DETACHED_S,
@@ -63,10 +64,7 @@ class Job:
     guards = 0
     """Callers that wait and whose going cancels the job."""
     detached = True
-    chunks_done = recalled = rerun = run_twice = raised = 0
-    turns_lost = 0
-    """Workers that died in turns of an open-ended job since one of those has ended well."""
-    lead_ns = helper_ns = 0
+    tally: Tally = late(Tally)
     rescued = False
     """Whether it has a lead although nobody waits: it made no progress for too long."""
     start_s = end_s = 0.0
@@ -91,7 +89,8 @@ class Job:
     """What one worker is to do for the whole job, or has in hand."""
     step_attempts = 0
     course: Course = late(Course)
-    _last_progress: Progress | None = None
+    last_progress: Progress | None = None
+    """How far it was when it ended."""
     queues = Queues.NONE
     """In which of the dispatch's queues it stands."""
     held_bytes = results_bytes = 0
@@ -323,46 +322,24 @@ class Job:
             self._item_results.drop()
         self.touch()
 
-    def shrink(self) -> None:
-        """Drop what only a running job needs: ended ones are kept for a while."""
-        self._last_progress = self.progress
+    def shrink(self, progress: Progress) -> None:
+        """Drop what only a running job needs: ended ones are kept for a while.
+
+        Args:
+            progress: how far it has come.
+        """
+        self.last_progress = progress
         # What it was run with stays what it was.
         self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)
         self.checked = replace(self.checked, ranges=(), arg=compact({}))
         self._positions = self._positions.remains() if self._positions is not None else NOTHING_LEFT
         kept = {name: value for name, value in vars(self).items() if name not in _ONLY_OF_A_LIVE_JOB}
-        if not self.watched.told:
+        if not self.watched.warnings:
             kept.pop("watched", None)
         if self.guest.limit is None:  # else its death may be told after the end
             kept.pop("guest", None)
         # A dict does not become smaller when entries go.
         self.__dict__ = kept
-
-    # -- what others see -----------------------------------------------------
-
-    @property
-    def progress(self) -> Progress:
-        """How far it is, the positions inside running chunks included."""
-        return self._last_progress or told.progress(self)
-
-    @property
-    def cpu(self) -> CpuUsage:
-        """CPU time spent so far, of chunks and steps that have ended."""
-        return CpuUsage(
-            self.lead_ns / 1e9, self.helper_ns / 1e9, self.recalled, self.rerun, self.run_twice, self.raised
-        )
-
-    def waiting_reasons(self) -> tuple[Reason, ...]:
-        """Why it does not run, or runs without its lead."""
-        return told.waiting_reasons(self)
-
-    def full_result(self) -> Json | None:
-        """Job.result: what was combined, or the items if they are not too many."""
-        return told.full_result(self)
-
-    def full_error(self) -> JobError | None:
-        """The error with what was undone and what is dirty, or the first of it."""
-        return told.full_error(self)
 
 
 @lru_cache(maxsize=64)

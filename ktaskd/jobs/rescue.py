@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
+from ktaskd.jobs import view
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.registry import Registry
@@ -93,7 +94,8 @@ class Rescue:
         return [job for job in jobs if not job.waited and not job.state.ended]
 
     def _mark(self, job: Job) -> _Mark:
-        progress = (job.progress.positions_done, job.state, (job.step is not None) + job.positions.undo_at)
+        steps = (job.step is not None) + job.positions.undo_at
+        progress = (view.progress(job).positions_done, job.state, steps)
         known = self._marks.get(job)
         return known if known and known.progress == progress else _Mark(progress, self._loop.time())
 

@@ -187,7 +187,7 @@ class StarvedWatch:
         roster[worker].partly_raised = True  # also where only a part of it works
         if self._raiser.raise_(worker.pid):
             roster[worker].raised = True
-            job.raised += 1
+            job.tally.raised += 1
             self._counters["helpers_raised"] += 1
 
     @staticmethod

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from ktaskd.host.caller import Caller
+from ktaskd.jobs import view
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
@@ -310,9 +311,9 @@ class Stage:
 
     def _look_at_end(self, job: Job) -> None:
         if job.state is JobState.SUCCEEDED:
-            assert job.progress.positions_done == job.progress.positions_total
+            assert view.progress(job).positions_done == view.progress(job).positions_total
             if job.checked.declaration.combine:
-                assert job.result == {"n": job.progress.positions_total}
+                assert job.result == {"n": view.progress(job).positions_total}
             return
         left = SpanSet(self.written[job.jno])
         for span in job.positions.dirty:

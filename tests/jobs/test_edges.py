@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
 from tests.jobs.leaploop import pending
@@ -216,7 +217,7 @@ def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too() -> 
         stage.registry.live.most = 0
         do(worker_of(stage, lead=True))
         finish(stage)
-        error = job.full_error()
+        error = view.full_error(job)
         assert error is not None
         assert error.reason == "RESULT_TOO_LARGE"
         assert job.state is JobState.FAILED
@@ -337,7 +338,7 @@ def test_helpers_when_they_may_work_half_of_the_time_then_none_begins_for_as_lon
             await asyncio.sleep(0.0005)
         assert job.state is JobState.SUCCEEDED
         # All answers of puppets say that it took 2 ms.
-        assert job.chunks_done * 0.002 <= stage.loop.time() - began_s + 0.003
+        assert job.tally.chunks_done * 0.002 <= stage.loop.time() - began_s + 0.003
 
     play(story)
 

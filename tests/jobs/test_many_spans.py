@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobError, JobSpec, JobState
 from ktaskd.model.limits import POSITION_MAX, SPANS_TOLD
@@ -48,7 +49,7 @@ async def failed_copy(h: House, target: Memory, *, remembers: bool) -> tuple[Job
     if not remembers:
         h.registry.live.most = 2 * h.registry.live.total
     await h.ended(job)
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert job.state is JobState.DIRTY
     return job, error

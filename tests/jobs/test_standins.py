@@ -212,10 +212,10 @@ def test_helper_when_its_jobs_caller_is_low_then_not_raised_but_to_clean_up() ->
         helper.begin()
         helper.share = 0.01
         await asyncio.sleep(1.0)
-        assert job.raised == 0
+        assert job.tally.raised == 0
         stage.engine.cancel(job)
         await asyncio.sleep(1.0)
-        assert job.raised == 1
+        assert job.tally.raised == 1
         helper.answer(whole=False)
         for one in busy:
             work_off(one)

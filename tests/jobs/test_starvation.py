@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ktaskd.jobs import ports
+from ktaskd.jobs import ports, view
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.kernel import HostKernel
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
@@ -84,12 +84,12 @@ def test_helper_when_still_in_a_chunk_that_writes_nothing_then_the_lead_runs_it_
             spec = JobSpec("file.crc32", sources={"data": h.memory(content).ref}, min_chunk=4 << 20)
             job = await h.run(spec)
             assert job.state is JobState.SUCCEEDED
-            assert job.full_result() == {"crc32": zlib.crc32(content), "bytes": len(content)}
-            assert job.cpu.chunks_run_twice == 1
+            assert view.full_result(job) == {"crc32": zlib.crc32(content), "bytes": len(content)}
+            assert view.cpu(job).chunks_run_twice == 1
             # It was killed, and seen dead before the job was told as ended: no end of a job is
             # earlier than the last worker's, as the house asserts.
             assert [death.signal for death in h.deaths] == [signal.SIGKILL]
-            assert (job.cpu.chunks_rerun, job.cpu.helpers_raised) == (0, 0)
+            assert (view.cpu(job).chunks_rerun, view.cpu(job).helpers_raised) == (0, 0)
             let_go(helpers)
 
     run(story())
@@ -103,7 +103,7 @@ def test_items_when_a_helper_stands_still_then_each_result_is_told_once() -> Non
             refs = tuple(source.ref for source in sources)
             job = await h.run(JobSpec("file.crc32", items=refs, min_chunk=3))
             wanted = [{"crc32": zlib.crc32(bytes([i]) * 10), "bytes": 10} for i in range(9)]
-            assert job.full_result() == {"items": wanted}
+            assert view.full_result(job) == {"items": wanted}
             let_go(helpers)
 
     run(story())
@@ -114,11 +114,11 @@ def test_helper_when_it_goes_on_while_the_lead_has_its_chunk_then_it_counts_once
         async with house(helpers=1) as h:
             helpers = await stop_helpers(h)
             job = await h.submit(SPIN)
-            await h.until(lambda: job.run_twice)
+            await h.until(lambda: job.tally.duplicated)
             let_go(helpers)
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED
-            assert job.progress.positions_done == UNITS
+            assert view.progress(job).positions_done == UNITS
             assert not h.deaths
 
     run(story())
@@ -129,14 +129,14 @@ def test_chunk_when_in_two_hands_and_the_lead_dies_then_the_helper_has_it() -> N
         async with house(helpers=1) as h:
             helpers = await stop_helpers(h)
             job = await h.submit(SPIN)
-            await h.until(lambda: job.run_twice and job.crew.lead is not None)
+            await h.until(lambda: job.tally.duplicated and job.crew.lead is not None)
             assert job.crew.lead is not None
             os.kill(job.crew.lead.pid, signal.SIGKILL)
             await h.until(lambda: h.deaths)
             let_go(helpers)
             await h.ended(job)
-            assert job.state is JobState.SUCCEEDED, job.full_error()
-            assert job.cpu.chunks_rerun == 0
+            assert job.state is JobState.SUCCEEDED, view.full_error(job)
+            assert view.cpu(job).chunks_rerun == 0
 
     run(story())
 
@@ -146,12 +146,12 @@ def test_chunk_when_in_two_hands_and_the_helper_dies_then_the_lead_has_it() -> N
         async with house(helpers=1) as h:
             helpers = await stop_helpers(h)
             job = await h.submit(SPIN)
-            await h.until(lambda: job.run_twice)
+            await h.until(lambda: job.tally.duplicated)
             for worker in job.crew.helpers:
                 os.kill(worker.pid, signal.SIGKILL)
             await h.ended(job)
-            assert job.state is JobState.SUCCEEDED, job.full_error()
-            assert (job.cpu.chunks_rerun, job.cpu.chunks_run_twice) == (0, 1)
+            assert job.state is JobState.SUCCEEDED, view.full_error(job)
+            assert (view.cpu(job).chunks_rerun, view.cpu(job).chunks_run_twice) == (0, 1)
             let_go(helpers)
 
     run(story())
@@ -170,7 +170,7 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
             await h.ended(job)
             assert h.state(job) is JobState.SUCCEEDED
             assert memory.read() == b"\1" * UNITS
-            assert (job.cpu.chunks_recalled, job.cpu.chunks_run_twice) == (1, 0)
+            assert (view.cpu(job).chunks_recalled, view.cpu(job).chunks_run_twice) == (1, 0)
             assert not h.deaths
 
     run(story())
@@ -183,9 +183,9 @@ def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered() -
             await stop_helpers(h)
             spec, memory = undo_log(h, UNITS)
             job = await h.run(spec)
-            assert job.state is JobState.SUCCEEDED, job.full_error()
+            assert job.state is JobState.SUCCEEDED, view.full_error(job)
             assert memory.read() == b"\1" * UNITS
-            assert job.cpu.helpers_raised == len(waker.raised) == 1
+            assert view.cpu(job).helpers_raised == len(waker.raised) == 1
             assert waker.lowered == waker.raised
             assert not any(h.dispatch.roster[worker].raised for pool in h.pools for worker in pool.workers)
             let_go([worker for pool in h.pools for worker in pool.workers])
@@ -203,7 +203,7 @@ def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go() -> Non
             await h.until(lambda: job.crew.helpers)
             h.engine.cancel(job)
             await h.ended(job)
-            assert job.state is JobState.CANCELLED, job.full_error()
+            assert job.state is JobState.CANCELLED, view.full_error(job)
             assert set(memory.read()) == {0}
             assert len(waker.raised) == 1
             let_go([worker for pool in h.pools for worker in pool.workers])
@@ -217,9 +217,9 @@ def test_writer_that_cannot_run_twice_when_nothing_can_be_raised_then_the_lead_d
             spec, _ = undo_log(h, UNITS)
             job = await h.run(spec)
             assert job.state is JobState.SUCCEEDED
-            assert job.cpu.helper_s == 0
+            assert view.cpu(job).helper_s == 0
             detached = await h.run(spec, waited=False)
-            assert detached.cpu.helper_s > 0
+            assert view.cpu(detached).helper_s > 0
 
     run(story())
 
@@ -235,8 +235,8 @@ def test_detached_job_when_one_helper_stands_still_at_the_end_then_another_takes
             let_go([first])
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED
-            assert job.cpu.chunks_recalled >= 1
-            assert job.cpu.lead_s == 0
+            assert view.cpu(job).chunks_recalled >= 1
+            assert view.cpu(job).lead_s == 0
 
     run(story())
 
