@@ -132,7 +132,7 @@ class Chunks:
         texts = [encode(result) for result in part["items"]]
         error = self._registry.hold_results(job, sum(map(len, texts)) + ITEM_BYTES * len(texts))
         if error is None:
-            job.watched.note_items(job, start, part["items"])
+            job.watched.note_items(job.checked, start, part["items"], by_role=not job.spec.items)
             job.add_items(start, texts)
         return error
 

@@ -7,18 +7,17 @@ length and its times, which cannot hang for what was vetted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from ktaskd.door.handles import HeldSource
 from ktaskd.functions.failures import SOURCE_CHANGED
 from ktaskd.host.files.descriptors import read_stamp
-from ktaskd.model.function import Access
+from ktaskd.model.checked import CheckedJob
+from ktaskd.model.function import Access, Declaration
 from ktaskd.model.job import JobError, JobWarning
 from ktaskd.model.limits import WARNINGS_MAX
 from ktaskd.model.source import Stamp
-
-if TYPE_CHECKING:
-    from ktaskd.jobs.job import Job
 
 Json = dict[str, Any]
 
@@ -39,38 +38,42 @@ class Watched:
         self.omitted = 0
         self._stamps: dict[str, Stamp] = {}
 
-    def begin(self, job: Job) -> None:
-        """Remember how the sources are that it reads for its result."""
-        if not job.checked.declaration.steady:
+    def begin(self, checked: CheckedJob, sources: Mapping[str, HeldSource]) -> None:
+        """Remember how the sources are that a job reads for its result."""
+        if not checked.declaration.steady:
             return
-        for role in _read_only(job):
-            self._stamps[role] = read_stamp(job.sources[role].fd)
-        first = job.checked.declaration.sources[0].role
-        if first in self._stamps and job.checked.whole and job.checked.position_bytes == 1:
-            # So long it was when its positions were counted.
+        for role in _read_only(checked.declaration, sources):
+            self._stamps[role] = read_stamp(sources[role].fd)
+        first = checked.declaration.sources[0].role
+        if first in self._stamps and checked.whole and checked.position_bytes == 1:
+            # This long it was when its positions were counted.
             known = self._stamps[first]
-            self._stamps[first] = Stamp(job.checked.span[1], known.mtime_ns, known.ctime_ns)
+            self._stamps[first] = Stamp(checked.span[1], known.mtime_ns, known.ctime_ns)
 
-    def look(self, job: Job) -> JobError | None:
+    def look(self, checked: CheckedJob, sources: Mapping[str, HeldSource]) -> JobError | None:
         """Note what has changed since then, once; the error where the job asked to fail for it."""
         stamps, self._stamps = self._stamps, {}
         error = None
         for role, before in stamps.items():
-            difference = before.difference(read_stamp(job.sources[role].fd))
+            difference = before.difference(read_stamp(sources[role].fd))
             if difference:
                 self._add(warning := _warning(difference, role))
                 error = error or JobError(SOURCE_CHANGED, warning.message)
-        return error if job.checked.arg.get("changed") == "fail" else None
+        return error if checked.arg.get("changed") == "fail" else None
 
-    def note_items(self, job: Job, start: int, results: Sequence[Json]) -> None:
-        """Note which items, from `start` on, their worker saw changing."""
-        if not job.checked.declaration.steady:
+    def note_items(
+        self, checked: CheckedJob, start: int, results: Sequence[Json], *, by_role: bool = False
+    ) -> None:
+        """Note which items, from `start` on, their worker saw changing.
+
+        Args:
+            by_role: the one item of a function of whole files was given as its first source.
+        """
+        if not checked.declaration.steady:
             return
         for item, result in enumerate(results, start):
             if isinstance(difference := result.get("changed"), str):
-                # What was given by its role is the one item of a function of whole files.
-                by_role = not job.spec.items
-                role = job.checked.declaration.sources[0].role if by_role else ""
+                role = checked.declaration.sources[0].role if by_role else ""
                 self._add(_warning(difference, role, None if by_role else item))
 
     def _add(self, warning: JobWarning) -> None:
@@ -80,10 +83,10 @@ class Watched:
             self.omitted += 1
 
 
-def _read_only(job: Job) -> Iterable[str]:
-    """Roles that it only reads, of files that it does not write by another role."""
-    roles = [role for role in job.checked.declaration.sources if role.role in job.sources]
-    facts = {role.role: job.sources[role.role].facts for role in roles}
+def _read_only(declaration: Declaration, sources: Mapping[str, HeldSource]) -> Iterable[str]:
+    """Roles that a job only reads, of files that it does not write by another role."""
+    roles = [role for role in declaration.sources if role.role in sources]
+    facts = {role.role: sources[role.role].facts for role in roles}
     written = {
         (facts[role.role].device, facts[role.role].inode) for role in roles if Access.WRITE in role.access
     }

@@ -114,7 +114,7 @@ def test_source_when_it_is_longer_before_the_job_begins_then_all_of_it_was_not_r
             memory = h.memory(CONTENT)
             job = await h.submit(JobSpec("file.crc32", sources={"data": memory.ref}))
             os.write(memory.fd, b"more")
-            job.watched.begin(job)
+            job.watched.begin(job.checked, job.sources)
             await h.ended(job)
             (warning,) = job.watched.told
             assert f"its length changed from {SIZE} to {SIZE + 4} bytes" in warning.message
@@ -139,7 +139,7 @@ def test_warnings_when_there_are_many_then_the_first_are_kept_and_the_others_cou
             job = await h.run(JobSpec("file.crc32", items=refs))
             assert warned(job) == []
             watched = Watched()
-            watched.note_items(job, 7, [{"changed": "its length"}, {"crc32": 1}] * 250)
+            watched.note_items(job.checked, 7, [{"changed": "its length"}, {"crc32": 1}] * 250)
             assert [warning.item for warning in watched.told] == list(range(7, 7 + 2 * WARNINGS_MAX, 2))
             assert watched.omitted == 250 - WARNINGS_MAX
 
