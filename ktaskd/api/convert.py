@@ -168,7 +168,7 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
         owner=pb.Owner(uid=job.owner.uid, gid=job.owner.gid, pid=job.owner.pid),
         detached=job.detached,
         sequence=job.version,
-        warnings=[_warning_out(warning) for warning in job.watched.told],
+        warnings=[_warning_out(warning) for warning in job.watched.warnings],
         warnings_omitted=job.watched.omitted,
     )
     if job.state is not JobState.QUEUED:

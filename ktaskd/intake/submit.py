@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ktaskd.door.handles import HandleTable, HeldSource
-from ktaskd.door.keepers import Keepers
+from ktaskd.door.handoff.handles import HandleTable, HeldSource
+from ktaskd.door.handoff.keepers import Keepers
 from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
 from ktaskd.host.files.descriptors import refreshed

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Set
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.jobs import view
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job

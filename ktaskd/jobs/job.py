@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine
 from ktaskd.jobs.accepted import Accepted, Sources
@@ -360,7 +360,7 @@ class Job:
         self.checked = replace(self.checked, ranges=(), arg=compact({}))
         self._positions = self._positions.remains() if self._positions is not None else NOTHING_LEFT
         kept = {name: value for name, value in vars(self).items() if name not in _ONLY_OF_A_LIVE_JOB}
-        if not self.watched.told:
+        if not self.watched.warnings:
             kept.pop("watched", None)
         if self.guest.limit is None:  # else its death may be told after the end
             kept.pop("guest", None)

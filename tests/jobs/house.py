@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ktaskd.door.handles import HandleTable
-from ktaskd.door.keepers import Keepers
+from ktaskd.door.handoff.handles import HandleTable
+from ktaskd.door.handoff.keepers import Keepers
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.caller import read_caller
 from ktaskd.host.processes.incarnation import Incarnation

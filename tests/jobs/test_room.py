@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.memory.freemem import read_free, read_free_huge
 from ktaskd.host.root import HostRoot

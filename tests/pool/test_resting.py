@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ktaskd.worker import frames
-from tests.pool.house import pool, run
+from tests.pool.realpool import pool, run
 
 
 @pytest.mark.parametrize("rests_first", [True, False])
@@ -13,8 +13,8 @@ def test_worker_when_recalled_while_it_rests_then_it_is_woken_once(
     rests_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        async with pool(1, warm=1) as (made, ears):
-            await ears.until(lambda: len(ears.ready) == 1)
+        async with pool(1, warm=1) as (made, events):
+            await events.until(lambda: len(events.ready) == 1)
             (worker,) = made.workers
             sent: list[bytes] = []
             monkeypatch.setattr(worker, "_send", sent.append)
