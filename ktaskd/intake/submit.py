@@ -23,6 +23,7 @@ from ktaskd.intake.check import (
 )
 from ktaskd.intake.disk_limits import DiskOf
 from ktaskd.intake.memory_limit import LimitFor, as_allocating
+from ktaskd.jobs.accepted import Sources
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
@@ -235,8 +236,7 @@ class Intake:
         if self._room is not None:
             self._room.check(needs)
         plan = self._plan(bounded, checked, who, guarded)
-        owned = tuple(taken)
-        job = self._engine.accept(spec, checked, who, sources, items, plan, owned=owned, digest=digest)
+        job = self._engine.accept(spec, checked, who, Sources(sources, items, tuple(taken)), plan, digest)
         taken.clear()  # the references are the job's from here on
         if self._room is not None:
             self._room.hold(job, needs)
