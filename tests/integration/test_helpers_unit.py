@@ -66,7 +66,7 @@ class Machine:
     def start_helpers(self) -> None:
         words = [self.program, "--pool-hosts"]
         with (self.place / "helpers.log").open("ab") as log:
-            self.helpers = self.start(words, listener=self.sock, groups=self.idle, door=True, stderr=log)
+            self.helpers = self.start(words, listener=self.sock, groups=self.idle, cgroup_fd=True, stderr=log)
 
     def end_helpers(self, number: signal.Signals = signal.SIGTERM) -> int:
         process, self.helpers = self.helpers, None
@@ -78,7 +78,7 @@ class Machine:
     @contextmanager
     def daemon(self) -> Iterator[tuple[Daemon, Stubs]]:
         def popen(words: list[Any], *, stderr: Any, **_: Any) -> subprocess.Popen[bytes]:
-            return self.start(words, groups=self.own, door=True, stderr=stderr)
+            return self.start(words, groups=self.own, cgroup_fd=True, stderr=stderr)
 
         place = self.place / "run"
         with starting(place, "--config", self.config, program=self.program, popen=popen) as daemon:
