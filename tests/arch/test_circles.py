@@ -14,10 +14,7 @@ PACKAGES = ("ktaskd", "ktask")
 Graph = Mapping[str, Collection[str]]
 
 OPEN: dict[str, tuple[str, ...]] = {
-    "ktaskd": (
-        "ktaskd.door.admission.account ktaskd.door.admission.turns ktaskd.door.admission.user",
-        "ktaskd.jobs.job ktaskd.jobs.told",
-    ),
+    "ktaskd": ("ktaskd.door.admission.account ktaskd.door.admission.turns ktaskd.door.admission.user",),
     "ktask": (
         "ktask.cli.commands ktask.cli.main ktask.cli.manifest ktask.cli.report ktask.cli.run "
         "ktask.cli.verify",
