@@ -57,6 +57,7 @@ from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.kernel import HostKernel
 from ktaskd.jobs.machine import IllegalTransition
+from ktaskd.jobs.patience import Clocks, Patience
 from ktaskd.jobs.ports import PoolRequests
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
@@ -179,12 +180,9 @@ class House:
         return Engine(
             registry,
             dispatch,
-            grace_s=workers.cancel_grace_s,
-            fence_s=workers.fence_s,
-            hang_cpu_s=workers.hang_cpu_s,
-            starvation_s=workers.starvation_s,
-            raiser=self._raiser,
-            wall=time.time,
+            Patience(workers.cancel_grace_s, workers.fence_s, workers.hang_cpu_s, workers.starvation_s),
+            Clocks(time.time),
+            self._raiser,
         )
 
     def _make_pools(self, allowance: Allowance, user: machine.WorkerUser) -> Pools:

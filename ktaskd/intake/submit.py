@@ -22,6 +22,7 @@ from ktaskd.intake.check import (
 from ktaskd.intake.disk_limits import DiskOf
 from ktaskd.intake.memory_limit import LimitFor, as_allocating
 from ktaskd.intake.opening import Opened, Opener, Rights
+from ktaskd.jobs.accepted import Sources
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
@@ -162,10 +163,8 @@ class Intake:
         if conditions.room is not None:
             conditions.room.check(needs)
         plan = self._plan(bounded, checked, who, guarded)
-        job = self._engine.accept(
-            spec, checked, who, opened.sources, opened.items, plan,
-            owned=tuple(opened.references), digest=digest,
-        )  # fmt: skip
+        sources = Sources(opened.sources, opened.items, tuple(opened.references))
+        job = self._engine.accept(spec, checked, who, sources, plan, digest)
         opened.hand_over()
         if conditions.room is not None:
             conditions.room.hold(job, needs)

@@ -11,6 +11,7 @@ from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.jobs import view
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.patience import Clocks
 from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.slices import SLICE, for_each
@@ -23,8 +24,6 @@ class Closing:
 
     Args:
         workers: all that live, of any pool.
-        wall: seconds since the epoch, for display.
-        boot: seconds of a clock that nobody sets.
     """
 
     def __init__(
@@ -32,29 +31,25 @@ class Closing:
         dispatch: Dispatch,
         registry: Registry,
         counters: Counter[str],
-        *,
         workers: Set[Worker],
-        wall: Callable[[], float],
-        boot: Callable[[], float],
+        clocks: Clocks,
     ) -> None:
         """No job has ended. Needs the running loop."""
         self.on_idle: Callable[[], None] = lambda: None
         self._dispatch, self._registry, self._counters = dispatch, registry, counters
         self._workers = workers
-        self._wall, self._boot = wall, boot
+        self._clocks = clocks
         self._loop = asyncio.get_running_loop()
         self._forgetting: asyncio.TimerHandle | None = None
 
     def end(self, job: Job) -> None:
         """The job has its final state, and nobody holds anything of it."""
-        job.end_s, job.ended_boot_s = self._wall(), self._boot()
         self._dispatch.unwant(job)
         for worker in job.crew.introduced & self._workers:
             worker.forget_job(job.jno)
         job.crew.introduced.clear()
         for_each(job.owned, HeldSource.release)
-        job.sources, job.items, job.owned = {}, (), ()
-        job.shrink(view.progress(job))
+        job.end(self._clocks.wall(), self._clocks.boot(), view.progress(job))
         self._counters[f"jobs_{job.state.value}"] += 1
         # Later in this turn of the loop: whoever waits for the answer goes first.
         self._loop.call_soon(
@@ -76,9 +71,9 @@ class Closing:
     def _forget_now(self) -> None:
         self._forgetting = None
         keep_s = self._registry.limits.keep_s
-        oldest_s = self._registry.forget_ended_before(self._boot() - keep_s, SLICE)
+        oldest_s = self._registry.forget_ended_before(self._clocks.boot() - keep_s, SLICE)
         if oldest_s is not None:
-            delay_s = max(oldest_s + keep_s - self._boot(), 0.1)
+            delay_s = max(oldest_s + keep_s - self._clocks.boot(), 0.1)
             self._forgetting = self._loop.call_later(delay_s, self._forget_now)
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ def begin_undo(job: Job) -> None:
     job.watched.look(job.checked, job.sources)
     untouched = job.positions.untouched
     job.positions.begin_undo()
-    job.course.is_to_restore = job.prepared is not None and (job.checked.undo or untouched)
+    job.course.is_to_restore = job.course.prepared is not None and (job.checked.undo or untouched)
     if not job.course.is_to_restore:
         mark_prepared_dirty(job)
     take_next_step(job)
@@ -73,7 +73,7 @@ def _next_success(job: Job) -> Step | None:
     if not course.is_to_finish:
         return None
     course.is_to_finish = False
-    return Finish(job.prepared or _NOTHING, course.combined, job.checked.declaration.long_finish)
+    return Finish(job.course.prepared or _NOTHING, course.combined, job.checked.declaration.long_finish)
 
 
 def _next_undo(job: Job) -> Step | None:
@@ -82,8 +82,8 @@ def _next_undo(job: Job) -> Step | None:
     if not job.course.is_to_restore:
         return None
     job.course.is_to_restore = False
-    assert job.prepared is not None
-    return Restore(job.prepared)
+    assert job.course.prepared is not None
+    return Restore(job.course.prepared)
 
 
 # -- answers ---------------------------------------------------------------------
@@ -93,7 +93,7 @@ def note_value(job: Job, step: Step, value: Value) -> None:
     """A step is done."""
     match step:
         case Prepare():
-            job.prepared = value
+            job.course.prepared = value
         case Combine():
             assert job.course.combination is not None
             job.course.combination.add(value.content)
@@ -132,7 +132,7 @@ def note_death(job: Job, step: Step, death: Death, killed: str, *, begun: bool) 
     again = (not begun or repeatable) and not killed and job.state is not JobState.DRAINING
     if begun and isinstance(step, Finish):
         # What it changes counts if the job does not succeed after all.
-        job.positions.mark_dirty((job.prepared or _NOTHING).by_finish)
+        job.positions.mark_dirty((job.course.prepared or _NOTHING).by_finish)
     if (begun or death.by_itself) and job.step_attempts >= ATTEMPTS_MAX:
         again = False
     if again:
@@ -163,12 +163,12 @@ def give_up_undo(job: Job) -> None:
 
 def mark_prepared_dirty(job: Job) -> None:
     """What the prepare changes, as it has reported, is not as it was."""
-    job.positions.mark_dirty((job.prepared or _NOTHING).by_prepare)
+    job.positions.mark_dirty((job.course.prepared or _NOTHING).by_prepare)
 
 
 def is_repeatable(job: Job, step: Step) -> bool:
     """Whether a step may be done again after it was begun."""
-    return step.may_repeat(job.checked.declaration.partial, planned=job.prepared is not None)
+    return step.may_repeat(job.checked.declaration.partial, planned=job.course.prepared is not None)
 
 
 def function_error(failed: Failed, chunk: Span | None, nid: int) -> JobError:

@@ -231,9 +231,7 @@ class Dispatch:
         self.pump()
 
     def _send_call(self, worker: Worker, job: Job) -> None:
-        step = job.step
-        assert step is not None
-        job.step_attempts += 1
+        step = job.begin_step()
         self._join(worker, job)
         introduce(worker, self.roster[worker], job)
         job.crew.step_worker = worker

@@ -7,83 +7,51 @@ it for the job's state: that is in the tables of `settling`.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import logging
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 
-from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.jobs import course
-from ktaskd.jobs.activity import ActivityWatch
+from ktaskd.jobs.acceptance import Acceptance
 from ktaskd.jobs.chunks import Chunks
 from ktaskd.jobs.closing import Closing
 from ktaskd.jobs.departures import Departures
 from ktaskd.jobs.dispatch import Dispatch
-from ktaskd.jobs.fences import Fences, note_stuck
+from ktaskd.jobs.fences import Fences
 from ktaskd.jobs.guests import killed_words, note_death
-from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
-from ktaskd.jobs.ports import NoRaiser, Raiser, Worker
-from ktaskd.jobs.registry import Registry, digest_of
-from ktaskd.jobs.rescue import Rescue
+from ktaskd.jobs.patience import Clocks, Patience
+from ktaskd.jobs.ports import Raiser, Worker
+from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.settling import Settling
-from ktaskd.jobs.starvation import StarvedWatch
 from ktaskd.jobs.steps import Finish, Prepare
-from ktaskd.jobs.weight import live_bytes_of
+from ktaskd.jobs.watches import Watches
 from ktaskd.model.allowance import Allowance, Level
-from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobError, JobId, JobSpec, JobState, abridged
-from ktaskd.planner.plan import Plan
+from ktaskd.model.job import JobError, JobState
 from ktaskd.pool.link import Death
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Planned, Prior, Reply, Report, Rests, Wakes
 
-log = logging.getLogger(__name__)
-
 CUT_WORDS = {"DEADLINE": "the caller's deadline passed", "CLIENT_GONE": "the caller went away"}
-
-
-def boot_seconds() -> float:
-    """Seconds since the machine was started, those of its sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Engine:
     """Runs the accepted jobs on the workers that `Dispatch` gives them.
 
     Args:
-        grace_s: seconds that a worker has to give a chunk back when its job
-            stops, before it is killed.
-        fence_s: seconds that a killed worker has to be seen dead, before its
-            job is reported dirty with WORKER_STUCK.
-        hang_cpu_s: CPU seconds that a worker may use without a quantum, before
-            it is killed; 0 = no limit.
-        starvation_s: seconds without progress after which a job gets a lead that
-            nobody waits for; 0 = it gets none.
         raiser: raises starved helpers; None = nothing can.
-        wall: seconds since the epoch, for display.
-        boot: seconds of a clock that nobody sets, also while the machine sleeps; ended
-            jobs are kept by it.
     """
 
     def __init__(
         self,
         registry: Registry,
         dispatch: Dispatch,
-        *,
-        grace_s: float,
-        fence_s: float,
-        hang_cpu_s: float = 0.0,
-        starvation_s: float = 0.0,
+        patience: Patience,
+        clocks: Clocks,
         raiser: Raiser | None = None,
-        wall: Callable[[], float],
-        boot: Callable[[], float] = boot_seconds,
     ) -> None:
         """Take over the dispatch."""
         self.registry = registry
@@ -91,21 +59,14 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.on_cost: Callable[[Identity, float], None] = lambda _, __: None
         """Called with the owner of a job and the CPU seconds that this loop has just spent on it."""
-        self._wall = wall
-        self._allowance = lambda: dispatch.allowance  # one object for all jobs
-        self._loop = asyncio.get_running_loop()
-        self._jnos = itertools.count(1)
+        self._clocks = clocks
         self._workers: set[Worker] = set()
-        self._hang_watch = HangWatch(hang_cpu_s, dispatch.kernel.cpu_seconds)
-        self._looking: asyncio.TimerHandle | None = None
-        self._starved = StarvedWatch(dispatch, self.counters, raiser or NoRaiser())
-        self.rescue = Rescue(dispatch, registry, self.counters, starvation_s)
-        self._departures = Departures(grace_s, fence_s, self._settle)
-        self._fences = Fences(dispatch, grace_s, fence_s, self._settle)
-        self._chunks = Chunks(dispatch, registry, self.rescue.note_progress)
-        self._closing = Closing(
-            dispatch, registry, self.counters, workers=self._workers, wall=lambda: self._wall(), boot=boot
-        )
+        self.watches = Watches(dispatch, registry, self.counters, patience, raiser)
+        self.accept = Acceptance(registry, self.counters, lambda: dispatch.allowance, clocks.wall).accept
+        self._departures = Departures(patience.grace_s, patience.fence_s, self._settle)
+        self._fences = Fences(dispatch, patience, self._settle)
+        self._chunks = Chunks(dispatch, registry, self.watches.rescue.note_progress)
+        self._closing = Closing(dispatch, registry, self.counters, self._workers, clocks)
         self._settling = Settling(
             dispatch,
             self._departures,
@@ -119,13 +80,6 @@ class Engine:
         )
         dispatch.on_departure = self._departures.add
         dispatch.on_start = lambda job: self._settling.apply(job, Event.START)
-        dispatch.on_join = self._on_join
-        self._activity = ActivityWatch(dispatch, self.counters)
-        dispatch.on_left = self._on_left
-        dispatch.on_awake = self._on_awake
-        dispatch.on_contended = self._activity.on_contended
-        dispatch.stand_ins.raiser = raiser or NoRaiser()
-        dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.ways)
 
     @property
     def on_idle(self) -> Callable[[], None]:
@@ -142,47 +96,10 @@ class Engine:
 
     # -- jobs come in -------------------------------------------------------------
 
-    def accept(
-        self,
-        spec: JobSpec,
-        checked: CheckedJob,
-        owner: Identity,
-        sources: Mapping[str, HeldSource],
-        items: tuple[HeldSource, ...],
-        plan: Plan,
-        *,
-        owned: Collection[HeldSource] = (),
-        digest: bytes = b"",
-    ) -> Job:
-        """Accept a checked job; its sources' references become the job's.
-
-        Args:
-            owned: each of its sources once; the job gives back one reference to each.
-            digest: of the spec; b"" = it is worked out where it is needed.
-        Raises:
-            QuotaFull, QueueFull: and the references stay the caller's.
-        """
-        digest = digest or (digest_of(spec) if spec.request_id else b"")
-        spec = abridged(spec)
-        self.registry.check_room(owner, live_bytes_of(spec, len(items), len(owned), len(checked.ranges)))
-        jno = next(self._jnos)
-        job_id = JobId(secrets.token_hex(16))
-        job = Job(job_id, jno, spec, checked, owner, sources, items, plan, self._wall(), owned)
-        job.allowance = self._allowance
-        self.registry.add(job, digest)
-        self.counters["jobs_accepted"] += 1
-        log.debug(
-            "job_accepted job=%s uid=%d function=%s positions=%d threads=%d",
-            job.id, owner.uid, spec.function, plan.total, plan.threads,
-        )  # fmt: skip
-        if checked.declaration.lifecycle:
-            job.set_step(Prepare())
-        return job
-
     def launch(self, job: Job) -> None:
         """Begin an accepted job; separate, so that its waiter is known before."""
         if job.detached:
-            self.rescue.look_later()
+            self.watches.rescue.look_later()
         if job.plan.total or job.step is not None:
             self.dispatch.want(job)
         self._settle(job)
@@ -192,9 +109,9 @@ class Engine:
         running = self.registry.running  # thousands may be queued, so each of them costs as little as can be
         before_pause = [job for job in running if job.rescued] if allowance.level is Level.PAUSED else []
         for job in before_pause:
-            job.rescued = False  # its time without progress begins anew after that
+            job.set_rescued(False)  # its time without progress begins anew after that
         if allowance.level is Level.PAUSED:
-            self.rescue.forget()
+            self.watches.rescue.forget()
         self.dispatch.set_allowance(allowance, before_pause)
         for job in running:
             if job.watchers:
@@ -208,13 +125,12 @@ class Engine:
 
     def guard(self, job: Job) -> None:
         """Somebody waits for the job, and its going cancels it."""
-        job.guards += 1
-        job.detached = False
+        job.guard()
         self.dispatch.refresh(job)
 
     def unguard(self, job: Job, cut: str = "") -> None:
         """A waiter has gone; with `cut` (a reason) before it had its answer."""
-        job.guards -= 1
+        job.unguard()
         if cut and not job.guards and not job.state.ended:
             self.stop(job, JobError(cut, CUT_WORDS[cut]), cancel=True)
         self.dispatch.refresh(job)
@@ -322,41 +238,10 @@ class Engine:
                 job.halt(error)
         self._settle(job or left)
 
-    # -- while workers work -----------------------------------------------------------
-
-    def _on_left(self, worker: Worker) -> None:
-        self._starved.on_left(worker)
-        self._activity.on_left(worker)
-
-    def _on_awake(self, worker: Worker, job: Job) -> None:
-        self._starved.on_join(worker, job)
-        self._activity.on_join()
-
-    def _on_join(self, worker: Worker, job: Job) -> None:
-        self._on_awake(worker, job)
-        if job.watchers and len(job.crew.helpers) + (job.crew.lead is not None) == 1:
-            job.touch()  # who watches a job that nobody works on waits for a change, not for progress
-
     def _free(self, worker: Worker, job: Job) -> None:
         """A worker has answered; it is free if it holds nothing more of its job."""
         if self.dispatch.job_of.get(worker) is job and not job.crew.held.get(worker):
             self.dispatch.release(worker)
-
-    def _look_later(self) -> None:
-        """Look for workers that hang, for as long as any is busy."""
-        limit_s = self._hang_watch.limit_s
-        if self._looking is None and limit_s:
-            self._looking = self._loop.call_later(min(max(limit_s / 4, 0.05), 5.0), self._look)
-
-    def _look(self) -> None:
-        self._looking = None
-        # How long its own code takes is its owner's business, who can cancel it.
-        others = [at for at, job in self.dispatch.job_of.items() if not job.checked.declaration.own]
-        for worker in self._hang_watch.look(others):
-            log.warning("worker_hangs worker=%d pid=%d nid=%d", worker.id, worker.pid, worker.nid)
-            worker.kill(f"used {self._hang_watch.limit_s:g} s of CPU time without progress")
-        if self.registry.unended:
-            self._look_later()
 
     def _on_chunk_failed(self, job: Job, worker: Worker, failed: Failed) -> None:
         if not self._chunks.take_failed(worker, job, failed):
@@ -369,16 +254,14 @@ class Engine:
 
     def _on_planned(self, job: Job, worker: Worker, planned: Planned) -> None:
         """What a prepare is about to change, so that it can be taken back whatever comes."""
-        if job.prepared is not None:
+        if job.course.prepared is not None:
             worker.kill()
         else:
-            job.prepared = planned.value
+            job.course.prepared = planned.value
 
     def _on_reply(self, job: Job, worker: Worker, reply: Reply) -> None:
         self._chunks.account(job, worker, reply.cpu_ns)
-        step = job.step
-        assert step is not None
-        job.set_step(None)
+        step = job.take_step()
         self.dispatch.call_ended(worker, job)
         if job.state is not JobState.DRAINING or isinstance(step, Prepare):
             course.note_value(job, step, reply.value)
@@ -386,9 +269,7 @@ class Engine:
         self._settle(job)
 
     def _on_step_failed(self, job: Job, worker: Worker, failed: Failed) -> None:
-        step = job.step
-        assert step is not None
-        job.set_step(None)
+        step = job.take_step()
         self.dispatch.call_ended(worker, job)
         course.note_failure(job, step, failed)
         self._go_on(job)
@@ -404,14 +285,13 @@ class Engine:
     # -- what is done on entry into a state ----------------------------------------
 
     def _begin(self, job: Job) -> None:
-        job.start_s = self._wall()
-        job.watched.begin(job.checked, job.sources)
-        self._look_later()
+        job.begin(self._clocks.wall())
+        self.watches.on_start()
 
     def _drain(self, job: Job) -> None:
         """Have everything given back."""
-        if job.error is None:
-            job.error = self._departures.stuck_error(job)
+        if job.error is None and (stuck := self._departures.stuck_error(job)) is not None:
+            job.set_stuck(stuck)
         self.dispatch.unwant(job)
         if job.crew.step_worker is None:
             job.set_step(None)
@@ -423,13 +303,13 @@ class Engine:
 
     def _undo(self, job: Job) -> None:
         job.set_step(None)
-        note_stuck(job, self._departures.stuck_error(job))
+        _note_stuck(job, self._departures.stuck_error(job))
         course.begin_undo(job)
         if job.step is not None:
             self._fences.watch_steps(job)
 
     def _end(self, job: Job) -> None:
-        note_stuck(job, self._departures.stuck_error(job))
+        _note_stuck(job, self._departures.stuck_error(job))
         self._departures.forget(job)
         self._closing.end(job)
 
@@ -440,10 +320,15 @@ class Engine:
 
     def close(self) -> None:
         """Forget the timers."""
-        if self._looking is not None:
-            self._looking.cancel()
         self._closing.close()
-        self._starved.close()
-        self._activity.close()
+        self.watches.close()
         self._departures.close()
-        self.rescue.close()
+
+
+def _note_stuck(job: Job, error: JobError | None) -> None:
+    """Processes that workers of the job have started are not seen dead: all that it may write is dirty."""
+    if error is None:
+        return
+    if job.checked.declaration.writes:
+        job.positions.mark_dirty([job.checked.span])
+    job.set_stuck(error)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ktaskd.jobs.course import give_up_undo, lose_undo
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.patience import Patience
 from ktaskd.jobs.ports import Worker
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.worker import WorkerState
@@ -27,17 +28,14 @@ class Fences:
     """Waits for workers of jobs that are to end, and gives them up.
 
     Args:
-        grace_s: seconds that a worker has to give a chunk back, or to get on in a step.
-        fence_s: seconds that a killed worker has to be seen dead.
+        patience: `grace_s` is also the time that a worker has to get on in a step.
         settle: called with a job whose worker was given up.
     """
 
-    def __init__(
-        self, dispatch: Dispatch, grace_s: float, fence_s: float, settle: Callable[[Job], None]
-    ) -> None:
+    def __init__(self, dispatch: Dispatch, patience: Patience, settle: Callable[[Job], None]) -> None:
         """Wait for nobody. Needs the running loop."""
         self._dispatch = dispatch
-        self._grace_s, self._fence_s = grace_s, fence_s
+        self._grace_s, self._fence_s = patience.grace_s, patience.fence_s
         self._settle = settle
         self._loop = asyncio.get_running_loop()
         self._watched: set[Job] = set()
@@ -117,19 +115,4 @@ class Fences:
             self._dispatch.remove(worker)
             worker.state = WorkerState.STOPPING
             words = f"worker {worker.pid} was killed and is not dead after {self._fence_s:g} s"
-            set_stuck(job, JobError("WORKER_STUCK", f"{words}; it holds {spans}"))
-
-
-def set_stuck(job: Job, error: JobError) -> None:
-    """What a job cannot wait for counts more than any other reason."""
-    if job.error is None or job.error.reason != "WORKER_STUCK":
-        job.error = error
-
-
-def note_stuck(job: Job, error: JobError | None) -> None:
-    """Processes that workers of the job have started are not seen dead: all that it may write is dirty."""
-    if error is None:
-        return
-    if job.checked.declaration.writes:
-        job.positions.mark_dirty([job.checked.span])
-    set_stuck(job, error)
+            job.set_stuck(JobError("WORKER_STUCK", f"{words}; it holds {spans}"))

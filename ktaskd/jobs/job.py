@@ -15,6 +15,7 @@ from types import MappingProxyType
 from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine
+from ktaskd.jobs.accepted import Accepted, Sources
 from ktaskd.jobs.crew import NOBODY, Crew, GuestNeed
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.late import late
@@ -25,12 +26,11 @@ from ktaskd.jobs.queues import Queues
 from ktaskd.jobs.steady import Watched
 from ktaskd.jobs.steps import Course, Json, Step
 from ktaskd.jobs.tally import Tally
-from ktaskd.model.allowance import Allowance
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.compact import compact
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobError, JobId, JobSpec, JobState, Progress
+from ktaskd.model.job import JobError, JobSpec, JobState, Progress
 from ktaskd.model.limits import (
     CHUNK_TIME_ALONE_S,
     CHUNK_TIME_DETACHED_S,
@@ -39,10 +39,9 @@ from ktaskd.model.limits import (
 )
 from ktaskd.planner.plan import Plan
 from ktaskd.planner.threads import clamp_to_caller
-from ktaskd.worker.messages import Value
 
 _ONLY_OF_A_LIVE_JOB = frozenset({
-    "sources", "items", "owned", "allowance", "crew", "_uncut", "parts", "course", "step",
+    "sources", "items", "owned", "crew", "_uncut", "parts", "course", "step",
     "step_attempts", "attempts",
     "_helper_rate", "_lead_rate", "full_disk",
     "lead_limited_s", "paced_until_s", "paced_since_s",
@@ -54,12 +53,7 @@ _STOPPED = (JobState.DRAINING, JobState.UNDOING)
 
 
 class Job:
-    """One job. The engine is the only one that changes it.
-
-    Args:
-        jno: its number, ascending with acceptance; workers know it by this.
-        now_s: seconds since the epoch.
-    """
+    """One job. Events edit its books by its methods; only `settling` changes its state."""
 
     guards = 0
     """Callers that wait and whose going cancels the job."""
@@ -83,8 +77,6 @@ class Job:
     result: Json | None = None
     error: JobError | None = None
     is_cancel = False
-    prepared: Value | None = None
-    """What the prepare has found: reported before it changed anything, and once more when it was done."""
     step: Step | None = None
     """What one worker is to do for the whole job, or has in hand."""
     step_attempts = 0
@@ -111,8 +103,6 @@ class Job:
     parts: Parts = late(Parts)
     watched: Watched = late(Watched)
     attempts: dict[int, int] = late(dict)
-    allowance: Callable[[], Allowance | None] = staticmethod(lambda: None)
-    """What the governor allows now."""
     watchers: tuple[Callable[[Job], object], ...] = ()
     """Called with the job after each change."""
     _positions: Positions | None = None
@@ -124,28 +114,26 @@ class Job:
 
     def __init__(
         self,
-        job_id: JobId,
-        jno: int,
+        accepted: Accepted,
         spec: JobSpec,
         checked: CheckedJob,
         owner: Identity,
-        sources: Mapping[str, HeldSource],
-        items: tuple[HeldSource, ...],
+        sources: Sources,
         plan: Plan,
-        now_s: float,
-        owned: Collection[HeldSource] = (),
     ) -> None:
-        """An accepted job; `owned` has each source once, and the job has one reference to each."""
-        self.id = job_id
-        self.jno = jno
+        """An accepted job, which waits."""
+        self.id = accepted.job_id
+        self.jno = accepted.jno
+        self.allowance = accepted.allowance
+        """What the governor allows now."""
         self.spec = spec
         self.checked = checked
         self.owner = owner
-        if sources or items:
-            self.sources, self.items, self.owned = sources, items, owned
+        if sources.owned:
+            self.sources, self.items, self.owned = sources.by_role, sources.items, sources.owned
         self.plan = plan
         self._uncut = plan.total
-        self.create_s = now_s
+        self.create_s = accepted.at_s
         if checked.has_item_results:
             self.counts_items = True
         self.caller = _caller_of(owner)
@@ -210,6 +198,16 @@ class Job:
         if not self.is_stopping:
             self.error, self.is_cancel = error, cancel
 
+    def set_stuck(self, error: JobError) -> None:
+        """Note that a worker is not seen dead, which counts more than any other reason."""
+        if self.error is None or self.error.reason != "WORKER_STUCK":
+            self.error = error
+
+    def begin(self, start_s: float) -> None:
+        """The first worker is about to get something of it."""
+        self.start_s = start_s
+        self.watched.begin(self.checked, self.sources)
+
     def apply(self, event: Event) -> None:
         """Go on to the state that an event leads to."""
         self.state = machine.step(self.state, event)
@@ -219,6 +217,31 @@ class Job:
         self.step = step
         if not again:
             self.step_attempts = 0
+
+    def take_step(self) -> Step:
+        """The step that a worker has ended, one way or the other."""
+        step, self.step = self.step, None
+        assert step is not None
+        return step
+
+    def begin_step(self) -> Step:
+        """The step that a worker is given."""
+        assert self.step is not None
+        self.step_attempts += 1
+        return self.step
+
+    def guard(self) -> None:
+        """Somebody waits for it."""
+        self.guards += 1
+        self.detached = False
+
+    def unguard(self) -> None:
+        """One that waited has gone."""
+        self.guards -= 1
+
+    def set_rescued(self, rescued: bool) -> None:
+        """Let it have a lead although nobody waits, or no longer."""
+        self.rescued = rescued
 
     def touch(self) -> None:
         """Something a watcher may want to know has changed."""
@@ -322,12 +345,15 @@ class Job:
             self._item_results.drop()
         self.touch()
 
-    def shrink(self, progress: Progress) -> None:
+    def end(self, end_s: float, boot_s: float, progress: Progress) -> None:
         """Drop what only a running job needs: ended ones are kept for a while.
 
         Args:
+            end_s: seconds since the epoch.
+            boot_s: the same by a clock that nobody sets.
             progress: how far it has come.
         """
+        self.end_s, self.ended_boot_s = end_s, boot_s
         self.last_progress = progress
         # What it was run with stays what it was.
         self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)

@@ -101,7 +101,7 @@ class Rescue:
 
     def _rescue(self, job: Job) -> None:
         if not job.rescued:
-            job.rescued = True
+            job.set_rescued(True)
             self._counters["jobs_rescued"] += 1
             job.touch()
             self._dispatch.refresh(job)

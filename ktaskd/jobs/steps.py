@@ -167,9 +167,12 @@ class Course:
     """What the steps of one job have come to, and which are still to be done.
 
     Args:
+        prepared: what the prepare has found: reported before it changed anything, and once more when
+            it was done.
         combined: the result with what only the finish may read.
     """
 
+    prepared: Value | None = None
     combination: Combination | None = None
     combined: Json = field(default_factory=dict)
     is_to_finish: bool = False

@@ -30,6 +30,7 @@ from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.kernel import HostKernel
+from ktaskd.jobs.patience import Clocks, Patience
 from ktaskd.jobs.ports import Kernel, PoolRequests, Raiser
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.model.allowance import Allowance
@@ -106,11 +107,9 @@ class House:
         self.engine = Engine(
             self.registry,
             self.dispatch,
-            grace_s=setting.grace_s,
-            fence_s=setting.fence_s,
-            starvation_s=setting.starvation_s,
-            raiser=setting.raiser,
-            wall=self._wall,
+            Patience(setting.grace_s, setting.fence_s, starvation_s=setting.starvation_s),
+            Clocks(self._wall),
+            setting.raiser,
         )
         self._watch_permits()
         numbers = itertools.count(1)

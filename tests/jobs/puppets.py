@@ -15,9 +15,11 @@ from typing import Any
 
 from ktaskd.host.caller import Caller
 from ktaskd.jobs import view
+from ktaskd.jobs.accepted import Sources
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.patience import Clocks, Patience
 from ktaskd.jobs.ports import PoolRequests, Worker
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.model.allowance import Allowance
@@ -96,15 +98,13 @@ class Stage:
             self.loop.time,
         )
         self.puller = Puller(self)
+        self.wall = self.loop.time
         self.engine = Engine(
             self.registry,
             self.dispatch,
-            grace_s=2.0,
-            fence_s=2.0,
-            starvation_s=3.0,
-            raiser=self.puller if raises else None,
-            wall=self.loop.time,
-            boot=self.loop.time,
+            Patience(grace_s=2.0, fence_s=2.0, starvation_s=3.0),
+            Clocks(lambda: self.wall(), self.loop.time),
+            self.puller if raises else None,
         )
         self.on_send: Callable[[Puppet, str, str], None] = lambda *_: None
         """Called with each worker that is sent something: the verb, and what."""
@@ -241,7 +241,7 @@ class Stage:
         shares = tuple(Share(i * each, (i + 1) * each, nid) for i, nid in enumerate(nids))
         plan = Plan(shares, threads, chunk, 1, 1, chunk, wanted=threads)
         who = Identity(uid, uid, pid, nid=0, cpu_quota=quota)
-        job = self.engine.accept(spec, checked, who, {}, (), plan)
+        job = self.engine.accept(spec, checked, who, Sources(), plan)
         self.jobs[job.jno], self.written[job.jno] = job, SpanSet()
         job.guest.limit = GROUP if guest else None
         if waited:

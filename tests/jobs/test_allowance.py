@@ -121,7 +121,7 @@ def test_job_when_it_waits_behind_one_that_goes_on_then_its_time_begins_anew() -
             second = await h.submit(LONG, waited=False)
             await h.until(lambda: first.crew.helpers)
             now = [100.0]
-            rescue = h.engine.rescue
+            rescue = h.engine.watches.rescue
             timer = SimpleNamespace(cancel=lambda: None)
             clock: Any = SimpleNamespace(time=lambda: now[0], call_later=lambda *_: timer)
             rescue._loop = clock

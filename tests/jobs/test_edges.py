@@ -364,11 +364,11 @@ def test_ended_job_when_the_clock_is_set_then_it_is_kept_as_long_as_ever() -> No
     async def story(stage: Stage) -> None:
         stage.fill()
         for jump_s in (10 * KEEP_S, -10 * KEEP_S):
-            stage.engine._wall = lambda to=jump_s: stage.loop.time() + to  # type: ignore[misc]
+            stage.wall = lambda to=jump_s: stage.loop.time() + to  # type: ignore[misc]
             job = stage.submit(READER, 1, threads=1, chunk=1, waited=False)
             finish(stage)
             assert job.state.ended
-            stage.engine._wall = lambda to=jump_s: stage.loop.time() - to  # type: ignore[misc]
+            stage.wall = lambda to=jump_s: stage.loop.time() - to  # type: ignore[misc]
             await asyncio.sleep(KEEP_S - 1.0)
             assert job.id in stage.registry._by_id
             await asyncio.sleep(2.0)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.jobs.accepted import Accepted, Sources
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ledger import Ledger
 from ktaskd.jobs.machine import Event
@@ -27,7 +28,9 @@ def make_job(owner: Identity = ALICE, spec: JobSpec | None = None) -> Job:
     spec = spec or JobSpec("selftest.noop")
     checked = CheckedJob(CATALOGUE["selftest.noop"], {}, (), True, False, False)
     jno = next(_NUMBERS)
-    return Job(JobId(f"id{jno}"), jno, spec, checked, owner, {}, (), Plan((), 1, 1, 1, 1, 1), 100.0)
+    return Job(
+        Accepted(JobId(f"id{jno}"), jno, 100.0), spec, checked, owner, Sources(), Plan((), 1, 1, 1, 1, 1)
+    )
 
 
 def add(

@@ -112,10 +112,10 @@ def test_daemon_when_all_workers_rest_then_it_looks_at_none() -> None:
                 one.begin()
             report(one, Rests)
         await asyncio.sleep(10)
-        assert stage.engine._activity._timer is None
-        assert stage.engine._starved._timer is None
+        assert stage.engine.watches.activity._timer is None
+        assert stage.engine.watches.starved._timer is None
         report(worker, Wakes)
-        assert stage.engine._activity._timer is not None
+        assert stage.engine.watches.activity._timer is not None
 
     play(story)
 

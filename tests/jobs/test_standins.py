@@ -54,11 +54,11 @@ def submit(stage: Stage, priority: Priority, *, pid: int = 1, waited: bool = Tru
     def accept_of(spec: object, checked: object, owner: Identity, *rest: object) -> Job:
         return accept(spec, checked, replace(owner, priority=priority), *rest)  # type: ignore[arg-type]
 
-    stage.engine.accept = accept_of  # type: ignore[method-assign,assignment]
+    stage.engine.accept = accept_of  # type: ignore[assignment]
     try:
         return stage.submit(READER, 20, threads=1, pid=pid, waited=waited)
     finally:
-        stage.engine.accept = accept  # type: ignore[method-assign]
+        stage.engine.accept = accept
 
 
 def lead_of(job: Job) -> Puppet:
