@@ -17,7 +17,7 @@ from ktaskd.model.job import JobSpec, SourceRef
 
 @dataclass(slots=True)
 class Rights:
-    """Who may do what.
+    """Permissions of callers.
 
     Args:
         admin_uids: may name paths, and see and steer everything.
@@ -57,7 +57,7 @@ class Opener:
     """Finds and opens the sources of requests."""
 
     def __init__(self, handles: HandleTable, keepers: Keepers, rights: Rights) -> None:
-        """Hold where sources come from, and who may name which."""
+        """Hold where sources come from, and which caller may name which source."""
         self._handles = handles
         self._keepers = keepers
         self._rights = rights

@@ -45,7 +45,7 @@ from ktaskd.planner.threads import round_up
 
 @dataclass(slots=True)
 class Conditions:
-    """What of the machine and of a caller decides about a job.
+    """The parts of the machine and of a caller that decide about a job.
 
     Args:
         memory: in whose memory cgroup a job must run; None = nobody's memory is limited.
@@ -120,7 +120,10 @@ class Intake:
 
     def _check_may_submit(self, who: Identity) -> None:
         if self.draining:
-            raise Draining("the daemon takes no new jobs now, wanted one that is not draining")
+            raise Draining(
+                "the daemon is draining and accepts no new jobs; "
+                "submit again after `ktask status` shows draining: no"
+            )
         if self._rights.only_admins_submit and who.uid not in self._rights.admin_uids:
             raise NotAllowed(f"uid {who.uid} may not run jobs: {self._rights.only_admins_submit}")
 
@@ -131,7 +134,7 @@ class Intake:
             raise NotAllowed(
                 f'spec.function: "{known.name}" runs code of its caller, which only a daemon does that '
                 f"is its caller's own and that nobody else reaches; got uid {who.uid}, "
-                f"this daemon is uid {os.geteuid()} and serves others; wanted the per-user one "
+                f"this daemon is uid {os.geteuid()} and serves others; use the per-user one "
                 "(systemctl --user start ktaskd) or an embedded one: ktask.connect(own=True)",
                 field="spec.function",
             )
@@ -212,7 +215,7 @@ class Intake:
             waited=waited,
         )
         # For all the helpers that there are: a job that comes while they are paused must not
-        # stay narrow for ever.
+        # stay narrow forever.
         return make_plan(request, self._topology, self._engine.dispatch.capacity)
 
 
@@ -233,7 +236,7 @@ def _boundary(checked: CheckedJob) -> Boundary | None:
 
 
 def _check_library(name: str, native: Native) -> None:
-    """Refuse a library that others may write by now; it was looked at when the daemon started."""
+    """Refuse a library that others may write by now; it was checked when the daemon started."""
     try:
         check_file(native.fd)
     except Untrusted as error:
