@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ktaskd.governor.governor import AFRESH_S, Governor
+from ktaskd.governor.governor import AFRESH_S, Clocks, Governor
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.model.allowance import Allowance, Level, Mode
 from ktaskd.model.observation import Events, Observation, Power, Presence
@@ -79,8 +79,7 @@ async def governed(**settings: Any) -> AsyncIterator[tuple[Machine, Governor]]:
         machine,
         machine.hear,
         own=lambda: [7],
-        clock=machine.clock,
-        wall=machine.wall,
+        clocks=Clocks(machine.clock, machine.wall),
     )
     yield machine, governor
     governor.close()
@@ -112,7 +111,7 @@ async def test_refresh_when_unplugged_then_told_at_once_with_the_reason() -> Non
         assert (allowance.helpers, allowance.level) == ({0: 0, 1: 0}, Level.PAUSED)
         assert (allowance.leads, allowance.leads_per_uid) == (3, 2)
         (reason,) = allowance.reasons
-        assert (reason.code, reason.value, reason.threshold) == ("ON_BATTERY", "61 %", "external power")
+        assert (reason.code, reason.value, reason.threshold) == ("ON_BATTERY", "61 %", "clears on external power")
 
 
 @in_loop
@@ -253,7 +252,7 @@ async def test_log_when_a_value_moves_then_one_line_on_and_one_off(caplog: pytes
         machine.seen = Observation()
         governor.look()
     assert [record.getMessage() for record in caplog.records] == [
-        'governor reason=ON_BATTERY on value="61 %" threshold="external power"',
+        'governor reason=ON_BATTERY on value="61 %" threshold="clears on external power"',
         "governor reason=ON_BATTERY off",
     ]
 

@@ -30,7 +30,7 @@ places = st.dictionaries(st.integers(0, 7), st.integers(0, 9), min_size=1, max_s
 
 
 def no_more(worse: Decision, than: Decision) -> bool:
-    less = worse.helpers * worse.share <= than.helpers * than.share
+    less = worse.helpers * worse.duty <= than.helpers * than.duty
     return less and worse.helpers <= than.helpers and worse.level >= than.level
 
 
@@ -165,7 +165,7 @@ def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_fr
 
 def outcome(decision: Decision) -> tuple[object, ...]:
     """All that anybody notices."""
-    return decision.helpers, decision.level, decision.share, decision.reasons
+    return decision.helpers, decision.level, decision.duty, decision.reasons
 
 
 @given(st.lists(pressed, max_size=60))
@@ -238,7 +238,7 @@ def test_decision_when_any_then_levels_helpers_reasons_and_looks_agree(
     decision = machine.judge(machine.observe(moment))
     codes = [reason.code for reason in decision.reasons]
     assert len(codes) == len(set(codes))
-    assert (decision.level is Level.RUN) == (decision.helpers == HELPERS and decision.share == 1.0)
+    assert (decision.level is Level.RUN) == (decision.helpers == HELPERS and decision.duty == 1.0)
     assert (decision.level >= Level.LEADS_ONLY) == (decision.helpers == 0)
     assert bool(codes) == (decision.level is not Level.RUN)
     assert all(reason.message and reason.since_s > 0 for reason in decision.reasons)
