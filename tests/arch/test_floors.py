@@ -26,7 +26,7 @@ IMPURE = (
 """What makes a result depend on more than the arguments."""
 
 WITHOUT_GRPC = (
-    *("ktaskd.pool.host", "ktaskd.worker", "ktaskd.door.keeper", "ktaskd.door.vet"),
+    *("ktaskd.pool.host", "ktaskd.worker", "ktaskd.door.handoff.keeper", "ktaskd.door.handoff.vet"),
     *("ktaskd.functions", "ktaskd.planner", "ktaskd.host", "ktaskd.model", "ktask.v1.handoff"),
 )
 """What is loaded in workers, pool hosts and keepers."""

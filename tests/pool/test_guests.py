@@ -16,7 +16,7 @@ from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.guests import GUESTS_MAX, GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import PoolSpec
-from ktaskd.worker.loop import EXIT_GROUP
+from ktaskd.worker.life import EXIT_GROUP
 from ktaskd.worker.setup import GUEST_OOM_SCORE
 from tests.pool.realpool import CPUS, WorkerEvents, noop, run
 from tests.support.cgroups import cgroup, own_group
