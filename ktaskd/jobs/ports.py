@@ -9,7 +9,7 @@ class Raiser(Protocol):
     """What raises a helper; `host.raising` has the real one."""
 
     @property
-    def ways(self) -> tuple[str, ...]:
+    def methods(self) -> tuple[str, ...]:
         """The methods that work on this machine, in words."""
 
     def raise_(self, pid: int) -> bool:
@@ -22,7 +22,7 @@ class Raiser(Protocol):
 class NoRaiser:
     """For a machine on which nothing can be raised."""
 
-    ways: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
 
     def raise_(self, pid: int) -> bool:
         """Cannot."""

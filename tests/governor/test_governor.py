@@ -19,6 +19,7 @@ from ktaskd.model.observation import Events, Observation, Power, Presence
 
 FULL = Allowance({0: 4, 1: 2}, leads=3, leads_per_uid=2)
 UNPLUGGED = Observation(Power(on_battery=True, battery_percent=61.0))
+EXTERNAL = "clears on external power"
 PATIENCE_S = 30.0
 
 
@@ -111,7 +112,7 @@ async def test_refresh_when_unplugged_then_told_at_once_with_the_reason() -> Non
         assert (allowance.helpers, allowance.level) == ({0: 0, 1: 0}, Level.PAUSED)
         assert (allowance.leads, allowance.leads_per_uid) == (3, 2)
         (reason,) = allowance.reasons
-        assert (reason.code, reason.value, reason.threshold) == ("ON_BATTERY", "61 %", "clears on external power")
+        assert (reason.code, reason.value, reason.threshold) == ("ON_BATTERY", "61 %", EXTERNAL)
 
 
 @in_loop
