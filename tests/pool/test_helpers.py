@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cgroups.cpugroup import read_cpu_place
+from ktaskd.host.cgroups.cpugroup import read_cpu_groups
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling.raising import Raiser
@@ -120,11 +120,11 @@ def test_ways_when_found_out_then_the_helper_is_low_again() -> None:
     async def story() -> None:
         with idle_group() as group, contextlib.closing(raiser_for(group)) as raiser:
             async with helper(group) as worker:
-                before = read_cpu_place(HostRoot(), str(worker.pid))
+                before = read_cpu_groups(HostRoot(), str(worker.pid))
                 await until(lambda: raiser.find_out(worker.pid))
                 assert os.sched_getscheduler(worker.pid) == os.SCHED_IDLE
                 assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19
-                assert read_cpu_place(HostRoot(), str(worker.pid)) == before
+                assert read_cpu_groups(HostRoot(), str(worker.pid)) == before
                 autogroup = Path(f"/proc/{worker.pid}/autogroup")
                 assert not autogroup.exists() or autogroup.read_text().endswith(" nice 19\n")
                 if os.geteuid() == 0:
@@ -174,9 +174,9 @@ def test_group_when_somebody_else_made_it_then_its_doors_are_found() -> None:
                 await until(lambda: raiser.find_out(worker.pid))
                 assert raiser.methods[0] == "out of the idle cgroup"
                 assert raiser.raise_(worker.pid)
-                assert read_cpu_place(HostRoot(), str(worker.pid)) == read_cpu_place(HostRoot())
+                assert read_cpu_groups(HostRoot(), str(worker.pid)) == read_cpu_groups(HostRoot())
                 assert raiser.lower(worker.pid)
-                assert read_cpu_place(HostRoot(), str(worker.pid)).path == f"/{group.path.name}"
+                assert read_cpu_groups(HostRoot(), str(worker.pid)).path == f"/{group.path.name}"
 
     run(story())
 

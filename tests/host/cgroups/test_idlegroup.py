@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ktaskd.host.cgroups.cgroup import cpu_levels
-from ktaskd.host.cgroups.cpugroup import OWN_PREFIX, read_cpu_place
+from ktaskd.host.cgroups.cpugroup import OWN_PREFIX, read_cpu_groups
 from ktaskd.host.cgroups.idlegroup import (
     IdleGroupRefused,
     find_parent,
@@ -112,19 +112,19 @@ def test_group_when_a_process_enters_then_it_is_there_and_we_are_not() -> None:
     with idle_group() as group:
         if group is None:
             return
-        before = read_cpu_place(HostRoot())
+        before = read_cpu_groups(HostRoot())
         code = (
             "import sys\n"
             "from ktaskd.host import root\nfrom ktaskd.host.cgroups import cpugroup, idlegroup\n"
             "idlegroup.enter(int(sys.argv[1]))\n"
-            "print(cpugroup.read_cpu_place(root.HostRoot()).path)\n"
+            "print(cpugroup.read_cpu_groups(root.HostRoot()).path)\n"
         )
         words = [sys.executable, "-c", code, str(group.idle_fd)]
         done = subprocess.run(
             words, pass_fds=[group.idle_fd], stdout=subprocess.PIPE, text=True, check=True, timeout=60
         )
         assert done.stdout.strip() == f"/{group.path.name}"
-        assert read_cpu_place(HostRoot()) == before
+        assert read_cpu_groups(HostRoot()) == before
 
 
 def test_group_when_its_maker_was_killed_then_the_next_one_removes_it() -> None:

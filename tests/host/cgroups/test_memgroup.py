@@ -224,7 +224,7 @@ def test_rule_when_workers_are_left_where_they_are_then_the_tightest_limit_holds
 
 def test_way_in_when_the_group_is_gone_or_unseen_then_said(tmp_path: Path) -> None:
     assert why_not_enter(str(tmp_path / "no"), []) == f"{tmp_path}/no/cgroup.procs: No such file or directory"
-    assert why_not_enter("", [str(tmp_path)]) == "it is outside of what is mounted here"
+    assert why_not_enter("", [str(tmp_path)]) == "it is not below any cgroup mount here"
 
 
 def test_way_in_when_v2_then_the_common_ancestor_counts_too(tmp_path: Path) -> None:
