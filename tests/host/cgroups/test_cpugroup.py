@@ -102,7 +102,7 @@ def test_place_when_the_mount_shows_a_container_then_what_is_above_is_no_level(t
 def test_place_when_there_is_nothing_to_read_then_the_root(tmp_path: Path, files: dict[str, str]) -> None:
     root = make_machine(tmp_path, files)
     assert read_cpu_groups(root) == CpuGroups()
-    assert "none" in describe(root)
+    assert "no cgroup hierarchy" in describe(root)
 
 
 def test_gives_way_when_there_are_no_autogroups_then_by_the_policy() -> None:
@@ -112,7 +112,7 @@ def test_gives_way_when_there_are_no_autogroups_then_by_the_policy() -> None:
 
 def test_why_not_when_asked_then_what_counts_and_what_to_do() -> None:
     assert "(system.slice)" in why_not(CpuGroups("/system.slice/a", "system.slice", (False, False)))
-    assert "counts only there" in why_not(CpuGroups("/a/b", "a", (False, True)))
+    assert "counts only inside" in why_not(CpuGroups("/a/b", "a", (False, True)))
     assert "autogroup" in why_not(CpuGroups("/"))
 
 

@@ -47,7 +47,7 @@ def test_parent_when_the_daemon_is_in_the_root_then_that(
         ({**V2, "/run/systemd/system/x": ""}, "systemd manages"),
         ({**V1, "/proc/1/comm": "systemd\n"}, "systemd manages"),
         (PLAIN, "no cgroup file system"),
-        ({**V2, f"{UNIFIED}/cgroup.subtree_control": "memory pids\n"}, "cpu controller is not on"),
+        ({**V2, f"{UNIFIED}/cgroup.subtree_control": "memory pids\n"}, "cpu controller is off"),
         ({**V2, "/proc/self/cgroup": "0::/a/b\n"}, "in the cgroup /a/b"),
         ({**V1, "/proc/self/cgroup": "4:cpu,cpuacct:/a\n0::/\n"}, "in the cgroup /a,"),
     ],
