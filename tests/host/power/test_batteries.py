@@ -53,9 +53,9 @@ def test_percent_when_there_are_two_batteries_then_summed_by_energy_of_what_can_
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"health": "Dead"}, 'BAT0 is not counted: it says that it is "Dead"'),
-        ({"status": "Full", "capacity": "3"}, 'BAT0 is not counted: it says "Full" at 3 %'),
-        ({"capacity": "130"}, 'BAT0 is not counted: its charge is "130", which is no percentage'),
+        ({"health": "Dead"}, 'BAT0 is not counted: its health is "Dead"'),
+        ({"status": "Full", "capacity": "3"}, 'BAT0 is not counted: it reports "Full" at 3 %'),
+        ({"capacity": "130"}, 'BAT0 is not counted: its charge is "130", which is not a percentage'),
         ({"capacity": "0", "energy_full": "0"}, "BAT0 is not counted: it holds no energy when full"),
         (
             {"capacity": "0", "status": "Not charging"},
