@@ -18,7 +18,6 @@ PENDING = frozenset(
             "ktaskd/door",
             "ktaskd/functions",
             "ktaskd/governor",
-            "ktaskd/host",
             "ktaskd/intake",
         ),
         *("ktaskd/jobs", "ktaskd/model", "ktaskd/planner", "ktaskd/pool", "ktaskd/worker", "client/ktask"),

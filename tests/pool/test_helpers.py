@@ -65,7 +65,7 @@ def raiser_for(group: IdleGroup | None) -> Raiser:
 async def share(worker: Worker, rival: int) -> float:
     race = Race(worker.pid, rival)
     await until(lambda: sum(race.used) > CPU_S)
-    return race.share
+    return race.fraction
 
 
 async def until(reached: Callable[[], bool]) -> None:
@@ -254,7 +254,7 @@ async def share(worker, rival):
     race = Race(worker.pid, rival)
     while sum(race.used) < 0.5:
         await asyncio.sleep(0.05)
-    return race.share
+    return race.fraction
 
 async def main():
     events, numbers, raiser = WorkerEvents(), itertools.count(1), Raiser()

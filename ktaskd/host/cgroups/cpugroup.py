@@ -1,7 +1,7 @@
 """Whether a process at the lowest priority really gives way, according to its scheduling groups.
 
 Nice and SCHED_IDLE count only inside one scheduling group. A cgroup with a weight is such a
-group; in the root cgroup each session is one (autogroup). What counts is therefore the first
+group; in the root cgroup each session is one (autogroup). So the deciding group is the first
 group below the root that a process and its rival do not share.
 
 Source: sched(7), kernel/sched/autogroup.c, Documentation/admin-guide/cgroup-v2.rst

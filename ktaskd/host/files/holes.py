@@ -62,7 +62,7 @@ def read_layout(fd: int, start: int, end: int) -> tuple[list[tuple[int, int]], t
 
 
 def _seek(fd: int, position: int, whence: int, end: int) -> int:
-    """Where the next data or hole begins; `end` if there is none."""
+    """Start of the next data or hole; `end` if there is none."""
     try:
         return os.lseek(fd, position, whence)
     except OSError as error:

@@ -33,7 +33,7 @@ _FIX = {
     Method.AUTOGROUP: "let the daemon write /proc/PID/autogroup of its workers",
     Method.POLICY: "give the daemon CAP_SYS_NICE, or it and its workers LimitNICE=+0",
 }
-"""What makes a method work, in words."""
+"""How to make a method work, in words."""
 
 
 class Raiser:

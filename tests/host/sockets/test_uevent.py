@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ktaskd.host.sockets.uevent import (
     KERNEL_GROUP,
     NETLINK_KOBJECT_UEVENT,
-    Heard,
+    Received,
     Uevent,
     open_uevents,
     parse_uevent,
@@ -36,7 +36,7 @@ def uevents() -> Iterator[socket.socket]:
     sock.close()
 
 
-def hear(sock: socket.socket) -> Heard:
+def hear(sock: socket.socket) -> Received:
     assert select.select([sock], [], [], PATIENCE_S)[0]
     return read_uevents(sock)
 
