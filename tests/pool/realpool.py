@@ -13,7 +13,7 @@ from typing import Any
 
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.link import Death, Worker
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 from ktaskd.worker.frames import Done, Note
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
@@ -70,7 +70,7 @@ async def pool(
     spec = PoolSpec(
         "test", WorkerClass.LEAD, -1, CPUS, size, warm, idle_timeout_s=idle_timeout_s, usual=usual
     )
-    made = Pool(spec, events, lambda: next(numbers), retire=retire)
+    made = Pool(spec, events, lambda: next(numbers), hooks=PoolHooks(retire=retire))
     made.start()
     try:
         await events.until(lambda: len(events.ready) >= warm)

@@ -24,7 +24,7 @@ from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.scheduling.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.link import Worker
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 from tests.pool.realpool import WorkerEvents, run
 from tests.support.groups import idle_group
 from tests.support.users import NOBODY, OtherUsers
@@ -43,7 +43,7 @@ async def helper(
     """A helper that wants all of its CPU."""
     events, numbers = WorkerEvents(), itertools.count(1)
     spec = PoolSpec("test", WorkerClass.HELPER, 0, (CPU,), 1, 1, uid, uid)
-    made = Pool(spec, events, lambda: next(numbers), group=group, raise_=raise_)
+    made = Pool(spec, events, lambda: next(numbers), group=group, hooks=PoolHooks(raise_=raise_))
     made.start()
     try:
         await events.until(lambda: events.ready)
@@ -239,7 +239,7 @@ import asyncio, itertools, os
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.scheduling.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 
 CPU = max(os.sched_getaffinity(0))
 
