@@ -1,4 +1,4 @@
-"""What only the system bus knows: the power profile, and whether the machine is about to sleep.
+"""Read from the system bus the power profile, and whether the machine is about to sleep.
 
 It only listens and reads: it starts no service, changes no profile and delays no sleep.
 Any client of the bus can send us a signal, so only signals from a name's owner count.
@@ -78,7 +78,7 @@ SERVICES = (PROFILES, OLD_PROFILES, UPOWER, LOGIND)
 
 @dataclass(frozen=True, slots=True)
 class BusFacts:
-    """What the services on the bus report; a default if they report nothing.
+    """The reports of the services on the bus; a default if they report nothing.
 
     Args:
         profile, degraded: as in `Power`.
@@ -139,7 +139,7 @@ class Bus:
 
     @property
     def facts(self) -> BusFacts:
-        """What is known now."""
+        """The latest reports."""
         return self._facts
 
     @property

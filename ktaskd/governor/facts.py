@@ -11,7 +11,7 @@ from ktaskd.model.observation import Observation
 
 
 class Effect(IntEnum):
-    """What a cause leaves running; a higher value leaves less."""
+    """How much a cause leaves running; a higher value leaves less."""
 
     NOTHING = 0
     ONE_HELPER = 1

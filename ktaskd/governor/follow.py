@@ -85,7 +85,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is remembered of a cause.
+    """The remembered state of a cause.
 
     Args:
         so: whether it is believed.
@@ -135,7 +135,7 @@ class Held:
 
 
 def follow(cause: Cause, before: Held | None, facts: Facts, now_s: float, wall_s: float) -> Held | None:
-    """What to remember of a cause from now on; None = it is not so and does not count.
+    """Compute the next state of a cause; None = it is not so and does not count.
 
     Args:
         now_s: by a clock that never goes back.

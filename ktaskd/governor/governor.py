@@ -38,7 +38,7 @@ LOOK_MIN_S = 0.01
 
 
 class Watching(Protocol):
-    """What the governor needs of the machine."""
+    """The governor's view of the machine."""
 
     def observe(self, own: Collection[int] = (), *, fresh: bool = True, user: bool = False) -> Observation:
         """Read what is true now.
@@ -169,7 +169,7 @@ class Governor:
         self._read(fresh=True)
 
     def readings(self) -> tuple[Reading, ...]:
-        """What was read last, in words."""
+        """The last readings, in words."""
         return describe(self._seen, self._state.meters)
 
     @property

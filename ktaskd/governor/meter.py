@@ -39,7 +39,7 @@ def measure(before: Meter | None, count: int, now_s: float, window_s: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What others suffer, as fractions of the time from 0 to 1; 0 if it is not known.
+    """How much others suffer, as fractions of the time from 0 to 1; 0 if it is not known.
 
     Args:
         throttled: periods per second in which our own CPU limit throttled us.

@@ -20,8 +20,8 @@ from ktaskd.model.allowance import Level, Mode, Reason
 from ktaskd.model.observation import Heat, Observation
 
 SLOW_POLL_S = 30.0
-"""Seconds between two looks while helpers are paused. What has no event, such as the charge of
-a battery, changes slowly."""
+"""Seconds between two looks while helpers are paused. Readings without events, such as the charge
+of a battery, change slowly."""
 
 TRICKLE_MIN = 0.1
 """Percent; not 0, since a job that nobody waits for has to make progress."""
@@ -29,7 +29,7 @@ TRICKLE_MIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the policy remembers; a new state remembers nothing.
+    """The memory of the policy; a new state remembers nothing.
 
     Args:
         at_s: when the policy was last asked; None = never.

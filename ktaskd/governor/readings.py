@@ -1,4 +1,4 @@
-"""What the governor read last, in words, for the status. Pure."""
+"""The governor's last readings, in words, for the status. Pure."""
 
 from __future__ import annotations
 

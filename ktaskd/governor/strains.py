@@ -20,7 +20,7 @@ from ktaskd.governor.facts import Facts, Words
 from ktaskd.governor.settings import GovernorSettings
 
 NONE, FEWER, HALVE = 0, 1, 2
-"""What a strain can ask for."""
+"""The steps that a strain can ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Strain:
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """What is remembered of a strain.
+    """The remembered state of a strain.
 
     Args:
         since_s: when it began, in seconds since the epoch; 0 = it is calm.
@@ -85,7 +85,7 @@ class Cap:
 def feel(
     strain: Strain, before: Felt | None, facts: Facts, now_s: float, wall_s: float, *, capped: bool
 ) -> Felt:
-    """What to remember of a strain from now on.
+    """Compute the next state of a strain.
 
     Args:
         capped: whether helpers were taken away before.

@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def missing(self) -> list[str]:
-        """What cannot be listened to and why, in words."""
+        """Sources that cannot be listened to, and why, in words."""
         deaf = [] if self._uevents else ["no kernel events here: power is read only while jobs are queued"]
         return deaf + [text for text in (self._bus.missing,) if text]
 

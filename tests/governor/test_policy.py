@@ -1,4 +1,4 @@
-"""The policy's answers one by one, where the recorded day does not say them."""
+"""Single decisions of the policy that the recorded days do not cover."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_reason_when_it_comes_back_before_it_has_settled_then_at_once_and_since_
     once = ask(Observation(), before=counts.state, now_s=170.0)
     assert once.reasons[0].code == "SETTLING"
     still = ask(draining, before=once.state, now_s=172.0)
-    assert reason_of(still, "DRAINING").since_s == 1100.0  # one reading between others is nothing
+    assert reason_of(still, "DRAINING").since_s == 1100.0  # a single reading between others does not count
     gone = ask(Observation(), before=still.state, now_s=176.0)
     gone = ask(Observation(), before=gone.state, now_s=179.0)
     again = ask(draining, before=gone.state, now_s=180.0)
@@ -221,9 +221,9 @@ def test_heat_when_there_is_one_helper_then_it_works_on() -> None:
 
 def test_heat_when_the_processor_slows_itself_down_then_one_helper() -> None:
     first = ask(Observation(thermal=Thermal(throttles=5)))
-    assert first.helpers == 4  # since the boot, who knows when
+    assert first.helpers == 4  # counted since boot, at an unknown time
     once = ask(Observation(thermal=Thermal(throttles=9)), before=first.state, now_s=102.0)
-    assert once.helpers == 4  # as one CPU that comes back makes the count rise
+    assert once.helpers == 4  # a CPU that comes back online also makes the count rise
     slowed = ask(Observation(thermal=Thermal(throttles=12)), before=once.state, now_s=105.0)
     assert slowed.helpers == 1
     assert reason_of(slowed, "THERMAL").value == "the processor throttles itself"

@@ -1,4 +1,4 @@
-"""Every fake machine, and what all readers make of it."""
+"""Every fake machine, with the results of all readers."""
 
 from __future__ import annotations
 

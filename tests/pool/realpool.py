@@ -18,7 +18,7 @@ from ktaskd.worker.frames import Done, Note
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 PATIENCE_S = 40.0
-"""When a test that will never pass gives up."""
+"""Seconds after which a test that will never pass gives up."""
 
 
 class WorkerEvents:

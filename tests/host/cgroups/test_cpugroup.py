@@ -14,7 +14,7 @@ OWN = "ktaskd-idle.4026531836.7.99"
 
 
 def v2(top: Path, path: str, groups: dict[str, str], *, enclosed: bool = False) -> HostRoot:
-    """A machine with cgroup v2; the groups that have a weight, and their cpu.idle."""
+    """A machine with cgroup v2: groups that have a weight, with their cpu.idle."""
     files = {"/proc/self/mountinfo": V2_MOUNT, "/proc/self/cgroup": f"0::{path}\n"}
     for group, idle in groups.items():
         files[f"{UNIFIED}{group}/cpu.weight"] = "100\n"

@@ -60,7 +60,7 @@ def test_parent_when_a_group_would_not_help_or_is_not_ours_to_make_then_why(
 
 
 def test_group_when_the_kernel_has_no_cpu_idle_then_refused_and_nothing_left(tmp_path: Path) -> None:
-    # A directory of plain files has no cgroup.procs to open, as an old kernel no cpu.idle.
+    # A directory of plain files has no cgroup.procs to open, like an old kernel without cpu.idle.
     root = make_machine(tmp_path, {**V2, "/proc/self/stat": "1 (x) S"})
     with pytest.raises(IdleGroupRefused, match="No such file"):
         make_idle_group(root)
@@ -77,7 +77,7 @@ def test_stale_when_their_daemon_is_dead_then_removed_and_nothing_else(tmp_path:
     gone = [f"{prefix}.{dead.pid}.1", f"{prefix}.{os.getpid()}.1", f"{prefix}.{dead.pid}.1.rival"]
     kept = [
         own_name(root),
-        f"ktaskd-idle.1.{dead.pid}.1",  # of another pid namespace: nobody here knows
+        f"ktaskd-idle.1.{dead.pid}.1",  # of another pid namespace, whose processes cannot be seen
         "ktaskd.slice",
         "ktaskd-idle.slice",
         f"{prefix}.{dead.pid}.2",  # not empty

@@ -1,4 +1,4 @@
-"""What nobody but root and our own user can have put where it is."""
+"""Files that only root and our own user can have made or replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give f
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """a/b/file, a link beside each of them, and one that goes round."""
+    """a/b/file, a link next to each of them, and a link in a circle."""
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/file").write_text("right")
     (tmp_path / "a/b/file").chmod(0o644)

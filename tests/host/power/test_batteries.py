@@ -28,7 +28,7 @@ def add(laptop: FakeHost, **says: object) -> None:
             (50 * 43 + 25 * 9) / 75,
         ),
         ({"capacity": 9, "charge_full": 2_500_000, "voltage_now": 20_000_000}, 26.0),
-        ({"capacity": 9, "charge_full": 2_500_000}, 26.0),  # Ah alone weigh nothing
+        ({"capacity": 9, "charge_full": 2_500_000}, 26.0),  # Ah without a voltage give no energy
         ({"capacity": 9}, 26.0),
         ({"capacity": 9, "energy_full": "-1"}, 26.0),
         ({"energy_full": 50_000_000, "energy_now": 4_500_000}, 26.0),

@@ -19,11 +19,11 @@ from tests.support.hosts import FakeHost
 from tests.support.machine import make_machine
 
 ZONE = "/sys/class/thermal/thermal_zone3"
-"""Of the laptops: passive at 95, hot at 103, critical at 105 degrees."""
+"""Trip points of the laptops: passive at 95, hot at 103, critical at 105 degrees."""
 
 
 def read_thermal(root: HostRoot) -> Thermal:
-    """One reading that nothing is known before."""
+    """One reading by a reader that knows no earlier one."""
     return ThermalReader(root).read(0.0)
 
 

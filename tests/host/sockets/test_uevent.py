@@ -72,7 +72,7 @@ def test_uevents_when_they_do_not_fit_then_lost_is_told_and_listening_goes_on(ue
         LOOPBACK.write_text("change")
     assert hear(uevents).lost
     LOOPBACK.write_text("change")
-    while hear(uevents).lost:  # others may have the kernel send more than fits, too
+    while hear(uevents).lost:  # other processes may cause more events than fit, too
         LOOPBACK.write_text("change")
 
 
