@@ -23,7 +23,7 @@ PENDING = frozenset(
         *("tests/against", "tests/api", "tests/badinput", "tests/bench", "tests/client", "tests/daemon"),
         *("tests/deploy", "tests/door", "tests/fair", "tests/fault", "tests/functions"),
         *("tests/hostile", "tests/integration", "tests/jobs", "tests/native", "tests/own"),
-        *("tests/planner", "tests/readme", "tests/support", "tests/vm", "tests/worker"),
+        *("tests/planner", "tests/readme", "tests/support", "tests/worker"),
         *("docs", "ARCHITECTURE.md", "tools", "deploy", "tests/arch", "tests/conftest.py"),
     }
 )
