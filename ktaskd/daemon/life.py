@@ -64,6 +64,7 @@ from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
+from ktaskd.pool.pool import PoolHooks
 
 log = logging.getLogger(__name__)
 
@@ -192,8 +193,7 @@ class House:
             machine.guest_spec(self._topology, user),
             self._ears,
             group=self._group,
-            retire=self.engine.dispatch.remove,
-            raise_=self._raiser.raise_,
+            hooks=PoolHooks(self.engine.dispatch.remove, self._raiser.raise_),
             helpers_unit=machine.helpers_unit(workers, self._start.own_cgroup_fd, self._lessons.on_cgroup_fd),
         )
 
