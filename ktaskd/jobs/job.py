@@ -323,7 +323,7 @@ class Job:
         """Drop what only a running job needs: ended ones are kept for a while."""
         self._last_progress = self.progress
         # What it was run with stays what it was.
-        self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)
+        self.plan = replace(self.plan, parts=(), threads=self.threads, wanted=self.threads)
         self.checked = replace(self.checked, ranges=(), arg=compact({}))
         self.undone, self.cut_undone = cut(self.undone)
         self.dirty, self.cut_dirty = cut(self.dirty)

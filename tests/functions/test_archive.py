@@ -235,7 +235,7 @@ def test_compress_when_arguments_do_not_fit_then_refused(
 def test_source_when_its_slots_fit_into_no_file_then_refused(tmp_path: Path) -> None:
     with opened("memfd", tmp_path, name="src") as src, opened("file", tmp_path, name="dst") as dst:
         context = Context(USUAL, {"src": src, "dst": dst}, {}, (0, 2**63 - 4096), True)
-        with pytest.raises(OSError, match='"src": 9223372036854771712 bytes long, whose slots no file'):
+        with pytest.raises(OSError, match='"src": is 9223372036854771712 bytes long; no file is long enough'):
             COMPRESS.prepare(context)
 
 
@@ -246,10 +246,10 @@ def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path)
                 prepare(body, context_of(src, src, **arg))
             context = context_of(src, dst, **arg)
             context.whole = False
-            with pytest.raises(OSError, match="ranges: got some, wanted none"):
+            with pytest.raises(OSError, match="ranges: wanted none"):
                 prepare(body, context)
             lay_out(dst, 3, [(0, b"abc")])
-            with pytest.raises(OSError, match='"dst": 3 bytes long, wanted an empty one'):
+            with pytest.raises(OSError, match='"dst": is 3 bytes long, wanted an empty file'):
                 prepare(body, context_of(src, dst, **arg))
             assert content(dst) == b"abc"
             lay_out(dst, 0, [])
@@ -260,12 +260,12 @@ def test_target_when_it_will_not_do_then_refused_and_not_changed(tmp_path: Path)
     [
         (b"plain text", "at 0: begins with 706c6169, wanted a zstd or a gzip file"),
         (zstandard.compress(b"x" * 999)[:-1], "ends within the frame that begins at 0"),
-        (zstandard.compress(b"x" * 999) + b"garbage", "no frame of zstd"),
+        (zstandard.compress(b"x" * 999) + b"garbage", "not a frame of zstd"),
         (gzip.compress(b"x" * 999, mtime=0)[:-9], "ends within a member"),
         (b"", "at 0: is empty, wanted"),
         (
             struct.pack("<IBQ", 0xFD2FB528, 0xE0, 2**63 + 5) + b"\1\0\0",
-            "says that it becomes 9223372036854775813",
+            "claims to become 9223372036854775813",
         ),
         (gzip.compress(b"x" * 999, mtime=0) + b"\x1f\x8bgarbage", "cannot be decompressed"),
         (gzip.compress(b"x" * 999, mtime=0) + b"\x1f", "ends within a member"),
@@ -346,7 +346,7 @@ def test_finish_when_it_is_stopped_then_broken_off_and_done_later(tmp_path: Path
         context = context_of(src, dst, **USUAL)
         prepared = prepare(COMPRESS, context)
         chunks(COMPRESS, context, [])
-        with pytest.raises(OSError, match="broken off") as caught:
+        with pytest.raises(OSError, match="stopped before all frames") as caught:
             COMPRESS.finish(context, prepared, Recorder(stop_after=2))
         assert caught.value.errno == errno.ECANCELED
         COMPRESS.finish(context, prepared, Recorder())

@@ -162,7 +162,7 @@ def test_block_when_the_source_has_become_shorter_then_a_clear_error(kind: str, 
         os.ftruncate(source.fd, PAGE)
         context = context_of((0, 3), arg={"block": PAGE}, data=source)
         with pytest.raises(
-            OSError, match='source "data": truncated, ends at 4096, wanted up to 8193'
+            OSError, match='source "data": ends at 4096, but the job needs bytes up to 8193'
         ) as caught:
             find("file.xxh3").run(context, 2, 3, Recorder())
         assert caught.value.errno == errno.ENODATA
@@ -202,7 +202,9 @@ def test_verify_when_there_is_nothing_then_nothing_is_wrong(tmp_path: Path) -> N
 def test_verify_when_digests_are_missing_then_it_does_not_begin(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         os.ftruncate(source.fd, 4 * PAGE)
-        with pytest.raises(OSError, match='source "expected": truncated, ends at 100, wanted up to 128'):
+        with pytest.raises(
+            OSError, match='source "expected": ends at 100, but the job needs bytes up to 128'
+        ):
             verify(source, b"x" * 100, 4, tmp_path)
 
 

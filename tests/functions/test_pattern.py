@@ -101,7 +101,7 @@ def test_pattern_when_the_index_is_beyond_63_bits_then_right(tmp_path: Path) -> 
         ),
         (
             {"record": "00" * 4, "index_at": 0, "index_bytes": 4, "index_first": 2**32 - 24},
-            r'argument "index_bytes": the last index is 4294967296, wanted at most 4294967295',
+            r'argument "index_bytes": the last index is 4294967296, but 4 bytes hold at most 4294967295',
         ),
     ],
 )

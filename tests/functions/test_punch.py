@@ -61,7 +61,7 @@ def test_whole_when_punched_then_it_takes_no_space(tmp_path: Path) -> None:
 def test_source_when_shorter_then_an_error(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         os.ftruncate(source.fd, PAGE)
-        with pytest.raises(OSError, match=r'source "data": truncated') as caught:
+        with pytest.raises(OSError, match=r'source "data": ends at') as caught:
             BODY.run(context_of((0, 2 * PAGE), data=source), 0, 2 * PAGE, Recorder())
         assert caught.value.errno == errno.ENODATA
 
@@ -80,7 +80,7 @@ def test_source_when_it_refuses_then_named_and_only_what_may_have_changed_is_rep
         monkeypatch.setattr(source, "punch", refuse)
         control = Recorder()
         words = os.strerror(number)
-        says = f'source "data": {words[0].lower()}{words[1:]}, wanted to punch bytes 0 to 4096'
+        says = f'source "data": cannot punch bytes 0 to 4096: {words[0].lower()}{words[1:]}'
         with pytest.raises(OSError, match=says):
             BODY.run(context_of((0, PAGE), data=source), 0, PAGE, control)
         assert control.positions == [0, reached]

@@ -161,7 +161,7 @@ def is_prepared(body: Map | Pattern | Reduce, arg: Mapping[str, ArgValue]) -> bo
         ),
         ("text.search", {"pattern": "x", "show": "all"}, "show", 'got "all", wanted count, offsets or lines'),
         ("text.search", {"pattern": "x" * 4097}, "pattern", "got 4097 bytes, wanted at most 4096"),
-        ("text.search", {"pattern": "a\nb"}, "pattern", "got one with a newline"),
+        ("text.search", {"pattern": "a\nb"}, "pattern", "has a newline"),
     ],
 )
 def test_arguments_when_wrong_then_refused_and_named(

@@ -97,7 +97,9 @@ def test_writer_when_its_target_is_cut_meanwhile_then_an_error_and_nothing_is_ma
         body, context = made(name, src, target)
         prepare(body, context)
         count = len(_positions(name, tmp_path)) if last else 2
-        with pytest.raises(OSError, match=r'source "\w+": truncated, ends at 5, wanted up to') as caught:
+        with pytest.raises(
+            OSError, match=r'source "\w+": ends at 5, but the job needs bytes up to'
+        ) as caught:
             body.run(context, 0, SIZE, at_quantum(count, lambda: os.ftruncate(target.fd, 5)))
         assert caught.value.errno == errno.ENODATA
         assert target.size() == 5
@@ -124,7 +126,7 @@ def test_copy_when_its_target_has_another_length_at_the_end_then_that_is_the_err
         prepared = prepare(body, context)
         body.run(context, 0, SIZE, Recorder())
         os.ftruncate(target.fd, size)
-        with pytest.raises(OSError, match=f'source "dst": .* it is {size} bytes long, wanted {SIZE}'):
+        with pytest.raises(OSError, match=f'source "dst": .* it is {size} bytes long instead of {SIZE}'):
             body.finish(context, prepared, Recorder())
         assert target.size() == size
 

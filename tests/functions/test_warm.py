@@ -183,7 +183,7 @@ def test_file_when_truncated_meanwhile_then_an_error_and_no_signal(tmp_path: Pat
     with file(path, 3 * QUANTUM) as source:
         context = context_of((0, 3 * QUANTUM), arg=WARM, data=source)
         control = Recorder(on_quantum=lambda at: os.truncate(path, QUANTUM + 5) if at == QUANTUM else None)
-        with pytest.raises(OSError, match=r'source "data": truncated') as caught:
+        with pytest.raises(OSError, match=r'source "data": ends at') as caught:
             BODY.run(context, 0, 3 * QUANTUM, control)
         assert caught.value.errno == errno.ENODATA
 

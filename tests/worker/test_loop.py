@@ -148,7 +148,7 @@ def test_chunk_when_function_fails_then_failed_says_all(rig: Rig) -> None:
 
 def test_chunk_when_job_is_not_known_then_failed(rig: Rig) -> None:
     rig.chunk(1, 9, 0, 10)
-    assert "was not told of it" in rig.note(frames.FAILED).body["message"]
+    assert "was not sent to this worker" in rig.note(frames.FAILED).body["message"]
 
 
 def test_chunk_when_function_has_no_body_then_failed(rig: Rig) -> None:

@@ -38,7 +38,9 @@ def test_quantum_when_memory_runs_out_then_an_errno_and_the_position_is_known(tm
     machine(tmp_path, TOTAL_KIB // LEFT_PARTS - 1)
     assert not control.quantum(20)  # it is not looked at all the time
     now[0] += LOOK_S
-    with pytest.raises(OSError, match=r'source "data": 1047552 bytes of memory are available') as caught:
+    with pytest.raises(
+        OSError, match=r'source "data": this machine has only 1047552 bytes of memory available'
+    ) as caught:
         control.quantum(30)
     assert caught.value.errno == errno.ENOMEM
     assert words[frames.SLOT_POSITION] == 30

@@ -218,7 +218,7 @@ def test_place_when_nothing_makes_a_helper_give_way_then_why() -> None:
 def test_place_when_a_lead_is_in_the_slice_of_the_helpers_then_said() -> None:
     placement = Placement(WorkerClass.LEAD)
     (text,) = compare_place(placement, Applied(), CpuPlace("/ktaskd.slice/a", "ktaskd.slice", (True, False)))
-    assert text.startswith("normal weight: got the idle cgroup /ktaskd.slice/a")
+    assert text.startswith("normal weight: it is in the idle cgroup /ktaskd.slice/a")
     assert compare_place(placement, Applied(), CpuPlace("/system.slice/a", "system.slice", (False,))) == []
 
 

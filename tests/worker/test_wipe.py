@@ -89,5 +89,5 @@ def test_worker_when_the_user_changes_back_then_all_is_sent_again_and_works(
             work(rig, sources, secret)
             begin_of_another(rig)
         rig.chunk(30, 9, 0, 100)
-        assert "was not told of it" in rig.note(frames.FAILED).body["message"]
+        assert "was not sent to this worker" in rig.note(frames.FAILED).body["message"]
         assert places_of(rig.process.pid, secret) == []
