@@ -1,4 +1,4 @@
-"""What is compressed any tool reads; what any tool compressed is decompressed; and all or nothing."""
+"""Other tools decompress our archives, we decompress theirs, and a job leaves all or nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TOOLS = {"zstd": ["zstd", "-dc"], "gzip": ["gzip", "-dc"]}
 
 
 def some(size: int) -> bytes:
-    """Half noise, half text."""
+    """Bytes that are half noise and half text."""
     rng = random.Random(size)
     return b"".join(
         rng.randbytes(5000) if i % 2 else b"all work and no play %d\n" % i * 200
@@ -55,7 +55,7 @@ def context_of(src: Source, dst: Source, **arg: Any) -> Context:
 
 
 def chunks(body: Any, context: Context, cuts: list[int]) -> None:
-    """All chunks in an odd order, each recalled once, and their results combined."""
+    """Run all chunks in an odd order, recall each once, and combine their results."""
     parts = {}
     for start, end in reversed(list(pairwise(sorted({0, context.span[1], *cuts})))):
         stop_after = 3
@@ -171,7 +171,7 @@ def test_bgzip_when_decompressed_then_member_by_member(tmp_path: Path) -> None:
 
 
 class Dying:
-    """Writes until the last of so many, of which it writes half."""
+    """Fails in the last of `count` writes, after half of it."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -186,7 +186,7 @@ class Dying:
 
 @pytest.mark.parametrize("kind", ["zstd", "gzip"])
 def test_finish_when_it_dies_anywhere_then_done_again_it_is_the_same(kind: str, tmp_path: Path) -> None:
-    data = random.Random(1).randbytes(6 * FRAME + 1)  # which only becomes longer
+    data = random.Random(1).randbytes(6 * FRAME + 1)  # grows when compressed
     arg = {**USUAL, "format": kind}
     with pair(tmp_path, data) as (src, dst):
         whole(COMPRESS, context_of(src, dst, **arg), [])
@@ -374,7 +374,7 @@ def test_source_when_any_bytes_are_changed_then_an_error_or_the_same(
             whole(DECOMPRESS, context_of(src, dst, format=kind), [len(made) // 2])
         except OSError:
             return
-        # What is not covered by a sum: gzip's names of the system, zstd's own table.
+        # Bytes that no checksum covers: the system's number in gzip, the table in zstd.
         assert content(dst) == data
 
 

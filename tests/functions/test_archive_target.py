@@ -1,4 +1,4 @@
-"""Somebody else writes or cuts the target of an archive: an error, never success over garbage."""
+"""If somebody else writes or cuts an archive's target, the job fails; it never succeeds with garbage."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_decompress_when_what_was_in_it_is_full_of_zeros_then_no_error(tmp_path:
     data = bytes(5 * FRAME)
     with pair(tmp_path, zstandard.compress(data)) as (src, dst):
         whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
-        dst.punch(0, FRAME)  # as a file system does that keeps no zeros
+        dst.punch(0, FRAME)  # like a file system that turns zeros into holes
         context = context_of(src, dst, format="auto")
         part = {"bytes": len(data), "compressed": 1, "frames": 1, "_crc": zlib.crc32(data)}
         context.combined = DECOMPRESS.combine(context, [part])

@@ -1,4 +1,4 @@
-"""Numbers are reduced and changed as numpy does it, bit by bit the same whatever the cut."""
+"""Numbers are reduced and changed like in numpy, with the same bits however the job is cut."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Numbers = np.ndarray[Any, Any]
 
 
 def reduced(source: Source, cuts: list[int] | None = None, **arg: Any) -> dict[str, Any]:
-    """The result of a job with these inner edges, combined in an odd order of brackets."""
+    """The result of a job with these inner edges, with parts combined in an odd grouping."""
     size = source.size()
     context = Context({**DEFAULTS, **arg}, {"data": source}, {}, (0, size), True)
     REDUCE.prepare(context)
@@ -105,7 +105,7 @@ def test_exact_sum_when_in_any_order_then_the_same_and_rounded_once(
     assert found == wanted or (math.isnan(found) and math.isnan(wanted))
 
 
-def test_floats_when_no_number_or_infinite_then_told_as_text(tmp_path: Path) -> None:
+def test_floats_when_nan_or_infinite_then_returned_as_text(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         for values, op, wanted in (
             ([1.0, math.nan], "sum", "nan"),
@@ -147,7 +147,7 @@ def test_sum_when_mapped_or_read_then_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_reduce_when_the_user_changed_then_all_is_still_read(tmp_path: Path) -> None:
-    """What is wiped keeps its length."""
+    """A wiped buffer keeps its length."""
     with opened("file", tmp_path) as source:
         put(source, some("int16", BLOCK))
         before = reduced(source, dtype="int16")

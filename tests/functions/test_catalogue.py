@@ -1,4 +1,4 @@
-"""Every declaration is whole, and has a body."""
+"""Every declaration is complete and has a body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CRC-32 against zlib's."""
+"""The CRC-32 is the same as zlib's."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_items_when_recalled_inside_one_then_that_one_is_given_back_whole(tmp_pa
     items = items_of(paths)
     try:
         context = Context({}, {}, items, (0, 3), True)
-        # Quanta: item 0 twice, item 1 once for itself and three times inside.
+        # Quanta: two for item 0; for item 1 one at its begin and three inside.
         reached, part = BODY.run(context, 0, 3, Recorder(stop_after=4))
         assert reached == 1
         assert part == {"items": [{"crc32": zlib.crc32(texts[0]), "bytes": 10}]}

@@ -1,4 +1,4 @@
-"""Against cmp(1): the first difference, whatever the lengths, holes and cuts."""
+"""file.compare finds the same first difference as cmp(1), for all lengths, holes and cuts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def whole(a: Source, b: Source, edges: list[int] | None = None) -> Json:
 
 
 def cmp_of(a: Source, b: Source) -> int:
-    """What cmp says of two open files: -1, or the first position where they differ."""
+    """The first position where two open files differ according to cmp; -1 = they are equal."""
     names = [f"/proc/self/fd/{one.fd}" for one in (a, b)]
     done = subprocess.run(
         ["cmp", *names],

@@ -1,4 +1,4 @@
-"""Digests against hashlib, blake3 and xxhash called directly."""
+"""Digests are the same as those of hashlib, blake3 and xxhash when called directly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * QUANTUM + 3)
 
 @pytest.fixture
 def items(tmp_path: Path) -> Iterator[Callable[[list[bytes]], dict[int, Source]]]:
-    """Makes files of these contents, as items."""
+    """Makes files with these contents, as items."""
     with ExitStack() as end:
 
         def make(texts: list[bytes]) -> dict[int, Source]:
@@ -77,7 +77,7 @@ def test_manifest_when_of_items_then_the_digest_that_was_asked_for(
 
 
 def run_blocks(body: Body, context: Context, edges: list[int], stop_after: int = -1) -> list[object]:
-    """All results, run in these pieces; each may be recalled once after so many quanta."""
+    """All results of a job in these pieces; each may be recalled once after some number of quanta."""
     found: list[object] = []
     for start, end in pairwise(edges):
         while start < end:
@@ -179,7 +179,7 @@ def verify(source: Source, wanted: bytes, count: int, tmp_path: Path) -> list[ob
         return list(part["items"])
 
 
-def test_verify_when_a_block_has_changed_then_that_one_is_told(tmp_path: Path) -> None:
+def test_verify_when_a_block_has_changed_then_that_one_is_reported(tmp_path: Path) -> None:
     text = noise(3 * PAGE + 5)
     digests = [hashlib.sha256(text[start : start + PAGE]).digest() for start in range(0, len(text), PAGE)]
     with opened("file", tmp_path) as source:

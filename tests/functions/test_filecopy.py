@@ -1,4 +1,4 @@
-"""Copies are equal, holes included, and their undo loses nothing unsaid."""
+"""Copies are equal, holes included, and their undo reports everything that it cannot restore."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.functions.rig import (
 BODY = find("file.copy")
 
 layouts = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 6)), max_size=6)
-"""Where data is, as (page, pages)."""
+"""Positions of data, as (page, number of pages)."""
 
 
 def pages(layout: Sequence[tuple[int, int]], byte: bytes) -> list[tuple[int, bytes]]:
@@ -67,7 +67,7 @@ def test_whole_when_copied_then_equal_and_holes_are_kept(
         assert BODY.run(context, 0, size, Recorder()) == (size, wanted)
         BODY.finish(context, prepared, Recorder())
         assert content(dst) == content(src)
-        # The part from 5000 on in the second page of data is zeros in a page.
+        # From 5000 on, the second page of data holds only zeros.
         assert hole_map(dst) == [(PAGE, 3 * PAGE), (MIB, 2 * MIB), (3 * MIB, size)]
 
 
@@ -127,7 +127,7 @@ def test_span_when_undone_then_only_the_dirty_may_differ(tmp_path: Path, data: s
         dirty = positions(kept)
         assert len(after) == old_size
         assert all(a == b for i, (a, b) in enumerate(zip(after, before, strict=True)) if i not in dirty)
-        # What is dirty was data before; no hole is given up.
+        # Only former data is dirty, never a hole.
         assert dirty <= positions(before_map)
         if dst_own:
             assert dirty == positions(before_map) & set(range(start, end))
@@ -361,7 +361,7 @@ def test_shared_offset_when_copied_then_never_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cuts", [[], [PAGE], [MIB, 2 * MIB, 5 * MIB]])
 def test_checksum_when_cut_anywhere_then_that_of_the_whole(cuts: list[int], tmp_path: Path) -> None:
-    """Of chunks that were recalled as well, and of holes."""
+    """The checksum also covers recalled chunks and holes."""
     size = 5 * QUANTUM + 9
     with opened("file", tmp_path, own_offset=True, name="src") as src, opened("file", tmp_path) as dst:
         lay_out(src, size, [(PAGE, b"a" * 5000), (3 * MIB, b"b" * 3 * MIB)])

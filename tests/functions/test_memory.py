@@ -1,4 +1,4 @@
-"""Filling and populating, on memory and files."""
+"""mem.fill and mem.populate, on memory and files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEMORY = ("sealed", "memfd", "shm")
 
 
 def pages_told(part: Json | None) -> int | None:
-    """Pages that a chunk found on nodes, all that it looked at; None = it tells of none."""
+    """Number of pages that a chunk counted on nodes; None = it counted none."""
     if part is None:
         return None
     count = int(sum(part["pages"].values()))
@@ -119,11 +119,11 @@ def test_fill_when_the_disk_is_full_then_no_space(small_disk: Path) -> None:
             with pytest.raises(OSError, match=says) as caught:
                 FILL.run(context, 0, 64 * MIB, control)
             assert caught.value.errno == errno.ENOSPC
-            # It says exactly how far it came.
+            # It reports exactly how far it got.
             reached = control.positions[-1]
             assert content(source) == b"\1" * reached + bytes(64 * MIB - reached)
             assert 0 < reached % MIB < reached
-            # The same as shared memory: populating fails where touching would kill.
+            # As shared memory: populating fails with an errno where touching would raise SIGBUS.
             with pytest.raises(OSError, match="full") as caught:
                 POPULATE.run(context, 0, 64 * MIB, Recorder())
             assert caught.value.errno == errno.EFAULT

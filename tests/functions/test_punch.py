@@ -1,4 +1,4 @@
-"""Holes where they were asked for, and not one byte more."""
+"""file.punch makes holes exactly in the given ranges."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_span_when_punched_in_any_cut_then_zeros_there_and_nothing_else(
         for first, after in pairwise(edges):
             assert BODY.run(context, first, after, Recorder()) == (after, None)
         assert content(source) == b"x" * start + bytes(end - start) + b"x" * (size - end)
-        # Whole pages have no storage any more, where no chunk was cut inside of them.
+        # Whole pages have no storage left, unless a chunk was cut inside them.
         pages = range(-(-start // PAGE), end // PAGE)
         cut = {edge // PAGE for edge in edges if edge % PAGE}
         data = {page for first, after in hole_map(source) for page in range(first // PAGE, -(-after // PAGE))}
@@ -88,7 +88,7 @@ def test_source_when_it_refuses_then_named_and_only_what_may_have_changed_is_rep
 
 @pytest.fixture
 def huge() -> Iterator[Source]:
-    """Four huge pages, where the machine has some to spare."""
+    """Four huge pages, if the machine has free ones."""
     fd = os.memfd_create("huge", os.MFD_CLOEXEC | os.MFD_HUGETLB | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, 4 * HUGE_PAGE)
     source = Source(fd, replace(facts_of(fd), kind=SourceKind.HUGE, page_size=HUGE_PAGE))

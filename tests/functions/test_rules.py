@@ -1,4 +1,4 @@
-"""What intake refuses of arguments, against the bodies and RE2, which have the last word."""
+"""Intake refuses the same arguments as the bodies and RE2, which have the last word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions that misbehave, as far as they can be run in the test itself."""
+"""The functions for self-tests, as far as they can run in the test's own process."""
 
 from __future__ import annotations
 

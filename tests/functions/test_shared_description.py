@@ -1,4 +1,4 @@
-"""Who handed a descriptor over still shares it: flags and length change while a job works on it."""
+"""The client still shares a descriptor that it handed over, and can change flags and length during a job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRITERS: dict[str, Work] = {
     "file.copy": ("dst", {}),
     "file.copy checksum": ("dst", {"checksum": 1}),
 }
-"""By function: the role that is written, and arguments that make every byte of it a 7."""
+"""By function: the role that is written, and arguments that set every byte of it to 7."""
 
 
 def set_append(fd: int) -> None:
@@ -35,7 +35,7 @@ def set_append(fd: int) -> None:
 
 
 def kernel_ignores_append() -> bool:
-    """Whether it can be asked to, as Linux 6.9 and newer."""
+    """Whether the kernel has RWF_NOAPPEND: Linux 6.9 or newer."""
     fd = os.memfd_create("probe")
     try:
         return os.pwritev(fd, [b"x"], 0, RWF_NOAPPEND) == 1
@@ -46,7 +46,7 @@ def kernel_ignores_append() -> bool:
 
 
 def at_quantum(count: int, change: Callable[[], object]) -> Recorder:
-    """Lets something happen between two quanta."""
+    """Calls a function between two quanta."""
     seen: list[int] = []
 
     def on_quantum(position: int) -> None:
@@ -106,7 +106,7 @@ def test_writer_when_its_target_is_cut_meanwhile_then_an_error_and_nothing_is_ma
 
 
 def _positions(name: str, tmp_path: Path) -> list[int]:
-    """Where it asks control in a run that nothing disturbs."""
+    """The positions at which an undisturbed run calls control."""
     with opened("file", tmp_path, name="src2") as src, opened("file", tmp_path, name="target2") as target:
         os.ftruncate(src.fd, SIZE)
         os.ftruncate(target.fd, SIZE)

@@ -1,4 +1,4 @@
-"""A chunk whose first write is refused has changed nothing, and says so."""
+"""A chunk whose first write is refused reports that nothing has changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FUNCTIONS: list[tuple[str, dict[str, Any]]] = [
 
 @contextmanager
 def source_of(path: Path, flags: int) -> Iterator[Source]:
-    """A file that a worker takes for writable, whatever `flags` are."""
+    """A file that a worker considers writable, whatever `flags` are."""
     path.write_bytes(b"x" * SIZE)
     fd = os.open(path, flags)
     source = Source(fd, facts_of(fd))

@@ -1,6 +1,6 @@
-"""A real worker process at the end of a real socket pair.
+"""A real worker process at the other end of a real socket pair.
 
-Run as a program it is the worker: started by exec, as a pool host is.
+Run as a program, this module is that worker, started by exec like a pool host.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ktaskd.worker.codec import facts_to_json
 from ktaskd.worker.frames import SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, Done, Note
 
 PATIENCE_S = 60.0
-"""When a test that will never pass gives up."""
+"""Time after which a test that cannot pass gives up."""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -135,7 +135,7 @@ class Rig:
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    """Wait for something that another process does."""
+    """Wait until another process has done something."""
     until = time.monotonic() + PATIENCE_S
     while not reached():
         assert time.monotonic() < until, "it never happened"
@@ -144,7 +144,7 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[Rig]:
-    """A worker that was not heard of yet."""
+    """A worker that has just started."""
     rig = Rig(placement or {"worker_class": "lead"}, autogroup=autogroup)
     try:
         yield rig
@@ -154,14 +154,14 @@ def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = 
 
 @contextlib.contextmanager
 def ready(placement: dict[str, Any] | None = None) -> Iterator[Rig]:
-    """A worker that said READY."""
+    """A worker that has sent READY."""
     with started(placement) as rig:
         rig.note(frames.READY)
         yield rig
 
 
 def facts_of(fd: int, *, own_offset: bool = False, access: Access = Access.READ_WRITE) -> SourceFacts:
-    """What a keeper would say of a file that a test made."""
+    """The facts that a keeper would find about a file that a test made."""
     import fcntl
 
     status = os.fstat(fd)

@@ -59,7 +59,7 @@ def policies_of(pid: int) -> set[str]:
 
 
 def test_chunk_when_it_names_a_node_then_new_pages_come_from_there(rig: Rig) -> None:
-    """Whoever runs it: a lead is of no node."""
+    """Even if a lead runs it, which belongs to no node."""
     if not Path(f"/proc/{rig.process.pid}/numa_maps").exists():
         return
     rig.job(1, "selftest.noop")
@@ -165,7 +165,7 @@ def test_chunk_when_it_fails_then_the_worker_undoes_what_was_done(rig: Rig, memo
     failed = rig.note(frames.FAILED)
     assert (failed.body["reached"], failed.body["dirty"]) == (7, [])
     assert os.pread(memory, 20, 0) == bytes([0] * 2 + [17] * 5 + [0] * 13)
-    # The page still says how far the chunk came, not how far its undo did.
+    # The page still shows how far the chunk got, not how far its undo got.
     assert rig.position == 7
 
 
@@ -196,12 +196,12 @@ def test_copy_when_it_fails_then_holes_are_back_and_the_rest_is_dirty(
     ]
     failed = rig.note(frames.FAILED)
     assert failed.body["dirty"] == [[MIB, 2 * MIB]]
-    assert "truncated" in failed.body["message"]
+    assert "but the job needs" in failed.body["message"]
     assert os.lseek(other_memory, 0, os.SEEK_DATA) == MIB
     assert os.lseek(other_memory, MIB, os.SEEK_HOLE) == 2 * MIB
 
 
-def test_copy_when_killed_in_the_middle_then_all_it_changed_was_told_before(
+def test_copy_when_killed_in_the_middle_then_all_it_changed_was_reported_before(
     memory: int, other_memory: int
 ) -> None:
     size = 128 * MIB

@@ -1,4 +1,4 @@
-"""A worker becomes what it should, and says so as the kernel sees it."""
+"""A worker sets itself up, and reports its settings as the kernel has them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_user_when_given_then_the_worker_is_that_user_and_nobody_looks_inside() 
         assert f"Gid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
         assert f"Groups:\t{NOBODY} \n" in status
         assert applied.oom_score_adj >= HELPER_OOM_SCORE
-        # Not dumpable: its /proc entries belong to root although it does not.
+        # It is not dumpable: its /proc entries belong to root although the process does not.
         assert Path(f"/proc/{pid}/io").stat().st_uid == 0
         rig.job(1, "selftest.noop")
         rig.chunk(1, 1, 0, 1)

@@ -1,4 +1,4 @@
-"""Nothing of one user's jobs is in a worker when another user's begin."""
+"""A worker keeps nothing of one user's jobs when another user's jobs begin."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sources(tmp_path: Path, secret: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def work(rig: Rig, fds: tuple[int, int, int], secret: bytes) -> None:
-    """Jobs of X that end well and that fail, with data in sources and in arguments."""
+    """Jobs of user X that succeed and that fail, with data in sources and in arguments."""
     size = len(secret) * REPEATS
     text = secret.decode()
     for sid, fd in enumerate(fds):

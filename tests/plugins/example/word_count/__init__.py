@@ -1,4 +1,4 @@
-"""example.words: how many words a file has, as `wc -w` counts them."""
+"""example.words: counts the words of a file, like `wc -w`."""
 
 from __future__ import annotations
 
