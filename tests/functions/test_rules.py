@@ -17,7 +17,7 @@ from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.declared import archives, arrays, checksums, rules, text
 from ktaskd.functions.declared.expression import ExpressionInvalid, check_expression
 from ktaskd.functions.memory.pattern import Pattern
-from ktaskd.jobs.arguments import check_arguments
+from ktaskd.intake.arguments import check_arguments
 from ktaskd.model.errors import ArgumentInvalid
 from ktaskd.model.function import ArgValue
 
