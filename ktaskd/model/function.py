@@ -12,7 +12,7 @@ ArgValue = int | float | bool | str
 
 
 class Access(Flag):
-    """What a function does with a source, or what its file descriptor allows."""
+    """Access to a source: what a function needs, or what a file descriptor allows."""
 
     READ = auto()
     WRITE = auto()
@@ -25,7 +25,7 @@ class Access(Flag):
 
 
 class Partial(Enum):
-    """What can be done about a chunk whose worker died in it."""
+    """The remedy for a chunk whose worker died in it."""
 
     RERUN_SAFE = "rerun_safe"
     """The chunk can be run again from its start. An undo, if there is one, also works on a chunk

@@ -67,7 +67,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a worker hands over when it restarts.
+    """The state that a worker hands over when it restarts.
 
     Args:
         known: jobs and sources, as `Known.to_json` returns them.

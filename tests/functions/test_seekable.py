@@ -1,4 +1,4 @@
-"""What a file states about its frames, in a seek table or like pzstd, is used but never trusted."""
+"""Statements of a file about its frames, in a seek table or like pzstd, are used but never trusted."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Rig:
         return int(self.slot[SLOT_BEATS])
 
     def fds(self) -> set[str]:
-        """What the worker has open."""
+        """The worker's open files."""
         found = set()
         for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with contextlib.suppress(OSError):

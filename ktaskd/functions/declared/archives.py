@@ -8,9 +8,7 @@ from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partia
 _NEEDS = ("zstandard", "zlib_ng")
 _DECOMPRESS_NEEDS = (*_NEEDS, "numpy", "xxhash")
 _UNDO = "Empties dst, which had to be empty before."
-_DST = SourceRole(
-    "dst", Access.READ_WRITE, "Where the output goes: an empty file, or empty memory that can grow."
-)
+_DST = SourceRole("dst", Access.READ_WRITE, "The output: an empty file, or empty memory that can grow.")
 
 _FILE_COMPRESS = Declaration(
     name="file.compress",

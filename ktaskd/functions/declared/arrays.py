@@ -35,7 +35,7 @@ _ARRAY_REDUCE = Declaration(
             "op",
             ArgType.STRING,
             "sum",
-            "What to compute: sum, mean, min, max or histogram.",
+            "The result to compute: sum, mean, min, max or histogram.",
             choices=("sum", "mean", "min", "max", "histogram"),
         ),
         Argument("bins", ArgType.INT, 64, "For a histogram: number of bins, all of the same width.", 1, 1000),

@@ -14,8 +14,8 @@ CHANGED = Argument(
     "changed",
     ArgType.STRING,
     "warn",
-    "What to do if a source changes (length, mtime or ctime) while the job reads it: add a warning to the "
-    "job (warn), or let the job fail (fail). Stores through a mapping may go unnoticed.",
+    "Action if a source changes (length, mtime or ctime) while the job reads it: add a warning to the job "
+    "(warn), or let the job fail (fail). Stores through a mapping may go unnoticed.",
     choices=("warn", "fail"),
 )
 """The argument of functions that are steady."""

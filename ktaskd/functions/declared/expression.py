@@ -43,7 +43,7 @@ class _Scan:
         self._pattern = pattern
         self._at = 0
         self._before = _NOTHING
-        """What a repetition at the current position would repeat."""
+        """The kind of item that a repetition at the current position would repeat."""
         self._open = 0
 
     def run(self) -> None:

@@ -27,7 +27,7 @@ _TEXT_SEARCH = Declaration(
             "show",
             ArgType.STRING,
             "count",
-            "What to return: count, offsets or lines.",
+            "The result to return: count, offsets or lines.",
             choices=("count", "offsets", "lines"),
         ),
         Argument("limit", ArgType.INT, 1000, "Most matches to return.", 1, 1000),

@@ -21,7 +21,7 @@ _COUNTS = ("bytes", "skipped", "resident_before", "resident_after")
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """What one pass reads or drops.
+    """The input of one pass.
 
     Args:
         role: the name of the source in errors.
