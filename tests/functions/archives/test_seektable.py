@@ -21,8 +21,8 @@ from ktaskd.functions.archives.frames import FRAMES_MAX
 from ktaskd.functions.archives.framing import find_zstd
 from ktaskd.functions.archives.seektable import find_table
 from ktaskd.functions.bodies import find
-from tests.functions.rig import Recorder, content, lay_out, opened, prepare
-from tests.functions.test_archive import USUAL, chunks, context_of, pair, some, whole
+from tests.functions.archives.test_compress import USUAL, chunks, context_of, pair, some, whole
+from tests.functions.inprocess import Recorder, content, lay_out, opened, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 SIZES = (70_000, 1, 200_000, 0, 65_536)

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ktaskd.host.memory import erasing
-from ktaskd.model.function import Access
 from ktaskd.model.limits import FRAME_BYTES_MAX
-from ktaskd.model.source import SourceFacts, SourceKind
+from ktaskd.model.source import SourceFacts
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import frames, life
 from ktaskd.worker.codec import facts_to_json
@@ -32,7 +31,7 @@ PATIENCE_S = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-class Rig:
+class RealWorker:
     """The daemon's side of one worker."""
 
     def __init__(self, placement: dict[str, Any], *, autogroup: int | None = None) -> None:
@@ -45,7 +44,7 @@ class Rig:
         words = [str(theirs.fileno()), str(board), json.dumps(placement), json.dumps(autogroup)]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.worker.rig", *words],
+                [sys.executable, "-m", "tests.worker.realworker", *words],
                 pass_fds=(theirs.fileno(), board),
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
@@ -143,45 +142,21 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[Rig]:
+def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[RealWorker]:
     """A worker that has just started."""
-    rig = Rig(placement or {"worker_class": "lead"}, autogroup=autogroup)
+    worker = RealWorker(placement or {"worker_class": "lead"}, autogroup=autogroup)
     try:
-        yield rig
+        yield worker
     finally:
-        rig.close()
+        worker.close()
 
 
 @contextlib.contextmanager
-def ready(placement: dict[str, Any] | None = None) -> Iterator[Rig]:
+def ready(placement: dict[str, Any] | None = None) -> Iterator[RealWorker]:
     """A worker that has sent READY."""
-    with started(placement) as rig:
-        rig.note(frames.READY)
-        yield rig
-
-
-def facts_of(fd: int, *, own_offset: bool = False, access: Access = Access.READ_WRITE) -> SourceFacts:
-    """The facts that a keeper would find about a file that a test made."""
-    import fcntl
-
-    status = os.fstat(fd)
-    try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError:
-        seals = 0
-    memory = os.readlink(f"/proc/self/fd/{fd}").startswith(("/memfd:", "/dev/shm/"))
-    return SourceFacts(
-        kind=SourceKind.MEMORY if memory else SourceKind.FILE,
-        access=access,
-        append=False,
-        seals=seals,
-        size=status.st_size,
-        page_size=mmap.PAGESIZE,
-        device=status.st_dev,
-        inode=status.st_ino,
-        file_system="tmpfs" if memory else "ext4",
-        own_offset=own_offset,
-    )
+    with started(placement) as worker:
+        worker.note(frames.READY)
+        yield worker
 
 
 def main(words: list[str]) -> None:

@@ -18,8 +18,8 @@ from ktaskd.functions.archives.slots import Layout
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.worker.sources import Source
-from tests.functions.rig import Recorder, content, lay_out, prepare
-from tests.functions.test_archive import FRAME, USUAL, chunks, context_of, pair, whole
+from tests.functions.archives.test_compress import FRAME, USUAL, chunks, context_of, pair, whole
+from tests.functions.inprocess import Recorder, content, lay_out, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 DATA = random.Random(9).randbytes(FRAME) * 6 + b"end"
