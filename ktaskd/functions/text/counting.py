@@ -243,5 +243,12 @@ def counter_of_literal(needle: bytes, groups: Groups, *, begin: bool = False, en
 
 def _count_empty(text: bytes) -> int:
     """Lines without a byte."""
-    ends = np.frombuffer(text, np.uint8) == _NEWLINE_BYTE
-    return int(np.count_nonzero(ends[1:] & ends[:-1])) + text.startswith(_NEWLINE)
+    count = int(text.startswith(_NEWLINE))
+    if _NEWLINE * 2 not in text:
+        return count
+    for at in range(0, len(text), _STRETCH):
+        # In pieces that stay in the cache.
+        part = np.frombuffer(text, np.uint8, min(_STRETCH + 1, len(text) - at), at)
+        ends = part == _NEWLINE_BYTE
+        count += int(np.count_nonzero(ends[1:] & ends[:-1]))
+    return count

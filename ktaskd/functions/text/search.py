@@ -183,11 +183,15 @@ class _Scan:
         self._recalled = self._recalled or self._control.quantum(at if self._item is None else self._item)
         return self._recalled
 
-    def _fill(self, at: int, length: int) -> int:
-        """Read up to `length` bytes from `at` on into the buffer; how many there were."""
+    def _fill(self, at: int, length: int, kept: int = 0) -> int:
+        """Read up to `length` bytes from `at` on into the buffer; how many there were.
+
+        Args:
+            kept: so many of them are there already.
+        """
         if len(self._buffer) < length:
             self._buffer.extend(bytes(length - len(self._buffer)))
-        done = 0
+        done = kept
         with memoryview(self._buffer)[:length] as view, Naming(self._role, "read", at, at + length):
             while done < length:
                 count = os.preadv(self._source.fd, [view[done:]], at + done)
@@ -195,7 +199,7 @@ class _Scan:
                     break
                 done += count
         # It was there when it was asked for its length.
-        require_size(self._source, self._role, at + max(done, 1))
+        require_size(self._source, self._role, at + max(done, kept + 1))
         return done
 
     def _line_begin(self, start: int, end: int) -> int:
@@ -246,11 +250,12 @@ class _Scan:
 
     def _whole_line(self, at: int, size: int) -> int:
         """Read a line into a buffer that becomes longer; its length, the newline included."""
-        length = BUFFER
-        while length < LINE_BYTES_MAX:
-            length *= 2
-            count = self._fill(at, length)
-            newline = self._buffer.find(_NEWLINE, 0, count)
+        count = BUFFER
+        while count < LINE_BYTES_MAX:
+            # Not twice as much: all behind the line is read once more for the next one.
+            seen = count
+            count = self._fill(at, min(seen + BUFFER, LINE_BYTES_MAX), seen)
+            newline = self._buffer.find(_NEWLINE, seen, count)
             if newline >= 0 or at + count >= size:
                 return newline + 1 or count
         raise OSError(

@@ -383,6 +383,39 @@ def test_line_when_longer_than_any_buffer_then_a_literal_is_found_and_an_express
             look(source, "needle", regex=True)
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_line_when_cut_off_while_it_is_read_then_truncated(pieces: int, tmp_path: Path) -> None:
+    size = pieces * quanta.BUFFER
+    with opened("file", tmp_path) as source:
+        lay_out(source, size, [(0, b"x" * size)])
+        context = context_of(Shrunk(source, size * 2), "x$", (0, size), regex=True)
+        with pytest.raises(OSError, match=f'source "data": truncated, ends at {size}'):
+            BODY.run(context, 0, size, Recorder())
+
+
+class Shrunk(Source):
+    """A source that was longer when it was first asked for its length. It does not own the descriptor."""
+
+    def __init__(self, source: Source, before: int) -> None:
+        super().__init__(source.fd, source.facts)
+        self._sizes = [before, before]
+
+    def size(self) -> int:
+        return self._sizes.pop() if self._sizes else super().size()
+
+
+@pytest.mark.parametrize(
+    "length", [1, EDGE, quanta.BUFFER, quanta.BUFFER + 1, 3 * quanta.BUFFER, 8 * MIB - 1]
+)
+def test_line_when_longer_than_the_buffer_then_found(length: int, tmp_path: Path) -> None:
+    line = b"x" * (length - 1) + b"7"
+    text = b"a\n" + line + b"\nb\n" + line + b"\n"
+    with opened("file", tmp_path) as source:
+        lay_out(source, len(text), [(0, text)])
+        found = look(source, "x*7$", [5, MIB], regex=True, show="offsets")
+    assert found["offsets"] == [2, 5 + length]
+
+
 @pytest.mark.parametrize("size", [0, 1, EDGE - 1, EDGE, EDGE + 1])
 def test_search_when_all_are_newlines_then_every_line_is_empty(size: int, tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
