@@ -23,7 +23,7 @@ PENDING = frozenset(
         ),
         *("ktaskd/jobs", "ktaskd/pool", "client/ktask"),
         *("tests/against", "tests/api", "tests/badinput", "tests/bench", "tests/client", "tests/daemon"),
-        *("tests/deploy", "tests/door", "tests/fair", "tests/fault", "tests/functions", "tests/governor"),
+        *("tests/deploy", "tests/door", "tests/fair", "tests/fault", "tests/governor"),
         *("tests/host", "tests/hostile", "tests/integration", "tests/jobs", "tests/own"),
         *(
             "tests/pool",
