@@ -16,7 +16,6 @@ PENDING = frozenset(
             "ktaskd/api",
             "ktaskd/daemon",
             "ktaskd/door",
-            "ktaskd/functions",
             "ktaskd/governor",
             "ktaskd/host",
             "ktaskd/intake",

@@ -111,7 +111,7 @@ def _search(arg: Args) -> None:
         try:
             check_expression(pattern)
         except ExpressionInvalid as error:
-            raise RuleBroken("pattern", f"no regular expression of RE2: {error}") from error
+            raise RuleBroken("pattern", f"not a regular expression of RE2: {error}") from error
 
 
 _RULES: Mapping[str, Callable[[Args], None]] = {

@@ -157,7 +157,7 @@ def is_prepared(body: Map | Pattern | Reduce, arg: Mapping[str, ArgValue]) -> bo
             "text.search",
             {"pattern": "(", "regex": True},
             "pattern",
-            "no regular expression of RE2: missing",
+            "not a regular expression of RE2: missing",
         ),
         ("text.search", {"pattern": "x", "show": "all"}, "show", 'got "all", wanted count, offsets or lines'),
         ("text.search", {"pattern": "x" * 4097}, "pattern", "got 4097 bytes, wanted at most 4096"),
