@@ -1,4 +1,4 @@
-"""Messages between the daemon and one worker, as bytes. Pure.
+"""Messages between the daemon and one worker, as bytes. Pure. `messages` reads what workers send.
 
 One message is one datagram of a SOCK_SEQPACKET pair, at most FRAME_BYTES_MAX.
 Chunks are packed by hand since there are many; everything else is JSON, and
@@ -30,9 +30,10 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from ktaskd.model.limits import NUMA_NO_NODE, POSITION_MAX
+from ktaskd.model.limits import NUMA_NO_NODE
 
 SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE = range(1, 10)
 READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES = range(65, 73)
@@ -56,6 +57,16 @@ SLOT_BEATS = 3
 """Written by the worker: quanta worked since it started."""
 SLOT_UNDOING = 4
 """Written by the worker: the last chunk that failed and that it began to undo."""
+
+
+class Op(StrEnum):
+    """The steps of a job that a CALL frame asks for: each is done once, by one worker."""
+
+    PREPARE = "prepare"
+    COMBINE = "combine"
+    FINISH = "finish"
+    UNDO = "undo"
+    RESTORE = "restore"
 
 
 class FrameInvalid(Exception):
@@ -134,15 +145,8 @@ def unpack_batch(frame: bytes) -> list[bytes]:
     return found
 
 
-def unpack_from_worker(frame: bytes) -> Done | Note:
-    """Any frame that a worker sends; raises FrameInvalid."""
-    if not frame:
-        raise FrameInvalid("empty frame")
-    if frame[0] != DONE:
-        note = unpack_note(frame)
-        if not _is_sound(note):
-            raise FrameInvalid(f"frame kind {note.kind}: its body is not what that kind has")
-        return note
+def unpack_done(frame: bytes) -> Done:
+    """A DONE frame; raises FrameInvalid."""
     try:
         _, seq, reached, cpu_ns = _DONE.unpack_from(frame)
     except struct.error as error:
@@ -159,35 +163,3 @@ def unpack_part(part: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FrameInvalid(f"part: is {type(value).__name__}, wanted an object")
     return value
-
-
-def _is_sound(note: Note) -> bool:
-    """Whether a worker's note has what the daemon will look for in it."""
-    body = note.body
-    if note.kind == PRIOR:
-        return _are_spans([[body.get("start"), body.get("end")]]) and _are_spans(body.get("holes"))
-    if note.kind in (REPLY, PLANNED):
-        value = body.get("value", {})
-        return (
-            isinstance(value, dict)
-            and _is_number(body.get("cpu_ns", 0))
-            and all(_are_spans(value.get(name, [])) for name in ("kept", "by_prepare", "by_finish"))
-        )
-    if note.kind == FAILED:
-        numbers = [body.get("cpu_ns", 0), body.get("errno") or 0]
-        return all(map(_is_number, numbers)) and _are_spans(body.get("dirty", []))
-    return note.kind in (READY, RESTS, WAKES)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _are_spans(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_is_position, pair)) for pair in value
-    )
-
-
-def _is_position(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= POSITION_MAX

@@ -18,7 +18,6 @@ PENDING = frozenset(
             "ktaskd/door",
             "ktaskd/governor",
             "ktaskd/host",
-            "ktaskd/intake",
         ),
         *("ktaskd/jobs", "ktaskd/pool", "client/ktask"),
         *("tests/against", "tests/api", "tests/badinput", "tests/bench", "tests/client", "tests/daemon"),

@@ -186,7 +186,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             await events.until(lambda: len(events.done) == 51)
             assert [done.seq for done in events.done] == [1, *last]
             assert events.done[0].reached == 1500
-            assert not events.notes
+            assert not events.reports
             assert not worker._unsent
             for sid in range(1, 1501):
                 worker.forget_source(sid)

@@ -64,7 +64,8 @@ class RealWorker:
         self._page.close()
 
     def receive(self) -> Done | Note:
-        return frames.unpack_from_worker(self.sock.recv(FRAME_BYTES_MAX))
+        frame = self.sock.recv(FRAME_BYTES_MAX)
+        return frames.unpack_done(frame) if frame[0] == frames.DONE else frames.unpack_note(frame)
 
     def done(self) -> Done:
         frame = self.receive()

@@ -194,7 +194,7 @@ def test_copy_when_killed_in_the_middle_then_all_it_changed_was_reported_before(
         assert worker.seq == 1
         told = first.body["end"]
         while frame := worker.sock.recv(FRAME_BYTES_MAX):
-            note = frames.unpack_from_worker(frame)
+            note = frames.unpack_note(frame)
             assert isinstance(note, Note)
             assert note.body["start"] == told
             told = note.body["end"]

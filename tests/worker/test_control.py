@@ -86,7 +86,7 @@ def test_rest_when_a_descriptor_is_readable_then_reported_before_and_after_with_
         ours.recv(100)
         giver.write(b"x")
         assert control.rest(wanted)
-        notes = [frames.unpack_from_worker(frame) for frame in sent]
+        notes = [frames.unpack_note(frame) for frame in sent]
         assert notes == [frames.Note(kind, 7, {}) for kind in (frames.RESTS, frames.WAKES) * 2]
         page[SLOT_RECALL] = 7
         assert not control.rest(wanted), "it was recalled before"

@@ -1,37 +1,36 @@
-"""What others see of a job: how far it is, why it waits, what came of it. Changes nothing."""
+"""What others see of a job: how far it is, why it waits, what it cost, what came of it. Changes nothing."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.positions import cut
+from ktaskd.jobs.steps import Json
 from ktaskd.model.allowance import Level, Reason
-from ktaskd.model.job import JobError, JobState, Progress
-from ktaskd.pool.link import Worker
-
-if TYPE_CHECKING:
-    from ktaskd.jobs.job import Job
-
-Json = dict[str, Any]
+from ktaskd.model.job import CpuUsage, JobError, JobState, Progress
 
 
 def progress(job: Job) -> Progress:
-    """How far it is, the positions inside running chunks included."""
+    """How far a job is, the positions inside running chunks included."""
+    if job.last_progress is not None:
+        return job.last_progress
     total, unit = job.plan.total, job.checked.position_bytes
     held = job.crew.held
     at_work = [worker for worker in job.crew.busy if not worker.resting]
     # What has not begun is not asked for what only a begun job has.
     begun = job.state is not JobState.QUEUED
     done = min(job.completed + sum(_inside(job, worker) for worker in held), total) if begun else 0
+    chunks = job.tally.chunks_done if begun else 0
     leads = sum(worker.is_lead for worker in at_work)
     return Progress(
         positions_done=done,
         positions_total=total,
         bytes_done=done * unit,
         bytes_total=total * unit,
-        chunks_done=job.chunks_done,
-        chunks_total=job.chunks_done + sum(map(len, held.values())) + -(-job.left // max(job.next_size(), 1)),
+        chunks_done=chunks,
+        chunks_total=chunks + sum(map(len, held.values())) + -(-job.left // max(job.next_size(), 1)),
         running_helpers=len(at_work) - leads,
         running_leads=leads,
     )
@@ -39,14 +38,29 @@ def progress(job: Job) -> Progress:
 
 def _inside(job: Job, worker: Worker) -> int:
     seq, position = worker.position
-    held = job.crew.held[worker].get(seq)
+    held = job.crew.holding(worker, seq)
     if held is None or held.void or (held.twin is not None and worker.is_lead):
         return 0
     return min(max(position - held.chunk.start, 0), held.chunk.end - held.chunk.start)
 
 
+def cpu(job: Job) -> CpuUsage:
+    """CPU time spent so far on chunks and steps that have ended, and what was done to keep the job going."""
+    if job.state is JobState.QUEUED:
+        return CpuUsage()
+    tally = job.tally
+    return CpuUsage(
+        tally.lead_ns / 1e9,
+        tally.helper_ns / 1e9,
+        tally.recalled,
+        tally.retried,
+        tally.duplicated,
+        tally.raised,
+    )
+
+
 def waiting_reasons(job: Job) -> tuple[Reason, ...]:
-    """Why it does not run, or runs without its lead."""
+    """Why a job does not run, or runs without its lead."""
     reasons: list[Reason] = []
     if job.state.ended:
         return ()
@@ -76,7 +90,7 @@ def waiting_reasons(job: Job) -> tuple[Reason, ...]:
 
 def _waits_for_lead(job: Job) -> bool:
     alone = job.waited and job.threads == 1
-    return job.state is JobState.QUEUED and alone and not job.calls
+    return job.state is JobState.QUEUED and alone and job.step is None
 
 
 def full_result(job: Job) -> Json | None:
@@ -92,7 +106,7 @@ def full_result(job: Job) -> Json | None:
 
 
 def full_error(job: Job) -> JobError | None:
-    """The error with what was undone and what is dirty, or the first of it."""
+    """The error with what was undone and what is dirty, or the first spans of both."""
     if job.error is None:
         return None
     positions = job.positions
