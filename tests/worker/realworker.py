@@ -106,9 +106,9 @@ class RealWorker:
     def chunk(self, seq: int, jno: int, start: int, end: int, nid: int = -1) -> None:
         self.sock.send(frames.pack_chunk(seq, jno, start, end, nid))
 
-    def call(self, seq: int, jno: int, op: str, payload: dict[str, Any] | None = None) -> None:
+    def step(self, seq: int, jno: int, op: str, payload: dict[str, Any] | None = None) -> None:
         body = {"jno": jno, "op": op, "payload": payload or {}}
-        self.sock.send(frames.pack_note(frames.CALL, seq, body))
+        self.sock.send(frames.pack_note(frames.STEP, seq, body))
 
     def recall(self, seq: int) -> None:
         self.slot[SLOT_RECALL] = seq

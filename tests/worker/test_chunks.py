@@ -244,6 +244,6 @@ def test_items_when_sent_before_each_chunk_then_each_has_its_own(worker: RealWor
     parts = [json.loads(worker.done().part) for _ in range(2)]
     assert parts[0] == {"items": [{"crc32": zlib.crc32(c), "bytes": len(c)} for c in contents[:2]]}
     assert parts[1] == {"items": [{"crc32": zlib.crc32(contents[2]), "bytes": 5000}]}
-    worker.call(3, 1, "combine", {"parts": parts})
+    worker.step(3, 1, "combine", {"parts": parts})
     value = worker.note(frames.REPLY).body["value"]
     assert [item["bytes"] for item in value["items"]] == [10, 0, 5000]

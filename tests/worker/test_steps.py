@@ -20,7 +20,7 @@ def test_step_when_undo_then_progress_is_published_and_nothing_stops_it(
     worker.source(1, memory, facts_of(memory))
     worker.job(1, "selftest.undo_log", {}, {"data": 1})
     worker.recall(1000)
-    worker.call(8, 1, "undo", {"start": 3, "end": 9, "holes": []})
+    worker.step(8, 1, "undo", {"start": 3, "end": 9, "holes": []})
     reply = worker.note(frames.REPLY)
     assert (reply.number, reply.body["value"]) == (8, {"kept": []})
     assert os.pread(memory, 20, 0) == bytes([0] * 3 + [16] * 6 + [0] * 11)
@@ -30,7 +30,7 @@ def test_step_when_undo_then_progress_is_published_and_nothing_stops_it(
 def test_step_when_undo_fails_then_its_span_is_dirty(worker: RealWorker, memory: int) -> None:
     worker.source(1, memory, facts_of(memory))
     worker.job(1, "selftest.undo_log", {}, {"data": 1})
-    worker.call(8, 1, "undo", {"start": 3, "end": 9, "holes": []})
+    worker.step(8, 1, "undo", {"start": 3, "end": 9, "holes": []})
     assert worker.note(frames.FAILED).body["dirty"] == [[3, 9]]
 
 
@@ -40,13 +40,13 @@ def test_step_when_the_answer_is_too_large_then_failed(worker: RealWorker) -> No
     body = {"jno": 1, "op": "combine", "payload": {"parts": [{"items": items}]}}
     text = json.dumps(body, separators=(",", ":")).encode()
     assert 60_000 < len(text) < FRAME_BYTES_MAX - 9
-    worker.sock.send(frames.pack_note(frames.CALL, 1) + text)
+    worker.sock.send(frames.pack_note(frames.STEP, 1) + text)
     assert "wanted at most" in worker.note(frames.FAILED).body["message"]
 
 
 def test_step_when_op_is_not_known_then_failed(worker: RealWorker) -> None:
     worker.job(1, "selftest.noop")
-    worker.call(1, 1, "explode")
+    worker.step(1, 1, "explode")
     assert "explode" in worker.note(frames.FAILED).body["message"]
 
 
@@ -58,13 +58,13 @@ def test_step_when_copy_is_prepared_then_finished_or_restored(
     worker.source(1, memory, facts_of(memory))
     worker.source(2, other_memory, facts_of(other_memory))
     worker.job(1, "file.copy", {}, {"src": 1, "dst": 2}, (0, 100), whole=True)
-    worker.call(1, 1, "prepare")
+    worker.step(1, 1, "prepare")
     planned = worker.note(frames.PLANNED)
     prepared = worker.note(frames.REPLY).body["value"]
     assert (planned.number, planned.body) == (1, {"value": prepared})
     assert os.fstat(other_memory).st_size == 100
-    worker.call(2, 1, "finish", {"prepared": prepared})
+    worker.step(2, 1, "finish", {"prepared": prepared})
     assert worker.note(frames.REPLY).body["value"] == {}
-    worker.call(3, 1, "restore", {"prepared": prepared})
+    worker.step(3, 1, "restore", {"prepared": prepared})
     assert worker.note(frames.REPLY).number == 3
     assert os.fstat(other_memory).st_size == 40

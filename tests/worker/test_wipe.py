@@ -54,7 +54,7 @@ def work(worker: RealWorker, fds: tuple[int, int, int], secret: bytes) -> None:
         worker.chunk(jno, jno, 0, size)
         worker.receive()
     worker.job(9, "file.copy", {}, {"src": 0, "dst": 1}, (0, size), whole=True)
-    worker.call(9, 9, "prepare")
+    worker.step(9, 9, "prepare")
     worker.note(frames.PLANNED)
     worker.note(frames.REPLY)
     worker.chunk(10, 9, 1001, size - 77)
