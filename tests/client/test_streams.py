@@ -79,7 +79,7 @@ def test_window_when_too_large_then_the_argument_is_named(real: Path, tmp_path: 
     (tmp_path / "a.zst").write_bytes(made.stdout)
     done = command(real, "run", "file.decompress", "src=a.zst", "dst=a", cwd=tmp_path)
     assert (done.status, (tmp_path / "a").exists()) == (1, False)
-    assert "give the argument window_log=28 to allow it" in done.err
+    assert "submit with window_log=28 to allow it" in done.err
     assert (
         command(real, "run", "file.decompress", "src=a.zst", "dst=a", "window_log=28", cwd=tmp_path).status
         == 0

@@ -46,7 +46,7 @@ from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 UID = os.geteuid()

@@ -144,7 +144,7 @@ def test_run_when_told_to_write_a_path_then_written(client: ktask.Client, tmp_pa
     assert path.read_bytes() == b"\x07" * MIB
     error = fails(client, lambda d, s, e, a: d.write(s, b"x"), data=path)
     assert error.job.error is not None
-    assert "wanted writes=True" in error.job.error.message
+    assert "submit with writes=True" in error.job.error.message
     assert error.job.state == "FAILED"  # not dirty: it cannot have written
 
 

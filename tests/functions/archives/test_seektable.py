@@ -1,4 +1,4 @@
-"""What a file says of its frames, in a seek table or as pzstd does, is used and never trusted."""
+"""Statements of a file about its frames, in a seek table or like pzstd, are used but never trusted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ktaskd.functions.archives.frames import FRAMES_MAX
 from ktaskd.functions.archives.framing import find_zstd
 from ktaskd.functions.archives.seektable import find_table
 from ktaskd.functions.bodies import find
-from tests.functions.rig import Recorder, content, lay_out, opened, prepare
-from tests.functions.test_archive import USUAL, chunks, context_of, pair, some, whole
+from tests.functions.archives.test_compress import USUAL, chunks, context_of, pair, some, whole
+from tests.functions.inprocess import Recorder, content, lay_out, opened, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 SIZES = (70_000, 1, 200_000, 0, 65_536)
@@ -31,7 +31,7 @@ DATA = b"".join(PIECES)
 
 
 def frame(piece: bytes) -> bytes:
-    """A frame that does not say how long it becomes, of blocks that are flushed early."""
+    """A frame that does not state its decompressed size, with blocks that are flushed early."""
     made = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     half = made.compress(piece[: len(piece) // 2]) + made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
     return half + made.compress(piece[len(piece) // 2 :]) + made.flush()
@@ -45,7 +45,7 @@ ENTRIES = [
 
 
 def table(entries: Sequence[Sequence[int]], *, checks: bool = True, count: int = -1, flags: int = 0) -> bytes:
-    """A seek table that says whatever it is given."""
+    """A seek table with any entries."""
     rows = b"".join(struct.pack(f"<{3 if checks else 2}I", *entry[: 3 if checks else 2]) for entry in entries)
     foot = struct.pack(
         "<IBI", len(entries) if count < 0 else count, flags | (0x80 if checks else 0), 0x8F92EAB1
@@ -54,13 +54,13 @@ def table(entries: Sequence[Sequence[int]], *, checks: bool = True, count: int =
 
 
 def unpacked(made: bytes) -> bytes | None:
-    """What zstd makes of it; None where it fails."""
+    """The output of zstd; None if it fails."""
     done = subprocess.run(["zstd", "-dc"], input=made, capture_output=True, check=False)
     return None if done.returncode else done.stdout
 
 
 def told_of(made: bytes, directory: Path, cuts: Sequence[float] = (0.4, 0.7)) -> tuple[dict[str, Any], bytes]:
-    """What a job says of a file, corrected as it ends, and what it made of it."""
+    """The final result of a job on a file, and its output."""
     with pair(directory, made) as (src, dst):
         context = context_of(src, dst, format="auto")
         prepared = prepare(DECOMPRESS, context)
@@ -97,7 +97,7 @@ def test_table_when_written_by_compress_then_used(tmp_path: Path) -> None:
 
 
 def moved(entries: Sequence[tuple[int, int, int]], column: int, count: int) -> list[list[int]]:
-    """The same, with `count` from the first frame's number moved to the third's."""
+    """The same sizes, with `count` moved from the first frame to the third."""
     rows = [list(entry) for entry in entries]
     rows[0][column] -= count
     rows[2][column] += count
@@ -127,7 +127,7 @@ def test_table_when_its_total_is_wrong_then_as_zstd_does(tmp_path: Path) -> None
 def test_table_when_a_checksum_is_wrong_then_an_error_that_says_where(tmp_path: Path) -> None:
     rows = [*ENTRIES[:2], (*ENTRIES[2][:2], ENTRIES[2][2] ^ 1), *ENTRIES[3:]]
     at = sum(entry[0] for entry in ENTRIES[:2])
-    with pytest.raises(OSError, match=f"at {at}: does not have the checksum that the seek table has"):
+    with pytest.raises(OSError, match=f"at {at}: the frame does not match its checksum in the seek table"):
         told_of(b"".join(FRAMES) + table(rows), tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_finish_when_broken_off_then_done_again_it_is_the_same(tmp_path: Path) -
         prepared = prepare(DECOMPRESS, context)
         chunks(DECOMPRESS, context, [])
         for stop_after in (0, 1, 2):
-            with pytest.raises(OSError, match="broken off") as caught:
+            with pytest.raises(OSError, match="stopped before all frames") as caught:
                 DECOMPRESS.finish(context, prepared, Recorder(stop_after=stop_after))
             assert caught.value.errno == errno.ECANCELED
         for _ in range(2):
@@ -190,7 +190,7 @@ def test_finish_when_broken_off_then_done_again_it_is_the_same(tmp_path: Path) -
 
 
 def by_pzstd(data: bytes, directory: Path) -> bytes:
-    """The file that pzstd makes; its frames become 2 MiB at level 1."""
+    """A file as made by pzstd; its frames hold 2 MiB at level 1."""
     if shutil.which("pzstd") is None:
         pytest.skip("no pzstd here; the Debian package zstd has it")
     (directory / "in").write_bytes(data)
@@ -216,14 +216,14 @@ def test_pzstd_when_decompressed_then_frame_by_frame(size: int, tmp_path: Path) 
 
 
 def announced(made: bytes, length: int | None = None) -> bytes:
-    """A frame behind what pzstd writes before it."""
+    """A frame after the length that pzstd writes before it."""
     return struct.pack("<III", 0x184D2A50, 4, len(made) if length is None else length) + made
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: b"".join(map(announced, FRAMES)),  # of other lengths than pzstd's
+        lambda: b"".join(map(announced, FRAMES)),  # with other lengths than pzstd's
         lambda: announced(FRAMES[0]) + FRAMES[1],
         lambda: FRAMES[0] + announced(FRAMES[1]),
         lambda: announced(FRAMES[0], 7) + FRAMES[1],
@@ -258,7 +258,7 @@ def test_frame_of_many_blocks_when_recalled_at_any_quantum_then_it_begins_again_
     with pair(tmp_path, b"".join(frames)) as (src, dst):
         context = context_of(src, dst, format="auto")
         prepare(DECOMPRESS, context)
-        assert DECOMPRESS.run(context, 0, 1, Recorder())[0] == 1  # knows the frames from here on
+        assert DECOMPRESS.run(context, 0, 1, Recorder())[0] == 1  # remembers the frames from here on
         reached, part = DECOMPRESS.run(context, 1, src.size(), Recorder(stop_after=stop_after))
         assert (reached, part) == (
             len(frames[0]),

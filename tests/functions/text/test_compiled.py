@@ -57,7 +57,7 @@ def never(text: bytes) -> int:
 
 
 def by_line(pattern: str, text: bytes, *, ignore_case: bool) -> int:
-    """RE2 on each line by itself; raises re2.error."""
+    """The count by RE2, line by line; raises re2.error."""
     options = re2.Options()
     options.case_sensitive, options.log_errors = not ignore_case, False
     expression = re2.compile(pattern.encode(), options)
@@ -138,7 +138,7 @@ HOSTILE = [
 @needs_library
 @pytest.mark.parametrize(("pattern", "line"), HOSTILE)
 def test_text_when_hostile_then_seldom_tried_by_pcre2(pattern: str, line: bytes) -> None:
-    """RE2 gets whatever is too long, and all once PCRE2 was slow: it works on no more than a few pieces."""
+    """RE2 gets lines that are too long, and everything after PCRE2 was slow for a few pieces."""
     left: list[int] = []
 
     def otherwise(text: bytes) -> int:
@@ -150,7 +150,7 @@ def test_text_when_hostile_then_seldom_tried_by_pcre2(pattern: str, line: bytes)
     begin = time.thread_time()
     assert count(text) == 0
     taken = time.thread_time() - begin
-    # Both bounds are of this counter: slow only for a while, or not slow at all.
+    # Bounds of this counter: slow only for a while, or not slow at all.
     assert sum(left) > len(text) / 2 or taken < compiled._SLOW_NS * 1e-9 * len(text) + 0.01
 
 
@@ -180,7 +180,7 @@ def test_library_when_missing_then_nothing_is_compiled(monkeypatch: pytest.Monke
 @needs_library
 def test_program_when_dropped_then_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     freed: list[int] = []
-    program = pcre.program_of(b"a")  # before that is looked at, since it may load the library
+    program = pcre.program_of(b"a")  # compiled first, since this may load the library
     free = pcre._free
 
     def freeing(library: Any, code: int, found: int) -> None:

@@ -1,4 +1,4 @@
-"""Bodies run in the test's own process, on real files and memory."""
+"""Runs bodies in the test's own process, on real files and memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from ktaskd.functions.body import Body, Context, Json
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 PAGE = 4096
 MIB = 1 << 20
 
 KINDS = ("sealed", "memfd", "shm", "file")
-"""Memory that is mapped, memory that is not, tmpfs by name, and a disk file."""
+"""Mapped memory, unmapped memory, a file on tmpfs, and a file on a disk."""
 
 
 class Recorder:
-    """Stands for the daemon: remembers, and recalls after so many quanta."""
+    """Takes the daemon's place: records reports, and recalls after some number of quanta."""
 
     def __init__(self, stop_after: int = -1, on_quantum: Callable[[int], None] | None = None) -> None:
         self.stop_after = stop_after
@@ -53,7 +53,7 @@ def opened(
     access: Access = Access.READ_WRITE,
     name: str = "f",
 ) -> Iterator[Source]:
-    """An empty source of a kind. A sealed one is sealed by `seal`, once it has its length."""
+    """An empty source of a kind. `seal` seals the sealed kind once it has its length."""
     if kind in {"sealed", "memfd"}:
         fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
@@ -71,7 +71,7 @@ def opened(
 
 
 def prepare(body: Body, context: Context) -> Json:
-    """What a worker does before the first chunk."""
+    """Do what a worker does before the first chunk."""
     prepared = body.prepare(context)
     body.begin(context, prepared)
     return prepared
@@ -84,14 +84,14 @@ def seal(source: Source) -> None:
 
 
 def fit(source: Source, kind: str, size: int) -> None:
-    """Give it its length, and seal it where that is its kind."""
+    """Give a source its length, and seal it if its kind is sealed."""
     os.ftruncate(source.fd, size)
     if kind == "sealed":
         seal(source)
 
 
 def lay_out(source: Source, size: int, data: Sequence[tuple[int, bytes]]) -> None:
-    """Make it `size` long with these bytes; all else is a hole."""
+    """Make a source `size` long with these bytes; everything else is a hole."""
     os.ftruncate(source.fd, 0)
     os.ftruncate(source.fd, size)
     for position, content in data:
@@ -99,13 +99,13 @@ def lay_out(source: Source, size: int, data: Sequence[tuple[int, bytes]]) -> Non
 
 
 def content(source: Source) -> bytes:
-    """All its bytes, read without any mapping."""
+    """All bytes of a source, read without a mapping."""
     size = os.fstat(source.fd).st_size
     return os.pread(source.fd, size, 0) if size else b""
 
 
 def hole_map(source: Source) -> list[tuple[int, int]]:
-    """Its data, as (start, end); by lseek on the test's own descriptor."""
+    """The data of a source as (start, end), by lseek on the test's own descriptor."""
     size = os.fstat(source.fd).st_size
     data = []
     position = 0

@@ -1,4 +1,4 @@
-"""Numbers are reduced and changed as numpy does it, bit by bit the same whatever the cut."""
+"""Numbers are reduced like in numpy, with the same bits however the job is cut."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from ktaskd.functions.body import Context
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.worker.failures import encoded
 from ktaskd.worker.sources import Source
-from tests.functions.rig import Recorder, content, lay_out, opened, seal
+from tests.functions.arrays.samples import put, some
+from tests.functions.inprocess import Recorder, opened, seal
 
-REDUCE, MAP = find("array.reduce"), find("array.map")
+REDUCE = find("array.reduce")
+
+
 DEFAULTS: dict[str, Any] = {"dtype": "float64", "op": "sum", "bins": 64, "low": 0.0, "high": 1.0}
-Numbers = np.ndarray[Any, Any]
 
 
 def reduced(source: Source, cuts: list[int] | None = None, **arg: Any) -> dict[str, Any]:
-    """The result of a job with these inner edges, combined in an odd order of brackets."""
+    """The result of a job with these inner edges, with parts combined in an odd grouping."""
     size = source.size()
     context = Context({**DEFAULTS, **arg}, {"data": source}, {}, (0, size), True)
     REDUCE.prepare(context)
@@ -46,19 +48,6 @@ def reduced(source: Source, cuts: list[int] | None = None, **arg: Any) -> dict[s
     while len(parts) > 3:
         parts[-2:] = [REDUCE.combine(context, parts[-2:])]
     return REDUCE.combine(context, parts)
-
-
-def put(source: Source, numbers: Numbers) -> None:
-    data = numbers.tobytes()
-    lay_out(source, len(data), [(0, data)])
-
-
-def some(dtype: str, count: int) -> Numbers:
-    rng = np.random.default_rng(7)
-    if dtype.startswith("float"):
-        return (rng.standard_normal(count) * 10.0 ** rng.integers(-20, 20, count)).astype(dtype)
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    return rng.integers(low, high, count, dtype=dtype, endpoint=True)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -105,7 +94,7 @@ def test_exact_sum_when_in_any_order_then_the_same_and_rounded_once(
     assert found == wanted or (math.isnan(found) and math.isnan(wanted))
 
 
-def test_floats_when_no_number_or_infinite_then_told_as_text(tmp_path: Path) -> None:
+def test_floats_when_nan_or_infinite_then_returned_as_text(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         for values, op, wanted in (
             ([1.0, math.nan], "sum", "nan"),
@@ -147,7 +136,7 @@ def test_sum_when_mapped_or_read_then_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_reduce_when_the_user_changed_then_all_is_still_read(tmp_path: Path) -> None:
-    """What is wiped keeps its length."""
+    """A wiped buffer keeps its length."""
     with opened("file", tmp_path) as source:
         put(source, some("int16", BLOCK))
         before = reduced(source, dtype="int16")
@@ -196,102 +185,13 @@ def test_reduce_when_arguments_do_not_fit_then_refused(arg: dict[str, Any], word
 
 
 def test_numbers_when_one_is_cut_then_refused() -> None:
-    for body, arg in ((REDUCE, {}), (MAP, {"ufunc": "sqrt", "operand": ""})):
-        with pytest.raises(OSError, match='"data": a range begins or ends at 12, wanted a multiple of 8'):
-            body.prepare(Context({**DEFAULTS, **arg}, {}, {}, (0, 12), True))
-
-
-def mapped(source: Source, cuts: list[int] | None = None, **arg: Any) -> None:
-    size = source.size()
-    context = Context({"dtype": "float64", "operand": "", **arg}, {"data": source}, {}, (0, size), True)
-    MAP.prepare(context)
-    for start, end in pairwise(sorted({0, size, *(cuts or ())})):
-        reached, part = MAP.run(context, start, end, Recorder(stop_after=1))
-        assert part is None
-        assert MAP.run(context, reached, end, Recorder()) == (end, None)
-
-
-@pytest.mark.parametrize("kind", ["sealed", "memfd", "file"])
-@pytest.mark.parametrize(
-    ("dtype", "ufunc", "operand", "wanted"),
-    [
-        ("float64", "exp", "", np.exp),
-        ("float32", "sqrt", "", np.sqrt),
-        ("float64", "divide", "0.1", lambda a: a / 0.1),
-        ("uint8", "add", "200", lambda a: a + np.uint8(200)),
-        ("int64", "multiply", "-3", lambda a: a * -3),
-        ("uint64", "bitwise_xor", "0xffffffffffffffff", lambda a: a ^ np.uint64(2**64 - 1)),
-        ("int32", "floor_divide", "0", lambda a: a * 0),
-    ],
-)
-def test_map_when_cut_anywhere_then_as_numpy(
-    kind: str, dtype: str, ufunc: str, operand: str, wanted: Any, tmp_path: Path
-) -> None:
-    numbers = some(dtype, BLOCK // np.dtype(dtype).itemsize + 77)
-    with opened(kind, tmp_path) as source, np.errstate(all="ignore"):
-        put(source, numbers)
-        if kind == "sealed":
-            seal(source)
-        mapped(source, [BLOCK], dtype=dtype, ufunc=ufunc, operand=operand)
-        assert content(source) == wanted(numbers).astype(dtype).tobytes()
-
-
-@pytest.mark.parametrize(
-    ("arg", "words"),
-    [
-        ({"ufunc": "sin"}, 'argument "ufunc": got "sin", wanted one of absolute, add'),
-        (
-            {"ufunc": "sqrt", "dtype": "int32"},
-            '"ufunc": got "sqrt", whose result for int32 is of another kind',
-        ),
-        ({"ufunc": "divide", "dtype": "int8", "operand": "2"}, '"divide", whose result for int8 is of'),
-        ({"ufunc": "invert"}, '"ufunc": got "invert", whose result for float64'),
-        ({"ufunc": "add"}, 'argument "operand": got "", wanted a number of type float64'),
-        (
-            {"ufunc": "add", "operand": "1.5", "dtype": "int8"},
-            '"operand": got "1.5", wanted a number of type int8',
-        ),
-        (
-            {"ufunc": "add", "operand": "300", "dtype": "uint8"},
-            '"operand": got "300", wanted a number of type uint8',
-        ),
-        ({"ufunc": "sqrt", "operand": "1"}, '"operand": got "1", wanted none for sqrt'),
-        ({"ufunc": "power", "operand": "-1", "dtype": "int8"}, '"ufunc": got "power", whose result'),
-    ],
-)
-def test_map_when_arguments_do_not_fit_then_refused(arg: dict[str, Any], words: str) -> None:
-    context = Context({"dtype": "float64", "operand": "", **arg}, {}, {}, (0, 8), True)
-    with pytest.raises(OSError, match=words):
-        MAP.prepare(context)
-
-
-def test_map_when_the_source_became_shorter_then_no_more_is_dirty_than_was_begun(tmp_path: Path) -> None:
-    with opened("file", tmp_path) as source:
-        put(source, np.ones(3 * BLOCK // 8))
-        context = Context(
-            {"dtype": "float64", "ufunc": "negative", "operand": ""},
-            {"data": source},
-            {},
-            (0, 3 * BLOCK),
-            True,
-        )
-
-        def shorten(position: int) -> None:
-            if position == BLOCK:
-                lay_out(source, BLOCK, [(0, np.full(BLOCK // 8, -1.0).tobytes())])
-
-        control = Recorder(on_quantum=shorten)
-        with pytest.raises(OSError, match='source "data": truncated, ends at 1048576'):
-            MAP.run(context, 0, 3 * BLOCK, control)
-        assert control.positions[-1] == BLOCK
+    with pytest.raises(OSError, match='"data": a range begins or ends at 12, wanted a multiple of 8'):
+        REDUCE.prepare(Context(DEFAULTS, {}, {}, (0, 12), True))
 
 
 def test_wipe_when_called_then_no_number_is_left(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         put(source, np.ones(BLOCK // 8))
         reduced(source)
-        mapped(source, ufunc="negative")
-    for body in (REDUCE, MAP):
-        body.wipe()
+    REDUCE.wipe()
     assert not any(REDUCE._buffer)  # type: ignore[attr-defined]
-    assert not any(MAP._buffer)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Somebody else writes or cuts the target of an archive: an error, never success over garbage."""
+"""If somebody else writes or cuts an archive's target, the job fails; it never succeeds with garbage."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ktaskd.functions.archives.slots import Layout
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.worker.sources import Source
-from tests.functions.rig import Recorder, content, lay_out, prepare
-from tests.functions.test_archive import FRAME, USUAL, chunks, context_of, pair, whole
+from tests.functions.archives.test_compress import FRAME, USUAL, chunks, context_of, pair, whole
+from tests.functions.inprocess import Recorder, content, lay_out, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 DATA = random.Random(9).randbytes(FRAME) * 6 + b"end"
@@ -71,7 +71,7 @@ def test_compress_when_the_target_is_changed_before_the_last_step_then_an_error(
         prepared = prepare(COMPRESS, context)
         chunks(COMPRESS, context, [3 * FRAME])
         CHANGES[name](dst)
-        with pytest.raises(OSError, match=r'source "dst": (somebody has written into it|truncated)'):
+        with pytest.raises(OSError, match=r'source "dst": (somebody else has written to it|ends at)'):
             COMPRESS.finish(context, prepared, Recorder())
         COMPRESS.restore(context, prepared)
         assert dst.size() == 0
@@ -109,7 +109,7 @@ def test_compress_when_the_target_is_cut_while_frames_are_written_then_an_error(
     with pair(tmp_path, DATA) as (src, dst):
         context = context_of(src, dst, **USUAL)
         prepare(COMPRESS, context)
-        with pytest.raises(OSError, match='source "dst": truncated, ends at 0, wanted up to'):
+        with pytest.raises(OSError, match='source "dst": ends at 0, but the job needs bytes up to'):
             COMPRESS.run(context, 0, len(DATA), amid(lambda: os.ftruncate(dst.fd, 0), count))
         assert dst.size() == 0
 
@@ -121,7 +121,7 @@ def test_compress_when_all_is_done_then_done_again_it_still_sees_a_change(tmp_pa
         chunks(COMPRESS, context, [])
         COMPRESS.finish(context, prepared, Recorder())
         write(100)(dst)
-        with pytest.raises(OSError, match="somebody has written into it"):
+        with pytest.raises(OSError, match="somebody else has written to it"):
             COMPRESS.finish(context, prepared, Recorder())
 
 
@@ -193,7 +193,7 @@ def test_decompress_when_what_was_in_it_is_full_of_zeros_then_no_error(tmp_path:
     data = bytes(5 * FRAME)
     with pair(tmp_path, zstandard.compress(data)) as (src, dst):
         whole(DECOMPRESS, context_of(src, dst, format="auto"), [])
-        dst.punch(0, FRAME)  # as a file system does that keeps no zeros
+        dst.punch(0, FRAME)  # like a file system that turns zeros into holes
         context = context_of(src, dst, format="auto")
         part = {"bytes": len(data), "compressed": 1, "frames": 1, "_crc": zlib.crc32(data)}
         context.combined = DECOMPRESS.combine(context, [part])

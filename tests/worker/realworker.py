@@ -1,6 +1,6 @@
-"""A real worker process at the end of a real socket pair.
+"""A real worker process at the other end of a real socket pair.
 
-Run as a program it is the worker: started by exec, as a pool host is.
+Run as a program, this module is that worker, started by exec like a pool host.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from ktaskd.host.memory import erasing
-from ktaskd.model.function import Access
 from ktaskd.model.limits import FRAME_BYTES_MAX
-from ktaskd.model.source import SourceFacts, SourceKind
+from ktaskd.model.source import SourceFacts
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import frames, life
 from ktaskd.worker.codec import facts_to_json
 from ktaskd.worker.frames import SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, Done, Note
 
 PATIENCE_S = 60.0
-"""When a test that will never pass gives up."""
+"""Time after which a test that cannot pass gives up."""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-class Rig:
+class RealWorker:
     """The daemon's side of one worker."""
 
     def __init__(self, placement: dict[str, Any], *, autogroup: int | None = None) -> None:
@@ -45,7 +44,7 @@ class Rig:
         words = [str(theirs.fileno()), str(board), json.dumps(placement), json.dumps(autogroup)]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.worker.rig", *words],
+                [sys.executable, "-m", "tests.worker.realworker", *words],
                 pass_fds=(theirs.fileno(), board),
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
@@ -107,9 +106,9 @@ class Rig:
     def chunk(self, seq: int, jno: int, start: int, end: int, nid: int = -1) -> None:
         self.sock.send(frames.pack_chunk(seq, jno, start, end, nid))
 
-    def call(self, seq: int, jno: int, op: str, payload: dict[str, Any] | None = None) -> None:
+    def step(self, seq: int, jno: int, op: str, payload: dict[str, Any] | None = None) -> None:
         body = {"jno": jno, "op": op, "payload": payload or {}}
-        self.sock.send(frames.pack_note(frames.CALL, seq, body))
+        self.sock.send(frames.pack_note(frames.STEP, seq, body))
 
     def recall(self, seq: int) -> None:
         self.slot[SLOT_RECALL] = seq
@@ -127,7 +126,7 @@ class Rig:
         return int(self.slot[SLOT_BEATS])
 
     def fds(self) -> set[str]:
-        """What the worker has open."""
+        """The worker's open files."""
         found = set()
         for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with contextlib.suppress(OSError):
@@ -136,7 +135,7 @@ class Rig:
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    """Wait for something that another process does."""
+    """Wait until another process has done something."""
     until = time.monotonic() + PATIENCE_S
     while not reached():
         assert time.monotonic() < until, "it never happened"
@@ -144,45 +143,21 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[Rig]:
-    """A worker that was not heard of yet."""
-    rig = Rig(placement or {"worker_class": "lead"}, autogroup=autogroup)
+def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[RealWorker]:
+    """A worker that has just started."""
+    worker = RealWorker(placement or {"worker_class": "lead"}, autogroup=autogroup)
     try:
-        yield rig
+        yield worker
     finally:
-        rig.close()
+        worker.close()
 
 
 @contextlib.contextmanager
-def ready(placement: dict[str, Any] | None = None) -> Iterator[Rig]:
-    """A worker that said READY."""
-    with started(placement) as rig:
-        rig.note(frames.READY)
-        yield rig
-
-
-def facts_of(fd: int, *, own_offset: bool = False, access: Access = Access.READ_WRITE) -> SourceFacts:
-    """What a keeper would say of a file that a test made."""
-    import fcntl
-
-    status = os.fstat(fd)
-    try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError:
-        seals = 0
-    memory = os.readlink(f"/proc/self/fd/{fd}").startswith(("/memfd:", "/dev/shm/"))
-    return SourceFacts(
-        kind=SourceKind.MEMORY if memory else SourceKind.FILE,
-        access=access,
-        append=False,
-        seals=seals,
-        size=status.st_size,
-        page_size=mmap.PAGESIZE,
-        device=status.st_dev,
-        inode=status.st_ino,
-        file_system="tmpfs" if memory else "ext4",
-        own_offset=own_offset,
-    )
+def ready(placement: dict[str, Any] | None = None) -> Iterator[RealWorker]:
+    """A worker that has sent READY."""
+    with started(placement) as worker:
+        worker.note(frames.READY)
+        yield worker
 
 
 def main(words: list[str]) -> None:
