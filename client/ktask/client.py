@@ -18,7 +18,7 @@ from ktask.own.executor import Executor
 from ktask.own.functions import Own, drafted, with_result
 from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
 from ktask.source import Source
-from ktask.turns import ITEMS_AT_ONCE, joined, turns
+from ktask.splitting import ITEMS_AT_ONCE, join, split
 from ktask.v1 import jobs_pb2 as pb
 
 _STATE_NAMES = frozenset(pb.JobState.keys())
@@ -70,7 +70,7 @@ class Client:
     @property
     def socket(self) -> str:
         """Path of the daemon's gRPC socket."""
-        return self._session.place.socket
+        return self._session.endpoint.socket
 
     def run(
         self,
@@ -126,7 +126,7 @@ class Client:
         own = Own(
             *(function, undo, combine, arg, ranges, items, min_chunk, max_threads, align, writes, sources)
         )
-        with drafted(own, self._session.place) as draft:
+        with drafted(own, self._session.endpoint) as draft:
             job = self._run(replace(draft, labels=check_labels(labels)), timeout, progress)
         return with_result(job) if callable(function) else job
 
@@ -137,7 +137,7 @@ class Client:
             left_s = None if until_s is None else max(until_s - time.monotonic(), 0.001)
             return convert.job(self._session.run(one, left_s, _on_job(progress)))
 
-        job = joined(self._session, map(run, turns(draft, ITEMS_AT_ONCE)))
+        job = join(self._session, map(run, split(draft, ITEMS_AT_ONCE)))
         if job.state is not JobState.SUCCEEDED:
             raise JobFailed(job)
         return job

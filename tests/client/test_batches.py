@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ktask.cli.batches import Result, Unreadable, batches, each
-from ktask.cli.beside import Replacement
+from ktask.cli.replacement import Replacement
 from ktask.errors import KtaskError
 
 

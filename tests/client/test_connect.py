@@ -273,7 +273,7 @@ def test_connect_when_the_daemon_ends_after_it_was_looked_at_then_not_waited_for
     listener.listen()
     look = locate.why_silent
 
-    def why_silent(place: locate.Place) -> str:
+    def why_silent(place: locate.Endpoint) -> str:
         """Somebody is there at the first look, and gone right after it."""
         found = look(place)
         listener.close()

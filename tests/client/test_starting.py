@@ -73,11 +73,11 @@ def test_connect_when_the_daemon_is_being_executed_then_looked_for_again(
 def test_starting_when_the_process_is_old_or_of_another_directory_then_not(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = locate.place_of(directory)
+    place = locate.endpoint_of(directory)
     words = [sys.executable, "-c", START, "ktaskd", "--runtime-dir", directory.name]
     with subprocess.Popen(words, cwd=directory.parent, stdin=subprocess.PIPE) as process:
         until(lambda: starting.is_starting(place), "it is seen")
-        assert not starting.is_starting(locate.place_of(directory.parent / "other"))
+        assert not starting.is_starting(locate.endpoint_of(directory.parent / "other"))
         monkeypatch.setattr(starting, "STARTING_S", 0.0)
         assert not starting.is_starting(place)
         monkeypatch.undo()

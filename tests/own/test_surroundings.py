@@ -166,7 +166,7 @@ def test_run_when_its_workers_come_and_go_then_no_descriptor_is_kept_for_them(
     daemon: Daemon, client: ktask.Client
 ) -> None:
     kept: list[int] = []
-    with output.brought(locate.place_of(daemon.place)) as line:
+    with output.brought(locate.endpoint_of(daemon.place)) as line:
         for _ in range(30):
             with socket.socket(socket.AF_UNIX) as worker:
                 worker.connect(calls.path_of(line))
@@ -235,7 +235,7 @@ def test_executor_when_within_a_call_then_at_the_same_daemon(
     def inner() -> str:
         with ktask.Executor(1) as within:
             within.submit(pow, 2, 3).result()
-            return str(within._calls._session.place)  # type: ignore[union-attr]
+            return str(within._calls._session.endpoint)  # type: ignore[union-attr]
 
     assert executor.submit(inner).result() == str(daemon.socket)
 

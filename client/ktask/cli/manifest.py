@@ -12,10 +12,10 @@ from typing import Any
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
-from ktask.cli.beside import Replacement
 from ktask.cli.exits import DONE, FAILED, complain, warn
 from ktask.cli.manifest_text import BlockedFile, WholeFile, format_entry
 from ktask.cli.output import print_document, write_out
+from ktask.cli.replacement import Replacement
 from ktask.cli.streams import DASH
 from ktask.core import Draft
 from ktask.errors import KtaskError

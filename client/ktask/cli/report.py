@@ -11,11 +11,11 @@ from typing import Any
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Unreadable
-from ktask.cli.beside import Replacement
 from ktask.cli.escaping import printable
 from ktask.cli.exits import DONE, FAILED, complain
 from ktask.cli.manifest_text import Listed, escape
 from ktask.cli.output import print_document, write_out
+from ktask.cli.replacement import Replacement
 
 _UNREADABLE = " open or read"
 

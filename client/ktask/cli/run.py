@@ -32,7 +32,7 @@ from ktask.link.connect import open_session
 from ktask.link.session import Session
 from ktask.results import Job, JobState
 from ktask.source import Memory, memory
-from ktask.turns import item_results, turns
+from ktask.splitting import item_results, split
 from ktask.v1 import jobs_pb2 as pb
 
 
@@ -77,7 +77,7 @@ def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> i
     """Run it, over many items in turns; the first job that does not succeed is the last one."""
     documents: list[dict[str, Any]] = []
     status = DONE
-    for draft, names in _turns(order):
+    for draft, names in _jobs(order):
         drawer = drawer_for(sys.stderr, options.progress)
         try:
             message = session.run(draft, on_job=drawer)
@@ -111,10 +111,10 @@ def _named(error: KtaskError, names: Sequence[str]) -> KtaskError:
     )
 
 
-def _turns(order: _Order) -> Iterator[tuple[Draft, Sequence[str]]]:
+def _jobs(order: _Order) -> Iterator[tuple[Draft, Sequence[str]]]:
     """The jobs, each with the names of its items, and known by an id of its own if it is interrupted."""
     first = 0
-    for draft in turns(order.draft):
+    for draft in split(order.draft):
         count = len(tuple(draft.items or ()))
         yield replace(draft, request_id=secrets.token_hex(16)), order.names[first : first + count]
         first += count

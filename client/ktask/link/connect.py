@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ktask.errors import DaemonNotFound, DaemonNotTrusted, KtaskError, SystemDaemonUnused
 from ktask.link import embedded, locate, starting
-from ktask.link.locate import Place
+from ktask.link.locate import Endpoint
 from ktask.link.session import Session
 
 _ANSWER_TIMEOUT_S = 90.0
@@ -34,9 +34,9 @@ def open_session(
     Args:
         warn: called with the text of a warning; None = it becomes a Python warning.
     """
-    place = starting.wait_until_up(lambda: locate.named(target, os.environ))
-    if place is not None:
-        return _answering(place)
+    endpoint = starting.wait_until_up(lambda: locate.named(target, os.environ))
+    if endpoint is not None:
+        return _answering(endpoint)
     tried, unused = [], []
     # The embedded daemon is where the per-user one would be.
     for usual in () if own else locate.usual(os.environ):
@@ -48,7 +48,7 @@ def open_session(
                 unused.append(locate.with_next_step(usual, str(error)))
     directory = embedded.directory_of(os.environ)
     try:
-        found = embedded.find_or_start(directory) if start else embedded.place_in(directory)
+        found = embedded.find_or_start(directory) if start else embedded.endpoint_in(directory)
         session = _answering(found)
     except (DaemonNotFound, DaemonNotTrusted) as error:
         steps = unused if start else [*unused, embedded.NEXT_STEP]
@@ -66,15 +66,15 @@ def _warn(text: str) -> None:
     warnings.warn(text, SystemDaemonUnused, stacklevel=level)
 
 
-def _answering(place: Place) -> Session:
+def _answering(endpoint: Endpoint) -> Session:
     """A session with a daemon that has answered a call."""
-    silent = locate.why_silent(place)
+    silent = locate.why_silent(endpoint)
     if silent:
-        raise DaemonNotFound(f'socket "{place}": {silent}')
+        raise DaemonNotFound(f'socket "{endpoint}": {silent}')
     try:
-        session = Session(place)
+        session = Session(endpoint)
     except OSError as error:  # its directory went after it was looked at
-        raise DaemonNotFound(f'socket "{place}": {error.strerror}') from error
+        raise DaemonNotFound(f'socket "{endpoint}": {error.strerror}') from error
     try:
         _wait_for_answer(session)
     except BaseException:
@@ -85,7 +85,7 @@ def _answering(place: Place) -> Session:
 
 def _wait_for_answer(session: Session) -> None:
     """Wait for one answer, as long as somebody is there who may give it."""
-    place, until_s = session.place, time.monotonic() + _ANSWER_TIMEOUT_S
+    endpoint, until_s = session.endpoint, time.monotonic() + _ANSWER_TIMEOUT_S
     while True:
         left_s = until_s - time.monotonic()
         try:
@@ -95,6 +95,6 @@ def _wait_for_answer(session: Session) -> None:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise
             # One that was ending when it was looked at would be waited for in vain.
-            silent = locate.why_silent(place)
+            silent = locate.why_silent(endpoint)
             if silent or error.code == "UNAVAILABLE" or left_s <= _LOOK_S:
-                raise DaemonNotFound(f'socket "{place}": {silent or _NO_ANSWER}') from error
+                raise DaemonNotFound(f'socket "{endpoint}": {silent or _NO_ANSWER}') from error

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from ktask.errors import DaemonNotFound
-from ktask.link.locate import HANDOFF_NAME, SOCKET_NAME, Place, is_private, why_silent
+from ktask.link.locate import HANDOFF_NAME, SOCKET_NAME, Endpoint, is_private, why_silent
 
 IDLE_EXIT_S = 30
 """An embedded daemon that nobody uses for so long ends."""
@@ -45,9 +45,9 @@ NEXT_STEP = "`ktask run`, or a program that connects, starts one for you; so doe
 """For whoever looks at a daemon where there is none."""
 
 
-def place_in(directory: str) -> Place:
-    """The place of a daemon in `directory`, whether there is one or not."""
-    return Place(os.path.join(directory, SOCKET_NAME), os.path.join(directory, HANDOFF_NAME))
+def endpoint_in(directory: str) -> Endpoint:
+    """The endpoint of a daemon in `directory`, whether there is one or not."""
+    return Endpoint(os.path.join(directory, SOCKET_NAME), os.path.join(directory, HANDOFF_NAME))
 
 
 def directory_of(environ: Mapping[str, str]) -> str:
@@ -58,8 +58,8 @@ def directory_of(environ: Mapping[str, str]) -> str:
     return f"/tmp/ktaskd-{os.geteuid()}"
 
 
-def find_or_start(directory: str) -> Place:
-    """The place of a daemon in `directory` that answers, started if there is none.
+def find_or_start(directory: str) -> Endpoint:
+    """The endpoint of a daemon in `directory` that answers, started if there is none.
 
     Of several processes that call this at one time, one starts the daemon and
     the others wait for it.
@@ -69,35 +69,35 @@ def find_or_start(directory: str) -> Place:
             does not come up; then with the end of its log.
     """
     _make_private(directory)
-    place = place_in(directory)
+    endpoint = endpoint_in(directory)
     deadline = time.monotonic() + _START_TIMEOUT_S
     for pause_s in _pauses(deadline):
-        if not why_silent(place):
-            return place
+        if not why_silent(endpoint):
+            return endpoint
         with _start_lock(directory) as locked:
             if locked:
-                return _start(directory, place, deadline)
+                return _start(directory, endpoint, deadline)
         time.sleep(pause_s)
     raise DaemonNotFound(
         f'embedded daemon: another process is starting it in "{directory}", and does not end'
     )
 
 
-def _start(directory: str, place: Place, deadline: float) -> Place:
+def _start(directory: str, endpoint: Endpoint, deadline: float) -> Endpoint:
     """Start the daemon and wait until it answers. The start lock is held."""
     # Another one may have started it between the look and the lock.
-    if not why_silent(place):
-        return place
+    if not why_silent(endpoint):
+        return endpoint
     pid = _launch(directory)
     with _watch_exit(pid) as has_exited:
         for pause_s in _pauses(deadline):
-            if not why_silent(place):
-                return place
+            if not why_silent(endpoint):
+                return endpoint
             if has_exited(pause_s):
                 break
     for pause_s in _pauses(time.monotonic() + _AFTER_EXIT_S):
-        if not why_silent(place):
-            return place
+        if not why_silent(endpoint):
+            return endpoint
         time.sleep(pause_s)
     log = os.path.join(directory, _LOG_NAME)
     raise DaemonNotFound(f'embedded daemon: it does not come up in "{directory}"', [f"{log}: {_tail(log)}"])

@@ -24,7 +24,7 @@ _PROBE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """The two sockets of one daemon, which lie in one directory."""
 
     socket: str
@@ -35,48 +35,50 @@ class Place:
         return self.socket
 
 
-def place_of(target: str | bytes | os.PathLike[str]) -> Place:
+def endpoint_of(target: str | bytes | os.PathLike[str]) -> Endpoint:
     """The sockets that a directory, or the path of the gRPC socket, stands for."""
     path = os.path.abspath(os.fsdecode(target))
     if os.path.isdir(path):
-        return Place(os.path.join(path, SOCKET_NAME), os.path.join(path, HANDOFF_NAME))
-    return Place(path, os.path.join(os.path.dirname(path), HANDOFF_NAME))
+        return Endpoint(os.path.join(path, SOCKET_NAME), os.path.join(path, HANDOFF_NAME))
+    return Endpoint(path, os.path.join(os.path.dirname(path), HANDOFF_NAME))
 
 
-def named(target: str | bytes | os.PathLike[str] | None, environ: Mapping[str, str]) -> Place | None:
-    """The place that the caller, or else the environment, names; None if neither does."""
+def named(target: str | bytes | os.PathLike[str] | None, environ: Mapping[str, str]) -> Endpoint | None:
+    """The endpoint that the caller, or else the environment, names; None if neither does."""
     if target is not None:
         if not os.fspath(target):
             raise ValueError("target: got an empty path, wanted a directory or a socket")
-        return place_of(target)
+        return endpoint_of(target)
     variable = environ.get(VARIABLE, "")
-    return place_of(variable) if variable else None
+    return endpoint_of(variable) if variable else None
 
 
-def usual(environ: Mapping[str, str]) -> list[Place]:
+def usual(environ: Mapping[str, str]) -> list[Endpoint]:
     """Places to look at when none was named: the user's daemon, then the system's."""
     directories = [trust.SYSTEM_DIR]
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime):
         directories.insert(0, os.path.join(runtime, "ktaskd"))
-    return [Place(os.path.join(d, SOCKET_NAME), os.path.join(d, HANDOFF_NAME)) for d in directories]
+    return [Endpoint(os.path.join(d, SOCKET_NAME), os.path.join(d, HANDOFF_NAME)) for d in directories]
 
 
-def is_system(place: Place) -> bool:
-    """Whether a place is the system's, and somebody has made its directory: a daemon is or was there."""
-    directory = os.path.dirname(place.socket)
+def is_system(endpoint: Endpoint) -> bool:
+    """Whether a endpoint is the system's, and somebody has made its directory: a daemon is or was there."""
+    directory = os.path.dirname(endpoint.socket)
     return directory == trust.SYSTEM_DIR and os.path.lexists(directory)
 
 
-def with_next_step(place: Place, why: str) -> str:
+def with_next_step(endpoint: Endpoint, why: str) -> str:
     """Why the system's daemon cannot be used, and what somebody can do about it."""
-    directory = os.path.dirname(place.socket)
+    directory = os.path.dirname(endpoint.socket)
     if not os.access(directory, os.X_OK):
         step = f'nobody but its owner may enter "{directory}"; ask the administrator for the right'
-    elif not os.path.lexists(place.socket):
+    elif not os.path.lexists(endpoint.socket):
         step = "the system's daemon is not running; an administrator starts it: systemctl start ktaskd.socket"
-    elif not os.access(place.socket, os.R_OK | os.W_OK):
-        step = f"you may not use the system's daemon; an administrator lets you in: {_way_in(place.socket)}"
+    elif not os.access(endpoint.socket, os.R_OK | os.W_OK):
+        step = (
+            f"you may not use the system's daemon; an administrator lets you in: {_way_in(endpoint.socket)}"
+        )
     else:
         step = "look at the system's daemon: systemctl status ktaskd.socket ktaskd"
     return f"{why}; {step}"
@@ -97,14 +99,14 @@ def _way_in(path: str) -> str:
     return f"adduser {user} {group}, and you log in again"
 
 
-def why_silent(place: Place) -> str:
-    """Why nobody answers at a place; "" if somebody accepts connections.
+def why_silent(endpoint: Endpoint) -> str:
+    """Why nobody answers at a endpoint; "" if somebody accepts connections.
 
     Raises:
         DaemonNotTrusted: another user listens there, or could.
     """
     try:
-        open_unix(place.socket, socket.SOCK_STREAM, _PROBE_TIMEOUT_S).close()
+        open_unix(endpoint.socket, socket.SOCK_STREAM, _PROBE_TIMEOUT_S).close()
     except BlockingIOError:
         return ""  # Somebody listens, and has more callers than it takes at a time.
     except OSError as error:

@@ -20,7 +20,7 @@ from ktask.errors import KtaskError
 from ktask.link import naming, rpc
 from ktask.link.caller import Caller
 from ktask.link.handover import Handover
-from ktask.link.locate import Place, grpc_target
+from ktask.link.locate import Endpoint, grpc_target
 from ktask.link.resolve import opened
 from ktask.link.rpc import grpc
 from ktask.link.stubs import Stubs
@@ -47,18 +47,18 @@ Response = TypeVar("Response")
 class Session:
     """A connection. Thread-safe; not to be used in a forked child."""
 
-    def __init__(self, place: Place) -> None:
-        """Prepare a connection to `place`; nothing is dialled yet.
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Prepare a connection to `endpoint`; nothing is dialled yet.
 
         Raises:
             DaemonNotTrusted: another user could listen there.
             OSError: there is no such directory.
         """
-        self.place = place
-        self._anchor = Anchor(os.path.dirname(place.socket))
+        self.endpoint = endpoint
+        self._anchor = Anchor(os.path.dirname(endpoint.socket))
         self._left: list[tuple[Stubs, Anchor]] = []
         self._stubs: Stubs | None = self._make_stubs()
-        self.handover = Handover(place.handoff)
+        self.handover = Handover(endpoint.handoff)
         self.caller = Caller()
         self._functions: dict[str, pb.Function] = {}
         self._closing = threading.Lock()
@@ -81,7 +81,7 @@ class Session:
 
     def _make_stubs(self) -> Stubs:
         """A channel that reaches nothing but the directory that was checked, however often it connects."""
-        return Stubs(grpc_target(self._anchor.path(os.path.basename(self.place.socket))))
+        return Stubs(grpc_target(self._anchor.path(os.path.basename(self.endpoint.socket))))
 
     def reopen(self) -> None:
         """Break all calls off, and go on with a new connection."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ktask.link.locate import Place, why_silent
+from ktask.link.locate import Endpoint, why_silent
 
 STARTING_S = 30.0
 """A process of this age that does not listen is not going to."""
@@ -25,8 +25,8 @@ _OPTION = "--runtime-dir"
 _PROGRAM = "ktaskd"
 
 
-def wait_until_up(find: Callable[[], Place | None]) -> Place | None:
-    """The place that `find` names, once the daemon that is starting there listens.
+def wait_until_up(find: Callable[[], Endpoint | None]) -> Endpoint | None:
+    """The endpoint that `find` names, once the daemon that is starting there listens.
 
     Returns at once if somebody listens there or `find` names none, and after a tenth of a second if no
     daemon is starting there.
@@ -37,18 +37,18 @@ def wait_until_up(find: Callable[[], Place | None]) -> Place | None:
     Raises:
         DaemonNotTrusted: another user listens there, or could.
     """
-    place, looks = find(), _LOOKS
-    while place is not None and why_silent(place) and looks:
-        looks = _LOOKS if is_starting(place) else looks - 1
+    endpoint, looks = find(), _LOOKS
+    while endpoint is not None and why_silent(endpoint) and looks:
+        looks = _LOOKS if is_starting(endpoint) else looks - 1
         time.sleep(_PAUSE_S)
-        place = find()
-    return place
+        endpoint = find()
+    return endpoint
 
 
-def is_starting(place: Place) -> bool:
+def is_starting(endpoint: Endpoint) -> bool:
     """Whether root or this user has just started a daemon for the directory of these sockets."""
     # A target that does not exist may be the directory, or the socket in it.
-    wanted = {place.socket, os.path.dirname(place.socket)}
+    wanted = {endpoint.socket, os.path.dirname(endpoint.socket)}
     return any(wanted & _directories(pid) and _age_s(pid) < STARTING_S for pid in _pids())
 
 

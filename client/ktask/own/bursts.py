@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from ktask import convert
 from ktask.errors import JobFailed, KtaskError
 from ktask.link import rpc
-from ktask.link.locate import VARIABLE, Place, short_path
+from ktask.link.locate import VARIABLE, Endpoint, short_path
 from ktask.link.rpc import grpc
 from ktask.link.session import Session
 from ktask.results import JobState
@@ -116,13 +116,13 @@ class Burst:
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """Listen, and have the daemon begin. Raises KtaskError or OSError."""
-        self.setup = wire.pack(wire.SETUP, 0, surroundings_for(session.place))
+        self.setup = wire.pack(wire.SETUP, 0, surroundings_for(session.endpoint))
         self.workers: set[Peer] = set()
         self.began = False
         """Whether any call was given to one of its workers."""
         self.closed_s = 0.0
         """When it was decided that it gets no more calls; 0 = it may get some."""
-        self.path, self.listener = listen(session.place)
+        self.path, self.listener = listen(session.endpoint)
         try:
             spec = pb.JobSpec(function="python.calls", max_threads=max_workers, labels=labels)
             spec.arg.fields["line"].string_value = wire.line_of(self.path)
@@ -167,9 +167,9 @@ class Burst:
         return None if job.state is JobState.SUCCEEDED else JobFailed(job)
 
 
-def surroundings_for(place: Place) -> bytes:
+def surroundings_for(endpoint: Endpoint) -> bytes:
     """What calls find around them; one that uses ktask finds the daemon that runs it."""
-    return surroundings.take({VARIABLE: os.path.dirname(place.socket)})
+    return surroundings.take({VARIABLE: os.path.dirname(endpoint.socket)})
 
 
 def lend_output(sock: socket.socket) -> None:
@@ -202,9 +202,9 @@ def log(payload: bytes) -> None:
         _log.exception("exception handling a record that was logged in a worker")
 
 
-def listen(place: Place) -> tuple[str, socket.socket]:
+def listen(endpoint: Endpoint) -> tuple[str, socket.socket]:
     """A socket that only this user reaches: in the directory that the daemon keeps to itself."""
-    directory = os.path.join(os.path.dirname(place.socket), wire.DIRECTORY)
+    directory = os.path.join(os.path.dirname(endpoint.socket), wire.DIRECTORY)
     path = os.path.join(directory, wire.NAME_PREFIX + secrets.token_hex(4))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -37,7 +37,7 @@ from typing import Any
 
 from ktask.core import Draft, check_int
 from ktask.errors import KtaskError
-from ktask.link.locate import VARIABLE, Place
+from ktask.link.locate import VARIABLE, Endpoint
 from ktask.own.output import brought
 from ktask.results import Job
 from ktask.source import File, Memory, file, memory
@@ -64,8 +64,8 @@ class Own:
 
 
 @contextmanager
-def drafted(own: Own, place: Place) -> Iterator[Draft]:
-    """The job, with what is open for it only, for the daemon at a place.
+def drafted(own: Own, endpoint: Endpoint) -> Iterator[Draft]:
+    """The job, with what is open for it only, for the daemon at an endpoint.
 
     Raises:
         TypeError, ValueError: an argument cannot be right.
@@ -84,12 +84,12 @@ def drafted(own: Own, place: Place) -> Iterator[Draft]:
             writes = _writes(sources["data"]) if writes is None else writes
             if isinstance(sources["data"], str | bytes | os.PathLike):
                 sources["data"] = opened.enter_context(file(sources["data"], "rw" if writes else "r"))
-        sources["code"] = opened.enter_context(_pickled(own, place))
+        sources["code"] = opened.enter_context(_pickled(own, endpoint))
         arg = {
             "align": check_int("align", own.align, _ALIGN_MAX, 1),
             "writes": bool(writes),
             "undo": callable(own.undo),
-            "line": _line(opened, place),
+            "line": _line(opened, endpoint),
         }
         yield Draft("python.run", arg, ranges, None, *rest, undo, sources)
 
@@ -114,17 +114,17 @@ def _unpacked(packed: str) -> Any:
     return pickle.loads(base64.b64decode(packed)) if packed else None
 
 
-def _line(opened: contextlib.ExitStack, place: Place) -> str:
+def _line(opened: contextlib.ExitStack, endpoint: Endpoint) -> str:
     try:
-        return opened.enter_context(brought(place))
+        return opened.enter_context(brought(endpoint))
     except KtaskError:
         return ""  # the daemon is not this user's, and says so itself when it is asked
 
 
-def _pickled(own: Own, place: Place) -> Memory:
+def _pickled(own: Own, endpoint: Endpoint) -> Memory:
     """All that is called, in memory of its own."""
     undo = own.undo if callable(own.undo) else None
-    here = {VARIABLE: os.path.dirname(place.socket)}
+    here = {VARIABLE: os.path.dirname(endpoint.socket)}
     pickled = code.pack((own.function, undo, own.combine, own.arg), here)
     made = memory(len(pickled), name="ktask-code")
     made[:] = pickled

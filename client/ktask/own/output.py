@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from ktask.link.locate import Place
+from ktask.link.locate import Endpoint
 from ktask.own.bursts import lend_output, listen, log, surroundings_for
 from ktask.v1 import calls as wire
 
@@ -17,15 +17,17 @@ _RECEIVE_BYTES = 64 * 1024
 
 
 @contextlib.contextmanager
-def brought(place: Place) -> Iterator[str]:
+def brought(endpoint: Endpoint) -> Iterator[str]:
     """Listen, while inside, for workers of a daemon of this user; the socket as the argument `line` has it.
 
     Raises:
         KtaskError: the daemon is not this user's.
     """
-    path, listener = listen(place)
+    path, listener = listen(endpoint)
     stop = os.eventfd(0, os.EFD_CLOEXEC)
-    thread = threading.Thread(target=_serve, args=(listener, stop, place), name="ktask-output", daemon=True)
+    thread = threading.Thread(
+        target=_serve, args=(listener, stop, endpoint), name="ktask-output", daemon=True
+    )
     try:
         thread.start()
         yield wire.line_of(path)
@@ -38,13 +40,13 @@ def brought(place: Place) -> Iterator[str]:
             os.unlink(path)
 
 
-def _serve(listener: socket.socket, stop: int, place: Place) -> None:
+def _serve(listener: socket.socket, stop: int, endpoint: Endpoint) -> None:
     """Send each worker the surroundings, and handle what it logs, until told to stop."""
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as opened:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(stop, selectors.EVENT_READ)
         opened.callback(listener.close)  # nobody waits for a thread that has ended
-        setup = wire.pack(wire.SETUP, 0, surroundings_for(place))
+        setup = wire.pack(wire.SETUP, 0, surroundings_for(endpoint))
         while True:
             # What has come is handled before the end, which the workers have seen by then.
             ready = {key.fd: key for key, _ in selector.select()}

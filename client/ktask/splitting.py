@@ -18,7 +18,7 @@ ITEMS_AT_ONCE = 4000
 """Up to so many are one job for the library, as long as the user has room for them."""
 
 
-def turns(draft: Draft, most: int = ITEMS_PER_JOB) -> Iterator[Draft]:
+def split(draft: Draft, most: int = ITEMS_PER_JOB) -> Iterator[Draft]:
     """The jobs that do the work of `draft`: itself, or where it has more than `most` items, several.
 
     Ranges are of all items, and so of one job.
@@ -41,7 +41,7 @@ def item_results(session: Session, job: Job) -> list[tuple[int, Any]]:
     return [(one.index, convert.plain(one.result)) for message in updates for one in message.results]
 
 
-def joined(session: Session, jobs: Iterable[Job]) -> Job:
+def join(session: Session, jobs: Iterable[Job]) -> Job:
     """The last of some jobs, with the results of the items of all; one that did not succeed as it is."""
     found: list[Any] = []
     last: Job | None = None
