@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ktask.client import Client, connect
     from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
-    from ktask.own.bursts import WorkerLost
     from ktask.own.executor import Executor
+    from ktask.own.futures import WorkerLost
     from ktask.results import (
         Allowance,
         Argument,
@@ -99,7 +99,7 @@ __all__ = [
 _ELSEWHERE = {
     **dict.fromkeys(("Client", "connect"), "ktask.client"),
     "Executor": "ktask.own.executor",
-    "WorkerLost": "ktask.own.bursts",
+    "WorkerLost": "ktask.own.futures",
     **dict.fromkeys(
         ("DaemonNotFound", "DaemonNotTrusted", "JobFailed", "KtaskError", "SystemDaemonUnused"),
         "ktask.errors",

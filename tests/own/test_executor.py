@@ -284,7 +284,7 @@ def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
     blocker.begin()
     calls = executor._calls
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    monkeypatch.setattr(calls, "_look", lambda _: 1 / 0)
+    monkeypatch.setattr(calls, "_check_jobs", lambda: 1 / 0)
     waiting = executor.submit(things.square, 2)
     calls._wake()
     for future in (blocker.futures[0], waiting):

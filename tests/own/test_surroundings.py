@@ -19,7 +19,7 @@ import pytest
 from ktask.errors import DaemonNotFound, KtaskError
 from ktask.link import locate
 from ktask.own import output
-from ktask.own.bursts import WorkerLost
+from ktask.own.futures import WorkerLost
 from ktask.own.initial import InitializerFailed
 from ktask.v1 import calls, surroundings
 

@@ -16,8 +16,9 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 from ktask.core import check_labels
 from ktask.link.connect import open_session
 from ktask.link.session import Session
-from ktask.own.bursts import Burst, Call, CallFuture, Shared
+from ktask.own.bursts import Burst
 from ktask.own.calls import CallServer
+from ktask.own.futures import Call, CallFuture, Shared
 from ktask.own.initial import Initial, InitializerFailed
 from ktask.v1 import code
 

@@ -65,7 +65,7 @@ class Own:
 
 @contextmanager
 def drafted(own: Own, endpoint: Endpoint) -> Iterator[Draft]:
-    """The job, with what is open for it only, for the daemon at an endpoint.
+    """The job, with what is open for it only, for the daemon at a endpoint.
 
     Raises:
         TypeError, ValueError: an argument cannot be right.

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from ktask.errors import KtaskError
-from ktask.own.bursts import Shared
+from ktask.own.futures import Shared
 
 _log = logging.getLogger("concurrent.futures")
 

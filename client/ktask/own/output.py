@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from ktask.link.locate import Endpoint
-from ktask.own.bursts import lend_output, listen, log, surroundings_for
+from ktask.own import sockets
 from ktask.v1 import calls as wire
 
 _RECEIVE_BYTES = 64 * 1024
@@ -23,7 +23,7 @@ def brought(endpoint: Endpoint) -> Iterator[str]:
     Raises:
         KtaskError: the daemon is not this user's.
     """
-    path, listener = listen(endpoint)
+    path, listener = sockets.listen(endpoint)
     stop = os.eventfd(0, os.EFD_CLOEXEC)
     thread = threading.Thread(
         target=_serve, args=(listener, stop, endpoint), name="ktask-output", daemon=True
@@ -35,9 +35,7 @@ def brought(endpoint: Endpoint) -> Iterator[str]:
         os.eventfd_write(stop, 1)
         thread.join()
         os.close(stop)
-        listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        sockets.close(path, listener)
 
 
 def _serve(listener: socket.socket, stop: int, endpoint: Endpoint) -> None:
@@ -46,7 +44,7 @@ def _serve(listener: socket.socket, stop: int, endpoint: Endpoint) -> None:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(stop, selectors.EVENT_READ)
         opened.callback(listener.close)  # nobody waits for a thread that has ended
-        setup = wire.pack(wire.SETUP, 0, surroundings_for(endpoint))
+        setup = wire.pack(wire.SETUP, 0, sockets.surroundings_for(endpoint))
         while True:
             # What has come is handled before the end, which the workers have seen by then.
             ready = {key.fd: key for key, _ in selector.select()}
@@ -74,7 +72,7 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector, setup: by
         return
     try:
         worker.setblocking(True)
-        lend_output(worker)
+        sockets.lend_output(worker)
         worker.sendall(setup)
     except OSError:
         worker.close()
@@ -93,7 +91,7 @@ def _receive(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> No
         _leave(key, selector)
     for kind, _, payload in key.data.feed(data):
         if kind == wire.LOG:
-            log(payload)
+            sockets.log(payload)
 
 
 def _leave(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> None:

@@ -21,8 +21,8 @@ _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 _begun = threading.Event()
 
 
-def tell(listener: Listener) -> None:
-    """Have it told, for as long as somebody else holds it."""
+def register(listener: Listener) -> None:
+    """Call `listener.end_soon` at the end of the program; the listener is held weakly."""
     _listeners.add(listener)
 
 

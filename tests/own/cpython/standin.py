@@ -84,5 +84,5 @@ class Warm(Ours):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.submit(abs, 0).result()
-        while not self._calls._ready:
+        while not self._calls._board.ready:
             time.sleep(0.001)
