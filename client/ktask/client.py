@@ -11,14 +11,16 @@ from typing import Any, Self, TypeVar
 
 from ktask import convert
 from ktask.core import Draft, check_int, check_labels, check_text, mode_request
+from ktask.declarations import Function
 from ktask.errors import JobFailed
 from ktask.link.connect import open_session
 from ktask.link.session import ENDED, Session
 from ktask.own.executor import Executor
 from ktask.own.functions import Own, drafted, with_result
-from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
+from ktask.results import Job, JobState, Update
 from ktask.source import Source
 from ktask.splitting import ITEMS_AT_ONCE, join, split
+from ktask.status import Drained, Reloaded, Status
 from ktask.v1 import jobs_pb2 as pb
 
 _STATE_NAMES = frozenset(pb.JobState.keys())

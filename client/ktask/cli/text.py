@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ktask.cli.escaping import printable
+from ktask.declarations import Argument, Function
 from ktask.errors import describe_failure
-from ktask.results import Allowance, Argument, CpuUsage, Function, Job, Pool, Reason, Status, Worker
+from ktask.results import CpuUsage, Job, Reason
+from ktask.status import Allowance, Pool, Status, Worker
 
 _LEVELS = {
     "RUN": "all helpers run",
