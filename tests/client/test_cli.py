@@ -113,7 +113,7 @@ def test_job_when_it_has_warnings_then_they_are_on_stderr_and_the_status_is_0(fa
         ("run file.crc32 data=/etc/hosts data=/etc/passwd", 'source "data": given twice'),
         ("run file.crc32 data=/etc/hosts --memory data=1", 'source "data": given twice'),
         ("run file.crc32 timeout=/etc/hosts", "keyword"),
-        ("run file.crc32 nope=/etc/hosts", "unknown to function"),
+        ("run file.crc32 nope=/etc/hosts", "has no such source"),
         ("run file.crc32 data=/etc", "Is a directory|got a directory"),
         ("run file.crc32 data=/dev/null", "character device"),
         ("run file.crc32 data=/no/such", "No such file"),

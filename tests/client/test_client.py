@@ -186,7 +186,7 @@ def test_run_when_refused_then_everything_that_was_told(fake: FakeDaemon, client
 def test_run_when_a_path_has_an_unknown_role_then_refused_and_not_made(
     client: ktask.Client, tmp_path: Path
 ) -> None:
-    with pytest.raises(ktask.KtaskError, match="unknown to function") as caught:
+    with pytest.raises(ktask.KtaskError, match="has no such source") as caught:
         client.run("mem.fill", x=tmp_path / "a")
     assert (caught.value.code, caught.value.reason) == ("INVALID_ARGUMENT", "SOURCE_INVALID")
     assert not (tmp_path / "a").exists()

@@ -131,7 +131,7 @@ def test_connect_when_named_and_dead_then_an_error_and_no_daemon_is_started(
             ktask.connect(target)
         assert caught.value.reason == "DAEMON_NOT_FOUND"
     monkeypatch.setenv(locate.VARIABLE, str(dead))
-    with pytest.raises(ktask.DaemonNotFound, match="nobody listens"):
+    with pytest.raises(ktask.DaemonNotFound, match="no process listens"):
         ktask.connect()
     with pytest.raises(ValueError, match="empty path"):
         ktask.connect("")
@@ -234,7 +234,7 @@ def test_connect_when_its_directory_is_not_ours_alone_then_never_used(
     own = nowhere / "ktaskd"
     own.mkdir()
     own.chmod(0o777)
-    with pytest.raises(ktask.DaemonNotFound, match="nobody else may write"):
+    with pytest.raises(ktask.DaemonNotFound, match="writable for nobody else"):
         ktask.connect()
     own.rmdir()
     own.symlink_to(short_dir)
@@ -280,7 +280,7 @@ def test_connect_when_the_daemon_ends_after_it_was_looked_at_then_not_waited_for
         return found
 
     monkeypatch.setattr(locate, "why_silent", why_silent)
-    with pytest.raises(ktask.DaemonNotFound, match="nobody listens there any more"):
+    with pytest.raises(ktask.DaemonNotFound, match="no process listens there any more"):
         ktask.connect(short_dir)
 
 
@@ -300,7 +300,7 @@ def _not_trusted(system: Path) -> None:
     ("make", "why", "step"),
     [
         (lambda system: None, "No such file", "systemctl start ktaskd.socket"),
-        (_down, "nobody listens", "systemctl status ktaskd.socket"),
+        (_down, "no process listens", "systemctl status ktaskd.socket"),
         (_not_trusted, "mode 0777", "systemctl start ktaskd.socket"),
     ],
 )

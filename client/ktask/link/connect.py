@@ -29,16 +29,18 @@ def open_session(
     start: bool = True,
     warn: Callable[[str], object] | None = None,
 ) -> Session:
-    """What `connect` says, without the client around it.
+    """Open a session with a daemon as `ktask.connect` describes, which takes the same arguments.
 
     Args:
         warn: called with the text of a warning; None = it becomes a Python warning.
+    Raises:
+        DaemonNotFound, DaemonNotTrusted: as `ktask.connect`.
     """
     endpoint = starting.wait_until_up(lambda: locate.named(target, os.environ))
     if endpoint is not None:
         return _answering(endpoint)
     tried, unused = [], []
-    # The embedded daemon is where the per-user one would be.
+    # With `own` only the embedded daemon is tried: it is where a daemon of this user would be.
     for usual in () if own else locate.usual(os.environ):
         try:
             return _answering(usual)
@@ -59,7 +61,7 @@ def open_session(
 
 
 def _warn(text: str) -> None:
-    """Warn at the first line of the program that is not ktask's."""
+    """Warn about the innermost line of the program that is not ktask's own."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ktask":
         frame, level = frame.f_back, level + 1
@@ -67,13 +69,13 @@ def _warn(text: str) -> None:
 
 
 def _answering(endpoint: Endpoint) -> Session:
-    """A session with a daemon that has answered a call."""
+    """A session with a daemon that has answered one call."""
     silent = locate.why_silent(endpoint)
     if silent:
         raise DaemonNotFound(f'socket "{endpoint}": {silent}')
     try:
         session = Session(endpoint)
-    except OSError as error:  # its directory went after it was looked at
+    except OSError as error:  # its directory was removed after the check
         raise DaemonNotFound(f'socket "{endpoint}": {error.strerror}') from error
     try:
         _wait_for_answer(session)
@@ -84,7 +86,7 @@ def _answering(endpoint: Endpoint) -> Session:
 
 
 def _wait_for_answer(session: Session) -> None:
-    """Wait for one answer, as long as somebody is there who may give it."""
+    """Wait for one answer, as long as a process is there that may give it."""
     endpoint, until_s = session.endpoint, time.monotonic() + _ANSWER_TIMEOUT_S
     while True:
         left_s = until_s - time.monotonic()
@@ -94,7 +96,7 @@ def _wait_for_answer(session: Session) -> None:
         except KtaskError as error:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise
-            # One that was ending when it was looked at would be waited for in vain.
+            # A daemon that was just ending will never answer: check again that one listens.
             silent = locate.why_silent(endpoint)
             if silent or error.code == "UNAVAILABLE" or left_s <= _LOOK_S:
                 raise DaemonNotFound(f'socket "{endpoint}": {silent or _NO_ANSWER}') from error

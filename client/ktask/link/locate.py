@@ -1,4 +1,4 @@
-"""Where the daemon's sockets are, and whether anybody answers there."""
+"""Where the daemon's sockets are, and whether a daemon answers there."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _PROBE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The two sockets of one daemon, which lie in one directory."""
+    """The two sockets of one daemon, in one directory."""
 
     socket: str
     handoff: str
 
     def __str__(self) -> str:
-        """The gRPC socket."""
+        """Path of the gRPC socket."""
         return self.socket
 
 
 def endpoint_of(target: str | bytes | os.PathLike[str]) -> Endpoint:
-    """The sockets that a directory, or the path of the gRPC socket, stands for."""
+    """The endpoint that a directory, or the path of the gRPC socket, stands for."""
     path = os.path.abspath(os.fsdecode(target))
     if os.path.isdir(path):
         return Endpoint(os.path.join(path, SOCKET_NAME), os.path.join(path, HANDOFF_NAME))
@@ -44,7 +44,7 @@ def endpoint_of(target: str | bytes | os.PathLike[str]) -> Endpoint:
 
 
 def named(target: str | bytes | os.PathLike[str] | None, environ: Mapping[str, str]) -> Endpoint | None:
-    """The endpoint that the caller, or else the environment, names; None if neither does."""
+    """The endpoint that the caller names, or else the environment; None if neither does."""
     if target is not None:
         if not os.fspath(target):
             raise ValueError("target: got an empty path, wanted a directory or a socket")
@@ -54,7 +54,7 @@ def named(target: str | bytes | os.PathLike[str] | None, environ: Mapping[str, s
 
 
 def usual(environ: Mapping[str, str]) -> list[Endpoint]:
-    """Places to look at when none was named: the user's daemon, then the system's."""
+    """Endpoints to try when none was named: the user's daemon, then the system's."""
     directories = [trust.SYSTEM_DIR]
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime):
@@ -63,16 +63,16 @@ def usual(environ: Mapping[str, str]) -> list[Endpoint]:
 
 
 def is_system(endpoint: Endpoint) -> bool:
-    """Whether a endpoint is the system's, and somebody has made its directory: a daemon is or was there."""
+    """Whether this is the system's endpoint and its directory exists: a daemon is or was there."""
     directory = os.path.dirname(endpoint.socket)
     return directory == trust.SYSTEM_DIR and os.path.lexists(directory)
 
 
 def with_next_step(endpoint: Endpoint, why: str) -> str:
-    """Why the system's daemon cannot be used, and what somebody can do about it."""
+    """Why the system's daemon cannot be used, and what the user can do about it."""
     directory = os.path.dirname(endpoint.socket)
     if not os.access(directory, os.X_OK):
-        step = f'nobody but its owner may enter "{directory}"; ask the administrator for the right'
+        step = f'only its owner may enter "{directory}"; ask the administrator for access'
     elif not os.path.lexists(endpoint.socket):
         step = "the system's daemon is not running; an administrator starts it: systemctl start ktaskd.socket"
     elif not os.access(endpoint.socket, os.R_OK | os.W_OK):
@@ -85,7 +85,7 @@ def with_next_step(endpoint: Endpoint, why: str) -> str:
 
 
 def _way_in(path: str) -> str:
-    """How a user gets the right to connect to a socket: membership of its group, where that has it."""
+    """How a user gets access to a socket: membership of its group, if the group has access."""
     import grp
     import pwd
 
@@ -95,12 +95,12 @@ def _way_in(path: str) -> str:
     except (OSError, KeyError):
         return f'see `ls -l "{path}"`'
     if found.st_mode & 0o060 != 0o060 or not found.st_gid:
-        return f'the mode of "{path}" lets nobody but its owner in'
-    return f"adduser {user} {group}, and you log in again"
+        return f'the mode of "{path}" lets only its owner in'
+    return f"adduser {user} {group}; then log in again"
 
 
 def why_silent(endpoint: Endpoint) -> str:
-    """Why nobody answers at a endpoint; "" if somebody accepts connections.
+    """Why no daemon answers at an endpoint; "" if a process accepts connections.
 
     Raises:
         DaemonNotTrusted: another user listens there, or could.
@@ -108,7 +108,7 @@ def why_silent(endpoint: Endpoint) -> str:
     try:
         open_unix(endpoint.socket, socket.SOCK_STREAM, _PROBE_TIMEOUT_S).close()
     except BlockingIOError:
-        return ""  # Somebody listens, and has more callers than it takes at a time.
+        return ""  # A process listens, and its backlog is full.
     except OSError as error:
         return _explain(error)
     return ""
@@ -118,7 +118,7 @@ def open_unix(path: str, kind: socket.SocketKind, timeout_s: float) -> socket.so
     """A socket of `kind` connected to the daemon that listens at `path`.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no process listens there.
         DaemonNotTrusted: the directory or the listening process is another user's.
     """
     with anchored(os.path.dirname(path)) as anchor:
@@ -135,7 +135,7 @@ def open_unix(path: str, kind: socket.SocketKind, timeout_s: float) -> socket.so
 
 @contextlib.contextmanager
 def short_path(path: str) -> Iterator[str]:
-    """A path that fits into a socket address, good inside the context."""
+    """A path that fits into a socket address, valid inside the context."""
     if len(os.fsencode(path)) <= _SUN_PATH_MAX:
         yield path
         return
@@ -147,12 +147,12 @@ def short_path(path: str) -> Iterator[str]:
 
 
 def grpc_target(path: str) -> str:
-    """The name by which gRPC dials a socket; any bytes may be in its path."""
+    """The name by which gRPC dials a socket, whose path may have any bytes."""
     return "unix:" + quote(os.fsencode(path))
 
 
 def is_private(directory: str) -> bool:
-    """Whether only this user can put anything there: no link, owned, written by no other."""
+    """Whether only this user can create files there: no link, owned, and not writable for others."""
     try:
         found = os.lstat(directory)
     except OSError:
@@ -162,7 +162,7 @@ def is_private(directory: str) -> bool:
 
 def _explain(error: OSError) -> str:
     if error.errno == errno.ECONNREFUSED:
-        return "nobody listens there any more"
+        return "no process listens there any more"
     if error.errno == errno.EPROTOTYPE:
         return "not a daemon's gRPC socket"
     return error.strerror or str(error) or type(error).__name__
