@@ -6,8 +6,8 @@
         client.run("mem.fill", arg={"value": 7}, data=m)
         print(client.run("file.crc32", data=m).result)
 
-Importing this loads nothing; a name is loaded when it is first used, so that
-`ktask.v1`, the contract, can be had without the client.
+Importing this package loads no module; each name is loaded at its first use. So
+`ktask.v1`, the contract, can be imported without the client.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ _ELSEWHERE = {
         "ktask.status",
     ),
 }
-"""Home of the public names that are not in `ktask.results`."""
+"""Modules of the public names that are not in `ktask.results`."""
 
 
 def __getattr__(name: str) -> Any:

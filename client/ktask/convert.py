@@ -1,4 +1,4 @@
-"""Messages of the contract to the dataclasses of `results`. Pure."""
+"""Converts messages of the contract to the dataclasses of this package. Pure."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
     from ktask.v1 import control_pb2 as control
 
-# A newer daemon may send states and classes that this version has no name for.
+# A newer daemon may send states that this version has no name for.
 _STATES: Mapping[int, results.JobState] = {
     number: results.JobState(name.removeprefix("JOB_STATE_")) for name, number in pb.JobState.items()
 }
 
 
 def job_state(number: int) -> results.JobState:
-    """The state of this number in the contract."""
+    """The state with this number in the contract."""
     return _STATES.get(number, results.JobState.UNSPECIFIED)
 
 
 def plain(struct: Struct) -> dict[str, Any]:
-    """A Struct as a dict. Whole numbers become int, since JSON has but one kind."""
+    """A Struct as a dict. Whole numbers become int, since JSON has only one type of number."""
     return {name: plain_value(value) for name, value in struct.fields.items()}
 
 
@@ -204,14 +204,14 @@ def _argument(message: pb.FunctionArgument) -> Argument:
 
 
 def _name(enum: Any, number: int, prefix: str) -> str:
-    """Name of an enumerator without its prefix; the number where it has none."""
+    """Name of an enum value without its prefix; its number if it has no name."""
     value = enum.DESCRIPTOR.values_by_number.get(number)
     return value.name.removeprefix(prefix) if value else str(number)
 
 
 def status(message: control.Status) -> Status:
     """The daemon's status."""
-    # Loaded here so that a job's way does not pay for it.
+    # Loaded only here, so that running a job does not take the time.
     from ktask.v1 import control_pb2
 
     return Status(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SourceRole:
-    """One source that a function wants; access is READ, WRITE or READ_WRITE."""
+    """One source of a function; access is READ, WRITE or READ_WRITE."""
 
     role: str
     access: str
@@ -18,9 +18,9 @@ class SourceRole:
 class Argument:
     """One argument; type is "int", "float", "bool" or "string".
 
-    `default` None means that it must be given; `minimum` and `maximum` are bounds of a
-    number, None where there is none (an integer above 2^53 is a str, as in `default`);
-    `choices` are the only values of a string, empty for any.
+    A `default` of None means that the argument must be given. `minimum` and `maximum` are the
+    bounds of a number, None if it has none. An integer above 2^53 is a str, also in `default`.
+    `choices` are the allowed values of a string; empty allows any.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Argument:
 class Function:
     """A thread function; the contract explains every field.
 
-    `partial` is RERUN_SAFE, UNDO_TOLERATES or NONE; `unavailable` is why it
-    cannot be run here, "" if it can.
+    `partial` is RERUN_SAFE, UNDO_TOLERATES or NONE. `unavailable` is the reason why the
+    daemon cannot run it, "" if it can.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""What the daemon says, as frozen dataclasses; no protobuf in them.
+"""Jobs and their parts, as frozen dataclasses; no protobuf in them.
 
-Positions are what a function counts: bytes, unless it says otherwise. Times are
+Positions are what a function counts: bytes, unless it declares otherwise. Times are
 aware datetimes in UTC. Enum values are the contract's names without prefix.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The states of a job's life."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """One that this version of the library does not know."""
+    """A state that this version of the library does not know."""
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     COMBINING = "COMBINING"
@@ -39,7 +39,7 @@ _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, Job
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Half-open piece [start, end) of a job's positions."""
+    """The half-open span [start, end) of a job's positions."""
 
     start: int
     end: int
@@ -47,7 +47,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A piece of the position space; nid None = the caller's node, -1 = any."""
+    """A piece of the position space; a nid of None is the caller's node, -1 any node."""
 
     start: int
     length: int
@@ -56,7 +56,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class SourceName:
-    """A source as a job names it: exactly one of the two is set."""
+    """How a job names a source: exactly one of the two is set."""
 
     handle: str = ""
     path: str = ""
@@ -64,10 +64,10 @@ class SourceName:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job as it was asked for; 0 and None mean "the default".
+    """A job as it was requested; 0 and None mean "the default".
 
     Args:
-        items, ranges: the first of them; the daemon does not remember all.
+        items, ranges: the first ones; the daemon does not keep all.
         items_omitted, ranges_omitted: how many more the job has.
     """
 
@@ -87,7 +87,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. Bytes are 0 where positions have no fixed size."""
+    """Progress of a job. Bytes are 0 if positions have no fixed size."""
 
     positions_done: int = 0
     positions_total: int = 0
@@ -101,17 +101,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why and how a job ended badly.
+    """Why a job did not succeed, and what became of its positions.
 
     Args:
         reason: UPPER_SNAKE, stable.
         chunk: where it happened; None if in no chunk.
-        nid: node whose share that chunk was; -1 = any.
-        undone, dirty: positions that were put back, and positions that may
-            have changed and were not; the first 1000 spans of each.
+        nid: the node that chunk belonged to; -1 = any.
+        undone, dirty: positions that were restored, and positions that may
+            have changed and were not restored; the first 1000 spans of each.
         undone_omitted, dirty_omitted: how many more spans there are.
-        undone_hull, dirty_hull: the least span around all of them, those omitted
-            included; None if there are none.
+        undone_hull, dirty_hull: the smallest span around all of them, including the
+            omitted ones; None if there are none.
     """
 
     reason: str
@@ -131,12 +131,12 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class JobWarning:
-    """What the caller of a job should know, although the job went on.
+    """Something the caller of a job should know although the job went on.
 
     Args:
         code: UPPER_SNAKE, stable: SOURCE_CHANGED.
-        source: role of the source that it is about; "" if it is about an item.
-        item: place in `items` of the one that it is about; None if about none.
+        source: role of the source concerned; "" if it is an item.
+        item: index in `items` of the item concerned; None if it is a source.
     """
 
     code: str
@@ -147,7 +147,7 @@ class JobWarning:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One cause why fewer workers run than could."""
+    """One reason why fewer workers run than could."""
 
     code: str
     message: str
@@ -163,7 +163,7 @@ class CpuUsage:
     Args:
         chunks_rerun: chunks that were run again after their worker was lost.
         chunks_run_twice: chunks that the lead ran while a starved helper still held them.
-        helpers_raised: times that a helper got normal priority to finish a chunk.
+        helpers_raised: how often a helper got normal priority to finish a chunk.
     """
 
     lead_seconds: float
@@ -185,7 +185,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a job was cut up: workers, and the largest chunk in positions."""
+    """How a job was divided: workers, and the largest chunk in positions."""
 
     threads: int
     chunk: int
@@ -193,18 +193,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job and everything that is known of it.
+    """A job with all its details.
 
     Args:
         result: what the function found; None unless the job has succeeded.
             Whole numbers are int. A job over items has "items", a list in
-            order, or "items_omitted" where that is too large: `watch` has them.
-        error: set when it ended otherwise than SUCCEEDED.
+            order, or "items_omitted" if the list is too large: `watch` has the results.
+        error: set when the job ended in another state than SUCCEEDED.
         waiting_reasons: why it does not run, or runs with fewer workers.
-        detached: nobody waits for it; it goes on without its submitter.
+        detached: whether it goes on without its submitter.
         sequence: grows with every change.
-        warnings: what to know of it although it went on, at most 100; a source that changed
-            while it was read is one.
+        warnings: at most 100, such as of a source that changed while it was read.
         warnings_omitted: how many more there were.
     """
 
@@ -234,7 +233,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """The result of one item, at its place in `items` from 0."""
+    """The result of one item; `index` counts the items from 0."""
 
     index: int
     result: Mapping[str, Any]
@@ -242,7 +241,7 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One step of a watch: the job as it is now, and results not sent before."""
+    """One step of a watch: the job as it is now, and results that were not sent before."""
 
     sequence: int
     job: Job

@@ -20,14 +20,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker process and what was applied to it, as read back.
+    """One worker process and the settings that the daemon has read back from it.
 
     Args:
-        missing: what could not be applied, and how to get it.
+        missing: settings that could not be applied, and how to enable them.
         gives_way_by: "idle slice", "idle cgroup" or "autogroup"; "" for a lead,
-            or where nothing makes it give way.
-        raised: it has normal priority now, to finish a chunk.
-        gave_up: what it can never do any more, in words.
+            or if nothing makes it give way.
+        raised: whether it has normal priority now, to finish a chunk.
+        gave_up: what it has given up for good, in words.
     """
 
     id: int
@@ -77,7 +77,7 @@ class NodeAllowance:
 class Allowance:
     """How many workers may run now, and every reason for fewer.
 
-    `level` is RUN, FEWER, LEADS_ONLY or PAUSED, which holds detached jobs back too.
+    `level` is RUN, FEWER, LEADS_ONLY or PAUSED; PAUSED also holds detached jobs back.
     """
 
     nodes: tuple[NodeAllowance, ...]
@@ -86,12 +86,12 @@ class Allowance:
     reasons: tuple[Reason, ...]
     level: str = "UNSPECIFIED"
     share: float = 1.0
-    """Of the time that a helper may work."""
+    """Part of the time in which helpers may work, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One thing that the daemon looks at before it lets helpers run, in words."""
+    """One reading that decides whether helpers may run, in words."""
 
     name: str
     value: str
@@ -104,9 +104,9 @@ class Status:
 
     Args:
         mode: AUTO, ALWAYS or PAUSED.
-        mode_until: when the mode falls back to AUTO; None = never.
+        mode_until: when the mode returns to AUTO; None = never.
         readings: what the daemon has read of the machine.
-        raising: ways to raise a starved helper that work here, best first.
+        raising: methods to raise a starved helper that work here, best first.
     """
 
     version: str
@@ -130,7 +130,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Whether the daemon refuses new jobs now, and how many have not ended."""
+    """Whether the daemon refuses new jobs now, and how many jobs have not ended."""
 
     draining: bool
     jobs_left: int
@@ -138,7 +138,7 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """Paths of configuration keys that changed: those in force, those that wait for a restart."""
+    """Paths of the configuration keys that changed: applied ones, and those that need a restart."""
 
     applied: tuple[str, ...]
     needs_restart: tuple[str, ...]

@@ -73,9 +73,9 @@ def test_ranges_when_numpy_integers_then_taken() -> None:
         ({"labels": {"": "b"}}, ValueError, 'label "": wanted a name that is not empty'),
         ({"labels": {"a=b": "c"}}, ValueError, 'label "a=b": wanted a name that is not empty and has no "="'),
         ({"labels": {"a": "\udcff"}}, ValueError, "UTF-8"),
-        ({"sources": {"labels": "x"}}, TypeError, '"labels": a keyword of this call'),
-        ({"sources": {"timeout": "x"}}, TypeError, '"timeout": a keyword of this call'),
-        ({"sources": {"combine": "x"}}, TypeError, '"combine": a keyword of this call'),
+        ({"sources": {"labels": "x"}}, TypeError, '"labels": is a keyword of this call'),
+        ({"sources": {"timeout": "x"}}, TypeError, '"timeout": is a keyword of this call'),
+        ({"sources": {"combine": "x"}}, TypeError, '"combine": is a keyword of this call'),
     ],
 )
 def test_spec_when_wrong_then_says_what_and_what_was_wanted(
