@@ -83,7 +83,7 @@ def test_run_when_nothing_combines_then_what_the_calls_returned_in_order(client:
 
 def test_run_when_calls_return_too_much_to_keep_then_said_how_many_are_left_out(client: ktask.Client) -> None:
     fields: dict[str, Any] = {"ranges": [(0, 16)], "min_chunk": 1, "max_threads": 2}
-    with pytest.warns(RuntimeWarning, match="results of [0-9]+ calls are left out, give `combine`"):
+    with pytest.warns(RuntimeWarning, match="results of [0-9]+ calls are left out; give `combine`"):
         result = client.run(lambda data, start, end, arg: bytes(12_000), **fields).result
     assert result is not None
     assert result["value"] == [bytes(12_000)]
@@ -228,7 +228,7 @@ def test_run_when_a_result_is_too_large_then_told(client: ktask.Client) -> None:
 
 def test_run_when_arguments_cannot_be_right_then_type_error(client: ktask.Client) -> None:
     for fields, words in [
-        ({}, "data: got none, and no ranges"),
+        ({}, "data: missing, and so are ranges"),
         ({"src": "x"}, 'source "src"'),
         ({"items": ["x"], "ranges": [(0, 1)]}, "items"),
         ({"ranges": [(0, 1)], "combine": 3}, "combine: got 3"),

@@ -1,4 +1,4 @@
-"""What the workers of one job print and log, brought to this program."""
+"""Brings what the workers of one job print and log to this program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RECEIVE_BYTES = 64 * 1024
 
 @contextlib.contextmanager
 def brought(endpoint: Endpoint) -> Iterator[str]:
-    """Listen, while inside, for workers of a daemon of this user; the socket as the argument `line` has it.
+    """Listen inside for workers of a daemon of this user; yield the socket as argument `line` of the job.
 
     Raises:
         KtaskError: the daemon is not this user's.
@@ -39,14 +39,14 @@ def brought(endpoint: Endpoint) -> Iterator[str]:
 
 
 def _serve(listener: socket.socket, stop: int, endpoint: Endpoint) -> None:
-    """Send each worker the surroundings, and handle what it logs, until told to stop."""
+    """Send each worker the surroundings, and handle its log records, until `stop` is readable."""
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as opened:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(stop, selectors.EVENT_READ)
-        opened.callback(listener.close)  # nobody waits for a thread that has ended
+        opened.callback(listener.close)  # so that no worker waits for a thread that has ended
         setup = wire.pack(wire.SETUP, 0, sockets.surroundings_for(endpoint))
         while True:
-            # What has come is handled before the end, which the workers have seen by then.
+            # The workers have ended when `stop` is set; handle what they have sent first.
             ready = {key.fd: key for key, _ in selector.select()}
             for key in ready.values():
                 if key.fileobj is listener:
@@ -66,7 +66,7 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector, setup: by
     except BlockingIOError:
         return
     except OSError:
-        # No descriptor is left: the worker goes on without a line when this one is closed.
+        # No descriptor is left. Workers go on without a connection once this socket is closed.
         selector.unregister(listener)
         listener.close()
         return
