@@ -248,7 +248,7 @@ def test_code_when_of_another_python_then_told(client: ktask.Client, monkeypatch
     monkeypatch.setattr(code, "PYTHON", "3.2")
     error = fails(client, lambda *_: None, ranges=[(0, 1)])
     assert error.job.error is not None
-    assert "got that of Python 3.2, this is Python" in error.job.error.message
+    assert "pickled by Python 3.2, but this is Python" in error.job.error.message
     with pytest.raises(ktask.KtaskError, match="with the same version") as caught:
         list(client.map(things.square, [1]))
     assert caught.value.reason == "PYTHON_DIFFERS"
