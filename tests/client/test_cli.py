@@ -105,7 +105,7 @@ def test_job_when_it_has_warnings_then_they_are_on_stderr_and_the_status_is_0(fa
     [
         ("", "command: missing"),
         ("run fake.steps --arg count=x", 'argument "count": got "x", wanted an integer'),
-        ("run fake.steps --arg nope=1", 'argument "nope": unknown'),
+        ("run fake.steps --arg nope=1", 'argument "nope": function "fake.steps" has no such argument'),
         ("run fake.steps --arg count=1 count=2", 'argument "count": given twice'),
         ("run no.such", 'function "no.such": unknown'),
         ("run file.crc32 data", 'got "data", wanted NAME=PATH'),

@@ -163,7 +163,7 @@ def test_manifest_when_there_is_nothing_then_a_failure_and_the_list_is_left(real
     for path, problem in (
         ("mistyped", "No such file or directory"),
         ("empty", "there is no file to list"),
-        ("link", 'a link to a directory; "link/" is what it holds'),
+        ("link", 'a link to a directory; "link/" lists its files'),
     ):
         done = command(real, "manifest", "--output", "list", path, cwd=three)
         assert (done.status, done.out) == (1, "")
@@ -277,7 +277,7 @@ def test_verify_when_blocks_are_damaged_then_the_others_are_checked(real: Path, 
     done = command(real, "verify", "list", cwd=three)
     assert done.status == 1
     assert done.out.startswith(
-        "big: FAILED line 4: got no digest of a block, wanted 3 of them, there are 2\n"
+        "big: FAILED line 4: is no digest of a block, there are 2 of 3 digests\n"
     )
     assert done.out.endswith("a: OK\n")
 

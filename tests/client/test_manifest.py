@@ -94,8 +94,8 @@ DIGEST = b"# " + b"1" * 64 + b"\n"
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (b"\n" + HEAD + DIGEST, "line 2: the list ends, wanted 2 of them, there are 1"),
-        (HEAD + b"# no\n", "line 2: got no digest of a block, wanted 2 of them, there are 0"),
+        (b"\n" + HEAD + DIGEST, "line 2: the list ends, there are 1 of 2 digests"),
+        (HEAD + b"# no\n", "line 2: is no digest of a block, there are 0 of 2 digests"),
         (HEAD + DIGEST * 2, f"line 1: root: got {'0' * 64}, but the blocks' digests have"),
         (HEAD.replace(b"block=4", b"block=0"), "line 1: block: got 0, wanted at least 1"),
         (HEAD.replace(b"sha256", b"md5"), 'line 1: algorithm: got "md5", wanted sha256 or blake3'),
@@ -107,7 +107,7 @@ def test_blocks_when_wrong_then_their_file_is_named_and_the_rest_is_read(text: b
     (broken, rest) = found.entries
     assert isinstance(broken, BrokenEntry)
     assert (broken.name, rest, found.bad_lines) == (b"huge", after, [])
-    assert broken.problem.startswith(problem) or "got no digest of a block" in broken.problem
+    assert broken.problem.startswith(problem) or "is no digest of a block" in broken.problem
 
 
 HEX = st.sampled_from([b"a" * 64, b"A" * 64, b"0" * 63, b"0" * 65, b"g" * 64])

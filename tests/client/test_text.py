@@ -168,7 +168,7 @@ def test_status_when_the_daemon_is_another_version_then_all_the_same(tmp_path: P
     message.allowance.level = 9  # type: ignore[assignment]
     message.mode = 7  # type: ignore[assignment]
     shown = text.describe_status(convert.status(message))
-    assert "no way here" in shown
+    assert "no method here" in shown
     assert "allowance: 9\n" in shown
     assert "7\n" in shown
 

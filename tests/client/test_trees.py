@@ -108,7 +108,7 @@ def test_verify_when_interrupted_then_it_goes_on_where_it_was(real: Path, tree: 
     state.write_text("ktask-verify 00 4\n")
     other = verify(real, tree, place, "--resume", state)
     assert (other.status, other.out) == (2, "")
-    assert "it is of another manifest" in other.err
+    assert "it belongs to another manifest" in other.err
 
 
 def test_manifest_when_something_cannot_be_read_then_the_rest_is_there(real: Path, tree: Path) -> None:
