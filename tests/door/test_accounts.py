@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.door.accountbook import LOOK_S, NAMED_S, AccountBook, UserSource
-from ktaskd.door.accounts import STRANGERS, AccountTable, SubRange, parse_passwd, parse_subuids
+from ktaskd.door.callers.accountbook import LOOK_S, NAMED_S, AccountBook, UserSource
+from ktaskd.door.callers.accounts import STRANGERS, AccountTable, SubRange, parse_passwd, parse_subuids
 from ktaskd.host.processes.users import UserFiles, read_stamp, read_user_files
 from ktaskd.host.root import HostRoot
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ktaskd.door.calls import CALL_BYTES, PREFIX_BYTES, Calls
-from ktaskd.door.frames import DATA, END_HEADERS, HEADERS, PREFACE
-from ktaskd.door.ledger import Ledger, Purse
-from ktaskd.door.relay import REQUESTS_ACCOUNT, RelayDoor
-from ktaskd.door.turns import Turns, User
+from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.turns import Turns, User
+from ktaskd.door.relay.calls import CALL_BYTES, PREFIX_BYTES, Calls
+from ktaskd.door.relay.door import REQUESTS_ACCOUNT, RelayDoor
+from ktaskd.door.relay.frames import DATA, END_HEADERS, HEADERS, PREFACE
 from tests.door.test_frames import frame
 from tests.door.test_relay import connect, echo, hold, inner_server, relay_door, run, until
 

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from ktaskd.door.turns import Turns
+from ktaskd.door.admission.turns import Turns
 from ktaskd.model.identity import Identity
 from tests.door.test_relay import connect, echo, inner_server, relay_door, run, until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.door.frames import DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, Frames, Mark
+from ktaskd.door.relay.frames import DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, Frames, Mark
 
 
 def frame(kind: int, flags: int, stream: int, length: int) -> bytes:

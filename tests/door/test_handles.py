@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from ktaskd.door.handles import BackgroundCloser, HandleTable, HeldSource
+from ktaskd.door.handoff.handles import BackgroundCloser, HandleTable, HeldSource
 from ktaskd.model.errors import HandleUnknown, QuotaFull
 from ktaskd.model.function import Access
 from ktaskd.model.source import SourceFacts, SourceKind

@@ -13,8 +13,8 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Drop, Dropped, Hand, Handles, Refused
 
-from ktaskd.door.meter import DEBT_MAX_S, Meter
-from ktaskd.door.reception import Reception
+from ktaskd.door.admission.meter import DEBT_MAX_S, Meter
+from ktaskd.door.callers.reception import Reception
 from ktaskd.host.sockets.unixsock import FDS_PER_MESSAGE_MAX
 from ktaskd.model.source import SourceKind
 from tests.door.house import UID, as_uid, descriptors_of, holds_memory, house, run, until

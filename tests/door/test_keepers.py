@@ -16,9 +16,9 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Refused
 
-from ktaskd.door.keepers import STARTING_PER_ACCOUNT, STUCK_PER_UID_MAX
-from ktaskd.door.link import NICE, Link
-from ktaskd.door.reception import Reception
+from ktaskd.door.callers.reception import Reception
+from ktaskd.door.handoff.keepers import STARTING_PER_ACCOUNT, STUCK_PER_UID_MAX
+from ktaskd.door.handoff.link import NICE, Link
 from ktaskd.model.errors import (
     FdUnsuitable,
     HandleUnknown,
@@ -251,7 +251,7 @@ def test_a_daemon_without_rights_opens_only_what_it_may(
     (reachable_dir / "secret").touch(mode=0o600)
     code = (
         "import asyncio, os, sys\n"
-        "from ktaskd.door.keepers import Keepers\n"
+        "from ktaskd.door.handoff.keepers import Keepers\n"
         "from ktaskd.model.errors import NotAllowed\n"
         "from ktaskd.model.function import Access\n"
         "async def main():\n"
@@ -374,7 +374,7 @@ def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: 
 def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
     code = (
         "import asyncio, sys\n"
-        "from ktaskd.door.keepers import Keepers\n"
+        "from ktaskd.door.handoff.keepers import Keepers\n"
         "from ktaskd.model.function import Access\n"
         "async def main():\n"
         "    keepers = Keepers()\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.door.listener import DirectoryBusy, ListenError, RuntimeDir, adopt, open_listeners
+from ktaskd.door.sockets.listener import DirectoryBusy, ListenError, RuntimeDir, adopt, open_listeners
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_second_daemon_is_told_who_is_there(runtime: RuntimeDir, place: Path) 
 
 def test_a_second_process_is_told_too_and_the_first_goes_on(runtime: RuntimeDir, place: Path) -> None:
     listeners = open_listeners(runtime, mode=0o600)
-    code = "import sys; from ktaskd.door.listener import RuntimeDir; RuntimeDir.claim(sys.argv[1])"
+    code = "import sys; from ktaskd.door.sockets.listener import RuntimeDir; RuntimeDir.claim(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=False)
     assert f"pid {os.getpid()}" in done.stderr
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -212,7 +212,7 @@ import os, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
 os.environ["LISTEN_PID"] = str(os.getpid())
-from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
+from ktaskd.door.sockets.listener import ListenError, RuntimeDir, open_listeners
 runtime = RuntimeDir.claim({place!r})
 try:
     listeners = open_listeners(runtime, mode=0o600)

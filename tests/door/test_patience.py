@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ktaskd.door.patience import PARTS, Alarm, Patience
+from ktaskd.door.admission.patience import PARTS, Alarm, Patience
 from tests.door.virtual import VirtualLoop, run
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktaskd.door.peers import PeerTable
+from ktaskd.door.callers.peers import PeerTable
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from ktaskd.api.guard import Guard
 from ktaskd.api.server import OPTIONS
-from ktaskd.door.calls import Calls
-from ktaskd.door.ledger import Ledger, Purse
-from ktaskd.door.listener import RuntimeDir
-from ktaskd.door.peers import PeerTable
-from ktaskd.door.places import Places
-from ktaskd.door.relay import PLACES_ACCOUNT, REQUESTS_ACCOUNT, RelayDoor
-from ktaskd.door.turns import Turns
+from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.places import Places
+from ktaskd.door.admission.turns import Turns
+from ktaskd.door.callers.peers import PeerTable
+from ktaskd.door.relay.calls import Calls
+from ktaskd.door.relay.door import PLACES_ACCOUNT, REQUESTS_ACCOUNT, RelayDoor
+from ktaskd.door.sockets.listener import RuntimeDir
 from ktaskd.model.identity import Identity
 from ktaskd.model.limits import MESSAGE_BYTES_MAX
 from tests.door.test_relay import relay_door, run

@@ -18,11 +18,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from ktaskd.door.acceptor import Acceptor
-from ktaskd.door.listener import RuntimeDir
-from ktaskd.door.peers import PeerTable
-from ktaskd.door.relay import RelayDoor
-from ktaskd.door.ways import BUFFER_BYTES
+from ktaskd.door.callers.peers import PeerTable
+from ktaskd.door.relay.door import RelayDoor
+from ktaskd.door.relay.pump import BUFFER_BYTES
+from ktaskd.door.sockets.acceptor import Acceptor
+from ktaskd.door.sockets.listener import RuntimeDir
 from ktaskd.host.sockets.unixsock import refuse_fds
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.door.rundir import DirectoryBusy, ListenError, RuntimeDir
+from ktaskd.door.sockets.rundir import DirectoryBusy, ListenError, RuntimeDir
 
 
 def claim(place: Path) -> RuntimeDir:

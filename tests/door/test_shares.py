@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.door.ledger import Ledger, Purse
-from ktaskd.door.reception import Reception
-from ktaskd.door.shares import RESERVE_PART, Shares
+from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.shares import RESERVE_PART, Shares
+from ktaskd.door.callers.reception import Reception
 from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
 

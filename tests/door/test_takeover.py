@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.door.listener import DirectoryBusy, ListenError, RuntimeDir
-from ktaskd.door.takeover import take_over
+from ktaskd.door.sockets.listener import DirectoryBusy, ListenError, RuntimeDir
+from ktaskd.door.sockets.takeover import take_over
 from ktaskd.host.root import HostRoot
 from ktaskd.host.sockets.listening import listens
 from tests.integration.rig import running, write_config

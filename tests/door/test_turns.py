@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktaskd.door.meter import DEBT_MAX_S, Meter
-from ktaskd.door.prices import (
+from ktaskd.door.admission.meter import DEBT_MAX_S, Meter
+from ktaskd.door.admission.prices import (
     CALL_COST_S,
     GRACE_S,
     LIGHT_GRACE_S,
@@ -21,7 +21,7 @@ from ktaskd.door.prices import (
     UNBEGUN_MAX,
     UNBEGUN_S,
 )
-from ktaskd.door.turns import Ticket, Turns, User
+from ktaskd.door.admission.turns import Ticket, Turns, User
 from tests.door.virtual import run
 
 LOUD, QUIET, OTHER = 1, 2, 3
@@ -253,7 +253,7 @@ def test_turn_when_it_takes_long_to_find_who_is_next_then_that_is_charged(
 ) -> None:
     """The longer the line, the more each turn costs."""
     seconds = itertools.count(0.0, 0.001)
-    monkeypatch.setattr("ktaskd.door.line.time.thread_time", seconds.__next__)
+    monkeypatch.setattr("ktaskd.door.admission.account.time.thread_time", seconds.__next__)
 
     async def test() -> None:
         debts: list[float] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.door.vet import vet
+from ktaskd.door.handoff.vet import vet
 from ktaskd.host.files import mounts
 from ktaskd.model.errors import FdUnsuitable
 from ktaskd.model.function import Access

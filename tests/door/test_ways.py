@@ -12,16 +12,17 @@ from typing import Any
 import grpc
 import pytest
 
-from ktaskd.door import refusals, ways
-from ktaskd.door.calls import CALL_BYTES
-from ktaskd.door.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM
-from ktaskd.door.ledger import Purse
-from ktaskd.door.prices import CALL_COST_S, PRICE
-from ktaskd.door.reception import Reception
-from ktaskd.door.relay import REQUESTS_ACCOUNT, REQUESTS_FREE
-from ktaskd.door.turns import User
-from ktaskd.door.wayin import WayIn
-from ktaskd.door.ways import FRAMES_MAX
+from ktaskd.door.admission.ledger import Purse
+from ktaskd.door.admission.prices import CALL_COST_S, PRICE
+from ktaskd.door.admission.turns import User
+from ktaskd.door.callers.reception import Reception
+from ktaskd.door.relay import pump as ways
+from ktaskd.door.relay import refusals
+from ktaskd.door.relay.calls import CALL_BYTES
+from ktaskd.door.relay.door import REQUESTS_ACCOUNT, REQUESTS_FREE
+from ktaskd.door.relay.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM
+from ktaskd.door.relay.pump import FRAMES_MAX
+from ktaskd.door.relay.upstream import WayIn
 from tests.door.test_calls import users_of
 from tests.door.test_frames import frame
 from tests.door.test_relay import Who, connect, echo, grpc_behind, hold, inner_server, relay_door, run, until
@@ -392,7 +393,7 @@ def test_refusal_when_much_comes_before_a_call_then_closed_at_once(
 
 
 def test_refusal_when_written_then_grpc_can_read_any_message() -> None:
-    from ktaskd.door.refusals import encode_refusal
+    from ktaskd.door.relay.refusals import encode_refusal
 
     for length in (0, 1, 100, 127, 128, 1000):
         data = encode_refusal(3, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "ä" * length)
