@@ -1,4 +1,4 @@
-"""What a daemon declares of its functions, as frozen dataclasses; no protobuf in them."""
+"""Declarations of a daemon's functions, as frozen dataclasses; no protobuf in them."""
 
 from __future__ import annotations
 

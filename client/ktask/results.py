@@ -176,7 +176,7 @@ class CpuUsage:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who submitted a job; the pid is for display only."""
+    """The submitter of a job; the pid is for display only."""
 
     uid: int
     gid: int

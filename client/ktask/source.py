@@ -1,4 +1,4 @@
-"""What a job works on: memory, files, and objects with a descriptor."""
+"""Sources of a job: memory, files, and objects with a descriptor."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.integration.rig import starting
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
-    """A directory whose sockets have short paths, gRPC's server has no way around."""
+    """A directory with a short path, since gRPC's server cannot listen on a long one."""
     with tempfile.TemporaryDirectory(prefix="ktask-") as path:
         yield Path(path)
 
@@ -32,7 +32,7 @@ def client(fake: FakeDaemon) -> Iterator[ktask.Client]:
 
 @pytest.fixture(scope="session")
 def real() -> Iterator[Path]:
-    """The directory of a real daemon, with the functions for tests."""
+    """The directory of a real daemon with the selftest functions."""
     with tempfile.TemporaryDirectory(prefix="ktask-") as path:
         place = Path(path) / "run"
         with starting(place, "--selftest") as daemon:

@@ -1,9 +1,9 @@
-"""A daemon that does as it is told: real sockets, canned jobs.
+"""A daemon that the test controls: real sockets, canned jobs.
 
 Functions that it runs:
-    file.crc32, mem.fill, file.copy   done at once, for real, in one go
+    file.crc32, mem.fill, file.copy   really done, at once and in one piece
     fake.block      runs until it is cancelled, then undoes until `undo` is set
-    fake.fail       ends FAILED, with everything in its error
+    fake.fail       ends FAILED, with every field of its error set
     fake.steps      reports 1 to 5 of 5 positions, one for each `step` given
     fake.items      has results for its items, one for each `step`
     fake.warn       succeeds with warnings
@@ -94,7 +94,7 @@ FUNCTIONS = [
 
 @dataclass
 class FakeJob:
-    """A job, and what a watch of it has to say."""
+    """A job, and the results that a watch of it sends."""
 
     message: pb.Job
     results: list[pb.ItemResult] = field(default_factory=list)
@@ -113,9 +113,9 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.watches: list[pb.WatchRequest] = []
         self.modes: list[control_pb2.SetModeRequest] = []
         self.cut_watches_after = 0
-        """Messages after which a watch is cut, unless it is 0."""
+        """A watch is cut after this many messages; 0 = never."""
         self.refusal: grpc.Status | None = None
-        """What Run and Submit answer, unless it is None."""
+        """The answer of Run and Submit; None = do the job."""
         self.undo = threading.Event()
         self.step = threading.Semaphore(0)
         self.handoff = FakeHandoff(directory / "handoff.sock")
@@ -134,7 +134,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.stop()
 
     def kill(self) -> None:
-        """Break all calls off at once."""
+        """Abort all calls at once."""
         if self._server is not None:
             self._server.stop(0).wait(WAIT_S)
 
@@ -152,10 +152,10 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self._pool.shutdown()
         self.handoff.stop()
 
-    # What tests ask for.
+    # For tests.
 
     def wait_for(self, condition: Any) -> None:
-        """Until `condition(self)` holds."""
+        """Wait until `condition(self)` is true."""
         with self.lock:
             assert self.lock.wait_for(lambda: condition(self), WAIT_S), "the fake daemon never saw it"
 
@@ -247,7 +247,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
             status.mode_until.FromSeconds(1_800_000_000 + request.duration.seconds)
         return control_pb2.SetModeResponse(status=status)
 
-    # Inside.
+    # Internals.
 
     def _note(self, call: str) -> None:
         with self.lock:
@@ -379,7 +379,7 @@ def refusal(code: str, reason: str, message: str, field: str = "") -> grpc.Statu
 
 
 def a_status(directory: Path) -> control_pb2.Status:
-    """A status with something in every part."""
+    """A status with every part filled in."""
     worker = control_pb2.Worker(
         id=1,
         pid=77,

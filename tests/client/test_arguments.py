@@ -104,7 +104,11 @@ def test_arg_when_declared_then_of_its_type(name: str, text: str, value: object)
         ("ratio", "nan", "wanted a number"),
         ("ratio", "", "wanted a number"),
         ("on", "maybe", "wanted true or false"),
-        ("nope", "1", 'argument "nope": function "fake.block" has no such argument, wanted count, ratio, on, text'),
+        (
+            "nope",
+            "1",
+            'argument "nope": function "fake.block" has no such argument, wanted count, ratio, on, text',
+        ),
     ],
 )
 def test_arg_when_wrong_then_says_what_was_wanted(name: str, text: str, words: str) -> None:

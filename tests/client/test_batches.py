@@ -1,4 +1,4 @@
-"""How the bad ones among many files are found, whatever the daemon says of them. No daemon."""
+"""The bad files among many are found, whatever the daemon reports. No daemon."""
 
 from __future__ import annotations
 

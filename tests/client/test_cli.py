@@ -1,4 +1,4 @@
-"""The command line against a fake daemon: what it says, and its exit status."""
+"""The command line against a fake daemon: its output and exit status."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_run_when_the_handoff_connection_broke_then_handed_over_again(
 def test_run_when_its_handles_died_unnoticed_then_tried_once_more(
     fake: FakeDaemon, client: ktask.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection breaks between the handing over and the call."""
+    """The handoff connection breaks after the sources were handed over, before the call."""
 
     class CutFirst(WaitedJob):
         def wait(self, on_job: OnJob | None) -> pb.Job:

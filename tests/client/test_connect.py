@@ -1,4 +1,4 @@
-"""Where the client looks for a daemon, and how it starts one of its own."""
+"""Finding a daemon, and starting one of the user's own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAIT_S = 30.0
 
 @pytest.fixture
 def nowhere(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An environment that names no daemon and in which there is none; the runtime directory."""
+    """An environment without any daemon; returns its runtime directory."""
     runtime = short_dir / "run"
     runtime.mkdir(mode=0o700)
     monkeypatch.delenv(locate.VARIABLE, raising=False)
@@ -47,7 +47,7 @@ def program(directory: Path, name: str, text: str) -> str:
 
 @pytest.fixture
 def fake_python(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An interpreter whose `-m ktaskd` is the fake daemon; a line in the file for each start."""
+    """An interpreter whose `-m ktaskd` is a fake daemon; each start adds a line to the returned file."""
     starts = short_dir / "starts"
     starts.touch()
     code = (
@@ -75,7 +75,7 @@ def pids(starts: Path) -> list[int]:
 
 
 def end(pid: int) -> None:
-    """End a process that is not our child, and see it gone."""
+    """End a process that is not our child, and wait until it is gone."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -172,7 +172,7 @@ def test_connect_when_there_is_none_then_one_is_started_and_found_again(
         assert line.startswith(
             f"{pid} ['-m', 'ktaskd', '--runtime-dir', '{nowhere}/ktaskd', '--idle-exit', '30', '--own-user']"
         )
-        # No child of ours, and in a session of its own.
+        # The daemon is no child of ours, and in a session of its own.
         assert os.getsid(pid) != os.getsid(0)
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
@@ -209,7 +209,7 @@ def test_connect_when_the_daemon_that_starts_ends_then_an_error_with_its_log(
 def test_connect_when_another_daemon_wins_then_that_one(
     nowhere: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that was started by hand, while ours was on its way and lost the lock."""
+    """A daemon started by hand came up first, so ours lost the lock."""
     own = nowhere / "ktaskd"
     own.mkdir(mode=0o700)
     started = short_dir / "started"
@@ -267,14 +267,14 @@ def test_directory_when_there_is_no_runtime_directory_then_in_tmp(short_dir: Pat
 def test_connect_when_the_daemon_ends_after_it_was_looked_at_then_not_waited_for(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ktask.link.connect._ANSWER_TIMEOUT_S", 1e6)  # else it would be given up some time
+    monkeypatch.setattr("ktask.link.connect._ANSWER_TIMEOUT_S", 1e6)  # so that waiting never times out
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(short_dir / "ktaskd.sock"))
     listener.listen()
     look = locate.why_silent
 
     def why_silent(place: locate.Endpoint) -> str:
-        """Somebody is there at the first look, and gone right after it."""
+        """A process listens at the first check, and is gone right after it."""
         found = look(place)
         listener.close()
         return found
@@ -323,7 +323,7 @@ def test_connect_when_the_systems_daemon_cannot_be_used_then_never_replaced_in_s
     assert f"is used instead: {client.socket}" in str(warning.message)
     assert warning.filename == __file__
     with ktask.connect(own=True):
-        pass  # which asks for no other daemon than this user's, so there is nothing to warn of
+        pass  # `own` ignores the system's daemon, so nothing is warned about
     (short_dir / "again").mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir / "again"))
     status, _, err = ktask_command("functions")
@@ -335,7 +335,7 @@ def test_connect_when_the_systems_daemon_cannot_be_used_then_never_replaced_in_s
 def test_connect_when_the_systems_daemon_refuses_then_no_other_one_is_started(
     nowhere: Path, fake_python: Path, fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one does where a user has too many connections: with an answer."""
+    """Refuse as a daemon does for too many connections: with an answer."""
     monkeypatch.setattr(trust, "SYSTEM_DIR", str(fake.directory))
 
     def refuse(self: object, name: str = "", timeout: float = 0.0) -> None:
@@ -374,11 +374,11 @@ def test_connect_when_not_in_its_group_then_told_how_to_get_in(run_as: OtherUser
     assert f"adduser {pwd.getpwuid(NOBODY).pw_name} daemon" in words
 
 
-# -- commands that only look -----------------------------------------------------------------
+# -- commands that only read -----------------------------------------------------------------
 
 
 def ktask_command(*words: str) -> tuple[int, str, str]:
-    """Exit status, output and errors of a command line of this process."""
+    """Exit status, output and errors of a command line run in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main(words)

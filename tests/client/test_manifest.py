@@ -1,4 +1,4 @@
-"""The text of manifests, against sha256sum itself."""
+"""The format of manifests, compared with sha256sum itself."""
 
 from __future__ import annotations
 
@@ -134,12 +134,12 @@ LINES = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n"])).map(b"".join), max_size=6).map(b"".join))
 def test_lines_when_any_then_read_as_sha256sum_does(text: bytes) -> None:
-    """What it names and what it counts, in an empty directory where no file is there."""
+    """Names and counts that sha256sum reports in an empty directory."""
     found = parse(text)
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(["sha256sum", "-c"], input=text, cwd=place, capture_output=True, check=False)
     said = [line.removesuffix(b": FAILED open or read") for line in done.stdout.splitlines()]
-    # Older ones escape a backslash only where there is a newline as well.
+    # Older versions escape a backslash only if the name also has a newline.
     assert len(said) == len(found.entries)
     for entry, line in zip(found.entries, said, strict=True):
         assert line in (entry.name, b"".join(escape(entry.name)))

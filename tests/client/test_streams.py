@@ -1,4 +1,4 @@
-"""Standard input and output in the place of files, items by name, and readers that leave."""
+"""Standard input and output as sources, names of items, and readers that leave."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Files of odd names and sizes, some below the other, and what is no file."""
+    """A tree with odd names and sizes, and with entries that are no regular files."""
     top = tmp_path / "tree"
     (top / "sub").mkdir(parents=True)
     for name, content in {

@@ -14,7 +14,7 @@ from tests.integration.rig import Daemon, running, write_config
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
-    """One of this user's own, whose workers have little patience."""
+    """A daemon of this user whose workers have little patience."""
     with tempfile.TemporaryDirectory(prefix="ktask-") as path:
         place = Path(path)
         config = write_config(place / "c", workers={"hang_cpu_s": 0.3, "cancel_grace_s": 0.3})
@@ -44,4 +44,4 @@ def joblib(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         executor.shutdown()
     backend._IDLE.clear()
     tracker = importlib.import_module("joblib.externals.loky.backend.resource_tracker")
-    tracker._resource_tracker._stop()  # it was started if arrays were mapped
+    tracker._resource_tracker._stop()  # the tracker was started if arrays were mapped

@@ -1,4 +1,4 @@
-"""What clients and workers say to each other, as bytes."""
+"""Frames between clients and workers, as bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The executor does what executors of concurrent.futures do, in workers of a daemon.
+"""The executor behaves like those of concurrent.futures, with workers of a daemon.
 
-CPython's own tests of executors run against it as well, see `cpython`; here are the same cases
-where those may be missing, and what is ours.
+CPython's own tests of executors run against it as well, see `cpython`. These tests repeat some of
+their cases, since they may not be installed, and add our own.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Blocker:
         self.executor, self.place, self.futures = executor, place, list[Future[int]]()
 
     def begin(self) -> int:
-        """One more; the process id of its worker."""
+        """Begin one more call; return the process id of its worker."""
         begun = self.place / f"begun{len(self.futures)}"
         self.futures.append(self.executor.submit(things.begin_and_wait, begun, self.place / "go"))
         until(lambda: begun.exists() and bool(begun.read_text()), "the call has begun")
         return int(begun.read_text())
 
     def end(self) -> list[int]:
-        """Let all of them end."""
+        """Let all calls end."""
         (self.place / "go").touch()
         return [future.result(PATIENCE_S) for future in self.futures]
 
@@ -50,7 +50,7 @@ class Blocker:
 @pytest.fixture
 def blocker(executor: ktask.Executor, tmp_path: Path) -> Iterator[Blocker]:
     yield Blocker(executor, tmp_path)
-    (tmp_path / "go").touch()  # whatever came: the executor waits for its calls
+    (tmp_path / "go").touch()  # in any case, since the executor waits for its calls
 
 
 def jobs_left(daemon: Daemon) -> list[ktask.Job]:
@@ -59,13 +59,13 @@ def jobs_left(daemon: Daemon) -> list[ktask.Job]:
 
 
 def jobs_open(executor: ktask.Executor) -> bool:
-    """Whether there is a job that new calls would go to."""
+    """Whether a job exists that would get new calls."""
     return executor._calls._open is not None
 
 
 @pytest.fixture
 def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Executors keep workers for a moment only."""
+    """Executors keep workers only for a moment."""
     monkeypatch.setattr("ktask.own.calls.LINGER_S", 0.1)
 
 
@@ -132,7 +132,7 @@ def test_max_workers_when_none_can_be_then_refused() -> None:
             ktask.Executor(count)
 
 
-# -- what goes wrong ------------------------------------------------------------------
+# -- failures ------------------------------------------------------------------
 
 
 def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Executor) -> None:
@@ -144,7 +144,7 @@ def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Execut
     assert isinstance(error.__cause__, RemoteTraceback)
     assert "in fail" in str(error.__cause__)
     assert "as asked" in str(error.__cause__)
-    assert "in fail" in error.__cause__.tb  # where a pool of processes has it
+    assert "in fail" in error.__cause__.tb  # the same attribute as in a pool of processes
 
 
 def test_exception_when_a_class_method_raises_then_the_traceback_has_its_lines(
@@ -206,7 +206,7 @@ def test_workers_when_all_calls_kill_them_then_all_calls_fail_and_the_next_works
     assert {type(future.exception()) for future in futures} == {ktask.WorkerLost}
     assert executor.submit(things.square, 3).result() == 9
     errors = [job.error for job in client.jobs(states=["FAILED"], function="python.calls")]
-    assert "WORKER_LOST" in [error.reason for error in errors if error]  # 16 in a row ended a job
+    assert "WORKER_LOST" in [error.reason for error in errors if error]  # 16 deaths in a row ended a job
 
 
 def test_call_when_it_burns_cpu_for_long_then_it_is_no_hang(executor: ktask.Executor) -> None:
@@ -221,7 +221,7 @@ def test_call_when_it_burns_cpu_for_long_then_it_is_no_hang(executor: ktask.Exec
 
 @contextmanager
 def rivals() -> Iterator[None]:
-    """Somebody else wants every CPU, at normal priority."""
+    """Another program wants every CPU, at normal priority."""
     loop = [sys.executable, "-c", "while True: pass"]
     started = [
         subprocess.Popen(["taskset", "-c", str(cpu), *loop], start_new_session=True)
@@ -292,7 +292,7 @@ def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
     with pytest.raises(RuntimeError, match="its thread has died"):
         executor.submit(things.square, 2)
     (blocker.place / "go").touch()
-    for burst in calls._bursts:  # what a program would lose with its process
+    for burst in calls._bursts:  # all that would end with the process of a program
         burst.run.cancel()
         burst.close()
         for worker in burst.workers:
@@ -365,7 +365,7 @@ def test_program_when_it_ends_without_a_shutdown_then_its_calls_are_done(
         "print('ended', flush=True)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=PATIENCE_S)
-    # A relative path: the workers are where the program was.
+    # A relative path, since the workers take on the directory of the program.
     assert len(list(tmp_path.glob("done*"))) == 10
 
 
@@ -440,14 +440,14 @@ def test_result_when_taken_then_nobody_else_keeps_it(executor: ktask.Executor) -
 
 
 class Result:
-    """Of a class that a module has."""
+    """A function pickled by reference, of a class in a module."""
 
 
 def _marked(_: int) -> Result:
     return Result()
 
 
-# -- with others ------------------------------------------------------------------------------
+# -- other libraries ------------------------------------------------------------------------------
 
 
 def test_wait_and_as_completed_when_used_then_as_with_any_executor(blocker: Blocker) -> None:

@@ -1,4 +1,4 @@
-"""Code of a client is run by a daemon of its own user that nobody else reaches, and by no other."""
+"""Only a daemon of the client's own user that nobody else can reach runs the client's code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_system_daemon_when_asked_then_permission_denied_and_what_to_use(tmp_pat
             assert "systemctl --user" in error.message
         (listed,) = client.functions("python.run")
         assert "own" in listed.unavailable
-        with ktask.memory(100) as m:  # and everything else works
+        with ktask.memory(100) as m:  # but everything else works
             assert client.run("file.crc32", data=m).state == "SUCCEEDED"
 
 

@@ -1,4 +1,4 @@
-"""Client.run and Client.map of functions of the caller's own, in a daemon of the same user."""
+"""Client.run and Client.map with the caller's own functions, in a daemon of the same user."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_run_when_told_to_write_a_path_then_written(client: ktask.Client, tmp_pa
     error = fails(client, lambda d, s, e, a: d.write(s, b"x"), data=path)
     assert error.job.error is not None
     assert "wanted writes=True" in error.job.error.message
-    assert error.job.state == "FAILED"  # not dirty: it cannot have written
+    assert error.job.state == "FAILED"  # not dirty, since it cannot have written
 
 
 def test_run_when_it_raises_then_the_traceback_and_that_chunk_is_dirty(client: ktask.Client) -> None:
@@ -176,7 +176,7 @@ def test_run_when_its_worker_would_end_then_this_job_ends_badly_alone(client: kt
     with ktask.memory(MIB) as m:
         error = fails(client, how, data=m)
         assert error.reason == ("WORKER_LOST" if how is things.die else "FUNCTION_ERROR")
-        # One that raises and has not asked for its data cannot have changed it; one that died is not asked.
+        # A function that raises before it asked for its data has not changed it. A dead one cannot say.
         assert error.job.state == ("DIRTY" if how is things.die else "FAILED")
         assert client.run(lambda d, s, e, a: e - s, data=m, combine=sum).result == {"value": MIB}
 

@@ -1,4 +1,4 @@
-"""Where the daemon's sockets are, and whether a daemon answers there."""
+"""Finds the sockets of a daemon, and checks whether a daemon answers there."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ OnJob = Callable[[pb.Job], None]
 
 
 class Connection(Protocol):
-    """What a waited job needs of its session."""
+    """The part of a session that a waited job needs."""
 
     caller: Caller
 

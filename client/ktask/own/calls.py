@@ -71,7 +71,7 @@ class CallServer:
         self._closed = False
         self._aborted = False
         self._done: list[Callable[[], None]] = []
-        """What the thread does once it has let go of the lock, such as to settle futures."""
+        """Work for the thread after it has released the lock, such as settling futures."""
         self._broken: RuntimeError | None = None
         programend.register(self)
 

@@ -47,7 +47,7 @@ class Executor(Base):
     calls fail with KtaskError.
 
     Calls find the environment, directory, locale and umask that the program has when the first of
-    them begins. What they print, warn and log goes where the program's output goes. If the program
+    them begins. Their prints, warnings and log records go where the program's go. If the program
     has another interpreter than the daemon, other options, or variables that are read only at the
     start (LD_*, PYTHONHASHSEED, OMP_*), each worker first starts again with them.
 

@@ -10,8 +10,8 @@ this user runs such a job, see `ktask.connect`.
     combine: makes one value of a list of what the function returned, in the order of positions. It is
         called again with values that it has made, so it must be associative. The job's result is
         then {"value": ...}. Without `combine` that value is a list of what the calls returned, in the
-        order of positions, and the result is None if all of them returned None. What one call returns
-        may have 16 KiB when pickled, and so may such a list; calls beyond that are counted in
+        order of positions, and the result is None if all of them returned None. The pickled value of
+        one call may have 16 KiB, and so may the whole list; calls beyond that are counted in
         "left_out".
     undo: called like the function, for chunks that were completed when the job fails.
     align: chunks are cut only at multiples of this, such as the size of an element.

@@ -53,8 +53,8 @@ def take(also: Mapping[str, str] | None = None) -> bytes:
 def take_on(data: bytes) -> None:
     """Give this process the surroundings of another one.
 
-    Modules of the program are found before our own. What does not exist here, such as a directory
-    that was removed, is left unchanged.
+    Modules of the program are found before our own. If something does not exist here, such as a
+    directory that was removed, this process keeps its own.
 
     Raises:
         SurroundingsInvalid: the data does not come from `take`.
