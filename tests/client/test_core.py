@@ -1,3 +1,5 @@
+"""A job's description from Python arguments, and the names of the package."""
+
 from __future__ import annotations
 
 import subprocess

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,47 +26,12 @@ from ktask.v1.code import RemoteTraceback
 
 from tests.integration.rig import PATIENCE_S, Daemon, running, starting, until
 from tests.own import things
-
-
-class Blocker:
-    """Calls that have begun and wait."""
-
-    def __init__(self, executor: ktask.Executor, place: Path) -> None:
-        self.executor, self.place, self.futures = executor, place, list[Future[int]]()
-
-    def begin(self) -> int:
-        """Begin one more call; return the process id of its worker."""
-        begun = self.place / f"begun{len(self.futures)}"
-        self.futures.append(self.executor.submit(things.begin_and_wait, begun, self.place / "go"))
-        until(lambda: begun.exists() and bool(begun.read_text()), "the call has begun")
-        return int(begun.read_text())
-
-    def end(self) -> list[int]:
-        """Let all calls end."""
-        (self.place / "go").touch()
-        return [future.result(PATIENCE_S) for future in self.futures]
-
-
-@pytest.fixture
-def blocker(executor: ktask.Executor, tmp_path: Path) -> Iterator[Blocker]:
-    yield Blocker(executor, tmp_path)
-    (tmp_path / "go").touch()  # in any case, since the executor waits for its calls
-
-
-def jobs_left(daemon: Daemon) -> list[ktask.Job]:
-    with ktask.connect(daemon.place) as client:
-        return [job for job in client.jobs() if not job.state.ended]
+from tests.own.blocker import Blocker, jobs_left
 
 
 def jobs_open(executor: ktask.Executor) -> bool:
     """Whether a job exists that would get new calls."""
     return executor._calls._open is not None
-
-
-@pytest.fixture
-def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Executors keep workers only for a moment."""
-    monkeypatch.setattr("ktask.own.calls.LINGER_S", 0.1)
 
 
 # -- submit -------------------------------------------------------------------------
@@ -305,84 +270,6 @@ def test_executor_when_forked_then_told(executor: ktask.Executor, monkeypatch: p
         forked.setattr(os, "getpid", lambda: 1)
         with pytest.raises(RuntimeError, match="before this process was forked"):
             executor.submit(things.square, 2)
-
-
-# -- cancel and shutdown --------------------------------------------------------------
-
-
-def test_cancel_when_not_begun_then_never_begun(blocker: Blocker, tmp_path: Path) -> None:
-    blocker.begin()
-    blocker.begin()
-    future = blocker.executor.submit(lambda: (tmp_path / "ran").touch())
-    assert future.cancel()
-    assert not blocker.futures[0].cancel()
-    blocker.end()
-    with pytest.raises(CancelledError):
-        future.result()
-    assert blocker.executor.submit(things.square, 2).result() == 4
-    assert not (tmp_path / "ran").exists()
-
-
-def test_shutdown_when_waited_then_all_calls_are_done(daemon: Daemon) -> None:
-    executor = ktask.Executor(2, target=daemon.place)
-    futures = [executor.submit(things.square, i) for i in range(50)]
-    executor.shutdown()
-    assert all(future.done() for future in futures)
-    assert not jobs_left(daemon)
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        executor.submit(pow, 2, 5)
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        executor.map(pow, [2], [5])
-
-
-def test_shutdown_when_told_to_cancel_then_those_begun_end_and_the_others_are_cancelled(
-    blocker: Blocker,
-) -> None:
-    blocker.begin()
-    blocker.begin()
-    waiting = [blocker.executor.submit(things.square, i) for i in range(10)]
-    blocker.executor.shutdown(wait=False, cancel_futures=True)
-    assert all(future.cancelled() for future in waiting)
-    assert len(blocker.end()) == 2
-    blocker.executor.shutdown()
-
-
-def test_shutdown_when_never_used_then_nothing() -> None:
-    with ktask.Executor():
-        pass
-
-
-def test_program_when_it_ends_without_a_shutdown_then_its_calls_are_done(
-    daemon: Daemon, tmp_path: Path
-) -> None:
-    code = (
-        "import ktask, time\n"
-        f"executor = ktask.Executor(2, target={str(daemon.place)!r})\n"
-        "def call(i):\n"
-        "    open(f'done{i}', 'w').close()\n"
-        "for i in range(10):\n"
-        "    executor.submit(call, i)\n"
-        "print('ended', flush=True)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=PATIENCE_S)
-    # A relative path, since the workers take on the directory of the program.
-    assert len(list(tmp_path.glob("done*"))) == 10
-
-
-def test_program_when_killed_then_its_calls_end_and_nothing_is_left(daemon: Daemon, tmp_path: Path) -> None:
-    code = (
-        "import ktask, time, os, signal\n"
-        f"executor = ktask.Executor(2, target={str(daemon.place)!r})\n"
-        "def call():\n"
-        "    open('begun', 'w').close()\n"
-        "    time.sleep(1000)\n"
-        "executor.submit(call)\n"
-        "while not os.path.exists('begun'):\n"
-        "    time.sleep(0.01)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path, timeout=PATIENCE_S)
-    until(lambda: not jobs_left(daemon), "its job has ended")
 
 
 # -- map ---------------------------------------------------------------------------------

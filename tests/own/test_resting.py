@@ -12,7 +12,7 @@ import ktask
 import psutil
 
 from tests.integration.rig import PATIENCE_S, Daemon, until
-from tests.own.test_executor import jobs_left
+from tests.own.blocker import jobs_left
 
 SAME_IN_A_ROW = 30
 """Checks, 0.01 s apart, during which nothing may wake a worker."""

@@ -1,4 +1,4 @@
-"""Our executor instead of theirs: takes the arguments of pools, and has the attributes that the tests read."""
+"""Our executor instead of theirs: takes the arguments of pools, with the attributes that the tests read."""
 
 from __future__ import annotations
 

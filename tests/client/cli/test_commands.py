@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from ktask.v1 import handoff as wire
 
-from tests.client.fake import FakeDaemon, refusal
+from tests.client.fake import FakeDaemon
+from tests.client.fake_messages import refusal
 from tests.client.shell import ended, environment, ktask, running
 
 

@@ -1,3 +1,5 @@
+"""Text for people: tables, descriptions, the bar."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -13,7 +15,7 @@ from ktask.cli.escaping import printable
 from ktask.results import Job
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.client.fake import FUNCTIONS, a_status
+from tests.client.fake_messages import FUNCTIONS, a_status
 
 
 def a_job(done: int = 0, total: int = 0, **fields: object) -> Job:

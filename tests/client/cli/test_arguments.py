@@ -1,3 +1,5 @@
+"""Words of the command line become values."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,7 +9,7 @@ from ktask.cli import arguments
 from ktask.cli.arguments import UsageError
 from ktask.cli.parsers import parse
 
-from tests.client.fake import FUNCTIONS
+from tests.client.fake_messages import FUNCTIONS
 
 BLOCK = next(one for one in FUNCTIONS if one.name == "fake.block")
 FILL = next(one for one in FUNCTIONS if one.name == "mem.fill")
