@@ -62,7 +62,7 @@ def status_of(error: KtaskError) -> int:
 
 def complain(message: str, status: int) -> int:
     """Print an error to standard error; return `status`."""
-    # If standard error is closed, the exit status has to do.
+    # If standard error is closed, the caller still has the exit status.
     with contextlib.suppress(OSError):
         print(f"ktask: {printable(message)}", file=sys.stderr, flush=True)
     return status

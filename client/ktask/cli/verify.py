@@ -153,7 +153,7 @@ class _Checker:
         """Yield the faults of a file whose entry has a digest for each block."""
         size = one.size
         if size != entry.size:
-            yield f" got {size} bytes, wanted {entry.size}"
+            yield f" has {size} bytes, listed with {entry.size}"
         whole = min(-(-size // entry.block), len(entry.digests))
         if not whole:
             return

@@ -1,4 +1,4 @@
-"""Opening a session: look for a daemon, start one where there is none, and see that it answers."""
+"""Opens a session: finds a daemon, or starts one, and checks that it answers."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ class Session:
             request.page_token = page.next_page_token
 
     def functions(self, name: str = "", timeout: float = _CALL_TIMEOUT_S) -> pb.ListFunctionsResponse:
-        """The functions, or the one of this name, asked from the daemon each time."""
+        """The functions, or the one of this name, requested from the daemon each time."""
         request = pb.ListFunctionsRequest(name=name)
         # Wait: systemd may be starting the daemon because of this very connection.
         response = self._call(self.stubs.jobs.ListFunctions, request, timeout, wait_for_ready=True)
@@ -250,7 +250,7 @@ class Session:
         return response
 
     def function(self, name: str) -> pb.Function:
-        """A function's declaration, asked once; raises KtaskError if there is none."""
+        """A function's declaration, requested once; raises KtaskError if there is none."""
         if name not in self._functions:
             self.functions(name)
         found = self._functions.get(name)

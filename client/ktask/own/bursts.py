@@ -30,9 +30,9 @@ class Peer:
 
     Attributes:
         call: the call that it has in hand.
-        leaving: whether it has said that it wants no call for now.
+        leaving: whether it wants no call for now.
         is_helper: whether it gives way to everybody else on the machine.
-        pid: its process; 0 until it has said HELLO.
+        pid: its process; 0 until it has sent HELLO.
     """
 
     def __init__(self, sock: socket.socket, burst: Burst, poller: Poller) -> None:

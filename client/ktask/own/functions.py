@@ -40,7 +40,7 @@ from typing import Any
 from ktask.core import Draft, check_int
 from ktask.errors import KtaskError
 from ktask.link.locate import VARIABLE, Endpoint
-from ktask.own.output import brought
+from ktask.own.output import received
 from ktask.results import Job
 from ktask.source import File, Memory, file, memory
 from ktask.v1 import code
@@ -120,7 +120,7 @@ def _unpacked(packed: str) -> Any:
 
 def _line(opened: contextlib.ExitStack, endpoint: Endpoint) -> str:
     try:
-        return opened.enter_context(brought(endpoint))
+        return opened.enter_context(received(endpoint))
     except KtaskError:
         return ""  # the daemon is not this user's, and refuses the job with the reason
 

@@ -17,7 +17,7 @@ _RECEIVE_BYTES = 64 * 1024
 
 
 @contextlib.contextmanager
-def brought(endpoint: Endpoint) -> Iterator[str]:
+def received(endpoint: Endpoint) -> Iterator[str]:
     """Listen inside for workers of a daemon of this user; yield the socket as argument `line` of the job.
 
     Raises:

@@ -159,7 +159,7 @@ def decode_request(data: bytes) -> Request:
     kind, count, number = _unpack_head(data)
     body = data[_HEAD.size :]
     if not number:
-        raise HandoffInvalid("number 0: wanted any other")
+        raise HandoffInvalid("number 0: must not be 0")
     if kind not in (HAND, DROP):
         raise HandoffInvalid(f"kind {kind}: not a request, wanted {HAND} or {DROP}")
     _check_count(count)
@@ -201,7 +201,7 @@ def decode_reply(data: bytes) -> Reply:
         return Handles(number, _unpack_handles(body, count))
     if kind == DROPPED:
         if body:
-            raise HandoffInvalid(f"DROPPED: body of {len(body)} bytes, wanted none")
+            raise HandoffInvalid(f"DROPPED: body of {len(body)} bytes, must be empty")
         return Dropped(number, count)
     if kind == ERROR:
         return _unpack_error(number, body)

@@ -92,7 +92,7 @@ def test_verify_when_blocks_are_bad_then_each_is_named(real: Path, tree: Path, a
     ]
     os.truncate(big, MIB)
     shorter = verify(real, tree, place, "--algorithm", algorithm, "--quiet").out.splitlines()
-    assert shorter == [f"tree/sub/big: FAILED got {MIB} bytes, wanted {3 * MIB + 1}"]
+    assert shorter == [f"tree/sub/big: FAILED has {MIB} bytes, listed with {3 * MIB + 1}"]
 
 
 def test_verify_when_interrupted_then_it_goes_on_where_it_was(real: Path, tree: Path) -> None:

@@ -166,7 +166,7 @@ def test_run_when_its_workers_come_and_go_then_no_descriptor_is_kept_for_them(
     daemon: Daemon, client: ktask.Client
 ) -> None:
     kept: list[int] = []
-    with output.brought(locate.endpoint_of(daemon.place)) as line:
+    with output.received(locate.endpoint_of(daemon.place)) as line:
         for _ in range(30):
             with socket.socket(socket.AF_UNIX) as worker:
                 worker.connect(calls.path_of(line))
