@@ -11,7 +11,7 @@ from tests.client.fake import FakeDaemon
 from tests.client.fake_messages import refusal
 
 
-def test_run_when_refused_then_everything_that_was_told(fake: FakeDaemon, client: ktask.Client) -> None:
+def test_run_when_refused_then_the_error_has_every_part(fake: FakeDaemon, client: ktask.Client) -> None:
     fake.refusal = refusal("OUT_OF_RANGE", "RANGE_BEYOND_END", "range 0: beyond", "spec.ranges[0].length")
     with pytest.raises(ktask.KtaskError) as caught:
         client.run("fake.steps")

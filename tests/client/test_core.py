@@ -80,7 +80,7 @@ def test_ranges_when_numpy_integers_then_taken() -> None:
         ({"sources": {"combine": "x"}}, TypeError, '"combine": is a keyword of this call'),
     ],
 )
-def test_spec_when_wrong_then_says_what_and_what_was_wanted(
+def test_spec_when_wrong_then_the_error_names_the_argument_and_a_valid_value(
     fields: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error) as caught:

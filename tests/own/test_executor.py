@@ -135,7 +135,7 @@ def test_exception_when_a_class_method_raises_then_the_traceback_has_its_lines(
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
-def test_call_when_it_goes_wrong_then_its_future_tells_and_the_next_works(
+def test_call_when_it_fails_then_its_future_has_the_error_and_the_next_works(
     executor: ktask.Executor, call: Any, kind: type[BaseException], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
@@ -243,7 +243,7 @@ def test_daemon_when_it_dies_then_what_it_had_fails(tmp_path: Path) -> None:
             waiting.result()
 
 
-def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
+def test_executor_when_its_thread_dies_then_all_calls_fail(
     executor: ktask.Executor, blocker: Blocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocker.begin()
@@ -265,7 +265,9 @@ def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
     calls._end_thread()
 
 
-def test_executor_when_forked_then_told(executor: ktask.Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executor_when_used_in_a_forked_child_then_refused(
+    executor: ktask.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as forked:
         forked.setattr(os, "getpid", lambda: 1)
         with pytest.raises(RuntimeError, match="before this process was forked"):
@@ -290,7 +292,7 @@ def test_map_when_one_raises_then_there(executor: ktask.Executor) -> None:
         executor.map(pow, [1], [1], chunksize=0)
 
 
-def test_map_when_over_time_then_told(blocker: Blocker) -> None:
+def test_map_when_over_time_then_timeout_error(blocker: Blocker) -> None:
     blocker.begin()
     blocker.begin()
     with pytest.raises(TimeoutError):

@@ -137,7 +137,7 @@ def test_run_when_the_source_is_empty_then_nothing_is_called(client: ktask.Clien
     assert client.run(things.die, data=tmp_path / "empty").state == "SUCCEEDED"
 
 
-def test_run_when_told_to_write_a_path_then_written(client: ktask.Client, tmp_path: Path) -> None:
+def test_run_when_writes_is_set_for_a_path_then_written(client: ktask.Client, tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(bytes(MIB))
     client.run(lambda d, s, e, a: d.write(s, bytes([a]) * (e - s)), data=path, writes=True, arg=7)
@@ -181,7 +181,7 @@ def test_run_when_its_worker_would_end_then_this_job_ends_badly_alone(client: kt
         assert client.run(lambda d, s, e, a: e - s, data=m, combine=sum).result == {"value": MIB}
 
 
-def test_run_when_an_exception_cannot_be_put_into_words_then_its_kind_is_told(client: ktask.Client) -> None:
+def test_run_when_an_exception_cannot_be_printed_then_its_type_is_reported(client: ktask.Client) -> None:
     error = fails(client, lambda *_: things.raise_it(things.Unspeakable()), ranges=[(0, 1)])
     assert error.job.error is not None
     assert error.job.error.message == "Unspeakable: cannot be put into words: ValueError"
@@ -220,7 +220,7 @@ def test_run_when_code_is_run_then_its_worker_ends_with_the_job(client: ktask.Cl
     assert "own" in function.summary
 
 
-def test_run_when_a_result_is_too_large_then_told(client: ktask.Client) -> None:
+def test_run_when_a_result_is_too_large_then_the_job_fails(client: ktask.Client) -> None:
     error = fails(client, lambda *_: bytes(10**6), ranges=[(0, 1)], combine=lambda parts: parts[0])
     assert error.job.error is not None
     assert "result of a chunk: got" in error.job.error.message
@@ -244,7 +244,9 @@ def test_run_when_arguments_cannot_be_right_then_type_error(client: ktask.Client
         client.run(lambda *_: None, ranges=[(0, 1)], arg=things.WontPickle())
 
 
-def test_code_when_of_another_python_then_told(client: ktask.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_when_of_another_python_then_refused(
+    client: ktask.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(code, "PYTHON", "3.2")
     error = fails(client, lambda *_: None, ranges=[(0, 1)])
     assert error.job.error is not None

@@ -40,7 +40,7 @@ def test_shutdown_when_waited_then_all_calls_are_done(daemon: Daemon) -> None:
         executor.map(pow, [2], [5])
 
 
-def test_shutdown_when_told_to_cancel_then_those_begun_end_and_the_others_are_cancelled(
+def test_shutdown_when_it_cancels_then_begun_calls_end_and_the_others_are_cancelled(
     blocker: Blocker,
 ) -> None:
     blocker.begin()

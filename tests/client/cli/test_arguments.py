@@ -113,13 +113,13 @@ def test_arg_when_declared_then_of_its_type(name: str, text: str, value: object)
         ),
     ],
 )
-def test_arg_when_wrong_then_says_what_was_wanted(name: str, text: str, words: str) -> None:
+def test_arg_when_wrong_then_the_error_names_a_valid_value(name: str, text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         arguments.convert({name: text}, BLOCK)
     assert words in str(caught.value)
 
 
-def test_arg_when_sources_stand_behind_it_then_told_apart_by_the_declaration() -> None:
+def test_arg_when_sources_follow_it_then_the_declaration_decides_which_is_which() -> None:
     groups = [["value=7", "data=/x=y"], ["data=1"]]
     assert arguments.divide(groups, FILL) == ([("value", "7"), ("data", "1")], [("data", "/x=y")])
     with pytest.raises(UsageError, match="KEY=VALUE"):

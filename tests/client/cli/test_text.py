@@ -36,7 +36,7 @@ def test_bar_when_half_done_then_half_full_with_rate_and_time_left() -> None:
     assert line.count("#") == line.count("-")
 
 
-def test_bar_when_not_running_then_says_the_state_and_why() -> None:
+def test_bar_when_not_running_then_it_shows_the_state_and_why() -> None:
     job = a_job(0, 100, state=pb.JOB_STATE_QUEUED, waiting_reasons=[pb.Reason(code="LEAD_LIMIT")])
     assert bar(job, 1.0, 60).endswith("] queued LEAD_LIMIT")
 
@@ -122,7 +122,7 @@ def test_job_when_failed_then_all_of_it_is_said() -> None:
         assert words in shown
 
 
-def test_job_when_only_the_first_of_its_spec_is_told_then_all_of_it_is_counted() -> None:
+def test_job_when_its_spec_is_abridged_then_all_of_it_is_counted() -> None:
     spec = pb.JobSpec(function="f", items=[pb.Source(handle="h")] * 3, items_omitted=97)
     spec.ranges.extend([pb.Range(start=i, length=1) for i in range(9)])
     spec.ranges_omitted = 91

@@ -63,7 +63,7 @@ def test_connect_when_named_and_dead_then_an_error_and_no_daemon_is_started(
     assert not pids(fake_python)
 
 
-def test_connect_when_somebody_else_listens_there_then_no_daemon(
+def test_connect_when_another_program_listens_there_then_no_daemon(
     nowhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ktask.link.connect._ANSWER_TIMEOUT_S", 0.3)
@@ -170,7 +170,7 @@ def test_connect_when_the_systems_daemon_refuses_then_no_other_one_is_started(
 
 
 @pytest.mark.other_uid
-def test_connect_when_not_in_its_group_then_told_how_to_get_in(run_as: OtherUsers) -> None:
+def test_connect_when_not_in_its_group_then_the_error_says_how_to_join(run_as: OtherUsers) -> None:
     with reachable_directory() as place:
         system = place / "system"
         system.mkdir(mode=0o755)

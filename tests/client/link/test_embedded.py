@@ -102,7 +102,7 @@ def test_connect_when_its_directory_is_not_ours_alone_then_never_used(
 
 
 @pytest.mark.other_uid
-def test_directory_when_somebody_elses_then_not_private(short_dir: Path) -> None:
+def test_directory_when_another_users_then_not_private(short_dir: Path) -> None:
     own = short_dir / "d"
     own.mkdir(mode=0o700)
     assert locate.is_private(str(own))

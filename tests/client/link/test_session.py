@@ -56,7 +56,7 @@ def test_watch_when_the_job_is_unknown_then_an_error(client: ktask.Client) -> No
     assert caught.value.reason == "JOB_UNKNOWN"
 
 
-def test_client_when_closed_then_says_so(client: ktask.Client) -> None:
+def test_client_when_closed_then_calls_fail_with_that_reason(client: ktask.Client) -> None:
     client.close()
     client.close()
     with pytest.raises(ktask.KtaskError, match="closed") as caught:

@@ -61,7 +61,7 @@ def test_progress_when_given_then_called_in_this_thread_to_the_end(
     assert seen[-1] == 5
 
 
-def test_progress_when_the_watch_is_cut_then_followed_anew(fake: FakeDaemon, client: ktask.Client) -> None:
+def test_progress_when_the_watch_is_cut_then_followed_again(fake: FakeDaemon, client: ktask.Client) -> None:
     fake.cut_watches_after = 2
     seen: list[int] = []
 
