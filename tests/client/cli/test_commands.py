@@ -1,4 +1,4 @@
-"""The command line against a fake daemon: what it says, and its exit status."""
+"""The command line against a fake daemon: its output and exit status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from ktask.v1 import handoff as wire
 
-from tests.client.fake import FakeDaemon, refusal
+from tests.client.fake import FakeDaemon
+from tests.client.fake_messages import refusal
 from tests.client.shell import ended, environment, ktask, running
 
 
@@ -105,7 +106,7 @@ def test_job_when_it_has_warnings_then_they_are_on_stderr_and_the_status_is_0(fa
     [
         ("", "command: missing"),
         ("run fake.steps --arg count=x", 'argument "count": got "x", wanted an integer'),
-        ("run fake.steps --arg nope=1", 'argument "nope": unknown'),
+        ("run fake.steps --arg nope=1", 'argument "nope": function "fake.steps" has no such argument'),
         ("run fake.steps --arg count=1 count=2", 'argument "count": given twice'),
         ("run no.such", 'function "no.such": unknown'),
         ("run file.crc32 data", 'got "data", wanted NAME=PATH'),
@@ -113,7 +114,7 @@ def test_job_when_it_has_warnings_then_they_are_on_stderr_and_the_status_is_0(fa
         ("run file.crc32 data=/etc/hosts data=/etc/passwd", 'source "data": given twice'),
         ("run file.crc32 data=/etc/hosts --memory data=1", 'source "data": given twice'),
         ("run file.crc32 timeout=/etc/hosts", "keyword"),
-        ("run file.crc32 nope=/etc/hosts", "unknown to function"),
+        ("run file.crc32 nope=/etc/hosts", "has no such source"),
         ("run file.crc32 data=/etc", "Is a directory|got a directory"),
         ("run file.crc32 data=/dev/null", "character device"),
         ("run file.crc32 data=/no/such", "No such file"),

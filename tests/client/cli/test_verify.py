@@ -1,4 +1,4 @@
-"""`ktask manifest` and `ktask verify` where files and lists are not as they should be."""
+"""`ktask manifest` and `ktask verify` with bad files and bad lists."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_files_when_few_may_be_open_then_all_in_smaller_batches(
     assert command(real, "verify", "--quiet", "list", cwd=tmp_path, preexec_fn=limit) == Ended(0, "", "")
 
 
-# -- nothing, and where the list goes ---------------------------------------------------
+# -- empty lists, and the output file ---------------------------------------------------
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"# a comment\n", b"mistyped\n", b"0" * 63 + b"  a\n"])
@@ -163,7 +163,7 @@ def test_manifest_when_there_is_nothing_then_a_failure_and_the_list_is_left(real
     for path, problem in (
         ("mistyped", "No such file or directory"),
         ("empty", "there is no file to list"),
-        ("link", 'a link to a directory; "link/" is what it holds'),
+        ("link", 'a link to a directory; "link/" lists its files'),
     ):
         done = command(real, "manifest", "--output", "list", path, cwd=three)
         assert (done.status, done.out) == (1, "")
@@ -276,9 +276,7 @@ def test_verify_when_blocks_are_damaged_then_the_others_are_checked(real: Path, 
     listed(three, "".join(made[:2] + made[3:]).encode())
     done = command(real, "verify", "list", cwd=three)
     assert done.status == 1
-    assert done.out.startswith(
-        "big: FAILED line 4: got no digest of a block, wanted 3 of them, there are 2\n"
-    )
+    assert done.out.startswith("big: FAILED line 4: is no digest of a block, there are 2 of 3 digests\n")
     assert done.out.endswith("a: OK\n")
 
 

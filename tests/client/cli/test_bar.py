@@ -1,4 +1,4 @@
-"""On a terminal each line is whole, whatever the bar does between them."""
+"""On a terminal, the progress bar damages no line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 96 << 20
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Whose detached jobs go on whatever else the machine does."""
+    """A daemon whose detached jobs run even on a busy machine."""
     place = tmp_path_factory.mktemp("terminal")
     config = write_config(place / "c", workers={"starvation_s": 0.2})
     with running(place / "run", "--own-user", "--config", config) as started:
@@ -57,14 +57,14 @@ def test_watch_when_results_come_between_then_each_line_is_whole(
         part.partition("\r")[0] for part in written.split("\r\x1b[K") if part.startswith("file.sha"[:columns])
     ]
     assert bars
-    # One that is wider than the terminal would leave what cannot be erased any more.
+    # A bar wider than the terminal would leave characters that cannot be erased.
     assert max(map(len, bars)) < columns
 
 
 def test_run_when_a_warning_and_results_come_then_each_line_is_whole(
     daemon: Daemon, files: list[Path]
 ) -> None:
-    """More items than one job has: a bar, results and a line of success for each turn."""
+    """More items than one job takes: a bar, results and a line of success for each job."""
     status, written = on_terminal(daemon.place, "run", "file.sha256", "--items", *files, columns=60)
     assert status == 0
     lines = [line for line in seen(written, 1000) if line]

@@ -1,4 +1,4 @@
-"""Jobs over more items than one job takes, one after the other."""
+"""Splits a job over more items than one job takes into several, and joins their results."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ktask.link.session import Session
 from ktask.results import Job, JobState
 
 ITEMS_PER_JOB = 1000
-"""A user may have some thousands of files handed over at one time, in all programs."""
+"""The daemon keeps only some thousands of files open for one user, over all programs."""
 
 ITEMS_AT_ONCE = 4000
-"""Up to so many are one job for the library, as long as the user has room for them."""
+"""The library runs up to this many items as one job, if the user's limits allow that."""
 
 
-def turns(draft: Draft, most: int = ITEMS_PER_JOB) -> Iterator[Draft]:
-    """The jobs that do the work of `draft`: itself, or where it has more than `most` items, several.
+def split(draft: Draft, most: int = ITEMS_PER_JOB) -> Iterator[Draft]:
+    """Yield the jobs that do the work of `draft`: itself, or several if it has more than `most` items.
 
-    Ranges are of all items, and so of one job.
+    A draft with ranges stays one job, because ranges count positions over all items.
     """
     items = tuple(draft.items or ())
     if len(items) <= most or draft.ranges:
         yield draft if draft.items is None else replace(draft, items=items)
         return
     for i in range(0, len(items), ITEMS_PER_JOB):
-        # Each is a request of its own.
+        # Each job is a request of its own.
         yield replace(draft, items=items[i : i + ITEMS_PER_JOB], request_id="")
 
 
 def item_results(session: Session, job: Job) -> list[tuple[int, Any]]:
-    """Each result with the number of its item; asked for where they were too many for the job's message."""
+    """Each result with the number of its item; a watch fetches them if they do not fit into the job."""
     items = (job.result or {}).get("items")
     if items is not None:
         return list(enumerate(items))
@@ -41,8 +41,8 @@ def item_results(session: Session, job: Job) -> list[tuple[int, Any]]:
     return [(one.index, convert.plain(one.result)) for message in updates for one in message.results]
 
 
-def joined(session: Session, jobs: Iterable[Job]) -> Job:
-    """The last of some jobs, with the results of the items of all; one that did not succeed as it is."""
+def join(session: Session, jobs: Iterable[Job]) -> Job:
+    """The last job, with the results of the items of all; or the first job that did not succeed, as it is."""
     found: list[Any] = []
     last: Job | None = None
     for job in jobs:

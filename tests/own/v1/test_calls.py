@@ -1,4 +1,4 @@
-"""What clients and workers say to each other, as bytes."""
+"""Frames between clients and workers, as bytes."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def test_call_of_when_packed_then_split_again(number: int, function: int, payloa
     assert (found, bytes(rest)) == (function, payload)
 
 
-def test_call_of_when_it_is_too_short_then_told() -> None:
+def test_call_of_when_it_is_too_short_then_refused() -> None:
     with pytest.raises(calls.CallsInvalid, match="got 7 bytes, wanted at least 8"):
         calls.split_call_of(bytes(7))

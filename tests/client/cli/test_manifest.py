@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Files of odd names and sizes, some below the other, and what is no file."""
+    """A tree with odd names and sizes, and with entries that are no regular files."""
     top = tmp_path / "tree"
     (top / "sub").mkdir(parents=True)
     for name, content in {
@@ -92,7 +92,7 @@ def test_verify_when_blocks_are_bad_then_each_is_named(real: Path, tree: Path, a
     ]
     os.truncate(big, MIB)
     shorter = verify(real, tree, place, "--algorithm", algorithm, "--quiet").out.splitlines()
-    assert shorter == [f"tree/sub/big: FAILED got {MIB} bytes, wanted {3 * MIB + 1}"]
+    assert shorter == [f"tree/sub/big: FAILED has {MIB} bytes, listed with {3 * MIB + 1}"]
 
 
 def test_verify_when_interrupted_then_it_goes_on_where_it_was(real: Path, tree: Path) -> None:
@@ -108,7 +108,7 @@ def test_verify_when_interrupted_then_it_goes_on_where_it_was(real: Path, tree: 
     state.write_text("ktask-verify 00 4\n")
     other = verify(real, tree, place, "--resume", state)
     assert (other.status, other.out) == (2, "")
-    assert "it is of another manifest" in other.err
+    assert "it belongs to another manifest" in other.err
 
 
 def test_manifest_when_something_cannot_be_read_then_the_rest_is_there(real: Path, tree: Path) -> None:

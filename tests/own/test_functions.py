@@ -1,4 +1,4 @@
-"""Client.run and Client.map of functions of the caller's own, in a daemon of the same user."""
+"""Client.run and Client.map with the caller's own functions, in a daemon of the same user."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_run_when_nothing_combines_then_what_the_calls_returned_in_order(client:
 
 def test_run_when_calls_return_too_much_to_keep_then_said_how_many_are_left_out(client: ktask.Client) -> None:
     fields: dict[str, Any] = {"ranges": [(0, 16)], "min_chunk": 1, "max_threads": 2}
-    with pytest.warns(RuntimeWarning, match="results of [0-9]+ calls are left out, give `combine`"):
+    with pytest.warns(RuntimeWarning, match="results of [0-9]+ calls are left out; give `combine`"):
         result = client.run(lambda data, start, end, arg: bytes(12_000), **fields).result
     assert result is not None
     assert result["value"] == [bytes(12_000)]
@@ -137,7 +137,7 @@ def test_run_when_the_source_is_empty_then_nothing_is_called(client: ktask.Clien
     assert client.run(things.die, data=tmp_path / "empty").state == "SUCCEEDED"
 
 
-def test_run_when_told_to_write_a_path_then_written(client: ktask.Client, tmp_path: Path) -> None:
+def test_run_when_writes_is_set_for_a_path_then_written(client: ktask.Client, tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(bytes(MIB))
     client.run(lambda d, s, e, a: d.write(s, bytes([a]) * (e - s)), data=path, writes=True, arg=7)
@@ -145,7 +145,7 @@ def test_run_when_told_to_write_a_path_then_written(client: ktask.Client, tmp_pa
     error = fails(client, lambda d, s, e, a: d.write(s, b"x"), data=path)
     assert error.job.error is not None
     assert "submit with writes=True" in error.job.error.message
-    assert error.job.state == "FAILED"  # not dirty: it cannot have written
+    assert error.job.state == "FAILED"  # not dirty, since it cannot have written
 
 
 def test_run_when_it_raises_then_the_traceback_and_that_chunk_is_dirty(client: ktask.Client) -> None:
@@ -176,12 +176,12 @@ def test_run_when_its_worker_would_end_then_this_job_ends_badly_alone(client: kt
     with ktask.memory(MIB) as m:
         error = fails(client, how, data=m)
         assert error.reason == ("WORKER_LOST" if how is things.die else "FUNCTION_ERROR")
-        # One that raises and has not asked for its data cannot have changed it; one that died is not asked.
+        # A function that raises before it asked for its data has not changed it. A dead one cannot say.
         assert error.job.state == ("DIRTY" if how is things.die else "FAILED")
         assert client.run(lambda d, s, e, a: e - s, data=m, combine=sum).result == {"value": MIB}
 
 
-def test_run_when_an_exception_cannot_be_put_into_words_then_its_kind_is_told(client: ktask.Client) -> None:
+def test_run_when_an_exception_cannot_be_printed_then_its_type_is_reported(client: ktask.Client) -> None:
     error = fails(client, lambda *_: things.raise_it(things.Unspeakable()), ranges=[(0, 1)])
     assert error.job.error is not None
     assert error.job.error.message == "Unspeakable: cannot be put into words: ValueError"
@@ -220,7 +220,7 @@ def test_run_when_code_is_run_then_its_worker_ends_with_the_job(client: ktask.Cl
     assert "own" in function.summary
 
 
-def test_run_when_a_result_is_too_large_then_told(client: ktask.Client) -> None:
+def test_run_when_a_result_is_too_large_then_the_job_fails(client: ktask.Client) -> None:
     error = fails(client, lambda *_: bytes(10**6), ranges=[(0, 1)], combine=lambda parts: parts[0])
     assert error.job.error is not None
     assert "result of a chunk: got" in error.job.error.message
@@ -228,7 +228,7 @@ def test_run_when_a_result_is_too_large_then_told(client: ktask.Client) -> None:
 
 def test_run_when_arguments_cannot_be_right_then_type_error(client: ktask.Client) -> None:
     for fields, words in [
-        ({}, "data: got none, and no ranges"),
+        ({}, "data: missing, and so are ranges"),
         ({"src": "x"}, 'source "src"'),
         ({"items": ["x"], "ranges": [(0, 1)]}, "items"),
         ({"ranges": [(0, 1)], "combine": 3}, "combine: got 3"),
@@ -244,11 +244,13 @@ def test_run_when_arguments_cannot_be_right_then_type_error(client: ktask.Client
         client.run(lambda *_: None, ranges=[(0, 1)], arg=things.WontPickle())
 
 
-def test_code_when_of_another_python_then_told(client: ktask.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_when_of_another_python_then_refused(
+    client: ktask.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(code, "PYTHON", "3.2")
     error = fails(client, lambda *_: None, ranges=[(0, 1)])
     assert error.job.error is not None
-    assert "got that of Python 3.2, this is Python" in error.job.error.message
+    assert "pickled by Python 3.2, but this is Python" in error.job.error.message
     with pytest.raises(ktask.KtaskError, match="with the same version") as caught:
         list(client.map(things.square, [1]))
     assert caught.value.reason == "PYTHON_DIFFERS"

@@ -1,4 +1,4 @@
-"""The text of manifests, against sha256sum itself."""
+"""The format of manifests, compared with sha256sum itself."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ DIGEST = b"# " + b"1" * 64 + b"\n"
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (b"\n" + HEAD + DIGEST, "line 2: the list ends, wanted 2 of them, there are 1"),
-        (HEAD + b"# no\n", "line 2: got no digest of a block, wanted 2 of them, there are 0"),
+        (b"\n" + HEAD + DIGEST, "line 2: the list ends, there are 1 of 2 digests"),
+        (HEAD + b"# no\n", "line 2: is no digest of a block, there are 0 of 2 digests"),
         (HEAD + DIGEST * 2, f"line 1: root: got {'0' * 64}, but the blocks' digests have"),
         (HEAD.replace(b"block=4", b"block=0"), "line 1: block: got 0, wanted at least 1"),
         (HEAD.replace(b"sha256", b"md5"), 'line 1: algorithm: got "md5", wanted sha256 or blake3'),
@@ -107,7 +107,7 @@ def test_blocks_when_wrong_then_their_file_is_named_and_the_rest_is_read(text: b
     (broken, rest) = found.entries
     assert isinstance(broken, BrokenEntry)
     assert (broken.name, rest, found.bad_lines) == (b"huge", after, [])
-    assert broken.problem.startswith(problem) or "got no digest of a block" in broken.problem
+    assert broken.problem.startswith(problem) or "is no digest of a block" in broken.problem
 
 
 HEX = st.sampled_from([b"a" * 64, b"A" * 64, b"0" * 63, b"0" * 65, b"g" * 64])
@@ -134,12 +134,12 @@ LINES = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n"])).map(b"".join), max_size=6).map(b"".join))
 def test_lines_when_any_then_read_as_sha256sum_does(text: bytes) -> None:
-    """What it names and what it counts, in an empty directory where no file is there."""
+    """Names and counts that sha256sum reports in an empty directory."""
     found = parse(text)
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(["sha256sum", "-c"], input=text, cwd=place, capture_output=True, check=False)
     said = [line.removesuffix(b": FAILED open or read") for line in done.stdout.splitlines()]
-    # Older ones escape a backslash only where there is a newline as well.
+    # Older versions escape a backslash only if the name also has a newline.
     assert len(said) == len(found.entries)
     for entry, line in zip(found.entries, said, strict=True):
         assert line in (entry.name, b"".join(escape(entry.name)))

@@ -1,4 +1,4 @@
-"""Files written beside what they replace, and renamed when they are complete."""
+"""Writes a new file next to the one that it replaces, and renames it when it is complete."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import IO, Self
 
 
 class Replacement:
-    """A new content of a file, which is there as a whole or not at all.
+    """New contents of a file, which appear as a whole or not at all.
 
-    Where the path is none of a regular file, as /dev/stdout, it is written as it is.
+    A path that is no regular file, such as /dev/stdout, is written directly.
     """
 
     file: IO[bytes]
 
     def __init__(self, path: str) -> None:
-        """Make nothing yet; raises OSError."""
-        # A link stays, and what it names is replaced.
+        """Create nothing yet; raises OSError."""
+        # A link stays, and the file that it names is replaced.
         self._path = os.path.realpath(path)
         self._new = ""
         self._before = _status(self._path)
 
     def open(self) -> None:
-        """Make the new file, which `__exit__` removes; raises OSError."""
+        """Create the new file, which `__exit__` removes unless it is complete; raises OSError."""
         if self._before is not None and not stat.S_ISREG(self._before.st_mode):
             self.file = open(self._path, "wb")  # noqa: SIM115 - closed by __exit__
             return
         folder, name = os.path.split(os.fsencode(self._path))
-        # A name has 255 bytes at most. Source: limits.h, NAME_MAX
+        # A name has at most 255 bytes. Source: limits.h, NAME_MAX
         new = b"." + name[:200] + b".%s.tmp" % secrets.token_hex(6).encode()
         self._new = os.fsdecode(os.path.join(folder, new))
         fd = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -40,13 +40,13 @@ class Replacement:
         self._keep_rights()
 
     def identities(self) -> Iterator[tuple[int, int]]:
-        """Device and inode of the file that is written, and of the one before."""
+        """Device and inode of the new file, and of the one that it replaces."""
         for status in (os.fstat(self.file.fileno()), self._before):
             if status is not None:
                 yield status.st_dev, status.st_ino
 
     def complete(self) -> None:
-        """Put it in its place; raises OSError."""
+        """Rename the new file to the path; raises OSError."""
         self.file.flush()
         if self._new:
             os.fsync(self.file.fileno())
@@ -54,14 +54,14 @@ class Replacement:
             self._new = ""
 
     def _keep_rights(self) -> None:
-        """Give it the mode, and if that may be the owner, of what it replaces."""
+        """Give it the mode of the file that it replaces, and the owner if that is allowed."""
         if self._before is not None:
             with contextlib.suppress(OSError):
                 os.fchown(self.file.fileno(), self._before.st_uid, self._before.st_gid)
             os.fchmod(self.file.fileno(), stat.S_IMODE(self._before.st_mode))
 
     def __enter__(self) -> Self:
-        """Make it, close it at the end, and remove it unless it is complete."""
+        """Create the new file; the end closes it, and removes it unless it is complete."""
         try:
             self.open()
         except BaseException:

@@ -1,4 +1,4 @@
-"""A call finds what it would find in a pool of processes of the program."""
+"""A call finds the same surroundings as in a process pool of the program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from ktask.errors import DaemonNotFound, KtaskError
 from ktask.link import locate
 from ktask.own import output
-from ktask.own.bursts import WorkerLost
+from ktask.own.futures import WorkerLost
 from ktask.own.initial import InitializerFailed
 from ktask.v1 import calls, surroundings
 
@@ -33,7 +33,7 @@ PATIENCE_S = 60
 def program(
     daemon: Daemon, code: str, directory: Path, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What a program printed whose `executor` is the daemon's."""
+    """The output of a program, in which `executor` uses the daemon."""
     head = f"import ktask, os, sys\nexecutor = ktask.Executor(1, target={str(daemon.place)!r})\n"
     return subprocess.run(
         [sys.executable, "-c", head + code],
@@ -166,7 +166,7 @@ def test_run_when_its_workers_come_and_go_then_no_descriptor_is_kept_for_them(
     daemon: Daemon, client: ktask.Client
 ) -> None:
     kept: list[int] = []
-    with output.brought(locate.place_of(daemon.place)) as line:
+    with output.received(locate.endpoint_of(daemon.place)) as line:
         for _ in range(30):
             with socket.socket(socket.AF_UNIX) as worker:
                 worker.connect(calls.path_of(line))
@@ -235,7 +235,7 @@ def test_executor_when_within_a_call_then_at_the_same_daemon(
     def inner() -> str:
         with ktask.Executor(1) as within:
             within.submit(pow, 2, 3).result()
-            return str(within._calls._session.place)  # type: ignore[union-attr]
+            return str(within._calls._session.endpoint)  # type: ignore[union-attr]
 
     assert executor.submit(inner).result() == str(daemon.socket)
 
@@ -244,7 +244,7 @@ def test_executor_when_within_a_call_then_at_the_same_daemon(
 def test_executors_when_within_calls_of_executors_then_all_end(
     executor: ktask.Executor, depth: int, width: int
 ) -> None:
-    """Each call but the innermost waits for calls of its own, so that more wait than there are CPUs."""
+    """Each call but the innermost waits for calls of its own, so more calls wait than there are CPUs."""
     found = executor.map(things.leaves, [depth - 1] * width, [width] * width)
     assert sum(found) == width**depth
 
@@ -279,7 +279,7 @@ def test_errors_when_pickled_then_they_carry_the_same(client: ktask.Client) -> N
 
 
 def test_job_failed_when_raised_in_another_pool_then_the_pool_goes_on(daemon: Daemon, tmp_path: Path) -> None:
-    """In a program of its own, since such a pool leaves a process behind in this one."""
+    """Runs in a separate program, since such a pool would leave a process behind in this one."""
     code = (
         "import concurrent.futures, multiprocessing\n"
         "from tests.own import things\n"

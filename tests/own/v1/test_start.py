@@ -1,4 +1,4 @@
-"""A call finds what is read only when a process starts: variables, options, interpreter, packages."""
+"""A call finds what is read only at the start of a process: variables, options, interpreter, packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE_S = 100
 
 
 def program(daemon: Daemon, code: str, environ: Mapping[str, str], *command: str) -> list[str]:
-    """The lines that a program printed whose `executor` is the daemon's."""
+    """The lines that a program prints, in which `executor` uses the daemon."""
     head = f"import ktask, os, sys\nexecutor = ktask.Executor(1, target={str(daemon.place)!r})\n"
     done = subprocess.run(
         [*(command or (sys.executable,)), "-c", head + code],
@@ -38,7 +38,7 @@ def program(daemon: Daemon, code: str, environ: Mapping[str, str], *command: str
 def test_call_when_variables_are_read_at_the_start_then_those_of_its_own_program(
     daemon: Daemon, tmp_path: Path
 ) -> None:
-    """The library is found, the preloaded one is there, and the next program has nothing of it."""
+    """The library is found, the other one is preloaded, and the next program sees neither."""
     (tmp_path / "any.c").write_text("int any(void)\n{\n\treturn 1;\n}\n")
     for name in ("libonlyhere.so", "libbefore.so"):
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / name, tmp_path / "any.c"], check=True)
@@ -86,7 +86,7 @@ def test_worker_when_it_has_started_again_then_the_daemon_knows_it_as_before(dae
 
 
 def test_job_when_workers_start_again_then_run_combined_and_undone(daemon: Daemon) -> None:
-    """Each step may be the first that a worker has of the job."""
+    """Each step may be the first of the job in its worker."""
     code = (
         f"with ktask.connect({str(daemon.place)!r}) as client, ktask.memory(1 << 20) as m:\n"
         "    def fill(data, start, end, arg):\n"
@@ -111,7 +111,7 @@ def test_job_when_workers_start_again_then_run_combined_and_undone(daemon: Daemo
 
 @pytest.fixture(scope="module")
 def other_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment that has ktask and one package that nobody else has; its interpreter."""
+    """The interpreter of a virtual environment with ktask and a package that no other has."""
     home = tmp_path_factory.mktemp("other") / "venv"
     venv.create(home, with_pip=False, symlinks=True)
     interpreter = home / "bin" / "python"
@@ -142,7 +142,7 @@ def test_call_when_its_program_has_another_virtual_environment_then_that_ones_pa
 def test_call_when_packages_were_installed_meanwhile_then_nothing_old_is_loaded(
     daemon: Daemon, tmp_path: Path
 ) -> None:
-    """The processes that workers are forked from have loaded numpy, of what was there then."""
+    """Workers are forked from processes that have loaded numpy, in the version of that moment."""
     packages = tmp_path / "site-packages"
     look = "print(executor.submit(lambda: 'numpy' in sys.modules).result())\n"
     assert program(daemon, look, {}) == ["True"]
@@ -154,7 +154,7 @@ def test_call_when_packages_were_installed_meanwhile_then_nothing_old_is_loaded(
 
 
 def test_start_when_only_variables_differ_that_do_not_matter_then_not_again() -> None:
-    """Containers set them; each program would wait longer for its first call."""
+    """Containers set these variables; restarting for them would delay each program's first call."""
     environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": "/x", "HOME": "/x", "TZ": "UTC"}
     same = {**start.take(), "options": ["-B", "-s"]}
     start.check(same, environ, ["/x"])
@@ -165,7 +165,7 @@ def test_start_when_only_variables_differ_that_do_not_matter_then_not_again() ->
 
 
 def test_start_when_the_user_has_hooks_of_import_then_again_with_them(tmp_path: Path) -> None:
-    """As those of what was installed with `pip install --user --editable`."""
+    """Hooks like those of `pip install --user --editable`."""
     hooks = {**start.take(), "user_hooks": str(tmp_path)}
     with pytest.raises(start.StartAgain) as caught:
         start.check(hooks, os.environ, [])
@@ -219,7 +219,7 @@ def test_call_when_only_its_program_has_a_module_then_named_and_the_next_step_is
     assert after == "8"
 
 
-# -- which variables those are -------------------------------------------------------------
+# -- which variables need a restart -------------------------------------------------------------
 
 
 _WATCHER = """
@@ -258,12 +258,12 @@ host.warm_up()
 """
 
 _ELSEWHERE = {
-    "KTASKD_FAULTS",  # the daemon's own
-    "LC_ALL",  # of the locale, and so of the encoding, which is compared itself
+    "KTASKD_FAULTS",  # set by the daemon
+    "LC_ALL",  # part of the locale, and so of the encoding, which is compared separately
     "PATH",
-    "__PYVENV_LAUNCHER__",  # of macOS
+    "__PYVENV_LAUNCHER__",  # macOS only
 }
-"""Read at the start, and no reason to start again."""
+"""Variables that are read at the start, but need no restart."""
 
 
 def test_variables_when_a_worker_loads_its_libraries_then_all_that_are_read_are_known(tmp_path: Path) -> None:

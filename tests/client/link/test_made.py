@@ -1,4 +1,4 @@
-"""Files that jobs leave: their modes, and that a job which does not succeed leaves none."""
+"""Files that jobs create: their modes, and that a job that does not succeed leaves none."""
 
 from __future__ import annotations
 
