@@ -83,7 +83,7 @@ def _describe_host(root: HostRoot, found: Findings) -> None:
     topology = read_topology(root, frozenset(os.sched_getaffinity(0)))
     nodes = [f"{node.nid}: CPUs {format_cpulist(node.cpus) or 'none'}" for node in topology.nodes]
     found.add("nodes", "; ".join(nodes))
-    place = cpugroup.read_cpu_place(root)
+    place = cpugroup.read_cpu_groups(root)
     found.add("cgroups", cpugroup.describe(root))
     if place.enclosed:
         found.add("container", "what is outside of it has the weight of this container against it, always")

@@ -15,7 +15,7 @@ from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
 from ktaskd.door.callers.accountbook import AccountBook, UserSource
 from ktaskd.door.callers.reception import Reception
 from ktaskd.host.cgroups import idlegroup
-from ktaskd.host.cgroups.cpugroup import read_cpu_place
+from ktaskd.host.cgroups.cpugroup import read_cpu_groups
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.host.people.users import (
     find_uid,
@@ -125,7 +125,7 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
     """The helpers' own cgroup; None, and why there is none and what would help."""
     if settings.idle_group == "never" or settings.helpers_socket:
         return None, ""
-    place = read_cpu_place(HostRoot())
+    place = read_cpu_groups(HostRoot())
     if place.idle and place.idle[0]:
         return None, ""  # whoever starts us has done it, and better
     try:

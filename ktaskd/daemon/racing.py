@@ -91,7 +91,7 @@ async def _race(helper: int, other: int, name: str, found: Findings) -> None:
 async def _share(helper: int, other: int) -> float:
     race = rival.Race(helper, other)
     await _patiently(lambda: sum(race.used) >= MEASURE_S)
-    return race.share
+    return race.fraction
 
 
 async def _patiently(reached: Callable[[], bool]) -> None:

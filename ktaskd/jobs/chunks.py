@@ -64,13 +64,14 @@ class Chunks:
         job.crew.take(worker, done.seq)
         self.account(job, worker, done.cpu_ns, held)
         whole = done.reached == held.chunk.end
+        record = self._dispatch.roster[worker]
         if _counts(job, held, whole=whole):
             self._note(job, held, done, part)
+            record.chunks += whole
         _forget_items(job, worker, held)
         cooldowns = self._dispatch.cooldowns
         if not worker.is_lead:
             cooldowns.keep_duty(done.cpu_ns / 1e9, self._dispatch.allowance.share)
-        record = self._dispatch.roster[worker]
         if not whole and record.starved:
             cooldowns.pause(worker, self._now() + REST_S)
         # A helper that was starved is not given the same positions again before
@@ -92,7 +93,6 @@ class Chunks:
                 self._dispatch.want(job)
         else:
             job.tally.chunks_done += 1
-            self._dispatch.roster[held.worker].chunks += 1
             self._learn(job, held)
         if error is not None:
             job.halt(error)

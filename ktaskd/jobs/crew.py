@@ -74,7 +74,8 @@ class Crew:
 
     def holding(self, worker: Worker, seq: int) -> HeldChunk | None:
         """What a worker holds under this number."""
-        return self.held.get(worker, {}).get(seq)
+        chunks = self.held.get(worker)
+        return chunks.get(seq) if chunks else None
 
     def give(self, worker: Worker, seq: int, held: HeldChunk) -> None:
         """A worker was sent a chunk under this number."""
@@ -82,7 +83,8 @@ class Crew:
 
     def take(self, worker: Worker, seq: int) -> HeldChunk | None:
         """A worker has answered: it holds this no more."""
-        return self.held.get(worker, {}).pop(seq, None)
+        chunks = self.held.get(worker)
+        return chunks.pop(seq, None) if chunks else None
 
     def settle(self, held: HeldChunk, *, whole: bool) -> Verdict:
         """What an answer on a chunk is worth, or the death of its worker.

@@ -38,7 +38,7 @@ class Steps:
         self._points = points
 
     def answer(self, seq: int, body: Json) -> None:
-        """Run the step that a CALL frame asks for, and answer it."""
+        """Run the step that a STEP frame requests, and answer it."""
         self._points.begin(body["jno"], "worker.before_ack")
         self._words[SLOT_POSITION] = 0
         self._words[SLOT_SEQ] = seq

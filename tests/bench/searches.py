@@ -26,8 +26,8 @@ from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
 from tests.bench.lines import PATTERNS, Pattern, Text, texts
 from tests.bench.measure import Figure, Goal, in_turn, ratios, table
-from tests.functions.rig import Recorder
-from tests.worker.rig import facts_of
+from tests.functions.inprocess import Recorder
+from tests.support.sources import facts_of
 from tools.private import private_daemon, temporary_directory
 
 GOAL = Goal(3, at_least=False)

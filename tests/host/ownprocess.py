@@ -1,4 +1,4 @@
-"""Code run in a process of its own, since it changes what cannot be changed back."""
+"""Run code in a process of its own, since its changes cannot be undone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ktaskd.host.scheduling import sched
 
 
 def in_own_process(code: str) -> list[str]:
-    """What a fresh process prints, line by line."""
+    """Run code in a fresh process and return the lines that it prints."""
     ended = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""Every fake machine, and what all readers make of it."""
+"""Every fake machine, with the results of all readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARM = Thermal(Heat.NOMINAL, "thermal_zone3 (x86_pkg_temp)", 52.0, 95.0, throttl
 GROUPS = "cpu.pressure of init.scope, cron.service, ssh.service and 1 more"
 IO = GROUPS.replace("cpu", "io")
 MAINS = Power()
-NONE = "which is none and is not counted"
+NONE = "which is impossible and not counted"
 ONE_NODE = {0: set(range(8))}
 FOUR = {0: {0, 1, 2, 3}}
 

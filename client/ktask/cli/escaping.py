@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """`text` without anything that steers a terminal, in characters that can be written."""
+    """`text` with control and unprintable characters escaped."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
@@ -12,9 +12,9 @@ def printable(text: str) -> str:
 
 
 def escaped(name: str) -> str:
-    """A file's name on a line of its own, as coreutils print it: none looks like two lines.
+    """A file's name as coreutils print it, which always takes one line.
 
-    A name with a backslash or the end of a line in it is marked by a backslash before it.
+    A name that contains a backslash or a line end is marked by a backslash before it.
     """
     if not any(char in name for char in "\\\n\r"):
         return printable(name)

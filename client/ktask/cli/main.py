@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         drop_output()
         return READER_GONE
-    except OSError as error:  # what was printed could not be written in the end
+    except OSError as error:  # the buffered output could not be written
         drop_output()
         return complain(f"standard output: {error.strerror}", BAD_INPUT)
 
@@ -61,7 +61,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
-    """What a command does. Loaded late: --help and mistakes do not wait for gRPC."""
+    """The function of a command, imported only now: --help, --version and mistakes need no gRPC."""
     if name in ("run", "manifest", "verify"):
         end_cleanly()
     if name == "run":
@@ -101,7 +101,7 @@ def _describe(error: OSError) -> str:
 
 
 def _write_anything() -> None:
-    """Names of files need not be text; they are written escaped rather than not at all."""
+    """Print file names that are no text escaped, rather than fail."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -1,4 +1,4 @@
-"""Opening a session: look for a daemon, start one where there is none, and see that it answers."""
+"""Opens a session: finds a daemon, or starts one, and checks that it answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ktask.errors import DaemonNotFound, DaemonNotTrusted, KtaskError, SystemDaemonUnused
 from ktask.link import embedded, locate, starting
-from ktask.link.locate import Place
+from ktask.link.locate import Endpoint
 from ktask.link.session import Session
 
 _ANSWER_TIMEOUT_S = 90.0
@@ -29,16 +29,18 @@ def open_session(
     start: bool = True,
     warn: Callable[[str], object] | None = None,
 ) -> Session:
-    """What `connect` says, without the client around it.
+    """Open a session with a daemon as `ktask.connect` describes, which takes the same arguments.
 
     Args:
         warn: called with the text of a warning; None = it becomes a Python warning.
+    Raises:
+        DaemonNotFound, DaemonNotTrusted: as `ktask.connect`.
     """
-    place = starting.wait_until_up(lambda: locate.named(target, os.environ))
-    if place is not None:
-        return _answering(place)
+    endpoint = starting.wait_until_up(lambda: locate.named(target, os.environ))
+    if endpoint is not None:
+        return _answering(endpoint)
     tried, unused = [], []
-    # The embedded daemon is where the per-user one would be.
+    # With `own` only the embedded daemon is tried: it is where a daemon of this user would be.
     for usual in () if own else locate.usual(os.environ):
         try:
             return _answering(usual)
@@ -48,7 +50,7 @@ def open_session(
                 unused.append(locate.with_next_step(usual, str(error)))
     directory = embedded.directory_of(os.environ)
     try:
-        found = embedded.find_or_start(directory) if start else embedded.place_in(directory)
+        found = embedded.find_or_start(directory) if start else embedded.endpoint_in(directory)
         session = _answering(found)
     except (DaemonNotFound, DaemonNotTrusted) as error:
         steps = unused if start else [*unused, embedded.NEXT_STEP]
@@ -59,22 +61,22 @@ def open_session(
 
 
 def _warn(text: str) -> None:
-    """Warn at the first line of the program that is not ktask's."""
+    """Warn about the innermost line of the program that is not ktask's own."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ktask":
         frame, level = frame.f_back, level + 1
     warnings.warn(text, SystemDaemonUnused, stacklevel=level)
 
 
-def _answering(place: Place) -> Session:
-    """A session with a daemon that has answered a call."""
-    silent = locate.why_silent(place)
+def _answering(endpoint: Endpoint) -> Session:
+    """A session with a daemon that has answered one call."""
+    silent = locate.why_silent(endpoint)
     if silent:
-        raise DaemonNotFound(f'socket "{place}": {silent}')
+        raise DaemonNotFound(f'socket "{endpoint}": {silent}')
     try:
-        session = Session(place)
-    except OSError as error:  # its directory went after it was looked at
-        raise DaemonNotFound(f'socket "{place}": {error.strerror}') from error
+        session = Session(endpoint)
+    except OSError as error:  # its directory was removed after the check
+        raise DaemonNotFound(f'socket "{endpoint}": {error.strerror}') from error
     try:
         _wait_for_answer(session)
     except BaseException:
@@ -84,8 +86,8 @@ def _answering(place: Place) -> Session:
 
 
 def _wait_for_answer(session: Session) -> None:
-    """Wait for one answer, as long as somebody is there who may give it."""
-    place, until_s = session.place, time.monotonic() + _ANSWER_TIMEOUT_S
+    """Wait for one answer, as long as a process is there that may give it."""
+    endpoint, until_s = session.endpoint, time.monotonic() + _ANSWER_TIMEOUT_S
     while True:
         left_s = until_s - time.monotonic()
         try:
@@ -94,7 +96,7 @@ def _wait_for_answer(session: Session) -> None:
         except KtaskError as error:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise
-            # One that was ending when it was looked at would be waited for in vain.
-            silent = locate.why_silent(place)
+            # A daemon that was just ending will never answer: check again that one listens.
+            silent = locate.why_silent(endpoint)
             if silent or error.code == "UNAVAILABLE" or left_s <= _LOOK_S:
-                raise DaemonNotFound(f'socket "{place}": {silent or _NO_ANSWER}') from error
+                raise DaemonNotFound(f'socket "{endpoint}": {silent or _NO_ANSWER}') from error

@@ -1,4 +1,4 @@
-"""Who the machine's users are: its files, what only its name service knows, and who is nobody."""
+"""The machine's users: from its files, from its name service, and the uid of nobody."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ktaskd.host.root import HostRoot, read_number
 
 PASSWD, SUBUID = "/etc/passwd", "/etc/subuid"
 OVERFLOW_UID = 65534
-"""Where the kernel does not say. Source: DEFAULT_OVERFLOWUID, linux/highuid.h."""
+"""Used if the kernel does not report it. Source: DEFAULT_OVERFLOWUID, linux/highuid.h"""
 
 UIDS = 2**32 - 1
-"""Uids that there are; the last number is none."""
+"""Number of uids; the last 32-bit number is not a uid."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserFiles:
-    """The texts, and what tells whether they have changed."""
+    """The texts of the files, and a stamp that changes with them."""
 
     passwd: str
     subuid: str
@@ -25,7 +25,7 @@ class UserFiles:
 
 
 def read_stamp(root: HostRoot) -> tuple[object, ...]:
-    """Changes whenever one of the files does."""
+    """Read a stamp that changes whenever one of the files does."""
     stamps: list[object] = []
     for name in (PASSWD, SUBUID):
         try:
@@ -37,7 +37,7 @@ def read_stamp(root: HostRoot) -> tuple[object, ...]:
 
 
 def read_user_files(root: HostRoot) -> UserFiles:
-    """Both files; one that is not there is empty."""
+    """Read both files; a missing file counts as empty."""
     stamp = read_stamp(root)
     texts = []
     for name in (PASSWD, SUBUID):
@@ -49,7 +49,7 @@ def read_user_files(root: HostRoot) -> UserFiles:
 
 
 def is_known_to_name_service(uid: int) -> bool:
-    """Whether there is a user with this uid, wherever it is kept. May take for ever."""
+    """Whether there is a user with this uid, in files or a name service. May block forever."""
     try:
         pwd.getpwuid(uid)
     except (KeyError, OSError):
@@ -58,7 +58,7 @@ def is_known_to_name_service(uid: int) -> bool:
 
 
 def find_uid(name: str) -> int | None:
-    """The uid of a user, wherever it is kept; None if there is none. May take for ever."""
+    """Find the uid of a user, in files or a name service; None if there is none. May block forever."""
     try:
         return pwd.getpwnam(name).pw_uid
     except (KeyError, OSError, ValueError):
@@ -66,9 +66,9 @@ def find_uid(name: str) -> int | None:
 
 
 def read_nobody(root: HostRoot) -> int | None:
-    """The uid that stands for everybody whom our user namespace does not map; None if it maps all.
+    """Read the uid for all users that our user namespace does not map; None if it maps all.
 
-    Source: user_namespaces(7), /proc/sys/kernel/overflowuid.
+    Source: user_namespaces(7), /proc/sys/kernel/overflowuid
     """
     ranges = _read_mapped(root)
     if ranges is None or sum(map(len, ranges)) >= UIDS:
@@ -78,13 +78,13 @@ def read_nobody(root: HostRoot) -> int | None:
 
 
 def is_mapped(root: HostRoot, uid: int) -> bool:
-    """Whether our user namespace maps anybody to this uid."""
+    """Whether our user namespace maps a user to this uid."""
     ranges = _read_mapped(root)
     return ranges is None or any(uid in one for one in ranges)
 
 
 def _read_mapped(root: HostRoot) -> list[range] | None:
-    """Uids that our user namespace maps; None where the kernel has no such namespaces."""
+    """Uids that our user namespace maps; None if the kernel has no user namespaces."""
     text = root.process_text("self", "uid_map")
     if text is None:
         return None

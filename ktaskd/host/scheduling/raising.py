@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ktaskd.host.cgroups import cgroup_fd
 from ktaskd.host.cgroups.cgroup import cpu_levels
-from ktaskd.host.cgroups.cpugroup import read_cpu_place
+from ktaskd.host.cgroups.cpugroup import read_cpu_groups
 from ktaskd.host.root import HostRoot, read_kernel_text
 from ktaskd.host.scheduling.sched import parse_autogroup, read_autogroup_nice
 
@@ -33,7 +33,7 @@ _FIX = {
     Method.AUTOGROUP: "let the daemon write /proc/PID/autogroup of its workers",
     Method.POLICY: "give the daemon CAP_SYS_NICE, or it and its workers LimitNICE=+0",
 }
-"""What makes a method work, in words."""
+"""How to make a method work, in words."""
 
 
 class Raiser:
@@ -140,7 +140,7 @@ class Raiser:
 
     def _learn(self, pid: int) -> list[Method]:
         """Find which methods this helper needs, by its groups and ours; in the order of trying."""
-        helper, own = read_cpu_place(self._root, str(pid)), read_cpu_place(self._root)
+        helper, own = read_cpu_groups(self._root, str(pid)), read_cpu_groups(self._root)
         grouped = any(helper.idle)
         if grouped and self._idle_fd < 0 and not any(own.idle):
             self._open_groups(pid)
@@ -213,7 +213,7 @@ class Raiser:
         os.write(self._idle_fd, b"%d" % pid)
 
     def _has_left(self, pid: int) -> bool:
-        return read_cpu_place(self._root, str(pid)).path == read_cpu_place(self._root).path
+        return read_cpu_groups(self._root, str(pid)).path == read_cpu_groups(self._root).path
 
     def _raise_autogroup(self, pid: int) -> None:
         self._set_autogroup(pid, 0)

@@ -1,4 +1,4 @@
-"""When a terminal was typed on last."""
+"""The time of the last input at a terminal."""
 
 from __future__ import annotations
 

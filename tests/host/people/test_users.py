@@ -1,4 +1,4 @@
-"""Who is nobody: user namespaces on machines that are a directory."""
+"""The uid of nobody: user namespaces on machines that are a directory."""
 
 from __future__ import annotations
 

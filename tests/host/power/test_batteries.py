@@ -28,7 +28,7 @@ def add(laptop: FakeHost, **says: object) -> None:
             (50 * 43 + 25 * 9) / 75,
         ),
         ({"capacity": 9, "charge_full": 2_500_000, "voltage_now": 20_000_000}, 26.0),
-        ({"capacity": 9, "charge_full": 2_500_000}, 26.0),  # Ah alone weigh nothing
+        ({"capacity": 9, "charge_full": 2_500_000}, 26.0),  # Ah without a voltage give no energy
         ({"capacity": 9}, 26.0),
         ({"capacity": 9, "energy_full": "-1"}, 26.0),
         ({"energy_full": 50_000_000, "energy_now": 4_500_000}, 26.0),
@@ -53,9 +53,9 @@ def test_percent_when_there_are_two_batteries_then_summed_by_energy_of_what_can_
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"health": "Dead"}, 'BAT0 is not counted: it says that it is "Dead"'),
-        ({"status": "Full", "capacity": "3"}, 'BAT0 is not counted: it says "Full" at 3 %'),
-        ({"capacity": "130"}, 'BAT0 is not counted: its charge is "130", which is no percentage'),
+        ({"health": "Dead"}, 'BAT0 is not counted: its health is "Dead"'),
+        ({"status": "Full", "capacity": "3"}, 'BAT0 is not counted: it reports "Full" at 3 %'),
+        ({"capacity": "130"}, 'BAT0 is not counted: its charge is "130", which is not a percentage'),
         ({"capacity": "0", "energy_full": "0"}, "BAT0 is not counted: it holds no energy when full"),
         (
             {"capacity": "0", "status": "Not charging"},

@@ -1,4 +1,4 @@
-"""Where the machine's power comes from."""
+"""The source of the machine's power."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UCSI = "/sys/devices/platform/USBC000:00"
 
 
 def usb(laptop: FakeHost, roles: dict[str, str], *, parent: bool = True) -> None:
-    """Give the laptop a USB supply that is online, and ports beside it."""
+    """Give the laptop a USB supply that is online, and ports next to it."""
     if parent:
         laptop.write(f"{UCSI}/uevent", "")
     laptop.write(f"{UCSI}/power_supply/usb0/type", "USB")

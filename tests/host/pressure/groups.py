@@ -16,7 +16,7 @@ def psi(total: int) -> str:
 
 
 def wait(machine: FakeHost, group: str, us: int) -> None:
-    """Others in this group waited for so much longer."""
+    """Let the tasks of this group have waited for this much longer."""
     path = f"{CGROUP}/{group}/cpu.pressure"
     before = parse_pressure(machine.root.at(path).read_text())
     assert before is not None

@@ -1,4 +1,4 @@
-"""How long others waited for a CPU, derived from the run queue where there are no cgroups."""
+"""How long others waited for a CPU, derived from the run queue without cgroups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.hosts import FakeHost
 
 
 def run_for(machine: FakeHost, idle_ticks: tuple[int, ...], running: int) -> None:
-    """/proc/stat with so much idle time of each CPU, and so many tasks that run or wait."""
+    """Write /proc/stat with this idle time of each CPU, and this number of runnable tasks."""
     lines = [f"cpu{number} 0 0 0 {ticks} 0 0 0 0 0 0" for number, ticks in enumerate(idle_ticks)]
     machine.write("/proc/stat", "\n".join(["cpu 0 0 0 0 0", *lines, f"procs_running {running}"]))
 
@@ -62,7 +62,7 @@ def test_cpu_when_somebody_runs_who_hardly_ever_does_then_no_longer_than_it_ran(
     for pid in (71, 72):
         own(bare, pid, "R", 0)
     cpu_us(reader, 100.0, (71, 72))
-    for pid in (71, 72):  # ours had 1.98 s of each CPU; somebody wakes up right now
+    for pid in (71, 72):  # ours had 1.98 s of each CPU; another task wakes up right now
         own(bare, pid, "R", 198)
     assert cpu_us(reader, 102.0, (71, 72)) == pytest.approx(40_000, abs=1)
 
@@ -90,7 +90,7 @@ def test_cpu_when_there_is_no_stat_then_no_signal(bare: FakeHost) -> None:
 
 
 def test_cpu_when_really_derived_then_hogs_of_others_are_seen_and_ours_are_not(tmp_path: Path) -> None:
-    # The real /proc without cgroups: what is seen is worked out from the run queue.
+    # The real /proc without cgroups, so that the run queue is used.
     (tmp_path / "proc").symlink_to("/proc")
     count = 2 * len(os.sched_getaffinity(0)) + 1
     hogs = [

@@ -141,7 +141,7 @@ def test_cpu_when_real_groups_wait_then_those_of_others_count_and_ours_do_not(tm
     ours, others = top / "ours", top / "others"
     for group in (top, ours, others):
         group.mkdir()
-    # A machine whose cgroups are the real ones below `top`, and where we live in one of them.
+    # A machine whose cgroups are the real ones below `top`; we are in one of them.
     root = make_machine(
         tmp_path,
         {

@@ -1,4 +1,4 @@
-"""What a process says of itself to the kernel."""
+"""Attributes of the calling process."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_autogroup_when_set_then_read_back_and_only_in_this_session() -> None:
 
 
 def test_autogroup_when_many_set_theirs_then_each_gets_it() -> None:
-    """Without a right to more, the kernel takes one in 0.1 s."""
+    """The kernel takes one change in 0.1 s from unprivileged processes."""
     if not sched.has_autogroups():
         pytest.skip("autogroup: the kernel has none")
     code = (

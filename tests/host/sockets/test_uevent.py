@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ktaskd.host.sockets.uevent import (
     KERNEL_GROUP,
     NETLINK_KOBJECT_UEVENT,
-    Heard,
+    Received,
     Uevent,
     open_uevents,
     parse_uevent,
@@ -36,7 +36,7 @@ def uevents() -> Iterator[socket.socket]:
     sock.close()
 
 
-def hear(sock: socket.socket) -> Heard:
+def hear(sock: socket.socket) -> Received:
     assert select.select([sock], [], [], PATIENCE_S)[0]
     return read_uevents(sock)
 
@@ -72,7 +72,7 @@ def test_uevents_when_they_do_not_fit_then_lost_is_told_and_listening_goes_on(ue
         LOOPBACK.write_text("change")
     assert hear(uevents).lost
     LOOPBACK.write_text("change")
-    while hear(uevents).lost:  # others may have the kernel send more than fits, too
+    while hear(uevents).lost:  # other processes may cause more events than fit, too
         LOOPBACK.write_text("change")
 
 
