@@ -20,7 +20,6 @@ PENDING = frozenset(
         "ktaskd/pool",
         "tests/api",
         "tests/arch",
-        "tests/bench",
         "tests/conftest.py",
         "tests/daemon",
         "tests/deploy",
