@@ -1,4 +1,4 @@
-"""Where a worker can be struck, how, and what becomes of its chunk, its job and the others."""
+"""The points at which a worker can be struck, and the outcome for its chunk, its job and the others."""
 
 from __future__ import annotations
 
