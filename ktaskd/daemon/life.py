@@ -50,7 +50,8 @@ from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
 from ktaskd.intake.disk_limits import DiskOf
 from ktaskd.intake.memory_limit import CallerMemory
-from ktaskd.intake.submit import Intake, Rights
+from ktaskd.intake.opening import Opener, Rights
+from ktaskd.intake.submit import Conditions, Intake
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
@@ -164,18 +165,15 @@ class House:
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
         self._keepers = Keepers(admins=machine.admin_uids(), on_gone=gone, close=close)
-        self._intake = Intake(
-            self.engine,
-            functions,
-            self._handles,
-            self._keepers,
-            topology,
-            Rights(machine.admin_uids(), user.refusal, os.geteuid() if user.own_code else None),
+        rights = Rights(machine.admin_uids(), user.refusal, os.geteuid() if user.own_code else None)
+        conditions = Conditions(
             CallerMemory(self._root, self._pools.shared_pids),
             self._callers,
             DiskOf(config.disks, lambda device: read_disk(self._root, device)),
             MemoryRoom(self._root),
         )
+        opener = Opener(self._handles, self._keepers, rights)
+        self._intake = Intake(self.engine, functions, opener, topology, rights, conditions)
 
     def _make_engine(self, registry: Registry, dispatch: Dispatch) -> Engine:
         workers = self._config.workers

@@ -1,9 +1,9 @@
-"""Looks at the busy workers: who uses a CPU, and who stands still.
+"""Looks at the busy workers: which of them use a CPU, and which stand still.
 
-Only what uses a CPU counts against the limits of leads and helpers. While jobs wait for
-workers, those that others hold are looked at often; one that uses no CPU then counts no more
-until it does, and another worker is given out. A worker that stands still is sent SIGCONT,
-and killed if that does not help, so that its job goes on in another one.
+Only workers that use a CPU count against the limits of leads and helpers. While jobs wait for
+workers, the busy ones are looked at often: a worker that uses no CPU does not count until it does
+again, and another worker is given out. A worker that stands still is sent SIGCONT, and killed if
+that does not help, so that its job goes on in another one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ActivityWatch:
     """Looks at busy workers for as long as there are any."""
 
     def __init__(self, dispatch: Dispatch, counters: Counter[str]) -> None:
-        """See nobody yet. Needs the running loop."""
+        """Start without workers. Needs the running loop."""
         self._dispatch = dispatch
         self._kernel = dispatch.kernel
         self._counters = counters
@@ -107,11 +107,11 @@ class ActivityWatch:
         now, cpu_s = self._loop.time(), self._kernel.cpu_seconds(worker.pid)
         seq, _ = worker.position
         busy = sight is not None and sight.share_until(now, cpu_s) >= USES_NO_CPU
-        # What the kernel calls it need not be asked of one that uses its CPU.
+        # The state in /proc is not needed of a worker that uses its CPU.
         return Sample(now, cpu_s, "R" if busy else self._kernel.state(worker.pid), (seq, worker.beats))
 
     def _help(self, worker: Worker, job: Job, sight: Sight) -> None:
-        """Have a worker that stands still go on, or another one take its place."""
+        """Resume a worker that stands still, or kill it so that another one takes its place."""
         todo = remedy(sight, worker.worker_class, _held(worker, job))
         if todo is Remedy.NONE:
             return
@@ -137,7 +137,7 @@ def _may_count_as_blocked(worker: Worker, job: Job, sight: Sight) -> bool:
 
 
 def _held(worker: Worker, job: Job) -> Held:
-    """What may be done about what a worker has in hand."""
+    """The chunk or step that a worker has in hand, as `remedy` needs it."""
     seq, _ = worker.position
     declaration, crew = job.checked.declaration, job.crew
     if crew.step_worker is worker:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Departures:
-    """Who is about to end, and which jobs wait for that.
+    """The workers that are about to end, and the jobs that wait for that.
 
     Args:
         grace_s: seconds that a worker has to end by itself, before it is killed.
@@ -79,7 +79,7 @@ class Departures:
             timer.cancel()
 
     def _kill(self, worker: Worker) -> None:
-        """It was told to end, and has not: its code has stopped it, say."""
+        """Kill a worker that has not ended in time: its code may have stopped it."""
         job = self._leaving[worker]
         words = (job.id, worker.id, worker.pid)
         log.warning("worker_killed job=%s worker=%d pid=%d reason=does_not_end", *words)
@@ -87,7 +87,7 @@ class Departures:
         self._timers[worker] = self._loop.call_later(self._fence_s, self._give_up, worker)
 
     def _give_up(self, worker: Worker) -> None:
-        """Wait no longer; a job that still runs hears of it when it ends."""
+        """Stop waiting for a worker; a job that still runs gets the error when it ends."""
         job = self.remove(worker)
         assert job is not None
         self._stuck[worker] = job

@@ -103,7 +103,7 @@ class Dispatch:
         self.demand.refresh_all(unrescued)
         holders = self.helpers.holders
         surplus = Counter({nid: holders.blocked_on(nid) for nid in self.capacity})
-        # Those that are blocked use no CPU now, but may at any moment.
+        # Blocked helpers use no CPU now, but may at any moment.
         surplus.update({nid: holders.active(nid) - allowance.helpers.get(nid, 0) for nid in self.capacity})
         recall_surplus(self.job_of, surplus, allowance, every=allowance.share < before.share)
         self.pump()
@@ -127,7 +127,7 @@ class Dispatch:
     # -- workers come and go --------------------------------------------------------
 
     def add(self, worker: Worker) -> None:
-        """A worker became ready."""
+        """Note a worker that became ready."""
         self.roster.enroll(worker)
         self._add_idle(worker)
 
@@ -140,7 +140,7 @@ class Dispatch:
             self._start(worker, job)
 
     def remove(self, worker: Worker) -> None:
-        """A worker is dead or not to be used again."""
+        """Drop a worker that is dead or not to be used again."""
         self.roster.forget_idle(worker)
         self._leave(worker)
         self._guests.forget(worker)
@@ -176,7 +176,7 @@ class Dispatch:
         self.roster.place_leads()
 
     def release(self, worker: Worker) -> None:
-        """The worker has nothing of its job in hand; it is free for others."""
+        """Free a worker that has nothing of its job in hand."""
         job = self.job_of.get(worker)
         self._leave(worker)
         if worker.state is WorkerState.BUSY and not worker.ends_with_its_job():
@@ -203,7 +203,7 @@ class Dispatch:
         if not (self.demand.is_its_turn(worker, job) and self._may_go_on(worker, job)):
             return False
         self._feed(worker, job)
-        # Else what is left of the job is another node's, which may have waited for its turn.
+        # A worker that got nothing leaves: the rest of the job is another node's, which waits for its turn.
         return worker in self.job_of
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:

@@ -1,4 +1,4 @@
-"""How much one worker is given at one time, and what it is told with it."""
+"""How much work one worker is sent at once, and what it must know for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ktaskd.worker.codec import facts_to_json
 
 IN_FLIGHT_S = 0.0005
 IN_FLIGHT_MAX = 8
-"""Work, and chunks, that one worker holds ahead at most where chunks are short."""
+"""Limits of what one worker holds ahead where chunks are short: seconds of work, and chunks."""
 
 LIBRARY_SIDS = 1 << 62
 """Sources from here on are libraries, by their descriptor in the daemon."""

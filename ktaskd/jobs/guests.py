@@ -20,15 +20,15 @@ from ktaskd.worker.life import EXIT_GROUP
 
 
 class Guests:
-    """Which guest is whose."""
+    """The guest of each job that has one."""
 
     def __init__(self, admit: Admit) -> None:
-        """Nobody has one."""
+        """Start without guests."""
         self._admit = admit
         self._job_of: dict[Worker, Job] = {}
 
     def engage(self, job: Job, worker_class: WorkerClass, nid: int, cpu: int) -> Worker | None:
-        """The job's guest of this class, which may still be starting; None = none can be had now."""
+        """The job's guest of this class, which may still be starting; None = none is available now."""
         guest = job.guest.worker
         if guest is not None and guest.worker_class is worker_class and guest.state is WorkerState.IDLE:
             return guest
@@ -56,14 +56,14 @@ class Guests:
             job.guest.worker = None
 
     def forget(self, guest: Worker) -> None:
-        """It is dead, or given up on."""
+        """Drop a guest that is dead, or given up on."""
         job = self._job_of.pop(guest, None)
         if job is not None and job.guest.worker is guest:
             job.guest.worker = None
 
 
 def recall_helper(job: Job) -> None:
-    """Take back what a helper guest has in hand once the job may have a lead, which shall do it."""
+    """Take back what a helper guest has in hand once the job may have a lead, which will do it."""
     guest = job.guest.worker
     if job.has_lead and guest is not None and not guest.is_lead and guest in job.crew.helpers:
         guest.recall()

@@ -1,4 +1,4 @@
-"""What jobs ask of a worker and of the machine, as protocols.
+"""Workers, pools and the kernel as jobs use them: protocols.
 
 `pool.link.Worker` and `jobs.kernel.HostKernel` are the real ones; tests put doubles in their place.
 """
@@ -135,7 +135,7 @@ class Admit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolRequests:
-    """What is asked of the pools.
+    """Requests to the pools.
 
     Args:
         want_leads: asks the pool of leads for at least this many.
@@ -149,7 +149,7 @@ class PoolRequests:
 
 
 class Kernel(Protocol):
-    """What is asked of the kernel about the process of a worker, by its pid."""
+    """The kernel, asked about the process of a worker by its pid."""
 
     def cpu_seconds(self, pid: int, /) -> float:
         """CPU seconds that a process has used so far; 0.0 if it is gone."""
@@ -165,7 +165,7 @@ class Kernel(Protocol):
 
 
 class Raiser(Protocol):
-    """What raises a helper; `host.scheduling.raising` has the real one."""
+    """Raises and lowers helpers; `host.scheduling.raising` has the real one."""
 
     @property
     def ways(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from ktaskd.model.allowance import Allowance
 
 
 class Resting:
-    """What changes when a worker rests, and when it works on.
+    """Moves permits, queues and CPUs when a worker rests, and when it works on.
 
     Args:
         on_left: called with a worker that rests from now on.
@@ -72,7 +72,7 @@ class Resting:
             return
         self._roster.wake(worker, job)
         shares, uid = self._demand.shares, job.owner.uid
-        # Like a user that comes back after a pause: resting saves up nothing.
+        # Like a user that returns after a pause: resting saves up nothing.
         shares.enter(uid)
         shares.hold(uid)
         shares.leave(uid)

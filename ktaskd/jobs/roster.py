@@ -1,4 +1,4 @@
-"""Which workers there are, what is known of each, and which job each busy one works for."""
+"""Which workers there are, the record of each, and which job each busy one works for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ktaskd.model.worker import WorkerState
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """What jobs know of one worker.
+    """The state of one worker that concerns jobs.
 
     Attributes:
         cpu: the CPU that a helper is pinned to; -1 for a lead.
@@ -70,11 +70,11 @@ class Roster:
         self._resting: dict[Job, set[Worker]] = {}
 
     def __getitem__(self, worker: Worker) -> Record:
-        """What is known of a worker that is ready, or works for a job."""
+        """The record of a worker that is ready, or works for a job."""
         return self._records[worker]
 
     def find(self, worker: Worker) -> Record | None:
-        """What is known of any worker; None if it is not ready yet, or gone."""
+        """The record of any worker; None if it is not ready yet, or gone."""
         return self._records.get(worker)
 
     # -- workers come, work and go ------------------------------------------------------
@@ -85,7 +85,7 @@ class Roster:
         record.cpus = worker.applied.cpus
 
     def add_idle(self, worker: Worker) -> None:
-        """Note that a worker has nothing in hand; a guest is none that others may have."""
+        """Note that a worker has nothing in hand. A guest is not for other jobs, so it is in no idle set."""
         worker.state = WorkerState.IDLE
         if not worker.memory_group:
             (self.leads if worker.is_lead else self.helpers).add(worker)
@@ -124,7 +124,7 @@ class Roster:
         self.helpers.forget(worker)
 
     def forget(self, worker: Worker) -> None:
-        """Drop what is known of a worker that is dead or not to be used again."""
+        """Drop the record of a worker that is dead or not to be used again."""
         self._records.pop(worker, None)
 
     # -- who is busy --------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Helpers that others have taken the CPU from, and jobs that get nowhere because of it.
+"""Helpers whose CPU others have taken, and jobs that make no progress because of it.
 
 In this order: the helper's chunk is recalled, which needs no right and costs it
 one quantum; it is raised to normal priority until it has answered, one helper of
@@ -60,7 +60,7 @@ class StarvedWatch:
     """Looks at the busy helpers, for as long as there are any."""
 
     def __init__(self, dispatch: Dispatch, counters: Counter[str], raiser: Raiser) -> None:
-        """See nobody yet."""
+        """Start without helpers."""
         self._dispatch = dispatch
         self._kernel, self._roster = dispatch.kernel, dispatch.roster
         self._counters = counters
@@ -92,7 +92,7 @@ class StarvedWatch:
 
     def _lower(self, worker: Worker, record: Record) -> None:
         """Make it a helper again; it is given nothing before it is one."""
-        # The pid of a dead one may be anybody's, and one that was killed shall die soon.
+        # The pid of a dead one may be anybody's, and a killed one should die soon.
         still = not worker.is_dying and not self._raiser.lower(worker.pid)
         record.raised = record.partly_raised = still
         if still:
@@ -132,7 +132,7 @@ class StarvedWatch:
         cpu_s = self._kernel.cpu_seconds(worker.pid)
         record = self._roster[worker]
         share, before = (cpu_s - sight.cpu_s) / (now - sight.at_s), record.starved
-        # One that sleeps waits for a disk, and not for a CPU: a raise is no help.
+        # A worker that sleeps waits for a disk, and not for a CPU: a raise is no help.
         record.starved = share < STARVED and self._kernel.state(worker.pid) == "R"
         sight.cpu_s, sight.at_s = cpu_s, now
         sight.looks = sight.looks + 1 if share < STARVED else 0
@@ -208,7 +208,7 @@ class StarvedWatch:
             self._dispatch.pump()
 
     def _end_void(self, stuck: list[Worker], job: Job) -> None:
-        """Kill who does not give back what is done already: it can only read.
+        """Kill workers that do not give back a void chunk: they can only read.
 
         A starved one takes long to die as well, so it is given more time.
         """

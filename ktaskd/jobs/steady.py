@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 class Watched:
-    """What the sources of a job were at its start, and warnings of those that changed.
+    """The sources of a job as they were at its start, and warnings of those that changed.
 
     Attributes:
         warnings: the first of them.

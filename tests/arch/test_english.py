@@ -19,7 +19,6 @@ PENDING = frozenset(
             "ktaskd/functions",
             "ktaskd/governor",
             "ktaskd/host",
-            "ktaskd/intake",
         ),
         *("ktaskd/jobs", "ktaskd/model", "ktaskd/planner", "ktaskd/pool", "ktaskd/worker", "client/ktask"),
         *("tests/against", "tests/api", "tests/badinput", "tests/bench", "tests/client", "tests/daemon"),

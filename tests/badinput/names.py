@@ -42,7 +42,7 @@ FUNCTIONS: Group = (
                 "NOT_ALLOWED",
                 'spec.function: "python.run" runs code of its caller, which only a daemon does that is its '
                 "caller's own and that nobody else reaches; got uid …, this daemon is uid … and serves "
-                "others; wanted the per-user one (systemctl --user start ktaskd) or an embedded one: "
+                "others; use the per-user one (systemctl --user start ktaskd) or an embedded one: "
                 "ktask.connect(own=True)",
                 "spec.function",
             ),

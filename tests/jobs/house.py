@@ -22,7 +22,8 @@ from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.caller import read_caller
 from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.root import HostRoot
-from ktaskd.intake.submit import Intake, Rights
+from ktaskd.intake.opening import Opener, Rights
+from ktaskd.intake.submit import Conditions, Intake
 from ktaskd.jobs import ports
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
@@ -124,16 +125,10 @@ class House:
         )
         self.handles = HandleTable(per_uid=100_000, on_gone=self.engine.forget_source)
         self.keepers = Keepers(on_gone=self.engine.forget_source)
-        self.intake = Intake(
-            self.engine,
-            CATALOGUE,
-            self.handles,
-            self.keepers,
-            self.topology,
-            Rights(frozenset({0})),
-            self,
-            self.callers,
-        )
+        rights = Rights(frozenset({0}))
+        opener = Opener(self.handles, self.keepers, rights)
+        conditions = Conditions(self, self.callers)
+        self.intake = Intake(self.engine, CATALOGUE, opener, self.topology, rights, conditions)
         self.limit_all: Callable[[Identity], MemoryLimit | None] = lambda _: None
         """Says whose jobs must run in their own memory cgroup."""
         self.deaths: list[Death] = []

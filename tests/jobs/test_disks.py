@@ -36,7 +36,7 @@ def slow(ref: SourceRef, positions: int = 4096) -> JobSpec:
 
 
 def turn(rooms: House) -> None:
-    rooms.intake._disk_of = DiskOf(DiskLimits(), lambda _: Disk("sda", True))
+    rooms.intake.conditions.disk_of = DiskOf(DiskLimits(), lambda _: Disk("sda", True))
 
 
 def workers(*jobs: Job) -> int:
@@ -85,7 +85,7 @@ def test_lead_when_it_comes_to_a_full_disk_then_it_begins_and_the_helper_goes(tm
 def test_job_when_its_disk_has_no_limit_then_all_helpers(tmp_path: Path) -> None:
     async def go() -> None:
         async with house() as rooms:
-            rooms.intake._disk_of = DiskOf(DiskLimits(), lambda _: Disk("nvme0n1", False))
+            rooms.intake.conditions.disk_of = DiskOf(DiskLimits(), lambda _: Disk("nvme0n1", False))
             job = await rooms.submit(slow(at_disk(rooms, tmp_path, "a", UID)), waited=False)
             await rooms.until(lambda: workers(job) == 2)
             rooms.engine.cancel(job)
