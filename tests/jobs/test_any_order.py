@@ -1,4 +1,4 @@
-"""Whatever workers, callers and the governor do, in any order, the books are right."""
+"""The books are right whatever workers, callers and the governor do, in any order."""
 
 from __future__ import annotations
 

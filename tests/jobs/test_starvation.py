@@ -1,8 +1,8 @@
 """Helpers that others have taken the CPU from.
 
 A stopped process stands for one that gets no CPU time: it is as still, and for
-as long as the test wants. Where the kernel's word matters that it could run, the
-test gives it, and what raises it lets it go on.
+as long as the test wants. In tests of raising, the double of
+the kernel says that it could run, and raising it lets it go on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Waker:
 
 
 class Contended(HostKernel):
-    """Where whoever is stopped counts as one that waits for a CPU, as on a machine that others have."""
+    """A kernel where a stopped process counts as one that waits for a CPU."""
 
     def state(self, pid: int) -> str:
         return "R"

@@ -27,7 +27,7 @@ def state_of(worker: Worker) -> str:
 
 @pytest.fixture
 def for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stopped does not go on when it is told to, as where somebody stops it again at once."""
+    """Make SIGCONT useless, as where somebody stops the process again at once."""
     monkeypatch.setattr(Worker, "resume", lambda _: None)
 
 
