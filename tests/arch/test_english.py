@@ -20,10 +20,10 @@ PENDING = frozenset(
             "ktaskd/governor",
             "ktaskd/host",
         ),
-        *("ktaskd/jobs", "ktaskd/model", "ktaskd/planner", "ktaskd/pool", "ktaskd/worker", "client/ktask"),
+        *("ktaskd/model", "ktaskd/pool", "ktaskd/worker", "client/ktask"),
         *("tests/against", "tests/api", "tests/badinput", "tests/bench", "tests/client", "tests/daemon"),
         *("tests/deploy", "tests/door", "tests/fair", "tests/fault", "tests/functions", "tests/governor"),
-        *("tests/host", "tests/hostile", "tests/integration", "tests/jobs", "tests/native", "tests/own"),
+        *("tests/host", "tests/hostile", "tests/integration", "tests/native", "tests/own"),
         *("tests/planner", "tests/pool", "tests/readme", "tests/support", "tests/vm", "tests/worker"),
         *("docs", "ARCHITECTURE.md", "tools", "deploy", "tests/arch", "tests/conftest.py"),
     }

@@ -151,7 +151,7 @@ class Chaos:
                 break
             await asyncio.sleep(0.02 if any(worker.queue for worker in stage.workers) else 0.5)
         assert not stage.registry.unended, "\n".join(map(stage.describe, stage.registry.running))
-        # What was lowered too soon after it was raised is lowered a little later.
+        # A helper that could not be lowered so soon after it was raised is lowered a little later.
         await asyncio.sleep(1.0)
         for worker in stage.workers:
             assert not worker.record.raised

@@ -60,7 +60,7 @@ PATIENCE_S = 50.0
 
 @dataclass(frozen=True)
 class Setting:
-    """What a house is built with. Helpers are one for each CPU, `nodes` says on which node."""
+    """The settings of a house. Helpers are one for each CPU, `nodes` says on which node."""
 
     nodes: tuple[tuple[int, ...], ...] = (CPUS[:2],)
     helpers: int = 2
@@ -243,7 +243,7 @@ class House:
             assert not job.sources
             assert not job.items
         elif job.state is JobState.RUNNING:
-            # What two hold counts once, and what is done already by the other not at all.
+            # A chunk that two hold counts once, and one that the other has done already not at all.
             chunks = {h for chunks in crew.held.values() for h in chunks.values() if not h.void}
             once = [h for h in chunks if h.twin is None or h.worker.is_lead]
             held = sum(h.chunk.end - h.chunk.start for h in once)

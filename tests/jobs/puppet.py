@@ -32,14 +32,14 @@ class Puppet:
         self.jnos: dict[int, frozenset[int]] = {}
         self.retired = self.resting = self.tainted = False
         self.queue: list[tuple[int, str, int, Any]] = []
-        """What it was sent and has not answered: (seq, "chunk" or an op, jno, span or payload)."""
+        """Everything that it was sent and has not answered: (seq, "chunk" or an op, jno, span or payload)."""
         self.share, self.runnable = 1.0, True
         self.cpu_s, self.cpu_at_s = 0.0, stage.loop.time()
         self.asleep_as = "S"
         """The state that it is in where it is not runnable."""
         self.resumed = self.beats = 0
         self.at = (0, 0)
-        """What it has begun, by its number, and how far it is."""
+        """The chunk or step that it has begun, by its number, and how far it is."""
         self.recalled_to = 0
         self.is_ready = self.is_killed = self.is_dead = self.is_high = False
         self._seq = 0

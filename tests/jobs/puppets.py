@@ -1,7 +1,7 @@
 """An engine with workers that are puppets, on a loop whose time is the test's.
 
 No process runs: a puppet holds what it was sent, and the test says what it does
-with it. What it has written into the sources is noted, so that it can be seen
+with it. Its writes into the sources are noted, so that it can be seen
 whether an undo took it all back.
 """
 
@@ -44,7 +44,7 @@ KEEP_S = 5.0
 
 READER = Declaration("reader", "Reads.", partial=Partial.RERUN_SAFE, combine=True)
 STEPS = Declaration("steps", "Reads in steps.", partial=Partial.RERUN_SAFE, combine=True, lifecycle=True)
-_ROLE = SourceRole("data", Access.READ_WRITE, "What is written.")
+_ROLE = SourceRole("data", Access.READ_WRITE, "The target.")
 WRITER = Declaration(
     "writer", "Writes.", partial=Partial.UNDO_TOLERATES, undo=True, writes_bytes=True, sources=(_ROLE,)
 )
@@ -255,7 +255,7 @@ class Stage:
         self.look()
 
     def describe(self, job: Job) -> str:
-        """What one should know of a job that is stuck."""
+        """Everything that helps to find out why a job is stuck."""
         crew, left = job.crew, job.left
         hands = [(one.id, one.state.value, one.queue) for one in crew.held]  # type: ignore[attr-defined]
         return (

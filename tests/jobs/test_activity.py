@@ -1,4 +1,4 @@
-"""What uses no CPU holds nobody up: leads and helpers that sleep, are stopped, or wait for a disk."""
+"""Workers that use no CPU hold nobody up: leads and helpers that sleep, are stopped, or wait for a disk."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def work_off(stage: Stage, job: Job) -> None:
 
 
 async def sleepers(stage: Stage, count: int, *, uid: int = 1, waited: bool = True) -> list[Puppet]:
-    """So many jobs of one worker each, all of them asleep."""
+    """Jobs of one worker each, all of them asleep."""
     found = []
     for _ in range(count):
         job = stage.submit(SLEEPER, 1, threads=1, uid=uid, waited=waited, chunk=1)
@@ -176,7 +176,7 @@ def test_waited_job_of_one_worker_when_no_lead_is_free_then_it_has_a_helper_at_o
         assert not helper.is_lead
         helper.begin()
         work_off(stage, busy[0])
-        assert of(stage, job) is helper, "never two at one time"
+        assert of(stage, job) is helper, "never two at the same time"
         helper.answer()
         assert of(stage, job).is_lead, "a lead has become free"
         work_off(stage, job)

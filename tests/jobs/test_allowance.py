@@ -1,4 +1,4 @@
-"""What the governor and the caller's own limits do to jobs that run."""
+"""The effect of the governor and of the caller's own limits on jobs that run."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_leads_when_one_caller_has_many_short_jobs_then_they_are_paced_together(
             await h.ended(*jobs)
             spent_s = sum(view.cpu(job).lead_s for job in jobs)
             took_s = max(job.end_s for job in jobs) - jobs[0].create_s
-            # What a period gives at once, and the last job, are not waited for.
+            # The time that a period gives at once, and the last job, are not waited for.
             assert spent_s - 0.02 <= 0.2 * (took_s + 0.1) + 0.02
 
     run(story())

@@ -1,4 +1,4 @@
-"""Whatever workers, callers and the governor do, in any order, the books are right."""
+"""The books are right in whatever order workers, callers and the governor act."""
 
 from __future__ import annotations
 

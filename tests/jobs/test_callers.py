@@ -35,7 +35,7 @@ class Machine:
 
     limits: dict[int, Caller] = field(default_factory=dict)
     priorities: dict[int, Priority] = field(default_factory=dict)
-    """Those that have changed since their process connected."""
+    """Limits that have changed since their process connected."""
     top: Path = Path("/nowhere")
     reads: list[int] = field(default_factory=list)
     told: list[tuple[Job, Caller]] = field(default_factory=list)
@@ -193,7 +193,7 @@ def test_reading_when_callers_are_many_then_a_few_in_each_turn_of_the_loop(tmp_p
 
 @contextmanager
 def caller_in(*groups: Path) -> Iterator[Identity]:
-    """Who would be a client that runs in these groups."""
+    """The identity of a client that runs in these groups."""
     with sleeper(*groups) as pid:
         pidfd = os.pidfd_open(pid)
         try:

@@ -1,4 +1,4 @@
-"""Whoever answers, gives back or dies, each chunk counts once."""
+"""Each chunk counts once, in whatever order workers answer, give back and die."""
 
 from __future__ import annotations
 

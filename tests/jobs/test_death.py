@@ -252,7 +252,7 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
 
 
 def test_chunk_when_another_of_its_dead_worker_stops_the_job_then_it_goes_back() -> None:
-    """What may not be run again stops its job; the chunks behind it were not begun, and are as they were."""
+    """A chunk that may not be run again stops its job; those behind it were not begun."""
 
     async def story(stage: Stage) -> None:
         stage.fill()

@@ -22,7 +22,7 @@ from tests.jobs.house import ME, MIB, STRANGER, House, Memory, house, run
 
 SIZE = 4000
 TOUCHED, UNDONE = 1, 17
-"""What selftest.undo_log leaves in a byte: it adds 1 to what it does, 16 to what it undoes."""
+"""The byte that selftest.undo_log leaves: it adds 1 where it works, and 16 where it undoes."""
 
 
 def undo_log(memory: Memory, *, delay_ms: float = 0.0, fail_at: int = -1, **more: object) -> JobSpec:
@@ -63,7 +63,7 @@ def test_job_when_one_chunk_fails_then_every_completed_one_is_undone_once(fail_a
             assert error.chunk is not None
             assert error.chunk.start <= fail_at < error.chunk.end
             assert fail_at not in positions(error.undone)
-            # What the failed chunk had done, its own worker has put back.
+            # The worker of the failed chunk has put back itself what that had done.
             content = memory.read()
             own = set(range(error.chunk.start, fail_at))
             assert {i for i, byte in enumerate(content) if byte == UNDONE} == positions(error.undone) | own
@@ -179,7 +179,7 @@ def test_cancel_when_running_then_all_is_undone(waited: bool) -> None:
             error = view.full_error(job)
             assert error is not None
             assert {i for i, byte in enumerate(memory.read()) if byte} == positions(error.undone)
-            assert not h.deaths, "every worker heeded the flag"
+            assert not h.deaths, "no worker ignored the flag"
 
     run(story())
 

@@ -1,4 +1,4 @@
-"""Who is next: jobs of one user in order, users by what they have had."""
+"""The order of jobs: those of one user as they came, users by what they have had."""
 
 from __future__ import annotations
 

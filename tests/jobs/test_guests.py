@@ -173,7 +173,7 @@ def test_host_of_guests_when_killed_then_another_guest_goes_on() -> None:
             os.kill(h.guests.host_pid, signal.SIGKILL)
             await h.until(lambda: h.deaths)
             await h.ended(job)
-            # What the kernel's answer to our own end was cannot be told from a full group.
+            # A kill by the test looks like the kernel's kill in a full group.
             assert job.state in (JobState.SUCCEEDED, JobState.FAILED)
 
     run(story())

@@ -11,7 +11,7 @@ from ktaskd.pool.link import Worker
 
 @dataclass(eq=False)
 class FakeWorker:
-    """What the watch looks at."""
+    """A worker as the watch sees it."""
 
     pid: int
     seq: int = 1

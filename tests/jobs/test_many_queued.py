@@ -1,4 +1,4 @@
-"""What concerns all jobs costs little for each of thousands that are queued."""
+"""Changes that concern all jobs cost little for each of thousands that are queued."""
 
 from __future__ import annotations
 

@@ -62,9 +62,7 @@ def test_undo_when_it_has_many_pieces_then_its_owner_is_charged_for_what_the_loo
             h.engine.on_cost = lambda who, cost_s: costs.append((who.payer, cost_s))
             target = isolated_pages(h)
             job, _ = await failed_copy(h, target, remembers=True)
-            assert len(costs) > 2 * PAIRS // HOLES_PER_STEP, (
-                "what is told of holes, and each step of the undo"
-            )
+            assert len(costs) > 2 * PAIRS // HOLES_PER_STEP, "each report of holes, and each step of the undo"
             assert {account for account, _ in costs} == {job.owner.payer}
             assert all(cost_s > 0 for _, cost_s in costs)
 

@@ -1,7 +1,7 @@
 """Helpers that others have taken the CPU from.
 
 A stopped process stands for one that gets no CPU time: it is as still, and for
-as long as the test wants. Where the kernel's word matters that it could run, the
+as long as the test wants. If it matters that the kernel calls it runnable, the
 test gives it, and what raises it lets it go on.
 """
 
@@ -46,7 +46,7 @@ class Waker:
 
 
 class Contended(HostKernel):
-    """Where whoever is stopped counts as one that waits for a CPU, as on a machine that others have."""
+    """A stopped process counts as one that waits for a CPU, as on a machine that others use."""
 
     def state(self, pid: int) -> str:
         return "R"

@@ -27,7 +27,7 @@ def state_of(worker: Worker) -> str:
 
 @pytest.fixture
 def for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stopped does not go on when it is told to, as where somebody stops it again at once."""
+    """A stopped worker does not go on after SIGCONT, as if somebody stopped it again at once."""
     monkeypatch.setattr(Worker, "resume", lambda _: None)
 
 

@@ -1,4 +1,4 @@
-"""What runs for an event is a short walk down: few modules, and none that is come back to."""
+"""An event is a short walk down: it runs few modules, and comes back to none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job is charged is not less than what the daemon holds for it."""
+"""A job is charged no less than the daemon holds for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers are sent in the stories of `chaos`, line by line, and a digest of it for each story.
+"""Everything that workers are sent in the stories of `chaos`, line by line, and a digest for each story.
 
 The lines are the same in each run: jobs and workers have their ordinal numbers, and times are of the
 loop that leaps. So two versions of the daemon can be compared, story by story:
@@ -34,7 +34,7 @@ Sent = tuple[str, int, str, str]
 
 
 def lines_of(seed: int) -> list[str]:
-    """What workers are sent in a story, and how its jobs end."""
+    """Everything that workers are sent in a story, and how its jobs end."""
     sent: list[Sent] = []
     stages: list[Stage] = []
 

@@ -13,10 +13,10 @@ from tests.jobs.puppet import Puppet
 from tests.jobs.puppets import READER, Stage
 
 ROOM = "ktaskd.jobs."
-"""What is walked; workers and the kernel are doubles here."""
+"""The package that is walked; workers and the kernel are doubles here."""
 
 LEAVES = frozenset({"dispatch", "demand"})
-"""What is wanted and who gets it is a story of its own, so what runs inside these is no line."""
+"""Demand, and the choice of a worker, are a story of their own: what runs inside these is no line."""
 
 LEFT_OUT = frozenset(
     {"__init__", "__get__", "__getitem__", "<lambda>", "<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>"}
@@ -37,7 +37,7 @@ class Walk:
 
     @property
     def modules(self) -> set[str]:
-        """Those that a reader of the lines comes by."""
+        """The modules that a reader of the lines comes by."""
         return {line.strip().partition(".")[0] for line in self.lines}
 
 
