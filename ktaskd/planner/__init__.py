@@ -1,1 +1,1 @@
-"""Who does which positions. Pure: facts in, plan out."""
+"""Plans which worker does which positions. Pure: facts in, plan out."""

@@ -25,7 +25,7 @@ _ANYWHERE: _Group = (ANY_NODE, False)
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one worker is given at one time: [start, end) of share `share_i`."""
+    """The positions that one worker is given at once: [start, end) of share `share_i`."""
 
     start: int
     end: int
@@ -115,7 +115,7 @@ class Cursor:
         return self._next[share_i], self._shares[share_i].end
 
     def _cut(self, start: int, size: int, limit: int) -> int:
-        """Where a chunk from `start` ends: aligned, on a record, within limit."""
+        """The end of a chunk from `start`: aligned, on a record, within limit."""
         end = round_up(start + size, self._plan.align) if start + size < limit else limit
         if self._plan.boundary is not None and end < limit:
             end = max(self._plan.boundary(end), start + 1)

@@ -41,7 +41,7 @@ class Plan:
     """How a job is cut up. Workers then pull; nothing is assigned ahead.
 
     Args:
-        threads: workers at one time, the lead included.
+        threads: workers at the same time, the lead included.
         wanted: the same without the caller's own limits, which may change.
     """
 
@@ -62,7 +62,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a plan is made from.
+    """The facts that a plan is made from.
 
     Args:
         anywhere: ranges without a node go anywhere, not to the caller's node.

@@ -1,4 +1,4 @@
-"""What has to be undone, in which steps."""
+"""Cuts an undo into steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ktaskd.model.spans import Span, SpanSet
 
 HOLES_PER_STEP = 1000
-"""Holes told to a worker at one time; encoded they stay below one frame."""
+"""Holes sent to a worker at once; encoded they stay below one frame."""
 
 
 @dataclass(frozen=True, slots=True)
