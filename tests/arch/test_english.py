@@ -19,7 +19,7 @@ PENDING = frozenset(
             "ktaskd/functions",
             "ktaskd/intake",
         ),
-        *("ktaskd/jobs", "ktaskd/model", "ktaskd/planner", "ktaskd/pool", "ktaskd/worker", "client/ktask"),
+        *("ktaskd/jobs", "ktaskd/model", "ktaskd/planner", "ktaskd/worker", "client/ktask"),
         *("tests/against", "tests/api", "tests/badinput", "tests/bench", "tests/client", "tests/daemon"),
         *("tests/deploy", "tests/door", "tests/fair", "tests/fault", "tests/functions"),
         *("tests/hostile", "tests/integration", "tests/jobs", "tests/native", "tests/own"),

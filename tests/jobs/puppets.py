@@ -34,7 +34,7 @@ from ktaskd.model.spans import SpanSet
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.planner.plan import Plan, Share
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death, Seat, Worker, WorkerHooks
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, Note
 from tests.jobs.leaploop import LeapLoop, pending
@@ -58,7 +58,8 @@ class Puppet(Worker):
     """A worker without a process."""
 
     def __init__(self, stage: Stage, number: int, kind: WorkerClass, nid: int, cpu: int) -> None:
-        super().__init__(number, kind, nid, cpu, memoryview(bytearray(64)).cast("Q"), stage, stage.gone)
+        seat = Seat(kind, nid, cpu, memoryview(bytearray(64)).cast("Q"))
+        super().__init__(number, seat, stage, WorkerHooks(stage.gone))
         self.stage = stage
         self.pid = number
         self.born_on = cpu
