@@ -14,9 +14,11 @@ from ktaskd.host.cgroups.idlegroup import IdleGroupRefused
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling import rival
 from ktaskd.host.scheduling.raising import Raiser
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 
 RAISED_ABOVE = 0.30
 """Share of a helper that was raised, beside one rival; half would be fair."""
@@ -40,7 +42,7 @@ class WorkerEars:
     def on_done(self, worker: Worker, done: Done) -> None:
         """Nothing: the chunk is given back at the end."""
 
-    def on_note(self, worker: Worker, note: Note) -> None:
+    def on_report(self, worker: Worker, report: Report) -> None:
         """Nothing is asked of it."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:

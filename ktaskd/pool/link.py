@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
-from ktaskd.pool.death import Death as Death
+from ktaskd.pool.death import Death
 from ktaskd.pool.outbox import Outbox
-from ktaskd.worker import frames
-from ktaskd.worker.codec import applied_from_json
-from ktaskd.worker.frames import Done, FrameInvalid, Note
+from ktaskd.worker import frames, messages
+from ktaskd.worker.frames import Done, FrameInvalid, Op
+from ktaskd.worker.messages import Ready, Report
 
 STATUS_WAIT_S = 1.0
 """Seconds for which a death waits until the pool host has reported the exit status."""
@@ -37,8 +37,8 @@ class Listener(Protocol):
     def on_done(self, worker: Worker, done: Done) -> None:
         """A chunk was processed; the part from `done.reached` on was given back."""
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        """PRIOR, PLANNED, REPLY or FAILED."""
+    def on_report(self, worker: Worker, report: Report) -> None:
+        """The worker sent a report about its chunk or step, or about its end."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """The process is dead, and so are all processes that foreign code in it has started.
@@ -104,22 +104,16 @@ class Worker:
         """When it last became idle, by the loop's clock."""
         self.retired = False
         """Whether it was ended because nobody needed it, or no other user may have it."""
-        self.tainted = self.confined = False  # by code not ours, so it ends with its job; by other code
+        self.tainted = False
+        """Whether it has got code that is not ours, and so ends with its job."""
         self._state = WorkerState.STARTING
         self._hooks = hooks
         self._killed = self._is_dead = self._ended = False
         self.applied = Applied()
-        self.chunks = 0
         self.started_s = 0.0
         self.sids: set[int] = set()
         self.jnos: dict[int, frozenset[int]] = {}
         """Jobs that were sent to it, each with the sids that it needs until its end."""
-        self.cpus: frozenset[int] = frozenset()
-        self.starved = False
-        """Whether others have its CPU, as it was last looked."""
-        self.raised = self.lifted = False
-        """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
-        part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._served: int | None = None  # the user of the jobs that were sent to it last
@@ -252,6 +246,10 @@ class Worker:
         self.retired = True
         self.stop()
 
+    def taint(self) -> None:
+        """Record that it gets code that is not ours."""
+        self.tainted = True
+
     def ends_with_its_job(self) -> bool:
         """Retire it if it has got code that is not ours; whether it did. Call it at the end of its job."""
         if self.tainted:
@@ -281,26 +279,21 @@ class Worker:
 
     def _on_frame(self, frame: bytes) -> None:
         try:
-            message = frames.unpack_from_worker(frame)
+            message = messages.parse(frame)
         except FrameInvalid as error:
             # The memory of a process that sends nonsense cannot be trusted.
             self.kill(f"sent nonsense ({error})")
             return
         if isinstance(message, Done):
             self._listener.on_done(self, message)
-        elif message.kind == frames.READY:
-            try:
-                self.applied = applied_from_json(message.body)
-            except (KeyError, ValueError, TypeError):
-                self.kill("sent nonsense")
-                return
-            self.cpus = self.applied.cpus
+        elif isinstance(message, Ready):
+            self.applied = message.applied
             self.base = self.priority = self.applied.priority
             self.own_missing = self.applied.missing
             self.state = WorkerState.IDLE
             self._listener.on_ready(self)
         else:
-            self._listener.on_note(self, message)
+            self._listener.on_report(self, message)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -377,10 +370,10 @@ class Worker:
             self._send(frame)
         return self._seq
 
-    def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
+    def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         """Send it a prepare, undo, combine, finish or restore; returns the seq."""
         self._seq += 1
-        self._send(frames.pack_note(frames.CALL, self._seq, {"jno": jno, "op": op, "payload": payload}))
+        self._send(frames.pack_note(frames.STEP, self._seq, {"jno": jno, "op": op, "payload": payload}))
         return self._seq
 
     def recall(self) -> None:

@@ -1,4 +1,4 @@
-"""Manifests: the right ones make declarations, the wrong ones are told with path and key."""
+"""Valid manifests become declarations; errors in invalid ones name path and key."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ def test_manifest_when_whole_then_all_of_it_and_the_same_in_a_worker() -> None:
         ({"align": -1}, "align: got -1, wanted 1 to"),
         ({"min_chunk": True}, "min_chunk: got True, wanted int"),
         ({"partial": "maybe"}, 'partial: got "maybe", wanted one of rerun_safe, undo_tolerates, none'),
-        ({"partial": "undo_tolerates"}, 'partial: got "undo_tolerates", wanted an undo'),
+        ({"partial": "undo_tolerates"}, 'partial: "undo_tolerates" needs an undo'),
         ({"unknown": 1}, "unknown: unknown key"),
-        ({"source": []}, "source: got 0, wanted one table"),
-        ({"source": [1]}, "source: got 1, wanted one table"),
-        ({"source": [{"role": "data"}]}, r"source\[0\]\.access: got none, wanted one"),
+        ({"source": []}, "source: got 0, wanted exactly one table"),
+        ({"source": [1]}, "source: got 1, wanted exactly one table"),
+        ({"source": [{"role": "data"}]}, r"source\[0\]\.access: is missing"),
         ({"source": [{"role": "data", "access": "w"}]}, r'source\[0\]\.access: got "w", wanted r or rw'),
         ({"source": [{"role": "a b", "access": "r"}]}, r'source\[0\]\.role: got "a b"'),
     ],
 )
-def test_manifest_when_wrong_then_the_key_is_told(change: dict[str, Any], words: str) -> None:
+def test_manifest_when_wrong_then_the_key_is_named(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ManifestInvalid, match=words):
         parse_manifest({**GOOD, **change})
 
 
 @pytest.mark.parametrize("key", ["name", "library", "symbol", "min_chunk", "source"])
-def test_manifest_when_a_key_is_missing_then_it_is_told(key: str) -> None:
-    with pytest.raises(ManifestInvalid, match=f"{key}: got none, wanted one"):
+def test_manifest_when_a_key_is_missing_then_it_is_named(key: str) -> None:
+    with pytest.raises(ManifestInvalid, match=f"{key}: is missing"):
         parse_manifest({name: value for name, value in GOOD.items() if name != key})
 
 
@@ -82,7 +82,7 @@ def write(path: Path, library: Path, name: str = "f") -> Path:
     return path
 
 
-def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_told(tmp_path: Path) -> None:
+def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_named(tmp_path: Path) -> None:
     library = tmp_path / "lib.so"
     library.touch(0o644)
     shared = tmp_path / "shared.so"

@@ -1,4 +1,4 @@
-"""Native functions in a real daemon: what they do, and that what they do wrong is theirs alone."""
+"""Native functions in a real daemon: they work, and their mistakes hurt only their own job."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_native_when_run_then_all_of_the_source_and_nothing_else(client: ktask.C
         ("o", r"function 't.naughty': returned 12345"),
     ],
 )
-def test_native_when_it_returns_an_error_then_told_and_nothing_is_dirty(
+def test_native_when_it_returns_an_error_then_reported_and_nothing_is_dirty(
     client: ktask.Client, how: str, words: str
 ) -> None:
     with ktask.memory(SIZE) as memory:

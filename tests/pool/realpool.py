@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 PATIENCE_S = 40.0
@@ -27,7 +29,7 @@ class WorkerEvents:
     def __init__(self) -> None:
         self.ready: list[Worker] = []
         self.done: list[Done] = []
-        self.notes: list[Note] = []
+        self.reports: list[Report] = []
         self.dead: list[tuple[Worker, Death]] = []
         self.changed = asyncio.Event()
 
@@ -39,8 +41,8 @@ class WorkerEvents:
         self.done.append(done)
         self.changed.set()
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        self.notes.append(note)
+    def on_report(self, worker: Worker, report: Report) -> None:
+        self.reports.append(report)
         self.changed.set()
 
     def on_dead(self, worker: Worker, death: Death) -> None:

@@ -13,8 +13,9 @@ import pytest
 from ktaskd.host.cgroups.memgroup import read_memory_group
 from ktaskd.host.root import HostRoot
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.death import Death
 from ktaskd.pool.guests import GUESTS_MAX, GuestPool
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import PoolSpec
 from ktaskd.worker.life import EXIT_GROUP
 from ktaskd.worker.setup import GUEST_OOM_SCORE

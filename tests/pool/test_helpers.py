@@ -247,7 +247,7 @@ class WorkerEvents:
     def __init__(self): self.ready = asyncio.Queue()
     def on_ready(self, worker): self.ready.put_nowait(worker)
     def on_done(self, worker, done): pass
-    def on_note(self, worker, note): pass
+    def on_report(self, worker, report): pass
     def on_dead(self, worker, death): pass
 
 async def share(worker, rival):

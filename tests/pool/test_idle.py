@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ktaskd.model.worker import WorkerState
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from tests.pool.realpool import noop, pool, run
 
 

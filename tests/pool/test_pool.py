@@ -16,7 +16,7 @@ from ktaskd.pool import respawn
 from ktaskd.worker import frames
 from ktaskd.worker.codec import facts_to_json
 from tests.pool.realpool import PATIENCE_S, WorkerEvents, hang_up, idle, noop, pool, run
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 
 def alive(pid: int) -> bool:
@@ -186,7 +186,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             await events.until(lambda: len(events.done) == 51)
             assert [done.seq for done in events.done] == [1, *last]
             assert events.done[0].reached == 1500
-            assert not events.notes
+            assert not events.reports
             assert worker._outbox.is_empty
             for sid in range(1, 1501):
                 worker.forget_source(sid)
