@@ -17,7 +17,6 @@ PENDING = frozenset(
         "ktaskd/daemon",
         "ktaskd/door",
         "ktaskd/jobs",
-        "ktaskd/pool",
         "tests/api",
         "tests/daemon",
         "tests/deploy",
