@@ -183,7 +183,7 @@ def log(h: RealJobs) -> Victim:
     return _log(h, -1)
 
 
-def bad_log(h: House) -> Victim:
+def bad_log(h: RealJobs) -> Victim:
     """The same job, failing at its end."""
     return _log(h, LOG_SIZE - 1)
 
