@@ -125,7 +125,7 @@ def summing(world: World, name: str) -> pb.JobSpec:
 
 
 def reused() -> Refuse:
-    message = 'spec.request_id: "…" was used for another spec, wanted the same spec or a new request_id'
+    message = 'spec.request_id: "…" was used for another spec; send the same spec, or a new request_id'
     return Refuse("ALREADY_EXISTS", "REQUEST_ID_REUSED", message, "spec.request_id")
 
 
@@ -238,7 +238,9 @@ def both_or_neither(method: str, request: type[Message]) -> list[Case]:
         )
 
     def unknown(name: str) -> Refuse:
-        return Refuse("NOT_FOUND", "JOB_UNKNOWN", f"{name}: no such job of yours, wanted one of List")
+        return Refuse(
+            "NOT_FOUND", "JOB_UNKNOWN", f"{name}: no such job of yours; List has those that there are"
+        )
 
     return [
         Case(

@@ -351,7 +351,7 @@ def test_intake_when_the_quota_is_full_then_refused_and_nothing_is_left() -> Non
         async with house(limits=JobLimits(queued_per_uid=1)) as h:
             memory = h.memory(SIZE)
             job = await h.submit(undo_log(memory, delay_ms=1.0))
-            with pytest.raises(QuotaFull, match="got 1 that have not ended, wanted less than 1"):
+            with pytest.raises(QuotaFull, match="has 1 unfinished jobs"):
                 await h.submit(undo_log(memory))
             source = h.handles.resolve(memory.ref.handle, ME.uid)
             assert source._references == 2
