@@ -6,16 +6,8 @@ import os
 from collections.abc import Callable
 
 from ktaskd.functions.body import Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    QUANTUM,
-    READ_BUFFER,
-    Naming,
-    cut,
-    make_buffer,
-    read_full,
-    require_size,
-    wipe,
-)
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, wipe
+from ktaskd.functions.transfer import Naming, read_full, require_size
 from ktaskd.model.function import Access
 
 ITEMS_PER_PART = 512

@@ -23,7 +23,8 @@ from ktaskd.functions.archives import compress
 from ktaskd.functions.archives.framing import find_gzip, find_zstd
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
-from ktaskd.functions.quanta import BUFFER, write_full
+from ktaskd.functions.quanta import BUFFER
+from ktaskd.functions.transfer import write_full
 from ktaskd.worker.sources import Source
 from tests.functions.inprocess import MIB, Recorder, content, lay_out, opened, prepare
 
