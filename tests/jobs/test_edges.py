@@ -58,7 +58,7 @@ def test_detached_job_when_alone_then_its_chunks_are_long() -> None:
         assert length(helper) == 200_000
         await asyncio.sleep(2.0)
         helper.answer()
-        stage.dispatch.set_allowance(replace(stage.full, share=0.02))
+        stage.dispatch.set_allowance(replace(stage.full, duty=0.02))
         finish(stage)
 
     play(story, helpers=1)
@@ -107,7 +107,7 @@ def test_detached_job_when_helpers_may_work_a_share_of_the_time_then_its_long_ch
     async def story(stage: Stage) -> None:
         stage.fill()
         helper = await settled(stage)
-        stage.dispatch.set_allowance(replace(stage.full, share=0.02))
+        stage.dispatch.set_allowance(replace(stage.full, duty=0.02))
         assert helper.recalled
         helper.answer(whole=False)
         assert not helper.queue  # a breath
@@ -326,7 +326,7 @@ def test_guest_when_none_can_be_had_then_other_jobs_get_their_leads_and_it_is_tr
 def test_helpers_when_they_may_work_half_of_the_time_then_none_begins_for_as_long_as_one_worked() -> None:
     async def story(stage: Stage) -> None:
         stage.fill()
-        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, share=0.5))
+        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, duty=0.5))
         job = stage.submit(READER, 40, waited=False)
         began_s = stage.loop.time()
         for _ in range(100):
@@ -346,7 +346,7 @@ def test_helpers_when_they_may_work_half_of_the_time_then_none_begins_for_as_lon
 def test_helpers_when_they_may_work_all_the_time_again_then_at_once() -> None:
     async def story(stage: Stage) -> None:
         stage.fill()
-        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, share=0.001))
+        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, duty=0.001))
         job = stage.submit(READER, 40, waited=False)
         for worker in tuple(job.crew.helpers):
             do(cast(Puppet, worker))
