@@ -327,7 +327,7 @@ def test_gzip_when_there_are_only_zeros_then_refused(tmp_path: Path) -> None:
         struct.pack("<IBB", 0xFD2FB528, 0x20, 0) + b"\0\0\0" * 200_000 + b"\1\0\0",
     ],
 )
-def test_zstd_when_there_are_ever_so_many_headers_then_it_can_be_taken_back(
+def test_zstd_when_there_are_too_many_headers_then_the_chunk_can_be_recalled(
     data: bytes, tmp_path: Path
 ) -> None:
     with pair(tmp_path, data) as (src, dst):
