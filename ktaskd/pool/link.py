@@ -406,7 +406,7 @@ class Worker:
     def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         """Ask for prepare, undo, combine, finish or restore; answers the seq."""
         self._seq += 1
-        self._send(frames.pack_note(frames.CALL, self._seq, {"jno": jno, "op": op, "payload": payload}))
+        self._send(frames.pack_note(frames.STEP, self._seq, {"jno": jno, "op": op, "payload": payload}))
         return self._seq
 
     def recall(self) -> None:

@@ -169,7 +169,7 @@ ARGUMENTS: Group = (
             Refuse(
                 "INVALID_ARGUMENT",
                 "ARGUMENT_INVALID",
-                'argument "pattern": no regular expression of RE2: unexpected ): nothing is open there',
+                'argument "pattern": not a regular expression of RE2: unexpected ): nothing is open there',
                 "spec.arg.pattern",
             ),
         ),

@@ -16,7 +16,7 @@ from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.spans import Span, SpanSet
 from tests.fault.compare import UNDONE, first_difference
 from tests.jobs.realjobs import MIB, UID, Memory, RealJobs
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 GUARD = 64 << 10
 """Bytes on both sides of what a job writes."""
