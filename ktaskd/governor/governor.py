@@ -230,7 +230,7 @@ class Governor:
             helpers=spread(decision.helpers, self._full.helpers),
             reasons=decision.reasons,
             level=decision.level,
-            share=decision.share,
+            duty=decision.share,
         )
         if allowance == self.allowance:
             return

@@ -71,7 +71,7 @@ class Chunks:
         _forget_items(job, worker, held)
         cooldowns = self._dispatch.cooldowns
         if not worker.is_lead:
-            cooldowns.keep_duty(done.cpu_ns / 1e9, self._dispatch.allowance.share)
+            cooldowns.keep_duty(done.cpu_ns / 1e9, self._dispatch.allowance.duty)
         if not whole and record.starved:
             cooldowns.pause(worker, self._now() + REST_S)
         # A helper that was starved is not given the same positions again before

@@ -49,7 +49,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Workers that may hold a chunk at one time.
+    """Workers that may hold a chunk at the same time.
 
     Args:
         helpers: by node.
@@ -57,7 +57,7 @@ class Allowance:
         leads_per_uid: for one uid.
         level: what is left running; PAUSED also withholds leads from detached jobs.
         reasons: every active one, for fewer helpers than there are.
-        share: of the time that a helper may work, above 0 to 1.
+        duty: part of the time that helpers may work, above 0 to 1.
     """
 
     helpers: Mapping[int, int]
@@ -65,4 +65,4 @@ class Allowance:
     leads_per_uid: int
     reasons: tuple[Reason, ...] = ()
     level: Level = Level.RUN
-    share: float = 1.0
+    duty: float = 1.0

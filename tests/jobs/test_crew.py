@@ -1,4 +1,4 @@
-"""Each chunk counts once, in whatever order workers answer, give back and die."""
+"""Each chunk counts once, whoever answers, gives back or dies."""
 
 from __future__ import annotations
 

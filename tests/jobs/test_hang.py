@@ -11,7 +11,7 @@ from ktaskd.pool.link import Worker
 
 @dataclass(eq=False)
 class FakeWorker:
-    """A worker as the watch sees it."""
+    """The parts of a worker that the watch looks at."""
 
     pid: int
     seq: int = 1

@@ -43,7 +43,7 @@ def add(
 
 
 def listed(registry: Registry, query: Query, who: Identity) -> list[Job]:
-    """The jobs that one look finds, which is enough for these few."""
+    """Jobs that one look finds, which is enough for these few."""
     return list(registry.look(query, who).jobs)
 
 
