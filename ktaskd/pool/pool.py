@@ -142,7 +142,7 @@ class Pool:
 
     @property
     def host_pid(self) -> int:
-        """Of the pool host; 0 where there is none, or its pid is not known yet."""
+        """Pid of the pool host; 0 if there is none, or its pid is not known yet."""
         return self._host.pid
 
     @property
@@ -152,7 +152,7 @@ class Pool:
 
     @property
     def trouble(self) -> str:
-        """Why there is no pool host now, in words; "" where there is one, or soon will be."""
+        """Why there is no pool host now, in words; "" if there is one, or soon will be."""
         return self._host.trouble
 
     def start(self) -> None:

@@ -144,7 +144,7 @@ def test_guests_when_as_many_as_may_be_then_no_more() -> None:
     run(story())
 
 
-def test_guests_when_one_is_told_dead_then_its_slot_is_free_for_whoever_waits(
+def test_guests_when_a_death_is_reported_then_its_slot_is_free_already(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def story() -> None:

@@ -45,11 +45,11 @@ class Deaf(WorkerEvents):
         raise ZeroDivisionError("a bug")
 
 
-def test_worker_when_its_last_words_meet_a_bug_then_its_death_is_told_once_all_the_same() -> None:
+def test_worker_when_a_listener_fails_at_its_last_frames_then_its_death_is_still_reported_once() -> None:
     async def story() -> None:
         bugs: list[BaseException | None] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, told: bugs.append(told.get("exception")))
+        loop.set_exception_handler(lambda _, context: bugs.append(context.get("exception")))
         dead: list[Death] = []
         seat = Seat(WorkerClass.LEAD, -1, -1, memoryview(bytearray(64)).cast("Q"))
         events = Deaf()

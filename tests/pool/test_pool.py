@@ -57,7 +57,7 @@ def test_spare_worker_when_idle_then_ends_soon_and_no_other_does(monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: signal.Signals) -> None:
+def test_busy_worker_when_killed_then_status_reported_and_replaced_at_once(number: signal.Signals) -> None:
     async def story() -> None:
         async with pool() as (made, events):
             for deaths in range(1, 6):
@@ -75,7 +75,7 @@ def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: s
     run(story())
 
 
-def test_worker_when_it_exits_then_its_status_is_told() -> None:
+def test_worker_when_it_exits_then_its_status_is_reported() -> None:
     async def story() -> None:
         async with pool() as (_made, events):
             # It does not know this kind of frame, and ends.
