@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ktaskd.host.cgroups import memgroup
-from ktaskd.host.cgroups.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
+from ktaskd.host.cgroups.cpugroup import CpuGroups, gives_way_by, read_cpu_groups, why_not
 from ktaskd.host.memory import erasing, mempolicy
 from ktaskd.host.processes import confine, descendants, process
 from ktaskd.host.root import HostRoot
@@ -193,7 +193,7 @@ def confine_late() -> None:
 
 def _read_back(placement: Placement, missing: list[str], gave_up: tuple[str, ...]) -> Applied:
     """The settings as the kernel reports them, with a sentence for each that differs from `placement`."""
-    place = read_cpu_place(HostRoot())
+    place = read_cpu_groups(HostRoot())
     applied = Applied(
         cpus=sched.read_affinity(),
         policy=sched.read_policy(),
@@ -263,7 +263,7 @@ def _compare_lead(applied: Applied) -> list[str]:
     return texts
 
 
-def compare_place(placement: Placement, applied: Applied, place: CpuPlace) -> list[str]:
+def compare_place(placement: Placement, applied: Applied, place: CpuGroups) -> list[str]:
     """In words, that a helper does not give way, or that a lead does; empty if all is right. Pure."""
     if placement.worker_class is WorkerClass.LEAD:
         if not any(place.idle):

@@ -95,7 +95,7 @@ class Steps:
         return {}
 
 
-_OPERATIONS: dict[str, Callable[[Steps, Job, Json], Json]] = {
+_OPERATIONS: dict[Op, Callable[[Steps, Job, Json], Json]] = {
     Op.PREPARE: Steps._prepare,
     Op.UNDO: Steps._undo,
     Op.COMBINE: Steps._combine,

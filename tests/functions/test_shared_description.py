@@ -76,7 +76,7 @@ def test_writer_when_o_append_is_set_meanwhile_then_every_byte_at_its_position(
         prepared = prepare(body, context)
         control = at_quantum(2, lambda: set_append(target.fd))
         if not kernel_ignores_append():
-            with pytest.raises(OSError, match="has O_APPEND set, with which Linux before"):
+            with pytest.raises(OSError, match="has O_APPEND set, and Linux before"):
                 body.run(context, 0, SIZE, control)
             assert target.size() == SIZE
             return

@@ -58,7 +58,7 @@ GROUP = MemoryLimit(1 << 20, "/group", "/group")
 class Puller:
     """Raises and lowers puppets; the test says whether that works."""
 
-    ways = ("a string",)
+    methods = ("a string",)
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage

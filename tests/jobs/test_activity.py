@@ -213,7 +213,8 @@ def test_detached_job_when_all_helpers_sleep_in_calls_then_another_helper_on_a_f
         stage.fill()
         helper = of(stage, job)
         assert not helper.is_lead
-        assert helper.cpu == asleep[1].cpu, "the other one has its CPU again"
+        roster = stage.dispatch.roster
+        assert roster[helper].cpu == roster[asleep[1]].cpu, "the other one has its CPU again"
         helper.begin()
         wake_up(asleep[1])
         await asyncio.sleep(0.8)

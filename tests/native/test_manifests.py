@@ -105,10 +105,10 @@ def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_named(tm
         'b.toml: name: got "a", which another function has',
         'c.toml: name: got "file.crc32", which another function has',
         f"d.toml: library: {tmp_path}/none.so: No such file or directory",
-        f"e.toml: library: {shared}: others may write it (mode 0666), wanted its owner only",
-        "f.toml: others may write it (mode 0664), wanted its owner only",
+        f"e.toml: library: {shared}: other users can write it (mode 0666); run chmod go-w on it",
+        "f.toml: other users can write it (mode 0664); run chmod go-w on it",
         "g.toml: not TOML: ",
-        "h.toml: is no regular file",
+        "h.toml: is not a regular file",
     ]
     for problem, words in zip(found.problems, wanted, strict=True):
         assert problem.startswith(f"{tmp_path}/{words}"), problem
@@ -120,7 +120,7 @@ def test_directory_when_a_file_belongs_to_somebody_else_then_refused(tmp_path: P
     library.touch(0o644)
     os.chown(write(tmp_path / "a.toml", library), 12345, 0)
     (problem,) = read_plugins(str(tmp_path), ()).problems
-    assert problem == f"{tmp_path}/a.toml: belongs to uid 12345, wanted 0 or 0"
+    assert problem == f"{tmp_path}/a.toml: belongs to uid 12345; it must belong to uid 0 or 0"
 
 
 def test_directory_when_others_may_replace_the_library_or_the_manifest_then_refused(tmp_path: Path) -> None:
@@ -130,12 +130,14 @@ def test_directory_when_others_may_replace_the_library_or_the_manifest_then_refu
     write(tmp_path / "a.toml", app / "lib.so")
     app.chmod(0o777)
     (problem,) = read_plugins(str(tmp_path), ()).problems
-    words = f"others may write its directory {app} (mode 0777); chmod go-w it"
+    words = f"other users can write its directory {app} (mode 0777); run chmod go-w on it"
     assert problem == f"{tmp_path}/a.toml: library: {app}/lib.so: {words}"
     app.chmod(0o755)
     tmp_path.chmod(0o775)
     (problem,) = read_plugins(str(tmp_path), ()).problems
-    assert problem.startswith(f"{tmp_path}/a.toml: others may write its directory {tmp_path} (mode 0775)")
+    assert problem.startswith(
+        f"{tmp_path}/a.toml: other users can write its directory {tmp_path} (mode 0775)"
+    )
 
 
 def test_directory_when_there_is_none_then_nothing_is_wrong(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_library_when_others_may_write_it_later_then_its_functions_are_refused(
         with ktask.memory(MIB) as memory, pytest.raises(ktask.KtaskError) as caught:
             client.run("t.clear", data=memory)
         assert caught.value.reason == "FUNCTION_UNAVAILABLE"
-        assert "clear_page.so: others may write it (mode 0777)" in str(caught.value)
+        assert "clear_page.so: other users can write it (mode 0777)" in str(caught.value)
     finally:
         library.chmod(mode)
 

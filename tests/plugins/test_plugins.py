@@ -83,7 +83,7 @@ def test_plugin_when_installed_then_listed_and_what_is_broken_is_reported(
     assert (found.name, found.summary, found.combine) == ("example.words", "Counts words.", True)
     problem, loose = sorted(text for text in client.status().missing if "example" in text)
     assert "entry point example.loose (loose:Words): " in loose
-    assert loose.endswith("/loose.py: others may write it (mode 0666), wanted its owner only")
+    assert loose.endswith("/loose.py: other users can write it (mode 0666); run chmod go-w on it")
     assert "entry point example.broken (word_count.broken:Nothing): ModuleNotFoundError" in problem
     maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
     assert "word_count" not in maps

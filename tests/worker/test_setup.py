@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ktaskd.host.cgroups.cpugroup import CpuPlace, gives_way_by, read_cpu_place
+from ktaskd.host.cgroups.cpugroup import CpuGroups, gives_way_by, read_cpu_groups
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling import sched
 from ktaskd.model.worker import Applied, Placement, WorkerClass
@@ -46,7 +46,7 @@ def test_helper_when_set_up_then_the_kernel_agrees() -> None:
             assert applied.autogroup_nice == 19
         status = Path(f"/proc/{pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
-        place = read_cpu_place(HostRoot(), str(pid))
+        place = read_cpu_groups(HostRoot(), str(pid))
         assert applied.gives_way_by == gives_way_by(place, applied.autogroup_nice, "idle")
         told = [text.partition(" ")[0] for text in applied.missing]
         assert ("giving" in told) == (not applied.gives_way_by)
@@ -209,7 +209,7 @@ def test_compare_when_nothing_is_as_wanted_then_each_has_a_sentence() -> None:
 
 
 def test_place_when_nothing_makes_a_helper_give_way_then_why() -> None:
-    place = CpuPlace("/system.slice/a.service", "system.slice", (False, False))
+    place = CpuGroups("/system.slice/a.service", "system.slice", (False, False))
     (text,) = compare_place(Placement(WorkerClass.HELPER), Applied(), place)
     assert text.startswith("giving way: its cgroup /system.slice/a.service")
     assert compare_place(Placement(WorkerClass.HELPER), Applied(gives_way_by="idle slice"), place) == []
@@ -217,9 +217,9 @@ def test_place_when_nothing_makes_a_helper_give_way_then_why() -> None:
 
 def test_place_when_a_lead_is_in_the_slice_of_the_helpers_then_said() -> None:
     placement = Placement(WorkerClass.LEAD)
-    (text,) = compare_place(placement, Applied(), CpuPlace("/ktaskd.slice/a", "ktaskd.slice", (True, False)))
+    (text,) = compare_place(placement, Applied(), CpuGroups("/ktaskd.slice/a", "ktaskd.slice", (True, False)))
     assert text.startswith("normal weight: it is in the idle cgroup /ktaskd.slice/a")
-    assert compare_place(placement, Applied(), CpuPlace("/system.slice/a", "system.slice", (False,))) == []
+    assert compare_place(placement, Applied(), CpuGroups("/system.slice/a", "system.slice", (False,))) == []
 
 
 def test_parse_when_autogroups_are_off_then_none() -> None:
