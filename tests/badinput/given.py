@@ -212,7 +212,7 @@ PATHS: Group = (
         Case(
             "a path with a NUL in it",
             crc(at(lambda _: "/etc/hostname\0x")),
-            wrong_path("path: holds a NUL character, which no path can hold"),
+            wrong_path("path: contains a NUL character, which no path can contain"),
         ),
         Case(
             "a path of 4097 bytes",

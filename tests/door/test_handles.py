@@ -108,7 +108,7 @@ def test_the_cap_counts_per_uid_and_closes_what_is_too_much() -> None:
     table.add(7, 1, new_fd(), FACTS)
     table.add(8, 2, new_fd(), FACTS)
     extra = new_fd()
-    with pytest.raises(QuotaFull, match="at most 2"):
+    with pytest.raises(QuotaFull, match="exceed its limit of 2"):
         table.add(7, 1, extra, FACTS)
     assert not is_open(extra)
     table.drop(first, 1)

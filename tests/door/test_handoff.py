@@ -174,7 +174,7 @@ def test_descriptors_that_do_not_fit_into_the_keeper_are_not_counted_on(reachabl
             reply = await client.hand(*[fd] * 16)
             assert isinstance(reply, Refused)
             assert reply.reason == "PROTOCOL_INVALID"
-            assert "arrived cut" in reply.message
+            assert "arrived truncated" in reply.message
             assert await client.receive() is None
             await until(lambda: it.door.connections == 0)
             await until(lambda: not holds_memory(pid))

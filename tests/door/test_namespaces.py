@@ -128,7 +128,7 @@ def test_file_when_mounted_in_the_clients_namespace_only_then_it_passes(
     with client(recipe, place, detach=detach) as (fd, pid):
         assert mounts.find_mount_type(fd) is None, "a table of ours has it"
         if name == "overlay on tmpfs" and detach and DATA_LAYERS:
-            with pytest.raises(FdUnsuitable, match="cannot be seen from"):
+            with pytest.raises(FdUnsuitable, match="the daemon cannot see"):
                 vet(fd, own_offset=False, client=pid)
             return
         facts = vet(fd, own_offset=False, client=pid)
@@ -214,7 +214,7 @@ def test_overlay_when_above_a_server_of_the_clients_then_refused_without_asking_
     over = "mkdir s l u w; S=s; SERVE; mount -t overlay -o lowerdir=s:l,upperdir=u,workdir=w o m"
     with fuse(over, place, users=users) as (fd, log):
         before = requests(log)
-        with pytest.raises(FdUnsuitable, match="above a file system that cannot be seen"):
+        with pytest.raises(FdUnsuitable, match="above a file system that the daemon cannot see"):
             vet(fd, own_offset=False)
         assert requests(log) == before
 
@@ -237,7 +237,7 @@ def test_overlay_when_its_data_are_at_a_server_of_the_clients_then_refused_witho
     )
     with fuse(over, place, users=True) as (fd, log):
         before = requests(log)
-        with pytest.raises(FdUnsuitable, match="above a file system that cannot be seen"):
+        with pytest.raises(FdUnsuitable, match="above a file system that the daemon cannot see"):
             vet(fd, own_offset=False)
         assert requests(log) == before
 

@@ -76,7 +76,7 @@ def test_directory_when_the_service_manager_listens_there_then_refused_and_left(
         sock.listen()
         assert listens(HostRoot(), place / name)
         with pytest.raises(
-            ListenError, match=f"{name}: the service manager listens there; start the daemon by"
+            ListenError, match=f"{name}: the service manager listens there; start the daemon with it"
         ):
             take_over(place, OWNER, HostRoot())
     assert (owner_of(place), (place / name).exists()) == (OWNER, True)

@@ -124,7 +124,7 @@ def test_descriptors_when_the_keeper_has_no_room_then_cut_is_seen_and_all_closed
             resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
         assert isinstance(reply, handoff.Refused)
         assert (reply.reason, reply.number) == ("PROTOCOL_INVALID", 5)
-        assert "arrived cut" in reply.message
+        assert "arrived truncated" in reply.message
         assert sock.recv(1) == b""
         until(lambda: fds_of(keeper) < before, "the keeper has closed all, and the connection")
     assert counters(stubs)["handles"] == 0

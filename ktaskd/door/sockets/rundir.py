@@ -1,4 +1,4 @@
-"""The runtime directory: one daemon's while it lives, whatever becomes of its name."""
+"""The runtime directory: it belongs to one daemon while that lives, even if its name changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ INNER_NAME = calls.DIRECTORY
 GRPC_NAME = "grpc.sock"
 
 _UNPUBLISHED = "g"
-"""With 8 digits after it a name is as long as GRPC_NAME, whose path fits into a socket's address."""
+"""Prefix of a name that has 8 digits after it, which makes it as long as GRPC_NAME: a path with either
+fits into a socket's address."""
 
 KINDS = {socket.SOCK_STREAM: RELAY_NAME, socket.SOCK_SEQPACKET: HANDOFF_NAME}
 
@@ -32,23 +33,23 @@ BACKLOG = 4096
 
 _DIRECTORY_TRIES, _DIRECTORY_PAUSE_S = 5, 0.05
 
-_Place = tuple[int, int]
+_FileId = tuple[int, int]
 """Device and inode."""
 
 
 class ListenError(Exception):
-    """The daemon cannot be reached the way it was told to; the text says why."""
+    """The daemon cannot listen where it should; the text says why."""
 
 
 class DirectoryBusy(ListenError):
     """Another daemon holds the runtime directory.
 
     Args:
-        pid: what the lock file says; 0 if it says nothing.
+        pid: the one in the lock file; 0 if there is none.
     """
 
     def __init__(self, path: Path, pid: int) -> None:
-        """Say which directory and who."""
+        """Name the directory and its owner."""
         who = f"pid {pid}" if pid else "another process"
         super().__init__(f"runtime directory {path}: a daemon is running there already ({who})")
         self.pid = pid
@@ -57,24 +58,24 @@ class DirectoryBusy(ListenError):
 class RuntimeDir:
     """A directory that belongs to this daemon while it lives.
 
-    Claiming it is the first thing a daemon does: grpc takes an existing socket
-    path from its owner without a word, and removes it at its end.
+    Claiming it is the first thing a daemon does: grpc silently replaces an existing socket
+    of somebody else, and removes the path when it ends.
 
-    The directory is held open and locked. All that happens in it later happens in this very
-    directory: somebody may remove it or put another in its place, in which another daemon
-    then works. systemd-tmpfiles and other cleaners leave a locked directory alone.
+    The directory stays open and locked, and everything later happens through that descriptor.
+    Somebody may remove the directory, or replace it with another one that another daemon
+    then uses. systemd-tmpfiles and other cleaners leave a locked directory alone.
 
     Source: tmpfiles.d(5), on BSD file locks
     """
 
     def __init__(self, path: Path, directory_fd: int, lock_fd: int) -> None:
-        """Own both descriptors; use claim to get one."""
+        """Own both descriptors; call `claim` to get a RuntimeDir."""
         self.path = path
         self.directory_fd = directory_fd
         self._lock_fd = lock_fd
         self._inner_fd = -1
-        self._sockets: dict[str, _Place] = {}
-        self._grpc: _Place | None = None
+        self._sockets: dict[str, _FileId] = {}
+        self._grpc: _FileId | None = None
         self._unpublished = f"{_UNPUBLISHED}{secrets.token_hex(4)}"
 
     @classmethod
@@ -113,33 +114,33 @@ class RuntimeDir:
 
     @property
     def inner_path(self) -> Path:
-        """Where grpc listens once it is published: only this uid reaches it."""
+        """The path of grpc's socket after `publish`. Only this uid reaches it."""
         return self.path / INNER_NAME / GRPC_NAME
 
     @property
     def unpublished_path(self) -> Path:
-        """Where grpc shall bind, before `publish`: a name that no other daemon ever has.
+        """The path that grpc binds before `publish`: a name that no other daemon ever has.
 
-        grpc removes the path that it has bound when it ends, whoever's it is by then.
+        When grpc ends it removes the path that it has bound, even if it has another owner by then.
         """
         return self.path / INNER_NAME / self._unpublished
 
     @property
     def dial_path(self) -> str:
-        """The published socket of this daemon, whatever inner_path leads to by now."""
+        """A path to the published socket of this daemon, even if inner_path leads elsewhere by now."""
         through = f"/proc/self/fd/{self._inner_fd}"
         return f"{through}/{GRPC_NAME}" if os.path.isdir(through) else os.fspath(self.inner_path)
 
     def publish(self) -> None:
-        """Give what grpc has bound its name; raises ListenError."""
+        """Give the socket that grpc has bound its public name; raises ListenError."""
         try:
             os.rename(self._unpublished, GRPC_NAME, src_dir_fd=self._inner_fd, dst_dir_fd=self._inner_fd)
-            self._grpc = _place(GRPC_NAME, self._inner_fd)
+            self._grpc = _file_id(GRPC_NAME, self._inner_fd)
         except OSError as error:
             raise ListenError(f"{self.inner_path}: {error.strerror}") from error
 
     def why_unbound(self) -> str:
-        """What keeps anybody from binding a socket where grpc could not, which does not say."""
+        """Return why no socket can be bound where grpc failed, since grpc does not report it."""
         with socket.socket(socket.AF_UNIX) as sock:
             try:
                 sock.bind(os.fspath(self.unpublished_path))
@@ -149,17 +150,17 @@ class RuntimeDir:
         return f"{self.inner_path.parent}: gRPC cannot listen there; GRPC_VERBOSITY=debug shows why"
 
     def why_lost(self) -> str:
-        """Why no client can find this daemon any more, in words; "" if one can."""
+        """Return why no client can find this daemon any more, in words; "" if clients can."""
         try:
             if not os.path.samestat(os.stat(self.path), os.fstat(self.directory_fd)):
                 return f"{self.path} is another directory now"
         except OSError as error:
             return f"{self.path}: {error.strerror}"
-        wanted = {LOCK_NAME: _id(os.fstat(self._lock_fd)), **self._sockets}
-        for name, place in wanted.items():
-            if _place_or_none(name, self.directory_fd) != place:
+        wanted = {LOCK_NAME: _id_of(os.fstat(self._lock_fd)), **self._sockets}
+        for name, file_id in wanted.items():
+            if _file_id_or_none(name, self.directory_fd) != file_id:
                 return f"{self.path / name} was removed"
-        if self._grpc is not None and _place_or_none(GRPC_NAME, self._inner_fd) != self._grpc:
+        if self._grpc is not None and _file_id_or_none(GRPC_NAME, self._inner_fd) != self._grpc:
             return f"{self.inner_path} was removed"
         return ""
 
@@ -176,7 +177,7 @@ class RuntimeDir:
         self._remove_stale_inner()
 
     def _remove_stale_inner(self) -> None:
-        """Remove what daemons and clients that were killed have left here."""
+        """Remove the sockets of daemons and clients that were killed."""
         _remove_stale(self.inner_path, GRPC_NAME, self._inner_fd)
         self._remove_made(_UNPUBLISHED)
         self._remove_made(calls.NAME_PREFIX)
@@ -203,9 +204,9 @@ class RuntimeDir:
         try:
             _remove_stale(path, name, self.directory_fd)
             sock.bind(os.fspath(path))
-            self._sockets[name] = _place(name, self.directory_fd)
-            # Nobody can connect before listen, so nobody ever gets past a mode
-            # or a group that is not the final one.
+            self._sockets[name] = _file_id(name, self.directory_fd)
+            # Nobody can connect before listen, so the final mode and group apply to
+            # every client.
             os.chown(path, -1, gid)
             path.chmod(mode)
             if name == RELAY_NAME:
@@ -221,11 +222,11 @@ class RuntimeDir:
         return sock
 
     def close(self) -> None:
-        """Remove what was made here and give the directory free. The directory stays."""
+        """Remove the sockets made here and unlock the directory. The directory stays."""
         if self._lock_fd < 0:
             return
-        for name, place in self._sockets.items():
-            _remove_own(name, place, self.directory_fd)
+        for name, file_id in self._sockets.items():
+            _remove_own(name, file_id, self.directory_fd)
         if self._inner_fd >= 0:
             self._remove_made(calls.NAME_PREFIX)
             if self._grpc is not None:
@@ -234,10 +235,10 @@ class RuntimeDir:
             self._inner_fd = -1
         with contextlib.suppress(OSError):
             os.rmdir(INNER_NAME, dir_fd=self.directory_fd)
-        # Removed while locked: who waits for this lock sees that the path is
-        # another file by then, or none.
+        # Removed while locked: a process that waits for this lock then sees that the path is
+        # another file, or none.
         with contextlib.suppress(OSError):
-            if _place(LOCK_NAME, self.directory_fd) == _id(os.fstat(self._lock_fd)):
+            if _file_id(LOCK_NAME, self.directory_fd) == _id_of(os.fstat(self._lock_fd)):
                 os.unlink(LOCK_NAME, dir_fd=self.directory_fd)
         close_quietly(self._lock_fd)
         close_quietly(self.directory_fd)
@@ -248,25 +249,26 @@ def _check_length(path: Path) -> None:
     size = len(os.fsencode(path))
     if size > PATH_BYTES_MAX:
         raise ListenError(
-            f"{path}: {size} bytes long, a socket's path may have {PATH_BYTES_MAX}; choose a shorter one"
+            f"{path}: {size} bytes long, but a socket's path may have at most {PATH_BYTES_MAX};"
+            " choose a shorter directory"
         )
 
 
 def _make_directory(path: Path, mode: int) -> None:
-    """Make the directory, or check that only root and we can change what is in it."""
+    """Make the directory, or check that only root and this daemon can change its contents."""
     try:
         path.mkdir(mode)
-        path.chmod(mode)  # mkdir heeds the umask
+        path.chmod(mode)  # mkdir applies the umask
     except FileExistsError:
         status = path.stat()
         if not stat.S_ISDIR(status.st_mode):
-            raise ListenError(f"runtime directory {path}: is no directory") from None
+            raise ListenError(f"runtime directory {path}: is no directory; choose another path") from None
         if status.st_uid not in (0, os.geteuid()):
             raise ListenError(
                 f"runtime directory {path}: belongs to uid {status.st_uid}, who could replace its sockets;"
                 f" wanted uid {os.geteuid()} or 0"
             ) from None
-        # A group that may write root's directory could take clients of every user away.
+        # A group with write access to root's directory could take over clients of every user.
         bits = stat.S_IWOTH | (stat.S_IWGRP if os.geteuid() == 0 else 0)
         if status.st_mode & bits:
             raise ListenError(
@@ -276,9 +278,9 @@ def _make_directory(path: Path, mode: int) -> None:
 
 
 def _lock(directory: Path, directory_fd: int) -> int:
-    """A locked descriptor of the lock file, with our pid in it; the directory is locked, too.
+    """Lock the directory and the lock file, and write our pid; return the file's descriptor.
 
-    The file says who is there. The directory itself is locked since somebody may remove the file.
+    The file tells who is there. The directory is locked as well, since somebody may remove the file.
 
     Raises:
         DirectoryBusy: somebody else holds the lock.
@@ -288,7 +290,7 @@ def _lock(directory: Path, directory_fd: int) -> int:
         fd = os.open(LOCK_NAME, flags, 0o644, dir_fd=directory_fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _place_or_none(LOCK_NAME, directory_fd) == _id(os.fstat(fd)):
+            if _file_id_or_none(LOCK_NAME, directory_fd) == _id_of(os.fstat(fd)):
                 _lock_directory(directory_fd)
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -300,15 +302,15 @@ def _lock(directory: Path, directory_fd: int) -> int:
         except BaseException:
             os.close(fd)
             raise
-        # Its last owner removed it between our open and our lock.
+        # Its last owner removed the file between our open and our lock.
         os.close(fd)
 
 
 def _lock_directory(fd: int) -> None:
-    """Lock the directory itself; raises BlockingIOError where a daemon has it.
+    """Lock the directory itself; raises BlockingIOError if a daemon holds the lock.
 
-    A cleaner that looks through it has it for a moment. File systems without locks of
-    directories are left alone.
+    A cleaner that looks through the directory holds it for a moment. On file systems that
+    cannot lock directories the lock file has to do.
     """
     for left in reversed(range(_DIRECTORY_TRIES)):
         try:
@@ -322,23 +324,23 @@ def _lock_directory(fd: int) -> None:
             return
 
 
-def _id(status: os.stat_result) -> _Place:
+def _id_of(status: os.stat_result) -> _FileId:
     return status.st_dev, status.st_ino
 
 
-def _place(name: str, directory_fd: int) -> _Place:
-    return _id(os.lstat(name, dir_fd=directory_fd))
+def _file_id(name: str, directory_fd: int) -> _FileId:
+    return _id_of(os.lstat(name, dir_fd=directory_fd))
 
 
-def _place_or_none(name: str, directory_fd: int) -> _Place | None:
+def _file_id_or_none(name: str, directory_fd: int) -> _FileId | None:
     try:
-        return _place(name, directory_fd)
+        return _file_id(name, directory_fd)
     except OSError:
         return None
 
 
 def _remove_stale(path: Path, name: str, directory_fd: int) -> None:
-    """Remove a dead daemon's socket. Assumes that we hold the directory's lock."""
+    """Remove a dead daemon's socket. Assumes that this daemon holds the directory's lock."""
     try:
         status = os.lstat(name, dir_fd=directory_fd)
     except FileNotFoundError:
@@ -349,13 +351,13 @@ def _remove_stale(path: Path, name: str, directory_fd: int) -> None:
 
 
 def _remove_socket(name: str, directory_fd: int) -> None:
-    """Remove it if it is a socket."""
+    """Remove a name if it is a socket."""
     with contextlib.suppress(OSError):
         if stat.S_ISSOCK(os.lstat(name, dir_fd=directory_fd).st_mode):
             os.unlink(name, dir_fd=directory_fd)
 
 
-def _remove_own(name: str, place: _Place, directory_fd: int) -> None:
-    # A number alone is no proof: it may be another file's by now.
-    if _place_or_none(name, directory_fd) == place:
+def _remove_own(name: str, file_id: _FileId, directory_fd: int) -> None:
+    # The inode number alone is no proof: it may belong to another kind of file by now.
+    if _file_id_or_none(name, directory_fd) == file_id:
         _remove_socket(name, directory_fd)
