@@ -33,6 +33,9 @@ LEAVE_S = 0.1
 REQUEST_MAX = 2
 """A request may take so many times as long as a reader may stand still."""
 
+CALLS_PER_UID = 1024
+"""Calls of one uid that may run at the same time when nobody sets another limit."""
+
 MESSAGE_COST_S = 0.0002
 """What gRPC does for one message of a stream. Measured."""
 
@@ -51,13 +54,11 @@ class Guard(grpc.aio.ServerInterceptor):
         identify: turns context.peer() into an identity, or raises.
         stall_s: an answer that cannot be sent for so long is cut, and a stream of
             requests of which nothing comes for so long is over; 0 = never.
-        calls_per_uid: most calls of one uid at one time; an account has at most
-            half of what the others leave of twice as many.
+        shares: counts the calls that run; more than it allows are refused.
         turns: who may use the loop now.
         taken: called with context.peer() and the bytes when a request was parsed.
         room: called with context.peer(); what it returns is entered while a request is read.
             None: the whole request is here.
-        admins: uids that may use what is kept for admins.
     """
 
     def __init__(
@@ -65,17 +66,18 @@ class Guard(grpc.aio.ServerInterceptor):
         identify: Callable[[str], Identity],
         *,
         stall_s: float = 0.0,
-        calls_per_uid: int = 1024,
+        shares: Shares | None = None,
         turns: Turns | None = None,
         taken: Callable[[str, int], None] = lambda _, __: None,
         room: Callable[[str], AbstractAsyncContextManager[None] | None] = lambda _: nullcontext(),
-        admins: frozenset[int] = frozenset(),
     ) -> None:
         """Nobody calls yet."""
         self._room = room
         self._identify = identify
         self._stall_s = stall_s
-        self._shares = Shares("calls", total=2 * calls_per_uid, per_uid=calls_per_uid, admins=admins)
+        if shares is None:  # an empty one is false
+            shares = Shares("calls", total=2 * CALLS_PER_UID, per_uid=CALLS_PER_UID)
+        self._shares = shares
         self._turns = turns or Turns(time.monotonic)
         self._taken = taken
 

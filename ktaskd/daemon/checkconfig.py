@@ -14,7 +14,7 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 
-from ktaskd.daemon import machine
+from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config, Given, flatten, load_config
 from ktaskd.daemon.plugins import read_plugins
 from ktaskd.functions.catalogue import CATALOGUE
@@ -68,7 +68,7 @@ def problems(given: Given, source_of: Mapping[str, str], root: HostRoot) -> list
 
 def _user(config: Config) -> str:
     """Why a daemon of root would have no workers for others."""
-    user = machine.worker_user(config.workers, 0)
+    user = hostconfig.worker_user(config.workers, 0)
     return "" if user.wanted else user.refusal
 
 

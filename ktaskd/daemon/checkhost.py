@@ -15,7 +15,7 @@ import logging
 import os
 from pathlib import Path
 
-from ktaskd.daemon import machine
+from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config
 from ktaskd.daemon.findings import GIVES_WAY_BELOW as GIVES_WAY_BELOW
 from ktaskd.daemon.findings import Findings as Findings
@@ -56,12 +56,12 @@ def check_host(config: Config, directory: Path | None = None) -> int:
 
 async def _check(config: Config, directory: Path | None, found: Findings) -> None:
     root = HostRoot()
-    mode, _ = machine.socket_mode(config.sockets, os.geteuid())
+    mode, _ = hostconfig.socket_mode(config.sockets, os.geteuid())
     private = not would_be_reached_by_others(directory, mode)
     if not private or os.geteuid() == 0:
         apply_undumpable()  # as a daemon that serves others, and so are its workers
     _describe_host(root, found)
-    group, why = machine.make_idle_group(config.workers)
+    group, why = hostconfig.make_idle_group(config.workers)
     try:
         found.add("own idle cgroup", _describe_group(config, group, why))
         await _measure(config, root, (group, why), private, found)
@@ -107,10 +107,10 @@ async def _measure(
 ) -> None:
     (group, no_group), cpu = made, max(os.sched_getaffinity(0))
     topology = read_topology(root, frozenset(os.sched_getaffinity(0)))
-    user = machine.worker_user(config.workers, os.geteuid(), private=private)
+    user = hostconfig.worker_user(config.workers, os.geteuid(), private=private)
     ears, numbers = WorkerEars(), itertools.count(1)
-    starter = machine.helpers_unit(config.workers, -1, os.close)
-    # As `machine.pool_specs` has it, with one place.
+    starter = hostconfig.helpers_unit(config.workers, -1, os.close)
+    # As `hostconfig.pool_specs` has it, with one place.
     spec = PoolSpec(
         "check",
         WorkerClass.HELPER,
@@ -130,7 +130,9 @@ async def _measure(
         end.push_async_callback(watch.close)
         watch.start()
         raiser = end.enter_context(contextlib.closing(Raiser(*doors)))
-        governor = Governor(config.governor, machine.make_allowance(topology, config.workers), watch, _ignore)
+        governor = Governor(
+            config.governor, hostconfig.make_allowance(topology, config.workers), watch, _ignore
+        )
         end.callback(governor.close)
         governor.refresh()
         _, problems = offered(False, config.functions.dir, (user.uid, user.gid), own_code=user.own_code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ktaskd.daemon.machine import WorkerUser
+from ktaskd.daemon.hostconfig import WorkerUser
 from ktaskd.daemon.notify import Notifier
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.watch import Watch

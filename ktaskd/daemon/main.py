@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ktaskd import __version__
-from ktaskd.daemon import machine
+from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config, ConfigError, Given
 from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
@@ -190,7 +190,7 @@ def _fail(message: str, status: int) -> int:
 
 def _claim(config: Config, directory: Path) -> RuntimeDir:
     """The runtime directory, ours for as long as we live; raises ListenError."""
-    if os.geteuid() == 0 and (owner := machine.worker_user(config.workers, 0).uid) > 0:
+    if os.geteuid() == 0 and (owner := hostconfig.worker_user(config.workers, 0).uid) > 0:
         take_over(directory, owner, HostRoot())
     own = directory == own_directory()
     if own and directory.is_symlink():  # anybody may make one in /tmp
@@ -202,7 +202,7 @@ def _run(
     config: Config, load: Callable[[], Config], directory: Path, selftest: bool, host_root: HostRoot
 ) -> int:
     start_logging(config.daemon.log_level)
-    if why := machine.unmapped(HostRoot()):
+    if why := hostconfig.unmapped(HostRoot()):
         return _fail(why, 1)
     own_door = door.take_stdout()
     if os.geteuid() == 0:
@@ -210,7 +210,7 @@ def _run(
     lacking = why_not_start(len(os.sched_getaffinity(0)))
     if lacking:
         return _fail(lacking, 1)
-    mode, gid = machine.socket_mode(config.sockets, os.geteuid())
+    mode, gid = hostconfig.socket_mode(config.sockets, os.geteuid())
     try:
         runtime = _claim(config, directory)
     except ListenError as error:

@@ -1,9 +1,10 @@
-"""All pools of a daemon: the helpers of each node, the leads, and workers in callers' memory groups."""
+"""All pools of a daemon: the helpers of each node, the leads, and workers in callers' memory cgroups."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.worker import WorkerClass
@@ -13,16 +14,27 @@ from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.pool.starting import Starter
 
 
+@dataclass(frozen=True, slots=True)
+class HelpersHome:
+    """Where helpers run.
+
+    Args:
+        group: the cgroup that they move into; stays the caller's.
+        unit: starts their pool hosts; None = they are children of this process.
+    """
+
+    group: IdleGroup | None
+    unit: Starter | None
+
+
 class Pools:
     """The pools, in the order in which the status shows them.
 
     Args:
-        specs: of the helpers' pools, and of one of leads.
+        specs: of the helpers' pools and of one pool of leads.
         guests: of workers for one job each, which move into a caller's memory cgroup.
-        group: the cgroup that helpers move into; stays the caller's.
-        retire: told of a worker that ends because it has long been idle, before it does.
-        raise_: lets a worker that is killed run at normal priority, so that it dies soon.
-        helpers_unit: gets the helpers' pool hosts; None = as children of this process.
+        retire: called with a worker that is about to end after a long idle time.
+        raise_: raises a killed worker to normal priority, so that it dies soon.
     """
 
     def __init__(
@@ -30,11 +42,10 @@ class Pools:
         specs: Sequence[PoolSpec],
         guests: PoolSpec,
         listener: Listener,
+        home: HelpersHome,
         *,
-        group: IdleGroup | None,
         retire: Callable[[Worker], None],
         raise_: Callable[[int], object],
-        helpers_unit: Starter | None,
     ) -> None:
         """Nothing is started yet."""
         numbers = itertools.count(1)
@@ -48,25 +59,25 @@ class Pools:
                 spec,
                 listener,
                 number,
-                group=group if helpers else None,
+                group=home.group if helpers else None,
                 retire=retire,
                 raise_=raise_,
-                starter=helpers_unit if helpers else None,
+                starter=home.unit if helpers else None,
             )
 
         self._usual = [make(spec) for spec in specs]
         self._leads = next(pool for pool in self._usual if pool.spec.worker_class is WorkerClass.LEAD)
-        self._guests = GuestPool(guests, listener, number, group=group, raise_=raise_)
+        self._guests = GuestPool(guests, listener, number, group=home.group, raise_=raise_)
         self.all: list[Pool] = [*self._usual, self._guests]
 
     def __iter__(self) -> Iterator[Pool]:
-        """All of them."""
+        """All pools."""
         return iter(self.all)
 
     def start(self) -> None:
-        """Start all pool hosts but that of guests, and a worker of each pool.
+        """Start all pool hosts except that of guests, and one worker of each pool.
 
-        One worker shows whether any can be had; where none is kept warm it ends soon.
+        One worker shows whether workers can start here; it ends soon if none is kept warm.
         """
         for pool in self.all:
             pool.start()
@@ -74,11 +85,11 @@ class Pools:
             pool.ensure(1)
 
     def want_leads(self, count: int) -> None:
-        """Have so many leads, soon."""
+        """Ask for this many leads."""
         self._leads.ensure(count)
 
     def want_helpers(self, nid: int, count: int) -> None:
-        """Have so many helpers of a node, soon."""
+        """Ask for this many helpers of a node."""
         for pool in self._usual:
             if pool.spec.nid == nid and pool is not self._leads:
                 pool.ensure(count)
@@ -90,11 +101,11 @@ class Pools:
         return self._guests.admit(memory_group, worker_class, nid=nid, cpu=cpu)
 
     def pids(self) -> list[int]:
-        """Of all workers and pool hosts."""
+        """Return the process ids of all workers and pool hosts."""
         workers = [worker.pid for pool in self.all for worker in pool.workers if worker.pid]
         return [*workers, *(pool.host_pid for pool in self.all if pool.host_pid)]
 
     def shared_pids(self) -> set[int]:
-        """Of all processes that run chunks for everybody, or fork those that do."""
+        """Return the process ids of workers that serve all users, and of their pool hosts."""
         pids = {worker.pid for pool in self._usual for worker in pool.workers}
         return (pids | {pool.host_pid for pool in self._usual}) - {0}

@@ -15,6 +15,7 @@ from ktaskd.api.errors import abort
 from ktaskd.api.guard import Guard, caller
 from ktaskd.door.admission.ledger import Ledger, Purse
 from ktaskd.door.admission.meter import Meter
+from ktaskd.door.admission.shares import Shares
 from ktaskd.door.admission.turns import Turns
 from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
@@ -191,7 +192,8 @@ def test_calls_when_a_uid_has_too_many_then_refused_until_one_is_answered() -> N
         async def handle(request: str, context: Any) -> None:
             await answer.wait()
 
-        guard = Guard(lambda peer: Identity(int(peer), 1, 1), calls_per_uid=2)
+        shares = Shares("calls", total=4, per_uid=2)
+        guard = Guard(lambda peer: Identity(int(peer), 1, 1), shares=shares)
         call = guard._unary(handle)
 
         def context(uid: int) -> Any:
@@ -209,7 +211,7 @@ def test_calls_when_a_uid_has_too_many_then_refused_until_one_is_answered() -> N
         answer.set()
         await asyncio.gather(*running)
         await call("x", context(7))
-        assert not len(guard._shares)
+        assert not len(shares)
 
     assert run(test()) == []
 

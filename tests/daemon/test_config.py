@@ -14,7 +14,7 @@ import pytest
 
 from ktaskd.daemon.checkconfig import format_config
 from ktaskd.daemon.config import Config, ConfigError, flatten, load_config
-from ktaskd.daemon.machine import socket_mode, worker_user
+from ktaskd.daemon.hostconfig import socket_mode, worker_user
 from ktaskd.daemon.reloading import RELOADABLE
 from tests.support.users import REPOSITORY
 

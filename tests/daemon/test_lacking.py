@@ -14,8 +14,8 @@ import pytest
 from ktask.v1 import control_pb2
 
 from ktaskd.daemon.found import Found
+from ktaskd.daemon.hostconfig import WorkerUser
 from ktaskd.daemon.lacking import Lacking
-from ktaskd.daemon.machine import WorkerUser
 from tests.integration.rig import connected, running, until
 
 

@@ -16,11 +16,14 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Handles
 
+from ktaskd.door.admission.shares import Shares
 from ktaskd.door.callers.reception import Reception
+from ktaskd.door.entry import Entry
 from ktaskd.door.handoff import door as door_module
 from ktaskd.door.handoff.door import HandoffDoor
 from ktaskd.door.handoff.handles import HandleTable
-from ktaskd.door.handoff.keepers import KEEPERS_MAX, Keepers
+from ktaskd.door.handoff.keeperpool import KEEPERS_MAX, KeeperLimits
+from ktaskd.door.handoff.keepers import Keepers
 from ktaskd.door.sockets.listener import RuntimeDir
 
 UID = os.geteuid()
@@ -83,14 +86,16 @@ async def house(
     total: int = 100,
     reception: Reception | None = None,
     keepers_total: int = KEEPERS_MAX,
-    **keepers: Any,
+    **limits: Any,
 ) -> AsyncIterator[House]:
     gone: list[int] = []
     runtime = RuntimeDir.claim(place)
     table = HandleTable(per_uid=handles_per_uid, on_gone=gone.append)
-    keeping = Keepers(total=keepers_total, on_gone=gone.append, **keepers)
+    keeping = Keepers(KeeperLimits(keepers_total, **limits), on_gone=gone.append)
+    entry = Entry(reception=reception or Reception())
+    shares = Shares("connections", total=total, per_uid=per_uid, admins=entry.reception.admins)
     with runtime.listen("handoff.sock", mode=0o600) as listener:
-        door = HandoffDoor(listener, table, keeping, per_uid=per_uid, total=total, reception=reception)
+        door = HandoffDoor(listener, table, keeping, shares, entry)
         await door.start()
         try:
             yield House(place, table, keeping, door, gone)

@@ -115,7 +115,7 @@ def test_requests_when_the_server_answers_before_the_last_one_then_the_connectio
             assert await reader.readexactly(len(ANSWER)) == ANSWER
             assert door.requests.total == 0
             (relay,) = door._relays.values()
-            assert relay.calls.oldest_half_s() is None
+            assert relay.calls.oldest_unfinished_s() is None
             rude_reader, rude = await connect(reachable_dir)
             rude.write(PREFACE + frame(HEADERS, END_HEADERS, 3, 20))
             while await rude_reader.read(100):

@@ -17,7 +17,7 @@ from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Refused
 
 from ktaskd.door.callers.reception import Reception
-from ktaskd.door.handoff.keepers import STARTING_PER_ACCOUNT, STUCK_PER_UID_MAX
+from ktaskd.door.handoff.keeperpool import STARTING_PER_ACCOUNT, STUCK_PER_UID_MAX
 from ktaskd.door.handoff.link import NICE, Link
 from ktaskd.model.errors import (
     FdUnsuitable,
@@ -93,8 +93,7 @@ def test_the_number_of_keepers_is_capped_and_a_resting_one_makes_room(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, total=50) as it:
-            it.keepers.total = 1
+        async with house(reachable_dir, total=50, keepers_total=1) as it:
             first = await it.client()
             await first.handles(fd)
             as_uid(monkeypatch, UID + 1)
@@ -345,7 +344,7 @@ def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: 
                 client = await it.client()
                 await client.handles(fd)
                 pid = it.keepers.pids()[UID]
-                it.keepers._links[UID].kill = lambda: None  # type: ignore[method-assign]
+                it.keepers._pool.links[UID].kill = lambda: None  # type: ignore[method-assign]
                 os.kill(pid, signal.SIGSTOP)
                 stuck.append(pid)
                 prompt = await it.client()
@@ -361,7 +360,7 @@ def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: 
             assert reply.reason == "KEEPER_SILENT"
             for pid in stuck:
                 os.kill(pid, signal.SIGKILL)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
             assert await refused.receive() is None
             again = await it.client()
             assert await again.handles(fd)

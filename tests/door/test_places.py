@@ -89,7 +89,7 @@ def test_request_when_it_has_no_place_then_its_client_sends_next_to_nothing(reac
             while not len(door._places):
                 await asyncio.sleep(0.001)
             (relay,) = door._relays.values()
-            assert relay.calls.oldest_half_s() is None, "it is not waited for"
+            assert relay.calls.oldest_unfinished_s() is None, "it is not waited for"
             small = await call(channel_of(reachable_dir, stack), b"x" * 1000)
             assert small == b"1000", "a request that is there needs no place"
             assert door.requests.total < MESSAGE_BYTES_MAX // 8
@@ -117,7 +117,7 @@ def test_small_request_when_its_handler_begins_before_its_end_then_needs_no_plac
         async with first, asyncio.timeout(1.0):
             entered = asyncio.ensure_future(second.__aenter__())
             await asyncio.sleep(0.1)
-            assert (entered.done(), small.oldest_half_s()) == (False, None)
+            assert (entered.done(), small.oldest_unfinished_s()) == (False, None)
             small.sent_all(1)
             await entered
             assert (large.placed, small.placed, places.taken) == (1, 0, 1)

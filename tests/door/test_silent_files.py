@@ -83,12 +83,12 @@ def test_a_file_that_hangs_costs_its_keeper_only(reachable_dir: Path, silent: Pa
             assert isinstance(reply, Refused)
             assert (reply.number, reply.reason) == (9, "KEEPER_SILENT")
             assert await client.receive() is None
-            assert len(it.keepers._dying) == 1, "killed, and cannot die"
+            assert len(it.keepers._pool.dying) == 1, "killed, and cannot die"
             await works(it)
             assert it.keepers.lost == 1
             client.close()
             set_free(silent)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
             sender.wait()
 
     run(test())
@@ -115,7 +115,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
             await works(it)
             good.close()
             set_free(silent)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
             sender.wait()
 
     run(test())
@@ -132,6 +132,6 @@ def test_a_path_that_hangs_is_given_up(reachable_dir: Path, silent: Path) -> Non
             await works(it)
             assert UID in it.keepers.pids()
             set_free(silent)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
 
     run(test())

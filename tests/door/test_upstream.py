@@ -16,13 +16,12 @@ from ktaskd.door.admission.ledger import Purse
 from ktaskd.door.admission.prices import CALL_COST_S, PRICE
 from ktaskd.door.admission.turns import User
 from ktaskd.door.callers.reception import Reception
-from ktaskd.door.relay import pump as ways
-from ktaskd.door.relay import refusals
+from ktaskd.door.relay import pump, refusals
 from ktaskd.door.relay.calls import CALL_BYTES
 from ktaskd.door.relay.door import REQUESTS_ACCOUNT, REQUESTS_FREE
 from ktaskd.door.relay.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM
 from ktaskd.door.relay.pump import FRAMES_MAX
-from ktaskd.door.relay.upstream import WayIn
+from ktaskd.door.relay.upstream import Upstream
 from tests.door.test_calls import users_of
 from tests.door.test_frames import frame
 from tests.door.test_relay import Who, connect, echo, grpc_behind, hold, inner_server, relay_door, run, until
@@ -41,11 +40,11 @@ def test_frames_when_many_come_at_once_then_few_are_looked_at_in_a_turn(
 ) -> None:
     turns: list[int] = []
 
-    def look(self: ways.Way, inner: Any = ways.Way._look) -> int:
+    def look(self: pump.Pump, inner: Any = pump.Pump._look) -> int:
         turns.append(inner(self))
         return turns[-1]
 
-    monkeypatch.setattr(ways.Way, "_look", look)
+    monkeypatch.setattr(pump.Pump, "_look", look)
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, echo):
@@ -142,7 +141,7 @@ def test_requests_when_they_do_not_end_then_no_more_is_read_than_may_be_held(rea
                     sock.setblocking(False)
                     sock.connect(os.fspath(reachable_dir / "ktaskd.sock"))
                 assert await send_all(rude, body) < len(body)
-                assert REQUESTS_ACCOUNT < door.requests.total < REQUESTS_ACCOUNT + 2 * ways.BUFFER_BYTES
+                assert REQUESTS_ACCOUNT < door.requests.total < REQUESTS_ACCOUNT + 2 * pump.BUFFER_BYTES
                 small = PREFACE + frame(HEADERS, 4, 1, 20) + frame(DATA, END_STREAM, 1, REQUESTS_FREE // 2)
                 assert await send_all(modest, small) == len(small)
                 await until(lambda: door.requests.total > REQUESTS_ACCOUNT + REQUESTS_FREE // 2)
@@ -223,10 +222,10 @@ def test_frame_when_larger_than_the_server_takes_then_its_connection_is_cut(reac
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, drain):
             reader, writer = await connect(reachable_dir)
-            writer.write(BEGUN + head(DATA, 0, 1, ways.FRAME_BYTES_MAX + 1))
+            writer.write(BEGUN + head(DATA, 0, 1, pump.FRAME_BYTES_MAX + 1))
             assert await reader.read() == b""
             await until(lambda: not door.connections)
-            assert door.requests.peak < CALL_BYTES + ways.FRAME_BYTES_MAX
+            assert door.requests.peak < CALL_BYTES + pump.FRAME_BYTES_MAX
             writer.close()
 
     run(test())
@@ -251,7 +250,7 @@ def test_head_when_its_number_is_no_new_calls_then_no_call_is_counted(reachable_
 
 
 def test_requests_when_grpc_knows_them_not_and_closes_then_nothing_stays_counted(reachable_dir: Path) -> None:
-    """Idle connections like these would be in everybody's way for ever."""
+    """Idle connections like these would use up descriptors forever."""
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, peers, runtime), grpc_behind(runtime, Who(peers)):
@@ -283,15 +282,15 @@ def test_request_when_others_leave_it_no_room_then_that_time_does_not_count(reac
             writer.write(BEGUN + frame(DATA, 0, 1, 16000) * (REQUESTS_ACCOUNT // 2 // 16000))
             await until(lambda: bool(door.requests.waiting))
             (relay,) = door._relays.values()
-            way = relay._ways[0]
-            assert isinstance(way, WayIn)
-            waited_s = way._clock()
+            upstream = relay._pumps[0]
+            assert isinstance(upstream, Upstream)
+            waited_s = upstream._clock()
             await asyncio.sleep(0)
-            assert (way._clock(), relay.calls.purse.is_over) == (waited_s, True)
+            assert (upstream._clock(), relay.calls.purse.is_over) == (waited_s, True)
             # From now on it is waited for a tenth of a second only.
-            assert way._deadline is not None
-            way._deadline.cancel()
-            way._half_s, way._deadline = 0.1, None
+            assert upstream._deadline is not None
+            upstream._deadline.cancel()
+            upstream._request_s, upstream._deadline = 0.1, None
             for purse in others:
                 purse.drop(purse.held)
             with contextlib.suppress(ConnectionResetError):  # as the kernel does where bytes were not read
