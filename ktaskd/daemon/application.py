@@ -29,9 +29,9 @@ from ktaskd.governor.watch import Watch
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling.raising import Raiser
+from ktaskd.intake.submit import Intake
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.intake import Intake
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.topology import Topology
 

@@ -47,12 +47,12 @@ from ktaskd.host.processes.process import resident_bytes
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
+from ktaskd.intake.disk_limits import DiskOf
+from ktaskd.intake.memory_limit import CallerMemory
+from ktaskd.intake.submit import Intake, Rights
 from ktaskd.jobs.callers import Callers
-from ktaskd.jobs.disks import DiskOf
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.intake import Intake, Rights
-from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.function import Declaration

@@ -14,7 +14,7 @@ PURE_PACKAGES = ("ktaskd.model", "ktaskd.planner")
 PURE_MODULES = (
     "ktaskd.jobs.machine",
     "ktaskd.jobs.queue",
-    "ktaskd.pool.machine",
+    "ktaskd.pool.respawn",
     "ktaskd.functions.catalogue",
 )
 PURE_FILES = ("frames.py", "codec.py", "policy.py")

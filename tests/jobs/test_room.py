@@ -15,8 +15,8 @@ from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.memory.freemem import read_free, read_free_huge
 from ktaskd.host.root import HostRoot
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.room import RESERVE_PARTS, MemoryRoom, Need, needs_of
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import MemoryShort
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec

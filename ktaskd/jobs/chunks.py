@@ -1,9 +1,6 @@
 """What a worker's answer on a chunk does to its job: done, given back, failed or lost.
 
-Functions on the engine, as in `ending`. A chunk may be in two hands: what a
-starved helper holds, the lead may run once more where the function writes
-nothing. The two are each other's `twin`; the first that ends it wins, and the
-answer of the other one is `void`.
+Functions on the engine, as in `ending`. Whose answer counts is for the job's crew to say.
 """
 
 from __future__ import annotations
@@ -17,8 +14,8 @@ from ktaskd.jobs.items import ITEM_BYTES, encode
 from ktaskd.jobs.job import HeldChunk, Job, Json
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
-from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES, PRIOR_HOLES_MAX
-from ktaskd.model.spans import Span, SpanSet, without
+from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES
+from ktaskd.model.spans import Span
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid, Note
@@ -39,7 +36,7 @@ REST_S = 1.0
 def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     """A chunk is done, or given back from `reached` on."""
     job = engine.dispatch.job_of.get(worker)
-    held = job.crew.held.get(worker, {}).get(done.seq) if job is not None else None
+    held = job.crew.holding(worker, done.seq) if job is not None else None
     try:
         if job is None or held is None:
             raise FrameInvalid("it was not given that chunk")
@@ -47,15 +44,15 @@ def on_done(engine: Engine, worker: Worker, done: Done) -> None:
     except FrameInvalid as error:
         worker.kill(f"sent nonsense ({error})")
         return
-    del job.crew.held[worker][done.seq]
+    job.crew.take(worker, done.seq)
     account(engine, job, worker, done.cpu_ns, held)
     whole = done.reached == held.chunk.end
     why = _take(engine, job, held, done, part) if _counts(job, held, whole=whole) else None
     _forget_items(job, worker, held)
     if not worker.is_lead:
-        engine.dispatch.rests.breathe(done.cpu_ns / 1e9, engine.dispatch.allowance.share)
+        engine.dispatch.cooldowns.keep_duty(done.cpu_ns / 1e9, engine.dispatch.allowance.share)
     if not whole and worker.starved:
-        engine.dispatch.rests.rest(worker, asyncio.get_running_loop().time() + REST_S)
+        engine.dispatch.cooldowns.pause(worker, asyncio.get_running_loop().time() + REST_S)
     if why is not None:
         _stop_after(engine, job, worker, why)
     elif job.state is not JobState.RUNNING or not whole or worker.lifted:
@@ -79,19 +76,11 @@ def _stop_after(engine: Engine, job: Job, worker: Worker, error: JobError) -> No
 
 
 def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
-    """Whether this answer counts; settles the matter with its twin."""
-    if held in job.again:
-        job.again.remove(held)
-    if held.void:
-        return False
-    twin, held.twin = held.twin, None
-    if twin is None:
-        return True
-    twin.twin = None
-    if whole:
-        twin.void = True
-        twin.worker.recall()
-    return whole  # else the other one does all of it
+    """Whether this answer counts; recalls the worker that has lost against it."""
+    counts, to_recall = job.crew.settle(held, whole=whole)
+    if to_recall is not None:
+        to_recall.recall()
+    return counts
 
 
 def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | None) -> JobError | None:
@@ -100,13 +89,12 @@ def _take(engine: Engine, job: Job, held: HeldChunk, done: Done, part: Json | No
     if job.checked.declaration.open_ended:
         _note_turn(engine, job, part)
         part = None
+    job.positions.complete(chunk, reached)  # also where its part is too much: then it is undone
     if reached > chunk.start:
-        job.done.add(chunk.start, reached)  # also where its part is too much: then it is undone
         error = _keep_part(engine, job, chunk.start, part, done.part)
         engine.rescue.note_progress(job.owner.uid)
     if reached < chunk.end:
         job.recalled += 1
-        job.cursor.give_back(chunk, reached, chunk.end)
         if job.state is JobState.RUNNING:
             engine.dispatch.want(job)
     else:
@@ -120,7 +108,7 @@ def _note_turn(engine: Engine, job: Job, part: Json | None) -> None:
     """A turn has ended well; where it was the last one, no other is begun."""
     job.turns_lost = 0
     if part is not None and part.get("last"):
-        job.cursor.close()
+        job.positions.close()
         engine.dispatch.unwant(job)
 
 
@@ -194,16 +182,10 @@ def on_rest(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
 
 def on_prior(engine: Engine, job: Job, body: Json) -> None:
     """A worker tells what a span holds before it changes it."""
-    known = job.reported.intersection(body["start"], body["end"])
-    job.reported.add(body["start"], body["end"])
-    # Written by now, where it was reported before: only what was first seen counts.
-    holes = SpanSet()
-    holes.add_all(body["holes"])
-    fresh = without(holes, known)
-    too_many = len(job.holes) + len(fresh) > PRIOR_HOLES_MAX
-    if too_many or not engine.registry.hold(job, HOLE_BYTES * len(fresh)):
-        return  # not remembered: its undo will report the span as kept
-    job.holes.add_all(fresh)
+    hold = engine.registry.hold
+    job.positions.report_prior(
+        body["start"], body["end"], body["holes"], lambda count: hold(job, HOLE_BYTES * count)
+    )
 
 
 # -- failed, lost ------------------------------------------------------------------------
@@ -211,7 +193,7 @@ def on_prior(engine: Engine, job: Job, body: Json) -> None:
 
 def on_failed(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
     """A chunk ended with an error; its worker has cleaned it up."""
-    held = job.crew.held.get(worker, {}).pop(note.number, None)
+    held = job.crew.take(worker, note.number)
     if held is None:
         worker.kill()
         return
@@ -221,7 +203,7 @@ def on_failed(engine: Engine, job: Job, worker: Worker, note: Note) -> None:
         engine.worker_left(worker, job)
         return
     _counts(job, held, whole=True)
-    ending.note_dirty(job, body.get("dirty", ()))
+    job.positions.fail(chunk, body.get("dirty", ()))
     _stop_after(engine, job, worker, ending.function_error(body, Span(chunk.start, chunk.end), chunk.nid))
 
 
@@ -229,14 +211,15 @@ def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: b
     """The worker that held a chunk has died: run it again, or stop the job."""
     chunk, declaration = lost.chunk, job.checked.declaration
     attempt = job.attempts.get(chunk.start, 1)
-    if not _counts(job, lost, whole=False) and (lost.void or attempt < ATTEMPTS_MAX):
+    counts = _counts(job, lost, whole=False)
+    if not counts and (lost.void or attempt < ATTEMPTS_MAX):
         job.attempts[chunk.start] = attempt + begun
         return  # somebody else has it, or has done it
     if declaration.open_ended:
         _pass_turn(engine, job, lost, death)
         return
     if begun:
-        ending.note_lost(job, chunk, death)
+        job.positions.note_touched(chunk, undoing=death.undoing)
     safe = not begun or declaration.partial is Partial.RERUN_SAFE
     killed = killed_words(job, death)
     if safe and not killed and attempt < ATTEMPTS_MAX and job.state is JobState.RUNNING:
@@ -244,6 +227,8 @@ def on_lost(engine: Engine, job: Job, lost: HeldChunk, death: Death, *, begun: b
         job.rerun += begun
         take_back(engine, job, lost)
         return
+    if counts:  # else its twin still holds it
+        job.positions.lose(chunk)
     times = f", {attempt} times" if attempt > 1 else ""
     words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}{killed}"
     error = JobError("WORKER_LOST", words, Span(chunk.start, chunk.end), chunk.nid, signal=death.signal)
@@ -255,8 +240,9 @@ def _pass_turn(engine: Engine, job: Job, lost: HeldChunk, death: Death) -> None:
     turn = lost.chunk
     job.turns_lost += 1
     if job.turns_lost < TURNS_LOST_MAX:
-        job.done.add(turn.start, turn.end)
+        job.positions.complete(turn, turn.end)
     else:
+        job.positions.lose(turn)
         words = f"worker {death}, and so did {job.turns_lost - 1} before it"
         engine.stop(job, JobError("WORKER_LOST", words, Span(turn.start, turn.end), signal=death.signal))
 
@@ -266,6 +252,6 @@ def take_back(engine: Engine, job: Job, held: HeldChunk) -> None:
     # Its worker's other chunk may have ended the job, which has no positions then.
     if not _counts(job, held, whole=False) or job.state.ended:
         return
-    job.cursor.give_back(held.chunk, held.chunk.start, held.chunk.end)
+    job.positions.give_back(held.chunk)
     if job.state is JobState.RUNNING:
         engine.dispatch.want(job)

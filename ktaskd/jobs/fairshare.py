@@ -1,4 +1,4 @@
-"""Who is next: users by what they have had, jobs of one user in order. Pure."""
+"""Which job is next: users by the CPU time that they had, jobs of one user in order. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from collections.abc import Iterator
 from ktaskd.jobs.job import Job
 
 FIRST_CHUNK_S = 0.005
-"""What a chunk is thought to cost while nothing is known of its owner's chunks."""
+"""Assumed cost of a chunk while nothing is known of its owner's chunks."""
 
 
 class Shares:
     """How much CPU time each uid has had, for as long as it matters.
 
-    Start-time fair queueing: a virtual clock stands at what the uid had that was
-    given something last. A uid that begins to wait has had at least that much,
-    so that nobody saves up by a pause, or by work that cannot use its share, and
-    nobody gains by many short jobs. What is in hand is charged ahead, as an
-    estimate, and put right when it ends.
+    Start-time fair queueing: a virtual clock stands at what the uid had that got a worker
+    last. A uid that begins to wait counts as having had at least that much: a user gains
+    nothing by a pause, by work that cannot use its share, or by many short jobs. A chunk is
+    charged when it is sent, at an estimate, and corrected when it ends.
 
     Memory: at most twice the uids that wait, that hold workers, or that are
     ahead of the clock.
     """
 
     def __init__(self) -> None:
-        """Nobody has had anything."""
+        """Start with nobody who has had anything."""
         self._had_s: dict[int, float] = {}
         self._waiting: Counter[int] = Counter()
         self._holding: Counter[int] = Counter()
@@ -40,18 +39,18 @@ class Shares:
         self._waiting[uid] += 1
 
     def leave(self, uid: int) -> None:
-        """One job of this uid less waits for workers."""
+        """One job less of this uid waits for workers."""
         _less(self._waiting, uid)
         self._sweep()
 
     def hold(self, uid: int) -> None:
-        """The uid has one worker more; it was its turn."""
+        """The uid got one more worker, in its turn."""
         self._had_s.setdefault(uid, self._clock_s)
         self._clock_s = max(self._clock_s, self._had_s[uid])
         self._holding[uid] += 1
 
     def let_go(self, uid: int, chunk_s: float = 0.0) -> None:
-        """The uid has one worker less.
+        """The uid has one worker less than before.
 
         Args:
             chunk_s: CPU seconds that one chunk of the job cost; 0 = not known.
@@ -63,16 +62,16 @@ class Shares:
         self._sweep()
 
     def likely_s(self, uid: int) -> float:
-        """What a chunk of a job of this uid costs of which nothing is known."""
+        """Expected CPU seconds of a chunk of a new job of this uid."""
         return self._chunk_s.get(uid, FIRST_CHUNK_S)
 
     def charge(self, uid: int, seconds: float) -> None:
-        """The uid had so much CPU time; negative = an estimate was too high."""
+        """Add CPU time that the uid had; negative where an estimate was too high."""
         if uid in self._had_s:
             self._had_s[uid] += seconds
 
     def had(self, uid: int) -> float:
-        """Seconds, comparable between uids that want workers now."""
+        """CPU seconds that the uid had, comparable between uids that want workers now."""
         return self._had_s.get(uid, 0.0)
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class Shares:
         return len(self._had_s)
 
     def _sweep(self) -> None:
-        """Forget who has nothing to gain or to lose by it, now and then."""
+        """Now and then forget the uids to which forgetting makes no difference."""
         if not self._waiting and not self._holding:
             self._had_s.clear()
             self._chunk_s.clear()
@@ -99,11 +98,11 @@ def _less(counter: Counter[int], uid: int) -> None:
         del counter[uid]
 
 
-class Line:
-    """Jobs in the order they were accepted.
+class UserQueue:
+    """Jobs of one user in the order in which they were accepted.
 
-    Cheap where they arrive in order, and where many come at once: it is sorted
-    when it is looked at.
+    Cheap where they arrive in order, and where many come at the same time: the queue is sorted
+    when it is read.
     """
 
     def __init__(self) -> None:
@@ -112,7 +111,7 @@ class Line:
         self._is_sorted = True
 
     def put(self, job: Job, wanted: bool) -> None:
-        """Have the job in the line, or not."""
+        """Add the job to the queue, or remove it where it is not wanted there."""
         if not wanted:
             self._jobs.pop(job.jno, None)
             return
@@ -128,11 +127,11 @@ class Line:
 
     @property
     def first(self) -> Job | None:
-        """The job that waits longest."""
+        """The job that has waited longest."""
         return next(iter(self._sorted().values()), None)
 
     def __iter__(self) -> Iterator[Job]:
-        """Oldest first. The line must not be changed meanwhile."""
+        """Oldest first. The queue must not be changed meanwhile."""
         return iter(self._sorted().values())
 
     def __len__(self) -> int:
@@ -140,24 +139,24 @@ class Line:
         return len(self._jobs)
 
 
-class Lines:
-    """One line for each uid."""
+class FairQueue:
+    """A queue of each uid; the uid that had least CPU time comes first."""
 
     def __init__(self, shares: Shares) -> None:
-        """Start empty; `shares` says whose line is next."""
+        """Start empty; `shares` knows how much each uid had."""
         self._shares = shares
-        self._of: dict[int, Line] = {}
+        self._of: dict[int, UserQueue] = {}
 
     def put(self, job: Job, wanted: bool) -> None:
-        """Have the job in its owner's line, or not."""
+        """Add the job to its owner's queue, or remove it where it is not wanted there."""
         uid = job.owner.uid
-        line = self._of.get(uid)
-        if line is None:
+        queue = self._of.get(uid)
+        if queue is None:
             if not wanted:
                 return
-            line = self._of[uid] = Line()
-        line.put(job, wanted)
-        if not line:
+            queue = self._of[uid] = UserQueue()
+        queue.put(job, wanted)
+        if not queue:
             del self._of[uid]
 
     @property
@@ -168,10 +167,10 @@ class Lines:
         return self._of[min(self._of, key=self._shares.had)].first
 
     def is_before(self, job: Job, *, steps: bool = False) -> bool:
-        """Whether what is next here comes before another chunk of a job.
+        """Whether the first job of this queue comes before another chunk of `job`.
 
         Args:
-            steps: here are steps, which come before all chunks of the same user.
+            steps: this queue is of steps, which come before all chunks of the same user.
         """
         rival = self.first
         if rival is None:
@@ -183,11 +182,11 @@ class Lines:
 
     def firsts(self) -> list[Job]:
         """The oldest job of each uid, the uid that had least first."""
-        lines = [self._of[uid] for uid in sorted(self._of, key=self._shares.had)]
-        return [line.first for line in lines if line.first is not None]
+        queues = [self._of[uid] for uid in sorted(self._of, key=self._shares.had)]
+        return [queue.first for queue in queues if queue.first is not None]
 
     def __len__(self) -> int:
-        """Jobs in all lines."""
+        """Jobs of all users."""
         return sum(map(len, self._of.values()))
 
     def __iter__(self) -> Iterator[Job]:

@@ -15,7 +15,7 @@ from ktaskd.model.function import Access
 from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.worker import frames
 from ktaskd.worker.control import ChunkControl
-from ktaskd.worker.room import LEFT_PARTS, LOOK_S, RoomGuard, guard_of
+from ktaskd.worker.memory_guard import LEFT_PARTS, LOOK_S, RoomGuard, guard_of
 from ktaskd.worker.sources import Source
 
 TOTAL_KIB = 64 * 1024

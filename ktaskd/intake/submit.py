@@ -12,10 +12,8 @@ from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
 from ktaskd.host.files.descriptors import refreshed
 from ktaskd.host.files.trusted import Untrusted, check_file
-from ktaskd.jobs.arguments import check_arguments
-from ktaskd.jobs.callers import Callers
-from ktaskd.jobs.check import (
-    CheckedJob,
+from ktaskd.intake.arguments import check_arguments
+from ktaskd.intake.check import (
     as_items,
     check_items,
     check_job,
@@ -23,14 +21,16 @@ from ktaskd.jobs.check import (
     check_roles,
     find_function,
 )
-from ktaskd.jobs.disks import DiskOf
+from ktaskd.intake.disk_limits import DiskOf
+from ktaskd.intake.memory_limit import LimitFor, as_allocating
+from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
-from ktaskd.jobs.memory import LimitFor, as_allocating
 from ktaskd.jobs.registry import Digest
 from ktaskd.jobs.room import MemoryRoom, needs_of
 from ktaskd.jobs.slices import breathe, for_each, slices
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import Code, Draining, FunctionUnavailable, KtaskError, NotAllowed, SourceInvalid
 from ktaskd.model.function import Access, Declaration, Native
 from ktaskd.model.identity import Identity
@@ -252,17 +252,17 @@ class Intake:
         return job
 
     def _plan(self, spec: JobSpec, checked: CheckedJob, who: Identity, waited: bool) -> Plan:
-        declaration, told = checked.declaration, checked.told
+        declaration, by_item = checked.declaration, checked.has_item_results
         request = Request(
             ranges=checked.ranges,
-            # What is told of the items of one chunk has to fit into one frame, and what is
-            # told of a plan into 64 bits: rounding up must not leave them.
-            min_chunk=min(spec.min_chunk, ITEMS_PER_CHUNK if told else POSITION_MAX),
+            # The results of one chunk's items must fit into one frame, and positions into 64 bits:
+            # rounding up must not leave either.
+            min_chunk=min(spec.min_chunk, ITEMS_PER_CHUNK if by_item else POSITION_MAX),
             max_threads=spec.max_threads,
             # A position of a job over items is one file, and one of records is one of them.
-            default_min_chunk=1 if told else declaration.min_chunk,
-            align=1 if told else declaration.align,
-            probe=1 if told else declaration.probe,
+            default_min_chunk=1 if by_item else declaration.min_chunk,
+            align=1 if by_item else declaration.align,
+            probe=1 if by_item else declaration.probe,
             boundary=_boundary(checked),
             anywhere=checked.anywhere,
             caller_nid=who.nid,

@@ -26,7 +26,7 @@ _PLAIN = (bool, bytes, int, float, str, type(None))
 Frame = tuple[int, int, bytes]
 
 
-class Line:
+class Connection:
     """A connection to the program."""
 
     def __init__(self, name: str) -> None:
@@ -113,18 +113,18 @@ class _Forwarding(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record in words; one that cannot be formatted is reported on standard error."""
         try:
-            told = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
+            fields = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
             if record.exc_info and not record.exc_text:
-                told["exc_text"] = logging.Formatter().formatException(record.exc_info)
+                fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
             with contextlib.suppress(OSError):  # the program has gone
-                self._send(calls.LOG, 0, _packed(told))
+                self._send(calls.LOG, 0, _packed(fields))
         except Exception:
             self.handleError(record)
 
 
-def _packed(told: Mapping[str, Any]) -> bytes:
+def _packed(fields: Mapping[str, Any]) -> bytes:
     """Pickle what a record says, but only what can be unpickled by anybody."""
-    return pickle.dumps({name: value for name, value in told.items() if _is_plain(value)})
+    return pickle.dumps({name: value for name, value in fields.items() if _is_plain(value)})
 
 
 def _is_plain(value: object) -> bool:

@@ -45,13 +45,14 @@ def places(job: Job, active: bool, level: Level, can_raise: Callable[[], bool]) 
         active: it may be given chunks, and waits for no call.
     """
     left = active and job.left > 0
-    calls = bool(job.calls) and job.crew.call_worker is None and may_step(job, level)
+    calls = bool(job.calls) and job.crew.step_worker is None and may_step(job, level)
     if job.in_guest:
         free = (left or calls) and job.crew.lead is None and not job.crew.helpers
         return _same((False, False, False, free and may_have_lead(job, level), free and not job.has_lead))
-    lead = (left or (active and bool(job.again))) and may_have_lead(job, level) and job.crew.lead is None
+    to_duplicate = bool(job.crew.to_duplicate)
+    lead = (left or (active and to_duplicate)) and may_have_lead(job, level) and job.crew.lead is None
     # A helper that works in the lead's place has the only one that there is.
-    replaced = bool(job.lead_limited_s) and len(job.crew.helpers) >= job.threads and not job.again
+    replaced = bool(job.lead_limited_s) and len(job.crew.helpers) >= job.threads and not to_duplicate
     lead = lead and not replaced
     room = left and len(job.crew.helpers) < job.helpers_max and not job.full_disk
     return _same((lead, room and may_have_helpers(job, can_raise), calls, False, False))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.pool.machine import BACKOFF_FIRST_S, BACKOFF_MAX_S, STABLE_S, respawn_delay
+from ktaskd.pool.respawn import BACKOFF_FIRST_S, BACKOFF_MAX_S, STABLE_S, respawn_delay
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.jobs.arguments import check_arguments, convert
+from ktaskd.intake.arguments import check_arguments, convert
 from ktaskd.model.errors import ArgumentInvalid
 from ktaskd.model.function import ArgType, Argument, ArgValue, Declaration
 

@@ -44,8 +44,8 @@ for name, place in state["packages"].items():
     )
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
-from ktaskd.worker import loop
-loop.go_on(state)
+from ktaskd.worker import life
+life.go_on(state)
 """
 """What the next program runs first; by -c, since a script's directory would be in sys.path."""
 

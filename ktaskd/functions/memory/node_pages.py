@@ -16,7 +16,7 @@ STEP = 128 << 10
 CPU time; to look at all pages took 29 ms more, at one in 64 KiB 3 ms, at one in 128 KiB 1 ms."""
 
 
-class Placed(Body):
+class CountsPages(Body):
     """A body whose chunks tell where the pages are."""
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
@@ -32,7 +32,7 @@ def _node(item: tuple[str, int]) -> int:
     return int(item[0])
 
 
-def placed(context: Context, role: str, start: int, end: int) -> Json | None:
+def count_pages(context: Context, role: str, start: int, end: int) -> Json | None:
     """How many pages of [start, end) are on which node, and how many were looked at.
 
     Pages that are not there, as holes of a copy are not, are looked at and on no node.

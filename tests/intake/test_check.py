@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.jobs.check import CheckedJob, check_items, check_job, check_limits, check_roles, find_function
+from ktaskd.intake.check import check_items, check_job, check_limits, check_roles, find_function
 from ktaskd.model import errors, limits
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind

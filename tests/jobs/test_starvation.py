@@ -12,15 +12,13 @@ import signal
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ktaskd.jobs import answers, starved
-from ktaskd.jobs.job import HeldChunk, Job
+from ktaskd.jobs import starvation
+from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
-from ktaskd.planner.cursor import Chunk
 from ktaskd.pool.link import Worker
 from ktaskd.worker import frames
 from tests.jobs.house import House, house, run
@@ -152,24 +150,6 @@ def test_chunk_when_in_two_hands_and_the_helper_dies_then_the_lead_has_it() -> N
     run(story())
 
 
-@pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("first", [0, 1])
-def test_twins_when_one_answers_then_exactly_one_of_both_answers_counts(first: int, whole: bool) -> None:
-    told: list[int] = []
-    pair = []
-    for i in range(2):
-        worker: Any = SimpleNamespace(recall=lambda i=i: told.append(i))
-        pair.append(HeldChunk(Chunk(0, 10, 0, 0), 0.0, worker))
-    pair[0].twin, pair[1].twin = pair[1], pair[0]
-    job: Any = SimpleNamespace(again=[pair[first]])
-    one, other = pair[first], pair[1 - first]
-    counted = answers._counts(job, one, whole=whole)
-    assert counted is whole
-    assert answers._counts(job, other, whole=True) is not whole
-    assert told == ([1 - first] if whole else [])
-    assert not job.again
-
-
 def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only() -> None:
     async def story() -> None:
         async with house(helpers=1, raiser=Waker()) as h:
@@ -177,7 +157,7 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
             spec, memory = undo_log(h, UNITS)
             job = await h.submit(spec)
             await h.until(lambda: any(worker.slot[frames.SLOT_RECALL] for worker in helpers))
-            await h.until(lambda: job.crew.lead is None and not job.cursor.left)
+            await h.until(lambda: job.crew.lead is None and not job.left)
             assert h.state(job) is JobState.RUNNING
             let_go(helpers)
             await h.ended(job)
@@ -192,7 +172,7 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
 def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         waker = Waker()
@@ -213,7 +193,7 @@ def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered(
 def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         waker = Waker()
@@ -263,7 +243,7 @@ def test_detached_job_when_one_helper_stands_still_at_the_end_then_another_takes
 
 
 def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starved, "is_runnable", lambda pid: True)
+    monkeypatch.setattr(starvation, "is_runnable", lambda pid: True)
 
     async def story() -> None:
         async with house(helpers=1) as h:

@@ -10,28 +10,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.jobs import lines
+from ktaskd.jobs import fairshare
+from ktaskd.jobs.fairshare import FairQueue, Shares, UserQueue
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.lines import Line, Lines, Shares
 from tests.jobs.test_registry import ALICE, BOB, make_job
 
 
 @given(st.data())
-def test_line_when_changed_in_any_order_then_oldest_first(data: st.DataObject) -> None:
+def test_queue_when_changed_in_any_order_then_oldest_first(data: st.DataObject) -> None:
     jobs = [make_job() for _ in range(6)]
-    line, model = Line(), set[Job]()
+    queue, model = UserQueue(), set[Job]()
     for job, wanted in data.draw(st.lists(st.tuples(st.sampled_from(jobs), st.booleans()), max_size=30)):
-        line.put(job, wanted)
+        queue.put(job, wanted)
         (model.add if wanted else model.discard)(job)
         ordered = sorted(model, key=lambda job: job.jno)
-        assert list(line) == ordered
-        assert line.first is (ordered[0] if ordered else None)
-        assert len(line) == len(ordered)
+        assert list(queue) == ordered
+        assert queue.first is (ordered[0] if ordered else None)
+        assert len(queue) == len(ordered)
 
 
-def test_lines_when_one_uid_had_less_then_its_oldest_job_is_first() -> None:
+def test_queues_when_one_uid_had_less_then_its_oldest_job_is_first() -> None:
     shares = Shares()
-    waiting = Lines(shares)
+    waiting = FairQueue(shares)
     first, second, bobs = make_job(ALICE), make_job(ALICE), make_job(BOB)
     for job in (first, second, bobs):
         shares.enter(job.owner.uid)
@@ -49,7 +49,7 @@ def test_lines_when_one_uid_had_less_then_its_oldest_job_is_first() -> None:
     assert waiting.first is None
 
 
-def test_line_when_many_come_back_out_of_order_then_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_when_many_come_back_out_of_order_then_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All jobs come back when a pause ends: to sort for each would hold the loop for seconds."""
     jobs, sorts = [make_job() for _ in range(50)], []
 
@@ -57,9 +57,9 @@ def test_line_when_many_come_back_out_of_order_then_sorted_once(monkeypatch: pyt
         sorts.append(1)
         return builtins.sorted(items)
 
-    monkeypatch.setattr(lines, "sorted", counted, raising=False)
-    line = Line()
+    monkeypatch.setattr(fairshare, "sorted", counted, raising=False)
+    queue = UserQueue()
     for job in reversed(jobs):
-        line.put(job, True)
-    assert list(line) == jobs
+        queue.put(job, True)
+    assert list(queue) == jobs
     assert len(sorts) == 1

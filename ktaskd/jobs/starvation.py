@@ -13,16 +13,15 @@ at the priority of the thread that waits.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
+from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Raiser
 from ktaskd.model.job import JobState
 from ktaskd.pool.link import Worker
-
-if TYPE_CHECKING:
-    from ktaskd.jobs.engine import Engine
 
 LOOK_S = 0.03
 """Between two looks at the helpers of a job that somebody waits for."""
@@ -48,34 +47,6 @@ KILL_AFTER, KILL_STARVED_AFTER = 7, 40
 nothing any more, before it is killed."""
 
 
-class Raiser(Protocol):
-    """What raises a helper; `host.raising` has the real one."""
-
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """The ways that work on this machine, in words."""
-
-    def raise_(self, pid: int) -> bool:
-        """Give a process normal priority; whether that worked, else it may next time."""
-
-    def lower(self, pid: int) -> bool:
-        """Make it a helper again; True too if it is gone."""
-
-
-class NoRaiser:
-    """For a machine on which nothing can be raised."""
-
-    ways: tuple[str, ...] = ()
-
-    def raise_(self, pid: int) -> bool:
-        """Cannot."""
-        return False
-
-    def lower(self, pid: int) -> bool:
-        """Need not."""
-        return True
-
-
 @dataclass(slots=True)
 class _Sight:
     """A helper as it was when it was last looked at."""
@@ -89,9 +60,10 @@ class _Sight:
 class StarvedWatch:
     """Looks at the busy helpers, for as long as there are any."""
 
-    def __init__(self, engine: Engine, raiser: Raiser) -> None:
+    def __init__(self, dispatch: Dispatch, counters: Counter[str], raiser: Raiser) -> None:
         """See nobody yet."""
-        self._engine = engine
+        self._dispatch = dispatch
+        self._counters = counters
         self._raiser = raiser
         self._loop = asyncio.get_running_loop()
         self._sights: dict[Worker, _Sight] = {}
@@ -124,7 +96,7 @@ class StarvedWatch:
         if worker.lifted:
             self._loop.call_later(LOWER_AGAIN_S, self._lower, worker)
             # It has been tried again before its rest is over.
-            self._engine.dispatch.rests.rest(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
+            self._dispatch.cooldowns.pause(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
 
     def close(self) -> None:
         """Look no more."""
@@ -135,9 +107,11 @@ class StarvedWatch:
         self._timer = None
         if not self._sights:
             return
-        jobs = {job for worker in self._sights if (job := self._engine.dispatch.job_of.get(worker))}
+        # Ordered, unlike a set: the order decides which job has its helper raised first.
+        job_of = self._dispatch.job_of
+        jobs = dict.fromkeys(job for worker in self._sights if (job := job_of.get(worker)))
         if sum([self._note(worker) for worker in self._sights]):
-            self._engine.dispatch.place_leads()
+            self._dispatch.place_leads()
         for job in jobs:
             self._help(job)
         waited = any(job.has_lead or job.state is not JobState.RUNNING for job in jobs)
@@ -165,13 +139,14 @@ class StarvedWatch:
 
     def _recall_early(self, worker: Worker) -> None:
         """While the lead is still busy, so that it does not wait for the answer later."""
-        job = self._engine.dispatch.job_of.get(worker)
+        job = self._dispatch.job_of.get(worker)
         if job is not None and job.has_lead and job.crew.held.get(worker):
             worker.recall()
 
     def _help(self, job: Job) -> None:
         """Get a job on that has nothing left but what slow helpers hold."""
-        sights = {worker: self._sights[worker] for worker in job.crew.helpers if not worker.resting}
+        helpers = sorted(job.crew.helpers, key=lambda worker: worker.id)
+        sights = {worker: self._sights[worker] for worker in helpers if not worker.resting}
         slow = [worker for worker, sight in sights.items() if sight.looks]
         if not slow or not self._waits_for_helpers(job, slow):
             return
@@ -186,15 +161,15 @@ class StarvedWatch:
 
     def _waits_for_helpers(self, job: Job, slow: list[Worker]) -> bool:
         """Whether somebody could do sooner what these helpers hold, or nobody can go on."""
-        if job.state is not JobState.RUNNING or job.crew.call_worker in slow:
+        if job.state is not JobState.RUNNING or job.crew.step_worker in slow:
             return True
         if job.checked.declaration.open_ended:
             # It has always something left, but maybe nothing that its caller waits for: the
             # lead's turn is no reason to wait while that has no call itself, and sleeps.
             return job.has_lead and not (job.crew.lead and is_runnable(job.crew.lead.pid))
-        if job.cursor.left or job.crew.lead is not None:
+        if job.left or job.crew.lead is not None:
             return False
-        return job.has_lead or self._engine.dispatch.has_idle_helper
+        return job.has_lead or self._dispatch.has_idle_helper
 
     def _raise_one(self, job: Job, stuck: list[Worker]) -> None:
         if any(worker.raised for worker in job.crew.helpers):
@@ -207,7 +182,7 @@ class StarvedWatch:
         if self._raiser.raise_(worker.pid):
             worker.raised = True
             job.raised += 1
-            self._engine.counters["helpers_raised"] += 1
+            self._counters["helpers_raised"] += 1
 
     @staticmethod
     def _may_raise(job: Job) -> bool:
@@ -217,15 +192,14 @@ class StarvedWatch:
 
     def _run_again(self, job: Job, stuck: list[Worker]) -> None:
         """Let the lead do what a helper does not answer for, not even raised."""
-        if not job.writes_nothing or job.again:
+        if not job.writes_nothing or job.crew.to_duplicate:
             return
         for worker in stuck:
             if not worker.raised or self._sights[worker].looks > RUN_AGAIN_AFTER:
-                chunks = job.crew.held.get(worker, {}).values()
-                job.again += [one for one in chunks if one.twin is None and not one.void]
-        if job.again:
-            self._engine.dispatch.want(job)
-            self._engine.dispatch.pump()
+                job.crew.duplicate(worker)
+        if job.crew.to_duplicate:
+            self._dispatch.want(job)
+            self._dispatch.pump()
 
     def _end_void(self, stuck: list[Worker], job: Job) -> None:
         """Kill who does not give back what is done already: it can only read.
@@ -233,7 +207,6 @@ class StarvedWatch:
         A starved one takes long to die as well, so it is given more time.
         """
         for worker in stuck:
-            looks, chunks = self._sights[worker].looks, job.crew.held.get(worker, {}).values()
-            late = looks > (KILL_AFTER if worker.raised or not worker.starved else KILL_STARVED_AFTER)
-            if late and chunks and all(one.void for one in chunks):
+            most = KILL_AFTER if worker.raised or not worker.starved else KILL_STARVED_AFTER
+            if self._sights[worker].looks > most and job.crew.holds_only_void(worker):
                 worker.kill()

@@ -1,4 +1,4 @@
-"""One real pool, and ears that note what its workers say."""
+"""One real pool, and a listener that records what its workers report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,8 +21,8 @@ PATIENCE_S = 40.0
 """When a test that will never pass gives up."""
 
 
-class Ears:
-    """What a listener hears, in order."""
+class WorkerEvents:
+    """All that was reported, in order."""
 
     def __init__(self) -> None:
         self.ready: list[Worker] = []
@@ -61,22 +62,29 @@ async def pool(
     idle_timeout_s: float = 0.0,
     retire: Callable[[Worker], None] = lambda _: None,
     usual: int = 0,
-) -> AsyncIterator[tuple[Pool, Ears]]:
+) -> AsyncIterator[tuple[Pool, WorkerEvents]]:
     """A pool of leads whose warm workers are ready."""
-    ears, numbers, bugs = Ears(), itertools.count(1), list[str]()
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: bugs.append(repr(told)))
+    events, numbers, bugs = WorkerEvents(), itertools.count(1), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(repr(context)))
     warm = size if warm is None else warm
     spec = PoolSpec(
         "test", WorkerClass.LEAD, -1, CPUS, size, warm, idle_timeout_s=idle_timeout_s, usual=usual
     )
-    made = Pool(spec, ears, lambda: next(numbers), retire=retire)
+    made = Pool(spec, events, lambda: next(numbers), retire=retire)
     made.start()
     try:
-        await ears.until(lambda: len(ears.ready) >= warm)
-        yield made, ears
+        await events.until(lambda: len(events.ready) >= warm)
+        yield made, events
     finally:
         await made.close(10.0)
     assert not bugs
+
+
+def hang_up(made: Pool) -> None:
+    """Leave the pool host without its daemon, as the kernel does when the daemon dies."""
+    assert made._host._host is not None
+    made._closing = True
+    made._host._host.control.shutdown(socket.SHUT_RDWR)
 
 
 def idle(made: Pool) -> list[Worker]:
@@ -92,7 +100,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 def noop(worker: Worker, jno: int = 1) -> None:
-    """Tell it of a job that does nothing."""
+    """Send it a job that does nothing."""
     worker.send_job(
         jno, {"function": "selftest.noop", "arg": {}, "sources": {}, "span": [0, 1], "whole": True}
     )

@@ -12,7 +12,7 @@ import pytest
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.files import holes
 from ktaskd.host.root import HostRoot
-from ktaskd.jobs.memory import CallerMemory, as_allocating
+from ktaskd.intake.memory_limit import CallerMemory, as_allocating
 from ktaskd.model.function import Access, Native
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, SourceRef

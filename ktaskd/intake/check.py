@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
 
-from ktaskd.jobs.arguments import check_arguments
+from ktaskd.intake.arguments import check_arguments
 from ktaskd.model import limits
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.compact import compact
 from ktaskd.model.errors import (
     AccessMissing,
@@ -24,36 +25,6 @@ from ktaskd.model.function import Access, ArgValue, Declaration, SourceRole
 from ktaskd.model.job import JobSpec, RangeSpec
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind
 from ktaskd.model.topology import Topology
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedJob:
-    """A job that can be run.
-
-    Args:
-        ranges: never overlapping; those asked for, or the whole.
-        whole: no ranges were asked for.
-        anywhere: ranges without a node may go to any.
-        undo: completed chunks are undone when it ends badly.
-        position_bytes: bytes of the first source that one position stands for.
-        told: each position has a result of its own, which is told in order.
-    """
-
-    declaration: Declaration
-    arg: Mapping[str, ArgValue]
-    ranges: tuple[RangeSpec, ...]
-    whole: bool
-    anywhere: bool
-    undo: bool
-    position_bytes: int = 1
-    told: bool = False
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """First position and position after the last; (0, 0) if there are none."""
-        if not self.ranges:
-            return 0, 0
-        return min(r.start for r in self.ranges), max(r.end for r in self.ranges)
 
 
 def find_function(name: str, functions: Mapping[str, Declaration]) -> Declaration:
@@ -208,7 +179,7 @@ def check_job(
         anywhere=bool(items) or (whole and on_file),
         undo=declaration.undo and spec.undo is not False,
         position_bytes=0 if items else record or declaration.bytes_per_position,
-        told=bool(items or record),
+        has_item_results=bool(items or record),
     )
 
 
