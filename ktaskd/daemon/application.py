@@ -74,7 +74,7 @@ class Lifecycle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of the machine and of the daemon's own user when it starts.
+    """Facts about the machine and the daemon's own user at the start.
 
     Args:
         files: the limit of open files.

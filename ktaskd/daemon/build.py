@@ -1,4 +1,4 @@
-"""What a daemon is made of: every part, in the order in which the parts need each other.
+"""Makes every part of a daemon, in the order in which the parts need each other.
 
 Nothing that is made here runs yet; `daemon/life.py` starts and stops it.
 """

@@ -16,7 +16,7 @@ from ktaskd.pool.starting import Starter
 
 @dataclass(frozen=True, slots=True)
 class HelpersHome:
-    """Where helpers run.
+    """The surroundings in which helpers run.
 
     Args:
         group: the cgroup that they move into; stays the caller's.
