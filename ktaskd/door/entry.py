@@ -1,4 +1,4 @@
-"""What both public doors share: who connects, who comes next, and who hears of it."""
+"""The parts that both public doors share: they decide who connects, and who comes next."""
 
 from __future__ import annotations
 

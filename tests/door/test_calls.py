@@ -1,4 +1,4 @@
-"""Calls that wait in a relay for their turn: nothing of them is lost, and nothing is left of them."""
+"""Calls that wait in a relay for their turn: none is lost, and none leaves anything behind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_client_that_goes_while_its_calls_wait_leaves_nothing(reachable_dir: P
 
 
 def test_calls_when_no_request_ends_then_few_are_open_at_one_time(reachable_dir: Path) -> None:
-    """Each costs gRPC some ten thousand bytes, though the client has sent next to nothing."""
+    """Each call takes gRPC some ten thousand bytes, though the client has sent almost nothing."""
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, hold):
@@ -79,7 +79,7 @@ def test_calls_when_no_request_ends_then_few_are_open_at_one_time(reachable_dir:
 
 
 def test_request_when_taken_over_then_the_one_of_its_size_is_let_go() -> None:
-    """Others may be whole as well: refused ones, or streams whose client has said all."""
+    """Other requests may be complete as well: refused ones, or streams whose client has finished."""
 
     async def test() -> None:
         ledger = Ledger(free=0, account=1 << 30, total=1 << 30)
@@ -99,7 +99,7 @@ def test_request_when_taken_over_then_the_one_of_its_size_is_let_go() -> None:
 def test_requests_when_the_server_answers_before_the_last_one_then_the_connection_lives(
     reachable_dir: Path,
 ) -> None:
-    """A handler has begun with the stream of requests, and bounds the wait for the next one itself."""
+    """A handler has begun with the stream of requests, and limits the wait for the next one itself."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(65536):

@@ -1,4 +1,4 @@
-"""What a connection costs before anything is sent on it."""
+"""The cost of a connection before anything is sent on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.door.test_relay import connect, echo, inner_server, relay_door, run, 
 def test_connection_when_it_goes_before_its_turn_then_nothing_is_read_of_its_caller(
     reachable_dir: Path,
 ) -> None:
-    """To connect and to close costs a client next to nothing, so it must not cost us much."""
+    """Connecting and closing costs a client almost nothing, so it must not cost the daemon much."""
     described = []
 
     def describe(identity: Identity) -> Identity:

@@ -137,7 +137,7 @@ def test_closing_in_the_background_happens_in_another_thread() -> None:
 def test_closing_when_no_thread_can_be_started_then_each_is_closed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A number that is closed once more later may be somebody else's by then."""
+    """If a number is closed again later, it may belong to another file by then."""
 
     def fail(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

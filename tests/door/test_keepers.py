@@ -28,13 +28,13 @@ from ktaskd.model.errors import (
     SourceInvalid,
 )
 from ktaskd.model.function import Access
-from tests.door.house import UID, as_uid, descriptors_of, house, is_running, run, until
+from tests.door.handoffdoor import UID, as_uid, descriptors_of, handoff_door, is_running, run, until
 
 
 @pytest.mark.other_uid  # only root can look into one
 def test_a_keeper_is_small_shut_and_alone(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with handoff_door(reachable_dir) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
@@ -54,7 +54,7 @@ def test_a_keeper_is_small_shut_and_alone(reachable_dir: Path, fd: int) -> None:
 
 def test_a_keeper_that_has_nothing_to_do_ends_and_the_next_one_starts(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir, linger_s=0.05) as it:
+        async with handoff_door(reachable_dir, linger_s=0.05) as it:
             client = await it.client()
             await client.handles(fd)
             (first,) = it.keepers.pids().values()
@@ -73,7 +73,7 @@ def test_each_uid_has_a_keeper_of_its_own(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with handoff_door(reachable_dir) as it:
             mine = await it.client()
             (handle,) = await mine.handles(fd)
             as_uid(monkeypatch, UID + 1)
@@ -93,7 +93,7 @@ def test_the_number_of_keepers_is_capped_and_a_resting_one_makes_room(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, total=50, keepers_total=1) as it:
+        async with handoff_door(reachable_dir, total=50, keepers_total=1) as it:
             first = await it.client()
             await first.handles(fd)
             as_uid(monkeypatch, UID + 1)
@@ -115,7 +115,7 @@ def test_a_killed_keeper_costs_its_handles_and_the_next_connection_gets_another(
     reachable_dir: Path, fd: int
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with handoff_door(reachable_dir) as it:
             client = await it.client()
             held, _idle = await client.handles(fd, fd)
             source = it.handles.resolve(held, UID)
@@ -142,7 +142,7 @@ def test_a_stopped_keeper_is_given_up_and_other_uids_do_not_notice(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, silence_s=1.5) as it:
+        async with handoff_door(reachable_dir, silence_s=1.5) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
@@ -177,7 +177,7 @@ def test_paths_are_opened_with_the_access_asked_for(reachable_dir: Path) -> None
     path.write_bytes(b"12345")
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with handoff_door(reachable_dir / "run") as it:
             for access in (Access.READ, Access.WRITE, Access.READ_WRITE):
                 source = await it.keepers.open_path(str(path), access)
                 assert (source.facts.access, source.facts.size, source.uid) == (access, 5, UID)
@@ -215,7 +215,7 @@ def refused_paths(place: Path) -> dict[str, tuple[type[KtaskError], str]]:
 
 def test_what_cannot_be_opened_is_refused_clearly(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with handoff_door(reachable_dir / "run") as it:
             for path, (error, says) in refused_paths(reachable_dir).items():
                 with pytest.raises(error, match=says):
                     await it.keepers.open_path(path, Access.READ)
@@ -226,9 +226,9 @@ def test_what_cannot_be_opened_is_refused_clearly(reachable_dir: Path) -> None:
 
 def test_a_lease_is_not_waited_for(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with handoff_door(reachable_dir / "run") as it:
             with open(reachable_dir / "leased", "w") as file:
-                # The one who holds a lease is told by SIGIO when it is broken.
+                # SIGIO tells the holder of a lease that it is being broken.
                 before = signal.signal(signal.SIGIO, signal.SIG_IGN)
                 fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
                 try:
@@ -245,7 +245,7 @@ def test_a_lease_is_not_waited_for(reachable_dir: Path) -> None:
 def test_a_daemon_without_rights_opens_only_what_it_may(
     reachable_dir: Path, run_as: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """Its keepers cannot be looked into either, and still see what they need of themselves."""
+    """Other processes cannot look into its keepers either, and keepers still see their own files."""
     (reachable_dir / "open").write_text("1234")
     (reachable_dir / "secret").touch(mode=0o600)
     code = (
@@ -280,7 +280,7 @@ def test_an_open_that_nobody_waits_for_any_more_leaks_nothing(reachable_dir: Pat
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with handoff_door(reachable_dir / "run") as it:
             path = str(reachable_dir / "file")
             for turns in range(30):
                 opening = asyncio.ensure_future(it.keepers.open_path(path, Access.READ))
@@ -301,7 +301,7 @@ def test_an_open_given_up_at_the_moment_it_succeeds_leaks_nothing(
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with handoff_door(reachable_dir / "run") as it:
             opening = asyncio.ensure_future(it.keepers.open_path(str(reachable_dir / "file"), Access.READ))
             openings = it.keepers._openings
             forget = openings._forget
@@ -322,7 +322,7 @@ def test_opens_fail_together_with_a_silent_keeper(reachable_dir: Path) -> None:
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0) as it:
+        async with handoff_door(reachable_dir / "run", silence_s=1.0) as it:
             path = str(reachable_dir / "file")
             (await it.keepers.open_path(path, Access.READ)).release()
             os.kill(it.keepers.pids()[UID], signal.SIGSTOP)
@@ -335,10 +335,10 @@ def test_opens_fail_together_with_a_silent_keeper(reachable_dir: Path) -> None:
 
 
 def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: int) -> None:
-    """Killed, but in a wait that cannot be interrupted; here the kill is held back."""
+    """They were killed, but wait uninterruptibly; here the kill is held back instead."""
 
     async def test() -> None:
-        async with house(reachable_dir, silence_s=0.5) as it:
+        async with handoff_door(reachable_dir, silence_s=0.5) as it:
             stuck = []
             for _ in range(STUCK_PER_UID_MAX):
                 client = await it.client()
@@ -389,7 +389,7 @@ def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
         )
         assert process.stdout is not None
         pid = int(await process.stdout.readline())
-        # It cannot even notice that its control socket is closed.
+        # It cannot even notice that its control socket was closed.
         os.kill(pid, signal.SIGSTOP)
         process.kill()
         await process.wait()
@@ -401,11 +401,11 @@ def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
 def test_uids_of_one_account_share_keepers_when_they_are_many(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many uids as a user has subordinate ones, and then somebody else."""
+    """As many uids as a user has subordinate uids, and then another user."""
 
     async def test() -> None:
         reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
-        async with house(reachable_dir, keepers_total=12, reception=reception) as it:
+        async with handoff_door(reachable_dir, keepers_total=12, reception=reception) as it:
             clients = []
             for uid in range(100_000, 100_020):
                 as_uid(monkeypatch, uid)
@@ -430,11 +430,11 @@ def test_uids_of_one_account_share_keepers_when_they_are_many(
 def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start of a process is CPU time of ours that others notice; each later uid gets its own."""
+    """The start of a process takes CPU time, which other users notice. Later each uid gets its own keeper."""
 
     async def test() -> None:
         reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
-        async with house(reachable_dir, reception=reception) as it:
+        async with handoff_door(reachable_dir, reception=reception) as it:
             clients = []
 
             async def join(uid: int) -> None:
@@ -443,7 +443,7 @@ def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
                 assert await clients[-1].handles(fd)
 
             with monkeypatch.context() as patch:
-                patch.setattr(Link, "ready", False)  # all of them are still at it
+                patch.setattr(Link, "ready", False)  # all of them are still starting
                 for uid in range(100_000, 100_005):
                     await join(uid)
                 await join(2001)
@@ -460,10 +460,10 @@ def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
 def test_a_keeper_that_had_no_time_because_the_daemon_had_none_is_not_given_up(
     reachable_dir: Path, fd: int
 ) -> None:
-    """As where the machine was paused: what is due at once then says nothing about the keeper."""
+    """As after a pause of the machine, when many timers are due at once and say nothing about the keeper."""
 
     async def test() -> None:
-        async with house(reachable_dir, silence_s=2.0) as it:
+        async with handoff_door(reachable_dir, silence_s=2.0) as it:
             first = await it.client()
             await first.handles(fd)
             (pid,) = it.keepers.pids().values()

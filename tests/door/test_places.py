@@ -1,4 +1,4 @@
-"""Large requests come in a few at one time, and none waits for ever."""
+"""Large requests come in a few at a time, and none waits forever."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BODY = bytes(MESSAGE_BYTES_MAX - 1000)
 
 
 class Sizes(grpc.GenericRpcHandler):
-    """A service that says how large a request was."""
+    """A service that returns the size of a request."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         async def handle(request: bytes, context: Any) -> bytes:
@@ -43,7 +43,7 @@ class Sizes(grpc.GenericRpcHandler):
 
 @asynccontextmanager
 async def daemon(place: Path) -> AsyncIterator[RelayDoor]:
-    """The door, the guard and a server as they are in the daemon."""
+    """The door, the guard and a server, connected as in the daemon."""
     async with relay_door(place) as (door, peers, runtime), server(runtime, peers, door):
         yield door
 
@@ -65,7 +65,7 @@ async def server(runtime: RuntimeDir, peers: PeerTable, door: RelayDoor) -> Asyn
 def test_large_requests_when_many_are_sent_at_once_then_all_come_in(
     reachable_dir: Path, channels: int, each: int
 ) -> None:
-    """More than all may hold together, and none of them whole before the others have come a long way."""
+    """More bytes than all may hold together, and no request is complete before the others have come far."""
 
     async def test() -> None:
         async with daemon(reachable_dir) as door, AsyncExitStack() as stack:
@@ -102,7 +102,7 @@ def test_request_when_it_has_no_place_then_its_client_sends_next_to_nothing(reac
 
 
 def test_small_request_when_its_handler_begins_before_its_end_then_needs_no_place() -> None:
-    """Whoever has all places of the account may keep them for a minute."""
+    """Requests that have all places of the account may keep them for a minute."""
 
     async def test() -> None:
         places = Places(account=1, total=1)
@@ -190,11 +190,11 @@ def test_places_when_anything_happens_then_none_is_lost_and_each_account_has_one
             assert sum(inside) == places.taken
             assert max(inside) <= 2
             assert sum(inside) <= 4 + 3, "one each, and no more than the rest of the places beside that"
-            for number, line in places._lines.items():
-                assert inside[number] >= bool(line.waiting)
+            for number, queue in places._queues.items():
+                assert inside[number] >= bool(queue.waiting)
         for task in [task for tasks in asked for task in tasks]:
             task.cancel()
             await asyncio.wait([task])
-        assert (places.taken, places._lines) == (0, {})
+        assert (places.taken, places._queues) == (0, {})
 
     run_virtual(test())

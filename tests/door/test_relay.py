@@ -1,4 +1,4 @@
-"""The relay between real sockets: identity, back-pressure, ends, caps."""
+"""The relay between real sockets: identity, back-pressure, ends, limits."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
-"""With which a server begins. Source: RFC 9113, section 6.5."""
+"""The first frame of a server. Source: RFC 9113, section 6.5."""
 
 KERNEL_BYTES = 4 * 1024 * 1024
-"""More than the kernel keeps in all socket buffers of one relay."""
+"""More bytes than all socket buffers of one relay can hold."""
 
 
 @asynccontextmanager
@@ -144,7 +144,7 @@ def test_the_end_of_one_direction_is_passed_on_and_the_other_goes_on(reachable_d
 
 
 def test_the_servers_end_ends_the_connection_though_the_client_goes_on(reachable_dir: Path) -> None:
-    """gRPC never ends one side only: nobody would answer, and nothing would end the requests."""
+    """gRPC never ends only one side: nobody would answer, and nothing would end the requests."""
 
     async def end_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(100)
@@ -430,7 +430,7 @@ with grpc.insecure_channel("unix:" + sys.argv[1]) as channel:
 
 
 class Who(grpc.GenericRpcHandler):
-    """A service that says who called."""
+    """A service that returns who called."""
 
     def __init__(self, peers: PeerTable) -> None:
         self.peers = peers

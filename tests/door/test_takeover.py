@@ -1,4 +1,4 @@
-"""Root's daemon in the directory of the workers' user."""
+"""Root's daemon takes over the directory of the workers' user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRANGER = 60032
 
 @pytest.fixture
 def place(reachable_dir: Path) -> Path:
-    """A directory as the package makes it."""
+    """A directory like the one that the package makes."""
     path = reachable_dir / "run"
     path.mkdir(mode=0o755)
     os.chown(path, OWNER, OWNER)

@@ -1,4 +1,4 @@
-"""What one user sends, and what one turn of the loop does of it: frames, resets, requests that do not end."""
+"""The upstream direction: frames, resets, unfinished requests, and how much of them one turn handles."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS, PING, UNKNOWN = 4, 6, 0xFA
 
 
 def head(kind: int, flags: int, stream: int, size: int) -> bytes:
-    """Of a frame whose payload does not come."""
+    """Make the header of a frame whose payload does not come."""
     return frame(kind, flags, stream, size)[:9]
 
 
@@ -61,7 +61,7 @@ def test_frames_when_many_come_at_once_then_few_are_looked_at_in_a_turn(
 
 
 def test_calls_when_each_is_reset_at_once_then_they_wait_for_their_turns(reachable_dir: Path) -> None:
-    """What a user has had counts, whatever became of it: another one is served in between."""
+    """Past use counts, whatever its outcome, so another user is served in between."""
     one = b"".join(
         frame(HEADERS, 4, stream, 20) + frame(DATA, END_STREAM, stream, 5) + frame(RST_STREAM, 0, stream, 4)
         for stream in range(1, 401, 2)
@@ -118,7 +118,7 @@ def waits(user: User) -> bool:
 
 
 async def send_all(sock: socket.socket, data: bytes) -> int:
-    """What is taken before nothing is taken any more."""
+    """Return how many bytes are accepted until none is accepted any more."""
     sent, full = 0, 0
     while sent < len(data) and full < 50:
         try:
@@ -171,7 +171,7 @@ def test_request_when_it_does_not_end_in_time_then_its_connection_is_cut(reachab
 
 
 def test_request_when_it_waits_for_its_turn_then_that_time_does_not_count(reachable_dir: Path) -> None:
-    """A client may send the heads of many calls first, and wait for us long before the first one ends."""
+    """A client may begin many calls first, and then wait for the daemon long before the first one ends."""
     streams = range(1, 401, 2)
     heads = b"".join(frame(HEADERS, 4, stream, 20) for stream in streams)
     ends = b"".join(frame(DATA, END_STREAM, stream, 5) for stream in streams)
@@ -232,7 +232,7 @@ def test_frame_when_larger_than_the_server_takes_then_its_connection_is_cut(reac
 
 
 def test_head_when_its_number_is_no_new_calls_then_no_call_is_counted(reachable_dir: Path) -> None:
-    """gRPC passes it over, so nothing would ever end it."""
+    """gRPC ignores it, so nothing would ever end it."""
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, echo):
@@ -287,7 +287,7 @@ def test_request_when_others_leave_it_no_room_then_that_time_does_not_count(reac
             waited_s = upstream._clock()
             await asyncio.sleep(0)
             assert (upstream._clock(), relay.calls.purse.is_over) == (waited_s, True)
-            # From now on it is waited for a tenth of a second only.
+            # From now on the limit is only a tenth of a second.
             assert upstream._deadline is not None
             upstream._deadline.cancel()
             upstream._request_s, upstream._deadline = 0.1, None
@@ -305,7 +305,7 @@ async def drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         pass
 
 
-# -- who is not served ------------------------------------------------------------------
+# -- refused callers --------------------------------------------------------------------
 
 ASK = """
 import grpc, sys
@@ -319,7 +319,7 @@ with grpc.insecure_channel("unix:" + sys.argv[1], [("grpc.default_authority", "l
 
 
 async def asked(place: Path) -> str:
-    """What a gRPC client is told."""
+    """Return what a gRPC client gets."""
     import sys
 
     words = [sys.executable, "-c", ASK, os.fspath(place / "ktaskd.sock")]
@@ -343,7 +343,7 @@ def test_connection_when_there_are_too_many_then_the_call_is_told_why(reachable_
 
 
 def test_connection_when_it_is_nobodys_then_the_call_is_told_so(reachable_dir: Path) -> None:
-    """The daemon's own uid can be that one as well: then it takes nobody for itself."""
+    """If the daemon's own uid is that one as well, it does not take others for itself."""
 
     async def test() -> None:
         reception = Reception(nobody=os.geteuid())
@@ -374,7 +374,7 @@ def test_refusal_when_many_are_refused_at_once_then_all_are_closed(reachable_dir
 def test_refusal_when_much_comes_before_a_call_then_closed_at_once(
     reachable_dir: Path, monkeypatch: pytest.MonkeyPatch, chatter: bytes
 ) -> None:
-    """Nobody pays for looking at it."""
+    """No account pays for the look at it."""
     monkeypatch.setattr(refusals, "PATIENCE_S", 1e6)
 
     async def test() -> None:

@@ -1,4 +1,4 @@
-"""What passes and what does not, with real descriptors of every sort."""
+"""Which descriptors pass and which are refused, with real ones of every kind."""
 
 from __future__ import annotations
 

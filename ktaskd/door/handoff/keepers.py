@@ -1,4 +1,4 @@
-"""What the keepers are asked for: to serve connections, to open paths, to close what nobody serves.
+"""Work for the keepers: serving connections, opening paths, closing connections that nobody serves.
 
 The daemon keeps a copy of every connection that a keeper serves, so that it
 can still answer when the keeper cannot. It never reads from it, and closes it

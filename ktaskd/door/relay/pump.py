@@ -211,7 +211,7 @@ class Pump:
             self._from = 0
 
     def _pass(self, data: memoryview | bytes) -> None:
-        """Hand bytes to the kernel. Those that it does not take wait, and reading pauses."""
+        """Hand bytes to the kernel. Bytes that it does not take wait, and reading pauses."""
         if self._rest:
             self._rest = bytes(self._rest) + bytes(data)
             return

@@ -1,4 +1,4 @@
-"""The handoff door of one daemon, with real keepers, and a client that can do wrong."""
+"""The handoff door of one daemon, with real keepers, and a client that can misbehave."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ UID = os.geteuid()
 
 
 @dataclass
-class House:
-    """The doors of one daemon."""
+class Doors:
+    """A handoff door with its keepers and handles."""
 
     place: Path
     handles: HandleTable
@@ -47,7 +47,7 @@ class House:
 
 
 class Client:
-    """A client that can do wrong."""
+    """A client that can misbehave."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -60,7 +60,7 @@ class Client:
             self.sock.send(data)
 
     async def receive(self) -> handoff.Reply | None:
-        """A reply; None at the end of the connection."""
+        """Return a reply; None at the end of the connection."""
         data = await self.loop.sock_recv(self.sock, 4096)
         return handoff.decode_reply(data) if data else None
 
@@ -78,7 +78,7 @@ class Client:
 
 
 @asynccontextmanager
-async def house(
+async def handoff_door(
     place: Path,
     *,
     handles_per_uid: int = 100,
@@ -87,7 +87,7 @@ async def house(
     reception: Reception | None = None,
     keepers_total: int = KEEPERS_MAX,
     **limits: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Doors]:
     gone: list[int] = []
     runtime = RuntimeDir.claim(place)
     table = HandleTable(per_uid=handles_per_uid, on_gone=gone.append)
@@ -98,7 +98,7 @@ async def house(
         door = HandoffDoor(listener, table, keeping, shares, entry)
         await door.start()
         try:
-            yield House(place, table, keeping, door, gone)
+            yield Doors(place, table, keeping, door, gone)
         finally:
             await door.close()
             await keeping.close()
@@ -126,12 +126,12 @@ def memory(size: int = 4096) -> int:
 
 
 def as_uid(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
-    """Connections that come from now on seem to be this uid's."""
+    """Make later connections seem to come from this uid."""
     monkeypatch.setattr(door_module, "read_peer_credentials", lambda sock: (os.getpid(), uid, uid))
 
 
 def descriptors_of(pid: int) -> list[str]:
-    """What a process holds; nothing where only root may know that of a keeper."""
+    """Return a process's open files; none if only root may know those of a keeper."""
     links: list[str] = []
     with contextlib.suppress(PermissionError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
@@ -146,7 +146,7 @@ def holds_memory(pid: int) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether it is there and no zombie, which somebody else is to reap."""
+    """Whether a process runs and is no zombie, which somebody else has to reap."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
