@@ -84,7 +84,7 @@ def test_descriptors_when_replies_are_not_read_then_bounded(
 
 
 def test_descriptors_when_only_queued_jobs_hold_them_then_they_count(daemon: Daemon, stubs: Stubs) -> None:
-    """Handing over, queueing and hanging up again does not collect descriptors without end."""
+    """Handing over, queueing and hanging up again and again does not accumulate descriptors."""
     jobs, refusals = [], 0
     blocker = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(10**6, 1, max_threads=1000))).job.id
     wait_state(stubs.jobs, blocker, "RUNNING")
