@@ -85,7 +85,7 @@ def test_load_when_a_value_is_given_then_only_that_differs(tmp_path: Path) -> No
         ("[workers]\nwarm = 4097\n", "workers.warm: got 4097, wanted 0 to 4096"),
         ('[workers]\nidle_group = "always"\n', 'workers.idle_group: got "always", wanted one of'),
         ("[workers]\nleads = 4097\n", "workers.leads: got 4097, wanted 0 to 4096"),
-        ('[workers]\nuser = "a\\u0000b"\n', "workers.user: got 'a\\x00b', wanted no NUL"),
+        ('[workers]\nuser = "a\\u0000b"\n', "workers.user: got 'a\\x00b', wanted a text without NUL"),
         (
             '[sockets]\nmode = "660x"\n',
             'sockets.mode: got "660x", wanted "auto" or octal digits such as "0660"',
