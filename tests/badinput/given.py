@@ -42,7 +42,10 @@ def fill(data: Maker) -> Act:
 
 def unknown(shown: str = "…") -> Refuse:
     return Refuse(
-        "NOT_FOUND", "HANDLE_UNKNOWN", f'handle "{shown}": not known, or its connection was closed', DATA
+        "NOT_FOUND",
+        "HANDLE_UNKNOWN",
+        f'handle "{shown}": not known, or its connection was closed; hand the file over again',
+        DATA,
     )
 
 

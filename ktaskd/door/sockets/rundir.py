@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
 import socket
 import stat
-import time
 from pathlib import Path
 
 from ktask.v1 import calls
 
-from ktaskd.host.sockets.unixsock import PATH_BYTES_MAX, close_quietly, refuse_fds
+from ktaskd.door.sockets.claiming import LOCK_NAME as LOCK_NAME
+from ktaskd.door.sockets.claiming import check_length, lock, make_directory
+from ktaskd.door.sockets.errors import DirectoryBusy as DirectoryBusy
+from ktaskd.door.sockets.errors import ListenError as ListenError
+from ktaskd.door.sockets.names import (
+    FileId,
+    file_id,
+    file_id_or_none,
+    id_of,
+    remove_own,
+    remove_socket,
+    remove_stale,
+)
+from ktaskd.host.sockets.unixsock import close_quietly, refuse_fds
 
 RELAY_NAME = "ktaskd.sock"
 HANDOFF_NAME = "handoff.sock"
-LOCK_NAME = "ktaskd.lock"
 INNER_NAME = calls.DIRECTORY
 GRPC_NAME = "grpc.sock"
 
@@ -30,29 +40,6 @@ KINDS = {socket.SOCK_STREAM: RELAY_NAME, socket.SOCK_SEQPACKET: HANDOFF_NAME}
 
 BACKLOG = 4096
 """Connections that wait to be accepted; the kernel may hold fewer (somaxconn)."""
-
-_DIRECTORY_TRIES, _DIRECTORY_PAUSE_S = 5, 0.05
-
-_FileId = tuple[int, int]
-"""Device and inode."""
-
-
-class ListenError(Exception):
-    """The daemon cannot listen where it should; the text says why."""
-
-
-class DirectoryBusy(ListenError):
-    """Another daemon holds the runtime directory.
-
-    Args:
-        pid: the one in the lock file; 0 if there is none.
-    """
-
-    def __init__(self, path: Path, pid: int) -> None:
-        """Name the directory and its owner."""
-        who = f"pid {pid}" if pid else "another process"
-        super().__init__(f"runtime directory {path}: a daemon is running there already ({who})")
-        self.pid = pid
 
 
 class RuntimeDir:
@@ -74,8 +61,8 @@ class RuntimeDir:
         self.directory_fd = directory_fd
         self._lock_fd = lock_fd
         self._inner_fd = -1
-        self._sockets: dict[str, _FileId] = {}
-        self._grpc: _FileId | None = None
+        self._sockets: dict[str, FileId] = {}
+        self._grpc: FileId | None = None
         self._unpublished = f"{_UNPUBLISHED}{secrets.token_hex(4)}"
 
     @classmethod
@@ -90,12 +77,12 @@ class RuntimeDir:
         """
         path = Path(os.path.abspath(path))
         for name in (HANDOFF_NAME, f"{INNER_NAME}/{GRPC_NAME}"):
-            _check_length(path / name)
+            check_length(path / name)
         directory_fd = -1
         try:
-            _make_directory(path, mode)
+            make_directory(path, mode)
             directory_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            runtime = cls(path, directory_fd, _lock(path, directory_fd))
+            runtime = cls(path, directory_fd, lock(path, directory_fd))
         except OSError as error:
             close_quietly(directory_fd)
             raise ListenError(f"runtime directory {path}: {error.strerror}") from error
@@ -135,7 +122,7 @@ class RuntimeDir:
         """Give the socket that grpc has bound its public name; raises ListenError."""
         try:
             os.rename(self._unpublished, GRPC_NAME, src_dir_fd=self._inner_fd, dst_dir_fd=self._inner_fd)
-            self._grpc = _file_id(GRPC_NAME, self._inner_fd)
+            self._grpc = file_id(GRPC_NAME, self._inner_fd)
         except OSError as error:
             raise ListenError(f"{self.inner_path}: {error.strerror}") from error
 
@@ -146,7 +133,7 @@ class RuntimeDir:
                 sock.bind(os.fspath(self.unpublished_path))
             except OSError as error:
                 return f"{self.inner_path.parent}: {error.strerror}"
-        _remove_socket(self._unpublished, self._inner_fd)
+        remove_socket(self._unpublished, self._inner_fd)
         return f"{self.inner_path.parent}: gRPC cannot listen there; GRPC_VERBOSITY=debug shows why"
 
     def why_lost(self) -> str:
@@ -156,11 +143,11 @@ class RuntimeDir:
                 return f"{self.path} is another directory now"
         except OSError as error:
             return f"{self.path}: {error.strerror}"
-        wanted = {LOCK_NAME: _id_of(os.fstat(self._lock_fd)), **self._sockets}
-        for name, file_id in wanted.items():
-            if _file_id_or_none(name, self.directory_fd) != file_id:
+        wanted = {LOCK_NAME: id_of(os.fstat(self._lock_fd)), **self._sockets}
+        for name, known in wanted.items():
+            if file_id_or_none(name, self.directory_fd) != known:
                 return f"{self.path / name} was removed"
-        if self._grpc is not None and _file_id_or_none(GRPC_NAME, self._inner_fd) != self._grpc:
+        if self._grpc is not None and file_id_or_none(GRPC_NAME, self._inner_fd) != self._grpc:
             return f"{self.inner_path} was removed"
         return ""
 
@@ -178,7 +165,7 @@ class RuntimeDir:
 
     def _remove_stale_inner(self) -> None:
         """Remove the sockets of daemons and clients that were killed."""
-        _remove_stale(self.inner_path, GRPC_NAME, self._inner_fd)
+        remove_stale(self.inner_path, GRPC_NAME, self._inner_fd)
         self._remove_made(_UNPUBLISHED)
         self._remove_made(calls.NAME_PREFIX)
 
@@ -187,7 +174,7 @@ class RuntimeDir:
         name_of = re.compile(f"{prefix}[0-9a-f]{{8}}")
         with contextlib.suppress(OSError):
             for name in filter(name_of.fullmatch, os.listdir(self._inner_fd)):
-                _remove_socket(name, self._inner_fd)
+                remove_socket(name, self._inner_fd)
 
     def listen(self, name: str, *, mode: int, gid: int = -1) -> socket.socket:
         """Make a listening socket here; the caller owns it, close removes its path.
@@ -202,9 +189,9 @@ class RuntimeDir:
         kind = next(kind for kind, known in KINDS.items() if known == name)
         sock = socket.socket(socket.AF_UNIX, kind)
         try:
-            _remove_stale(path, name, self.directory_fd)
+            remove_stale(path, name, self.directory_fd)
             sock.bind(os.fspath(path))
-            self._sockets[name] = _file_id(name, self.directory_fd)
+            self._sockets[name] = file_id(name, self.directory_fd)
             # Nobody can connect before listen, so the final mode and group apply to
             # every client.
             os.chown(path, -1, gid)
@@ -225,12 +212,12 @@ class RuntimeDir:
         """Remove the sockets made here and unlock the directory. The directory stays."""
         if self._lock_fd < 0:
             return
-        for name, file_id in self._sockets.items():
-            _remove_own(name, file_id, self.directory_fd)
+        for name, made in self._sockets.items():
+            remove_own(name, made, self.directory_fd)
         if self._inner_fd >= 0:
             self._remove_made(calls.NAME_PREFIX)
             if self._grpc is not None:
-                _remove_own(GRPC_NAME, self._grpc, self._inner_fd)
+                remove_own(GRPC_NAME, self._grpc, self._inner_fd)
             close_quietly(self._inner_fd)
             self._inner_fd = -1
         with contextlib.suppress(OSError):
@@ -238,126 +225,8 @@ class RuntimeDir:
         # Removed while locked: a process that waits for this lock then sees that the path is
         # another file, or none.
         with contextlib.suppress(OSError):
-            if _file_id(LOCK_NAME, self.directory_fd) == _id_of(os.fstat(self._lock_fd)):
+            if file_id(LOCK_NAME, self.directory_fd) == id_of(os.fstat(self._lock_fd)):
                 os.unlink(LOCK_NAME, dir_fd=self.directory_fd)
         close_quietly(self._lock_fd)
         close_quietly(self.directory_fd)
         self._lock_fd = self.directory_fd = -1
-
-
-def _check_length(path: Path) -> None:
-    size = len(os.fsencode(path))
-    if size > PATH_BYTES_MAX:
-        raise ListenError(
-            f"{path}: {size} bytes long, but a socket's path may have at most {PATH_BYTES_MAX};"
-            " choose a shorter directory"
-        )
-
-
-def _make_directory(path: Path, mode: int) -> None:
-    """Make the directory, or check that only root and this daemon can change its contents."""
-    try:
-        path.mkdir(mode)
-        path.chmod(mode)  # mkdir applies the umask
-    except FileExistsError:
-        status = path.stat()
-        if not stat.S_ISDIR(status.st_mode):
-            raise ListenError(f"runtime directory {path}: is no directory; choose another path") from None
-        if status.st_uid not in (0, os.geteuid()):
-            raise ListenError(
-                f"runtime directory {path}: belongs to uid {status.st_uid}, who could replace its sockets;"
-                f" wanted uid {os.geteuid()} or 0"
-            ) from None
-        # A group with write access to root's directory could take over clients of every user.
-        bits = stat.S_IWOTH | (stat.S_IWGRP if os.geteuid() == 0 else 0)
-        if status.st_mode & bits:
-            raise ListenError(
-                f"runtime directory {path}: mode {stat.S_IMODE(status.st_mode):04o} lets other users replace"
-                " its sockets; remove that right (chmod go-w)"
-            ) from None
-
-
-def _lock(directory: Path, directory_fd: int) -> int:
-    """Lock the directory and the lock file, and write our pid; return the file's descriptor.
-
-    The file tells who is there. The directory is locked as well, since somebody may remove the file.
-
-    Raises:
-        DirectoryBusy: somebody else holds the lock.
-    """
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(LOCK_NAME, flags, 0o644, dir_fd=directory_fd)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _file_id_or_none(LOCK_NAME, directory_fd) == _id_of(os.fstat(fd)):
-                _lock_directory(directory_fd)
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-                return fd
-        except BlockingIOError:
-            pid = os.pread(fd, 32, 0).strip()
-            os.close(fd)
-            raise DirectoryBusy(directory, int(pid) if pid.isdigit() else 0) from None
-        except BaseException:
-            os.close(fd)
-            raise
-        # Its last owner removed the file between our open and our lock.
-        os.close(fd)
-
-
-def _lock_directory(fd: int) -> None:
-    """Lock the directory itself; raises BlockingIOError if a daemon holds the lock.
-
-    A cleaner that looks through the directory holds it for a moment. On file systems that
-    cannot lock directories the lock file has to do.
-    """
-    for left in reversed(range(_DIRECTORY_TRIES)):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not left:
-                raise
-            time.sleep(_DIRECTORY_PAUSE_S)
-        except OSError:
-            return
-
-
-def _id_of(status: os.stat_result) -> _FileId:
-    return status.st_dev, status.st_ino
-
-
-def _file_id(name: str, directory_fd: int) -> _FileId:
-    return _id_of(os.lstat(name, dir_fd=directory_fd))
-
-
-def _file_id_or_none(name: str, directory_fd: int) -> _FileId | None:
-    try:
-        return _file_id(name, directory_fd)
-    except OSError:
-        return None
-
-
-def _remove_stale(path: Path, name: str, directory_fd: int) -> None:
-    """Remove a dead daemon's socket. Assumes that this daemon holds the directory's lock."""
-    try:
-        status = os.lstat(name, dir_fd=directory_fd)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(status.st_mode):
-        raise ListenError(f"{path}: exists and is no socket; remove it")
-    os.unlink(name, dir_fd=directory_fd)
-
-
-def _remove_socket(name: str, directory_fd: int) -> None:
-    """Remove a name if it is a socket."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.lstat(name, dir_fd=directory_fd).st_mode):
-            os.unlink(name, dir_fd=directory_fd)
-
-
-def _remove_own(name: str, file_id: _FileId, directory_fd: int) -> None:
-    # The inode number alone is no proof: it may belong to another kind of file by now.
-    if _file_id_or_none(name, directory_fd) == file_id:
-        _remove_socket(name, directory_fd)
