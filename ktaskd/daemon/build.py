@@ -24,7 +24,7 @@ from ktaskd.daemon.idle import IdleEnd, held_s
 from ktaskd.daemon.lacking import Lacking
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
-from ktaskd.daemon.pools import HelpersHome, Pools
+from ktaskd.daemon.pools import Pools
 from ktaskd.daemon.raising import RaisingLessons
 from ktaskd.daemon.start import Start
 from ktaskd.daemon.watchdog import Watchdog, find_wrong
@@ -49,13 +49,18 @@ from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
 from ktaskd.intake.disk_limits import DiskOf
 from ktaskd.intake.memory_limit import CallerMemory
-from ktaskd.intake.submit import Intake, Rights
+from ktaskd.intake.opening import Opener, Rights
+from ktaskd.intake.submit import Conditions, Intake
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
+from ktaskd.jobs.kernel import HostKernel
+from ktaskd.jobs.patience import Clocks, Patience
+from ktaskd.jobs.ports import PoolRequests
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.function import Declaration
+from ktaskd.pool.pool import PoolHooks
 
 
 def build(start: Start, life: Lifecycle) -> Application:
@@ -110,37 +115,32 @@ def _look(start: Start) -> Facts:
 def _build_workers(start: Start, life: Lifecycle, facts: Facts) -> Workers:
     settings = start.config.workers
     pools: Pools  # made last: the pools need the engine, and dispatch calls them only later
-    dispatch = Dispatch(
-        facts.topology,
-        facts.allowance,
+    requests = PoolRequests(
         lambda count: pools.want_leads(count),
-        time.time,
         lambda nid, count: pools.want_helpers(nid, count),
         lambda group, kind, **where: pools.admit_guest(group, kind, **where),
     )
+    dispatch = Dispatch(facts.topology, facts.allowance, requests, HostKernel(), time.time)
     group, no_group = hostconfig.make_idle_group(settings)
     raiser = Raiser(*((group.idle_fd, group.normal_fd) if group else (-1, -1)))
-    lessons = RaisingLessons(raiser, start.own_door, lambda: life.stopping)
+    lessons = RaisingLessons(raiser, start.own_cgroup_fd, lambda: life.stopping)
     engine = Engine(
         Registry(start.config.jobs, facts.admins),
         dispatch,
-        grace_s=settings.cancel_grace_s,
-        fence_s=settings.fence_s,
-        hang_cpu_s=settings.hang_cpu_s,
-        starvation_s=settings.starvation_s,
-        raiser=raiser,
-        wall=time.time,
+        Patience(settings.cancel_grace_s, settings.fence_s, settings.hang_cpu_s, settings.starvation_s),
+        Clocks(time.time),
+        raiser,
     )
     engine.on_idle = life.on_idle
     events = WorkerEvents(engine, lessons.on_ready)
-    unit = hostconfig.helpers_unit(settings, start.own_door, lessons.on_door)
+    unit = hostconfig.helpers_unit(settings, start.own_cgroup_fd, lessons.on_cgroup_fd)
     pools = Pools(
         hostconfig.pool_specs(facts.topology, facts.allowance, facts.user, settings),
         hostconfig.guest_spec(facts.topology, facts.user),
         events,
-        HelpersHome(group, unit),
-        retire=dispatch.remove,
-        raise_=raiser.raise_,
+        group=group,
+        hooks=PoolHooks(dispatch.remove, raiser.raise_),
+        helpers_unit=unit,
     )
     return Workers(engine, pools, events, raiser, group, no_group)
 
@@ -175,18 +175,15 @@ def _build_intake(
     callers: Callers,
     functions: Mapping[str, Declaration],
 ) -> Intake:
-    return Intake(
-        workers.engine,
-        functions,
-        doors.handles,
-        doors.keepers,
-        facts.topology,
-        Rights(facts.admins, facts.user.refusal, os.geteuid() if facts.user.own_code else None),
+    rights = Rights(facts.admins, facts.user.refusal, os.geteuid() if facts.user.own_code else None)
+    conditions = Conditions(
         CallerMemory(facts.root, workers.pools.shared_pids),
         callers,
         DiskOf(start.config.disks, lambda device: read_disk(facts.root, device)),
         MemoryRoom(facts.root),
     )
+    opener = Opener(doors.handles, doors.keepers, rights)
+    return Intake(workers.engine, functions, opener, facts.topology, rights, conditions)
 
 
 def _build_governor(

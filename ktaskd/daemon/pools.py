@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Listener, Worker
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 from ktaskd.pool.starting import Starter
-
-
-@dataclass(frozen=True, slots=True)
-class HelpersHome:
-    """The surroundings in which helpers run.
-
-    Args:
-        group: the cgroup that they move into; stays the caller's.
-        unit: starts their pool hosts; None = they are children of this process.
-    """
-
-    group: IdleGroup | None
-    unit: Starter | None
 
 
 class Pools:
@@ -33,8 +19,9 @@ class Pools:
     Args:
         specs: of the helpers' pools and of one pool of leads.
         guests: of workers for one job each, which move into a caller's memory cgroup.
-        retire: called with a worker that is about to end after a long idle time.
-        raise_: raises a killed worker to normal priority, so that it dies soon.
+        group: the cgroup that helpers move into; stays the caller's.
+        hooks: called back about workers.
+        helpers_unit: starts the helpers' pool hosts; None = they are children of this process.
     """
 
     def __init__(
@@ -42,10 +29,10 @@ class Pools:
         specs: Sequence[PoolSpec],
         guests: PoolSpec,
         listener: Listener,
-        home: HelpersHome,
         *,
-        retire: Callable[[Worker], None],
-        raise_: Callable[[int], object],
+        group: IdleGroup | None,
+        hooks: PoolHooks,
+        helpers_unit: Starter | None,
     ) -> None:
         """Nothing is started yet."""
         numbers = itertools.count(1)
@@ -59,15 +46,14 @@ class Pools:
                 spec,
                 listener,
                 number,
-                group=home.group if helpers else None,
-                retire=retire,
-                raise_=raise_,
-                starter=home.unit if helpers else None,
+                group=group if helpers else None,
+                hooks=hooks,
+                starter=helpers_unit if helpers else None,
             )
 
         self._usual = [make(spec) for spec in specs]
         self._leads = next(pool for pool in self._usual if pool.spec.worker_class is WorkerClass.LEAD)
-        self._guests = GuestPool(guests, listener, number, group=home.group, raise_=raise_)
+        self._guests = GuestPool(guests, listener, number, group=group, hooks=hooks)
         self.all: list[Pool] = [*self._usual, self._guests]
 
     def __iter__(self) -> Iterator[Pool]:

@@ -21,28 +21,30 @@ class RaisingLessons:
     """Tries the raiser's methods on the first helper that is ready, and again with each new cgroup.
 
     Args:
-        own_door: descriptor of cgroup.procs of our own group, or -1; stays the caller's.
+        own_cgroup_fd: descriptor of cgroup.procs of our own group, or -1; stays the caller's.
         stopping: returns whether the daemon ends.
     """
 
-    def __init__(self, raiser: Raiser, own_door: int, stopping: Callable[[], bool]) -> None:
+    def __init__(self, raiser: Raiser, own_cgroup_fd: int, stopping: Callable[[], bool]) -> None:
         """Nothing is known yet."""
         self._raiser = raiser
-        self._own_door = own_door
+        self._own_cgroup_fd = own_cgroup_fd
         self._stopping = stopping
 
-    def on_door(self, idle_fd: int) -> None:
+    def on_cgroup_fd(self, idle_fd: int) -> None:
         """Use cgroup.procs of the helpers' unit, which was just started, maybe again; owns `idle_fd`."""
         if self._raiser.leads_into(idle_fd):
             os.close(idle_fd)  # the same cgroup, from the pool host of another node
         else:
-            self._raiser.take_doors(idle_fd, os.dup(self._own_door) if self._own_door >= 0 else -1)
+            self._raiser.take_cgroup_fds(
+                idle_fd, os.dup(self._own_cgroup_fd) if self._own_cgroup_fd >= 0 else -1
+            )
 
     def on_ready(self, worker: Worker) -> None:
         """Try on one helper by which methods it can be raised here; all later ones are alike."""
         if self._raiser.known or worker.is_lead or self._stopping():
             return
         if self._raiser.find_out(worker.pid):
-            log.info("raising ways=%s", ", ".join(self._raiser.ways) or "none")
+            log.info("raising ways=%s", ", ".join(self._raiser.methods) or "none")
         elif worker.state in (WorkerState.IDLE, WorkerState.BUSY):
             asyncio.get_running_loop().call_later(AGAIN_S, self.on_ready, worker)

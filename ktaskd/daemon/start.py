@@ -19,7 +19,7 @@ class Start:
         load: reads the configuration again; raises ConfigError.
         host_root: the machine that the governor looks at. Processes, callers and
             placement are always those of the real one.
-        own_door: descriptor of cgroup.procs of our own group; -1 = none was passed.
+        own_cgroup_fd: descriptor of cgroup.procs of our own group; -1 = none was passed.
     """
 
     config: Config
@@ -28,4 +28,4 @@ class Start:
     listeners: Listeners
     selftest: bool
     host_root: HostRoot = field(default_factory=HostRoot)
-    own_door: int = -1
+    own_cgroup_fd: int = -1

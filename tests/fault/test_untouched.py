@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.model.job import JobState
 from ktaskd.pool import link
 from tests.fault.armory import Armory
@@ -69,7 +70,7 @@ async def stuck(h: House, armed: Armory, victim: Victim, patch: pytest.MonkeyPat
     h.engine.cancel(job)
     await h.until(lambda: job.state.ended)
     patch.undo()
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert (job.state, error.reason) == (JobState.DIRTY, "WORKER_STUCK")
     (pid,) = armed.fired().values()
@@ -98,7 +99,7 @@ async def stuck_in_undo(h: House, armed: Armory, victim: Victim, patch: pytest.M
     job = await h.submit(victim.spec)
     await h.until(lambda: job.state.ended)
     patch.undo()
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert (job.state, error.reason) == (JobState.DIRTY, "WORKER_STUCK")
     wake(set(armed.fired().values()))
