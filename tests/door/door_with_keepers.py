@@ -30,7 +30,7 @@ UID = os.geteuid()
 
 
 @dataclass
-class Doors:
+class DoorWithKeepers:
     """A handoff door with its keepers and handles."""
 
     place: Path
@@ -78,7 +78,7 @@ class Client:
 
 
 @asynccontextmanager
-async def handoff_door(
+async def door_with_keepers(
     place: Path,
     *,
     handles_per_uid: int = 100,
@@ -87,7 +87,7 @@ async def handoff_door(
     reception: Reception | None = None,
     keepers_total: int = KEEPERS_MAX,
     **limits: Any,
-) -> AsyncIterator[Doors]:
+) -> AsyncIterator[DoorWithKeepers]:
     gone: list[int] = []
     runtime = RuntimeDir.claim(place)
     table = HandleTable(per_uid=handles_per_uid, on_gone=gone.append)
@@ -98,7 +98,7 @@ async def handoff_door(
         door = HandoffDoor(listener, table, keeping, shares, entry)
         await door.start()
         try:
-            yield Doors(place, table, keeping, door, gone)
+            yield DoorWithKeepers(place, table, keeping, door, gone)
         finally:
             await door.close()
             await keeping.close()

@@ -10,8 +10,8 @@ from ktaskd.door.admission.turns import Turns, User
 from ktaskd.door.relay.calls import CALL_BYTES, PREFIX_BYTES, Calls
 from ktaskd.door.relay.door import REQUESTS_ACCOUNT, RelayDoor
 from ktaskd.door.relay.frames import DATA, END_HEADERS, HEADERS, PREFACE
-from tests.door.test_frames import frame
-from tests.door.test_relay import connect, echo, hold, inner_server, relay_door, run, until
+from tests.door.relay.test_door import connect, echo, hold, inner_server, relay_door, run, until
+from tests.door.relay.test_frames import frame
 
 
 def users_of(door: RelayDoor) -> list[User]:
