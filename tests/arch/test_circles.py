@@ -14,7 +14,7 @@ PACKAGES = ("ktaskd", "ktask")
 Graph = Mapping[str, Collection[str]]
 
 OPEN: dict[str, tuple[str, ...]] = {
-    "ktaskd": ("ktaskd.door.admission.account ktaskd.door.admission.turns ktaskd.door.admission.user",),
+    "ktaskd": (),
     "ktask": (
         "ktask.cli.commands ktask.cli.main ktask.cli.manifest ktask.cli.report ktask.cli.run "
         "ktask.cli.verify",
