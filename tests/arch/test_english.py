@@ -14,7 +14,6 @@ PENDING = frozenset(
     {
         "ARCHITECTURE.md",
         "docs",
-        "ktaskd/jobs",
         "ktaskd/pool",
         "tests/against",
         "tests/arch",
@@ -25,10 +24,8 @@ PENDING = frozenset(
         "tests/fault",
         "tests/hostile",
         "tests/integration",
-        "tests/jobs",
         "tests/readme",
         "tests/support",
-        "tests/worker",
         "tools",
     }
 )

@@ -15,7 +15,7 @@ from ktaskd.model.spans import Span, SpanSet
 from tests.fault.armory import Armory
 from tests.fault.house import faulty_house
 from tests.fault.victims import CHUNK, MAKERS, Victim, rests
-from tests.jobs.house import OneHouse
+from tests.jobs.realjobs import SharedJobs
 
 SUCCEEDED = JobState.SUCCEEDED
 FAILED = JobState.FAILED
@@ -177,7 +177,7 @@ UNDO = [
 class Scene:
     """A house with faults, in which one row after the other is played."""
 
-    def __init__(self, one: OneHouse, armed: Armory) -> None:
+    def __init__(self, one: SharedJobs, armed: Armory) -> None:
         self._one = one
         self._armed = armed
         self._rows = 0
@@ -191,7 +191,7 @@ class Scene:
         return [f"{row.job}, {row.faults}: {what}" for what in found]
 
     async def _story(self, row: Row, *, waited: bool, found: list[str]) -> None:
-        h, armed = self._one.house, self._armed
+        h, armed = self._one.jobs, self._armed
         victim, deaths = MAKERS[row.job](h), len(h.deaths)
         armed.arm_all(row.faults, victim.spec.function)
         spin = JobSpec("selftest.spin", arg={"ms": 1.0}, ranges=(RangeSpec(0, 20),))

@@ -14,7 +14,7 @@ from ktaskd.pool import link
 from tests.fault.armory import Armory
 from tests.fault.house import faulty_house
 from tests.fault.victims import MAKERS, Victim, rests
-from tests.jobs.house import House
+from tests.jobs.realjobs import RealJobs
 
 PATTERN = b"reused"
 
@@ -34,7 +34,7 @@ def wake(stopped: set[int]) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-async def reused_after_the_answer(h: House, armed: Armory, victim: Victim, *, waited: bool) -> None:
+async def reused_after_the_answer(h: RealJobs, armed: Armory, victim: Victim, *, waited: bool) -> None:
     armed.arm_all("worker.mid_chunk:stop")
     job = await h.submit(victim.spec, waited=waited)
     await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
@@ -57,11 +57,11 @@ def test_memory_when_reused_after_a_stopped_worker_then_as_its_owner_left_it() -
     with faulty_house(grace_s=0.1) as (one, armed):
         for maker in ("fill", "fill_mapped", "copy_over", "log"):
             for waited in (True, False):
-                victim = MAKERS[maker](one.house)
-                one.run(reused_after_the_answer(one.house, armed, victim, waited=waited))
+                victim = MAKERS[maker](one.jobs)
+                one.run(reused_after_the_answer(one.jobs, armed, victim, waited=waited))
 
 
-async def stuck(h: House, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
+async def stuck(h: RealJobs, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
     armed.arm_all("worker.mid_chunk:stop")
     job = await h.submit(victim.spec)
     await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
@@ -90,10 +90,10 @@ def test_job_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with faulty_house(grace_s=0.1, fence_s=0.1) as (one, armed):
-        one.run(stuck(one.house, armed, MAKERS["fill"](one.house), monkeypatch))
+        one.run(stuck(one.jobs, armed, MAKERS["fill"](one.jobs), monkeypatch))
 
 
-async def stuck_in_undo(h: House, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
+async def stuck_in_undo(h: RealJobs, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
     armed.arm_all("worker.in_undo:stop")
     patch.setattr(link.Worker, "kill", lambda *_: None)
     job = await h.submit(victim.spec)
@@ -110,4 +110,4 @@ def test_undo_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with faulty_house(grace_s=0.1, fence_s=0.1) as (one, armed):
-        one.run(stuck_in_undo(one.house, armed, MAKERS["bad_log"](one.house), monkeypatch))
+        one.run(stuck_in_undo(one.jobs, armed, MAKERS["bad_log"](one.jobs), monkeypatch))

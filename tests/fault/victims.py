@@ -15,7 +15,7 @@ from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.spans import Span, SpanSet
 from tests.fault.compare import UNDONE, first_difference
-from tests.jobs.house import MIB, UID, House, Memory
+from tests.jobs.realjobs import MIB, UID, Memory, RealJobs
 from tests.support.sources import facts_of
 
 GUARD = 64 << 10
@@ -88,7 +88,7 @@ def rests(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] in "TS"
 
 
-def fill(h: House) -> Victim:
+def fill(h: RealJobs) -> Victim:
     """No undo: a worker lost for good leaves its chunk dirty."""
     before = NOISE
     start, length = GUARD, len(NOISE) - 2 * GUARD
@@ -104,7 +104,7 @@ def fill(h: House) -> Victim:
     return Victim(spec, memory, before, after, pages=0)
 
 
-def fill_mapped(h: House) -> Victim:
+def fill_mapped(h: RealJobs) -> Victim:
     """Through a mapping, which outlives the chunk."""
     victim = fill(h)
     memory = sealed(h, victim.before)
@@ -112,7 +112,7 @@ def fill_mapped(h: House) -> Victim:
     return replace(victim, memory=memory, spec=spec, pages=(len(NOISE) - 2 * GUARD) // PAGE)
 
 
-def sealed(h: House, content: bytes) -> Memory:
+def sealed(h: RealJobs, content: bytes) -> Memory:
     """Memory that cannot become shorter, so that workers map it."""
     memory = h.memory(content)
     fcntl.fcntl(memory.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
@@ -121,12 +121,12 @@ def sealed(h: House, content: bytes) -> Memory:
     return Memory(memory.fd, SourceRef(handle=h.handles.add(UID, 1, os.dup(memory.fd), facts)))
 
 
-def crc(h: House) -> Victim:
+def crc(h: RealJobs) -> Victim:
     spec = JobSpec("file.crc32", sources={"data": h.memory(NOISE).ref}, min_chunk=CHUNK)
     return Victim(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
 
 
-def copy(h: House) -> Victim:
+def copy(h: RealJobs) -> Victim:
     """Into nothing, so that an undo can put back all of it."""
     source = bytes(MIB) + NOISE[: 7 * MIB] + bytes(MIB) + NOISE[:1000]
     target = h.memory(0)
@@ -134,7 +134,7 @@ def copy(h: House) -> Victim:
     return Victim(spec, target, b"", source, result={"bytes": len(source)})
 
 
-def copy_over(h: House) -> Victim:
+def copy_over(h: RealJobs) -> Victim:
     """Over data with holes in it, from data with holes in it: not all can be put back."""
     target = h.memory(8 * MIB)
     source = h.memory(8 * MIB)
@@ -146,7 +146,7 @@ def copy_over(h: House) -> Victim:
     return Victim(spec, target, target.read(), after, result={"bytes": len(after)})
 
 
-def copy_shorter(h: House) -> Victim:
+def copy_shorter(h: RealJobs) -> Victim:
     """Over something longer, which is cut in the end."""
     source, before = NOISE[: 3 * MIB], NOISE[MIB:]
     target = h.memory(before)
@@ -154,7 +154,7 @@ def copy_shorter(h: House) -> Victim:
     return Victim(spec, target, before, source, result={"bytes": len(source)})
 
 
-def populate(h: House) -> Victim:
+def populate(h: RealJobs) -> Victim:
     memory = h.memory(8 * MIB)
     os.pwrite(memory.fd, NOISE[:MIB], 3 * MIB)
     content = memory.read()
@@ -162,7 +162,7 @@ def populate(h: House) -> Victim:
     return Victim(spec, memory, content, content, pages=8 * MIB // PAGE)
 
 
-def longer(h: House) -> Victim:
+def longer(h: RealJobs) -> Victim:
     """Storage beyond the end, which makes the memory longer."""
     before = NOISE[:MIB]
     memory = h.memory(before)
@@ -171,24 +171,24 @@ def longer(h: House) -> Victim:
     return Victim(spec, memory, before, before + bytes(MIB))
 
 
-def items(h: House) -> Victim:
+def items(h: RealJobs) -> Victim:
     pieces = [NOISE[: 1000 * i] for i in range(1, 9)]
     spec = JobSpec("file.crc32", items=tuple(h.memory(piece).ref for piece in pieces))
     found = [{"crc32": zlib.crc32(piece), "bytes": len(piece)} for piece in pieces]
     return Victim(spec, result={"items": found})
 
 
-def log(h: House) -> Victim:
+def log(h: RealJobs) -> Victim:
     """Not to be run again, but undone; how often each byte was touched can be seen."""
     return _log(h, -1)
 
 
-def bad_log(h: House) -> Victim:
+def bad_log(h: RealJobs) -> Victim:
     """The same, and it fails at its end."""
     return _log(h, LOG_SIZE - 1)
 
 
-def _log(h: House, fail_at: int) -> Victim:
+def _log(h: RealJobs, fail_at: int) -> Victim:
     memory = h.memory(LOG_SIZE + GUARD)
     spec = JobSpec(
         "selftest.undo_log",
@@ -201,7 +201,7 @@ def _log(h: House, fail_at: int) -> Victim:
     return Victim(spec, memory, before, b"\1" * LOG_SIZE + before[LOG_SIZE:], counts=True)
 
 
-MAKERS: Mapping[str, Callable[[House], Victim]] = {
+MAKERS: Mapping[str, Callable[[RealJobs], Victim]] = {
     maker.__name__: maker
     for maker in (
         fill,

@@ -47,9 +47,14 @@ class Books(RuleBasedStateMachine):
     """Does anything that a job may do, and keeps the place of each position in a set of its own."""
 
     @initialize(
-        declaration=declarations, undo=st.booleans(), cuts=st.sets(st.integers(1, TOTAL - 1), max_size=3)
+        declaration=declarations,
+        undo=st.booleans(),
+        cuts=st.sets(st.integers(1, TOTAL - 1), max_size=3),
+        takes=st.integers(0, 8),
     )
-    def begin(self, declaration: Declaration, undo: bool, cuts: set[int]) -> None:
+    def begin(self, declaration: Declaration, undo: bool, cuts: set[int], takes: int) -> None:
+        self.takes = takes
+        """It is not stopped before it was asked for this many chunks."""
         edges = [0, *sorted(cuts), TOTAL]
         shares = tuple(NodePart(a, b) for a, b in pairwise(edges))
         self.function, self.undo = declaration, undo
@@ -77,6 +82,7 @@ class Books(RuleBasedStateMachine):
     @running
     @rule(size=st.integers(1, 25), nid=st.integers(-1, 1))
     def take(self, size: int, nid: int) -> None:
+        self.takes -= 1
         chunk = self.books.take(size, nid, lead=True, has_free=lambda _: False)
         assert (chunk is None) == (not self.waiting)
         if chunk is not None:
@@ -152,7 +158,7 @@ class Books(RuleBasedStateMachine):
 
     # -- when it is undone
 
-    @precondition(lambda self: not self.held and not self.undoes)
+    @precondition(lambda self: self.takes <= 0 and not self.held and not self.undoes)
     @rule()
     def begin_undo(self) -> None:
         before = each(self.books.dirty)

@@ -43,7 +43,7 @@ def add(
 
 
 def listed(registry: Registry, query: Query, who: Identity) -> list[Job]:
-    """What one look finds, which is enough for these few jobs."""
+    """Jobs that one look finds, which is enough for these few."""
     return list(registry.look(query, who).jobs)
 
 
