@@ -57,7 +57,7 @@ class Allowance:
         leads_per_uid: for each uid.
         reasons: every active reason for fewer helpers than there are.
         level: how much is left running; PAUSED also withholds leads from detached jobs.
-        duty: the part of the time that helpers may work, above 0 to 1.
+        duty: fraction of the time that helpers may work, above 0 to 1.
     """
 
     helpers: Mapping[int, int]

@@ -41,8 +41,9 @@ from ktaskd.model.limits import BLOCKED_MAX, SPARE_HELPERS
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.death import Death
 from ktaskd.pool.guests import GuestPool
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report

@@ -34,7 +34,7 @@ from ktaskd.model.spans import SpanSet
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.planner.plan import NodePart, Plan
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
 from tests.jobs.leaploop import LeapLoop, pending
