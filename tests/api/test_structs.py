@@ -1,4 +1,4 @@
-"""Structs that are made by hand are the Structs that protobuf makes."""
+"""Structs from our own encoder equal those that protobuf makes."""
 
 from __future__ import annotations
 

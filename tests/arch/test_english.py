@@ -12,14 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PENDING = frozenset(
     {
-        "deploy",
-        "ktaskd/api",
-        "ktaskd/daemon",
-        "ktaskd/door",
-        "tests/api",
-        "tests/daemon",
-        "tests/deploy",
-        "tests/door",
         "tests/hostile",
     }
 )

@@ -1,4 +1,4 @@
-"""Where a daemon goes when nobody says so, and that clients of the same user find it there."""
+"""The default directory of a daemon, and that clients of the same user find it there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UID = 60033
 
 @pytest.fixture
 def own() -> Iterator[Path]:
-    """The directory of a user without a runtime directory of the session."""
+    """The directory of a user whose session has no runtime directory."""
     path = Path(f"/tmp/ktaskd-{UID}")
     assert not os.path.lexists(path)
     yield path

@@ -1,4 +1,4 @@
-"""A machine that lacks something: one line that says what to do, or a daemon that works without it."""
+"""Starts on a machine that lacks something: one line says what to do, or the daemon works without it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMPTY = "ktaskd: --runtime-dir: got an empty path, wanted a directory\n"
 
 
 def start(script: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """A shell script in a mount namespace of its own; "$@" is the daemon's command."""
+    """Run a shell script in a mount namespace of its own; "$@" is the daemon's command."""
     command = ["unshare", "-m", "sh", "-ec", script, "sh", KTASKD, "--runtime-dir", *words]
     return subprocess.run(
         [str(word) for word in command],

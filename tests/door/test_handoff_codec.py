@@ -1,4 +1,4 @@
-"""The messages of the handoff socket: what is encoded is decoded, garbage is refused."""
+"""The messages of the handoff socket: decoding reverses encoding, and garbage is refused."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
 from tests.hostile.attacks import (
     CONNECTIONS,
     PREFACE,
@@ -35,7 +36,6 @@ from tests.hostile.attacks import (
 )
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
 from tests.integration.rig import (
     PATIENCE_S,
     Daemon,

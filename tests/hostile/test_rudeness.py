@@ -12,8 +12,8 @@ import psutil
 import pytest
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import BESIDE
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import BESIDE
 from tests.hostile.rudeness import MANY, STRANGER, known_uid, rude_process
 from tests.integration.rig import Daemon, Stubs, until
 from tests.support.users import OtherUsers

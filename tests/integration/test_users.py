@@ -149,7 +149,7 @@ def test_control_when_another_user_steers_then_denied(other: Caller, stubs: Stub
         ("Drain", {}), ("Drain", {"resume": True}), ("Reload", {}), ("SetMode", {"mode": "MODE_PAUSED"})
     )
     assert {code for code, _ in answers} == {"PERMISSION_DENIED"}
-    assert answers[0][1] == f"uid {OTHER} may not drain the daemon, wanted uid 0 or the daemon's own"
+    assert answers[0][1] == f"uid {OTHER} may not drain the daemon: only uid 0 and the daemon's own uid may"
     assert not stubs.control.GetStatus(control_pb2.GetStatusRequest()).status.draining
 
 

@@ -1,4 +1,4 @@
-"""What one user sends, and what one turn of the loop does of it: frames, resets, requests that do not end."""
+"""The upstream direction: frames, resets, unfinished requests, and how much of them one turn handles."""
 
 from __future__ import annotations
 
@@ -16,22 +16,31 @@ from ktaskd.door.admission.ledger import Purse
 from ktaskd.door.admission.prices import CALL_COST_S, PRICE
 from ktaskd.door.admission.turns import User
 from ktaskd.door.callers.reception import Reception
-from ktaskd.door.relay import pump as ways
-from ktaskd.door.relay import refusals
+from ktaskd.door.relay import pump, refusals
 from ktaskd.door.relay.calls import CALL_BYTES
 from ktaskd.door.relay.door import REQUESTS_ACCOUNT, REQUESTS_FREE
 from ktaskd.door.relay.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM
 from ktaskd.door.relay.pump import FRAMES_MAX
-from ktaskd.door.relay.upstream import WayIn
-from tests.door.test_calls import users_of
-from tests.door.test_frames import frame
-from tests.door.test_relay import Who, connect, echo, grpc_behind, hold, inner_server, relay_door, run, until
+from ktaskd.door.relay.upstream import Upstream
+from tests.door.relay.test_calls import users_of
+from tests.door.relay.test_door import (
+    Who,
+    connect,
+    echo,
+    grpc_behind,
+    hold,
+    inner_server,
+    relay_door,
+    run,
+    until,
+)
+from tests.door.relay.test_frames import frame
 
 SETTINGS, PING, UNKNOWN = 4, 6, 0xFA
 
 
 def head(kind: int, flags: int, stream: int, size: int) -> bytes:
-    """Of a frame whose payload does not come."""
+    """Make the header of a frame whose payload does not come."""
     return frame(kind, flags, stream, size)[:9]
 
 
@@ -41,11 +50,11 @@ def test_frames_when_many_come_at_once_then_few_are_looked_at_in_a_turn(
 ) -> None:
     turns: list[int] = []
 
-    def look(self: ways.Way, inner: Any = ways.Way._look) -> int:
+    def look(self: pump.Pump, inner: Any = pump.Pump._look) -> int:
         turns.append(inner(self))
         return turns[-1]
 
-    monkeypatch.setattr(ways.Way, "_look", look)
+    monkeypatch.setattr(pump.Pump, "_look", look)
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, echo):
@@ -62,7 +71,7 @@ def test_frames_when_many_come_at_once_then_few_are_looked_at_in_a_turn(
 
 
 def test_calls_when_each_is_reset_at_once_then_they_wait_for_their_turns(reachable_dir: Path) -> None:
-    """What a user has had counts, whatever became of it: another one is served in between."""
+    """Past use counts, whatever its outcome, so another user is served in between."""
     one = b"".join(
         frame(HEADERS, 4, stream, 20) + frame(DATA, END_STREAM, stream, 5) + frame(RST_STREAM, 0, stream, 4)
         for stream in range(1, 401, 2)
@@ -119,7 +128,7 @@ def waits(user: User) -> bool:
 
 
 async def send_all(sock: socket.socket, data: bytes) -> int:
-    """What is taken before nothing is taken any more."""
+    """Return how many bytes are accepted until none is accepted any more."""
     sent, full = 0, 0
     while sent < len(data) and full < 50:
         try:
@@ -142,7 +151,7 @@ def test_requests_when_they_do_not_end_then_no_more_is_read_than_may_be_held(rea
                     sock.setblocking(False)
                     sock.connect(os.fspath(reachable_dir / "ktaskd.sock"))
                 assert await send_all(rude, body) < len(body)
-                assert REQUESTS_ACCOUNT < door.requests.total < REQUESTS_ACCOUNT + 2 * ways.BUFFER_BYTES
+                assert REQUESTS_ACCOUNT < door.requests.total < REQUESTS_ACCOUNT + 2 * pump.BUFFER_BYTES
                 small = PREFACE + frame(HEADERS, 4, 1, 20) + frame(DATA, END_STREAM, 1, REQUESTS_FREE // 2)
                 assert await send_all(modest, small) == len(small)
                 await until(lambda: door.requests.total > REQUESTS_ACCOUNT + REQUESTS_FREE // 2)
@@ -172,7 +181,7 @@ def test_request_when_it_does_not_end_in_time_then_its_connection_is_cut(reachab
 
 
 def test_request_when_it_waits_for_its_turn_then_that_time_does_not_count(reachable_dir: Path) -> None:
-    """A client may send the heads of many calls first, and wait for us long before the first one ends."""
+    """A client may begin many calls first, and then wait for the daemon long before the first one ends."""
     streams = range(1, 401, 2)
     heads = b"".join(frame(HEADERS, 4, stream, 20) for stream in streams)
     ends = b"".join(frame(DATA, END_STREAM, stream, 5) for stream in streams)
@@ -223,17 +232,17 @@ def test_frame_when_larger_than_the_server_takes_then_its_connection_is_cut(reac
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, drain):
             reader, writer = await connect(reachable_dir)
-            writer.write(BEGUN + head(DATA, 0, 1, ways.FRAME_BYTES_MAX + 1))
+            writer.write(BEGUN + head(DATA, 0, 1, pump.FRAME_BYTES_MAX + 1))
             assert await reader.read() == b""
             await until(lambda: not door.connections)
-            assert door.requests.peak < CALL_BYTES + ways.FRAME_BYTES_MAX
+            assert door.requests.peak < CALL_BYTES + pump.FRAME_BYTES_MAX
             writer.close()
 
     run(test())
 
 
 def test_head_when_its_number_is_no_new_calls_then_no_call_is_counted(reachable_dir: Path) -> None:
-    """gRPC passes it over, so nothing would ever end it."""
+    """gRPC ignores it, so nothing would ever end it."""
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, echo):
@@ -251,7 +260,7 @@ def test_head_when_its_number_is_no_new_calls_then_no_call_is_counted(reachable_
 
 
 def test_requests_when_grpc_knows_them_not_and_closes_then_nothing_stays_counted(reachable_dir: Path) -> None:
-    """Idle connections like these would be in everybody's way for ever."""
+    """Idle connections like these would use up descriptors forever."""
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, peers, runtime), grpc_behind(runtime, Who(peers)):
@@ -283,15 +292,15 @@ def test_request_when_others_leave_it_no_room_then_that_time_does_not_count(reac
             writer.write(BEGUN + frame(DATA, 0, 1, 16000) * (REQUESTS_ACCOUNT // 2 // 16000))
             await until(lambda: bool(door.requests.waiting))
             (relay,) = door._relays.values()
-            way = relay._ways[0]
-            assert isinstance(way, WayIn)
-            waited_s = way._clock()
+            upstream = relay._pumps[0]
+            assert isinstance(upstream, Upstream)
+            waited_s = upstream._clock()
             await asyncio.sleep(0)
-            assert (way._clock(), relay.calls.purse.is_over) == (waited_s, True)
-            # From now on it is waited for a tenth of a second only.
-            assert way._deadline is not None
-            way._deadline.cancel()
-            way._half_s, way._deadline = 0.1, None
+            assert (upstream._clock(), relay.calls.purse.is_over) == (waited_s, True)
+            # From now on the limit is only a tenth of a second.
+            assert upstream._deadline is not None
+            upstream._deadline.cancel()
+            upstream._request_s, upstream._deadline = 0.1, None
             for purse in others:
                 purse.drop(purse.held)
             with contextlib.suppress(ConnectionResetError):  # as the kernel does where bytes were not read
@@ -306,7 +315,7 @@ async def drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         pass
 
 
-# -- who is not served ------------------------------------------------------------------
+# -- refused callers --------------------------------------------------------------------
 
 ASK = """
 import grpc, sys
@@ -320,7 +329,7 @@ with grpc.insecure_channel("unix:" + sys.argv[1], [("grpc.default_authority", "l
 
 
 async def asked(place: Path) -> str:
-    """What a gRPC client is told."""
+    """Return what a gRPC client gets."""
     import sys
 
     words = [sys.executable, "-c", ASK, os.fspath(place / "ktaskd.sock")]
@@ -344,7 +353,7 @@ def test_connection_when_there_are_too_many_then_the_call_is_told_why(reachable_
 
 
 def test_connection_when_it_is_nobodys_then_the_call_is_told_so(reachable_dir: Path) -> None:
-    """The daemon's own uid can be that one as well: then it takes nobody for itself."""
+    """If the daemon's own uid is that one as well, it does not take others for itself."""
 
     async def test() -> None:
         reception = Reception(nobody=os.geteuid())
@@ -375,7 +384,7 @@ def test_refusal_when_many_are_refused_at_once_then_all_are_closed(reachable_dir
 def test_refusal_when_much_comes_before_a_call_then_closed_at_once(
     reachable_dir: Path, monkeypatch: pytest.MonkeyPatch, chatter: bytes
 ) -> None:
-    """Nobody pays for looking at it."""
+    """No account pays for the look at it."""
     monkeypatch.setattr(refusals, "PATIENCE_S", 1e6)
 
     async def test() -> None:

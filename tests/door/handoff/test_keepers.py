@@ -17,7 +17,7 @@ from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Refused
 
 from ktaskd.door.callers.reception import Reception
-from ktaskd.door.handoff.keepers import STARTING_PER_ACCOUNT, STUCK_PER_UID_MAX
+from ktaskd.door.handoff.keeperpool import STARTING_PER_ACCOUNT, STUCK_PER_UID_MAX
 from ktaskd.door.handoff.link import NICE, Link
 from ktaskd.model.errors import (
     FdUnsuitable,
@@ -28,13 +28,21 @@ from ktaskd.model.errors import (
     SourceInvalid,
 )
 from ktaskd.model.function import Access
-from tests.door.house import UID, as_uid, descriptors_of, house, is_running, run, until
+from tests.door.door_with_keepers import (
+    UID,
+    as_uid,
+    descriptors_of,
+    door_with_keepers,
+    is_running,
+    run,
+    until,
+)
 
 
 @pytest.mark.other_uid  # only root can look into one
 def test_a_keeper_is_small_shut_and_alone(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
@@ -54,7 +62,7 @@ def test_a_keeper_is_small_shut_and_alone(reachable_dir: Path, fd: int) -> None:
 
 def test_a_keeper_that_has_nothing_to_do_ends_and_the_next_one_starts(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir, linger_s=0.05) as it:
+        async with door_with_keepers(reachable_dir, linger_s=0.05) as it:
             client = await it.client()
             await client.handles(fd)
             (first,) = it.keepers.pids().values()
@@ -73,7 +81,7 @@ def test_each_uid_has_a_keeper_of_its_own(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             mine = await it.client()
             (handle,) = await mine.handles(fd)
             as_uid(monkeypatch, UID + 1)
@@ -93,8 +101,7 @@ def test_the_number_of_keepers_is_capped_and_a_resting_one_makes_room(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, total=50) as it:
-            it.keepers.total = 1
+        async with door_with_keepers(reachable_dir, total=50, keepers_total=1) as it:
             first = await it.client()
             await first.handles(fd)
             as_uid(monkeypatch, UID + 1)
@@ -116,7 +123,7 @@ def test_a_killed_keeper_costs_its_handles_and_the_next_connection_gets_another(
     reachable_dir: Path, fd: int
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             held, _idle = await client.handles(fd, fd)
             source = it.handles.resolve(held, UID)
@@ -143,7 +150,7 @@ def test_a_stopped_keeper_is_given_up_and_other_uids_do_not_notice(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, silence_s=1.5) as it:
+        async with door_with_keepers(reachable_dir, silence_s=1.5) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
@@ -178,7 +185,7 @@ def test_paths_are_opened_with_the_access_asked_for(reachable_dir: Path) -> None
     path.write_bytes(b"12345")
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             for access in (Access.READ, Access.WRITE, Access.READ_WRITE):
                 source = await it.keepers.open_path(str(path), access)
                 assert (source.facts.access, source.facts.size, source.uid) == (access, 5, UID)
@@ -216,7 +223,7 @@ def refused_paths(place: Path) -> dict[str, tuple[type[KtaskError], str]]:
 
 def test_what_cannot_be_opened_is_refused_clearly(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             for path, (error, says) in refused_paths(reachable_dir).items():
                 with pytest.raises(error, match=says):
                     await it.keepers.open_path(path, Access.READ)
@@ -227,9 +234,9 @@ def test_what_cannot_be_opened_is_refused_clearly(reachable_dir: Path) -> None:
 
 def test_a_lease_is_not_waited_for(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             with open(reachable_dir / "leased", "w") as file:
-                # The one who holds a lease is told by SIGIO when it is broken.
+                # SIGIO tells the holder of a lease that it is being broken.
                 before = signal.signal(signal.SIGIO, signal.SIG_IGN)
                 fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
                 try:
@@ -246,7 +253,7 @@ def test_a_lease_is_not_waited_for(reachable_dir: Path) -> None:
 def test_a_daemon_without_rights_opens_only_what_it_may(
     reachable_dir: Path, run_as: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """Its keepers cannot be looked into either, and still see what they need of themselves."""
+    """Other processes cannot look into its keepers either, and keepers still see their own files."""
     (reachable_dir / "open").write_text("1234")
     (reachable_dir / "secret").touch(mode=0o600)
     code = (
@@ -281,7 +288,7 @@ def test_an_open_that_nobody_waits_for_any_more_leaks_nothing(reachable_dir: Pat
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             path = str(reachable_dir / "file")
             for turns in range(30):
                 opening = asyncio.ensure_future(it.keepers.open_path(path, Access.READ))
@@ -302,7 +309,7 @@ def test_an_open_given_up_at_the_moment_it_succeeds_leaks_nothing(
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             opening = asyncio.ensure_future(it.keepers.open_path(str(reachable_dir / "file"), Access.READ))
             openings = it.keepers._openings
             forget = openings._forget
@@ -323,7 +330,7 @@ def test_opens_fail_together_with_a_silent_keeper(reachable_dir: Path) -> None:
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0) as it:
             path = str(reachable_dir / "file")
             (await it.keepers.open_path(path, Access.READ)).release()
             os.kill(it.keepers.pids()[UID], signal.SIGSTOP)
@@ -336,16 +343,16 @@ def test_opens_fail_together_with_a_silent_keeper(reachable_dir: Path) -> None:
 
 
 def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: int) -> None:
-    """Killed, but in a wait that cannot be interrupted; here the kill is held back."""
+    """They were killed, but wait uninterruptibly; here the kill is held back instead."""
 
     async def test() -> None:
-        async with house(reachable_dir, silence_s=0.5) as it:
+        async with door_with_keepers(reachable_dir, silence_s=0.5) as it:
             stuck = []
             for _ in range(STUCK_PER_UID_MAX):
                 client = await it.client()
                 await client.handles(fd)
                 pid = it.keepers.pids()[UID]
-                it.keepers._links[UID].kill = lambda: None  # type: ignore[method-assign]
+                it.keepers._pool.links[UID].kill = lambda: None  # type: ignore[method-assign]
                 os.kill(pid, signal.SIGSTOP)
                 stuck.append(pid)
                 prompt = await it.client()
@@ -361,7 +368,7 @@ def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: 
             assert reply.reason == "KEEPER_SILENT"
             for pid in stuck:
                 os.kill(pid, signal.SIGKILL)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
             assert await refused.receive() is None
             again = await it.client()
             assert await again.handles(fd)
@@ -390,7 +397,7 @@ def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
         )
         assert process.stdout is not None
         pid = int(await process.stdout.readline())
-        # It cannot even notice that its control socket is closed.
+        # It cannot even notice that its control socket was closed.
         os.kill(pid, signal.SIGSTOP)
         process.kill()
         await process.wait()
@@ -402,11 +409,11 @@ def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
 def test_uids_of_one_account_share_keepers_when_they_are_many(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many uids as a user has subordinate ones, and then somebody else."""
+    """As many uids as a user has subordinate uids, and then another user."""
 
     async def test() -> None:
         reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
-        async with house(reachable_dir, keepers_total=12, reception=reception) as it:
+        async with door_with_keepers(reachable_dir, keepers_total=12, reception=reception) as it:
             clients = []
             for uid in range(100_000, 100_020):
                 as_uid(monkeypatch, uid)
@@ -431,11 +438,11 @@ def test_uids_of_one_account_share_keepers_when_they_are_many(
 def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start of a process is CPU time of ours that others notice; each later uid gets its own."""
+    """The start of a process takes CPU time, which other users notice. Later each uid gets its own keeper."""
 
     async def test() -> None:
         reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
-        async with house(reachable_dir, reception=reception) as it:
+        async with door_with_keepers(reachable_dir, reception=reception) as it:
             clients = []
 
             async def join(uid: int) -> None:
@@ -444,7 +451,7 @@ def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
                 assert await clients[-1].handles(fd)
 
             with monkeypatch.context() as patch:
-                patch.setattr(Link, "ready", False)  # all of them are still at it
+                patch.setattr(Link, "ready", False)  # all of them are still starting
                 for uid in range(100_000, 100_005):
                     await join(uid)
                 await join(2001)
@@ -461,10 +468,10 @@ def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
 def test_a_keeper_that_had_no_time_because_the_daemon_had_none_is_not_given_up(
     reachable_dir: Path, fd: int
 ) -> None:
-    """As where the machine was paused: what is due at once then says nothing about the keeper."""
+    """As after a pause of the machine, when many timers are due at once and say nothing about the keeper."""
 
     async def test() -> None:
-        async with house(reachable_dir, silence_s=2.0) as it:
+        async with door_with_keepers(reachable_dir, silence_s=2.0) as it:
             first = await it.client()
             await first.handles(fd)
             (pid,) = it.keepers.pids().values()

@@ -1,4 +1,4 @@
-"""Which calls begin and end in a stream of bytes, however it is cut into pieces."""
+"""The begin and end of calls in a stream of bytes, however it is split into pieces."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ktaskd.door.relay.frames import DATA, END_STREAM, HEADERS, PREFACE, RST_STR
 
 
 def frame(kind: int, flags: int, stream: int, length: int) -> bytes:
-    """One frame. Source: RFC 9113, section 4.1."""
+    """Make a frame. Source: RFC 9113, section 4.1."""
     return length.to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + b"x" * length
 
 
 def marks_of(frames: Frames, piece: bytes) -> list[Mark]:
-    """All marks in one piece."""
+    """Return all marks in one piece."""
     found, at = [], 0
     while at < len(piece):
         mark, at = frames.next(memoryview(piece), at)
@@ -46,7 +46,7 @@ def test_marks_when_cut_anywhere_then_the_same(
     while at < len(stream):
         piece = stream[at : at + pieces[i % len(pieces)]]
         for mark in marks_of(frames, piece):
-            # One whose head began in an earlier piece can only be held from here on.
+            # A frame whose header began in an earlier piece can only be held from here on.
             found.append((at + mark.offset, mark.kind, mark.flags, mark.stream, mark.size))
         at, i = at + len(piece), i + 1
     seen = [

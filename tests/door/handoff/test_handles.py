@@ -108,7 +108,7 @@ def test_the_cap_counts_per_uid_and_closes_what_is_too_much() -> None:
     table.add(7, 1, new_fd(), FACTS)
     table.add(8, 2, new_fd(), FACTS)
     extra = new_fd()
-    with pytest.raises(QuotaFull, match="at most 2"):
+    with pytest.raises(QuotaFull, match="exceed its limit of 2"):
         table.add(7, 1, extra, FACTS)
     assert not is_open(extra)
     table.drop(first, 1)
@@ -137,7 +137,7 @@ def test_closing_in_the_background_happens_in_another_thread() -> None:
 def test_closing_when_no_thread_can_be_started_then_each_is_closed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A number that is closed once more later may be somebody else's by then."""
+    """If a number is closed again later, it may belong to another file by then."""
 
     def fail(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -1,4 +1,4 @@
-"""The handoff door of one daemon, with real keepers, and a client that can do wrong."""
+"""The handoff door of one daemon, with real keepers, and a client that can misbehave."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Handles
 
+from ktaskd.door.admission.shares import Shares
 from ktaskd.door.callers.reception import Reception
+from ktaskd.door.entry import Entry
 from ktaskd.door.handoff import door as door_module
 from ktaskd.door.handoff.door import HandoffDoor
 from ktaskd.door.handoff.handles import HandleTable
-from ktaskd.door.handoff.keepers import KEEPERS_MAX, Keepers
+from ktaskd.door.handoff.keeperpool import KEEPERS_MAX, KeeperLimits
+from ktaskd.door.handoff.keepers import Keepers
 from ktaskd.door.sockets.listener import RuntimeDir
 
 UID = os.geteuid()
 
 
 @dataclass
-class House:
-    """The doors of one daemon."""
+class DoorWithKeepers:
+    """A handoff door with its keepers and handles."""
 
     place: Path
     handles: HandleTable
@@ -44,7 +47,7 @@ class House:
 
 
 class Client:
-    """A client that can do wrong."""
+    """A client that can misbehave."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -57,7 +60,7 @@ class Client:
             self.sock.send(data)
 
     async def receive(self) -> handoff.Reply | None:
-        """A reply; None at the end of the connection."""
+        """Return a reply; None at the end of the connection."""
         data = await self.loop.sock_recv(self.sock, 4096)
         return handoff.decode_reply(data) if data else None
 
@@ -75,7 +78,7 @@ class Client:
 
 
 @asynccontextmanager
-async def house(
+async def door_with_keepers(
     place: Path,
     *,
     handles_per_uid: int = 100,
@@ -83,17 +86,19 @@ async def house(
     total: int = 100,
     reception: Reception | None = None,
     keepers_total: int = KEEPERS_MAX,
-    **keepers: Any,
-) -> AsyncIterator[House]:
+    **limits: Any,
+) -> AsyncIterator[DoorWithKeepers]:
     gone: list[int] = []
     runtime = RuntimeDir.claim(place)
     table = HandleTable(per_uid=handles_per_uid, on_gone=gone.append)
-    keeping = Keepers(total=keepers_total, on_gone=gone.append, **keepers)
+    keeping = Keepers(KeeperLimits(keepers_total, **limits), on_gone=gone.append)
+    entry = Entry(reception=reception or Reception())
+    shares = Shares("connections", total=total, per_uid=per_uid, admins=entry.reception.admins)
     with runtime.listen("handoff.sock", mode=0o600) as listener:
-        door = HandoffDoor(listener, table, keeping, per_uid=per_uid, total=total, reception=reception)
+        door = HandoffDoor(listener, table, keeping, shares, entry)
         await door.start()
         try:
-            yield House(place, table, keeping, door, gone)
+            yield DoorWithKeepers(place, table, keeping, door, gone)
         finally:
             await door.close()
             await keeping.close()
@@ -121,12 +126,12 @@ def memory(size: int = 4096) -> int:
 
 
 def as_uid(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
-    """Connections that come from now on seem to be this uid's."""
+    """Make later connections seem to come from this uid."""
     monkeypatch.setattr(door_module, "read_peer_credentials", lambda sock: (os.getpid(), uid, uid))
 
 
 def descriptors_of(pid: int) -> list[str]:
-    """What a process holds; nothing where only root may know that of a keeper."""
+    """Return a process's open files; none if only root may know those of a keeper."""
     links: list[str] = []
     with contextlib.suppress(PermissionError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
@@ -141,7 +146,7 @@ def holds_memory(pid: int) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether it is there and no zombie, which somebody else is to reap."""
+    """Whether a process runs and is no zombie, which somebody else has to reap."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -82,7 +82,7 @@ def test_a_second_process_is_told_too_and_the_first_goes_on(runtime: RuntimeDir,
 def test_a_lock_that_its_owner_removed_is_not_taken_for_one(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon ends between our open and our lock."""
+    """Another daemon ends between our open and our lock."""
     first = RuntimeDir.claim(place)
     flock = fcntl.flock
 

@@ -1,4 +1,4 @@
-"""Calls that wait in a relay for their turn: nothing of them is lost, and nothing is left of them."""
+"""Calls that wait in a relay for their turn: none is lost, and none leaves anything behind."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ktaskd.door.admission.turns import Turns, User
 from ktaskd.door.relay.calls import CALL_BYTES, PREFIX_BYTES, Calls
 from ktaskd.door.relay.door import REQUESTS_ACCOUNT, RelayDoor
 from ktaskd.door.relay.frames import DATA, END_HEADERS, HEADERS, PREFACE
-from tests.door.test_frames import frame
-from tests.door.test_relay import connect, echo, hold, inner_server, relay_door, run, until
+from tests.door.relay.test_door import connect, echo, hold, inner_server, relay_door, run, until
+from tests.door.relay.test_frames import frame
 
 
 def users_of(door: RelayDoor) -> list[User]:
@@ -61,7 +61,7 @@ def test_a_client_that_goes_while_its_calls_wait_leaves_nothing(reachable_dir: P
 
 
 def test_calls_when_no_request_ends_then_few_are_open_at_one_time(reachable_dir: Path) -> None:
-    """Each costs gRPC some ten thousand bytes, though the client has sent next to nothing."""
+    """Each call takes gRPC some ten thousand bytes, though the client has sent almost nothing."""
 
     async def test() -> None:
         async with relay_door(reachable_dir) as (door, _, runtime), inner_server(runtime, hold):
@@ -79,7 +79,7 @@ def test_calls_when_no_request_ends_then_few_are_open_at_one_time(reachable_dir:
 
 
 def test_request_when_taken_over_then_the_one_of_its_size_is_let_go() -> None:
-    """Others may be whole as well: refused ones, or streams whose client has said all."""
+    """Other requests may be complete as well: refused ones, or streams whose client has finished."""
 
     async def test() -> None:
         ledger = Ledger(free=0, account=1 << 30, total=1 << 30)
@@ -99,7 +99,7 @@ def test_request_when_taken_over_then_the_one_of_its_size_is_let_go() -> None:
 def test_requests_when_the_server_answers_before_the_last_one_then_the_connection_lives(
     reachable_dir: Path,
 ) -> None:
-    """A handler has begun with the stream of requests, and bounds the wait for the next one itself."""
+    """A handler has begun with the stream of requests, and limits the wait for the next one itself."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(65536):
@@ -115,7 +115,7 @@ def test_requests_when_the_server_answers_before_the_last_one_then_the_connectio
             assert await reader.readexactly(len(ANSWER)) == ANSWER
             assert door.requests.total == 0
             (relay,) = door._relays.values()
-            assert relay.calls.oldest_half_s() is None
+            assert relay.calls.oldest_unfinished_s() is None
             rude_reader, rude = await connect(reachable_dir)
             rude.write(PREFACE + frame(HEADERS, END_HEADERS, 3, 20))
             while await rude_reader.read(100):

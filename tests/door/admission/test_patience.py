@@ -1,4 +1,4 @@
-"""Limits that count only time in which the loop runs: a daemon that was stopped cuts nobody."""
+"""Limits that count only time in which the loop runs: a daemon that was stopped ends no connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.door.virtual import VirtualLoop, run
 
 
 def pause(seconds: float) -> None:
-    """As if the daemon had been stopped for so long."""
+    """Act as if the daemon had been stopped for `seconds`."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     loop._virtual.waited_s += seconds

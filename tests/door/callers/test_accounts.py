@@ -1,4 +1,4 @@
-"""Who pays for which uid, by the machine's files and its name service."""
+"""Accounts of uids, from the machine's files and its name service."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_account_when_ranges_lie_anywhere_then_an_owner_of_it_or_none(
 
 
 class Machine:
-    """Files that can change, and a name service that answers when it is told to."""
+    """Files that can change, and a name service that answers on request."""
 
     def __init__(self) -> None:
         self.files = UserFiles(PASSWD, SUBUID, ("first",))

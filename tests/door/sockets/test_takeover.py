@@ -1,4 +1,4 @@
-"""Root's daemon in the directory of the workers' user."""
+"""Root's daemon takes over the directory of the workers' user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRANGER = 60032
 
 @pytest.fixture
 def place(reachable_dir: Path) -> Path:
-    """A directory as the package makes it."""
+    """A directory like the one that the package makes."""
     path = reachable_dir / "run"
     path.mkdir(mode=0o755)
     os.chown(path, OWNER, OWNER)
@@ -76,7 +76,7 @@ def test_directory_when_the_service_manager_listens_there_then_refused_and_left(
         sock.listen()
         assert listens(HostRoot(), place / name)
         with pytest.raises(
-            ListenError, match=f"{name}: the service manager listens there; start the daemon by"
+            ListenError, match=f"{name}: the service manager listens there; start the daemon with it"
         ):
             take_over(place, OWNER, HostRoot())
     assert (owner_of(place), (place / name).exists()) == (OWNER, True)

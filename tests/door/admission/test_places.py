@@ -1,4 +1,4 @@
-"""Large requests come in a few at one time, and none waits for ever."""
+"""Large requests come in a few at a time, and none waits forever."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ktaskd.door.relay.door import PLACES_ACCOUNT, REQUESTS_ACCOUNT, RelayDoor
 from ktaskd.door.sockets.listener import RuntimeDir
 from ktaskd.model.identity import Identity
 from ktaskd.model.limits import MESSAGE_BYTES_MAX
-from tests.door.test_relay import relay_door, run
+from tests.door.relay.test_door import relay_door, run
 from tests.door.virtual import run as run_virtual
 
 BODY = bytes(MESSAGE_BYTES_MAX - 1000)
 
 
 class Sizes(grpc.GenericRpcHandler):
-    """A service that says how large a request was."""
+    """A service that returns the size of a request."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         async def handle(request: bytes, context: Any) -> bytes:
@@ -43,7 +43,7 @@ class Sizes(grpc.GenericRpcHandler):
 
 @asynccontextmanager
 async def daemon(place: Path) -> AsyncIterator[RelayDoor]:
-    """The door, the guard and a server as they are in the daemon."""
+    """The door, the guard and a server, connected as in the daemon."""
     async with relay_door(place) as (door, peers, runtime), server(runtime, peers, door):
         yield door
 
@@ -65,7 +65,7 @@ async def server(runtime: RuntimeDir, peers: PeerTable, door: RelayDoor) -> Asyn
 def test_large_requests_when_many_are_sent_at_once_then_all_come_in(
     reachable_dir: Path, channels: int, each: int
 ) -> None:
-    """More than all may hold together, and none of them whole before the others have come a long way."""
+    """More bytes than all may hold together, and no request is complete before the others have come far."""
 
     async def test() -> None:
         async with daemon(reachable_dir) as door, AsyncExitStack() as stack:
@@ -89,7 +89,7 @@ def test_request_when_it_has_no_place_then_its_client_sends_next_to_nothing(reac
             while not len(door._places):
                 await asyncio.sleep(0.001)
             (relay,) = door._relays.values()
-            assert relay.calls.oldest_half_s() is None, "it is not waited for"
+            assert relay.calls.oldest_unfinished_s() is None, "it is not waited for"
             small = await call(channel_of(reachable_dir, stack), b"x" * 1000)
             assert small == b"1000", "a request that is there needs no place"
             assert door.requests.total < MESSAGE_BYTES_MAX // 8
@@ -102,7 +102,7 @@ def test_request_when_it_has_no_place_then_its_client_sends_next_to_nothing(reac
 
 
 def test_small_request_when_its_handler_begins_before_its_end_then_needs_no_place() -> None:
-    """Whoever has all places of the account may keep them for a minute."""
+    """Requests that have all places of the account may keep them for a minute."""
 
     async def test() -> None:
         places = Places(account=1, total=1)
@@ -117,7 +117,7 @@ def test_small_request_when_its_handler_begins_before_its_end_then_needs_no_plac
         async with first, asyncio.timeout(1.0):
             entered = asyncio.ensure_future(second.__aenter__())
             await asyncio.sleep(0.1)
-            assert (entered.done(), small.oldest_half_s()) == (False, None)
+            assert (entered.done(), small.oldest_unfinished_s()) == (False, None)
             small.sent_all(1)
             await entered
             assert (large.placed, small.placed, places.taken) == (1, 0, 1)
@@ -190,11 +190,11 @@ def test_places_when_anything_happens_then_none_is_lost_and_each_account_has_one
             assert sum(inside) == places.taken
             assert max(inside) <= 2
             assert sum(inside) <= 4 + 3, "one each, and no more than the rest of the places beside that"
-            for number, line in places._lines.items():
-                assert inside[number] >= bool(line.waiting)
+            for number, queue in places._queues.items():
+                assert inside[number] >= bool(queue.waiting)
         for task in [task for tasks in asked for task in tasks]:
             task.cancel()
             await asyncio.wait([task])
-        assert (places.taken, places._lines) == (0, {})
+        assert (places.taken, places._queues) == (0, {})
 
     run_virtual(test())

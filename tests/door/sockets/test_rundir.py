@@ -1,4 +1,4 @@
-"""The runtime directory when somebody removes it, moves it or puts another in its place."""
+"""The runtime directory when somebody removes it, moves it or replaces it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ktaskd.door.sockets.rundir import DirectoryBusy, ListenError, RuntimeDir
 
 
 def claim(place: Path) -> RuntimeDir:
-    """A directory with everything in it that a daemon makes."""
+    """A directory with everything that a daemon makes in it."""
     runtime = RuntimeDir.claim(place)
     for name in ("ktaskd.sock", "handoff.sock"):
         runtime.listen(name, mode=0o600).close()
@@ -94,7 +94,7 @@ def test_directory_when_something_of_it_is_gone_then_it_is_known_what(
 
 
 def test_grpcs_socket_when_bound_then_its_own_name_is_nobodys(tmp_path: Path) -> None:
-    """grpc removes at its end whatever has the name that it has bound."""
+    """When grpc ends, it removes the file that then has the name of its socket."""
     first = claim(tmp_path)
     first.close()
     second = claim(tmp_path)

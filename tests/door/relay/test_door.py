@@ -1,4 +1,4 @@
-"""The relay between real sockets: identity, back-pressure, ends, caps."""
+"""The relay between real sockets: identity, back-pressure, ends, limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from ktaskd.door.admission.shares import Shares
 from ktaskd.door.callers.peers import PeerTable
+from ktaskd.door.entry import Entry
 from ktaskd.door.relay.door import RelayDoor
 from ktaskd.door.relay.pump import BUFFER_BYTES
 from ktaskd.door.sockets.acceptor import Acceptor
@@ -28,19 +30,29 @@ from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
-"""With which a server begins. Source: RFC 9113, section 6.5."""
+"""The first frame of a server. Source: RFC 9113, section 6.5."""
 
 KERNEL_BYTES = 4 * 1024 * 1024
-"""More than the kernel keeps in all socket buffers of one relay."""
+"""More bytes than all socket buffers of one relay can hold."""
 
 
 @asynccontextmanager
-async def relay_door(place: Path, **options: Any) -> AsyncIterator[tuple[RelayDoor, PeerTable, RuntimeDir]]:
+async def relay_door(
+    place: Path,
+    *,
+    per_uid: int = 100,
+    total: int = 100,
+    stall_s: float = 0.0,
+    describe: Callable[[Identity], Identity] = lambda identity: identity,
+    **parts: Any,
+) -> AsyncIterator[tuple[RelayDoor, PeerTable, RuntimeDir]]:
+    """The door with its peers and directory; `parts` are Entry's."""
     runtime = RuntimeDir.claim(place)
-    peers = PeerTable()
+    peers = PeerTable(describe)
+    entry = Entry(**parts)
+    shares = Shares("connections", total=total, per_uid=per_uid, admins=entry.reception.admins)
     with runtime.listen("ktaskd.sock", mode=0o600) as listener:
-        options = {"per_uid": 100, "total": 100} | options
-        door = RelayDoor(listener, runtime.inner_path, peers, **options)
+        door = RelayDoor(listener, runtime.inner_path, peers, shares, entry, stall_s)
         await door.start()
         try:
             yield door, peers, runtime
@@ -132,7 +144,7 @@ def test_the_end_of_one_direction_is_passed_on_and_the_other_goes_on(reachable_d
 
 
 def test_the_servers_end_ends_the_connection_though_the_client_goes_on(reachable_dir: Path) -> None:
-    """gRPC never ends one side only: nobody would answer, and nothing would end the requests."""
+    """gRPC never ends only one side: nobody would answer, and nothing would end the requests."""
 
     async def end_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(100)
@@ -153,7 +165,7 @@ def test_the_servers_end_ends_the_connection_though_the_client_goes_on(reachable
 
 def waiting_bytes(door: RelayDoor) -> int:
     (relay,) = door._relays.values()
-    return sum(way.held for way in relay._ways)
+    return sum(pump.held for pump in relay._pumps)
 
 
 def test_what_nobody_reads_does_not_grow_the_daemon(reachable_dir: Path) -> None:
@@ -265,7 +277,7 @@ def test_a_full_queue_behind_it_is_waited_for(reachable_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("caps", [{"per_uid": 2}, {"total": 2}])
-def test_caps_close_at_once_and_are_counted(reachable_dir: Path, caps: dict[str, int]) -> None:
+def test_caps_close_at_once_and_are_counted(reachable_dir: Path, caps: dict[str, Any]) -> None:
     changes: list[int] = []
 
     async def test() -> None:
@@ -418,7 +430,7 @@ with grpc.insecure_channel("unix:" + sys.argv[1]) as channel:
 
 
 class Who(grpc.GenericRpcHandler):
-    """A service that says who called."""
+    """A service that returns who called."""
 
     def __init__(self, peers: PeerTable) -> None:
         self.peers = peers

@@ -1,4 +1,4 @@
-"""How many each may have: no account more than half of what others leave, and admins always some."""
+"""Limits of uids and accounts: an account gets half of what others leave, and admins always get some."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shares(per_uid: int = TOTAL) -> Shares:
 
 
 def fill(places: Shares, *callers: Identity) -> int:
-    """Take places in turn for as long as there are any; how many."""
+    """Take one after the other as long as there are any; return how many."""
     count, going = 0, list(callers)
     while going:
         who = going.pop(0)
@@ -143,7 +143,7 @@ def test_purse_when_all_accounts_are_full_then_whoever_holds_much_waits() -> Non
 
 
 def test_purse_when_all_accounts_are_full_then_one_that_holds_its_share_goes_on() -> None:
-    """Many small connections of one account are not in the way of anybody else."""
+    """Many small connections of one account do not hold up other accounts."""
     ledger = Ledger(free=10, account=100, total=300)
     for _ in range(40):
         Purse(ledger, 1).add(10)

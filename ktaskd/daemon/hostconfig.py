@@ -1,4 +1,4 @@
-"""What this machine and this user allow: users, groups, limits, workers."""
+"""Turns the configuration into what this machine and this user allow: users, groups, limits, workers."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from ktaskd.pool.starting import HelpersUnit
 
 @dataclass(frozen=True, slots=True)
 class WorkerUser:
-    """Whom workers run as; -1 = the daemon's user.
+    """The user that workers run as; -1 = the daemon's.
 
     Args:
-        refusal: why nobody but an admin may run jobs; "" = everybody may.
-        wanted: that is as it was asked for, and nothing that is missing.
-        own_code: they run code of the daemon's own user, since nobody else can reach it.
+        refusal: why only admins may run jobs; "" = everybody may.
+        own_code: workers run code of the daemon's own user, since nobody else can reach the daemon.
+        wanted: the refusal was configured, so nothing is missing.
     """
 
     uid: int = -1
@@ -52,10 +52,10 @@ class WorkerUser:
 
 
 def worker_user(settings: WorkerSettings, euid: int, *, private: bool = False) -> WorkerUser:
-    """Workers of a root daemon become a user without rights, or serve root alone.
+    """Choose the user of the workers. A root daemon has workers without rights, or serves only root.
 
     Args:
-        private: nobody else reaches the daemon's sockets.
+        private: only the daemon's own user reaches its sockets.
     """
     if euid != 0:
         return WorkerUser(own_code=private)
@@ -71,7 +71,7 @@ def worker_user(settings: WorkerSettings, euid: int, *, private: bool = False) -
         )
     if entry.pw_uid == 0:
         return WorkerUser(
-            refusal=f'workers.user "{settings.user}" is uid 0, whose rights nobody else\'s work may have; '
+            refusal=f'workers.user "{settings.user}" is uid 0, whose rights must not serve other users; '
             "set it to a system user without rights",
             own_code=private,
         )
@@ -79,7 +79,7 @@ def worker_user(settings: WorkerSettings, euid: int, *, private: bool = False) -
 
 
 def socket_mode(settings: SocketSettings, euid: int) -> tuple[int, int]:
-    """Mode and group of the sockets; group -1 = the daemon's."""
+    """Return mode and group of the sockets; group -1 = the daemon's."""
     gid = -1
     if euid == 0 and settings.group:
         try:
@@ -92,7 +92,7 @@ def socket_mode(settings: SocketSettings, euid: int) -> tuple[int, int]:
 
 
 def make_allowance(topology: Topology, settings: WorkerSettings) -> Allowance:
-    """All workers that there are: what the governor may allow at most."""
+    """Return the largest allowance that the governor may give: all workers."""
     helpers = {
         node.nid: min(len(node.cpus), settings.helpers_per_node or len(node.cpus)) for node in topology.nodes
     }
@@ -103,14 +103,14 @@ def make_allowance(topology: Topology, settings: WorkerSettings) -> Allowance:
 def pool_specs(
     topology: Topology, allowance: Allowance, user: WorkerUser, settings: WorkerSettings
 ) -> Sequence[PoolSpec]:
-    """One pool for each node that has CPUs, and one for the leads."""
+    """Return the spec of one pool for each node that has CPUs, and of one for the leads."""
 
     def spec(name: str, kind: WorkerClass, nid: int, cpus: frozenset[int], size: int) -> PoolSpec:
-        places, warm = tuple(sorted(cpus)), min(settings.warm, size)
+        slots, warm = tuple(sorted(cpus)), min(settings.warm, size)
         idle_s = settings.idle_timeout_s
-        # Those that are blocked in something do not count against how many may work.
+        # Workers that are blocked do not count against those that may work, so there can be more.
         most = size + (BLOCKED_MAX if kind is WorkerClass.LEAD else SPARE_HELPERS)
-        return PoolSpec(name, kind, nid, places, most, warm, user.uid, user.gid, idle_s, user.own_code, size)
+        return PoolSpec(name, kind, nid, slots, most, warm, user.uid, user.gid, idle_s, user.own_code, size)
 
     specs = []
     for node in topology.nodes:
@@ -122,12 +122,12 @@ def pool_specs(
 
 
 def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
-    """The helpers' own cgroup; None, and why there is none and what would help."""
+    """Make the helpers' own cgroup; or return None, with the reason and what would help."""
     if settings.idle_group == "never" or settings.helpers_socket:
         return None, ""
     place = read_cpu_groups(HostRoot())
     if place.idle and place.idle[0]:
-        return None, ""  # whoever starts us has done it, and better
+        return None, ""  # the service manager has made one, which is better
     try:
         return idlegroup.make_idle_group(), ""
     except idlegroup.IdleGroupRefused as error:
@@ -137,20 +137,20 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
 def helpers_unit(
     settings: WorkerSettings, own_cgroup_fd: int, on_cgroup_fd: Callable[[int], None]
 ) -> HelpersUnit | None:
-    """Where helpers' pool hosts come from; None = they are the daemon's own children."""
+    """Return the starter of the helpers' pool hosts; None = they are the daemon's own children."""
     if not settings.helpers_socket:
         return None
     return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_cgroup_fd, on_cgroup_fd=on_cgroup_fd)
 
 
 def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:
-    """The pool of workers in callers' memory cgroups."""
+    """Return the spec of the pool of workers in callers' memory cgroups."""
     cpus = tuple(sorted(topology.cpus))
     return PoolSpec("guests", WorkerClass.LEAD, -1, cpus, 0, 0, user.uid, user.gid, own_code=user.own_code)
 
 
 def raise_file_limit() -> int:
-    """Allow as many open files as may be; the number that is allowed now."""
+    """Raise the limit of open files to the hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -158,12 +158,12 @@ def raise_file_limit() -> int:
 
 
 def admin_uids() -> frozenset[int]:
-    """Uid 0 and the daemon's own."""
+    """Return the uids of admins: 0 and the daemon's own."""
     return frozenset({0, os.geteuid()})
 
 
 def reception(root: HostRoot) -> Reception:
-    """Who connects, by this machine's users and our user namespace."""
+    """Make the part that identifies callers, from this machine's users and our user namespace."""
     source = UserSource(
         lambda: read_stamp(root), lambda: read_user_files(root), is_known_to_name_service, find_uid
     )
@@ -172,7 +172,7 @@ def reception(root: HostRoot) -> Reception:
 
 
 def unmapped(root: HostRoot) -> str:
-    """Why nobody could be told from anybody here; "" = everybody can."""
+    """Return why the daemon cannot tell users apart here; "" = it can."""
     uid = os.geteuid()
     if is_mapped(root, uid):
         return ""
@@ -183,7 +183,7 @@ def unmapped(root: HostRoot) -> str:
 
 
 def limits_in_force(config: Config, files: int) -> dict[str, int]:
-    """The bounds that a status shows."""
+    """Return the limits that a status shows, by name."""
     sockets, jobs = config.sockets, config.jobs
     return {
         "connections": sockets.connections,

@@ -1,4 +1,4 @@
-"""Whose turn it is, on a clock that is not real: by what was used, for accounts and the users in them."""
+"""The order of turns, on a virtual clock: by use, between accounts and between the users in them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def never() -> None:
 
 
 class Flood:
-    """Always wants one turn more, and uses some time in each."""
+    """A user that always asks for one more turn, and uses some time in each."""
 
     def __init__(self, user: User, cost_s: float = SLICE_S) -> None:
         self.user = user
@@ -58,7 +58,7 @@ class Flood:
 
 
 async def one_call_after_the_other(user: User, seconds: float) -> int:
-    """Calls that all must come in at once; how many."""
+    """Make calls until one has to wait; return how many were admitted at once."""
     count, end_s = 0, now() + seconds
     while now() < end_s:
         assert user.ask(never, call=True) is None
@@ -120,14 +120,14 @@ def test_accounts_when_two_flood_then_both_together_as_much_as_one() -> None:
         one, other = Flood(turns.join(LOUD)), Flood(turns.join(OTHER), cost_s=4 * SLICE_S)
         await one_call_after_the_other(quiet, 4.0)
         assert (one.used_s + other.used_s) / 4.0 <= 1 / PRICE + 0.05
-        # What counts is what was used, not how often.
+        # The order depends on the use, not on the number of turns.
         assert 0.6 < one.used_s / other.used_s < 1.7
 
     run(test())
 
 
 def test_calls_when_each_is_taken_back_at_once_then_paced_as_if_they_were_not() -> None:
-    """HEADERS and RST_STREAM back to back: none of them is the first after the one before."""
+    """HEADERS and RST_STREAM back to back: no call counts as the first after the one before."""
 
     async def test() -> None:
         turns, came = Turns(), 0
@@ -185,7 +185,7 @@ def test_light_users_when_they_are_many_of_an_account_then_leave_a_third() -> No
 
 
 def test_light_user_when_it_has_to_wait_in_line_then_newcomers_are_not_all_before_it() -> None:
-    """What it used as a light user is no debt to those who wait in line."""
+    """Its use as a light user does not count against it in the queue."""
 
     async def test() -> None:
         turns = Turns()
@@ -213,7 +213,7 @@ def test_calls_when_no_handler_begins_with_them_then_few_are_inside() -> None:
         loud.began()
         await asyncio.sleep(2 * CALL_COST_S)
         assert len(came) == UNBEGUN_MAX + 1
-        # Not all that looks like a call is one: it is not waited for without end.
+        # Not everything that looks like a call is one, so the wait for its handler ends.
         await asyncio.sleep(2 * UNBEGUN_S)
         assert came == list(range(UNBEGUN_MAX + 2))
 
@@ -251,7 +251,7 @@ def test_calls_when_many_are_taken_back_over_time_then_not_all_are_remembered() 
 def test_turn_when_it_takes_long_to_find_who_is_next_then_that_is_charged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The longer the line, the more each turn costs."""
+    """The longer the queue, the more each turn costs."""
     seconds = itertools.count(0.0, 0.001)
     monkeypatch.setattr("ktaskd.door.admission.account.time.thread_time", seconds.__next__)
 
@@ -286,7 +286,7 @@ def test_ticket_when_it_was_served_then_to_cancel_it_does_not_search_the_line() 
 
 
 def test_debt_when_the_connection_is_over_then_not_forgotten() -> None:
-    """Connecting again and again is no way to a clean slate."""
+    """Connecting again and again does not clear a debt."""
 
     async def test() -> None:
         turns = Turns()
@@ -362,7 +362,7 @@ _STEPS = st.lists(
 
 
 class Story:
-    """Four users of two accounts, to which anything may happen."""
+    """Four users of two accounts, with any events."""
 
     def __init__(self) -> None:
         self.turns = Turns()

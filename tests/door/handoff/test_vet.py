@@ -1,4 +1,4 @@
-"""What passes and what does not, with real descriptors of every sort."""
+"""Which descriptors pass and which are refused, with real ones of every kind."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_closed_descriptor_is_refused() -> None:
     ends = os.pipe()
     for fd in ends:
         os.close(fd)
-    assert "cannot be looked at" in refusal_of(ends[0])
+    assert "cannot be examined" in refusal_of(ends[0])
 
 
 @pytest.mark.parametrize("path", ["/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"])

@@ -1,4 +1,4 @@
-"""The daemon to attack, the neighbour beside, raw connections, and what can be counted from outside."""
+"""The daemon to attack, the neighbour, raw connections, and what can be counted from outside."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ STREAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
 
 @contextmanager
 def open_daemon() -> Iterator[Daemon]:
-    """One to which everybody may connect; small where something has to be filled."""
+    """A daemon that everybody may connect to, with small limits where tests have to reach them."""
     with reachable_directory() as place:
         config = write_config(
             place / "ktaskd.toml",
             sockets={"mode": "0666", "handles_per_uid": HANDLES, "watch_stall_s": STALL_S},
-            # All of them from the start: one more is more descriptors.
+            # All workers from the start, since each later one would be more descriptors.
             workers={"user": "nobody", "warm": 64},
             jobs={"kept": KEPT},
         )
@@ -44,13 +44,13 @@ def open_daemon() -> Iterator[Daemon]:
 
 
 def _as_the_unit_does(command: Any, **options: Any) -> subprocess.Popen[Any]:
-    """With the environment of deploy/ktaskd.service."""
+    """Start with the environment of deploy/ktaskd.service."""
     return subprocess.Popen(command, env={**os.environ, "PYTHONMALLOC": "malloc"}, **options)
 
 
 @contextmanager
 def neighbour_of(daemon: Daemon, run_as: OtherUsers) -> Iterator[Neighbour]:
-    """A well-behaved client in a process of its own; another user's, where that is possible."""
+    """A well-behaved client in a process of its own, as another user if that is possible."""
 
     def start(code: str, place: str, **options: Any) -> subprocess.Popen[str]:
         if os.geteuid() == 0:
@@ -79,7 +79,7 @@ def fds_of(pid: int) -> int:
 
 
 def limit_with_room(pid: int, room: int) -> int:
-    """A bound on descriptors that leaves a process so many free numbers."""
+    """Return a limit on descriptors that leaves a process this many free numbers."""
     taken = set(map(int, os.listdir(f"/proc/{pid}/fd")))
     limit = 0
     while room:
@@ -89,7 +89,7 @@ def limit_with_room(pid: int, room: int) -> int:
 
 
 def keeper_of(daemon: Daemon, sock: socket.socket) -> int:
-    """Process id of the only keeper, as soon as it serves this connection."""
+    """Return the process id of the only keeper, once it serves this connection."""
     sock.send(handoff.encode_request(handoff.Drop(1, ("0" * 32,))))
     assert isinstance(handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX)), handoff.Dropped)
     found: list[int] = []
