@@ -23,7 +23,6 @@ PENDING = frozenset(
         "tests/conftest.py",
         "tests/fair",
         "tests/fault",
-        "tests/hostile",
         "tests/integration",
         "tests/jobs",
         "tests/readme",
