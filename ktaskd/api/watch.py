@@ -13,7 +13,7 @@ from ktaskd.api.structs import struct_out
 from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.errors import JobUnknown
-from ktaskd.model.limits import RESULTS_BYTES_TOLD, RESULTS_TOLD
+from ktaskd.model.limits import RESULTS_BYTES_SENT, RESULTS_SENT
 
 PROGRESS_S = 0.1
 """Shortest time between two messages of a watch that report only progress."""
@@ -47,7 +47,7 @@ async def follow(job: Job, after: int, herald: Herald, account: int) -> AsyncIte
 
 def _message(job: Job, position: int) -> tuple[pb.WatchResponse, int]:
     """Return the job's state with its next results, and the position behind those."""
-    found = job.item_results.batch(position, RESULTS_BYTES_TOLD, RESULTS_TOLD)
+    found = job.item_results.batch(position, RESULTS_BYTES_SENT, RESULTS_SENT)
     position += len(found)
     left = position < len(job.item_results)
     final = job.state.ended and not left

@@ -10,13 +10,13 @@ import pytest
 
 from ktaskd.host.faults import VARIABLE
 from tests.fault.armory import Armory, armory
-from tests.jobs.house import OneHouse, one_house
+from tests.jobs.realjobs import SharedJobs, shared_jobs
 
 
 @contextmanager
-def faulty_house(**changes: Any) -> Iterator[tuple[OneHouse, Armory]]:
+def faulty_house(**changes: Any) -> Iterator[tuple[SharedJobs, Armory]]:
     """The house, and what arms its faults."""
     with armory() as armed, pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(armed.directory))
-        with one_house(**changes) as one:
+        with shared_jobs(**changes) as one:
             yield one, armed
