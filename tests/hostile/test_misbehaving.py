@@ -159,7 +159,7 @@ def test_close_when_at_every_byte_of_a_hand_then_no_descriptor_is_left(
 def test_connections_when_500_at_once_then_each_is_served(
     daemon: Daemon, neighbour: Neighbour, good_call: bytes
 ) -> None:
-    """As many as one uid may have, less what the test itself has open."""
+    """The limit of one uid, less the test's own connections."""
     with ExitStack() as stack, neighbour.beside("490 connections, each with a call at once"):
         socks = [stack.enter_context(dialled(daemon.socket)) for _ in range(CONNECTIONS)]
         for sock in socks:
@@ -173,7 +173,7 @@ def test_connections_when_500_at_once_then_each_is_served(
 def test_connections_when_they_come_again_and_again_then_no_call_of_another_fails(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour, good_call: bytes
 ) -> None:
-    """grpc refuses calls of anybody when a thousand wait for it; so many may never come together."""
+    """grpc refuses everybody's calls when a thousand wait, so that many must never wait at the same time."""
     scene = Scene(daemon, stubs, good_call)
     with going(connections_with_calls, scene) as attack:
         times = neighbour.times(3.0)
@@ -184,7 +184,7 @@ def test_connections_when_they_come_again_and_again_then_no_call_of_another_fail
 def test_connections_when_more_than_a_uid_may_have_then_closed_at_once(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour
 ) -> None:
-    """Somebody who has a connection already works on; the rest of its uid waits for room."""
+    """A client that already has a connection works on; the rest of its uid waits for room."""
     with ExitStack() as stack, neighbour.beside("all connections of the uid taken"):
         while True:
             sock = stack.enter_context(dialled(daemon.socket))
@@ -227,7 +227,7 @@ def test_queue_when_10000_detached_jobs_then_all_end_and_their_memory_is_back(
     sizes = [size >> 20 for size in (before, top, first, second)]
     print("daemon: {} MiB before, {} with all jobs, {} after, {} after some more".format(*sizes))
     assert counters(stubs)["jobs_kept"] <= KEPT
-    # What is kept, and what the allocator has and does not give back; not what the jobs were.
+    # Kept jobs and memory that the allocator does not give back remain; the jobs' own memory does not.
     assert second - first < (top - before) // 4
 
 
@@ -251,10 +251,10 @@ def test_queue_when_a_uid_has_as_many_as_it_may_then_refused(stubs: Stubs, place
 
 ITEMS = 30_000
 SMALL_WINDOW = ("grpc.http2.bdp_probe", 0)
-"""A client that takes no more ahead than HTTP/2's 64 KiB; else gRPC itself reads some MiB for it."""
+"""A client that reads no more ahead than HTTP/2's 64 KiB; otherwise gRPC itself reads some MiB for it."""
 
 
-@pytest.mark.other_uid  # else the jobs of the neighbour would have the watched one forgotten
+@pytest.mark.other_uid  # otherwise the neighbour's jobs would displace the watched one
 def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour
 ) -> None:
@@ -270,7 +270,7 @@ def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
         with neighbour.beside("a watcher that does not read"):
             watch = slow.jobs.Watch(pb.WatchRequest(id=job.id))
             wait_ended(stubs.jobs, job.id)
-            time.sleep(2 * STALL_S)  # longer than a stalled stream is waited for
+            time.sleep(2 * STALL_S)  # longer than the limit of a stalled stream
         grown = process.memory_info().rss - before
         print(f"daemon grown by {grown >> 20} MiB with {ITEMS} results that are not read")
         assert grown < 150 << 20
