@@ -352,7 +352,7 @@ class House:
         try:
             self.reload()
         except ReloadFailed as error:
-            log.error("reload_failed error=%s", error.message)
+            log.error('reload_failed error="%s"', error.message)
         self._notifier.send("READY=1")
 
     async def _set_draining(self, draining: bool) -> None:
@@ -425,7 +425,7 @@ class House:
             self._group.close()
         for result in results:
             if isinstance(result, BaseException):
-                log.error("close_failed error=%r", result)
+                log.error('close_failed error="%s"', repr(result))
 
 
 async def live(start: Start) -> int:

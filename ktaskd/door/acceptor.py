@@ -19,7 +19,7 @@ is refused belongs to nobody's account, and asking again must not cost us more t
 PAUSE_S = 0.5
 """Wait before the next try when there is no descriptor or memory left."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Acceptor:
@@ -77,7 +77,7 @@ class Acceptor:
 
     def _on_failed(self, error: OSError) -> None:
         """Wait a little: the connection stays queued, and trying at once would spin."""
-        _log.warning("event=accept_paused error=%s pause_s=%s", error, PAUSE_S)
+        log.warning('accept_paused error="%s" pause_s=%s', error, PAUSE_S)
         self._rest(PAUSE_S)
 
     def _rest(self, pause_s: float) -> None:

@@ -54,7 +54,7 @@ STARTING_PER_ACCOUNT = 2
 """Keepers of one account that start at the same time. Each start is 50 ms of CPU time, so that further uids
 of the account share these."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
@@ -214,7 +214,7 @@ class Keepers:
                     self._reaped.clear()
                     await self._reaped.wait()
         except TimeoutError:
-            _log.warning("event=keepers_linger pids=%s", [link.pid for link in self._dying])
+            log.warning("keepers_linger pids=%s", [link.pid for link in self._dying])
 
     # ---- processes
 

@@ -28,7 +28,7 @@ NICE = 5
 """Of a keeper, above the daemon's own nice value. A session of its own has an autogroup of its own as well;
 without autogroups the nice value counts. A uid that floods its keeper slows that down, and not the daemon."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class LinkOwner(Protocol):
@@ -146,7 +146,7 @@ class Link:
                 raise
             # Some descriptors cannot be passed: sockets nested in sockets. The
             # keeper answers a message that lacks what it should carry.
-            _log.warning("event=keeper_send_failed uid=%d error=%s", self.uid, error)
+            log.warning('keeper_send_failed uid=%d error="%s"', self.uid, error)
             fds.close()
             return self._try_send(frame, fds)
         fds.close()
@@ -197,7 +197,7 @@ class Link:
             try:
                 self._on_frame(wire.unpack(message.data), message.fds, message.complete)
             except (struct.error, ValueError, KeyError, TypeError) as error:
-                _log.exception("event=keeper_nonsense uid=%d", self.uid)
+                log.exception("keeper_nonsense uid=%d", self.uid)
                 self.kill()
                 self._lose(f"it sent nonsense: {error!r}")
         return True
@@ -254,7 +254,7 @@ class Link:
             return
         self.lost = True
         self._disconnect()
-        _log.warning("event=keeper_lost uid=%d pid=%d why=%r", self.uid, self.pid, why)
+        log.warning('keeper_lost uid=%d pid=%d why="%s"', self.uid, self.pid, why)
         self._owner.on_lost(self, why)
 
     def _disconnect(self) -> None:

@@ -55,7 +55,7 @@ REQUESTS_TOTAL = 64 * 1024 * 1024
 PLACES_ACCOUNT, PLACES_TOTAL = 3, 8
 """Large requests that come in at one time, each of 4 MiB at most: of an account, of all."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class _Relay:
@@ -113,7 +113,7 @@ class _Relay:
             # go on connecting by itself, as one of TCP would.
             self._dial_later(path, tries - 1)
         except OSError as error:
-            _log.error("event=dial_failed path=%s error=%s", path, error)
+            log.error('dial_failed path=%s error="%s"', path, error)
             self.end()
         else:
             self._start()
@@ -234,7 +234,7 @@ class RelayDoor:
             async with asyncio.timeout(drain_s):
                 await self._empty.wait()
         except TimeoutError:
-            _log.info("event=relays_cut connections=%d", len(self._relays))
+            log.info("relays_cut connections=%d", len(self._relays))
         for relay in list(self._relays.values()):
             relay.end()
 
@@ -270,7 +270,7 @@ class RelayDoor:
         try:
             relay = _Relay(client, identity, name, calls, self._on_end, self._half_s)
         except OSError as error:
-            _log.warning("event=relay_failed error=%s", error)
+            log.warning('relay_failed error="%s"', error)
             self._peers.remove(name)
             self._turns.leave(user)
             client.close()
@@ -305,7 +305,7 @@ class RelayDoor:
             described = self._describe(identity)
             return replace(described, uid=uid, gid=gid, pid=pid, pidfd=pidfd, account=identity.account)
         except Exception:
-            _log.exception("event=describe_failed pid=%d", pid)
+            log.exception("describe_failed pid=%d", pid)
             return identity
 
     def _on_call(self, name: str) -> None:

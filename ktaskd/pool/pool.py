@@ -202,7 +202,7 @@ class Pool:
             if worker is not None:
                 worker.set_exit_status(message["status"])
         elif message["op"] == "failed":
-            log.error("worker_not_started pool=%s message=%s", self.spec.name, message["message"])
+            log.error('worker_not_started pool=%s message="%s"', self.spec.name, message["message"])
             worker = self._find(message["id"])
             if worker is not None:
                 self._on_worker_gone(worker, Death(None, 0, 0))
@@ -241,7 +241,7 @@ class Pool:
         trouble, before = self._trouble(why), self.trouble
         self.trouble = trouble
         level = logging.WARNING if trouble != before else logging.DEBUG
-        log.log(level, "no_pool_host pool=%s why=%s again_in_s=%.1f", self.spec.name, why, delay_s)
+        log.log(level, 'no_pool_host pool=%s why="%s" again_in_s=%.1f', self.spec.name, why, delay_s)
         self._stop_restart()
         self._restart_timer = self._loop.call_later(delay_s, self._restart)
 
@@ -384,7 +384,7 @@ class Pool:
         lived_s = self._loop.time() - worker.started_s if worker.started_s else 0.0
         if worker.state is not WorkerState.STOPPING:
             log.warning(
-                "worker_died worker=%d pid=%d nid=%d pool=%s how=%s",
+                'worker_died worker=%d pid=%d nid=%d pool=%s how="%s"',
                 worker.id, worker.pid, worker.nid, self.spec.name, death,
             )  # fmt: skip
         worker.state = WorkerState.BACKOFF

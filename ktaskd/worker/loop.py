@@ -99,7 +99,7 @@ def run(
         worker.serve()
         status = 0
     except setup.GroupClosed as error:
-        logline.report(LOG_NAME, f"{error}")
+        logline.report(LOG_NAME, f'group_closed error="{error}"')
         status = EXIT_GROUP
     except (BrokenPipeError, ConnectionResetError):
         # The daemon is gone; the pool host ends all of us.

@@ -59,6 +59,11 @@ class Source:
                 yield node.name, (node.end_lineno or first) - first + 1
 
 
+def parsed(name: str, module: str, text: str) -> Source:
+    """A file that is not there, for tests of what reads files."""
+    return Source(REPOSITORY / name, module, text, ast.parse(text))
+
+
 @cache
 def sources() -> tuple[Source, ...]:
     """All files that people wrote."""
