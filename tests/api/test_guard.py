@@ -1,4 +1,7 @@
-"""The guard around handlers: errors leave as refusals, and what is cut cleans up."""
+"""The guard around handlers: errors leave as refusals, and what is cut cleans up.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

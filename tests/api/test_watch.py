@@ -1,4 +1,7 @@
-"""Watches: messages of bounded size, resumed exactly, and woken a few at a time."""
+"""Watches: messages of bounded size, resumed exactly, and woken a few at a time.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

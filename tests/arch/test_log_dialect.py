@@ -53,7 +53,7 @@ def template(text: ast.expr) -> str | None:
     if isinstance(text, ast.Constant) and isinstance(text.value, str):
         return text.value
     if isinstance(text, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "%s" for part in text.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "%s" for part in text.values)
     return None
 
 
@@ -85,6 +85,7 @@ def offences(chosen: list[Source]) -> list[str]:
 
 
 def test_log_when_read_then_one_dialect() -> None:
+    """Guards: S6"""
     chosen = [
         source
         for source in sources()

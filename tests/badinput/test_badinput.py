@@ -48,6 +48,7 @@ def test_bad_input_when_sent_as_root_or_another_user_then_as_the_table_says(
 
 
 def test_table_when_made_again_then_the_same() -> None:
+    """Guards: S8"""
     assert PAGE.read_text() == page(), "run `python -m tests.badinput`"
 
 

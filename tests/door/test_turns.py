@@ -1,4 +1,7 @@
-"""Whose turn it is, on a clock that is not real: by what was used, for accounts and the users in them."""
+"""Whose turn it is, on a clock that is not real: by what was used, for accounts and the users in them.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

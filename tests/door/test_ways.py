@@ -1,4 +1,7 @@
-"""What one user sends, and what one turn of the loop does of it: frames, resets, requests that do not end."""
+"""What one user sends, and what one turn of the loop does of it: frames, resets, requests that do not end.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

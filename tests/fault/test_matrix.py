@@ -1,4 +1,7 @@
-"""Where a worker can be struck, how, and what becomes of its chunk, its job and the others."""
+"""Where a worker can be struck, how, and what becomes of its chunk, its job and the others.
+
+Guards: I6
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Copies are equal, holes included, and their undo loses nothing unsaid."""
+"""Copies are equal, holes included, and their undo loses nothing unsaid.
+
+Guards: I2
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Recorded days, replayed through the policy: what is expected stands in the file."""
+"""Recorded days, replayed through the policy: what is expected stands in the file.
+
+Guards: I9
+"""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ def test_allowance_when_one_thing_is_worse_then_never_more(
 def test_allowance_when_many_things_are_worse_then_never_more_on_any_node(
     history: list[Moment], moment: Moment, changes: list[tuple[str, float]], there_are: dict[int, int]
 ) -> None:
+    """Guards: I9"""
     machine = Replayed(helpers=sum(there_are.values()))
     for one in history:
         machine.live(one)
@@ -140,7 +141,10 @@ wrong_thermals = st.builds(Thermal, st.sampled_from(Heat), critical=st.booleans(
 def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_from_the_next_on(
     history: list[Run], data: st.DataObject
 ) -> None:
-    """The machine is long enough as it is to be believed before, and for the next reading."""
+    """The machine is long enough as it is to be believed before, and for the next reading.
+
+    Guards: I9
+    """
     which = data.draw(st.integers(0, len(history) - 1))
     wrong_at = sum(run.readings for run in history[:which])
     wrong_at += data.draw(st.integers(2, history[which].readings - 2))

@@ -1,4 +1,7 @@
-"""Clients that misbehave on both sockets; whoever is beside them works on."""
+"""Clients that misbehave on both sockets; whoever is beside them works on.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 How long it takes is what `python -m tests.hostile` shows; here nothing depends on how
 busy the machine is.
+
+Guards: I12
 """
 
 from __future__ import annotations

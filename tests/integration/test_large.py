@@ -1,4 +1,7 @@
-"""Requests and answers of every size: refused in words, or answered."""
+"""Requests and answers of every size: refused in words, or answered.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ def test_second_daemon_when_started_in_the_same_directory_then_1_and_the_first_g
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_when_jobs_run_then_undone_before_it_ends(place: Path, number: int) -> None:
+    """Guards: I11"""
     with (
         starting(place) as daemon,
         memory(SIZE) as waited,

@@ -1,4 +1,7 @@
-"""Several users of one daemon: who may do what, and who sees what."""
+"""Several users of one daemon: who may do what, and who sees what.
+
+Guards: I8
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Callers that wait, follow, come back, or go away before their job has ended."""
+"""Callers that wait, follow, come back, or go away before their job has ended.
+
+Guards: I6
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Two users of one daemon, whose jobs the same worker runs one after the other."""
+"""Two users of one daemon, whose jobs the same worker runs one after the other.
+
+Guards: I8
+"""
 
 from __future__ import annotations
 

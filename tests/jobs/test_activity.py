@@ -1,4 +1,7 @@
-"""What uses no CPU holds nobody up: leads and helpers that sleep, are stopped, or wait for a disk."""
+"""What uses no CPU holds nobody up: leads and helpers that sleep, are stopped, or wait for a disk.
+
+Guards: I3
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the governor and the caller's own limits do to jobs that run."""
+"""What the governor and the caller's own limits do to jobs that run.
+
+Guards: I3
+"""
 
 from __future__ import annotations
 

@@ -48,6 +48,8 @@ def check_log(memory: Memory, job: Job) -> None:
 @pytest.mark.parametrize("waited", [True, False])
 @pytest.mark.parametrize("fail_at", [0, 1777, SIZE - 1])
 def test_job_when_one_chunk_fails_then_every_completed_one_is_undone_once(fail_at: int, waited: bool) -> None:
+    """Guards: I1"""
+
     async def story() -> None:
         async with house() as h:
             memory = h.memory(SIZE)
@@ -224,6 +226,8 @@ def test_cancel_when_undoing_then_changes_nothing() -> None:
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMBINING, JobState.DRAINING])
 def test_cancel_of_a_copy_when_at_any_step_then_all_or_nothing(state: JobState) -> None:
+    """Guards: I2"""
+
     async def story() -> None:
         async with house() as h:
             content = random.Random(3).randbytes(2 * MIB + 5)

@@ -47,6 +47,8 @@ async def one_of_each(h: House) -> list[JobState]:
 
 
 def test_daemon_when_many_jobs_ended_then_no_descriptor_or_process_more() -> None:
+    """Guards: I7"""
+
     async def story() -> None:
         async with house(leads=1, limits=JobLimits(kept=5)) as h:
             before, fds = footprint(h), len(h._fds)

@@ -1,4 +1,7 @@
-"""Undo of what is in very many pieces: exact, named in part, and in short turns."""
+"""Undo of what is in very many pieces: exact, named in part, and in short turns.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

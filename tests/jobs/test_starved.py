@@ -3,6 +3,8 @@
 A stopped process stands for one that gets no CPU time: it is as still, and for
 as long as the test wants. Where the kernel's word matters that it could run, the
 test gives it, and what raises it lets it go on.
+
+Guards: I10
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Every position is handed out once, whoever pulls, gives back, and in which order."""
+"""Every position is handed out once, whoever pulls, gives back, and in which order.
+
+Guards: I1
+"""
 
 from __future__ import annotations
 

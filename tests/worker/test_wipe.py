@@ -1,4 +1,7 @@
-"""Nothing of one user's jobs is in a worker when another user's begin."""
+"""Nothing of one user's jobs is in a worker when another user's begin.
+
+Guards: I8
+"""
 
 from __future__ import annotations
 

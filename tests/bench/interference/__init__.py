@@ -1,1 +1,4 @@
-"""What ktaskd takes from others, and what it gets done: `python -m tests.bench.interference`."""
+"""What ktaskd takes from others, and what it gets done: `python -m tests.bench.interference`.
+
+Guards: I10
+"""
