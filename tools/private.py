@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ktask.locate import place_of, why_silent
+from ktask.link.locate import place_of, why_silent
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0

@@ -16,10 +16,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ktask.bursts import WorkerLost
     from ktask.client import Client, connect
     from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
-    from ktask.executor import Executor
+    from ktask.own.bursts import WorkerLost
+    from ktask.own.executor import Executor
     from ktask.results import (
         Allowance,
         Argument,
@@ -98,8 +98,8 @@ __all__ = [
 
 _ELSEWHERE = {
     **dict.fromkeys(("Client", "connect"), "ktask.client"),
-    "Executor": "ktask.executor",
-    "WorkerLost": "ktask.bursts",
+    "Executor": "ktask.own.executor",
+    "WorkerLost": "ktask.own.bursts",
     **dict.fromkeys(
         ("DaemonNotFound", "DaemonNotTrusted", "JobFailed", "KtaskError", "SystemDaemonUnused"),
         "ktask.errors",

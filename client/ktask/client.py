@@ -11,14 +11,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ktask import convert, embedded, locate, starting
+from ktask import convert
 from ktask.core import Draft, check_int, check_labels, check_text, mode_request
 from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
-from ktask.executor import Executor
-from ktask.locate import Place
-from ktask.own import Own, drafted, with_result
+from ktask.link import embedded, locate, starting
+from ktask.link.locate import Place
+from ktask.link.session import ENDED, Session
+from ktask.own.executor import Executor
+from ktask.own.functions import Own, drafted, with_result
 from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
-from ktask.session import ENDED, Session
 from ktask.source import Source
 from ktask.turns import ITEMS_AT_ONCE, joined, turns
 from ktask.v1 import jobs_pb2 as pb
@@ -43,14 +44,14 @@ def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False, 
 
     Looks at `target`, else at the environment's KTASKD_SOCKET, and at nothing
     else if either is given; else at $XDG_RUNTIME_DIR/ktaskd/ and /run/ktaskd/.
-    A daemon that was named and is just starting is waited for (`ktask.starting`).
+    A daemon that was named and is just starting is waited for (`ktask.link.starting`).
     Where nobody answers there, it uses this user's embedded daemon, which it
     starts if there is none, and which ends by itself when it is idle. Where
     there is a daemon at /run/ktaskd that cannot be used, it warns of that
     (SystemDaemonUnused).
 
     Only a daemon of root, of this user, or the system's at /run/ktaskd gets anything;
-    `ktask.trust` has the rule. Another user's is passed over where it was not named.
+    `ktask.link.trust` has the rule. Another user's is passed over where it was not named.
 
     Args:
         target: a directory with the daemon's sockets, or its gRPC socket.
@@ -183,7 +184,7 @@ class Client:
         is raised then; a second Ctrl-C ends that wait.
 
         Args:
-            function: its name, as in `functions`; or one of your own, see `ktask.own`.
+            function: its name, as in `functions`; or one of your own, see `ktask.own.functions`.
             arg: arguments by name: int, float, bool or str; for your own anything.
             ranges: pieces to process, as (start, length) or (start, length, nid), in
                 positions; None = all of the first source, or all items. A nid of -1 is any

@@ -22,9 +22,9 @@ from typing import Any
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
 
-from ktask import mapped
-from ktask.executor import Executor
-from ktask.locate import VARIABLE
+from ktask.link.locate import VARIABLE
+from ktask.own import mapped
+from ktask.own.executor import Executor
 
 NAME = "ktask"
 

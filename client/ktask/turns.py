@@ -8,8 +8,8 @@ from typing import Any
 
 from ktask import convert
 from ktask.core import Draft
+from ktask.link.session import Session
 from ktask.results import Job, JobState
-from ktask.session import Session
 
 ITEMS_PER_JOB = 1000
 """A user may have some thousands of files handed over at one time, in all programs."""

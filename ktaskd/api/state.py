@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ktaskd.api.memory import PrivateMemory
 from ktaskd.governor.governor import Governor
-from ktaskd.host.raising import Raiser
+from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.intake import Intake
 from ktaskd.model.topology import Topology

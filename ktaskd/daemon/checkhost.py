@@ -26,11 +26,12 @@ from ktaskd.daemon.racing import PATIENCE_S, WorkerEars, busy_helper, race_all
 from ktaskd.door.listener import would_be_reached_by_others
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.watch import Watch
-from ktaskd.host import cpugroup, idlegroup, sched
-from ktaskd.host.idlegroup import IdleGroup
-from ktaskd.host.process import apply_undumpable
-from ktaskd.host.raising import Raiser
+from ktaskd.host.cgroups import cpugroup, idlegroup
+from ktaskd.host.cgroups.idlegroup import IdleGroup
+from ktaskd.host.processes.process import apply_undumpable
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling import sched
+from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
 from ktaskd.model.topology import format_cpulist
 from ktaskd.model.worker import WorkerClass

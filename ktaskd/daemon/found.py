@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 
 from ktaskd.door.rundir import RuntimeDir
-from ktaskd.host.dirwatch import DirectoryWatch
+from ktaskd.host.files.dirwatch import DirectoryWatch
 
 log = logging.getLogger(__name__)
 

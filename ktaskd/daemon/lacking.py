@@ -13,7 +13,7 @@ from ktaskd.daemon.machine import WorkerUser
 from ktaskd.daemon.notify import Notifier
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.watch import Watch
-from ktaskd.host.raising import Raiser
+from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.pool.pool import Pool
 
 

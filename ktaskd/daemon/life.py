@@ -41,12 +41,12 @@ from ktaskd.door.turns import Turns
 from ktaskd.governor.governor import Governor, boot_clock
 from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
-from ktaskd.host.disk import read_disk
-from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.files.disk import read_disk
 from ktaskd.host.libc import trim_heap
-from ktaskd.host.process import resident_bytes
-from ktaskd.host.raising import Raiser
+from ktaskd.host.processes.incarnation import Incarnation
+from ktaskd.host.processes.process import resident_bytes
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.disks import DiskOf

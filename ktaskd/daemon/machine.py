@@ -14,11 +14,10 @@ from pathlib import Path
 from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
 from ktaskd.door.accountbook import AccountBook, UserSource
 from ktaskd.door.reception import Reception
-from ktaskd.host import idlegroup
-from ktaskd.host.cpugroup import read_cpu_place
-from ktaskd.host.idlegroup import IdleGroup
-from ktaskd.host.root import HostRoot
-from ktaskd.host.users import (
+from ktaskd.host.cgroups import idlegroup
+from ktaskd.host.cgroups.cpugroup import read_cpu_place
+from ktaskd.host.cgroups.idlegroup import IdleGroup
+from ktaskd.host.processes.users import (
     find_uid,
     is_known_to_name_service,
     is_mapped,
@@ -26,6 +25,7 @@ from ktaskd.host.users import (
     read_stamp,
     read_user_files,
 )
+from ktaskd.host.root import HostRoot
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.limits import BLOCKED_MAX, SPARE_HELPERS
 from ktaskd.model.topology import Topology

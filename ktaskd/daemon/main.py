@@ -18,8 +18,8 @@ from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.door.takeover import take_over
-from ktaskd.host import door
-from ktaskd.host.process import apply_undumpable
+from ktaskd.host.cgroups import cgroup_fd as door
+from ktaskd.host.processes.process import apply_undumpable
 from ktaskd.host.root import HostRoot
 from ktaskd.pool.starting import environment, python
 

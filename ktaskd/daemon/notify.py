@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
-from ktaskd.host import notify as own
+from ktaskd.host.sockets import notify as own
 
 
 class Notifier:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-from ktaskd.functions import plugin
 from ktaskd.functions.catalogue import CATALOGUE, declarations
-from ktaskd.functions.described import from_json
-from ktaskd.functions.manifests import ManifestInvalid, parse_manifest
-from ktaskd.host import trusted
+from ktaskd.functions.plugins import plugin
+from ktaskd.functions.plugins.described import from_json
+from ktaskd.functions.plugins.manifests import ManifestInvalid, parse_manifest
+from ktaskd.host.files import trusted
 from ktaskd.model.function import Declaration
 from ktaskd.pool.starting import environment, python
 
@@ -117,7 +117,7 @@ def _describe(ids: tuple[int, int], names: Sequence[str]) -> bytes:
     """What it printed; as another user where we are root and there is one."""
     uid, gid = ids if os.geteuid() == 0 and ids[0] > 0 else (None, None)
     done = subprocess.run(
-        [*python("ktaskd.functions.plugin"), *names],
+        [*python("ktaskd.functions.plugins.plugin"), *names],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from ktaskd.host.idlegroup import IdleGroup
+from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Listener, Worker

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ktaskd.daemon.findings import Findings
-from ktaskd.host import rival
-from ktaskd.host.idlegroup import IdleGroupRefused
-from ktaskd.host.raising import Raiser
+from ktaskd.host.cgroups.idlegroup import IdleGroupRefused
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling import rival
+from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool
 from ktaskd.worker.frames import Done, Note

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from ktaskd.host.raising import Raiser
+from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.model.worker import WorkerState
 from ktaskd.pool.link import Worker
 

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from ktaskd.host.unixsock import Fds, close_quietly
+from ktaskd.host.sockets.unixsock import Fds, close_quietly
 
 PARKED_MAX = 1024
 """Connections that wait for a keeper to close them."""

@@ -11,7 +11,7 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
-from ktaskd.host.unixsock import close_quietly
+from ktaskd.host.sockets.unixsock import close_quietly
 from ktaskd.model.errors import HandleUnknown, QuotaFull
 from ktaskd.model.source import SourceFacts
 

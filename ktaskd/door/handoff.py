@@ -17,7 +17,7 @@ from ktaskd.door.prices import CONNECTION_COST_S
 from ktaskd.door.reception import Reception
 from ktaskd.door.shares import Shares
 from ktaskd.door.turns import Ticket, Turns, User
-from ktaskd.host.unixsock import Fds, read_peer_credentials
+from ktaskd.host.sockets.unixsock import Fds, read_peer_credentials
 from ktaskd.model.errors import Draining, IdentityMissing, KtaskError, QuotaFull
 from ktaskd.model.identity import Identity
 from ktaskd.model.source import SourceFacts

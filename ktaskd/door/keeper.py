@@ -25,7 +25,7 @@ from ktaskd.door.opening import open_vetted
 from ktaskd.door.vet import vet
 from ktaskd.door.wire import Frame
 from ktaskd.host import logline
-from ktaskd.host.unixsock import Fds, Message, read_peer_credentials, receive, send
+from ktaskd.host.sockets.unixsock import Fds, Message, read_peer_credentials, receive, send
 from ktaskd.model.errors import FdUnsuitable, KtaskError
 from ktaskd.model.function import Access
 

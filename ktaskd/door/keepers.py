@@ -30,7 +30,7 @@ from ktaskd.door.openings import Openings
 from ktaskd.door.patience import Alarm
 from ktaskd.door.shares import RESERVE_PART
 from ktaskd.door.wire import Frame
-from ktaskd.host.unixsock import Fds, close_quietly, send
+from ktaskd.host.sockets.unixsock import Fds, close_quietly, send
 from ktaskd.model.errors import KeeperSilent, KtaskError, QuotaFull
 from ktaskd.model.function import Access
 from ktaskd.model.identity import Identity

@@ -17,7 +17,7 @@ from typing import Protocol
 from ktaskd.door import wire
 from ktaskd.door.patience import Alarm
 from ktaskd.door.wire import Frame
-from ktaskd.host.unixsock import Fds, close_quietly, receive, send
+from ktaskd.host.sockets.unixsock import Fds, close_quietly, receive, send
 
 START_S = 20.0
 """Longest time until READY: an interpreter on an overloaded machine."""

@@ -13,7 +13,7 @@ from ktaskd.door.rundir import HANDOFF_NAME, KINDS, RELAY_NAME
 from ktaskd.door.rundir import DirectoryBusy as DirectoryBusy
 from ktaskd.door.rundir import ListenError as ListenError
 from ktaskd.door.rundir import RuntimeDir as RuntimeDir
-from ktaskd.host.unixsock import close_quietly
+from ktaskd.host.sockets.unixsock import close_quietly
 
 LISTEN_FDS_START = 3
 LISTEN_FDS_MAX = 64

@@ -10,7 +10,7 @@ import os
 import stat
 
 from ktaskd.door.vet import describe_type, find_file_system, vet
-from ktaskd.host.unixsock import Fds
+from ktaskd.host.sockets.unixsock import Fds
 from ktaskd.model.errors import FdUnsuitable, KtaskError, NotAllowed, PathNotFound, SourceInvalid
 from ktaskd.model.function import Access
 from ktaskd.model.limits import PATH_BYTES_MAX

@@ -11,7 +11,7 @@ from ktaskd.door.handles import CloseFd, HeldSource, OnGone
 from ktaskd.door.link import Link
 from ktaskd.door.opening import ERRORS, check_path
 from ktaskd.door.wire import Frame
-from ktaskd.host.unixsock import Fds
+from ktaskd.host.sockets.unixsock import Fds
 from ktaskd.model.errors import FdUnsuitable, KtaskError, QuotaFull
 from ktaskd.model.function import Access
 

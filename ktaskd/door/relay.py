@@ -30,7 +30,7 @@ from ktaskd.door.shares import Shares
 from ktaskd.door.turns import Ticket, Turns
 from ktaskd.door.wayin import WayIn
 from ktaskd.door.ways import Way, WayOut
-from ktaskd.host.unixsock import (
+from ktaskd.host.sockets.unixsock import (
     close_quietly,
     has_hung_up,
     open_peer_pidfd,

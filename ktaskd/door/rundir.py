@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ktask.v1 import calls
 
-from ktaskd.host.unixsock import PATH_BYTES_MAX, close_quietly, refuse_fds
+from ktaskd.host.sockets.unixsock import PATH_BYTES_MAX, close_quietly, refuse_fds
 
 RELAY_NAME = "ktaskd.sock"
 HANDOFF_NAME = "handoff.sock"

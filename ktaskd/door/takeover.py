@@ -15,8 +15,8 @@ import stat
 from pathlib import Path
 
 from ktaskd.door.rundir import HANDOFF_NAME, INNER_NAME, LOCK_NAME, RELAY_NAME, DirectoryBusy, ListenError
-from ktaskd.host.listening import listens
 from ktaskd.host.root import HostRoot
+from ktaskd.host.sockets.listening import listens
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

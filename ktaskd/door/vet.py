@@ -2,7 +2,7 @@
 
 Runs in a keeper only. A file of FUSE or of a network file system can hang
 whoever asks it anything, fstat included, so first comes what the kernel
-answers by itself: the flags, the seals, and what `host/mounts.py` finds out of the
+answers by itself: the flags, the seals, and what `host/files/mounts.py` finds out of the
 file system. Only what is memory, or is on a local file system, is asked more.
 """
 
@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 
-from ktaskd.host.mounts import OVERLAY, Standing, ask_file_system, read_standing
+from ktaskd.host.files.mounts import OVERLAY, Standing, ask_file_system, read_standing
 from ktaskd.model.errors import FdUnsuitable
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind

@@ -8,7 +8,7 @@ from typing import Any
 from ktaskd.door.frames import DATA, END_HEADERS, RST_STREAM, Mark
 from ktaskd.door.patience import Alarm
 from ktaskd.door.ways import FRAME_BYTES_MAX, Way
-from ktaskd.host.unixsock import has_hung_up
+from ktaskd.host.sockets.unixsock import has_hung_up
 
 HALVES_LOOK_S = 0.05
 """Shortest time between two looks at requests that have not ended."""

@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ktaskd.governor.bus import Bus, find_bus
-from ktaskd.host.cgroup import read_own_limit
-from ktaskd.host.power import has_supplies, read_power
-from ktaskd.host.pressure import SELF, PressureReader
+from ktaskd.host.cgroups.cgroup import read_own_limit
+from ktaskd.host.power.supplies import has_supplies, read_power
+from ktaskd.host.power.thermal import ThermalReader
+from ktaskd.host.pressure.reading import SELF, PressureReader
+from ktaskd.host.pressure.trigger import WINDOW_US, Triggers
+from ktaskd.host.processes.terminals import SOURCE as TERMINALS
+from ktaskd.host.processes.terminals import read_last_input
 from ktaskd.host.root import HostRoot
-from ktaskd.host.terminals import SOURCE as TERMINALS
-from ktaskd.host.terminals import read_last_input
-from ktaskd.host.thermal import ThermalReader
-from ktaskd.host.trigger import WINDOW_US, Triggers
-from ktaskd.host.uevent import open_uevents, read_uevents
+from ktaskd.host.sockets.uevent import open_uevents, read_uevents
 from ktaskd.model.observation import Events, Observation, Power, Presence
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from ktaskd.host.cgroup import read_cpu_quota
-from ktaskd.host.incarnation import has_ended, read_start_ticks
-from ktaskd.host.memgroup import read_memory_limit
-from ktaskd.host.priority import read_priority
+from ktaskd.host.cgroups.cgroup import read_cpu_quota
+from ktaskd.host.cgroups.memgroup import read_memory_limit
+from ktaskd.host.processes.incarnation import has_ended, read_start_ticks
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling.priority import read_priority
 from ktaskd.host.topology import read_node_cpus, read_online_cpus
 from ktaskd.model.identity import Identity
 from ktaskd.model.limits import NUMA_NO_NODE

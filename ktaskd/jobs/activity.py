@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from ktaskd.host.cputime import read_cpu_seconds, read_state
+from ktaskd.host.scheduling.cputime import read_cpu_seconds, read_state
 from ktaskd.jobs import ending
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.standstill import USES_NO_CPU, Held, Remedy, Sample, Sight, remedy

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ktaskd.host.caller import Caller
-from ktaskd.host.incarnation import Incarnation
-from ktaskd.host.priority import ask_priority
+from ktaskd.host.processes.incarnation import Incarnation
+from ktaskd.host.scheduling.priority import ask_priority
 from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity
 from ktaskd.model.priority import Priority

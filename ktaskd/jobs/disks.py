@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ktaskd.host.disk import Disk
+from ktaskd.host.files.disk import Disk
 
 if TYPE_CHECKING:
     from ktaskd.jobs.job import Job

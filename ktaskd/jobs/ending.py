@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ktaskd.functions.failures import REASONS
-from ktaskd.host.cputime import is_runnable, read_cpu_seconds
+from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.guests import killed_words
 from ktaskd.jobs.items import encode
 from ktaskd.jobs.job import Call, Job, Json

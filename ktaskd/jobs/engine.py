@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from ktaskd.door.handles import HeldSource
 from ktaskd.host.caller import Caller
-from ktaskd.host.cputime import read_cpu_seconds
+from ktaskd.host.scheduling.cputime import read_cpu_seconds
 from ktaskd.jobs import answers, ending
 from ktaskd.jobs.activity import ActivityWatch
 from ktaskd.jobs.check import CheckedJob

@@ -6,8 +6,8 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 
-from ktaskd.functions.described import to_json
-from ktaskd.functions.manifests import note_of
+from ktaskd.functions.plugins.described import to_json
+from ktaskd.functions.plugins.manifests import note_of
 from ktaskd.jobs.job import HeldChunk, Job
 from ktaskd.jobs.lines import Shares
 from ktaskd.model.function import Access, Native

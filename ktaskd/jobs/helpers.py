@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ktaskd.host.raising import bind_to_cpus
+from ktaskd.host.scheduling.raising import bind_to_cpus
 from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.rests import Rests

@@ -10,8 +10,8 @@ from ktaskd.door.handles import HandleTable, HeldSource
 from ktaskd.door.keepers import Keepers
 from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
-from ktaskd.host.descriptors import refreshed
-from ktaskd.host.trusted import Untrusted, check_file
+from ktaskd.host.files.descriptors import refreshed
+from ktaskd.host.files.trusted import Untrusted, check_file
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.check import (

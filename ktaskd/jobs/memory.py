@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from ktaskd.host.incarnation import Incarnation
-from ktaskd.host.memgroup import counts_against, read_memory_group, read_memory_limit, why_not_enter
+from ktaskd.host.cgroups.memgroup import counts_against, read_memory_group, read_memory_limit, why_not_enter
+from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.root import HostRoot
 from ktaskd.model.errors import MemoryLimited
 from ktaskd.model.function import Declaration

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from ktaskd.host.raising import bind_to_cpus
+from ktaskd.host.scheduling.raising import bind_to_cpus
 from ktaskd.jobs.job import Job
 from ktaskd.model.topology import Node
 from ktaskd.pool.link import Worker

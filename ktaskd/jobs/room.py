@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ktaskd.door.handles import HeldSource
-from ktaskd.host.freemem import read_free, read_free_huge
+from ktaskd.host.memory.freemem import read_free, read_free_huge
 from ktaskd.host.root import HostRoot
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.job import Job

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from ktaskd.host.priority import set_priority
+from ktaskd.host.scheduling.priority import set_priority
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.starved import NoRaiser, Raiser
 from ktaskd.model.priority import Priority

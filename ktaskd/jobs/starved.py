@@ -16,7 +16,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ktaskd.host.cputime import is_runnable, read_cpu_seconds
+from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobState
 from ktaskd.pool.link import Worker

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ktaskd.functions.failures import SOURCE_CHANGED
-from ktaskd.host.descriptors import read_stamp
+from ktaskd.host.files.descriptors import read_stamp
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobError, JobWarning
 from ktaskd.model.limits import WARNINGS_MAX

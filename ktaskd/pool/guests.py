@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ktaskd.host.idlegroup import IdleGroup
+from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.pool.link import Listener, Worker
 from ktaskd.pool.pool import Pool, PoolSpec

@@ -35,8 +35,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ktaskd.functions import bodies
-from ktaskd.host import descendants, faults, idlegroup, logline, process, sched
-from ktaskd.host.raising import Raiser
+from ktaskd.host import faults, logline
+from ktaskd.host.cgroups import idlegroup
+from ktaskd.host.processes import descendants, process
+from ktaskd.host.scheduling import sched
+from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.pool.leftovers import Exit, Leftovers

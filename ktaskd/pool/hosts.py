@@ -25,8 +25,11 @@ import sys
 from collections.abc import MutableMapping
 from typing import NoReturn
 
-from ktaskd.host import door, faults, logline, notify, process
-from ktaskd.host.unixsock import read_peer_credentials
+from ktaskd.host import faults, logline
+from ktaskd.host.cgroups import cgroup_fd as door
+from ktaskd.host.processes import process
+from ktaskd.host.sockets import notify
+from ktaskd.host.sockets.unixsock import read_peer_credentials
 from ktaskd.pool.host import LOG_NAME as HOST_LOG_NAME
 from ktaskd.pool.host import PoolHost, warm_up
 

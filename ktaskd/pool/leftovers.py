@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ktaskd.host import descendants
+from ktaskd.host.processes import descendants
 
 GRACE_S = 0.25
 """Between SIGTERM and SIGKILL: enough for a resource tracker of multiprocessing, which ignores

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ktaskd.host.idlegroup import IdleGroup
+from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass, WorkerState
 from ktaskd.pool.host import placement_to_json

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from ktaskd.host import erasing, process
-from ktaskd.host.unixsock import close_quietly, read_peer_credentials
+from ktaskd.host.memory import erasing
+from ktaskd.host.processes import process
+from ktaskd.host.sockets.unixsock import close_quietly, read_peer_credentials
 
 Telling = tuple[dict[str, Any], list[int]]
 """A message to a pool host and the descriptors that go with it, which stay the sender's."""

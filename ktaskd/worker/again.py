@@ -25,7 +25,8 @@ from ktask import v1
 from ktask.v1 import start
 
 import ktaskd
-from ktaskd.host import faults, process
+from ktaskd.host import faults
+from ktaskd.host.processes import process
 from ktaskd.worker.frames import SLOT_BYTES
 
 Json = dict[str, Any]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ktaskd.functions import bodies, plugin
+from ktaskd.functions import bodies
 from ktaskd.functions.body import Body, Context
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.declared.own import as_asked
-from ktaskd.functions.described import from_json
-from ktaskd.functions.manifests import parse_manifest
-from ktaskd.functions.native import NativeBody
+from ktaskd.functions.plugins import plugin
+from ktaskd.functions.plugins.described import from_json
+from ktaskd.functions.plugins.manifests import parse_manifest
+from ktaskd.functions.plugins.native import NativeBody
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Declaration
 from ktaskd.worker.codec import facts_from_json, facts_to_json

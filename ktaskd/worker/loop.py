@@ -26,7 +26,8 @@ from ktaskd.functions import bodies, quanta
 from ktaskd.functions.body import Body
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.failures import Failed
-from ktaskd.host import faults, logline, mempolicy
+from ktaskd.host import faults, logline
+from ktaskd.host.memory import mempolicy
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE, PART_BYTES_MAX
 from ktaskd.model.worker import Placement
 from ktaskd.worker import again, frames, setup

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ktaskd.functions.body import OpenSource
-from ktaskd.host.freemem import read_free
+from ktaskd.host.memory.freemem import read_free
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.source import SourceKind

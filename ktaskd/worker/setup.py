@@ -13,9 +13,12 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ktaskd.host import confine, descendants, erasing, memgroup, mempolicy, process, sched
-from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
+from ktaskd.host.cgroups import memgroup
+from ktaskd.host.cgroups.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
+from ktaskd.host.memory import erasing, mempolicy
+from ktaskd.host.processes import confine, descendants, process
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling import sched
 from ktaskd.model.topology import format_cpulist
 from ktaskd.model.worker import Applied, Placement, WorkerClass
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from ktaskd.functions.body import OpenSource
 from ktaskd.functions.failures import TARGET_CHANGED, Failed
-from ktaskd.host import descriptors, extents, holes, pagecache, writing
-from ktaskd.host.guarded import GuardedMapping
-from ktaskd.host.mapping import Mapping
+from ktaskd.host.files import descriptors, extents, holes, writing
+from ktaskd.host.memory import pagecache
+from ktaskd.host.memory.guarded import GuardedMapping
+from ktaskd.host.memory.mapping import Mapping
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_SHRINK, F_SEAL_WRITE, SourceFacts, SourceKind, Stamp

@@ -12,8 +12,8 @@ import grpc
 import ktask
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ktask.locate import grpc_target
-from ktask.rpc import open_channel
+from ktask.link.locate import grpc_target
+from ktask.link.rpc import open_channel
 from ktask.v1 import jobs_pb2, jobs_pb2_grpc
 
 from tests.bench.measure import Figure, Goal, Spread, in_turn, ratios

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import ktask
 import pytest
+from ktask.link.waited import OnJob, WaitedJob
 from ktask.v1 import handoff as wire
 from ktask.v1 import jobs_pb2 as pb
-from ktask.waited import OnJob, WaitedJob
 
 from tests.client.fake import FakeDaemon, refusal
 
@@ -152,7 +152,7 @@ def test_run_when_its_handles_died_unnoticed_then_tried_once_more(
             fake.handoff.wait_until_held(0)
             return super().wait(on_job)
 
-    monkeypatch.setattr("ktask.session.WaitedJob", CutFirst)
+    monkeypatch.setattr("ktask.link.session.WaitedJob", CutFirst)
     with ktask.memory(10) as m:
         assert client.run("file.crc32", data=m).result == {"crc32": zlib.crc32(bytes(10))}
     assert fake.calls.count("Run") == 2
@@ -244,7 +244,7 @@ def test_run_when_past_its_deadline_then_the_ended_job(fake: FakeDaemon, client:
 def test_run_when_past_its_deadline_and_never_ended_then_an_error(
     client: ktask.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ktask.waited.DEADLINE_GRACE_S", 0.3)
+    monkeypatch.setattr("ktask.link.waited.DEADLINE_GRACE_S", 0.3)
     with pytest.raises(ktask.KtaskError, match="not ended") as caught:
         client.run("fake.block", timeout=0.1)
     assert caught.value.reason == "DEADLINE"
@@ -347,7 +347,7 @@ def test_watch_when_cut_then_resumed_with_nothing_lost_and_nothing_twice(
 def test_watch_when_cut_again_and_again_then_an_error(
     fake: FakeDaemon, client: ktask.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ktask.session._RESUME_MOST_S", 0.02)
+    monkeypatch.setattr("ktask.link.session._RESUME_MOST_S", 0.02)
     fake.cut_watches_after = 1
     job = client.submit("fake.steps")
     with pytest.raises(ktask.KtaskError, match="cut") as caught:

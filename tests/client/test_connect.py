@@ -17,8 +17,8 @@ from pathlib import Path
 
 import ktask
 import pytest
-from ktask import embedded, locate, trust
 from ktask.cli.main import main
+from ktask.link import embedded, locate, trust
 
 from tests.client.fake import FakeDaemon
 from tests.support.users import NOBODY, OtherUsers, reachable_directory
@@ -185,7 +185,7 @@ def test_connect_when_many_programs_need_one_then_only_one_is_started(
     nowhere: Path, fake_python: Path
 ) -> None:
     code = f"import sys, ktask; sys.executable = {sys.executable!r}; print(ktask.connect().status().pid)"
-    code = f"import ktask.trust; ktask.trust.SYSTEM_DIR = {str(nowhere / 'no')!r}; " + code
+    code = f"import ktask.link.trust; ktask.link.trust.SYSTEM_DIR = {str(nowhere / 'no')!r}; " + code
     interpreter = str(Path(sys.prefix) / "bin" / "python")
     programs = [
         subprocess.Popen([interpreter, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(5)
@@ -341,7 +341,7 @@ def test_connect_when_the_systems_daemon_refuses_then_no_other_one_is_started(
     def refuse(self: object, name: str = "", timeout: float = 0.0) -> None:
         raise ktask.KtaskError("too many", code="RESOURCE_EXHAUSTED", reason="QUOTA_FULL")
 
-    monkeypatch.setattr("ktask.session.Session.functions", refuse)
+    monkeypatch.setattr("ktask.link.session.Session.functions", refuse)
     with pytest.raises(ktask.KtaskError, match="too many"):
         ktask.connect()
     assert not pids(fake_python)
@@ -358,8 +358,8 @@ def test_connect_when_not_in_its_group_then_told_how_to_get_in(run_as: OtherUser
             os.chown(system / "ktaskd.sock", 0, grp.getgrnam("daemon").gr_gid)
             (system / "ktaskd.sock").chmod(0o660)
             code = (
-                "import warnings, ktask, ktask.trust\n"
-                f"ktask.trust.SYSTEM_DIR = {str(system)!r}\n"
+                "import warnings, ktask, ktask.link.trust\n"
+                f"ktask.link.trust.SYSTEM_DIR = {str(system)!r}\n"
                 "warnings.simplefilter('error')\n"
                 "try:\n"
                 "    ktask.connect()\n"

@@ -188,7 +188,7 @@ def test_deferral_when_anything_else_might_raise_then_not_possible(fake: FakeDae
     code = """
         import signal
         from concurrent.futures import ThreadPoolExecutor
-        from ktask.interrupt import can_defer
+        from ktask.link.interrupt import can_defer
         print(can_defer(), ThreadPoolExecutor(1).submit(can_defer).result())
         for number, handler in (("ALRM", print), ("INT", print), ("INT", signal.SIG_IGN)):
             before = signal.signal(getattr(signal, "SIG" + number), handler)

@@ -11,7 +11,7 @@ from typing import Any
 
 import ktask
 import pytest
-from ktask.made import MadeFiles, mode_for
+from ktask.link.made import MadeFiles, mode_for
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.shell import ended, running

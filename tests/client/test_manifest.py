@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ktask.manifest import (
+from ktask.cli.manifest_text import (
     BlockedFile,
     BrokenEntry,
     Entry,

@@ -8,7 +8,7 @@ import ktask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ktask.naming import name_in_job, names_of, with_names
+from ktask.link.naming import name_in_job, names_of, with_names
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.shell import ktask as command

@@ -16,7 +16,7 @@ from pathlib import Path
 import ktask
 import numpy as np
 import pytest
-from ktask import locate, trust
+from ktask.link import locate, trust
 
 from tests.client.shell import ended, running
 from tests.client.shell import ktask as command

@@ -9,7 +9,7 @@ from pathlib import Path
 import ktask
 import numpy as np
 import pytest
-from ktask.made import MadeFiles
+from ktask.link.made import MadeFiles
 from ktask.source import check_source, is_memory
 from ktask.v1 import jobs_pb2 as pb
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ktask
 import pytest
-from ktask import locate, starting
+from ktask.link import locate, starting
 
 from tests.integration.rig import KTASKD, until
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import ktask
 import pytest
-from ktask import locate, trust
-from ktask.handover import Handover
+from ktask.link import locate, trust
+from ktask.link.handover import Handover
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.fake import FakeDaemon
@@ -259,7 +259,7 @@ def test_client_when_the_daemon_goes_and_another_user_takes_its_path_then_nothin
 
 IN_NAMESPACE = """
 import sys, ktask
-from ktask import trust
+from ktask.link import trust
 trust.SYSTEM_DIR = sys.argv[1]
 for target in sys.argv[2:]:
     try:

@@ -12,9 +12,9 @@ import pytest
 from ktask.v1 import control_pb2
 
 from ktaskd.daemon.checkhost import GIVES_WAY_BELOW, Findings
-from ktaskd.host.idlegroup import IdleGroupRefused
-from ktaskd.host.rival import group_for_rival
+from ktaskd.host.cgroups.idlegroup import IdleGroupRefused
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling.rival import group_for_rival
 from tests.integration.rig import Daemon, connected, running, until, write_config
 from tests.support.cgroups import cgroup, legacy_mount
 from tests.support.groups import idle_group, own_groups

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ktask.embedded import directory_of
+from ktask.link.embedded import directory_of
 
 from ktaskd.daemon import main as module
 from tests.integration.rig import until

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ktaskd.door.accountbook import LOOK_S, NAMED_S, AccountBook, UserSource
 from ktaskd.door.accounts import STRANGERS, AccountTable, SubRange, parse_passwd, parse_subuids
+from ktaskd.host.processes.users import UserFiles, read_stamp, read_user_files
 from ktaskd.host.root import HostRoot
-from ktaskd.host.users import UserFiles, read_stamp, read_user_files
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 ann:x:1000:1000::/home/ann:/bin/sh

@@ -15,7 +15,7 @@ from ktask.v1.handoff import Drop, Dropped, Hand, Handles, Refused
 
 from ktaskd.door.meter import DEBT_MAX_S, Meter
 from ktaskd.door.reception import Reception
-from ktaskd.host.unixsock import FDS_PER_MESSAGE_MAX
+from ktaskd.host.sockets.unixsock import FDS_PER_MESSAGE_MAX
 from ktaskd.model.source import SourceKind
 from tests.door.house import UID, as_uid, descriptors_of, holds_memory, house, run, until
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ktaskd.door.vet import find_file_system, vet
-from ktaskd.host import mounts
-from ktaskd.host.unixsock import receive
+from ktaskd.host.files import mounts
+from ktaskd.host.sockets.unixsock import receive
 from ktaskd.model.errors import FdUnsuitable
 from ktaskd.model.source import SourceKind
 

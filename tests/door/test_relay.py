@@ -23,7 +23,7 @@ from ktaskd.door.listener import RuntimeDir
 from ktaskd.door.peers import PeerTable
 from ktaskd.door.relay import RelayDoor
 from ktaskd.door.ways import BUFFER_BYTES
-from ktaskd.host.unixsock import refuse_fds
+from ktaskd.host.sockets.unixsock import refuse_fds
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
 

@@ -12,8 +12,8 @@ import pytest
 
 from ktaskd.door.listener import DirectoryBusy, ListenError, RuntimeDir
 from ktaskd.door.takeover import take_over
-from ktaskd.host.listening import listens
 from ktaskd.host.root import HostRoot
+from ktaskd.host.sockets.listening import listens
 from tests.integration.rig import running, write_config
 
 OWNER = 60031

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ktaskd.door.vet import vet
-from ktaskd.host import mounts
+from ktaskd.host.files import mounts
 from ktaskd.model.errors import FdUnsuitable
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, F_SEAL_WRITE, SourceFacts, SourceKind

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ktaskd.functions.bodies import find
-from ktaskd.host import holes
-from ktaskd.host.extents import read_unallocated
+from ktaskd.host.files import holes
+from ktaskd.host.files.extents import read_unallocated
 from ktaskd.model.function import Access
 from ktaskd.model.source import SourceKind
 from ktaskd.worker.sources import Source

@@ -19,10 +19,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktaskd.functions import compress
+from ktaskd.functions.archives import compress
+from ktaskd.functions.archives.framing import find_gzip, find_zstd
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
-from ktaskd.functions.framing import find_gzip, find_zstd
 from ktaskd.functions.quanta import BUFFER, write_full
 from ktaskd.worker.sources import Source
 from tests.functions.rig import MIB, Recorder, content, lay_out, opened, prepare

@@ -14,9 +14,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ktaskd.functions.archives.slots import Layout
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
-from ktaskd.functions.slots import Layout
 from ktaskd.worker.sources import Source
 from tests.functions.rig import Recorder, content, lay_out, prepare
 from tests.functions.test_archive import FRAME, USUAL, chunks, context_of, pair, whole

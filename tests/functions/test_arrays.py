@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktaskd.functions.arrays.exact import ExactSum
+from ktaskd.functions.arrays.numbers import BLOCK, TYPES
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
-from ktaskd.functions.exact import ExactSum
-from ktaskd.functions.numbers import BLOCK, TYPES
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.worker.loop import _encoded
 from ktaskd.worker.sources import Source

@@ -51,7 +51,7 @@ def test_declarations_when_a_module_is_missing_then_unavailable_with_the_reason(
 
 
 def test_bodies_when_a_module_is_missing_then_the_others_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ktaskd.functions.crc32c", None)
+    monkeypatch.setitem(sys.modules, "ktaskd.functions.checksums.crc32c", None)
     monkeypatch.setattr(bodies, "_loaded", {})
     bodies.load_all()
     assert bodies.find("file.crc32")

@@ -18,7 +18,7 @@ from xxhash import xxh3_64
 
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Body, Context
-from ktaskd.functions.digests import Digest, Sha256
+from ktaskd.functions.checksums.digests import Digest, Sha256
 from ktaskd.functions.quanta import QUANTUM
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART
 from ktaskd.model.function import Access, ArgValue

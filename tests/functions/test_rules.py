@@ -9,14 +9,14 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktaskd.functions.arrays.elementwise import BINARY, UNARY, Map
+from ktaskd.functions.arrays.numbers import TYPES
+from ktaskd.functions.arrays.reduce import Reduce
 from ktaskd.functions.body import Context
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.declared import archive, arrays, checks, rules, text
 from ktaskd.functions.declared.expression import ExpressionInvalid, check_expression
-from ktaskd.functions.elementwise import BINARY, UNARY, Map
-from ktaskd.functions.numbers import TYPES
-from ktaskd.functions.pattern import Pattern
-from ktaskd.functions.reduce import Reduce
+from ktaskd.functions.memory.pattern import Pattern
 from ktaskd.jobs.arguments import check_arguments
 from ktaskd.model.errors import ArgumentInvalid
 from ktaskd.model.function import ArgValue

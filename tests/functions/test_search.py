@@ -12,9 +12,10 @@ import re2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktaskd.functions import counting, matching, quanta, search
+from ktaskd.functions import quanta
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
+from ktaskd.functions.text import counting, matching, search
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.worker.loop import _encoded
 from ktaskd.worker.sources import Source

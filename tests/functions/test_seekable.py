@@ -17,10 +17,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ktaskd.functions.archives.frames import FRAMES_MAX
+from ktaskd.functions.archives.framing import find_zstd
+from ktaskd.functions.archives.seektable import find_table
 from ktaskd.functions.bodies import find
-from ktaskd.functions.frames import FRAMES_MAX
-from ktaskd.functions.framing import find_zstd
-from ktaskd.functions.seektable import find_table
 from tests.functions.rig import Recorder, content, lay_out, opened, prepare
 from tests.functions.test_archive import USUAL, chunks, context_of, pair, some, whole
 

@@ -12,7 +12,7 @@ import pytest
 
 from ktaskd.functions import bodies
 from ktaskd.functions.body import Body, Context
-from ktaskd.host.writing import RWF_NOAPPEND
+from ktaskd.host.files.writing import RWF_NOAPPEND
 from ktaskd.worker.sources import Source
 from tests.functions.rig import MIB, Recorder, content, context_of, opened, prepare
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ktaskd.functions import own
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Body
+from ktaskd.functions.own import run as own
 from ktaskd.worker.sources import Source
 from tests.functions.rig import Recorder, context_of
 from tests.worker.rig import facts_of

@@ -162,7 +162,7 @@ def test_resident_when_the_kernel_does_not_say_then_null_and_the_rest_is_right(
 def test_resident_when_without_cachestat_then_the_same_of_sealed_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ktaskd.host import pagecache
+    from ktaskd.host.memory import pagecache
 
     def refuse(fd: int, start: int, end: int) -> int:
         raise OSError(errno.ENOSYS, "cachestat")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ktaskd.governor.policy import Asked, Decision, State, decide
 from ktaskd.governor.settings import GovernorSettings
-from ktaskd.host.power import read_power
-from ktaskd.host.pressure import PressureReader
-from ktaskd.host.thermal import ThermalReader
+from ktaskd.host.power.supplies import read_power
+from ktaskd.host.power.thermal import ThermalReader
+from ktaskd.host.pressure.reading import PressureReader
 from ktaskd.model.observation import Events, Observation
 from tests.governor.day import HELPERS, WALL_S, Line, read_day
 from tests.support.hosts import FakeHost

@@ -16,7 +16,7 @@ from ktaskd.governor import watch as module
 from ktaskd.governor.bus import LOGIND, PROFILES, UPOWER
 from ktaskd.governor.watch import LAG_S, SETTLE_S, SLOW_S, Thresholds, Watch
 from ktaskd.host.root import HostRoot
-from ktaskd.host.uevent import open_uevents, read_uevents
+from ktaskd.host.sockets.uevent import open_uevents, read_uevents
 from ktaskd.model.observation import Heat, Observation, OwnLimit, Presence
 from tests.governor.bus import Changes, fake_service, private_bus
 from tests.support.hosts import FakeHost, host

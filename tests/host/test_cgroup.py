@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cgroup import LEVELS_MAX, Mount, parse_memberships, parse_mounts, read_cpu_quota
+from ktaskd.host.cgroups.cgroup import LEVELS_MAX, Mount, parse_memberships, parse_mounts, read_cpu_quota
 from ktaskd.host.root import HostRoot
 from tests.support.machine import make_machine
 

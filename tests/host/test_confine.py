@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.host.confine import ARCHITECTURES, REFUSED, make_filter
 from ktaskd.host.libc import NUMBERS_OF
+from ktaskd.host.processes.confine import ARCHITECTURES, REFUSED, make_filter
 from tests.host.test_sched import in_own_process
 
 ALLOW = "allow"
@@ -93,7 +93,7 @@ def test_numbers_when_the_kernels_headers_are_here_then_the_same() -> None:
 
 def test_network_when_given_up_without_no_new_privileges_then_an_error_for_who_has_no_right() -> None:
     code = (
-        "from ktaskd.host import confine\n"
+        "from ktaskd.host.processes import confine\n"
         "if os.geteuid() == 0:\n"
         "    os.setresuid(65534, 65534, 65534)\n"
         "try:\n"

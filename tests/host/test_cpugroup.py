@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cpugroup import CpuPlace, describe, gives_way_by, read_cpu_place, why_not
+from ktaskd.host.cgroups.cpugroup import CpuPlace, describe, gives_way_by, read_cpu_place, why_not
 from ktaskd.host.root import HostRoot
 from tests.host.test_cgroup import LEGACY, UNIFIED, V1_MOUNT, V2_MOUNT, mount_line
 from tests.support.machine import make_machine

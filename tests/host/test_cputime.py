@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from ktaskd.host.cputime import is_runnable, read_cpu_seconds
+from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 
 
 def test_process_when_it_burns_sleeps_or_is_gone_then_seen() -> None:

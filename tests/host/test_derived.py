@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.host.derived import DERIVED_IO, DERIVED_MEMORY, RECLAIM_US, RESTORE_US, parse_disks, parse_vmstat
-from ktaskd.host.pressure import PressureReader
+from ktaskd.host.pressure.derived import (
+    DERIVED_IO,
+    DERIVED_MEMORY,
+    RECLAIM_US,
+    RESTORE_US,
+    parse_disks,
+    parse_vmstat,
+)
+from ktaskd.host.pressure.reading import PressureReader
 from ktaskd.host.root import HostRoot
 from ktaskd.model.observation import Stall
 from tests.support.hosts import FakeHost

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from ktaskd.host import descendants
+from ktaskd.host.processes import descendants
 
 
 def fake(proc: Path, pid: int, parent: int, name: str = "a program", flags: int = 0) -> None:

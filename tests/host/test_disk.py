@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ktaskd.host.disk import Disk, read_disk
+from ktaskd.host.files.disk import Disk, read_disk
 from ktaskd.host.root import HostRoot
 
 

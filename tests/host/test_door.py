@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host import door
+from ktaskd.host.cgroups import cgroup_fd as door
 from tests.support.cgroups import cgroup, legacy_mount, sleeper
 from tests.support.units import start_unit
 from tests.support.users import NOBODY, OtherUsers
 
 TAKES = """
 import os
-from ktaskd.host import door
+from ktaskd.host.cgroups import cgroup_fd as door
 own = door.take_stdout()
 print("this goes nowhere")
 again = door.take_stdout()
@@ -38,7 +38,7 @@ def test_file_when_on_no_cgroup_file_system_then_no_door(tmp_path: Path, name: s
 
 
 def test_stdout_when_it_is_no_door_then_left_alone() -> None:
-    code = "from ktaskd.host import door\nprint(door.take_stdout())\n"
+    code = "from ktaskd.host.cgroups import cgroup_fd\nprint(cgroup_fd.take_stdout())\n"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
     assert done.stdout == b"-1\n"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.erasing import ENVIRONMENT
+from ktaskd.host.memory.erasing import ENVIRONMENT
 
-CODE = "from ktaskd.host import erasing\nprint(*{erasing.erases() for _ in range(20)})\n"
+CODE = "from ktaskd.host.memory import erasing\nprint(*{erasing.erases() for _ in range(20)})\n"
 
 
 @pytest.mark.parametrize("names", [list(ENVIRONMENT), [], *([name] for name in ENVIRONMENT)])

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.host.cgroup import parse_mounts
-from ktaskd.host.trigger import Triggers
-from ktaskd.host.uevent import (
+from ktaskd.host.cgroups.cgroup import parse_mounts
+from ktaskd.host.pressure.trigger import Triggers
+from ktaskd.host.sockets.uevent import (
     KERNEL_GROUP,
     NETLINK_KOBJECT_UEVENT,
     Heard,

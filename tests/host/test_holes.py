@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktaskd.host.holes import punch, read_holes
+from ktaskd.host.files.holes import punch, read_holes
 
 PAGE = 4096
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from ktaskd.host.cgroup import read_own_limit
-from ktaskd.host.derived import DERIVED_IO, DERIVED_MEMORY
-from ktaskd.host.power import read_power
-from ktaskd.host.pressure import DERIVED, WHOLE_IO, WHOLE_MEMORY, PressureReader
-from ktaskd.host.thermal import ThermalReader
+from ktaskd.host.cgroups.cgroup import read_own_limit
+from ktaskd.host.power.supplies import read_power
+from ktaskd.host.power.thermal import ThermalReader
+from ktaskd.host.pressure.derived import DERIVED_IO, DERIVED_MEMORY
+from ktaskd.host.pressure.reading import DERIVED, WHOLE_IO, WHOLE_MEMORY, PressureReader
 from ktaskd.host.topology import read_topology
 from ktaskd.model.observation import Heat, OwnLimit, Power, Stall, Thermal
 from tests.support.hosts import HOSTS, host, host_names

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cgroup import cpu_levels
-from ktaskd.host.cpugroup import OWN_PREFIX, read_cpu_place
-from ktaskd.host.idlegroup import IdleGroupRefused, find_parent, make_idle_group, own_name, remove_stale
+from ktaskd.host.cgroups.cgroup import cpu_levels
+from ktaskd.host.cgroups.cpugroup import OWN_PREFIX, read_cpu_place
+from ktaskd.host.cgroups.idlegroup import (
+    IdleGroupRefused,
+    find_parent,
+    make_idle_group,
+    own_name,
+    remove_stale,
+)
 from ktaskd.host.root import HostRoot
 from tests.host.test_cgroup import LEGACY, UNIFIED, V1_MOUNT, V2_MOUNT
 from tests.support.groups import idle_group, own_groups
@@ -109,7 +115,7 @@ def test_group_when_a_process_enters_then_it_is_there_and_we_are_not() -> None:
         before = read_cpu_place(HostRoot())
         code = (
             "import sys\n"
-            "from ktaskd.host import cpugroup, idlegroup, root\n"
+            "from ktaskd.host import root\nfrom ktaskd.host.cgroups import cpugroup, idlegroup\n"
             "idlegroup.enter(int(sys.argv[1]))\n"
             "print(cpugroup.read_cpu_place(root.HostRoot()).path)\n"
         )
@@ -124,7 +130,7 @@ def test_group_when_a_process_enters_then_it_is_there_and_we_are_not() -> None:
 def test_group_when_its_maker_was_killed_then_the_next_one_removes_it() -> None:
     code = (
         "import os, signal\n"
-        "from ktaskd.host import idlegroup\n"
+        "from ktaskd.host.cgroups import idlegroup\n"
         "try:\n"
         "    print(idlegroup.make_idle_group().path, flush=True)\n"
         "except idlegroup.IdleGroupRefused:\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ktaskd.host.caller import describe
-from ktaskd.host.incarnation import Incarnation, has_ended, read_start_ticks
+from ktaskd.host.processes.incarnation import Incarnation, has_ended, read_start_ticks
 from ktaskd.host.root import HostRoot
 from ktaskd.model.identity import Identity
 from ktaskd.model.topology import Node, Topology

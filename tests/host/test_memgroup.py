@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.host.cgroup import LEVELS_MAX
-from ktaskd.host.memgroup import (
+from ktaskd.host.cgroups.cgroup import LEVELS_MAX
+from ktaskd.host.cgroups.memgroup import (
     counts_against,
     read_memory_group,
     read_memory_limit,

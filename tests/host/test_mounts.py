@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ktaskd.host.mounts import find_mount_type, parse_mount_types, read_mount_id
+from ktaskd.host.files.mounts import find_mount_type, parse_mount_types, read_mount_id
 
 
 def test_mountinfo_is_read_as_written_by_the_kernel() -> None:

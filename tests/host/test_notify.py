@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.notify import notify
+from ktaskd.host.sockets.notify import notify
 
 
 @pytest.fixture

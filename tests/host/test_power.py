@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktaskd.host.power import has_supplies, read_power
+from ktaskd.host.power.supplies import has_supplies, read_power
 from ktaskd.host.root import HostRoot
 from ktaskd.model.observation import Power
 from tests.support.hosts import FakeHost

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.host.cgroup import parse_mounts
-from ktaskd.host.cpustat import CpuStat, OwnWork, parse_stat, share_waiting, time_full
-from ktaskd.host.others import GROUPS_MAX, OtherGroups, parse_pressure
-from ktaskd.host.pressure import DERIVED, WHOLE_IO, PressureReader
+from ktaskd.host.cgroups.cgroup import parse_mounts
+from ktaskd.host.pressure.cpustat import CpuStat, OwnWork, parse_stat, share_waiting, time_full
+from ktaskd.host.pressure.others import GROUPS_MAX, OtherGroups, parse_pressure
+from ktaskd.host.pressure.reading import DERIVED, WHOLE_IO, PressureReader
 from ktaskd.host.root import HostRoot
 from ktaskd.model.observation import Stall
 from tests.support.hosts import FakeHost, host

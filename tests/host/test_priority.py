@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host import priority as priority_module
-from ktaskd.host.priority import ask_priority, read_priority, set_priority
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling import priority as priority_module
+from ktaskd.host.scheduling.priority import ask_priority, read_priority, set_priority
 from ktaskd.model.priority import Priority
 from tests.support.machine import make_machine
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from ktaskd.host.raising import Raiser
+from ktaskd.host.scheduling.raising import Raiser
 
 
 def test_lower_when_the_process_is_gone_then_there_is_nothing_more_to_do() -> None:

@@ -9,15 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host import mempolicy, sched
+from ktaskd.host.memory import mempolicy
+from ktaskd.host.scheduling import sched
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+IMPORTS = """
+import os
+from ktaskd.host.memory import mempolicy
+from ktaskd.host.processes import process
+from ktaskd.host.scheduling import sched
+"""
 
 
 def in_own_process(code: str) -> list[str]:
     """What a fresh process prints, line by line."""
     ended = subprocess.run(
-        [sys.executable, "-c", "import os\nfrom ktaskd.host import mempolicy, process, sched\n" + code],
+        [
+            sys.executable,
+            "-c",
+            IMPORTS + code,
+        ],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
@@ -62,7 +75,7 @@ def test_autogroup_when_many_set_theirs_then_each_gets_it() -> None:
     if not sched.has_autogroups():
         pytest.skip("autogroup: the kernel has none")
     code = (
-        "from ktaskd.host import sched\n"
+        "from ktaskd.host.scheduling import sched\n"
         "sched.set_own_autogroup_nice(19)\n"
         "print(sched.read_autogroup_nice())\n"
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ktaskd.host.processes.terminals import AHEAD_S, read_last_input
 from ktaskd.host.root import HostRoot
-from ktaskd.host.terminals import AHEAD_S, read_last_input
 
 NOW_S = 1_800_000_000.0
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktaskd.host.root import HostRoot
-from ktaskd.host.thermal import (
+from ktaskd.host.power.thermal import (
     LIE_S,
     STUCK_READINGS,
     STUCK_S,
     ThermalReader,
     judge,
 )
+from ktaskd.host.root import HostRoot
 from ktaskd.model.observation import Heat, Thermal
 from tests.support.hosts import FakeHost
 from tests.support.machine import make_machine

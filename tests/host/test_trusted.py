@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host import trusted
-from ktaskd.host.trusted import Untrusted
+from ktaskd.host.files import trusted
+from ktaskd.host.files.trusted import Untrusted
 
 STRANGER = 12345
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host import unixsock
-from ktaskd.host.unixsock import Fds
+from ktaskd.host.sockets import unixsock
+from ktaskd.host.sockets.unixsock import Fds
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ktaskd.host.processes.users import is_known_to_name_service, is_mapped, read_nobody
 from ktaskd.host.root import HostRoot
-from ktaskd.host.users import is_known_to_name_service, is_mapped, read_nobody
 
 WHOLE = "         0          0 4294967295\n"
 ROOTLESS = "         0       1000          1\n         1     100000      65536\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ktaskd.host.writing import Misplaced, Positioned, copy_watched, write_watched
+from ktaskd.host.files.writing import Misplaced, Positioned, copy_watched, write_watched
 
 PAGE = 4096
 

@@ -22,7 +22,7 @@ from ktaskd.door.handles import HandleTable
 from ktaskd.door.keepers import Keepers
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.caller import read_caller
-from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.root import HostRoot
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch

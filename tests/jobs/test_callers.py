@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ktaskd.host.caller import Caller, describe
-from ktaskd.host.incarnation import Incarnation
+from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.root import HostRoot
 from ktaskd.jobs import callers as callers_module
 from ktaskd.jobs.callers import AT_ONCE, Callers

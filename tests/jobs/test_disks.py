@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.disk import Disk
+from ktaskd.host.files.disk import Disk
 from ktaskd.jobs.disks import DiskLimits, DiskOf, NamedDisksInvalid, parse_named
 from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ktaskd.host.memgroup import read_memory_group
+from ktaskd.host.cgroups.memgroup import read_memory_group
 from ktaskd.host.root import HostRoot
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ktaskd.door.handles import HeldSource
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.host.freemem import read_free, read_free_huge
+from ktaskd.host.memory.freemem import read_free, read_free_huge
 from ktaskd.host.root import HostRoot
 from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.room import RESERVE_PARTS, MemoryRoom, Need, needs_of

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from ktaskd.host.caller import describe
-from ktaskd.host.priority import read_priority
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling.priority import read_priority
 from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec

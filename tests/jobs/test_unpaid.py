@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.host import holes
+from ktaskd.host.files import holes
 from ktaskd.host.root import HostRoot
 from ktaskd.jobs.memory import CallerMemory, as_allocating
 from ktaskd.model.function import Access, Native

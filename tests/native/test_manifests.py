@@ -10,7 +10,7 @@ import pytest
 
 from ktaskd.daemon.plugins import offered, read_plugins
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.functions.manifests import ManifestInvalid, note_of, parse_manifest
+from ktaskd.functions.plugins.manifests import ManifestInvalid, note_of, parse_manifest
 from ktaskd.model.function import Access, Native, Partial
 
 GOOD: dict[str, Any] = {

@@ -66,7 +66,7 @@ def jobs_open(executor: ktask.Executor) -> bool:
 @pytest.fixture
 def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Executors keep workers for a moment only."""
-    monkeypatch.setattr("ktask.calls.LINGER_S", 0.1)
+    monkeypatch.setattr("ktask.own.calls.LINGER_S", 0.1)
 
 
 # -- submit -------------------------------------------------------------------------

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ktask import own as own_client
+from ktask.own import functions as own_client
 from ktask.v1 import code
 
-from ktaskd.functions import own
+from ktaskd.functions.own import run as own
 from ktaskd.model import limits
 from tests.integration.rig import Daemon, until
 from tests.own import things

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import ktask
 import pytest
-from ktask import locate, output
-from ktask.bursts import WorkerLost
 from ktask.errors import DaemonNotFound, KtaskError
-from ktask.initial import InitializerFailed
+from ktask.link import locate
+from ktask.own import output
+from ktask.own.bursts import WorkerLost
+from ktask.own.initial import InitializerFailed
 from ktask.v1 import calls, surroundings
 
 from tests.integration.rig import Daemon, until

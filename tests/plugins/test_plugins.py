@@ -15,7 +15,7 @@ import ktask
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.functions.described import DescriptionInvalid, from_json, to_json
+from ktaskd.functions.plugins.described import DescriptionInvalid, from_json, to_json
 from tests.arch.tree import REPOSITORY
 from tests.integration.rig import Daemon, running
 from tests.support.users import reachable_directory

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.memgroup import read_memory_group
+from ktaskd.host.cgroups.memgroup import read_memory_group
 from ktaskd.host.root import HostRoot
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.guests import GUESTS_MAX, GuestPool

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cpugroup import read_cpu_place
-from ktaskd.host.idlegroup import IdleGroup
-from ktaskd.host.raising import Raiser
-from ktaskd.host.rival import Race, rival_on
+from ktaskd.host.cgroups.cpugroup import read_cpu_place
+from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling.raising import Raiser
+from ktaskd.host.scheduling.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolSpec
@@ -236,8 +236,8 @@ def test_worker_when_its_group_is_gone_then_said_and_the_next_best_is_taken() ->
 def test_autogroup_when_the_daemon_has_no_rights_then_it_raises_its_own_helpers(run_as: OtherUsers) -> None:
     code = """
 import asyncio, itertools, os
-from ktaskd.host.raising import Raiser
-from ktaskd.host.rival import Race, rival_on
+from ktaskd.host.scheduling.raising import Raiser
+from ktaskd.host.scheduling.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.pool import Pool, PoolSpec
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ktaskd.host.cgroup import find_group, parse_mounts
+from ktaskd.host.cgroups.cgroup import find_group, parse_mounts
 from ktaskd.host.root import HostRoot
 
 PATIENCE_S = 30.0

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ktaskd.host.cgroup import cpu_levels
-from ktaskd.host.cpugroup import OWN_PREFIX
-from ktaskd.host.idlegroup import IdleGroup, IdleGroupRefused, make_idle_group
+from ktaskd.host.cgroups.cgroup import cpu_levels
+from ktaskd.host.cgroups.cpugroup import OWN_PREFIX
+from ktaskd.host.cgroups.idlegroup import IdleGroup, IdleGroupRefused, make_idle_group
 from ktaskd.host.root import HostRoot
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ktaskd.host import erasing
+from ktaskd.host.memory import erasing
 from ktaskd.model.function import Access
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.source import SourceFacts, SourceKind
@@ -190,7 +190,7 @@ def main(words: list[str]) -> None:
     fields["worker_class"] = WorkerClass(fields["worker_class"])
     fields["cpus"] = frozenset(fields.get("cpus", ()))
     if json.loads(words[3]) is not None:
-        from ktaskd.host import sched
+        from ktaskd.host.scheduling import sched
 
         with contextlib.suppress(OSError):
             sched.set_own_autogroup_nice(json.loads(words[3]))

@@ -445,7 +445,7 @@ def test_modules_when_all_bodies_are_loaded_then_no_grpc_and_no_asyncio() -> Non
         "from ktaskd.functions import bodies\n"
         "from ktaskd.worker import loop\n"
         "bodies.load_all()\n"
-        "wrong = {'grpc', 'asyncio', 'google', 'ktask.session'} & set(sys.modules)\n"
+        "wrong = {'grpc', 'asyncio', 'google', 'ktask.link.session'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {wrong}' if wrong else 0)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ktaskd.host import sched
-from ktaskd.host.cpugroup import CpuPlace, gives_way_by, read_cpu_place
+from ktaskd.host.cgroups.cpugroup import CpuPlace, gives_way_by, read_cpu_place
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling import sched
 from ktaskd.model.worker import Applied, Placement, WorkerClass
 from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_from_json
@@ -127,7 +127,7 @@ def test_user_when_it_cannot_be_had_then_nothing_is_run() -> None:
 
 def test_dumpable_when_many_users_share_the_workers_uid_then_not() -> None:
     code = (
-        "from ktaskd.host import process\n"
+        "from ktaskd.host.processes import process\n"
         "from ktaskd.model.worker import Placement, WorkerClass\n"
         "from ktaskd.worker import setup\n"
         "setup.apply(Placement(WorkerClass.LEAD))\n"

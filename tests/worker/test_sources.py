@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host import holes
+from ktaskd.host.files import holes
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
 from tests.worker.rig import facts_of
@@ -89,7 +89,7 @@ def test_populate_when_it_may_not_be_asked_then_populated_again(
         raise PermissionError(errno.EPERM, "mincore: not permitted")
 
     source.populate(0, 2 * PAGE)
-    monkeypatch.setattr("ktaskd.host.mapping.mincore", refused)
+    monkeypatch.setattr("ktaskd.host.memory.mapping.mincore", refused)
     holes.punch(source.fd, PAGE, 2 * PAGE)
     source.populate(0, 2 * PAGE)
     assert os.fstat(source.fd).st_blocks * 512 == 2 * PAGE

@@ -19,8 +19,8 @@ from ktask.cli.arguments import UsageError
 from ktask.cli.streams import DASH, input_source
 from ktask.core import Draft
 from ktask.errors import JobFailed, KtaskError
+from ktask.link.session import Session
 from ktask.results import JobState
-from ktask.session import Session
 from ktask.source import kind_name
 
 FILES_PER_JOB = 500

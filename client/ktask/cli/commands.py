@@ -21,8 +21,8 @@ from ktask.cli.streams import DASH, input_file
 from ktask.client import open_session
 from ktask.core import mode_request
 from ktask.errors import describe_failure
+from ktask.link.session import ENDED, Session
 from ktask.results import JobState
-from ktask.session import ENDED, Session
 from ktask.source import File, file
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb

@@ -14,13 +14,13 @@ from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
 from ktask.cli.beside import Replacement
 from ktask.cli.main import DONE, FAILED, complain, warn
+from ktask.cli.manifest_text import BlockedFile, WholeFile, format_entry
 from ktask.cli.output import print_document, write_out
 from ktask.cli.streams import DASH
 from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError
-from ktask.manifest import BlockedFile, WholeFile, format_entry
-from ktask.session import Session
+from ktask.link.session import Session
 from ktask.source import kind_name
 
 Made = WholeFile | BlockedFile

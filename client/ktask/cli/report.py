@@ -14,8 +14,8 @@ from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Unreadable
 from ktask.cli.beside import Replacement
 from ktask.cli.main import DONE, FAILED, complain
+from ktask.cli.manifest_text import Listed, escape
 from ktask.cli.output import print_document, write_out
-from ktask.manifest import Listed, escape
 
 _UNREADABLE = " open or read"
 

@@ -28,8 +28,8 @@ from ktask.cli.streams import Output, Streams
 from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError, describe_failure
+from ktask.link.session import Session
 from ktask.results import Job, JobState
-from ktask.session import Session
 from ktask.source import Memory, memory
 from ktask.turns import item_results, turns
 from ktask.v1 import jobs_pb2 as pb

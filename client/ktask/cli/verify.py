@@ -14,13 +14,13 @@ from typing import Any
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
 from ktask.cli.main import warn
+from ktask.cli.manifest_text import ALGORITHMS, BlockedFile, BrokenEntry, Entry, Listed, WholeFile, parse
 from ktask.cli.report import Found, Report, State
 from ktask.cli.streams import DASH
 from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError
-from ktask.manifest import ALGORITHMS, BlockedFile, BrokenEntry, Entry, Listed, WholeFile, parse
-from ktask.session import Session
+from ktask.link.session import Session
 from ktask.source import memory
 
 _DIGEST_BYTES = 32

@@ -10,7 +10,7 @@ import unittest
 from concurrent import futures
 from typing import Any
 
-from ktask.bursts import CallFuture
+from ktask.own.bursts import CallFuture
 from ktask.v1.code import RemoteTraceback
 
 from tests.own.cpython import leftout

@@ -1,0 +1,241 @@
+"""Finds the frames of compressed files without decompressing them, as far as that can be.
+
+A zstd file may have a seek table. Otherwise each frame and each block of zstd says how long it is,
+and pzstd writes the length of each frame before it. gzip says nothing, so that only members that
+carry their length in a field of their header can be found ("KT" as written here, "BC" as bgzip does).
+
+Source: RFC 8878, RFC 1952, SAMv1 4.1; contrib/pzstd of zstd
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import zstandard
+
+from ktaskd.functions.archives.encoders import TABLE_HEAD
+from ktaskd.functions.archives.frames import FRAMES_MAX, Astray, Frames, Stopped, Tick, Unreadable, most_of
+from ktaskd.functions.archives.seektable import find_table
+from ktaskd.functions.body import OpenSource
+
+WINDOW_LOG = 27
+"""Of a zstd frame's window, where the job does not say otherwise; the limit of zstd(1), 128 MiB."""
+
+_WINDOW_LOG_MAX = 31
+"""Source: zstd.h, ZSTD_WINDOWLOG_MAX_64"""
+
+ZSTD_MAGIC, GZIP_MAGIC = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
+ZSTD_HEADER = 18
+"""Bytes of the longest header of a frame."""
+_SKIPPABLE_FIRST, _SKIPPABLE_LAST = 0x184D2A50, 0x184D2A5F
+_PZSTD, _PZSTD_COUNT = struct.Struct("<III"), 4
+"""A skippable frame of 4 bytes: the length of the frame that follows."""
+_PZSTD_WINDOWS = 4
+"""Windows of content in each of pzstd's frames but the last.
+Source: contrib/pzstd/Pzstd.cpp of zstd, calculateStep"""
+_BLOCK_HEADER = 3
+_RLE, _RESERVED = 1, 3
+_CHECKSUM = 4
+_GZIP_FIXED = 12
+_GZIP_TRAILER = struct.Struct("<II")
+_EXTRA_FLAG = 4
+
+HEADERS, HEADERS_PER_MIB = 1 << 17, 64
+"""Of frames and blocks that are looked at in advance, in some 0.2 s: zstd's blocks hold 128 KiB."""
+
+_HEADERS_PER_TICK = 64
+
+
+def _no_tick() -> bool:
+    return False
+
+
+def format_of(source: OpenSource) -> str:
+    """Which format it is by the first bytes; raises Unreadable."""
+    begin = os.pread(source.fd, 4, 0)
+    if begin.startswith(GZIP_MAGIC):
+        return "gzip"
+    if begin == ZSTD_MAGIC or (len(begin) == 4 and is_skippable(begin)):
+        return "zstd"
+    raise Unreadable(0, f"begins with {begin.hex() or 'nothing'}, wanted a zstd or a gzip file")
+
+
+def find_zstd(source: OpenSource, tick: Tick = _no_tick, window_log: int = WINDOW_LOG) -> Frames | None:
+    """All frames of a zstd file; None where it is not known how long one of them becomes.
+
+    Also where it consists of ever so many blocks of next to nothing.
+
+    Raises:
+        Unreadable: it is broken, ends too early, or needs a larger window.
+        Stopped: as tick has asked for.
+    """
+    if (frames := find_table(source)) is not None:
+        return frames
+    frames = Frames()
+    try:
+        return frames if _walk_all(frames, source, tick, window_log) else None
+    except Astray:
+        if frames.sure:
+            raise
+        return None  # the lengths that pzstd seemed to have written were something else
+
+
+def _walk_all(frames: Frames, source: OpenSource, tick: Tick, window_log: int) -> bool:
+    """Add the frames, one after the other; whether that is all of them."""
+    at, size, guessed = 0, source.size(), False
+    walk = Walk(source, tick, max(HEADERS, HEADERS_PER_MIB * (size >> 20)), window_log)
+    while at < size:
+        begin = os.pread(source.fd, _PZSTD.size + ZSTD_HEADER, at)
+        start, end = walk.announced(at, begin, size) or (at, walk.next(at, begin, size))
+        if walk.left < 0:
+            return False
+        begin = begin[start - at :]
+        if not is_skippable(begin):
+            found, announced = parameters_of(begin, start), start > at
+            content, guessed = found.content_size, found.content_size == zstandard.CONTENTSIZE_UNKNOWN
+            if len(frames.starts) == FRAMES_MAX or (guessed and not announced):
+                return False
+            if guessed:
+                content = min(_PZSTD_WINDOWS * found.window_size, most_of(end - start))
+            frames.add(start, end, content)
+            frames.sure = frames.sure and not announced
+        at = end
+    if guessed:
+        frames.leave_open()
+    return True
+
+
+class Walk:
+    """Goes from block to block, and says that it lives.
+
+    Args:
+        left: headers that it may look at before it gives up, below 0 then.
+        window_log: frames whose window is larger than 2 to the power of it are refused.
+    """
+
+    def __init__(self, source: OpenSource, tick: Tick, left: int, window_log: int = WINDOW_LOG) -> None:
+        """Hold them."""
+        self._window_log = window_log
+        self.left = left
+        self._source = source
+        self._tick = tick
+
+    def next(self, at: int, begin: bytes, size: int) -> int:
+        """Where the frame ends that begins at `at` with `begin`; raises Unreadable, Stopped."""
+        self._look()
+        if is_skippable(begin):
+            length: int = TABLE_HEAD.unpack_from(begin.ljust(TABLE_HEAD.size, b"\0"))[1]
+            end = at + TABLE_HEAD.size + length
+        else:
+            end = self._through(at, begin, size)
+        if end > size:
+            raise Astray(size, f"ends within the frame that begins at {at}")
+        return end
+
+    def announced(self, at: int, begin: bytes, size: int) -> tuple[int, int] | None:
+        """Where the frame begins and ends whose length pzstd wrote at `at`; None where it did not.
+
+        Not more is looked at than whether a frame begins there, and another one behind it.
+        Raises Unreadable, Stopped.
+        """
+        start, frame = at + _PZSTD.size, begin[_PZSTD.size :]
+        if not frame.startswith(ZSTD_MAGIC):
+            return None
+        magic, count, length = _PZSTD.unpack_from(begin)
+        end = start + length
+        if (magic, count) != (_SKIPPABLE_FIRST, _PZSTD_COUNT) or end > size or not length:
+            return None
+        behind = os.pread(self._source.fd, len(ZSTD_MAGIC), end)
+        if behind not in (b"", ZSTD_MAGIC) and not is_skippable(behind):
+            return None
+        self._look()
+        _require_window(parameters_of(frame, start).window_size, self._window_log, start)
+        return start, end
+
+    def _look(self) -> None:
+        self.left -= 1
+        if self.left % _HEADERS_PER_TICK == 0 and self._tick():
+            raise Stopped
+
+    def _through(self, at: int, begin: bytes, size: int) -> int:
+        source = self._source
+        parameters = parameters_of(begin, at)
+        _require_window(parameters.window_size, self._window_log, at)
+        checksum = _CHECKSUM if parameters.has_checksum else 0
+        header_size: int = zstandard.frame_header_size(begin)
+        position, last = at + header_size, False
+        while not last and self.left >= 0:
+            self._look()
+            header = os.pread(source.fd, _BLOCK_HEADER, position)
+            if len(header) < _BLOCK_HEADER:
+                raise Astray(size, f"ends within the frame that begins at {at}")
+            word = int.from_bytes(header, "little")
+            last, kind, length = bool(word & 1), word >> 1 & 3, word >> 3
+            if kind == _RESERVED:
+                raise Astray(position, "no block of zstd")
+            position += _BLOCK_HEADER + (1 if kind == _RLE else length)
+        return position + checksum if last else position
+
+
+def parameters_of(begin: bytes, at: int) -> zstandard.FrameParameters:
+    """What the header of a frame says; raises Astray where it is none."""
+    try:
+        return zstandard.get_frame_parameters(begin)
+    except zstandard.ZstdError as error:
+        raise Astray(at, f"no frame of zstd ({error})") from error
+
+
+def _require_window(size: int, window_log: int, at: int) -> None:
+    """Refuse a frame that needs more memory than was asked for, before any is taken."""
+    needed = (size - 1).bit_length()
+    # No zstd makes a larger one: such a header is broken, and is refused for what it says.
+    if window_log < needed <= _WINDOW_LOG_MAX:
+        raise Unreadable(
+            at,
+            f"needs a window of {size} bytes, and at most {1 << window_log} are allowed; "
+            f"give the argument window_log={needed} to allow it",
+        )
+
+
+def is_skippable(begin: bytes) -> bool:
+    """Whether these bytes begin a frame of something else, which is left out."""
+    return _SKIPPABLE_FIRST <= int.from_bytes(begin[:4], "little") <= _SKIPPABLE_LAST
+
+
+def find_gzip(source: OpenSource, tick: Tick = _no_tick) -> Frames | None:
+    """All members of a gzip file; None where one does not say how long it is. Raises Stopped."""
+    frames, at, size = Frames(), 0, source.size()
+    while at < size:
+        if len(frames.starts) % _HEADERS_PER_TICK == 0 and tick():
+            raise Stopped
+        length = member_length(source, at)
+        if length < _GZIP_FIXED + _GZIP_TRAILER.size or at + length > size:
+            return None
+        tail = os.pread(source.fd, _GZIP_TRAILER.size, at + length - _GZIP_TRAILER.size)
+        if len(tail) < _GZIP_TRAILER.size or len(frames.starts) == FRAMES_MAX:
+            return None
+        frames.add(at, at + length, _GZIP_TRAILER.unpack(tail)[1])
+        at += length
+    return frames
+
+
+def member_length(source: OpenSource, at: int) -> int:
+    """What a gzip member says of its own length; 0 where it says nothing."""
+    head = os.pread(source.fd, _GZIP_FIXED, at)
+    if len(head) < _GZIP_FIXED or not head.startswith(GZIP_MAGIC) or not head[3] & _EXTRA_FLAG:
+        return 0
+    extra = os.pread(source.fd, int.from_bytes(head[10:12], "little"), at + _GZIP_FIXED)
+    position = 0
+    while position + 4 <= len(extra):
+        name, length = (
+            extra[position : position + 2],
+            int.from_bytes(extra[position + 2 : position + 4], "little"),
+        )
+        value = int.from_bytes(extra[position + 4 : position + 4 + length], "little")
+        if name == b"KT" and length == 4:
+            return value
+        if name == b"BC" and length == 2:
+            return value + 1
+        position += 4 + length
+    return 0

@@ -1,0 +1,208 @@
+"""Sum, mean, least, greatest and histogram of numbers in memory or a file, by numpy."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ktaskd.functions.arrays.exact import ExactSum, told
+from ktaskd.functions.arrays.numbers import BLOCK, dtype_of, require_elements
+from ktaskd.functions.body import Context, Control, Json, OpenSource
+from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
+from ktaskd.functions.reading import is_resident
+
+Numbers = np.ndarray[Any, Any]
+
+_SCALE = 20
+"""Bits: a block holds no more numbers than 2 to the power of it."""
+
+_JOINED = 64
+"""Parts of blocks that are kept before they are joined."""
+
+
+class Reduce(Buffered):
+    """array.reduce.
+
+    Whatever the cut, numpy sees the same blocks, and what it gives for them is put together
+    without rounding.
+    """
+
+    def __init__(self) -> None:
+        """Have one buffer for all that is read."""
+        super().__init__(BLOCK)
+
+    def prepare(self, context: Context) -> Json:
+        """Refuse arguments that do not fit together."""
+        _operation(context)
+        require_elements(context, "data")
+        return {}
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Reduce the numbers in [start, end)."""
+        source, operation = context.sources["data"], _operation(context)
+        require_elements(context, "data", start, end)
+        require_size(source, "data", end)
+        parts: list[Json] = []
+        position = start
+        for position, after in cut(start, end, BLOCK):
+            if control.quantum(position):
+                break
+            parts.append(self._block(source, operation, position, after))
+            if len(parts) == _JOINED:
+                parts = [operation.join(parts)]
+        else:
+            position = end
+        return position, operation.join(parts)
+
+    def _block(self, source: OpenSource, operation: Operation, start: int, end: int) -> Json:
+        if is_resident(source):
+            with source.view(start, end, write=False) as view:
+                return operation.reduce(view)
+        with memoryview(self._buffer)[: end - start] as view:
+            read_full(source, "data", start, view)
+            return operation.reduce(view)
+
+    def combine(self, context: Context, parts: Sequence[Json]) -> Json:
+        """Of all; of no parts, that of no numbers."""
+        return _operation(context).join(parts)
+
+
+class Operation:
+    """What is done with numbers of one type. Parts are joined in their order."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._float = dtype.kind == "f"
+
+    def reduce(self, view: memoryview) -> Json:
+        """The part of one block; keeps nothing of it."""
+        numbers = np.frombuffer(view, self._dtype)
+        try:
+            # What overflows or is no number is told, not warned of.
+            with np.errstate(all="ignore"):
+                return self.part(numbers)
+        finally:
+            del numbers
+
+    def part(self, numbers: Numbers) -> Json:
+        """Of at least one number."""
+        raise NotImplementedError
+
+    def join(self, parts: Sequence[Json]) -> Json:
+        """One part of several, or of none."""
+        raise NotImplementedError
+
+
+class _Sum(Operation):
+    def part(self, numbers: Numbers) -> Json:
+        count = len(numbers)
+        if self._float:
+            return self._told_float(_float_sum(numbers), count)
+        return self._told(_integer_sum(numbers), count)
+
+    def join(self, parts: Sequence[Json]) -> Json:
+        count = sum(part["count"] for part in parts)
+        if self._float:
+            return self._told_float(sum((ExactSum.parse(part["exact"]) for part in parts), ExactSum()), count)
+        return self._told(sum(part["exact"] for part in parts), count)
+
+    def _told_float(self, exact: ExactSum, count: int) -> Json:
+        return {"value": told(exact.divided(1)), "count": count, "exact": str(exact)}
+
+    def _told(self, exact: int, count: int) -> Json:
+        return {"value": exact, "count": count, "exact": exact}
+
+
+class _Mean(_Sum):
+    def _told_float(self, exact: ExactSum, count: int) -> Json:
+        value = told(exact.divided(count)) if count else None
+        return {"value": value, "count": count, "exact": str(exact)}
+
+    def _told(self, exact: int, count: int) -> Json:
+        return {"value": ExactSum(exact).divided(count) if count else None, "count": count, "exact": exact}
+
+
+def _float_sum(numbers: Numbers) -> ExactSum:
+    """As numpy has it; where finite numbers are too large together, of smaller ones."""
+    total = float(numbers.sum(dtype=np.float64))
+    if math.isfinite(total):
+        return ExactSum.of(total)
+    return ExactSum.of(float((numbers * 2.0**-_SCALE).sum(dtype=np.float64)), _SCALE)
+
+
+def _integer_sum(numbers: Numbers) -> int:
+    """Exact; those of 8 bytes in two halves, whose sums fit in 8 bytes."""
+    if numbers.dtype.itemsize < 8:
+        return int(numbers.sum(dtype=np.int64))
+    return (int((numbers >> 32).sum()) << 32) + int((numbers & 0xFFFFFFFF).sum())
+
+
+class _Extreme(Operation):
+    def __init__(self, dtype: np.dtype[Any], of_numbers: Callable[[Any], Any], of_two: Any) -> None:
+        super().__init__(dtype)
+        self._of_numbers = of_numbers
+        self._of_two = of_two
+
+    def part(self, numbers: Numbers) -> Json:
+        found = self._of_numbers(numbers).item()
+        # Which zero of two numpy takes, nobody promises.
+        return {"value": told(found + 0.0) if self._float else found, "count": len(numbers)}
+
+    def join(self, parts: Sequence[Json]) -> Json:
+        values = [part["value"] for part in parts if part["value"] is not None]
+        count = sum(part["count"] for part in parts)
+        if "nan" in values:  # one makes all of it none, as in numpy
+            return {"value": "nan", "count": count}
+        found = self._of_two(values, key=float if self._float else int) if values else None
+        return {"value": found, "count": count}
+
+
+class _Histogram(Operation):
+    def __init__(self, dtype: np.dtype[Any], bins: int, low: float, high: float) -> None:
+        super().__init__(dtype)
+        self._bins = bins
+        self._range = (low, high)
+
+    def part(self, numbers: Numbers) -> Json:
+        low, high = self._range
+        counts, _ = np.histogram(numbers, bins=self._bins, range=self._range)
+        return {
+            "counts": counts.tolist(),
+            "below": int(np.count_nonzero(numbers < low)),
+            "above": int(np.count_nonzero(numbers > high)),
+            "nan": int(np.count_nonzero(np.isnan(numbers))) if self._float else 0,
+            "count": len(numbers),
+        }
+
+    def join(self, parts: Sequence[Json]) -> Json:
+        total: Json = {name: sum(part[name] for part in parts) for name in ("below", "above", "nan", "count")}
+        columns = zip(*(part["counts"] for part in parts), strict=True)
+        return {"counts": [sum(column) for column in columns] or [0] * self._bins, **total}
+
+
+def _operation(context: Context) -> Operation:
+    """By the arguments; raises OSError (EINVAL) where they do not fit together."""
+    arg, dtype = context.arg, dtype_of(context)
+    name = str(arg["op"])
+    if name == "histogram":
+        low, high = float(arg["low"]), float(arg["high"])
+        if not low < high:
+            words = f'arguments "low" and "high": got {low:g} and {high:g}, wanted a low one below a high one'
+            raise OSError(errno.EINVAL, words)
+        return _Histogram(dtype, int(arg["bins"]), low, high)
+    if name not in _OPERATIONS:
+        words = f'argument "op": got "{name[:64]}", wanted {", ".join(_OPERATIONS)} or histogram'
+        raise OSError(errno.EINVAL, words)
+    return _OPERATIONS[name](dtype)
+
+
+_OPERATIONS: Mapping[str, Callable[[np.dtype[Any]], Operation]] = {
+    "sum": _Sum,
+    "mean": _Mean,
+    "min": lambda dtype: _Extreme(dtype, np.min, min),
+    "max": lambda dtype: _Extreme(dtype, np.max, max),
+}

@@ -1,0 +1,1 @@
+"""Files as a whole: copy, allocate, compare, warm."""

@@ -1,0 +1,1 @@
+"""Memory: fill, populate, records, placement."""

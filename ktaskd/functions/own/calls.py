@@ -1,0 +1,151 @@
+"""The body that serves calls of the caller's own functions, which come straight from the caller.
+
+A chunk is a turn: the worker takes calls for as long as a chunk should last, and then lets the
+daemon say who is next. It asks for each call, so that it has none in hand when it goes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ktask.v1 import calls, code
+
+from ktaskd.functions.body import Body, Context, Control, Json
+from ktaskd.functions.own.line import Frame, Line, flush
+from ktaskd.model.limits import CHUNK_TIME_TARGET_S
+
+IDLE_LOOK_S = 0.01
+"""Between two looks at whether the worker is wanted elsewhere, while no call comes."""
+
+REST_AFTER_S = 0.03
+"""How long a worker looks for a call before it sleeps, and leaves its CPU to others until one comes."""
+
+
+class Calls(Body):
+    """python.calls."""
+
+    def __init__(self) -> None:
+        """Nobody is connected to."""
+        self._line: _Line | None = None
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        """Serve calls for one turn.
+
+        Returns:
+            `start` where it was told to stop, else `end`; "last" where there will be no more.
+        """
+        if control.quantum(start):
+            return start, None
+        if self._line is None:
+            self._line = _Line(str(context.arg["line"]))
+        try:
+            more = self._line.serve(lambda: control.quantum(start), control.rest)
+        except (EOFError, ConnectionError):
+            more = False  # the caller is gone, and with it the job soon
+        if not more:
+            return end, {"last": True}
+        return (start if control.quantum(start) else end), None
+
+    def wipe(self) -> None:
+        """Leave whoever it is connected to."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+def is_helper() -> bool:
+    """Whether this worker has a CPU only while nobody else wants it."""
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_IDLE
+
+
+class _Line(Line):
+    """One over which calls come."""
+
+    def __init__(self, name: str) -> None:
+        """Connect; raises OSError."""
+        self._functions: dict[int, Any] = {}
+        self._is_settled = False
+        super().__init__(name)
+        self._poll = select.poll()
+        self._poll.register(self.socket, select.POLLIN)
+
+    def serve(self, stop: Callable[[], bool], rest: Callable[[int], bool]) -> bool:
+        """Do calls until told to stop, or until the turn is over; whether there may be more.
+
+        Args:
+            rest: sleeps until a descriptor can be read; False = the turn is to be ended.
+        """
+        asked, idle_s = False, 0.0
+        until_s = time.monotonic() + CHUNK_TIME_TARGET_S
+        if not self._settled(stop, until_s):
+            return True
+        while not (stop() or time.monotonic() >= until_s):
+            if not asked:
+                self.send(calls.READY, is_helper())
+                asked, idle_s = True, 0.0
+            if not self._poll.poll(IDLE_LOOK_S * 1000):
+                idle_s += IDLE_LOOK_S
+                if idle_s < REST_AFTER_S:
+                    continue
+                if not rest(self.socket.fileno()):
+                    break
+                until_s = time.monotonic() + CHUNK_TIME_TARGET_S
+            frame = self.receive()
+            if frame[0] == calls.NO_MORE:
+                return False
+            if self._take(*frame):
+                asked = False
+        return self._leave() if asked else True
+
+    def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:
+        """Take on the program's surroundings before asking for a call; whether that is done by now."""
+        while not self._is_settled and not (stop() or time.monotonic() >= until_s):
+            if self._poll.poll(IDLE_LOOK_S * 1000):
+                self._is_settled = self.take_on(*self.receive())
+        return self._is_settled
+
+    def _leave(self) -> bool:
+        """Take back that a call is wanted, and do the one that is on its way already."""
+        self.send(calls.AWAY)
+        while True:
+            frame = self.receive()
+            if frame[0] in (calls.LEAVE, calls.NO_MORE):
+                return frame[0] == calls.LEAVE
+            self._take(*frame)
+
+    def _take(self, kind: int, number: int, payload: bytes) -> bool:
+        """Do what a frame says; whether it was a call."""
+        if kind in (calls.CALL, calls.CALL_OF):
+            self.send(*self._result(kind, number, payload))
+            return True
+        if kind == calls.FUNCTION:
+            self._functions[number] = payload
+            if len(self._functions) > calls.FUNCTIONS_MAX:
+                del self._functions[next(iter(self._functions))]
+        else:
+            self.take_on(kind, number, payload)
+        return False
+
+    def _result(self, kind: int, number: int, payload: bytes) -> Frame:
+        try:
+            function, given, named = self._unpacked(kind, payload)
+            return calls.RESULT, number, code.dumps(function(*given, **named))
+        # SystemExit too: it is the call that ends, and not its worker.
+        except BaseException as error:
+            return calls.RAISED, number, code.dump_exception(error)
+        finally:
+            flush()
+
+    def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
+        if kind == calls.CALL:
+            function, given, named = code.loads(payload)
+            return function, given, named
+        number, pickled = calls.split_call_of(payload)
+        found = self._functions[number]
+        if isinstance(found, bytes):
+            found = self._functions[number] = code.loads(found)
+        return found, code.loads(pickled), {}

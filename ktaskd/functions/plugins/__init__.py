@@ -1,0 +1,1 @@
+"""Functions of installed packages and of an administrator's libraries."""

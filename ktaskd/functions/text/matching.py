@@ -1,0 +1,221 @@
+"""What a line is looked through for: a literal, or a regular expression."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+import re2
+
+from ktaskd.functions.text.counting import Count, CounterOfExpression, Groups, counter_of_literal
+from ktaskd.model.function import ArgValue
+
+PATTERN_BYTES_MAX = 4096
+
+_MEMORY = 8 << 20
+"""RE2's limit for one expression and its automaton, and its default."""
+
+_TOKEN = re.compile(
+    r"\\Q(?P<quoted>.*?)(?:\\E|\Z)|\\(?P<escaped>.)|\(\?[a-zA-Z]*-(?P<without>[a-zA-Z]*)|"
+    r"(?P<named>\(\?P?<\w+>)|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|.",
+    re.DOTALL,
+)
+"""Quoted text, an escape, flags that are taken away, a group with a name, a class, or one character."""
+
+_ENDS = {"A": "^", "z": "$"}
+"""The ends of the text are those of the line, which `^` and `$` also find among other lines."""
+
+_LAZY = re.compile(r"[*+?}]\?|\(\?[a-zA-Z]*U")
+"""Something that looks lazy already: the flag U would make it greedy."""
+
+_LOOKS_ON = re.compile(r"\$|\\[bBz]")
+"""Something whose match may depend on what follows it."""
+
+_PLAIN = re.compile(r"(\^|\\A)?([^\\.^$*+?()\[\]{}|]*)(\$|\\z)?")
+"""A literal, with an anchor at either end or without."""
+
+
+class CannotMatch(ValueError):
+    """A pattern cannot be looked for; the text says what, got and wanted."""
+
+
+class Matcher(Protocol):
+    """Finds lines in a text of whole lines. No method keeps the text."""
+
+    overlap: int | None
+    """Bytes that the ends of two pieces of a line must share so that nothing is missed;
+    None where it has to see a line in one piece."""
+
+    def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
+        """Lines of text[:stop] that match, ascending, each without its newline.
+
+        The text ends with its last line, whose newline is not part of it.
+        """
+
+    def count(self, text: bytearray, stop: int) -> int:
+        """How many lines those are."""
+
+    def is_in(self, piece: bytearray, stop: int) -> bool:
+        """Whether piece[:stop], which is part of one line, matches."""
+
+
+def matcher_of(arg: Mapping[str, ArgValue]) -> Matcher:
+    """By the arguments of text.search; raises CannotMatch."""
+    return _matcher(str(arg["pattern"]), bool(arg["regex"]), bool(arg["ignore_case"]))
+
+
+@lru_cache(maxsize=4)
+def _matcher(pattern: str, regex: bool, ignore_case: bool) -> Matcher:
+    encoded = pattern.encode()
+    if len(encoded) > PATTERN_BYTES_MAX:
+        raise CannotMatch(f"got {len(encoded)} bytes, wanted at most {PATTERN_BYTES_MAX}")
+    if "\n" in pattern:
+        raise CannotMatch("got one with a newline, which is in no line, wanted one without")
+    if regex or ignore_case:
+        return _Expression(pattern, regex, ignore_case)
+    return _Literal(encoded)
+
+
+def forget_patterns() -> None:
+    """Keep none of those so far."""
+    _matcher.cache_clear()
+    re2.purge()
+
+
+class _Literal:
+    """Bytes as they are."""
+
+    def __init__(self, needle: bytes) -> None:
+        self._needle = needle
+        groups = Groups(re2.escape(needle), _options(ignore_case=False))
+        self._count = counter_of_literal(needle, groups)
+        self.overlap: int | None = max(len(needle) - 1, 0)
+
+    def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
+        needle, at = self._needle, 0
+        while at <= stop:
+            found = text.find(needle, at, stop)
+            if found < 0:
+                return
+            after = text.find(b"\n", found, stop)
+            after = stop if after < 0 else after
+            yield max(text.rfind(b"\n", at, found) + 1, at), after
+            at = after + 1
+
+    def count(self, text: bytearray, stop: int) -> int:
+        return self._count(_whole_lines(text, stop))
+
+    def is_in(self, piece: bytearray, stop: int) -> bool:
+        return piece.find(self._needle, 0, stop) >= 0
+
+
+class _Expression:
+    """By RE2, whose time is linear in the text whatever the expression."""
+
+    overlap: int | None = None
+
+    def __init__(self, pattern: str, regex: bool, ignore_case: bool) -> None:
+        options = _options(ignore_case)
+        options.literal = not regex
+        self._search = _compiled(pattern.encode(), options).search
+        self._count: Count | None = None
+        options.literal = False
+        among_lines = _among_lines(pattern) if regex else re2.escape(pattern)
+        if among_lines is not None:
+            self._search = _compiled(f"(?m){among_lines}".encode(), options).search
+            self._count = _counter_of(pattern, among_lines, options, plain=regex and not ignore_case)
+
+    def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
+        content = bytes(memoryview(text)[:stop])
+        if self._count is None:
+            yield from self._each_line(content)
+            return
+        at = 0
+        while at <= stop:
+            match = self._search(content, at)
+            if match is None:
+                return
+            found = match.start()
+            after = content.find(b"\n", found)
+            after = stop if after < 0 else after
+            yield max(content.rfind(b"\n", at, found) + 1, at), after
+            at = after + 1
+
+    def _each_line(self, content: bytes) -> Iterator[tuple[int, int]]:
+        at = 0
+        for line in content.split(b"\n"):
+            if self._search(line) is not None:
+                yield at, at + len(line)
+            at += len(line) + 1
+
+    def count(self, text: bytearray, stop: int) -> int:
+        if self._count is None:
+            return sum(1 for _ in self.lines(text, stop))
+        return self._count(_whole_lines(text, stop))
+
+    def is_in(self, piece: bytearray, stop: int) -> bool:
+        return self._search(bytes(memoryview(piece)[:stop])) is not None
+
+
+def _whole_lines(text: bytearray, stop: int) -> bytes:
+    """text[:stop] and the newline of its last line."""
+    return b"".join((memoryview(text)[:stop], b"\n"))
+
+
+def _among_lines(pattern: str) -> str | None:
+    r"""Return what finds in many lines what the expression finds in one by itself.
+
+    None where nothing is known that does: `\C` matches newlines, and flags taken away may be `m`.
+    """
+    found = []
+    for token in _TOKEN.finditer(pattern):
+        if token["escaped"] == "C" or "m" in (token["without"] or ""):
+            return None
+        found.append(_among_lines_of(token))
+    # In brackets, two halves of an expression could become a whole.
+    return "".join(found)
+
+
+def _among_lines_of(token: re.Match[str]) -> str:
+    """One token of it. Groups with names would be captured, which takes RE2 several times as long."""
+    if token["quoted"] is not None:
+        return str(re2.escape(token["quoted"]))
+    return "(?:" if token["named"] else _ENDS.get(token["escaped"], token[0])
+
+
+def _counter_of(pattern: str, among_lines: str, options: Any, *, plain: bool) -> Count:
+    """Return what counts the lines that match.
+
+    Args:
+        among_lines: the same for many lines.
+        plain: what looks like a literal is one.
+    """
+    groups, literal = Groups(among_lines.encode(), options), _PLAIN.fullmatch(pattern) if plain else None
+    if literal is not None and not all(literal.groups()):
+        begin, needle, end = literal.groups()
+        return counter_of_literal(needle.encode(), groups, begin=bool(begin), end=bool(end))
+    # Whether a line matches is known where the shortest match ends; the longest may take all of the line.
+    flags = "m" if _LAZY.search(pattern) else "mU"
+    single = _compiled(f"(?{flags}){among_lines}".encode(), options)._regexp.Match
+    return CounterOfExpression(single, groups, by_heads=not _LOOKS_ON.search(pattern)).count
+
+
+def _options(ignore_case: bool) -> Any:
+    options = re2.Options()
+    options.never_nl = True
+    options.never_capture = True
+    options.log_errors = False
+    options.max_mem = _MEMORY
+    options.case_sensitive = not ignore_case
+    return options
+
+
+def _compiled(pattern: bytes, options: Any) -> Any:
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        said = error.args[0] if error.args else error
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        raise CannotMatch(f"no regular expression of RE2: {said}") from error

@@ -1,0 +1,1 @@
+"""Control groups: which there are, and what they limit."""

@@ -1,0 +1,1 @@
+"""Files and file systems: storage, mounts, flags, trust."""

@@ -1,0 +1,1 @@
+"""Memory: free, mapped, cached, and the node that it is on."""

@@ -1,0 +1,55 @@
+"""What the page cache holds of a file, and how much more it may hold.
+
+Source: Documentation/admin-guide/mm/pagemap.rst has no word of cachestat; its commit
+cf264e1329fb ("cachestat: implement cachestat syscall", Linux 6.5) and mm/filemap.c have
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+
+from ktaskd.host.cgroups.memgroup import read_memory_limit
+from ktaskd.host.libc import syscall
+from ktaskd.host.root import HostRoot, read_kernel_text
+
+_RANGE = struct.Struct("=QQ")
+_ANSWER = struct.Struct("=QQQQQ")
+"""nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted; in pages."""
+
+
+def read_resident(fd: int, start: int, end: int) -> int:
+    """Bytes of [start, end) that are in memory.
+
+    Raises:
+        OSError: ENOSYS before Linux 6.5, EOPNOTSUPP on hugetlbfs, EPERM where
+            whoever asks may neither write the file nor owns it.
+    """
+    if start >= end:
+        return 0
+    asked = ctypes.create_string_buffer(_RANGE.pack(start, end - start), _RANGE.size)
+    answer = ctypes.create_string_buffer(_ANSWER.size)
+    syscall("cachestat", ctypes.c_uint(fd), asked, answer, ctypes.c_uint(0))
+    pages: int = _ANSWER.unpack(answer.raw)[0]
+    # The first and the last page may be only partly inside.
+    return min(pages * mmap.PAGESIZE, end - start)
+
+
+def read_room(root: HostRoot) -> int | None:
+    """Bytes that can be had without pushing out what is in use; None where it cannot be known.
+
+    The smaller of what the kernel calls available and the limit of the memory cgroup of
+    the calling process, which pays for what it reads. Source: proc_meminfo(5), MemAvailable
+    """
+    text = read_kernel_text(root.proc / "meminfo") or ""
+    lines = (line.split() for line in text.splitlines())
+    known = [int(line[1]) << 10 for line in lines if line[:1] == ["MemAvailable:"] and len(line) > 1]
+    try:
+        limit = read_memory_limit(root, os.getpid())
+    except ProcessLookupError:
+        limit = None
+    if limit is not None:
+        known.append(limit.limit_bytes)
+    return min(known, default=None)

@@ -1,0 +1,1 @@
+"""Power supplies, batteries and temperatures."""

@@ -1,0 +1,1 @@
+"""Pressure: how long others waited for CPU, memory and disks."""

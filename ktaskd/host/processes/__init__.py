@@ -1,0 +1,1 @@
+"""Processes and users: who they are, and what they leave behind."""

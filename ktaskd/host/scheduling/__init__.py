@@ -1,0 +1,1 @@
+"""Priority and placement of processes on CPUs."""

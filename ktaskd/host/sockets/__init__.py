@@ -1,0 +1,1 @@
+"""Sockets: peers, descriptors in messages, listeners, notifications."""
