@@ -1,4 +1,4 @@
-"""What every test stands on: nothing is left behind, and other users are real.
+"""The ground of every test: nothing is left behind, and other users are real.
 
 Each test must end with the children, descriptors and threads that it began
 with. Processes further down are found at the end of the run, by a mark in

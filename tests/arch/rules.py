@@ -38,7 +38,7 @@ class Guard:
 
 
 def rules_of(text: str) -> dict[str, str]:
-    """What a document says of each rule, by the rule's name."""
+    """Returns the words of each rule, by the rule's name."""
     return {name: words.strip() for name, words in _RULE.findall(text)}
 
 

@@ -17,7 +17,7 @@ TEXTS = {"error", "why", "what", "was", "how", "message", "means", "value", "thr
 _VALUE = r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]|[^\s\"%=]+"
 DIALECT = re.compile(rf'[a-z]+(_[a-z]+)*( [a-z_]+=("%s"|{_VALUE}))*')
 
-OF_THE_LIBRARY = {"client/ktask/initial.py", "client/ktask/bursts.py", "client/ktask/own/initial.py"}
+OF_THE_LIBRARY = {"client/ktask/own/initial.py", "client/ktask/own/bursts.py"}
 """They log in the name of concurrent.futures, with its very words: programs look for those."""
 
 
@@ -58,7 +58,7 @@ def template(text: ast.expr) -> str | None:
 
 
 def complaint(text: str | None) -> str:
-    """What is wrong with a text of a line; "" where nothing is."""
+    """Returns the complaint about the text of a line; "" where nothing is."""
     if text is None:
         return "the text is not a constant"
     line = text.split("\n")[0]

@@ -1,4 +1,7 @@
-"""Labels from the command line and from Python: jobs are found by them again."""
+"""Labels from the command line and from Python: jobs are found by them again.
+
+Tests: client/ktask/cli/arguments.py, client/ktask/client.py
+"""
 
 from __future__ import annotations
 

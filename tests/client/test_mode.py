@@ -1,4 +1,7 @@
-"""The mode, set by the client."""
+"""The mode, set by the client.
+
+Tests: client/ktask/client.py
+"""
 
 from __future__ import annotations
 

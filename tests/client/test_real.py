@@ -1,4 +1,7 @@
-"""The client and the command line against the real daemon."""
+"""The client and the command line against the real daemon.
+
+Tests: client/ktask/client.py, client/ktask/cli/main.py
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ import numpy as np
 import pytest
 from ktask.link import locate, trust
 
+from tests.client.link.test_connect import end
 from tests.client.shell import ended, running
 from tests.client.shell import ktask as command
-from tests.client.test_connect import end
 
 MIB = 1 << 20
 WAIT_S = 60

@@ -1,4 +1,7 @@
-"""Where a daemon goes when nobody says so, and that clients of the same user find it there."""
+"""Where a daemon goes when nobody says so, and that clients of the same user find it there.
+
+Tests: ktaskd/daemon/main.py, client/ktask/link/embedded.py
+"""
 
 from __future__ import annotations
 

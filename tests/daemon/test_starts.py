@@ -1,4 +1,7 @@
-"""A machine that lacks something: one line that says what to do, or a daemon that works without it."""
+"""A machine that lacks something: one line that says what to do, or a daemon that works without it.
+
+Tests: ktaskd/daemon/preflight.py, ktaskd/daemon/main.py
+"""
 
 from __future__ import annotations
 

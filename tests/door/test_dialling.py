@@ -1,4 +1,7 @@
-"""What a connection costs before anything is sent on it."""
+"""What a connection costs before anything is sent on it.
+
+Tests: ktaskd/door/relay.py, ktaskd/door/turns.py
+"""
 
 from __future__ import annotations
 

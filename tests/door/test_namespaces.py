@@ -1,4 +1,7 @@
-"""Files from mounts that are in no table of ours: of sandboxes, containers, and detached ones."""
+"""Files from mounts that are in no table of ours: of sandboxes, containers, and detached ones.
+
+Tests: ktaskd/door/vet.py, ktaskd/host/files/mounts.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Who handed a descriptor over still shares it: flags and length change while a job works on it."""
+"""Who handed a descriptor over still shares it: flags and length change while a job works on it.
+
+Tests: ktaskd/host/files/writing.py, ktaskd/functions/quanta.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A chunk whose first write is refused has changed nothing, and says so."""
+"""A chunk whose first write is refused has changed nothing, and says so.
+
+Tests: ktaskd/functions/quanta.py, ktaskd/functions/failures.py
+"""
 
 from __future__ import annotations
 

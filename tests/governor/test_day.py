@@ -1,6 +1,7 @@
 """Recorded days, replayed through the policy: what is expected stands in the file.
 
 Guards: I9
+Tests: ktaskd/governor/policy.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What holds of the policy whatever the machine does."""
+"""What holds of the policy whatever the machine does.
+
+Tests: ktaskd/governor/policy.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Any sensor of a machine of files shows anything, once: readers and policy together."""
+"""Any sensor of a machine of files shows anything, once: readers and policy together.
+
+Tests: ktaskd/governor/policy.py, ktaskd/host/power
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Uevents and PSI triggers, of the real kernel."""
+"""Uevents and PSI triggers, of the real kernel.
+
+Tests: ktaskd/host/sockets/uevent.py, ktaskd/host/pressure/trigger.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every fake machine, and what all readers make of it."""
+"""Every fake machine, and what all readers make of it.
+
+Tests: ktaskd/host/power, ktaskd/host/pressure, ktaskd/host/topology.py
+"""
 
 from __future__ import annotations
 

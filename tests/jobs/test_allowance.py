@@ -1,6 +1,7 @@
 """What the governor and the caller's own limits do to jobs that run.
 
 Guards: I3
+Tests: ktaskd/jobs/engine.py
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Seeded stories on puppets; after every step the stage looks whether what must
 hold does hold, and at the end of each everybody gets well and all jobs must end.
 
 Guards: I1, I3, I6
+Tests: ktaskd/jobs/engine.py
 """
 
 from __future__ import annotations

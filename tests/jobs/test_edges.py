@@ -1,4 +1,7 @@
-"""Rare turns in the engine's story, each played step by step on puppets."""
+"""Rare turns in the engine's story, each played step by step on puppets.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Jobs that fail, are stopped or cancelled: what is undone, and that nothing is left."""
+"""Jobs that fail, are stopped or cancelled: what is undone, and that nothing is left.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

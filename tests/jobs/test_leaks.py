@@ -1,4 +1,7 @@
-"""After many jobs of every kind the daemon and its workers are as before."""
+"""After many jobs of every kind the daemon and its workers are as before.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

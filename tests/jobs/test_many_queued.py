@@ -1,4 +1,7 @@
-"""What concerns all jobs costs little for each of thousands that are queued."""
+"""What concerns all jobs costs little for each of thousands that are queued.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Jobs that succeed: what comes out, who did it, and in which order."""
+"""Jobs that succeed: what comes out, who did it, and in which order.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

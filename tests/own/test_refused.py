@@ -13,7 +13,7 @@ from ktask.v1 import calls
 
 from ktaskd.daemon.config import Config
 from ktaskd.daemon.machine import worker_user
-from tests.client.test_connect import end
+from tests.client.link.test_connect import end
 from tests.integration.rig import running, write_config
 from tests.own import things
 from tests.support.users import NOBODY, OtherUsers, reachable_directory

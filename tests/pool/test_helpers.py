@@ -2,6 +2,8 @@
 
 Shares are of CPU time that helper and rival used over the same stretch, so a
 busy machine changes nothing but how long it takes.
+
+Tests: ktaskd/pool/pool.py, ktaskd/host/scheduling/raising.py
 """
 
 from __future__ import annotations

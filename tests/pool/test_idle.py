@@ -1,4 +1,7 @@
-"""Workers that nobody needs end, down to the warm ones; nothing is lost by it."""
+"""Workers that nobody needs end, down to the warm ones; nothing is lost by it.
+
+Tests: ktaskd/pool/pool.py
+"""
 
 from __future__ import annotations
 

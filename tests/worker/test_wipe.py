@@ -1,6 +1,7 @@
 """Nothing of one user's jobs is in a worker when another user's begin.
 
 Guards: I8
+Tests: ktaskd/worker/loop.py, ktaskd/host/memory/erasing.py
 """
 
 from __future__ import annotations
