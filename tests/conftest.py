@@ -9,6 +9,7 @@ Guards: I7, S10
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import shutil
@@ -19,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.alone import has_the_machine
+from tests.support.alone import has_the_machine, is_parallel
 from tests.support.leaks import Footprint, marked_processes, wait_until_none
-from tests.support.users import OtherUsers, checkout_is_open, reachable_directory
+from tests.support.users import REPOSITORY, OtherUsers, checkout_is_open, reachable_directory
 
 MARK = "KTASKD_TEST_RUN"
 NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
@@ -39,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     and each program that a test starts would inherit that.
     """
     os.environ[MARK] = uuid.uuid4().hex
+    if not is_parallel():
+        # Many processes start in a run, and each would compile what has no byte code, as where
+        # PYTHONDONTWRITEBYTECODE is set: half of the CPU time that a daemon takes to come up.
+        for package in ("ktaskd", "client"):
+            compileall.compile_dir(REPOSITORY / package, quiet=2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 

@@ -121,6 +121,8 @@ class UndoControl:
         fault: passes a fault point; None where faults are off.
     """
 
+    FAULT = "worker.mid_undo"
+
     def __init__(
         self, words: memoryview, *, publish: bool, fault: Callable[[str], object] | None = None
     ) -> None:
@@ -135,7 +137,7 @@ class UndoControl:
             self._words[SLOT_POSITION] = position
         self._words[SLOT_BEATS] += 1
         if self._fault is not None:
-            self._fault("worker.mid_undo")
+            self._fault(self.FAULT)
         return False
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
@@ -148,6 +150,8 @@ class UndoControl:
 
 class FinishControl(UndoControl):
     """Fulfils the same for a finish, which may be broken off where its declaration says so."""
+
+    FAULT = "worker.mid_finish"
 
     def quantum(self, position: int) -> bool:
         """Show that there is life in it; True if the job was stopped."""

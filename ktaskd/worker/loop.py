@@ -393,7 +393,7 @@ class Worker:
 
     def _finish(self, job: Job, payload: Json) -> Json:
         """Run `finish`."""
-        control = FinishControl(self._words, publish=True)
+        control = FinishControl(self._words, publish=True, fault=self._undo_fault)
         job.context.combined = payload.get("combined") or {}
         amended = job.body.finish(job.context, payload["prepared"], control)
         return {"result": amended} if amended else {}
