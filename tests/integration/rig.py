@@ -27,6 +27,9 @@ from ktask.v1 import jobs_pb2 as pb
 PATIENCE_S = 30.0
 """After so long something that should happen will not; no test measures it."""
 
+STARVATION_S = 1.0
+"""So long a job without progress waits for a lead; by default longer than PATIENCE_S."""
+
 GRPCURL = Path(sys.executable).parent / "grpcurl"
 BUF = Path(sys.executable).parent / "buf"
 KTASKD = Path(sys.executable).parent / "ktaskd"
@@ -134,6 +137,8 @@ def starting(
     Args:
         popen: what starts it, as another user for one.
     """
+    if "--config" not in words:
+        words = (*words, "--config", write_config(place.parent / f"{place.name}.toml"))
     log = place.parent / f"{place.name}.log"
     with log.open("w") as out:
         command = [program, "--runtime-dir", place, "--selftest", *words]
@@ -157,9 +162,14 @@ def running(place: Path, *words: str | Path, **options: Any) -> Iterator[Daemon]
 
 
 def write_config(path: Path, **sections: Mapping[str, object]) -> Path:
-    """A configuration file; values as JSON, which TOML reads the same."""
+    """A configuration file; values as JSON, which TOML reads the same.
+
+    A job that nobody waits for has only helpers, which get what other programs leave: nothing, where a
+    machine is busy with other tests. So unless `workers` says otherwise such a job gets a lead soon.
+    """
     lines: list[str] = []
-    for section, values in sections.items():
+    workers = {"starvation_s": STARVATION_S, **sections.pop("workers", {})}
+    for section, values in {"workers": workers, **sections}.items():
         lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     path.write_text("\n".join(lines) + "\n")
     return path
