@@ -107,7 +107,7 @@ class Campaign:
         self._lock = threading.Lock()
         self._ended: list[tuple[Work, str, pb.Job]] = []
 
-    def run(self, pause_s: float) -> None:
+    def run(self, pause_s: float, recoveries: int) -> None:
         """All of it."""
         report = self._report
         # One handle all the time, so that the keeper lingers neither more nor less.
@@ -122,7 +122,7 @@ class Campaign:
                 killer.finish()
             self._judge(killer)
             settled(self._daemon, stubs, report.before)
-            report.recovery = recovery.measure(stubs)
+            report.recovery = recovery.measure(stubs, recoveries)
             report.after = settled(self._daemon, stubs, report.before)
             self._compare()
 
@@ -360,8 +360,20 @@ def is_source(name: str) -> bool:
 # -- the whole --------------------------------------------------------------------------
 
 
-def run(jobs: int, seed: int, functions: Functions = works.MAKERS, *, pause_s: float = 0.012) -> Report:
-    """A campaign of so many jobs against a daemon of its own; with works.OWN one of this user's own."""
+def run(
+    jobs: int,
+    seed: int,
+    functions: Functions = works.MAKERS,
+    *,
+    pause_s: float = 0.012,
+    recoveries: int = recovery.TIMES,
+) -> Report:
+    """A campaign of so many jobs against a daemon of its own; with works.OWN one of this user's own.
+
+    Args:
+        pause_s: between two strikes, on average.
+        recoveries: how often the time is measured until what was killed is replaced.
+    """
     report = Report(seed, jobs)
     began_s = time.monotonic()
     with armory() as armed, reachable_directory() as place:
@@ -380,7 +392,7 @@ def run(jobs: int, seed: int, functions: Functions = works.MAKERS, *, pause_s: f
         words = ["--own-user"] if functions is works.OWN else []
         with running(place / "run", "--config", config, *words, popen=popen) as daemon:
             try:
-                Campaign(daemon, armed, report, place, functions).run(pause_s)
+                Campaign(daemon, armed, report, place, functions).run(pause_s, recoveries)
             except BaseException:
                 print(daemon.log()[-4000:], file=sys.stderr)
                 raise
