@@ -22,6 +22,7 @@ import pytest
 
 from tests.support.alone import has_the_machine, is_parallel
 from tests.support.leaks import Footprint, marked_processes, wait_until_none
+from tests.support.slow import is_slow
 from tests.support.users import REPOSITORY, OtherUsers, checkout_is_open, reachable_directory
 
 MARK = "KTASKD_TEST_RUN"
@@ -56,7 +57,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what this user cannot do, and what this machine has no program for."""
+    """Mark what is slow; leave out what this user cannot do, and what this machine has no program for."""
+    for item in items:
+        if is_slow(item.nodeid):
+            item.add_marker(pytest.mark.slow)
     for marker, (need, is_there) in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and not is_there():

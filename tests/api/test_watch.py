@@ -48,6 +48,7 @@ async def read(messages: AsyncIterator[pb.WatchResponse]) -> list[pb.WatchRespon
     return [message async for message in messages]
 
 
+@pytest.mark.slow
 def test_watch_when_a_job_has_the_most_items_then_no_message_is_large() -> None:
     job = job_over_items(ITEMS_MAX)
     job.add_items(0, [encode({"crc32": i, "bytes": 3}) for i in range(ITEMS_MAX)])

@@ -156,6 +156,7 @@ def waiting_bytes(door: RelayDoor) -> int:
     return sum(way.held for way in relay._ways)
 
 
+@pytest.mark.slow
 def test_what_nobody_reads_does_not_grow_the_daemon(reachable_dir: Path) -> None:
     """A client that never reads: the server's answers wait in the server."""
     passed = 0

@@ -113,6 +113,7 @@ def test_listens_when_the_kernels_table_is_read_then_by_flag_and_path(
     assert not listens(HostRoot(tmp_path / "none"), Path("/run/x"))
 
 
+@pytest.mark.slow
 @pytest.mark.other_uid
 def test_daemon_when_root_starts_it_in_the_workers_users_directory_then_it_serves(
     reachable_dir: Path,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktaskd.governor.policy import Decision, spread
@@ -38,6 +38,7 @@ def no_more(worse: Decision, than: Decision) -> bool:
 
 
 @pytest.mark.parametrize("field", WORSE)
+@settings(max_examples=40)  # of each of 17 fields
 @given(histories, moments, amounts)
 def test_allowance_when_one_thing_is_worse_then_never_more(
     field: str, history: list[Moment], moment: Moment, amount: float
@@ -97,6 +98,7 @@ def test_worse_when_listed_then_every_field_of_an_observation_is_in_it() -> None
     assert changed == every - said
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(moments, st.sampled_from(sorted(WORSE)), amounts), max_size=15))
 def test_machine_when_never_better_than_another_then_causes_never_leave_more(
     steps: list[tuple[Moment, str, float]],
@@ -140,6 +142,7 @@ runs = st.lists(st.builds(Run, steady, st.integers(4, 12)), min_size=1, max_size
 wrong_thermals = st.builds(Thermal, st.sampled_from(Heat), critical=st.booleans())
 
 
+@pytest.mark.slow
 @given(runs, st.data())
 def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_from_the_next_on(
     history: list[Run], data: st.DataObject
@@ -203,6 +206,7 @@ def test_pressure_when_it_has_given_a_helper_back_then_it_was_calm_for_a_hold_ti
         have = helpers
 
 
+@pytest.mark.slow
 @given(histories)
 def test_allowance_when_all_is_calm_for_long_then_everything_runs(history: list[Moment]) -> None:
     machine = Replayed()

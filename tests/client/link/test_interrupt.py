@@ -156,6 +156,7 @@ def test_fork_when_the_child_uses_the_client_then_a_clear_error_and_the_parent_g
     assert fake.handoff.hands == 1
 
 
+@pytest.mark.slow
 def test_fork_when_the_child_connects_anew_then_it_works(fake: FakeDaemon) -> None:
     code = """
         import subprocess

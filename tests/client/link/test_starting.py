@@ -22,6 +22,7 @@ def directory(reachable_dir: Path) -> Path:
     return reachable_dir / "run"
 
 
+@pytest.mark.slow
 def test_connect_when_the_daemon_was_started_a_moment_ago_then_waited_for(directory: Path) -> None:
     log = directory.with_suffix(".log")
     with (
