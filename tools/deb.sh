@@ -37,6 +37,7 @@ Section: admin
 Priority: optional
 Installed-Size: $(du -sk "$STAGE" | cut -f 1)
 Depends: python3 (>= $minor), python3 (<< $next), libc6, libsystemd0, libgcc-s1, libstdc++6, passwd
+Recommends: libpcre2-8-0 (>= 10.38)
 Suggests: systemd, dbus
 Description: parallel work for every program, on CPUs that nobody else wants
  A daemon that runs jobs over memory regions and files for local programs, in

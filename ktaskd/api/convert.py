@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.api.structs import struct_out
-from ktaskd.jobs.check import check_counts
+from ktaskd.intake.check import check_counts
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.allowance import Reason

@@ -21,9 +21,9 @@ from ktaskd.api.errors import abort
 from ktaskd.api.pacing import Pace, Paced
 from ktaskd.api.parsing import Codec, Handler, size_of
 from ktaskd.api.parsing import Context as Context
-from ktaskd.door.patience import Alarm, Patience
-from ktaskd.door.shares import Shares
-from ktaskd.door.turns import Turns, User
+from ktaskd.door.admission.patience import Alarm, Patience
+from ktaskd.door.admission.shares import Shares
+from ktaskd.door.admission.turns import Turns, User
 from ktaskd.model.errors import SpecInvalid, WatchTooSlow
 from ktaskd.model.identity import Identity
 

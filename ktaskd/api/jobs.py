@@ -15,9 +15,9 @@ from ktaskd.api.guard import Context, caller
 from ktaskd.api.herald import Herald
 from ktaskd.api.watch import follow
 from ktaskd.governor.governor import Governor
-from ktaskd.jobs.check import check_labels
+from ktaskd.intake.check import check_labels
+from ktaskd.intake.submit import Intake
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.intake import Intake
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ledger import Ledger, mebibytes
 from ktaskd.jobs.registry import Query

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from ktaskd.door.turns import User
+from ktaskd.door.admission.turns import User
 
 ResultT = TypeVar("ResultT")
 

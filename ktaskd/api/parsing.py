@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.api.pieces import check_small, parse_spec_request
-from ktaskd.door.patience import Patience
+from ktaskd.door.admission.patience import Patience
 from ktaskd.model.errors import SpecInvalid
 
 Handler = Any  # grpc.RpcMethodHandler: its fields are untyped in grpc's own stubs

@@ -17,7 +17,7 @@ from ktaskd.api.guard import Guard
 from ktaskd.api.jobs import JobsService
 from ktaskd.api.reflection import add_reflection
 from ktaskd.api.state import Daemon
-from ktaskd.door.ways import FRAME_BYTES_MAX
+from ktaskd.door.relay.pump import FRAME_BYTES_MAX
 from ktaskd.model.limits import MESSAGE_BYTES_MAX, TOLD_BYTES_MAX
 
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from ktaskd.api.memory import PrivateMemory
 from ktaskd.governor.governor import Governor
 from ktaskd.host.scheduling.raising import Raiser
+from ktaskd.intake.submit import Intake
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.intake import Intake
 from ktaskd.model.topology import Topology
 from ktaskd.pool.pool import Pool
 

@@ -13,7 +13,7 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.topology import format_cpulist
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.link import Worker
-from ktaskd.pool.pool import Place, Pool
+from ktaskd.pool.pool import Pool, Slot
 
 _CLASS = {WorkerClass.HELPER: pb.WORKER_CLASS_HELPER, WorkerClass.LEAD: pb.WORKER_CLASS_LEAD}
 _MODE = {mode: pb.Mode.Value(f"MODE_{mode.name}") for mode in Mode}
@@ -84,14 +84,14 @@ def _pool_out(daemon: Daemon, pool: Pool, who: Identity) -> pb.Pool:
         nid=pool.spec.nid,
         host_pid=pool.host_pid,
         host_respawns=pool.host_respawns,
-        workers=[_worker_out(daemon, place, who) for place in pool.places if place.wanted],
+        workers=[_worker_out(daemon, slot, who) for slot in pool.slots if slot.wanted],
     )
 
 
-def _worker_out(daemon: Daemon, place: Place, who: Identity) -> pb.Worker:
-    worker = place.worker
+def _worker_out(daemon: Daemon, slot: Slot, who: Identity) -> pb.Worker:
+    worker = slot.worker
     if worker is None:
-        return pb.Worker(state=pb.WORKER_STATE_BACKOFF, respawns=place.respawns)
+        return pb.Worker(state=pb.WORKER_STATE_BACKOFF, respawns=slot.respawns)
     applied = worker.applied
     return pb.Worker(
         id=worker.id,
@@ -108,7 +108,7 @@ def _worker_out(daemon: Daemon, place: Place, who: Identity) -> pb.Worker:
         missing=applied.missing,
         job_id=_job_of(daemon, worker, who),
         chunks=worker.chunks,
-        respawns=place.respawns,
+        respawns=slot.respawns,
         private_bytes=daemon.memory.of(worker.pid),
         uid=applied.uid,
         raised=worker.raised,

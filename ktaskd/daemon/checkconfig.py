@@ -20,7 +20,7 @@ from ktaskd.daemon.plugins import read_plugins
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
-from ktaskd.jobs.disks import parse_named
+from ktaskd.intake.disk_limits import parse_named
 
 FILE, DEFAULT = "file", "default"
 

@@ -23,7 +23,7 @@ from ktaskd.daemon.lacking import Lacking
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
 from ktaskd.daemon.racing import PATIENCE_S, WorkerEars, busy_helper, race_all
-from ktaskd.door.listener import would_be_reached_by_others
+from ktaskd.door.sockets.listener import would_be_reached_by_others
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.watch import Watch
 from ktaskd.host.cgroups import cpugroup, idlegroup

@@ -16,7 +16,7 @@ from ktaskd.daemon.settings import WorkerSettings as WorkerSettings
 from ktaskd.daemon.settings import flatten as flatten
 from ktaskd.governor.settings import ANSWERS, ORDERED, USER_ANSWERS, GovernorSettings
 from ktaskd.host.sockets.unixsock import PATH_BYTES_MAX
-from ktaskd.jobs.disks import NamedDisksInvalid, parse_named
+from ktaskd.intake.disk_limits import NamedDisksInvalid, parse_named
 
 SectionT = TypeVar("SectionT")
 

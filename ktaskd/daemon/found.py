@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from ktaskd.door.rundir import RuntimeDir
+from ktaskd.door.sockets.rundir import RuntimeDir
 from ktaskd.host.files.dirwatch import DirectoryWatch
 
 log = logging.getLogger(__name__)

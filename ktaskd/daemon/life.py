@@ -31,13 +31,13 @@ from ktaskd.daemon.start import Start
 from ktaskd.daemon.stopping import end_jobs
 from ktaskd.daemon.watchdog import Watchdog, find_wrong
 from ktaskd.daemon.watchdog import describe as describe_state
-from ktaskd.door.handles import BackgroundCloser, HandleTable
-from ktaskd.door.handoff import HandoffDoor
-from ktaskd.door.keepers import Keepers
-from ktaskd.door.listener import ListenError
-from ktaskd.door.peers import PeerTable
-from ktaskd.door.relay import RelayDoor
-from ktaskd.door.turns import Turns
+from ktaskd.door.admission.turns import Turns
+from ktaskd.door.callers.peers import PeerTable
+from ktaskd.door.handoff.door import HandoffDoor
+from ktaskd.door.handoff.handles import BackgroundCloser, HandleTable
+from ktaskd.door.handoff.keepers import Keepers
+from ktaskd.door.relay.door import RelayDoor
+from ktaskd.door.sockets.listener import ListenError
 from ktaskd.governor.governor import Governor, boot_clock
 from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
@@ -48,13 +48,13 @@ from ktaskd.host.processes.process import resident_bytes
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
+from ktaskd.intake.disk_limits import DiskOf
+from ktaskd.intake.memory_limit import CallerMemory
+from ktaskd.intake.submit import Intake, Rights
 from ktaskd.jobs.callers import Callers
-from ktaskd.jobs.disks import DiskOf
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.machine import IllegalTransition
-from ktaskd.jobs.memory import CallerMemory
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.allowance import Allowance

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
-from ktaskd.door.accountbook import AccountBook, UserSource
-from ktaskd.door.reception import Reception
+from ktaskd.door.callers.accountbook import AccountBook, UserSource
+from ktaskd.door.callers.reception import Reception
 from ktaskd.host.cgroups import idlegroup
 from ktaskd.host.cgroups.cpugroup import read_cpu_place
 from ktaskd.host.cgroups.idlegroup import IdleGroup

@@ -16,8 +16,8 @@ from ktaskd.daemon import machine
 from ktaskd.daemon.config import Config, ConfigError, Given
 from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
-from ktaskd.door.listener import ListenError, RuntimeDir, open_listeners
-from ktaskd.door.takeover import take_over
+from ktaskd.door.sockets.listener import ListenError, RuntimeDir, open_listeners
+from ktaskd.door.sockets.takeover import take_over
 from ktaskd.host.cgroups import cgroup_fd as door
 from ktaskd.host.processes.process import apply_undumpable
 from ktaskd.host.root import HostRoot

@@ -102,7 +102,7 @@ def read_packages(ids: tuple[int, int], taken: Iterable[str]) -> Plugins:
 
 def _is_ours(point: EntryPoint, problems: list[str]) -> bool:
     """Whether nobody but root and our own user can have made its code; else why not is in `problems`."""
-    place = plugin.place_of(point)
+    place = plugin.install_dir_of(point)
     try:
         os.close(trusted.open_directory(place))
         for place in plugin.code_of(point):

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from ktaskd.governor.settings import GovernorSettings
-from ktaskd.jobs.disks import DiskLimits
+from ktaskd.intake.disk_limits import DiskLimits
 from ktaskd.jobs.registry import JobLimits
 
 

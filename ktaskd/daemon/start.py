@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ktaskd.daemon.config import Config
-from ktaskd.door.listener import Listeners
-from ktaskd.door.rundir import RuntimeDir
+from ktaskd.door.sockets.listener import Listeners
+from ktaskd.door.sockets.rundir import RuntimeDir
 from ktaskd.host.root import HostRoot
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from ktaskd.functions.body import Body
 
-PLACES: Mapping[str, str] = {
+LOCATIONS: Mapping[str, str] = {
     "mem.fill": "memory.fill:Fill",
     "mem.populate": "memory.fill:Populate",
     "mem.copy": "files.filecopy:MemCopy",
@@ -51,9 +51,9 @@ def find(name: str) -> Body:
 
 
 def _load(name: str) -> Body:
-    if name not in PLACES:
+    if name not in LOCATIONS:
         raise LookupError(f"function {name!r}: this worker has no body for it")
-    module, _, kind = PLACES[name].partition(":")
+    module, _, kind = LOCATIONS[name].partition(":")
     try:
         body: Body = getattr(importlib.import_module(f"ktaskd.functions.{module}"), kind)()
     except ImportError as error:
@@ -64,7 +64,7 @@ def _load(name: str) -> Body:
 
 def names() -> frozenset[str]:
     """All names that have a body."""
-    return frozenset(PLACES)
+    return frozenset(LOCATIONS)
 
 
 def wipe_all() -> None:
@@ -80,7 +80,7 @@ def load_all() -> None:
     """
     # numpy's OpenBLAS starts a thread for each CPU when it is loaded, and who forks must have one.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    for name in PLACES:
+    for name in LOCATIONS:
         try:
             find(name)
         except LookupError:

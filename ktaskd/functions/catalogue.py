@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
-from ktaskd.functions.declared import archive, arrays, checks, files, memory, own, selftest, text
+from ktaskd.functions.declared import archives, arrays, checksums, files, memory, own, selftest, text
 from ktaskd.model.function import Declaration
 
 CATALOGUE: Mapping[str, Declaration] = {
     declaration.name: declaration
-    for module in (memory, files, checks, archive, text, arrays, own, selftest)
+    for module in (memory, files, checksums, archives, text, arrays, own, selftest)
     for declaration in module.DECLARATIONS
 }
 """All of them by name, those for self-tests included."""

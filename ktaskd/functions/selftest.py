@@ -100,9 +100,9 @@ class UndoLog(Body):
         require_size(context.sources["data"], "data", end)
         record = int(context.arg["record"])
         for position in range(start, end):
-            told = control.quantum(position) or (ns and _burn(position, ns, control))
+            is_wanted_back = control.quantum(position) or (ns and _burn(position, ns, control))
             # Between records only: the rest of one that is given back is none.
-            if told and position % record == 0:
+            if is_wanted_back and position % record == 0:
                 return position, None
             if position == fail_at:
                 raise OSError(5, f"failed at position {position}, as asked")

@@ -7,7 +7,7 @@ from ktaskd.functions.failures import source_changed
 from ktaskd.model.source import Stamp
 
 
-def told(context: Context, position: int, source: OpenSource, before: Stamp, result: Json) -> Json:
+def with_change(context: Context, position: int, source: OpenSource, before: Stamp, result: Json) -> Json:
     """The result of an item; with "changed", what of it, where that is not as it was.
 
     Args:

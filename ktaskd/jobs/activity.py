@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections import Counter
 
 from ktaskd.host.scheduling.cputime import read_cpu_seconds, read_state
 from ktaskd.jobs import ending
+from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.standstill import USES_NO_CPU, Held, Remedy, Sample, Sight, remedy
 from ktaskd.model.function import Partial
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.pool.link import Worker
-
-if TYPE_CHECKING:
-    from ktaskd.jobs.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +39,10 @@ LOOK_S = 0.5
 class ActivityWatch:
     """Looks at busy workers for as long as there are any."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, dispatch: Dispatch, counters: Counter[str]) -> None:
         """See nobody yet. Needs the running loop."""
-        self._engine = engine
-        self._dispatch = engine.dispatch
+        self._dispatch = dispatch
+        self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._sights: dict[Worker, Sight] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -122,7 +120,7 @@ class ActivityWatch:
         if todo is Remedy.RESUME:
             sight.resumed = True
             log.warning("worker_resumed job=%s worker=%d pid=%d nid=%d still_s=%.1f", *words)
-            self._engine.counters["workers_resumed"] += 1
+            self._counters["workers_resumed"] += 1
             worker.resume()
             return
         sight.killed = True
@@ -143,8 +141,8 @@ def _held(worker: Worker, job: Job) -> Held:
     """What may be done about what a worker has in hand."""
     seq, _ = worker.position
     declaration, crew = job.checked.declaration, job.crew
-    if crew.call_worker is worker:
-        begun, repeatable = seq >= crew.call_seq, _may_repeat_step(job)
+    if crew.step_worker is worker:
+        begun, repeatable = seq >= crew.step_seq, _may_repeat_step(job)
     else:
         chunks = crew.held.get(worker, {})
         begun = seq in chunks

@@ -1,10 +1,15 @@
-"""Who works on a job: chunks and steps in the hands of workers."""
+"""Who holds what of one job, and whose answer counts. Pure: nothing is sent, no clock.
+
+A chunk may be in two hands: what a starved helper holds, the lead may run as well where the function
+writes nothing. The two are each other's *twin*. The first that ends the chunk wins, and the answer of
+the other one is *void*. One that gives back leaves the whole chunk to its twin.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.spans import Span
@@ -27,6 +32,21 @@ class HeldChunk:
     """The same chunk in the hands of another worker: the first that ends it wins."""
     void: bool = False
     """Whether its twin was faster, so that its answer counts for nothing any more."""
+
+
+class Verdict(NamedTuple):
+    """What an answer on a chunk is worth.
+
+    Args:
+        counts: what the answer says is noted.
+        to_recall: holds the twin, whose answer is void from now on.
+    """
+
+    counts: bool
+    to_recall: Worker | None = None
+
+
+_COUNTS, _IS_VOID, _TWIN_DOES_IT = Verdict(True), Verdict(False), Verdict(False)
 
 
 @dataclass(slots=True)
@@ -67,17 +87,74 @@ class Crew:
     lead: Worker | None = None
     helpers: set[Worker] = field(default_factory=set)
     held: dict[Worker, dict[int, HeldChunk]] = field(default_factory=dict)
-    call_worker: Worker | None = None
-    call_seq: int = 0
-    told: set[Worker] = field(default_factory=set)
+    step_worker: Worker | None = None
+    step_seq: int = 0
+    introduced: set[Worker] = field(default_factory=set)
+    """Workers that know the job, and are to forget it when it ends."""
+    to_duplicate: list[HeldChunk] = field(default_factory=list)
+    """What starved helpers hold and the lead is to run as well."""
 
     @property
     def busy(self) -> set[Worker]:
         """Everybody who may touch a source of the job now."""
         workers = {worker for worker, chunks in self.held.items() if chunks}
-        if self.call_worker is not None:
-            workers.add(self.call_worker)
+        if self.step_worker is not None:
+            workers.add(self.step_worker)
         return workers
+
+    # -- chunks ---------------------------------------------------------------
+
+    def holding(self, worker: Worker, seq: int) -> HeldChunk | None:
+        """What a worker holds under this number."""
+        return self.held.get(worker, {}).get(seq)
+
+    def give(self, worker: Worker, seq: int, held: HeldChunk) -> None:
+        """A worker was sent a chunk under this number."""
+        self.held[worker][seq] = held
+
+    def take(self, worker: Worker, seq: int) -> HeldChunk | None:
+        """A worker has answered: it holds this no more."""
+        return self.held.get(worker, {}).pop(seq, None)
+
+    def settle(self, held: HeldChunk, *, whole: bool) -> Verdict:
+        """What an answer on a chunk is worth, or the death of its worker.
+
+        Args:
+            whole: the worker has ended the chunk, well or not; else nobody may count on it.
+        """
+        if self.to_duplicate and held in self.to_duplicate:
+            self.to_duplicate.remove(held)
+        if held.void:
+            return _IS_VOID
+        twin = held.twin
+        if twin is None:
+            return _COUNTS
+        held.twin = twin.twin = None
+        if not whole:
+            return _TWIN_DOES_IT
+        twin.void = True
+        return Verdict(True, twin.worker)
+
+    # -- twins ----------------------------------------------------------------
+
+    def duplicate(self, worker: Worker) -> None:
+        """Have the lead run what a worker holds as well, but for what has a twin or is void."""
+        chunks = self.held.get(worker, {}).values()
+        self.to_duplicate += [held for held in chunks if held.twin is None and not held.void]
+
+    def take_duplicate(self) -> HeldChunk:
+        """The chunk that the lead is to run next."""
+        return self.to_duplicate.pop(0)
+
+    @staticmethod
+    def pair(held: HeldChunk, twin: HeldChunk) -> None:
+        """The lead holds the same chunk now."""
+        held.twin, twin.twin = twin, held
+
+    def holds_only_void(self, worker: Worker) -> bool:
+        """Whether a worker holds something, and none of its answers will count."""
+        chunks = self.held.get(worker, {}).values()
+        return bool(chunks) and all(held.void for held in chunks)
 
 
 class _Nobody(set[Worker]):
@@ -92,7 +169,7 @@ class _Nothing(dict[Worker, dict[int, HeldChunk]]):
     __setitem__ = setdefault
 
 
-NOBODY = Crew(helpers=_Nobody(), held=_Nothing(), told=_Nobody())
+NOBODY = Crew(helpers=_Nobody(), held=_Nothing(), introduced=_Nobody())
 """The crew of all jobs that no worker has anything of: a crew takes 600 bytes."""
 
 

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
 from ktaskd.model.job import JobError
 from ktaskd.pool.link import Worker
 
-if TYPE_CHECKING:
-    from ktaskd.jobs.engine import Engine
-
 log = logging.getLogger(__name__)
 
 
 class Departures:
-    """Who is about to end, and which jobs wait for that."""
+    """Who is about to end, and which jobs wait for that.
 
-    def __init__(self, engine: Engine) -> None:
-        """Nobody ends."""
-        self._engine = engine
+    Args:
+        grace_s: seconds that a worker has to end by itself, before it is killed.
+        fence_s: seconds that a killed worker has to be seen dead, before its job waits no longer.
+        on_given_up: called with the job of a worker that is not waited for any longer.
+    """
+
+    def __init__(self, grace_s: float, fence_s: float, on_given_up: Callable[[Job], None]) -> None:
+        """No worker is about to end."""
+        self._grace_s, self._fence_s = grace_s, fence_s
+        self._on_given_up = on_given_up
         self._loop = asyncio.get_running_loop()
         self._leaving: dict[Worker, Job] = {}
         self._timers: dict[Worker, asyncio.TimerHandle] = {}
@@ -38,7 +42,7 @@ class Departures:
         if worker in self._leaving or worker in self._stuck:
             return
         self._leaving[worker] = job
-        self._timers[worker] = self._loop.call_later(self._engine.grace_s, self._kill, worker)
+        self._timers[worker] = self._loop.call_later(self._grace_s, self._kill, worker)
 
     def remove(self, worker: Worker) -> Job | None:
         """A worker is dead, and nothing is left of what it started; the job that it had left, if any."""
@@ -74,7 +78,7 @@ class Departures:
             return None
         words = (
             f"worker {pids} was killed, and it or a process that it started is not dead after "
-            f"{self._engine.fence_s:g} s; look for processes in state D (ps -eo pid,stat,args)"
+            f"{self._fence_s:g} s; look for processes in state D (ps -eo pid,stat,args)"
         )
         return JobError("WORKER_STUCK", words)
 
@@ -95,11 +99,11 @@ class Departures:
         words = (job.id, worker.id, worker.pid)
         log.warning("worker_killed job=%s worker=%d pid=%d reason=does_not_end", *words)
         worker.kill()
-        self._timers[worker] = self._loop.call_later(self._engine.fence_s, self._give_up, worker)
+        self._timers[worker] = self._loop.call_later(self._fence_s, self._give_up, worker)
 
     def _give_up(self, worker: Worker) -> None:
         """Wait no longer; a job that still runs hears of it when it ends."""
         job = self.remove(worker)
         assert job is not None
         self._stuck[worker] = job
-        self._engine.after_worker(job)
+        self._on_given_up(job)

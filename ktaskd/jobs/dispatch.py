@@ -10,15 +10,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from ktaskd.jobs import permits, placing
+from ktaskd.jobs import affinity, eligibility
 from ktaskd.jobs.disks import Disks
-from ktaskd.jobs.feed import Company, Feeder, introduce, recall_patient, renewed
+from ktaskd.jobs.fairshare import FairQueue, Shares
+from ktaskd.jobs.feed import Feeder, RecentArrival, introduce, recall_patient, renewed
 from ktaskd.jobs.guests import Admit, Guests, no_guests, recall_helper
 from ktaskd.jobs.helpers import Helpers
 from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Call, Job
 from ktaskd.jobs.leads import Leads
-from ktaskd.jobs.lines import Lines, Shares
 from ktaskd.jobs.pauses import Pauses
 from ktaskd.jobs.resting import Resting, recall_surplus
 from ktaskd.jobs.standins import StandIns
@@ -76,19 +76,19 @@ class Dispatch:
         self._now = asyncio.get_running_loop().time
         self.leads = Leads(want_leads)
         self.helpers = Helpers(topology, lambda: self.allowance, self.pump, want_helpers)
-        self.rests = self.helpers.rests
+        self.cooldowns = self.helpers.cooldowns
         self.stand_ins = StandIns()
         self.resting = Resting(self)
         self._pauses = Pauses(wall, self._go_on)
         self.pacer = self._pauses.pacer
-        self._wanting: set[Job] = set()
+        self._wanting: dict[Job, None] = {}
         self._pumping: asyncio.Handle | None = None
         self.shares = Shares()
         self._disks = Disks()
-        self._company = Company()
+        self._arrival = RecentArrival()
         self._feeder = Feeder(self.shares, self.helpers.has_free, self._is_alone)
-        self._lines = tuple(Lines(self.shares) for _ in range(5))
-        self._for_leads, self._for_helpers, self._calling, *guests = self._lines
+        self._queues = tuple(FairQueue(self.shares) for _ in range(5))
+        self._for_leads, self._for_helpers, self._calling, *guests = self._queues
         self._for_guest_leads, self._for_guest_helpers = guests
         self._guests = Guests(admit)
         self._no_guests: asyncio.TimerHandle | None = None  # set while none can be had
@@ -97,20 +97,20 @@ class Dispatch:
 
     def want(self, job: Job) -> None:
         """The job has positions that nobody holds."""
-        if job not in self._wanting and self._wanting and self._company.comes(self._now()):
+        if job not in self._wanting and self._wanting and self._arrival.comes(self._now()):
             recall_patient(self.job_of)
-        self._wanting.add(job)
+        self._wanting[job] = None
         self._disks.enter(job)
         self.refresh(job)
 
     def _is_alone(self, job: Job) -> bool:
         others = len(self._wanting) - (job in self._wanting) - self.resting.idle_jobs(job)
-        by_itself = others <= 0 and not self._company.is_near(self._now())
+        by_itself = others <= 0 and not self._arrival.is_near(self._now())
         return by_itself and self.allowance.share >= 1.0
 
     def unwant(self, job: Job) -> None:
         """Hand out nothing more of the job."""
-        self._wanting.discard(job)
+        self._wanting.pop(job, None)
         self._disks.forget(job)
         self.refresh(job)
         job.lead_limited_s = 0.0
@@ -119,7 +119,7 @@ class Dispatch:
         """Put the job into the lines that it belongs to now."""
         active = job in self._wanting and not job.calls and job not in self.resting
         job.full_disk = self._disks.full(job) if active and job.left > 0 else ""
-        places = permits.places(job, active, self.allowance.level, self.can_raise)
+        places = eligibility.places(job, active, self.allowance.level, self.can_raise)
         if job.in_guest:
             recall_helper(job)
         # Who waits for a disk is in no line, and yet waits: else it would lose its turn.
@@ -129,16 +129,16 @@ class Dispatch:
             job.waits = waits
         if places != job.places:
             job.places = places
-            for line, wanted in zip(self._lines, places, strict=True):
-                line.put(job, wanted)
+            for queue, wanted in zip(self._queues, places, strict=True):
+                queue.put(job, wanted)
 
     def set_allowance(self, allowance: Allowance, unrescued: Iterable[Job] = ()) -> None:
         """Let so many workers run; the surplus gives its chunks back. `unrescued` jobs lose their lead."""
         before, self.allowance = self.allowance, allowance
         if allowance.share > before.share:
-            self.rests.end_breath()
-        concerned = filter(permits.depends_on_level, {*self._wanting, *self._calling})
-        for job in {*unrescued, *self.job_of.values(), *concerned}:
+            self.cooldowns.end_duty_pause()
+        concerned = filter(eligibility.depends_on_level, (*self._wanting, *self._calling))
+        for job in dict.fromkeys((*unrescued, *self.job_of.values(), *concerned)):
             self.refresh(job)
         holders = self.helpers.holders
         surplus = Counter({nid: holders.blocked_on(nid) for nid in self.capacity})
@@ -229,8 +229,8 @@ class Dispatch:
             return
         self.resting.leave(worker, job)
         job.crew.held.pop(worker, None)
-        if job.crew.call_worker is worker:
-            job.crew.call_worker = None
+        if job.crew.step_worker is worker:
+            job.crew.step_worker = None
         if worker.is_lead:
             self.leads.end(worker)
             job.crew.lead = None
@@ -255,7 +255,7 @@ class Dispatch:
 
     def place_leads(self) -> None:
         """Leads go where no helper gets on; called whenever that has changed."""
-        placing.place_leads(self.job_of, self._topology.cpus, self.is_blocked)
+        affinity.place_leads(self.job_of, self._topology.cpus, self.is_blocked)
 
     def is_blocked(self, worker: Worker) -> bool:
         """Whether a busy worker uses no CPU, and so does not count."""
@@ -305,7 +305,7 @@ class Dispatch:
 
     def _is_its_turn(self, worker: Worker, job: Job) -> bool:
         """Whether nobody who waits for a worker of this class comes before the job."""
-        if not job.cursor.left or job.calls or job not in self._wanting:
+        if not job.left or job.calls or job not in self._wanting:
             return False
         if self._calling.is_before(job, steps=True):
             return False
@@ -324,14 +324,14 @@ class Dispatch:
 
     def _lead_may_go_on(self, lead: Worker, job: Job) -> bool:
         fits = lead.has_priority_for(job.caller.priority) and not self.leads.is_over(job, self.allowance)
-        may = fits and permits.may_have_lead(job, self.allowance.level)
+        may = fits and eligibility.may_have_lead(job, self.allowance.level)
         return may and not self._pauses.hold_back(job)
 
     def _lead_comes(self, job: Job) -> bool:
         """Whether a helper has the only place of a job for want of a lead, and a lead is free now."""
         if not job.lead_limited_s or len(job.crew.helpers) < job.threads:
             return False
-        return permits.may_have_lead(job, self.allowance.level) and self._lead_allowed(job)
+        return eligibility.may_have_lead(job, self.allowance.level) and self._lead_allowed(job)
 
     def _go_on(self, job: Job) -> None:
         self.refresh(job)
@@ -342,13 +342,13 @@ class Dispatch:
         call.attempts += 1
         self._join(worker, job)
         introduce(worker, job)
-        job.crew.call_worker = worker
-        job.crew.call_seq = worker.send_call(job.jno, call.op, call.payload)
+        job.crew.step_worker = worker
+        job.crew.step_seq = worker.send_call(job.jno, call.op, call.payload)
         self.refresh(job)
 
     def call_ended(self, worker: Worker, job: Job) -> None:
         """The worker has answered a call."""
-        job.crew.call_worker = None
+        job.crew.step_worker = None
         self.release(worker)
 
     def _lead_allowed(self, job: Job) -> bool:
@@ -401,7 +401,7 @@ class Dispatch:
 
     def _give_guest(self, job: Job, worker_class: WorkerClass, nid: int = NUMA_NO_NODE) -> None:
         """Give a job its guest, which counts as at work from here on, ready or not."""
-        cpu = placing.quietest_cpu(self._topology.node(nid), self.job_of)
+        cpu = affinity.quietest_cpu(self._topology.node(nid), self.job_of)
         worker = self._guests.engage(job, worker_class, nid, cpu)
         if worker is None:
             # That this changes need not be seen by any event; nobody else waits for it.
@@ -470,7 +470,7 @@ class Dispatch:
 
     def _may_help(self, job: Job, nid: int) -> bool:
         """Whether a job has something for a helper of a node."""
-        takes = job.cursor.may_take(nid, lead=False, has_free=self.helpers.has_free)
+        takes = job.positions.may_take(nid, lead=False, has_free=self.helpers.has_free)
         return takes and self.helpers.may_begin(job, nid)
 
     def _job_for(self, worker: Worker) -> Job | None:
@@ -490,7 +490,7 @@ class Dispatch:
     def _feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold; free it if it has none."""
         self._feeder.feed(worker, job)
-        if not job.cursor.left and not job.again:
+        if not job.left and not job.crew.to_duplicate:
             self.unwant(job)
         else:
             self.refresh(job)

@@ -11,7 +11,6 @@ import errno
 import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,11 +23,10 @@ from ktaskd.jobs.machine import Event
 from ktaskd.jobs.parts import take_fitting
 from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError, JobState
-from ktaskd.model.limits import ATTEMPTS_MAX, FRAME_BYTES_MAX, POSITION_MAX
-from ktaskd.model.spans import Span, SpanSet, without
+from ktaskd.model.limits import ATTEMPTS_MAX, FRAME_BYTES_MAX
+from ktaskd.model.spans import Span
 from ktaskd.model.worker import WorkerState
-from ktaskd.planner.cursor import Chunk
-from ktaskd.planner.undo import UndoStep, undo_steps
+from ktaskd.planner.undo import UndoStep
 from ktaskd.pool.link import Death, Worker
 
 if TYPE_CHECKING:
@@ -123,62 +121,29 @@ def _call(engine: Engine, job: Job, call: Call) -> None:
 # -- failure -----------------------------------------------------------------------
 
 
-def note_lost(job: Job, chunk: Chunk, death: Death) -> None:
-    """Remember what a dead worker may have changed in a chunk.
-
-    Also where it is run again: then it may be cut shorter, or the job be stopped before.
-    """
-    declaration = job.checked.declaration
-    undone_twice = death.undoing and declaration.partial is not Partial.RERUN_SAFE
-    if declaration.partial is Partial.NONE or undone_twice:
-        if declaration.writes_bytes:
-            job.dirty.add(chunk.start, chunk.end)
-    elif declaration.reports:
-        for span in job.reported.intersection(chunk.start, chunk.end):
-            job.lost.add(span.start, span.end)
-    else:
-        job.lost.add(chunk.start, chunk.end)
-
-
-def note_dirty(job: Job, spans: Iterable[tuple[int, int]]) -> None:
-    """Remember what a worker could not put back of a chunk that failed."""
-    for start, end in spans:
-        job.dirty.add(start, end)
-    if job.checked.undo:
-        # It saw what dead workers had left there, not what was there before the job;
-        # theirs is undone once more, with what the first of them saw.
-        for span in job.lost:
-            job.dirty.remove(span.start, span.end)
-
-
 def undo(engine: Engine, job: Job) -> None:
     """Undo what was completed, ascending, each position once, on one worker."""
     job.watched.look(job)
-    untouched = not (job.done or job.lost or job.dirty)
-    for span in (*job.done, *job.lost):
-        if job.checked.undo:
-            job.to_undo.add(span.start, span.end)
-        elif job.checked.declaration.writes_bytes:
-            job.dirty.add(span.start, span.end)
+    untouched = job.positions.untouched
+    job.positions.begin_undo()
     restores = job.prepared is not None and (job.checked.undo or untouched)
     if not restores:
         _note_changed_by(job, "prepare")
     job.restores = restores
-    job.undo_calls = _undo_calls(engine, job)
     _end_if_undone(engine, job)
     engine.dispatch.refresh(job)
     engine.dispatch.pump()
     watch_steps(engine, job)
 
 
-def _undo_calls(engine: Engine, job: Job) -> Iterator[Call]:
-    """The calls that take back what the job did, each made when it is asked for."""
-    for step in undo_steps(job.to_undo, job.holes):
-        job.undo_at = step.end
-        yield _undo_call(engine, job, step)
-    if job.restores:
-        job.restores = False
-        yield Call("restore", {"prepared": job.prepared}, lambda _: _end_if_undone(engine, job))
+def _next_undo(engine: Engine, job: Job) -> Call | None:
+    """The next call that takes back what the job did."""
+    if (step := job.positions.next_undo()) is not None:
+        return _undo_call(engine, job, step)
+    if not job.restores:
+        return None
+    job.restores = False
+    return Call("restore", {"prepared": job.prepared}, lambda _: _end_if_undone(engine, job))
 
 
 def _undo_call(engine: Engine, job: Job, step: UndoStep) -> Call:
@@ -188,21 +153,18 @@ def _undo_call(engine: Engine, job: Job, step: UndoStep) -> Call:
 
 
 def _on_undone(engine: Engine, job: Job, span: Span, value: Json) -> None:
-    kept = SpanSet()
-    kept.add_all(value.get("kept", ()))
-    job.dirty.add_all((piece.start, piece.end) for piece in kept)
-    job.undone.add_all(without([span], kept))
+    job.positions.put_back(span, value.get("kept", ()))
     _end_if_undone(engine, job)
 
 
 def _end_if_undone(engine: Engine, job: Job) -> None:
-    if job.state is not JobState.UNDOING or job.calls or job.crew.call_worker is not None:
+    if job.state is not JobState.UNDOING or job.calls or job.crew.step_worker is not None:
         return
-    call = next(job.undo_calls, None)
+    call = _next_undo(engine, job)
     if call is not None:
         job.calls.append(call)
         engine.dispatch.refresh(job)
-    elif job.dirty:
+    elif job.positions.dirty:
         engine.end(job, Event.END_DIRTY)
     else:
         engine.end(job, Event.END_CANCELLED if job.is_cancel else Event.END_FAILED)
@@ -221,7 +183,7 @@ def on_call_failed(engine: Engine, job: Job, call: Call, body: Json) -> None:
         job.calls.appendleft(call)
         engine.dispatch.refresh(job)
     else:
-        note_dirty(job, body.get("dirty", ()))
+        job.positions.mark_failure(body.get("dirty", ()))
         engine.stop(job, function_error(body, None, -1))
 
 
@@ -259,9 +221,7 @@ def _undo_failed(job: Job, call: Call, reached: int) -> None:
     if call.span is None:
         _note_changed_by(job, "prepare")
         return
-    reached = min(max(reached, call.span.start), call.span.end)
-    job.undone.add(call.span.start, reached)
-    job.dirty.add(reached, call.span.end)
+    job.positions.lose_undo(call.span, reached)
 
 
 def is_repeatable(job: Job, call: Call) -> bool:
@@ -276,8 +236,7 @@ def is_repeatable(job: Job, call: Call) -> bool:
 
 def _note_changed_by(job: Job, op: str) -> None:
     """What prepare or finish changes, as prepare has told, is not as it was."""
-    for start, end in (job.prepared or {}).get(f"by_{op}", ()):
-        job.dirty.add(start, end)
+    job.positions.mark_dirty((job.prepared or {}).get(f"by_{op}", ()))
 
 
 def watch_steps(engine: Engine, job: Job) -> None:
@@ -291,8 +250,8 @@ def _look_at_step(engine: Engine, job: Job, seen: _Sight | None) -> None:
     """Whether nothing has moved since `seen`. One that is starved is runnable, and waited for."""
     if job.state.ended:
         return
-    worker, delay_s = job.crew.call_worker, engine.grace_s
-    now = (worker, job.crew.call_seq, worker.beats, read_cpu_seconds(worker.pid)) if worker else None
+    worker, delay_s = job.crew.step_worker, engine.grace_s
+    now = (worker, job.crew.step_seq, worker.beats, read_cpu_seconds(worker.pid)) if worker else None
     if worker is not None and now == seen and not is_runnable(worker.pid):
         if worker.state is WorkerState.STOPPING:
             _give_up_on_step(engine, job, worker)
@@ -322,11 +281,10 @@ def _give_up_on_step(engine: Engine, job: Job, worker: Worker) -> None:
 
 def _give_up_undo(job: Job) -> None:
     """What no worker was asked to take back stays as it is."""
-    left = job.to_undo.intersection(job.undo_at, POSITION_MAX)
-    job.dirty.add_all((span.start, span.end) for span in left)
+    job.positions.give_up_undo()
     if job.restores:
         _note_changed_by(job, "prepare")
-    job.undo_calls, job.restores = iter(()), False
+    job.restores = False
 
 
 def note_stuck(job: Job, error: JobError | None) -> None:
@@ -334,7 +292,7 @@ def note_stuck(job: Job, error: JobError | None) -> None:
     if error is None:
         return
     if job.checked.declaration.writes:
-        job.dirty.add(*job.checked.span)
+        job.positions.mark_dirty([job.checked.span])
     if job.error is None or job.error.reason != "WORKER_STUCK":
         job.error = error
 
@@ -346,12 +304,14 @@ def give_up_on(engine: Engine, job: Job, workers: set[Worker]) -> None:
     theirs; the job's are let go of.
     """
     for worker in workers:
-        held = [(held.chunk.start, held.chunk.end) for held in job.crew.held.get(worker, {}).values()]
-        if worker is job.crew.call_worker:
+        chunks = [held.chunk for held in job.crew.held.get(worker, {}).values()]
+        for chunk in chunks:
+            job.positions.lose(chunk)
+        held = [(chunk.start, chunk.end) for chunk in chunks]
+        if worker is job.crew.step_worker:
             held.append(job.checked.span)
-        for start, end in held:
-            if job.checked.declaration.writes:
-                job.dirty.add(start, end)
+        if job.checked.declaration.writes:
+            job.positions.mark_dirty(held)
         spans = ", ".join(f"[{start}, {end})" for start, end in held)
         engine.dispatch.remove(worker)
         worker.state = WorkerState.STOPPING

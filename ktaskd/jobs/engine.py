@@ -15,24 +15,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.host.scheduling.cputime import read_cpu_seconds
-from ktaskd.jobs import answers, ending
+from ktaskd.jobs import chunks, ending
 from ktaskd.jobs.activity import ActivityWatch
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.departures import Departures
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.guests import note_death
 from ktaskd.jobs.hang import HangWatch
 from ktaskd.jobs.job import Call, Job, Json
 from ktaskd.jobs.machine import Event
+from ktaskd.jobs.ports import NoRaiser, Raiser
 from ktaskd.jobs.registry import Registry, digest_of
 from ktaskd.jobs.rescue import Rescue
 from ktaskd.jobs.slices import SLICE, for_each
-from ktaskd.jobs.starved import NoRaiser, Raiser, StarvedWatch
+from ktaskd.jobs.starvation import StarvedWatch
 from ktaskd.jobs.weight import live_bytes_of
 from ktaskd.model.allowance import Allowance, Level
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState, abridged
 from ktaskd.planner.plan import Plan
@@ -96,13 +97,13 @@ class Engine:
         self._forgetting: asyncio.TimerHandle | None = None
         self._hang_watch = HangWatch(hang_cpu_s, read_cpu_seconds)
         self._looking: asyncio.TimerHandle | None = None
-        self._starved = StarvedWatch(self, raiser or NoRaiser())
-        self.rescue = Rescue(self, starvation_s)
-        self.departures = Departures(self)
+        self._starved = StarvedWatch(dispatch, self.counters, raiser or NoRaiser())
+        self.rescue = Rescue(dispatch, registry, self.counters, starvation_s)
+        self.departures = Departures(grace_s, fence_s, self.after_worker)
         dispatch.on_departure = self.departures.add
         dispatch.on_start = self._on_start
         dispatch.on_join = self._on_join
-        self._activity = ActivityWatch(self)
+        self._activity = ActivityWatch(dispatch, self.counters)
         dispatch.on_left = self._on_left
         dispatch.on_awake = self._on_awake
         dispatch.on_contended = self._activity.on_contended
@@ -203,7 +204,7 @@ class Engine:
         """
         if job.state in (JobState.DRAINING, JobState.UNDOING) or job.state.ended:
             return
-        finishes = job.crew.call_worker is not None and job.calls[0].op == "finish"
+        finishes = job.crew.step_worker is not None and job.calls[0].op == "finish"
         if cancel and finishes and not job.checked.declaration.long_finish:
             ending.watch_steps(self, job)
             return  # all is done, and the last step is not taken back
@@ -212,7 +213,7 @@ class Engine:
         job.error, job.is_cancel = error, cancel
         job.step(Event.STOP)
         self.dispatch.unwant(job)
-        if job.crew.call_worker is None:
+        if job.crew.step_worker is None:
             job.calls.clear()
         self.dispatch.refresh(job)
         for worker in job.crew.busy:
@@ -232,7 +233,7 @@ class Engine:
 
     def on_done(self, worker: Worker, done: Done) -> None:
         """A chunk is done, or given back from `reached` on."""
-        answers.on_done(self, worker, done)
+        chunks.on_done(self, worker, done)
 
     def on_note(self, worker: Worker, note: Note) -> None:
         """PRIOR, PLANNED, REPLY or FAILED."""
@@ -246,17 +247,17 @@ class Engine:
 
     def _take_note(self, job: Job, worker: Worker, note: Note) -> None:
         if note.kind in (frames.RESTS, frames.WAKES):
-            answers.on_rest(self, job, worker, note)
+            chunks.on_rest(self, job, worker, note)
         elif note.kind == frames.PRIOR:
-            answers.on_prior(self, job, note.body)
+            chunks.on_prior(self, job, note.body)
         elif note.kind == frames.PLANNED:
             self._on_planned(job, worker, note)
         elif note.kind == frames.REPLY:
             self._on_reply(job, worker, note)
-        elif note.number == job.crew.call_seq and job.crew.call_worker is worker:
+        elif note.number == job.crew.step_seq and job.crew.step_worker is worker:
             self._on_call_failed(job, worker, note.body)
         else:
-            answers.on_failed(self, job, worker, note)
+            chunks.on_failed(self, job, worker, note)
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """A worker is dead: what it had begun is lost, the rest goes back."""
@@ -273,18 +274,18 @@ class Engine:
                 self.after_worker(left)
             return
         held = job.crew.held.get(worker, {})
-        call = job.crew.call_worker is worker
-        job.crew.told.discard(worker)
+        call = job.crew.step_worker is worker
+        job.crew.introduced.discard(worker)
         self.dispatch.remove(worker)
         for i, (seq, lost) in enumerate(sorted(held.items())):
             begun = seq <= death.seq
             if begun or (i == 0 and death.by_itself):
                 # A job that ends workers before they begin would do so for ever.
-                answers.on_lost(self, job, lost, death, begun=begun)
+                chunks.on_lost(self, job, lost, death, begun=begun)
             else:
-                answers.take_back(self, job, lost)
+                chunks.take_back(self, job, lost)
         if call:
-            ending.on_call_lost(self, job, death, begun=job.crew.call_seq <= death.seq)
+            ending.on_call_lost(self, job, death, begun=job.crew.step_seq <= death.seq)
         if worker.memory_group and (error := note_death(job, death)):
             self.stop(job, error)
         self.after_worker(job)
@@ -346,14 +347,14 @@ class Engine:
         """End the chunks of a running job if there are none left."""
         if job.state is not JobState.RUNNING:
             return
-        if not job.cursor.left and not job.crew.busy and not job.calls:
+        if not job.left and not job.crew.busy and not job.calls:
             self._all_done(job)
 
     # -- steps for the whole job ---------------------------------------------------
 
     def _on_planned(self, job: Job, worker: Worker, note: Note) -> None:
         """What a prepare is about to change, so that it can be taken back whatever comes."""
-        if job.crew.call_worker is not worker or note.number != job.crew.call_seq or job.prepared is not None:
+        if job.crew.step_worker is not worker or note.number != job.crew.step_seq or job.prepared is not None:
             worker.kill()
             return
         job.prepared = note.body.get("value") or {}
@@ -367,10 +368,10 @@ class Engine:
         ending.combine(self, job)
 
     def _on_reply(self, job: Job, worker: Worker, note: Note) -> None:
-        if job.crew.call_worker is not worker or note.number != job.crew.call_seq or not job.calls:
+        if job.crew.step_worker is not worker or note.number != job.crew.step_seq or not job.calls:
             worker.kill()
             return
-        answers.account(self, job, worker, int(note.body.get("cpu_ns", 0)))
+        chunks.account(self, job, worker, int(note.body.get("cpu_ns", 0)))
         call = job.calls.popleft()
         self.dispatch.call_ended(worker, job)
         if job.state is JobState.DRAINING and call.op == "prepare":
@@ -423,13 +424,13 @@ class Engine:
             self.stop(job, stuck)
             return
         ending.note_stuck(job, stuck)
-        event = Event.END_DIRTY if stuck is not None and job.dirty else event
+        event = Event.END_DIRTY if stuck is not None and job.positions.dirty else event
         self.departures.forget(job)
         job.end_s, job.ended_boot_s = self._wall(), self._boot()
         self.dispatch.unwant(job)
-        for worker in job.crew.told & self._workers:
+        for worker in job.crew.introduced & self._workers:
             worker.forget_job(job.jno)
-        job.crew.told.clear()
+        job.crew.introduced.clear()
         for_each(job.owned, HeldSource.release)
         job.sources, job.items, job.owned = {}, (), ()
         job.step(event)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from ktaskd.functions.plugins.described import to_json
 from ktaskd.functions.plugins.manifests import note_of
+from ktaskd.jobs.fairshare import Shares
 from ktaskd.jobs.job import HeldChunk, Job
-from ktaskd.jobs.lines import Shares
 from ktaskd.model.function import Access, Native
 from ktaskd.model.limits import SHORT_CHUNK_S
 from ktaskd.model.source import SourceFacts, SourceKind
@@ -24,9 +24,9 @@ IN_FLIGHT_MAX = 8
 LIBRARY_SIDS = 1 << 62
 """Sources from here on are libraries, by their descriptor in the daemon."""
 
-COMPANY_S = 1.0
-"""So long after another job came chunks stay short: small jobs come one after the other, and
-each would have the long chunks taken back."""
+RECENT_S = 1.0
+"""Chunks stay short for this long after another job arrives: small jobs come one after the other,
+and each of them would recall the long chunks."""
 
 ITEMS_PER_CHUNK = 64
 """Sources sent along with one chunk over items."""
@@ -59,7 +59,7 @@ def introduce(worker: Worker, job: Job) -> None:
     worker.tainted = worker.tainted or declaration.foreign
     worker.confined = worker.confined or not declaration.own
     worker.send_job(job.jno, body)
-    job.crew.told.add(worker)
+    job.crew.introduced.add(worker)
 
 
 def _send_library(worker: Worker, native: Native) -> int:
@@ -82,16 +82,16 @@ def renewed(worker: Worker, job: Job) -> bool:
     return True
 
 
-class Company:
+class RecentArrival:
     """Whether other jobs want workers beside one. Times are the loop's."""
 
     def __init__(self) -> None:
         """Nobody has come yet."""
-        self._last_s = -COMPANY_S
+        self._last_s = -RECENT_S
 
     def is_near(self, now_s: float) -> bool:
         """Whether another one has come a short while ago, so that the next may come soon."""
-        return now_s < self._last_s + COMPANY_S
+        return now_s < self._last_s + RECENT_S
 
     def comes(self, now_s: float) -> bool:
         """Note that another one comes; whether nobody had for a while."""
@@ -127,7 +127,7 @@ class Feeder:
     def feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold."""
         held = job.crew.held[worker]
-        if worker.is_lead and job.again and not held:
+        if worker.is_lead and job.crew.to_duplicate and not held:
             self._run_again(worker, job)
         size = job.next_size(lead=worker.is_lead, alone=self._alone(job))
         if job.counts_items:
@@ -142,19 +142,19 @@ class Feeder:
         """Send one chunk; its owner is charged ahead for it."""
         uid = job.owner.uid
         # CPU time, not the rate: that is by the clock, and low where a helper is starved.
-        cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.done.total or 1)
+        cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.completed or 1)
         self._send_items(worker, job, chunk)
         seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
         likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
         self._shares.charge(uid, likely_s)
-        held = job.crew.held[worker][seq] = HeldChunk(chunk, self._now(), worker, likely_s)
+        held = HeldChunk(chunk, self._now(), worker, likely_s)
+        job.crew.give(worker, seq, held)
         return held
 
     def _run_again(self, lead: Worker, job: Job) -> None:
         """Let the lead run what a starved helper still holds; the first that ends it wins."""
-        held = job.again.pop(0)
-        twin = self._give(lead, job, held.chunk)
-        held.twin, twin.twin = twin, held
+        held = job.crew.take_duplicate()
+        job.crew.pair(held, self._give(lead, job, held.chunk))
         job.run_twice += 1
 
     @staticmethod
@@ -172,7 +172,7 @@ class Feeder:
         if not rate or (size / rate > SHORT_CHUNK_S and not ahead):
             return 1
         wanted = min(max(int(IN_FLIGHT_S * rate / size), 2), IN_FLIGHT_MAX)
-        return max(min(wanted, job.cursor.left // (2 * size * job.threads)), 1)
+        return max(min(wanted, job.left // (2 * size * job.threads)), 1)
 
     def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
         nid = job.owner.nid if worker.is_lead else worker.nid
@@ -180,7 +180,7 @@ class Feeder:
         lead = worker.is_lead or bool(worker.memory_group)
         chunks: list[Chunk] = []
         while len(chunks) < count:
-            chunk = job.cursor.take(size, nid, lead=lead, has_free=self._has_free)
+            chunk = job.positions.take(size, nid, lead=lead, has_free=self._has_free)
             if chunk is None:
                 break
             chunks.append(chunk)

@@ -16,7 +16,7 @@ from ktaskd.model.job import JobError
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.link import Death, Worker
-from ktaskd.worker.loop import EXIT_GROUP
+from ktaskd.worker.life import EXIT_GROUP
 
 
 class Admit(Protocol):

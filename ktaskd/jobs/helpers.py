@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ktaskd.host.scheduling.raising import bind_to_cpus
+from ktaskd.jobs.cooldown import Cooldowns
 from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.rests import Rests
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.limits import SPARE_HELPERS
 from ktaskd.model.topology import Topology
@@ -35,7 +35,7 @@ class Helpers:
         want: Callable[[int, int], None],
     ) -> None:
         """Know none yet."""
-        self.rests = Rests(wake)
+        self.cooldowns = Cooldowns(wake)
         self.holders: Holders[Worker] = Holders(SPARE_HELPERS)
         self._allowance = allowance
         self._want = want
@@ -49,7 +49,7 @@ class Helpers:
 
     def forget(self, helper: Worker) -> None:
         """It is not to be given anything."""
-        self.rests.forget(helper)
+        self.cooldowns.forget(helper)
         for idle in self._idle.values():
             idle.pop(helper, None)
 
@@ -83,7 +83,7 @@ class Helpers:
 
     def is_over(self, nid: int) -> bool:
         """Whether more helpers of a node use a CPU than may, or none may begin anything now."""
-        return self.rests.of_all or self.holders.active(nid) > self.allowed(nid)
+        return self.cooldowns.pauses_all or self.holders.active(nid) > self.allowed(nid)
 
     def may_begin(self, job: Job, nid: int) -> bool:
         """Whether a job may have one more helper of a node, where there is room for one.
@@ -100,11 +100,11 @@ class Helpers:
         """Helpers that could begin something now."""
         for nid, idle in self._idle.items():
             if idle and self.has_room(nid):
-                yield from self.rests.awake(idle)
+                yield from self.cooldowns.ready(idle)
 
     def has_free(self, nid: int) -> bool:
         """Whether a node has a helper that could begin something now."""
-        return bool(self.rests.awake(self._idle.get(nid, ()))) and self.has_room(nid)
+        return bool(self.cooldowns.ready(self._idle.get(nid, ()))) and self.has_room(nid)
 
     def want(self, waiting: Iterable[Job], calls: int, may_help: Callable[[Job, int], bool]) -> None:
         """Ask each node for as many helpers as what still waits could use there.

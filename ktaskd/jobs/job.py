@@ -7,22 +7,22 @@ Python keeps them without a dict of the object's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine, told
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.crew import NOBODY, Call, Calls, Crew, GuestNeed, HeldChunk, Json
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.late import late
 from ktaskd.jobs.parts import Parts
+from ktaskd.jobs.positions import NOTHING_LEFT, Positions
 from ktaskd.jobs.steady import Watched
-from ktaskd.jobs.told import NOTHING_CUT, Cut, cut
 from ktaskd.model.allowance import Allowance, Reason
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.compact import compact
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
@@ -33,20 +33,14 @@ from ktaskd.model.limits import (
     CHUNK_TIME_TARGET_S,
     SHORT_CHUNK_S,
 )
-from ktaskd.model.spans import SpanSet
-from ktaskd.planner.cursor import Cursor
 from ktaskd.planner.plan import Plan
 from ktaskd.planner.threads import clamp_to_caller
 
 __all__ = ["Call", "Crew", "GuestNeed", "HeldChunk", "Job", "Json", "caller_cpus"]
 
-_NOTHING_TO_UNDO: Iterator[Call] = iter(())
-
 _ONLY_OF_A_LIVE_JOB = frozenset({
-    "sources", "items", "owned", "allowance", "crew", "_cursor",
-    "_uncut", "done", "holes", "reported", "parts", "lost", "to_undo", "undo_calls", "undo_at", "calls",
-    "attempts",
-    "again", "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
+    "sources", "items", "owned", "allowance", "crew", "_uncut", "parts", "restores", "calls", "attempts",
+    "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
     "lead_limited_s", "paced_until_s", "paced_since_s",
 })  # fmt: skip
 """What an ended job is not asked for; if it is, it has what it began with."""
@@ -96,8 +90,6 @@ class Job:
     """What the registry's ledgers count it for, and what of that are results of its chunks."""
     weight = 1
     """How many jobs it counts for in the registry's bounds."""
-    undo_at = 0
-    """How far the undo has come: nothing of `to_undo` from here on has been given to a worker."""
     restores = False
     """Whether a step that takes back what the prepare did comes after the calls of the undo."""
     waits = False
@@ -111,33 +103,17 @@ class Job:
     counts_items = False
     crew = NOBODY
     guest: GuestNeed = late(GuestNeed)
-    done: SpanSet = late(SpanSet)
-    holes: SpanSet = late(SpanSet)
-    """What was a hole before the job wrote it."""
-    reported: SpanSet = late(SpanSet)
-    """Where it is known what was a hole: a second report would see our own writes."""
     parts: Parts = late(Parts)
     watched: Watched = late(Watched)
-    lost: SpanSet = late(SpanSet)
-    """What workers that died may have changed."""
-    to_undo: SpanSet = late(SpanSet)
-    undone: SpanSet = late(SpanSet)
-    dirty: SpanSet = late(SpanSet)
-    cut_undone: Cut = NOTHING_CUT
-    cut_dirty: Cut = NOTHING_CUT
-    undo_calls: Iterator[Call] = _NOTHING_TO_UNDO
-    """Calls of the undo that were not made yet; the next is made when the one before has ended."""
     calls: Calls = late(Calls)
     attempts: dict[int, int] = late(dict)
-    again: list[HeldChunk] = late(list)
-    """What starved helpers hold and the lead shall run once more."""
     allowance: Callable[[], Allowance | None] = staticmethod(lambda: None)
     """What the governor allows now."""
     watchers: tuple[Callable[[Job], object], ...] = ()
     """Called with the job after each change."""
-    _cursor: Cursor | None = None
+    _positions: Positions | None = None
     _uncut = 0
-    """Positions of the plan, as long as there is no cursor: a sum over up to 4096 ranges."""
+    """Positions of the plan, while nobody has asked where each is: a sum over up to 4096 ranges."""
     _item_results: ItemResults | None = None
     _helper_rate = _lead_rate = 0.0
     """Positions a second of a helper, and of the lead; 0 until one has done a chunk."""
@@ -166,7 +142,7 @@ class Job:
         self.plan = plan
         self._uncut = plan.total
         self.create_s = now_s
-        if checked.told:
+        if checked.has_item_results:
             self.counts_items = True
         self.caller = _caller_of(owner)
         """Where its owner runs and what it may use, as it was read last."""
@@ -174,16 +150,21 @@ class Job:
         """Workers that it may hold at one time: as planned, and as its caller may use CPUs now."""
 
     @property
-    def cursor(self) -> Cursor:
-        """The positions that nobody holds."""
-        if self._cursor is None:
-            self._cursor = Cursor(self.plan)
-        return self._cursor
+    def positions(self) -> Positions:
+        """Where each position is; made at the first look."""
+        if self._positions is None:
+            self._positions = Positions(self.plan, self.checked.declaration, undo=self.checked.undo)
+        return self._positions
 
     @property
     def left(self) -> int:
-        """How many positions nobody holds: as the cursor has it, which is not made for that."""
-        return self._cursor.left if self._cursor is not None else self._uncut
+        """How many positions wait; their books are not made for that."""
+        return self._positions.left if self._positions is not None else self._uncut
+
+    @property
+    def completed(self) -> int:
+        """How many positions were completed; their books are not made for that."""
+        return self._positions.completed if self._positions is not None else 0
 
     @property
     def item_results(self) -> ItemResults:
@@ -325,12 +306,8 @@ class Job:
         # What it was run with stays what it was.
         self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)
         self.checked = replace(self.checked, ranges=(), arg=compact({}))
-        self.undone, self.cut_undone = cut(self.undone)
-        self.dirty, self.cut_dirty = cut(self.dirty)
+        self._positions = self._positions.remains() if self._positions is not None else NOTHING_LEFT
         kept = {name: value for name, value in vars(self).items() if name not in _ONLY_OF_A_LIVE_JOB}
-        for name in ("undone", "dirty"):
-            if not kept[name]:
-                del kept[name]
         if not self.watched.told:
             kept.pop("watched", None)
         if self.guest.limit is None:  # else its death may be told after the end

@@ -7,14 +7,13 @@ busy such a job would never end. Not against a pause: who paused it wanted that.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.registry import Registry
 from ktaskd.model.allowance import Level
-
-if TYPE_CHECKING:
-    from ktaskd.jobs.engine import Engine
 
 LOOKS = 6
 """In the time that a job may make no progress."""
@@ -31,13 +30,15 @@ class _Mark:
 class Rescue:
     """Looks for jobs that starve, for as long as there are any that nobody waits for."""
 
-    def __init__(self, engine: Engine, starvation_s: float) -> None:
+    def __init__(
+        self, dispatch: Dispatch, registry: Registry, counters: Counter[str], starvation_s: float
+    ) -> None:
         """Know no job yet.
 
         Args:
             starvation_s: time without progress; 0 = a job may wait for ever.
         """
-        self._engine = engine
+        self._dispatch, self._registry, self._counters = dispatch, registry, counters
         self._starvation_s = starvation_s
         self._loop = asyncio.get_running_loop()
         self._marks: dict[Job, _Mark] = {}
@@ -67,7 +68,7 @@ class Rescue:
     def _look(self) -> None:
         self._timer = None
         jobs = self._first_in_line()
-        paused = self._engine.dispatch.allowance.level is Level.PAUSED
+        paused = self._dispatch.allowance.level is Level.PAUSED
         if paused:
             self.forget()
         else:
@@ -75,7 +76,7 @@ class Rescue:
             for job, mark in self._marks.items():
                 if self._loop.time() - self._since_s(job, mark) >= self._starvation_s:
                     self._rescue(job)
-        if any(job.detached for job in self._engine.registry.running):
+        if any(job.detached for job in self._registry.running):
             self.look_later()
         else:
             self._progress_s.clear()
@@ -85,21 +86,21 @@ class Rescue:
         in_hand = bool(job.crew.busy)
         return mark.since_s if in_hand else max(mark.since_s, self._progress_s.get(job.owner.uid, 0.0))
 
-    def _first_in_line(self) -> set[Job]:
+    def _first_in_line(self) -> list[Job]:
         """Jobs that would be given a helper next, or hold one: the others only wait for these."""
-        dispatch = self._engine.dispatch
-        jobs = {*dispatch.job_of.values(), *dispatch.firsts()}
-        return {job for job in jobs if not job.waited and not job.state.ended}
+        dispatch = self._dispatch
+        jobs = dict.fromkeys((*dispatch.job_of.values(), *dispatch.firsts()))
+        return [job for job in jobs if not job.waited and not job.state.ended]
 
     def _mark(self, job: Job) -> _Mark:
-        progress = (job.progress.positions_done, job.state, len(job.calls) + job.undo_at)
+        progress = (job.progress.positions_done, job.state, len(job.calls) + job.positions.undo_at)
         known = self._marks.get(job)
         return known if known and known.progress == progress else _Mark(progress, self._loop.time())
 
     def _rescue(self, job: Job) -> None:
         if not job.rescued:
             job.rescued = True
-            self._engine.counters["jobs_rescued"] += 1
+            self._counters["jobs_rescued"] += 1
             job.touch()
-            self._engine.dispatch.refresh(job)
-            self._engine.dispatch.pump()
+            self._dispatch.refresh(job)
+            self._dispatch.pump()

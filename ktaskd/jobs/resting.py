@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ktaskd.jobs.eligibility import may_have_lead
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.permits import may_have_lead
 from ktaskd.model.allowance import Allowance
 from ktaskd.pool.link import Worker
 

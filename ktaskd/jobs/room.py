@@ -10,11 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.memory.freemem import read_free, read_free_huge
 from ktaskd.host.root import HostRoot
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.job import Job
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import MemoryShort
 from ktaskd.model.function import Access
 from ktaskd.model.source import SourceFacts, SourceKind
@@ -114,7 +114,7 @@ class MemoryRoom:
 def _left(job: Job, need: Need) -> int:
     """What the job has not allocated yet, as far as its progress tells."""
     total = job.plan.total
-    return need.nbytes if not total else need.nbytes * max(total - job.done.total, 0) // total
+    return need.nbytes if not total else need.nbytes * max(total - job.completed, 0) // total
 
 
 def needs_of(checked: CheckedJob, sources: Mapping[str, HeldSource]) -> list[Need]:
@@ -122,7 +122,7 @@ def needs_of(checked: CheckedJob, sources: Mapping[str, HeldSource]) -> list[Nee
 
     Never more than it would: where the storage of a file lies is not asked, since that takes
     long for a large one. Functions whose output has another length than their input are not
-    known beforehand; a worker that runs out of memory ends the job (`worker.room`).
+    known beforehand; a worker that runs out of memory ends the job (`worker.memory_guard`).
     """
     declaration = checked.declaration
     if not declaration.allocates or checked.position_bytes != 1 or not declaration.sources:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ktaskd.host.scheduling.priority import set_priority
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.starved import NoRaiser, Raiser
+from ktaskd.jobs.ports import NoRaiser, Raiser
 from ktaskd.model.priority import Priority
 from ktaskd.pool.link import Worker
 

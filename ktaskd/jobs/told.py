@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ktaskd.jobs.positions import cut
 from ktaskd.model.allowance import Level, Reason
 from ktaskd.model.job import JobError, JobState, Progress
-from ktaskd.model.limits import SPANS_TOLD
-from ktaskd.model.spans import Span, SpanSet
 from ktaskd.pool.link import Worker
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def progress(job: Job) -> Progress:
     at_work = [worker for worker in job.crew.busy if not worker.resting]
     # What has not begun is not asked for what only a begun job has.
     begun = job.state is not JobState.QUEUED
-    done = min(job.done.total + sum(_inside(job, worker) for worker in held), total) if begun else 0
+    done = min(job.completed + sum(_inside(job, worker) for worker in held), total) if begun else 0
     leads = sum(worker.is_lead for worker in at_work)
     return Progress(
         positions_done=done,
@@ -96,31 +95,14 @@ def full_error(job: Job) -> JobError | None:
     """The error with what was undone and what is dirty, or the first of it."""
     if job.error is None:
         return None
-    (undone, more_undone), (dirty, more_dirty) = cut(job.undone), cut(job.dirty)
+    positions = job.positions
+    (undone, more_undone), (dirty, more_dirty) = cut(positions.undone), cut(positions.dirty)
     return replace(
         job.error,
         undone=tuple(undone),
         dirty=tuple(dirty),
-        undone_omitted=more_undone.omitted + job.cut_undone.omitted,
-        dirty_omitted=more_dirty.omitted + job.cut_dirty.omitted,
-        undone_hull=job.cut_undone.hull or more_undone.hull,
-        dirty_hull=job.cut_dirty.hull or more_dirty.hull,
+        undone_omitted=more_undone.omitted + positions.cut_undone.omitted,
+        dirty_omitted=more_dirty.omitted + positions.cut_dirty.omitted,
+        undone_hull=positions.cut_undone.hull or more_undone.hull,
+        dirty_hull=positions.cut_dirty.hull or more_dirty.hull,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What is known of spans that were too many to be named: how many more, and the least span around all."""
-
-    omitted: int = 0
-    hull: Span | None = None
-
-
-NOTHING_CUT = Cut()
-
-
-def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
-    """The first spans, as many as are named; and what there is in all."""
-    if len(spans) <= SPANS_TOLD:
-        return spans, Cut(0, spans.hull) if spans else NOTHING_CUT
-    return SpanSet(spans.first(SPANS_TOLD)), Cut(len(spans) - SPANS_TOLD, spans.hull)

@@ -59,7 +59,7 @@ def kept_bytes(job: Job) -> int:
     texts = [job.error.message, job.error.exception] if job.error is not None else []
     # A combined result is Python's objects, of a JSON of at most PART_BYTES_MAX.
     result = _text_bytes([repr(job.result)]) * 8 if job.result is not None else 0
-    spans = SPAN_BYTES * (len(job.undone) + len(job.dirty))
+    spans = SPAN_BYTES * (len(job.positions.undone) + len(job.positions.dirty))
     found = job.results_held_bytes + result + spans + _text_bytes(texts)
     return ENDED_BYTES + _spec_bytes(job.spec) + found
 

@@ -42,7 +42,7 @@ class GuestPool(Pool):
 
     def start(self) -> None:
         """Start the pool host, unless there was no guest yet or it runs already."""
-        if self._needed and self._host is None:
+        if self._needed and not self._host.is_there:
             super().start()
 
     def admit(
@@ -57,16 +57,16 @@ class GuestPool(Pool):
             The worker, or None if there are as many guests as there may be, or
             no process can be started now.
         """
-        place = next((place for place in self.places if not place.wanted), None)
-        if place is None or self._closing:
+        slot = next((slot for slot in self.slots if not slot.wanted), None)
+        if slot is None or self._closing:
             return None
         self._needed = True
         self.start()
-        if self._host is None:
+        if not self._host.is_there:
             return None  # it is tried again
         cpus = frozenset([cpu] if cpu >= 0 else self.spec.cpus)
         spec = self.spec
-        place.guest = Placement(worker_class, cpus, nid, spec.uid, spec.gid, memory_group, spec.own_code)
-        place.cpu, place.wanted = cpu, True
-        self._spawn(place)
-        return place.worker
+        slot.guest = Placement(worker_class, cpus, nid, spec.uid, spec.gid, memory_group, spec.own_code)
+        slot.cpu, slot.wanted = cpu, True
+        self._spawn(slot)
+        return slot.worker

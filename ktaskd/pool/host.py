@@ -43,9 +43,9 @@ from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.pool.leftovers import Exit, Leftovers
-from ktaskd.worker import loop
-from ktaskd.worker.again import Board
+from ktaskd.worker import life
 from ktaskd.worker.frames import SLOT_BYTES
+from ktaskd.worker.restart import Board
 
 LOG_NAME = "ktaskd.pool.host"
 
@@ -200,7 +200,7 @@ class PoolHost:
             self._wake_w.close()
             placement = placement_from_json(message["placement"])
             helper = placement.worker_class is WorkerClass.HELPER
-            told = self._enter_group() if helper else []
+            missing = self._enter_group() if helper else []
             for fd in {*self._group_fds, self._door} - {-1}:
                 os.close(fd)  # whoever has one moves any process
             board = Board(self._board, message["slot"] * SLOT_BYTES)
@@ -209,9 +209,9 @@ class PoolHost:
                 os.close(self._board)
             if helper:
                 _begin_session()
-            loop.run(sock, memoryview(page), placement, parent=parent, told=told, board=board)
+            life.run(sock, memoryview(page), placement, parent=parent, missing=missing, board=board)
         except BaseException as error:
-            logline.report_exception(loop.LOG_NAME, error)
+            logline.report_exception(life.LOG_NAME, error)
         finally:
             os._exit(70)
 

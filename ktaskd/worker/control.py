@@ -15,7 +15,7 @@ from ktaskd.worker.frames import (
     WAKES,
     pack_note,
 )
-from ktaskd.worker.room import RoomGuard
+from ktaskd.worker.memory_guard import RoomGuard
 
 HOLES_PER_FRAME = 1000
 """Of at most 44 bytes each as JSON: a PRIOR frame stays below FRAME_BYTES_MAX."""

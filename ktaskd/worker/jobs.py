@@ -16,7 +16,7 @@ from ktaskd.functions.plugins.native import NativeBody
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Declaration
 from ktaskd.worker.codec import facts_from_json, facts_to_json
-from ktaskd.worker.room import guard_of
+from ktaskd.worker.memory_guard import guard_of
 from ktaskd.worker.sources import Source
 
 Json = dict[str, Any]

@@ -48,7 +48,7 @@ class GroupClosed(OSError):
     """The memory cgroup that the worker should work in cannot be entered."""
 
 
-def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Applied:
+def apply(placement: Placement, parent: int = 0, missing_before: Sequence[str] = ()) -> Applied:
     """Set the calling process up, and say what it has now.
 
     Args:
@@ -60,7 +60,7 @@ def apply(placement: Placement, parent: int = 0, told: Sequence[str] = ()) -> Ap
     """
     parent = parent or os.getppid()
     helper = placement.worker_class is WorkerClass.HELPER
-    missing = list(told)
+    missing = list(missing_before)
     _apply_signals()
     if not helper and os.getsid(0) != os.getpid():
         # A session is an autogroup: the lead leaves that of the helpers.
@@ -179,7 +179,7 @@ def _give_up(missing: list[str], *, confined: bool) -> tuple[str, ...]:
         # It serves several users, one after the other.
         given["freed memory"] = erasing.erases()
     kept = [f"{what}: {_KEPT.get(what, 'not given up')}" for what, is_so in given.items() if not is_so]
-    missing.extend(text for text in kept if not _told(text, missing))
+    missing.extend(text for text in kept if not _is_reported(text, missing))
     return tuple(what for what, is_so in given.items() if is_so)
 
 
@@ -212,11 +212,11 @@ def _read_back(placement: Placement, missing: list[str], gave_up: tuple[str, ...
         by = gives_way_by(place, applied.autogroup_nice, applied.policy)
         applied = replace(applied, gives_way_by=by)
     texts = [*compare(placement, applied), *compare_place(placement, applied, place)]
-    missing.extend(text for text in texts if not _told(text, missing))
+    missing.extend(text for text in texts if not _is_reported(text, missing))
     return replace(applied, missing=tuple(missing))
 
 
-def _told(text: str, missing: list[str]) -> bool:
+def _is_reported(text: str, missing: list[str]) -> bool:
     """Whether the attempt already said why."""
     what = text.partition(":")[0]
     return any(known.startswith(what) for known in missing)

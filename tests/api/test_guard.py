@@ -16,9 +16,9 @@ import pytest
 
 from ktaskd.api.errors import abort
 from ktaskd.api.guard import Guard, caller
-from ktaskd.door.ledger import Ledger, Purse
-from ktaskd.door.meter import Meter
-from ktaskd.door.turns import Turns
+from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.meter import Meter
+from ktaskd.door.admission.turns import Turns
 from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
 

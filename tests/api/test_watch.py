@@ -15,10 +15,10 @@ from ktask.v1 import jobs_pb2 as pb
 from ktaskd.api.herald import Herald
 from ktaskd.api.watch import follow
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.items import encode
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import JobUnknown
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobId, JobSpec, RangeSpec, SourceRef, abridged
@@ -31,7 +31,7 @@ WHO = Identity(7, 7, 7)
 def job_over_items(count: int) -> Job:
     spec = JobSpec("file.crc32", items=(SourceRef(handle="h" * 32),) * count)
     ranges = (RangeSpec(0, count),)
-    checked = CheckedJob(CATALOGUE["file.crc32"], {}, ranges, True, True, False, told=True)
+    checked = CheckedJob(CATALOGUE["file.crc32"], {}, ranges, True, True, False, has_item_results=True)
     return Job(JobId("j"), 1, abridged(spec), checked, WHO, {}, (), Plan((), 1, 1, 1, 1, 1), 1.0)
 
 

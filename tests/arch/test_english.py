@@ -12,18 +12,26 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PENDING = frozenset(
     {
-        *("ktaskd/api", "ktaskd/daemon", "ktaskd/door", "ktaskd/functions", "ktaskd/governor", "ktaskd/host"),
+        *(
+            "ktaskd/api",
+            "ktaskd/daemon",
+            "ktaskd/door",
+            "ktaskd/functions",
+            "ktaskd/governor",
+            "ktaskd/host",
+            "ktaskd/intake",
+        ),
         *("ktaskd/jobs", "ktaskd/model", "ktaskd/planner", "ktaskd/pool", "ktaskd/worker", "client/ktask"),
         *("tests/against", "tests/api", "tests/badinput", "tests/bench", "tests/client", "tests/daemon"),
         *("tests/deploy", "tests/door", "tests/fair", "tests/fault", "tests/functions", "tests/governor"),
         *("tests/host", "tests/hostile", "tests/integration", "tests/jobs", "tests/native", "tests/own"),
         *("tests/planner", "tests/pool", "tests/readme", "tests/support", "tests/vm", "tests/worker"),
-        *("docs", "ARCHITECTURE.md", "tools", "deploy", "proto", "tests/arch"),
+        *("docs", "ARCHITECTURE.md", "tools", "deploy", "tests/arch"),
     }
 )
 """What still has findings. The entry goes when the last finding does."""
 
-LEFT_OUT = {"README.md", "CHANGELOG.md"}
+LEFT_OUT = {"README.md", "CHANGELOG.md", "__pycache__", "data"}
 """README is written separately; old entries of a changelog stay as they were published."""
 
 PARTS = sorted(

@@ -17,7 +17,7 @@ PURE_PACKAGES = ("ktaskd.model", "ktaskd.planner")
 PURE_MODULES = (
     "ktaskd.jobs.machine",
     "ktaskd.jobs.queue",
-    "ktaskd.pool.machine",
+    "ktaskd.pool.respawn",
     "ktaskd.functions.catalogue",
 )
 PURE_FILES = ("frames.py", "codec.py", "policy.py")
@@ -29,7 +29,7 @@ IMPURE = (
 """What makes a result depend on more than the arguments."""
 
 WITHOUT_GRPC = (
-    *("ktaskd.pool.host", "ktaskd.worker", "ktaskd.door.keeper", "ktaskd.door.vet"),
+    *("ktaskd.pool.host", "ktaskd.worker", "ktaskd.door.handoff.keeper", "ktaskd.door.handoff.vet"),
     *("ktaskd.functions", "ktaskd.planner", "ktaskd.host", "ktaskd.model", "ktask.v1.handoff"),
 )
 """What is loaded in workers, pool hosts and keepers."""

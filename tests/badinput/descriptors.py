@@ -10,7 +10,7 @@ import struct
 import pytest
 from ktask.v1 import handoff
 
-from ktaskd.door.vet import read_seals
+from ktaskd.door.handoff.vet import read_seals
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, F_SEAL_WRITE
 from tests.badinput.case import Accept, Act, Case, Group, Refuse, filled, run, summed
 from tests.badinput.given import DATA, cgroup_file, crc, fill, unfit

@@ -21,7 +21,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"
 LINE = re.compile(rf"{TIME} (DEBUG|INFO|WARNING|ERROR) ktaskd(\.\w+)* .+")
 UNTIMED = re.compile(r"(DEBUG|INFO|WARNING|ERROR) ktaskd(\.\w+)* .+")
 PROCESSES = [
-    ["-m", "ktaskd.door.keeper", "4095", str(os.getpid())],
+    ["-m", "ktaskd.door.handoff.keeper", "4095", str(os.getpid())],
     ["-m", "ktaskd.pool.host", "4095", "node0"],
     ["-c", "from ktaskd.host import logline; logline.report('ktaskd.worker', 'killed pid=1', 'WARNING')"],
     [

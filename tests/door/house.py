@@ -16,12 +16,12 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1.handoff import Hand, Handles
 
-from ktaskd.door import handoff as door_module
-from ktaskd.door.handles import HandleTable
-from ktaskd.door.handoff import HandoffDoor
-from ktaskd.door.keepers import KEEPERS_MAX, Keepers
-from ktaskd.door.listener import RuntimeDir
-from ktaskd.door.reception import Reception
+from ktaskd.door.callers.reception import Reception
+from ktaskd.door.handoff import door as door_module
+from ktaskd.door.handoff.door import HandoffDoor
+from ktaskd.door.handoff.handles import HandleTable
+from ktaskd.door.handoff.keepers import KEEPERS_MAX, Keepers
+from ktaskd.door.sockets.listener import RuntimeDir
 
 UID = os.geteuid()
 

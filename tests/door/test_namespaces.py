@@ -1,6 +1,6 @@
 """Files from mounts that are in no table of ours: of sandboxes, containers, and detached ones.
 
-Tests: ktaskd/door/vet.py, ktaskd/host/files/mounts.py
+Tests: ktaskd/door/handoff/vet.py, ktaskd/host/files/mounts.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.door.vet import find_file_system, vet
+from ktaskd.door.handoff.vet import find_file_system, vet
 from ktaskd.host.files import mounts
 from ktaskd.host.sockets.unixsock import receive
 from ktaskd.model.errors import FdUnsuitable
@@ -152,7 +152,7 @@ def test_path_when_found_through_another_namespace_then_looked_at_without_a_tabl
 
 VET = """
 import sys
-from ktaskd.door.vet import vet
+from ktaskd.door.handoff.vet import vet
 print(vet(0, own_offset=False).file_system)
 """
 

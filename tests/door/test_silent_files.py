@@ -1,6 +1,6 @@
 """Files whose server stays silent: the keeper is lost, nothing else is.
 
-Tests: ktaskd/door/keepers.py, ktaskd/door/link.py
+Tests: ktaskd/door/handoff/keepers.py, ktaskd/door/handoff/link.py
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktaskd.jobs.lines import Shares
+from ktaskd.jobs.fairshare import Shares
 
 
 class Machine:

@@ -46,7 +46,7 @@ async def survives(h: House, armed: Armory, victim: Victim, struck: int) -> None
     """Strike a process while a job runs; the job succeeds, the pools come back."""
     job = await h.submit(victim.spec)
     # Of a chunk: a step that was begun and lost twice cannot be told, and ends the job.
-    await h.until(lambda: set(h.holders(job)) - {job.crew.call_worker} or job.state.ended)
+    await h.until(lambda: set(h.holders(job)) - {job.crew.step_worker} or job.state.ended)
     os.kill(struck, signal.SIGKILL)
     await h.ended(job)
     assert job.state is JobState.SUCCEEDED, job.full_error()

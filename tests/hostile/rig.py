@@ -97,7 +97,7 @@ def keeper_of(daemon: Daemon, sock: socket.socket) -> int:
     def look() -> bool:
         for process in daemon.tree():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if "ktaskd.door.keeper" in " ".join(process.cmdline()):
+                if "ktaskd.door.handoff.keeper" in " ".join(process.cmdline()):
                     found.append(process.pid)
         return bool(found)
 

@@ -18,19 +18,19 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ktaskd.door.handles import HandleTable
-from ktaskd.door.keepers import Keepers
+from ktaskd.door.handoff.handles import HandleTable
+from ktaskd.door.handoff.keepers import Keepers
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.caller import read_caller
 from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.root import HostRoot
+from ktaskd.intake.submit import Intake, Rights
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
-from ktaskd.jobs.intake import Intake, Rights
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Raiser
 from ktaskd.jobs.registry import JobLimits, Registry
-from ktaskd.jobs.starved import Raiser
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Access, Declaration
 from ktaskd.model.identity import Identity
@@ -252,7 +252,7 @@ class House:
             chunks = {h for chunks in crew.held.values() for h in chunks.values() if not h.void}
             once = [h for h in chunks if h.twin is None or h.worker.is_lead]
             held = sum(h.chunk.end - h.chunk.start for h in once)
-            assert job.done.total + held + job.cursor.left == job.plan.total, "a position is lost"
+            assert job.completed + held + job.left == job.plan.total, "a position is lost"
             assert all(h.twin is None or h.twin.twin is h for h in chunks)
             assert len(workers) <= job.plan.wanted, "more workers than planned"
 
@@ -305,7 +305,7 @@ class House:
         found = []
         for worker in job.crew.busy:
             seq = worker.position[0]
-            if seq in job.crew.held.get(worker, {}) or seq == job.crew.call_seq:
+            if seq in job.crew.held.get(worker, {}) or seq == job.crew.step_seq:
                 found.append(worker)
         return found
 

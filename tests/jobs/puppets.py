@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import selectors
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from random import Random
@@ -19,13 +18,13 @@ from typing import Any
 import pytest
 
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import starved
-from ktaskd.jobs.check import CheckedJob
+from ktaskd.jobs import starvation
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.model.allowance import Allowance
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.function import Access, Declaration, Partial, SourceRole
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
@@ -38,6 +37,7 @@ from ktaskd.planner.plan import Plan, Share
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, Note
+from tests.jobs.leaploop import LeapLoop, pending
 
 KEEP_S = 5.0
 
@@ -52,34 +52,6 @@ REWRITER = Declaration(
 )
 SLEEPER = Declaration("sleeper", "Sleeps in the caller's own code.", own=True)
 GROUP = MemoryLimit(1 << 20, "/group", "/group")
-
-
-class _Leap(selectors.SelectSelector):
-    """Time goes on at once to the next timer."""
-
-    leap: Callable[[float], None]
-
-    def select(self, timeout: float | None = None) -> Any:
-        events = super().select(0)
-        if timeout and not events:
-            self.leap(timeout)
-        return events
-
-
-class LeapLoop(asyncio.SelectorEventLoop):
-    """A loop that never waits."""
-
-    def __init__(self) -> None:
-        selector = _Leap()
-        super().__init__(selector)
-        self.now_s = 1000.0
-        selector.leap = self._leap
-
-    def _leap(self, seconds: float) -> None:
-        self.now_s += seconds
-
-    def time(self) -> float:
-        return self.now_s
 
 
 class Puppet(Worker):
@@ -112,23 +84,49 @@ class Puppet(Worker):
         assert self.state is WorkerState.BUSY
         self._seq += 1
         self.queue.append((self._seq, "chunk", jno, (start, end)))
+        self._sent("chunk", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} more={more}")
         return self._seq
 
     def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
         assert not self.raised, "a raised helper is given work"
         self._seq += 1
         self.queue.append((self._seq, op, jno, payload))
+        what = json.dumps(payload, sort_keys=True, default=list)
+        self._sent("step", f"{self._seq} of job {jno} {op} {what}")
         return self._seq
+
+    def send_job(self, jno: int, body: dict[str, Any]) -> None:
+        super().send_job(jno, body)
+        self._sent("job", f"{jno} {json.dumps(body, sort_keys=True, default=dict)}")
+
+    def forget_job(self, jno: int) -> None:
+        super().forget_job(jno)
+        self._sent("forget", f"job {jno}")
+
+    def turn_to(self, uid: int) -> None:
+        if not self.serves(uid):
+            self._sent("wipe", f"for uid {uid}")
+        super().turn_to(uid)
+
+    def recall(self) -> None:
+        super().recall()
+        self._sent("recall", f"to {self._seq}")
+
+    def _sent(self, verb: str, what: str = "") -> None:
+        self.stage.on_send(self, verb, what)
 
     def kill(self, why: str = "") -> None:
         assert not self.is_dead
         self._why = self._why or why
         self._killed = True
+        self._sent("kill", why)
 
     def resume(self) -> None:
         self.resumed += 1
+        self._sent("resume")
 
     def stop(self) -> None:
+        self._sent("stop")
         self.state = WorkerState.STOPPING
 
     # -- what it does ---------------------------------------------------------------
@@ -213,12 +211,15 @@ class Puller:
     def raise_(self, pid: int) -> bool:
         worker = self._stage.alive(pid)
         worker.is_high = True  # in part, where it does not work
-        return self.works()
+        works = self.works()
+        self._stage.on_send(worker, "raise", "" if works else "in vain")
+        return works
 
     def lower(self, pid: int) -> bool:
         worker = self._stage.alive(pid)
         works = self.works()
         worker.is_high = worker.is_high and not works
+        self._stage.on_send(worker, "lower", "" if works else "in vain")
         return works
 
 
@@ -247,6 +248,8 @@ class Stage:
             wall=self.loop.time,
             boot=self.loop.time,
         )
+        self.on_send: Callable[[Puppet, str, str], None] = lambda *_: None
+        """Called with each worker that is sent something: the verb, and what."""
         self.workers: list[Puppet] = []
         self._numbers = itertools.count(100)
         self.jobs: dict[int, Job] = {}
@@ -396,11 +399,13 @@ class Stage:
 
     def describe(self, job: Job) -> str:
         """What one should know of a job that is stuck."""
-        crew, left = [(one.id, one.state.value, one.queue) for one in job.crew.held], job.cursor.left  # type: ignore[attr-defined]
+        crew, left = job.crew, job.left
+        hands = [(one.id, one.state.value, one.queue) for one in crew.held]  # type: ignore[attr-defined]
         return (
             f"job {job.jno} {job.checked.declaration.name} {job.state.value} guards={job.guards} "
-            f"left={left} crew={crew} call={job.crew.call_worker} calls={[call.op for call in job.calls]} "
-            f"again={len(job.again)} paced={job.paced_until_s} places={job.places} guest={job.guest}"
+            f"left={left} crew={hands} call={crew.step_worker} calls={[call.op for call in job.calls]} "
+            f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} places={job.places} "
+            f"guest={job.guest}"
         )
 
     # -- what must always hold -----------------------------------------------------------------
@@ -416,8 +421,8 @@ class Stage:
             held = {seq for seq, *_ in worker.queue}
             job = crews.get(worker)
             known = set(job.crew.held.get(worker, ())) if job is not None else set()
-            if job is not None and job.crew.call_worker is worker:
-                known.add(job.crew.call_seq)
+            if job is not None and job.crew.step_worker is worker:
+                known.add(job.crew.step_seq)
             given_up = worker.state is WorkerState.STOPPING and job is None
             assert held == known or given_up, "the engine and a worker do not agree"
             if worker.state is WorkerState.IDLE:
@@ -444,7 +449,7 @@ class Stage:
             chunks = {h for chunks in crew.held.values() for h in chunks.values() if not h.void}
             once = [h for h in chunks if h.twin is None or h.worker.is_lead]
             held = sum(h.chunk.end - h.chunk.start for h in once)
-            assert job.done.total + held + job.cursor.left == job.plan.total, "a position is lost"
+            assert job.completed + held + job.left == job.plan.total, "a position is lost"
             assert all(h.twin is None or h.twin.twin is h for h in chunks)
 
     def _look_at_end(self, job: Job) -> None:
@@ -454,7 +459,7 @@ class Stage:
                 assert job.result == {"n": job.progress.positions_total}
             return
         left = SpanSet(self.written[job.jno])
-        for span in job.dirty:
+        for span in job.positions.dirty:
             left.remove(span.start, span.end)
         assert not left, f"neither undone nor dirty: {tuple(left)}"
 
@@ -465,13 +470,13 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **setting: Any) ->
     async def whole() -> None:
         stage = Stage(**setting)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(starved, "read_cpu_seconds", stage.cpu_seconds)
-            patch.setattr(starved, "is_runnable", stage.is_runnable)
+            patch.setattr(starvation, "read_cpu_seconds", stage.cpu_seconds)
+            patch.setattr(starvation, "is_runnable", stage.is_runnable)
             patch.setattr("ktaskd.jobs.ending.read_cpu_seconds", stage.cpu_seconds)
             patch.setattr("ktaskd.jobs.ending.is_runnable", stage.is_runnable)
             patch.setattr("ktaskd.jobs.activity.read_cpu_seconds", stage.cpu_seconds)
             patch.setattr("ktaskd.jobs.activity.read_state", stage.state_of)
-            patch.setattr("ktaskd.jobs.placing.bind_to_cpus", lambda *_: True)
+            patch.setattr("ktaskd.jobs.affinity.bind_to_cpus", lambda *_: True)
             patch.setattr("ktaskd.jobs.helpers.bind_to_cpus", lambda *_: True)
             await story(stage)
             stage.look()
@@ -483,8 +488,3 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **setting: Any) ->
 
     with asyncio.Runner(loop_factory=LeapLoop) as runner:
         runner.run(whole())
-
-
-def pending(loop: asyncio.AbstractEventLoop) -> list[asyncio.TimerHandle]:
-    """Timers that are set."""
-    return [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]

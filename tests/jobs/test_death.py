@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from ktaskd.jobs import feed, intake
-from ktaskd.jobs.answers import take_back
+from ktaskd.intake import submit
+from ktaskd.jobs import feed
+from ktaskd.jobs.chunks import take_back
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.pool.link import Worker
@@ -214,7 +215,7 @@ def test_job_when_workers_die_before_its_last_step_then_done_by_others(function:
             job = await h.submit(all_of(h, function))
             pids: list[int] = []
             on_state(job, JobState.COMBINING, lambda: pids.extend(stop_all(h)))
-            await h.until(lambda: pids and job.crew.call_worker)
+            await h.until(lambda: pids and job.crew.step_worker)
             kill_all(pids)
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED, job.full_error()
@@ -237,7 +238,7 @@ def test_cancel_when_prepare_was_not_begun_then_nothing_is_dirty() -> None:
 
 def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """More items than one frame holds: a worker ends before it has begun the chunk."""
-    for module in (feed, intake):
+    for module in (feed, submit):
         monkeypatch.setattr(module, "ITEMS_PER_CHUNK", 100_000)
 
     async def story() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
-from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Puppet, Stage, pending, play
+from tests.jobs.leaploop import pending
+from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Puppet, Stage, play
 
 
 def worker_of(stage: Stage, *, lead: bool) -> Puppet:
@@ -202,8 +203,8 @@ def test_result_when_too_large_then_the_undo_is_the_next_leads_alone() -> None:
             stage.dispatch.remove(worker)  # busy elsewhere, so that another lead does the undo
         stage.registry.live.most = 0
         do(worker_of(stage, lead=True))
-        assert job.crew.call_worker is not None, "it is being undone"
-        assert job.crew.lead is job.crew.call_worker
+        assert job.crew.step_worker is not None, "it is being undone"
+        assert job.crew.lead is job.crew.step_worker
         finish(stage)
         assert job.state is JobState.FAILED
 
@@ -221,7 +222,7 @@ def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too() -> 
         assert error is not None
         assert error.reason == "RESULT_TOO_LARGE"
         assert job.state is JobState.FAILED
-        assert [(span.start, span.end) for span in job.undone] == [(0, 10)]
+        assert [(span.start, span.end) for span in job.positions.undone] == [(0, 10)]
 
     play(story)
 
@@ -274,7 +275,7 @@ def test_step_when_no_helper_is_allowed_and_no_lead_is_there_then_a_lead_is_star
         second = stage.submit(STEPS, 10, threads=1)
         assert first.crew.lead is not None
         stage.fill()  # what was asked for
-        assert second.crew.call_worker is not None
+        assert second.crew.step_worker is not None
         finish(stage)
 
     play(story, leads=2)

@@ -105,7 +105,7 @@ def test_undo_when_holes_may_not_be_remembered_then_what_was_written_is_dirty() 
             before = target.read()
             job, error = await failed_copy(h, target, remembers=False)
             after = target.read()
-            dirty = SpanSet(job.dirty)
+            dirty = SpanSet(job.positions.dirty)
             assert not error.dirty_omitted
             changed = [i for i in range(0, len(after), PAGE) if after[i : i + PAGE] != before[i : i + PAGE]]
             assert changed
@@ -131,7 +131,7 @@ def stopped(stage: Stage) -> Job:
     priors(lead, 10_000)
     stage.engine.cancel(job)
     lead.answer()
-    assert len(job.holes) == 10_000
+    assert len(job.positions.holes) == 10_000
     assert job.state is JobState.UNDOING
     return job
 
@@ -151,7 +151,7 @@ def test_undo_when_it_takes_many_steps_then_one_call_waits_at_a_time() -> None:
             worker.answer()
             steps += 1
         assert steps >= 10
-        assert list(job.undone) == [Span(0, 20_000)]
+        assert list(job.positions.undone) == [Span(0, 20_000)]
 
     play(story)
 
@@ -170,7 +170,7 @@ def test_undo_when_its_worker_is_given_up_then_what_was_not_begun_is_dirty_too(s
         await asyncio.sleep(60.0)
         assert job.state is JobState.DIRTY
         done = 2 * HOLES_PER_STEP * steps
-        assert job.dirty.covers(done, 20_000)
+        assert job.positions.dirty.covers(done, 20_000)
         worker.die()
 
     play(story)
@@ -185,9 +185,9 @@ def test_holes_when_told_again_then_what_was_seen_first_counts() -> None:
         for start, end, holes in ((0, 20, [[0, 5]]), (10, 40, [[10, 30]]), (0, 50, [[0, 50]])):
             body = {"start": start, "end": end, "holes": holes}
             stage.on_note(lead, Note(frames.PRIOR, lead.queue[0][0], body))
-        assert list(job.holes) == [Span(0, 5), Span(20, 30), Span(40, 50)]
-        assert job.reported.covers(0, 50)
-        assert not job.holes.overlaps(50, POSITION_MAX)
+        assert list(job.positions.holes) == [Span(0, 5), Span(20, 30), Span(40, 50)]
+        assert job.positions.reported.covers(0, 50)
+        assert not job.positions.holes.overlaps(50, POSITION_MAX)
         stage.engine.cancel(job)
         while not job.state.ended:
             worker = holder(stage)

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ledger import Ledger
 from ktaskd.jobs.machine import Event
 from ktaskd.jobs.registry import Digest, JobLimits, Query, Registry, digest_of
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobId, JobSpec, JobState, RangeSpec, abridged

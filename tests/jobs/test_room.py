@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.door.handles import HeldSource
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.memory.freemem import read_free, read_free_huge
 from ktaskd.host.root import HostRoot
-from ktaskd.jobs.check import CheckedJob
 from ktaskd.jobs.room import RESERVE_PARTS, MemoryRoom, Need, needs_of
+from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import MemoryShort
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec

@@ -97,7 +97,7 @@ def test_helper_when_a_detached_writers_is_kept_stopped_then_not_for_ever() -> N
             (helper,) = [worker for worker in h.pools[0].workers if worker.cpu == min(h.setting.nodes[0])]
             for worker in h.pools[0].workers:
                 if worker is not helper:
-                    h.dispatch.helpers.rests.rest(worker, asyncio.get_running_loop().time() + 60)
+                    h.dispatch.helpers.cooldowns.pause(worker, asyncio.get_running_loop().time() + 60)
             os.kill(helper.pid, signal.SIGSTOP)
             await h.until(lambda: state_of(helper) == "T")
             spec = JobSpec("mem.fill", {"value": 7}, {"data": memory.ref}, max_threads=1)

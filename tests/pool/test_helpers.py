@@ -27,7 +27,7 @@ from ktaskd.host.scheduling.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolSpec
-from tests.pool.house import Ears, run
+from tests.pool.realpool import WorkerEvents, run
 from tests.support.groups import idle_group
 from tests.support.users import NOBODY, OtherUsers
 
@@ -43,13 +43,13 @@ async def helper(
     group: IdleGroup | None, uid: int = -1, raise_: Callable[[int], object] = lambda _: None
 ) -> AsyncIterator[Worker]:
     """A helper that wants all of its CPU."""
-    ears, numbers = Ears(), itertools.count(1)
+    events, numbers = WorkerEvents(), itertools.count(1)
     spec = PoolSpec("test", WorkerClass.HELPER, 0, (CPU,), 1, 1, uid, uid)
-    made = Pool(spec, ears, lambda: next(numbers), group=group, raise_=raise_)
+    made = Pool(spec, events, lambda: next(numbers), group=group, raise_=raise_)
     made.start()
     try:
-        await ears.until(lambda: ears.ready)
-        (worker,) = ears.ready
+        await events.until(lambda: events.ready)
+        (worker,) = events.ready
         body = {"function": "selftest.spin", "arg": {"ms": 3_600_000}, "sources": {}, "span": [0, 1]}
         worker.send_job(1, {**body, "whole": True})
         worker.send_chunk(1, 0, 1)
@@ -245,7 +245,7 @@ from ktaskd.pool.pool import Pool, PoolSpec
 
 CPU = max(os.sched_getaffinity(0))
 
-class Ears:
+class WorkerEvents:
     def __init__(self): self.ready = asyncio.Queue()
     def on_ready(self, worker): self.ready.put_nowait(worker)
     def on_done(self, worker, done): pass
@@ -259,10 +259,10 @@ async def share(worker, rival):
     return race.share
 
 async def main():
-    ears, numbers, raiser = Ears(), itertools.count(1), Raiser()
-    pool = Pool(PoolSpec("test", WorkerClass.HELPER, 0, (CPU,), 1, 1), ears, lambda: next(numbers))
+    events, numbers, raiser = WorkerEvents(), itertools.count(1), Raiser()
+    pool = Pool(PoolSpec("test", WorkerClass.HELPER, 0, (CPU,), 1, 1), events, lambda: next(numbers))
     pool.start()
-    worker = await ears.ready.get()
+    worker = await events.ready.get()
     worker.send_job(1, {"function": "selftest.spin", "arg": {"ms": 1e6}, "sources": {}, "span": [0, 1],
                         "whole": True})
     worker.send_chunk(1, 0, 1)
@@ -301,17 +301,17 @@ def test_host_when_told_to_end_by_the_death_of_its_daemon_then_the_group_is_gone
         with idle_group() as group:
             if group is None:
                 return
-            ears, numbers = Ears(), itertools.count(1)
+            events, numbers = WorkerEvents(), itertools.count(1)
             spec = PoolSpec("test", WorkerClass.HELPER, 0, (CPU,), 1, 1)
-            made = Pool(spec, ears, lambda: next(numbers), group=group)
+            made = Pool(spec, events, lambda: next(numbers), group=group)
             made.start()
-            await ears.until(lambda: ears.ready)
+            await events.until(lambda: events.ready)
             # What the kernel sends to it when its parent dies.
             made._closing = True
             os.kill(made.host_pid, signal.SIGTERM)
             await until(lambda: not group.path.exists())
             await made.close(20.0)
-            assert len(ears.dead) == 1
+            assert len(events.dead) == 1
             group.path.mkdir()  # for the fixture to remove
 
     run(story())

@@ -20,7 +20,7 @@ import pytest
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.pool.starting import HelpersUnit
-from tests.pool.house import CPUS, Ears, idle, noop, run
+from tests.pool.realpool import CPUS, WorkerEvents, hang_up, idle, noop, run
 from tests.pool.test_pool import alive
 from tests.support.units import listening, start_unit
 from tests.support.users import NOBODY, OtherUsers
@@ -69,13 +69,13 @@ def served(tmp_path: Path, *, started: bool = True) -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def pool(path: Path, size: int = 2, **options: Any) -> AsyncIterator[tuple[Pool, Ears]]:
-    ears, numbers = Ears(), itertools.count(1)
+async def pool(path: Path, size: int = 2, **options: Any) -> AsyncIterator[tuple[Pool, WorkerEvents]]:
+    events, numbers = WorkerEvents(), itertools.count(1)
     spec = PoolSpec("node0", WorkerClass.HELPER, 0, CPUS, size, size)
-    made = Pool(spec, ears, lambda: next(numbers), starter=HelpersUnit(path, **options))
+    made = Pool(spec, events, lambda: next(numbers), starter=HelpersUnit(path, **options))
     made.start()
     try:
-        yield made, ears
+        yield made, events
     finally:
         await made.close(10.0)
 
@@ -83,17 +83,17 @@ async def pool(path: Path, size: int = 2, **options: Any) -> AsyncIterator[tuple
 def test_host_when_of_the_server_then_its_workers_work_and_none_has_grpc(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
-            async with pool(server.path) as (made, ears):
+            async with pool(server.path) as (made, events):
                 assert "has not answered yet" in made.trouble
-                await ears.until(lambda: len(ears.ready) == 2)
+                await events.until(lambda: len(events.ready) == 2)
                 assert made.trouble == ""
                 assert [made.host_pid] == server.hosts()
                 assert Path(f"/proc/{made.host_pid}/comm").read_text().strip() == "node0"
-                worker = ears.ready[0]
+                worker = events.ready[0]
                 assert worker.applied.policy == "idle"
                 noop(worker)
                 worker.send_chunk(1, 0, 1)
-                await ears.until(lambda: ears.done)
+                await events.until(lambda: events.done)
                 assert server.process is not None
                 for pid in (server.process.pid, made.host_pid, worker.pid):
                     maps = Path(f"/proc/{pid}/maps").read_text()
@@ -119,17 +119,17 @@ def test_two_pools_when_of_one_server_then_each_has_its_host(tmp_path: Path) -> 
 def test_server_when_killed_then_no_worker_is_left_and_all_come_back_with_the_next(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
-            async with pool(server.path) as (made, ears):
-                await ears.until(lambda: len(ears.ready) == 2)
+            async with pool(server.path) as (made, events):
+                await events.until(lambda: len(events.ready) == 2)
                 processes = [made.host_pid, *(worker.pid for worker in made.workers)]
                 assert server.end(signal.SIGKILL) == -signal.SIGKILL
-                await ears.until(lambda: len(ears.dead) == 2)
-                await ears.until(lambda: not any(alive(pid) for pid in processes))
+                await events.until(lambda: len(events.dead) == 2)
+                await events.until(lambda: not any(alive(pid) for pid in processes))
                 # The socket is the service manager's, so it connects before there is anybody.
-                await ears.until(lambda: "has not answered yet" in made.trouble)
+                await events.until(lambda: "has not answered yet" in made.trouble)
                 assert made.host_pid == 0
                 server.start()
-                await ears.until(lambda: len(idle(made)) == 2)
+                await events.until(lambda: len(idle(made)) == 2)
                 assert made.trouble == ""
                 assert made.host_respawns == 1
 
@@ -139,8 +139,8 @@ def test_server_when_killed_then_no_worker_is_left_and_all_come_back_with_the_ne
 def test_server_when_told_to_end_then_its_hosts_and_workers_end(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
-            async with pool(server.path) as (made, ears):
-                await ears.until(lambda: len(ears.ready) == 2)
+            async with pool(server.path) as (made, events):
+                await events.until(lambda: len(events.ready) == 2)
                 for worker in made.workers:
                     os.kill(worker.pid, signal.SIGSTOP)  # it would never see an end of file
                 processes = [made.host_pid, *(worker.pid for worker in made.workers)]
@@ -153,13 +153,13 @@ def test_server_when_told_to_end_then_its_hosts_and_workers_end(tmp_path: Path) 
 def test_host_when_killed_then_the_server_makes_another(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
-            async with pool(server.path) as (made, ears):
-                await ears.until(lambda: len(ears.ready) == 2)
+            async with pool(server.path) as (made, events):
+                await events.until(lambda: len(events.ready) == 2)
                 pids = [worker.pid for worker in made.workers]
                 os.kill(made.host_pid, signal.SIGKILL)
-                await ears.until(lambda: len(ears.dead) == 2)
+                await events.until(lambda: len(events.dead) == 2)
                 assert not any(alive(pid) for pid in pids)
-                await ears.until(lambda: len(idle(made)) == 2)
+                await events.until(lambda: len(idle(made)) == 2)
                 assert len(server.hosts()) == 1, "the dead one was waited for"
 
     run(story())
@@ -168,12 +168,12 @@ def test_host_when_killed_then_the_server_makes_another(tmp_path: Path) -> None:
 def test_worker_when_killed_then_its_status_is_told(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
-            async with pool(server.path, 1) as (made, ears):
-                await ears.until(lambda: ears.ready)
-                os.kill(ears.ready[0].pid, signal.SIGSEGV)
-                await ears.until(lambda: ears.dead)
-                assert str(ears.dead[0][1]) == "killed by SIGSEGV"
-                await ears.until(lambda: idle(made))
+            async with pool(server.path, 1) as (made, events):
+                await events.until(lambda: events.ready)
+                os.kill(events.ready[0].pid, signal.SIGSEGV)
+                await events.until(lambda: events.dead)
+                assert str(events.dead[0][1]) == "killed by SIGSEGV"
+                await events.until(lambda: idle(made))
 
     run(story())
 
@@ -181,17 +181,15 @@ def test_worker_when_killed_then_its_status_is_told(tmp_path: Path) -> None:
 def test_daemon_when_it_dies_then_its_host_ends_and_the_server_stays(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
-            async with pool(server.path) as (made, ears):
-                await ears.until(lambda: len(ears.ready) == 2)
+            async with pool(server.path) as (made, events):
+                await events.until(lambda: len(events.ready) == 2)
                 processes = [made.host_pid, *(worker.pid for worker in made.workers)]
                 for pid in processes[1:]:
                     os.kill(pid, signal.SIGSTOP)
-                assert made._host is not None
-                made._closing = True
-                made._host.control.shutdown(socket.SHUT_RDWR)
-                await ears.until(lambda: not any(alive(pid) for pid in processes))
-            async with pool(server.path) as (made, ears):
-                await ears.until(lambda: len(ears.ready) == 2)
+                hang_up(made)
+                await events.until(lambda: not any(alive(pid) for pid in processes))
+            async with pool(server.path) as (made, events):
+                await events.until(lambda: len(events.ready) == 2)
 
     run(story())
 
@@ -199,9 +197,9 @@ def test_daemon_when_it_dies_then_its_host_ends_and_the_server_stays(tmp_path: P
 def test_server_when_it_never_answers_then_the_loop_goes_on_and_the_pool_closes(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path, started=False) as server:
-            ears, numbers = Ears(), itertools.count(1)
+            events, numbers = WorkerEvents(), itertools.count(1)
             spec = PoolSpec("node0", WorkerClass.HELPER, 0, CPUS, 1, 1)
-            made = Pool(spec, ears, lambda: next(numbers), starter=HelpersUnit(server.path))
+            made = Pool(spec, events, lambda: next(numbers), starter=HelpersUnit(server.path))
             made.start()
             assert "has not answered yet" in made.trouble
             await made.close(0.1)
@@ -213,12 +211,12 @@ def test_server_when_it_never_answers_then_the_loop_goes_on_and_the_pool_closes(
 def test_socket_when_missing_then_said_why_and_tried_again(tmp_path: Path) -> None:
     async def story() -> None:
         path = tmp_path / "helpers.sock"
-        async with pool(path) as (made, ears):
+        async with pool(path) as (made, events):
             assert str(path) in made.trouble
             assert "No such file" in made.trouble
             assert "ktaskd-helpers.socket" in made.trouble
             with served(tmp_path):
-                await ears.until(lambda: len(idle(made)) == 2)
+                await events.until(lambda: len(idle(made)) == 2)
                 assert made.trouble == ""
 
     run(story())

@@ -16,7 +16,7 @@ from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.link import Death, Worker
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done
-from tests.pool.house import Ears, run
+from tests.pool.realpool import WorkerEvents, run
 
 
 def test_worker_when_killed_then_raised_only_while_its_pid_is_its_own() -> None:
@@ -25,7 +25,7 @@ def test_worker_when_killed_then_raised_only_while_its_pid_is_its_own() -> None:
             raised: list[int] = []
             slot = memoryview(bytearray(64)).cast("Q")
             lead = WorkerClass.LEAD
-            worker = Worker(1, lead, -1, -1, slot, Ears(), lambda *_: None, raise_=raised.append)
+            worker = Worker(1, lead, -1, -1, slot, WorkerEvents(), lambda *_: None, raise_=raised.append)
             ours, theirs = socket.socketpair()
             with theirs, subprocess.Popen(["sleep", "60"]) as process:
                 worker.attach(process.pid, ours, os.pidfd_open(process.pid))
@@ -41,7 +41,7 @@ def test_worker_when_killed_then_raised_only_while_its_pid_is_its_own() -> None:
     run(story())
 
 
-class Deaf(Ears):
+class Deaf(WorkerEvents):
     """Whoever listens has a bug."""
 
     def on_done(self, worker: Worker, done: Done) -> None:
@@ -55,8 +55,8 @@ def test_worker_when_its_last_words_meet_a_bug_then_its_death_is_told_once_all_t
         loop.set_exception_handler(lambda _, told: bugs.append(told.get("exception")))
         dead: list[Death] = []
         slot = memoryview(bytearray(64)).cast("Q")
-        ears, lead = Deaf(), WorkerClass.LEAD
-        worker = Worker(1, lead, -1, -1, slot, ears, lambda _, death: dead.append(death))
+        events, lead = Deaf(), WorkerClass.LEAD
+        worker = Worker(1, lead, -1, -1, slot, events, lambda _, death: dead.append(death))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, subprocess.Popen(["sleep", "60"]) as process:
             process.kill()

@@ -23,7 +23,7 @@ SLOW = (
     # Jobs in real pools.
     *("tests/jobs/test_allowance.py", "tests/jobs/test_callers.py", "tests/jobs/test_death.py"),
     *("tests/jobs/test_disks.py", "tests/jobs/test_failure.py", "tests/jobs/test_guests.py"),
-    *("tests/jobs/test_starved.py", "tests/jobs/test_steady.py", "tests/jobs/test_stopped.py"),
+    *("tests/jobs/test_starvation.py", "tests/jobs/test_steady.py", "tests/jobs/test_stopped.py"),
     *("tests/pool/test_guests.py", "tests/pool/test_helpers.py", "tests/pool/test_pool.py"),
 )
 

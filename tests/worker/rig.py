@@ -22,7 +22,7 @@ from ktaskd.model.function import Access
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.model.worker import Placement, WorkerClass
-from ktaskd.worker import frames, loop
+from ktaskd.worker import frames, life
 from ktaskd.worker.codec import facts_to_json
 from ktaskd.worker.frames import SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, Done, Note
 
@@ -197,7 +197,7 @@ def main(words: list[str]) -> None:
     page = mmap.mmap(int(words[1]), frames.SLOT_BYTES)
     os.close(int(words[1]))
     sock = socket.socket(fileno=int(words[0]))
-    loop.run(sock, memoryview(page), Placement(**fields))
+    life.run(sock, memoryview(page), Placement(**fields))
 
 
 if __name__ == "__main__":

@@ -419,10 +419,10 @@ def test_worker_when_its_parent_is_killed_then_it_dies() -> None:
     code = (
         "import mmap, os, socket, sys, signal\n"
         "from ktaskd.model.worker import Placement, WorkerClass\n"
-        "from ktaskd.worker import loop\n"
+        "from ktaskd.worker import life\n"
         "sock = socket.socket(fileno=int(sys.argv[1]))\n"
         "if os.fork() == 0:\n"
-        "    loop.run(sock, memoryview(mmap.mmap(-1, 4096)), Placement(WorkerClass.HELPER))\n"
+        "    life.run(sock, memoryview(mmap.mmap(-1, 4096)), Placement(WorkerClass.HELPER))\n"
         "sock.close()\n"
         "signal.pause()\n"
     )
@@ -443,7 +443,7 @@ def test_modules_when_all_bodies_are_loaded_then_no_grpc_and_no_asyncio() -> Non
     code = (
         "import sys\n"
         "from ktaskd.functions import bodies\n"
-        "from ktaskd.worker import loop\n"
+        "from ktaskd.worker import life\n"
         "bodies.load_all()\n"
         "wrong = {'grpc', 'asyncio', 'google', 'ktask.link.session'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {wrong}' if wrong else 0)\n"

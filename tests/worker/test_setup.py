@@ -113,10 +113,10 @@ def test_user_when_it_cannot_be_had_then_nothing_is_run() -> None:
     code = (
         "import mmap, os, socket\n"
         "from ktaskd.model.worker import Placement, WorkerClass\n"
-        "from ktaskd.worker import loop\n"
+        "from ktaskd.worker import life\n"
         f"os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
         "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
-        "loop.run(theirs, memoryview(mmap.mmap(-1, 4096)), Placement(WorkerClass.LEAD, uid=1234))\n"
+        "life.run(theirs, memoryview(mmap.mmap(-1, 4096)), Placement(WorkerClass.LEAD, uid=1234))\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False

@@ -31,23 +31,23 @@ class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mode.ValueType],
     MODE_UNSPECIFIED: _Mode.ValueType  # 0
     """Never sent."""
     MODE_AUTO: _Mode.ValueType  # 1
-    """The governor, from power, pressure, heat and limits."""
+    """By the governor, from power, pressure, heat and limits."""
     MODE_ALWAYS: _Mode.ValueType  # 2
     """Always all helpers."""
     MODE_PAUSED: _Mode.ValueType  # 3
-    """No helpers: leads only, detached jobs wait."""
+    """No helpers: leads only, and detached jobs wait."""
 
 class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
-    """Mode is who decides how many helpers may run."""
+    """Mode sets how the number of helpers that may run is decided."""
 
 MODE_UNSPECIFIED: Mode.ValueType  # 0
 """Never sent."""
 MODE_AUTO: Mode.ValueType  # 1
-"""The governor, from power, pressure, heat and limits."""
+"""By the governor, from power, pressure, heat and limits."""
 MODE_ALWAYS: Mode.ValueType  # 2
 """Always all helpers."""
 MODE_PAUSED: Mode.ValueType  # 3
-"""No helpers: leads only, detached jobs wait."""
+"""No helpers: leads only, and detached jobs wait."""
 Global___Mode: _TypeAlias = Mode  # noqa: Y015
 
 class _WorkerClass:
@@ -61,17 +61,17 @@ class _WorkerClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkerCla
     WORKER_CLASS_HELPER: _WorkerClass.ValueType  # 1
     """Lowest priority, pinned to one CPU."""
     WORKER_CLASS_LEAD: _WorkerClass.ValueType  # 2
-    """Normal priority, stands in for a caller that waits."""
+    """Normal priority, on behalf of a caller that waits."""
 
 class WorkerClass(_WorkerClass, metaclass=_WorkerClassEnumTypeWrapper):
-    """WorkerClass is the priority that a worker has."""
+    """WorkerClass is the priority of a worker."""
 
 WORKER_CLASS_UNSPECIFIED: WorkerClass.ValueType  # 0
 """Never sent."""
 WORKER_CLASS_HELPER: WorkerClass.ValueType  # 1
 """Lowest priority, pinned to one CPU."""
 WORKER_CLASS_LEAD: WorkerClass.ValueType  # 2
-"""Normal priority, stands in for a caller that waits."""
+"""Normal priority, on behalf of a caller that waits."""
 Global___WorkerClass: _TypeAlias = WorkerClass  # noqa: Y015
 
 class _WorkerState:
@@ -89,12 +89,12 @@ class _WorkerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkerSta
     WORKER_STATE_BUSY: _WorkerState.ValueType  # 3
     """Holds a chunk."""
     WORKER_STATE_STOPPING: _WorkerState.ValueType  # 4
-    """Told to end."""
+    """Asked to end."""
     WORKER_STATE_BACKOFF: _WorkerState.ValueType  # 5
-    """Dead; started again after a pause."""
+    """Dead; it is started again after a delay."""
 
 class WorkerState(_WorkerState, metaclass=_WorkerStateEnumTypeWrapper):
-    """WorkerState is where a worker is in its life."""
+    """WorkerState is the stage of a worker's life."""
 
 WORKER_STATE_UNSPECIFIED: WorkerState.ValueType  # 0
 """Never sent."""
@@ -105,9 +105,9 @@ WORKER_STATE_IDLE: WorkerState.ValueType  # 2
 WORKER_STATE_BUSY: WorkerState.ValueType  # 3
 """Holds a chunk."""
 WORKER_STATE_STOPPING: WorkerState.ValueType  # 4
-"""Told to end."""
+"""Asked to end."""
 WORKER_STATE_BACKOFF: WorkerState.ValueType  # 5
-"""Dead; started again after a pause."""
+"""Dead; it is started again after a delay."""
 Global___WorkerState: _TypeAlias = WorkerState  # noqa: Y015
 
 class _Level:
@@ -123,12 +123,12 @@ class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Level.ValueType
     LEVEL_FEWER: _Level.ValueType  # 2
     """Some helpers."""
     LEVEL_LEADS_ONLY: _Level.ValueType  # 3
-    """No helpers: waited jobs go on with their lead alone."""
+    """No helpers: waited jobs continue with their lead alone."""
     LEVEL_PAUSED: _Level.ValueType  # 4
-    """The same, and detached jobs are paused."""
+    """No helpers, and detached jobs are paused."""
 
 class Level(_Level, metaclass=_LevelEnumTypeWrapper):
-    """Level is how much the governor leaves running; a higher one leaves less."""
+    """Level says which workers the governor leaves running; a higher level leaves fewer."""
 
 LEVEL_UNSPECIFIED: Level.ValueType  # 0
 """Never sent."""
@@ -137,9 +137,9 @@ LEVEL_RUN: Level.ValueType  # 1
 LEVEL_FEWER: Level.ValueType  # 2
 """Some helpers."""
 LEVEL_LEADS_ONLY: Level.ValueType  # 3
-"""No helpers: waited jobs go on with their lead alone."""
+"""No helpers: waited jobs continue with their lead alone."""
 LEVEL_PAUSED: Level.ValueType  # 4
-"""The same, and detached jobs are paused."""
+"""No helpers, and detached jobs are paused."""
 Global___Level: _TypeAlias = Level  # noqa: Y015
 
 @_typing.final
@@ -168,7 +168,7 @@ class GetStatusResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___Status:
-        """The daemon as it is now."""
+        """The daemon's present status."""
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ class WatchStatusResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___Status:
-        """The daemon as it is now."""
+        """The daemon's present status."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class SetModeRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
-    """The mode wanted."""
+    """The new mode."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Fall back to AUTO after this time; absent = never."""
@@ -268,7 +268,7 @@ class SetModeResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___Status:
-        """The daemon as it is now."""
+        """The daemon's present status."""
 
     def __init__(
         self,
@@ -307,7 +307,7 @@ Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
 
 @_typing.final
 class DrainResponse(_message.Message):
-    """DrainResponse says what is left."""
+    """DrainResponse reports the jobs that are left."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -350,7 +350,7 @@ Global___ReloadRequest: _TypeAlias = ReloadRequest  # noqa: Y015
 
 @_typing.final
 class ReloadResponse(_message.Message):
-    """ReloadResponse says what changed."""
+    """ReloadResponse lists the changed keys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -358,11 +358,11 @@ class ReloadResponse(_message.Message):
     NEEDS_RESTART_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def applied(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Paths of the keys that changed and now hold."""
+        """Paths of the changed keys that are now in force."""
 
     @_builtins.property
     def needs_restart(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Paths of the keys that changed and hold only after a restart."""
+        """Paths of the changed keys that take effect only after a restart."""
 
     def __init__(
         self,
@@ -380,7 +380,7 @@ Global___ReloadResponse: _TypeAlias = ReloadResponse  # noqa: Y015
 
 @_typing.final
 class Status(_message.Message):
-    """Status is the daemon as it is."""
+    """Status describes the daemon and the machine."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -405,7 +405,7 @@ class Status(_message.Message):
     pid: _builtins.int
     """Process id of the daemon."""
     mode: Global___Mode.ValueType
-    """Who decides how many helpers run."""
+    """How the number of helpers is decided."""
     draining: _builtins.bool
     """Whether new jobs are refused."""
     runtime_dir: _builtins.str
@@ -414,7 +414,7 @@ class Status(_message.Message):
     """Whether the selftest functions are offered."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it started."""
+        """Time of its start."""
 
     @_builtins.property
     def topology(self) -> Global___Topology:
@@ -426,11 +426,11 @@ class Status(_message.Message):
 
     @_builtins.property
     def allowance(self) -> Global___Allowance:
-        """How many helpers may run now, and why."""
+        """Number of helpers that may run now, with the reasons."""
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
-        """The bounds in force."""
+        """The limits in force."""
 
     @_builtins.property
     def counters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Counter]:
@@ -438,20 +438,20 @@ class Status(_message.Message):
 
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the daemon lacks on this machine and how to get it, in words."""
+        """Things that the daemon lacks on this machine, each with the way to get it, in words."""
 
     @_builtins.property
     def mode_until(self) -> _timestamp_pb2.Timestamp:
-        """When the mode falls back to AUTO; absent = never."""
+        """Time at which the mode falls back to AUTO; absent = never."""
 
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
-        """What the governor read last, in words."""
+        """The governor's latest readings, in words."""
 
     @_builtins.property
     def raising(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ways in which a starved helper can be raised on this machine, best first,
-        as tried at the start; empty = none works.
+        """Methods that raise a starved helper on this machine, best first, as tested at
+        the start; empty = none works.
         """
 
     def __init__(
@@ -484,7 +484,7 @@ Global___Status: _TypeAlias = Status  # noqa: Y015
 
 @_typing.final
 class Reading(_message.Message):
-    """Reading is one thing that the governor looks at."""
+    """Reading is one signal that the governor watches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -492,11 +492,11 @@ class Reading(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, as "power", "cpu pressure" or "temperature"."""
+    """Its name, such as "power", "cpu pressure" or "temperature"."""
     value: _builtins.str
-    """What was read, with its unit; "no signal" where there is nothing to read."""
+    """The value with its unit; "no signal" if there is nothing to read."""
     source: _builtins.str
-    """Where it was read."""
+    """The file or interface that it was read from."""
     def __init__(
         self,
         *,
@@ -572,7 +572,7 @@ Global___Node: _TypeAlias = Node  # noqa: Y015
 
 @_typing.final
 class Pool(_message.Message):
-    """Pool is the workers of one node, or the leads."""
+    """Pool holds the workers of one node, or the leads."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -591,7 +591,7 @@ class Pool(_message.Message):
     host_pid: _builtins.int
     """Process id of the pool host; 0 while it is being started."""
     host_respawns: _builtins.int
-    """Times the pool host was started again."""
+    """Number of times the pool host was restarted."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Worker]:
         """Its workers."""
@@ -616,7 +616,7 @@ Global___Pool: _TypeAlias = Pool  # noqa: Y015
 
 @_typing.final
 class Worker(_message.Message):
-    """Worker is one worker process and what was applied to it, as read back."""
+    """Worker is one worker process with its settings, as read back from the kernel."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -645,7 +645,7 @@ class Worker(_message.Message):
     pid: _builtins.int
     """Process id; 0 while it is being started."""
     state: Global___WorkerState.ValueType
-    """Where it is in its life."""
+    """Stage of its life."""
     cpulist: _builtins.str
     """CPUs it is bound to, as a cpulist."""
     policy: _builtins.str
@@ -667,26 +667,27 @@ class Worker(_message.Message):
     chunks: _builtins.int
     """Chunks completed by this process."""
     respawns: _builtins.int
-    """Times the worker in this place was started again."""
+    """Number of times the worker in this slot was restarted."""
     private_bytes: _builtins.int
-    """Memory of this process that no other shares, in bytes; 0 if not known."""
+    """Memory of this process that it shares with no other, in bytes; 0 if not known."""
     uid: _builtins.int
     """User that it runs as."""
     gives_way_by: _builtins.str
-    """What makes it give way to others: "idle slice", "idle cgroup", "autogroup",
-    or "SCHED_IDLE" where no group stands between it and them; empty for a lead,
-    or where nothing does.
+    """The mechanism by which it gives way to others: "idle slice", "idle cgroup",
+    "autogroup", or "SCHED_IDLE" if no group separates it from them; empty for a
+    lead, and if it does not give way.
     """
     raised: _builtins.bool
-    """Whether it is raised to normal priority now, to finish a chunk."""
+    """Whether it is raised to normal priority at present, to finish a chunk."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What could not be applied, and how to get it, in words."""
+        """Settings that could not be applied, each with the way to get it, in words."""
 
     @_builtins.property
     def gave_up(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it can never do any more, in words: "new privileges", "core dumps", "network",
-        "other processes"; "freed memory" is erased at once where it serves several users.
+        """Abilities that it has given up for good, in words: "new privileges", "core dumps",
+        "network", "other processes"; "freed memory" if it serves several users and erases
+        memory when it frees it.
         """
 
     def __init__(
@@ -725,7 +726,7 @@ Global___Worker: _TypeAlias = Worker  # noqa: Y015
 
 @_typing.final
 class Allowance(_message.Message):
-    """Allowance is how many helpers may run now."""
+    """Allowance is the number of helpers that may run now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -736,20 +737,20 @@ class Allowance(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     leads: _builtins.int
-    """Leads that may use a CPU at one time, for all."""
+    """Leads that may use a CPU at the same time, of all users."""
     leads_per_uid: _builtins.int
-    """Leads that may use a CPU at one time for one uid."""
+    """Leads that may use a CPU at the same time, of one uid."""
     level: Global___Level.ValueType
-    """What is left running."""
+    """Kinds of workers that are left running."""
     share: _builtins.float
-    """Share of the time that a helper may work, above 0 to 1."""
+    """Fraction of the time for which a helper may work, above 0 and at most 1."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeAllowance]:
         """Per node."""
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.Reason]:
-        """Every active reason for fewer."""
+        """Every active reason for fewer helpers."""
 
     def __init__(
         self,
@@ -771,7 +772,7 @@ Global___Allowance: _TypeAlias = Allowance  # noqa: Y015
 
 @_typing.final
 class NodeAllowance(_message.Message):
-    """NodeAllowance is how many helpers may run on one node."""
+    """NodeAllowance is the number of helpers that may run on one node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -801,7 +802,7 @@ Global___NodeAllowance: _TypeAlias = NodeAllowance  # noqa: Y015
 
 @_typing.final
 class Limit(_message.Message):
-    """Limit is one bound in force."""
+    """Limit is one limit in force."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ControlStub:
-    """Control shows and steers the daemon. Everybody may look; only uid 0 and the
+    """Control shows and steers the daemon. Every caller may look; only uid 0 and the
     daemon's own uid may change anything.
     """
 
@@ -64,20 +64,20 @@ class ControlStub:
 
 
 class ControlServicer:
-    """Control shows and steers the daemon. Everybody may look; only uid 0 and the
+    """Control shows and steers the daemon. Every caller may look; only uid 0 and the
     daemon's own uid may change anything.
     """
 
     def GetStatus(self, request, context):
-        """GetStatus answers with the daemon as it is now.
+        """GetStatus returns the daemon's present status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchStatus(self, request, context):
-        """WatchStatus streams the status: at once, then whenever something in it
-        other than a counter changed, at most every `min_interval`.
+        """WatchStatus streams the status: immediately, then whenever anything in it
+        except a counter changed, at most once per `min_interval`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,9 +91,9 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Drain stops or resumes the acceptance of jobs. Accepted jobs go on; while
-        draining, new ones are refused with UNAVAILABLE and health says
-        NOT_SERVING.
+        """Drain stops or resumes the acceptance of jobs. Accepted jobs continue; while
+        draining, the daemon refuses new ones with UNAVAILABLE, and the health service
+        reports NOT_SERVING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +143,7 @@ def add_ControlServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Control:
-    """Control shows and steers the daemon. Everybody may look; only uid 0 and the
+    """Control shows and steers the daemon. Every caller may look; only uid 0 and the
     daemon's own uid may change anything.
     """
 

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ControlStub:
-    """Control shows and steers the daemon. Everybody may look; only uid 0 and the
+    """Control shows and steers the daemon. Every caller may look; only uid 0 and the
     daemon's own uid may change anything.
     """
 
@@ -36,46 +36,46 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]
-    """GetStatus answers with the daemon as it is now."""
+    """GetStatus returns the daemon's present status."""
     WatchStatus: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchStatusRequest, _control_pb2.WatchStatusResponse]
-    """WatchStatus streams the status: at once, then whenever something in it
-    other than a counter changed, at most every `min_interval`.
+    """WatchStatus streams the status: immediately, then whenever anything in it
+    except a counter changed, at most once per `min_interval`.
     """
     SetMode: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetModeRequest, _control_pb2.SetModeResponse]
     """SetMode sets how the daemon decides how many helpers run."""
     Drain: _grpc.UnaryUnaryMultiCallable[_control_pb2.DrainRequest, _control_pb2.DrainResponse]
-    """Drain stops or resumes the acceptance of jobs. Accepted jobs go on; while
-    draining, new ones are refused with UNAVAILABLE and health says
-    NOT_SERVING.
+    """Drain stops or resumes the acceptance of jobs. Accepted jobs continue; while
+    draining, the daemon refuses new ones with UNAVAILABLE, and the health service
+    reports NOT_SERVING.
     """
     Reload: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReloadRequest, _control_pb2.ReloadResponse]
     """Reload reads the configuration file again, as SIGHUP does."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
-    """Control shows and steers the daemon. Everybody may look; only uid 0 and the
+    """Control shows and steers the daemon. Every caller may look; only uid 0 and the
     daemon's own uid may change anything.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """GetStatus answers with the daemon as it is now."""
+    """GetStatus returns the daemon's present status."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_control_pb2.WatchStatusRequest, _control_pb2.WatchStatusResponse]  # type: ignore[assignment]
-    """WatchStatus streams the status: at once, then whenever something in it
-    other than a counter changed, at most every `min_interval`.
+    """WatchStatus streams the status: immediately, then whenever anything in it
+    except a counter changed, at most once per `min_interval`.
     """
     SetMode: _aio.UnaryUnaryMultiCallable[_control_pb2.SetModeRequest, _control_pb2.SetModeResponse]  # type: ignore[assignment]
     """SetMode sets how the daemon decides how many helpers run."""
     Drain: _aio.UnaryUnaryMultiCallable[_control_pb2.DrainRequest, _control_pb2.DrainResponse]  # type: ignore[assignment]
-    """Drain stops or resumes the acceptance of jobs. Accepted jobs go on; while
-    draining, new ones are refused with UNAVAILABLE and health says
-    NOT_SERVING.
+    """Drain stops or resumes the acceptance of jobs. Accepted jobs continue; while
+    draining, the daemon refuses new ones with UNAVAILABLE, and the health service
+    reports NOT_SERVING.
     """
     Reload: _aio.UnaryUnaryMultiCallable[_control_pb2.ReloadRequest, _control_pb2.ReloadResponse]  # type: ignore[assignment]
     """Reload reads the configuration file again, as SIGHUP does."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
-    """Control shows and steers the daemon. Everybody may look; only uid 0 and the
+    """Control shows and steers the daemon. Every caller may look; only uid 0 and the
     daemon's own uid may change anything.
     """
 
@@ -85,7 +85,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetStatusResponse, _abc.Awaitable[_control_pb2.GetStatusResponse]]:
-        """GetStatus answers with the daemon as it is now."""
+        """GetStatus returns the daemon's present status."""
 
     @_abc_1.abstractmethod
     def WatchStatus(
@@ -93,8 +93,8 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.WatchStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.WatchStatusResponse], _abc.AsyncIterator[_control_pb2.WatchStatusResponse]]:
-        """WatchStatus streams the status: at once, then whenever something in it
-        other than a counter changed, at most every `min_interval`.
+        """WatchStatus streams the status: immediately, then whenever anything in it
+        except a counter changed, at most once per `min_interval`.
         """
 
     @_abc_1.abstractmethod
@@ -111,9 +111,9 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.DrainResponse, _abc.Awaitable[_control_pb2.DrainResponse]]:
-        """Drain stops or resumes the acceptance of jobs. Accepted jobs go on; while
-        draining, new ones are refused with UNAVAILABLE and health says
-        NOT_SERVING.
+        """Drain stops or resumes the acceptance of jobs. Accepted jobs continue; while
+        draining, the daemon refuses new ones with UNAVAILABLE, and the health service
+        reports NOT_SERVING.
         """
 
     @_abc_1.abstractmethod

@@ -3,8 +3,8 @@
 isort:skip_file
 The contract of ktaskd: describing work, running it and following it.
 
-Units are named in every comment. "Positions" are what a function counts:
-bytes by default; items, records or units of work where the function says so.
+Every comment names its unit. "Positions" are the units that a function counts:
+bytes by default; items, records or units of work if the function declares that.
 """
 
 from collections import abc as _abc
@@ -34,45 +34,45 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
     """Never sent."""
     JOB_STATE_QUEUED: _JobState.ValueType  # 1
-    """Accepted, waits for a worker."""
+    """Accepted; it waits for a worker."""
     JOB_STATE_RUNNING: _JobState.ValueType  # 2
     """Chunks are being processed."""
     JOB_STATE_COMBINING: _JobState.ValueType  # 3
     """All chunks are done; their results are being combined."""
     JOB_STATE_DRAINING: _JobState.ValueType  # 4
-    """No new chunk starts; the running ones end."""
+    """No new chunk starts; the running ones end first."""
     JOB_STATE_UNDOING: _JobState.ValueType  # 5
     """Completed chunks are being undone."""
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 6
     """Ended: every position was processed exactly once."""
     JOB_STATE_FAILED: _JobState.ValueType  # 7
-    """Ended: failed, and every change was undone or nothing had been changed."""
+    """Ended: failed, and every change was undone or nothing was changed."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 8
-    """Ended: cancelled, and every change was undone or nothing had been changed."""
+    """Ended: cancelled, and every change was undone or nothing was changed."""
     JOB_STATE_DIRTY: _JobState.ValueType  # 9
     """Ended: failed or cancelled, and the ranges in error.dirty may have changed."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """JobState is where a job is in its life."""
+    """JobState is the stage of a job's life."""
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Never sent."""
 JOB_STATE_QUEUED: JobState.ValueType  # 1
-"""Accepted, waits for a worker."""
+"""Accepted; it waits for a worker."""
 JOB_STATE_RUNNING: JobState.ValueType  # 2
 """Chunks are being processed."""
 JOB_STATE_COMBINING: JobState.ValueType  # 3
 """All chunks are done; their results are being combined."""
 JOB_STATE_DRAINING: JobState.ValueType  # 4
-"""No new chunk starts; the running ones end."""
+"""No new chunk starts; the running ones end first."""
 JOB_STATE_UNDOING: JobState.ValueType  # 5
 """Completed chunks are being undone."""
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 6
 """Ended: every position was processed exactly once."""
 JOB_STATE_FAILED: JobState.ValueType  # 7
-"""Ended: failed, and every change was undone or nothing had been changed."""
+"""Ended: failed, and every change was undone or nothing was changed."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 8
-"""Ended: cancelled, and every change was undone or nothing had been changed."""
+"""Ended: cancelled, and every change was undone or nothing was changed."""
 JOB_STATE_DIRTY: JobState.ValueType  # 9
 """Ended: failed or cancelled, and the ranges in error.dirty may have changed."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
@@ -93,7 +93,7 @@ class _AccessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Access.ValueTy
     """Reads and writes it."""
 
 class Access(_Access, metaclass=_AccessEnumTypeWrapper):
-    """Access is what a function does with a source."""
+    """Access is the way in which a function uses a source."""
 
 ACCESS_UNSPECIFIED: Access.ValueType  # 0
 """Never sent."""
@@ -118,10 +118,10 @@ class _PartialPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Partial
     PARTIAL_POLICY_UNDO_TOLERATES: _PartialPolicy.ValueType  # 2
     """The chunk can be undone although it is half done."""
     PARTIAL_POLICY_NONE: _PartialPolicy.ValueType  # 3
-    """Nothing: its range is dirty."""
+    """The chunk can be neither: its range is dirty."""
 
 class PartialPolicy(_PartialPolicy, metaclass=_PartialPolicyEnumTypeWrapper):
-    """PartialPolicy is what can be done about a chunk whose worker died in it."""
+    """PartialPolicy is the treatment of a chunk whose worker died in it."""
 
 PARTIAL_POLICY_UNSPECIFIED: PartialPolicy.ValueType  # 0
 """Never sent."""
@@ -130,12 +130,12 @@ PARTIAL_POLICY_RERUN_SAFE: PartialPolicy.ValueType  # 1
 PARTIAL_POLICY_UNDO_TOLERATES: PartialPolicy.ValueType  # 2
 """The chunk can be undone although it is half done."""
 PARTIAL_POLICY_NONE: PartialPolicy.ValueType  # 3
-"""Nothing: its range is dirty."""
+"""The chunk can be neither: its range is dirty."""
 Global___PartialPolicy: _TypeAlias = PartialPolicy  # noqa: Y015
 
 @_typing.final
 class RunRequest(_message.Message):
-    """RunRequest asks for one job and waits for its end."""
+    """RunRequest submits one job; the call returns at its end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -159,7 +159,7 @@ Global___RunRequest: _TypeAlias = RunRequest  # noqa: Y015
 
 @_typing.final
 class RunResponse(_message.Message):
-    """RunResponse carries a job that has ended, however it ended."""
+    """RunResponse carries the job after its end, successful or not."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -183,7 +183,7 @@ Global___RunResponse: _TypeAlias = RunResponse  # noqa: Y015
 
 @_typing.final
 class SubmitRequest(_message.Message):
-    """SubmitRequest asks for one detached job."""
+    """SubmitRequest submits one detached job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -264,7 +264,7 @@ class GetResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job as it is now."""
+        """The job's present state."""
 
     def __init__(
         self,
@@ -294,12 +294,12 @@ class WatchRequest(_message.Message):
     request_id: _builtins.str
     """The caller's own request_id of the job. Give this or id."""
     after_sequence: _builtins.int
-    """Send only results that came after this sequence: the `sequence` of the
-    last message that was read. 0 = from the beginning.
+    """Send only the results after this sequence, which is the `sequence` of the last
+    message that the caller has read. 0 = from the beginning.
     """
     cancel_on_cut: _builtins.bool
-    """Cancel the job when this stream is cut before the job has ended. The job
-    then also counts as waited for, and may have a lead.
+    """Cancel the job if this stream breaks before the job has ended. With this the
+    job also counts as waited for, and may have a lead.
     """
     def __init__(
         self,
@@ -319,7 +319,7 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class WatchResponse(_message.Message):
-    """WatchResponse is one message of a watch, of less than 1 MiB."""
+    """WatchResponse is one message of a watch, smaller than 1 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,18 +328,18 @@ class WatchResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Pass it as after_sequence to resume behind this message. Grows; it is less
-    than job.sequence while there are results that were not sent yet.
+    """Pass it as after_sequence to resume after this message. It only grows; it is
+    less than job.sequence while some results have not been sent yet.
     """
     final: _builtins.bool
-    """True in the last message: the job has ended and all results were sent."""
+    """True in the last message: the job has ended and all its results are sent."""
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job as it is now; the "items" of its result only in the last message."""
+        """The job's present state; the "items" of its result only in the last message."""
 
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemResult]:
-        """Results that were not sent before, in ascending order of index."""
+        """Results that no earlier message carried, in ascending order of index."""
 
     def __init__(
         self,
@@ -366,10 +366,10 @@ class ItemResult(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Place of the item in spec.items, from 0."""
+    """Index of the item in spec.items, from 0."""
     @_builtins.property
     def result(self) -> _struct_pb2.Struct:
-        """What the function found for this item."""
+        """The function's result for this item."""
 
     def __init__(
         self,
@@ -413,14 +413,14 @@ Global___CancelRequest: _TypeAlias = CancelRequest  # noqa: Y015
 
 @_typing.final
 class CancelResponse(_message.Message):
-    """CancelResponse carries the job after the cancel was noted."""
+    """CancelResponse carries the job after it was asked to stop."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job as it is now; it may still be undoing."""
+        """The job's present state; its undo may still be running."""
 
     def __init__(
         self,
@@ -467,13 +467,13 @@ class ListRequest(_message.Message):
     FUNCTION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most jobs in one answer. 0 = 100; more than 1000 gives 1000. There may be
-    fewer, or none, although there are more: the page is then cut at a size of
-    768 KiB, or after 5000 jobs were looked at. Only an empty next_page_token
-    says that it is the last one.
+    """Largest number of jobs in one page. 0 = 100; values above 1000 count as 1000. A
+    page can have fewer jobs, or none, before the last page: it ends at a size of
+    768 KiB, or after 5000 jobs have been examined. Only an empty next_page_token
+    marks the last page.
     """
     page_token: _builtins.str
-    """next_page_token of the answer before; empty = the first page."""
+    """next_page_token of the previous page; empty = the first page."""
     function: _builtins.str
     """Only jobs of this function; empty = all."""
     @_builtins.property
@@ -482,7 +482,9 @@ class ListRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only jobs that carry all of these labels. What no job can carry is refused."""
+        """Only jobs that carry all of these labels. A label that no job can carry is
+        refused.
+        """
 
     def __init__(
         self,
@@ -510,7 +512,7 @@ class ListResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Pass as page_token for the next page; empty on the last."""
+    """Pass it as page_token to get the next page; empty on the last one."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
         """The jobs, newest first."""
@@ -537,7 +539,7 @@ class ListFunctionsRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Only the function of this name; empty = all."""
+    """Only the function with this name; empty = all."""
     def __init__(
         self,
         *,
@@ -553,14 +555,14 @@ Global___ListFunctionsRequest: _TypeAlias = ListFunctionsRequest  # noqa: Y015
 
 @_typing.final
 class ListFunctionsResponse(_message.Message):
-    """ListFunctionsResponse describes functions."""
+    """ListFunctionsResponse describes the functions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FUNCTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Function]:
-        """The functions, by name."""
+        """The functions, sorted by name."""
 
     def __init__(
         self,
@@ -635,31 +637,32 @@ class JobSpec(_message.Message):
     ITEMS_OMITTED_FIELD_NUMBER: _builtins.int
     RANGES_OMITTED_FIELD_NUMBER: _builtins.int
     function: _builtins.str
-    """Name of the thread function, as in ListFunctions."""
+    """Name of the thread function, one of ListFunctions."""
     min_chunk: _builtins.int
-    """Smallest number of positions worth a worker at one time. 0 = the
+    """Smallest number of positions that is worth handing to a worker. 0 = the
     function's default. Rounded up to the function's align.
     """
     max_threads: _builtins.int
-    """Most workers at one time, the lead included. 0 = the default, 4. Clamped
-    to what the machine, the policy and the caller's own CPU limits allow.
+    """Largest number of workers at the same time, including the lead. 0 = the default,
+    4. Reduced to the number that the machine, the policy and the caller's own CPU
+    limits allow.
     """
     undo: _builtins.bool
     """Whether completed chunks are undone when the job fails or is cancelled.
-    Absent = yes where the function has an undo.
+    Absent = yes if the function has an undo.
     """
     request_id: _builtins.str
-    """Makes a submission idempotent: the same id with the same spec gives the
-    first job, with another spec ALREADY_EXISTS. At most 128 characters,
-    unique per uid while the job is kept. Empty = none.
+    """Makes a submission idempotent: the same id with the same spec returns the
+    first job, and with a different spec fails with ALREADY_EXISTS. At most 128
+    characters, unique per uid while the job is kept. Empty = none.
     """
     items_omitted: _builtins.int
-    """Set by the daemon only, and ignored in a request: items that the job has
-    beyond those in `items`. A job is described with its first 64 items at most.
+    """Set only by the daemon, and ignored in a request: the number of items beyond
+    those in `items`. A job's description has its first 64 items at most.
     """
     ranges_omitted: _builtins.int
-    """Set by the daemon only, and ignored in a request: ranges that the job has
-    beyond those in `ranges`. A job is described with its first 64 ranges.
+    """Set only by the daemon, and ignored in a request: the number of ranges beyond
+    those in `ranges`. A job's description has its first 64 ranges at most.
     """
     @_builtins.property
     def arg(self) -> _struct_pb2.Struct:
@@ -667,26 +670,26 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def sources(self) -> _containers.MessageMap[_builtins.str, Global___Source]:
-        """What the function works on, by role. The role of a function with one
-        source is "data"; of a copy, "src" and "dst".
+        """The function's sources by role. A function with one source calls it "data"; a
+        copy has "src" and "dst".
         """
 
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
-        """Sources counted one by one, for functions that accept items; a position is
-        then an index into this list.
+        """Sources that are counted one by one, for functions that accept items; a position
+        is then an index into this list.
         """
 
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Range]:
-        """The pieces of the position space to process, in positions. Empty = the
+        """The parts of the position space to process, in positions. Empty = the
         whole of the function's first source, or all items.
         """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The caller's own names and values, for List; at most 16, each of at most 256
-        bytes of UTF-8 with its value. A name is not empty and has no "=" in it.
+        """The caller's own names and values, for List: at most 16, and each name with its
+        value at most 256 bytes of UTF-8. A name is not empty and contains no "=".
         """
 
     def __init__(
@@ -724,7 +727,7 @@ class Source(_message.Message):
     HANDLE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
-    """A handle that the handoff socket gave for a passed file descriptor."""
+    """A handle that the handoff socket returned for a passed file descriptor."""
     path: _builtins.str
     """An absolute path, opened by the daemon: only for uid 0 and the daemon's
     own uid.
@@ -747,7 +750,7 @@ Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
 class Range(_message.Message):
-    """Range is one piece of a job's position space."""
+    """Range is one part of a job's position space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -760,8 +763,8 @@ class Range(_message.Message):
     """Number of positions."""
     nid: _builtins.int
     """NUMA node whose workers process this range. Absent = the node that the
-    caller runs on, and only that one; -1 = any node; else that node, helped
-    by others when it has nothing free.
+    caller runs on, and only that one; -1 = any node; otherwise that node first,
+    and other nodes while it has no free worker.
     """
     def __init__(
         self,
@@ -782,7 +785,7 @@ Global___Range: _TypeAlias = Range  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
-    """Job is a job and everything that is known of it."""
+    """Job is the full record of a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -806,50 +809,49 @@ class Job(_message.Message):
     id: _builtins.str
     """The daemon's name for the job; unguessable."""
     state: Global___JobState.ValueType
-    """Where the job is in its life."""
+    """Stage of its life."""
     detached: _builtins.bool
-    """True if nobody waits for it: it goes on without its submitter."""
+    """True if no client waits for it: it continues without its submitter."""
     sequence: _builtins.int
     """Grows with every change."""
     warnings_omitted: _builtins.int
-    """How many more there were."""
+    """Number of further warnings."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
-        """The job as it was asked for, defaults not filled in; only the first of its
+        """The job as it was submitted, without defaults filled in; only the first of its
         items and ranges.
         """
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """How far it is."""
+        """Work done so far."""
 
     @_builtins.property
     def result(self) -> _struct_pb2.Struct:
-        """What the function found; set when the job has succeeded. A job over items
-        has "items", a list in order; where that exceeds 512 KiB as JSON, or has more
-        than 16384 values, it has "items_omitted" instead, their number, and Watch
-        streams the items.
+        """The function's result; set when the job has succeeded. A job over items has
+        "items", a list in order. A list that exceeds 512 KiB as JSON or 16384 values is
+        left out: "items_omitted" then is the number of items, and Watch streams them.
         """
 
     @_builtins.property
     def error(self) -> Global___JobError:
-        """Why and how it failed; set when it ended otherwise than SUCCEEDED."""
+        """Cause and effect of the failure; set when it ended in any state but SUCCEEDED."""
 
     @_builtins.property
     def waiting_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
-        """Why the job is not running, or runs with fewer workers than planned."""
+        """Reasons why the job is not running, or has fewer workers than planned."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
+        """Time of acceptance."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When its first chunk was handed out."""
+        """Time at which its first chunk was handed out."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended."""
+        """Time of its end."""
 
     @_builtins.property
     def cpu(self) -> Global___CpuUsage:
@@ -857,15 +859,15 @@ class Job(_message.Message):
 
     @_builtins.property
     def owner(self) -> Global___Owner:
-        """Who submitted it."""
+        """The submitter."""
 
     @_builtins.property
     def plan(self) -> Global___Plan:
-        """How it was cut up; absent while queued."""
+        """How it was cut into chunks; absent while queued."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobWarning]:
-        """What its caller should know although the job went on; at most 100."""
+        """Warnings for the caller that did not stop the job; at most 100."""
 
     def __init__(
         self,
@@ -898,9 +900,7 @@ Global___Job: _TypeAlias = Job  # noqa: Y015
 
 @_typing.final
 class JobWarning(_message.Message):
-    """JobWarning is something that the caller of a job should know, although the job
-    went on.
-    """
+    """JobWarning is something that the caller should know, although the job continued."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -913,11 +913,11 @@ class JobWarning(_message.Message):
     while it was read, so that the result may be of no one state of it).
     """
     message: _builtins.str
-    """In words: what, which, what of it."""
+    """The change, the source concerned, and the consequence for the result."""
     source: _builtins.str
-    """The role of the source that it is about; empty if it is about an item."""
+    """Role of the source concerned; empty if it concerns an item."""
     item: _builtins.int
-    """The place of the item that it is about in spec.items; absent if about none."""
+    """Index in spec.items of the item concerned; absent if there is none."""
     def __init__(
         self,
         *,
@@ -938,7 +938,7 @@ Global___JobWarning: _TypeAlias = JobWarning  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """Progress is how far a job is."""
+    """Progress is the work done so far by a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -951,17 +951,17 @@ class Progress(_message.Message):
     RUNNING_HELPERS_FIELD_NUMBER: _builtins.int
     RUNNING_LEADS_FIELD_NUMBER: _builtins.int
     positions_done: _builtins.int
-    """Positions processed, those inside running chunks included."""
+    """Positions processed, including those inside running chunks."""
     positions_total: _builtins.int
-    """Positions in all."""
+    """Total number of positions."""
     bytes_done: _builtins.int
-    """Bytes processed; 0 where the function's positions have no fixed size."""
+    """Bytes processed; 0 if the function's positions have no fixed size."""
     bytes_total: _builtins.int
-    """Bytes in all; 0 where not known."""
+    """Total number of bytes; 0 if not known."""
     chunks_done: _builtins.int
     """Chunks completed."""
     chunks_total: _builtins.int
-    """Chunks in all; an estimate until the last one is cut."""
+    """Total number of chunks; an estimate until the last one is cut."""
     running_helpers: _builtins.int
     """Helpers that hold a chunk of this job now."""
     running_leads: _builtins.int
@@ -988,17 +988,17 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):
-    """Plan is how a job was cut up."""
+    """Plan is how a job was cut into chunks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     THREADS_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     threads: _builtins.int
-    """Workers planned, the lead included."""
+    """Planned number of workers, including the lead."""
     chunk: _builtins.int
-    """Largest chunk, in positions. Chunks are cut smaller where one would take
-    more than about 0.2 s.
+    """Largest chunk, in positions. Chunks that would take more than about 0.2 s are cut
+    smaller.
     """
     def __init__(
         self,
@@ -1027,17 +1027,17 @@ class CpuUsage(_message.Message):
     HELPERS_RAISED_FIELD_NUMBER: _builtins.int
     CHUNKS_RUN_TWICE_FIELD_NUMBER: _builtins.int
     lead_seconds: _builtins.float
-    """By leads, at normal priority; seconds."""
+    """CPU time of leads, at normal priority, in seconds."""
     helper_seconds: _builtins.float
-    """By helpers, at the lowest priority; seconds."""
+    """CPU time of helpers, at the lowest priority, in seconds."""
     chunks_recalled: _builtins.int
-    """Chunks whose rest was taken back from a worker."""
+    """Chunks whose remainder was taken back from a worker."""
     chunks_rerun: _builtins.int
     """Chunks that were run again after their worker was lost."""
     helpers_raised: _builtins.int
-    """Times a starved helper was raised to normal priority to finish a chunk."""
+    """Number of times a starved helper was raised to normal priority to finish a chunk."""
     chunks_run_twice: _builtins.int
-    """Chunks that the lead ran once more while a starved helper still held them."""
+    """Chunks that the lead ran a second time while a starved helper still held them."""
     def __init__(
         self,
         *,
@@ -1058,7 +1058,7 @@ Global___CpuUsage: _TypeAlias = CpuUsage  # noqa: Y015
 
 @_typing.final
 class Owner(_message.Message):
-    """Owner is who submitted a job, as the kernel said."""
+    """Owner is the submitter of a job, as reported by the kernel."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1088,7 +1088,7 @@ Global___Owner: _TypeAlias = Owner  # noqa: Y015
 
 @_typing.final
 class JobError(_message.Message):
-    """JobError says why and how a job ended badly."""
+    """JobError is the cause and the effect of a job's failure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1106,14 +1106,13 @@ class JobError(_message.Message):
     DIRTY_HULL_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """UPPER_SNAKE: FUNCTION_ERROR, WORKER_LOST, CANCELLED, DEADLINE,
-    CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE (what the job has
-    found takes more memory than its user's jobs may hold), SHUTDOWN,
-    MEMORY_GROUP_CLOSED, SOURCE_CHANGED (a source changed while it was read, and
-    the argument "changed" is "fail"), TARGET_CHANGED (somebody else wrote or cut
-    what the job wrote).
+    CLIENT_GONE, UNDO_FAILED, WORKER_STUCK, RESULT_TOO_LARGE (the job's results need
+    more memory than its user's jobs may hold), SHUTDOWN, MEMORY_GROUP_CLOSED,
+    SOURCE_CHANGED (a source changed while it was read, and the argument "changed" is
+    "fail"), TARGET_CHANGED (another process wrote or truncated the job's target).
     """
     message: _builtins.str
-    """What happened, in words: what, which, got, wanted."""
+    """The fault in words, with the value found and the accepted values."""
     errno: _builtins.int
     """The errno of the failed operation; 0 if none."""
     exception: _builtins.str
@@ -1121,33 +1120,33 @@ class JobError(_message.Message):
     signal: _builtins.int
     """The signal that killed the worker; 0 if none."""
     undone_omitted: _builtins.int
-    """Spans of what was put back, beyond those in `undone`."""
+    """Number of restored spans beyond those in `undone`."""
     dirty_omitted: _builtins.int
-    """Spans that may have changed, beyond those in `dirty`."""
+    """Number of spans that may have changed, beyond those in `dirty`."""
     @_builtins.property
     def chunk(self) -> Global___ErrorChunk:
         """The chunk in which it happened; absent if in none."""
 
     @_builtins.property
     def undone(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
-        """What was put back, in positions, merged and ascending: the first 1000 spans."""
+        """Spans that were restored, in positions, merged and ascending: the first 1000."""
 
     @_builtins.property
     def dirty(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
-        """What may have changed and was not put back, in positions, merged and
-        ascending: the first 1000 spans. Not empty exactly if the state is DIRTY.
+        """Spans that may have changed and were not restored, in positions, merged and
+        ascending: the first 1000. Not empty exactly if the state is DIRTY.
         """
 
     @_builtins.property
     def undone_hull(self) -> Global___Span:
-        """The least span around all that was put back, those omitted included;
-        absent if nothing was.
+        """Smallest span that contains all restored spans, including omitted ones; absent if
+        there is none.
         """
 
     @_builtins.property
     def dirty_hull(self) -> Global___Span:
-        """The least span around all that may have changed, those omitted included:
-        outside of it everything is as before the job. Absent if nothing has.
+        """Smallest span that contains all spans that may have changed, including omitted
+        ones: outside of it the job changed nothing. Absent if there is none.
         """
 
     def __init__(
@@ -1188,7 +1187,7 @@ class ErrorChunk(_message.Message):
     end: _builtins.int
     """Position after the last."""
     nid: _builtins.int
-    """Node whose share it was; -1 = any."""
+    """Node that it belongs to; -1 = any."""
     def __init__(
         self,
         *,
@@ -1206,7 +1205,7 @@ Global___ErrorChunk: _TypeAlias = ErrorChunk  # noqa: Y015
 
 @_typing.final
 class Span(_message.Message):
-    """Span is a half-open piece of the position space."""
+    """Span is a half-open interval of the position space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1232,7 +1231,7 @@ Global___Span: _TypeAlias = Span  # noqa: Y015
 
 @_typing.final
 class Reason(_message.Message):
-    """Reason is one cause why fewer workers run than could."""
+    """Reason is one cause that reduces the number of workers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1244,14 +1243,14 @@ class Reason(_message.Message):
     code: _builtins.str
     """UPPER_SNAKE, stable."""
     message: _builtins.str
-    """In words."""
+    """The cause in words."""
     value: _builtins.str
     """The measured value, with its unit; empty if none."""
     threshold: _builtins.str
     """The threshold that it crossed, with its unit; empty if none."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when it holds."""
+        """Time since which it holds."""
 
     def __init__(
         self,
@@ -1294,42 +1293,42 @@ class Function(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     WHOLE_FILES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, as used in JobSpec.function."""
+    """Its name, for JobSpec.function."""
     summary: _builtins.str
-    """What it does, one sentence."""
+    """Its purpose, in one sentence."""
     unit: _builtins.str
-    """What a position is: "byte", "item", ..."""
+    """Unit of a position: "byte", "item", ..."""
     align: _builtins.int
     """Interior chunk edges are multiples of this, in positions."""
     min_chunk: _builtins.int
     """Default of JobSpec.min_chunk, in positions."""
     allocates: _builtins.bool
-    """Whether it allocates memory or disk space, which is charged to somebody."""
+    """Whether it allocates memory or disk space, which is charged to the caller."""
     partial: Global___PartialPolicy.ValueType
-    """What can be done about a half-done chunk."""
+    """Treatment of a chunk whose worker died in it."""
     undo: _builtins.bool
     """Whether completed chunks can be undone."""
     undo_summary: _builtins.str
-    """What undo puts back and what it cannot; empty without undo."""
+    """Changes that undo restores and changes that it cannot; empty without undo."""
     combine: _builtins.bool
     """Whether chunk results are combined into one."""
     boundary: _builtins.str
-    """Name of the argument that gives the record size, in positions: chunks are
-    cut only between records. Empty = cut anywhere that align allows.
+    """Name of the argument for the record size, in positions: chunks are cut only
+    between records. Empty = chunks are cut anywhere that align allows.
     """
     items: _builtins.bool
     """Whether it accepts items instead of its first source."""
     unavailable: _builtins.str
-    """Why it cannot be run here; empty = it can."""
+    """Reason why it is not available here; empty = it is available."""
     record: _builtins.str
-    """The integer argument that gives the bytes of one position; empty if positions have
-    no such size. Each position then has a result of its own, told in order as of items.
+    """Name of the integer argument for the bytes of one position; empty if positions have
+    no such size. Each position then has a result of its own, sent in order like items.
     """
     whole_files: _builtins.bool
     """Whether a position is a whole file: its first source, given by role, is the one item."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionSource]:
-        """The sources it wants."""
+        """The sources that it needs."""
 
     @_builtins.property
     def arguments(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionArgument]:
@@ -1366,7 +1365,7 @@ Global___Function: _TypeAlias = Function  # noqa: Y015
 
 @_typing.final
 class FunctionSource(_message.Message):
-    """FunctionSource is one source that a function wants."""
+    """FunctionSource is one source that a function needs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1374,11 +1373,11 @@ class FunctionSource(_message.Message):
     ACCESS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """The role to name it by."""
+    """Its role, the key in JobSpec.sources."""
     access: Global___Access.ValueType
-    """What the function does with it."""
+    """Whether the function reads or writes it."""
     summary: _builtins.str
-    """What it is for, one sentence."""
+    """Its purpose, in one sentence."""
     def __init__(
         self,
         *,
@@ -1408,28 +1407,28 @@ class FunctionArgument(_message.Message):
     MAXIMUM_FIELD_NUMBER: _builtins.int
     CHOICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name to give it by."""
+    """Its name, the key in JobSpec.arg."""
     type: _builtins.str
     """"int", "float", "bool" or "string"."""
     summary: _builtins.str
-    """What it is, with its unit, one sentence."""
+    """Its meaning with its unit, in one sentence."""
     @_builtins.property
     def default(self) -> _struct_pb2.Value:
-        """Taken when the argument is not given; absent = it must be given."""
+        """Value of an omitted argument; absent = the argument is required."""
 
     @_builtins.property
     def minimum(self) -> _struct_pb2.Value:
-        """Least value of a number, included; absent = no bound. An integer above 2^53
-        is a string, as in `default`.
+        """Smallest allowed number; absent = no limit. An integer above 2^53 is a string, as
+        in `default`.
         """
 
     @_builtins.property
     def maximum(self) -> _struct_pb2.Value:
-        """Greatest value of a number, included; absent = no bound."""
+        """Largest allowed number; absent = no limit."""
 
     @_builtins.property
     def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The only values of a string; empty = any."""
+        """The allowed strings; empty = any."""
 
     def __init__(
         self,

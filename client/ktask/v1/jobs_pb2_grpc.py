@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class JobsStub:
     """Jobs runs work on the machine's idle CPUs. A caller sees, watches and cancels
-    only its own jobs; uid 0 and the daemon's own uid see all of them. An unknown
-    job and somebody else's job give the same NOT_FOUND.
+    only its own jobs; uid 0 and the daemon's own uid see all of them. Another user's
+    job gives the same NOT_FOUND as an unknown one.
     """
 
     def __init__(self, channel):
@@ -76,30 +76,30 @@ class JobsStub:
 
 class JobsServicer:
     """Jobs runs work on the machine's idle CPUs. A caller sees, watches and cancels
-    only its own jobs; uid 0 and the daemon's own uid see all of them. An unknown
-    job and somebody else's job give the same NOT_FOUND.
+    only its own jobs; uid 0 and the daemon's own uid see all of them. Another user's
+    job gives the same NOT_FOUND as an unknown one.
     """
 
     def Run(self, request, context):
-        """Run submits a job and answers when it has ended. Cancelling the call, its
+        """Run submits a job and returns when it has ended. Cancelling the call, its
         deadline or the loss of the connection cancels the job and undoes it. The
-        RPC status says whether the RPC worked: a job that failed is an OK with a
-        job whose state says so.
+        RPC status reports only whether the RPC worked: a failed job is returned with
+        status OK and the state FAILED or DIRTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Submit(self, request, context):
-        """Submit accepts a job and answers at once. The job is detached: it goes on
-        when the caller leaves.
+        """Submit accepts a job and returns immediately. The job is detached: it continues
+        after the caller has left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Get answers with the present state of one job.
+        """Get returns the present state of one job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,31 +107,31 @@ class JobsServicer:
 
     def Watch(self, request, context):
         """Watch streams a job: first a snapshot, then state changes, progress and
-        ordered results, and last a message with `final` set. A reader that is too
-        slow misses intermediate progress, never a result or the final state.
+        results in order, and last a message with `final` set. A slow reader misses
+        intermediate progress, never a result or the final state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Cancel asks a job to stop. It answers at once with the job as it then is;
-        watch the job to see its undo end. Cancelling an ended job changes nothing.
+        """Cancel asks a job to stop and immediately returns its present state; watch the
+        job to see its undo end. Cancelling an ended job changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """List pages through the caller's jobs, newest first, ended ones included
-        while they are kept.
+        """List pages through the caller's jobs, newest first. Ended jobs are included
+        for as long as the daemon keeps them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFunctions(self, request, context):
-        """ListFunctions describes what can be run, so that a shell user can find out.
+        """ListFunctions describes the available functions, their sources and arguments.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,8 +185,8 @@ def add_JobsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Jobs:
     """Jobs runs work on the machine's idle CPUs. A caller sees, watches and cancels
-    only its own jobs; uid 0 and the daemon's own uid see all of them. An unknown
-    job and somebody else's job give the same NOT_FOUND.
+    only its own jobs; uid 0 and the daemon's own uid see all of them. Another user's
+    job gives the same NOT_FOUND as an unknown one.
     """
 
     @staticmethod

@@ -3,8 +3,8 @@
 isort:skip_file
 The contract of ktaskd: describing work, running it and following it.
 
-Units are named in every comment. "Positions" are what a function counts:
-bytes by default; items, records or units of work where the function says so.
+Every comment names its unit. "Positions" are the units that a function counts:
+bytes by default; items, records or units of work if the function declares that.
 """
 
 from collections import abc as _abc
@@ -32,8 +32,8 @@ GRPC_VERSION: str
 
 class JobsStub:
     """Jobs runs work on the machine's idle CPUs. A caller sees, watches and cancels
-    only its own jobs; uid 0 and the daemon's own uid see all of them. An unknown
-    job and somebody else's job give the same NOT_FOUND.
+    only its own jobs; uid 0 and the daemon's own uid see all of them. Another user's
+    job gives the same NOT_FOUND as an unknown one.
     """
 
     @_typing.overload
@@ -41,73 +41,73 @@ class JobsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobsAsyncStub: ...
     Run: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RunRequest, _jobs_pb2.RunResponse]
-    """Run submits a job and answers when it has ended. Cancelling the call, its
+    """Run submits a job and returns when it has ended. Cancelling the call, its
     deadline or the loss of the connection cancels the job and undoes it. The
-    RPC status says whether the RPC worked: a job that failed is an OK with a
-    job whose state says so.
+    RPC status reports only whether the RPC worked: a failed job is returned with
+    status OK and the state FAILED or DIRTY.
     """
     Submit: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.SubmitRequest, _jobs_pb2.SubmitResponse]
-    """Submit accepts a job and answers at once. The job is detached: it goes on
-    when the caller leaves.
+    """Submit accepts a job and returns immediately. The job is detached: it continues
+    after the caller has left.
     """
     Get: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetRequest, _jobs_pb2.GetResponse]
-    """Get answers with the present state of one job."""
+    """Get returns the present state of one job."""
     Watch: _grpc.UnaryStreamMultiCallable[_jobs_pb2.WatchRequest, _jobs_pb2.WatchResponse]
     """Watch streams a job: first a snapshot, then state changes, progress and
-    ordered results, and last a message with `final` set. A reader that is too
-    slow misses intermediate progress, never a result or the final state.
+    results in order, and last a message with `final` set. A slow reader misses
+    intermediate progress, never a result or the final state.
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CancelRequest, _jobs_pb2.CancelResponse]
-    """Cancel asks a job to stop. It answers at once with the job as it then is;
-    watch the job to see its undo end. Cancelling an ended job changes nothing.
+    """Cancel asks a job to stop and immediately returns its present state; watch the
+    job to see its undo end. Cancelling an ended job changes nothing.
     """
     List: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListRequest, _jobs_pb2.ListResponse]
-    """List pages through the caller's jobs, newest first, ended ones included
-    while they are kept.
+    """List pages through the caller's jobs, newest first. Ended jobs are included
+    for as long as the daemon keeps them.
     """
     ListFunctions: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListFunctionsRequest, _jobs_pb2.ListFunctionsResponse]
-    """ListFunctions describes what can be run, so that a shell user can find out."""
+    """ListFunctions describes the available functions, their sources and arguments."""
 
 @_typing.type_check_only
 class JobsAsyncStub(JobsStub):
     """Jobs runs work on the machine's idle CPUs. A caller sees, watches and cancels
-    only its own jobs; uid 0 and the daemon's own uid see all of them. An unknown
-    job and somebody else's job give the same NOT_FOUND.
+    only its own jobs; uid 0 and the daemon's own uid see all of them. Another user's
+    job gives the same NOT_FOUND as an unknown one.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Run: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RunRequest, _jobs_pb2.RunResponse]  # type: ignore[assignment]
-    """Run submits a job and answers when it has ended. Cancelling the call, its
+    """Run submits a job and returns when it has ended. Cancelling the call, its
     deadline or the loss of the connection cancels the job and undoes it. The
-    RPC status says whether the RPC worked: a job that failed is an OK with a
-    job whose state says so.
+    RPC status reports only whether the RPC worked: a failed job is returned with
+    status OK and the state FAILED or DIRTY.
     """
     Submit: _aio.UnaryUnaryMultiCallable[_jobs_pb2.SubmitRequest, _jobs_pb2.SubmitResponse]  # type: ignore[assignment]
-    """Submit accepts a job and answers at once. The job is detached: it goes on
-    when the caller leaves.
+    """Submit accepts a job and returns immediately. The job is detached: it continues
+    after the caller has left.
     """
     Get: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetRequest, _jobs_pb2.GetResponse]  # type: ignore[assignment]
-    """Get answers with the present state of one job."""
+    """Get returns the present state of one job."""
     Watch: _aio.UnaryStreamMultiCallable[_jobs_pb2.WatchRequest, _jobs_pb2.WatchResponse]  # type: ignore[assignment]
     """Watch streams a job: first a snapshot, then state changes, progress and
-    ordered results, and last a message with `final` set. A reader that is too
-    slow misses intermediate progress, never a result or the final state.
+    results in order, and last a message with `final` set. A slow reader misses
+    intermediate progress, never a result or the final state.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CancelRequest, _jobs_pb2.CancelResponse]  # type: ignore[assignment]
-    """Cancel asks a job to stop. It answers at once with the job as it then is;
-    watch the job to see its undo end. Cancelling an ended job changes nothing.
+    """Cancel asks a job to stop and immediately returns its present state; watch the
+    job to see its undo end. Cancelling an ended job changes nothing.
     """
     List: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListRequest, _jobs_pb2.ListResponse]  # type: ignore[assignment]
-    """List pages through the caller's jobs, newest first, ended ones included
-    while they are kept.
+    """List pages through the caller's jobs, newest first. Ended jobs are included
+    for as long as the daemon keeps them.
     """
     ListFunctions: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListFunctionsRequest, _jobs_pb2.ListFunctionsResponse]  # type: ignore[assignment]
-    """ListFunctions describes what can be run, so that a shell user can find out."""
+    """ListFunctions describes the available functions, their sources and arguments."""
 
 class JobsServicer(metaclass=_abc_1.ABCMeta):
     """Jobs runs work on the machine's idle CPUs. A caller sees, watches and cancels
-    only its own jobs; uid 0 and the daemon's own uid see all of them. An unknown
-    job and somebody else's job give the same NOT_FOUND.
+    only its own jobs; uid 0 and the daemon's own uid see all of them. Another user's
+    job gives the same NOT_FOUND as an unknown one.
     """
 
     @_abc_1.abstractmethod
@@ -116,10 +116,10 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.RunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.RunResponse, _abc.Awaitable[_jobs_pb2.RunResponse]]:
-        """Run submits a job and answers when it has ended. Cancelling the call, its
+        """Run submits a job and returns when it has ended. Cancelling the call, its
         deadline or the loss of the connection cancels the job and undoes it. The
-        RPC status says whether the RPC worked: a job that failed is an OK with a
-        job whose state says so.
+        RPC status reports only whether the RPC worked: a failed job is returned with
+        status OK and the state FAILED or DIRTY.
         """
 
     @_abc_1.abstractmethod
@@ -128,8 +128,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.SubmitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.SubmitResponse, _abc.Awaitable[_jobs_pb2.SubmitResponse]]:
-        """Submit accepts a job and answers at once. The job is detached: it goes on
-        when the caller leaves.
+        """Submit accepts a job and returns immediately. The job is detached: it continues
+        after the caller has left.
         """
 
     @_abc_1.abstractmethod
@@ -138,7 +138,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.GetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.GetResponse, _abc.Awaitable[_jobs_pb2.GetResponse]]:
-        """Get answers with the present state of one job."""
+        """Get returns the present state of one job."""
 
     @_abc_1.abstractmethod
     def Watch(
@@ -147,8 +147,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_jobs_pb2.WatchResponse], _abc.AsyncIterator[_jobs_pb2.WatchResponse]]:
         """Watch streams a job: first a snapshot, then state changes, progress and
-        ordered results, and last a message with `final` set. A reader that is too
-        slow misses intermediate progress, never a result or the final state.
+        results in order, and last a message with `final` set. A slow reader misses
+        intermediate progress, never a result or the final state.
         """
 
     @_abc_1.abstractmethod
@@ -157,8 +157,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.CancelResponse, _abc.Awaitable[_jobs_pb2.CancelResponse]]:
-        """Cancel asks a job to stop. It answers at once with the job as it then is;
-        watch the job to see its undo end. Cancelling an ended job changes nothing.
+        """Cancel asks a job to stop and immediately returns its present state; watch the
+        job to see its undo end. Cancelling an ended job changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -167,8 +167,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.ListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ListResponse, _abc.Awaitable[_jobs_pb2.ListResponse]]:
-        """List pages through the caller's jobs, newest first, ended ones included
-        while they are kept.
+        """List pages through the caller's jobs, newest first. Ended jobs are included
+        for as long as the daemon keeps them.
         """
 
     @_abc_1.abstractmethod
@@ -177,6 +177,6 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.ListFunctionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ListFunctionsResponse, _abc.Awaitable[_jobs_pb2.ListFunctionsResponse]]:
-        """ListFunctions describes what can be run, so that a shell user can find out."""
+        """ListFunctions describes the available functions, their sources and arguments."""
 
 def add_JobsServicer_to_server(servicer: JobsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,7 +10,7 @@ NAN, PLUS, MINUS = "nan", "inf", "-inf"
 """Floats that JSON does not have."""
 
 
-def told(value: float) -> float | str:
+def json_float(value: float) -> float | str:
     """A float as JSON can have it."""
     return value if math.isfinite(value) else str(value)
 

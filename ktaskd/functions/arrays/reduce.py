@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ktaskd.functions.arrays.exact import ExactSum, told
+from ktaskd.functions.arrays.exact import ExactSum, json_float
 from ktaskd.functions.arrays.numbers import BLOCK, dtype_of, require_elements
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
@@ -101,28 +101,28 @@ class _Sum(Operation):
     def part(self, numbers: Numbers) -> Json:
         count = len(numbers)
         if self._float:
-            return self._told_float(_float_sum(numbers), count)
-        return self._told(_integer_sum(numbers), count)
+            return self._float_part(_float_sum(numbers), count)
+        return self._integer_part(_integer_sum(numbers), count)
 
     def join(self, parts: Sequence[Json]) -> Json:
         count = sum(part["count"] for part in parts)
         if self._float:
-            return self._told_float(sum((ExactSum.parse(part["exact"]) for part in parts), ExactSum()), count)
-        return self._told(sum(part["exact"] for part in parts), count)
+            return self._float_part(sum((ExactSum.parse(part["exact"]) for part in parts), ExactSum()), count)
+        return self._integer_part(sum(part["exact"] for part in parts), count)
 
-    def _told_float(self, exact: ExactSum, count: int) -> Json:
-        return {"value": told(exact.divided(1)), "count": count, "exact": str(exact)}
+    def _float_part(self, exact: ExactSum, count: int) -> Json:
+        return {"value": json_float(exact.divided(1)), "count": count, "exact": str(exact)}
 
-    def _told(self, exact: int, count: int) -> Json:
+    def _integer_part(self, exact: int, count: int) -> Json:
         return {"value": exact, "count": count, "exact": exact}
 
 
 class _Mean(_Sum):
-    def _told_float(self, exact: ExactSum, count: int) -> Json:
-        value = told(exact.divided(count)) if count else None
+    def _float_part(self, exact: ExactSum, count: int) -> Json:
+        value = json_float(exact.divided(count)) if count else None
         return {"value": value, "count": count, "exact": str(exact)}
 
-    def _told(self, exact: int, count: int) -> Json:
+    def _integer_part(self, exact: int, count: int) -> Json:
         return {"value": ExactSum(exact).divided(count) if count else None, "count": count, "exact": exact}
 
 
@@ -150,7 +150,7 @@ class _Extreme(Operation):
     def part(self, numbers: Numbers) -> Json:
         found = self._of_numbers(numbers).item()
         # Which zero of two numpy takes, nobody promises.
-        return {"value": told(found + 0.0) if self._float else found, "count": len(numbers)}
+        return {"value": json_float(found + 0.0) if self._float else found, "count": len(numbers)}
 
     def join(self, parts: Sequence[Json]) -> Json:
         values = [part["value"] for part in parts if part["value"] is not None]

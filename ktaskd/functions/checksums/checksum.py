@@ -49,7 +49,7 @@ class Crc(Body):
         reached, value = self._sum(source, f"items[{position}]", (0, size), control, position)
         if reached < size:
             return None
-        return steady.told(context, position, source, before, {self._name: value, "bytes": size})
+        return steady.with_change(context, position, source, before, {self._name: value, "bytes": size})
 
     def _sum(
         self, source: OpenSource, role: str, span: tuple[int, int], control: Control, tell: int | None

@@ -108,7 +108,7 @@ class Digest(Body):
             self._begun = begun
             return None
         result = self.result(context, position, begun.hasher.hexdigest(), size)
-        return steady.told(context, position, source, begun.stamp, result)
+        return steady.with_change(context, position, source, begun.stamp, result)
 
     def _block(self, context: Context, position: int, control: Control) -> Json | None:
         source, block = context.sources["data"], int(context.arg["block"])

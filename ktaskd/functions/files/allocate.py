@@ -82,13 +82,13 @@ class Allocate(Buffered):
         """Reserve storage for [start, end)."""
         source = context.sources["data"]
         require_size(source, "data", end)
-        told = start
+        reported = start
         for first, after in cut(start, end, QUANTUM_BYTES_MAX):
             if control.quantum(first):
                 return first, None
-            if first >= told:
-                told = min(end, first - first % _REPORTED + _REPORTED)
-                _report(source, first, told, control)
+            if first >= reported:
+                reported = min(end, first - first % _REPORTED + _REPORTED)
+                _report(source, first, reported, control)
             try:
                 with Naming("data", "allocate", first, after):
                     source.allocate(first, after)

@@ -10,7 +10,7 @@ from isal.isal_zlib import crc32, crc32_combine
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.failures import Failed, target_changed
-from ktaskd.functions.memory.placed import Placed, placed
+from ktaskd.functions.memory.node_pages import CountsPages, count_pages
 from ktaskd.functions.quanta import (
     BUFFER,
     NOTHING_WRITTEN,
@@ -115,7 +115,7 @@ class Copy(Buffered):
         step.look_for_holes(start, end)
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
-                return first, _told(first - start, crc)
+                return first, _copied(first - start, crc)
             require_size(src, "src", after)
             require_size(dst, "dst", context.span[1])
             dst_holes = target.holes(first, after)
@@ -130,7 +130,7 @@ class Copy(Buffered):
                 raise
         control.quantum(end)
         require_size(dst, "dst", context.span[1])
-        return end, _told(end - start, crc)
+        return end, _copied(end - start, crc)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
         """The bytes copied, and their sum where that was asked for."""
@@ -138,7 +138,7 @@ class Copy(Buffered):
         for part in parts:
             if crc is not None:
                 crc.join(part["crc32"], part["bytes"])
-        return _told(sum(part["bytes"] for part in parts), crc)
+        return _copied(sum(part["bytes"] for part in parts), crc)
 
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
@@ -151,17 +151,17 @@ class Copy(Buffered):
         return Target(context.sources["dst"], "dst", self._buffer).restore(start, end, holes, control)
 
 
-class MemCopy(Placed, Copy):
+class MemCopy(CountsPages, Copy):
     """mem.copy: the same between memory, and it tells where the pages of dst are."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Copy [start, end)."""
         reached, _ = super().run(context, start, end, control)
         mapped = context.sources["dst"].write_mapped()
-        return reached, placed(context, "dst", start, reached) if mapped else None
+        return reached, count_pages(context, "dst", start, reached) if mapped else None
 
 
-def _told(count: int, crc: _Crc | None) -> Json:
+def _copied(count: int, crc: _Crc | None) -> Json:
     return {"bytes": count, **({"crc32": crc.value} if crc is not None else {})}
 
 

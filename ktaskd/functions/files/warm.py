@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, Buffered, Naming, cut, gaps, read_full, require_size
@@ -16,6 +17,22 @@ _AHEAD = 128 << 10
 request, which is 128 KiB by default."""
 
 _COUNTS = ("bytes", "skipped", "resident_before", "resident_after")
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """What one pass reads or drops.
+
+    Args:
+        role: the name of the source in errors.
+        limit: position beyond which nothing is read.
+        item: position to report instead of the byte that was reached; None = report bytes.
+    """
+
+    source: OpenSource
+    role: str
+    limit: int
+    item: int | None = None
 
 
 class Warm(Buffered):
@@ -36,38 +53,26 @@ class Warm(Buffered):
             )
         source = context.sources["data"]
         limit = context.span[0] + _window(context, source)
-        return self._pass(context, source, "data", start, end, limit, control, None)
+        return self._pass(context, _Input(source, "data", limit), start, end, control)
 
     def _item(self, context: Context, position: int, control: Control) -> Json | None:
         source = context.items[position]
         size, limit = source.size(), _window(context, source)
         role = f"items[{position}]"
-        reached, result = self._pass(context, source, role, 0, size, limit, control, position)
+        reached, result = self._pass(context, _Input(source, role, limit, position), 0, size, control)
         return result if reached == size else None
 
     def _pass(
-        self,
-        context: Context,
-        source: OpenSource,
-        role: str,
-        start: int,
-        end: int,
-        limit: int,
-        control: Control,
-        item: int | None,
+        self, context: Context, given: _Input, start: int, end: int, control: Control
     ) -> tuple[int, Json]:
-        """Read or drop [start, end), or as far as control says.
-
-        Args:
-            limit: position beyond which nothing is read.
-            item: what to tell control instead of the byte that was reached.
-        """
+        """Read or drop [start, end), until control stops it."""
+        source, role, limit = given.source, given.role, given.limit
         require_size(source, role, end)
         drop = bool(context.arg["drop"])
         reached = end
         before: int | None = 0
         for first, after in cut(start, end, QUANTUM):
-            if control.quantum(first if item is None else item):
+            if control.quantum(first if given.item is None else given.item):
                 reached = first
                 break
             # Quantum by quantum, since nobody knows how far it gets.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.memory.placed import Placed, placed
+from ktaskd.functions.memory.node_pages import CountsPages, count_pages
 from ktaskd.functions.quanta import (
     BUFFER,
     QUANTUM,
@@ -21,7 +21,7 @@ from ktaskd.functions.quanta import (
 from ktaskd.functions.restoring import free_zeros
 
 
-class Fill(Placed):
+class Fill(CountsPages):
     """mem.fill."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
@@ -31,7 +31,7 @@ class Fill(Placed):
         pen = _Pen(source, int(context.arg["value"]))
         reached = self._fill(pen, source, context.span[1], (start, end), control)
         # What is written by pwritev is mapped in no worker, whatever an earlier job has done.
-        return reached, placed(context, "data", start, reached) if source.write_mapped() else None
+        return reached, count_pages(context, "data", start, reached) if source.write_mapped() else None
 
     def _fill(
         self, pen: _Pen, source: OpenSource, job_end: int, span: tuple[int, int], control: Control
@@ -109,7 +109,7 @@ def _buffer_of(value: int) -> bytes:
     return bytes([value]) * BUFFER
 
 
-class Populate(Buffered, Placed):
+class Populate(Buffered, CountsPages):
     """mem.populate."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
@@ -117,7 +117,7 @@ class Populate(Buffered, Placed):
         source = context.sources["data"]
         require_size(source, "data", end)
         reached = self._populate(source, start, end, control)
-        return reached, placed(context, "data", start, reached)
+        return reached, count_pages(context, "data", start, reached)
 
     def _populate(self, source: OpenSource, start: int, end: int, control: Control) -> int:
         """Allocate [start, end), or as far as control says."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ktaskd.functions.body import Context, Control, Json
-from ktaskd.functions.memory.placed import Placed, placed
+from ktaskd.functions.memory.node_pages import CountsPages, count_pages
 from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, make_buffer, require_size, wipe
 from ktaskd.functions.restoring import Target
 
@@ -26,7 +26,7 @@ class _Record(NamedTuple):
     index_first: int
 
 
-class Pattern(Placed):
+class Pattern(CountsPages):
     """mem.pattern."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Pattern(Placed):
         target.look_for_holes(start, end)
         press = _Press(_record_of(context), self._block)
         reached = self._print(target, press, context.span[1], (start, end), control)
-        return reached, placed(context, "data", start, reached) if target.mapped else None
+        return reached, count_pages(context, "data", start, reached) if target.mapped else None
 
     def _print(
         self, target: Target, press: _Press, job_end: int, span: tuple[int, int], control: Control

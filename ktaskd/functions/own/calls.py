@@ -15,7 +15,7 @@ from typing import Any
 from ktask.v1 import calls, code
 
 from ktaskd.functions.body import Body, Context, Control, Json
-from ktaskd.functions.own.line import Frame, Line, flush
+from ktaskd.functions.own.connection import Connection, Frame, flush
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S
 
 IDLE_LOOK_S = 0.01
@@ -30,7 +30,7 @@ class Calls(Body):
 
     def __init__(self) -> None:
         """Nobody is connected to."""
-        self._line: _Line | None = None
+        self._connection: _CallConnection | None = None
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Serve calls for one turn.
@@ -40,10 +40,10 @@ class Calls(Body):
         """
         if control.quantum(start):
             return start, None
-        if self._line is None:
-            self._line = _Line(str(context.arg["line"]))
+        if self._connection is None:
+            self._connection = _CallConnection(str(context.arg["line"]))
         try:
-            more = self._line.serve(lambda: control.quantum(start), control.rest)
+            more = self._connection.serve(lambda: control.quantum(start), control.rest)
         except (EOFError, ConnectionError):
             more = False  # the caller is gone, and with it the job soon
         if not more:
@@ -52,9 +52,9 @@ class Calls(Body):
 
     def wipe(self) -> None:
         """Leave whoever it is connected to."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def is_helper() -> bool:
@@ -62,7 +62,7 @@ def is_helper() -> bool:
     return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_IDLE
 
 
-class _Line(Line):
+class _CallConnection(Connection):
     """One over which calls come."""
 
     def __init__(self, name: str) -> None:

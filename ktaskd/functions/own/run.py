@@ -18,7 +18,7 @@ from typing import Any
 from ktask.v1 import code
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.own.line import Line, flush
+from ktaskd.functions.own.connection import Connection, flush
 from ktaskd.functions.quanta import read_full, require_size, write_full
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.model.source import SourceKind
@@ -109,7 +109,7 @@ class Run(Body):
         self._of: Context | None = None
         self._code: Code | None = None
         self._failed: tuple[int, int] | None = None
-        self._line: Line | None = None
+        self._connection: Connection | None = None
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Call the function once; what it returns counts if there is something to combine it.
@@ -159,16 +159,16 @@ class Run(Body):
     def wipe(self) -> None:
         """Forget the code, and leave the program that it came from."""
         self._of = self._code = self._failed = None
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _connect(self, name: str) -> None:
         """Print where the program does; one that has gone is no reason not to undo what it began."""
-        if name and self._line is None:
+        if name and self._connection is None:
             with contextlib.suppress(OSError, EOFError):
-                self._line = Line(name)
-                self._line.settle()
+                self._connection = Connection(name)
+                self._connection.settle()
 
     def _load(self, context: Context) -> Code:
         if self._code is None or self._of is not context:

@@ -61,7 +61,7 @@ def describe(point: EntryPoint) -> Declaration:
     return from_json(to_json(replace(declaration, plugin=point.value)))
 
 
-def place_of(point: EntryPoint) -> str:
+def install_dir_of(point: EntryPoint) -> str:
     """The directory that its package was installed into."""
     return str(point.dist.locate_file("")) if point.dist is not None else "/"
 

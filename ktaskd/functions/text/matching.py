@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 import re2
 
+from ktaskd.functions.text.compiled import compiled
 from ktaskd.functions.text.counting import Count, CounterOfExpression, Groups, counter_of_literal
+from ktaskd.functions.text.syntax import tree_of, tree_of_literal
+from ktaskd.functions.text.trees import Node
 from ktaskd.model.function import ArgValue
 
 PATTERN_BYTES_MAX = 4096
@@ -75,7 +78,7 @@ def _matcher(pattern: str, regex: bool, ignore_case: bool) -> Matcher:
         raise CannotMatch("got one with a newline, which is in no line, wanted one without")
     if regex or ignore_case:
         return _Expression(pattern, regex, ignore_case)
-    return _Literal(encoded)
+    return _Literal(pattern)
 
 
 def forget_patterns() -> None:
@@ -87,10 +90,10 @@ def forget_patterns() -> None:
 class _Literal:
     """Bytes as they are."""
 
-    def __init__(self, needle: bytes) -> None:
-        self._needle = needle
+    def __init__(self, pattern: str) -> None:
+        self._needle = needle = pattern.encode()
         groups = Groups(re2.escape(needle), _options(ignore_case=False))
-        self._count = counter_of_literal(needle, groups)
+        self._count = _counter_of_literal(pattern, groups, tree_of_literal(pattern, ignore_case=False))
         self.overlap: int | None = max(len(needle) - 1, 0)
 
     def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
@@ -125,7 +128,8 @@ class _Expression:
         among_lines = _among_lines(pattern) if regex else re2.escape(pattern)
         if among_lines is not None:
             self._search = _compiled(f"(?m){among_lines}".encode(), options).search
-            self._count = _counter_of(pattern, among_lines, options, plain=regex and not ignore_case)
+            tree = (tree_of if regex else tree_of_literal)(pattern, ignore_case=ignore_case)
+            self._count = _counter_of(pattern, among_lines, tree, options, plain=regex and not ignore_case)
 
     def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
         content = bytes(memoryview(text)[:stop])
@@ -185,21 +189,31 @@ def _among_lines_of(token: re.Match[str]) -> str:
     return "(?:" if token["named"] else _ENDS.get(token["escaped"], token[0])
 
 
-def _counter_of(pattern: str, among_lines: str, options: Any, *, plain: bool) -> Count:
+def _counter_of(pattern: str, among_lines: str, tree: Node | None, options: Any, *, plain: bool) -> Count:
     """Return what counts the lines that match.
 
     Args:
         among_lines: the same for many lines.
+        tree: of the pattern; None where it has none.
         plain: what looks like a literal is one.
     """
     groups, literal = Groups(among_lines.encode(), options), _PLAIN.fullmatch(pattern) if plain else None
     if literal is not None and not all(literal.groups()):
         begin, needle, end = literal.groups()
-        return counter_of_literal(needle.encode(), groups, begin=bool(begin), end=bool(end))
+        return _counter_of_literal(needle, groups, tree, begin=bool(begin), end=bool(end))
     # Whether a line matches is known where the shortest match ends; the longest may take all of the line.
     flags = "m" if _LAZY.search(pattern) else "mU"
     single = _compiled(f"(?{flags}){among_lines}".encode(), options)._regexp.Match
-    return CounterOfExpression(single, groups, by_heads=not _LOOKS_ON.search(pattern)).count
+    return compiled(tree, CounterOfExpression(single, groups, by_heads=not _LOOKS_ON.search(pattern)).count)
+
+
+def _counter_of_literal(
+    needle: str, groups: Groups, tree: Node | None, *, begin: bool = False, end: bool = False
+) -> Count:
+    """Return what counts the lines that have a literal, or begin or end with it."""
+    by_bytes = counter_of_literal(needle.encode(), groups, begin=begin, end=end)
+    # Empty ones are counted as fast as that without.
+    return compiled(tree, by_bytes) if needle else by_bytes
 
 
 def _options(ignore_case: bool) -> Any:

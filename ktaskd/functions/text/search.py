@@ -69,7 +69,7 @@ class Search(Buffered):
             scan = _Scan(self._buffer, context, f"items[{position}]", source, control, position)
             if scan.run(0, size) < size:
                 return None
-            result = steady.told(context, position, source, before, _told(scan.tally.part(), context))
+            result = steady.with_change(context, position, source, before, _told(scan.tally.part(), context))
             used += len(json.dumps(result)) + 1
             return result
 

@@ -23,7 +23,7 @@ from ktaskd.functions.arrays.numbers import BLOCK, TYPES
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.model.limits import PART_BYTES_MAX
-from ktaskd.worker.loop import _encoded
+from ktaskd.worker.failures import encoded
 from ktaskd.worker.sources import Source
 from tests.functions.rig import Recorder, content, lay_out, opened, seal
 
@@ -44,7 +44,7 @@ def reduced(source: Source, cuts: list[int] | None = None, **arg: Any) -> dict[s
         while start < end:
             start, part = REDUCE.run(context, start, end, Recorder(stop_after=stop_after))
             assert part is not None
-            parts.append(json.loads(_encoded(part)))
+            parts.append(json.loads(encoded(part)))
             stop_after = -1
     while len(parts) > 3:
         parts[-2:] = [REDUCE.combine(context, parts[-2:])]
@@ -172,7 +172,7 @@ def test_histogram_when_cut_anywhere_then_as_numpy(dtype: str, tmp_path: Path) -
     counts, _ = np.histogram(numbers, bins=1000, range=(-5.0, 1.0))
     assert found["counts"] == counts.tolist()
     assert sum(found["counts"]) + found["below"] + found["above"] + found["nan"] == found["count"] == 700_000
-    assert len(_encoded(found)) < PART_BYTES_MAX
+    assert len(encoded(found)) < PART_BYTES_MAX
 
 
 def test_reduce_when_there_is_nothing_then_no_value(tmp_path: Path) -> None:

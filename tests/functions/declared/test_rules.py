@@ -14,10 +14,10 @@ from ktaskd.functions.arrays.numbers import TYPES
 from ktaskd.functions.arrays.reduce import Reduce
 from ktaskd.functions.body import Context
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.functions.declared import archive, arrays, checks, rules, text
+from ktaskd.functions.declared import archives, arrays, checksums, rules, text
 from ktaskd.functions.declared.expression import ExpressionInvalid, check_expression
 from ktaskd.functions.memory.pattern import Pattern
-from ktaskd.jobs.arguments import check_arguments
+from ktaskd.intake.arguments import check_arguments
 from ktaskd.model.errors import ArgumentInvalid
 from ktaskd.model.function import ArgValue
 
@@ -175,7 +175,7 @@ def test_arguments_when_wrong_then_refused_and_named(
 
 
 def test_choices_when_declared_then_the_default_is_one_of_them() -> None:
-    everything = (archive, arrays, checks, text)
+    everything = (archives, arrays, checksums, text)
     given_choices = [
         one
         for part in everything

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
-from ktaskd.functions.memory.placed import EXACT_BYTES, STEP
+from ktaskd.functions.memory.node_pages import EXACT_BYTES, STEP
 from ktaskd.functions.quanta import BUFFER, QUANTUM
 from ktaskd.model.function import ArgValue
 from tests.functions.rig import MIB, PAGE, Recorder, content, context_of, fit, hole_map, lay_out, opened, seal

@@ -1,0 +1,1 @@
+"""Callers: who connects, and which account pays."""

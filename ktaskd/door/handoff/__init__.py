@@ -1,0 +1,1 @@
+"""Descriptors from clients: received and checked by keepers, held as handles."""

@@ -1,0 +1,1 @@
+"""The relay in front of gRPC."""

@@ -1,0 +1,152 @@
+"""A worker's line to the program whose code it runs: surroundings and output one way, logs the other."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import pickle
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ktask.v1 import calls, code, surroundings
+
+_CONNECT_S = 10.0
+_CREDENTIALS = struct.Struct("3i")
+_ROOM = socket.CMSG_SPACE(8)
+"""For the two descriptors of OUTPUT."""
+
+_PLAIN = (bool, bytes, int, float, str, type(None))
+
+Frame = tuple[int, int, bytes]
+
+
+class Connection:
+    """A connection to the program."""
+
+    def __init__(self, name: str) -> None:
+        """Connect; raises OSError, also where somebody else listens there."""
+        self.socket = _connected(name)
+        self._passed: list[int] = []
+        self._sending = threading.Lock()
+        # A child that a call forks must not keep the line open when this worker has ended.
+        os.register_at_fork(after_in_child=self._leave_in_child)
+
+    def close(self) -> None:
+        """End it."""
+        self.socket.close()
+
+    def _leave_in_child(self) -> None:
+        self.socket.close()
+        logging.getLogger().handlers[:] = [
+            one for one in logging.getLogger().handlers if not isinstance(one, _Forwarding)
+        ]
+
+    def settle(self) -> None:
+        """Take on the program's surroundings, which it sends first."""
+        while not self.take_on(*self.receive()):
+            pass
+
+    def take_on(self, kind: int, number: int, payload: bytes) -> bool:
+        """Take on what a frame says of the program; whether that was all of it."""
+        if kind == calls.OUTPUT:
+            self._print_to(payload)
+            return False
+        if kind == calls.SETUP:
+            surroundings.take_on(payload)
+            logging.getLogger().handlers[:] = [_Forwarding(self.send)]
+            # Not before: a worker that has to start again first comes back with another Python.
+            self.send(calls.HELLO, os.getpid(), code.PYTHON.encode())
+            return True
+        raise OSError(errno.EPROTO, f"calls: got a frame of kind {kind}, wanted one that workers get")
+
+    def _print_to(self, numbers: bytes) -> None:
+        """Print from now on where the caller does."""
+        for number, fd in zip(numbers, self._passed, strict=True):
+            os.dup2(fd, number)
+            os.close(fd)
+        self._passed.clear()
+
+    def send(self, kind: int, number: int = 0, payload: bytes = b"") -> None:
+        """Send a frame; raises OSError."""
+        with self._sending:  # threads of a call may log
+            self.socket.sendall(calls.pack(kind, number, payload))
+
+    def receive(self) -> Frame:
+        """Wait for the next frame: kind, number, payload; raises EOFError at the end."""
+        kind, number, length = calls.unpack_head(self._read(calls.HEAD_BYTES))
+        return kind, number, self._read(length)
+
+    def _read(self, count: int) -> bytes:
+        buffer = bytearray(count)
+        with memoryview(buffer) as view:
+            done = 0
+            while done < count:
+                got, passed, _, _ = self.socket.recvmsg_into([view[done:]], _ROOM, socket.MSG_CMSG_CLOEXEC)
+                for _, _, data in passed:
+                    self._passed += struct.unpack(f"{len(data) // 4}i", data)
+                if not got:
+                    raise EOFError("the caller has closed its line")
+                done += got
+        return bytes(buffer)
+
+
+def flush() -> None:
+    """Have what a call has printed printed now."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+
+
+class _Forwarding(logging.Handler):
+    """Sends what is logged in a call to the program, whose handlers decide what becomes of it."""
+
+    def __init__(self, send: Callable[[int, int, bytes], None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record in words; one that cannot be formatted is reported on standard error."""
+        try:
+            fields = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
+            if record.exc_info and not record.exc_text:
+                fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+            with contextlib.suppress(OSError):  # the program has gone
+                self._send(calls.LOG, 0, _packed(fields))
+        except Exception:
+            self.handleError(record)
+
+
+def _packed(fields: Mapping[str, Any]) -> bytes:
+    """Pickle what a record says, but only what can be unpickled by anybody."""
+    return pickle.dumps({name: value for name, value in fields.items() if _is_plain(value)})
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple | dict) and type(value) in (list, tuple, dict):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return all(map(_is_plain, parts))
+    return type(value) in _PLAIN
+
+
+def _connected(name: str) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        line.settimeout(_CONNECT_S)
+        line.connect(calls.path_of(name))
+        _, uid, _ = _CREDENTIALS.unpack(
+            line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if uid != os.geteuid():
+            raise OSError(errno.EACCES, f"calls: the socket is that of uid {uid}, wanted {os.geteuid()}")
+        line.settimeout(None)
+    except OSError as error:
+        line.close()
+        words = error.strerror or str(error)
+        raise OSError(error.errno or errno.EIO, f'argument "line": "{name[:200]}": {words}') from error
+    return line

@@ -1,0 +1,199 @@
+"""Trees of patterns: their nodes, how to simplify them, and how many ways to match they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+NEWLINE = 10
+ANY = frozenset(range(128)) - {NEWLINE}
+"""All that `.` matches in ASCII."""
+
+WAYS_MAX = 1000
+"""More ways to match are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """One byte of a set.
+
+    Args:
+        wide: it may match more than one byte in a text that is not ASCII.
+    """
+
+    values: frozenset[int]
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The beginning of a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One after another; none is the empty text."""
+
+    parts: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Any of several."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The same several times; `most` None is without a limit."""
+
+    part: Node
+    least: int
+    most: int | None
+
+
+Node = Bytes | Begin | End | Sequence | Choice | Repeat
+
+Size = tuple[int, int, int | None]
+"""In how many ways something may match, and the least and the most bytes. None means no limit."""
+
+_SIZE_OF_NOTHING: Size = (1, 0, 0)
+
+_EMPTY = Sequence()
+
+
+def ended(node: Node) -> Node:
+    """Return what matches in the same lines, without repeats at the end that need not be."""
+    match node:
+        case Sequence(parts):
+            while parts:
+                last = ended(parts[-1])
+                if last != _EMPTY:
+                    return Sequence((*parts[:-1], last))
+                parts = parts[:-1]
+            return _EMPTY
+        case Choice(parts):
+            return Choice(tuple(map(ended, parts))) if _EMPTY not in map(ended, parts) else _EMPTY
+        case Repeat(part, least):
+            return _EMPTY if least == 0 else ended(part) if least == 1 else Repeat(part, least, least)
+        case _:
+            return node
+
+
+def begun(node: Node) -> Node:
+    """Return what matches in the same lines, without repeats at the beginning that need not be."""
+    match node:
+        case Sequence(parts):
+            while parts:
+                first = begun(parts[0])
+                if first != _EMPTY:
+                    return Sequence((first, *parts[1:]))
+                parts = parts[1:]
+            return _EMPTY
+        case Choice(parts):
+            return Choice(tuple(map(begun, parts))) if _EMPTY not in map(begun, parts) else _EMPTY
+        case Repeat(part, least):
+            return _EMPTY if least == 0 else begun(part) if least == 1 else Repeat(part, least, least)
+        case _:
+            return node
+
+
+def flat(node: Node) -> list[Node]:
+    """Return a pattern as a sequence in which none is one, and `.+` is `.` and `.*`."""
+    match node:
+        case Sequence(parts):
+            return [one for part in parts for one in flat(part)]
+        case Repeat(part, least, None) if least > 0:
+            return [*flat(Repeat(part, least, least)), Repeat(part, 0, None)]
+        case Repeat(part, 1, 1):
+            return flat(part)
+        case _:
+            return [node]
+
+
+def first_bytes(parts: list[Node]) -> tuple[frozenset[int], bool]:
+    """Return bytes with which a match may begin, and whether it may be empty."""
+    found: frozenset[int] = frozenset()
+    for part in parts:
+        values, may_be_empty = _first_of(part)
+        found |= values
+        if not may_be_empty:
+            return found, False
+    return found, True
+
+
+def _first_of(node: Node) -> tuple[frozenset[int], bool]:
+    match node:
+        case Bytes(values):
+            return values, False
+        case Begin():
+            return frozenset(), True
+        case End():
+            return frozenset({NEWLINE}), False
+        case Sequence(parts):
+            return first_bytes(list(parts))
+        case Choice(parts):
+            each = [_first_of(part) for part in parts]
+            return frozenset().union(*(values for values, _ in each)), any(empty for _, empty in each)
+        case Repeat(part, least):
+            values, empty = _first_of(part)
+            return values, empty or least == 0
+
+
+def is_finite(parts: list[Node]) -> bool:
+    """Return whether no repeat is without a limit."""
+    return size_of(Sequence(tuple(parts)))[2] is not None
+
+
+def is_fixed(parts: list[Node]) -> bool:
+    """Return whether all matches have the same length."""
+    _, least, most = size_of(Sequence(tuple(parts)))
+    return least == most
+
+
+def size_of(node: Node) -> Size:
+    """Return the size of all that a tree may match."""
+    match node:
+        case Bytes():
+            return 1, 1, 1
+        case Begin() | End():
+            return 1, 0, 0
+        case Sequence(parts):
+            return reduce(_joined, map(size_of, parts), _SIZE_OF_NOTHING)
+        case Choice(parts):
+            ways, least, most = zip(*map(size_of, parts), strict=True)
+            return sum(ways), min(least), None if None in most else max(most)
+        case Repeat(part, least, most):
+            return _repeated(size_of(part), least, most)
+
+
+def _joined(left: Size, right: Size) -> Size:
+    most = None if left[2] is None or right[2] is None else left[2] + right[2]
+    return min(left[0] * right[0], WAYS_MAX), left[1] + right[1], most
+
+
+def _repeated(size: Size, least: int, most: int | None) -> Size:
+    ways, shortest, longest = size
+    if most is None or longest is None:
+        return WAYS_MAX, shortest * least, None
+    total = sum(min(ways, WAYS_MAX) ** min(count, 12) for count in range(least, most + 1))
+    return min(total, WAYS_MAX), shortest * least, longest * most
+
+
+def is_wide(node: Node) -> bool:
+    """Return whether a tree holds for texts of ASCII only."""
+    match node:
+        case Bytes():
+            return node.wide
+        case Sequence(parts) | Choice(parts):
+            return any(map(is_wide, parts))
+        case Repeat(part):
+            return is_wide(part)
+        case _:
+            return False

@@ -1,0 +1,252 @@
+"""Where every position of one job is. Pure: no worker, no job, no clock.
+
+Each position of the plan is in exactly one of these places:
+
+    waiting   nobody has begun it, or it was given back
+    held      a worker has it in hand
+    done      completed
+    failed    its function raised an error, and its worker has cleaned up
+    lost      its worker died, and it is not run again
+    dropped   a turn of an open-ended job that is not begun any more
+
+`begin_undo` moves what is to be taken back, and from then on a position may be in one of these as well:
+
+    to undo   completed, or changed by a worker that died
+    undoing   in the one undo step that was given out last
+    undone    put back as it was before the job
+    dirty     not put back
+
+Beside its place the books remember of a position whether it was a hole, whether a dead worker may have
+changed it, and whether somebody has named it dirty. Those may be said of positions in any place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+
+from ktaskd.jobs.late import late
+from ktaskd.model.function import Declaration, Partial
+from ktaskd.model.limits import POSITION_MAX, PRIOR_HOLES_MAX, SPANS_TOLD
+from ktaskd.model.spans import Span, SpanSet, without
+from ktaskd.planner.cursor import Chunk, Cursor
+from ktaskd.planner.plan import Plan
+from ktaskd.planner.undo import UndoStep, undo_steps
+
+_NO_STEPS: Iterator[UndoStep] = iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Spans that were too many to be named: how many there are beyond the named ones, and the hull of all."""
+
+    omitted: int = 0
+    hull: Span | None = None
+
+
+NOTHING_CUT = Cut()
+
+
+def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
+    """The first spans, as many as a message names; and how many there are beyond."""
+    if len(spans) <= SPANS_TOLD:
+        return spans, Cut(0, spans.hull) if spans else NOTHING_CUT
+    return SpanSet(spans.first(SPANS_TOLD)), Cut(len(spans) - SPANS_TOLD, spans.hull)
+
+
+class Positions:
+    """The books of one job's positions.
+
+    Args:
+        plan: its positions, and how they are cut into chunks.
+        declaration: what its function can do about a chunk that is not completed.
+        undo: whether the job takes back what it has done, if it does not succeed.
+    """
+
+    completed = 0
+    """Positions that were completed; an undo does not change the number."""
+    undo_at = 0
+    """Positions to undo from here on were given to no worker."""
+    failed: SpanSet = late(SpanSet)
+    lost: SpanSet = late(SpanSet)
+    to_undo: SpanSet = late(SpanSet)
+    undone: SpanSet = late(SpanSet)
+    dirty: SpanSet = late(SpanSet)
+    """Named dirty: by a worker, or because nothing puts it back. Also outside of the plan."""
+    touched: SpanSet = late(SpanSet)
+    """What workers that died may have changed."""
+    holes: SpanSet = late(SpanSet)
+    """What was a hole before the job wrote it."""
+    reported: SpanSet = late(SpanSet)
+    """Where it is known what was a hole: a second report would see our own writes."""
+    cut_undone = cut_dirty = NOTHING_CUT
+    _steps = _NO_STEPS
+
+    def __init__(self, plan: Plan, declaration: Declaration, *, undo: bool) -> None:
+        """Every position of the plan waits."""
+        self._waiting = Cursor(plan)
+        self._function = declaration
+        self._undo = undo
+        self.done = SpanSet()
+
+    # -- while the job runs ---------------------------------------------------
+
+    @property
+    def left(self) -> int:
+        """How many positions wait."""
+        return self._waiting.left
+
+    def may_take(self, nid: int, *, lead: bool, has_free: Callable[[int], bool]) -> bool:
+        """Whether `take` would give this worker something."""
+        return self._waiting.may_take(nid, lead=lead, has_free=has_free)
+
+    def take(self, size: int, nid: int, *, lead: bool, has_free: Callable[[int], bool]) -> Chunk | None:
+        """Waiting to held: a chunk of about `size` positions, as of `Cursor.take`."""
+        return self._waiting.take(size, nid, lead=lead, has_free=has_free)
+
+    def complete(self, chunk: Chunk, reached: int) -> None:
+        """Held to done: the chunk up to `reached`. What is left of it waits again."""
+        if reached > chunk.start:
+            self.done.add(chunk.start, reached)
+            self.completed += reached - chunk.start
+        if reached < chunk.end:
+            self._waiting.give_back(chunk, reached, chunk.end)
+
+    def give_back(self, chunk: Chunk) -> None:
+        """Held to waiting: the whole chunk."""
+        self._waiting.give_back(chunk, chunk.start, chunk.end)
+
+    def close(self) -> None:
+        """Waiting to dropped, and so with everything that is given back later."""
+        self._waiting.close()
+
+    def fail(self, chunk: Chunk, dirty: Iterable[Sequence[int]] = ()) -> None:
+        """Held to failed. `dirty` is what the chunk's worker could not put back, wherever that is."""
+        self.failed.add(chunk.start, chunk.end)
+        self.mark_failure(dirty)
+
+    def lose(self, chunk: Chunk) -> None:
+        """Held to lost: its worker died, and nobody runs it again."""
+        self.lost.add(chunk.start, chunk.end)
+
+    def note_touched(self, chunk: Chunk, *, undoing: bool) -> None:
+        """A worker that had begun the chunk died.
+
+        Noted also where the chunk is run again: it may be cut shorter then, or the job be stopped before.
+
+        Args:
+            undoing: the chunk had failed, and the worker was cleaning it up.
+        """
+        partial = self._function.partial
+        undone_twice = undoing and partial is not Partial.RERUN_SAFE
+        if partial is Partial.NONE or undone_twice:
+            if self._function.writes_bytes:
+                self.dirty.add(chunk.start, chunk.end)
+        elif self._function.reports:
+            for span in self.reported.intersection(chunk.start, chunk.end):
+                self.touched.add(span.start, span.end)
+        else:
+            self.touched.add(chunk.start, chunk.end)
+
+    def report_prior(
+        self, start: int, end: int, holes: Iterable[Sequence[int]], hold: Callable[[int], bool]
+    ) -> None:
+        """Note what a span held before its worker changes it; what was reported first counts.
+
+        Args:
+            hold: whether so many spans more may be remembered. What is not remembered
+                is reported as kept by its undo.
+        """
+        known = self.reported.intersection(start, end)
+        self.reported.add(start, end)
+        # A worker has written where it was reported before, so only what was seen first counts.
+        seen = SpanSet()
+        seen.add_all(holes)
+        fresh = without(seen, known)
+        if len(self.holes) + len(fresh) <= PRIOR_HOLES_MAX and hold(len(fresh)):
+            self.holes.add_all(fresh)
+
+    # -- what is named dirty --------------------------------------------------
+
+    def mark_dirty(self, spans: Iterable[Sequence[int]]) -> None:
+        """Name positions dirty, in whatever place they are."""
+        for start, end in spans:
+            self.dirty.add(start, end)
+
+    def mark_failure(self, dirty: Iterable[Sequence[int]]) -> None:
+        """Name what the worker of a failed chunk, or step, could not put back."""
+        self.mark_dirty(dirty)
+        if self._undo:
+            # That worker saw what dead workers had left, not what was there before the job. What those
+            # changed is undone once more, with the holes that the first of them saw.
+            for span in self.touched:
+                self.dirty.remove(span.start, span.end)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the job has changed nothing, as far as is known."""
+        return not (self.done or self.touched or self.dirty)
+
+    # -- the undo -------------------------------------------------------------
+
+    def begin_undo(self) -> None:
+        """Done and changed by dead workers to "to undo", or to dirty where the job has no undo.
+
+        Nobody may hold anything. What only reads stays done.
+        """
+        if not (self._undo or self._function.writes_bytes):
+            return
+        if self._undo:
+            self.to_undo = changed = self.done
+        else:
+            changed = self.dirty
+            changed.add_all((span.start, span.end) for span in self.done)
+        self.done = SpanSet()
+        for span in self.touched:
+            changed.add(span.start, span.end)
+            self.lost.remove(span.start, span.end)
+            self.failed.remove(span.start, span.end)
+        self._steps = undo_steps(self.to_undo, self.holes)
+
+    def next_undo(self) -> UndoStep | None:
+        """To undo to undoing: the next step, ascending; None when none is left."""
+        step = next(self._steps, None)
+        if step is not None:
+            self.undo_at = step.end
+        return step
+
+    def put_back(self, step: Span, kept: Iterable[Sequence[int]] = ()) -> None:
+        """Undoing to undone, but what the undo had to leave as it is (`kept`), which is dirty."""
+        left = SpanSet()
+        left.add_all(kept)
+        self.dirty.add_all((piece.start, piece.end) for piece in left)
+        self.undone.add_all(without([step], left))
+
+    def lose_undo(self, step: Span, reached: int) -> None:
+        """Undoing to undone up to `reached`, where that is in the step; what is left of the step is dirty."""
+        reached = min(max(reached, step.start), step.end)
+        self.undone.add(step.start, reached)
+        self.dirty.add(reached, step.end)
+
+    def give_up_undo(self) -> None:
+        """To undo to dirty: no worker will be given what is left."""
+        self.dirty.add_all(
+            (span.start, span.end) for span in self.to_undo.intersection(self.undo_at, POSITION_MAX)
+        )
+        self._steps = _NO_STEPS
+
+    # -- the end --------------------------------------------------------------
+
+    def remains(self) -> Positions:
+        """What is remembered of an ended job: the first undone and dirty spans, and how many there are."""
+        if not (self.undone or self.dirty):
+            return NOTHING_LEFT
+        kept = copy(NOTHING_LEFT)
+        kept.undone, kept.cut_undone = cut(self.undone)
+        kept.dirty, kept.cut_dirty = cut(self.dirty)
+        return kept
+
+
+NOTHING_LEFT = Positions(Plan((), 0, 1, 1, 1, 1), Declaration("", ""), undo=False)
+"""The books of every ended job of which nothing is undone or dirty; changed by nobody."""

@@ -1,0 +1,212 @@
+"""Helpers that others have taken the CPU from, and jobs that get nowhere because of it.
+
+In this order: the helper's chunk is recalled, which needs no right and costs it
+one quantum; it is raised to normal priority until it has answered, one helper of
+a job at a time; and where that does not help soon, the lead runs the chunk once
+more, if the function writes nothing. So the lead never waits for a helper that is
+not getting on, and nobody touches a source after the job has ended.
+
+Source of the raise: ktask v4 05/13, which waits for one helper after the other
+at the priority of the thread that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+
+from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
+from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Raiser
+from ktaskd.model.job import JobState
+from ktaskd.pool.link import Worker
+
+LOOK_S = 0.03
+"""Between two looks at the helpers of a job that somebody waits for."""
+
+LOOK_SLOW_S = 0.5
+"""The same where nobody waits."""
+
+STANDS_STILL = 0.02
+"""A helper that got less of the CPU than this is recalled at once."""
+
+STARVED = 0.5
+"""A helper that got less of its CPU than this is not waited for at the end: a lead
+gets as much on a machine where everybody else has one thread for each CPU."""
+
+LOWER_AGAIN_S = 0.1
+"""The kernel takes a change of an autogroup as often. Source: kernel/sched/autogroup.c"""
+
+RUN_AGAIN_AFTER = 3
+"""Looks (0.1 s) that a raised helper has to answer, before the lead does its chunk."""
+
+KILL_AFTER, KILL_STARVED_AFTER = 7, 40
+"""Looks (0.2 and 1.2 s) that a helper has to answer whose answer counts for
+nothing any more, before it is killed."""
+
+
+@dataclass(slots=True)
+class _Sight:
+    """A helper as it was when it was last looked at."""
+
+    cpu_s: float
+    at_s: float
+    looks: int = 0
+    """In a row in which it was starved."""
+
+
+class StarvedWatch:
+    """Looks at the busy helpers, for as long as there are any."""
+
+    def __init__(self, dispatch: Dispatch, counters: Counter[str], raiser: Raiser) -> None:
+        """See nobody yet."""
+        self._dispatch = dispatch
+        self._counters = counters
+        self._raiser = raiser
+        self._loop = asyncio.get_running_loop()
+        self._sights: dict[Worker, _Sight] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._slow = False
+
+    def on_join(self, worker: Worker, job: Job) -> None:
+        """A worker has been given something; helpers are looked at from now on."""
+        if not worker.is_lead:
+            # A guest that is still being started has no process: pid 0 is ourselves.
+            cpu_s = read_cpu_seconds(worker.pid) if worker.pid else 0.0
+            self._sights[worker] = _Sight(cpu_s, self._loop.time())
+            if self._timer is not None and self._slow and job.has_lead:
+                self._timer.cancel()
+                self._timer = None
+            if self._timer is None:
+                self._look_later(soon=True)
+
+    def on_left(self, worker: Worker) -> None:
+        """A worker has nothing in hand any more."""
+        self._sights.pop(worker, None)
+        worker.starved = False
+        if worker.lifted:
+            self._lower(worker)
+
+    def _lower(self, worker: Worker) -> None:
+        """Make it a helper again; it is given nothing before it is one."""
+        # The pid of a dead one may be anybody's, and one that was killed shall die soon.
+        worker.raised = worker.lifted = not worker.is_dying and not self._raiser.lower(worker.pid)
+        if worker.lifted:
+            self._loop.call_later(LOWER_AGAIN_S, self._lower, worker)
+            # It has been tried again before its rest is over.
+            self._dispatch.cooldowns.pause(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._sights:
+            return
+        # Ordered, unlike a set: the order decides which job has its helper raised first.
+        job_of = self._dispatch.job_of
+        jobs = dict.fromkeys(job for worker in self._sights if (job := job_of.get(worker)))
+        if sum([self._note(worker) for worker in self._sights]):
+            self._dispatch.place_leads()
+        for job in jobs:
+            self._help(job)
+        waited = any(job.has_lead or job.state is not JobState.RUNNING for job in jobs)
+        if self._timer is None:
+            self._look_later(soon=waited)
+
+    def _look_later(self, *, soon: bool) -> None:
+        self._slow = not soon
+        self._timer = self._loop.call_later(LOOK_S if soon else LOOK_SLOW_S, self._look)
+
+    def _note(self, worker: Worker) -> bool:
+        """See whether a helper is starved; whether that has changed."""
+        sight, now = self._sights[worker], self._loop.time()
+        if now - sight.at_s < LOOK_S / 2 or not worker.pid:
+            return False  # it has just begun, or not even that: nothing can be seen yet
+        cpu_s = read_cpu_seconds(worker.pid)
+        share, before = (cpu_s - sight.cpu_s) / (now - sight.at_s), worker.starved
+        # One that sleeps waits for a disk, and not for a CPU: a raise is no help.
+        worker.starved = share < STARVED and is_runnable(worker.pid)
+        sight.cpu_s, sight.at_s = cpu_s, now
+        sight.looks = sight.looks + 1 if share < STARVED else 0
+        if share < STANDS_STILL and worker.starved:
+            self._recall_early(worker)
+        return worker.starved != before
+
+    def _recall_early(self, worker: Worker) -> None:
+        """While the lead is still busy, so that it does not wait for the answer later."""
+        job = self._dispatch.job_of.get(worker)
+        if job is not None and job.has_lead and job.crew.held.get(worker):
+            worker.recall()
+
+    def _help(self, job: Job) -> None:
+        """Get a job on that has nothing left but what slow helpers hold."""
+        helpers = sorted(job.crew.helpers, key=lambda worker: worker.id)
+        sights = {worker: self._sights[worker] for worker in helpers if not worker.resting}
+        slow = [worker for worker, sight in sights.items() if sight.looks]
+        if not slow or not self._waits_for_helpers(job, slow):
+            return
+        for worker in slow:
+            worker.recall()
+        stuck = [worker for worker in slow if self._sights[worker].looks > 1]
+        if job.has_lead or job.state is not JobState.RUNNING:
+            self._raise_one(job, stuck)
+        if job.has_lead and job.state is JobState.RUNNING:
+            self._run_again(job, stuck)
+        self._end_void(stuck, job)
+
+    def _waits_for_helpers(self, job: Job, slow: list[Worker]) -> bool:
+        """Whether somebody could do sooner what these helpers hold, or nobody can go on."""
+        if job.state is not JobState.RUNNING or job.crew.step_worker in slow:
+            return True
+        if job.checked.declaration.open_ended:
+            # It has always something left, but maybe nothing that its caller waits for: the
+            # lead's turn is no reason to wait while that has no call itself, and sleeps.
+            return job.has_lead and not (job.crew.lead and is_runnable(job.crew.lead.pid))
+        if job.left or job.crew.lead is not None:
+            return False
+        return job.has_lead or self._dispatch.has_idle_helper
+
+    def _raise_one(self, job: Job, stuck: list[Worker]) -> None:
+        if any(worker.raised for worker in job.crew.helpers):
+            return
+        # One in its caller's memory cgroup stays there; its job has no other worker anyway.
+        worker = next((worker for worker in stuck if worker.starved and not worker.memory_group), None)
+        if worker is None or worker.is_dying or not self._may_raise(job):
+            return
+        worker.lifted = True  # also where only a part of it works
+        if self._raiser.raise_(worker.pid):
+            worker.raised = True
+            job.raised += 1
+            self._counters["helpers_raised"] += 1
+
+    @staticmethod
+    def _may_raise(job: Job) -> bool:
+        """A job of a client of low priority gets no worker at normal priority, but for its cleaning up."""
+        ends = job.state not in (JobState.RUNNING, JobState.COMBINING)
+        return ends or not job.caller.priority.lowered
+
+    def _run_again(self, job: Job, stuck: list[Worker]) -> None:
+        """Let the lead do what a helper does not answer for, not even raised."""
+        if not job.writes_nothing or job.crew.to_duplicate:
+            return
+        for worker in stuck:
+            if not worker.raised or self._sights[worker].looks > RUN_AGAIN_AFTER:
+                job.crew.duplicate(worker)
+        if job.crew.to_duplicate:
+            self._dispatch.want(job)
+            self._dispatch.pump()
+
+    def _end_void(self, stuck: list[Worker], job: Job) -> None:
+        """Kill who does not give back what is done already: it can only read.
+
+        A starved one takes long to die as well, so it is given more time.
+        """
+        for worker in stuck:
+            most = KILL_AFTER if worker.raised or not worker.starved else KILL_STARVED_AFTER
+            if self._sights[worker].looks > most and job.crew.holds_only_void(worker):
+                worker.kill()

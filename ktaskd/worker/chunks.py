@@ -1,0 +1,129 @@
+"""Processes chunks and answers them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+from ktaskd.host import faults, logline
+from ktaskd.host.memory import mempolicy
+from ktaskd.model.limits import NUMA_NO_NODE
+from ktaskd.worker import frames
+from ktaskd.worker.causes import explained
+from ktaskd.worker.control import ChunkControl, FaultyControl, UndoControl
+from ktaskd.worker.failures import changed_elsewhere, encoded, failure
+from ktaskd.worker.faultpoints import FaultPoints
+from ktaskd.worker.frames import (
+    SLOT_POSITION,
+    SLOT_RECALL,
+    SLOT_SEQ,
+    SLOT_UNDOING,
+    pack_done,
+    pack_note,
+)
+from ktaskd.worker.jobs import Job, Known
+
+LOG_NAME = "ktaskd.worker"
+
+
+class Chunks:
+    """Processes one chunk at a time.
+
+    Args:
+        words: the worker's page of the board, as 64-bit words.
+        own_nid: the worker's own node.
+    """
+
+    def __init__(
+        self, words: memoryview, sock: socket.socket, known: Known, own_nid: int, points: FaultPoints
+    ) -> None:
+        """Take new pages from the worker's own node at first."""
+        self._words = words
+        self._send = sock.send
+        self._known = known
+        self._own_nid = self._memory_nid = own_nid
+        self._points = points
+        self._control = ChunkControl(words, sock.send, sock.fileno())
+        if faults.ON:
+            self._control = FaultyControl(words, sock.send, sock.fileno(), points.hit)
+
+    def process(self, seq: int, jno: int, start: int, end: int, nid: int) -> None:
+        """Process one chunk and answer it."""
+        if nid != self._memory_nid:
+            self._move_memory(nid)
+        if faults.ON:
+            self._points.begin(jno, "worker.before_ack")
+        words = self._words
+        # In this order: a reader that sees this seq also sees its position.
+        words[SLOT_POSITION] = start
+        words[SLOT_SEQ] = seq
+        if words[SLOT_RECALL] >= seq:
+            self._send(pack_done(seq, start, 0, b""))
+            return
+        before = time.thread_time_ns()
+        self._control.begin(seq)
+        job = None
+        try:
+            job = self._known.jobs.get(jno) or self._known.job(jno)
+            self._control.room = job.room
+            reached, value = job.body.run(job.context, start, end, self._control)
+            part = b"" if value is None else encoded(value)
+        except Exception as error:
+            self._send_failed(seq, job, (start, end), explained(error, job), before)
+            return
+        frame = pack_done(seq, reached, time.thread_time_ns() - before, part)
+        if faults.ON:
+            self._points.hit("worker.after_work")
+            frame = frame[: len(frame) // 2] if self._points.hit("worker.half_frame") else frame
+        self._send(frame)
+
+    def return_memory(self) -> None:
+        """Take new pages from the worker's own node again."""
+        if self._memory_nid not in (NUMA_NO_NODE, self._own_nid):
+            self._move_memory(NUMA_NO_NODE)
+
+    def forget(self) -> None:
+        """Keep nothing of the chunks so far."""
+        self._control.begin(0)
+
+    def _move_memory(self, nid: int) -> None:
+        """Take new pages from node `nid`; for NUMA_NO_NODE from the worker's own again.
+
+        A lead runs where its client does, and a helper may help another node: the pages that
+        they touch first still belong on the node of the range.
+        """
+        wanted = self._own_nid if nid == NUMA_NO_NODE else nid
+        self._memory_nid = nid
+        with contextlib.suppress(OSError):  # what is not available was reported at the start
+            if wanted == NUMA_NO_NODE:
+                mempolicy.apply_default()
+            else:
+                mempolicy.apply_preferred(wanted)
+
+    def _send_failed(
+        self, seq: int, job: Job | None, span: tuple[int, int], error: Exception, before: int
+    ) -> None:
+        """Clean the chunk up as far as possible, then report how it failed."""
+        start, end = span
+        reached = min(max(self._words[SLOT_POSITION], start), end)
+        dirty = self._clean(job, start, reached) if job is not None else []
+        dirty += changed_elsewhere(error)
+        body = failure(error, before, own=job is not None and job.declaration.own)
+        self._send(pack_note(frames.FAILED, seq, {**body, "reached": reached, "dirty": dirty}))
+
+    def _clean(self, job: Job, start: int, reached: int) -> list[list[int]]:
+        """Undo a chunk that failed; returns what may still be changed."""
+        if start >= reached:
+            return []
+        if not job.declaration.undo:
+            return [[start, reached]] if job.declaration.writes_bytes else []
+        self._words[SLOT_UNDOING] = self._words[SLOT_SEQ]
+        fault = self._points.hit if faults.ON else None
+        control = UndoControl(self._words, publish=False, fault=fault)
+        try:
+            kept = job.body.undo(job.context, start, reached, self._control.holes, control)
+        except Exception as error:
+            logline.report_exception(LOG_NAME, error)
+            return [[start, reached]]
+        return [[first, after] for first, after in kept]
