@@ -8,7 +8,7 @@ import ktask
 import pytest
 
 from tests.client.fake import FakeDaemon
-from tests.integration.rig import starting
+from tests.support.real_daemon import starting
 
 
 @pytest.fixture

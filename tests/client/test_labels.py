@@ -13,7 +13,7 @@ import pytest
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.shell import ktask as command
-from tests.integration.rig import Daemon, connected, refused, running
+from tests.support.real_daemon import Daemon, connected, refused, running
 
 NOOP = ("selftest.noop", "--range", "0:1")
 

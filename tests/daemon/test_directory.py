@@ -14,7 +14,7 @@ import pytest
 from ktask.link.embedded import directory_of
 
 from ktaskd.daemon import main as module
-from tests.integration.rig import until
+from tests.support.real_daemon import until
 from tests.support.users import OtherUsers
 
 UID = 60033

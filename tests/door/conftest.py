@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.door.house import memory
+from tests.door.door_with_keepers import memory
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ktask.v1.handoff import Refused
 from ktaskd.model.errors import FdUnsuitable, KeeperSilent
 from ktaskd.model.function import Access
 from tests.door import silent_fuse
-from tests.door.house import UID, Client, House, house, memory, run, until
+from tests.door.door_with_keepers import UID, Client, DoorWithKeepers, door_with_keepers, memory, run, until
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
@@ -67,7 +67,7 @@ def set_free(place: Path) -> None:
     ctypes.CDLL(None).umount2(os.fsencode(place), MNT_FORCE)
 
 
-async def works(it: House) -> None:
+async def works(it: DoorWithKeepers) -> None:
     """A new connection is served."""
     fd = memory()
     client = await it.client()
@@ -79,7 +79,7 @@ async def works(it: House) -> None:
 @pytest.mark.other_uid
 def test_a_file_that_hangs_costs_its_keeper_only(reachable_dir: Path, silent: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0) as it:
             client = await it.client()
             sender = send_silent(client, silent)
             reply = await client.receive()
@@ -102,7 +102,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
     reachable_dir: Path, silent: Path
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0, per_uid=1) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0, per_uid=1) as it:
             good = await it.client()
             await until(lambda: it.door.connections == 1)
             it.door._acceptor.stop()
@@ -127,7 +127,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
 @pytest.mark.other_uid
 def test_a_path_that_hangs_is_given_up(reachable_dir: Path, silent: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0) as it:
             with pytest.raises(FdUnsuitable, match='is on "fuse'):
                 await it.keepers.open_path(f"{silent}/file", Access.READ)
             with pytest.raises(KeeperSilent):

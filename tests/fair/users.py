@@ -12,7 +12,7 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import Daemon, Stubs, connected, running, until, write_config
+from tests.support.real_daemon import Daemon, Stubs, connected, running, until, write_config
 from tests.support.users import OtherUsers, reachable_directory
 
 FIRST_UID = 60001

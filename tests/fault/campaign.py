@@ -22,10 +22,10 @@ from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.handoff import FDS_MAX
 
 from tests.fault import recovery, works
-from tests.fault.armory import Armory, armory
+from tests.fault.armed_faults import ArmedFaults, armed_faults
 from tests.fault.killer import HOLDING, Killer
 from tests.fault.work import FILE, MEMFD, Work
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     connected,
@@ -96,7 +96,7 @@ class Campaign:
     """One run against one daemon."""
 
     def __init__(
-        self, daemon: Daemon, armed: Armory, report: Report, place: Path, functions: Functions
+        self, daemon: Daemon, armed: ArmedFaults, report: Report, place: Path, functions: Functions
     ) -> None:
         self._functions = functions
         self._daemon = daemon
@@ -376,7 +376,7 @@ def run(
     """
     report = Report(seed, jobs)
     began_s = time.monotonic()
-    with armory() as armed, reachable_directory() as place:
+    with armed_faults() as armed, reachable_directory() as place:
         settings: dict[str, dict[str, object]] = {
             "workers": {"cancel_grace_s": 0.5, "fence_s": 5.0, "hang_cpu_s": 0.5},
             "jobs": {"kept": 20},

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ktask.v1 import control_pb2 as cpb
 
-from tests.integration.rig import Stubs, until
+from tests.support.real_daemon import Stubs, until
 
 TIMES = 5
 

@@ -11,7 +11,7 @@ import pytest
 
 from ktaskd.functions.bodies import find
 from ktaskd.functions.catalogue import CATALOGUE
-from tests.functions.rig import Recorder, content, context_of, opened
+from tests.functions.bodies_in_process import Recorder, content, context_of, opened
 
 
 def test_spin_when_run_then_it_burns_that_much_cpu() -> None:

@@ -17,7 +17,7 @@ from ktaskd.functions import bodies
 from ktaskd.functions.body import Body, Context
 from ktaskd.host.files.writing import RWF_NOAPPEND
 from ktaskd.worker.sources import Source
-from tests.functions.rig import MIB, Recorder, content, context_of, opened, prepare
+from tests.functions.bodies_in_process import MIB, Recorder, content, context_of, opened, prepare
 
 SIZE = 6 * MIB
 

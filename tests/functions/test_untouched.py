@@ -18,8 +18,8 @@ from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Body
 from ktaskd.functions.own import run as own
 from ktaskd.worker.sources import Source
-from tests.functions.rig import Recorder, context_of
-from tests.worker.rig import facts_of
+from tests.functions.bodies_in_process import Recorder, context_of
+from tests.worker.real_worker import facts_of
 
 SIZE = 64 << 10
 

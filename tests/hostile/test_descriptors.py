@@ -11,9 +11,17 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import (
+    HANDLES,
+    SEQPACKET,
+    counters,
+    dialled,
+    fds_of,
+    keeper_of,
+    limit_with_room,
+)
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import HANDLES, SEQPACKET, counters, dialled, fds_of, keeper_of, limit_with_room
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     handed_over,

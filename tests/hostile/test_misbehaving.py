@@ -25,6 +25,7 @@ import pytest
 from ktask.v1 import control_pb2, handoff
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
 from tests.hostile.attacks import (
     CONNECTIONS,
     PREFACE,
@@ -39,8 +40,7 @@ from tests.hostile.attacks import (
 )
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -254,7 +254,7 @@ def test_queue_when_thousands_of_detached_jobs_then_all_end_and_their_memory_is_
 
 def test_queue_when_a_uid_has_as_many_as_it_may_then_refused(stubs: Stubs, place: Path) -> None:
     """The bound itself, with a small one."""
-    from tests.integration.rig import running, write_config
+    from tests.support.real_daemon import running, write_config
 
     config = write_config(place.parent / "c", jobs={"queued_per_uid": 5}, workers={"user": "nobody"})
     with running(place, "--config", config) as daemon, connected(daemon.socket) as own:
@@ -343,7 +343,7 @@ def test_watch_when_its_reader_goes_on_in_time_then_complete(daemon: Daemon, stu
 VANISHING = """
 import sys
 from pathlib import Path
-from tests.integration.rig import connected, spin
+from tests.support.real_daemon import connected, spin
 from ktask.v1 import jobs_pb2 as pb
 with connected(Path(sys.argv[1])) as stubs:
     stubs.jobs.Submit(pb.SubmitRequest(spec=spin(20, 5, request_id=sys.argv[2] + "-detached")))

@@ -14,10 +14,10 @@ import psutil
 import pytest
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import BESIDE
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import BESIDE
 from tests.hostile.rudeness import MANY, STRANGER, known_uid, rude_process
-from tests.integration.rig import Daemon, Stubs, until
+from tests.support.real_daemon import Daemon, Stubs, until
 from tests.support.users import OtherUsers
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.other_uid]

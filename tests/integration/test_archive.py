@@ -14,8 +14,8 @@ import ktask
 import pytest
 import zstandard
 
-from tests.fault.armory import Armory, armory
-from tests.integration.rig import Daemon, running, until
+from tests.fault.armed_faults import ArmedFaults, armed_faults
+from tests.support.real_daemon import Daemon, running, until
 
 MIB = 1 << 20
 
@@ -26,7 +26,7 @@ def test_cancel_when_the_frames_are_being_moved_then_the_target_is_empty(place: 
     source.write_bytes(os.urandom(16 * MIB))
     target.touch()  # what the client itself has made it removes
     with (
-        armory() as armed,
+        armed_faults() as armed,
         running(place, popen=with_faults(armed)),
         ktask.connect(place) as client,
         ThreadPoolExecutor(1) as waiter,
@@ -49,7 +49,7 @@ def test_cancel_when_the_frames_are_being_moved_then_the_target_is_empty(place: 
         assert target.stat().st_size == 0
 
 
-def with_faults(armed: Armory) -> Callable[..., subprocess.Popen[bytes]]:
+def with_faults(armed: ArmedFaults) -> Callable[..., subprocess.Popen[bytes]]:
     """Starts a daemon whose workers find what is armed."""
     return lambda words, **options: subprocess.Popen(words, env={**os.environ, **armed.environ}, **options)
 

@@ -20,7 +20,8 @@ from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.functions.catalogue import CATALOGUE
 from tests.integration.asker import Asker, asker
-from tests.integration.rig import (
+from tests.support.cgroups import cgroup, in_groups, own_group
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -37,7 +38,6 @@ from tests.integration.rig import (
     wait_state,
     write_config,
 )
-from tests.support.cgroups import cgroup, in_groups, own_group
 from tests.support.users import NOBODY, OtherUsers, reachable_directory
 
 MIB = 1 << 20

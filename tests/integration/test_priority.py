@@ -11,7 +11,8 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.groups import idle_group, own_groups
+from tests.support.real_daemon import (
     PATIENCE_S,
     Stubs,
     connected,
@@ -22,7 +23,6 @@ from tests.integration.rig import (
     until,
     write_config,
 )
-from tests.support.groups import idle_group, own_groups
 
 
 def status(stubs: Stubs) -> control_pb2.Status:

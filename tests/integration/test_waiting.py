@@ -19,7 +19,7 @@ import pytest
 from google.protobuf import json_format
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,

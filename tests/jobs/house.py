@@ -43,7 +43,7 @@ from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done, Note
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 UID = os.geteuid()

@@ -13,7 +13,7 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
 from ktaskd.model.source import SourceKind
 from tests.jobs.house import ME, UID, House, house, run
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 OTHER = Identity(UID + 7, os.getegid(), os.getpid(), nid=0)
 

@@ -24,8 +24,8 @@ import ktask
 import pytest
 from ktask.v1.code import RemoteTraceback
 
-from tests.integration.rig import PATIENCE_S, Daemon, running, starting, until
 from tests.own import things
+from tests.support.real_daemon import PATIENCE_S, Daemon, running, starting, until
 
 
 class Blocker:

@@ -11,8 +11,8 @@ from collections import deque
 import ktask
 import psutil
 
-from tests.integration.rig import PATIENCE_S, Daemon, until
 from tests.own.test_executor import jobs_left
+from tests.support.real_daemon import PATIENCE_S, Daemon, until
 
 SAME_IN_A_ROW = 30
 """Looks, 0.01 s apart, in which nothing may have woken a worker up."""

@@ -14,7 +14,7 @@ import ktask
 import pytest
 from ktask.v1 import start
 
-from tests.integration.rig import Daemon
+from tests.support.real_daemon import Daemon
 from tests.support.users import REPOSITORY
 
 PATIENCE_S = 100

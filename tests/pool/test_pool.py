@@ -16,7 +16,7 @@ from ktaskd.pool import respawn
 from ktaskd.worker import frames
 from ktaskd.worker.codec import facts_to_json
 from tests.pool.realpool import PATIENCE_S, WorkerEvents, hang_up, idle, noop, pool, run
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 
 def alive(pid: int) -> bool:

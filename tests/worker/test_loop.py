@@ -17,13 +17,13 @@ import pytest
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, Note
-from tests.worker.rig import REPOSITORY, Rig, facts_of, ready, started, wait_until
+from tests.worker.real_worker import REPOSITORY, RealWorker, facts_of, ready, started, wait_until
 
 MIB = 1 << 20
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
+def rig() -> Iterator[RealWorker]:
     with ready() as worker:
         yield worker
 
@@ -46,7 +46,7 @@ def other_memory() -> Iterator[int]:
         os.close(fd)
 
 
-def test_chunk_when_processed_then_done_and_the_page_says_which(rig: Rig) -> None:
+def test_chunk_when_processed_then_done_and_the_page_says_which(rig: RealWorker) -> None:
     rig.job(1, "selftest.noop")
     rig.chunk(7, 1, 20, 30)
     done = rig.done()
@@ -58,7 +58,7 @@ def policies_of(pid: int) -> set[str]:
     return {line.split()[1] for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines()}
 
 
-def test_chunk_when_it_names_a_node_then_new_pages_come_from_there(rig: Rig) -> None:
+def test_chunk_when_it_names_a_node_then_new_pages_come_from_there(rig: RealWorker) -> None:
     """Whoever runs it: a lead is of no node."""
     if not Path(f"/proc/{rig.process.pid}/numa_maps").exists():
         return
@@ -74,27 +74,27 @@ def test_chunk_when_it_names_a_node_then_new_pages_come_from_there(rig: Rig) -> 
     assert policies_of(rig.process.pid) == before
 
 
-def test_chunk_when_cpu_was_burnt_then_done_says_how_much(rig: Rig) -> None:
+def test_chunk_when_cpu_was_burnt_then_done_says_how_much(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin", {"ms": 2.0})
     rig.chunk(1, 1, 0, 5)
     assert rig.done().cpu_ns >= 10_000_000
     assert rig.beats >= 5
 
 
-def test_chunk_when_argument_not_given_then_default(rig: Rig) -> None:
+def test_chunk_when_argument_not_given_then_default(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin")
     rig.chunk(1, 1, 0, 3)
     assert rig.done().cpu_ns >= 3_000_000
 
 
-def test_chunk_when_recalled_before_begun_then_given_back_whole(rig: Rig) -> None:
+def test_chunk_when_recalled_before_begun_then_given_back_whole(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin", {"ms": 1000.0})
     rig.recall(3)
     rig.chunk(3, 1, 10, 20)
     assert rig.done() == Done(3, 10, 0, b"")
 
 
-def test_chunk_when_recalled_in_the_middle_then_rest_given_back(rig: Rig) -> None:
+def test_chunk_when_recalled_in_the_middle_then_rest_given_back(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin", {"ms": 5.0})
     rig.chunk(3, 1, 10, 1_000_000)
     wait_until(lambda: rig.seq == 3 and rig.position > 11)
@@ -104,7 +104,7 @@ def test_chunk_when_recalled_in_the_middle_then_rest_given_back(rig: Rig) -> Non
     assert done.reached == rig.position
 
 
-def test_chunk_when_recalled_inside_one_position_then_that_one_is_given_back(rig: Rig) -> None:
+def test_chunk_when_recalled_inside_one_position_then_that_one_is_given_back(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin", {"ms": 3_000_000.0})
     rig.chunk(3, 1, 10, 20)
     wait_until(lambda: rig.beats > 3)
@@ -112,7 +112,7 @@ def test_chunk_when_recalled_inside_one_position_then_that_one_is_given_back(rig
     assert rig.done().reached == 10
 
 
-def test_two_queued_chunks_when_both_recalled_then_second_not_begun(rig: Rig) -> None:
+def test_two_queued_chunks_when_both_recalled_then_second_not_begun(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin", {"ms": 1.0})
     rig.chunk(1, 1, 0, 1_000_000)
     rig.chunk(2, 1, 1_000_000, 2_000_000)
@@ -124,7 +124,7 @@ def test_two_queued_chunks_when_both_recalled_then_second_not_begun(rig: Rig) ->
     assert second == Done(2, 1_000_000, 0, b"")
 
 
-def test_two_queued_chunks_when_first_recalled_then_second_is_processed(rig: Rig) -> None:
+def test_two_queued_chunks_when_first_recalled_then_second_is_processed(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin", {"ms": 1.0})
     rig.chunk(1, 1, 0, 1_000_000)
     rig.chunk(2, 1, 1_000_000, 1_000_003)
@@ -134,7 +134,7 @@ def test_two_queued_chunks_when_first_recalled_then_second_is_processed(rig: Rig
     assert rig.done().reached == 1_000_003
 
 
-def test_chunk_when_function_fails_then_failed_says_all(rig: Rig) -> None:
+def test_chunk_when_function_fails_then_failed_says_all(rig: RealWorker) -> None:
     rig.job(1, "selftest.fail", {"at": 5, "errno": 28})
     rig.chunk(1, 1, 0, 10)
     failed = rig.note(frames.FAILED)
@@ -146,18 +146,18 @@ def test_chunk_when_function_fails_then_failed_says_all(rig: Rig) -> None:
     assert rig.done().reached == 10
 
 
-def test_chunk_when_job_is_not_known_then_failed(rig: Rig) -> None:
+def test_chunk_when_job_is_not_known_then_failed(rig: RealWorker) -> None:
     rig.chunk(1, 9, 0, 10)
     assert "was not told of it" in rig.note(frames.FAILED).body["message"]
 
 
-def test_chunk_when_function_has_no_body_then_failed(rig: Rig) -> None:
+def test_chunk_when_function_has_no_body_then_failed(rig: RealWorker) -> None:
     rig.job(1, "no.such")
     rig.chunk(1, 1, 0, 10)
     assert "'no.such'" in rig.note(frames.FAILED).body["message"]
 
 
-def test_chunk_when_it_fails_then_the_worker_undoes_what_was_done(rig: Rig, memory: int) -> None:
+def test_chunk_when_it_fails_then_the_worker_undoes_what_was_done(rig: RealWorker, memory: int) -> None:
     os.ftruncate(memory, 20)
     rig.source(1, memory, facts_of(memory))
     rig.job(1, "selftest.undo_log", {"fail_at": 7}, {"data": 1})
@@ -169,7 +169,9 @@ def test_chunk_when_it_fails_then_the_worker_undoes_what_was_done(rig: Rig, memo
     assert rig.position == 7
 
 
-def test_chunk_when_it_fails_before_it_changed_a_byte_then_nothing_is_dirty(rig: Rig, memory: int) -> None:
+def test_chunk_when_it_fails_before_it_changed_a_byte_then_nothing_is_dirty(
+    rig: RealWorker, memory: int
+) -> None:
     os.ftruncate(memory, 64 * MIB)
     rig.source(1, memory, facts_of(memory))
     rig.job(1, "mem.fill", {"value": 300}, {"data": 1})
@@ -180,7 +182,7 @@ def test_chunk_when_it_fails_before_it_changed_a_byte_then_nothing_is_dirty(rig:
 
 
 def test_copy_when_it_fails_then_holes_are_back_and_the_rest_is_dirty(
-    rig: Rig, memory: int, other_memory: int
+    rig: RealWorker, memory: int, other_memory: int
 ) -> None:
     os.pwrite(memory, b"s" * (4 * MIB), 0)
     os.ftruncate(other_memory, 6 * MIB)
@@ -231,7 +233,7 @@ def test_copy_when_killed_in_the_middle_then_all_it_changed_was_told_before(
     assert 0 < told <= size
 
 
-def test_worker_when_killed_by_its_chunk_then_the_page_says_where(rig: Rig) -> None:
+def test_worker_when_killed_by_its_chunk_then_the_page_says_where(rig: RealWorker) -> None:
     rig.job(1, "selftest.crash", {"at": 7, "signal": 11})
     rig.chunk(4, 1, 0, 5)
     assert rig.done().reached == 5
@@ -242,7 +244,7 @@ def test_worker_when_killed_by_its_chunk_then_the_page_says_where(rig: Rig) -> N
 
 
 @pytest.mark.parametrize("cpu", [False, True])
-def test_worker_when_it_hangs_then_only_a_kill_helps(rig: Rig, cpu: bool) -> None:
+def test_worker_when_it_hangs_then_only_a_kill_helps(rig: RealWorker, cpu: bool) -> None:
     rig.job(1, "selftest.hang", {"at": 3, "cpu": cpu})
     rig.chunk(1, 1, 0, 10)
     wait_until(lambda: rig.position == 3)
@@ -254,12 +256,12 @@ def test_worker_when_it_hangs_then_only_a_kill_helps(rig: Rig, cpu: bool) -> Non
     assert rig.process.wait() == -signal.SIGKILL
 
 
-def test_worker_when_the_daemon_closes_then_it_ends(rig: Rig) -> None:
+def test_worker_when_the_daemon_closes_then_it_ends(rig: RealWorker) -> None:
     rig.sock.close()
     assert rig.process.wait() == 0
 
 
-def test_worker_when_the_daemon_closes_during_a_chunk_then_it_ends(rig: Rig) -> None:
+def test_worker_when_the_daemon_closes_during_a_chunk_then_it_ends(rig: RealWorker) -> None:
     rig.job(1, "selftest.spin", {"ms": 1.0})
     rig.chunk(1, 1, 0, 1_000_000)
     wait_until(lambda: rig.position > 0)
@@ -268,12 +270,12 @@ def test_worker_when_the_daemon_closes_during_a_chunk_then_it_ends(rig: Rig) -> 
     assert rig.process.wait() == 0
 
 
-def test_worker_when_the_frame_is_none_then_it_ends_with_70(rig: Rig) -> None:
+def test_worker_when_the_frame_is_none_then_it_ends_with_70(rig: RealWorker) -> None:
     rig.sock.send(b"\x63nonsense")
     assert rig.process.wait() == 70
 
 
-def test_worker_when_interrupted_then_it_goes_on(rig: Rig) -> None:
+def test_worker_when_interrupted_then_it_goes_on(rig: RealWorker) -> None:
     rig.process.send_signal(signal.SIGINT)
     rig.job(1, "selftest.noop")
     rig.chunk(1, 1, 0, 1)
@@ -282,7 +284,7 @@ def test_worker_when_interrupted_then_it_goes_on(rig: Rig) -> None:
     assert rig.process.wait() == -signal.SIGTERM
 
 
-def test_source_when_forgotten_then_closed_and_unmapped(rig: Rig, memory: int) -> None:
+def test_source_when_forgotten_then_closed_and_unmapped(rig: RealWorker, memory: int) -> None:
     import fcntl
 
     os.ftruncate(memory, MIB)
@@ -313,7 +315,7 @@ def test_source_when_forgotten_then_closed_and_unmapped(rig: Rig, memory: int) -
 
 
 def test_source_when_its_number_is_used_again_then_the_first_is_closed(
-    rig: Rig, memory: int, other_memory: int
+    rig: RealWorker, memory: int, other_memory: int
 ) -> None:
     before = len(rig.fds())
     rig.source(5, memory, facts_of(memory))
@@ -326,7 +328,7 @@ def test_source_when_its_number_is_used_again_then_the_first_is_closed(
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_source_when_not_exactly_one_descriptor_came_then_its_jobs_fail(
-    rig: Rig, memory: int, count: int
+    rig: RealWorker, memory: int, count: int
 ) -> None:
     from ktaskd.worker.codec import facts_to_json
 
@@ -339,7 +341,7 @@ def test_source_when_not_exactly_one_descriptor_came_then_its_jobs_fail(
     assert len(rig.fds()) == before
 
 
-def test_items_when_sent_before_each_chunk_then_each_has_its_own(rig: Rig, tmp_path: Path) -> None:
+def test_items_when_sent_before_each_chunk_then_each_has_its_own(rig: RealWorker, tmp_path: Path) -> None:
     contents = [b"a" * 10, b"", b"c" * 5000]
     rig.job(1, "file.crc32", {}, {}, (0, 3))
     for position, content in enumerate(contents):
@@ -359,7 +361,7 @@ def test_items_when_sent_before_each_chunk_then_each_has_its_own(rig: Rig, tmp_p
     assert [item["bytes"] for item in value["items"]] == [10, 0, 5000]
 
 
-def test_call_when_undo_then_progress_is_published_and_nothing_stops_it(rig: Rig, memory: int) -> None:
+def test_call_when_undo_then_progress_is_published_and_nothing_stops_it(rig: RealWorker, memory: int) -> None:
     os.ftruncate(memory, 20)
     rig.source(1, memory, facts_of(memory))
     rig.job(1, "selftest.undo_log", {}, {"data": 1})
@@ -371,14 +373,14 @@ def test_call_when_undo_then_progress_is_published_and_nothing_stops_it(rig: Rig
     assert (rig.seq, rig.position) == (8, 9)
 
 
-def test_call_when_undo_fails_then_its_span_is_dirty(rig: Rig, memory: int) -> None:
+def test_call_when_undo_fails_then_its_span_is_dirty(rig: RealWorker, memory: int) -> None:
     rig.source(1, memory, facts_of(memory))
     rig.job(1, "selftest.undo_log", {}, {"data": 1})
     rig.call(8, 1, "undo", {"start": 3, "end": 9, "holes": []})
     assert rig.note(frames.FAILED).body["dirty"] == [[3, 9]]
 
 
-def test_call_when_the_answer_is_too_large_then_failed(rig: Rig) -> None:
+def test_call_when_the_answer_is_too_large_then_failed(rig: RealWorker) -> None:
     rig.job(1, "file.crc32")
     items = [{"crc32": 1, "bytes": 1}] * 2800
     body = {"jno": 1, "op": "combine", "payload": {"parts": [{"items": items}]}}
@@ -388,14 +390,14 @@ def test_call_when_the_answer_is_too_large_then_failed(rig: Rig) -> None:
     assert "wanted at most" in rig.note(frames.FAILED).body["message"]
 
 
-def test_call_when_op_is_not_known_then_failed(rig: Rig) -> None:
+def test_call_when_op_is_not_known_then_failed(rig: RealWorker) -> None:
     rig.job(1, "selftest.noop")
     rig.call(1, 1, "explode")
     assert "explode" in rig.note(frames.FAILED).body["message"]
 
 
 def test_call_when_copy_is_prepared_then_finished_or_restored(
-    rig: Rig, memory: int, other_memory: int
+    rig: RealWorker, memory: int, other_memory: int
 ) -> None:
     os.ftruncate(memory, 100)
     os.ftruncate(other_memory, 40)

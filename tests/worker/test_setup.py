@@ -18,7 +18,7 @@ from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_from_json
 from ktaskd.worker.setup import HELPER_OOM_SCORE, LEAD_OOM_SCORE, compare, compare_place
 from tests.support.users import NOBODY
-from tests.worker.rig import REPOSITORY, started
+from tests.worker.real_worker import REPOSITORY, started
 
 CPU = min(os.sched_getaffinity(0))
 

@@ -13,7 +13,7 @@ import pytest
 from ktaskd.host.files import holes
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 PAGE = 4096
 

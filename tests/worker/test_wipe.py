@@ -15,7 +15,7 @@ import pytest
 
 from ktaskd.worker import frames
 from tests.support.remains import places_of
-from tests.worker.rig import Rig, facts_of, ready
+from tests.worker.real_worker import RealWorker, facts_of, ready
 
 REPEATS = 30_000
 
@@ -40,7 +40,7 @@ def sources(tmp_path: Path, secret: bytes) -> Iterator[tuple[int, int, int]]:
         os.close(fd)
 
 
-def work(rig: Rig, fds: tuple[int, int, int], secret: bytes) -> None:
+def work(rig: RealWorker, fds: tuple[int, int, int], secret: bytes) -> None:
     """Jobs of X that end well and that fail, with data in sources and in arguments."""
     size = len(secret) * REPEATS
     text = secret.decode()
@@ -65,7 +65,7 @@ def work(rig: Rig, fds: tuple[int, int, int], secret: bytes) -> None:
         assert told.kind == frames.PRIOR
 
 
-def begin_of_another(rig: Rig) -> None:
+def begin_of_another(rig: RealWorker) -> None:
     rig.sock.send(frames.pack_note(frames.WIPE, 0))
     rig.job(20, "selftest.noop")
     rig.chunk(20, 20, 0, 1)

@@ -17,7 +17,7 @@ from ktask.cli.main import _PARSERS
 
 from tests.client.shell import KTASK, WAIT_S, environment
 from tests.client.shell import ktask as command
-from tests.integration.rig import Daemon, running
+from tests.support.real_daemon import Daemon, running
 
 READER_GONE = 128 + signal.SIGPIPE
 

@@ -11,7 +11,7 @@ import ktask
 import pytest
 from ktask.link import locate, starting
 
-from tests.integration.rig import KTASKD, until
+from tests.support.real_daemon import KTASKD, until
 
 START = "import pathlib, sys, time; sys.stdin.read()"
 """A process that stays as it is until its standard input ends."""

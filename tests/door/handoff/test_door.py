@@ -17,12 +17,20 @@ from ktaskd.door.admission.meter import DEBT_MAX_S, Meter
 from ktaskd.door.callers.reception import Reception
 from ktaskd.host.sockets.unixsock import FDS_PER_MESSAGE_MAX
 from ktaskd.model.source import SourceKind
-from tests.door.house import UID, as_uid, descriptors_of, holds_memory, house, run, until
+from tests.door.door_with_keepers import (
+    UID,
+    as_uid,
+    descriptors_of,
+    door_with_keepers,
+    holds_memory,
+    run,
+    until,
+)
 
 
 def test_descriptors_become_handles_with_facts(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             reply = await client.hand(fd, fd, flags=(0, handoff.OWN_OFFSET))
             assert isinstance(reply, Handles)
@@ -44,7 +52,7 @@ def test_descriptors_become_handles_with_facts(reachable_dir: Path, fd: int) -> 
 
 def test_the_right_descriptor_is_refused_and_none_is_kept(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             with open("/dev/null", "rb") as null:
                 reply = await client.hand(fd, null.fileno(), fd)
@@ -63,7 +71,7 @@ def test_the_right_descriptor_is_refused_and_none_is_kept(reachable_dir: Path, f
 
 def test_handles_die_with_the_connection_but_not_what_a_job_holds(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             held, _idle = await client.handles(fd, fd)
             source = it.handles.resolve(held, UID)
@@ -80,7 +88,7 @@ def test_handles_die_with_the_connection_but_not_what_a_job_holds(reachable_dir:
 
 def test_requests_sent_ahead_are_answered_in_order(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             for number in range(1, 9):
                 client.send(handoff.encode_request(Hand(number, (0,))), [fd])
@@ -94,7 +102,7 @@ def test_requests_sent_ahead_are_answered_in_order(reachable_dir: Path, fd: int)
 
 def test_a_client_that_reads_nothing_is_not_read(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             greedy, polite = await it.client(), await it.client()
             request = handoff.encode_request(Drop(1, ("0" * 32,)))
             sent = answered = 0
@@ -141,7 +149,7 @@ def test_what_is_no_request_ends_the_connection_and_nothing_else(
     reachable_dir: Path, fd: int, data: bytes, n_fds: int, number: int
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             good, bad = await it.client(), await it.client()
             (handle,) = await good.handles(fd)
             bad.send(data, [fd] * n_fds)
@@ -165,7 +173,7 @@ def test_what_is_no_request_ends_the_connection_and_nothing_else(
 
 def test_descriptors_that_do_not_fit_into_the_keeper_are_not_counted_on(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
@@ -185,7 +193,7 @@ def test_descriptors_that_do_not_fit_into_the_keeper_are_not_counted_on(reachabl
 
 def test_a_daemon_without_a_descriptor_left_says_so(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             await client.handles(fd)
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -207,7 +215,7 @@ def test_a_daemon_without_a_descriptor_left_says_so(reachable_dir: Path, fd: int
 
 def test_an_empty_message_ends_the_connection(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             client.send(b"", [fd])
             assert await client.receive() is None
@@ -219,7 +227,7 @@ def test_an_empty_message_ends_the_connection(reachable_dir: Path, fd: int) -> N
 def test_a_client_may_leave_at_any_point(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
         choice = random.Random(1)
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             for _ in range(60):
                 client = await it.client()
                 for _ in range(choice.randrange(4)):
@@ -243,7 +251,7 @@ def test_sockets_nested_in_the_queue_do_no_harm(reachable_dir: Path, fd: int) ->
     """What is in flight inside a connection must not stop the next one."""
 
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             bad = await it.client()
             pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(6)]
             for (left, _), (_, inner) in itertools.pairwise(pairs):
@@ -269,7 +277,7 @@ def test_sockets_nested_in_the_queue_do_no_harm(reachable_dir: Path, fd: int) ->
 
 def test_caps_are_told_and_counted(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir, handles_per_uid=3, per_uid=2) as it:
+        async with door_with_keepers(reachable_dir, handles_per_uid=3, per_uid=2) as it:
             clients = [await it.client() for _ in range(2)]
             assert await clients[0].handles(fd, fd)
             reply = await clients[1].hand(fd, fd)
@@ -296,7 +304,7 @@ def test_whoever_is_refused_before_it_has_sent_anything_can_send_and_is_told_why
     """A client that connects, sends and then reads: it must not fail at sending."""
 
     async def test() -> None:
-        async with house(reachable_dir, per_uid=1) as it:
+        async with door_with_keepers(reachable_dir, per_uid=1) as it:
             first = await it.client()
             await until(lambda: it.door.connections == 1)
             late = await it.client()
@@ -314,7 +322,7 @@ def test_whoever_is_refused_before_it_has_sent_anything_can_send_and_is_told_why
 
 def test_nobody_is_told_so(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir, reception=Reception(nobody=UID)) as it:
+        async with door_with_keepers(reachable_dir, reception=Reception(nobody=UID)) as it:
             client = await it.client()
             reply = await client.hand(fd)
             assert isinstance(reply, Refused)
@@ -327,7 +335,7 @@ def test_nobody_is_told_so(reachable_dir: Path, fd: int) -> None:
 
 def test_many_that_are_refused_are_all_told_and_closed(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir, per_uid=1) as it:
+        async with door_with_keepers(reachable_dir, per_uid=1) as it:
             first = await it.client()
             await until(lambda: it.door.connections == 1)
             before = len(os.listdir("/proc/self/fd"))
@@ -347,7 +355,7 @@ def test_many_that_are_refused_are_all_told_and_closed(reachable_dir: Path) -> N
 
 def test_connections_that_wait_for_their_turn_are_told_when_it_closes(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             clients = [await it.client() for _ in range(40)]
             await until(lambda: it.door.connections == 40)
             (account,) = it.door._turns._accounts.values()
@@ -362,7 +370,7 @@ def test_connections_that_wait_for_their_turn_are_told_when_it_closes(reachable_
 
 def test_a_total_cap_holds_over_uids(reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        async with house(reachable_dir, total=2) as it:
+        async with door_with_keepers(reachable_dir, total=2) as it:
             clients = [await it.client() for _ in range(2)]
             await until(lambda: it.door.connections == 2)
             as_uid(monkeypatch, UID + 1)
@@ -383,7 +391,7 @@ def test_request_when_it_is_not_the_users_turn_then_its_answer_waits(
     """The next request is read after the answer only, so whoever asks without end is paced."""
 
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             client.send(handoff.encode_request(Drop(1, ("0" * 32,))))
             assert await client.receive() == Dropped(1, 1)

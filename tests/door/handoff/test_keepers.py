@@ -28,13 +28,21 @@ from ktaskd.model.errors import (
     SourceInvalid,
 )
 from ktaskd.model.function import Access
-from tests.door.house import UID, as_uid, descriptors_of, house, is_running, run, until
+from tests.door.door_with_keepers import (
+    UID,
+    as_uid,
+    descriptors_of,
+    door_with_keepers,
+    is_running,
+    run,
+    until,
+)
 
 
 @pytest.mark.other_uid  # only root can look into one
 def test_a_keeper_is_small_shut_and_alone(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
@@ -54,7 +62,7 @@ def test_a_keeper_is_small_shut_and_alone(reachable_dir: Path, fd: int) -> None:
 
 def test_a_keeper_that_has_nothing_to_do_ends_and_the_next_one_starts(reachable_dir: Path, fd: int) -> None:
     async def test() -> None:
-        async with house(reachable_dir, linger_s=0.05) as it:
+        async with door_with_keepers(reachable_dir, linger_s=0.05) as it:
             client = await it.client()
             await client.handles(fd)
             (first,) = it.keepers.pids().values()
@@ -73,7 +81,7 @@ def test_each_uid_has_a_keeper_of_its_own(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             mine = await it.client()
             (handle,) = await mine.handles(fd)
             as_uid(monkeypatch, UID + 1)
@@ -93,7 +101,7 @@ def test_the_number_of_keepers_is_capped_and_a_resting_one_makes_room(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, total=50) as it:
+        async with door_with_keepers(reachable_dir, total=50) as it:
             it.keepers.total = 1
             first = await it.client()
             await first.handles(fd)
@@ -116,7 +124,7 @@ def test_a_killed_keeper_costs_its_handles_and_the_next_connection_gets_another(
     reachable_dir: Path, fd: int
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir) as it:
+        async with door_with_keepers(reachable_dir) as it:
             client = await it.client()
             held, _idle = await client.handles(fd, fd)
             source = it.handles.resolve(held, UID)
@@ -143,7 +151,7 @@ def test_a_stopped_keeper_is_given_up_and_other_uids_do_not_notice(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir, silence_s=1.5) as it:
+        async with door_with_keepers(reachable_dir, silence_s=1.5) as it:
             client = await it.client()
             await client.handles(fd)
             (pid,) = it.keepers.pids().values()
@@ -178,7 +186,7 @@ def test_paths_are_opened_with_the_access_asked_for(reachable_dir: Path) -> None
     path.write_bytes(b"12345")
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             for access in (Access.READ, Access.WRITE, Access.READ_WRITE):
                 source = await it.keepers.open_path(str(path), access)
                 assert (source.facts.access, source.facts.size, source.uid) == (access, 5, UID)
@@ -216,7 +224,7 @@ def refused_paths(place: Path) -> dict[str, tuple[type[KtaskError], str]]:
 
 def test_what_cannot_be_opened_is_refused_clearly(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             for path, (error, says) in refused_paths(reachable_dir).items():
                 with pytest.raises(error, match=says):
                     await it.keepers.open_path(path, Access.READ)
@@ -227,7 +235,7 @@ def test_what_cannot_be_opened_is_refused_clearly(reachable_dir: Path) -> None:
 
 def test_a_lease_is_not_waited_for(reachable_dir: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             with open(reachable_dir / "leased", "w") as file:
                 # The one who holds a lease is told by SIGIO when it is broken.
                 before = signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -281,7 +289,7 @@ def test_an_open_that_nobody_waits_for_any_more_leaks_nothing(reachable_dir: Pat
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             path = str(reachable_dir / "file")
             for turns in range(30):
                 opening = asyncio.ensure_future(it.keepers.open_path(path, Access.READ))
@@ -302,7 +310,7 @@ def test_an_open_given_up_at_the_moment_it_succeeds_leaks_nothing(
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run") as it:
+        async with door_with_keepers(reachable_dir / "run") as it:
             opening = asyncio.ensure_future(it.keepers.open_path(str(reachable_dir / "file"), Access.READ))
             openings = it.keepers._openings
             forget = openings._forget
@@ -323,7 +331,7 @@ def test_opens_fail_together_with_a_silent_keeper(reachable_dir: Path) -> None:
     (reachable_dir / "file").touch()
 
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0) as it:
             path = str(reachable_dir / "file")
             (await it.keepers.open_path(path, Access.READ)).release()
             os.kill(it.keepers.pids()[UID], signal.SIGSTOP)
@@ -339,7 +347,7 @@ def test_a_uid_whose_keepers_will_not_die_gets_no_more(reachable_dir: Path, fd: 
     """Killed, but in a wait that cannot be interrupted; here the kill is held back."""
 
     async def test() -> None:
-        async with house(reachable_dir, silence_s=0.5) as it:
+        async with door_with_keepers(reachable_dir, silence_s=0.5) as it:
             stuck = []
             for _ in range(STUCK_PER_UID_MAX):
                 client = await it.client()
@@ -407,7 +415,7 @@ def test_uids_of_one_account_share_keepers_when_they_are_many(
 
     async def test() -> None:
         reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
-        async with house(reachable_dir, keepers_total=12, reception=reception) as it:
+        async with door_with_keepers(reachable_dir, keepers_total=12, reception=reception) as it:
             clients = []
             for uid in range(100_000, 100_020):
                 as_uid(monkeypatch, uid)
@@ -436,7 +444,7 @@ def test_uids_of_one_account_that_come_at_once_share_the_keepers_that_start(
 
     async def test() -> None:
         reception = Reception(account_of=lambda uid: -1 if uid >= 100_000 else None)
-        async with house(reachable_dir, reception=reception) as it:
+        async with door_with_keepers(reachable_dir, reception=reception) as it:
             clients = []
 
             async def join(uid: int) -> None:
@@ -465,7 +473,7 @@ def test_a_keeper_that_had_no_time_because_the_daemon_had_none_is_not_given_up(
     """As where the machine was paused: what is due at once then says nothing about the keeper."""
 
     async def test() -> None:
-        async with house(reachable_dir, silence_s=2.0) as it:
+        async with door_with_keepers(reachable_dir, silence_s=2.0) as it:
             first = await it.client()
             await first.handles(fd)
             (pid,) = it.keepers.pids().values()

@@ -14,7 +14,7 @@ from ktaskd.door.sockets.listener import DirectoryBusy, ListenError, RuntimeDir
 from ktaskd.door.sockets.takeover import take_over
 from ktaskd.host.root import HostRoot
 from ktaskd.host.sockets.listening import listens
-from tests.integration.rig import running, write_config
+from tests.support.real_daemon import running, write_config
 
 OWNER = 60031
 STRANGER = 60032

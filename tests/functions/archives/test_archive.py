@@ -28,7 +28,7 @@ from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.functions.quanta import BUFFER, write_full
 from ktaskd.worker.sources import Source
-from tests.functions.rig import MIB, Recorder, content, lay_out, opened, prepare
+from tests.functions.bodies_in_process import MIB, Recorder, content, lay_out, opened, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 KIB = 1 << 10

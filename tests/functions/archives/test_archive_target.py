@@ -22,7 +22,7 @@ from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
 from ktaskd.worker.sources import Source
 from tests.functions.archives.test_archive import FRAME, USUAL, chunks, context_of, pair, whole
-from tests.functions.rig import Recorder, content, lay_out, prepare
+from tests.functions.bodies_in_process import Recorder, content, lay_out, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 DATA = random.Random(9).randbytes(FRAME) * 6 + b"end"

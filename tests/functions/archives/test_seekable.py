@@ -25,7 +25,7 @@ from ktaskd.functions.archives.framing import find_zstd
 from ktaskd.functions.archives.seektable import find_table
 from ktaskd.functions.bodies import find
 from tests.functions.archives.test_archive import USUAL, chunks, context_of, pair, some, whole
-from tests.functions.rig import Recorder, content, lay_out, opened, prepare
+from tests.functions.bodies_in_process import Recorder, content, lay_out, opened, prepare
 
 COMPRESS, DECOMPRESS = find("file.compress"), find("file.decompress")
 SIZES = (70_000, 1, 200_000, 0, 65_536)

@@ -25,7 +25,7 @@ from ktaskd.functions.body import Context
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.worker.failures import encoded
 from ktaskd.worker.sources import Source
-from tests.functions.rig import Recorder, content, lay_out, opened, seal
+from tests.functions.bodies_in_process import Recorder, content, lay_out, opened, seal
 
 REDUCE, MAP = find("array.reduce"), find("array.map")
 DEFAULTS: dict[str, Any] = {"dtype": "float64", "op": "sum", "bins": 64, "low": 0.0, "high": 1.0}

@@ -17,7 +17,7 @@ from ktaskd.functions.body import Context
 from ktaskd.functions.quanta import BUFFER, QUANTUM
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
-from tests.functions.rig import KINDS, MIB, PAGE, Recorder, context_of, opened, seal
+from tests.functions.bodies_in_process import KINDS, MIB, PAGE, Recorder, context_of, opened, seal
 
 BODY = find("file.crc32")
 SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, BUFFER + 1, QUANTUM + PAGE + 3)
@@ -109,7 +109,7 @@ def test_source_when_truncated_before_or_during_then_a_clear_error(kind: str, tm
 
 
 def items_of(paths: list[Path]) -> dict[int, Source]:
-    from tests.worker.rig import facts_of
+    from tests.worker.real_worker import facts_of
 
     sources = {}
     for position, path in enumerate(paths):

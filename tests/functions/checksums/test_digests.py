@@ -23,9 +23,9 @@ from ktaskd.functions.quanta import QUANTUM
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
+from tests.functions.bodies_in_process import KINDS, PAGE, Recorder, context_of, opened, seal
 from tests.functions.checksums.test_checksum import noise
-from tests.functions.rig import KINDS, PAGE, Recorder, context_of, opened, seal
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 Plain = Callable[[bytes], str]
 OF: dict[str, Plain] = {

@@ -21,7 +21,7 @@ from ktaskd.model.function import Access
 from ktaskd.model.source import SourceKind
 from ktaskd.worker.sources import Source
 from tests.fault.compare import first_difference
-from tests.functions.rig import (
+from tests.functions.bodies_in_process import (
     KINDS,
     MIB,
     PAGE,
@@ -35,7 +35,7 @@ from tests.functions.rig import (
     prepare,
     seal,
 )
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 BODY = find("file.allocate")
 PAGES = 48

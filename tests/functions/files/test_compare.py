@@ -19,7 +19,7 @@ from ktaskd.functions.body import Json
 from ktaskd.functions.quanta import BUFFER, QUANTUM
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
-from tests.functions.rig import KINDS, MIB, PAGE, Recorder, context_of, lay_out, opened, seal
+from tests.functions.bodies_in_process import KINDS, MIB, PAGE, Recorder, context_of, lay_out, opened, seal
 
 BODY = find("file.compare")
 SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, BUFFER - 1, BUFFER, BUFFER + 1, QUANTUM - 1, QUANTUM, QUANTUM + 1)

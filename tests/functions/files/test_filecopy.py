@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ktaskd.functions.bodies import find
 from ktaskd.functions.quanta import QUANTUM
 from ktaskd.model.function import Access
-from tests.functions.rig import (
+from tests.functions.bodies_in_process import (
     KINDS,
     MIB,
     PAGE,
@@ -172,7 +172,7 @@ def test_chunk_when_the_disk_is_full_then_what_was_touched_can_be_undone(
     path = small_disk / "dst"
     with opened("memfd", tmp_path, name="src") as src, path.open("w+b") as file:
         from ktaskd.worker.sources import Source
-        from tests.worker.rig import facts_of
+        from tests.worker.real_worker import facts_of
 
         os.pwrite(src.fd, b"s" * (8 * MIB), 0)
         dst = Source(os.dup(file.fileno()), facts_of(file.fileno(), own_offset=True))

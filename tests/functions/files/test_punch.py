@@ -20,8 +20,18 @@ from ktaskd.functions.bodies import find
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.model.source import SourceKind
 from ktaskd.worker.sources import Source
-from tests.functions.rig import KINDS, MIB, PAGE, Recorder, content, context_of, hole_map, opened, seal
-from tests.worker.rig import facts_of
+from tests.functions.bodies_in_process import (
+    KINDS,
+    MIB,
+    PAGE,
+    Recorder,
+    content,
+    context_of,
+    hole_map,
+    opened,
+    seal,
+)
+from tests.worker.real_worker import facts_of
 
 BODY = find("file.punch")
 HUGE_PAGE = 2 * MIB

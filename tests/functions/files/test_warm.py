@@ -20,8 +20,8 @@ from ktaskd.functions.body import Context, Json
 from ktaskd.functions.quanta import QUANTUM
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
-from tests.functions.rig import KINDS, MIB, PAGE, Recorder, context_of, fit, opened
-from tests.worker.rig import facts_of
+from tests.functions.bodies_in_process import KINDS, MIB, PAGE, Recorder, context_of, fit, opened
+from tests.worker.real_worker import facts_of
 
 BODY = find("file.warm")
 WARM: dict[str, ArgValue] = {"drop": False, "window": 0}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Json
 from ktaskd.functions.quanta import QUANTUM
-from tests.functions.rig import (
+from tests.functions.bodies_in_process import (
     KINDS,
     MIB,
     PAGE,
@@ -109,7 +109,7 @@ def test_fill_when_the_disk_is_full_then_no_space(small_disk: Path) -> None:
     with path.open("w+b") as file:
         os.ftruncate(file.fileno(), 64 * MIB)
         from ktaskd.worker.sources import Source
-        from tests.worker.rig import facts_of
+        from tests.worker.real_worker import facts_of
 
         source = Source(os.dup(file.fileno()), facts_of(file.fileno()))
         try:

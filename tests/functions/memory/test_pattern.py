@@ -15,7 +15,18 @@ from ktaskd.functions.body import Context
 from ktaskd.functions.memory.node_pages import EXACT_BYTES, STEP
 from ktaskd.functions.quanta import BUFFER, QUANTUM
 from ktaskd.model.function import ArgValue
-from tests.functions.rig import MIB, PAGE, Recorder, content, context_of, fit, hole_map, lay_out, opened, seal
+from tests.functions.bodies_in_process import (
+    MIB,
+    PAGE,
+    Recorder,
+    content,
+    context_of,
+    fit,
+    hole_map,
+    lay_out,
+    opened,
+    seal,
+)
 
 BODY = find("mem.pattern")
 MEMORY = ("sealed", "memfd", "shm")

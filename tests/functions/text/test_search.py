@@ -21,7 +21,7 @@ from ktaskd.functions.text import compiled, counting, matching, search
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.worker.failures import encoded
 from ktaskd.worker.sources import Source
-from tests.functions.rig import MIB, Recorder, lay_out, opened
+from tests.functions.bodies_in_process import MIB, Recorder, lay_out, opened
 
 BODY = find("text.search")
 EDGE = 64 << 10

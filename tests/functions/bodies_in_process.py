@@ -11,7 +11,7 @@ from pathlib import Path
 from ktaskd.functions.body import Body, Context, Json
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 PAGE = 4096
 MIB = 1 << 20

@@ -16,7 +16,7 @@ from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.spans import Span, SpanSet
 from tests.fault.compare import UNDONE, first_difference
 from tests.jobs.house import MIB, UID, House, Memory
-from tests.worker.rig import facts_of
+from tests.worker.real_worker import facts_of
 
 GUARD = 64 << 10
 """Bytes on both sides of what a job writes."""
@@ -34,7 +34,7 @@ LOG_SIZE = 1000
 
 
 @dataclass(frozen=True)
-class Victim:
+class StruckJob:
     """One job to be, and what its memory must look like.
 
     Args:
@@ -88,7 +88,7 @@ def rests(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] in "TS"
 
 
-def fill(h: House) -> Victim:
+def fill(h: House) -> StruckJob:
     """No undo: a worker lost for good leaves its chunk dirty."""
     before = NOISE
     start, length = GUARD, len(NOISE) - 2 * GUARD
@@ -101,10 +101,10 @@ def fill(h: House) -> Victim:
         min_chunk=CHUNK,
     )
     after = before[:start] + b"\7" * length + before[-GUARD:]
-    return Victim(spec, memory, before, after, pages=0)
+    return StruckJob(spec, memory, before, after, pages=0)
 
 
-def fill_mapped(h: House) -> Victim:
+def fill_mapped(h: House) -> StruckJob:
     """Through a mapping, which outlives the chunk."""
     victim = fill(h)
     memory = sealed(h, victim.before)
@@ -121,20 +121,20 @@ def sealed(h: House, content: bytes) -> Memory:
     return Memory(memory.fd, SourceRef(handle=h.handles.add(UID, 1, os.dup(memory.fd), facts)))
 
 
-def crc(h: House) -> Victim:
+def crc(h: House) -> StruckJob:
     spec = JobSpec("file.crc32", sources={"data": h.memory(NOISE).ref}, min_chunk=CHUNK)
-    return Victim(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
+    return StruckJob(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
 
 
-def copy(h: House) -> Victim:
+def copy(h: House) -> StruckJob:
     """Into nothing, so that an undo can put back all of it."""
     source = bytes(MIB) + NOISE[: 7 * MIB] + bytes(MIB) + NOISE[:1000]
     target = h.memory(0)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
-    return Victim(spec, target, b"", source, result={"bytes": len(source)})
+    return StruckJob(spec, target, b"", source, result={"bytes": len(source)})
 
 
-def copy_over(h: House) -> Victim:
+def copy_over(h: House) -> StruckJob:
     """Over data with holes in it, from data with holes in it: not all can be put back."""
     target = h.memory(8 * MIB)
     source = h.memory(8 * MIB)
@@ -143,52 +143,52 @@ def copy_over(h: House) -> Victim:
             os.pwrite(fd, NOISE[start + first : start + first + 3 * MIB // 2], start)
     spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, min_chunk=CHUNK)
     after = source.read()
-    return Victim(spec, target, target.read(), after, result={"bytes": len(after)})
+    return StruckJob(spec, target, target.read(), after, result={"bytes": len(after)})
 
 
-def copy_shorter(h: House) -> Victim:
+def copy_shorter(h: House) -> StruckJob:
     """Over something longer, which is cut in the end."""
     source, before = NOISE[: 3 * MIB], NOISE[MIB:]
     target = h.memory(before)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
-    return Victim(spec, target, before, source, result={"bytes": len(source)})
+    return StruckJob(spec, target, before, source, result={"bytes": len(source)})
 
 
-def populate(h: House) -> Victim:
+def populate(h: House) -> StruckJob:
     memory = h.memory(8 * MIB)
     os.pwrite(memory.fd, NOISE[:MIB], 3 * MIB)
     content = memory.read()
     spec = JobSpec("mem.populate", sources={"data": memory.ref}, min_chunk=CHUNK)
-    return Victim(spec, memory, content, content, pages=8 * MIB // PAGE)
+    return StruckJob(spec, memory, content, content, pages=8 * MIB // PAGE)
 
 
-def longer(h: House) -> Victim:
+def longer(h: House) -> StruckJob:
     """Storage beyond the end, which makes the memory longer."""
     before = NOISE[:MIB]
     memory = h.memory(before)
     ranges = (RangeSpec(0, 2 * MIB),)
     spec = JobSpec("file.allocate", sources={"data": memory.ref}, ranges=ranges, min_chunk=CHUNK)
-    return Victim(spec, memory, before, before + bytes(MIB))
+    return StruckJob(spec, memory, before, before + bytes(MIB))
 
 
-def items(h: House) -> Victim:
+def items(h: House) -> StruckJob:
     pieces = [NOISE[: 1000 * i] for i in range(1, 9)]
     spec = JobSpec("file.crc32", items=tuple(h.memory(piece).ref for piece in pieces))
     found = [{"crc32": zlib.crc32(piece), "bytes": len(piece)} for piece in pieces]
-    return Victim(spec, result={"items": found})
+    return StruckJob(spec, result={"items": found})
 
 
-def log(h: House) -> Victim:
+def log(h: House) -> StruckJob:
     """Not to be run again, but undone; how often each byte was touched can be seen."""
     return _log(h, -1)
 
 
-def bad_log(h: House) -> Victim:
+def bad_log(h: House) -> StruckJob:
     """The same, and it fails at its end."""
     return _log(h, LOG_SIZE - 1)
 
 
-def _log(h: House, fail_at: int) -> Victim:
+def _log(h: House, fail_at: int) -> StruckJob:
     memory = h.memory(LOG_SIZE + GUARD)
     spec = JobSpec(
         "selftest.undo_log",
@@ -198,10 +198,10 @@ def _log(h: House, fail_at: int) -> Victim:
         min_chunk=125,
     )
     before = memory.read()
-    return Victim(spec, memory, before, b"\1" * LOG_SIZE + before[LOG_SIZE:], counts=True)
+    return StruckJob(spec, memory, before, b"\1" * LOG_SIZE + before[LOG_SIZE:], counts=True)
 
 
-MAKERS: Mapping[str, Callable[[House], Victim]] = {
+MAKERS: Mapping[str, Callable[[House], StruckJob]] = {
     maker.__name__: maker
     for maker in (
         fill,

@@ -27,7 +27,7 @@ UID = os.geteuid()
 
 
 @dataclass
-class House:
+class DoorWithKeepers:
     """The doors of one daemon."""
 
     place: Path
@@ -75,7 +75,7 @@ class Client:
 
 
 @asynccontextmanager
-async def house(
+async def door_with_keepers(
     place: Path,
     *,
     handles_per_uid: int = 100,
@@ -84,7 +84,7 @@ async def house(
     reception: Reception | None = None,
     keepers_total: int = KEEPERS_MAX,
     **keepers: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[DoorWithKeepers]:
     gone: list[int] = []
     runtime = RuntimeDir.claim(place)
     table = HandleTable(per_uid=handles_per_uid, on_gone=gone.append)
@@ -93,7 +93,7 @@ async def house(
         door = HandoffDoor(listener, table, keeping, per_uid=per_uid, total=total, reception=reception)
         await door.start()
         try:
-            yield House(place, table, keeping, door, gone)
+            yield DoorWithKeepers(place, table, keeping, door, gone)
         finally:
             await door.close()
             await keeping.close()

@@ -32,7 +32,7 @@ PATIENCE_S = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-class Rig:
+class RealWorker:
     """The daemon's side of one worker."""
 
     def __init__(self, placement: dict[str, Any], *, autogroup: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Rig:
         words = [str(theirs.fileno()), str(board), json.dumps(placement), json.dumps(autogroup)]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.worker.rig", *words],
+                [sys.executable, "-m", "tests.worker.real_worker", *words],
                 pass_fds=(theirs.fileno(), board),
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
@@ -143,9 +143,9 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[Rig]:
+def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = None) -> Iterator[RealWorker]:
     """A worker that was not heard of yet."""
-    rig = Rig(placement or {"worker_class": "lead"}, autogroup=autogroup)
+    rig = RealWorker(placement or {"worker_class": "lead"}, autogroup=autogroup)
     try:
         yield rig
     finally:
@@ -153,7 +153,7 @@ def started(placement: dict[str, Any] | None = None, *, autogroup: int | None = 
 
 
 @contextlib.contextmanager
-def ready(placement: dict[str, Any] | None = None) -> Iterator[Rig]:
+def ready(placement: dict[str, Any] | None = None) -> Iterator[RealWorker]:
     """A worker that said READY."""
     with started(placement) as rig:
         rig.note(frames.READY)
