@@ -14,6 +14,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     and each program that a test starts would inherit that.
     """
     os.environ[MARK] = uuid.uuid4().hex
+    sys.dont_write_bytecode = False  # or every run would have all asserts rewritten again, for seconds
     if not is_parallel():
         # Many processes start in a run, and each would compile what has no byte code, as where
         # PYTHONDONTWRITEBYTECODE is set: half of the CPU time that a daemon takes to come up.
