@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ktask.link.locate import place_of, why_silent
+from ktask.link.locate import endpoint_of, why_silent
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
@@ -99,7 +99,7 @@ def _wait_ready(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> N
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        while why_silent(place_of(runtime / "ktaskd.sock")):
+        while why_silent(endpoint_of(runtime / "ktaskd.sock")):
             ended = poll.poll(_POLL_MS)
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"not up after {START_TIMEOUT_S:g} s"

@@ -11,6 +11,7 @@ from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.api.structs import struct_out
 from ktaskd.intake.check import check_counts
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.allowance import Reason
@@ -134,8 +135,8 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
     Args:
         with_items: the results of items are part of it; not where they are sent one by one.
     """
-    progress, cpu = job.progress, job.cpu
-    error = job.full_error()
+    progress, cpu = view.progress(job), view.cpu(job)
+    error = view.full_error(job)
     out = pb.Job(
         id=job.id,
         spec=spec_out(job.spec),
@@ -150,9 +151,9 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
             running_helpers=progress.running_helpers,
             running_leads=progress.running_leads,
         ),
-        result=struct_out(job.full_result()) if with_items or not job.counts_items else None,
+        result=struct_out(view.full_result(job)) if with_items or not job.counts_items else None,
         error=error_out(error) if error is not None else None,
-        waiting_reasons=[reason_out(reason) for reason in job.waiting_reasons()],
+        waiting_reasons=[reason_out(reason) for reason in view.waiting_reasons(job)],
         create_time=time_out(job.create_s),
         start_time=time_out(job.start_s),
         end_time=time_out(job.end_s),
@@ -167,7 +168,7 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
         owner=pb.Owner(uid=job.owner.uid, gid=job.owner.gid, pid=job.owner.pid),
         detached=job.detached,
         sequence=job.version,
-        warnings=[_warning_out(warning) for warning in job.watched.told],
+        warnings=[_warning_out(warning) for warning in job.watched.warnings],
         warnings_omitted=job.watched.omitted,
     )
     if job.state is not JobState.QUEUED:

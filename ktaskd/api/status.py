@@ -42,7 +42,7 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         limits=[pb.Limit(name=name, value=value) for name, value in sorted(daemon.limits().items())],
         counters=[pb.Counter(name=name, value=value) for name, value in sorted(_counts(daemon).items())],
         missing=daemon.missing(),
-        raising=daemon.raiser.ways,
+        raising=daemon.raiser.methods,
         runtime_dir=daemon.runtime_dir,
         selftest=daemon.selftest,
         readings=[
@@ -66,7 +66,7 @@ def _allowance_out(daemon: Daemon) -> pb.Allowance:
     allowance = dispatch.allowance
     return pb.Allowance(
         nodes=[
-            pb.NodeAllowance(nid=nid, helpers=helpers, busy=dispatch.busy_helpers(nid))
+            pb.NodeAllowance(nid=nid, helpers=helpers, busy=dispatch.roster.busy_helpers(nid))
             for nid, helpers in sorted(allowance.helpers.items())
         ],
         leads=allowance.leads,
@@ -92,12 +92,12 @@ def _worker_out(daemon: Daemon, slot: Slot, who: Identity) -> pb.Worker:
     worker = slot.worker
     if worker is None:
         return pb.Worker(state=pb.WORKER_STATE_BACKOFF, respawns=slot.respawns)
-    applied = worker.applied
+    applied, record = worker.applied, daemon.engine.dispatch.roster.find(worker)
     return pb.Worker(
         id=worker.id,
         pid=worker.pid,
         state=_STATE[worker.state],
-        cpulist=format_cpulist(worker.cpus),
+        cpulist=format_cpulist(record.cpus if record is not None else applied.cpus),
         policy=applied.policy,
         nice=applied.nice,
         ioprio=applied.ioprio,
@@ -107,11 +107,11 @@ def _worker_out(daemon: Daemon, slot: Slot, who: Identity) -> pb.Worker:
         mempolicy=applied.mempolicy,
         missing=applied.missing,
         job_id=_job_of(daemon, worker, who),
-        chunks=worker.chunks,
+        chunks=record.chunks if record is not None else 0,
         respawns=slot.respawns,
         private_bytes=daemon.memory.of(worker.pid),
         uid=applied.uid,
-        raised=worker.raised,
+        raised=record is not None and record.raised,
         gives_way_by=applied.gives_way_by,
         gave_up=applied.gave_up,
     )

@@ -10,6 +10,7 @@ from ktask.v1 import jobs_pb2 as pb
 from ktaskd.api.convert import job_out
 from ktaskd.api.herald import Herald
 from ktaskd.api.structs import struct_out
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.errors import JobUnknown
 from ktaskd.model.limits import RESULTS_BYTES_TOLD, RESULTS_TOLD
@@ -63,11 +64,11 @@ def _message(job: Job, place: int) -> tuple[pb.WatchResponse, int]:
 async def _next_change(job: Job, changed: asyncio.Event) -> None:
     """Wait for a change, or for progress that is worth telling."""
     while True:
-        before = job.progress
+        before = view.progress(job)
         try:
             timeout = PROGRESS_S if job.crew.busy else None
             await asyncio.wait_for(changed.wait(), timeout)
             return
         except TimeoutError:
-            if job.progress != before:
+            if view.progress(job) != before:
                 return

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from ktaskd.jobs.engine import Engine
 from ktaskd.pool.link import Death, Worker
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 
 
 class WorkerEvents:
@@ -29,9 +30,9 @@ class WorkerEvents:
         """A chunk is done."""
         self.engine.on_done(worker, done)
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        """Any other answer."""
-        self.engine.on_note(worker, note)
+    def on_report(self, worker: Worker, report: Report) -> None:
+        """A worker reports something else."""
+        self.engine.on_report(worker, report)
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """A worker has ended."""

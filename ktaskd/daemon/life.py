@@ -50,16 +50,21 @@ from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
 from ktaskd.intake.disk_limits import DiskOf
 from ktaskd.intake.memory_limit import CallerMemory
-from ktaskd.intake.submit import Intake, Rights
+from ktaskd.intake.opening import Opener, Rights
+from ktaskd.intake.submit import Conditions, Intake
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
+from ktaskd.jobs.kernel import HostKernel
 from ktaskd.jobs.machine import IllegalTransition
+from ktaskd.jobs.patience import Clocks, Patience
+from ktaskd.jobs.ports import PoolRequests
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
+from ktaskd.pool.pool import PoolHooks
 
 log = logging.getLogger(__name__)
 
@@ -126,15 +131,18 @@ class House:
         dispatch = Dispatch(
             topology,
             allowance,
-            lambda count: self._pools.want_leads(count),
+            PoolRequests(
+                lambda count: self._pools.want_leads(count),
+                lambda nid, count: self._pools.want_helpers(nid, count),
+                lambda group, kind, **where: self._pools.admit_guest(group, kind, **where),
+            ),
+            HostKernel(),
             time.time,
-            lambda nid, count: self._pools.want_helpers(nid, count),
-            lambda group, kind, **where: self._pools.admit_guest(group, kind, **where),
         )
         self._group, self._no_group = machine.make_idle_group(config.workers)
-        doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
-        self._raiser = Raiser(*doors)
-        self._lessons = RaisingLessons(self._raiser, self._start.own_door, self._stop.is_set)
+        cgroup_fds = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
+        self._raiser = Raiser(*cgroup_fds)
+        self._lessons = RaisingLessons(self._raiser, self._start.own_cgroup_fd, self._stop.is_set)
         self.engine = self._make_engine(registry, dispatch)
         self.engine.on_idle = self._on_idle
         self._watch = Watch(self._start.host_root, lambda: self._governor.look())
@@ -158,30 +166,24 @@ class House:
         gone, close = self.engine.forget_source, self._closer
         self._handles = HandleTable(per_uid=config.sockets.handles_per_uid, on_gone=gone, close=close)
         self._keepers = Keepers(admins=machine.admin_uids(), on_gone=gone, close=close)
-        self._intake = Intake(
-            self.engine,
-            functions,
-            self._handles,
-            self._keepers,
-            topology,
-            Rights(machine.admin_uids(), user.refusal, os.geteuid() if user.own_code else None),
+        rights = Rights(machine.admin_uids(), user.refusal, os.geteuid() if user.own_code else None)
+        conditions = Conditions(
             CallerMemory(self._root, self._pools.shared_pids),
             self._callers,
             DiskOf(config.disks, lambda device: read_disk(self._root, device)),
             MemoryRoom(self._root),
         )
+        opener = Opener(self._handles, self._keepers, rights)
+        self._intake = Intake(self.engine, functions, opener, topology, rights, conditions)
 
     def _make_engine(self, registry: Registry, dispatch: Dispatch) -> Engine:
         workers = self._config.workers
         return Engine(
             registry,
             dispatch,
-            grace_s=workers.cancel_grace_s,
-            fence_s=workers.fence_s,
-            hang_cpu_s=workers.hang_cpu_s,
-            starvation_s=workers.starvation_s,
-            raiser=self._raiser,
-            wall=time.time,
+            Patience(workers.cancel_grace_s, workers.fence_s, workers.hang_cpu_s, workers.starvation_s),
+            Clocks(time.time),
+            self._raiser,
         )
 
     def _make_pools(self, allowance: Allowance, user: machine.WorkerUser) -> Pools:
@@ -191,9 +193,8 @@ class House:
             machine.guest_spec(self._topology, user),
             self._ears,
             group=self._group,
-            retire=self.engine.dispatch.remove,
-            raise_=self._raiser.raise_,
-            helpers_unit=machine.helpers_unit(workers, self._start.own_door, self._lessons.on_door),
+            hooks=PoolHooks(self.engine.dispatch.remove, self._raiser.raise_),
+            helpers_unit=machine.helpers_unit(workers, self._start.own_cgroup_fd, self._lessons.on_cgroup_fd),
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:

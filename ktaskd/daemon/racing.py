@@ -16,7 +16,8 @@ from ktaskd.host.scheduling import rival
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.pool.link import Death, Worker
 from ktaskd.pool.pool import Pool
-from ktaskd.worker.frames import Done, Note
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 
 RAISED_ABOVE = 0.30
 """Share of a helper that was raised, beside one rival; half would be fair."""
@@ -40,7 +41,7 @@ class WorkerEars:
     def on_done(self, worker: Worker, done: Done) -> None:
         """Nothing: the chunk is given back at the end."""
 
-    def on_note(self, worker: Worker, note: Note) -> None:
+    def on_report(self, worker: Worker, report: Report) -> None:
         """Nothing is asked of it."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
@@ -51,7 +52,7 @@ class WorkerEars:
 async def race_all(worker: Worker, cpu: int, root: HostRoot, raiser: Raiser, found: Findings) -> None:
     """One rival after the other; then the helper is raised, and lowered again."""
     await _patiently(lambda: raiser.find_out(worker.pid))
-    found.add("raising by", ", ".join(raiser.ways) or "nothing")
+    found.add("raising by", ", ".join(raiser.methods) or "nothing")
     top: Path | None = None
     with contextlib.ExitStack() as stack:
         try:
@@ -90,7 +91,7 @@ async def _race(helper: int, other: int, name: str, found: Findings) -> None:
 async def _share(helper: int, other: int) -> float:
     race = rival.Race(helper, other)
     await _patiently(lambda: sum(race.used) >= MEASURE_S)
-    return race.share
+    return race.fraction
 
 
 async def _patiently(reached: Callable[[], bool]) -> None:

@@ -76,11 +76,11 @@ def find_wrong(dispatch: Dispatch, inner_path: Path) -> str:
         return f"{inner_path} is gone"
     helpers = Counter(worker.nid for worker in dispatch.job_of if not worker.is_lead)
     leads = len(dispatch.job_of) - helpers.total()
-    if leads != dispatch.busy_leads:
-        return f"{leads} leads are at work, {dispatch.busy_leads} were counted"
+    if leads != dispatch.roster.busy_leads:
+        return f"{leads} leads are at work, {dispatch.roster.busy_leads} were counted"
     for nid in dispatch.capacity:
-        if helpers[nid] != dispatch.busy_helpers(nid):
-            counted = dispatch.busy_helpers(nid)
+        if helpers[nid] != dispatch.roster.busy_helpers(nid):
+            counted = dispatch.roster.busy_helpers(nid)
             return f"{helpers[nid]} helpers of node {nid} are at work, {counted} were counted"
     return ""
 
@@ -91,8 +91,8 @@ def describe(dispatch: Dispatch, jobs: int) -> str:
     Args:
         jobs: those that have not ended.
     """
-    busy = sum(map(dispatch.busy_helpers, dispatch.capacity))
+    busy = sum(map(dispatch.roster.busy_helpers, dispatch.capacity))
     allowed = sum(dispatch.allowance.helpers.values())
-    words = [f"{jobs} jobs", f"{busy} of {allowed} helpers and {dispatch.busy_leads} leads at work"]
+    words = [f"{jobs} jobs", f"{busy} of {allowed} helpers and {dispatch.roster.busy_leads} leads at work"]
     words += [reason.message for reason in dispatch.allowance.reasons]
     return "; ".join(words)

@@ -46,7 +46,7 @@ def find_function(name: str, functions: Mapping[str, Declaration]) -> Declaratio
 
 
 class Counted(Protocol):
-    """What has as many of everything as a spec; a request's message is one before it is read."""
+    """Anything with the counts of a spec; the message of a request has them before it is read."""
 
     @property
     def sources(self) -> Sized: ...  # noqa: D102
@@ -59,7 +59,7 @@ class Counted(Protocol):
 
 
 def check_counts(spec: Counted) -> None:
-    """Refuse more of anything than a spec may have, without a look at any of it."""
+    """Refuse a spec with too many parts of any kind, without reading one."""
     _at_most("spec.sources", len(spec.sources), limits.SOURCES_MAX, "sources")
     _at_most("spec.items", len(spec.items), limits.ITEMS_MAX, "items")
     _at_most("spec.ranges", len(spec.ranges), limits.RANGES_MAX, "ranges")
@@ -67,7 +67,7 @@ def check_counts(spec: Counted) -> None:
 
 
 def check_limits(spec: JobSpec) -> None:
-    """Refuse a spec that is larger than any may be, before anything is opened."""
+    """Refuse a spec that exceeds a limit, before any source is opened."""
     check_counts(spec)
     _at_most("spec.request_id", len(spec.request_id), limits.REQUEST_ID_MAX, "characters")
     _at_most("spec.function", len(spec.function.encode()), limits.NAME_BYTES_MAX, "bytes")
@@ -194,7 +194,7 @@ def check_source(
 ) -> None:
     """Refuse a source that was opened otherwise than the function needs."""
     writes = Access.WRITE in role.access
-    # First: what is sealed counts as read-only, however it was opened.
+    # First: a sealed source counts as read-only, however it was opened.
     if writes and facts.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
         raise FdUnsuitable(
             f'{name}: sealed against writing, function "{declaration.name}" writes it', field=field
@@ -227,7 +227,7 @@ def _space(
     items: int,
     record: int,
 ) -> tuple[int | None, str]:
-    """Size of the position space (None = only the ranges say), and its name."""
+    """Size of the position space, and its name; None = only the ranges have one."""
     if items:
         return items, f"the list of items has {items}"
     if not declaration.sources or declaration.ranges_only:
@@ -248,7 +248,7 @@ def _space(
 
 
 def _record(declaration: Declaration, arg: Mapping[str, ArgValue], items: int) -> int:
-    """Bytes of one position of a function that works on records; 0 = it does not, here."""
+    """Bytes of one position of a function that works on records; 0 = it works on none here."""
     size = arg.get(declaration.record) if declaration.record and not items else None
     return size if isinstance(size, int) else 0
 

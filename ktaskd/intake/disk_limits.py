@@ -1,4 +1,4 @@
-"""How many workers may be at a disk at the same time, as the configuration says it."""
+"""Limits of workers at one disk, as configured."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ktaskd.host.files.disk import Disk
 
 
 class NamedDisksInvalid(ValueError):
-    """The list of named disks cannot be read."""
+    """The list of named disks does not parse."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskLimits:
-    """Most workers at one disk at one time, of all jobs; 0 = no limit.
+    """Limits of workers at one disk at the same time, of all jobs together; 0 = no limit.
 
     Args:
         rotating: of each disk that turns.
@@ -50,7 +50,7 @@ class DiskOf:
         self._known: dict[int, Disk | None] = {}
 
     def limits(self, devices: set[int]) -> dict[str, int]:
-        """By name of a disk that has one: the most workers at one time."""
+        """The limits by name of the disk, of those disks that have one."""
         found = {}
         for device in devices:
             if device not in self._known:

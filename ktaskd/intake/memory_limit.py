@@ -1,4 +1,4 @@
-"""Whose account pays for what a job allocates: the caller's, or the job is refused."""
+"""Charges what a job allocates to its caller, or refuses the job."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class CallerMemory:
     """Decides at the submission of a job where its worker must be.
 
     A function that allocates, for a caller with a finite memory limit on any
-    ancestor, must run below the group with that limit. Where all our workers are
-    there already, nothing needs to be done; else one worker goes into the
-    caller's own group; and where it cannot, the job is refused. How much is left
-    below the limit is not asked: that says nothing of what is charged to whom.
+    ancestor, must run below the group with that limit. If all our workers are there
+    already, nothing needs to be done; otherwise one worker goes into the caller's own
+    group; and if it cannot, the job is refused. How much is left below the limit does not
+    matter: that number does not show who is charged.
 
     Args:
         workers: pids of all processes that run chunks, or fork those that do.
@@ -62,9 +62,9 @@ class CallerMemory:
         if why:
             raise MemoryLimited(
                 f'function "{declaration.name}": allocates memory, and the caller may have '
-                f"{limit.limit_bytes} bytes by the limit of {limit.limiting}; got a daemon that cannot put a "
-                f"worker into the caller's memory cgroup ({why}), wanted one that is root, or to which "
-                "that cgroup was delegated",
+                f"{limit.limit_bytes} bytes by the limit of {limit.limiting}, and this daemon cannot put a "
+                f"worker into the caller's memory cgroup ({why}); use a daemon that is root, or delegate "
+                "that cgroup to this one",
                 limit=str(limit.limit_bytes),
                 group=limit.group,
             )
@@ -82,7 +82,7 @@ class CallerMemory:
         return who.memory is None or not counts_against(who.memory, groups)
 
     def _read(self, declaration: Declaration, who: Identity) -> MemoryLimit | None:
-        """The limit as it is now, or as it was last known of a process that is gone."""
+        """The limit as it is now, or the last known one if the process is gone."""
         held = Incarnation(self._root, who.pid, who.pidfd, who.start_ticks)
         try:
             fresh = read_memory_limit(self._root, who.pid)
@@ -93,11 +93,11 @@ class CallerMemory:
         finally:
             held.close()
         if not who.memory_known:
-            # Else who is limited had only to connect through a process that ends at once.
+            # Otherwise a limited caller could evade its limit by connecting through a short-lived process.
             raise MemoryLimited(
                 f'function "{declaration.name}": allocates memory, and the memory cgroup of process '
-                f"{who.pid}, which connected, could not be read (it was gone at once, or is hidden); "
-                "wanted a connection of a process that lives"
+                f"{who.pid}, which connected, could not be read (it ended at once, or is hidden); "
+                "submit again from a process that lives until the job is accepted"
             )
         return who.memory
 

@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ktaskd.door.handoff.handles import HandleTable, HeldSource
-from ktaskd.door.handoff.keepers import Keepers
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.functions.declared.own import as_asked
 from ktaskd.host.caller import Caller
 from ktaskd.host.files.descriptors import refreshed
@@ -15,7 +14,6 @@ from ktaskd.host.files.trusted import Untrusted, check_file
 from ktaskd.intake.arguments import check_arguments
 from ktaskd.intake.check import (
     as_items,
-    check_items,
     check_job,
     check_limits,
     check_roles,
@@ -23,19 +21,22 @@ from ktaskd.intake.check import (
 )
 from ktaskd.intake.disk_limits import DiskOf
 from ktaskd.intake.memory_limit import LimitFor, as_allocating
+from ktaskd.intake.opening import Opened, Opener, Rights
+from ktaskd.jobs.accepted import Sources
 from ktaskd.jobs.callers import Callers
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
 from ktaskd.jobs.registry import Digest
 from ktaskd.jobs.room import MemoryRoom, needs_of
-from ktaskd.jobs.slices import breathe, for_each, slices
+from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.checked import CheckedJob
-from ktaskd.model.errors import Code, Draining, FunctionUnavailable, KtaskError, NotAllowed, SourceInvalid
-from ktaskd.model.function import Access, Declaration, Native
+from ktaskd.model.errors import Draining, FunctionUnavailable, NotAllowed
+from ktaskd.model.function import Declaration, Native
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import JobSpec, SourceRef
+from ktaskd.model.job import JobSpec
 from ktaskd.model.limits import POSITION_MAX
+from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.model.topology import Topology
 from ktaskd.planner.plan import Boundary, Plan, Request, make_plan
@@ -43,53 +44,44 @@ from ktaskd.planner.threads import round_up
 
 
 @dataclass(slots=True)
-class Rights:
-    """Who may do what.
+class Conditions:
+    """The parts of the machine and of a caller that decide about a job.
 
     Args:
-        admin_uids: may name paths, and see and steer everything.
-        only_admins_submit: nobody else may run anything, with the reason why.
-        code_uid: whose own code is run here; None = nobody's.
+        memory: in whose memory cgroup a job must run; None = nobody's memory is limited.
+        callers: reads the limits of callers again; None = they stay what they were at the connection.
+        disk_of: the limits of disks; None = none has one.
+        room: whether there is memory for a job; None = there always is.
     """
 
-    admin_uids: frozenset[int]
-    only_admins_submit: str = ""
-    code_uid: int | None = None
+    memory: LimitFor | None = None
+    callers: Callers | None = None
+    disk_of: DiskOf | None = None
+    room: MemoryRoom | None = None
 
 
 class Intake:
-    """Turns requests into accepted jobs, and refuses what cannot be run."""
+    """Turns requests into accepted jobs, and refuses what cannot be run.
+
+    Args:
+        rights: who may do what; the opener has them as well.
+    """
 
     def __init__(
         self,
         engine: Engine,
         functions: Mapping[str, Declaration],
-        handles: HandleTable,
-        keepers: Keepers,
+        opener: Opener,
         topology: Topology,
         rights: Rights,
-        memory: LimitFor | None = None,
-        callers: Callers | None = None,
-        disk_of: DiskOf | None = None,
-        room: MemoryRoom | None = None,
+        conditions: Conditions,
     ) -> None:
-        """Hold what a job is made from.
-
-        Args:
-            memory: None = nobody's memory is limited.
-            callers: None = limits stay what they were when a caller connected.
-            disk_of: None = no disk has a limit.
-            room: None = there is memory for everything.
-        """
-        self._room = room
-        self._memory = memory
-        self._callers = callers
-        self._disk_of = disk_of
+        """Hold what a job is made from."""
         self.functions = functions
         self.draining = False
+        self.conditions = conditions
         self._engine = engine
-        self._handles = handles
-        self._keepers = keepers
+        self._opener = opener
         self._topology = topology
         self._rights = rights
 
@@ -111,16 +103,16 @@ class Intake:
             declaration = self._find(spec, who)
             check_roles(as_items(spec, declaration), declaration)
             check_arguments(spec.arg, declaration)  # before anything is opened
-            taken: dict[HeldSource, None] = {}
+            opened = Opened()
             try:
-                opened = await self._open_all(spec, declaration, who, taken)
+                await self._opener.open_all(spec, declaration, who, opened)
                 # Another call with the same request_id may have won meanwhile.
                 known = self._engine.registry.same_request(spec, who, digest)
                 if known is None:
-                    self._check_may_submit(who)  # to open them took a while
-                    return self._accept(spec, digest, declaration, who, opened, taken, guarded), guarded
+                    self._check_may_submit(who)  # opening them took a while
+                    return self._accept(spec, digest, declaration, who, opened, guarded), guarded
             finally:
-                for_each(taken, HeldSource.release)
+                opened.release()
         guards = guarded and not known.detached and not known.state.ended
         if guards:
             self._engine.guard(known)
@@ -128,7 +120,10 @@ class Intake:
 
     def _check_may_submit(self, who: Identity) -> None:
         if self.draining:
-            raise Draining("the daemon takes no new jobs now, wanted one that is not draining")
+            raise Draining(
+                "the daemon is draining and accepts no new jobs; "
+                "submit again after `ktask status` shows draining: no"
+            )
         if self._rights.only_admins_submit and who.uid not in self._rights.admin_uids:
             raise NotAllowed(f"uid {who.uid} may not run jobs: {self._rights.only_admins_submit}")
 
@@ -139,7 +134,7 @@ class Intake:
             raise NotAllowed(
                 f'spec.function: "{known.name}" runs code of its caller, which only a daemon does that '
                 f"is its caller's own and that nobody else reaches; got uid {who.uid}, "
-                f"this daemon is uid {os.geteuid()} and serves others; wanted the per-user one "
+                f"this daemon is uid {os.geteuid()} and serves others; use the per-user one "
                 "(systemctl --user start ktaskd) or an embedded one: ktask.connect(own=True)",
                 field="spec.function",
             )
@@ -150,106 +145,56 @@ class Intake:
             return declaration
         return as_asked(declaration, check_arguments(spec.arg, declaration), spec.sources)
 
-    async def _open_all(
-        self, spec: JobSpec, declaration: Declaration, who: Identity, taken: dict[HeldSource, None]
-    ) -> tuple[dict[str, HeldSource], tuple[HeldSource, ...]]:
-        """The sources by role, and the items; each distinct one has one reference in `taken`."""
-        sources: dict[str, HeldSource] = {}
-        spec = as_items(spec, declaration)
-        for role in declaration.sources:
-            if role.role in spec.sources:
-                field = f'spec.sources["{role.role}"]'
-                sources[role.role] = await self._open(spec.sources[role.role], role.access, who, field, taken)
-        return sources, await self._open_items(spec.items, declaration, who, taken)
-
-    async def _open_items(
-        self,
-        refs: Sequence[SourceRef],
-        declaration: Declaration,
-        who: Identity,
-        taken: dict[HeldSource, None],
-    ) -> tuple[HeldSource, ...]:
-        items: list[HeldSource] = []
-        seen: set[HeldSource] = set()
-        for batch in slices(refs):
-            for i, ref in enumerate(batch, len(items)):
-                item = await self._open(ref, declaration.sources[0].access, who, f"spec.items[{i}]", taken)
-                if item not in seen:
-                    check_items(declaration, [item.facts], i)
-                    seen.add(item)
-                items.append(item)
-            await breathe()
-        return tuple(items)
-
-    async def _open(
-        self, ref: SourceRef, access: Access, who: Identity, field: str, taken: dict[HeldSource, None]
-    ) -> HeldSource:
-        try:
-            source = await self._open_named(ref, access, who, field)
-        except KtaskError as error:
-            # The door does not know what the request calls it.
-            if error.code is not Code.UNAVAILABLE and not error.field:
-                error.field = field
-            raise
-        if source not in taken:
-            if ref.handle:
-                source.acquire()
-            taken[source] = None
-        return source
-
-    async def _open_named(self, ref: SourceRef, access: Access, who: Identity, field: str) -> HeldSource:
-        if ref.handle:
-            return self._handles.resolve(ref.handle, who.uid)
-        if not ref.path:
-            raise SourceInvalid(f"{field}: got neither a handle nor a path, wanted one of them", field=field)
-        if who.uid not in self._rights.admin_uids:
-            raise NotAllowed(
-                f"{field}: paths are for admins only, got uid {who.uid}; hand the open file over on the "
-                "handoff socket (as `ktask hold` does) and name its handle",
-                field=field,
-            )
-        return await self._keepers.open_path(ref.path, access)
-
     def _accept(
         self,
         spec: JobSpec,
         digest: bytes,
         declaration: Declaration,
         who: Identity,
-        opened: tuple[dict[str, HeldSource], tuple[HeldSource, ...]],
-        taken: dict[HeldSource, None],
+        opened: Opened,
         guarded: bool,
     ) -> Job:
-        sources, items = opened
-        facts = {role: facts_now(source) for role, source in sources.items()}
-        checked = check_job(as_items(spec, declaration), declaration, facts, len(items), self._topology)
-        everything = [one.facts for one in taken]
-        memory, unpaid = None, False
-        if self._memory is not None:
-            memory = self._memory.limit_for(as_allocating(declaration, everything), who)
-            mapped = memory is None and any(facts.mappable for facts in everything)
-            unpaid = mapped and self._memory.reads_unpaid(who)
+        conditions = self.conditions
+        facts = {role: facts_now(source) for role, source in opened.sources.items()}
+        count = len(opened.items)
+        checked = check_job(as_items(spec, declaration), declaration, facts, count, self._topology)
+        everything = [one.facts for one in opened.references]
+        memory, unpaid = self._memory_of(declaration, everything, who)
         # A worker in the caller's memory cgroup is the only one of its job.
         bounded = spec if memory is None else replace(spec, max_threads=1)
-        needs = needs_of(checked, sources) if self._room is not None else []
-        if self._room is not None:
-            self._room.check(needs)
+        needs = needs_of(checked, opened.sources) if conditions.room is not None else []
+        if conditions.room is not None:
+            conditions.room.check(needs)
         plan = self._plan(bounded, checked, who, guarded)
-        owned = tuple(taken)
-        job = self._engine.accept(spec, checked, who, sources, items, plan, owned=owned, digest=digest)
-        taken.clear()  # the references are the job's from here on
-        if self._room is not None:
-            self._room.hold(job, needs)
+        sources = Sources(opened.sources, opened.items, tuple(opened.references))
+        job = self._engine.accept(spec, checked, who, sources, plan, digest)
+        opened.hand_over()
+        if conditions.room is not None:
+            conditions.room.hold(job, needs)
         job.guest.limit, job.guest.unpaid = memory, unpaid
-        if self._disk_of is not None:
+        if conditions.disk_of is not None:
             devices = {facts.device for facts in everything if facts.kind is SourceKind.FILE}
-            job.disks = self._disk_of.limits(devices)
+            job.disks = conditions.disk_of.limits(devices)
+        self._launch(job, guarded)
+        return job
+
+    def _launch(self, job: Job, guarded: bool) -> None:
         if guarded:
             self._engine.guard(job)
         self._engine.launch(job)
-        if self._callers is not None and not job.state.ended:
-            self._callers.add(job)
-        return job
+        if self.conditions.callers is not None and not job.state.ended:
+            self.conditions.callers.add(job)
+
+    def _memory_of(
+        self, declaration: Declaration, everything: Sequence[SourceFacts], who: Identity
+    ) -> tuple[MemoryLimit | None, bool]:
+        """The limit whose group the job must run in, and whether ordinary workers must not allocate."""
+        memory = self.conditions.memory
+        if memory is None:
+            return None, False
+        limit = memory.limit_for(as_allocating(declaration, everything), who)
+        mapped = limit is None and any(facts.mappable for facts in everything)
+        return limit, mapped and memory.reads_unpaid(who)
 
     def _plan(self, spec: JobSpec, checked: CheckedJob, who: Identity, waited: bool) -> Plan:
         declaration, by_item = checked.declaration, checked.has_item_results
@@ -270,7 +215,7 @@ class Intake:
             waited=waited,
         )
         # For all the helpers that there are: a job that comes while they are paused must not
-        # stay narrow for ever.
+        # stay narrow forever.
         return make_plan(request, self._topology, self._engine.dispatch.capacity)
 
 
@@ -291,7 +236,7 @@ def _boundary(checked: CheckedJob) -> Boundary | None:
 
 
 def _check_library(name: str, native: Native) -> None:
-    """Refuse a library that others may write by now; it was looked at when the daemon started."""
+    """Refuse a library that others may write by now; it was checked when the daemon started."""
     try:
         check_file(native.fd)
     except Untrusted as error:

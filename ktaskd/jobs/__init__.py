@@ -1,1 +1,1 @@
-"""What happens to a job, from accepted to ended."""
+"""The life of a job, from accepted to ended."""

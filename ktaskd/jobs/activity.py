@@ -1,9 +1,9 @@
-"""Looks at the busy workers: who uses a CPU, and who stands still.
+"""Looks at the busy workers: which of them use a CPU, and which stand still.
 
-Only what uses a CPU counts against the limits of leads and helpers. While jobs wait for
-workers, those that others hold are looked at often; one that uses no CPU then counts no more
-until it does, and another worker is given out. A worker that stands still is sent SIGCONT,
-and killed if that does not help, so that its job goes on in another one.
+Only workers that use a CPU count against the limits of leads and helpers. While jobs wait for
+workers, the busy ones are looked at often: a worker that uses no CPU does not count until it does
+again, and another worker is given out. A worker that stands still is sent SIGCONT, and killed if
+that does not help, so that its job goes on in another one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import asyncio
 import logging
 from collections import Counter
 
-from ktaskd.host.scheduling.cputime import read_cpu_seconds, read_state
-from ktaskd.jobs import ending
+from ktaskd.jobs.course import is_repeatable
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.standstill import USES_NO_CPU, Held, Remedy, Sample, Sight, remedy
 from ktaskd.model.function import Partial
 from ktaskd.model.limits import ATTEMPTS_MAX
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +39,9 @@ class ActivityWatch:
     """Looks at busy workers for as long as there are any."""
 
     def __init__(self, dispatch: Dispatch, counters: Counter[str]) -> None:
-        """See nobody yet. Needs the running loop."""
+        """Start without workers. Needs the running loop."""
         self._dispatch = dispatch
+        self._kernel = dispatch.kernel
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._sights: dict[Worker, Sight] = {}
@@ -66,9 +66,9 @@ class ActivityWatch:
             self._timer.cancel()
 
     def _delay_s(self) -> float:
-        if self._dispatch.leads_are_contended:
+        if self._dispatch.demand.leads_are_contended:
             return max(LOOK_LEADS_S, LOOK_EACH_S * len(self._dispatch.job_of))
-        return LOOK_HELPERS_S if self._dispatch.helpers_are_contended else LOOK_S
+        return LOOK_HELPERS_S if self._dispatch.demand.helpers_are_contended else LOOK_S
 
     def _look_within(self, delay_s: float) -> None:
         at_s = self._loop.time() + delay_s
@@ -82,8 +82,7 @@ class ActivityWatch:
         self._timer = None
         news = [self._look_at(worker, job) for worker, job in tuple(self._dispatch.job_of.items())]
         if any(news):
-            self._dispatch.leads.recall_excess(self._dispatch.allowance)
-            self._dispatch.helpers.recall_excess()
+            self._dispatch.roster.recall_excess()
             self._dispatch.pump()
         if not all(worker.resting for worker in self._dispatch.job_of):
             self._look_within(self._delay_s())
@@ -99,20 +98,20 @@ class ActivityWatch:
             return False
         sight.look(sample, lowered=worker.is_lead and worker.priority.lowered)
         self._help(worker, job, sight)
-        holders = self._dispatch.leads.holders if worker.is_lead else self._dispatch.helpers.holders
+        holders = self._dispatch.roster.holders_of(worker)
         return holders.set_blocked(
             worker, blocked=sight.blocked and _may_count_as_blocked(worker, job, sight)
         )
 
     def _sample(self, worker: Worker, sight: Sight | None) -> Sample:
-        now, cpu_s = self._loop.time(), read_cpu_seconds(worker.pid)
+        now, cpu_s = self._loop.time(), self._kernel.cpu_seconds(worker.pid)
         seq, _ = worker.position
         busy = sight is not None and sight.share_until(now, cpu_s) >= USES_NO_CPU
-        # What the kernel calls it need not be asked of one that uses its CPU.
-        return Sample(now, cpu_s, "R" if busy else read_state(worker.pid), (seq, worker.beats))
+        # The state in /proc is not needed of a worker that uses its CPU.
+        return Sample(now, cpu_s, "R" if busy else self._kernel.state(worker.pid), (seq, worker.beats))
 
     def _help(self, worker: Worker, job: Job, sight: Sight) -> None:
-        """Have a worker that stands still go on, or another one take its place."""
+        """Resume a worker that stands still, or kill it so that another one takes its place."""
         todo = remedy(sight, worker.worker_class, _held(worker, job))
         if todo is Remedy.NONE:
             return
@@ -138,7 +137,7 @@ def _may_count_as_blocked(worker: Worker, job: Job, sight: Sight) -> bool:
 
 
 def _held(worker: Worker, job: Job) -> Held:
-    """What may be done about what a worker has in hand."""
+    """The chunk or step that a worker has in hand, as `remedy` needs it."""
     seq, _ = worker.position
     declaration, crew = job.checked.declaration, job.crew
     if crew.step_worker is worker:
@@ -154,7 +153,7 @@ def _held(worker: Worker, job: Job) -> Held:
 
 
 def _may_repeat_step(job: Job) -> bool:
-    call = job.calls[0] if job.calls else None
-    if call is None or call.op not in ("prepare", "combine"):
+    step = job.step
+    if step is None or not step.only_reads:
         return False
-    return ending.is_repeatable(job, call) and call.attempts < ATTEMPTS_MAX
+    return is_repeatable(job, step) and job.step_attempts < ATTEMPTS_MAX

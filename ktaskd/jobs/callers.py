@@ -129,7 +129,7 @@ class Callers:
 
     def _look_at(self, watched: _Watched) -> None:
         fresh = self._read(watched.owner.pid)
-        # Where it happens to run now is no limit.
+        # The node that it runs on at the moment is no limit.
         fresh = fresh._replace(nid=watched.caller.nid)
         if not fresh.cpus and watched.caller.cpus:
             return  # it could not be read, for want of a descriptor for one

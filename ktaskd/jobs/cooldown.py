@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from ktaskd.pool.link import Worker
+from ktaskd.jobs.ports import Worker
 
 DUTY_PAUSE_MAX_S = 30.0
 """Longest pause of all helpers where they may work only a part of the time."""

@@ -7,16 +7,12 @@ the other one is *void*. One that gives back leaves the whole chunk to its twin.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.memory import MemoryLimit
-from ktaskd.model.spans import Span
 from ktaskd.planner.cursor import Chunk
-from ktaskd.pool.link import Worker
-
-Json = dict[str, Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -50,34 +46,6 @@ _COUNTS, _IS_VOID, _TWIN_DOES_IT = Verdict(True), Verdict(False), Verdict(False)
 
 
 @dataclass(slots=True)
-class Call:
-    """A step that one worker does for the whole job."""
-
-    op: str
-    payload: Json
-    on_value: Callable[[Json], None]
-    span: Span | None = None
-    attempts: int = 0
-
-
-class Calls(list[Call]):
-    """The steps that wait, the next one first. A job has one or two at a time, most have none.
-
-    An empty deque takes 624 bytes, and this 56.
-    """
-
-    __slots__ = ()
-
-    def popleft(self) -> Call:
-        """Take the next one."""
-        return self.pop(0)
-
-    def appendleft(self, call: Call) -> None:
-        """Have one done before all others."""
-        self.insert(0, call)
-
-
-@dataclass(slots=True)
 class Crew:
     """The workers that have something of a job in hand.
 
@@ -106,7 +74,8 @@ class Crew:
 
     def holding(self, worker: Worker, seq: int) -> HeldChunk | None:
         """What a worker holds under this number."""
-        return self.held.get(worker, {}).get(seq)
+        chunks = self.held.get(worker)
+        return chunks.get(seq) if chunks else None
 
     def give(self, worker: Worker, seq: int, held: HeldChunk) -> None:
         """A worker was sent a chunk under this number."""
@@ -114,7 +83,8 @@ class Crew:
 
     def take(self, worker: Worker, seq: int) -> HeldChunk | None:
         """A worker has answered: it holds this no more."""
-        return self.held.get(worker, {}).pop(seq, None)
+        chunks = self.held.get(worker)
+        return chunks.pop(seq, None) if chunks else None
 
     def settle(self, held: HeldChunk, *, whole: bool) -> Verdict:
         """What an answer on a chunk is worth, or the death of its worker.

@@ -11,15 +11,14 @@ import logging
 from collections.abc import Callable
 
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.machine import Event
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.job import JobError
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 
 
 class Departures:
-    """Who is about to end, and which jobs wait for that.
+    """The workers that are about to end, and the jobs that wait for that.
 
     Args:
         grace_s: seconds that a worker has to end by itself, before it is killed.
@@ -35,7 +34,6 @@ class Departures:
         self._leaving: dict[Worker, Job] = {}
         self._timers: dict[Worker, asyncio.TimerHandle] = {}
         self._stuck: dict[Worker, Job] = {}
-        self._held_back: dict[Job, Event] = {}
 
     def add(self, worker: Worker, job: Job) -> None:
         """A worker was told to end after what it has done for a job; once more does no harm."""
@@ -55,21 +53,9 @@ class Departures:
         """Whether workers of the job are still to be seen dead."""
         return any(known is job for known in self._leaving.values())
 
-    def hold_back(self, job: Job, event: Event) -> bool:
-        """Keep the end of a job until its workers are gone; False where none is left."""
-        if self.are_awaited(job):
-            self._held_back[job] = event
-            return True
-        self._held_back.pop(job, None)
-        return False
-
-    def is_held_back(self, job: Job) -> bool:
-        """Whether all of a job is done but that its workers are gone."""
-        return job in self._held_back
-
-    def take_held_back(self, job: Job) -> Event | None:
-        """How a job ends whose workers are gone now; None if it does not end, or not yet."""
-        return None if self.are_awaited(job) else self._held_back.pop(job, None)
+    def are_stuck(self, job: Job) -> bool:
+        """Whether what workers of the job have started is not seen dead, and not waited for any longer."""
+        return any(known is job for known in self._stuck.values())
 
     def stuck_error(self, job: Job) -> JobError | None:
         """Why a job cannot end well: what its workers have started is not dead."""
@@ -84,7 +70,6 @@ class Departures:
 
     def forget(self, job: Job) -> None:
         """The job has ended."""
-        self._held_back.pop(job, None)
         for worker in [worker for worker, known in self._stuck.items() if known is job]:
             del self._stuck[worker]
 
@@ -94,7 +79,7 @@ class Departures:
             timer.cancel()
 
     def _kill(self, worker: Worker) -> None:
-        """It was told to end, and has not: its code has stopped it, say."""
+        """Kill a worker that has not ended in time: its code may have stopped it."""
         job = self._leaving[worker]
         words = (job.id, worker.id, worker.pid)
         log.warning("worker_killed job=%s worker=%d pid=%d reason=does_not_end", *words)
@@ -102,7 +87,7 @@ class Departures:
         self._timers[worker] = self._loop.call_later(self._fence_s, self._give_up, worker)
 
     def _give_up(self, worker: Worker) -> None:
-        """Wait no longer; a job that still runs hears of it when it ends."""
+        """Stop waiting for a worker; a job that still runs gets the error when it ends."""
         job = self.remove(worker)
         assert job is not None
         self._stuck[worker] = job

@@ -1,4 +1,4 @@
-"""How many workers are at a disk at one time.
+"""How many workers are at a disk at the same time.
 
 A disk that turns is slower the more read from it at once: the best number is
 one, and ten are a third slower than that. Leads are never held back, since they
@@ -13,24 +13,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ktaskd.jobs.job import Job
-from ktaskd.pool.link import Worker
+from ktaskd.jobs.ports import Worker
 
 
 class Disks:
-    """Who is at the disks that have a limit, and who waits for one."""
+    """The workers at disks that have a limit, and the jobs that wait for one."""
 
     def __init__(self) -> None:
-        """Nobody is."""
+        """Start with all disks free."""
         self._at: Counter[str] = Counter()
         self._wanting: dict[str, dict[Job, None]] = {}
 
     def enter(self, job: Job) -> None:
-        """The job has positions that nobody holds."""
+        """Note that the job has positions that no worker holds."""
         for name in job.disks:
             self._wanting.setdefault(name, {})[job] = None
 
     def forget(self, job: Job) -> None:
-        """It has none any more."""
+        """Note that it has none any more."""
         for name in job.disks:
             jobs = self._wanting.get(name, {})
             jobs.pop(job, None)
@@ -38,12 +38,12 @@ class Disks:
                 self._wanting.pop(name, None)
 
     def join(self, job: Job) -> list[Job]:
-        """A worker begins with the job; returns the jobs for which that changes something, this one first."""
+        """Note that a worker begins with the job; returns the jobs that this concerns, the job first."""
         self._at.update(job.disks.keys())
         return self._concerned(job, 0)
 
     def leave(self, job: Job) -> list[Job]:
-        """A worker has left the job; returns what `join` does."""
+        """Note that a worker has left the job; returns what `join` does."""
         self._at.subtract(job.disks.keys())
         return self._concerned(job, -1)
 
@@ -53,11 +53,11 @@ class Disks:
         return list(dict.fromkeys([job, *others]))
 
     def full(self, job: Job) -> str:
-        """Name of a disk of the job where no worker more may be; "" = there is room."""
+        """Name of a disk of the job that has reached its limit; "" = none has."""
         return next((name for name, most in job.disks.items() if self._at[name] >= most), "")
 
     def over(self, job: Job) -> str:
-        """Name of a disk of the job at which there are too many, since a lead came; "" = none."""
+        """Name of a disk of the job that is over its limit, since a lead came; "" = none is."""
         return next((name for name, most in job.disks.items() if self._at[name] > most), "")
 
     def is_anothers_turn(self, job: Job, had: Callable[[int], float]) -> bool:
@@ -67,7 +67,7 @@ class Disks:
         return any(other != uid and had(other) < had_s for other in others)
 
     def make_room(self, job: Job, job_of: Mapping[Worker, Job]) -> None:
-        """A lead has come to the job; where its disk had all the workers it may have, one helper goes."""
+        """Recall a helper from the disk of a job that has got a lead, if that disk is over its limit."""
         name = self.over(job)
         helpers = (worker for worker, at in job_of.items() if not worker.is_lead and name in at.disks)
         if name and (helper := next(helpers, None)) is not None:

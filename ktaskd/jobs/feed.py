@@ -1,38 +1,36 @@
-"""How much one worker is given at one time, and what it is told with it."""
+"""How much work one worker is sent at once, and what it must know for it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ktaskd.functions.plugins.described import to_json
 from ktaskd.functions.plugins.manifests import note_of
+from ktaskd.jobs.crew import HeldChunk
 from ktaskd.jobs.fairshare import Shares
-from ktaskd.jobs.job import HeldChunk, Job
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
+from ktaskd.jobs.roster import Record
 from ktaskd.model.function import Access, Native
 from ktaskd.model.limits import SHORT_CHUNK_S
 from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.planner.cursor import Chunk
-from ktaskd.pool.link import Worker
 from ktaskd.worker.codec import facts_to_json
 
 IN_FLIGHT_S = 0.0005
 IN_FLIGHT_MAX = 8
-"""Work, and chunks, that one worker holds ahead at most where chunks are short."""
+"""Limits of what one worker holds ahead where chunks are short: seconds of work, and chunks."""
 
 LIBRARY_SIDS = 1 << 62
 """Sources from here on are libraries, by their descriptor in the daemon."""
-
-RECENT_S = 1.0
-"""Chunks stay short for this long after another job arrives: small jobs come one after the other,
-and each of them would recall the long chunks."""
 
 ITEMS_PER_CHUNK = 64
 """Sources sent along with one chunk over items."""
 
 
-def introduce(worker: Worker, job: Job) -> None:
+def introduce(worker: Worker, record: Record, job: Job) -> None:
     """Send what a worker must know before its first chunk of a job."""
     held = job.crew.held.setdefault(worker, {})
     assert not held, "a worker that holds chunks knows its job"
@@ -56,8 +54,9 @@ def introduce(worker: Worker, job: Job) -> None:
         body["library"] = _send_library(worker, declaration.native)
     if declaration.plugin:
         body["plugin"] = to_json(declaration)
-    worker.tainted = worker.tainted or declaration.foreign
-    worker.confined = worker.confined or not declaration.own
+    if declaration.foreign:
+        worker.taint()
+    record.confined = record.confined or not declaration.own
     worker.send_job(job.jno, body)
     job.crew.introduced.add(worker)
 
@@ -74,37 +73,12 @@ def _send_library(worker: Worker, native: Native) -> int:
     return sid
 
 
-def renewed(worker: Worker, job: Job) -> bool:
+def renewed(worker: Worker, record: Record, job: Job) -> bool:
     """Whether the worker has given up what the job's code may need; then a new one takes its place."""
-    if not (worker.confined and job.checked.declaration.own):
+    if not (record.confined and job.checked.declaration.own):
         return False
     worker.retire()
     return True
-
-
-class RecentArrival:
-    """Whether other jobs want workers beside one. Times are the loop's."""
-
-    def __init__(self) -> None:
-        """Nobody has come yet."""
-        self._last_s = -RECENT_S
-
-    def is_near(self, now_s: float) -> bool:
-        """Whether another one has come a short while ago, so that the next may come soon."""
-        return now_s < self._last_s + RECENT_S
-
-    def comes(self, now_s: float) -> bool:
-        """Note that another one comes; whether nobody had for a while."""
-        first = not self.is_near(now_s)
-        self._last_s = now_s
-        return first
-
-
-def recall_patient(job_of: Mapping[Worker, Job]) -> None:
-    """Take back the long chunks of a job that has had all helpers for itself; another one comes."""
-    for worker, job in job_of.items():
-        if not (worker.is_lead or job.waited):
-            worker.recall()
 
 
 class Feeder:
@@ -142,7 +116,7 @@ class Feeder:
         """Send one chunk; its owner is charged ahead for it."""
         uid = job.owner.uid
         # CPU time, not the rate: that is by the clock, and low where a helper is starved.
-        cost_s = (job.lead_ns + job.helper_ns) / 1e9 / (job.completed or 1)
+        cost_s = job.tally.cpu_s / (job.completed or 1)
         self._send_items(worker, job, chunk)
         seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
         likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
@@ -155,7 +129,7 @@ class Feeder:
         """Let the lead run what a starved helper still holds; the first that ends it wins."""
         held = job.crew.take_duplicate()
         job.crew.pair(held, self._give(lead, job, held.chunk))
-        job.run_twice += 1
+        job.tally.duplicated += 1
 
     @staticmethod
     def _depth(worker: Worker, job: Job, size: int) -> int:

@@ -9,40 +9,26 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Protocol
 
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Admit, Worker
 from ktaskd.model.job import JobError
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Death
 from ktaskd.worker.life import EXIT_GROUP
 
 
-class Admit(Protocol):
-    """Starts a guest, as `GuestPool.admit` does; None = not now."""
-
-    def __call__(
-        self, memory_group: str, worker_class: WorkerClass, /, *, nid: int = -1, cpu: int = -1
-    ) -> Worker | None:
-        """The worker, which is not ready yet."""
-
-
-def no_guests(memory_group: str, *_: object, **__: object) -> Worker | None:
-    """For a house that has none: no job of it may need one."""
-    raise AssertionError(f"a guest in {memory_group} is wanted where there are none")
-
-
 class Guests:
-    """Which guest is whose."""
+    """The guest of each job that has one."""
 
     def __init__(self, admit: Admit) -> None:
-        """Nobody has one."""
+        """Start without guests."""
         self._admit = admit
         self._job_of: dict[Worker, Job] = {}
 
     def engage(self, job: Job, worker_class: WorkerClass, nid: int, cpu: int) -> Worker | None:
-        """The job's guest of this class, which may still be starting; None = none can be had now."""
+        """The job's guest of this class, which may still be starting; None = none is available now."""
         guest = job.guest.worker
         if guest is not None and guest.worker_class is worker_class and guest.state is WorkerState.IDLE:
             return guest
@@ -70,14 +56,14 @@ class Guests:
             job.guest.worker = None
 
     def forget(self, guest: Worker) -> None:
-        """It is dead, or given up on."""
+        """Drop a guest that is dead, or given up on."""
         job = self._job_of.pop(guest, None)
         if job is not None and job.guest.worker is guest:
             job.guest.worker = None
 
 
 def recall_helper(job: Job) -> None:
-    """Take back what a helper guest has in hand once the job may have a lead, which shall do it."""
+    """Take back what a helper guest has in hand once the job may have a lead, which will do it."""
     guest = job.guest.worker
     if job.has_lead and guest is not None and not guest.is_lead and guest in job.crew.helpers:
         guest.recall()

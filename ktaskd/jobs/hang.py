@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ktaskd.pool.link import Worker
+from ktaskd.jobs.ports import Worker
 
 
 @dataclass(slots=True)
@@ -18,15 +18,15 @@ class _Sight:
 
 
 class HangWatch:
-    """Says which busy workers have used too much CPU time without a quantum.
+    """Finds busy workers that have used too much CPU time without a quantum.
 
     Measured in the worker's own CPU time: a starved worker uses none, and so
-    never counts as hanging, however long it waits. One that sleeps uses none
+    never counts as hanging, however long it waits. A worker that sleeps uses none
     either; it is found when its job is cancelled. No clock, no I/O of its own.
     """
 
     def __init__(self, limit_s: float, read_cpu_s: Callable[[int], float]) -> None:
-        """Nobody is seen yet.
+        """Start without workers.
 
         Args:
             limit_s: CPU seconds without a quantum; 0 = no limit.

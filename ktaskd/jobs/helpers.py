@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ktaskd.host.scheduling.raising import bind_to_cpus
 from ktaskd.jobs.cooldown import Cooldowns
 from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.limits import SPARE_HELPERS
 from ktaskd.model.topology import Topology
-from ktaskd.pool.link import Worker
 
 
 class Helpers:
@@ -41,7 +40,7 @@ class Helpers:
         self._want = want
         self._idle: dict[int, dict[Worker, None]] = {node.nid: {} for node in topology.nodes}
         capacity = allowance().helpers
-        self._cpus = {node.nid: sorted(node.cpus)[: capacity.get(node.nid, 0)] for node in topology.nodes}
+        self.cpus = {node.nid: sorted(node.cpus)[: capacity.get(node.nid, 0)] for node in topology.nodes}
 
     def add(self, helper: Worker) -> None:
         """It has nothing in hand."""
@@ -54,20 +53,9 @@ class Helpers:
             idle.pop(helper, None)
 
     def begin(self, helper: Worker, job: Job) -> None:
-        """It works for a job from now on, on a CPU on which no other helper works."""
+        """It works for a job from now on."""
         self._idle[helper.nid].pop(helper, None)
-        if not helper.memory_group:
-            self._bind(helper)
         self.holders.add(helper, job.owner.uid, job.owner.payer, helper.nid)
-
-    def _bind(self, helper: Worker) -> None:
-        holders = self.holders
-        if not holders.blocked:
-            return
-        taken = {other.cpu for other in holders.newest_active(helper.nid)}
-        free = [cpu for cpu in self._cpus[helper.nid] if cpu not in taken]
-        if helper.cpu in taken and free and bind_to_cpus(helper.pid, frozenset(free[:1])):
-            helper.cpu, helper.cpus = free[0], frozenset(free[:1])
 
     def end(self, helper: Worker) -> None:
         """It works for nobody any more."""
@@ -128,7 +116,7 @@ class Helpers:
 
     def recall_excess(self) -> None:
         """Have the newest helpers give back what they hold, where more use a CPU than may."""
-        for nid in self._cpus:
+        for nid in self.cpus:
             excess = max(self.holders.active(nid) - self.allowed(nid), 0)
             for helper in self.holders.newest_active(nid)[:excess]:
                 helper.recall()

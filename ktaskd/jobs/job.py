@@ -14,19 +14,23 @@ from types import MappingProxyType
 
 from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import machine, told
-from ktaskd.jobs.crew import NOBODY, Call, Calls, Crew, GuestNeed, HeldChunk, Json
+from ktaskd.jobs import machine
+from ktaskd.jobs.accepted import Accepted, Sources
+from ktaskd.jobs.crew import NOBODY, Crew, GuestNeed
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.late import late
+from ktaskd.jobs.machine import Event
 from ktaskd.jobs.parts import Parts
 from ktaskd.jobs.positions import NOTHING_LEFT, Positions
+from ktaskd.jobs.queues import Queues
 from ktaskd.jobs.steady import Watched
-from ktaskd.model.allowance import Allowance, Reason
+from ktaskd.jobs.steps import Course, Json, Step
+from ktaskd.jobs.tally import Tally
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.compact import compact
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
-from ktaskd.model.job import CpuUsage, JobError, JobId, JobSpec, JobState, Progress
+from ktaskd.model.job import JobError, JobSpec, JobState, Progress
 from ktaskd.model.limits import (
     CHUNK_TIME_ALONE_S,
     CHUNK_TIME_DETACHED_S,
@@ -36,31 +40,25 @@ from ktaskd.model.limits import (
 from ktaskd.planner.plan import Plan
 from ktaskd.planner.threads import clamp_to_caller
 
-__all__ = ["Call", "Crew", "GuestNeed", "HeldChunk", "Job", "Json", "caller_cpus"]
-
 _ONLY_OF_A_LIVE_JOB = frozenset({
-    "sources", "items", "owned", "allowance", "crew", "_uncut", "parts", "restores", "calls", "attempts",
-    "combined", "_helper_rate", "_lead_rate", "step_watched", "full_disk",
+    "sources", "items", "owned", "crew", "_uncut", "parts", "course", "step",
+    "step_attempts", "attempts",
+    "_helper_rate", "_lead_rate", "full_disk",
     "lead_limited_s", "paced_until_s", "paced_since_s",
 })  # fmt: skip
 """What an ended job is not asked for; if it is, it has what it began with."""
 
 
-class Job:
-    """One job. The engine is the only one that changes it.
+_STOPPED = (JobState.DRAINING, JobState.UNDOING)
 
-    Args:
-        jno: its number, ascending with acceptance; workers know it by this.
-        now_s: seconds since the epoch.
-    """
+
+class Job:
+    """One job. Events edit its books by its methods; only `settling` changes its state."""
 
     guards = 0
     """Callers that wait and whose going cancels the job."""
     detached = True
-    chunks_done = recalled = rerun = run_twice = raised = 0
-    turns_lost = 0
-    """Workers that died in turns of an open-ended job since one of those has ended well."""
-    lead_ns = helper_ns = 0
+    tally: Tally = late(Tally)
     rescued = False
     """Whether it has a lead although nobody waits: it made no progress for too long."""
     start_s = end_s = 0.0
@@ -77,21 +75,20 @@ class Job:
     full_disk = ""
     """The one of them that is why it has no more helpers; "" = none is."""
     result: Json | None = None
-    combined: Json | None = None
-    """The result with what only finish is told."""
     error: JobError | None = None
     is_cancel = False
-    prepared: Json | None = None
-    step_watched = False
-    _last_progress: Progress | None = None
-    places = (False, False, False, False, False)
-    """In which of the dispatch's lines it stands."""
+    step: Step | None = None
+    """What one worker is to do for the whole job, or has in hand."""
+    step_attempts = 0
+    course: Course = late(Course)
+    last_progress: Progress | None = None
+    """How far it was when it ended."""
+    queues = Queues.NONE
+    """In which of the dispatch's queues it stands."""
     held_bytes = results_bytes = 0
     """What the registry's ledgers count it for, and what of that are results of its chunks."""
     weight = 1
     """How many jobs it counts for in the registry's bounds."""
-    restores = False
-    """Whether a step that takes back what the prepare did comes after the calls of the undo."""
     waits = False
     """Whether its owner waits for workers, as to fair shares."""
 
@@ -105,10 +102,7 @@ class Job:
     guest: GuestNeed = late(GuestNeed)
     parts: Parts = late(Parts)
     watched: Watched = late(Watched)
-    calls: Calls = late(Calls)
     attempts: dict[int, int] = late(dict)
-    allowance: Callable[[], Allowance | None] = staticmethod(lambda: None)
-    """What the governor allows now."""
     watchers: tuple[Callable[[Job], object], ...] = ()
     """Called with the job after each change."""
     _positions: Positions | None = None
@@ -120,28 +114,26 @@ class Job:
 
     def __init__(
         self,
-        job_id: JobId,
-        jno: int,
+        accepted: Accepted,
         spec: JobSpec,
         checked: CheckedJob,
         owner: Identity,
-        sources: Mapping[str, HeldSource],
-        items: tuple[HeldSource, ...],
+        sources: Sources,
         plan: Plan,
-        now_s: float,
-        owned: Collection[HeldSource] = (),
     ) -> None:
-        """An accepted job; `owned` has each source once, and the job has one reference to each."""
-        self.id = job_id
-        self.jno = jno
+        """An accepted job, which waits."""
+        self.id = accepted.job_id
+        self.jno = accepted.jno
+        self.allowance = accepted.allowance
+        """What the governor allows now."""
         self.spec = spec
         self.checked = checked
         self.owner = owner
-        if sources or items:
-            self.sources, self.items, self.owned = sources, items, owned
+        if sources.owned:
+            self.sources, self.items, self.owned = sources.by_role, sources.items, sources.owned
         self.plan = plan
         self._uncut = plan.total
-        self.create_s = now_s
+        self.create_s = accepted.at_s
         if checked.has_item_results:
             self.counts_items = True
         self.caller = _caller_of(owner)
@@ -191,12 +183,65 @@ class Job:
 
     # -- its life -----------------------------------------------------------
 
-    def step(self, event: machine.Event) -> None:
-        """Apply an event to the state, and tell the watchers if that changed it."""
-        after = machine.step(self.state, event)
-        if after is not self.state:
-            self.state = after
-            self.touch()
+    @property
+    def goes_on(self) -> bool:
+        """Whether chunks of it may be begun: it runs, and nothing has happened that will stop it."""
+        return self.state is JobState.RUNNING and self.error is None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it is too late for a reason to stop it: the first reason counts."""
+        return self.error is not None or self.state in _STOPPED or self.state.ended
+
+    def halt(self, error: JobError, *, cancel: bool = False) -> None:
+        """Note why the job is to be stopped, unless there is a reason already."""
+        if not self.is_stopping:
+            self.error, self.is_cancel = error, cancel
+
+    def set_stuck(self, error: JobError) -> None:
+        """Note that a worker is not seen dead, which counts more than any other reason."""
+        if self.error is None or self.error.reason != "WORKER_STUCK":
+            self.error = error
+
+    def begin(self, start_s: float) -> None:
+        """The first worker is about to get something of it."""
+        self.start_s = start_s
+        self.watched.begin(self.checked, self.sources)
+
+    def apply(self, event: Event) -> None:
+        """Go on to the state that an event leads to."""
+        self.state = machine.step(self.state, event)
+
+    def set_step(self, step: Step | None, *, again: bool = False) -> None:
+        """Have a step done; `again` = by another worker, or by the same one later."""
+        self.step = step
+        if not again:
+            self.step_attempts = 0
+
+    def take_step(self) -> Step:
+        """The step that a worker has ended, one way or the other."""
+        step, self.step = self.step, None
+        assert step is not None
+        return step
+
+    def begin_step(self) -> Step:
+        """The step that a worker is given."""
+        assert self.step is not None
+        self.step_attempts += 1
+        return self.step
+
+    def guard(self) -> None:
+        """Somebody waits for it."""
+        self.guards += 1
+        self.detached = False
+
+    def unguard(self) -> None:
+        """One that waited has gone."""
+        self.guards -= 1
+
+    def set_rescued(self, rescued: bool) -> None:
+        """Let it have a lead although nobody waits, or no longer."""
+        self.rescued = rescued
 
     def touch(self) -> None:
         """Something a watcher may want to know has changed."""
@@ -300,46 +345,27 @@ class Job:
             self._item_results.drop()
         self.touch()
 
-    def shrink(self) -> None:
-        """Drop what only a running job needs: ended ones are kept for a while."""
-        self._last_progress = self.progress
+    def end(self, end_s: float, boot_s: float, progress: Progress) -> None:
+        """Drop what only a running job needs: ended ones are kept for a while.
+
+        Args:
+            end_s: seconds since the epoch.
+            boot_s: the same by a clock that nobody sets.
+            progress: how far it has come.
+        """
+        self.end_s, self.ended_boot_s = end_s, boot_s
+        self.last_progress = progress
         # What it was run with stays what it was.
-        self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)
+        self.plan = replace(self.plan, parts=(), threads=self.threads, wanted=self.threads)
         self.checked = replace(self.checked, ranges=(), arg=compact({}))
         self._positions = self._positions.remains() if self._positions is not None else NOTHING_LEFT
         kept = {name: value for name, value in vars(self).items() if name not in _ONLY_OF_A_LIVE_JOB}
-        if not self.watched.told:
+        if not self.watched.warnings:
             kept.pop("watched", None)
         if self.guest.limit is None:  # else its death may be told after the end
             kept.pop("guest", None)
         # A dict does not become smaller when entries go.
         self.__dict__ = kept
-
-    # -- what others see -----------------------------------------------------
-
-    @property
-    def progress(self) -> Progress:
-        """How far it is, the positions inside running chunks included."""
-        return self._last_progress or told.progress(self)
-
-    @property
-    def cpu(self) -> CpuUsage:
-        """CPU time spent so far, of chunks and steps that have ended."""
-        return CpuUsage(
-            self.lead_ns / 1e9, self.helper_ns / 1e9, self.recalled, self.rerun, self.run_twice, self.raised
-        )
-
-    def waiting_reasons(self) -> tuple[Reason, ...]:
-        """Why it does not run, or runs without its lead."""
-        return told.waiting_reasons(self)
-
-    def full_result(self) -> Json | None:
-        """Job.result: what was combined, or the items if they are not too many."""
-        return told.full_result(self)
-
-    def full_error(self) -> JobError | None:
-        """The error with what was undone and what is dirty, or the first of it."""
-        return told.full_error(self)
 
 
 @lru_cache(maxsize=64)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from ktaskd.jobs.holders import Holders
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
 from ktaskd.model.allowance import Allowance
-from ktaskd.pool.link import Worker
 
 
 class Leads:

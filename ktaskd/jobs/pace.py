@@ -6,11 +6,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 PERIOD_S = 0.1
-"""What a quota gives in this time may be used at once. Source: the kernel's
+"""A caller may use at once as much as its quota gives in this time. Source: the kernel's
 default cpu.cfs_period_us."""
 
 SLACK_S = 0.005
-"""CPU seconds of debt that are let pass: a pause below this is not worth the wake-up."""
+"""Ignored debt in CPU seconds: a shorter pause is not worth the wake-up."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _Account:
 
 
 class Pacer:
-    """What the leads of each caller have used beyond its quota.
+    """The CPU time that leads of each caller have used beyond its quota.
 
     A lead stands for the caller's own blocked thread, which its cgroup would
     throttle. Leads are in another cgroup and so hold themselves back: those of one
@@ -31,7 +31,7 @@ class Pacer:
     """
 
     def __init__(self) -> None:
-        """Nobody owes anything."""
+        """Start without debts."""
         self._accounts: dict[Hashable, _Account] = {}
 
     def charge(self, caller: Hashable, cpu_s: float, quota: float, now_s: float, took_s: float = 0.0) -> None:
@@ -62,7 +62,7 @@ class Pacer:
         return max(account.owed_s - quota * (now_s - account.at_s), -saved_s)
 
     def _sweep(self, now_s: float) -> None:
-        """Forget who was not charged for long, now and then."""
+        """Now and then forget callers that were not charged for long."""
         if len(self._accounts) > 64:
             kept = {caller: one for caller, one in self._accounts.items() if now_s - one.at_s < 60.0}
             self._accounts = kept

@@ -1,7 +1,7 @@
 """A job that nobody waits for and that gets nowhere gets a lead after a while.
 
 Helpers run only when nobody else wants the CPU, so on a machine that is always
-busy such a job would never end. Not against a pause: who paused it wanted that.
+busy such a job would never end. A paused job gets none: that is what the pause is for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
+from ktaskd.jobs import view
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.registry import Registry
@@ -21,7 +22,7 @@ LOOKS = 6
 
 @dataclass(slots=True)
 class _Mark:
-    """How far a job was, and since when."""
+    """The progress of a job at one moment, and since when it has not changed."""
 
     progress: tuple[object, ...]
     since_s: float
@@ -33,10 +34,10 @@ class Rescue:
     def __init__(
         self, dispatch: Dispatch, registry: Registry, counters: Counter[str], starvation_s: float
     ) -> None:
-        """Know no job yet.
+        """Start without jobs.
 
         Args:
-            starvation_s: time without progress; 0 = a job may wait for ever.
+            starvation_s: time without progress; 0 = a job may wait forever.
         """
         self._dispatch, self._registry, self._counters = dispatch, registry, counters
         self._starvation_s = starvation_s
@@ -47,17 +48,17 @@ class Rescue:
         self._timer: asyncio.TimerHandle | None = None
 
     def look_later(self) -> None:
-        """There is a job that nobody waits for."""
+        """Look soon: there is a job that nobody waits for."""
         if self._timer is None and self._starvation_s:
             self._timer = self._loop.call_later(self._starvation_s / LOOKS, self._look)
 
     def note_progress(self, uid: int) -> None:
-        """A chunk of a job of this uid was done."""
+        """Note that a chunk of a job of this uid was done."""
         if self._timer is not None:
             self._progress_s[uid] = self._loop.time()
 
     def forget(self) -> None:
-        """Detached jobs are paused: the time until now does not count."""
+        """Start to count again: while detached jobs are paused, time does not count."""
         self._marks.clear()
 
     def close(self) -> None:
@@ -89,17 +90,18 @@ class Rescue:
     def _first_in_line(self) -> list[Job]:
         """Jobs that would be given a helper next, or hold one: the others only wait for these."""
         dispatch = self._dispatch
-        jobs = dict.fromkeys((*dispatch.job_of.values(), *dispatch.firsts()))
+        jobs = dict.fromkeys((*dispatch.job_of.values(), *dispatch.demand.firsts()))
         return [job for job in jobs if not job.waited and not job.state.ended]
 
     def _mark(self, job: Job) -> _Mark:
-        progress = (job.progress.positions_done, job.state, len(job.calls) + job.positions.undo_at)
+        steps = (job.step is not None) + job.positions.undo_at
+        progress = (view.progress(job).positions_done, job.state, steps)
         known = self._marks.get(job)
         return known if known and known.progress == progress else _Mark(progress, self._loop.time())
 
     def _rescue(self, job: Job) -> None:
         if not job.rescued:
-            job.rescued = True
+            job.set_rescued(True)
             self._counters["jobs_rescued"] += 1
             job.touch()
             self._dispatch.refresh(job)

@@ -1,86 +1,78 @@
 """Workers that wait in their chunk for a call of the caller's own code, and their jobs.
 
-They use no CPU, hold no permit, and their job wants no more workers: a call would go to one of them.
-When a call comes such a worker does it at once; where it is one too many then, it ends after the call.
+They use no CPU and hold no permit, and their job wants no more workers: a call would go to one of
+them. When a call comes such a worker does it at once; where it is one too many then, it ends after
+the call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
+from ktaskd.jobs.demand import Demand
 from ktaskd.jobs.eligibility import may_have_lead
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
+from ktaskd.jobs.roster import Roster
 from ktaskd.model.allowance import Allowance
-from ktaskd.pool.link import Worker
-
-if TYPE_CHECKING:
-    from ktaskd.jobs.dispatch import Dispatch
 
 
 class Resting:
-    """Who rests."""
+    """Moves permits, queues and CPUs when a worker rests, and when it works on.
 
-    def __init__(self, dispatch: Dispatch) -> None:
-        """Nobody does."""
-        self._dispatch = dispatch
-        self._workers: dict[Job, set[Worker]] = {}
+    Args:
+        on_left: called with a worker that rests from now on.
+        on_awake: called with one that works on, and its job.
+        pump: gives out what can be given.
+    """
 
-    def __contains__(self, job: Job) -> bool:
-        """Whether a worker of the job waits for something to do."""
-        return job in self._workers
-
-    def idle_jobs(self, job: Job) -> int:
-        """Other jobs that have workers, none of which works."""
-        others = (other for other in self._workers if other is not job)
-        return sum(all(worker.resting for worker in other.crew.busy) for other in others)
+    def __init__(
+        self,
+        roster: Roster,
+        demand: Demand,
+        on_left: Callable[[Worker], None],
+        on_awake: Callable[[Worker, Job], None],
+        pump: Callable[[], None],
+    ) -> None:
+        """Start without a worker that rests."""
+        self._roster, self._demand = roster, demand
+        self._on_left, self._on_awake, self._pump = on_left, on_awake, pump
 
     def begin(self, worker: Worker, job: Job) -> None:
-        """A worker has nothing to do; its permit and its CPU are others'."""
+        """Note that a worker has nothing to do; others get its permit and its CPU."""
         if worker.resting:
             return
-        worker.note_rest(resting=True)
-        self._workers.setdefault(job, set()).add(worker)
-        dispatch = self._dispatch
-        too_many = dispatch.holders_of(worker).rest(worker)
-        dispatch.shares.let_go(job.owner.uid)
-        dispatch.on_left(worker)
-        dispatch.refresh(job)
-        dispatch.place_leads()
+        too_many = self._roster.rest(worker, job)
+        self._demand.shares.let_go(job.owner.uid)
+        self._on_left(worker)
+        self._demand.refresh(job)
+        self._roster.place_leads()
         for other in too_many:
             other.recall()
-        dispatch.pump()
+        self._pump()
 
     def end(self, worker: Worker, job: Job) -> None:
-        """It works on."""
+        """Note that a worker works on."""
         if not worker.resting:
             return
-        dispatch, now_s = self._dispatch, asyncio.get_running_loop().time()
-        self._forget(worker, job)
+        now_s = asyncio.get_running_loop().time()
+        self.leave(worker, job)
         for held in job.crew.held.get(worker, {}).values():
             held.sent_s = now_s  # what a turn takes is not the time between two calls
-        dispatch.refresh(job)
-        dispatch.on_awake(worker, job)
-        dispatch.place_leads()
-        dispatch.leads.recall_excess(dispatch.allowance)
-        dispatch.helpers.recall_excess()
-        dispatch.pump()
+        self._demand.refresh(job)
+        self._on_awake(worker, job)
+        self._roster.place_leads()
+        self._roster.recall_excess()
+        self._pump()
 
     def leave(self, worker: Worker, job: Job) -> None:
-        """It holds nothing any more, or is dead."""
-        if worker.resting:
-            self._forget(worker, job)
-
-    def _forget(self, worker: Worker, job: Job) -> None:
-        worker.note_rest(resting=False)
-        workers = self._workers[job]
-        workers.remove(worker)
-        if not workers:
-            del self._workers[job]
-        self._dispatch.holders_of(worker).wake(worker)
-        shares, uid = self._dispatch.shares, job.owner.uid
-        # As one who comes back after a pause: nobody saves up by resting.
+        """Note that a worker holds nothing any more, or is dead; ignored unless it rested."""
+        if not worker.resting:
+            return
+        self._roster.wake(worker, job)
+        shares, uid = self._demand.shares, job.owner.uid
+        # Like a user that returns after a pause: resting saves up nothing.
         shares.enter(uid)
         shares.hold(uid)
         shares.leave(uid)
@@ -94,7 +86,7 @@ def recall_surplus(
     Helpers that rest are left alone as long as any helper may work.
 
     Args:
-        surplus: helpers of each node that are too many; those of detached jobs go first.
+        surplus: by node, how many helpers are too many; those of detached jobs go first.
         every: all that work give back.
     """
     for worker, job in sorted(job_of.items(), key=lambda pair: pair[1].waited):

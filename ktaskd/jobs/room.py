@@ -21,10 +21,10 @@ from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.model.spans import Span, SpanSet
 
 RESERVE_PARTS = 32
-"""A part of the machine's memory that jobs leave to everybody else."""
+"""Jobs leave one of this many parts of the machine's memory to everybody else."""
 
 SMALL_BYTES = 1 << 20
-"""Less than this is not worth a look."""
+"""Smaller needs are not checked."""
 
 _BLOCK = 512
 """Unit of st_blocks. Source: stat(2)"""
@@ -37,7 +37,7 @@ _File = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a job would allocate in one source, at least.
+    """The least that a job would allocate in one source.
 
     Args:
         role: that the request has it as.
@@ -103,7 +103,7 @@ class MemoryRoom:
         )
 
     def _promised(self, need: Need) -> int:
-        """What accepted jobs may still allocate of the same kind; in one file they share it."""
+        """Bytes that accepted jobs may still allocate of the same kind; in one file they share them."""
         left: dict[_File, int] = {}
         for job, held in ((job, held) for job, needs in self._held.items() for held in needs):
             if (held.kind, held.page_size) == (need.kind, need.page_size) and held.file != need.file:
@@ -112,13 +112,13 @@ class MemoryRoom:
 
 
 def _left(job: Job, need: Need) -> int:
-    """What the job has not allocated yet, as far as its progress tells."""
+    """Bytes that the job has not allocated yet, judged by its progress."""
     total = job.plan.total
     return need.nbytes if not total else need.nbytes * max(total - job.completed, 0) // total
 
 
 def needs_of(checked: CheckedJob, sources: Mapping[str, HeldSource]) -> list[Need]:
-    """What a job would allocate in memory, for each source that it writes; empty for one that does not.
+    """Bytes that a job would allocate in memory, for each source that it writes.
 
     Never more than it would: where the storage of a file lies is not asked, since that takes
     long for a large one. Functions whose output has another length than their input are not

@@ -2,7 +2,7 @@
 
 It does for the caller what the caller's own thread would do, so a caller at nice 19,
 under SCHED_IDLE or with an idle I/O class gets no worker that asks for more. A lead keeps its
-priority until it works for a caller with another one. One that cannot be raised again is
+priority until it works for a caller with another one. A lead that cannot be raised again is
 replaced.
 """
 
@@ -13,11 +13,9 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from ktaskd.host.scheduling.priority import set_priority
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ports import NoRaiser, Raiser
+from ktaskd.jobs.ports import NoRaiser, Raiser, Worker
 from ktaskd.model.priority import Priority
-from ktaskd.pool.link import Worker
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +29,8 @@ SetPriority = Callable[[int, Priority], Mapping[str, OSError]]
 class StandIns:
     """Changes the priority of leads."""
 
-    def __init__(self, set_: SetPriority = set_priority) -> None:
-        """Nobody stands in for anybody yet. Needs the running loop."""
+    def __init__(self, set_: SetPriority) -> None:
+        """Start without leads. Needs the running loop."""
         self.raiser: Raiser = NoRaiser()
         """Moves a lead to where the helpers are, for a caller under SCHED_IDLE, and back."""
         self._set = set_

@@ -52,7 +52,7 @@ class Sample:
 
 
 class Sight:
-    """What was seen of one worker since it became busy.
+    """The looks at one worker since it became busy.
 
     Attributes:
         resumed: whether it was sent SIGCONT.
@@ -81,7 +81,7 @@ class Sight:
         if sample.at_s <= self._last.at_s:
             return
         share = self.share_until(sample.at_s, sample.cpu_s)
-        # One that is stopped again and again uses a little of the CPU in between.
+        # A worker that is stopped again and again uses a little of the CPU in between.
         moves = sample.state == "R" or (share > 0 and sample.state not in STOPPED)
         if moves or sample.step != self._last.step:
             self._moved_s = sample.at_s
@@ -119,7 +119,7 @@ class Sight:
 
 
 class Remedy(Enum):
-    """What is to be done about a worker."""
+    """The action that a worker which stands still needs."""
 
     NONE = "none"
     RESUME = "resume"
@@ -128,7 +128,7 @@ class Remedy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a worker has in hand, as to what may be done about it.
+    """The chunk or step that a worker has in hand, and which remedies it allows.
 
     Args:
         begun: it has begun it.
@@ -144,7 +144,7 @@ class Held:
 
 
 def remedy(sight: Sight, worker_class: WorkerClass, held: Held) -> Remedy:
-    """What is to be done about a worker that may stand still."""
+    """The action that a worker which may stand still needs."""
     if sight.killed or (held.begun and held.own):
         return Remedy.NONE
     bound_s = STOPPED_S[worker_class]

@@ -1,4 +1,4 @@
-"""Helpers that others have taken the CPU from, and jobs that get nowhere because of it.
+"""Helpers whose CPU others have taken, and jobs that make no progress because of it.
 
 In this order: the helper's chunk is recalled, which needs no right and costs it
 one quantum; it is raised to normal priority until it has answered, one helper of
@@ -16,12 +16,11 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from ktaskd.host.scheduling.cputime import is_runnable, read_cpu_seconds
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ports import Raiser
+from ktaskd.jobs.ports import Raiser, Worker
+from ktaskd.jobs.roster import Record
 from ktaskd.model.job import JobState
-from ktaskd.pool.link import Worker
 
 LOOK_S = 0.03
 """Between two looks at the helpers of a job that somebody waits for."""
@@ -61,8 +60,9 @@ class StarvedWatch:
     """Looks at the busy helpers, for as long as there are any."""
 
     def __init__(self, dispatch: Dispatch, counters: Counter[str], raiser: Raiser) -> None:
-        """See nobody yet."""
+        """Start without helpers."""
         self._dispatch = dispatch
+        self._kernel, self._roster = dispatch.kernel, dispatch.roster
         self._counters = counters
         self._raiser = raiser
         self._loop = asyncio.get_running_loop()
@@ -74,7 +74,7 @@ class StarvedWatch:
         """A worker has been given something; helpers are looked at from now on."""
         if not worker.is_lead:
             # A guest that is still being started has no process: pid 0 is ourselves.
-            cpu_s = read_cpu_seconds(worker.pid) if worker.pid else 0.0
+            cpu_s = self._kernel.cpu_seconds(worker.pid) if worker.pid else 0.0
             self._sights[worker] = _Sight(cpu_s, self._loop.time())
             if self._timer is not None and self._slow and job.has_lead:
                 self._timer.cancel()
@@ -85,16 +85,18 @@ class StarvedWatch:
     def on_left(self, worker: Worker) -> None:
         """A worker has nothing in hand any more."""
         self._sights.pop(worker, None)
-        worker.starved = False
-        if worker.lifted:
-            self._lower(worker)
+        record = self._roster[worker]
+        record.starved = False
+        if record.partly_raised:
+            self._lower(worker, record)
 
-    def _lower(self, worker: Worker) -> None:
+    def _lower(self, worker: Worker, record: Record) -> None:
         """Make it a helper again; it is given nothing before it is one."""
-        # The pid of a dead one may be anybody's, and one that was killed shall die soon.
-        worker.raised = worker.lifted = not worker.is_dying and not self._raiser.lower(worker.pid)
-        if worker.lifted:
-            self._loop.call_later(LOWER_AGAIN_S, self._lower, worker)
+        # The pid of a dead one may be anybody's, and a killed one should die soon.
+        still = not worker.is_dying and not self._raiser.lower(worker.pid)
+        record.raised = record.partly_raised = still
+        if still:
+            self._loop.call_later(LOWER_AGAIN_S, self._lower, worker, record)
             # It has been tried again before its rest is over.
             self._dispatch.cooldowns.pause(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
 
@@ -111,7 +113,7 @@ class StarvedWatch:
         job_of = self._dispatch.job_of
         jobs = dict.fromkeys(job for worker in self._sights if (job := job_of.get(worker)))
         if sum([self._note(worker) for worker in self._sights]):
-            self._dispatch.place_leads()
+            self._roster.place_leads()
         for job in jobs:
             self._help(job)
         waited = any(job.has_lead or job.state is not JobState.RUNNING for job in jobs)
@@ -127,15 +129,16 @@ class StarvedWatch:
         sight, now = self._sights[worker], self._loop.time()
         if now - sight.at_s < LOOK_S / 2 or not worker.pid:
             return False  # it has just begun, or not even that: nothing can be seen yet
-        cpu_s = read_cpu_seconds(worker.pid)
-        share, before = (cpu_s - sight.cpu_s) / (now - sight.at_s), worker.starved
-        # One that sleeps waits for a disk, and not for a CPU: a raise is no help.
-        worker.starved = share < STARVED and is_runnable(worker.pid)
+        cpu_s = self._kernel.cpu_seconds(worker.pid)
+        record = self._roster[worker]
+        share, before = (cpu_s - sight.cpu_s) / (now - sight.at_s), record.starved
+        # A worker that sleeps waits for a disk, and not for a CPU: a raise is no help.
+        record.starved = share < STARVED and self._kernel.state(worker.pid) == "R"
         sight.cpu_s, sight.at_s = cpu_s, now
         sight.looks = sight.looks + 1 if share < STARVED else 0
-        if share < STANDS_STILL and worker.starved:
+        if share < STANDS_STILL and record.starved:
             self._recall_early(worker)
-        return worker.starved != before
+        return record.starved != before
 
     def _recall_early(self, worker: Worker) -> None:
         """While the lead is still busy, so that it does not wait for the answer later."""
@@ -166,22 +169,25 @@ class StarvedWatch:
         if job.checked.declaration.open_ended:
             # It has always something left, but maybe nothing that its caller waits for: the
             # lead's turn is no reason to wait while that has no call itself, and sleeps.
-            return job.has_lead and not (job.crew.lead and is_runnable(job.crew.lead.pid))
+            return job.has_lead and not (job.crew.lead and self._kernel.state(job.crew.lead.pid) == "R")
         if job.left or job.crew.lead is not None:
             return False
-        return job.has_lead or self._dispatch.has_idle_helper
+        return job.has_lead or self._roster.has_idle_helper
 
     def _raise_one(self, job: Job, stuck: list[Worker]) -> None:
-        if any(worker.raised for worker in job.crew.helpers):
+        roster = self._roster
+        if any(roster[worker].raised for worker in job.crew.helpers):
             return
         # One in its caller's memory cgroup stays there; its job has no other worker anyway.
-        worker = next((worker for worker in stuck if worker.starved and not worker.memory_group), None)
+        worker = next(
+            (worker for worker in stuck if roster[worker].starved and not worker.memory_group), None
+        )
         if worker is None or worker.is_dying or not self._may_raise(job):
             return
-        worker.lifted = True  # also where only a part of it works
+        roster[worker].partly_raised = True  # also where only a part of it works
         if self._raiser.raise_(worker.pid):
-            worker.raised = True
-            job.raised += 1
+            roster[worker].raised = True
+            job.tally.raised += 1
             self._counters["helpers_raised"] += 1
 
     @staticmethod
@@ -195,18 +201,19 @@ class StarvedWatch:
         if not job.writes_nothing or job.crew.to_duplicate:
             return
         for worker in stuck:
-            if not worker.raised or self._sights[worker].looks > RUN_AGAIN_AFTER:
+            if not self._roster[worker].raised or self._sights[worker].looks > RUN_AGAIN_AFTER:
                 job.crew.duplicate(worker)
         if job.crew.to_duplicate:
             self._dispatch.want(job)
             self._dispatch.pump()
 
     def _end_void(self, stuck: list[Worker], job: Job) -> None:
-        """Kill who does not give back what is done already: it can only read.
+        """Kill workers that do not give back a void chunk: they can only read.
 
         A starved one takes long to die as well, so it is given more time.
         """
         for worker in stuck:
-            most = KILL_AFTER if worker.raised or not worker.starved else KILL_STARVED_AFTER
+            record = self._roster[worker]
+            most = KILL_AFTER if record.raised or not record.starved else KILL_STARVED_AFTER
             if self._sights[worker].looks > most and job.crew.holds_only_void(worker):
                 worker.kill()

@@ -1,1 +1,1 @@
-"""Who does which positions. Pure: facts in, plan out."""
+"""Decides how many workers a job gets, and which positions each of them processes. Pure."""

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
-from ktaskd.worker import frames
-from ktaskd.worker.codec import applied_from_json
-from ktaskd.worker.frames import Done, FrameInvalid, Note
+from ktaskd.worker import frames, messages
+from ktaskd.worker.frames import Done, FrameInvalid, Op
+from ktaskd.worker.messages import Ready, Report
 
 STATUS_WAIT_S = 1.0
 """How long a seen death waits for the pool host to tell the exit status."""
@@ -78,8 +78,8 @@ class Listener(Protocol):
     def on_done(self, worker: Worker, done: Done) -> None:
         """A chunk was processed, or given back from `done.reached` on."""
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        """PRIOR, PLANNED, REPLY or FAILED."""
+    def on_report(self, worker: Worker, report: Report) -> None:
+        """The worker reports something of its chunk or step, or that one is over."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """The process is dead, and so is all that foreign code in it has started.
@@ -133,23 +133,17 @@ class Worker:
         """When it last became idle, by the loop's clock."""
         self.retired = False
         """Whether it was told to end because nobody needed it, or nobody else may have it."""
-        self.tainted = self.confined = False  # by code not ours, so it ends with its job; by other code
+        self.tainted = False
+        """Whether it has got code that is not ours, and so ends with its job."""
         self._state = WorkerState.STARTING
         self._idle = idle
         self._raise = raise_
         self._killed = self._is_dead = self._ended = False
         self.applied = Applied()
-        self.chunks = 0
         self.started_s = 0.0
         self.sids: set[int] = set()
         self.jnos: dict[int, frozenset[int]] = {}
         """Jobs that it was told of, each with the sids that it needs to its end."""
-        self.cpus: frozenset[int] = frozenset()
-        self.starved = False
-        """Whether others have its CPU, as it was last looked."""
-        self.raised = self.lifted = False
-        """Whether it runs at normal priority for a while, to finish a chunk; `lifted` = or in
-        part, so that it is given nothing more before it was lowered."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
         self._served: int | None = None  # the user whose jobs it was told of last
@@ -286,6 +280,10 @@ class Worker:
         self.retired = True
         self.stop()
 
+    def taint(self) -> None:
+        """Note that it gets code that is not ours."""
+        self.tainted = True
+
     def ends_with_its_job(self) -> bool:
         """Whether it ends now that its job has nothing more for it: it has run code that is not ours."""
         if self.tainted:
@@ -315,26 +313,21 @@ class Worker:
 
     def _on_frame(self, frame: bytes) -> None:
         try:
-            message = frames.unpack_from_worker(frame)
+            message = messages.parse(frame)
         except FrameInvalid as error:
             # Memory of a process that sends nonsense is not to be trusted.
             self.kill(f"sent nonsense ({error})")
             return
         if isinstance(message, Done):
             self._listener.on_done(self, message)
-        elif message.kind == frames.READY:
-            try:
-                self.applied = applied_from_json(message.body)
-            except (KeyError, ValueError, TypeError):
-                self.kill("sent nonsense")
-                return
-            self.cpus = self.applied.cpus
+        elif isinstance(message, Ready):
+            self.applied = message.applied
             self.base = self.priority = self.applied.priority
             self.own_missing = self.applied.missing
             self.state = WorkerState.IDLE
             self._listener.on_ready(self)
         else:
-            self._listener.on_note(self, message)
+            self._listener.on_report(self, message)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -410,10 +403,10 @@ class Worker:
             self._send(frame)
         return self._seq
 
-    def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
+    def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         """Ask for prepare, undo, combine, finish or restore; answers the seq."""
         self._seq += 1
-        self._send(frames.pack_note(frames.CALL, self._seq, {"jno": jno, "op": op, "payload": payload}))
+        self._send(frames.pack_note(frames.STEP, self._seq, {"jno": jno, "op": op, "payload": payload}))
         return self._seq
 
     def recall(self) -> None:

@@ -15,6 +15,7 @@ from ktask.v1 import jobs_pb2 as pb
 from ktaskd.api.herald import Herald
 from ktaskd.api.watch import follow
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.jobs.accepted import Accepted, Sources
 from ktaskd.jobs.items import encode
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
@@ -32,12 +33,13 @@ def job_over_items(count: int) -> Job:
     spec = JobSpec("file.crc32", items=(SourceRef(handle="h" * 32),) * count)
     ranges = (RangeSpec(0, count),)
     checked = CheckedJob(CATALOGUE["file.crc32"], {}, ranges, True, True, False, has_item_results=True)
-    return Job(JobId("j"), 1, abridged(spec), checked, WHO, {}, (), Plan((), 1, 1, 1, 1, 1), 1.0)
+    return Job(Accepted(JobId("j"), 1, 1.0), abridged(spec), checked, WHO, Sources(), Plan((), 1, 1, 1, 1, 1))
 
 
 def succeed(job: Job) -> None:
     for event in (Event.START, Event.ALL_DONE, Event.FINISHED):
-        job.step(event)
+        job.apply(event)
+        job.touch()
 
 
 def watch(job: Job, after: int = 0) -> AsyncIterator[pb.WatchResponse]:

@@ -15,8 +15,9 @@ from tests.arch.tree import REPOSITORY, Source, sources, within
 
 PURE_PACKAGES = ("ktaskd.model", "ktaskd.planner")
 PURE_MODULES = (
-    "ktaskd.jobs.machine",
-    "ktaskd.jobs.queue",
+    *("ktaskd.jobs.affinity", "ktaskd.jobs.crew", "ktaskd.jobs.eligibility", "ktaskd.jobs.fairshare"),
+    *("ktaskd.jobs.holders", "ktaskd.jobs.machine", "ktaskd.jobs.pace", "ktaskd.jobs.positions"),
+    *("ktaskd.jobs.queues", "ktaskd.jobs.standstill"),
     "ktaskd.pool.respawn",
     "ktaskd.functions.catalogue",
 )

@@ -17,7 +17,7 @@ TEXTS = {"error", "why", "what", "was", "how", "message", "means", "value", "thr
 _VALUE = r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]|[^\s\"%=]+"
 DIALECT = re.compile(rf'[a-z]+(_[a-z]+)*( [a-z_]+=("%s"|{_VALUE}))*')
 
-OF_THE_LIBRARY = {"client/ktask/own/initial.py", "client/ktask/own/bursts.py"}
+OF_THE_LIBRARY = {f"client/ktask/own/{name}.py" for name in ("bursts", "futures", "initial", "sockets")}
 """They log in the name of concurrent.futures, with its very words: programs look for those."""
 
 

@@ -88,11 +88,11 @@ def item_cut(world: World) -> Outcome:
 
 
 def truncated(role: str, got: str, wanted: str = "…") -> str:
-    return f'source "{role}": truncated, ends at {got}, wanted up to {wanted}'
+    return f'source "{role}": ends at {got}, but the job needs bytes up to {wanted}'
 
 
 def no_space(role: str) -> str:
-    return f'source "{role}": no space left on device, wanted to write bytes … to …'
+    return f'source "{role}": cannot write bytes … to …: no space left on device'
 
 
 def dirty_exactly(start: int, end: int, value: int, role: str = "data") -> Effect:
@@ -193,8 +193,8 @@ CHANGED: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EPERM,
-                'source "data": operation not permitted, wanted to write bytes … to …: '
-                "it was sealed against writing",
+                'source "data": cannot write bytes … to …: operation not permitted: '
+                "the file was sealed against writing",
             ),
         ),
         Case(
@@ -217,7 +217,7 @@ CHANGED: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EINVAL,
-                'source "data": invalid argument, wanted to read bytes … to …: O_DIRECT was set on it '
+                'source "data": cannot read bytes … to …: invalid argument: O_DIRECT was set on the file '
                 "after it was handed over; clear the flag",
             ),
         ),
@@ -314,7 +314,7 @@ FULL: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EPERM,
-                f'source "dst": 4096 bytes long and sealed against growing, wanted {SIZE}',
+                f'source "dst": cannot grow from 4096 to {SIZE} bytes: it is sealed against growing',
             ),
         ),
         Case(
@@ -324,7 +324,7 @@ FULL: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EPERM,
-                f'source "dst": {SIZE} bytes long and sealed against shrinking, wanted {MIB}; '
+                f'source "dst": is sealed against shrinking and cannot be cut from {SIZE} to {MIB} bytes; '
                 "name ranges to copy into a part of it",
             ),
         ),

@@ -42,7 +42,7 @@ FUNCTIONS: Group = (
                 "NOT_ALLOWED",
                 'spec.function: "python.run" runs code of its caller, which only a daemon does that is its '
                 "caller's own and that nobody else reaches; got uid …, this daemon is uid … and serves "
-                "others; wanted the per-user one (systemctl --user start ktaskd) or an embedded one: "
+                "others; use the per-user one (systemctl --user start ktaskd) or an embedded one: "
                 "ktask.connect(own=True)",
                 "spec.function",
             ),
@@ -169,7 +169,7 @@ ARGUMENTS: Group = (
             Refuse(
                 "INVALID_ARGUMENT",
                 "ARGUMENT_INVALID",
-                'argument "pattern": no regular expression of RE2: unexpected ): nothing is open there',
+                'argument "pattern": not a regular expression of RE2: unexpected ): nothing is open there',
                 "spec.arg.pattern",
             ),
         ),

@@ -194,7 +194,7 @@ RANGES: Group = (
             "one source as both `src` and `dst`",
             run("file.copy", {"src": memfd(), "dst": same_as("src")}),
             End(
-                "FAILED", "FUNCTION_ERROR", 22, 'source "dst": is the same file as "src", wanted another one'
+                "FAILED", "FUNCTION_ERROR", 22, 'source "dst": is the same file as "src", wanted another file'
             ),
         ),
     ],

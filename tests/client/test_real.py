@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from ktask.link import locate, trust
 
-from tests.client.link.test_connect import end
+from tests.client.processes import end
 from tests.client.shell import ended, running
 from tests.client.shell import ktask as command
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ktaskd.jobs.job import Json
+from ktaskd.jobs.steps import Json
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.spans import Span, SpanSet
 from tests.fault.compare import UNDONE, first_difference
 from tests.jobs.house import MIB, UID, House, Memory
-from tests.worker.real_worker import facts_of
+from tests.support.sources import facts_of
 
 GUARD = 64 << 10
 """Bytes on both sides of what a job writes."""

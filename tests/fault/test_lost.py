@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.model.job import JobState
 from ktaskd.model.worker import WorkerState
 from tests.fault.armed_faults import ArmedFaults
@@ -31,12 +32,12 @@ def test_cancel_when_a_lost_chunk_waits_then_undone_or_named(maker: str, state: 
 async def _cancelled_while_it_waits(h: House, armed: ArmedFaults, victim: StruckJob, state: JobState) -> None:
     armed.arm_all(FAULTS)
     job = await h.submit(victim.spec, waited=False)
-    await h.until(lambda: job.rerun)
+    await h.until(lambda: job.tally.retried)
     assert job.state is JobState.RUNNING
     assert not job.crew.busy
     h.engine.cancel(job)
     await h.ended(job)
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert (job.state, error.reason) == (state, "CANCELLED")
     assert victim.wrong(error.dirty, succeeded=False) == ""

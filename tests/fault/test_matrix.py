@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.spans import Span, SpanSet
@@ -207,7 +208,7 @@ class Scene:
         await h.ended(job, other)
         found += [f"{name} did not happen" for name in armed.waiting()]
         found += check(row, job, victim, whole)
-        if (other.state, other.rerun) != (SUCCEEDED, 0):
+        if (other.state, other.tally.retried) != (SUCCEEDED, 0):
             found.append(f"the other job noticed: {describe(other)}")
         await h.until(lambda: h.at_rest)
         if len(h.deaths) - deaths != row.deaths:
@@ -216,13 +217,13 @@ class Scene:
 
 def check(row: Row, job: Job, victim: StruckJob, whole: Span) -> Iterator[str]:
     """What of an ended job is not as it should be."""
-    error = job.full_error()
+    error = view.full_error(job)
     says = error.message if error else ""
     told = re.search(row.says, says) if row.state is not SUCCEEDED else not says
-    if (job.state, job.rerun) != (row.state, row.rerun) or not told:
+    if (job.state, job.tally.retried) != (row.state, row.rerun) or not told:
         yield describe(job)
-    if job.state is SUCCEEDED and not victim.found(job.full_result()):
-        yield f"result {job.full_result()}"
+    if job.state is SUCCEEDED and not victim.found(view.full_result(job)):
+        yield f"result {view.full_result(job)}"
     dirty = error.dirty if error else ()
     wrong = victim.wrong(dirty, succeeded=job.state is SUCCEEDED)
     if wrong:
@@ -245,8 +246,8 @@ def check_dirty(row: Row, victim: StruckJob, whole: Span, dirty: tuple[Span, ...
 
 def describe(job: Job) -> str:
     """How it ended."""
-    error = job.full_error()
-    words = f"{job.state.name}, run again {job.rerun}"
+    error = view.full_error(job)
+    words = f"{job.state.name}, run again {job.tally.retried}"
     return f"{words}, {error.reason}: {error.message}" if error else words
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.model.job import JobState
 from tests.fault.armed_faults import ArmedFaults
 from tests.fault.faulty_pools import faulty_pools
@@ -49,8 +50,8 @@ async def survives(h: House, armed: ArmedFaults, victim: StruckJob, struck: int)
     await h.until(lambda: set(h.holders(job)) - {job.crew.step_worker} or job.state.ended)
     os.kill(struck, signal.SIGKILL)
     await h.ended(job)
-    assert job.state is JobState.SUCCEEDED, job.full_error()
-    assert victim.found(job.full_result()), job.full_result()
+    assert job.state is JobState.SUCCEEDED, view.full_error(job)
+    assert victim.found(view.full_result(job)), view.full_result(job)
     assert victim.wrong((), succeeded=True) == ""
     await h.until(lambda: h.at_rest and not armed.waiting())
     # Nobody is left over, and nobody is there of whom the pools do not know.

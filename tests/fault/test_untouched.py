@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.model.job import JobState
 from ktaskd.pool import link
 from tests.fault.armed_faults import ArmedFaults
@@ -69,7 +70,7 @@ async def stuck(h: House, armed: ArmedFaults, victim: StruckJob, patch: pytest.M
     h.engine.cancel(job)
     await h.until(lambda: job.state.ended)
     patch.undo()
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert (job.state, error.reason) == (JobState.DIRTY, "WORKER_STUCK")
     (pid,) = armed.fired().values()
@@ -98,7 +99,7 @@ async def stuck_in_undo(h: House, armed: ArmedFaults, victim: StruckJob, patch: 
     job = await h.submit(victim.spec)
     await h.until(lambda: job.state.ended)
     patch.undo()
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert (job.state, error.reason) == (JobState.DIRTY, "WORKER_STUCK")
     wake(set(armed.fired().values()))

@@ -41,7 +41,7 @@ def test_gaps_when_taken_then_all_that_is_not_in_runs(values: list[int], start: 
     runs = spans_of(values)
     found = gaps(runs, start, end)
     assert positions(found) == set(range(start, end)) - positions(runs)
-    assert all(first < after for first, after in found)  # one the wrong way round has no positions
+    assert all(first < after for first, after in found)  # a reversed span would have no positions
 
 
 @settings(deadline=None)
@@ -75,7 +75,7 @@ def test_zero_runs_when_found_then_exactly_the_pages_of_zeros(
 
 @pytest.mark.parametrize("length", [0, 1, BUFFER, BUFFER + 1, 5 * BUFFER])
 def test_wipe_when_of_any_length_then_all_is_zero_and_the_length_stays(length: int) -> None:
-    """Also where only the end of it holds something."""
+    """Even if only the end of the buffer holds something."""
     for content in (b"x" * length, bytes(max(length - 1, 0)) + b"x" * min(length, 1)):
         buffer = bytearray(content)
         wipe(buffer)

@@ -1,4 +1,4 @@
-"""Recorded days, replayed through the policy: what is expected stands in the file.
+"""Recorded days, replayed through the policy; the file has the expected results.
 
 Guards: I9
 Tests: ktaskd/governor/policy.py

@@ -197,7 +197,9 @@ def test_uevent_when_of_another_subsystem_of_the_real_machine_then_nothing_happe
             loop.add_reader(ears, hear)
             LOOPBACK.write_text("change")
             await asyncio.wait_for(heard.wait(), 60)
-            await asyncio.sleep(0)  # the watch's own socket was readable in the same turn or before
+            await asyncio.sleep(
+                0
+            )  # the watch's own socket was readable in the same iteration of the loop or before
             await asyncio.sleep(0)
             assert watch.timers == 0
             loop.remove_reader(ears)
@@ -239,7 +241,7 @@ def test_trigger_when_others_wait_then_told_before_the_next_look(
     monkeypatch: pytest.MonkeyPatch, laptop: FakeHost
 ) -> None:
     monkeypatch.setattr(module, "POLL_S", 1000.0)
-    # The one kind of pressure that a test can make is the CPU's.
+    # CPU pressure is the only kind that a test can cause.
     laptop.remove("/proc/pressure/io")
     laptop.root.at("/proc/pressure/io").symlink_to("/proc/pressure/cpu")
 

@@ -22,7 +22,7 @@ from ktaskd.model.job import JobSpec, SourceRef
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.source import F_SEAL_SHRINK, SourceFacts, SourceKind
 from tests.jobs.house import UID, House, Memory, house, run
-from tests.worker.real_worker import facts_of
+from tests.support.sources import facts_of
 
 SIZE = 8 << 20
 

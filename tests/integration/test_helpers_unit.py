@@ -167,7 +167,7 @@ def test_daemon_when_without_rights_then_helpers_are_raised_through_doors_that_r
         assert lead.oom_score_adj == 500
         assert not helper.missing
         assert not lead.missing
-        # Nobody of this user looks into another, and none has a door but hosts and daemon.
+        # No process of this user can look into another, and only hosts and the daemon have a cgroup.procs.
         assert machine.helpers is not None
         server = psutil.Process(machine.helpers.pid)
         tree = [*daemon.tree(), server, *server.children(recursive=True)]

@@ -14,7 +14,8 @@ from random import Random
 from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Level
 from ktaskd.model.worker import WorkerState
-from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Stage, play
 
 SEEDS = 80
 STEPS_PER_STORY = 150
@@ -153,7 +154,7 @@ class Chaos:
         # What was lowered too soon after it was raised is lowered a little later.
         await asyncio.sleep(1.0)
         for worker in stage.workers:
-            assert not worker.raised
+            assert not worker.record.raised
         assert not any(worker.is_high for worker in stage.workers), "raised and not lowered"
         self._bury()
 

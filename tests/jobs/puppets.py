@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from random import Random
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-import pytest
-
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import starvation
+from ktaskd.jobs import view
+from ktaskd.jobs.accepted import Sources
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.patience import Clocks, Patience
+from ktaskd.jobs.ports import PoolRequests, Worker
 from ktaskd.jobs.registry import JobLimits, Registry
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.checked import CheckedJob
@@ -30,14 +29,16 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import BLOCKED_MAX
 from ktaskd.model.memory import MemoryLimit
+from ktaskd.model.priority import Priority
 from ktaskd.model.spans import SpanSet
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.planner.plan import Plan, Share
-from ktaskd.pool.link import Death, Worker
-from ktaskd.worker import frames
-from ktaskd.worker.frames import Done, Note
+from ktaskd.planner.plan import NodePart, Plan
+from ktaskd.pool.link import Death
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 from tests.jobs.leaploop import LeapLoop, pending
+from tests.jobs.puppet import Puppet
 
 KEEP_S = 5.0
 
@@ -54,155 +55,10 @@ SLEEPER = Declaration("sleeper", "Sleeps in the caller's own code.", own=True)
 GROUP = MemoryLimit(1 << 20, "/group", "/group")
 
 
-class Puppet(Worker):
-    """A worker without a process."""
-
-    def __init__(self, stage: Stage, number: int, kind: WorkerClass, nid: int, cpu: int) -> None:
-        super().__init__(number, kind, nid, cpu, memoryview(bytearray(64)).cast("Q"), stage, stage.gone)
-        self.stage = stage
-        self.pid = number
-        self.born_on = cpu
-        self.queue: list[tuple[int, str, int, Any]] = []
-        """What it was sent and has not answered: (seq, "chunk" or an op, jno, span or payload)."""
-        self.share, self.runnable = 1.0, True
-        self.cpu_s, self.cpu_at_s = 0.0, stage.loop.time()
-        self.asleep_as = "S"
-        """The state that it is in where it is not runnable."""
-        self.resumed = 0
-        self.is_ready = self._killed = self.is_dead = self.is_high = False
-
-    def cpu_seconds(self) -> float:
-        now_s = self.stage.loop.time()
-        self.cpu_s += (now_s - self.cpu_at_s) * self.share * bool(self.queue)
-        self.cpu_at_s = now_s
-        return self.cpu_s
-
-    # -- what it is told ----------------------------------------------------------
-
-    def send_chunk(self, jno: int, start: int, end: int, *, nid: int = -1, more: bool = False) -> int:
-        assert not self.raised, "a raised helper is given work"
-        assert self.state is WorkerState.BUSY
-        self._seq += 1
-        self.queue.append((self._seq, "chunk", jno, (start, end)))
-        self._sent("chunk", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} more={more}")
-        return self._seq
-
-    def send_call(self, jno: int, op: str, payload: dict[str, Any]) -> int:
-        assert not self.raised, "a raised helper is given work"
-        self._seq += 1
-        self.queue.append((self._seq, op, jno, payload))
-        what = json.dumps(payload, sort_keys=True, default=list)
-        self._sent("step", f"{self._seq} of job {jno} {op} {what}")
-        return self._seq
-
-    def send_job(self, jno: int, body: dict[str, Any]) -> None:
-        super().send_job(jno, body)
-        self._sent("job", f"{jno} {json.dumps(body, sort_keys=True, default=dict)}")
-
-    def forget_job(self, jno: int) -> None:
-        super().forget_job(jno)
-        self._sent("forget", f"job {jno}")
-
-    def turn_to(self, uid: int) -> None:
-        if not self.serves(uid):
-            self._sent("wipe", f"for uid {uid}")
-        super().turn_to(uid)
-
-    def recall(self) -> None:
-        super().recall()
-        self._sent("recall", f"to {self._seq}")
-
-    def _sent(self, verb: str, what: str = "") -> None:
-        self.stage.on_send(self, verb, what)
-
-    def kill(self, why: str = "") -> None:
-        assert not self.is_dead
-        self._why = self._why or why
-        self._killed = True
-        self._sent("kill", why)
-
-    def resume(self) -> None:
-        self.resumed += 1
-        self._sent("resume")
-
-    def stop(self) -> None:
-        self._sent("stop")
-        self.state = WorkerState.STOPPING
-
-    # -- what it does ---------------------------------------------------------------
-
-    @property
-    def is_killed(self) -> bool:
-        return self._killed
-
-    @property
-    def begun(self) -> bool:
-        return bool(self.queue) and self.slot[frames.SLOT_SEQ] == self.queue[0][0]
-
-    @property
-    def recalled(self) -> bool:
-        return bool(self.slot[frames.SLOT_RECALL] >= self.queue[0][0])
-
-    def begin(self) -> None:
-        seq, kind, _, what = self.queue[0]
-        self.slot[frames.SLOT_SEQ] = seq
-        self.slot[frames.SLOT_POSITION] = what[0] if kind == "chunk" else what.get("start", 0)
-
-    def get_on(self, random: Random) -> None:
-        """Get a bit further in what it has begun."""
-        _, kind, jno, what = self.queue[0]
-        if kind == "chunk" or kind == "undo":
-            end = what[1] if kind == "chunk" else what["end"]
-            before = self.slot[frames.SLOT_POSITION]
-            after = self.slot[frames.SLOT_POSITION] = random.randint(before, end)
-            self.stage.touch(jno, before, after, undo=kind == "undo")
-        self.slot[frames.SLOT_BEATS] += 1
-
-    def answer(self, *, whole: bool = True) -> None:
-        """End what it has begun; not `whole` = give the rest back."""
-        seq, kind, jno, what = self.queue.pop(0)
-        if kind != "chunk":
-            self._reply(seq, kind, jno, what)
-            return
-        start, end = what
-        reached = end if whole else self.slot[frames.SLOT_POSITION]
-        self.stage.touch(jno, self.slot[frames.SLOT_POSITION], reached)
-        part = (
-            json.dumps({"n": reached - start}).encode() if self.stage.counts(jno) and reached > start else b""
-        )
-        self.stage.on_done(self, Done(seq, reached, 2_000_000, part))
-
-    def _reply(self, seq: int, op: str, jno: int, payload: Any) -> None:
-        value: dict[str, Any] = {}
-        if op == "combine":
-            value = {"n": sum(part["n"] for part in payload["parts"])}
-        elif op == "undo":
-            self.stage.touch(jno, payload["start"], payload["end"], undo=True)
-        self.stage.on_note(self, Note(frames.REPLY, seq, {"cpu_ns": 1000, "value": value}))
-
-    def fail(self) -> None:
-        """Raise in what it has begun, and clean up."""
-        seq, kind, jno, what = self.queue.pop(0)
-        if kind == "chunk":
-            self.stage.touch(jno, *what, undo=True)
-        self.stage.on_note(self, Note(frames.FAILED, seq, {"message": "it failed", "cpu_ns": 1000}))
-
-    def die(self, status: int | None = 9) -> None:
-        self.is_dead = True
-        self.queue.clear()
-        seq, position = self.position
-        self.state, stopping = WorkerState.BACKOFF, self.state is WorkerState.STOPPING
-        self._ended = True
-        self.stage.workers.remove(self)
-        self.stage.on_dead(
-            self, Death(0 if stopping and not self._killed else status, seq, position, self._why)
-        )
-
-
 class Puller:
     """Raises and lowers puppets; the test says whether that works."""
 
-    ways = ("a string",)
+    methods = ("a string",)
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -235,18 +91,20 @@ class Stage:
         self.full = Allowance({node.nid: helpers for node in self.topology.nodes}, leads, leads)
         self.registry = Registry(JobLimits(keep_s=KEEP_S), frozenset())
         self.dispatch = Dispatch(
-            self.topology, self.full, self._want_leads, self.loop.time, self._want_helpers, self._admit
+            self.topology,
+            self.full,
+            PoolRequests(self._want_leads, self._want_helpers, self._admit),
+            self,
+            self.loop.time,
         )
         self.puller = Puller(self)
+        self.wall = self.loop.time
         self.engine = Engine(
             self.registry,
             self.dispatch,
-            grace_s=2.0,
-            fence_s=2.0,
-            starvation_s=3.0,
-            raiser=self.puller if raises else None,
-            wall=self.loop.time,
-            boot=self.loop.time,
+            Patience(grace_s=2.0, fence_s=2.0, starvation_s=3.0),
+            Clocks(lambda: self.wall(), self.loop.time),
+            self.puller if raises else None,
         )
         self.on_send: Callable[[Puppet, str, str], None] = lambda *_: None
         """Called with each worker that is sent something: the verb, and what."""
@@ -318,18 +176,17 @@ class Stage:
     def cpu_seconds(self, pid: int) -> float:
         return next((worker.cpu_seconds() for worker in self.workers if worker.pid == pid), 0.0)
 
-    def is_runnable(self, pid: int) -> bool:
-        return next(
-            (bool(worker.queue) and worker.runnable for worker in self.workers if worker.pid == pid), False
-        )
+    def state(self, pid: int) -> str:
+        worker = next((worker for worker in self.workers if worker.pid == pid), None)
+        if worker is None:
+            return ""
+        return "R" if worker.queue and worker.runnable else worker.asleep_as
 
-    def state_of(self, pid: int) -> str:
-        if self.is_runnable(pid):
-            return "R"
-        return next((worker.asleep_as for worker in self.workers if worker.pid == pid), "")
+    def bind(self, pid: int, cpus: frozenset[int]) -> bool:
+        return True
 
-    def gone(self, worker: Worker, death: Death) -> None:
-        raise AssertionError("a puppet has no process")
+    def set_priority(self, pid: int, priority: Priority) -> Mapping[str, OSError]:
+        return {}
 
     # -- what they write ---------------------------------------------------------------
 
@@ -353,8 +210,8 @@ class Stage:
         self.engine.on_done(worker, done)
         self.look()
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        self.engine.on_note(worker, note)
+    def on_report(self, worker: Worker, report: Report) -> None:
+        self.engine.on_report(worker, report)
         self.look()
 
     def on_dead(self, worker: Worker, death: Death) -> None:
@@ -381,10 +238,10 @@ class Stage:
         spec = JobSpec(declaration.name)
         checked = CheckedJob(declaration, {}, (RangeSpec(0, total),), True, False, declaration.undo)
         each = total // len(nids)
-        shares = tuple(Share(i * each, (i + 1) * each, nid) for i, nid in enumerate(nids))
+        shares = tuple(NodePart(i * each, (i + 1) * each, nid) for i, nid in enumerate(nids))
         plan = Plan(shares, threads, chunk, 1, 1, chunk, wanted=threads)
         who = Identity(uid, uid, pid, nid=0, cpu_quota=quota)
-        job = self.engine.accept(spec, checked, who, {}, (), plan)
+        job = self.engine.accept(spec, checked, who, Sources(), plan)
         self.jobs[job.jno], self.written[job.jno] = job, SpanSet()
         job.guest.limit = GROUP if guest else None
         if waited:
@@ -403,8 +260,8 @@ class Stage:
         hands = [(one.id, one.state.value, one.queue) for one in crew.held]  # type: ignore[attr-defined]
         return (
             f"job {job.jno} {job.checked.declaration.name} {job.state.value} guards={job.guards} "
-            f"left={left} crew={hands} call={crew.step_worker} calls={[call.op for call in job.calls]} "
-            f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} places={job.places} "
+            f"left={left} crew={hands} call={crew.step_worker} step={job.step} "
+            f"to_duplicate={len(crew.to_duplicate)} paced={job.paced_until_s} queues={job.queues} "
             f"guest={job.guest}"
         )
 
@@ -414,9 +271,9 @@ class Stage:
         assert not self.bugs, self.bugs
         allowance, crews = self.dispatch.allowance, self.dispatch.job_of
         busy = Counter(worker.nid for worker in crews if not worker.is_lead)
-        assert all(busy[nid] == self.dispatch.busy_helpers(nid) for nid in allowance.helpers)
-        assert sum(worker.is_lead for worker in crews) == self.dispatch.busy_leads
-        assert self.dispatch.busy_leads <= self.full.leads + BLOCKED_MAX
+        assert all(busy[nid] == self.dispatch.roster.busy_helpers(nid) for nid in allowance.helpers)
+        assert sum(worker.is_lead for worker in crews) == self.dispatch.roster.busy_leads
+        assert self.dispatch.roster.busy_leads <= self.full.leads + BLOCKED_MAX
         for worker in self.workers:
             held = {seq for seq, *_ in worker.queue}
             job = crews.get(worker)
@@ -454,9 +311,9 @@ class Stage:
 
     def _look_at_end(self, job: Job) -> None:
         if job.state is JobState.SUCCEEDED:
-            assert job.progress.positions_done == job.progress.positions_total
+            assert view.progress(job).positions_done == view.progress(job).positions_total
             if job.checked.declaration.combine:
-                assert job.result == {"n": job.progress.positions_total}
+                assert job.result == {"n": view.progress(job).positions_total}
             return
         left = SpanSet(self.written[job.jno])
         for span in job.positions.dirty:
@@ -469,22 +326,13 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **setting: Any) ->
 
     async def whole() -> None:
         stage = Stage(**setting)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(starvation, "read_cpu_seconds", stage.cpu_seconds)
-            patch.setattr(starvation, "is_runnable", stage.is_runnable)
-            patch.setattr("ktaskd.jobs.ending.read_cpu_seconds", stage.cpu_seconds)
-            patch.setattr("ktaskd.jobs.ending.is_runnable", stage.is_runnable)
-            patch.setattr("ktaskd.jobs.activity.read_cpu_seconds", stage.cpu_seconds)
-            patch.setattr("ktaskd.jobs.activity.read_state", stage.state_of)
-            patch.setattr("ktaskd.jobs.affinity.bind_to_cpus", lambda *_: True)
-            patch.setattr("ktaskd.jobs.helpers.bind_to_cpus", lambda *_: True)
-            await story(stage)
-            stage.look()
-            if not stage.registry.unended:
-                await asyncio.sleep(30 + KEEP_S)
-                assert not pending(stage.loop), "an idle daemon wakes up"
-            stage.engine.close()
-            assert not stage.bugs, stage.bugs
+        await story(stage)
+        stage.look()
+        if not stage.registry.unended:
+            await asyncio.sleep(30 + KEEP_S)
+            assert not pending(stage.loop), "an idle daemon wakes up"
+        stage.engine.close()
+        assert not stage.bugs, stage.bugs
 
     with asyncio.Runner(loop_factory=LeapLoop) as runner:
         runner.run(whole())

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.function import Declaration, Partial
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import BLOCKED_PER_ACCOUNT_MAX
-from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Stage, play
 
 
 def of(stage: Stage, job: Job) -> Puppet:
@@ -76,7 +78,7 @@ def test_waited_job_when_all_leads_sleep_then_it_gets_another_lead_soon() -> Non
         stage.engine.set_allowance(paused(stage))
         asleep = await sleepers(stage, 2)
         job = stage.submit(READER, 10, threads=1, uid=2)
-        assert job.waiting_reasons()[0].code == "LEAD_LIMIT"
+        assert view.waiting_reasons(job)[0].code == "LEAD_LIMIT"
         await asyncio.sleep(0.3)
         stage.fill()
         work_off(stage, job)
@@ -153,7 +155,7 @@ def test_sleeping_leads_when_one_user_has_many_then_bounded_and_others_go_on() -
         await asyncio.sleep(1.0)
         stage.fill()
         assert not any(job.crew.busy for job in more)
-        assert more[0].waiting_reasons()[0].code == "LEAD_LIMIT"
+        assert view.waiting_reasons(more[0])[0].code == "LEAD_LIMIT"
         job = stage.submit(READER, 10, threads=1, uid=2)
         await asyncio.sleep(1.0)
         stage.fill()
@@ -214,7 +216,8 @@ def test_detached_job_when_all_helpers_sleep_in_calls_then_another_helper_on_a_f
         stage.fill()
         helper = of(stage, job)
         assert not helper.is_lead
-        assert helper.cpu == asleep[1].cpu, "the other one has its CPU again"
+        roster = stage.dispatch.roster
+        assert roster[helper].cpu == roster[asleep[1]].cpu, "the other one has its CPU again"
         helper.begin()
         wake_up(asleep[1])
         await asyncio.sleep(0.8)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ktaskd.host.caller import Caller
+from ktaskd.jobs import view
 from ktaskd.jobs.job import caller_cpus
 from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.identity import Identity
@@ -36,10 +37,10 @@ def test_helpers_when_the_allowance_falls_then_they_give_their_chunks_back() -> 
             await h.until(lambda: not job.crew.helpers)
             del h.look
             assert job.state is JobState.RUNNING
-            assert [reason.code for reason in job.waiting_reasons()] == ["ON_BATTERY"]
+            assert [reason.code for reason in view.waiting_reasons(job)] == ["ON_BATTERY"]
             h.engine.set_allowance(before)
             await h.until(lambda: len(job.crew.helpers) == 2)
-            assert job.waiting_reasons() == ()
+            assert view.waiting_reasons(job) == ()
 
     run(story())
 
@@ -49,10 +50,10 @@ def test_waited_job_when_paused_then_its_lead_goes_on_and_it_says_why_there_is_n
         async with house() as h:
             h.engine.set_allowance(paused(h))
             job = await h.submit(SHORT)
-            assert [reason.code for reason in job.waiting_reasons()] == ["ON_BATTERY"]
+            assert [reason.code for reason in view.waiting_reasons(job)] == ["ON_BATTERY"]
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED
-            assert job.cpu.helper_s == 0
+            assert view.cpu(job).helper_s == 0
 
     run(story())
 
@@ -93,7 +94,7 @@ def test_detached_job_when_it_makes_no_progress_then_it_gets_a_lead() -> None:
             h.engine.set_allowance(paused(h, Level.LEADS_ONLY))
             job = await h.run(SHORT, waited=False)
             assert job.state is JobState.SUCCEEDED
-            assert job.cpu.lead_s > 0
+            assert view.cpu(job).lead_s > 0
             assert h.engine.counters["jobs_rescued"] == 1
 
     run(story())
@@ -124,7 +125,7 @@ def test_job_when_it_waits_behind_one_that_goes_on_then_its_time_begins_anew() -
             second = await h.submit(LONG, waited=False)
             await h.until(lambda: first.crew.helpers)
             now = [100.0]
-            rescue = h.engine.rescue
+            rescue = h.engine.watches.rescue
             timer = SimpleNamespace(cancel=lambda: None)
             clock: Any = SimpleNamespace(time=lambda: now[0], call_later=lambda *_: timer)
             rescue._loop = clock
@@ -165,7 +166,7 @@ def test_lead_when_its_caller_has_a_tenth_of_a_cpu_then_it_waits_and_says_so() -
             who = Identity(UID, ME.gid, ME.pid, nid=0, cpu_quota=0.1)
             job = await h.submit(JobSpec("selftest.spin", arg={"ms": 20}, ranges=(RangeSpec(0, 4),)), who=who)
             await h.until(lambda: job.paced_until_s)
-            (reason,) = job.waiting_reasons()
+            (reason,) = view.waiting_reasons(job)
             assert (reason.code, reason.value) == ("CLIENT_LIMIT", "0.1 CPUs")
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED
@@ -183,7 +184,7 @@ def test_leads_when_one_caller_has_many_short_jobs_then_they_are_paced_together(
             spec = JobSpec("selftest.spin", arg={"ms": 20}, ranges=(RangeSpec(0, 1),))
             jobs = [await h.submit(spec, who=who) for _ in range(5)]
             await h.ended(*jobs)
-            spent_s = sum(job.cpu.lead_s for job in jobs)
+            spent_s = sum(view.cpu(job).lead_s for job in jobs)
             took_s = max(job.end_s for job in jobs) - jobs[0].create_s
             # What a period gives at once, and the last job, are not waited for.
             assert spent_s - 0.02 <= 0.2 * (took_s + 0.1) + 0.02

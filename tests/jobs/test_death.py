@@ -11,18 +11,18 @@ import random
 import signal
 import zlib
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from ktaskd.intake import submit
-from ktaskd.jobs import feed
-from ktaskd.jobs.chunks import take_back
+from ktaskd.jobs import feed, view
+from ktaskd.model.function import Partial
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import ATTEMPTS_MAX
+from ktaskd.model.spans import Span
 from ktaskd.pool.link import Worker
 from tests.jobs.house import MIB, House, house, run
+from tests.jobs.puppets import WRITER, Stage, play
 from tests.jobs.test_failure import SIZE, on_state, positions, undo_log
 
 BIG = 192 * MIB
@@ -59,7 +59,7 @@ def test_job_when_a_position_kills_workers_then_fails_and_others_do_not_notice(
             )
             arg = {"at": 7, "signal": int(number)}
             job = await h.run(JobSpec("selftest.crash", arg=arg, ranges=(RangeSpec(0, 20),)), waited=waited)
-            error = job.full_error()
+            error = view.full_error(job)
             assert job.state is JobState.FAILED
             assert error is not None
             assert (error.reason, error.signal) == ("WORKER_LOST", int(number))
@@ -67,9 +67,9 @@ def test_job_when_a_position_kills_workers_then_fails_and_others_do_not_notice(
             assert error.chunk is not None
             assert error.chunk.start <= 7 < error.chunk.end
             assert [death.signal for death in h.deaths] == [int(number)] * len(h.deaths)
-            assert job.rerun == len(h.deaths) - 1 >= ATTEMPTS_MAX - 1
+            assert job.tally.retried == len(h.deaths) - 1 >= ATTEMPTS_MAX - 1
             await h.ended(other)
-            assert (other.state, other.rerun) == (JobState.SUCCEEDED, 0)
+            assert (other.state, other.tally.retried) == (JobState.SUCCEEDED, 0)
             await h.until(lambda: h.at_rest)
 
     run(story())
@@ -93,8 +93,8 @@ def test_reader_when_workers_and_pool_hosts_are_killed_then_the_right_result(wai
                     pool = h.pools[-1] if worker.is_lead else h.pools[0]
                     os.kill(pool.host_pid, signal.SIGKILL)
                 await h.ended(job)
-                assert job.full_result() == {"crc32": BIG_CRC, "bytes": BIG}, job.full_error()
-                reruns += job.rerun
+                assert view.full_result(job) == {"crc32": BIG_CRC, "bytes": BIG}, view.full_error(job)
+                reruns += job.tally.retried
                 await h.until(lambda: h.at_rest)
             assert reruns
             await h.until(lambda: sum(pool.host_respawns for pool in h.pools) == kills // 3)
@@ -130,7 +130,7 @@ def test_writer_when_its_worker_is_killed_and_undo_tolerates_then_all_is_undone(
             await h.until(lambda: worker.beats > 5)
             worker.kill()
             await h.ended(job)
-            error = job.full_error()
+            error = view.full_error(job)
             assert job.state is JobState.FAILED
             assert error is not None
             assert (error.reason, error.signal, error.dirty) == ("WORKER_LOST", 9, ())
@@ -150,7 +150,7 @@ def test_writer_when_its_worker_is_killed_and_undo_is_declined_then_the_chunk_is
             await h.until(lambda: worker.beats > 5)
             worker.kill()
             await h.ended(job)
-            error = job.full_error()
+            error = view.full_error(job)
             assert job.state is JobState.DIRTY
             assert error is not None
             assert {i for i, byte in enumerate(memory.read()) if byte} <= positions(error.dirty)
@@ -168,7 +168,7 @@ def test_undo_when_its_worker_is_killed_then_what_it_had_not_reached_is_dirty() 
             worker = h.holders(job)[0]
             worker.kill()
             await h.ended(job)
-            error = job.full_error()
+            error = view.full_error(job)
             assert error is not None
             assert job.state is JobState.DIRTY
             assert error.reason == "FUNCTION_ERROR", "the first reason counts"
@@ -201,8 +201,8 @@ def test_job_when_workers_die_before_they_begin_then_done_by_others(function: st
                 assert job.crew.busy
                 kill_all(pids)
                 await h.ended(job)
-                assert job.state is JobState.SUCCEEDED, job.full_error()
-                assert job.rerun == 0
+                assert job.state is JobState.SUCCEEDED, view.full_error(job)
+                assert job.tally.retried == 0
                 await h.until(lambda: h.at_rest)
 
     run(story())
@@ -218,7 +218,7 @@ def test_job_when_workers_die_before_its_last_step_then_done_by_others(function:
             await h.until(lambda: pids and job.crew.step_worker)
             kill_all(pids)
             await h.ended(job)
-            assert job.state is JobState.SUCCEEDED, job.full_error()
+            assert job.state is JobState.SUCCEEDED, view.full_error(job)
 
     run(story())
 
@@ -245,7 +245,7 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
         async with house() as h:
             refs = (h.memory(b"abc").ref,) * 8000
             job = await h.run(replace(JobSpec("file.crc32", items=refs), min_chunk=8000))
-            error = job.full_error()
+            error = view.full_error(job)
             assert job.state is JobState.FAILED
             assert error is not None
             assert error.reason == "WORKER_LOST"
@@ -255,9 +255,20 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
     run(story())
 
 
-def test_chunk_when_another_of_its_worker_has_ended_the_job_then_it_is_nobodys() -> None:
-    """What may not be run again ends its job at once, and an ended job has no positions."""
-    job: Any = SimpleNamespace(again=[], state=JobState.DIRTY, cursor=None)
-    held: Any = SimpleNamespace(void=False, twin=None, chunk=None)
-    engine: Any = None
-    take_back(engine, job, held)
+def test_chunk_when_another_of_its_dead_worker_stops_the_job_then_it_goes_back() -> None:
+    """What may not be run again stops its job; the chunks behind it were not begun, and are as they were."""
+
+    async def story(stage: Stage) -> None:
+        stage.fill()
+        job = stage.submit(replace(WRITER, undo=False, partial=Partial.NONE), 80, threads=1, chunk=10)
+        (lead,) = (worker for worker in stage.workers if worker.queue)
+        lead.begin()
+        lead.answer()
+        assert len(lead.queue) > 1
+        lead.begin()
+        lead.die()
+        assert job.state is JobState.DIRTY
+        assert list(job.positions.dirty) == [Span(0, 20)]
+        assert view.progress(job).positions_done == 10
+
+    play(story, leads=1)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ktaskd.host.files.disk import Disk
 from ktaskd.intake.disk_limits import DiskLimits, DiskOf
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
 from ktaskd.model.source import SourceKind
 from tests.jobs.house import ME, UID, House, house, run
-from tests.worker.real_worker import facts_of
+from tests.support.sources import facts_of
 
 OTHER = Identity(UID + 7, os.getegid(), os.getpid(), nid=0)
 
@@ -35,7 +36,7 @@ def slow(ref: SourceRef, positions: int = 4096) -> JobSpec:
 
 
 def turn(rooms: House) -> None:
-    rooms.intake._disk_of = DiskOf(DiskLimits(), lambda _: Disk("sda", True))
+    rooms.intake.conditions.disk_of = DiskOf(DiskLimits(), lambda _: Disk("sda", True))
 
 
 def workers(*jobs: Job) -> int:
@@ -55,12 +56,12 @@ def test_jobs_when_at_one_disk_that_turns_then_one_helper_in_turn(tmp_path: Path
             def both() -> bool:
                 seen.update(job for job in (mine, other) if job.crew.busy)
                 assert workers(mine, other) <= 1
-                return len(seen) == 2 and mine.chunks_done + other.chunks_done > 20
+                return len(seen) == 2 and mine.tally.chunks_done + other.tally.chunks_done > 20
 
             await rooms.until(both)
             waiting = next(job for job in (mine, other) if not job.crew.busy)
-            assert [reason.code for reason in waiting.waiting_reasons()] == ["DISK_LIMIT"]
-            assert "sda" in waiting.waiting_reasons()[0].message
+            assert [reason.code for reason in view.waiting_reasons(waiting)] == ["DISK_LIMIT"]
+            assert "sda" in view.waiting_reasons(waiting)[0].message
 
     run(go())
 
@@ -84,7 +85,7 @@ def test_lead_when_it_comes_to_a_full_disk_then_it_begins_and_the_helper_goes(tm
 def test_job_when_its_disk_has_no_limit_then_all_helpers(tmp_path: Path) -> None:
     async def go() -> None:
         async with house() as rooms:
-            rooms.intake._disk_of = DiskOf(DiskLimits(), lambda _: Disk("nvme0n1", False))
+            rooms.intake.conditions.disk_of = DiskOf(DiskLimits(), lambda _: Disk("nvme0n1", False))
             job = await rooms.submit(slow(at_disk(rooms, tmp_path, "a", UID)), waited=False)
             await rooms.until(lambda: workers(job) == 2)
             rooms.engine.cancel(job)

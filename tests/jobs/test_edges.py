@@ -12,10 +12,12 @@ from typing import cast
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
 from tests.jobs.leaploop import pending
-from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Stage, play
 
 
 def worker_of(stage: Stage, *, lead: bool) -> Puppet:
@@ -129,7 +131,7 @@ def test_raised_helper_when_it_dies_then_its_pid_is_left_alone() -> None:
         helper.share = 0.0
         stage.engine.cancel(job)
         await asyncio.sleep(0.2)
-        assert helper.raised
+        assert helper.record.raised
         helper.die()  # lowering it now would raise here: the stage knows no such pid
         stage.fill()
         finish(stage)
@@ -149,7 +151,7 @@ def test_helper_when_raised_only_in_part_then_lowered_when_it_has_answered() -> 
         stage.engine.cancel(job)
         await asyncio.sleep(0.2)
         assert helper.is_high
-        assert not helper.raised
+        assert not helper.record.raised
         stage.puller.works = lambda: True
         helper.answer(whole=False)
         finish(stage)
@@ -218,7 +220,7 @@ def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too() -> 
         stage.registry.live.most = 0
         do(worker_of(stage, lead=True))
         finish(stage)
-        error = job.full_error()
+        error = view.full_error(job)
         assert error is not None
         assert error.reason == "RESULT_TOO_LARGE"
         assert job.state is JobState.FAILED
@@ -339,7 +341,7 @@ def test_helpers_when_they_may_work_half_of_the_time_then_none_begins_for_as_lon
             await asyncio.sleep(0.0005)
         assert job.state is JobState.SUCCEEDED
         # All answers of puppets say that it took 2 ms.
-        assert job.chunks_done * 0.002 <= stage.loop.time() - began_s + 0.003
+        assert job.tally.chunks_done * 0.002 <= stage.loop.time() - began_s + 0.003
 
     play(story)
 
@@ -365,11 +367,11 @@ def test_ended_job_when_the_clock_is_set_then_it_is_kept_as_long_as_ever() -> No
     async def story(stage: Stage) -> None:
         stage.fill()
         for jump_s in (10 * KEEP_S, -10 * KEEP_S):
-            stage.engine._wall = lambda to=jump_s: stage.loop.time() + to  # type: ignore[misc]
+            stage.wall = lambda to=jump_s: stage.loop.time() + to  # type: ignore[misc]
             job = stage.submit(READER, 1, threads=1, chunk=1, waited=False)
             finish(stage)
             assert job.state.ended
-            stage.engine._wall = lambda to=jump_s: stage.loop.time() - to  # type: ignore[misc]
+            stage.wall = lambda to=jump_s: stage.loop.time() - to  # type: ignore[misc]
             await asyncio.sleep(KEEP_S - 1.0)
             assert job.id in stage.registry._by_id
             await asyncio.sleep(2.0)

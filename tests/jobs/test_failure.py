@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.machine import Event
 from ktaskd.jobs.registry import JobLimits
@@ -40,7 +41,7 @@ def positions(spans: tuple[Span, ...]) -> set[int]:
 def check_log(memory: Memory, job: Job) -> None:
     """Each byte was done and undone once, or neither; the job says which."""
     content = memory.read()
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert set(content) <= {0, UNDONE}
     assert error.dirty == ()
@@ -59,7 +60,7 @@ def test_job_when_one_chunk_fails_then_every_completed_one_is_undone_once(fail_a
             job = await h.run(undo_log(memory, fail_at=fail_at), waited=waited)
             assert job.state is JobState.FAILED
             check_log(memory, job)
-            error = job.full_error()
+            error = view.full_error(job)
             assert error is not None
             assert (error.reason, error.errno) == ("FUNCTION_ERROR", errno.EIO)
             assert f"failed at position {fail_at}" in error.message
@@ -81,7 +82,7 @@ def test_job_when_undo_is_declined_then_what_was_done_is_dirty() -> None:
             memory = h.memory(SIZE)
             job = await h.run(undo_log(memory, fail_at=SIZE - 1, max_threads=1, undo=False))
             assert job.state is JobState.DIRTY
-            error = job.full_error()
+            error = view.full_error(job)
             assert error is not None
             assert error.undone == ()
             content = memory.read()
@@ -102,7 +103,7 @@ def test_job_when_a_source_became_shorter_then_says_so() -> None:
             )
             os.truncate(memory.fd, 10)
             await h.ended(job, spin)
-            error = job.full_error()
+            error = view.full_error(job)
             assert error is None or (error.errno == errno.ENODATA and "truncated" in error.message)
 
     run(story())
@@ -115,7 +116,7 @@ def test_function_when_it_reads_only_then_its_failure_leaves_nothing_dirty() -> 
             job = await h.run(
                 JobSpec("selftest.fail", arg=arg, ranges=(RangeSpec(0, 1000, -1),), min_chunk=1)
             )
-            error = job.full_error()
+            error = view.full_error(job)
             assert job.state is JobState.FAILED
             assert error is not None
             assert (error.errno, error.undone, error.dirty) == (errno.ENOSPC, (), ())
@@ -130,7 +131,7 @@ def test_copy_when_it_fails_then_the_target_is_as_before() -> None:
             source, target = h.memory(content), h.memory(MIB)
             spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, min_chunk=4096)
             job = await h.submit(spec, waited=False)
-            await h.until(lambda: job.chunks_done > 0 or job.state.ended)
+            await h.until(lambda: job.tally.chunks_done > 0 or job.state.ended)
             h.engine.cancel(job)
             await h.ended(job)
             if job.state is JobState.CANCELLED:
@@ -161,7 +162,7 @@ def test_cancel_when_queued_then_ends_at_once_and_nothing_ran() -> None:
             h.engine.cancel(job)
             assert job.state is JobState.CANCELLED
             assert job.start_s == 0
-            error = job.full_error()
+            error = view.full_error(job)
             assert error is not None
             assert (error.reason, error.undone) == ("CANCELLED", ())
             assert not any(memory.read())
@@ -175,12 +176,14 @@ def test_cancel_when_running_then_all_is_undone(waited: bool) -> None:
         async with house() as h:
             memory = h.memory(SIZE)
             job = await h.submit(slow_log(memory), waited=waited)
-            await h.until(lambda: job.chunks_done >= 2)
+            await h.until(lambda: job.tally.chunks_done >= 2)
             h.engine.cancel(job)
             await h.ended(job)
             assert job.state is JobState.CANCELLED
             check_log(memory, job)
-            assert {i for i, byte in enumerate(memory.read()) if byte} == positions(job.full_error().undone)  # type: ignore[union-attr]
+            error = view.full_error(job)
+            assert error is not None
+            assert {i for i, byte in enumerate(memory.read()) if byte} == positions(error.undone)
             assert not h.deaths, "every worker heeded the flag"
 
     run(story())
@@ -207,7 +210,7 @@ def test_cancel_when_combining_then_the_result_is_not_told() -> None:
             h.engine.cancel(job)
             await h.ended(job)
             assert job.state is JobState.CANCELLED
-            assert job.full_result() is None
+            assert view.full_result(job) is None
 
     run(story())
 
@@ -289,7 +292,7 @@ def test_worker_when_killed_and_not_seen_dead_then_its_job_is_dirty() -> None:
             h.look = lambda: h._changed.set()  # type: ignore[method-assign]
             h.engine.cancel(job)
             await h.ended(job)
-            error = job.full_error()
+            error = view.full_error(job)
             assert job.state is JobState.DIRTY
             assert error is not None
             assert error.reason == "WORKER_STUCK"
@@ -315,7 +318,7 @@ def test_caller_when_it_goes_then_its_job_is_cancelled_unless_another_waits() ->
             assert h.state(job) is JobState.RUNNING
             h.engine.unguard(job, "DEADLINE")
             await h.ended(job)
-            error = job.full_error()
+            error = view.full_error(job)
             assert job.state is JobState.CANCELLED
             assert error is not None
             assert (error.reason, error.message) == ("DEADLINE", "the caller's deadline passed")
@@ -372,7 +375,7 @@ def test_event_when_it_is_illegal_then_the_job_is_as_before() -> None:
             job = await h.run(JobSpec("selftest.noop", ranges=(RangeSpec(0, 1),)))
             version = job.version
             with pytest.raises(Exception, match="SUCCEEDED"):
-                job.step(Event.START)
+                job.apply(Event.START)
             assert (job.state, job.version) == (JobState.SUCCEEDED, version)
 
     run(story())

@@ -15,6 +15,7 @@ import pytest
 
 from ktaskd.host.cgroups.memgroup import read_memory_group
 from ktaskd.host.root import HostRoot
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.memory import MemoryLimit
@@ -80,7 +81,7 @@ def test_guests_when_leads_are_limited_then_they_wait_as_others() -> None:
             first = await h.submit(spin(100, 1))
             second = await h.submit(spin(100, 1))
             third = await h.submit(spin(100, 1), who=STRANGER)
-            assert [reason.code for reason in second.waiting_reasons()] == ["LEAD_LIMIT"]
+            assert [reason.code for reason in view.waiting_reasons(second)] == ["LEAD_LIMIT"]
             await h.ended(first, second, third)
             assert {job.state for job in (first, second, third)} == {JobState.SUCCEEDED}
 

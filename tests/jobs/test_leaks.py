@@ -70,7 +70,7 @@ def test_daemon_when_many_jobs_ended_then_no_descriptor_or_process_more() -> Non
             assert h.registry.unended == 0
             assert 1 <= h.registry.kept <= 5
             assert not h.dispatch.job_of
-            assert not h.dispatch._wanting
+            assert not h.dispatch.demand._wanting
 
     run(story())
 

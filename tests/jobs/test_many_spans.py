@@ -13,16 +13,17 @@ from dataclasses import replace
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobError, JobSpec, JobState
 from ktaskd.model.limits import POSITION_MAX, SPANS_TOLD
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.undo import HOLES_PER_STEP
 from ktaskd.pool.link import Worker
-from ktaskd.worker import frames
-from ktaskd.worker.frames import Note
+from ktaskd.worker.messages import Prior, Report
 from tests.jobs.house import House, Memory, house, run
-from tests.jobs.puppets import WRITER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import WRITER, Stage, play
 
 PAGE = mmap.PAGESIZE
 PAIRS = 4000
@@ -41,18 +42,18 @@ async def failed_copy(h: House, target: Memory, *, remembers: bool) -> tuple[Job
     """A copy over it of a source that grows meanwhile, which is seen when all is copied."""
     source = h.memory(b"new!" * (2 * PAIRS * PAGE // 4))
 
-    def on_note(worker: Worker, note: Note) -> None:
-        if note.kind == frames.PRIOR:
+    def on_report(worker: Worker, report: Report) -> None:
+        if isinstance(report, Prior):
             os.truncate(source.fd, 2 * PAIRS * PAGE + 1)
-        House.on_note(h, worker, note)
+        House.on_report(h, worker, report)
 
-    h.on_note = on_note  # type: ignore[method-assign]
+    h.on_report = on_report  # type: ignore[method-assign]
     spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, max_threads=1)
     job = await h.submit(spec)
     if not remembers:
         h.registry.live.most = 2 * h.registry.live.total
     await h.ended(job)
-    error = job.full_error()
+    error = view.full_error(job)
     assert error is not None
     assert job.state is JobState.DIRTY
     return job, error
@@ -118,8 +119,8 @@ def priors(worker: Puppet, count: int) -> None:
     """Tell of so many holes, each of one position in two, in frames of a thousand."""
     for first in range(0, count, HOLES_PER_STEP):
         holes = [[2 * i, 2 * i + 1] for i in range(first, first + HOLES_PER_STEP)]
-        body = {"start": 2 * first, "end": 2 * (first + HOLES_PER_STEP), "holes": holes}
-        worker.stage.on_note(worker, Note(frames.PRIOR, worker.queue[0][0], body))
+        end = 2 * (first + HOLES_PER_STEP)
+        worker.stage.on_report(worker, Prior(worker.queue[0][0], 2 * first, end, holes))
 
 
 def stopped(stage: Stage) -> Job:
@@ -145,7 +146,7 @@ def test_undo_when_it_takes_many_steps_then_one_call_waits_at_a_time() -> None:
         job = stopped(stage)
         steps = 0
         while job.state is not JobState.CANCELLED:
-            assert len(job.calls) <= 1
+            assert job.step is not None
             worker = holder(stage)
             worker.begin()
             worker.answer()
@@ -183,8 +184,7 @@ def test_holes_when_told_again_then_what_was_seen_first_counts() -> None:
         lead = holder(stage)
         lead.begin()
         for start, end, holes in ((0, 20, [[0, 5]]), (10, 40, [[10, 30]]), (0, 50, [[0, 50]])):
-            body = {"start": start, "end": end, "holes": holes}
-            stage.on_note(lead, Note(frames.PRIOR, lead.queue[0][0], body))
+            stage.on_report(lead, Prior(lead.queue[0][0], start, end, holes))
         assert list(job.positions.holes) == [Span(0, 5), Span(20, 30), Span(40, 50)]
         assert job.positions.reported.covers(0, 50)
         assert not job.positions.holes.overlaps(50, POSITION_MAX)

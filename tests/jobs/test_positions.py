@@ -16,7 +16,7 @@ from ktaskd.model.function import Declaration, Partial
 from ktaskd.model.limits import SPANS_TOLD
 from ktaskd.model.spans import Span
 from ktaskd.planner.cursor import Chunk
-from ktaskd.planner.plan import Plan, Share
+from ktaskd.planner.plan import NodePart, Plan
 from ktaskd.planner.undo import UndoStep
 
 TOTAL = 60
@@ -51,7 +51,7 @@ class Books(RuleBasedStateMachine):
     )
     def begin(self, declaration: Declaration, undo: bool, cuts: set[int]) -> None:
         edges = [0, *sorted(cuts), TOTAL]
-        shares = tuple(Share(a, b) for a, b in pairwise(edges))
+        shares = tuple(NodePart(a, b) for a, b in pairwise(edges))
         self.function, self.undo = declaration, undo
         self.books = Positions(Plan(shares, 2, 10, 1, 1, 1), declaration, undo=undo)
         self.held: list[Chunk] = []
@@ -238,7 +238,7 @@ test_position_when_anything_happens_then_in_exactly_one_place = Books.TestCase
 
 def books(*, undo: bool = True, **declared: Any) -> Positions:
     return Positions(
-        Plan((Share(0, TOTAL),), 2, 10, 1, 1, 1), Declaration("any", "Anything.", **declared), undo=undo
+        Plan((NodePart(0, TOTAL),), 2, 10, 1, 1, 1), Declaration("any", "Anything.", **declared), undo=undo
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.jobs.accepted import Accepted, Sources
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ledger import Ledger
 from ktaskd.jobs.machine import Event
@@ -30,7 +31,9 @@ def make_job(owner: Identity = ALICE, spec: JobSpec | None = None) -> Job:
     spec = spec or JobSpec("selftest.noop")
     checked = CheckedJob(CATALOGUE["selftest.noop"], {}, (), True, False, False)
     jno = next(_NUMBERS)
-    return Job(JobId(f"id{jno}"), jno, spec, checked, owner, {}, (), Plan((), 1, 1, 1, 1, 1), 100.0)
+    return Job(
+        Accepted(JobId(f"id{jno}"), jno, 100.0), spec, checked, owner, Sources(), Plan((), 1, 1, 1, 1, 1)
+    )
 
 
 def add(
@@ -49,7 +52,7 @@ def listed(registry: Registry, query: Query, who: Identity) -> list[Job]:
 
 def end(registry: Registry, job: Job, end_s: float = 100.0) -> None:
     for event in (Event.STOP, Event.DRAINED, Event.END_CANCELLED):
-        job.step(event)
+        job.apply(event)
     job.ended_boot_s = end_s
     registry.note_ended(job)
 

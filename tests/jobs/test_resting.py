@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -11,9 +10,9 @@ from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Declaration, Partial
 from ktaskd.model.job import JobState
-from ktaskd.worker import frames
-from ktaskd.worker.frames import Note
-from tests.jobs.puppets import READER, Puppet, Stage, play
+from ktaskd.worker.messages import Rests, Wakes
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, Stage, play
 
 CALLS = Declaration("calls", "Calls of the caller's own code.", own=True, open_ended=True)
 STEADY = Declaration("steady", "Reads.", partial=Partial.RERUN_SAFE)
@@ -30,8 +29,8 @@ def begun(stage: Stage, *, uid: int = 1, threads: int = 1) -> tuple[Job, Puppet]
     return job, worker
 
 
-def say(worker: Puppet, kind: int) -> None:
-    worker.stage.on_note(worker, Note(kind, worker.queue[0][0], {}))
+def report(worker: Puppet, kind: type[Rests | Wakes]) -> None:
+    worker.stage.on_report(worker, kind(worker.queue[0][0]))
 
 
 def test_lead_when_it_rests_then_others_have_its_permit_at_once() -> None:
@@ -40,7 +39,7 @@ def test_lead_when_it_rests_then_others_have_its_permit_at_once() -> None:
         other = stage.submit(READER, 10, threads=1, uid=2)
         stage.fill()
         assert not other.crew.busy
-        say(worker, frames.RESTS)
+        report(worker, Rests)
         stage.fill()
         assert other.crew.lead is not None
         assert job.crew.busy == {worker}
@@ -54,13 +53,13 @@ def test_job_when_a_worker_of_it_rests_then_it_wants_no_more() -> None:
         job, worker = begun(stage, threads=3)
         assert len(job.crew.busy) == 3
         helper = next(iter(job.crew.helpers))
-        say(worker, frames.RESTS)
+        report(worker, Rests)
         helper.kill()
         assert isinstance(helper, Puppet)
         helper.die()
         stage.fill()
         assert len(job.crew.busy) == 2, "what rests is enough for the next call"
-        say(worker, frames.WAKES)
+        report(worker, Wakes)
         stage.fill()
         assert len(job.crew.busy) == 3
 
@@ -71,12 +70,12 @@ def test_job_when_a_worker_of_it_rests_then_it_wants_no_more() -> None:
 def test_worker_when_a_call_comes_and_its_permit_is_anothers_then_it_gives_its_turn_back(leads: int) -> None:
     async def story(stage: Stage) -> None:
         _, worker = begun(stage)
-        say(worker, frames.RESTS)
+        report(worker, Rests)
         other = stage.submit(READER, 10, threads=1, uid=2)
         stage.fill()
         lead = other.crew.lead
         assert isinstance(lead, Puppet)
-        say(worker, frames.WAKES)
+        report(worker, Wakes)
         assert worker.recalled == (leads == 1)
         assert not lead.recalled, "who works is not disturbed"
 
@@ -86,7 +85,7 @@ def test_worker_when_a_call_comes_and_its_permit_is_anothers_then_it_gives_its_t
 def test_user_when_its_workers_have_rested_then_it_has_saved_nothing_up() -> None:
     async def story(stage: Stage) -> None:
         _, worker = begun(stage)
-        say(worker, frames.RESTS)
+        report(worker, Rests)
         stage.submit(STEADY, 100, threads=1, uid=2)  # one that is there all the time
         for _ in range(20):
             job = stage.submit(STEADY, 100, threads=1, uid=2, chunk=10)
@@ -98,7 +97,7 @@ def test_user_when_its_workers_have_rested_then_it_has_saved_nothing_up() -> Non
                 other.answer()
         shares = stage.dispatch.shares
         assert shares.had(2) > shares.had(1) + 0.05
-        say(worker, frames.WAKES)
+        report(worker, Wakes)
         assert shares.had(2) <= shares.had(1) + 0.05
 
     play(story)
@@ -111,31 +110,27 @@ def test_daemon_when_all_workers_rest_then_it_looks_at_none() -> None:
             assert isinstance(one, Puppet)
             if not one.begun:
                 one.begin()
-            say(one, frames.RESTS)
+            report(one, Rests)
         await asyncio.sleep(10)
-        assert stage.engine._activity._timer is None
-        assert stage.engine._starved._timer is None
-        say(worker, frames.WAKES)
-        assert stage.engine._activity._timer is not None
+        assert stage.engine.watches.activity._timer is None
+        assert stage.engine.watches.starved._timer is None
+        report(worker, Wakes)
+        assert stage.engine.watches.activity._timer is not None
 
     play(story)
 
 
 @pytest.mark.parametrize("rests_first", [True, False])
-def test_worker_when_recalled_while_it_rests_then_it_is_woken(
-    rests_first: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_when_cancelled_while_its_worker_rests_then_it_ends_after_that_worker(rests_first: bool) -> None:
     async def story(stage: Stage) -> None:
         job, worker = begun(stage)
-        sent = list[Any]()
-        monkeypatch.setattr(worker, "_send", sent.append)
         if rests_first:
-            say(worker, frames.RESTS)
+            report(worker, Rests)
         stage.engine.cancel(job)
         if not rests_first:
-            say(worker, frames.RESTS)
-        assert [frame[0] for frame in sent].count(frames.NUDGE) == 1
-        say(worker, frames.WAKES)
+            report(worker, Rests)
+        assert worker.recalled
+        report(worker, Wakes)
         worker.answer(whole=False)
         assert not job.state.ended, "its worker is to end first"
         worker.die()
@@ -150,7 +145,7 @@ def test_helper_when_it_rests_then_it_is_recalled_only_where_none_may_work() -> 
         helper = next(one for one in stage.dispatch.job_of if not one.is_lead)
         assert isinstance(helper, Puppet)
         helper.begin()
-        say(helper, frames.RESTS)
+        report(helper, Rests)
         for helpers, recalled in ((1, False), (0, True)):
             stage.engine.set_allowance(Allowance({0: helpers}, 2, 2))
             assert helper.recalled is recalled
@@ -166,7 +161,7 @@ def test_note_when_the_function_has_no_turns_then_its_worker_is_killed() -> None
         worker = job.crew.lead
         assert isinstance(worker, Puppet)
         worker.begin()
-        say(worker, frames.RESTS)
+        report(worker, Rests)
         assert worker.is_killed
 
     play(story)

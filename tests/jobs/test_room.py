@@ -43,7 +43,7 @@ def fill(memory: Memory, *ranges: tuple[int, int]) -> JobSpec:
 def test_fill_when_larger_than_what_is_available_then_refused_with_both_numbers(tmp_path: Path) -> None:
     async def story() -> None:
         async with house() as home:
-            home.intake._room = MemoryRoom(machine(tmp_path, available=2 * GIB, total=GIB))
+            home.intake.conditions.room = MemoryRoom(machine(tmp_path, available=2 * GIB, total=GIB))
             large, small = home.memory(100 * GIB), home.memory(4 * MIB)
             with pytest.raises(MemoryShort) as caught:
                 await home.submit(fill(large))
@@ -64,7 +64,7 @@ def test_jobs_when_several_at_once_then_what_they_still_may_allocate_counts(tmp_
         async with house() as home:
             full = home.dispatch.allowance
             home.dispatch.set_allowance(replace(full, helpers=dict.fromkeys(full.helpers, 0)))
-            home.intake._room = MemoryRoom(machine(tmp_path, available=64 * MIB, total=64 * MIB))
+            home.intake.conditions.room = MemoryRoom(machine(tmp_path, available=64 * MIB, total=64 * MIB))
             first, second = home.memory(40 * MIB), home.memory(40 * MIB)
             waiting = await home.submit(fill(first), waited=False)
             with pytest.raises(MemoryShort, match=f"of which {40 * MIB} are promised to other jobs"):

@@ -20,7 +20,8 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.priority import Priority
 from tests.jobs.house import House, house, run
-from tests.jobs.puppets import READER, Puppet, Stage, play
+from tests.jobs.puppet import Puppet
+from tests.jobs.puppets import READER, Stage, play
 
 LOW, IDLE, NORMAL = Priority("normal", 19, "idle"), Priority("idle", 19, "idle"), Priority()
 
@@ -53,11 +54,11 @@ def submit(stage: Stage, priority: Priority, *, pid: int = 1, waited: bool = Tru
     def accept_of(spec: object, checked: object, owner: Identity, *rest: object) -> Job:
         return accept(spec, checked, replace(owner, priority=priority), *rest)  # type: ignore[arg-type]
 
-    stage.engine.accept = accept_of  # type: ignore[method-assign,assignment]
+    stage.engine.accept = accept_of  # type: ignore[assignment]
     try:
         return stage.submit(READER, 20, threads=1, pid=pid, waited=waited)
     finally:
-        stage.engine.accept = accept  # type: ignore[method-assign]
+        stage.engine.accept = accept
 
 
 def lead_of(job: Job) -> Puppet:
@@ -211,10 +212,10 @@ def test_helper_when_its_jobs_caller_is_low_then_not_raised_but_to_clean_up() ->
         helper.begin()
         helper.share = 0.01
         await asyncio.sleep(1.0)
-        assert job.raised == 0
+        assert job.tally.raised == 0
         stage.engine.cancel(job)
         await asyncio.sleep(1.0)
-        assert job.raised == 1
+        assert job.tally.raised == 1
         helper.answer(whole=False)
         for one in busy:
             work_off(one)

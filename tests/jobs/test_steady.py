@@ -85,7 +85,7 @@ async def ended(
 
 
 def warned(job: Job) -> list[tuple[str, str, int | None]]:
-    return [(warning.code, warning.source, warning.item) for warning in job.watched.told]
+    return [(warning.code, warning.source, warning.item) for warning in job.watched.warnings]
 
 
 @pytest.mark.parametrize(("name", "role"), BY_ROLE)
@@ -96,7 +96,7 @@ def test_source_when_it_changes_while_it_is_read_then_a_warning_or_the_error(nam
                 job, _ = await ended(h, name, role, change)
                 assert job.state is JobState.SUCCEEDED, (change, job.error)
                 assert warned(job) == [("SOURCE_CHANGED", role, None)], change
-                assert f'source "{role}": changed while it was read: ' in job.watched.told[0].message
+                assert f'source "{role}": changed while it was read: ' in job.watched.warnings[0].message
             job, found = await ended(h, name, role, written, changed="fail")
             assert job.error is not None
             assert (job.state, job.error.reason) == (JobState.FAILED, "SOURCE_CHANGED"), job.error
@@ -114,9 +114,9 @@ def test_source_when_it_is_longer_before_the_job_begins_then_all_of_it_was_not_r
             memory = h.memory(CONTENT)
             job = await h.submit(JobSpec("file.crc32", sources={"data": memory.ref}))
             os.write(memory.fd, b"more")
-            job.watched.begin(job)
+            job.watched.begin(job.checked, job.sources)
             await h.ended(job)
-            (warning,) = job.watched.told
+            (warning,) = job.watched.warnings
             assert f"its length changed from {SIZE} to {SIZE + 4} bytes" in warning.message
 
     run(story())
@@ -139,8 +139,8 @@ def test_warnings_when_there_are_many_then_the_first_are_kept_and_the_others_cou
             job = await h.run(JobSpec("file.crc32", items=refs))
             assert warned(job) == []
             watched = Watched()
-            watched.note_items(job, 7, [{"changed": "its length"}, {"crc32": 1}] * 250)
-            assert [warning.item for warning in watched.told] == list(range(7, 7 + 2 * WARNINGS_MAX, 2))
+            watched.note_items(job.checked, 7, [{"changed": "its length"}, {"crc32": 1}] * 250, by_role=False)
+            assert [warning.item for warning in watched.warnings] == list(range(7, 7 + 2 * WARNINGS_MAX, 2))
             assert watched.omitted == 250 - WARNINGS_MAX
 
     run(story())

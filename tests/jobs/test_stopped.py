@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from ktaskd.jobs import view
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.pool.link import Worker
 from tests.jobs.house import House, house, run
@@ -68,7 +69,7 @@ async def stop_at_work(h: House, deaths: int) -> None:
     os.kill(worker.pid, signal.SIGSTOP)
     await h.ended(job)
     assert job.state is JobState.SUCCEEDED
-    assert job.progress.positions_done == 400
+    assert view.progress(job).positions_done == 400
     assert len(h.deaths) == deaths
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktaskd.jobs import view
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from tests.jobs.house import CPUS, ME, MIB, House, Memory, Setting, house, one_house, run
@@ -30,15 +31,15 @@ def test_job_when_it_ends_then_result_progress_and_times_are_right(waited: bool)
         async with house() as h:
             job = await h.run(crc(h.memory(CONTENT), min_chunk=100_000), waited=waited)
             assert job.state is JobState.SUCCEEDED
-            assert job.full_result() == {"crc32": zlib.crc32(CONTENT), "bytes": len(CONTENT)}
-            progress = job.progress
+            assert view.full_result(job) == {"crc32": zlib.crc32(CONTENT), "bytes": len(CONTENT)}
+            progress = view.progress(job)
             assert progress.positions_done == progress.positions_total == len(CONTENT)
             assert progress.bytes_done == progress.bytes_total == len(CONTENT)
             assert progress.chunks_done == progress.chunks_total > 1
             assert (progress.running_helpers, progress.running_leads) == (0, 0)
             assert job.create_s <= job.start_s <= job.end_s
-            assert job.full_error() is None
-            assert job.waiting_reasons() == ()
+            assert view.full_error(job) is None
+            assert view.waiting_reasons(job) == ()
 
     run(story())
 
@@ -72,11 +73,11 @@ def test_job_when_cut_in_any_way_then_the_same_result() -> None:
             summed = await h.run(
                 replace(cut, function="file.crc32", sources={"data": source.ref}), waited=waited
             )
-            assert summed.full_result() == {"crc32": zlib.crc32(CONTENT), "bytes": len(CONTENT)}
+            assert view.full_result(summed) == {"crc32": zlib.crc32(CONTENT), "bytes": len(CONTENT)}
             target = h.memory(len(CONTENT) + 9)
             roles = {"src": source.ref, "dst": target.ref}
             copied = await h.run(replace(cut, function="file.copy", sources=roles), waited=waited)
-            assert copied.state is JobState.SUCCEEDED, copied.full_error()
+            assert copied.state is JobState.SUCCEEDED, view.full_error(copied)
             assert target.read() == CONTENT + bytes(9)
             fill = replace(cut, function="mem.fill", arg={"value": 7}, sources={"data": target.ref})
             assert (await h.run(fill, waited=waited)).state is JobState.SUCCEEDED
@@ -105,7 +106,7 @@ def test_job_when_it_has_no_positions_then_succeeds() -> None:
                     job = await h.run(spec, waited=waited)
                     assert job.state is JobState.SUCCEEDED, spec
                     if spec.function == "file.crc32":
-                        assert job.full_result() == {"crc32": 0, "bytes": 0}
+                        assert view.full_result(job) == {"crc32": 0, "bytes": 0}
 
     run(story())
 
@@ -114,10 +115,10 @@ def test_waited_job_when_one_thread_then_the_lead_alone_does_it() -> None:
     async def story() -> None:
         async with house() as h:
             job = await h.run(crc(h.memory(CONTENT), max_threads=1))
-            assert job.cpu.helper_s == 0
-            assert job.cpu.lead_s > 0
+            assert view.cpu(job).helper_s == 0
+            assert view.cpu(job).lead_s > 0
             assert not h.most_helpers
-            assert all(worker.chunks == 0 for worker in h.pools[0].workers)
+            assert all(h.dispatch.roster[worker].chunks == 0 for worker in h.pools[0].workers)
 
     run(story())
 
@@ -126,8 +127,8 @@ def test_detached_job_when_run_then_helpers_alone_do_it() -> None:
     async def story() -> None:
         async with house() as h:
             job = await h.run(crc(h.memory(CONTENT)), waited=False)
-            assert job.cpu.lead_s == 0
-            assert job.cpu.helper_s > 0
+            assert view.cpu(job).lead_s == 0
+            assert view.cpu(job).helper_s > 0
 
     run(story())
 
@@ -143,15 +144,15 @@ def test_helpers_when_the_allowance_changes_then_no_more_than_it_at_any_time() -
             # Lowered while both work: the house would see a third chunk being
             # handed out, so it is told the new number once one has ended.
             lower = Allowance({0: 1}, 2, 2)
-            h.dispatch.allowance, before = lower, h.dispatch.allowance
+            h.dispatch.roster.allowance, before = lower, h.dispatch.allowance
             h.look = lambda: h._changed.set()  # type: ignore[method-assign]
-            await h.until(lambda: h.dispatch.busy_helpers(0) <= 1 or job.state.ended)
+            await h.until(lambda: h.dispatch.roster.busy_helpers(0) <= 1 or job.state.ended)
             del h.look
             h.most_helpers.clear()
             assert not job.state.ended
-            await h.until(lambda: job.chunks_done > 20 or job.state.ended)
+            await h.until(lambda: job.tally.chunks_done > 20 or job.state.ended)
             assert h.most_helpers[0] == 1
-            h.dispatch.allowance = before
+            h.dispatch.roster.allowance = before
             h.dispatch.pump()
             await h.ended(job)
             assert job.state is JobState.SUCCEEDED
@@ -179,7 +180,7 @@ def test_range_of_a_node_when_its_helpers_are_all_at_work_then_another_nodes_hel
             job = await h.submit(spec, waited=False)
             await h.until(lambda: len(job.crew.helpers) == 2)
             assert {worker.nid for worker in job.crew.helpers} == {0, 1}
-            assert not job.chunks_done
+            assert not job.tally.chunks_done
 
     run(story())
 
@@ -205,7 +206,7 @@ def test_jobs_when_many_at_once_then_all_end_right() -> None:
             await h.ended(*jobs)
             for i, job in enumerate(jobs):
                 size = i % 8 * 50_000
-                assert job.full_result() == {"crc32": zlib.crc32(CONTENT[:size]), "bytes": size}
+                assert view.full_result(job) == {"crc32": zlib.crc32(CONTENT[:size]), "bytes": size}
 
     run(story())
 
@@ -216,12 +217,12 @@ def test_leads_when_all_are_taken_then_others_wait_and_say_so() -> None:
             spin = JobSpec("selftest.spin", arg={"ms": 3_600_000}, ranges=(RangeSpec(0, 1),))
             first, second = await h.submit(spin), await h.submit(spin)
             await h.begun(first)
-            assert [reason.code for reason in second.waiting_reasons()] == ["LEAD_LIMIT"]
+            assert [reason.code for reason in view.waiting_reasons(second)] == ["LEAD_LIMIT"]
             third = await h.submit(spin, waited=False)
-            assert [reason.code for reason in third.waiting_reasons()] == ["WORKERS_BUSY"]
+            assert [reason.code for reason in view.waiting_reasons(third)] == ["WORKERS_BUSY"]
             h.engine.cancel(first)
             await h.begun(second)
-            assert second.waiting_reasons() == ()
+            assert view.waiting_reasons(second) == ()
 
     run(story())
 
@@ -239,9 +240,9 @@ def test_items_when_summed_then_in_order_and_versions_ascend(min_chunk: int) -> 
             ranges = (RangeSpec(300, 400), RangeSpec(0, 300))
             spec = JobSpec("file.crc32", items=refs, ranges=ranges, min_chunk=min_chunk)
             job = await h.run(spec)
-            assert job.state is JobState.SUCCEEDED, job.full_error()
+            assert job.state is JobState.SUCCEEDED, view.full_error(job)
             wanted = [{"crc32": zlib.crc32(CONTENT[: 1 + i % 40]), "bytes": 1 + i % 40} for i in range(count)]
-            assert job.full_result() == {"items": wanted}
+            assert view.full_result(job) == {"items": wanted}
             assert [index for _, index, _ in job.item_results] == list(range(count))
             versions = [version for version, _, _ in job.item_results]
             assert versions == sorted(versions)
@@ -256,7 +257,7 @@ def test_items_when_they_have_one_source_then_each_counts() -> None:
         async with house() as h:
             refs = (h.memory(b"abc").ref,) * 8000
             job = await h.run(JobSpec("file.crc32", items=refs, min_chunk=8000))
-            assert job.full_result() == {"items": [{"crc32": zlib.crc32(b"abc"), "bytes": 3}] * 8000}
+            assert view.full_result(job) == {"items": [{"crc32": zlib.crc32(b"abc"), "bytes": 3}] * 8000}
             assert not h.deaths
 
     run(story())
@@ -267,7 +268,7 @@ def test_items_when_they_are_too_many_for_a_result_then_only_counted() -> None:
         async with house(Setting()) as h:
             refs = (h.memory(b"abc").ref,) * 40_000
             job = await h.run(JobSpec("file.crc32", items=refs), who=ME)
-            assert job.full_result() == {"items_omitted": 40_000}
+            assert view.full_result(job) == {"items_omitted": 40_000}
             assert len(job.item_results) == 40_000
 
     run(story())
@@ -286,6 +287,6 @@ def test_items_when_another_job_has_the_same_source_then_it_keeps_it() -> None:
                 copies.append(await h.submit(JobSpec("file.copy", sources=roles, min_chunk=MIB), waited=True))
                 copies.append(await h.submit(JobSpec("file.crc32", items=(data.ref,) * 9), waited=True))
             await h.ended(*copies)
-            assert [job.full_error() for job in copies] == [None] * 6
+            assert [view.full_error(job) for job in copies] == [None] * 6
 
     run(story())

@@ -19,6 +19,7 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from tests.jobs.chaos import SEEDS, tell
 from tests.jobs.puppets import Stage
@@ -61,7 +62,7 @@ def _end_of(job: Job) -> str:
     )
     reason = job.error.reason if job.error else "-"
     end = f"{job.state.value} {reason} undone {undone} dirty {dirty} result {job.result}"
-    return f"job {job.jno}: {end} used {astuple(job.cpu)}"
+    return f"job {job.jno}: {end} used {astuple(view.cpu(job))}"
 
 
 def digest(lines: Iterable[str]) -> str:

@@ -13,12 +13,13 @@ from typing import Any
 
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool.link import Death, Worker
-from ktaskd.pool.pool import Pool, PoolSpec
-from ktaskd.worker.frames import Done, Note
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
+from ktaskd.worker.frames import Done
+from ktaskd.worker.messages import Report
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 PATIENCE_S = 40.0
-"""When a test that will never pass gives up."""
+"""Seconds after which a test that will never pass gives up."""
 
 
 class WorkerEvents:
@@ -27,7 +28,7 @@ class WorkerEvents:
     def __init__(self) -> None:
         self.ready: list[Worker] = []
         self.done: list[Done] = []
-        self.notes: list[Note] = []
+        self.reports: list[Report] = []
         self.dead: list[tuple[Worker, Death]] = []
         self.changed = asyncio.Event()
 
@@ -39,8 +40,8 @@ class WorkerEvents:
         self.done.append(done)
         self.changed.set()
 
-    def on_note(self, worker: Worker, note: Note) -> None:
-        self.notes.append(note)
+    def on_report(self, worker: Worker, report: Report) -> None:
+        self.reports.append(report)
         self.changed.set()
 
     def on_dead(self, worker: Worker, death: Death) -> None:
@@ -70,7 +71,7 @@ async def pool(
     spec = PoolSpec(
         "test", WorkerClass.LEAD, -1, CPUS, size, warm, idle_timeout_s=idle_timeout_s, usual=usual
     )
-    made = Pool(spec, events, lambda: next(numbers), retire=retire)
+    made = Pool(spec, events, lambda: next(numbers), hooks=PoolHooks(retire=retire))
     made.start()
     try:
         await events.until(lambda: len(events.ready) >= warm)

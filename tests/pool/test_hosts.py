@@ -1,4 +1,4 @@
-"""Pool hosts of a real server beside the daemon: either may die and be started again."""
+"""Pool hosts of a real server next to the daemon: either can die and be started again."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_server_when_killed_then_no_worker_is_left_and_all_come_back_with_the_ne
                 assert server.end(signal.SIGKILL) == -signal.SIGKILL
                 await events.until(lambda: len(events.dead) == 2)
                 await events.until(lambda: not any(alive(pid) for pid in processes))
-                # The socket is the service manager's, so it connects before there is anybody.
+                # The socket belongs to the service manager, so connecting succeeds before the server runs.
                 await events.until(lambda: "has not answered yet" in made.trouble)
                 assert made.host_pid == 0
                 server.start()

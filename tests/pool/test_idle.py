@@ -1,4 +1,4 @@
-"""Workers that nobody needs end, down to the warm ones; nothing is lost by it.
+"""Surplus workers end, down to the warm ones, and nothing is lost.
 
 Tests: ktaskd/pool/pool.py
 """
@@ -21,13 +21,13 @@ def test_workers_when_long_idle_then_they_end_down_to_the_warm_ones() -> None:
             made.ensure(4)
             await events.until(lambda: len(events.dead) == 3)
             assert {worker for worker, _ in retired} == {worker for worker, _ in events.dead}
-            # Told while they could still have been given something.
+            # The pool called before the worker had begun to end.
             assert {state for _, state in retired} == {WorkerState.IDLE}
             (kept,) = made.workers
             assert kept.state is WorkerState.IDLE
             assert [slot.wanted for slot in made.slots].count(True) == 1
             assert sum(slot.respawns for slot in made.slots) == 0
-            # Nothing is due any more, and so nothing wakes up.
+            # No worker is due, so there is no timer.
             assert made._idle_timer is None
             made.ensure(2)
             await events.until(lambda: len(events.ready) == 5)

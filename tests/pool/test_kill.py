@@ -42,7 +42,7 @@ def test_worker_when_killed_then_raised_only_while_its_pid_is_its_own() -> None:
 
 
 class Deaf(WorkerEvents):
-    """Whoever listens has a bug."""
+    """A listener with a bug."""
 
     def on_done(self, worker: Worker, done: Done) -> None:
         raise ZeroDivisionError("a bug")
@@ -64,7 +64,7 @@ def test_worker_when_its_last_words_meet_a_bug_then_its_death_is_told_once_all_t
             theirs.send(frames.pack_done(1, 0, 0, b""))
             theirs.send(frames.pack_done(1, 0, 0, b""))
             worker.attach(process.pid, ours, os.pidfd_open(os.getpid()))
-            loop.remove_reader(ours.fileno())  # what it said is read when it is seen dead
+            loop.remove_reader(ours.fileno())  # its last frames are read when its death is seen
             with pytest.raises(ZeroDivisionError):
                 worker._on_pidfd()
             worker.set_exit_status(9)

@@ -1,4 +1,4 @@
-"""A pool with a real host and real workers: what it does when they die."""
+"""A pool with a real host and real workers, and how it handles their deaths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ktaskd.pool import respawn
 from ktaskd.worker import frames
 from ktaskd.worker.codec import facts_to_json
 from tests.pool.realpool import PATIENCE_S, WorkerEvents, hang_up, idle, noop, pool, run
-from tests.worker.real_worker import facts_of
+from tests.support.sources import facts_of
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs; a process that nobody waited for yet does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -78,7 +78,7 @@ def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: s
 def test_worker_when_it_exits_then_its_status_is_told() -> None:
     async def story() -> None:
         async with pool() as (_made, events):
-            # It does not know such a frame, and ends.
+            # It does not know this kind of frame, and ends.
             events.ready[0]._send(bytes([99]) + bytes(8))
             await events.until(lambda: events.dead)
             death = events.dead[0][1]
@@ -147,7 +147,7 @@ def test_worker_when_it_sends_what_is_no_frame_then_killed(frame: bytes) -> None
 
 
 def test_worker_when_it_closes_its_line_and_lives_then_killed() -> None:
-    """A function that closes a descriptor that is not its own would hang its job for ever."""
+    """A function that closes a descriptor that is not its own would hang its job forever."""
 
     async def story() -> None:
         async with pool() as (_made, events):
@@ -186,7 +186,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             await events.until(lambda: len(events.done) == 51)
             assert [done.seq for done in events.done] == [1, *last]
             assert events.done[0].reached == 1500
-            assert not events.notes
+            assert not events.reports
             assert not worker._unsent
             for sid in range(1, 1501):
                 worker.forget_source(sid)

@@ -13,9 +13,16 @@ SLOW = (
     # `make check` does what they do.
     "tests/arch/test_lint.py",
     # The command line, a process for each test.
-    *("tests/client/cli/test_cli.py", "tests/client/cli/test_every_command.py"),
-    *("tests/client/cli/test_lists.py", "tests/client/cli/test_streams.py"),
-    *("tests/client/cli/test_terminal.py", "tests/client/cli/test_trees.py"),
+    *(
+        "tests/client/cli/test_bar.py",
+        "tests/client/cli/test_commands.py",
+        "tests/client/cli/test_every_command.py",
+    ),
+    *(
+        "tests/client/cli/test_manifest.py",
+        "tests/client/cli/test_streams.py",
+        "tests/client/cli/test_verify.py",
+    ),
     *("tests/client/link/test_made.py", "tests/client/test_labels.py", "tests/client/test_real.py"),
     *("tests/daemon/test_checkhost.py", "tests/daemon/test_config.py", "tests/daemon/test_directory.py"),
     *("tests/daemon/test_garbage.py", "tests/daemon/test_lacking.py", "tests/daemon/test_logs.py"),

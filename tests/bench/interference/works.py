@@ -17,7 +17,7 @@ import ktask
 from ktaskd.functions import bodies
 from ktaskd.functions.body import Context
 from ktaskd.worker.sources import Source
-from tests.worker.real_worker import facts_of
+from tests.support.sources import facts_of
 
 APART_MAX = 4096
 """A job has at most so many ranges."""

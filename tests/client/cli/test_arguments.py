@@ -1,3 +1,5 @@
+"""Words of the command line become values."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ktask.cli import arguments
 from ktask.cli.arguments import UsageError
-from ktask.cli.main import parse
+from ktask.cli.parsers import parse
 
-from tests.client.fake import FUNCTIONS
+from tests.client.fake_messages import FUNCTIONS
 
 BLOCK = next(one for one in FUNCTIONS if one.name == "fake.block")
 FILL = next(one for one in FUNCTIONS if one.name == "mem.fill")
@@ -104,16 +106,20 @@ def test_arg_when_declared_then_of_its_type(name: str, text: str, value: object)
         ("ratio", "nan", "wanted a number"),
         ("ratio", "", "wanted a number"),
         ("on", "maybe", "wanted true or false"),
-        ("nope", "1", 'argument "nope": unknown to function "fake.block", wanted count, ratio, on, text'),
+        (
+            "nope",
+            "1",
+            'argument "nope": function "fake.block" has no such argument, wanted count, ratio, on, text',
+        ),
     ],
 )
-def test_arg_when_wrong_then_says_what_was_wanted(name: str, text: str, words: str) -> None:
+def test_arg_when_wrong_then_the_error_names_a_valid_value(name: str, text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         arguments.convert({name: text}, BLOCK)
     assert words in str(caught.value)
 
 
-def test_arg_when_sources_stand_behind_it_then_told_apart_by_the_declaration() -> None:
+def test_arg_when_sources_follow_it_then_the_declaration_decides_which_is_which() -> None:
     groups = [["value=7", "data=/x=y"], ["data=1"]]
     assert arguments.divide(groups, FILL) == ([("value", "7"), ("data", "1")], [("data", "/x=y")])
     with pytest.raises(UsageError, match="KEY=VALUE"):

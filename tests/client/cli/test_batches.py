@@ -1,4 +1,4 @@
-"""How the bad ones among many files are found, whatever the daemon says of them. No daemon."""
+"""The bad files among many are found, whatever the daemon reports. No daemon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ktask.cli.batches import Result, Unreadable, batches, each
-from ktask.cli.beside import Replacement
+from ktask.cli.replacement import Replacement
 from ktask.errors import KtaskError
 
 

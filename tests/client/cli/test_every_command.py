@@ -1,4 +1,4 @@
-"""What holds for every command: a reader that leaves ends it quietly, and --json prints one document.
+"""Every command ends quietly when its reader leaves, and prints one document with --json.
 
 Tests: client/ktask/cli/main.py
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ktask.cli.main import _PARSERS
+from ktask.cli.parsers import _PARSERS
 
 from tests.client.shell import KTASK, WAIT_S, environment
 from tests.client.shell import ktask as command
@@ -26,7 +26,7 @@ class World:
     """A daemon with a job, and files to work on."""
 
     def __init__(self, daemon: Daemon, place: Path) -> None:
-        """Make what commands are given."""
+        """Make the files that commands name."""
         self.socket = daemon.place
         self.files = [place / name for name in ("a", "b")]
         for path in self.files:
@@ -39,7 +39,7 @@ class World:
         self.job = command(self.socket, "run", "selftest.noop", "--range", "0:1", "--detach").out.strip()
 
     def words(self, line: str) -> list[str]:
-        """The words of a command line, with what it names."""
+        """The words of a command line, with the placeholders filled in."""
         names = {
             "JOB": self.job,
             "A": self.files[0],
@@ -84,7 +84,7 @@ def test_commands_when_compared_then_each_is_here() -> None:
 
 
 def run_with(world: World, words: list[str], **streams: object) -> subprocess.CompletedProcess[bytes]:
-    """Run a command; `hold` is interrupted when it has printed what it prints, or could not."""
+    """Run a command; interrupt `hold` when it has printed its handles, or failed to."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     with subprocess.Popen([KTASK, *words], env=environment(world.socket), **options) as process:  # type: ignore[call-overload]
         if "hold" in words and process.stdout is not None:

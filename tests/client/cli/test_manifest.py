@@ -1,149 +1,118 @@
-"""The text of manifests, against sha256sum itself."""
+"""`ktask manifest` and `ktask verify` against the real daemon and the usual tools."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from ktask.cli.manifest_text import (
-    BlockedFile,
-    BrokenEntry,
-    Entry,
-    Listed,
-    WholeFile,
-    digest_of,
-    escape,
-    format_entry,
-    parse,
-)
+from blake3 import blake3
 
-NAMES = [
-    b"a",
-    b" lead",
-    b"*star",
-    b"back\\slash",
-    b"line\nend",
-    b"cr\rx",
-    b"\xff\xfe",
-    "ü€".encode(),
-    b"# no comment",
-]
+from tests.client.shell import Ended
+from tests.client.shell import ktask as command
 
-names = st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name)
-digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+MIB = 1 << 20
 
 
-@st.composite
-def blocked(draw: st.DrawFn) -> BlockedFile:
-    block, size = draw(st.integers(1, 1000)), draw(st.integers(0, 5000))
-    count = -(-size // block)
-    found = draw(st.lists(digests, min_size=min(count, 20), max_size=min(count, 20)))
-    return BlockedFile(draw(names), "sha256", block, min(size, 20 * block), tuple(found))
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with odd names and sizes, and with entries that are no regular files."""
+    top = tmp_path / "tree"
+    (top / "sub").mkdir(parents=True)
+    for name, content in {
+        b"a": b"",
+        b"bad\xff": b"x",
+        b"new\nline": b"y",
+        b"back\\slash": b"z",
+        b"sub/big": os.urandom(3 * MIB + 1),
+        b"sparse": b"",
+    }.items():
+        Path(os.fsdecode(os.fsencode(top) + b"/" + name)).write_bytes(content)
+    os.truncate(top / "sparse", 64 * MIB)
+    (top / "link").symlink_to("a")
+    os.mkfifo(top / "fifo")
+    return tmp_path
 
 
-@given(st.lists(st.builds(WholeFile, names, digests) | blocked(), max_size=5))
-def test_entries_when_written_and_read_then_the_same(entries: list[WholeFile | BlockedFile]) -> None:
-    assert parse(written(entries)) == Listed(list(entries), [])
+def written(real: Path, tree: Path, *words: object) -> Path:
+    place = tree / "manifest"
+    done = command(real, "manifest", "--output", place, *words, cwd=tree)
+    assert (done.status, done.err) == (0, "")
+    return place
 
 
-@given(st.lists(st.builds(WholeFile, names, digests) | blocked(), max_size=5))
-def test_entries_when_sent_through_dos_then_the_same(entries: list[WholeFile | BlockedFile]) -> None:
-    assert parse(written(entries).replace(b"\n", b"\r\n")) == Listed(list(entries), [])
+def verify(real: Path, tree: Path, *words: object) -> Ended:
+    return command(real, "verify", *words, cwd=tree)
 
 
-def written(entries: list[WholeFile | BlockedFile]) -> bytes:
-    return b"".join(line for entry in entries for line in format_entry(entry))
-
-
-def test_lines_when_given_to_sha256sum_then_all_are_right(tmp_path: Path) -> None:
-    text = b""
-    for i, name in enumerate(NAMES):
-        content = b"content %d" % i
-        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(content)
-        text += b"".join(format_entry(WholeFile(name, hashlib.sha256(content).hexdigest())))
-    text += b"".join(format_entry(BlockedFile(b"huge", "sha256", 4, 8, (digest_of("sha256", b"x"),) * 2)))
-    done = subprocess.run(
-        ["sha256sum", "-c", "--strict"], cwd=tmp_path, input=text, capture_output=True, check=False
-    )
+def test_manifest_when_of_a_tree_then_sha256sum_accepts_it(real: Path, tree: Path) -> None:
+    place = written(real, tree, "tree")
+    done = subprocess.run(["sha256sum", "-c", "--strict", place], cwd=tree, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.count(b": OK\n") == len(NAMES)
+    assert done.stdout.count(b": OK") == 6
+    assert verify(real, tree, place, "--quiet") == Ended(0, "", "")
 
 
-@pytest.mark.parametrize("words", [[], ["--tag"], ["-z"], ["-b"], ["-z", "--tag"]])
-def test_lines_when_of_sha256sum_then_read(words: list[str], tmp_path: Path) -> None:
-    made = [os.path.join(os.fsencode(tmp_path), name) for name in NAMES]
-    for name in made:
-        Path(os.fsdecode(name)).write_bytes(name)
-    done = subprocess.run(["sha256sum", *words, "--", *made], capture_output=True, check=True)
-    algorithm = "sha256" if "--tag" in words else ""
-    wanted: list[Entry] = [WholeFile(name, hashlib.sha256(name).hexdigest(), algorithm) for name in made]
-    assert parse(done.stdout) == Listed(wanted, [])
+def test_manifest_when_of_many_small_files_then_all_in_order(real: Path, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for i in range(1200):
+        (tmp_path / "many" / f"{i:04}").write_text(str(i))
+    lines = command(real, "manifest", "many", "--algorithm", "blake3", cwd=tmp_path).out.splitlines()
+    assert lines == [f"{blake3(str(i).encode()).hexdigest()}  many/{i:04}" for i in range(1200)]
 
 
-HEAD = b"# ktask blocks algorithm=sha256 block=4 bytes=8 root=" + b"0" * 64 + b"  huge\n"
-DIGEST = b"# " + b"1" * 64 + b"\n"
+def test_verify_when_files_have_changed_then_they_are_named(real: Path, tree: Path) -> None:
+    place = written(real, tree, "tree")
+    (tree / "tree/a").write_bytes(b"more")
+    (tree / "tree/sparse").unlink()
+    done = verify(real, tree, place)
+    assert done.status == 1
+    assert "tree/a: FAILED\n" in done.out
+    assert "tree/sparse: FAILED open or read\n" in done.out
+    assert done.out.count(": OK\n") == 4
+    assert "verify: 6 files, 2 findings" in done.err
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (b"\n" + HEAD + DIGEST, "line 2: the list ends, wanted 2 of them, there are 1"),
-        (HEAD + b"# no\n", "line 2: got no digest of a block, wanted 2 of them, there are 0"),
-        (HEAD + DIGEST * 2, f"line 1: root: got {'0' * 64}, but the blocks' digests have"),
-        (HEAD.replace(b"block=4", b"block=0"), "line 1: block: got 0, wanted at least 1"),
-        (HEAD.replace(b"sha256", b"md5"), 'line 1: algorithm: got "md5", wanted sha256 or blake3'),
-    ],
-)
-def test_blocks_when_wrong_then_their_file_is_named_and_the_rest_is_read(text: bytes, problem: str) -> None:
-    after = WholeFile(b"after", "a" * 64)
-    found = parse(text + b"a" * 64 + b"  after\n")
-    (broken, rest) = found.entries
-    assert isinstance(broken, BrokenEntry)
-    assert (broken.name, rest, found.bad_lines) == (b"huge", after, [])
-    assert broken.problem.startswith(problem) or "got no digest of a block" in broken.problem
+@pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
+def test_verify_when_blocks_are_bad_then_each_is_named(real: Path, tree: Path, algorithm: str) -> None:
+    place = written(real, tree, "tree", "--block", "1M", "--algorithm", algorithm)
+    assert verify(real, tree, place, "--algorithm", algorithm, "--quiet") == Ended(0, "", "")
+    big = tree / "tree/sub/big"
+    with big.open("r+b") as file:
+        for at in (MIB, 3 * MIB):
+            byte = os.pread(file.fileno(), 1, at)
+            os.pwrite(file.fileno(), bytes([byte[0] ^ 1]), at)
+    done = verify(real, tree, place, "--algorithm", algorithm, "--quiet")
+    assert done.status == 1
+    assert done.out.splitlines() == [
+        f"tree/sub/big: FAILED bytes {MIB} to {2 * MIB}",
+        f"tree/sub/big: FAILED bytes {3 * MIB} to {3 * MIB + 1}",
+    ]
+    os.truncate(big, MIB)
+    shorter = verify(real, tree, place, "--algorithm", algorithm, "--quiet").out.splitlines()
+    assert shorter == [f"tree/sub/big: FAILED has {MIB} bytes, listed with {3 * MIB + 1}"]
 
 
-HEX = st.sampled_from([b"a" * 64, b"A" * 64, b"0" * 63, b"0" * 65, b"g" * 64])
-LINES = st.one_of(
-    st.tuples(
-        st.sampled_from([b"", b" ", b"\t"]),
-        st.sampled_from([b"", b"\\"]),
-        HEX,
-        st.sampled_from([b"  ", b" *", b" ", b"", b"\t", b"\t*", b" \t"]),
-        st.sampled_from([b"f", b" f", b"*f", b"f ", b"a\\\\b", b"a\\nb", b"a\\", b"a\\x", b"", b"f)"]),
-    ).map(b"".join),
-    st.tuples(
-        st.sampled_from([b"", b" ", b"\\"]),
-        st.sampled_from([b"SHA256 ", b"SHA256", b"SHA256  ", b"sha256 ", b"SHA512 "]),
-        st.sampled_from([b"(f)", b"(f", b"f)", b"(f (1))", b"(a\\nb)"]),
-        st.sampled_from([b" = ", b"=", b" =", b" : "]),
-        HEX,
-        st.sampled_from([b"", b" "]),
-    ).map(b"".join),
-    st.sampled_from([b"", b"#", b"# comment", b" # none", b"text"]),
-)
+def test_verify_when_interrupted_then_it_goes_on_where_it_was(real: Path, tree: Path) -> None:
+    place = written(real, tree, "tree")
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    state = tree / "state"
+    state.write_text(f"ktask-verify {digest} 4\ntree/a: FAILED\n")
+    done = verify(real, tree, place, "--resume", state)
+    assert done.status == 1
+    assert done.out.splitlines()[0] == "tree/a: FAILED (before)"
+    assert done.out.count(": OK\n") == 2
+    assert not state.exists()
+    state.write_text("ktask-verify 00 4\n")
+    other = verify(real, tree, place, "--resume", state)
+    assert (other.status, other.out) == (2, "")
+    assert "it belongs to another manifest" in other.err
 
 
-@pytest.mark.slow
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n"])).map(b"".join), max_size=6).map(b"".join))
-def test_lines_when_any_then_read_as_sha256sum_does(text: bytes) -> None:
-    """What it names and what it counts, in an empty directory where no file is there."""
-    found = parse(text)
-    with tempfile.TemporaryDirectory() as place:
-        done = subprocess.run(["sha256sum", "-c"], input=text, cwd=place, capture_output=True, check=False)
-    said = [line.removesuffix(b": FAILED open or read") for line in done.stdout.splitlines()]
-    # Older ones escape a backslash only where there is a newline as well.
-    assert len(said) == len(found.entries)
-    for entry, line in zip(found.entries, said, strict=True):
-        assert line in (entry.name, b"".join(escape(entry.name)))
-    bad = re.search(rb"WARNING: (\d+) lines? (is|are) improperly", done.stderr)
-    if said:
-        assert len(found.bad_lines) == (int(bad[1]) if bad else 0)
+def test_manifest_when_something_cannot_be_read_then_the_rest_is_there(real: Path, tree: Path) -> None:
+    done = command(real, "manifest", "tree/a", "tree/gone", "tree/sparse", cwd=tree)
+    assert done.status == 1
+    assert len(done.out.splitlines()) == 2
+    assert 'file "tree/gone": No such file or directory' in done.err

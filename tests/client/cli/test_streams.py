@@ -1,4 +1,4 @@
-"""Standard input and output in the place of files, items by name, and readers that leave."""
+"""Standard input and output as sources, names of items, and readers that leave."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_dash_when_a_file_then_from_where_it_stands(real: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run mem.fill data=-", 'source "data": got "-", wanted a path: "mem.fill" changes what is there'),
+        ("run mem.fill data=-", 'source "data": got "-", wanted a path: "mem.fill" changes an existing file'),
         ("run file.copy src=- dst=- --json", "--json: given with"),
         ("run file.copy src=- dst=- --detach", "--detach: given with"),
         ("run file.crc32 --items - -", "standard input is items[0] already"),
@@ -79,7 +79,7 @@ def test_window_when_too_large_then_the_argument_is_named(real: Path, tmp_path: 
     (tmp_path / "a.zst").write_bytes(made.stdout)
     done = command(real, "run", "file.decompress", "src=a.zst", "dst=a", cwd=tmp_path)
     assert (done.status, (tmp_path / "a").exists()) == (1, False)
-    assert "give the argument window_log=28 to allow it" in done.err
+    assert "submit with window_log=28 to allow it" in done.err
     assert (
         command(real, "run", "file.decompress", "src=a.zst", "dst=a", "window_log=28", cwd=tmp_path).status
         == 0

@@ -1,3 +1,5 @@
+"""Text for people: tables, descriptions, the bar."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -9,10 +11,11 @@ from hypothesis import strategies as st
 from ktask import convert
 from ktask.cli import text
 from ktask.cli.bar import bar
+from ktask.cli.escaping import printable
 from ktask.results import Job
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.client.fake import FUNCTIONS, a_status
+from tests.client.fake_messages import FUNCTIONS, a_status
 
 
 def a_job(done: int = 0, total: int = 0, **fields: object) -> Job:
@@ -33,7 +36,7 @@ def test_bar_when_half_done_then_half_full_with_rate_and_time_left() -> None:
     assert line.count("#") == line.count("-")
 
 
-def test_bar_when_not_running_then_says_the_state_and_why() -> None:
+def test_bar_when_not_running_then_it_shows_the_state_and_why() -> None:
     job = a_job(0, 100, state=pb.JOB_STATE_QUEUED, waiting_reasons=[pb.Reason(code="LEAD_LIMIT")])
     assert bar(job, 1.0, 60).endswith("] queued LEAD_LIMIT")
 
@@ -70,7 +73,7 @@ def test_duration_when_written_then_in_fitting_units(seconds: float, said: str) 
 
 @given(st.text() | st.just("\x1b[2J\x07\udcff"))
 def test_printable_when_anything_then_it_steers_no_terminal(given_text: str) -> None:
-    shown = text.printable(given_text)
+    shown = printable(given_text)
     assert shown.isprintable()
     shown.encode()
 
@@ -119,7 +122,7 @@ def test_job_when_failed_then_all_of_it_is_said() -> None:
         assert words in shown
 
 
-def test_job_when_only_the_first_of_its_spec_is_told_then_all_of_it_is_counted() -> None:
+def test_job_when_its_spec_is_abridged_then_all_of_it_is_counted() -> None:
     spec = pb.JobSpec(function="f", items=[pb.Source(handle="h")] * 3, items_omitted=97)
     spec.ranges.extend([pb.Range(start=i, length=1) for i in range(9)])
     spec.ranges_omitted = 91
@@ -167,7 +170,7 @@ def test_status_when_the_daemon_is_another_version_then_all_the_same(tmp_path: P
     message.allowance.level = 9  # type: ignore[assignment]
     message.mode = 7  # type: ignore[assignment]
     shown = text.describe_status(convert.status(message))
-    assert "no way here" in shown
+    assert "no method here" in shown
     assert "allowance: 9\n" in shown
     assert "7\n" in shown
 

@@ -38,7 +38,7 @@ def program(fake: FakeDaemon, code: str) -> Iterator[subprocess.Popen[str]]:
 def test_ctrl_c_when_waiting_then_cancelled_undone_and_raised(
     fake: FakeDaemon, progress: str, alarm: str
 ) -> None:
-    """Also where another signal's handler might raise in the middle of the call."""
+    """With and without a handler of another signal that might raise during the call."""
     code = f"""
         import signal
         signal.signal(signal.SIGALRM, {alarm})
@@ -50,7 +50,7 @@ def test_ctrl_c_when_waiting_then_cancelled_undone_and_raised(
     with program(fake, code) as process:
         fake.wait_for(lambda fake: fake.jobs)
         process.send_signal(signal.SIGINT)
-        # Cancelled although the undo has not ended, and waited for.
+        # The job is cancelled, and its undo has not ended, so the client still waits.
         fake.wait_for(lambda fake: "Cancel" in fake.calls)
         fake.wait_for(lambda fake: fake.only_job().message.state == pb.JOB_STATE_UNDOING)
         assert process.poll() is None
@@ -156,8 +156,7 @@ def test_fork_when_the_child_uses_the_client_then_a_clear_error_and_the_parent_g
     assert fake.handoff.hands == 1
 
 
-@pytest.mark.slow
-def test_fork_when_the_child_connects_anew_then_it_works(fake: FakeDaemon) -> None:
+def test_fork_when_the_child_connects_again_then_it_works(fake: FakeDaemon) -> None:
     code = """
         import subprocess
         print(subprocess.run(
@@ -185,7 +184,7 @@ def test_end_of_the_program_when_nothing_was_closed_then_no_complaint(fake: Fake
 
 
 def test_deferral_when_anything_else_might_raise_then_not_possible(fake: FakeDaemon) -> None:
-    """In a process of its own: pytest has a handler for SIGALRM itself."""
+    """Runs in a process of its own, since pytest has a handler for SIGALRM."""
     code = """
         import signal
         from concurrent.futures import ThreadPoolExecutor

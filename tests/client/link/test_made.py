@@ -1,4 +1,4 @@
-"""Files that jobs leave: their modes, and that a job which does not succeed leaves none."""
+"""Files that jobs create: their modes, and that a job that does not succeed leaves none."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_target_when_it_was_there_then_left_as_it_was(real: Path, tmp_path: Path
         ("file.decompress src=text dst=new format=xz", 'got "xz", wanted auto, zstd or gzip'),
         ("array.reduce data=text op=median", 'got "median", wanted sum, mean, min, max or histogram'),
         ("array.reduce data=text dtype=int7", 'got "int7", wanted int8'),
-        ("text.search data=text pattern=( regex=yes", "no regular expression of RE2: missing )"),
+        ("text.search data=text pattern=( regex=yes", "not a regular expression of RE2: missing )"),
     ],
 )
 def test_argument_when_wrong_then_bad_input(real: Path, tmp_path: Path, words: str, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""Errors name files as their caller did."""
+"""Errors name files by the paths that the caller gave."""
 
 from __future__ import annotations
 

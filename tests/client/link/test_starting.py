@@ -1,4 +1,4 @@
-"""A daemon that was named and is just starting is waited for; one that is not starting is not."""
+"""The client waits for a named daemon that is just starting, and for no other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ktask.link import locate, starting
 from tests.support.real_daemon import KTASKD, until
 
 START = "import pathlib, sys, time; sys.stdin.read()"
-"""A process that stays as it is until its standard input ends."""
+"""A process that waits for the end of its standard input."""
 
 
 @pytest.fixture
@@ -61,24 +61,24 @@ def test_connect_when_no_daemon_is_starting_then_given_up_after_a_tenth_of_a_sec
 def test_connect_when_the_daemon_is_being_executed_then_looked_for_again(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a moment it has no command line."""
+    """During its exec a process has no command line."""
     found = iter((False, False, True, True, False, True))
     monkeypatch.setattr(starting, "is_starting", lambda _: next(found, False))
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(ktask.DaemonNotFound):
         ktask.connect(directory)
-    assert len(waits) > 6, "each time that it was seen the looks began anew"
+    assert len(waits) > 6, "each sighting of the process starts the count of checks again"
 
 
 def test_starting_when_the_process_is_old_or_of_another_directory_then_not(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = locate.place_of(directory)
+    place = locate.endpoint_of(directory)
     words = [sys.executable, "-c", START, "ktaskd", "--runtime-dir", directory.name]
     with subprocess.Popen(words, cwd=directory.parent, stdin=subprocess.PIPE) as process:
         until(lambda: starting.is_starting(place), "it is seen")
-        assert not starting.is_starting(locate.place_of(directory.parent / "other"))
+        assert not starting.is_starting(locate.endpoint_of(directory.parent / "other"))
         monkeypatch.setattr(starting, "STARTING_S", 0.0)
         assert not starting.is_starting(place)
         monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Which daemon gets what is handed over: root's, one's own, or the system's; no other a byte."""
+"""Only a daemon of root, of the user, or of the system gets any byte."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OTHER = 60017
 
 @contextlib.contextmanager
 def acting_as(uid: int) -> Iterator[None]:
-    """What is made and listened to inside is this user's, as the kernel sees it."""
-    # Loaded when they are first used, and then from where this user may be unable to read them.
+    """Inside, created files and listening sockets belong to this user."""
+    # These load at their first use, when this user may be unable to read them.
     for name in ("grpc._channel", "ktask.client"):
         importlib.import_module(name)
     before = os.geteuid()
@@ -49,7 +49,7 @@ def theirs(reachable_dir: Path) -> Path:
 
 
 class Trap:
-    """Both sockets of a daemon, which note what they are sent."""
+    """Both sockets of a daemon, which record all bytes that they receive."""
 
     def __init__(self, directory: Path) -> None:
         self.sockets = {
@@ -63,7 +63,7 @@ class Trap:
             listener.setblocking(False)
 
     def received(self) -> bytes:
-        """All that has come so far, on all connections; they are closed."""
+        """Close all connections and return all bytes received so far."""
         got = b""
         for listener in self.sockets.values():
             with contextlib.suppress(BlockingIOError):
@@ -126,7 +126,7 @@ def test_named_daemon_when_another_user_listens_in_a_sound_directory_then_refuse
 
 @pytest.mark.other_uid
 def test_named_daemon_when_roots_sockets_are_in_another_users_directory_then_refused(theirs: Path) -> None:
-    """What a privileged program listens on may be served by anybody that it was passed to."""
+    """A socket on which a privileged program listens may be served by any process it was passed to."""
     with trap(theirs, 0) as bait:
         with pytest.raises(ktask.DaemonNotTrusted, match=f"belongs to uid {OTHER}"):
             ktask.connect(theirs)
@@ -139,7 +139,7 @@ def test_directory_when_everybody_may_write_it_then_refused(short_dir: Path, mod
         short_dir.chmod(mode)
         with pytest.raises(ktask.DaemonNotTrusted, match=f"mode {mode:04o} lets other users replace"):
             ktask.connect(short_dir)
-        short_dir.chmod(0o775)  # its owner's own group, by the owner's own decision
+        short_dir.chmod(0o775)  # the owner has let its own group write
         ktask.connect(short_dir).close()
 
 
@@ -161,7 +161,7 @@ def test_directory_when_of_root_and_its_group_may_write_it_then_refused_for_othe
 def test_unnamed_daemon_when_another_users_then_passed_over(
     theirs: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after `su` without a dash, which leaves XDG_RUNTIME_DIR as it was."""
+    """The state after `su` without a dash, which keeps XDG_RUNTIME_DIR."""
     monkeypatch.delenv(locate.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(theirs))
     monkeypatch.setattr(trust, "SYSTEM_DIR", str(short_dir))
@@ -191,7 +191,7 @@ def test_system_directory_when_given_to_a_user_then_that_users_daemon_is_trusted
         link = reachable_dir / "link"
         link.symlink_to(system)
         ktask.connect(link).close()
-        # Somebody else could have made it, or have put another one in its place.
+        # Another user could have created the directory, or replaced it.
         reachable_dir.chmod(0o1777)
         with pytest.raises(ktask.DaemonNotTrusted, match=f"belongs to uid {OTHER}"):
             ktask.connect(system)
@@ -242,11 +242,11 @@ def test_client_when_the_directory_is_replaced_then_it_follows_only_to_a_trusted
 def test_client_when_the_daemon_goes_and_another_user_takes_its_path_then_nothing_is_sent(
     reachable_dir: Path,
 ) -> None:
-    """gRPC connects again by itself; it reaches only the directory that was checked."""
+    """gRPC reconnects on its own; it reaches only the directory that was checked."""
     place = reachable_dir / "run"
     place.mkdir(mode=0o755)
     with FakeDaemon(place) as daemon, ktask.connect(place) as client:
-        waiting = client._session.wire.jobs.Run.future  # a stub from before
+        waiting = client._session.stubs.jobs.Run.future  # a stub from before
         daemon.kill()
         place.rename(reachable_dir / "aside")
         place.mkdir(mode=0o755)
@@ -290,7 +290,7 @@ def test_overflow_uid_when_not_all_uids_are_mapped_then_nobody_but_the_systems_d
 def test_packaged_daemon_when_its_sockets_are_passed_by_root_then_all_users_trust_it(
     reachable_dir: Path, run_as: OtherUsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As systemd does it: root listens, the directory and the daemon are a system user's."""
+    """The setup of systemd: root listens, and a system user owns the directory and the daemon."""
     place = reachable_dir / "ktaskd"
     place.mkdir(mode=0o755)
     monkeypatch.setattr(trust, "SYSTEM_DIR", str(place))

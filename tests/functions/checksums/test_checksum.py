@@ -1,4 +1,4 @@
-"""CRC-32 against zlib's."""
+"""The CRC-32 is the same as zlib's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ktaskd.functions.body import Context
 from ktaskd.functions.quanta import BUFFER, QUANTUM
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
-from tests.functions.bodies_in_process import KINDS, MIB, PAGE, Recorder, context_of, opened, seal
+from tests.functions.inprocess import KINDS, MIB, PAGE, Recorder, context_of, opened, seal
 
 BODY = find("file.crc32")
 SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, BUFFER + 1, QUANTUM + PAGE + 3)
@@ -100,16 +100,16 @@ def test_source_when_truncated_before_or_during_then_a_clear_error(kind: str, tm
                 os.ftruncate(source.fd, QUANTUM + 10)
 
         with pytest.raises(
-            OSError, match='source "data": truncated, ends at 2097162, wanted up to'
+            OSError, match='source "data": ends at 2097162, but the job needs bytes up to'
         ) as caught:
             BODY.run(context, 0, 3 * QUANTUM, Recorder(on_quantum=shorten))
         assert caught.value.errno == errno.ENODATA
-        with pytest.raises(OSError, match="truncated"):
+        with pytest.raises(OSError, match="the job needs bytes up to"):
             BODY.run(context, 0, 3 * QUANTUM, Recorder())
 
 
 def items_of(paths: list[Path]) -> dict[int, Source]:
-    from tests.worker.real_worker import facts_of
+    from tests.support.sources import facts_of
 
     sources = {}
     for position, path in enumerate(paths):
@@ -126,7 +126,7 @@ def test_items_when_recalled_inside_one_then_that_one_is_given_back_whole(tmp_pa
     items = items_of(paths)
     try:
         context = Context({}, {}, items, (0, 3), True)
-        # Quanta: item 0 twice, item 1 once for itself and three times inside.
+        # Quanta: two for item 0; for item 1 one at its begin and three inside.
         reached, part = BODY.run(context, 0, 3, Recorder(stop_after=4))
         assert reached == 1
         assert part == {"items": [{"crc32": zlib.crc32(texts[0]), "bytes": 10}]}

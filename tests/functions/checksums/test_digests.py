@@ -1,4 +1,4 @@
-"""Digests against hashlib, blake3 and xxhash called directly."""
+"""Digests are the same as those of hashlib, blake3 and xxhash when called directly."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ktaskd.functions.quanta import QUANTUM
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
-from tests.functions.bodies_in_process import KINDS, PAGE, Recorder, context_of, opened, seal
 from tests.functions.checksums.test_checksum import noise
-from tests.worker.real_worker import facts_of
+from tests.functions.inprocess import KINDS, PAGE, Recorder, context_of, opened, seal
+from tests.support.sources import facts_of
 
 Plain = Callable[[bytes], str]
 OF: dict[str, Plain] = {
@@ -38,7 +38,7 @@ SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * QUANTUM + 3)
 
 @pytest.fixture
 def items(tmp_path: Path) -> Iterator[Callable[[list[bytes]], dict[int, Source]]]:
-    """Makes files of these contents, as items."""
+    """Makes files with these contents, as items."""
     with ExitStack() as end:
 
         def make(texts: list[bytes]) -> dict[int, Source]:
@@ -77,7 +77,7 @@ def test_manifest_when_of_items_then_the_digest_that_was_asked_for(
 
 
 def run_blocks(body: Body, context: Context, edges: list[int], stop_after: int = -1) -> list[object]:
-    """All results, run in these pieces; each may be recalled once after so many quanta."""
+    """All results of a job in these pieces; each may be recalled once after some number of quanta."""
     found: list[object] = []
     for start, end in pairwise(edges):
         while start < end:
@@ -162,7 +162,7 @@ def test_block_when_the_source_has_become_shorter_then_a_clear_error(kind: str, 
         os.ftruncate(source.fd, PAGE)
         context = context_of((0, 3), arg={"block": PAGE}, data=source)
         with pytest.raises(
-            OSError, match='source "data": truncated, ends at 4096, wanted up to 8193'
+            OSError, match='source "data": ends at 4096, but the job needs bytes up to 8193'
         ) as caught:
             find("file.xxh3").run(context, 2, 3, Recorder())
         assert caught.value.errno == errno.ENODATA
@@ -179,7 +179,7 @@ def verify(source: Source, wanted: bytes, count: int, tmp_path: Path) -> list[ob
         return list(part["items"])
 
 
-def test_verify_when_a_block_has_changed_then_that_one_is_told(tmp_path: Path) -> None:
+def test_verify_when_a_block_has_changed_then_that_one_is_reported(tmp_path: Path) -> None:
     text = noise(3 * PAGE + 5)
     digests = [hashlib.sha256(text[start : start + PAGE]).digest() for start in range(0, len(text), PAGE)]
     with opened("file", tmp_path) as source:
@@ -202,7 +202,9 @@ def test_verify_when_there_is_nothing_then_nothing_is_wrong(tmp_path: Path) -> N
 def test_verify_when_digests_are_missing_then_it_does_not_begin(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         os.ftruncate(source.fd, 4 * PAGE)
-        with pytest.raises(OSError, match='source "expected": truncated, ends at 100, wanted up to 128'):
+        with pytest.raises(
+            OSError, match='source "expected": ends at 100, but the job needs bytes up to 128'
+        ):
             verify(source, b"x" * 100, 4, tmp_path)
 
 

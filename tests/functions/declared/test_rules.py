@@ -1,4 +1,4 @@
-"""What intake refuses of arguments, against the bodies and RE2, which have the last word."""
+"""Intake refuses the same arguments as the bodies and RE2, which have the last word."""
 
 from __future__ import annotations
 
@@ -158,11 +158,11 @@ def is_prepared(body: Map | Pattern | Reduce, arg: Mapping[str, ArgValue]) -> bo
             "text.search",
             {"pattern": "(", "regex": True},
             "pattern",
-            "no regular expression of RE2: missing",
+            "not a regular expression of RE2: missing",
         ),
         ("text.search", {"pattern": "x", "show": "all"}, "show", 'got "all", wanted count, offsets or lines'),
         ("text.search", {"pattern": "x" * 4097}, "pattern", "got 4097 bytes, wanted at most 4096"),
-        ("text.search", {"pattern": "a\nb"}, "pattern", "got one with a newline"),
+        ("text.search", {"pattern": "a\nb"}, "pattern", "has a newline"),
     ],
 )
 def test_arguments_when_wrong_then_refused_and_named(

@@ -1,4 +1,4 @@
-"""Storage is there afterwards, and gone again after an undo; bytes are as they were."""
+"""file.allocate: storage is reserved, and freed by an undo; no byte changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ktaskd.model.function import Access
 from ktaskd.model.source import SourceKind
 from ktaskd.worker.sources import Source
 from tests.fault.compare import first_difference
-from tests.functions.bodies_in_process import (
+from tests.functions.inprocess import (
     KINDS,
     MIB,
     PAGE,
@@ -35,7 +35,7 @@ from tests.functions.bodies_in_process import (
     prepare,
     seal,
 )
-from tests.worker.real_worker import facts_of
+from tests.support.sources import facts_of
 
 BODY = find("file.allocate")
 PAGES = 48
@@ -46,7 +46,7 @@ def storage(source: Source) -> int:
 
 
 def has_map(directory: Path) -> bool:
-    """Whether the file system there tells what is reserved but not written."""
+    """Whether the file system reports storage that is reserved but not written."""
     with opened("file", directory) as source:
         return read_unallocated(source.fd, 0, PAGE) is not None
 
@@ -89,7 +89,7 @@ def test_range_when_beyond_the_end_then_the_file_is_that_long_until_it_is_restor
 
 @pytest.mark.parametrize("kind", ["memfd", "shm", "file"])
 def test_undo_when_it_was_run_twice_then_also_the_last_page_is_gone(kind: str, tmp_path: Path) -> None:
-    """Memory that is reserved again is no hole any more: the kernel clears it."""
+    """Memory that is reserved again is no longer a hole: the kernel clears it."""
     end = MIB + 5
     with opened(kind, tmp_path, own_offset=True) as source:
         os.pwrite(source.fd, b"x" * PAGE, 0)
@@ -110,7 +110,7 @@ def test_restore_when_sealed_against_shrinking_then_it_says_so(tmp_path: Path) -
         context = context_of((0, 2 * PAGE), data=source)
         prepared = prepare(BODY, context)
         assert prepared["by_prepare"] == [[PAGE, 2 * PAGE]]
-        with pytest.raises(OSError, match=r'source "data": .* wanted to cut bytes 4096 to 8192'):
+        with pytest.raises(OSError, match=r'source "data": cannot cut bytes 4096 to 8192'):
             BODY.restore(context, prepared)
 
 
@@ -150,11 +150,11 @@ def test_span_when_undone_then_bytes_and_storage_as_before_and_later_writes_stay
 ) -> None:
     on_disk = kind == "file"
     start, end = min(span), max(span)
-    if kind == "sealed":  # it could not be cut again
+    if kind == "sealed":  # its length could not be restored
         start, end = min(start, PAGES * PAGE), min(end, PAGES * PAGE)
     with opened(kind, tmp_path, own_offset=own_offset) as source:
         lay_out(source, PAGES * PAGE, [(page * PAGE, b"x" * count * PAGE) for page, count in data])
-        # What is reserved but not written looks like a hole to lseek.
+        # Storage that is reserved but not written looks like a hole to lseek.
         for page, count in reserved if on_disk and has_map(tmp_path) else []:
             holes.allocate(source.fd, page * PAGE, (page + count) * PAGE)
         if kind == "sealed":
@@ -173,13 +173,13 @@ def test_span_when_undone_then_bytes_and_storage_as_before_and_later_writes_stay
             expected[position : position + 1] = b"w"
         assert BODY.undo(context, start, end, control.holes, Recorder()) == []
         BODY.restore(context, prepared)
-        # Not compared by `==`: where it differs, to say how takes minutes.
+        # Not asserted with `==`: pytest would take minutes to show a difference.
         assert os.fstat(source.fd).st_size == len(expected)
         assert first_difference(content(source), bytes(expected), ()) == ""
         if not written:
             assert hole_map(source) == holes_before
             assert read_unallocated(source.fd, 0, 80 * PAGE) == map_before
-            # A disk may keep a block in which it noted what there was.
+            # A disk may keep a block that holds its own records.
             assert storage(source) - storage_before in ({0, PAGE} if on_disk else {0})
 
 
@@ -246,12 +246,12 @@ def test_source_when_shorter_or_sealed_then_a_clear_error(tmp_path: Path) -> Non
 
     with opened("memfd", tmp_path) as source:
         os.ftruncate(source.fd, PAGE)
-        with pytest.raises(OSError, match=r'source "data": truncated') as caught:
+        with pytest.raises(OSError, match=r'source "data": ends at') as caught:
             BODY.run(context_of((0, 2 * PAGE), data=source), 0, 2 * PAGE, Recorder())
         assert caught.value.errno == errno.ENODATA
         fcntl.fcntl(source.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
         source.facts = facts_of(source.fd)
-        says = r'source "data": 4096 bytes long and sealed against growing, wanted 8192'
+        says = r'source "data": cannot grow from 4096 to 8192 bytes: it is sealed against growing'
         with pytest.raises(OSError, match=says):
             prepare(BODY, context_of((0, 2 * PAGE), data=source))
 
@@ -264,13 +264,13 @@ def test_disk_when_full_then_the_source_is_named_and_undo_leaves_it_as_it_was(sm
             context = context_of((0, 64 * MIB), data=source)
             prepared = prepare(BODY, context)
             control = Recorder()
-            says = r'source "data": no space left on device, wanted to allocate bytes \d+ to \d+'
+            says = r'source "data": cannot allocate bytes \d+ to \d+: no space left on device'
             with pytest.raises(OSError, match=says) as caught:
                 for start in range(0, 64 * MIB, MIB):
                     BODY.run(context, start, start + MIB, control)
             assert caught.value.errno == errno.ENOSPC
             assert storage(source) > 2 * MIB
-            # What failed is undone as well: a disk may have given a part of it.
+            # The failed quantum is undone as well: a disk may have reserved a part of it.
             assert control.positions[-1] == start + MIB
             BODY.undo(context, 0, control.positions[-1], control.holes, Recorder())
             BODY.restore(context, prepared)

@@ -1,4 +1,4 @@
-"""Against cmp(1): the first difference, whatever the lengths, holes and cuts."""
+"""file.compare finds the same first difference as cmp(1), for all lengths, holes and cuts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ktaskd.functions.body import Json
 from ktaskd.functions.quanta import BUFFER, QUANTUM
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
-from tests.functions.bodies_in_process import KINDS, MIB, PAGE, Recorder, context_of, lay_out, opened, seal
+from tests.functions.inprocess import KINDS, MIB, PAGE, Recorder, context_of, lay_out, opened, seal
 
 BODY = find("file.compare")
 SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, BUFFER - 1, BUFFER, BUFFER + 1, QUANTUM - 1, QUANTUM, QUANTUM + 1)
@@ -38,7 +38,7 @@ def whole(a: Source, b: Source, edges: list[int] | None = None) -> Json:
 
 
 def cmp_of(a: Source, b: Source) -> int:
-    """What cmp says of two open files: -1, or the first position where they differ."""
+    """The first position where two open files differ according to cmp; -1 = they are equal."""
     names = [f"/proc/self/fd/{one.fd}" for one in (a, b)]
     done = subprocess.run(
         ["cmp", *names],
@@ -174,7 +174,7 @@ def test_source_when_truncated_meanwhile_then_no_wrong_answer(own_offset: bool, 
             )
 
         context = context_of((0, 3 * QUANTUM), whole=True, a=a, b=b)
-        with pytest.raises(OSError, match=r'source "a": truncated') as caught:
+        with pytest.raises(OSError, match=r'source "a": ends at') as caught:
             BODY.run(context, 0, 3 * QUANTUM, shorten(a))
         assert caught.value.errno == errno.ENODATA
         _, part = BODY.run(context, 0, 3 * QUANTUM, shorten(b))
@@ -208,7 +208,7 @@ def test_whole_when_a_grew_meanwhile_then_an_error(tmp_path: Path) -> None:
         context = context_of((0, MIB), whole=True, a=a, b=b)
         os.ftruncate(a.fd, MIB + 1)
         with pytest.raises(
-            OSError, match=r'source "a": changed its length .* got 1048577, wanted 1048576'
+            OSError, match=r'source "a": changed its length .* from 1048576 to 1048577 bytes'
         ) as caught:
             BODY.run(context, 0, MIB, Recorder())
         assert caught.value.errno == errno.ESTALE

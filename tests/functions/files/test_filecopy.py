@@ -1,4 +1,4 @@
-"""Copies are equal, holes included, and their undo loses nothing unsaid.
+"""Copies are equal, holes included, and their undo reports everything that it cannot restore.
 
 Guards: I2
 """
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ktaskd.functions.bodies import find
 from ktaskd.functions.quanta import QUANTUM
 from ktaskd.model.function import Access
-from tests.functions.bodies_in_process import (
+from tests.functions.inprocess import (
     KINDS,
     MIB,
     PAGE,
@@ -39,7 +39,7 @@ from tests.functions.bodies_in_process import (
 BODY = find("file.copy")
 
 layouts = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 6)), max_size=6)
-"""Where data is, as (page, pages)."""
+"""Positions of data, as (page, number of pages)."""
 
 
 def pages(layout: Sequence[tuple[int, int]], byte: bytes) -> list[tuple[int, bytes]]:
@@ -70,7 +70,7 @@ def test_whole_when_copied_then_equal_and_holes_are_kept(
         assert BODY.run(context, 0, size, Recorder()) == (size, wanted)
         BODY.finish(context, prepared, Recorder())
         assert content(dst) == content(src)
-        # The part from 5000 on in the second page of data is zeros in a page.
+        # From 5000 on, the second page of data holds only zeros.
         assert hole_map(dst) == [(PAGE, 3 * PAGE), (MIB, 2 * MIB), (3 * MIB, size)]
 
 
@@ -130,7 +130,7 @@ def test_span_when_undone_then_only_the_dirty_may_differ(tmp_path: Path, data: s
         dirty = positions(kept)
         assert len(after) == old_size
         assert all(a == b for i, (a, b) in enumerate(zip(after, before, strict=True)) if i not in dirty)
-        # What is dirty was data before; no hole is given up.
+        # Only former data is dirty, never a hole.
         assert dirty <= positions(before_map)
         if dst_own:
             assert dirty == positions(before_map) & set(range(start, end))
@@ -159,7 +159,7 @@ def test_chunk_when_it_fails_then_the_position_covers_what_was_touched_and_no_mo
                 os.ftruncate(src.fd, QUANTUM + PAGE)
 
         control = Recorder(on_quantum=shorten)
-        with pytest.raises(OSError, match="truncated") as caught:
+        with pytest.raises(OSError, match="the job needs bytes up to") as caught:
             BODY.run(context, 0, 3 * QUANTUM, control)
         assert caught.value.errno == errno.ENODATA
         assert control.positions[-1] == QUANTUM
@@ -172,7 +172,7 @@ def test_chunk_when_the_disk_is_full_then_what_was_touched_can_be_undone(
     path = small_disk / "dst"
     with opened("memfd", tmp_path, name="src") as src, path.open("w+b") as file:
         from ktaskd.worker.sources import Source
-        from tests.worker.real_worker import facts_of
+        from tests.support.sources import facts_of
 
         os.pwrite(src.fd, b"s" * (8 * MIB), 0)
         dst = Source(os.dup(file.fileno()), facts_of(file.fileno(), own_offset=True))
@@ -180,7 +180,9 @@ def test_chunk_when_the_disk_is_full_then_what_was_touched_can_be_undone(
             context = context_of((0, 8 * MIB), whole=True, src=src, dst=dst)
             prepared = prepare(BODY, context)
             control = Recorder()
-            with pytest.raises(OSError, match='source "dst": no space left on device, wanted to') as caught:
+            with pytest.raises(
+                OSError, match=r'source "dst": cannot write .*: no space left on device'
+            ) as caught:
                 BODY.run(context, 0, 8 * MIB, control)
             assert caught.value.errno == errno.ENOSPC
             assert BODY.undo(context, 0, control.positions[-1], control.holes, Recorder()) == []
@@ -301,7 +303,7 @@ def test_prepare_when_one_file_is_both_then_refused(tmp_path: Path) -> None:
 
 def test_prepare_when_src_is_too_short_then_refused_and_dst_is_as_before(tmp_path: Path) -> None:
     with opened("file", tmp_path, name="src") as src, opened("file", tmp_path) as dst:
-        with pytest.raises(OSError, match="truncated"):
+        with pytest.raises(OSError, match="the job needs bytes up to"):
             prepare(BODY, context_of((0, 10), src=src, dst=dst))
         assert os.fstat(dst.fd).st_size == 0
 
@@ -312,7 +314,7 @@ def test_prepare_when_dst_may_not_grow_then_the_error_says_so(tmp_path: Path) ->
         os.ftruncate(dst.fd, PAGE)
         fcntl.fcntl(dst.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
         seal(dst)
-        with pytest.raises(OSError, match=r'"dst": 4096 bytes long and sealed against growing, wanted 8192'):
+        with pytest.raises(OSError, match=r'"dst": cannot grow from 4096 to 8192 bytes: it is sealed'):
             prepare(BODY, context_of((0, 2 * PAGE), src=src, dst=dst))
 
 
@@ -320,7 +322,7 @@ def test_prepare_when_dst_would_have_to_shrink_and_may_not_then_refused(tmp_path
     with opened("file", tmp_path, name="src") as src, opened("sealed", tmp_path) as dst:
         os.ftruncate(src.fd, PAGE)
         fit(dst, "sealed", 2 * PAGE)
-        with pytest.raises(OSError, match="sealed against shrinking, wanted 4096"):
+        with pytest.raises(OSError, match="cannot be cut from 8192 to 4096"):
             prepare(BODY, context_of((0, PAGE), whole=True, src=src, dst=dst))
         prepare(BODY, context_of((0, PAGE), src=src, dst=dst))
 
@@ -332,7 +334,7 @@ def test_finish_when_src_changed_its_length_then_an_error(size: int, tmp_path: P
         context = context_of((0, 2 * PAGE), whole=True, src=src, dst=dst)
         prepared = prepare(BODY, context)
         os.ftruncate(src.fd, size)
-        with pytest.raises(OSError, match=f"got {size}, wanted 8192") as caught:
+        with pytest.raises(OSError, match=f"from 8192 to {size} bytes") as caught:
             BODY.finish(context, prepared, Recorder())
         assert caught.value.errno == errno.ESTALE
 
@@ -362,7 +364,7 @@ def test_shared_offset_when_copied_then_never_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cuts", [[], [PAGE], [MIB, 2 * MIB, 5 * MIB]])
 def test_checksum_when_cut_anywhere_then_that_of_the_whole(cuts: list[int], tmp_path: Path) -> None:
-    """Of chunks that were recalled as well, and of holes."""
+    """The checksum also covers recalled chunks and holes."""
     size = 5 * QUANTUM + 9
     with opened("file", tmp_path, own_offset=True, name="src") as src, opened("file", tmp_path) as dst:
         lay_out(src, size, [(PAGE, b"a" * 5000), (3 * MIB, b"b" * 3 * MIB)])

@@ -1,4 +1,4 @@
-"""Holes where they were asked for, and not one byte more.
+"""file.punch makes holes exactly in the given ranges.
 
 Tests: ktaskd/functions/files/allocate.py
 """
@@ -20,18 +20,8 @@ from ktaskd.functions.bodies import find
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.model.source import SourceKind
 from ktaskd.worker.sources import Source
-from tests.functions.bodies_in_process import (
-    KINDS,
-    MIB,
-    PAGE,
-    Recorder,
-    content,
-    context_of,
-    hole_map,
-    opened,
-    seal,
-)
-from tests.worker.real_worker import facts_of
+from tests.functions.inprocess import KINDS, MIB, PAGE, Recorder, content, context_of, hole_map, opened, seal
+from tests.support.sources import facts_of
 
 BODY = find("file.punch")
 HUGE_PAGE = 2 * MIB
@@ -53,7 +43,7 @@ def test_span_when_punched_in_any_cut_then_zeros_there_and_nothing_else(
         for first, after in pairwise(edges):
             assert BODY.run(context, first, after, Recorder()) == (after, None)
         assert content(source) == b"x" * start + bytes(end - start) + b"x" * (size - end)
-        # Whole pages have no storage any more, where no chunk was cut inside of them.
+        # Whole pages have no storage left, unless a chunk was cut inside them.
         pages = range(-(-start // PAGE), end // PAGE)
         cut = {edge // PAGE for edge in edges if edge % PAGE}
         data = {page for first, after in hole_map(source) for page in range(first // PAGE, -(-after // PAGE))}
@@ -74,7 +64,7 @@ def test_whole_when_punched_then_it_takes_no_space(tmp_path: Path) -> None:
 def test_source_when_shorter_then_an_error(tmp_path: Path) -> None:
     with opened("file", tmp_path) as source:
         os.ftruncate(source.fd, PAGE)
-        with pytest.raises(OSError, match=r'source "data": truncated') as caught:
+        with pytest.raises(OSError, match=r'source "data": ends at') as caught:
             BODY.run(context_of((0, 2 * PAGE), data=source), 0, 2 * PAGE, Recorder())
         assert caught.value.errno == errno.ENODATA
 
@@ -93,7 +83,7 @@ def test_source_when_it_refuses_then_named_and_only_what_may_have_changed_is_rep
         monkeypatch.setattr(source, "punch", refuse)
         control = Recorder()
         words = os.strerror(number)
-        says = f'source "data": {words[0].lower()}{words[1:]}, wanted to punch bytes 0 to 4096'
+        says = f'source "data": cannot punch bytes 0 to 4096: {words[0].lower()}{words[1:]}'
         with pytest.raises(OSError, match=says):
             BODY.run(context_of((0, PAGE), data=source), 0, PAGE, control)
         assert control.positions == [0, reached]
@@ -101,7 +91,7 @@ def test_source_when_it_refuses_then_named_and_only_what_may_have_changed_is_rep
 
 @pytest.fixture
 def huge() -> Iterator[Source]:
-    """Four huge pages, where the machine has some to spare."""
+    """Four huge pages, if the machine has free ones."""
     fd = os.memfd_create("huge", os.MFD_CLOEXEC | os.MFD_HUGETLB | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, 4 * HUGE_PAGE)
     source = Source(fd, replace(facts_of(fd), kind=SourceKind.HUGE, page_size=HUGE_PAGE))

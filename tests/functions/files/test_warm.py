@@ -1,4 +1,4 @@
-"""What is in the page cache before and after, against fincore(1)."""
+"""file.warm reports the same bytes in the page cache as fincore(1)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ktaskd.functions.body import Context, Json
 from ktaskd.functions.quanta import QUANTUM
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
-from tests.functions.bodies_in_process import KINDS, MIB, PAGE, Recorder, context_of, fit, opened
-from tests.worker.real_worker import facts_of
+from tests.functions.inprocess import KINDS, MIB, PAGE, Recorder, context_of, fit, opened
+from tests.support.sources import facts_of
 
 BODY = find("file.warm")
 WARM: dict[str, ArgValue] = {"drop": False, "window": 0}
@@ -30,7 +30,7 @@ DROP: dict[str, ArgValue] = {"drop": True, "window": 0}
 
 @contextmanager
 def file(path: Path, size: int, *, own_offset: bool = True) -> Iterator[Source]:
-    """A file of this length, on disk and nowhere else."""
+    """A file of this length that is on disk and not in memory."""
     path.write_bytes(b"x" * size)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     source = Source(fd, facts_of(fd, own_offset=own_offset, access=Access.READ))
@@ -54,7 +54,7 @@ def run(source: Source, arg: dict[str, ArgValue], edges: list[int]) -> Json:
 
 
 def resident(path: Path) -> int:
-    """Bytes of whole pages in memory, by fincore."""
+    """Bytes in memory according to fincore, in whole pages."""
     if shutil.which("fincore") is None:
         pytest.skip("needs fincore, to compare with")
     done = subprocess.run(["fincore", "-nbo", "RES", path], capture_output=True, text=True, check=True)
@@ -94,7 +94,7 @@ def test_file_when_cut_anywhere_then_the_same_counts(tmp_path: Path, data: st.Da
         read = min(window, size) if window else size
         assert (answer["bytes"], answer["skipped"]) == (read, size - read)
         assert answer["resident_before"] == 0
-        # Not one page beyond the window, and not one short of it.
+        # Exactly the pages of the window.
         assert resident(path) == -(-read // PAGE) * PAGE
         assert answer["resident_after"] == min(resident(path), size)
 
@@ -183,7 +183,7 @@ def test_file_when_truncated_meanwhile_then_an_error_and_no_signal(tmp_path: Pat
     with file(path, 3 * QUANTUM) as source:
         context = context_of((0, 3 * QUANTUM), arg=WARM, data=source)
         control = Recorder(on_quantum=lambda at: os.truncate(path, QUANTUM + 5) if at == QUANTUM else None)
-        with pytest.raises(OSError, match=r'source "data": truncated') as caught:
+        with pytest.raises(OSError, match=r'source "data": ends at') as caught:
             BODY.run(context, 0, 3 * QUANTUM, control)
         assert caught.value.errno == errno.ENODATA
 

@@ -1,4 +1,4 @@
-"""Filling and populating, on memory and files."""
+"""mem.fill and mem.populate, on memory and files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Json
 from ktaskd.functions.quanta import QUANTUM
-from tests.functions.bodies_in_process import (
+from tests.functions.inprocess import (
     KINDS,
     MIB,
     PAGE,
@@ -33,7 +33,7 @@ MEMORY = ("sealed", "memfd", "shm")
 
 
 def pages_told(part: Json | None) -> int | None:
-    """Pages that a chunk found on nodes, all that it looked at; None = it tells of none."""
+    """Number of pages that a chunk counted on nodes; None = it counted none."""
     if part is None:
         return None
     count = int(sum(part["pages"].values()))
@@ -97,7 +97,7 @@ def test_fill_when_the_source_is_shorter_then_an_error_and_it_does_not_grow(
     with opened(kind, tmp_path) as source:
         fit(source, kind, PAGE)
         context = context_of((0, 2 * PAGE), arg={"value": 1}, data=source)
-        with pytest.raises(OSError, match="truncated") as caught:
+        with pytest.raises(OSError, match="the job needs bytes up to") as caught:
             FILL.run(context, 0, 2 * PAGE, Recorder())
         assert caught.value.errno == errno.ENODATA
         assert content(source) == bytes(PAGE)
@@ -109,21 +109,21 @@ def test_fill_when_the_disk_is_full_then_no_space(small_disk: Path) -> None:
     with path.open("w+b") as file:
         os.ftruncate(file.fileno(), 64 * MIB)
         from ktaskd.worker.sources import Source
-        from tests.worker.real_worker import facts_of
+        from tests.support.sources import facts_of
 
         source = Source(os.dup(file.fileno()), facts_of(file.fileno()))
         try:
             context = context_of((0, 64 * MIB), arg={"value": 1}, data=source)
             control = Recorder()
-            says = r'source "data": no space left on device, wanted to write bytes \d+ to \d+'
+            says = r'source "data": cannot write bytes \d+ to \d+: no space left on device'
             with pytest.raises(OSError, match=says) as caught:
                 FILL.run(context, 0, 64 * MIB, control)
             assert caught.value.errno == errno.ENOSPC
-            # It says exactly how far it came.
+            # It reports exactly how far it got.
             reached = control.positions[-1]
             assert content(source) == b"\1" * reached + bytes(64 * MIB - reached)
             assert 0 < reached % MIB < reached
-            # The same as shared memory: populating fails where touching would kill.
+            # As shared memory: populating fails with an errno where touching would raise SIGBUS.
             with pytest.raises(OSError, match="full") as caught:
                 POPULATE.run(context, 0, 64 * MIB, Recorder())
             assert caught.value.errno == errno.EFAULT

@@ -1,4 +1,4 @@
-"""Records against ones that are put together one by one; and where the pages are."""
+"""mem.pattern writes the same records as a plain loop, and counts the pages of each node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktaskd.functions.body import Context
 from ktaskd.functions.memory.node_pages import EXACT_BYTES, STEP
 from ktaskd.functions.quanta import BUFFER, QUANTUM
 from ktaskd.model.function import ArgValue
-from tests.functions.bodies_in_process import (
+from tests.functions.inprocess import (
     MIB,
     PAGE,
     Recorder,
@@ -81,7 +81,7 @@ def test_pattern_when_cut_anywhere_then_the_same_bytes(tmp_path: Path, data: st.
         for start, stop in spans:
             assert BODY.run(context, start, stop, Recorder())[0] == stop
         is_equal = content(source) == expected(record, at, size, first, 0, end)
-        assert is_equal  # the bytes themselves would take minutes to be shown
+        assert is_equal  # pytest would take minutes to show a difference of the bytes
 
 
 def test_pattern_when_the_index_is_beyond_63_bits_then_right(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_pattern_when_the_index_is_beyond_63_bits_then_right(tmp_path: Path) -> 
         ),
         (
             {"record": "00" * 4, "index_at": 0, "index_bytes": 4, "index_first": 2**32 - 24},
-            r'argument "index_bytes": the last index is 4294967296, wanted at most 4294967295',
+            r'argument "index_bytes": the last index is 4294967296, but 4 bytes hold at most 4294967295',
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Lines are found as grep finds them, whatever the cut."""
+"""text.search finds the same lines as grep, however the file is cut."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ktaskd.functions.text import compiled, counting, matching, search
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.worker.failures import encoded
 from ktaskd.worker.sources import Source
-from tests.functions.bodies_in_process import MIB, Recorder, lay_out, opened
+from tests.functions.inprocess import MIB, Recorder, lay_out, opened
 
 BODY = find("text.search")
 EDGE = 64 << 10
@@ -33,7 +33,7 @@ def context_of(source: Source, pattern: str, span: tuple[int, int], **arg: Any) 
 
 
 def look(source: Source, pattern: str, cuts: list[int] | None = None, **arg: Any) -> dict[str, Any]:
-    """The result of a job with these inner edges; recalled in each chunk once."""
+    """The result of a job with these inner edges, recalled once in each chunk."""
     size = source.size()
     edges = sorted({0, size, *(cut for cut in cuts or () if cut < size)})
     context = context_of(source, pattern, (0, size), **arg)
@@ -51,7 +51,7 @@ def look(source: Source, pattern: str, cuts: list[int] | None = None, **arg: Any
 
 
 def lines_of(content: bytes) -> list[tuple[int, bytes]]:
-    """With their offsets; what follows the last newline is one only where there is something."""
+    """All lines with their offsets; bytes after the last newline are a line, unless there are none."""
     found, at = [], 0
     for line in content.split(b"\n"):
         found.append((at, line))
@@ -145,7 +145,7 @@ STRETCHES = st.lists(
     ),
     max_size=4,
 )
-"""Lines, how often they come, and something sparse between them."""
+"""Lines, how often they are repeated, and something sparse between them."""
 
 
 def text_of(stretches: list[tuple[list[bytes], int, bytes]]) -> bytes:
@@ -153,7 +153,7 @@ def text_of(stretches: list[tuple[list[bytes], int, bytes]]) -> bytes:
 
 
 def counted(pattern: str, text: bytes, *, regex: bool, ignore_case: bool = False) -> int:
-    """By PCRE2 where that is possible, and by RE2: both are to find the same."""
+    """Run a test with PCRE2 if possible, and with RE2: both must find the same."""
     arg: dict[str, Any] = {"pattern": pattern, "regex": regex, "ignore_case": ignore_case}
     found = matching.matcher_of(arg).count(bytearray(text), len(text))
     assert found == counted_by_re2(pattern, text, regex=regex, ignore_case=ignore_case)
@@ -169,7 +169,7 @@ def counted_by_re2(pattern: str, text: bytes, *, regex: bool, ignore_case: bool 
 
 @contextlib.contextmanager
 def forgotten() -> Iterator[None]:
-    """No matcher is kept from before this block, nor from inside of it."""
+    """Keep no matcher from before this block, nor from inside it."""
     matching._matcher.cache_clear()
     try:
         yield
@@ -270,7 +270,7 @@ def test_expression_when_other_lines_could_be_seen_then_each_by_itself(
 
 
 def _calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often RE2 is asked from now on, in its one element."""
+    """A list whose one element counts the calls of RE2 from now on."""
     calls, matching_before = [0], re2._Regexp._make
     matching.forget_patterns()
 
@@ -306,7 +306,7 @@ def test_groups_when_their_automaton_outgrows_its_memory_then_no_longer_used(
 
 
 class small_windows:
-    """Windows of so few bytes that most lines are longer."""
+    """Make windows so short that most lines are longer."""
 
     def __init__(self, size: int) -> None:
         self._patch = pytest.MonkeyPatch()
@@ -379,8 +379,41 @@ def test_line_when_longer_than_any_buffer_then_a_literal_is_found_and_an_express
         for cuts in ([], [5, MIB, 8 * MIB]):
             assert look(source, "needle", cuts, show="offsets")["offsets"] == [2]
             assert look(source, "n", cuts, show="offsets")["offsets"] == [2, size - 1]
-        with pytest.raises(OSError, match='source "data": the line at 2 is longer than 8388608 bytes'):
+        with pytest.raises(OSError, match='source "data": the line at 2 is too long'):
             look(source, "needle", regex=True)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_line_when_cut_off_while_it_is_read_then_an_error(pieces: int, tmp_path: Path) -> None:
+    size = pieces * quanta.BUFFER
+    with opened("file", tmp_path) as source:
+        lay_out(source, size, [(0, b"x" * size)])
+        context = context_of(Shrunk(source, size * 2), "x$", (0, size), regex=True)
+        with pytest.raises(OSError, match=f'source "data": ends at {size}'):
+            BODY.run(context, 0, size, Recorder())
+
+
+class Shrunk(Source):
+    """A source that was longer when its length was first read. It does not own the descriptor."""
+
+    def __init__(self, source: Source, before: int) -> None:
+        super().__init__(source.fd, source.facts)
+        self._sizes = [before, before]
+
+    def size(self) -> int:
+        return self._sizes.pop() if self._sizes else super().size()
+
+
+@pytest.mark.parametrize(
+    "length", [1, EDGE, quanta.BUFFER, quanta.BUFFER + 1, 3 * quanta.BUFFER, 8 * MIB - 1]
+)
+def test_line_when_longer_than_the_buffer_then_found(length: int, tmp_path: Path) -> None:
+    line = b"x" * (length - 1) + b"7"
+    text = b"a\n" + line + b"\nb\n" + line + b"\n"
+    with opened("file", tmp_path) as source:
+        lay_out(source, len(text), [(0, text)])
+        found = look(source, "x*7$", [5, MIB], regex=True, show="offsets")
+    assert found["offsets"] == [2, 5 + length]
 
 
 @pytest.mark.parametrize("size", [0, 1, EDGE - 1, EDGE, EDGE + 1])
@@ -410,10 +443,13 @@ def test_items_when_searched_then_one_result_each_and_no_part_too_long(tmp_path:
 @pytest.mark.parametrize(
     ("arg", "words"),
     [
-        ({"pattern": "(", "regex": True}, 'argument "pattern": no regular expression of RE2: missing \\)'),
-        ({"pattern": "a)(b", "regex": True}, 'argument "pattern": no regular expression of RE2: unexpected'),
-        ({"pattern": "a{1000}{1000}", "regex": True}, 'argument "pattern": no regular expression of RE2'),
-        ({"pattern": "a\nb"}, 'argument "pattern": got one with a newline'),
+        ({"pattern": "(", "regex": True}, 'argument "pattern": not a regular expression of RE2: missing \\)'),
+        (
+            {"pattern": "a)(b", "regex": True},
+            'argument "pattern": not a regular expression of RE2: unexpected',
+        ),
+        ({"pattern": "a{1000}{1000}", "regex": True}, 'argument "pattern": not a regular expression of RE2'),
+        ({"pattern": "a\nb"}, 'argument "pattern": has a newline'),
         ({"pattern": "x" * 4097}, 'argument "pattern": got 4097 bytes, wanted at most 4096'),
         ({"pattern": "x", "show": "all"}, 'argument "show": got "all", wanted count, offsets or lines'),
     ],

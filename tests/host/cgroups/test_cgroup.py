@@ -90,7 +90,7 @@ def test_quota_when_nested_without_end_then_the_upper_levels_count(tmp_path: Pat
 
 
 def test_quota_when_limit_only_at_top_of_mount_then_counts(tmp_path: Path) -> None:
-    # A container's own group is the top of what it sees, and has the file.
+    # A container's own group is the top of its view, and has the file.
     assert v2(tmp_path, "/", {"": "300000 100000\n"}) == 3.0
     assert v2(tmp_path, "/deep/er", {"": "300000 100000\n"}) == 3.0
 
@@ -134,7 +134,7 @@ def test_quota_when_hybrid_and_cpu_is_in_v2_then_v2_counts(tmp_path: Path) -> No
 
 
 def test_quota_when_mount_shows_a_part_then_path_is_below_it(tmp_path: Path) -> None:
-    # A bind mount of one subtree, as older containers have it.
+    # A bind mount of one subtree, as in older containers.
     mounts = mount_line(UNIFIED, root="/docker/abc")
     limits = {f"{UNIFIED}/job/cpu.max": "200000 100000\n", f"{UNIFIED}/docker/cpu.max": "100000 100000\n"}
     assert quota(tmp_path, mounts, "0::/docker/abc/job\n", limits) == 2.0

@@ -1,4 +1,4 @@
-"""Doors of cgroups: what is one, and that it is taken out of standard output's place."""
+"""Descriptors of cgroup.procs: what counts as one, and that it is taken from standard output."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cgroups import cgroup_fd as door
+from ktaskd.host.cgroups import cgroup_fd
 from tests.support.cgroups import cgroup, legacy_mount, sleeper
 from tests.support.units import start_unit
 from tests.support.users import NOBODY, OtherUsers
 
 TAKES = """
 import os
-from ktaskd.host.cgroups import cgroup_fd as door
-own = door.take_stdout()
+from ktaskd.host.cgroups import cgroup_fd
+own = cgroup_fd.take_stdout()
 print("this goes nowhere")
-again = door.take_stdout()
+again = cgroup_fd.take_stdout()
 os.write(2, repr([os.readlink(f"/proc/self/fd/{fd}") for fd in (own, 1) if fd >= 0] + [again]).encode())
 if os.fork() == 0:
     os.execv("/bin/sh", ["sh", "-c", "ls -l /proc/self/fd >&2"])
@@ -28,22 +28,22 @@ os.wait()
 
 
 @pytest.mark.parametrize("name", ["cgroup.procs", "other"])
-def test_file_when_on_no_cgroup_file_system_then_no_door(tmp_path: Path, name: str) -> None:
+def test_file_when_on_no_cgroup_file_system_then_it_is_none(tmp_path: Path, name: str) -> None:
     fd = os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT)
     try:
-        assert not door.is_door(fd)
+        assert not cgroup_fd.is_cgroup_procs(fd)
     finally:
         os.close(fd)
-    assert not door.is_door(fd), "it is closed"
+    assert not cgroup_fd.is_cgroup_procs(fd), "it is closed"
 
 
-def test_stdout_when_it_is_no_door_then_left_alone() -> None:
+def test_stdout_when_it_is_no_cgroup_procs_then_left_alone() -> None:
     code = "from ktaskd.host.cgroups import cgroup_fd\nprint(cgroup_fd.take_stdout())\n"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
     assert done.stdout == b"-1\n"
 
 
-def test_door_when_of_a_group_then_only_if_it_can_be_written() -> None:
+def test_cgroup_fd_when_of_a_group_then_only_if_it_can_be_written() -> None:
     mount = legacy_mount("cpu")
     if mount is None:
         return
@@ -57,9 +57,9 @@ def test_door_when_of_a_group_then_only_if_it_can_be_written() -> None:
             os.open(other / "cgroup.procs", os.O_WRONLY),
         ]
         try:
-            assert [door.is_door(fd) for fd in fds] == [True, False, False, False, True, True]
-            assert door.same(fds[0], fds[4])
-            assert not door.same(fds[0], fds[5])
+            assert [cgroup_fd.is_cgroup_procs(fd) for fd in fds] == [True, False, False, False, True, True]
+            assert cgroup_fd.same(fds[0], fds[4])
+            assert not cgroup_fd.same(fds[0], fds[5])
         finally:
             for fd in fds:
                 os.close(fd)

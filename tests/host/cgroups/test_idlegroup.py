@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ktaskd.host.cgroups.cgroup import cpu_levels
-from ktaskd.host.cgroups.cpugroup import OWN_PREFIX, read_cpu_place
+from ktaskd.host.cgroups.cpugroup import OWN_PREFIX, read_cpu_groups
 from ktaskd.host.cgroups.idlegroup import (
     IdleGroupRefused,
     find_parent,
@@ -47,7 +47,7 @@ def test_parent_when_the_daemon_is_in_the_root_then_that(
         ({**V2, "/run/systemd/system/x": ""}, "systemd manages"),
         ({**V1, "/proc/1/comm": "systemd\n"}, "systemd manages"),
         (PLAIN, "no cgroup file system"),
-        ({**V2, f"{UNIFIED}/cgroup.subtree_control": "memory pids\n"}, "cpu controller is not on"),
+        ({**V2, f"{UNIFIED}/cgroup.subtree_control": "memory pids\n"}, "cpu controller is off"),
         ({**V2, "/proc/self/cgroup": "0::/a/b\n"}, "in the cgroup /a/b"),
         ({**V1, "/proc/self/cgroup": "4:cpu,cpuacct:/a\n0::/\n"}, "in the cgroup /a,"),
     ],
@@ -60,7 +60,7 @@ def test_parent_when_a_group_would_not_help_or_is_not_ours_to_make_then_why(
 
 
 def test_group_when_the_kernel_has_no_cpu_idle_then_refused_and_nothing_left(tmp_path: Path) -> None:
-    # A directory of plain files has no cgroup.procs to open, as an old kernel no cpu.idle.
+    # A directory of plain files has no cgroup.procs to open, like an old kernel without cpu.idle.
     root = make_machine(tmp_path, {**V2, "/proc/self/stat": "1 (x) S"})
     with pytest.raises(IdleGroupRefused, match="No such file"):
         make_idle_group(root)
@@ -77,7 +77,7 @@ def test_stale_when_their_daemon_is_dead_then_removed_and_nothing_else(tmp_path:
     gone = [f"{prefix}.{dead.pid}.1", f"{prefix}.{os.getpid()}.1", f"{prefix}.{dead.pid}.1.rival"]
     kept = [
         own_name(root),
-        f"ktaskd-idle.1.{dead.pid}.1",  # of another pid namespace: nobody here knows
+        f"ktaskd-idle.1.{dead.pid}.1",  # of another pid namespace, whose processes cannot be seen
         "ktaskd.slice",
         "ktaskd-idle.slice",
         f"{prefix}.{dead.pid}.2",  # not empty
@@ -112,19 +112,19 @@ def test_group_when_a_process_enters_then_it_is_there_and_we_are_not() -> None:
     with idle_group() as group:
         if group is None:
             return
-        before = read_cpu_place(HostRoot())
+        before = read_cpu_groups(HostRoot())
         code = (
             "import sys\n"
             "from ktaskd.host import root\nfrom ktaskd.host.cgroups import cpugroup, idlegroup\n"
             "idlegroup.enter(int(sys.argv[1]))\n"
-            "print(cpugroup.read_cpu_place(root.HostRoot()).path)\n"
+            "print(cpugroup.read_cpu_groups(root.HostRoot()).path)\n"
         )
         words = [sys.executable, "-c", code, str(group.idle_fd)]
         done = subprocess.run(
             words, pass_fds=[group.idle_fd], stdout=subprocess.PIPE, text=True, check=True, timeout=60
         )
         assert done.stdout.strip() == f"/{group.path.name}"
-        assert read_cpu_place(HostRoot()) == before
+        assert read_cpu_groups(HostRoot()) == before
 
 
 def test_group_when_its_maker_was_killed_then_the_next_one_removes_it() -> None:

@@ -1,4 +1,4 @@
-"""Memory cgroups of a process: the tightest limit, whose account that is, and how to get into it."""
+"""Memory cgroups of a process: the tightest limit, the group that has it, and how to enter it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def machine(top: Path, mounts: str, membership: str, limits: dict[str, str]) -> 
 
 
 def found(top: Path, root: HostRoot) -> tuple[int, str, str] | None:
-    """The limit with its groups as they are called on that machine."""
+    """The limit, with the names that its groups have on that machine."""
     limit = read_memory_limit(root, PID)
     if limit is None:
         return None
@@ -200,7 +200,7 @@ NAMES = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=4).map(
 def test_rule_when_workers_are_left_where_they_are_then_the_tightest_limit_holds_for_them(
     client: str, worker: str, limits: dict[str, int]
 ) -> None:
-    """Whatever the tree: where no guest is wanted, what a worker allocates is below the client's limit."""
+    """For any tree: if no guest is needed, the memory of a worker counts against the client's limit."""
 
     def above(path: str) -> set[str]:
         parts = path.split("/")
@@ -224,7 +224,7 @@ def test_rule_when_workers_are_left_where_they_are_then_the_tightest_limit_holds
 
 def test_way_in_when_the_group_is_gone_or_unseen_then_said(tmp_path: Path) -> None:
     assert why_not_enter(str(tmp_path / "no"), []) == f"{tmp_path}/no/cgroup.procs: No such file or directory"
-    assert why_not_enter("", [str(tmp_path)]) == "it is outside of what is mounted here"
+    assert why_not_enter("", [str(tmp_path)]) == "it is not below any cgroup mount here"
 
 
 def test_way_in_when_v2_then_the_common_ancestor_counts_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What nobody but root and our own user can have put where it is."""
+"""Files that only root and our own user can have made or replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give f
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """a/b/file, a link beside each of them, and one that goes round."""
+    """a/b/file, a link next to each of them, and a link in a circle."""
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/file").write_text("right")
     (tmp_path / "a/b/file").chmod(0o644)
@@ -50,7 +50,9 @@ def test_directory_when_others_may_write_it_then_refused_by_every_way(
     tree: Path, way: str, mode: int
 ) -> None:
     (tree / "a/b").chmod(mode)
-    with pytest.raises(Untrusted, match=rf"others may write its directory {tree}/.*b \(mode 0{mode:o}\)"):
+    with pytest.raises(
+        Untrusted, match=rf"other users can write its directory {tree}/.*b \(mode 0{mode:o}\)"
+    ):
         read(tree / way)
 
 
@@ -63,9 +65,13 @@ def test_directory_when_sticky_then_what_is_in_it_counts(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "ways", "words"),
     [
-        ("a", WAYS, "its directory .*/a belongs to uid 12345, who can replace it; wanted 0 or 0"),
+        (
+            "a",
+            WAYS,
+            "its directory .*/a belongs to uid 12345, who can replace it; it must belong to uid 0 or 0",
+        ),
         ("a/b", WAYS, "its directory .*/b belongs to uid 12345"),
-        ("a/b/file", WAYS, "belongs to uid 12345, wanted 0 or 0"),
+        ("a/b/file", WAYS, "belongs to uid 12345; it must belong to uid 0 or 0"),
         ("relative", ["relative/file"], "its symbolic link .*/relative belongs to uid 12345"),
         ("absolute", ["absolute/file"], "its symbolic link .*/absolute belongs to uid 12345"),
         ("a/up", ["a/up"], "its symbolic link .*/up belongs to uid 12345"),
@@ -94,9 +100,9 @@ def test_file_when_it_is_none_then_refused_and_nothing_is_waited_for(
     tree: Path, make: Callable[[Path], None]
 ) -> None:
     make(tree / "odd")
-    with pytest.raises(Untrusted, match="is no regular file"):
+    with pytest.raises(Untrusted, match="is not a regular file"):
         read(tree / "odd")
-    with pytest.raises(Untrusted, match="is no directory"):
+    with pytest.raises(Untrusted, match="is not a directory"):
         trusted.open_directory(str(tree / "a/b/file"))
 
 
@@ -105,7 +111,7 @@ def test_file_when_others_may_write_it_later_then_refused(tree: Path) -> None:
     try:
         trusted.check_file(fd)
         (tree / "a/b/file").chmod(0o666)
-        with pytest.raises(Untrusted, match=r"others may write it \(mode 0666\)"):
+        with pytest.raises(Untrusted, match=r"other users can write it \(mode 0666\)"):
             trusted.check_file(fd)
     finally:
         os.close(fd)
@@ -115,9 +121,9 @@ def test_tree_when_something_in_it_is_not_ours_alone_then_named(tree: Path) -> N
     trusted.check_tree(str(tree / "a"))
     trusted.check_tree(str(tree / "a/b/file"))
     (tree / "a/b/file").chmod(0o646)
-    with pytest.raises(Untrusted, match=rf"{tree}/a/b/file others may write it"):
+    with pytest.raises(Untrusted, match=rf"{tree}/a/b/file other users can write it"):
         trusted.check_tree(str(tree / "a"))
     (tree / "a/b/file").chmod(0o644)
     (tree / "a/b").chmod(0o757)
-    with pytest.raises(Untrusted, match=rf"{tree}/a/b others may write it"):
+    with pytest.raises(Untrusted, match=rf"{tree}/a/b other users can write it"):
         trusted.check_tree(str(tree / "a"))

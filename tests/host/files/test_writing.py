@@ -1,4 +1,4 @@
-"""Bytes go where they belong, or the error says where they may be instead."""
+"""Bytes go to their position, or the error names the range where they may be."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def content(fd: int) -> bytes:
 def test_write_when_o_append_is_set_then_at_the_position_or_an_error(fd: int) -> None:
     set_append(fd)
     written = False
-    with contextlib.suppress(OSError):  # Linux before 6.9 cannot do it, which the next test is about
+    with contextlib.suppress(OSError):  # Linux before 6.9 cannot do it: see the next test
         written = Positioned().write(fd, [b"ab", b"cd"], 10) == 4
     assert content(fd) == bytes(10) + (b"abcd" if written else bytes(4)) + bytes(2 * PAGE - 14)
 
@@ -69,7 +69,7 @@ def test_write_when_o_append_comes_between_check_and_write_then_told_where_the_b
 
     readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY
     if cleared and not readable:
-        return  # nobody can know it
+        return  # nothing can be known
     with pytest.raises(Misplaced) as caught:
         write_watched(fd, [b"abcd"], 100, append)
     assert (caught.value.start, caught.value.end) == (2 * PAGE, 2 * PAGE + 4)

@@ -1,4 +1,4 @@
-"""Whether freed memory is erased is looked at, so each setting alone is not enough."""
+"""Freed memory is inspected, and each of the two settings alone is not enough."""
 
 from __future__ import annotations
 

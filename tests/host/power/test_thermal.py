@@ -19,11 +19,11 @@ from tests.support.hosts import FakeHost
 from tests.support.machine import make_machine
 
 ZONE = "/sys/class/thermal/thermal_zone3"
-"""Of the laptops: passive at 95, hot at 103, critical at 105 degrees."""
+"""Trip points of the laptops: passive at 95, hot at 103, critical at 105 degrees."""
 
 
 def read_thermal(root: HostRoot) -> Thermal:
-    """One reading that nothing is known before."""
+    """One reading by a reader that knows no earlier one."""
     return ThermalReader(root).read(0.0)
 
 
@@ -114,7 +114,7 @@ def test_temperature_when_it_is_that_of_a_missing_probe_then_no_signal_and_named
     found = read_thermal(laptop.root)
     assert (found.heat, found.critical, found.where) == (Heat.NOMINAL, False, "thermal_zone0 (acpitz)")
     name = "thermal_zone3 (x86_pkg_temp)"
-    assert found.doubted == (f"{name} is not counted: it shows {shown} °C, which is no temperature",)
+    assert found.doubted == (f"{name} is not counted: it shows {shown} °C, which is not a temperature",)
 
 
 def test_temperature_when_it_cannot_be_read_then_no_signal_and_nothing_to_name(laptop: FakeHost) -> None:
@@ -146,7 +146,7 @@ def test_trip_when_it_cannot_be_one_then_no_signal_and_named(
     found = read_thermal(laptop.root)
     assert (found.heat > Heat.NOMINAL) is counts
     where = f"thermal_zone0 (acpitz) has a {kind} trip point at {trip / 1000:g} °C"
-    why = f"{where}, which is none and is not counted"
+    why = f"{where}, which is impossible and not counted"
     assert found.doubted == (() if counts else (why,))
 
 
@@ -195,7 +195,7 @@ def test_cooling_device_when_it_never_moves_and_nothing_is_warm_then_not_counted
         laptop.write(f"{ZONE}/temp", str(int(zone) + i))
         read = reader.read(5.0 + i * step_s)
         assert (read.heat is Heat.MODERATE) is not (stuck and i == STUCK_READINGS - 1)
-    why = "is not counted: it has not moved for 600 s, and no zone is warm"
+    why = "is not counted: it has not moved for 600 s although no zone is warm"
     why = f"cooling_device0 (Processor) at 2 of 10 {why}"
     assert (read.doubted, read.retracted) == (((why,), True) if stuck else ((), False))
     laptop.write("/sys/class/thermal/cooling_device0/cur_state", "3")

@@ -1,4 +1,4 @@
-"""I/O and memory pressure where the kernel has no PSI."""
+"""I/O and memory pressure on a kernel without PSI."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def io_us(reader: PressureReader, now_s: float, own: tuple[int, ...] = ()) -> in
 
 
 def moved(old: FakeHost, read: int, written: int, state: str = "S") -> None:
-    """What our worker 77 has done so far."""
+    """Bytes that our worker 77 has moved so far."""
     old.write(
         "/proc/77/io", f"rchar: 5\nread_bytes: {read}\nwrite_bytes: {written}\ncancelled_write_bytes: 0"
     )
@@ -64,7 +64,7 @@ def test_io_when_others_are_blocked_then_as_long_as_the_busiest_disk_was_busy(ol
     assert io_us(reader, 100.0) == 0
     disk(old, 1900, queued_ms=10**6 + 5000)
     assert io_us(reader, 102.0) == 900_000
-    blocked(old, 0)  # as where all is written behind, and nobody waits
+    blocked(old, 0)  # as with write-behind, for which no task waits
     disk(old, 2900, queued_ms=10**6 + 9000)
     assert io_us(reader, 104.0) == 900_000
 
@@ -78,7 +78,7 @@ def test_io_when_it_cannot_be_then_no_more_than_the_time_and_never_less(old: Fak
     assert io_us(reader, 102.0) == 2_000_000
     disk(old, 5)
     assert io_us(reader, 104.0) == 2_000_000
-    disk(old, 500, queued_ms=10**6, name="nvme0n1")  # another disk, that was not there before
+    disk(old, 500, queued_ms=10**6, name="nvme0n1")  # a new disk
     assert io_us(reader, 106.0) == 2_000_000
 
 
@@ -120,7 +120,7 @@ def test_memory_when_pages_come_back_and_tasks_reclaim_then_it_adds_up(old: Fake
     assert read(first.replace("95", "195").replace("l 3", "l 13"), 102.0) == Stall(
         100 * RESTORE_US + 10 * RECLAIM_US
     )
-    assert read(first, 104.0) == Stall(30_000)  # a counter does not fall
+    assert read(first, 104.0) == Stall(30_000)  # real counters do not fall
     assert read(first.replace("95", "9999999"), 106.0) == Stall(30_000 + 2_000_000)
     assert read("nr_free_pages 5", 108.0) is None
 

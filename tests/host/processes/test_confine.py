@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ktaskd.host.libc import NUMBERS_OF
 from ktaskd.host.processes.confine import ARCHITECTURES, REFUSED, make_filter
-from tests.host.scheduling.test_sched import in_own_process
+from tests.host.ownprocess import in_own_process
 
 ALLOW = "allow"
 
@@ -33,11 +33,11 @@ GENERIC = {
     "io_uring_setup": 425,
     "pidfd_getfd": 438,
 }
-"""Once more, from the kernel's tables and not from the code."""
+"""Written again from the kernel's tables, and not from the code."""
 
 
 def answer(program: bytes, architecture: int, number: int) -> str:
-    """What the kernel would do with a call. Source: Documentation/networking/filter.rst"""
+    """Run the filter on a call as the kernel would. Source: Documentation/networking/filter.rst"""
     data = struct.pack("II", number, architecture) + bytes(56)
     accumulator = at = 0
     for _ in range(1000):

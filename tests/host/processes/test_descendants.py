@@ -1,4 +1,4 @@
-"""Who is below a process."""
+"""The processes below a process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ktaskd.host.processes import descendants
 
 
 def fake(proc: Path, pid: int, parent: int, name: str = "a program", flags: int = 0) -> None:
-    """A process of a kernel that has no lists of children."""
+    """Write a process of a kernel without lists of children."""
     (proc / str(pid) / "task" / str(pid)).mkdir(parents=True)
     fields = " ".join(["S", str(parent), "1", "1", "0", "-1", str(flags), *["0"] * 43])
     (proc / str(pid) / "stat").write_text(f"{pid} ({name}) {fields}\n")
@@ -43,7 +43,7 @@ def test_strays_when_some_are_known_then_all_others_and_who_is_below_them() -> N
         assert known.pid not in strays
         descendants.send(signal.SIGKILL, {shell.pid: os.getpid(), below: 1}, {known.pid})
         assert shell.wait() == -signal.SIGKILL
-        os.kill(below, 0)  # it was somebody else's, as far as was said
+        os.kill(below, 0)  # it does not belong to the parent that was given
         os.kill(below, signal.SIGKILL)
         assert known.poll() is None
         known.kill()

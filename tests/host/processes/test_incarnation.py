@@ -1,4 +1,4 @@
-"""Processes that cannot be taken for others with the same pid."""
+"""Processes that are distinguished from later ones with the same pid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process says of itself to the kernel."""
+"""Attributes of the calling process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from tests.host.scheduling.test_sched import in_own_process
+from tests.host.ownprocess import in_own_process
 
 
 def test_process_when_set_then_read_back() -> None:

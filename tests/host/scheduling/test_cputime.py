@@ -1,4 +1,4 @@
-"""What is read of another process: its CPU time, and whether it wants more."""
+"""CPU time and state of another process."""
 
 from __future__ import annotations
 

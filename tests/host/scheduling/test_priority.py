@@ -27,7 +27,7 @@ def stat_line(nice: int, policy: int, command: str = "x) S 1 (y") -> str:
 
 @pytest.fixture
 def child() -> Iterator[int]:
-    """A process that waits; in a session of its own, whose autogroup is changed as well."""
+    """A sleeping process in a session of its own, whose autogroup is changed as well."""
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, start_new_session=True) as process:
         yield process.pid
         process.communicate()

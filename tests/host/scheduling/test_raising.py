@@ -1,4 +1,4 @@
-"""A process that is gone is neither raised nor lowered for ever."""
+"""Raising or lowering a process that is gone ends."""
 
 from __future__ import annotations
 

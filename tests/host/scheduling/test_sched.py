@@ -9,35 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.memory import mempolicy
 from ktaskd.host.scheduling import sched
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-IMPORTS = """
-import os
-from ktaskd.host.memory import mempolicy
-from ktaskd.host.processes import process
-from ktaskd.host.scheduling import sched
-"""
-
-
-def in_own_process(code: str) -> list[str]:
-    """What a fresh process prints, line by line."""
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            IMPORTS + code,
-        ],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        start_new_session=True,
-    )
-    return ended.stdout.splitlines()
+from tests.host.ownprocess import REPOSITORY, in_own_process
 
 
 def test_lowest_when_applied_then_read_back() -> None:
@@ -71,7 +44,7 @@ def test_autogroup_when_set_then_read_back_and_only_in_this_session() -> None:
 
 
 def test_autogroup_when_many_set_theirs_then_each_gets_it() -> None:
-    """Without a right to more, the kernel takes one in 0.1 s."""
+    """The kernel takes one change in 0.1 s from unprivileged processes."""
     if not sched.has_autogroups():
         pytest.skip("autogroup: the kernel has none")
     code = (
@@ -119,40 +92,3 @@ def test_parse_autogroup(text: str, nice: int | None) -> None:
 )
 def test_parse_ioprio(value: int, words: str) -> None:
     assert sched.parse_ioprio(value) == words
-
-
-def test_mempolicy_when_preferred_then_read_back() -> None:
-    nid = int(Path("/sys/devices/system/node/has_memory").read_text().strip().split(",")[0].split("-")[0])
-    code = (
-        "print(mempolicy.read_mempolicy())\n"
-        "try:\n"
-        f"    mempolicy.apply_preferred({nid})\n"
-        "except PermissionError:\n"
-        "    print('forbidden')\n"
-        "else:\n"
-        "    print(mempolicy.read_mempolicy())\n"
-    )
-    lines = in_own_process(code)
-    if lines[1] == "forbidden":
-        pytest.skip("mempolicy: forbidden here, as in many containers")
-    assert lines == ["default", f"prefer:{nid}"]
-
-
-@pytest.mark.parametrize("nid", [-1, 1024])
-def test_mempolicy_when_no_node_can_have_that_number_then_refused(nid: int) -> None:
-    with pytest.raises(ValueError, match="nid"):
-        mempolicy.apply_preferred(nid)
-
-
-@pytest.mark.parametrize(
-    ("mode", "nodes", "words"),
-    [
-        (0, [], "default"),
-        (1, [1], "prefer:1"),
-        (2, [0, 3], "bind:0,3"),
-        (1 | 0x8000, [2], "prefer:2"),
-        (4, [], "local"),
-    ],
-)
-def test_mempolicy_when_described_then_in_words(mode: int, nodes: list[int], words: str) -> None:
-    assert mempolicy.describe(mode, nodes) == words

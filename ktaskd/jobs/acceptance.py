@@ -1,0 +1,75 @@
+"""Makes a checked request a job that the registry knows."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+
+from ktaskd.jobs.accepted import Accepted, Sources
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.registry import Registry, digest_of
+from ktaskd.jobs.steps import Prepare
+from ktaskd.jobs.weight import live_bytes_of
+from ktaskd.model.allowance import Allowance
+from ktaskd.model.checked import CheckedJob
+from ktaskd.model.identity import Identity
+from ktaskd.model.job import JobId, JobSpec, abridged
+from ktaskd.planner.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+class Acceptance:
+    """Gives jobs their numbers.
+
+    Args:
+        allowance: what the governor allows now; all jobs share this one function.
+        wall: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        counters: Counter[str],
+        allowance: Callable[[], Allowance | None],
+        wall: Callable[[], float],
+    ) -> None:
+        """No job was accepted yet."""
+        self._registry, self._counters = registry, counters
+        self._allowance, self._wall = allowance, wall
+        self._jnos = itertools.count(1)
+
+    def accept(
+        self,
+        spec: JobSpec,
+        checked: CheckedJob,
+        owner: Identity,
+        sources: Sources,
+        plan: Plan,
+        digest: bytes = b"",
+    ) -> Job:
+        """Accept a checked job; the references of its sources become the job's.
+
+        Args:
+            digest: of the spec; b"" = it is worked out where it is needed.
+        Raises:
+            QuotaFull, QueueFull: and the references stay the caller's.
+        """
+        digest = digest or (digest_of(spec) if spec.request_id else b"")
+        spec = abridged(spec)
+        weight = live_bytes_of(spec, len(sources.items), len(sources.owned), len(checked.ranges))
+        self._registry.check_room(owner, weight)
+        accepted = Accepted(JobId(secrets.token_hex(16)), next(self._jnos), self._wall(), self._allowance)
+        job = Job(accepted, spec, checked, owner, sources, plan)
+        self._registry.add(job, digest)
+        self._counters["jobs_accepted"] += 1
+        log.debug(
+            "job_accepted job=%s uid=%d function=%s positions=%d threads=%d",
+            job.id, owner.uid, spec.function, plan.total, plan.threads,
+        )  # fmt: skip
+        if checked.declaration.lifecycle:
+            job.set_step(Prepare())
+        return job

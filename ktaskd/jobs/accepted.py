@@ -1,0 +1,40 @@
+"""What a job is given when it is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from ktaskd.door.handoff.handles import HeldSource
+from ktaskd.model.allowance import Allowance
+from ktaskd.model.job import JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a job gets when it is accepted.
+
+    Args:
+        jno: its number, ascending with acceptance; workers know it by this.
+        at_s: seconds since the epoch.
+        allowance: what the governor allows now.
+    """
+
+    job_id: JobId
+    jno: int
+    at_s: float
+    allowance: Callable[[], Allowance | None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The open sources of a job.
+
+    Args:
+        items: those of its items, in order.
+        owned: each of them once; the job gives back one reference to each.
+    """
+
+    by_role: Mapping[str, HeldSource] = field(default_factory=dict)
+    items: tuple[HeldSource, ...] = ()
+    owned: Collection[HeldSource] = ()

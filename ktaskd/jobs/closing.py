@@ -1,0 +1,82 @@
+"""The end of a job: it lets go of everything that it held, and is remembered for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Set
+
+from ktaskd.door.handoff.handles import HeldSource
+from ktaskd.jobs import view
+from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.patience import Clocks
+from ktaskd.jobs.ports import Worker
+from ktaskd.jobs.registry import Registry
+from ktaskd.jobs.slices import SLICE, for_each
+
+log = logging.getLogger(__name__)
+
+
+class Closing:
+    """Closes the books of jobs that have ended.
+
+    Args:
+        workers: all that live, of any pool.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        registry: Registry,
+        counters: Counter[str],
+        workers: Set[Worker],
+        clocks: Clocks,
+    ) -> None:
+        """No job has ended. Needs the running loop."""
+        self.on_idle: Callable[[], None] = lambda: None
+        self._dispatch, self._registry, self._counters = dispatch, registry, counters
+        self._workers = workers
+        self._clocks = clocks
+        self._loop = asyncio.get_running_loop()
+        self._forgetting: asyncio.TimerHandle | None = None
+
+    def end(self, job: Job) -> None:
+        """The job has its final state, and nobody holds anything of it."""
+        self._dispatch.unwant(job)
+        for worker in job.crew.introduced & self._workers:
+            worker.forget_job(job.jno)
+        job.crew.introduced.clear()
+        for_each(job.owned, HeldSource.release)
+        job.end(self._clocks.wall(), self._clocks.boot(), view.progress(job))
+        self._counters[f"jobs_{job.state.value}"] += 1
+        # Later in this turn of the loop: whoever waits for the answer goes first.
+        self._loop.call_soon(
+            log.info,
+            "job_ended job=%s uid=%d nid=%d state=%s reason=%s seconds=%.3f",
+            job.id, job.owner.uid, job.owner.nid, job.state.value,
+            job.error.reason if job.error else "", job.end_s - job.create_s,
+        )  # fmt: skip
+        self._registry.note_ended(job)
+        self._forget_later()
+        if not self._registry.unended:
+            self.on_idle()
+
+    def _forget_later(self) -> None:
+        if self._forgetting is None:
+            keep_s = self._registry.limits.keep_s
+            self._forgetting = self._loop.call_later(keep_s, self._forget_now)
+
+    def _forget_now(self) -> None:
+        self._forgetting = None
+        keep_s = self._registry.limits.keep_s
+        oldest_s = self._registry.forget_ended_before(self._clocks.boot() - keep_s, SLICE)
+        if oldest_s is not None:
+            delay_s = max(oldest_s + keep_s - self._clocks.boot(), 0.1)
+            self._forgetting = self._loop.call_later(delay_s, self._forget_now)
+
+    def close(self) -> None:
+        """Forget the timer."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()

@@ -1,0 +1,177 @@
+"""Which step a job takes next, and what the answer to a step does to its books. Knows no worker.
+
+A job has one step at a time: `job.step`, which waits for a worker or is in the hands of one.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ktaskd.functions.failures import REASONS
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.steps import (
+    Combination,
+    Combine,
+    Finish,
+    Prepare,
+    Restore,
+    Step,
+    Undo,
+    too_large,
+)
+from ktaskd.model.job import JobError, JobState
+from ktaskd.model.limits import ATTEMPTS_MAX
+from ktaskd.model.spans import Span
+from ktaskd.pool.link import Death
+from ktaskd.worker.messages import Failed, Value
+
+_NOTHING = Value({})
+
+
+def begin_success(job: Job) -> None:
+    """All positions are done: begin the steps that make the result of the parts.
+
+    All is read by now: where a source changed meanwhile the job says so, or fails.
+    """
+    if (error := job.watched.look(job.checked, job.sources)) is not None:
+        job.halt(error)
+        return
+    declaration = job.checked.declaration
+    if declaration.combine and not job.counts_items:
+        job.course.combination = Combination(job.parts.take_all())
+    job.course.is_to_finish = declaration.lifecycle
+    take_next_step(job)
+
+
+def begin_undo(job: Job) -> None:
+    """Nobody holds anything any more: begin the steps that take back what was done, ascending."""
+    job.watched.look(job.checked, job.sources)
+    untouched = job.positions.untouched
+    job.positions.begin_undo()
+    job.course.is_to_restore = job.course.prepared is not None and (job.checked.undo or untouched)
+    if not job.course.is_to_restore:
+        mark_prepared_dirty(job)
+    take_next_step(job)
+
+
+def take_next_step(job: Job) -> None:
+    """Let the job have the next step, or none if nothing is left to do; it may fail by that."""
+    step = _next_undo(job) if job.state is JobState.UNDOING else _next_success(job)
+    if isinstance(step, Combine) and (words := too_large(step)):
+        job.halt(JobError("RESULT_TOO_LARGE", words))
+        return
+    job.set_step(step)
+
+
+def _next_success(job: Job) -> Step | None:
+    course = job.course
+    if course.combination is not None:
+        if (step := course.combination.next()) is not None:
+            return step
+        course.combined, course.combination = course.combination.result, None
+        job.result = {name: value for name, value in course.combined.items() if not name.startswith("_")}
+    if not course.is_to_finish:
+        return None
+    course.is_to_finish = False
+    return Finish(job.course.prepared or _NOTHING, course.combined, job.checked.declaration.long_finish)
+
+
+def _next_undo(job: Job) -> Step | None:
+    if (step := job.positions.next_undo()) is not None:
+        return Undo(step)
+    if not job.course.is_to_restore:
+        return None
+    job.course.is_to_restore = False
+    assert job.course.prepared is not None
+    return Restore(job.course.prepared)
+
+
+# -- answers ---------------------------------------------------------------------
+
+
+def note_value(job: Job, step: Step, value: Value) -> None:
+    """A step is done."""
+    match step:
+        case Prepare():
+            job.course.prepared = value
+        case Combine():
+            assert job.course.combination is not None
+            job.course.combination.add(value.content)
+        case Finish():
+            _amend(job, value.content.get("result"))
+        case Undo():
+            job.positions.put_back(step.span, value.kept)
+        case Restore():
+            pass
+
+
+def _amend(job: Job, amended: object) -> None:
+    if job.result is not None and isinstance(amended, dict):
+        job.result |= {name: amended[name] for name in job.result if name in amended}
+
+
+def note_failure(job: Job, step: Step, failed: Failed) -> None:
+    """A step raised an error: before the end the job fails, in the undo its span is dirty."""
+    if job.state is JobState.UNDOING:
+        lose_undo(job, step, 0)
+    elif step.may_break_off and failed.errno == errno.ECANCELED and job.state is JobState.COMBINING:
+        # Its worker was wanted elsewhere; what it has done it does not do again.
+        job.set_step(step, again=True)
+    else:
+        job.positions.mark_failure(failed.dirty)
+        job.halt(function_error(failed, None, -1))
+
+
+def note_death(job: Job, step: Step, death: Death, killed: str, *, begun: bool) -> bool:
+    """The worker that had a step in hand has died; whether the step waits for another worker.
+
+    Args:
+        killed: why it would be killed again, in words; "" = it may not be.
+    """
+    repeatable = is_repeatable(job, step)
+    again = (not begun or repeatable) and not killed and job.state is not JobState.DRAINING
+    if begun and isinstance(step, Finish):
+        # What it changes counts if the job does not succeed after all.
+        job.positions.mark_dirty((job.course.prepared or _NOTHING).by_finish)
+    if (begun or death.by_itself) and job.step_attempts >= ATTEMPTS_MAX:
+        again = False
+    if again:
+        return True
+    job.set_step(None)
+    if job.state is JobState.UNDOING:
+        lose_undo(job, step, death.position if begun and not repeatable else 0)
+    else:
+        job.halt(JobError("WORKER_LOST", f"worker {death} in {step.op}{killed}", signal=death.signal))
+    return False
+
+
+def lose_undo(job: Job, step: Step, reached: int) -> None:
+    """What this step had not put back for certain is dirty; the others go on."""
+    if isinstance(step, Undo):
+        job.positions.lose_undo(step.span, reached)
+    else:
+        mark_prepared_dirty(job)
+
+
+def give_up_undo(job: Job) -> None:
+    """What no worker was asked to take back stays as it is."""
+    job.positions.give_up_undo()
+    if job.course.is_to_restore:
+        mark_prepared_dirty(job)
+    job.course.is_to_restore = False
+
+
+def mark_prepared_dirty(job: Job) -> None:
+    """What the prepare changes, as it has reported, is not as it was."""
+    job.positions.mark_dirty((job.course.prepared or _NOTHING).by_prepare)
+
+
+def is_repeatable(job: Job, step: Step) -> bool:
+    """Whether a step may be done again after it was begun."""
+    return step.may_repeat(job.checked.declaration.partial, planned=job.course.prepared is not None)
+
+
+def function_error(failed: Failed, chunk: Span | None, nid: int) -> JobError:
+    """What a worker reports of an error in the function, as a job's error."""
+    reason = failed.reason if failed.reason in REASONS else "FUNCTION_ERROR"
+    return JobError(reason, failed.message, chunk, nid, failed.errno, failed.exception)

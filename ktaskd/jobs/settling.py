@@ -1,0 +1,121 @@
+"""Brings a job to its next state after something has happened to it, by three tables.
+
+Something happens: the books of a job are edited, and the job is marked. At the end of the outermost event
+`settle` asks, for each marked job, the table of guards which event is due, the table of transitions
+(`machine.NEXT`) which state that leads to, and the table of entries what is done there, until no guard has
+anything. Then workers are assigned, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ktaskd.jobs.departures import Departures
+from ktaskd.jobs.dispatch import Dispatch
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.machine import Event
+from ktaskd.model.job import JobState
+
+Entry = Callable[[Job], None]
+"""What is done when a job comes into a state; it may edit the books, and so make the next event due."""
+
+
+def _when_queued(job: Job, _: Departures) -> Event | None:
+    if job.error is not None:
+        return Event.STOP
+    # Any other job is started by the first worker that is given something of it.
+    return Event.START if job.step is None and not job.plan.total else None
+
+
+def _when_running(job: Job, _: Departures) -> Event | None:
+    if job.error is not None:
+        return Event.STOP
+    return None if job.left or job.step is not None or job.crew.busy else Event.ALL_DONE
+
+
+def _when_combining(job: Job, departures: Departures) -> Event | None:
+    if job.error is not None:
+        return Event.STOP
+    if job.step is not None or departures.are_awaited(job):
+        return None
+    # What its workers have started may still write.
+    return Event.STOP if departures.are_stuck(job) else Event.FINISHED
+
+
+def _when_draining(job: Job, departures: Departures) -> Event | None:
+    return None if job.crew.busy or departures.are_awaited(job) else Event.DRAINED
+
+
+def _when_undoing(job: Job, departures: Departures) -> Event | None:
+    if job.step is not None or job.crew.step_worker is not None or departures.are_awaited(job):
+        return None
+    if job.positions.dirty or (departures.are_stuck(job) and job.checked.declaration.writes):
+        return Event.END_DIRTY
+    return Event.END_CANCELLED if job.is_cancel else Event.END_FAILED
+
+
+def _when_ended(_: Job, __: Departures) -> Event | None:
+    return None
+
+
+GUARDS: Mapping[JobState, Callable[[Job, Departures], Event | None]] = {
+    JobState.QUEUED: _when_queued,
+    JobState.RUNNING: _when_running,
+    JobState.COMBINING: _when_combining,
+    JobState.DRAINING: _when_draining,
+    JobState.UNDOING: _when_undoing,
+    **{state: _when_ended for state in JobState if state.ended},
+}
+"""Which event is due in a state, as the books are; None = none."""
+
+
+class Settling:
+    """Marked jobs, until they are settled.
+
+    Args:
+        entries: what is done when a job comes into each state.
+    """
+
+    def __init__(self, dispatch: Dispatch, departures: Departures, entries: Mapping[JobState, Entry]) -> None:
+        """No job is marked."""
+        self._dispatch = dispatch
+        self._departures = departures
+        self._entries = entries
+        self._marked: dict[Job, None] = {}
+
+    def mark(self, job: Job) -> None:
+        """Something has happened to the job."""
+        self._marked[job] = None
+
+    def settle(self, job: Job | None = None) -> None:
+        """The event is over: bring all marked jobs, and `job`, to their next states; then assign workers."""
+        if job is not None:
+            self._marked[job] = None
+        while self._marked:
+            self._advance(next(iter(self._marked)))
+        self._dispatch.pump()
+
+    def apply(self, job: Job, event: Event) -> None:
+        """One transition, and what is done for it."""
+        job.apply(event)
+        self._entries[job.state](job)
+        job.touch()
+
+    def _advance(self, job: Job) -> None:
+        while (event := self._due(job)) is not None:
+            self.apply(job, event)
+        if not job.state.ended:
+            self._dispatch.refresh(job)
+        del self._marked[job]
+
+    def _due(self, job: Job) -> Event | None:
+        if job.guest.worker is not None and _needs_no_worker(job):
+            self._dispatch.dismiss_guest(job)
+        return GUARDS[job.state](job, self._departures)
+
+
+def _needs_no_worker(job: Job) -> bool:
+    """Whether a job holds nothing and is about to leave its state: so its guest may go."""
+    return job.step is None and not job.crew.busy and job.state in (
+        JobState.DRAINING, JobState.COMBINING, JobState.UNDOING
+    )  # fmt: skip

@@ -1,0 +1,33 @@
+"""What a job has cost so far, and what was done to keep it going."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one job.
+
+    Args:
+        recalled: chunks that a worker gave back.
+        retried: chunks that were run again after their worker had died in them.
+        duplicated: chunks that the lead ran as well while a starved helper held them.
+        raised: times that a starved helper was raised.
+        turns_lost: workers that died in turns of an open-ended job since one of those has ended well.
+        lead_ns, helper_ns: CPU time.
+    """
+
+    chunks_done: int = 0
+    recalled: int = 0
+    retried: int = 0
+    duplicated: int = 0
+    raised: int = 0
+    turns_lost: int = 0
+    lead_ns: int = 0
+    helper_ns: int = 0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all workers."""
+        return (self.lead_ns + self.helper_ns) / 1e9

@@ -1,0 +1,122 @@
+"""What others see of a job: how far it is, why it waits, what it cost, what came of it. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
+from ktaskd.jobs.positions import cut
+from ktaskd.jobs.steps import Json
+from ktaskd.model.allowance import Level, Reason
+from ktaskd.model.job import CpuUsage, JobError, JobState, Progress
+
+
+def progress(job: Job) -> Progress:
+    """How far a job is, the positions inside running chunks included."""
+    if job.last_progress is not None:
+        return job.last_progress
+    total, unit = job.plan.total, job.checked.position_bytes
+    held = job.crew.held
+    at_work = [worker for worker in job.crew.busy if not worker.resting]
+    # What has not begun is not asked for what only a begun job has.
+    begun = job.state is not JobState.QUEUED
+    done = min(job.completed + sum(_inside(job, worker) for worker in held), total) if begun else 0
+    chunks = job.tally.chunks_done if begun else 0
+    leads = sum(worker.is_lead for worker in at_work)
+    return Progress(
+        positions_done=done,
+        positions_total=total,
+        bytes_done=done * unit,
+        bytes_total=total * unit,
+        chunks_done=chunks,
+        chunks_total=chunks + sum(map(len, held.values())) + -(-job.left // max(job.next_size(), 1)),
+        running_helpers=len(at_work) - leads,
+        running_leads=leads,
+    )
+
+
+def _inside(job: Job, worker: Worker) -> int:
+    seq, position = worker.position
+    held = job.crew.holding(worker, seq)
+    if held is None or held.void or (held.twin is not None and worker.is_lead):
+        return 0
+    return min(max(position - held.chunk.start, 0), held.chunk.end - held.chunk.start)
+
+
+def cpu(job: Job) -> CpuUsage:
+    """CPU time spent so far on chunks and steps that have ended, and what was done to keep the job going."""
+    if job.state is JobState.QUEUED:
+        return CpuUsage()
+    tally = job.tally
+    return CpuUsage(
+        tally.lead_ns / 1e9,
+        tally.helper_ns / 1e9,
+        tally.recalled,
+        tally.retried,
+        tally.duplicated,
+        tally.raised,
+    )
+
+
+def waiting_reasons(job: Job) -> tuple[Reason, ...]:
+    """Why a job does not run, or runs without its lead."""
+    reasons: list[Reason] = []
+    if job.state.ended:
+        return ()
+    if job.lead_limited_s or _waits_for_lead(job):
+        reasons.append(
+            Reason(
+                "LEAD_LIMIT",
+                "all leads that its owner may have are taken",
+                since_s=job.lead_limited_s or job.create_s,
+            )
+        )
+    if job.paced_until_s:
+        words = "its lead goes at the pace of its caller's CPU quota"
+        value = f"{job.caller.cpu_quota:g} CPUs"
+        reasons.append(Reason("CLIENT_LIMIT", words, value, since_s=job.paced_since_s))
+    allowance = job.allowance()
+    if allowance is not None and allowance.level is not Level.RUN and job.plan.wanted > job.waited:
+        reasons += allowance.reasons
+    if job.full_disk:
+        most = job.disks[job.full_disk]
+        words = f"disk {job.full_disk} has all the workers that it may have"
+        reasons.append(Reason("DISK_LIMIT", words, f"{most} at work", f"{most}", since_s=job.create_s))
+    if job.state is JobState.QUEUED and not reasons:
+        reasons.append(Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=job.create_s))
+    return tuple(reasons)
+
+
+def _waits_for_lead(job: Job) -> bool:
+    alone = job.waited and job.threads == 1
+    return job.state is JobState.QUEUED and alone and job.step is None
+
+
+def full_result(job: Job) -> Json | None:
+    """Job.result: what was combined, or the items if they are not too many."""
+    if not job.counts_items or job.state is not JobState.SUCCEEDED or job.item_results.dropped:
+        return job.result
+    if not job.item_results.fits:
+        return {"items_omitted": len(job.item_results)}
+    results = [result for _, _, result in job.item_results]
+    if job.checked.declaration.whole_files and not job.spec.items:
+        return results[0]  # the one file that was named by its role
+    return {"items": results}
+
+
+def full_error(job: Job) -> JobError | None:
+    """The error with what was undone and what is dirty, or the first spans of both."""
+    if job.error is None:
+        return None
+    positions = job.positions
+    (undone, more_undone), (dirty, more_dirty) = cut(positions.undone), cut(positions.dirty)
+    return replace(
+        job.error,
+        undone=tuple(undone),
+        dirty=tuple(dirty),
+        undone_omitted=more_undone.omitted + positions.cut_undone.omitted,
+        dirty_omitted=more_dirty.omitted + positions.cut_dirty.omitted,
+        undone_hull=positions.cut_undone.hull or more_undone.hull,
+        dirty_hull=positions.cut_dirty.hull or more_dirty.hull,
+    )

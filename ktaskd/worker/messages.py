@@ -1,0 +1,202 @@
+"""What a worker sends, read once into dataclasses, so that no JSON of its frames goes any further. Pure.
+
+A worker that sends anything else is not to be trusted any more, and neither is its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ktaskd.model.limits import POSITION_MAX
+from ktaskd.model.worker import Applied
+from ktaskd.worker import frames
+from ktaskd.worker.codec import applied_from_json
+from ktaskd.worker.frames import Done, FrameInvalid, Note
+
+Json = dict[str, Any]
+Pairs = Sequence[Sequence[int]]
+"""Spans as [start, end) pairs, in any order."""
+
+_MESSAGE_MAX = 4096
+_EXCEPTION_MAX = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker has set itself up."""
+
+    applied: Applied
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What [start, end) held before its chunk changes it."""
+
+    seq: int
+    start: int
+    end: int
+    holes: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a function returned for a step, which only the function can read.
+
+    Args:
+        kept: what an undo could not put back.
+        by_prepare, by_finish: what these steps change, as prepare has found.
+    """
+
+    content: Mapping[str, Any]
+    kept: Pairs = ()
+    by_prepare: Pairs = ()
+    by_finish: Pairs = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a prepare has found, before it changes anything."""
+
+    seq: int
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A step is done."""
+
+    seq: int
+    cpu_ns: int
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A chunk or a step raised an error, and the worker has cleaned up.
+
+    Args:
+        reason: one of `functions.failures.REASONS`; else the function raised an error of its own.
+        dirty: what the worker could not put back.
+    """
+
+    seq: int
+    cpu_ns: int = 0
+    reason: str = ""
+    message: str = ""
+    errno: int = 0
+    exception: str = ""
+    dirty: Pairs = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """The worker sleeps in its chunk until something comes for it."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wakes:
+    """The worker goes on with its chunk."""
+
+    seq: int
+
+
+Report = Prior | Planned | Reply | Failed | Rests | Wakes
+"""What a worker reports of a job, but for a chunk that is done."""
+
+Message = Ready | Done | Report
+
+
+def parse(frame: bytes) -> Message:
+    """Read a frame from a worker; raises FrameInvalid."""
+    if not frame:
+        raise FrameInvalid("empty frame")
+    if frame[0] == frames.DONE:
+        return frames.unpack_done(frame)
+    note = frames.unpack_note(frame)
+    read = _READERS.get(note.kind)
+    if read is None:
+        raise FrameInvalid(f"frame kind {note.kind}: workers do not send it")
+    try:
+        return read(note)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FrameInvalid(f"frame kind {note.kind}: {type(error).__name__}: {error}") from error
+
+
+def _ready(note: Note) -> Ready:
+    return Ready(applied_from_json(note.body))
+
+
+def _prior(note: Note) -> Prior:
+    body = note.body
+    return Prior(note.number, _position(body["start"]), _position(body["end"]), _pairs(body["holes"]))
+
+
+def _planned(note: Note) -> Planned:
+    return Planned(note.number, _value(note.body))
+
+
+def _reply(note: Note) -> Reply:
+    return Reply(note.number, _number(note.body.get("cpu_ns", 0)), _value(note.body))
+
+
+def _failed(note: Note) -> Failed:
+    body = note.body
+    return Failed(
+        note.number,
+        _number(body.get("cpu_ns", 0)),
+        str(body.get("reason", "")),
+        str(body.get("message", ""))[:_MESSAGE_MAX],
+        _number(body.get("errno") or 0),
+        str(body.get("exception", ""))[:_EXCEPTION_MAX],
+        _pairs(body.get("dirty", [])),
+    )
+
+
+_READERS: Mapping[int, Callable[[Note], Message]] = {
+    frames.READY: _ready,
+    frames.PRIOR: _prior,
+    frames.PLANNED: _planned,
+    frames.REPLY: _reply,
+    frames.FAILED: _failed,
+    frames.RESTS: lambda note: Rests(note.number),
+    frames.WAKES: lambda note: Wakes(note.number),
+}
+
+
+def _value(body: Json) -> Value:
+    content = body.get("value", {})
+    if not isinstance(content, dict):
+        raise TypeError(f"value is {type(content).__name__}, not an object")
+    return value_of(content)
+
+
+def value_of(content: Json) -> Value:
+    """A function's value, with the spans that it names; raises TypeError where they are none."""
+    kept, by_prepare, by_finish = (_pairs(content.get(at, [])) for at in ("kept", "by_prepare", "by_finish"))
+    return Value(content, kept, by_prepare, by_finish)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{type(value).__name__} in place of a number")
+    return value
+
+
+def _position(value: object) -> int:
+    position = _number(value)
+    if not 0 <= position <= POSITION_MAX:
+        raise ValueError(f"position {position}")
+    return position
+
+
+def _pairs(value: object) -> list[list[int]]:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise TypeError("no list of spans")
+    for start, end in value:
+        _position(start)
+        _position(end)
+    return value

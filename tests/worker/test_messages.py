@@ -1,0 +1,108 @@
+"""What a worker sends is read once, and what no sound worker would send is refused."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ktaskd.model.worker import Applied
+from ktaskd.worker import frames
+from ktaskd.worker.codec import applied_to_json
+from ktaskd.worker.frames import Done, FrameInvalid
+from ktaskd.worker.messages import (
+    Failed,
+    Message,
+    Planned,
+    Prior,
+    Ready,
+    Reply,
+    Rests,
+    Value,
+    Wakes,
+    parse,
+)
+
+PREPARED = {"by_prepare": [[1, 2]], "by_finish": [[3, 4]], "other": 5}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        (frames.READY, applied_to_json(Applied()), Ready(Applied())),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1, 2]]}, Prior(7, 0, 9, [[1, 2]])),
+        (frames.PLANNED, {"value": PREPARED}, Planned(7, Value(PREPARED, [], [[1, 2]], [[3, 4]]))),
+        (
+            frames.REPLY,
+            {"cpu_ns": 1, "value": {"kept": [[0, 1]]}},
+            Reply(7, 1, Value({"kept": [[0, 1]]}, [[0, 1]], [], [])),
+        ),
+        (frames.REPLY, {}, Reply(7, 0, Value({}, [], [], []))),
+        (
+            frames.FAILED,
+            {"cpu_ns": 1, "errno": None, "dirty": [[0, 1]], "message": "m" * 5000, "exception": "E"},
+            Failed(7, 1, "", "m" * 4096, 0, "E", [[0, 1]]),
+        ),
+        (frames.RESTS, {}, Rests(7)),
+        (frames.WAKES, {}, Wakes(7)),
+    ],
+)
+def test_message_when_a_worker_would_send_it_then_it_is_read(
+    kind: int, body: dict[str, Any], message: Message
+) -> None:
+    assert parse(frames.pack_note(kind, 7, body)) == message
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=50))
+def test_done_when_sent_then_as_packed(number: int, part: bytes) -> None:
+    assert parse(frames.pack_done(number, number, number, part)) == Done(number, number, number, part)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (frames.PRIOR, {"start": 0, "end": 9}),
+        (frames.PRIOR, {"start": "0", "end": 9, "holes": []}),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1]]}),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1, "2"]]}),
+        (frames.PRIOR, {"start": 0, "end": 9, "holes": [[1, 2**63]]}),
+        (frames.PRIOR, {"start": -1, "end": 9, "holes": []}),
+        (frames.REPLY, {"value": [1]}),
+        (frames.REPLY, {"value": {"kept": 7}}),
+        (frames.FAILED, {"errno": "EIO"}),
+        (frames.FAILED, {"dirty": [1, 2]}),
+        (frames.READY, {"cpulist": "0"}),
+        (frames.JOB, {"function": "file.crc32"}),
+    ],
+)
+def test_message_when_no_worker_would_send_it_then_refused(kind: int, body: dict[str, Any]) -> None:
+    with pytest.raises(FrameInvalid):
+        parse(frames.pack_note(kind, 7, body))
+
+
+@given(st.binary(max_size=60))
+def test_frame_when_anything_then_a_message_or_refused(frame: bytes) -> None:
+    with contextlib.suppress(FrameInvalid):
+        parse(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x45",
+        bytes([frames.DONE]),
+        frames.pack_done(1, 2, 3, b"")[:-1],
+        frames.pack_note(frames.REPLY, 1, {"a": 1})[:-1],
+        frames.pack_note(frames.REPLY, 1) + b"[]",
+        frames.pack_note(frames.REPLY, 1) + b'"a"',
+        frames.pack_note(frames.REPLY, 1) + b"\xff",
+        frames.pack_note(frames.REPLY, 1) + b"[" * 50_000,
+    ],
+)
+def test_frame_when_broken_off_or_of_another_shape_then_refused(frame: bytes) -> None:
+    with pytest.raises(FrameInvalid):
+        parse(frame)
