@@ -25,7 +25,6 @@ PENDING = frozenset(
         "tests/arch",
         "tests/badinput",
         "tests/bench",
-        "tests/conftest.py",
         "tests/daemon",
         "tests/deploy",
         "tests/door",
