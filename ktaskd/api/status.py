@@ -73,7 +73,7 @@ def _allowance_out(daemon: Daemon) -> pb.Allowance:
         leads_per_uid=allowance.leads_per_uid,
         reasons=[reason_out(reason) for reason in allowance.reasons],
         level=_LEVEL[allowance.level],
-        share=allowance.share,
+        share=allowance.duty,
     )
 
 

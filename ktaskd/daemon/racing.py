@@ -14,7 +14,8 @@ from ktaskd.host.cgroups.idlegroup import IdleGroupRefused
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling import rival
 from ktaskd.host.scheduling.raising import Raiser
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report

@@ -6,16 +6,8 @@ import os
 from collections.abc import Callable
 
 from ktaskd.functions.body import Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    QUANTUM,
-    READ_BUFFER,
-    Naming,
-    cut,
-    make_buffer,
-    read_full,
-    require_size,
-    wipe,
-)
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, wipe
+from ktaskd.functions.transfer import Naming, read_full, require_size
 from ktaskd.model.function import Access
 
 ITEMS_PER_PART = 512
@@ -53,12 +45,12 @@ class Reader:
         span: tuple[int, int],
         control: Control,
         use: Use,
-        tell: int | None = None,
+        report_as: int | None = None,
     ) -> int:
         """Give [start, end) to `use`, ascending, until control stops it.
 
         Args:
-            tell: position to report to control instead of the byte reached.
+            report_as: position to report to control instead of the byte reached.
         Returns:
             The position reached.
         Raises:
@@ -68,7 +60,7 @@ class Reader:
         require_size(source, role, end)
         step = self._mapped if is_resident(source) else self._read
         for first, after in cut(start, end, QUANTUM):
-            if control.quantum(first if tell is None else tell):
+            if control.quantum(first if report_as is None else report_as):
                 return first
             step(source, role, first, after, use)
         return end

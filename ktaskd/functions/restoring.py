@@ -7,19 +7,9 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Control, OpenSource
-from ktaskd.functions.quanta import (
-    BUFFER,
-    PAGE,
-    UNDO_QUANTUM,
-    UNTOUCHED,
-    Naming,
-    common,
-    cut,
-    gaps,
-    read_full,
-    write_some,
-    zero_runs,
-)
+from ktaskd.functions.quanta import BUFFER, PAGE, UNDO_QUANTUM, cut
+from ktaskd.functions.spans import common, gaps, zero_runs
+from ktaskd.functions.transfer import UNTOUCHED, Naming, read_full, write_some
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_GROW, SourceKind
 

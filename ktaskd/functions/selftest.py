@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Body, Context, Control, Json
-from ktaskd.functions.quanta import require_size
+from ktaskd.functions.transfer import require_size
 
 _SLICE_NS = 1_000_000
 """A quantum of burnt CPU: 1 ms."""

@@ -244,7 +244,7 @@ class Governor:
             helpers=spread(decision.helpers, self._full.helpers),
             reasons=decision.reasons,
             level=decision.level,
-            share=decision.duty,
+            duty=decision.duty,
         )
         if allowance == self.allowance:
             return

@@ -26,7 +26,7 @@ class Acceptance:
     """Gives jobs their numbers.
 
     Args:
-        allowance: what the governor allows now; all jobs share this one function.
+        allowance: returns the governor's allowance as it is now; all jobs share this one function.
         wall: seconds since the epoch.
     """
 

@@ -1,4 +1,4 @@
-"""What a job is given when it is accepted."""
+"""The facts and the sources that a job is given when it is accepted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ktaskd.model.job import JobId
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a job gets when it is accepted.
+    """Number, id and time of an accepted job.
 
     Args:
         jno: its number, ascending with acceptance; workers know it by this.
         at_s: seconds since the epoch.
-        allowance: what the governor allows now.
+        allowance: returns the governor's allowance as it is now.
     """
 
     job_id: JobId

@@ -1,6 +1,6 @@
-"""What a worker's answer on a chunk does to the books of its job: done, given back, failed or lost.
+"""Notes the answers of workers on chunks in the books of their job: done, given back, failed or lost.
 
-Whose answer counts where two hold the same chunk is for the job's crew to say.
+If two workers hold the same chunk, the job's crew decides whose answer counts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError
 from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES
 from ktaskd.model.spans import Span
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Prior, Rests, Wakes
@@ -71,7 +71,7 @@ class Chunks:
         _forget_items(job, worker, held)
         cooldowns = self._dispatch.cooldowns
         if not worker.is_lead:
-            cooldowns.keep_duty(done.cpu_ns / 1e9, self._dispatch.allowance.share)
+            cooldowns.keep_duty(done.cpu_ns / 1e9, self._dispatch.allowance.duty)
         if not whole and record.starved:
             cooldowns.pause(worker, self._now() + REST_S)
         # A helper that was starved is not given the same positions again before
@@ -214,7 +214,7 @@ def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
 
 
 def _pass_turn(job: Job, lost: HeldChunk, death: Death) -> None:
-    """The call in which its worker died is the caller's loss, who sees it on its own connection."""
+    """The call in which its worker died fails; its caller sees that on a connection of its own."""
     turn = lost.chunk
     job.tally.turns_lost += 1
     if job.tally.turns_lost < TURNS_LOST_MAX:

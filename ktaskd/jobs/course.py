@@ -1,4 +1,4 @@
-"""Which step a job takes next, and what the answer to a step does to its books. Knows no worker.
+"""Chooses the next step of a job, and notes the answer to a step in its books. Knows no worker.
 
 A job has one step at a time: `job.step`, which waits for a worker or is in the hands of one.
 """
@@ -22,7 +22,7 @@ from ktaskd.jobs.steps import (
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.model.spans import Span
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.messages import Failed, Value
 
 _NOTHING = Value({})
@@ -131,7 +131,7 @@ def note_death(job: Job, step: Step, death: Death, killed: str, *, begun: bool) 
     repeatable = is_repeatable(job, step)
     again = (not begun or repeatable) and not killed and job.state is not JobState.DRAINING
     if begun and isinstance(step, Finish):
-        # What it changes counts if the job does not succeed after all.
+        # Its changes count as dirty if the job does not succeed after all.
         job.positions.mark_dirty((job.course.prepared or _NOTHING).by_finish)
     if (begun or death.by_itself) and job.step_attempts >= ATTEMPTS_MAX:
         again = False
@@ -146,7 +146,7 @@ def note_death(job: Job, step: Step, death: Death, killed: str, *, begun: bool) 
 
 
 def lose_undo(job: Job, step: Step, reached: int) -> None:
-    """What this step had not put back for certain is dirty; the others go on."""
+    """Positions that this step had not put back for certain are dirty; the other steps go on."""
     if isinstance(step, Undo):
         job.positions.lose_undo(step.span, reached)
     else:
@@ -154,7 +154,7 @@ def lose_undo(job: Job, step: Step, reached: int) -> None:
 
 
 def give_up_undo(job: Job) -> None:
-    """What no worker was asked to take back stays as it is."""
+    """Leave as it is whatever no worker was asked to take back; it is dirty."""
     job.positions.give_up_undo()
     if job.course.is_to_restore:
         mark_prepared_dirty(job)
@@ -162,7 +162,7 @@ def give_up_undo(job: Job) -> None:
 
 
 def mark_prepared_dirty(job: Job) -> None:
-    """What the prepare changes, as it has reported, is not as it was."""
+    """Name dirty what the prepare changes, as it has reported that itself."""
     job.positions.mark_dirty((job.course.prepared or _NOTHING).by_prepare)
 
 
@@ -172,6 +172,6 @@ def is_repeatable(job: Job, step: Step) -> bool:
 
 
 def function_error(failed: Failed, chunk: Span | None, nid: int) -> JobError:
-    """What a worker reports of an error in the function, as a job's error."""
+    """The error of a job whose function raised one."""
     reason = failed.reason if failed.reason in REASONS else "FUNCTION_ERROR"
     return JobError(reason, failed.message, chunk, nid, failed.errno, failed.exception)

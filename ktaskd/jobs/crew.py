@@ -1,8 +1,8 @@
-"""Who holds what of one job, and whose answer counts. Pure: nothing is sent, no clock.
+"""The hands that hold the chunks of one job, and whose answer counts. Pure: nothing is sent, no clock.
 
 A chunk may be in two hands: what a starved helper holds, the lead may run as well where the function
 writes nothing. The two are each other's *twin*. The first that ends the chunk wins, and the answer of
-the other one is *void*. One that gives back leaves the whole chunk to its twin.
+the other one is *void*. A worker that gives the chunk back leaves all of it to the twin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class HeldChunk:
     sent_s: float
     worker: Worker
     charged_s: float = 0.0
-    """What its owner was charged ahead for it, in CPU seconds."""
+    """CPU seconds that its owner was charged ahead for it."""
     twin: HeldChunk | None = None
     """The same chunk in the hands of another worker: the first that ends it wins."""
     void: bool = False
@@ -31,7 +31,7 @@ class HeldChunk:
 
 
 class Verdict(NamedTuple):
-    """What an answer on a chunk is worth.
+    """The worth of an answer on a chunk.
 
     Args:
         counts: what the answer says is noted.
@@ -60,7 +60,7 @@ class Crew:
     introduced: set[Worker] = field(default_factory=set)
     """Workers that know the job, and are to forget it when it ends."""
     to_duplicate: list[HeldChunk] = field(default_factory=list)
-    """What starved helpers hold and the lead is to run as well."""
+    """Chunks of starved helpers that the lead is to run as well."""
 
     @property
     def busy(self) -> set[Worker]:
@@ -73,7 +73,7 @@ class Crew:
     # -- chunks ---------------------------------------------------------------
 
     def holding(self, worker: Worker, seq: int) -> HeldChunk | None:
-        """What a worker holds under this number."""
+        """The chunk that a worker holds under this number; None = it holds none."""
         chunks = self.held.get(worker)
         return chunks.get(seq) if chunks else None
 
@@ -87,7 +87,7 @@ class Crew:
         return chunks.pop(seq, None) if chunks else None
 
     def settle(self, held: HeldChunk, *, whole: bool) -> Verdict:
-        """What an answer on a chunk is worth, or the death of its worker.
+        """Return the worth of an answer on a chunk, or of the death of its worker.
 
         Args:
             whole: the worker has ended the chunk, well or not; else nobody may count on it.
@@ -108,7 +108,7 @@ class Crew:
     # -- twins ----------------------------------------------------------------
 
     def duplicate(self, worker: Worker) -> None:
-        """Have the lead run what a worker holds as well, but for what has a twin or is void."""
+        """Have the lead run what a worker holds as well, except for chunks that have a twin or are void."""
         chunks = self.held.get(worker, {}).values()
         self.to_duplicate += [held for held in chunks if held.twin is None and not held.void]
 

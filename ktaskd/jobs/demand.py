@@ -110,7 +110,7 @@ class Demand:
         """Whether no other job wants workers, and helpers may work all of the time."""
         others = len(self._wanting) - (job in self._wanting) - self._roster.idle_jobs(job)
         by_itself = others <= 0 and not self._arrival.is_near(self._now())
-        return by_itself and self._roster.allowance.share >= 1.0
+        return by_itself and self._roster.allowance.duty >= 1.0
 
     def firsts(self) -> list[Job]:
         """The jobs that come next, one for each uid: for a helper, and for a step."""

@@ -98,14 +98,14 @@ class Dispatch:
     def set_allowance(self, allowance: Allowance, unrescued: Iterable[Job] = ()) -> None:
         """Let so many workers run; the surplus gives its chunks back. `unrescued` jobs lose their lead."""
         before, self.roster.allowance = self.roster.allowance, allowance
-        if allowance.share > before.share:
+        if allowance.duty > before.duty:
             self.cooldowns.end_duty_pause()
         self.demand.refresh_all(unrescued)
         holders = self.helpers.holders
         surplus = Counter({nid: holders.blocked_on(nid) for nid in self.capacity})
         # Blocked helpers use no CPU now, but may at any moment.
         surplus.update({nid: holders.active(nid) - allowance.helpers.get(nid, 0) for nid in self.capacity})
-        recall_surplus(self.job_of, surplus, allowance, every=allowance.share < before.share)
+        recall_surplus(self.job_of, surplus, allowance, every=allowance.duty < before.duty)
         self.pump()
 
     def shrink(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""What happens to jobs: each event edits the books of a job and marks it, and then the jobs are settled.
+"""The events of jobs: each edits the books of a job and marks it, and then the marked jobs are settled.
 
 Everything runs on one event loop, so each event is one step that nothing interrupts. Workers report by the
 `Listener` methods, callers come in by `accept`, `launch`, `guard`, `stop`. No event says what follows from
@@ -31,7 +31,7 @@ from ktaskd.jobs.watches import Watches
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobState
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Planned, Prior, Reply, Report, Rests, Wakes
 
@@ -105,11 +105,11 @@ class Engine:
         self._settle(job)
 
     def set_allowance(self, allowance: Allowance) -> None:
-        """From now on so many workers may run; jobs that wait for that say so."""
-        running = self.registry.running  # thousands may be queued, so each of them costs as little as can be
+        """Let this many workers run; jobs that wait for that report it."""
+        running = self.registry.running  # thousands may be queued: each must cost little
         before_pause = [job for job in running if job.rescued] if allowance.level is Level.PAUSED else []
         for job in before_pause:
-            job.set_rescued(False)  # its time without progress begins anew after that
+            job.set_rescued(False)  # its time without progress begins again after that
         if allowance.level is Level.PAUSED:
             self.watches.rescue.forget()
         self.dispatch.set_allowance(allowance, before_pause)
@@ -214,7 +214,7 @@ class Engine:
         self._workers.discard(worker)
         left = self._departures.remove(worker)
         job = self.dispatch.job_of.get(worker)
-        # One that was told to end has, whether or not its status was heard of.
+        # A worker that was asked to end has not died, whether or not its status was reported.
         ended = (bool(worker.memory_group) or worker.retired) and job is None and not death.signal
         self.counters["workers_died"] += not ended
         held = job.crew.held.get(worker, {}) if job is not None else {}
@@ -226,7 +226,7 @@ class Engine:
             for i, (seq, lost) in enumerate(sorted(held.items())):
                 begun = seq <= death.seq
                 if begun or (i == 0 and death.by_itself):
-                    # A job that ends workers before they begin would do so for ever.
+                    # A job that ends workers before they begin would do so forever.
                     self._chunks.lose(job, lost, death, begun=begun)
                 else:
                     self._chunks.give_back(job, lost)
@@ -253,7 +253,7 @@ class Engine:
     # -- steps for the whole job ---------------------------------------------------
 
     def _on_planned(self, job: Job, worker: Worker, planned: Planned) -> None:
-        """What a prepare is about to change, so that it can be taken back whatever comes."""
+        """Note what a prepare is about to change, so that it can be taken back whatever comes."""
         if job.course.prepared is not None:
             worker.kill()
         else:

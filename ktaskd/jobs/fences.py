@@ -1,7 +1,7 @@
-"""Workers that are to give back what they hold of a job, and do not: how long they are waited for.
+"""Limits the time in which workers give back what they hold of a job that stops.
 
-First the worker is asked, by a recall. What has not answered after the grace time is killed, and what is not
-seen dead after the fence time is given up: it may still write, so that all that it holds is dirty.
+First the worker is asked, by a recall. A worker that has not answered after the grace time is killed. If it
+is not seen dead after the fence time it is given up: it may still write, so all that it holds is dirty.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Fences:
             self._loop.call_later(self._grace_s, self._look_at_step, job, None)
 
     def _look_at_step(self, job: Job, seen: _Sight | None) -> None:
-        """Whether nothing has moved since `seen`. One that is starved is runnable, and waited for."""
+        """Kill the worker if nothing has moved since `seen`. A starved worker is runnable, and waited for."""
         if job.state.ended:
             self._watched.discard(job)
             return
@@ -88,7 +88,7 @@ class Fences:
         self._loop.call_later(delay_s, self._look_at_step, job, now)
 
     def _give_up_on_step(self, job: Job, worker: Worker) -> None:
-        """It was killed and is not seen dead: what is not undone by now will not be."""
+        """The worker was killed and is not seen dead: the rest of the undo is given up."""
         step = job.step
         self._give_up_on(job, {worker})
         if step is not None:

@@ -2,9 +2,9 @@
 
 A worker that sleeps, waits for a disk or is stopped is *blocked*. It keeps what
 it holds, and others may have the CPU that it does not use. How many may be blocked
-beside those that work is bounded, in all and for each account, since each is a process.
+at the same time has a limit, in all and for each account, since each is a process.
 
-One that *rests* has nothing to do until a call comes, and keeps nobody from anything: where
+A worker that *rests* has nothing to do until a call comes, and keeps nobody from anything: if
 too many do, those that have rested longest end.
 """
 

@@ -14,7 +14,7 @@ from ktaskd.model.limits import RESULT_BYTES_MAX, RESULT_VALUES_MAX
 Json = dict[str, Any]
 
 ITEM_BYTES = 64
-"""What one result takes in memory beside its text: its version, its index, its object."""
+"""Memory that one result takes in addition to its text: its version, its index, its object."""
 
 
 class ItemResults:
@@ -96,7 +96,7 @@ class ItemResults:
 
     @property
     def held_bytes(self) -> int:
-        """What the results that are in order take in memory."""
+        """Memory that the results that are in order take."""
         return self._text_bytes + ITEM_BYTES * len(self._texts)
 
     def drop(self) -> None:

@@ -1,7 +1,7 @@
 """One job while the daemon knows it: its state and its bookkeeping, no decisions.
 
-Ten thousand jobs may wait at the same time. What only a job that has begun needs is made when it
-is first used (`late`), and no job has more than 30 attributes until then: up to that number
+Ten thousand jobs may wait at the same time. Attributes that only a job that has begun needs are made
+at their first use (`late`), and no job has more than 30 attributes until then: up to that number
 Python keeps them without a dict of the object's own.
 """
 
@@ -46,7 +46,7 @@ _ONLY_OF_A_LIVE_JOB = frozenset({
     "_helper_rate", "_lead_rate", "full_disk",
     "lead_limited_s", "paced_until_s", "paced_since_s",
 })  # fmt: skip
-"""What an ended job is not asked for; if it is, it has what it began with."""
+"""Nobody asks an ended job for these; if somebody does, it has the values that it began with."""
 
 
 _STOPPED = (JobState.DRAINING, JobState.UNDOING)
@@ -71,14 +71,14 @@ class Job:
     And since when it goes at that pace; 0 = it does not."""
 
     disks: Mapping[str, int] = MappingProxyType({})
-    """Disks that it reads or writes and that have a limit: the most workers at one time."""
+    """Disks that it reads or writes and that have a limit: the most workers at the same time."""
     full_disk = ""
-    """The one of them that is why it has no more helpers; "" = none is."""
+    """The disk among them whose limit keeps it from having more helpers; "" = none does."""
     result: Json | None = None
     error: JobError | None = None
     is_cancel = False
     step: Step | None = None
-    """What one worker is to do for the whole job, or has in hand."""
+    """The step for the whole job that waits for a worker, or that a worker has in hand."""
     step_attempts = 0
     course: Course = late(Course)
     last_progress: Progress | None = None
@@ -86,11 +86,11 @@ class Job:
     queues = Queues.NONE
     """In which of the dispatch's queues it stands."""
     held_bytes = results_bytes = 0
-    """What the registry's ledgers count it for, and what of that are results of its chunks."""
+    """Bytes that the registry's ledgers count it for, and those of them that are results of its chunks."""
     weight = 1
-    """How many jobs it counts for in the registry's bounds."""
+    """Number of jobs that it counts as in the registry's limits."""
     waits = False
-    """Whether its owner waits for workers, as to fair shares."""
+    """Whether its owner counts as waiting for workers, for fair shares."""
 
     state = JobState.QUEUED
     version = 1
@@ -125,7 +125,7 @@ class Job:
         self.id = accepted.job_id
         self.jno = accepted.jno
         self.allowance = accepted.allowance
-        """What the governor allows now."""
+        """The governor's allowance as it is now."""
         self.spec = spec
         self.checked = checked
         self.owner = owner
@@ -137,13 +137,13 @@ class Job:
         if checked.has_item_results:
             self.counts_items = True
         self.caller = _caller_of(owner)
-        """Where its owner runs and what it may use, as it was read last."""
+        """CPUs, node and quota of its owner, as they were read last."""
         self.threads = plan.threads
-        """Workers that it may hold at one time: as planned, and as its caller may use CPUs now."""
+        """Workers that it may hold at the same time: as planned, and as its caller may use CPUs now."""
 
     @property
     def positions(self) -> Positions:
-        """Where each position is; made at the first look."""
+        """The place of each position; made at the first look."""
         if self._positions is None:
             self._positions = Positions(self.plan, self.checked.declaration, undo=self.checked.undo)
         return self._positions
@@ -160,7 +160,7 @@ class Job:
 
     @property
     def item_results(self) -> ItemResults:
-        """What is known of its items."""
+        """The results of its items, as far as they are known."""
         if self._item_results is None:
             self._item_results = ItemResults(self.checked.ranges if self.counts_items else ())
         return self._item_results
@@ -172,7 +172,7 @@ class Job:
 
     @property
     def results_held_bytes(self) -> int:
-        """What those take in memory."""
+        """Memory that these results take."""
         return self._item_results.held_bytes if self._item_results is not None else 0
 
     def muster(self) -> Crew:
@@ -236,7 +236,7 @@ class Job:
         self.detached = False
 
     def unguard(self) -> None:
-        """One that waited has gone."""
+        """A waiter has gone."""
         self.guards -= 1
 
     def set_rescued(self, rescued: bool) -> None:
@@ -293,7 +293,7 @@ class Job:
 
     @property
     def writes_nothing(self) -> bool:
-        """Whether two workers may run the same chunk at one time."""
+        """Whether two workers may run the same chunk at the same time."""
         declaration = self.checked.declaration
         again = declaration.partial is Partial.RERUN_SAFE
         return again and not declaration.writes and not declaration.writes_bytes
@@ -335,12 +335,12 @@ class Job:
             self._helper_rate = rate
 
     def add_items(self, start: int, texts: list[bytes]) -> None:
-        """Note the results of items from `start` on, as JSON; they are told in order."""
+        """Note the results of items from `start` on, as JSON; they are sent in order."""
         self.version = self.item_results.add(start, texts, self.version)
         self.touch()
 
     def drop_results(self) -> None:
-        """Nobody can ask for the job any more: who still reads its results is sent no more of them."""
+        """Nobody can ask for the job any more: a client that still reads its results gets no more of them."""
         if self._item_results is not None:
             self._item_results.drop()
         self.touch()
@@ -355,14 +355,14 @@ class Job:
         """
         self.end_s, self.ended_boot_s = end_s, boot_s
         self.last_progress = progress
-        # What it was run with stays what it was.
+        # The number of threads that it was run with stays as it was.
         self.plan = replace(self.plan, parts=(), threads=self.threads, wanted=self.threads)
         self.checked = replace(self.checked, ranges=(), arg=compact({}))
         self._positions = self._positions.remains() if self._positions is not None else NOTHING_LEFT
         kept = {name: value for name, value in vars(self).items() if name not in _ONLY_OF_A_LIVE_JOB}
         if not self.watched.warnings:
             kept.pop("watched", None)
-        if self.guest.limit is None:  # else its death may be told after the end
+        if self.guest.limit is None:  # otherwise its death may be reported after the end
             kept.pop("guest", None)
         # A dict does not become smaller when entries go.
         self.__dict__ = kept
@@ -370,7 +370,7 @@ class Job:
 
 @lru_cache(maxsize=64)
 def _caller_of(owner: Identity) -> Caller:
-    """What a caller may use as of its connection; one object for all jobs of that."""
+    """The limits of a caller as of its connection; one object for all jobs of that connection."""
     return Caller(owner.cpus, owner.nid, owner.cpu_quota, owner.priority)
 
 

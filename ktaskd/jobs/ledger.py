@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class Sum:
-    """What each account holds in several ledgers together, at most `most` bytes.
+    """The bytes that each account holds in several ledgers together, at most `most`.
 
     Each ledger has a bound of its own; without this one an account that fills all of
     them at the same moment would hold the sum of the bounds.
@@ -47,11 +47,11 @@ class Ledger:
         self._sum, self._times = sum_, times
 
     def of(self, account: int) -> int:
-        """What the account holds."""
+        """The bytes that the account holds."""
         return self._of[account]
 
     def bound(self, account: int) -> int:
-        """What the account may hold now, as others hold what they do."""
+        """The limit of the account now, given what the others hold."""
         bound = max((self.most - self.total + self._of[account]) // 2, 0)
         if self._sum is None:
             return bound

@@ -1,9 +1,9 @@
 """The life of a job as a table. Pure.
 
-Everything that changes a job's state is in NEXT; ARCHITECTURE.md has its
-picture, made by `picture()`. Events that come from outside may arrive in any
-state: where they change nothing the table says IGNORE. An event that is not
-listed for a state is a bug of ours and changes nothing.
+All transitions are in NEXT; ARCHITECTURE.md has its picture, made by
+`picture()`. Events that come from outside may arrive in any state: IGNORE in
+the table means that the event changes nothing. An event that is not listed
+for a state is a bug of ours and changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ktaskd.model.job import JobState
 
 
 class Event(Enum):
-    """What can happen to a job."""
+    """The events that change the state of a job."""
 
     START = "start"
     """A worker was found for its first step."""
@@ -28,9 +28,9 @@ class Event(Enum):
     DRAINED = "drained"
     """No worker holds a chunk of it any more."""
     END_FAILED = "end: failed"
-    """What had to be undone is undone, after an error."""
+    """The undo after an error is over."""
     END_CANCELLED = "end: cancelled"
-    """What had to be undone is undone, after a cancel."""
+    """The undo after a cancel is over."""
     END_DIRTY = "end: dirty"
     """Something could not be undone."""
 

@@ -13,7 +13,7 @@ from ktaskd.model.limits import PART_BYTES_MAX
 Json = dict[str, Any]
 
 PART_OVERHEAD_BYTES = 64
-"""What one result takes in memory beside its text."""
+"""Memory that one result takes in addition to its text."""
 
 
 class Parts:

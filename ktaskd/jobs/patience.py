@@ -1,4 +1,4 @@
-"""How long jobs and workers are waited for, and by which clocks."""
+"""Limits on how long jobs and workers are waited for, and the clocks for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Where times come from.
+    """The clocks that times are read from.
 
     Args:
         wall: seconds since the epoch, for display.

@@ -1,4 +1,4 @@
-"""Where every position of one job is. Pure: no worker, no job, no clock.
+"""The place of every position of one job. Pure: no worker, no job, no clock.
 
 Each position of the plan is in exactly one of these places:
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from ktaskd.jobs.late import late
 from ktaskd.model.function import Declaration, Partial
-from ktaskd.model.limits import POSITION_MAX, PRIOR_HOLES_MAX, SPANS_TOLD
+from ktaskd.model.limits import POSITION_MAX, PRIOR_HOLES_MAX, SPANS_LISTED
 from ktaskd.model.spans import Span, SpanSet, without
 from ktaskd.planner.cursor import Chunk, Cursor
 from ktaskd.planner.plan import Plan
@@ -50,9 +50,9 @@ NOTHING_CUT = Cut()
 
 def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
     """The first spans, as many as a message names; and how many there are beyond."""
-    if len(spans) <= SPANS_TOLD:
+    if len(spans) <= SPANS_LISTED:
         return spans, Cut(0, spans.hull) if spans else NOTHING_CUT
-    return SpanSet(spans.first(SPANS_TOLD)), Cut(len(spans) - SPANS_TOLD, spans.hull)
+    return SpanSet(spans.first(SPANS_LISTED)), Cut(len(spans) - SPANS_LISTED, spans.hull)
 
 
 class Positions:
@@ -75,11 +75,11 @@ class Positions:
     dirty: SpanSet = late(SpanSet)
     """Named dirty: by a worker, or because nothing puts it back. Also outside of the plan."""
     touched: SpanSet = late(SpanSet)
-    """What workers that died may have changed."""
+    """Positions that workers may have changed before they died."""
     holes: SpanSet = late(SpanSet)
-    """What was a hole before the job wrote it."""
+    """Holes that there were before the job wrote."""
     reported: SpanSet = late(SpanSet)
-    """Where it is known what was a hole: a second report would see our own writes."""
+    """Positions whose holes are known: a second report would see our own writes."""
     cut_undone = cut_dirty = NOTHING_CUT
     _steps = _NO_STEPS
 
@@ -106,7 +106,7 @@ class Positions:
         return self._waiting.take(size, nid, lead=lead, has_free=has_free)
 
     def complete(self, chunk: Chunk, reached: int) -> None:
-        """Held to done: the chunk up to `reached`. What is left of it waits again."""
+        """Held to done: the chunk up to `reached`. The rest of it waits again."""
         if reached > chunk.start:
             self.done.add(chunk.start, reached)
             self.completed += reached - chunk.start
@@ -155,8 +155,8 @@ class Positions:
         """Note what a span held before its worker changes it; what was reported first counts.
 
         Args:
-            hold: whether so many spans more may be remembered. What is not remembered
-                is reported as kept by its undo.
+            hold: whether this many more spans may be remembered. The undo of a span that
+                is not remembered reports it as kept.
         """
         known = self.reported.intersection(start, end)
         self.reported.add(start, end)
@@ -175,11 +175,11 @@ class Positions:
             self.dirty.add(start, end)
 
     def mark_failure(self, dirty: Iterable[Sequence[int]]) -> None:
-        """Name what the worker of a failed chunk, or step, could not put back."""
+        """Name dirty what the worker of a failed chunk, or step, could not put back."""
         self.mark_dirty(dirty)
         if self._undo:
-            # That worker saw what dead workers had left, not what was there before the job. What those
-            # changed is undone once more, with the holes that the first of them saw.
+            # That worker saw what dead workers had left, not what was there before the job. The spans of
+            # dead workers are undone once more, with the holes that the first of them saw.
             for span in self.touched:
                 self.dirty.remove(span.start, span.end)
 
@@ -193,7 +193,7 @@ class Positions:
     def begin_undo(self) -> None:
         """Done and changed by dead workers to "to undo", or to dirty where the job has no undo.
 
-        Nobody may hold anything. What only reads stays done.
+        Nobody may hold anything. Positions of a job that only reads stay done.
         """
         if not (self._undo or self._function.writes_bytes):
             return
@@ -239,7 +239,7 @@ class Positions:
     # -- the end --------------------------------------------------------------
 
     def remains(self) -> Positions:
-        """What is remembered of an ended job: the first undone and dirty spans, and how many there are."""
+        """The part that is remembered of an ended job: the first undone and dirty spans, and how many."""
         if not (self.undone or self.dirty):
             return NOTHING_LEFT
         kept = copy(NOTHING_LEFT)

@@ -1,4 +1,4 @@
-"""Which jobs the daemon knows, who may see them, and for how long. No clock."""
+"""The jobs that the daemon knows, who may see them, and for how long. No clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ktaskd.model.limits import ACCOUNT_BYTES, JOB_RESULTS_BYTES_MAX, KEPT_BYTES
 
 _PARTS_PER_JOB = 64
 _TEXT_PER_JOB = 8192
-"""So many ranges and items, or characters, count as one job more."""
+"""This many ranges and items, or characters, count as one more job."""
 
 LOOK_JOBS = 200
 """Jobs that one step of a List looks at: half a millisecond."""
@@ -46,7 +46,7 @@ class JobLimits:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What `List` asks for; empty fields ask for all."""
+    """The filter of a `List` request; empty fields match all jobs."""
 
     states: frozenset[JobState] = frozenset()
     function: str = ""
@@ -57,7 +57,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one look found, newest first.
+    """The jobs that one look found, newest first.
 
     Args:
         next_jno: the `before_jno` of the next look; 0 = nothing is left.
@@ -104,7 +104,7 @@ class Registry:
         """`admin_uids` see the jobs of everybody."""
         self.limits = limits
         self.held = Sum(ACCOUNT_BYTES)
-        """What each account holds in jobs, ended or not, and in requests that are being read."""
+        """Bytes that each account holds in jobs, ended or not, and in requests that are being read."""
         self.live, self.kept_memory = Ledger(LIVE_BYTES, self.held), Ledger(KEPT_BYTES)
         self.on_freed: Callable[[int], None] = lambda _: None
         """Called with a number of bytes that a job has just let go of."""
@@ -148,13 +148,13 @@ class Registry:
         unended = self._unended[who.payer]
         if unended >= self.limits.queued_per_uid:
             raise QuotaFull(
-                f"jobs of uid {who.uid}: got {unended} that have not ended, "
-                f"wanted less than {self.limits.queued_per_uid}"
+                f"uid {who.uid} has {unended} unfinished jobs (limit {self.limits.queued_per_uid}); "
+                "submit it again when some of them have ended"
             )
         if self._unended_weight >= self.limits.queued:
             raise QueueFull(
-                f"jobs of all users: got {self._unended_weight} that have not ended, "
-                f"wanted less than {self.limits.queued}"
+                f"all users together have {self._unended_weight} unfinished jobs "
+                f"(limit {self.limits.queued}); submit it again when some of them have ended"
             )
         if not self.live.has_room(who.payer, count):
             raise QuotaFull(
@@ -201,8 +201,8 @@ class Registry:
         job, first = known
         if (digest or digest_of(spec)) != first:
             raise RequestIdReused(
-                f'spec.request_id: "{spec.request_id}" was used for another spec, '
-                "wanted the same spec or a new request_id",
+                f'spec.request_id: "{spec.request_id}" was used for another spec; '
+                "send the same spec, or a new request_id",
                 field="spec.request_id",
             )
         return job
@@ -315,7 +315,7 @@ class Registry:
             job, _ = self._by_request.get((who.uid, request_id), (None, b""))
         if job is None or not self.may_see(job, who):
             name = f'id "{job_id[:64]}"' if job_id else f'request_id "{request_id[:64]}"'
-            raise JobUnknown(f"{name}: no such job of yours, wanted one of List")
+            raise JobUnknown(f"{name}: no such job of yours; List has those that there are")
         return job
 
     def look(self, query: Query, who: Identity, most: int = LOOK_JOBS) -> Page:
@@ -335,7 +335,7 @@ class Registry:
 
 
 def digest_of(spec: JobSpec) -> bytes:
-    """What tells a spec from any other one, in 32 bytes; the request_id is no part of it."""
+    """A digest of 32 bytes that differs between specs; the request_id is no part of it."""
     digest = Digest()
     digest.add_head(spec)
     digest.add(spec.items)

@@ -17,7 +17,7 @@ from ktaskd.jobs.machine import Event
 from ktaskd.model.job import JobState
 
 Entry = Callable[[Job], None]
-"""What is done when a job comes into a state; it may edit the books, and so make the next event due."""
+"""The work on entry into a state; it may edit the books, and so make the next event due."""
 
 
 def _when_queued(job: Job, _: Departures) -> Event | None:
@@ -38,7 +38,7 @@ def _when_combining(job: Job, departures: Departures) -> Event | None:
         return Event.STOP
     if job.step is not None or departures.are_awaited(job):
         return None
-    # What its workers have started may still write.
+    # Processes that its workers have started may still write.
     return Event.STOP if departures.are_stuck(job) else Event.FINISHED
 
 
@@ -66,7 +66,7 @@ GUARDS: Mapping[JobState, Callable[[Job, Departures], Event | None]] = {
     JobState.UNDOING: _when_undoing,
     **{state: _when_ended for state in JobState if state.ended},
 }
-"""Which event is due in a state, as the books are; None = none."""
+"""The event that is due in each state, as the books are; None = none."""
 
 
 class Settling:

@@ -1,4 +1,4 @@
-"""What one worker does for a whole job, once: before its chunks, after them, and in its undo. Pure.
+"""The steps that one worker does for a whole job, once: before its chunks, after them, and in its undo. Pure.
 
 A step says itself whether it may be done again after it was begun, and whether a worker may give it back.
 """
@@ -53,7 +53,7 @@ class Combine:
 
     @property
     def payload(self) -> Json:
-        """What its worker is sent."""
+        """The arguments that its worker is sent."""
         return {"parts": self.parts}
 
     def may_repeat(self, partial: Partial, *, planned: bool) -> bool:
@@ -78,7 +78,7 @@ class Finish:
 
     @property
     def payload(self) -> Json:
-        """What its worker is sent."""
+        """The arguments that its worker is sent."""
         return {"prepared": self.prepared.content, "combined": self.combined}
 
     def may_repeat(self, partial: Partial, *, planned: bool) -> bool:
@@ -97,12 +97,12 @@ class Undo:
 
     @property
     def payload(self) -> Json:
-        """What its worker is sent."""
+        """The arguments that its worker is sent."""
         return {"start": self.step.start, "end": self.step.end, "holes": self.step.holes}
 
     @property
     def span(self) -> Span:
-        """What it puts back."""
+        """The positions that it puts back."""
         return Span(self.step.start, self.step.end)
 
     def may_repeat(self, partial: Partial, *, planned: bool) -> bool:
@@ -121,7 +121,7 @@ class Restore:
 
     @property
     def payload(self) -> Json:
-        """What its worker is sent."""
+        """The arguments that its worker is sent."""
         return {"prepared": self.prepared.content}
 
     def may_repeat(self, partial: Partial, *, planned: bool) -> bool:
@@ -152,19 +152,19 @@ class Combination:
         return Combine(take_fitting(self.waiting))
 
     def add(self, value: Mapping[str, Any]) -> None:
-        """What a step has made of its parts."""
+        """Note the result that a step has made of its parts."""
         self.done.append(encode(dict(value)))
 
     @property
     def result(self) -> Json:
-        """What all results together come to."""
+        """The one result of all parts."""
         combined: Json = json.loads(self.done[0])
         return combined
 
 
 @dataclass(slots=True)
 class Course:
-    """What the steps of one job have come to, and which are still to be done.
+    """The outcome of the steps of one job so far, and those that are still to be done.
 
     Args:
         prepared: what the prepare has found: reported before it changed anything, and once more when

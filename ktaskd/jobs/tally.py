@@ -1,4 +1,4 @@
-"""What a job has cost so far, and what was done to keep it going."""
+"""The cost of a job so far, and the measures that kept it going."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others see of a job: how far it is, why it waits, what it cost, what came of it. Changes nothing."""
+"""A job as others see it: its progress, why it waits, its cost and its outcome. Changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def progress(job: Job) -> Progress:
     total, unit = job.plan.total, job.checked.position_bytes
     held = job.crew.held
     at_work = [worker for worker in job.crew.busy if not worker.resting]
-    # What has not begun is not asked for what only a begun job has.
+    # A job that has not begun is not asked for records that only a begun one has.
     begun = job.state is not JobState.QUEUED
     done = min(job.completed + sum(_inside(job, worker) for worker in held), total) if begun else 0
     chunks = job.tally.chunks_done if begun else 0

@@ -1,4 +1,4 @@
-"""What a job weighs: the bytes that the daemon holds for it. Pure.
+"""The weight of a job: the bytes that the daemon holds for it. Pure.
 
 Measured with CPython 3.11 (`tests/jobs/test_weight.py` looks whether it still
 holds), and rounded up: what is charged must not be less than what is held.

@@ -57,7 +57,7 @@ class Allowance:
         leads_per_uid: for each uid.
         reasons: every active reason for fewer helpers than there are.
         level: how much is left running; PAUSED also withholds leads from detached jobs.
-        share: the helpers' duty cycle, the part of the time that they may work; above 0 to 1.
+        duty: fraction of the time that helpers may work, above 0 to 1.
     """
 
     helpers: Mapping[int, int]
@@ -65,4 +65,4 @@ class Allowance:
     leads_per_uid: int
     reasons: tuple[Reason, ...] = ()
     level: Level = Level.RUN
-    share: float = 1.0
+    duty: float = 1.0

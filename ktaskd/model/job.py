@@ -9,7 +9,7 @@ from typing import NewType
 
 from ktaskd.model.compact import compact
 from ktaskd.model.function import ArgValue
-from ktaskd.model.limits import ITEMS_TOLD, RANGES_TOLD, SPEC_TEXT_TOLD
+from ktaskd.model.limits import ITEMS_KEPT, RANGES_KEPT, SPEC_TEXT_KEPT
 from ktaskd.model.spans import Span
 
 JobId = NewType("JobId", str)
@@ -87,9 +87,9 @@ def abridged(spec: JobSpec) -> JobSpec:
 
     A spec of 100,000 items takes up to 20 MiB; the work to do is in the job's plan.
     """
-    room = SPEC_TEXT_TOLD
+    room = SPEC_TEXT_KEPT
     items = 0
-    for item in spec.items[:ITEMS_TOLD]:
+    for item in spec.items[:ITEMS_KEPT]:
         room -= len(item.handle) + len(item.path)
         if room < 0 and items:
             break
@@ -100,9 +100,9 @@ def abridged(spec: JobSpec) -> JobSpec:
         sources=compact(spec.sources),
         labels=compact(spec.labels),
         items=spec.items[:items],
-        ranges=spec.ranges[:RANGES_TOLD],
+        ranges=spec.ranges[:RANGES_KEPT],
         items_omitted=len(spec.items) - items,
-        ranges_omitted=max(len(spec.ranges) - RANGES_TOLD, 0),
+        ranges_omitted=max(len(spec.ranges) - RANGES_KEPT, 0),
     )
 
 
@@ -163,7 +163,7 @@ class JobError:
         chunk: the chunk that failed.
         nid: the node of the failed chunk's range; -1 = any.
         undone, dirty: positions that were put back, and positions that may have changed and were
-            not put back; the first SPANS_TOLD spans of each.
+            not put back; the first SPANS_LISTED spans of each.
         undone_omitted, dirty_omitted: number of further spans.
         undone_hull, dirty_hull: smallest span around all of them; None if there are none.
     """

@@ -51,24 +51,24 @@ PART_BYTES_MAX = 24 * 1024
 RESULT_BYTES_MAX = 512 * 1024
 RESULT_VALUES_MAX = 16 * 1024
 """Size of the items in Job.result, as JSON, and number of values in them; more are only streamed. A
-message with them is built in 10 ms, and is smaller than TOLD_BYTES_MAX."""
+message with them is built in 10 ms, and is smaller than SENT_BYTES_MAX."""
 
 PRIOR_HOLES_MAX = 1_000_000
 """Holes kept for the undo of one job; a span with more becomes dirty."""
 
-TOLD_BYTES_MAX = 1024 * 1024
+SENT_BYTES_MAX = 1024 * 1024
 """Size of one message that the daemon sends: by default clients refuse messages of more than 4 MiB."""
 
-ITEMS_TOLD = 64
-RANGES_TOLD = 64
-SPEC_TEXT_TOLD = 16 * 1024
+ITEMS_KEPT = 64
+RANGES_KEPT = 64
+SPEC_TEXT_KEPT = 16 * 1024
 """How much of a job's spec the daemon keeps and sends: items, ranges, and characters of items' names."""
 
-SPANS_TOLD = 1000
+SPANS_LISTED = 1000
 """Undone spans, and dirty spans, that a job's error lists one by one."""
 
-RESULTS_BYTES_TOLD = 32 * 1024
-RESULTS_TOLD = 1000
+RESULTS_BYTES_SENT = 32 * 1024
+RESULTS_SENT = 1000
 """Results in one message of a watch, as JSON: building a message with that many takes some 5 ms."""
 
 # -- memory: ARCHITECTURE.md shows how the sum of these stays below 300 MiB for one account

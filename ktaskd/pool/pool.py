@@ -13,9 +13,10 @@ from typing import Any
 
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.worker import Placement, WorkerClass, WorkerState
+from ktaskd.pool.death import Death
 from ktaskd.pool.host import placement_to_json
 from ktaskd.pool.hostlink import HostLink
-from ktaskd.pool.link import Death, Listener, Worker
+from ktaskd.pool.link import Listener, Seat, Worker, WorkerHooks
 from ktaskd.pool.respawn import respawn_delay
 from ktaskd.pool.starting import Children, Starter
 from ktaskd.worker.frames import SLOT_BYTES
@@ -141,7 +142,7 @@ class Pool:
 
     @property
     def host_pid(self) -> int:
-        """Of the pool host; 0 where there is none, or its pid is not known yet."""
+        """Pid of the pool host; 0 if there is none, or its pid is not known yet."""
         return self._host.pid
 
     @property
@@ -151,7 +152,7 @@ class Pool:
 
     @property
     def trouble(self) -> str:
-        """Why there is no pool host now, in words; "" where there is one, or soon will be."""
+        """Why there is no pool host now, in words; "" if there is one, or soon will be."""
         return self._host.trouble
 
     def start(self) -> None:
@@ -272,17 +273,9 @@ class Pool:
         page = memoryview(self._board)[slot.index * SLOT_BYTES : (slot.index + 1) * SLOT_BYTES]
         page[:] = bytes(SLOT_BYTES)
         placement = slot.guest or self._placement(slot)
-        worker = Worker(
-            self._ids(),
-            placement.worker_class,
-            placement.nid,
-            slot.cpu,
-            page.cast("Q"),
-            self._listener,
-            self._on_worker_gone,
-            self._on_idle,
-            self._hooks.raise_,
-        )
+        seat = Seat(placement.worker_class, placement.nid, slot.cpu, page.cast("Q"))
+        hooks = WorkerHooks(self._on_worker_gone, self._on_idle, self._hooks.raise_)
+        worker = Worker(self._ids(), seat, self._listener, hooks)
         worker.memory_group = placement.memory_group
         slot.worker = worker
         self._by_id[worker.id] = slot

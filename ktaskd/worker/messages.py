@@ -1,6 +1,6 @@
-"""What a worker sends, read once into dataclasses, so that no JSON of its frames goes any further. Pure.
+"""The messages of workers, read once into dataclasses: no JSON of their frames goes any further. Pure.
 
-A worker that sends anything else is not to be trusted any more, and neither is its memory.
+A worker that sends anything else cannot be trusted any more, and neither can its memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What [start, end) held before its chunk changes it."""
+    """The content of [start, end), in holes and data, before its chunk changes it."""
 
     seq: int
     start: int
@@ -42,7 +42,7 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a function returned for a step, which only the function can read.
+    """The value that a function returned for a step, which only the function can read.
 
     Args:
         kept: what an undo could not put back.
@@ -57,7 +57,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a prepare has found, before it changes anything."""
+    """The findings of a prepare, before it changes anything."""
 
     seq: int
     value: Value
@@ -105,7 +105,7 @@ class Wakes:
 
 
 Report = Prior | Planned | Reply | Failed | Rests | Wakes
-"""What a worker reports of a job, but for a chunk that is done."""
+"""All reports of a worker on a job, except that a chunk is done."""
 
 Message = Ready | Done | Report
 

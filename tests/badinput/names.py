@@ -86,7 +86,7 @@ def fill(value: Any) -> Act:
 
 
 def number(function: str, name: str, value: float, **fields: Any) -> Act:
-    """An argument that JSON has no word for."""
+    """An argument that JSON cannot express."""
 
     def tweak(spec: pb.JobSpec) -> None:
         spec.arg.fields[name].number_value = value

@@ -1,4 +1,4 @@
-"""Texts of lines of which some match: of every length, and of every share."""
+"""Texts with lines of every length, of which any part matches."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _WORDS = b"the quick frown oxen jump over lazy dogs ab fob barn rot err "
-"""Has the first letters of all patterns, and matches none but `.`."""
+"""Text with the first letters of all patterns, which matches only `.`."""
 
 VERY_LONG = 1 << 20
 LENGTHS = (0, 3, 20, 80, 500, VERY_LONG)
 EVERY = (0, 1000, 100, 2, 1)
-"""One line in so many matches; 0 = none."""
+"""One line in this many matches; 0 = none."""
 
 _EVERY_OF_VERY_LONG = (0, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One of the grid.
+    """One pattern of the grid.
 
     Args:
-        grep: the same for grep, if it writes that otherwise.
-        core: bytes that match wherever they are in a line; empty if `good` says what matches.
-        good: a line that matches if there is no core; `{}` stands for what makes it longer.
+        grep: the same for grep, if its syntax differs.
+        core: bytes that match anywhere in a line; empty if `good` is used.
+        good: a line that matches, if there is no core; `{}` stands for its filling.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Pattern:
     ignore_case: bool = False
 
     def matching(self, length: int, *, late: bool, filler: bytes) -> bytes | None:
-        """A line that matches; None where none of that length does."""
+        """A line that matches; None if no line of that length does."""
         if not self.core:
             return self._whole(length, filler)
         if length < len(self.core):
@@ -50,7 +50,7 @@ class Pattern:
         return begin + filler[: length - len(begin) - len(end)] + end
 
     def other(self, length: int, *, filler: bytes) -> bytes:
-        """A line that does not match; one of another length where all of this one do."""
+        """A line that does not match; of another length if all lines of this one match."""
         if self.text == ".":
             return b""
         if self.text == "^a":
@@ -95,7 +95,7 @@ class Text:
         return f"lines of {self.length} bytes of {'words' if self.words else 'x'}, {share}{place}"
 
     def block(self) -> bytes | None:
-        """As many lines as there are until it begins again; None where no line matches that should."""
+        """The lines of one period; None if no line can match that should."""
         filler = (_WORDS if self.words else b"x") * self.length
         filler = filler[: max(self.length, 1)]
         good = self.pattern.matching(self.length, late=self.late, filler=filler)

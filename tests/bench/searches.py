@@ -32,7 +32,7 @@ from tools.private import private_daemon, temporary_directory
 
 GOAL = Goal(3, at_least=False)
 GOAL_FROM = 8 << 20
-"""A goal only for texts of so many bytes: with less, what a job and a process cost is the larger part."""
+"""Texts with fewer bytes have no goal: the cost of a job and a process is the larger part of theirs."""
 
 SIZE_MAX = 16 << 20
 
@@ -47,11 +47,11 @@ def searches(
 
 
 class Worst:
-    """Finds the text that takes the most times as long as grep.
+    """Finds the text with the largest time, as a multiple of grep's.
 
     Args:
         directory: for the file.
-        size: of each text, in bytes; one with a longer period has one period.
+        size: of each text, in bytes; a text with a longer period has one period.
     """
 
     def __init__(self, directory: Path, size: int, rounds: int) -> None:
@@ -69,7 +69,7 @@ class Worst:
         self._path.unlink()
 
     def write(self, text: Text) -> bool:
-        """Write a text to the file; False where there is none."""
+        """Write a text to the file; False if there is none."""
         block = text.block()
         if block is None:
             return False
@@ -140,7 +140,7 @@ def _job(client: ktask.Client, pattern: Pattern, path: Path) -> tuple[float, int
 def _grep(pattern: Pattern, path: Path) -> tuple[float, int]:
     words = ["grep", "-a", "-E", "-c", *(["-i"] if pattern.ignore_case else [])]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # It would end at the first match if its output were /dev/null.
+    # grep would end at the first match if its output were /dev/null.
     done = subprocess.run(
         [*words, pattern.grep or pattern.text, str(path)],
         env={**os.environ, "LC_ALL": "C"},
@@ -152,7 +152,7 @@ def _grep(pattern: Pattern, path: Path) -> tuple[float, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; the exit status."""
+    """Measure and print; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.searches", description=__doc__)
     parser.add_argument("--size", type=int, default=16, metavar="MIB", help="of each text")
     parser.add_argument("--rounds", type=int, default=3)

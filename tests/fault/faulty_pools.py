@@ -10,13 +10,13 @@ import pytest
 
 from ktaskd.host.faults import VARIABLE
 from tests.fault.armed_faults import ArmedFaults, armed_faults
-from tests.jobs.house import OneHouse, one_house
+from tests.jobs.realjobs import SharedJobs, shared_jobs
 
 
 @contextmanager
-def faulty_pools(**changes: Any) -> Iterator[tuple[OneHouse, ArmedFaults]]:
-    """The pools, and what arms their faults."""
+def faulty_pools(**changes: Any) -> Iterator[tuple[SharedJobs, ArmedFaults]]:
+    """The house, and what arms its faults."""
     with armed_faults() as armed, pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(armed.directory))
-        with one_house(**changes) as one:
+        with shared_jobs(**changes) as one:
             yield one, armed

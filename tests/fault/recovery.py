@@ -20,7 +20,7 @@ def pools(stubs: Stubs) -> list[cpb.Pool]:
 
 
 def pids(stubs: Stubs) -> tuple[set[int], set[int]]:
-    """Of pool hosts, and of workers that can be given work."""
+    """Pids of the pool hosts, and of the workers that can be given work."""
     found = pools(stubs)
     ready = {worker.pid for pool in found for worker in pool.workers if worker.state == cpb.WORKER_STATE_IDLE}
     return {pool.host_pid for pool in found if pool.host_pid}, ready

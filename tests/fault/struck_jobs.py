@@ -1,4 +1,4 @@
-"""Jobs that faults happen to, each with all that is known of it beforehand."""
+"""Jobs that faults hit, each with everything that is known about it beforehand."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.spans import Span, SpanSet
 from tests.fault.compare import UNDONE, first_difference
-from tests.jobs.house import MIB, UID, House, Memory
+from tests.jobs.realjobs import MIB, UID, Memory, RealJobs
 from tests.support.sources import facts_of
 
 GUARD = 64 << 10
-"""Bytes on both sides of what a job writes."""
+"""Bytes on both sides of the span that a job writes."""
 
 NOISE = random.Random(5).randbytes(10 * MIB)
 
@@ -35,14 +35,14 @@ LOG_SIZE = 1000
 
 @dataclass(frozen=True)
 class StruckJob:
-    """One job to be, and what its memory must look like.
+    """One job to run, and the expected content of its memory.
 
     Args:
         before: the bytes of `memory` before.
         after: the bytes of `memory` when the job has succeeded.
-        result: what it finds; None = nothing.
-        pages: how many it finds on nodes, whichever these are; -1 = it tells of none.
-        counts: undoing does not put back what was before, but adds to it.
+        result: its expected result; None = none.
+        pages: the number of pages that it finds on any nodes; -1 = it reports none.
+        counts: undoing does not restore the previous bytes, but adds to them.
     """
 
     spec: JobSpec
@@ -54,7 +54,7 @@ class StruckJob:
     counts: bool = False
 
     def found(self, result: Json | None) -> bool:
-        """Whether a job that succeeded has found what it must."""
+        """Whether a job that succeeded has the expected result."""
         if self.pages < 0:
             return result == self.result
         assert result is not None
@@ -62,7 +62,7 @@ class StruckJob:
         return bool(told == (self.pages, self.pages))
 
     def wrong(self, dirty: Sequence[Span], *, succeeded: bool) -> str:
-        """What is not as it must be; "" if all is."""
+        """How the memory differs from the expected content; "" if it does not."""
         if self.memory is None:
             return ""
         content, wanted = self.memory.read(), self.after if succeeded else self.before
@@ -73,7 +73,7 @@ class StruckJob:
         return first_difference(content, wanted, [(span.start, span.end) for span in dirty])
 
     def changed(self) -> SpanSet:
-        """Where the memory is not as before, in whole pages."""
+        """The pages of the memory that have changed."""
         assert self.memory is not None
         content, pages = self.memory.read(), SpanSet()
         for start in range(0, len(content), PAGE):
@@ -83,13 +83,13 @@ class StruckJob:
 
 
 def rests(pid: int) -> bool:
-    """Whether a process is stopped or sleeps, so that a signal finds it there."""
+    """Whether a process is stopped or sleeps, so that it is still there when a signal arrives."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] in "TS"
 
 
-def fill(h: House) -> StruckJob:
-    """No undo: a worker lost for good leaves its chunk dirty."""
+def fill(h: RealJobs) -> StruckJob:
+    """No undo: a worker that is lost for good leaves its chunk dirty."""
     before = NOISE
     start, length = GUARD, len(NOISE) - 2 * GUARD
     memory = h.memory(before)
@@ -104,16 +104,16 @@ def fill(h: House) -> StruckJob:
     return StruckJob(spec, memory, before, after, pages=0)
 
 
-def fill_mapped(h: House) -> StruckJob:
-    """Through a mapping, which outlives the chunk."""
+def fill_mapped(h: RealJobs) -> StruckJob:
+    """Fill memory through a mapping, which outlives the chunk."""
     victim = fill(h)
     memory = sealed(h, victim.before)
     spec = replace(victim.spec, sources={"data": memory.ref})
     return replace(victim, memory=memory, spec=spec, pages=(len(NOISE) - 2 * GUARD) // PAGE)
 
 
-def sealed(h: House, content: bytes) -> Memory:
-    """Memory that cannot become shorter, so that workers map it."""
+def sealed(h: RealJobs, content: bytes) -> Memory:
+    """Memory that cannot shrink, so that workers map it."""
     memory = h.memory(content)
     fcntl.fcntl(memory.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     facts = replace(facts_of(memory.fd, access=Access.READ_WRITE), own_offset=True)
@@ -121,21 +121,21 @@ def sealed(h: House, content: bytes) -> Memory:
     return Memory(memory.fd, SourceRef(handle=h.handles.add(UID, 1, os.dup(memory.fd), facts)))
 
 
-def crc(h: House) -> StruckJob:
+def crc(h: RealJobs) -> StruckJob:
     spec = JobSpec("file.crc32", sources={"data": h.memory(NOISE).ref}, min_chunk=CHUNK)
     return StruckJob(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
 
 
-def copy(h: House) -> StruckJob:
-    """Into nothing, so that an undo can put back all of it."""
+def copy(h: RealJobs) -> StruckJob:
+    """Copy to an empty target, so that an undo can restore all of it."""
     source = bytes(MIB) + NOISE[: 7 * MIB] + bytes(MIB) + NOISE[:1000]
     target = h.memory(0)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
     return StruckJob(spec, target, b"", source, result={"bytes": len(source)})
 
 
-def copy_over(h: House) -> StruckJob:
-    """Over data with holes in it, from data with holes in it: not all can be put back."""
+def copy_over(h: RealJobs) -> StruckJob:
+    """Copy data with holes over data with holes: not all of it can be restored."""
     target = h.memory(8 * MIB)
     source = h.memory(8 * MIB)
     for fd, first in ((target.fd, 0), (source.fd, MIB)):
@@ -146,15 +146,15 @@ def copy_over(h: House) -> StruckJob:
     return StruckJob(spec, target, target.read(), after, result={"bytes": len(after)})
 
 
-def copy_shorter(h: House) -> StruckJob:
-    """Over something longer, which is cut in the end."""
+def copy_shorter(h: RealJobs) -> StruckJob:
+    """Copy over something longer, which is cut in the end."""
     source, before = NOISE[: 3 * MIB], NOISE[MIB:]
     target = h.memory(before)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
     return StruckJob(spec, target, before, source, result={"bytes": len(source)})
 
 
-def populate(h: House) -> StruckJob:
+def populate(h: RealJobs) -> StruckJob:
     memory = h.memory(8 * MIB)
     os.pwrite(memory.fd, NOISE[:MIB], 3 * MIB)
     content = memory.read()
@@ -162,8 +162,8 @@ def populate(h: House) -> StruckJob:
     return StruckJob(spec, memory, content, content, pages=8 * MIB // PAGE)
 
 
-def longer(h: House) -> StruckJob:
-    """Storage beyond the end, which makes the memory longer."""
+def longer(h: RealJobs) -> StruckJob:
+    """Allocate storage beyond the end, which makes the memory longer."""
     before = NOISE[:MIB]
     memory = h.memory(before)
     ranges = (RangeSpec(0, 2 * MIB),)
@@ -171,24 +171,24 @@ def longer(h: House) -> StruckJob:
     return StruckJob(spec, memory, before, before + bytes(MIB))
 
 
-def items(h: House) -> StruckJob:
+def items(h: RealJobs) -> StruckJob:
     pieces = [NOISE[: 1000 * i] for i in range(1, 9)]
     spec = JobSpec("file.crc32", items=tuple(h.memory(piece).ref for piece in pieces))
     found = [{"crc32": zlib.crc32(piece), "bytes": len(piece)} for piece in pieces]
     return StruckJob(spec, result={"items": found})
 
 
-def log(h: House) -> StruckJob:
-    """Not to be run again, but undone; how often each byte was touched can be seen."""
+def log(h: RealJobs) -> StruckJob:
+    """A job that cannot be retried, but undone; it shows how often each byte was touched."""
     return _log(h, -1)
 
 
-def bad_log(h: House) -> StruckJob:
-    """The same, and it fails at its end."""
+def bad_log(h: RealJobs) -> StruckJob:
+    """The same job, failing at its end."""
     return _log(h, LOG_SIZE - 1)
 
 
-def _log(h: House, fail_at: int) -> StruckJob:
+def _log(h: RealJobs, fail_at: int) -> StruckJob:
     memory = h.memory(LOG_SIZE + GUARD)
     spec = JobSpec(
         "selftest.undo_log",
@@ -201,7 +201,7 @@ def _log(h: House, fail_at: int) -> StruckJob:
     return StruckJob(spec, memory, before, b"\1" * LOG_SIZE + before[LOG_SIZE:], counts=True)
 
 
-MAKERS: Mapping[str, Callable[[House], StruckJob]] = {
+MAKERS: Mapping[str, Callable[[RealJobs], StruckJob]] = {
     maker.__name__: maker
     for maker in (
         fill,

@@ -1,4 +1,4 @@
-"""Chunks that were lost or failed, and jobs that end then: nothing is forgotten, nobody counted twice."""
+"""Jobs that end after a chunk was lost or failed: nothing is forgotten, and nothing counted twice."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ktaskd.model.worker import WorkerState
 from tests.fault.armed_faults import ArmedFaults
 from tests.fault.faulty_pools import faulty_pools
 from tests.fault.struck_jobs import CHUNK, MAKERS, StruckJob
-from tests.jobs.house import CPUS, House
+from tests.jobs.realjobs import CPUS, RealJobs
 
-# One worker, and the one that takes its place does not come up at once: so the
-# job waits with a chunk that somebody has begun.
+# One worker, whose replacement does not start at once, so that the job waits with
+# a chunk that was begun.
 FAULTS = "worker.mid_chunk:kill host.before_fork:raise"
 
 
@@ -25,11 +25,13 @@ FAULTS = "worker.mid_chunk:kill host.before_fork:raise"
 )
 def test_cancel_when_a_lost_chunk_waits_then_undone_or_named(maker: str, state: JobState) -> None:
     with faulty_pools(nodes=(CPUS[:1],), helpers=1, leads=1) as (one, armed):
-        victim = MAKERS[maker](one.house)
-        one.run(_cancelled_while_it_waits(one.house, armed, victim, state))
+        victim = MAKERS[maker](one.jobs)
+        one.run(_cancelled_while_it_waits(one.jobs, armed, victim, state))
 
 
-async def _cancelled_while_it_waits(h: House, armed: ArmedFaults, victim: StruckJob, state: JobState) -> None:
+async def _cancelled_while_it_waits(
+    h: RealJobs, armed: ArmedFaults, victim: StruckJob, state: JobState
+) -> None:
     armed.arm_all(FAULTS)
     job = await h.submit(victim.spec, waited=False)
     await h.until(lambda: job.tally.retried)
@@ -47,12 +49,12 @@ async def _cancelled_while_it_waits(h: House, armed: ArmedFaults, victim: Struck
 
 
 def test_undo_when_another_lead_is_free_then_one_of_them_has_it() -> None:
-    """The house looks after every message whether one job has two leads."""
+    """After every message the house checks that no job has two leads."""
     with faulty_pools(leads=2) as (one, _):
-        one.run(_failed_beside_a_free_lead(one.house))
+        one.run(_failed_beside_a_free_lead(one.jobs))
 
 
-async def _failed_beside_a_free_lead(h: House) -> None:
+async def _failed_beside_a_free_lead(h: RealJobs) -> None:
     h.leads.ensure(2)
     await h.until(lambda: [worker.state for worker in h.leads.workers] == [WorkerState.IDLE] * 2)
     victim = MAKERS["bad_log"](h)

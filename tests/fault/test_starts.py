@@ -1,4 +1,4 @@
-"""Workers and pool hosts that die as they start, or their pool host at any time."""
+"""Workers and pool hosts that die at their start, and pool hosts that die at any time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ktaskd.model.job import JobState
 from tests.fault.armed_faults import ArmedFaults
 from tests.fault.faulty_pools import faulty_pools
 from tests.fault.struck_jobs import MAKERS, StruckJob
-from tests.jobs.house import House
+from tests.jobs.realjobs import RealJobs
 
 
-def pids(h: House) -> set[int]:
+def pids(h: RealJobs) -> set[int]:
     return {pool.host_pid for pool in h.pools} | {worker.pid for pool in h.pools for worker in pool.workers}
 
 
 def children(pid: int) -> set[int]:
-    """Of a process, zombies among them; none where it is gone."""
+    """Children of a process, zombies among them; none if the process is gone."""
     with contextlib.suppress(FileNotFoundError):
         return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     return set()
@@ -43,10 +43,10 @@ def houses_processes() -> set[int]:
     return hosts.union(*(children(host) for host in hosts))
 
 
-async def survives(h: House, armed: ArmedFaults, victim: StruckJob, struck: int) -> None:
+async def survives(h: RealJobs, armed: ArmedFaults, victim: StruckJob, struck: int) -> None:
     """Strike a process while a job runs; the job succeeds, the pools come back."""
     job = await h.submit(victim.spec)
-    # Of a chunk: a step that was begun and lost twice cannot be told, and ends the job.
+    # In a chunk: a step that is begun and lost twice ends the job.
     await h.until(lambda: set(h.holders(job)) - {job.crew.step_worker} or job.state.ended)
     os.kill(struck, signal.SIGKILL)
     await h.ended(job)
@@ -54,7 +54,7 @@ async def survives(h: House, armed: ArmedFaults, victim: StruckJob, struck: int)
     assert victim.found(view.full_result(job)), view.full_result(job)
     assert victim.wrong((), succeeded=True) == ""
     await h.until(lambda: h.at_rest and not armed.waiting())
-    # Nobody is left over, and nobody is there of whom the pools do not know.
+    # No process is left over, and the pools know every process that is there.
     await h.until(lambda: houses_processes() == pids(h))
 
 
@@ -74,7 +74,7 @@ async def survives(h: House, armed: ArmedFaults, victim: StruckJob, struck: int)
 )
 def test_pool_when_its_host_dies_and_the_next_ones_fail_then_back_to_size(faults: str) -> None:
     with faulty_pools() as (one, armed):
-        h = one.house
+        h = one.jobs
         armed.arm_all(faults)
         for maker, pool in (("fill", h.pools[0]), ("copy", h.pools[-1])):
             one.run(survives(h, armed, MAKERS[maker](h), pool.host_pid))
@@ -83,7 +83,7 @@ def test_pool_when_its_host_dies_and_the_next_ones_fail_then_back_to_size(faults
 
 def test_pool_when_a_worker_dies_and_the_next_ones_fail_then_back_to_size() -> None:
     with faulty_pools() as (one, armed):
-        h = one.house
+        h = one.jobs
         armed.arm_all(
             "worker.at_start:kill worker.at_start:exit0 worker.at_start:raise host.before_fork:raise"
         )

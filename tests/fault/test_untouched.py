@@ -1,4 +1,4 @@
-"""After its job's final state no worker touches a source, whoever is woken up then."""
+"""No worker touches a source after its job's final state, even one that is woken up then."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ktaskd.pool import link
 from tests.fault.armed_faults import ArmedFaults
 from tests.fault.faulty_pools import faulty_pools
 from tests.fault.struck_jobs import MAKERS, StruckJob, rests
-from tests.jobs.house import House
+from tests.jobs.realjobs import RealJobs
 
 PATTERN = b"reused"
 
 
 def overwrite(victim: StruckJob) -> bytes:
-    """Use the memory for something else, as its owner may after the answer."""
+    """Use the memory for other data, which its owner may do after the answer."""
     assert victim.memory is not None
     size = os.fstat(victim.memory.fd).st_size
     content = (PATTERN * (size // len(PATTERN) + 1))[:size]
@@ -34,7 +34,9 @@ def wake(stopped: set[int]) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-async def reused_after_the_answer(h: House, armed: ArmedFaults, victim: StruckJob, *, waited: bool) -> None:
+async def reused_after_the_answer(
+    h: RealJobs, armed: ArmedFaults, victim: StruckJob, *, waited: bool
+) -> None:
     armed.arm_all("worker.mid_chunk:stop")
     job = await h.submit(victim.spec, waited=waited)
     await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
@@ -46,7 +48,7 @@ async def reused_after_the_answer(h: House, armed: ArmedFaults, victim: StruckJo
     wake(stopped)
     await h.ended(job)
     assert job.state in (JobState.DIRTY, JobState.CANCELLED)
-    # What may still happen happens: the pools are whole again when all are dead.
+    # Wait for all late effects: the pools are complete again when all are dead.
     await h.until(lambda: h.at_rest)
     assert victim.memory is not None
     assert victim.memory.read() == content
@@ -57,15 +59,15 @@ def test_memory_when_reused_after_a_stopped_worker_then_as_its_owner_left_it() -
     with faulty_pools(grace_s=0.1) as (one, armed):
         for maker in ("fill", "fill_mapped", "copy_over", "log"):
             for waited in (True, False):
-                victim = MAKERS[maker](one.house)
-                one.run(reused_after_the_answer(one.house, armed, victim, waited=waited))
+                victim = MAKERS[maker](one.jobs)
+                one.run(reused_after_the_answer(one.jobs, armed, victim, waited=waited))
 
 
-async def stuck(h: House, armed: ArmedFaults, victim: StruckJob, patch: pytest.MonkeyPatch) -> None:
+async def stuck(h: RealJobs, armed: ArmedFaults, victim: StruckJob, patch: pytest.MonkeyPatch) -> None:
     armed.arm_all("worker.mid_chunk:stop")
     job = await h.submit(victim.spec)
     await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
-    # As one in the kernel that no signal reaches.
+    # Like a process in the kernel that no signal reaches.
     patch.setattr(link.Worker, "kill", lambda *_: None)
     h.engine.cancel(job)
     await h.until(lambda: job.state.ended)
@@ -90,10 +92,12 @@ def test_job_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with faulty_pools(grace_s=0.1, fence_s=0.1) as (one, armed):
-        one.run(stuck(one.house, armed, MAKERS["fill"](one.house), monkeypatch))
+        one.run(stuck(one.jobs, armed, MAKERS["fill"](one.jobs), monkeypatch))
 
 
-async def stuck_in_undo(h: House, armed: ArmedFaults, victim: StruckJob, patch: pytest.MonkeyPatch) -> None:
+async def stuck_in_undo(
+    h: RealJobs, armed: ArmedFaults, victim: StruckJob, patch: pytest.MonkeyPatch
+) -> None:
     armed.arm_all("worker.in_undo:stop")
     patch.setattr(link.Worker, "kill", lambda *_: None)
     job = await h.submit(victim.spec)
@@ -110,4 +114,4 @@ def test_undo_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with faulty_pools(grace_s=0.1, fence_s=0.1) as (one, armed):
-        one.run(stuck_in_undo(one.house, armed, MAKERS["bad_log"](one.house), monkeypatch))
+        one.run(stuck_in_undo(one.jobs, armed, MAKERS["bad_log"](one.jobs), monkeypatch))

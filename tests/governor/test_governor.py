@@ -96,7 +96,7 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 @in_loop
-async def test_refresh_when_nothing_is_wrong_then_all_and_nobody_is_told() -> None:
+async def test_refresh_when_nothing_is_wrong_then_all_and_nothing_is_published() -> None:
     async with governed() as (machine, governor):
         assert governor.refresh() == FULL
         assert machine.published == []
@@ -104,7 +104,7 @@ async def test_refresh_when_nothing_is_wrong_then_all_and_nobody_is_told() -> No
 
 
 @in_loop
-async def test_refresh_when_unplugged_then_told_at_once_with_the_reason() -> None:
+async def test_refresh_when_unplugged_then_published_at_once_with_the_reason() -> None:
     async with governed() as (machine, governor):
         machine.seen = UNPLUGGED
         allowance = governor.refresh()
@@ -274,8 +274,12 @@ async def test_readings_when_asked_then_what_was_read_last() -> None:
     async with governed() as (machine, governor):
         machine.seen = UNPLUGGED
         governor.refresh()
-        told = {one.name: one.value for one in governor.readings()}
-        assert (told["power"], told["battery"], told["cpu pressure"]) == ("battery", "61 %", "no signal")
+        values = {one.name: one.value for one in governor.readings()}
+        assert (values["power"], values["battery"], values["cpu pressure"]) == (
+            "battery",
+            "61 %",
+            "no signal",
+        )
 
 
 @in_loop
@@ -305,7 +309,7 @@ async def test_reading_when_it_contradicts_those_before_and_nothing_is_queued_th
 
 
 @in_loop
-async def test_user_when_the_configuration_asks_for_it_then_looked_for_and_said_where_nobody_knows() -> None:
+async def test_user_when_configured_then_read_and_reported_missing_without_a_source() -> None:
     async with governed() as (machine, governor):
         governor.refresh()
         assert not machine.looks_for_user

@@ -63,7 +63,7 @@ def test_battery_when_the_configuration_answers_then_so(answer: str, level: Leve
         (None, "power-saver", False),
     ],
 )
-def test_battery_when_low_then_told_with_its_threshold(
+def test_battery_when_low_then_the_reason_has_its_threshold(
     percent: float | None, profile: str, low: bool
 ) -> None:
     seen = Observation(Power(battery_percent=percent, draining=True, profile=profile))
@@ -231,8 +231,8 @@ def test_heat_when_the_processor_slows_itself_down_then_one_helper() -> None:
 
 def test_heat_when_a_zone_says_so_then_it_is_named() -> None:
     seen = Observation(thermal=Thermal(Heat.SEVERE, "x86_pkg_temp", 96.5, 100.0))
-    told = reason_of(ask(seen), "THERMAL")
-    assert (told.value, told.threshold) == ("x86_pkg_temp 96.5 °C", "trip point at 100 °C")
+    reason = reason_of(ask(seen), "THERMAL")
+    assert (reason.value, reason.threshold) == ("x86_pkg_temp 96.5 °C", "trip point at 100 °C")
 
 
 def test_meter_when_its_window_has_not_passed_then_as_before() -> None:
@@ -251,14 +251,14 @@ def test_spread_when_nodes_are_unlike_then_each_has_its_part() -> None:
     assert spread(0, {3: 1}) == {3: 0}
 
 
-def test_readings_when_there_is_no_signal_then_said() -> None:
-    told = {one.name: one.value for one in describe(Observation(), {})}
-    silent = {name for name, value in told.items() if value == NO_SIGNAL}
+def test_readings_when_there_is_no_signal_then_reported_as_such() -> None:
+    values = {one.name: one.value for one in describe(Observation(), {})}
+    silent = {name for name, value in values.items() if value == NO_SIGNAL}
     assert silent == {
         *("battery", "power profile", "performance", "temperature"),
         *("cpu pressure", "io pressure", "memory pressure", "memory pressure full", "user"),
     }
-    assert told["own cpu limit"] == "none"
+    assert values["own cpu limit"] == "none"
 
 
 def test_readings_when_there_is_then_with_units_and_sources() -> None:
@@ -271,14 +271,14 @@ def test_readings_when_there_is_then_with_units_and_sources() -> None:
         user=Presence(0.0, "logind"),
     )
     meters = {"cpu": Meter(0.0, 0, 123_000.0), "io": Meter(0.0, 0)}
-    told = {one.name: (one.value, one.source) for one in describe(seen, meters)}
-    assert told["power"][0] == "external power, too weak"
-    assert told["battery"][0] == "43 %"
-    assert told["performance"][0] == "degraded: lap-detected"
-    assert told["temperature"] == ("light, 71 °C, trip point at 80 °C", "zone0")
-    assert told["cpu pressure"] == ("12.3 % of the time", "user.slice")
-    assert told["io pressure"][0] == "not measured yet"
-    assert told["own cpu limit"][0] == "1.5 CPUs"
-    assert told["own throttling"][0] == "7 periods"
-    assert told["sleep"][0] == "about to sleep"
-    assert told["user"] == ("in use", "logind")
+    values = {one.name: (one.value, one.source) for one in describe(seen, meters)}
+    assert values["power"][0] == "external power, too weak"
+    assert values["battery"][0] == "43 %"
+    assert values["performance"][0] == "degraded: lap-detected"
+    assert values["temperature"] == ("light, 71 °C, trip point at 80 °C", "zone0")
+    assert values["cpu pressure"] == ("12.3 % of the time", "user.slice")
+    assert values["io pressure"][0] == "not measured yet"
+    assert values["own cpu limit"][0] == "1.5 CPUs"
+    assert values["own throttling"][0] == "7 periods"
+    assert values["sleep"][0] == "about to sleep"
+    assert values["user"] == ("in use", "logind")

@@ -21,13 +21,13 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, SourceRef
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.source import F_SEAL_SHRINK, SourceFacts, SourceKind
-from tests.jobs.house import UID, House, Memory, house, run
+from tests.jobs.realjobs import UID, Memory, RealJobs, real_jobs, run
 from tests.support.sources import facts_of
 
 SIZE = 8 << 20
 
 
-def hollow(home: House) -> Memory:
+def hollow(home: RealJobs) -> Memory:
     """Memory that is one hole, and has as much storage reserved beyond its end."""
     memory = home.memory(SIZE)
     fcntl.fcntl(memory.fd, fcntl.F_ADD_SEALS, F_SEAL_SHRINK)
@@ -57,7 +57,7 @@ def test_memory_when_it_seems_to_have_no_hole_then_reading_it_allocates_none(
     function: str, arg: dict[str, Any], role: str
 ) -> None:
     async def story() -> None:
-        async with house() as home:
+        async with real_jobs() as home:
             home.unpaid = True
             memory = hollow(home)
             names = [one.role for one in CATALOGUE[function].sources]
@@ -71,7 +71,7 @@ def test_memory_when_it_seems_to_have_no_hole_then_reading_it_allocates_none(
 
 def test_items_when_read_then_they_allocate_nothing_either() -> None:
     async def story() -> None:
-        async with house() as home:
+        async with real_jobs() as home:
             home.unpaid = True
             memory = hollow(home)
             job = await home.run(JobSpec("file.crc32", items=(memory.ref, memory.ref)))

@@ -1,6 +1,6 @@
 """Seeded stories in which workers, callers and the governor do anything, in any order.
 
-After every step the stage looks whether what must hold does hold, and at the end of
+After every step the simulation looks whether what must hold does hold, and at the end of
 each story everybody gets well and all jobs must end.
 """
 
@@ -14,8 +14,8 @@ from random import Random
 from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Level
 from ktaskd.model.worker import WorkerState
-from tests.jobs.puppet import Puppet
-from tests.jobs.puppets import READER, REWRITER, SLEEPER, STEPS, WRITER, Stage, play
+from tests.jobs.simulated import READER, REWRITER, SLEEPER, STEPS, WRITER, Simulation, play
+from tests.jobs.simulated_worker import SimulatedWorker
 
 SEEDS = 80
 STEPS_PER_STORY = 150
@@ -24,22 +24,22 @@ STEPS_PER_STORY = 150
 class Chaos:
     """Does anything that can happen."""
 
-    def __init__(self, stage: Stage, random: Random, *, guests: bool) -> None:
-        self.stage, self.random, self.guests = stage, random, guests
-        stage.puller.works = lambda: random.random() < 0.6
+    def __init__(self, sim: Simulation, random: Random, *, guests: bool) -> None:
+        self.sim, self.random, self.guests = sim, random, guests
+        sim.raiser.works = lambda: random.random() < 0.6
 
-    def _busy(self) -> Puppet | None:
-        busy = [worker for worker in self.stage.workers if worker.queue and not worker.is_dead]
+    def _busy(self) -> SimulatedWorker | None:
+        busy = [worker for worker in self.sim.workers if worker.queue and not worker.is_dead]
         return self.random.choice(busy) if busy else None
 
     def _unended(self) -> Job | None:
-        jobs = self.stage.registry.running
+        jobs = self.sim.registry.running
         return self.random.choice(jobs) if jobs else None
 
     def submit(self) -> None:
         random = self.random
-        if self.stage.registry.unended < 6:
-            self.stage.submit(
+        if self.sim.registry.unended < 6:
+            self.sim.submit(
                 random.choice([READER, READER, STEPS, WRITER, REWRITER, SLEEPER]),
                 random.choice([2, 20, 60]),
                 waited=random.random() < 0.6,
@@ -49,7 +49,7 @@ class Chaos:
                 pid=random.randint(1, 2),
                 quota=random.choice([0.0, 0.0, 0.01, 0.5]),
                 guest=self.guests and random.random() < 0.3,
-                nids=random.choice([(-1,), (0,), (0, 1)]) if len(self.stage.topology.nodes) > 1 else (-1,),
+                nids=random.choice([(-1,), (0,), (0, 1)]) if len(self.sim.topology.nodes) > 1 else (-1,),
             )
 
     def work(self) -> None:
@@ -77,9 +77,9 @@ class Chaos:
             worker.fail()
 
     def die(self) -> None:
-        if not self.stage.workers:
+        if not self.sim.workers:
             return
-        worker = self.random.choice(self.stage.workers)
+        worker = self.random.choice(self.sim.workers)
         if worker.queue and self.random.random() < 0.5:
             worker.begin()
             worker.get_on(self.random)
@@ -87,8 +87,8 @@ class Chaos:
             worker.die(self.random.choice([9, 11, None]))
 
     def starve(self) -> None:
-        if self.stage.workers:
-            worker = self.random.choice(self.stage.workers)
+        if self.sim.workers:
+            worker = self.random.choice(self.sim.workers)
             worker.share = self.random.choice([0.0, 0.0, 0.3, 1.0])
             worker.runnable = self.random.random() < 0.7
             worker.asleep_as = self.random.choice("SDT")
@@ -97,38 +97,38 @@ class Chaos:
         job = self._unended()
         if job is not None and self.random.random() < 0.3:
             if job.guards and self.random.random() < 0.5:
-                self.stage.engine.unguard(job, "DEADLINE")
+                self.sim.engine.unguard(job, "DEADLINE")
             else:
-                self.stage.engine.cancel(job)
+                self.sim.engine.cancel(job)
 
     def allow(self) -> None:
-        full, random = self.stage.full, self.random
+        full, random = self.sim.full, self.random
         level = random.choice(list(Level))
         count = {Level.RUN: 2, Level.FEWER: 1}.get(level, 0)
         helpers = {nid: count for nid in full.helpers}
-        self.stage.engine.set_allowance(replace(full, helpers=helpers, level=level))
+        self.sim.engine.set_allowance(replace(full, helpers=helpers, level=level))
 
     def limit(self) -> None:
         job = self._unended()
         if job is not None:
-            self.stage.set_quota(job, self.random.choice([0.0, 0.01, 1.0]))
+            self.sim.set_quota(job, self.random.choice([0.0, 0.01, 1.0]))
 
     async def wait(self) -> None:
         await asyncio.sleep(self.random.choice([0.001, 0.01, 0.05, 0.3, 1.0, 4.0]))
 
     async def step(self) -> None:
         acts = [self.work] * 10 + [self.submit] * 3 + [self.starve] * 2
-        acts += [self.fail, self.die, self.cancel, self.allow, self.limit, self.stage.fill, self.stage.fill]
+        acts += [self.fail, self.die, self.cancel, self.allow, self.limit, self.sim.fill, self.sim.fill]
         if self.random.random() < 0.3:
             await self.wait()
         else:
             self.random.choice(acts)()
-        self.stage.look()
+        self.sim.look()
 
     def _all_answer(self) -> None:
         self._bury()
-        self.stage.fill()
-        for worker in list(self.stage.workers):
+        self.sim.fill()
+        for worker in list(self.sim.workers):
             worker.share = 1.0
             if worker.queue and not worker.is_killed:
                 if not worker.begun:
@@ -136,37 +136,37 @@ class Chaos:
                 worker.answer()
 
     def _bury(self) -> None:
-        for worker in list(self.stage.workers):
+        for worker in list(self.sim.workers):
             if worker.is_killed or worker.state is WorkerState.STOPPING:
                 worker.die()
 
     async def heal(self) -> None:
         """All get well, and every job ends."""
-        stage = self.stage
-        stage.puller.works = lambda: True
-        stage.engine.set_allowance(stage.full)
+        sim = self.sim
+        sim.raiser.works = lambda: True
+        sim.engine.set_allowance(sim.full)
         for _ in range(600):
             self._all_answer()
-            if not stage.registry.unended:
+            if not sim.registry.unended:
                 break
-            await asyncio.sleep(0.02 if any(worker.queue for worker in stage.workers) else 0.5)
-        assert not stage.registry.unended, "\n".join(map(stage.describe, stage.registry.running))
-        # What was lowered too soon after it was raised is lowered a little later.
+            await asyncio.sleep(0.02 if any(worker.queue for worker in sim.workers) else 0.5)
+        assert not sim.registry.unended, "\n".join(map(sim.describe, sim.registry.running))
+        # A worker that was lowered too soon after it was raised is lowered a little later.
         await asyncio.sleep(1.0)
-        for worker in stage.workers:
+        for worker in sim.workers:
             assert not worker.record.raised
-        assert not any(worker.is_high for worker in stage.workers), "raised and not lowered"
+        assert not any(worker.is_high for worker in sim.workers), "raised and not lowered"
         self._bury()
 
 
-def tell(seed: int, watch: Callable[[Stage], None] = lambda _: None) -> None:
-    """Play the story of this seed; `watch` sees the stage before it begins."""
+def tell(seed: int, watch: Callable[[Simulation], None] = lambda _: None) -> None:
+    """Play the story of this seed; `watch` sees the simulation before it begins."""
     random = Random(seed)
 
-    async def story(stage: Stage) -> None:
-        watch(stage)
-        chaos = Chaos(stage, random, guests=seed % 3 == 0)
-        stage.fill()
+    async def story(sim: Simulation) -> None:
+        watch(sim)
+        chaos = Chaos(sim, random, guests=seed % 3 == 0)
+        sim.fill()
         for _ in range(STEPS_PER_STORY):
             await chaos.step()
         await chaos.heal()

@@ -1,4 +1,4 @@
-"""What the governor and the caller's own limits do to jobs that run.
+"""Effects of the governor and of the caller's own limits on jobs that run.
 
 Guards: I3
 Tests: ktaskd/jobs/engine.py
@@ -15,20 +15,20 @@ from ktaskd.jobs.job import caller_cpus
 from ktaskd.model.allowance import Allowance, Level, Reason
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
-from tests.jobs.house import CPUS, ME, UID, House, house, run
+from tests.jobs.realjobs import CPUS, ME, UID, RealJobs, real_jobs, run
 
 LONG = JobSpec("selftest.spin", arg={"ms": 3_600_000}, ranges=(RangeSpec(0, 2),))
 SHORT = JobSpec("selftest.spin", arg={"ms": 1}, ranges=(RangeSpec(0, 20),))
 
 
-def paused(h: House, level: Level = Level.PAUSED) -> Allowance:
+def paused(h: RealJobs, level: Level = Level.PAUSED) -> Allowance:
     reason = Reason("ON_BATTERY", "on battery power", since_s=1.0)
     return Allowance(dict.fromkeys(h.dispatch.capacity, 0), 2, 2, (reason,), level)
 
 
 def test_helpers_when_the_allowance_falls_then_they_give_their_chunks_back() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job = await h.submit(LONG, waited=False)
             await h.until(lambda: len(job.crew.helpers) == 2)
             before = h.dispatch.allowance
@@ -47,7 +47,7 @@ def test_helpers_when_the_allowance_falls_then_they_give_their_chunks_back() -> 
 
 def test_waited_job_when_paused_then_its_lead_goes_on_and_it_says_why_there_is_no_helper() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             h.engine.set_allowance(paused(h))
             job = await h.submit(SHORT)
             assert [reason.code for reason in view.waiting_reasons(job)] == ["ON_BATTERY"]
@@ -60,7 +60,7 @@ def test_waited_job_when_paused_then_its_lead_goes_on_and_it_says_why_there_is_n
 
 def test_job_when_submitted_in_a_pause_then_it_has_all_its_workers_after_it() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             before = h.dispatch.allowance
             h.engine.set_allowance(paused(h))
             job = await h.submit(LONG, waited=False)
@@ -73,7 +73,7 @@ def test_job_when_submitted_in_a_pause_then_it_has_all_its_workers_after_it() ->
 
 def test_detached_copy_when_paused_then_not_even_begun() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             before = h.dispatch.allowance
             h.engine.set_allowance(paused(h))
             roles = {"src": h.memory(b"abc").ref, "dst": h.memory(0).ref}
@@ -90,7 +90,7 @@ def test_detached_copy_when_paused_then_not_even_begun() -> None:
 
 def test_detached_job_when_it_makes_no_progress_then_it_gets_a_lead() -> None:
     async def story() -> None:
-        async with house(starvation_s=0.2) as h:
+        async with real_jobs(starvation_s=0.2) as h:
             h.engine.set_allowance(paused(h, Level.LEADS_ONLY))
             job = await h.run(SHORT, waited=False)
             assert job.state is JobState.SUCCEEDED
@@ -102,7 +102,7 @@ def test_detached_job_when_it_makes_no_progress_then_it_gets_a_lead() -> None:
 
 def test_detached_job_when_paused_then_it_gets_no_lead_however_long() -> None:
     async def story() -> None:
-        async with house(starvation_s=0.05) as h:
+        async with real_jobs(starvation_s=0.05) as h:
             h.engine.set_allowance(paused(h, Level.LEADS_ONLY))
             job = await h.submit(LONG, waited=False)
             await h.until(lambda: job.crew.lead is not None)
@@ -120,7 +120,7 @@ def test_detached_job_when_paused_then_it_gets_no_lead_however_long() -> None:
 
 def test_job_when_it_waits_behind_one_that_goes_on_then_its_time_begins_anew() -> None:
     async def story() -> None:
-        async with house(helpers=1, starvation_s=60.0) as h:
+        async with real_jobs(helpers=1, starvation_s=60.0) as h:
             first = await h.submit(LONG, waited=False)
             second = await h.submit(LONG, waited=False)
             await h.until(lambda: first.crew.helpers)
@@ -148,7 +148,7 @@ def test_job_when_it_waits_behind_one_that_goes_on_then_its_time_begins_anew() -
 
 def test_caller_when_its_limits_change_then_its_job_has_fewer_or_more_workers() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job = await h.submit(LONG, waited=False)
             await h.until(lambda: len(job.crew.helpers) == 2)
             h.engine.set_caller(job, Caller(frozenset(), 0, 0.5))
@@ -162,7 +162,7 @@ def test_caller_when_its_limits_change_then_its_job_has_fewer_or_more_workers() 
 
 def test_lead_when_its_caller_has_a_tenth_of_a_cpu_then_it_waits_and_says_so() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             who = Identity(UID, ME.gid, ME.pid, nid=0, cpu_quota=0.1)
             job = await h.submit(JobSpec("selftest.spin", arg={"ms": 20}, ranges=(RangeSpec(0, 4),)), who=who)
             await h.until(lambda: job.paced_until_s)
@@ -179,14 +179,14 @@ def test_lead_when_its_caller_has_a_tenth_of_a_cpu_then_it_waits_and_says_so() -
 
 def test_leads_when_one_caller_has_many_short_jobs_then_they_are_paced_together() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             who = Identity(UID, ME.gid, ME.pid, nid=0, cpu_quota=0.2)
             spec = JobSpec("selftest.spin", arg={"ms": 20}, ranges=(RangeSpec(0, 1),))
             jobs = [await h.submit(spec, who=who) for _ in range(5)]
             await h.ended(*jobs)
             spent_s = sum(view.cpu(job).lead_s for job in jobs)
             took_s = max(job.end_s for job in jobs) - jobs[0].create_s
-            # What a period gives at once, and the last job, are not waited for.
+            # The credit of one period, and the last job, are not waited for.
             assert spent_s - 0.02 <= 0.2 * (took_s + 0.1) + 0.02
 
     run(story())

@@ -22,7 +22,7 @@ from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, RangeSpec
 from ktaskd.model.priority import Priority
-from tests.jobs.house import ME, House, house, run
+from tests.jobs.realjobs import ME, RealJobs, real_jobs, run
 from tests.support.cgroups import cgroup, own_group, sleeper
 from tests.support.machine import make_machine
 
@@ -35,7 +35,7 @@ class Machine:
 
     limits: dict[int, Caller] = field(default_factory=dict)
     priorities: dict[int, Priority] = field(default_factory=dict)
-    """Those that have changed since their process connected."""
+    """Limits that have changed since their process connected."""
     top: Path = Path("/nowhere")
     reads: list[int] = field(default_factory=list)
     told: list[tuple[Job, Caller]] = field(default_factory=list)
@@ -72,9 +72,9 @@ def fast() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def watching(tmp_path: Path) -> AsyncIterator[tuple[House, Machine, Callers]]:
-    """A house for its jobs, and callers of our own making."""
-    async with house() as h:
+async def watching(tmp_path: Path) -> AsyncIterator[tuple[RealJobs, Machine, Callers]]:
+    """Real jobs, and callers of our own making."""
+    async with real_jobs() as h:
         machine = Machine(top=tmp_path)
         callers = Callers(machine.read, machine.hold, machine.on_limits, machine.ask)
         yield h, machine, callers
@@ -193,7 +193,7 @@ def test_reading_when_callers_are_many_then_a_few_in_each_turn_of_the_loop(tmp_p
 
 @contextmanager
 def caller_in(*groups: Path) -> Iterator[Identity]:
-    """Who would be a client that runs in these groups."""
+    """The identity of a client that runs in these groups."""
     with sleeper(*groups) as pid:
         pidfd = os.pidfd_open(pid)
         try:
@@ -211,7 +211,7 @@ def test_job_when_its_callers_real_limits_change_then_followed_and_kept_at_its_e
     async def story() -> None:
         parent = own_group("cpu")
         with cgroup(parent) as upper, cgroup(upper, name="own") as group, caller_in(group) as who:
-            async with house() as h:
+            async with real_jobs() as h:
                 known = describe(HostRoot(), who, h.topology)
                 job = await h.submit(spin(), who=known, waited=False)
                 for where, cpus, wanted in (

@@ -1,4 +1,4 @@
-"""Whoever answers, gives back or dies, each chunk counts once."""
+"""Each chunk counts once, whoever answers, gives back or dies."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.model.spans import Span
 from ktaskd.pool.link import Worker
-from tests.jobs.house import MIB, House, house, run
-from tests.jobs.puppets import WRITER, Stage, play
+from tests.jobs.realjobs import MIB, RealJobs, real_jobs, run
+from tests.jobs.simulated import WRITER, Simulation, play
 from tests.jobs.test_failure import SIZE, on_state, positions, undo_log
 
 BIG = 192 * MIB
@@ -30,11 +30,11 @@ BIG = 192 * MIB
 BIG_CRC = zlib.crc32(bytes(BIG))
 
 
-def workers(h: House) -> list[Worker]:
+def workers(h: RealJobs) -> list[Worker]:
     return [worker for pool in h.pools for worker in pool.workers]
 
 
-def stop_all(h: House) -> list[int]:
+def stop_all(h: RealJobs) -> list[int]:
     """No worker reads anything any more."""
     pids = [worker.pid for worker in workers(h) if worker.pid]
     for pid in pids:
@@ -53,7 +53,7 @@ def test_job_when_a_position_kills_workers_then_fails_and_others_do_not_notice(
     waited: bool, number: signal.Signals
 ) -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             other = await h.submit(
                 JobSpec("selftest.spin", arg={"ms": 1}, ranges=(RangeSpec(0, 100),)), waited=not waited
             )
@@ -78,7 +78,7 @@ def test_job_when_a_position_kills_workers_then_fails_and_others_do_not_notice(
 @pytest.mark.parametrize("waited", [True, False])
 def test_reader_when_workers_and_pool_hosts_are_killed_then_the_right_result(waited: bool) -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(BIG)
             kills = reruns = 0
             while kills < 6 or (not reruns and kills < 60):  # some land when all is done
@@ -104,7 +104,7 @@ def test_reader_when_workers_and_pool_hosts_are_killed_then_the_right_result(wai
 
 def test_fill_when_workers_are_killed_then_every_byte_is_there() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(16 * MIB)
             while not h.deaths:
                 value = random.randrange(1, 256)
@@ -123,7 +123,7 @@ def test_fill_when_workers_are_killed_then_every_byte_is_there() -> None:
 
 def test_writer_when_its_worker_is_killed_and_undo_tolerates_then_all_is_undone() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(SIZE)
             job = await h.submit(undo_log(memory, delay_ms=1.0))
             worker = await h.begun(job)
@@ -143,7 +143,7 @@ def test_writer_when_its_worker_is_killed_and_undo_tolerates_then_all_is_undone(
 
 def test_writer_when_its_worker_is_killed_and_undo_is_declined_then_the_chunk_is_dirty() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(SIZE)
             job = await h.submit(undo_log(memory, delay_ms=1.0, undo=False))
             worker = await h.begun(job)
@@ -160,7 +160,7 @@ def test_writer_when_its_worker_is_killed_and_undo_is_declined_then_the_chunk_is
 
 def test_undo_when_its_worker_is_killed_then_what_it_had_not_reached_is_dirty() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             size = 60_000
             memory = h.memory(size)
             job = await h.submit(undo_log(memory, fail_at=size - 1))
@@ -183,7 +183,7 @@ def test_undo_when_its_worker_is_killed_then_what_it_had_not_reached_is_dirty() 
 SPECS = ["file.crc32", "file.copy", "selftest.undo_log"]
 
 
-def all_of(h: House, function: str) -> JobSpec:
+def all_of(h: RealJobs, function: str) -> JobSpec:
     source, target = h.memory(b"abc" * 1000), h.memory(0)
     roles = {"src": source.ref, "dst": target.ref} if function == "file.copy" else {"data": source.ref}
     return JobSpec(function, sources=roles)
@@ -194,7 +194,7 @@ def test_job_when_workers_die_before_they_begin_then_done_by_others(function: st
     """The first step is a chunk, or the prepare of a copy."""
 
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             for _ in range(2):
                 pids = stop_all(h)
                 job = await h.submit(all_of(h, function))
@@ -211,7 +211,7 @@ def test_job_when_workers_die_before_they_begin_then_done_by_others(function: st
 @pytest.mark.parametrize("function", ["file.crc32", "file.copy"])
 def test_job_when_workers_die_before_its_last_step_then_done_by_others(function: str) -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job = await h.submit(all_of(h, function))
             pids: list[int] = []
             on_state(job, JobState.COMBINING, lambda: pids.extend(stop_all(h)))
@@ -225,7 +225,7 @@ def test_job_when_workers_die_before_its_last_step_then_done_by_others(function:
 
 def test_cancel_when_prepare_was_not_begun_then_nothing_is_dirty() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             pids = stop_all(h)
             job = await h.submit(all_of(h, "file.copy"))
             h.engine.cancel(job)
@@ -242,7 +242,7 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
         monkeypatch.setattr(module, "ITEMS_PER_CHUNK", 100_000)
 
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             refs = (h.memory(b"abc").ref,) * 8000
             job = await h.run(replace(JobSpec("file.crc32", items=refs), min_chunk=8000))
             error = view.full_error(job)
@@ -256,12 +256,12 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
 
 
 def test_chunk_when_another_of_its_dead_worker_stops_the_job_then_it_goes_back() -> None:
-    """What may not be run again stops its job; the chunks behind it were not begun, and are as they were."""
+    """A chunk that may not be run again stops its job; the chunks behind it were not begun."""
 
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        job = stage.submit(replace(WRITER, undo=False, partial=Partial.NONE), 80, threads=1, chunk=10)
-        (lead,) = (worker for worker in stage.workers if worker.queue)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(replace(WRITER, undo=False, partial=Partial.NONE), 80, threads=1, chunk=10)
+        (lead,) = (worker for worker in sim.workers if worker.queue)
         lead.begin()
         lead.answer()
         assert len(lead.queue) > 1

@@ -13,13 +13,13 @@ from ktaskd.jobs.job import Job
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
 from ktaskd.model.source import SourceKind
-from tests.jobs.house import ME, UID, House, house, run
+from tests.jobs.realjobs import ME, UID, RealJobs, real_jobs, run
 from tests.support.sources import facts_of
 
 OTHER = Identity(UID + 7, os.getegid(), os.getpid(), nid=0)
 
 
-def at_disk(rooms: House, directory: Path, name: str, uid: int) -> SourceRef:
+def at_disk(rooms: RealJobs, directory: Path, name: str, uid: int) -> SourceRef:
     """A file on the disk that turns."""
     path = directory / name
     path.write_bytes(bytes(4096))
@@ -35,7 +35,7 @@ def slow(ref: SourceRef, positions: int = 4096) -> JobSpec:
     )
 
 
-def turn(rooms: House) -> None:
+def turn(rooms: RealJobs) -> None:
     rooms.intake.conditions.disk_of = DiskOf(DiskLimits(), lambda _: Disk("sda", True))
 
 
@@ -45,7 +45,7 @@ def workers(*jobs: Job) -> int:
 
 def test_jobs_when_at_one_disk_that_turns_then_one_helper_in_turn(tmp_path: Path) -> None:
     async def go() -> None:
-        async with house() as rooms:
+        async with real_jobs() as rooms:
             turn(rooms)
             mine = await rooms.submit(slow(at_disk(rooms, tmp_path, "a", UID)), waited=False)
             other = await rooms.submit(
@@ -68,7 +68,7 @@ def test_jobs_when_at_one_disk_that_turns_then_one_helper_in_turn(tmp_path: Path
 
 def test_lead_when_it_comes_to_a_full_disk_then_it_begins_and_the_helper_goes(tmp_path: Path) -> None:
     async def go() -> None:
-        async with house() as rooms:
+        async with real_jobs() as rooms:
             turn(rooms)
             detached = await rooms.submit(slow(at_disk(rooms, tmp_path, "a", UID)), waited=False)
             await rooms.until(lambda: workers(detached) == 1)
@@ -84,7 +84,7 @@ def test_lead_when_it_comes_to_a_full_disk_then_it_begins_and_the_helper_goes(tm
 
 def test_job_when_its_disk_has_no_limit_then_all_helpers(tmp_path: Path) -> None:
     async def go() -> None:
-        async with house() as rooms:
+        async with real_jobs() as rooms:
             rooms.intake.conditions.disk_of = DiskOf(DiskLimits(), lambda _: Disk("nvme0n1", False))
             job = await rooms.submit(slow(at_disk(rooms, tmp_path, "a", UID)), waited=False)
             await rooms.until(lambda: workers(job) == 2)

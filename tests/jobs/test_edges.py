@@ -1,4 +1,4 @@
-"""Rare turns in the engine's story, each played step by step on puppets.
+"""Rare turns in the engine's story, each played step by step with simulated workers.
 
 Tests: ktaskd/jobs/engine.py
 """
@@ -16,32 +16,32 @@ from ktaskd.jobs import view
 from ktaskd.model.allowance import Level
 from ktaskd.model.job import JobState
 from tests.jobs.leaploop import pending
-from tests.jobs.puppet import Puppet
-from tests.jobs.puppets import KEEP_S, READER, STEPS, WRITER, Stage, play
+from tests.jobs.simulated import KEEP_S, READER, STEPS, WRITER, Simulation, play
+from tests.jobs.simulated_worker import SimulatedWorker
 
 
-def worker_of(stage: Stage, *, lead: bool) -> Puppet:
-    return next(worker for worker in stage.workers if worker.is_lead is lead and worker.queue)
+def worker_of(sim: Simulation, *, lead: bool) -> SimulatedWorker:
+    return next(worker for worker in sim.workers if worker.is_lead is lead and worker.queue)
 
 
-def do(worker: Puppet) -> None:
+def do(worker: SimulatedWorker) -> None:
     """Work off what it was sent first."""
     worker.begin()
     worker.answer()
 
 
-def finish(stage: Stage) -> None:
+def finish(sim: Simulation) -> None:
     """Let everybody work off what there is."""
-    while any(worker.queue for worker in stage.workers):
-        for worker in list(stage.workers):
+    while any(worker.queue for worker in sim.workers):
+        for worker in list(sim.workers):
             if worker.queue:
                 do(worker)
 
 
-async def settled(stage: Stage, *, uid: int = 1) -> Puppet:
+async def settled(sim: Simulation, *, uid: int = 1) -> SimulatedWorker:
     """A helper in a detached job of 100,000 positions a second, with a second chunk in hand."""
-    stage.submit(READER, 10_000_000, threads=1, chunk=1_000_000, waited=False, uid=uid)
-    helper = worker_of(stage, lead=False)
+    sim.submit(READER, 10_000_000, threads=1, chunk=1_000_000, waited=False, uid=uid)
+    helper = worker_of(sim, lead=False)
     helper.begin()
     await asyncio.sleep(10.0)
     helper.answer()
@@ -49,131 +49,131 @@ async def settled(stage: Stage, *, uid: int = 1) -> Puppet:
     return helper
 
 
-def length(helper: Puppet) -> int:
+def length(helper: SimulatedWorker) -> int:
     (_, _, _, (start, end)), *_ = helper.queue
     return int(end - start)
 
 
 def test_detached_job_when_alone_then_its_chunks_are_long() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        helper = await settled(stage)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        helper = await settled(sim)
         assert length(helper) == 200_000
         await asyncio.sleep(2.0)
         helper.answer()
-        stage.dispatch.set_allowance(replace(stage.full, share=0.02))
-        finish(stage)
+        sim.dispatch.set_allowance(replace(sim.full, duty=0.02))
+        finish(sim)
 
     play(story, helpers=1)
 
 
 @pytest.mark.parametrize("waited", [True, False])
 def test_detached_job_when_another_comes_then_it_gives_its_long_chunk_back(waited: bool) -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        helper = await settled(stage)
-        other = stage.submit(READER, 10, uid=2, threads=2, chunk=10, waited=waited)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        helper = await settled(sim)
+        other = sim.submit(READER, 10, uid=2, threads=2, chunk=10, waited=waited)
         assert helper.recalled
         helper.answer(whole=False)
         # The other uid has had less.
-        helper = worker_of(stage, lead=False)
-        assert stage.dispatch.job_of[helper] is other or (waited and length(helper) <= 20_000)
-        finish(stage)
+        helper = worker_of(sim, lead=False)
+        assert sim.dispatch.job_of[helper] is other or (waited and length(helper) <= 20_000)
+        finish(sim)
         assert other.state is JobState.SUCCEEDED
 
     play(story, helpers=1)
 
 
 def test_detached_job_when_small_jobs_come_all_the_time_then_its_chunks_are_short_and_left_alone() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        helper = await settled(stage)
-        stage.submit(READER, 10, uid=2, threads=1, chunk=10)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        helper = await settled(sim)
+        sim.submit(READER, 10, uid=2, threads=1, chunk=10)
         helper.answer(whole=False)
         for _ in range(5):
-            for worker in stage.workers:
+            for worker in sim.workers:
                 if worker.queue and worker.is_lead:
                     do(worker)
             await asyncio.sleep(0.1)
-            helper = worker_of(stage, lead=False)
+            helper = worker_of(sim, lead=False)
             if not helper.begun:
                 helper.begin()
             assert length(helper) <= 20_000
-            stage.submit(READER, 10, uid=2, threads=1, chunk=10)
+            sim.submit(READER, 10, uid=2, threads=1, chunk=10)
             assert not helper.recalled
-        finish(stage)
+        finish(sim)
 
     play(story, helpers=1)
 
 
 def test_detached_job_when_helpers_may_work_a_share_of_the_time_then_its_long_chunk_is_taken_back() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        helper = await settled(stage)
-        stage.dispatch.set_allowance(replace(stage.full, share=0.02))
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        helper = await settled(sim)
+        sim.dispatch.set_allowance(replace(sim.full, duty=0.02))
         assert helper.recalled
         helper.answer(whole=False)
         assert not helper.queue  # a breath
         await asyncio.sleep(60.0)
-        assert length(worker_of(stage, lead=False)) <= 20_000
-        stage.dispatch.set_allowance(stage.full)
-        finish(stage)
+        assert length(worker_of(sim, lead=False)) <= 20_000
+        sim.dispatch.set_allowance(sim.full)
+        finish(sim)
 
     play(story, helpers=1)
 
 
 def test_raised_helper_when_it_dies_then_its_pid_is_left_alone() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        job = stage.submit(WRITER, 10, threads=2, chunk=10, waited=False)
-        helper = worker_of(stage, lead=False)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(WRITER, 10, threads=2, chunk=10, waited=False)
+        helper = worker_of(sim, lead=False)
         helper.begin()
         helper.share = 0.0
-        stage.engine.cancel(job)
+        sim.engine.cancel(job)
         await asyncio.sleep(0.2)
         assert helper.record.raised
-        helper.die()  # lowering it now would raise here: the stage knows no such pid
-        stage.fill()
-        finish(stage)
+        helper.die()  # lowering it now would raise here: the simulation knows no such pid
+        sim.fill()
+        finish(sim)
         assert job.state is JobState.CANCELLED or job.state is JobState.DIRTY
 
     play(story)
 
 
 def test_helper_when_raised_only_in_part_then_lowered_when_it_has_answered() -> None:
-    async def story(stage: Stage) -> None:
-        stage.puller.works = lambda: False
-        stage.fill()
-        job = stage.submit(WRITER, 10, threads=2, chunk=10, waited=False)
-        helper = worker_of(stage, lead=False)
+    async def story(sim: Simulation) -> None:
+        sim.raiser.works = lambda: False
+        sim.fill()
+        job = sim.submit(WRITER, 10, threads=2, chunk=10, waited=False)
+        helper = worker_of(sim, lead=False)
         helper.begin()
         helper.share = 0.0
-        stage.engine.cancel(job)
+        sim.engine.cancel(job)
         await asyncio.sleep(0.2)
         assert helper.is_high
         assert not helper.record.raised
-        stage.puller.works = lambda: True
+        sim.raiser.works = lambda: True
         helper.answer(whole=False)
-        finish(stage)
+        finish(sim)
         assert not helper.is_high
 
     play(story)
 
 
 def test_guest_when_it_starts_slowly_for_the_last_step_then_it_is_waited_for() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        job = stage.submit(READER, 10, waited=False, guest=True)
-        stage.fill()
-        guest = worker_of(stage, lead=False)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(READER, 10, waited=False, guest=True)
+        sim.fill()
+        guest = worker_of(sim, lead=False)
         guest.begin()
         guest.answer()
-        worker_of(stage, lead=False).die(11)  # in the step that combines
-        assert stage.workers[-1].memory_group
-        assert not stage.workers[-1].is_ready
+        worker_of(sim, lead=False).die(11)  # in the step that combines
+        assert sim.workers[-1].memory_group
+        assert not sim.workers[-1].is_ready
         await asyncio.sleep(3.0)
-        stage.fill()
-        finish(stage)
+        sim.fill()
+        finish(sim)
         assert job.state is JobState.SUCCEEDED
 
     play(story)
@@ -182,44 +182,44 @@ def test_guest_when_it_starts_slowly_for_the_last_step_then_it_is_waited_for() -
 def test_result_when_too_large_and_the_rest_is_given_back_then_the_job_ends_once() -> None:
     """The answer is noted whole before the job is stopped: nothing of it is noted of one that has ended."""
 
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        job = stage.submit(replace(READER, combine=True), 100, threads=1, chunk=100)
-        lead = worker_of(stage, lead=True)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(replace(READER, combine=True), 100, threads=1, chunk=100)
+        lead = worker_of(sim, lead=True)
         lead.begin()
         lead.get_on(Random(7))
-        stage.registry.live.most = 0
+        sim.registry.live.most = 0
         lead.answer(whole=False)
-        finish(stage)
+        finish(sim)
         assert (job.state, job.error and job.error.reason) == (JobState.FAILED, "RESULT_TOO_LARGE")
 
     play(story)
 
 
 def test_result_when_too_large_then_the_undo_is_the_next_leads_alone() -> None:
-    async def story(stage: Stage) -> None:
-        stage._leads_wanted = 2
-        stage.fill()
-        job = stage.submit(replace(WRITER, combine=True), 10, threads=1, chunk=10)
-        for worker in [worker for worker in stage.workers if not worker.is_lead]:
-            stage.dispatch.remove(worker)  # busy elsewhere, so that another lead does the undo
-        stage.registry.live.most = 0
-        do(worker_of(stage, lead=True))
+    async def story(sim: Simulation) -> None:
+        sim._leads_wanted = 2
+        sim.fill()
+        job = sim.submit(replace(WRITER, combine=True), 10, threads=1, chunk=10)
+        for worker in [worker for worker in sim.workers if not worker.is_lead]:
+            sim.dispatch.remove(worker)  # busy elsewhere, so that another lead does the undo
+        sim.registry.live.most = 0
+        do(worker_of(sim, lead=True))
         assert job.crew.step_worker is not None, "it is being undone"
         assert job.crew.lead is job.crew.step_worker
-        finish(stage)
+        finish(sim)
         assert job.state is JobState.FAILED
 
     play(story)
 
 
 def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        job = stage.submit(replace(WRITER, combine=True), 10, threads=1, chunk=10)
-        stage.registry.live.most = 0
-        do(worker_of(stage, lead=True))
-        finish(stage)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(replace(WRITER, combine=True), 10, threads=1, chunk=10)
+        sim.registry.live.most = 0
+        do(worker_of(sim, lead=True))
+        finish(sim)
         error = view.full_error(job)
         assert error is not None
         assert error.reason == "RESULT_TOO_LARGE"
@@ -230,75 +230,75 @@ def test_result_when_too_large_then_the_chunk_that_it_was_of_is_undone_too() -> 
 
 
 def test_lead_when_paced_and_much_happens_then_one_timer_for_its_job() -> None:
-    async def story(stage: Stage) -> None:
-        stage.engine.set_allowance(replace(stage.full, leads_per_uid=1))
-        stage.fill()
+    async def story(sim: Simulation) -> None:
+        sim.engine.set_allowance(replace(sim.full, leads_per_uid=1))
+        sim.fill()
         # The first uid, which had less, has all the leads that it may have and wants one more.
-        stage.submit(uid=1, threads=1)
-        stage.submit(uid=1, threads=1)
-        had = stage.submit(uid=2, threads=1)
-        stage.dispatch.shares.charge(2, 100.0)
-        stage.engine.cancel(had)
-        stage.dispatch.pacer.charge((2, 7), 1.0, 0.01, stage.loop.time())
-        stage._want_leads(2)
-        stage.fill()
-        job = stage.submit(uid=2, pid=7, quota=0.01, threads=1)
+        sim.submit(uid=1, threads=1)
+        sim.submit(uid=1, threads=1)
+        had = sim.submit(uid=2, threads=1)
+        sim.dispatch.shares.charge(2, 100.0)
+        sim.engine.cancel(had)
+        sim.dispatch.pacer.charge((2, 7), 1.0, 0.01, sim.loop.time())
+        sim._want_leads(2)
+        sim.fill()
+        job = sim.submit(uid=2, pid=7, quota=0.01, threads=1)
         for _ in range(50):
-            stage.dispatch.pump()
-        assert sum("_go_on" in repr(timer) for timer in pending(stage.loop)) == 1
-        stage.engine.cancel(job)
-        finish(stage)
+            sim.dispatch.pump()
+        assert sum("_go_on" in repr(timer) for timer in pending(sim.loop)) == 1
+        sim.engine.cancel(job)
+        finish(sim)
         await asyncio.sleep(200)
 
     play(story)
 
 
 def test_lead_when_its_callers_quota_is_lifted_then_it_goes_on_at_once() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        stage.dispatch.pacer.charge((1, 1), 10.0, 0.01, stage.loop.time())
-        job = stage.submit(quota=0.01, threads=1)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        sim.dispatch.pacer.charge((1, 1), 10.0, 0.01, sim.loop.time())
+        job = sim.submit(quota=0.01, threads=1)
         assert job.paced_until_s
-        stage.set_quota(job, 0.0)
+        sim.set_quota(job, 0.0)
         await asyncio.sleep(0)
         assert job.crew.lead is not None
-        finish(stage)
+        finish(sim)
         await asyncio.sleep(2000)
 
     play(story)
 
 
 def test_step_when_no_helper_is_allowed_and_no_lead_is_there_then_a_lead_is_started() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        none = {nid: 0 for nid in stage.full.helpers}
-        stage.engine.set_allowance(replace(stage.full, helpers=none, level=Level.LEADS_ONLY))
-        first = stage.submit(READER, 10, threads=1)
-        second = stage.submit(STEPS, 10, threads=1)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        none = {nid: 0 for nid in sim.full.helpers}
+        sim.engine.set_allowance(replace(sim.full, helpers=none, level=Level.LEADS_ONLY))
+        first = sim.submit(READER, 10, threads=1)
+        second = sim.submit(STEPS, 10, threads=1)
         assert first.crew.lead is not None
-        stage.fill()  # what was asked for
+        sim.fill()  # what was asked for
         assert second.crew.step_worker is not None
-        finish(stage)
+        finish(sim)
 
     play(story, leads=2)
 
 
 def test_chunk_when_it_kills_the_lead_each_time_while_a_helper_holds_it_then_the_job_fails() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        job = stage.submit(READER, 20, threads=2, chunk=10)
-        helper = worker_of(stage, lead=False)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(READER, 20, threads=2, chunk=10)
+        helper = worker_of(sim, lead=False)
         helper.begin()
         helper.share = 0.0
-        do(worker_of(stage, lead=True))
+        do(worker_of(sim, lead=True))
         deaths = 0
         while job.state is JobState.RUNNING and deaths < 10:
             await asyncio.sleep(0.2)
-            lead = worker_of(stage, lead=True)
+            lead = worker_of(sim, lead=True)
             lead.begin()
             lead.die(11)
             deaths += 1
-            stage.fill()
+            sim.fill()
         assert deaths == 3
         helper.answer(whole=False)
         assert job.state is JobState.FAILED
@@ -309,54 +309,54 @@ def test_chunk_when_it_kills_the_lead_each_time_while_a_helper_holds_it_then_the
 
 
 def test_guest_when_none_can_be_had_then_other_jobs_get_their_leads_and_it_is_tried_again() -> None:
-    async def story(stage: Stage) -> None:
-        stage.guests_max = 0
-        stage.fill()
-        guest = stage.submit(READER, 10, threads=1, guest=True)
-        other = stage.submit(READER, 10, threads=1)
+    async def story(sim: Simulation) -> None:
+        sim.guests_max = 0
+        sim.fill()
+        guest = sim.submit(READER, 10, threads=1, guest=True)
+        other = sim.submit(READER, 10, threads=1)
         assert other.crew.lead is not None
-        finish(stage)
-        stage.guests_max = 1
+        finish(sim)
+        sim.guests_max = 1
         await asyncio.sleep(3.0)
         assert guest.guest.worker is not None
-        stage.fill()
-        finish(stage)
+        sim.fill()
+        finish(sim)
         assert guest.state is JobState.SUCCEEDED
 
     play(story)
 
 
 def test_helpers_when_they_may_work_half_of_the_time_then_none_begins_for_as_long_as_one_worked() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, share=0.5))
-        job = stage.submit(READER, 40, waited=False)
-        began_s = stage.loop.time()
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        sim.engine.set_allowance(replace(sim.full, helpers={0: 1}, level=Level.FEWER, duty=0.5))
+        job = sim.submit(READER, 40, waited=False)
+        began_s = sim.loop.time()
         for _ in range(100):
             assert len(job.crew.helpers) <= 1
-            finish(stage)
+            finish(sim)
             assert not job.crew.helpers, "it goes on at once"
             if job.state.ended:
                 break
             await asyncio.sleep(0.0005)
         assert job.state is JobState.SUCCEEDED
-        # All answers of puppets say that it took 2 ms.
-        assert job.tally.chunks_done * 0.002 <= stage.loop.time() - began_s + 0.003
+        # All answers of simulated workers say that it took 2 ms.
+        assert job.tally.chunks_done * 0.002 <= sim.loop.time() - began_s + 0.003
 
     play(story)
 
 
 def test_helpers_when_they_may_work_all_the_time_again_then_at_once() -> None:
-    async def story(stage: Stage) -> None:
-        stage.fill()
-        stage.engine.set_allowance(replace(stage.full, helpers={0: 1}, level=Level.FEWER, share=0.001))
-        job = stage.submit(READER, 40, waited=False)
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        sim.engine.set_allowance(replace(sim.full, helpers={0: 1}, level=Level.FEWER, duty=0.001))
+        job = sim.submit(READER, 40, waited=False)
         for worker in tuple(job.crew.helpers):
-            do(cast(Puppet, worker))
+            do(cast(SimulatedWorker, worker))
         assert not job.crew.helpers
-        stage.engine.set_allowance(stage.full)
+        sim.engine.set_allowance(sim.full)
         assert len(job.crew.helpers) == 2
-        finish(stage)
+        finish(sim)
 
     play(story)
 
@@ -364,17 +364,17 @@ def test_helpers_when_they_may_work_all_the_time_again_then_at_once() -> None:
 def test_ended_job_when_the_clock_is_set_then_it_is_kept_as_long_as_ever() -> None:
     """By hand, or by a time server after a start with a wrong clock: forward or back."""
 
-    async def story(stage: Stage) -> None:
-        stage.fill()
+    async def story(sim: Simulation) -> None:
+        sim.fill()
         for jump_s in (10 * KEEP_S, -10 * KEEP_S):
-            stage.wall = lambda to=jump_s: stage.loop.time() + to  # type: ignore[misc]
-            job = stage.submit(READER, 1, threads=1, chunk=1, waited=False)
-            finish(stage)
+            sim.wall = lambda to=jump_s: sim.loop.time() + to  # type: ignore[misc]
+            job = sim.submit(READER, 1, threads=1, chunk=1, waited=False)
+            finish(sim)
             assert job.state.ended
-            stage.wall = lambda to=jump_s: stage.loop.time() - to  # type: ignore[misc]
+            sim.wall = lambda to=jump_s: sim.loop.time() - to  # type: ignore[misc]
             await asyncio.sleep(KEEP_S - 1.0)
-            assert job.id in stage.registry._by_id
+            assert job.id in sim.registry._by_id
             await asyncio.sleep(2.0)
-            assert job.id not in stage.registry._by_id
+            assert job.id not in sim.registry._by_id
 
     play(story)

@@ -21,11 +21,11 @@ from ktaskd.jobs.registry import JobLimits
 from ktaskd.model.errors import Draining, KtaskError, QuotaFull
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.spans import Span
-from tests.jobs.house import ME, MIB, STRANGER, House, Memory, house, run
+from tests.jobs.realjobs import ME, MIB, STRANGER, Memory, RealJobs, real_jobs, run
 
 SIZE = 4000
 TOUCHED, UNDONE = 1, 17
-"""What selftest.undo_log leaves in a byte: it adds 1 to what it does, 16 to what it undoes."""
+"""selftest.undo_log adds 1 to a byte that it does, and 16 to one that it undoes."""
 
 
 def undo_log(memory: Memory, *, delay_ms: float = 0.0, fail_at: int = -1, **more: object) -> JobSpec:
@@ -55,7 +55,7 @@ def test_job_when_one_chunk_fails_then_every_completed_one_is_undone_once(fail_a
     """Guards: I1"""
 
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(SIZE)
             job = await h.run(undo_log(memory, fail_at=fail_at), waited=waited)
             assert job.state is JobState.FAILED
@@ -68,7 +68,7 @@ def test_job_when_one_chunk_fails_then_every_completed_one_is_undone_once(fail_a
             assert error.chunk is not None
             assert error.chunk.start <= fail_at < error.chunk.end
             assert fail_at not in positions(error.undone)
-            # What the failed chunk had done, its own worker has put back.
+            # The worker of the failed chunk has put back what it had done.
             content = memory.read()
             own = set(range(error.chunk.start, fail_at))
             assert {i for i, byte in enumerate(content) if byte == UNDONE} == positions(error.undone) | own
@@ -78,7 +78,7 @@ def test_job_when_one_chunk_fails_then_every_completed_one_is_undone_once(fail_a
 
 def test_job_when_undo_is_declined_then_what_was_done_is_dirty() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(SIZE)
             job = await h.run(undo_log(memory, fail_at=SIZE - 1, max_threads=1, undo=False))
             assert job.state is JobState.DIRTY
@@ -93,7 +93,7 @@ def test_job_when_undo_is_declined_then_what_was_done_is_dirty() -> None:
 
 def test_job_when_a_source_became_shorter_then_says_so() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(bytes(2 * MIB))
             spin = await h.submit(
                 JobSpec("selftest.spin", arg={"ms": 30}, ranges=(RangeSpec(0, 1),), max_threads=1)
@@ -111,7 +111,7 @@ def test_job_when_a_source_became_shorter_then_says_so() -> None:
 
 def test_function_when_it_reads_only_then_its_failure_leaves_nothing_dirty() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             arg = {"at": 500, "errno": errno.ENOSPC}
             job = await h.run(
                 JobSpec("selftest.fail", arg=arg, ranges=(RangeSpec(0, 1000, -1),), min_chunk=1)
@@ -126,7 +126,7 @@ def test_function_when_it_reads_only_then_its_failure_leaves_nothing_dirty() -> 
 
 def test_copy_when_it_fails_then_the_target_is_as_before() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             content = random.Random(2).randbytes(3 * MIB)
             source, target = h.memory(content), h.memory(MIB)
             spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, min_chunk=4096)
@@ -151,7 +151,7 @@ def slow_log(memory: Memory) -> JobSpec:
 
 def test_cancel_when_queued_then_ends_at_once_and_nothing_ran() -> None:
     async def story() -> None:
-        async with house(helpers=1, leads=1) as h:
+        async with real_jobs(helpers=1, leads=1) as h:
             busy = await h.submit(
                 JobSpec("selftest.spin", arg={"ms": 3_600_000}, ranges=(RangeSpec(0, 1),)), waited=False
             )
@@ -173,7 +173,7 @@ def test_cancel_when_queued_then_ends_at_once_and_nothing_ran() -> None:
 @pytest.mark.parametrize("waited", [True, False])
 def test_cancel_when_running_then_all_is_undone(waited: bool) -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(SIZE)
             job = await h.submit(slow_log(memory), waited=waited)
             await h.until(lambda: job.tally.chunks_done >= 2)
@@ -184,7 +184,7 @@ def test_cancel_when_running_then_all_is_undone(waited: bool) -> None:
             error = view.full_error(job)
             assert error is not None
             assert {i for i, byte in enumerate(memory.read()) if byte} == positions(error.undone)
-            assert not h.deaths, "every worker heeded the flag"
+            assert not h.deaths, "every worker obeyed the flag"
 
     run(story())
 
@@ -202,7 +202,7 @@ def on_state(job: Job, state: JobState, call: Callable[[], None]) -> None:
 
 def test_cancel_when_combining_then_the_result_is_not_told() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(bytes(4 * MIB))
             job = await h.submit(JobSpec("file.crc32", sources={"data": memory.ref}))
             await h.until(lambda: job.state is JobState.COMBINING or job.state.ended)
@@ -217,7 +217,7 @@ def test_cancel_when_combining_then_the_result_is_not_told() -> None:
 
 def test_cancel_when_undoing_then_changes_nothing() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(SIZE)
             job = await h.submit(undo_log(memory, fail_at=SIZE - 1))
             on_state(job, JobState.UNDOING, lambda: h.engine.cancel(job))
@@ -235,7 +235,7 @@ def test_cancel_of_a_copy_when_at_any_step_then_all_or_nothing(state: JobState) 
     """Guards: I2"""
 
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             content = random.Random(3).randbytes(2 * MIB + 5)
             source, target = h.memory(content), h.memory(5)
             spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, min_chunk=4096)
@@ -253,7 +253,7 @@ def test_cancel_of_a_copy_when_at_any_step_then_all_or_nothing(state: JobState) 
     run(story())
 
 
-def asyncio_soon(h: House, job: Job) -> None:
+def asyncio_soon(h: RealJobs, job: Job) -> None:
     """Cancel in the next round of the loop, as a request would."""
     asyncio.get_running_loop().call_soon(h.engine.cancel, job)
 
@@ -261,7 +261,7 @@ def asyncio_soon(h: House, job: Job) -> None:
 @pytest.mark.parametrize("cpu", [True, False])
 def test_cancel_when_a_function_hangs_then_its_worker_is_killed_and_replaced(cpu: bool) -> None:
     async def story() -> None:
-        async with house(grace_s=0.1) as h:
+        async with real_jobs(grace_s=0.1) as h:
             hang = JobSpec("selftest.hang", arg={"cpu": cpu}, ranges=(RangeSpec(0, 10),), max_threads=1)
             job = await h.submit(hang)
             worker = await h.begun(job)
@@ -282,7 +282,7 @@ def test_cancel_when_a_function_hangs_then_its_worker_is_killed_and_replaced(cpu
 
 def test_worker_when_killed_and_not_seen_dead_then_its_job_is_dirty() -> None:
     async def story() -> None:
-        async with house(grace_s=0.05, fence_s=0.1) as h:
+        async with real_jobs(grace_s=0.05, fence_s=0.1) as h:
             memory = h.memory(SIZE)
             job = await h.submit(undo_log(memory, delay_ms=3_600_000, max_threads=1))
             worker = await h.begun(job)
@@ -308,7 +308,7 @@ def test_worker_when_killed_and_not_seen_dead_then_its_job_is_dirty() -> None:
 
 def test_caller_when_it_goes_then_its_job_is_cancelled_unless_another_waits() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             spec = JobSpec("selftest.spin", arg={"ms": 3_600_000}, ranges=(RangeSpec(0, 1),), request_id="r")
             job = await h.submit(spec)
             again = await h.submit(spec)
@@ -331,7 +331,7 @@ def test_caller_when_it_goes_then_its_job_is_cancelled_unless_another_waits() ->
 
 def test_intake_when_it_refuses_then_nothing_is_left() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(100)
             source = h.handles.resolve(memory.ref.handle, ME.uid)
             bad = [
@@ -355,10 +355,10 @@ def test_intake_when_it_refuses_then_nothing_is_left() -> None:
 
 def test_intake_when_the_quota_is_full_then_refused_and_nothing_is_left() -> None:
     async def story() -> None:
-        async with house(limits=JobLimits(queued_per_uid=1)) as h:
+        async with real_jobs(limits=JobLimits(queued_per_uid=1)) as h:
             memory = h.memory(SIZE)
             job = await h.submit(undo_log(memory, delay_ms=1.0))
-            with pytest.raises(QuotaFull, match="got 1 that have not ended, wanted less than 1"):
+            with pytest.raises(QuotaFull, match="has 1 unfinished jobs"):
                 await h.submit(undo_log(memory))
             source = h.handles.resolve(memory.ref.handle, ME.uid)
             assert source._references == 2
@@ -371,7 +371,7 @@ def test_intake_when_the_quota_is_full_then_refused_and_nothing_is_left() -> Non
 
 def test_event_when_it_is_illegal_then_the_job_is_as_before() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job = await h.run(JobSpec("selftest.noop", ranges=(RangeSpec(0, 1),)))
             version = job.version
             with pytest.raises(Exception, match="SUCCEEDED"):

@@ -1,4 +1,4 @@
-"""Who is next: jobs of one user in order, users by what they have had."""
+"""Which job is next: jobs of one user in order, users by the CPU time that they had."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.memory import MemoryLimit
-from tests.jobs.house import CPUS, ME, MIB, STRANGER, House, house, run
+from tests.jobs.realjobs import CPUS, ME, MIB, STRANGER, RealJobs, real_jobs, run
 from tests.support.cgroups import cgroup, own_group
 
 pytestmark = pytest.mark.other_uid
@@ -28,10 +28,10 @@ LIMIT = 96 * MIB
 
 
 @asynccontextmanager
-async def limited_house(**changes: Any) -> AsyncIterator[tuple[House, Path]]:
-    """A house for whose every function ME is limited, and the directory of that cgroup."""
+async def limited_house(**changes: Any) -> AsyncIterator[tuple[RealJobs, Path]]:
+    """Real jobs, where ME is limited for every function, and the directory of that cgroup."""
     with cgroup(own_group("memory"), {"memory.limit_in_bytes": str(LIMIT)}) as group:
-        async with house(**changes) as h:
+        async with real_jobs(**changes) as h:
             limit = MemoryLimit(LIMIT, str(group), str(group))
             h.limit_all = lambda who: limit if who.uid == ME.uid else None
             yield h, group
@@ -153,7 +153,7 @@ def test_guest_when_it_dies_of_its_chunk_then_tried_as_elsewhere() -> None:
 
 def test_guest_when_the_group_is_gone_then_the_job_says_so() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             gone = str(own_group("memory") / "ktaskd-test-gone")
             h.limit_all = lambda _: MemoryLimit(LIMIT, gone, gone)
             for waited in (True, False):
@@ -173,7 +173,7 @@ def test_host_of_guests_when_killed_then_another_guest_goes_on() -> None:
             os.kill(h.guests.host_pid, signal.SIGKILL)
             await h.until(lambda: h.deaths)
             await h.ended(job)
-            # What the kernel's answer to our own end was cannot be told from a full group.
+            # The kernel's answer to our own end looks the same as that of a full group.
             assert job.state in (JobState.SUCCEEDED, JobState.FAILED)
 
     run(story())

@@ -11,7 +11,7 @@ from ktaskd.pool.link import Worker
 
 @dataclass(eq=False)
 class FakeWorker:
-    """What the watch looks at."""
+    """The parts of a worker that the watch looks at."""
 
     pid: int
     seq: int = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ktaskd.jobs.registry import JobLimits, Query
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
-from tests.jobs.house import ME, MIB, House, house, run
+from tests.jobs.realjobs import ME, MIB, RealJobs, real_jobs, run
 from tests.jobs.test_failure import SIZE, undo_log
 
 
@@ -19,13 +19,13 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def footprint(h: House) -> dict[int, int]:
+def footprint(h: RealJobs) -> dict[int, int]:
     """Descriptors of every process, by pid."""
     pids = [worker.pid for pool in h.pools for worker in pool.workers]
     return {pid: descriptors(pid) for pid in [os.getpid(), *pids, *(pool.host_pid for pool in h.pools)]}
 
 
-def specs_of(h: House) -> list[JobSpec]:
+def specs_of(h: RealJobs) -> list[JobSpec]:
     data, log = h.memory(bytes(MIB)), h.memory(SIZE)
     return [
         JobSpec("file.crc32", sources={"data": data.ref}),
@@ -37,7 +37,7 @@ def specs_of(h: House) -> list[JobSpec]:
     ]
 
 
-async def one_of_each(h: House) -> list[JobState]:
+async def one_of_each(h: RealJobs) -> list[JobState]:
     jobs = []
     for waited in (True, False):
         for spec in specs_of(h):
@@ -53,7 +53,7 @@ def test_daemon_when_many_jobs_ended_then_no_descriptor_or_process_more() -> Non
     """Guards: I7"""
 
     async def story() -> None:
-        async with house(leads=1, limits=JobLimits(kept=5)) as h:
+        async with real_jobs(leads=1, limits=JobLimits(kept=5)) as h:
             before, fds = footprint(h), len(h._fds)
             for _ in range(3):
                 states = await one_of_each(h)
@@ -77,7 +77,7 @@ def test_daemon_when_many_jobs_ended_then_no_descriptor_or_process_more() -> Non
 
 def test_engine_when_jobs_are_old_then_forgotten_without_being_asked() -> None:
     async def story() -> None:
-        async with house(limits=JobLimits(keep_s=0.2)) as h:
+        async with real_jobs(limits=JobLimits(keep_s=0.2)) as h:
             noop = JobSpec("selftest.noop", ranges=(RangeSpec(0, 1),))
             first = await h.run(replace(noop, request_id="r"))
             assert await h.submit(replace(noop, request_id="r"), waited=False) is first

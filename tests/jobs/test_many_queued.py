@@ -1,4 +1,4 @@
-"""What concerns all jobs costs little for each of thousands that are queued.
+"""Work that concerns all jobs costs little for each of thousands that are queued.
 
 Tests: ktaskd/jobs/engine.py
 """
@@ -16,7 +16,7 @@ import pytest
 
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.job import JobError
-from tests.jobs.puppets import READER, Stage, play
+from tests.jobs.simulated import READER, Simulation, play
 
 JOBS = 500
 CALLS = 4
@@ -41,13 +41,13 @@ def calls_during(action: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("waited", [False, True])
 def test_pause_when_many_jobs_are_queued_then_it_costs_little_for_each(waited: bool) -> None:
-    async def story(stage: Stage) -> None:
-        jobs = [stage.submit(READER, 1000, threads=2, waited=waited) for _ in range(JOBS)]
-        paused = Allowance({0: 0}, stage.full.leads, stage.full.leads_per_uid, level=Level.PAUSED)
-        for allowance in (paused, stage.full, replace(paused, level=Level.LEADS_ONLY), stage.full):
-            change = partial(stage.engine.set_allowance, allowance)
+    async def story(sim: Simulation) -> None:
+        jobs = [sim.submit(READER, 1000, threads=2, waited=waited) for _ in range(JOBS)]
+        paused = Allowance({0: 0}, sim.full.leads, sim.full.leads_per_uid, level=Level.PAUSED)
+        for allowance in (paused, sim.full, replace(paused, level=Level.LEADS_ONLY), sim.full):
+            change = partial(sim.engine.set_allowance, allowance)
             assert calls_during(change) < CALLS * JOBS
         for job in jobs:
-            stage.engine.stop(job, JobError("CANCELLED", "as asked"), cancel=True)
+            sim.engine.stop(job, JobError("CANCELLED", "as asked"), cancel=True)
 
     play(story)

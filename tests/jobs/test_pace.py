@@ -19,7 +19,7 @@ def test_leads_when_paced_then_no_more_than_the_quota_in_the_long_run(
     """Leads of one caller take chunks in turn, each as soon as it may."""
     pacer, free_s, used_s, end_s = Pacer(), [0.0] * leads, 0.0, 0.0
     for cpu_s in chunks:
-        # Whoever is free first is next; it waits as long as it is told.
+        # The lead that is free first is next; it waits as long as the pacer says.
         i = min(range(leads), key=free_s.__getitem__)
         start_s = free_s[i] + pacer.wait_s("caller", quota, free_s[i])
         free_s[i] = start_s + cpu_s

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ktaskd.jobs.positions import NOTHING_LEFT, Positions
 from ktaskd.model.function import Declaration, Partial
-from ktaskd.model.limits import SPANS_TOLD
+from ktaskd.model.limits import SPANS_LISTED
 from ktaskd.model.spans import Span
 from ktaskd.planner.cursor import Chunk
 from ktaskd.planner.plan import NodePart, Plan
@@ -47,9 +47,14 @@ class Books(RuleBasedStateMachine):
     """Does anything that a job may do, and keeps the place of each position in a set of its own."""
 
     @initialize(
-        declaration=declarations, undo=st.booleans(), cuts=st.sets(st.integers(1, TOTAL - 1), max_size=3)
+        declaration=declarations,
+        undo=st.booleans(),
+        cuts=st.sets(st.integers(1, TOTAL - 1), max_size=3),
+        takes=st.integers(0, 8),
     )
-    def begin(self, declaration: Declaration, undo: bool, cuts: set[int]) -> None:
+    def begin(self, declaration: Declaration, undo: bool, cuts: set[int], takes: int) -> None:
+        self.takes = takes
+        """It is not stopped before it was asked for this many chunks."""
         edges = [0, *sorted(cuts), TOTAL]
         shares = tuple(NodePart(a, b) for a, b in pairwise(edges))
         self.function, self.undo = declaration, undo
@@ -77,6 +82,7 @@ class Books(RuleBasedStateMachine):
     @running
     @rule(size=st.integers(1, 25), nid=st.integers(-1, 1))
     def take(self, size: int, nid: int) -> None:
+        self.takes -= 1
         chunk = self.books.take(size, nid, lead=True, has_free=lambda _: False)
         assert (chunk is None) == (not self.waiting)
         if chunk is not None:
@@ -152,7 +158,7 @@ class Books(RuleBasedStateMachine):
 
     # -- when it is undone
 
-    @precondition(lambda self: not self.held and not self.undoes)
+    @precondition(lambda self: self.takes <= 0 and not self.held and not self.undoes)
     @rule()
     def begin_undo(self) -> None:
         before = each(self.books.dirty)
@@ -274,10 +280,10 @@ def test_chunk_when_it_failed_where_a_worker_died_then_dirty_unless_that_is_undo
 def test_books_when_the_job_has_ended_then_the_first_spans_and_the_number_of_all_are_left() -> None:
     positions = books()
     assert positions.remains() is NOTHING_LEFT
-    positions.mark_dirty((3 * i, 3 * i + 1) for i in range(SPANS_TOLD + 5))
+    positions.mark_dirty((3 * i, 3 * i + 1) for i in range(SPANS_LISTED + 5))
     positions.undone.add(1, 2)
     kept = positions.remains()
-    assert (len(kept.dirty), kept.cut_dirty.omitted) == (SPANS_TOLD, 5)
+    assert (len(kept.dirty), kept.cut_dirty.omitted) == (SPANS_LISTED, 5)
     assert kept.cut_dirty.hull == positions.dirty.hull
     assert (list(kept.undone), kept.cut_undone.omitted) == ([Span(1, 2)], 0)
     assert not NOTHING_LEFT.dirty

@@ -46,7 +46,7 @@ def add(
 
 
 def listed(registry: Registry, query: Query, who: Identity) -> list[Job]:
-    """What one look finds, which is enough for these few jobs."""
+    """Jobs that one look finds, which is enough for these few."""
     return list(registry.look(query, who).jobs)
 
 
@@ -132,11 +132,11 @@ def test_request_id_when_used_again_then_the_first_job_or_refused(registry: Regi
 
 def test_quota_when_full_then_refused_until_a_job_ends(registry: Registry) -> None:
     jobs = add(registry, 4)
-    with pytest.raises(QuotaFull, match="jobs of uid 1000: got 4 that have not ended, wanted less than 4"):
+    with pytest.raises(QuotaFull, match="uid 1000 has 4 unfinished jobs"):
         registry.check_room(ALICE)
     registry.check_room(BOB)
     add(registry, 2, BOB)
-    with pytest.raises(QueueFull, match="jobs of all users: got 6"):
+    with pytest.raises(QueueFull, match="all users together have 6 unfinished jobs"):
         registry.check_room(ADMIN)
     end(registry, jobs[0])
     registry.check_room(ALICE)

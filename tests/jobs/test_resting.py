@@ -11,36 +11,36 @@ from ktaskd.model.allowance import Allowance
 from ktaskd.model.function import Declaration, Partial
 from ktaskd.model.job import JobState
 from ktaskd.worker.messages import Rests, Wakes
-from tests.jobs.puppet import Puppet
-from tests.jobs.puppets import READER, Stage, play
+from tests.jobs.simulated import READER, Simulation, play
+from tests.jobs.simulated_worker import SimulatedWorker
 
 CALLS = Declaration("calls", "Calls of the caller's own code.", own=True, open_ended=True)
 STEADY = Declaration("steady", "Reads.", partial=Partial.RERUN_SAFE)
 TURNS = 1 << 20
 
 
-def begun(stage: Stage, *, uid: int = 1, threads: int = 1) -> tuple[Job, Puppet]:
+def begun(sim: Simulation, *, uid: int = 1, threads: int = 1) -> tuple[Job, SimulatedWorker]:
     """A job of calls, and its lead, which has begun its turn."""
-    job = stage.submit(CALLS, TURNS, uid=uid, threads=threads, chunk=1)
-    stage.fill()
+    job = sim.submit(CALLS, TURNS, uid=uid, threads=threads, chunk=1)
+    sim.fill()
     worker = job.crew.lead
-    assert isinstance(worker, Puppet)
+    assert isinstance(worker, SimulatedWorker)
     worker.begin()
     return job, worker
 
 
-def report(worker: Puppet, kind: type[Rests | Wakes]) -> None:
-    worker.stage.on_report(worker, kind(worker.queue[0][0]))
+def report(worker: SimulatedWorker, kind: type[Rests | Wakes]) -> None:
+    worker.sim.on_report(worker, kind(worker.queue[0][0]))
 
 
 def test_lead_when_it_rests_then_others_have_its_permit_at_once() -> None:
-    async def story(stage: Stage) -> None:
-        job, worker = begun(stage)
-        other = stage.submit(READER, 10, threads=1, uid=2)
-        stage.fill()
+    async def story(sim: Simulation) -> None:
+        job, worker = begun(sim)
+        other = sim.submit(READER, 10, threads=1, uid=2)
+        sim.fill()
         assert not other.crew.busy
         report(worker, Rests)
-        stage.fill()
+        sim.fill()
         assert other.crew.lead is not None
         assert job.crew.busy == {worker}
         assert not worker.recalled
@@ -49,18 +49,18 @@ def test_lead_when_it_rests_then_others_have_its_permit_at_once() -> None:
 
 
 def test_job_when_a_worker_of_it_rests_then_it_wants_no_more() -> None:
-    async def story(stage: Stage) -> None:
-        job, worker = begun(stage, threads=3)
+    async def story(sim: Simulation) -> None:
+        job, worker = begun(sim, threads=3)
         assert len(job.crew.busy) == 3
         helper = next(iter(job.crew.helpers))
         report(worker, Rests)
         helper.kill()
-        assert isinstance(helper, Puppet)
+        assert isinstance(helper, SimulatedWorker)
         helper.die()
-        stage.fill()
+        sim.fill()
         assert len(job.crew.busy) == 2, "what rests is enough for the next call"
         report(worker, Wakes)
-        stage.fill()
+        sim.fill()
         assert len(job.crew.busy) == 3
 
     play(story)
@@ -68,13 +68,13 @@ def test_job_when_a_worker_of_it_rests_then_it_wants_no_more() -> None:
 
 @pytest.mark.parametrize("leads", [1, 2])
 def test_worker_when_a_call_comes_and_its_permit_is_anothers_then_it_gives_its_turn_back(leads: int) -> None:
-    async def story(stage: Stage) -> None:
-        _, worker = begun(stage)
+    async def story(sim: Simulation) -> None:
+        _, worker = begun(sim)
         report(worker, Rests)
-        other = stage.submit(READER, 10, threads=1, uid=2)
-        stage.fill()
+        other = sim.submit(READER, 10, threads=1, uid=2)
+        sim.fill()
         lead = other.crew.lead
-        assert isinstance(lead, Puppet)
+        assert isinstance(lead, SimulatedWorker)
         report(worker, Wakes)
         assert worker.recalled == (leads == 1)
         assert not lead.recalled, "who works is not disturbed"
@@ -83,19 +83,19 @@ def test_worker_when_a_call_comes_and_its_permit_is_anothers_then_it_gives_its_t
 
 
 def test_user_when_its_workers_have_rested_then_it_has_saved_nothing_up() -> None:
-    async def story(stage: Stage) -> None:
-        _, worker = begun(stage)
+    async def story(sim: Simulation) -> None:
+        _, worker = begun(sim)
         report(worker, Rests)
-        stage.submit(STEADY, 100, threads=1, uid=2)  # one that is there all the time
+        sim.submit(STEADY, 100, threads=1, uid=2)  # one that is there all the time
         for _ in range(20):
-            job = stage.submit(STEADY, 100, threads=1, uid=2, chunk=10)
-            stage.fill()
+            job = sim.submit(STEADY, 100, threads=1, uid=2, chunk=10)
+            sim.fill()
             while not job.state.ended:
                 (other,) = job.crew.busy
-                assert isinstance(other, Puppet)
+                assert isinstance(other, SimulatedWorker)
                 other.begin()
                 other.answer()
-        shares = stage.dispatch.shares
+        shares = sim.dispatch.shares
         assert shares.had(2) > shares.had(1) + 0.05
         report(worker, Wakes)
         assert shares.had(2) <= shares.had(1) + 0.05
@@ -104,29 +104,29 @@ def test_user_when_its_workers_have_rested_then_it_has_saved_nothing_up() -> Non
 
 
 def test_daemon_when_all_workers_rest_then_it_looks_at_none() -> None:
-    async def story(stage: Stage) -> None:
-        _, worker = begun(stage, threads=2)
-        for one in list(stage.dispatch.job_of):
-            assert isinstance(one, Puppet)
+    async def story(sim: Simulation) -> None:
+        _, worker = begun(sim, threads=2)
+        for one in list(sim.dispatch.job_of):
+            assert isinstance(one, SimulatedWorker)
             if not one.begun:
                 one.begin()
             report(one, Rests)
         await asyncio.sleep(10)
-        assert stage.engine.watches.activity._timer is None
-        assert stage.engine.watches.starved._timer is None
+        assert sim.engine.watches.activity._timer is None
+        assert sim.engine.watches.starved._timer is None
         report(worker, Wakes)
-        assert stage.engine.watches.activity._timer is not None
+        assert sim.engine.watches.activity._timer is not None
 
     play(story)
 
 
 @pytest.mark.parametrize("rests_first", [True, False])
 def test_job_when_cancelled_while_its_worker_rests_then_it_ends_after_that_worker(rests_first: bool) -> None:
-    async def story(stage: Stage) -> None:
-        job, worker = begun(stage)
+    async def story(sim: Simulation) -> None:
+        job, worker = begun(sim)
         if rests_first:
             report(worker, Rests)
-        stage.engine.cancel(job)
+        sim.engine.cancel(job)
         if not rests_first:
             report(worker, Rests)
         assert worker.recalled
@@ -140,14 +140,14 @@ def test_job_when_cancelled_while_its_worker_rests_then_it_ends_after_that_worke
 
 
 def test_helper_when_it_rests_then_it_is_recalled_only_where_none_may_work() -> None:
-    async def story(stage: Stage) -> None:
-        _, worker = begun(stage, threads=2)
-        helper = next(one for one in stage.dispatch.job_of if not one.is_lead)
-        assert isinstance(helper, Puppet)
+    async def story(sim: Simulation) -> None:
+        _, worker = begun(sim, threads=2)
+        helper = next(one for one in sim.dispatch.job_of if not one.is_lead)
+        assert isinstance(helper, SimulatedWorker)
         helper.begin()
         report(helper, Rests)
         for helpers, recalled in ((1, False), (0, True)):
-            stage.engine.set_allowance(Allowance({0: helpers}, 2, 2))
+            sim.engine.set_allowance(Allowance({0: helpers}, 2, 2))
             assert helper.recalled is recalled
         assert not worker.recalled
 
@@ -155,11 +155,11 @@ def test_helper_when_it_rests_then_it_is_recalled_only_where_none_may_work() -> 
 
 
 def test_note_when_the_function_has_no_turns_then_its_worker_is_killed() -> None:
-    async def story(stage: Stage) -> None:
-        job = stage.submit(READER, 10, threads=1)
-        stage.fill()
+    async def story(sim: Simulation) -> None:
+        job = sim.submit(READER, 10, threads=1)
+        sim.fill()
         worker = job.crew.lead
-        assert isinstance(worker, Puppet)
+        assert isinstance(worker, SimulatedWorker)
         worker.begin()
         report(worker, Rests)
         assert worker.is_killed

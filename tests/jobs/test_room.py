@@ -21,7 +21,7 @@ from ktaskd.model.errors import MemoryShort
 from ktaskd.model.function import Access
 from ktaskd.model.job import JobSpec, RangeSpec
 from ktaskd.model.source import SourceFacts, SourceKind
-from tests.jobs.house import Memory, house, run
+from tests.jobs.realjobs import Memory, real_jobs, run
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -42,7 +42,7 @@ def fill(memory: Memory, *ranges: tuple[int, int]) -> JobSpec:
 
 def test_fill_when_larger_than_what_is_available_then_refused_with_both_numbers(tmp_path: Path) -> None:
     async def story() -> None:
-        async with house() as home:
+        async with real_jobs() as home:
             home.intake.conditions.room = MemoryRoom(machine(tmp_path, available=2 * GIB, total=GIB))
             large, small = home.memory(100 * GIB), home.memory(4 * MIB)
             with pytest.raises(MemoryShort) as caught:
@@ -61,7 +61,7 @@ def test_fill_when_larger_than_what_is_available_then_refused_with_both_numbers(
 
 def test_jobs_when_several_at_once_then_what_they_still_may_allocate_counts(tmp_path: Path) -> None:
     async def story() -> None:
-        async with house() as home:
+        async with real_jobs() as home:
             full = home.dispatch.allowance
             home.dispatch.set_allowance(replace(full, helpers=dict.fromkeys(full.helpers, 0)))
             home.intake.conditions.room = MemoryRoom(machine(tmp_path, available=64 * MIB, total=64 * MIB))

@@ -1,4 +1,4 @@
-"""Who uses no CPU, who stands still, and what is done about it."""
+"""Workers that use no CPU or stand still, and what is done about it."""
 
 from __future__ import annotations
 

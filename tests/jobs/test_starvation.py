@@ -1,8 +1,8 @@
 """Helpers that others have taken the CPU from.
 
 A stopped process stands for one that gets no CPU time: it is as still, and for
-as long as the test wants. Where the kernel's word matters that it could run, the
-test gives it, and what raises it lets it go on.
+as long as the test wants. In tests of raising, the double of
+the kernel says that it could run, and raising it lets it go on.
 
 Guards: I10
 """
@@ -23,7 +23,7 @@ from ktaskd.jobs.kernel import HostKernel
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.pool.link import Worker
 from ktaskd.worker import frames
-from tests.jobs.house import House, house, run
+from tests.jobs.realjobs import RealJobs, real_jobs, run
 
 UNITS = 30
 SPIN = JobSpec("selftest.spin", arg={"ms": 2}, ranges=(RangeSpec(0, UNITS),), min_chunk=10)
@@ -48,7 +48,7 @@ class Waker:
 
 
 class Contended(HostKernel):
-    """Where whoever is stopped counts as one that waits for a CPU, as on a machine that others have."""
+    """A kernel where a stopped process counts as one that waits for a CPU."""
 
     def state(self, pid: int) -> str:
         return "R"
@@ -58,7 +58,7 @@ def state_of(worker: ports.Worker) -> str:
     return Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-async def stop_helpers(h: House) -> list[Worker]:
+async def stop_helpers(h: RealJobs) -> list[Worker]:
     """Stop every helper before it is given anything."""
     helpers = [worker for pool in h.pools for worker in pool.workers if not worker.is_lead]
     for worker in helpers:
@@ -73,14 +73,14 @@ def let_go(helpers: Iterable[ports.Worker]) -> None:
             os.kill(worker.pid, signal.SIGCONT)
 
 
-def undo_log(h: House, size: int) -> tuple[JobSpec, Any]:
+def undo_log(h: RealJobs, size: int) -> tuple[JobSpec, Any]:
     memory = h.memory(size)
     return JobSpec("selftest.undo_log", sources={"data": memory.ref}, min_chunk=size // 3), memory
 
 
 def test_helper_when_still_in_a_chunk_that_writes_nothing_then_the_lead_runs_it_once_more() -> None:
     async def story() -> None:
-        async with house(helpers=1) as h:
+        async with real_jobs(helpers=1) as h:
             content = os.urandom(12 << 20)
             helpers = await stop_helpers(h)
             spec = JobSpec("file.crc32", sources={"data": h.memory(content).ref}, min_chunk=4 << 20)
@@ -89,7 +89,7 @@ def test_helper_when_still_in_a_chunk_that_writes_nothing_then_the_lead_runs_it_
             assert view.full_result(job) == {"crc32": zlib.crc32(content), "bytes": len(content)}
             assert view.cpu(job).chunks_run_twice == 1
             # It was killed, and seen dead before the job was told as ended: no end of a job is
-            # earlier than the last worker's, as the house asserts.
+            # earlier than the last worker's, as RealJobs asserts.
             assert [death.signal for death in h.deaths] == [signal.SIGKILL]
             assert (view.cpu(job).chunks_rerun, view.cpu(job).helpers_raised) == (0, 0)
             let_go(helpers)
@@ -99,7 +99,7 @@ def test_helper_when_still_in_a_chunk_that_writes_nothing_then_the_lead_runs_it_
 
 def test_items_when_a_helper_stands_still_then_each_result_is_told_once() -> None:
     async def story() -> None:
-        async with house(helpers=1) as h:
+        async with real_jobs(helpers=1) as h:
             sources = [h.memory(bytes([i]) * 10) for i in range(9)]
             helpers = await stop_helpers(h)
             refs = tuple(source.ref for source in sources)
@@ -113,7 +113,7 @@ def test_items_when_a_helper_stands_still_then_each_result_is_told_once() -> Non
 
 def test_helper_when_it_goes_on_while_the_lead_has_its_chunk_then_it_counts_once() -> None:
     async def story() -> None:
-        async with house(helpers=1) as h:
+        async with real_jobs(helpers=1) as h:
             helpers = await stop_helpers(h)
             job = await h.submit(SPIN)
             await h.until(lambda: job.tally.duplicated)
@@ -128,7 +128,7 @@ def test_helper_when_it_goes_on_while_the_lead_has_its_chunk_then_it_counts_once
 
 def test_chunk_when_in_two_hands_and_the_lead_dies_then_the_helper_has_it() -> None:
     async def story() -> None:
-        async with house(helpers=1) as h:
+        async with real_jobs(helpers=1) as h:
             helpers = await stop_helpers(h)
             job = await h.submit(SPIN)
             await h.until(lambda: job.tally.duplicated and job.crew.lead is not None)
@@ -145,7 +145,7 @@ def test_chunk_when_in_two_hands_and_the_lead_dies_then_the_helper_has_it() -> N
 
 def test_chunk_when_in_two_hands_and_the_helper_dies_then_the_lead_has_it() -> None:
     async def story() -> None:
-        async with house(helpers=1) as h:
+        async with real_jobs(helpers=1) as h:
             helpers = await stop_helpers(h)
             job = await h.submit(SPIN)
             await h.until(lambda: job.tally.duplicated)
@@ -161,7 +161,7 @@ def test_chunk_when_in_two_hands_and_the_helper_dies_then_the_lead_has_it() -> N
 
 def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only() -> None:
     async def story() -> None:
-        async with house(helpers=1, raiser=Waker()) as h:
+        async with real_jobs(helpers=1, raiser=Waker()) as h:
             helpers = await stop_helpers(h)
             spec, memory = undo_log(h, UNITS)
             job = await h.submit(spec)
@@ -181,7 +181,7 @@ def test_writer_when_its_helper_stands_still_then_its_chunk_is_in_one_hand_only(
 def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered() -> None:
     async def story() -> None:
         waker = Waker()
-        async with house(helpers=1, raiser=waker, kernel=Contended()) as h:
+        async with real_jobs(helpers=1, raiser=waker, kernel=Contended()) as h:
             await stop_helpers(h)
             spec, memory = undo_log(h, UNITS)
             job = await h.run(spec)
@@ -198,7 +198,7 @@ def test_writer_when_its_helper_is_starved_then_raised_until_it_has_answered() -
 def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go() -> None:
     async def story() -> None:
         waker = Waker()
-        async with house(helpers=1, raiser=waker, kernel=Contended()) as h:
+        async with real_jobs(helpers=1, raiser=waker, kernel=Contended()) as h:
             await stop_helpers(h)
             spec, memory = undo_log(h, UNITS)
             job = await h.submit(spec, waited=False)
@@ -215,7 +215,7 @@ def test_cancelled_job_when_its_helper_is_starved_then_raised_to_let_go() -> Non
 
 def test_writer_that_cannot_run_twice_when_nothing_can_be_raised_then_the_lead_does_it_alone() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             spec, _ = undo_log(h, UNITS)
             job = await h.run(spec)
             assert job.state is JobState.SUCCEEDED
@@ -228,7 +228,7 @@ def test_writer_that_cannot_run_twice_when_nothing_can_be_raised_then_the_lead_d
 
 def test_detached_job_when_one_helper_stands_still_at_the_end_then_another_takes_its_rest() -> None:
     async def story() -> None:
-        async with house(helpers=2) as h:
+        async with real_jobs(helpers=2) as h:
             (first, *_) = await stop_helpers(h)
             job = await h.submit(SPIN, waited=False)
             await h.until(lambda: len(job.crew.helpers) == 2)
@@ -245,7 +245,7 @@ def test_detached_job_when_one_helper_stands_still_at_the_end_then_another_takes
 
 def test_lead_when_a_helper_is_starved_then_it_may_use_that_cpu() -> None:
     async def story() -> None:
-        async with house(helpers=1, kernel=Contended()) as h:
+        async with real_jobs(helpers=1, kernel=Contended()) as h:
             helpers = await stop_helpers(h)
             spec = JobSpec("selftest.spin", arg={"ms": 3_600_000}, ranges=(RangeSpec(0, 2),))
             job: Job = await h.submit(spec)

@@ -16,7 +16,7 @@ from ktaskd.model.errors import ArgumentInvalid
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.model.job import JobSpec, JobState, SourceRef
 from ktaskd.model.limits import WARNINGS_MAX
-from tests.jobs.house import MIB, House, Memory, house, run
+from tests.jobs.realjobs import MIB, Memory, RealJobs, real_jobs, run
 
 SIZE = 2 * MIB
 CONTENT = b"line\n" * (SIZE // 5) + b"line\n"[: SIZE % 5]
@@ -59,7 +59,7 @@ def left_alone(fd: int) -> None:
     """Nothing."""
 
 
-def source_of(h: House, name: str, role: str) -> Memory:
+def source_of(h: RealJobs, name: str, role: str) -> Memory:
     if role == "dst":
         return h.memory(0)
     if role == "expected":
@@ -72,7 +72,7 @@ def gzipped() -> bytes:
 
 
 async def ended(
-    h: House, name: str, role: str, change: Change, **arg: ArgValue
+    h: RealJobs, name: str, role: str, change: Change, **arg: ArgValue
 ) -> tuple[Job, dict[str, Memory]]:
     """A job one of whose sources changes right after it has begun, at its end."""
     memories = {role.role: source_of(h, name, role.role) for role in CATALOGUE[name].sources}
@@ -91,7 +91,7 @@ def warned(job: Job) -> list[tuple[str, str, int | None]]:
 @pytest.mark.parametrize(("name", "role"), BY_ROLE)
 def test_source_when_it_changes_while_it_is_read_then_a_warning_or_the_error(name: str, role: str) -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             for change in (written, written_and_set_back, of_another_mode):
                 job, _ = await ended(h, name, role, change)
                 assert job.state is JobState.SUCCEEDED, (change, job.error)
@@ -110,7 +110,7 @@ def test_source_when_it_changes_while_it_is_read_then_a_warning_or_the_error(nam
 
 def test_source_when_it_is_longer_before_the_job_begins_then_all_of_it_was_not_read() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             memory = h.memory(CONTENT)
             job = await h.submit(JobSpec("file.crc32", sources={"data": memory.ref}))
             os.write(memory.fd, b"more")
@@ -124,7 +124,7 @@ def test_source_when_it_is_longer_before_the_job_begins_then_all_of_it_was_not_r
 
 def test_target_when_the_job_writes_it_then_no_warning() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job, found = await ended(h, "file.copy", "dst", written)
             assert (job.state, warned(job)) == (JobState.SUCCEEDED, [])
             assert len(found["dst"].read()) == SIZE
@@ -134,7 +134,7 @@ def test_target_when_the_job_writes_it_then_no_warning() -> None:
 
 def test_warnings_when_there_are_many_then_the_first_are_kept_and_the_others_counted() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             refs: tuple[SourceRef, ...] = tuple(h.memory(b"x").ref for _ in range(3))
             job = await h.run(JobSpec("file.crc32", items=refs))
             assert warned(job) == []
@@ -148,7 +148,7 @@ def test_warnings_when_there_are_many_then_the_first_are_kept_and_the_others_cou
 
 def test_argument_when_it_is_neither_then_refused() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             spec = JobSpec("file.crc32", {"changed": "never"}, sources={"data": h.memory(b"x").ref})
             with pytest.raises(ArgumentInvalid, match='argument "changed": got "never", wanted warn or fail'):
                 await h.submit(spec)

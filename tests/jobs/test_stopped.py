@@ -15,7 +15,7 @@ import pytest
 from ktaskd.jobs import view
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.pool.link import Worker
-from tests.jobs.house import House, house, run
+from tests.jobs.realjobs import RealJobs, real_jobs, run
 
 NOOP = JobSpec("selftest.noop", ranges=(RangeSpec(0, 1, -1),))
 SPIN = JobSpec("selftest.spin", {"ms": 1}, ranges=(RangeSpec(0, 400, -1),), max_threads=1)
@@ -30,18 +30,18 @@ def state_of(worker: Worker) -> str:
 
 @pytest.fixture
 def for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stopped does not go on when it is told to, as where somebody stops it again at once."""
+    """Make SIGCONT useless, as where somebody stops the process again at once."""
     monkeypatch.setattr(Worker, "resume", lambda _: None)
 
 
-def lead(h: House) -> Worker:
+def lead(h: RealJobs) -> Worker:
     (only,) = h.leads.workers
     return only
 
 
 def test_job_when_an_idle_lead_was_stopped_then_it_goes_on_there() -> None:
     async def story() -> None:
-        async with house(leads=1, helpers=0) as h:
+        async with real_jobs(leads=1, helpers=0) as h:
             os.kill(lead(h).pid, signal.SIGSTOP)
             job = await h.run(NOOP)
             assert job.state is JobState.SUCCEEDED
@@ -54,7 +54,7 @@ def test_job_when_an_idle_lead_was_stopped_then_it_goes_on_there() -> None:
 @pytest.mark.usefixtures("for_good")
 def test_job_when_an_idle_lead_is_kept_stopped_then_another_one_does_it() -> None:
     async def story() -> None:
-        async with house(leads=1, helpers=0) as h:
+        async with real_jobs(leads=1, helpers=0) as h:
             os.kill(lead(h).pid, signal.SIGSTOP)
             job = await h.run(NOOP)
             assert job.state is JobState.SUCCEEDED
@@ -63,7 +63,7 @@ def test_job_when_an_idle_lead_is_kept_stopped_then_another_one_does_it() -> Non
     run(story())
 
 
-async def stop_at_work(h: House, deaths: int) -> None:
+async def stop_at_work(h: RealJobs, deaths: int) -> None:
     job = await h.submit(SPIN)
     worker = await h.begun(job)
     os.kill(worker.pid, signal.SIGSTOP)
@@ -75,7 +75,7 @@ async def stop_at_work(h: House, deaths: int) -> None:
 
 def test_reader_when_its_lead_is_stopped_at_work_then_it_goes_on() -> None:
     async def story() -> None:
-        async with house(leads=1, helpers=0) as h:
+        async with real_jobs(leads=1, helpers=0) as h:
             await stop_at_work(h, 0)
 
     run(story())
@@ -84,7 +84,7 @@ def test_reader_when_its_lead_is_stopped_at_work_then_it_goes_on() -> None:
 @pytest.mark.usefixtures("for_good")
 def test_reader_when_its_lead_is_kept_stopped_then_another_one_does_it() -> None:
     async def story() -> None:
-        async with house(leads=1, helpers=0) as h:
+        async with real_jobs(leads=1, helpers=0) as h:
             await stop_at_work(h, 1)
 
     run(story())
@@ -93,7 +93,7 @@ def test_reader_when_its_lead_is_kept_stopped_then_another_one_does_it() -> None
 @pytest.mark.usefixtures("for_good")
 def test_helper_when_a_detached_writers_is_kept_stopped_then_not_for_ever() -> None:
     async def story() -> None:
-        async with house(leads=1, helpers=1) as h:
+        async with real_jobs(leads=1, helpers=1) as h:
             memory = h.memory(SIZE)
             (helper,) = [worker for worker in h.pools[0].workers if worker.cpu == min(h.setting.nodes[0])]
             for worker in h.pools[0].workers:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ktaskd.jobs import view
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
-from tests.jobs.house import CPUS, ME, MIB, House, Memory, Setting, house, one_house, run
+from tests.jobs.realjobs import CPUS, ME, MIB, Memory, RealJobs, Setting, real_jobs, run, shared_jobs
 
 CONTENT = random.Random(1).randbytes(5 * MIB + 123)
 
@@ -28,7 +28,7 @@ def crc(memory: Memory, **more: object) -> JobSpec:
 @pytest.mark.parametrize("waited", [True, False])
 def test_job_when_it_ends_then_result_progress_and_times_are_right(waited: bool) -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job = await h.run(crc(h.memory(CONTENT), min_chunk=100_000), waited=waited)
             assert job.state is JobState.SUCCEEDED
             assert view.full_result(job) == {"crc32": zlib.crc32(CONTENT), "bytes": len(CONTENT)}
@@ -46,8 +46,8 @@ def test_job_when_it_ends_then_result_progress_and_times_are_right(waited: bool)
 
 def test_job_when_cut_in_any_way_then_the_same_result() -> None:
     """Guards: I1, I5"""
-    with one_house(nodes=(CPUS[:1], CPUS[1:2], ())) as one:
-        h = one.house
+    with shared_jobs(nodes=(CPUS[:1], CPUS[1:2], ())) as one:
+        h = one.jobs
         source = h.memory(CONTENT)
 
         @settings(max_examples=12, deadline=None)
@@ -86,7 +86,7 @@ def test_job_when_cut_in_any_way_then_the_same_result() -> None:
         example()
 
 
-async def empties(h: House) -> list[JobSpec]:
+async def empties(h: RealJobs) -> list[JobSpec]:
     nothing = h.memory(0)
     some = h.memory(b"x" * 100)
     return [
@@ -100,7 +100,7 @@ async def empties(h: House) -> list[JobSpec]:
 
 def test_job_when_it_has_no_positions_then_succeeds() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             for spec in await empties(h):
                 for waited in (True, False):
                     job = await h.run(spec, waited=waited)
@@ -113,7 +113,7 @@ def test_job_when_it_has_no_positions_then_succeeds() -> None:
 
 def test_waited_job_when_one_thread_then_the_lead_alone_does_it() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job = await h.run(crc(h.memory(CONTENT), max_threads=1))
             assert view.cpu(job).helper_s == 0
             assert view.cpu(job).lead_s > 0
@@ -125,7 +125,7 @@ def test_waited_job_when_one_thread_then_the_lead_alone_does_it() -> None:
 
 def test_detached_job_when_run_then_helpers_alone_do_it() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             job = await h.run(crc(h.memory(CONTENT)), waited=False)
             assert view.cpu(job).lead_s == 0
             assert view.cpu(job).helper_s > 0
@@ -137,11 +137,11 @@ def test_helpers_when_the_allowance_changes_then_no_more_than_it_at_any_time() -
     """Guards: I3"""
 
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             spin = JobSpec("selftest.spin", arg={"ms": 2}, ranges=(RangeSpec(0, 60),), max_threads=4)
             job = await h.submit(spin, waited=False)
             await h.until(lambda: h.most_helpers[0] == 2)
-            # Lowered while both work: the house would see a third chunk being
+            # Lowered while both work: RealJobs would see a third chunk being
             # handed out, so it is told the new number once one has ended.
             lower = Allowance({0: 1}, 2, 2)
             h.dispatch.roster.allowance, before = lower, h.dispatch.allowance
@@ -162,7 +162,7 @@ def test_helpers_when_the_allowance_changes_then_no_more_than_it_at_any_time() -
 
 def test_job_when_its_only_thread_has_done_its_node_then_another_node_goes_on() -> None:
     async def story() -> None:
-        async with house(nodes=(CPUS[:1], CPUS[1:2])) as h:
+        async with real_jobs(nodes=(CPUS[:1], CPUS[1:2])) as h:
             ranges = (RangeSpec(0, 10, 0), RangeSpec(10, 10, 1), RangeSpec(20, 10))
             job = await h.run(JobSpec("selftest.noop", ranges=ranges, max_threads=1), waited=False)
             assert job.state is JobState.SUCCEEDED
@@ -172,7 +172,7 @@ def test_job_when_its_only_thread_has_done_its_node_then_another_node_goes_on() 
 
 def test_range_of_a_node_when_its_helpers_are_all_at_work_then_another_nodes_help_at_once() -> None:
     async def story() -> None:
-        async with house(nodes=(CPUS[:1], CPUS[1:2])) as h:
+        async with real_jobs(nodes=(CPUS[:1], CPUS[1:2])) as h:
             # Nothing else happens meanwhile: the units are long, and none has ended.
             spec = JobSpec(
                 "selftest.spin", arg={"ms": 3_000_000.0}, ranges=(RangeSpec(0, 100, 1),), max_threads=4
@@ -187,7 +187,7 @@ def test_range_of_a_node_when_its_helpers_are_all_at_work_then_another_nodes_hel
 
 def test_waited_job_when_no_helper_is_allowed_then_the_lead_does_it() -> None:
     async def story() -> None:
-        async with house(helpers=0) as h:
+        async with real_jobs(helpers=0) as h:
             job = await h.run(crc(h.memory(CONTENT), max_threads=4))
             assert job.state is JobState.SUCCEEDED
             assert not h.most_helpers
@@ -197,7 +197,7 @@ def test_waited_job_when_no_helper_is_allowed_then_the_lead_does_it() -> None:
 
 def test_jobs_when_many_at_once_then_all_end_right() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             sources = [h.memory(CONTENT[: i * 50_000]) for i in range(8)]
             jobs = []
             for i in range(160):
@@ -213,7 +213,7 @@ def test_jobs_when_many_at_once_then_all_end_right() -> None:
 
 def test_leads_when_all_are_taken_then_others_wait_and_say_so() -> None:
     async def story() -> None:
-        async with house(helpers=0, leads_per_uid=1) as h:
+        async with real_jobs(helpers=0, leads_per_uid=1) as h:
             spin = JobSpec("selftest.spin", arg={"ms": 3_600_000}, ranges=(RangeSpec(0, 1),))
             first, second = await h.submit(spin), await h.submit(spin)
             await h.begun(first)
@@ -233,7 +233,7 @@ def test_leads_when_all_are_taken_then_others_wait_and_say_so() -> None:
 @pytest.mark.parametrize("min_chunk", [0, 1, 50, 100_000])
 def test_items_when_summed_then_in_order_and_versions_ascend(min_chunk: int) -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             sources = [h.memory(CONTENT[: 1 + i]) for i in range(40)]
             count = 700
             refs = tuple(sources[i % 40].ref for i in range(count))
@@ -254,7 +254,7 @@ def test_items_when_summed_then_in_order_and_versions_ascend(min_chunk: int) -> 
 
 def test_items_when_they_have_one_source_then_each_counts() -> None:
     async def story() -> None:
-        async with house() as h:
+        async with real_jobs() as h:
             refs = (h.memory(b"abc").ref,) * 8000
             job = await h.run(JobSpec("file.crc32", items=refs, min_chunk=8000))
             assert view.full_result(job) == {"items": [{"crc32": zlib.crc32(b"abc"), "bytes": 3}] * 8000}
@@ -265,7 +265,7 @@ def test_items_when_they_have_one_source_then_each_counts() -> None:
 
 def test_items_when_they_are_too_many_for_a_result_then_only_counted() -> None:
     async def story() -> None:
-        async with house(Setting()) as h:
+        async with real_jobs(Setting()) as h:
             refs = (h.memory(b"abc").ref,) * 40_000
             job = await h.run(JobSpec("file.crc32", items=refs), who=ME)
             assert view.full_result(job) == {"items_omitted": 40_000}
@@ -278,7 +278,7 @@ def test_items_when_another_job_has_the_same_source_then_it_keeps_it() -> None:
     """A worker lets go of items after each chunk, but not of what another of its jobs needs."""
 
     async def story() -> None:
-        async with house(helpers=0, leads=1) as h:
+        async with real_jobs(helpers=0, leads=1) as h:
             data = h.memory(CONTENT)
             copies = []
             for _ in range(3):

@@ -1,4 +1,4 @@
-"""What runs for an event is a short walk down: few modules, and none that is come back to.
+"""An event is a short walk down: few modules, and none is entered again.
 
 Tests: ktaskd/jobs/engine.py
 """
@@ -12,25 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.puppet import Puppet
-from tests.jobs.puppets import Stage, play
+from tests.jobs.simulated import Simulation, play
+from tests.jobs.simulated_worker import SimulatedWorker
 from tests.jobs.walk import Walk, helper_at_work, walked
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 MODULES_MAX = 12
 
-EVENTS: dict[str, Callable[[Puppet], None]] = {
-    "a chunk is done": Puppet.answer,
-    "a worker dies": Puppet.die,
+EVENTS: dict[str, Callable[[SimulatedWorker], None]] = {
+    "a chunk is done": SimulatedWorker.answer,
+    "a worker dies": SimulatedWorker.die,
 }
 
 
-def walk_of(event: Callable[[Puppet], None]) -> Walk:
+def walk_of(event: Callable[[SimulatedWorker], None]) -> Walk:
     walks: list[Walk] = []
 
-    async def story(stage: Stage) -> None:
-        helper = helper_at_work(stage)
-        stage.look = lambda: None  # type: ignore[method-assign]
+    async def story(sim: Simulation) -> None:
+        helper = helper_at_work(sim)
+        sim.look = lambda: None  # type: ignore[method-assign]
         with walked() as walk:
             event(helper)
         walks.append(walk)

@@ -1,4 +1,4 @@
-"""What a job is charged is not less than what the daemon holds for it."""
+"""A job is charged at least as much as the daemon holds for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktaskd.jobs.items import ITEM_BYTES, ItemResults, encode
 from ktaskd.jobs.parts import Parts
 from ktaskd.model.job import JobSpec, RangeSpec
 from ktaskd.model.spans import SPAN_BYTES, SpanSet
-from tests.jobs.house import house, run
+from tests.jobs.realjobs import real_jobs, run
 
 COUNT = 30
 
@@ -54,7 +54,7 @@ def test_job_when_queued_and_when_kept_then_not_charged_less_than_it_takes(make:
     assert callable(make)
 
     async def story() -> None:
-        async with house(helpers=0, leads=1) as h:
+        async with real_jobs(helpers=0, leads=1) as h:
             await h.submit(make(0), waited=False)
             taken = Taken()
             jobs = [await h.submit(make(1 + i), waited=False) for i in range(COUNT)]
@@ -69,7 +69,7 @@ def test_job_when_queued_and_when_kept_then_not_charged_less_than_it_takes(make:
 
 def test_job_when_it_waits_then_it_takes_less_than_3_kib_whoever_looks_at_it() -> None:
     async def story() -> None:
-        async with house(helpers=0, leads=1) as h:
+        async with real_jobs(helpers=0, leads=1) as h:
             job_out(await h.submit(small(0), waited=False))
             taken = Taken()
             jobs = [await h.submit(small(1 + i), waited=False) for i in range(COUNT)]
@@ -86,7 +86,7 @@ def test_job_when_it_waits_then_it_takes_less_than_3_kib_whoever_looks_at_it() -
 
 def test_items_when_a_job_has_many_then_it_holds_the_first_and_is_charged_for_all() -> None:
     async def story() -> None:
-        async with house(helpers=0, leads=1) as h:
+        async with real_jobs(helpers=0, leads=1) as h:
             refs = tuple(h.memory(b"x").ref for _ in range(300))
             taken = Taken()
             items = refs * 100

@@ -1,4 +1,4 @@
-"""What workers are sent in the stories of `chaos`, line by line, and a digest of it for each story.
+"""Everything that workers are sent in the stories of `chaos`, line by line, and a digest for each.
 
 The lines are the same in each run: jobs and workers have their ordinal numbers, and times are of the
 loop that leaps. So two versions of the daemon can be compared, story by story:
@@ -22,7 +22,7 @@ from pathlib import Path
 from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from tests.jobs.chaos import SEEDS, tell
-from tests.jobs.puppets import Stage
+from tests.jobs.simulated import Simulation
 
 DIGESTS = Path(__file__).parents[1] / "data" / "traces.json"
 
@@ -34,20 +34,20 @@ Sent = tuple[str, int, str, str]
 
 
 def lines_of(seed: int) -> list[str]:
-    """What workers are sent in a story, and how its jobs end."""
+    """Everything that workers are sent in a story, and how its jobs end."""
     sent: list[Sent] = []
-    stages: list[Stage] = []
+    sims: list[Simulation] = []
 
-    def watch(stage: Stage) -> None:
-        stages.append(stage)
-        began_s = stage.loop.time()
-        stage.on_send = lambda worker, verb, what: sent.append(
-            (f"{stage.loop.time() - began_s:.3f}", worker.id, verb, what)
+    def watch(sim: Simulation) -> None:
+        sims.append(sim)
+        began_s = sim.loop.time()
+        sim.on_send = lambda worker, verb, what: sent.append(
+            (f"{sim.loop.time() - began_s:.3f}", worker.id, verb, what)
         )
 
     tell(seed, watch)
     lines = [f"{when} worker {worker}: {verb} {what}".rstrip() for when, worker, verb, what in _ordered(sent)]
-    return lines + [_end_of(job) for job in stages[0].jobs.values()]
+    return lines + [_end_of(job) for job in sims[0].jobs.values()]
 
 
 def _ordered(sent: Iterable[Sent]) -> Iterator[Sent]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from tests.jobs.puppet import Puppet
-from tests.jobs.puppets import READER, Stage
+from tests.jobs.simulated import READER, Simulation
+from tests.jobs.simulated_worker import SimulatedWorker
 
 ROOM = "ktaskd.jobs."
-"""What is walked; workers and the kernel are doubles here."""
+"""The packages that are walked; workers and the kernel are doubles here."""
 
 LEAVES = frozenset({"dispatch", "demand"})
-"""What is wanted and who gets it is a story of its own, so what runs inside these is no line."""
+"""Demand and dispatch are a story of their own, so calls inside these make no line."""
 
 LEFT_OUT = frozenset(
     {"__init__", "__get__", "__getitem__", "<lambda>", "<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>"}
@@ -37,7 +37,7 @@ class Walk:
 
     @property
     def modules(self) -> set[str]:
-        """Those that a reader of the lines comes by."""
+        """The modules that a reader of the lines comes by."""
         return {line.strip().partition(".")[0] for line in self.lines}
 
 
@@ -80,12 +80,12 @@ def _is_property(frame: FrameType) -> bool:
     return isinstance(found, property)
 
 
-def helper_at_work(stage: Stage) -> Puppet:
+def helper_at_work(sim: Simulation) -> SimulatedWorker:
     """The helper of a job that reads, some chunks after its beginning."""
-    stage.fill()
-    stage.submit(READER, 100, threads=1, waited=False, chunk=10)
+    sim.fill()
+    sim.submit(READER, 100, threads=1, waited=False, chunk=10)
     for _ in range(2):
-        (helper,) = (worker for worker in stage.workers if worker.queue)
+        (helper,) = (worker for worker in sim.workers if worker.queue)
         helper.begin()
         helper.answer()
     helper.begin()

@@ -112,7 +112,7 @@ def test_native_when_it_crashes_or_leaves_its_range_then_only_its_job_is_lost(
         assert other[:] == bytes([1]) * 4096
 
 
-def test_native_when_it_loops_for_ever_then_it_is_killed(client: ktask.Client) -> None:
+def test_native_when_it_loops_forever_then_it_is_killed(client: ktask.Client) -> None:
     with ktask.memory(MIB) as memory:
         job = fails(client, "t.naughty", memory, "l")
     assert job.error is not None

@@ -260,7 +260,7 @@ def test_code_when_it_is_none_then_the_job_fails(daemon: Daemon, client: ktask.C
     with ktask.memory(100) as m:
         error = fails(client, "python.run", code=m, ranges=[(0, 1)])
         assert error.job.error is not None
-        assert "wanted what ktask.Client.run makes" in error.job.error.message
+        assert "wanted code that ktask.Client.run has pickled" in error.job.error.message
     error = fails(client, "python.calls", arg={"line": "nobody-is-there"}, ranges=[(0, 1)])
     assert error.job.error is not None
     assert '"nobody-is-there": No such file' in error.job.error.message

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report

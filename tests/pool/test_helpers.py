@@ -220,7 +220,7 @@ def test_host_when_its_workers_are_raised_to_die_then_only_helpers_were_in_the_g
     run(story())
 
 
-def test_worker_when_its_group_is_gone_then_said_and_the_next_best_is_taken() -> None:
+def test_worker_when_its_group_is_gone_then_reported_and_the_next_best_is_taken() -> None:
     async def story() -> None:
         with idle_group() as group:
             if group is None:
@@ -296,7 +296,7 @@ asyncio.run(main())
 # -- a daemon that is gone ----------------------------------------------------------------
 
 
-def test_host_when_told_to_end_by_the_death_of_its_daemon_then_the_group_is_gone() -> None:
+def test_host_when_its_daemon_dies_then_the_group_is_gone() -> None:
     async def story() -> None:
         with idle_group() as group:
             if group is None:

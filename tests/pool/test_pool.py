@@ -57,7 +57,7 @@ def test_spare_worker_when_idle_then_ends_soon_and_no_other_does(monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: signal.Signals) -> None:
+def test_busy_worker_when_killed_then_status_reported_and_replaced_at_once(number: signal.Signals) -> None:
     async def story() -> None:
         async with pool() as (made, events):
             for deaths in range(1, 6):
@@ -75,7 +75,7 @@ def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: s
     run(story())
 
 
-def test_worker_when_it_exits_then_its_status_is_told() -> None:
+def test_worker_when_it_exits_then_its_status_is_reported() -> None:
     async def story() -> None:
         async with pool() as (_made, events):
             # It does not know this kind of frame, and ends.
@@ -172,7 +172,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             body = {"facts": facts_to_json(facts_of(source))}
             for sid in range(1, 1501):
                 worker.send_source(sid, body, source)
-            assert worker._unsent
+            assert not worker._outbox.is_empty
             assert len(os.listdir("/proc/self/fd")) > fds + 1, "each that waits has a descriptor"
             items = {str(i): 1 + i for i in range(1500)}
             spec = {"function": "file.crc32", "arg": {}, "sources": {}, "span": [0, 1500], "whole": True}
@@ -187,7 +187,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             assert [done.seq for done in events.done] == [1, *last]
             assert events.done[0].reached == 1500
             assert not events.reports
-            assert not worker._unsent
+            assert worker._outbox.is_empty
             for sid in range(1, 1501):
                 worker.forget_source(sid)
             assert not worker.sids
@@ -206,14 +206,14 @@ def test_worker_when_it_dies_with_descriptors_unsent_then_they_are_closed() -> N
             body = {"facts": facts_to_json(facts_of(source))}
             for sid in range(1, 1001):
                 worker.send_source(sid, body, source)
-            assert worker._unsent
+            assert not worker._outbox.is_empty
             os.close(source)
             worker.kill()
             await events.until(lambda: events.dead)
-            assert not worker._unsent
+            assert worker._outbox.is_empty
             worker.send_source(2000, body, -1)
             worker.send_chunk(1, 0, 1)
-            assert not worker._unsent, "nothing is kept for the dead"
+            assert worker._outbox.is_empty, "nothing is kept for the dead"
 
     run(story())
 

@@ -1,4 +1,4 @@
-"""A real daemon, and everything to talk to it with."""
+"""A real daemon, and tools for talking to it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ktask.v1 import control_pb2_grpc, handoff, jobs_pb2_grpc
 from ktask.v1 import jobs_pb2 as pb
 
 PATIENCE_S = 30.0
-"""After so long something that should happen will not; no test measures it."""
+"""An event that has not happened after this long never will; no test measures it."""
 
 STARVATION_S = 1.0
-"""So long a job without progress waits for a lead; by default longer than PATIENCE_S."""
+"""How long a job without progress waits for a lead; by default longer than PATIENCE_S."""
 
 BUSY_PATIENCE_S = 100.0
 """The same on a machine whose CPUs were never idle meanwhile."""
@@ -64,7 +64,7 @@ def idle_s(stat: Path = Path("/proc/stat")) -> float:
 
 
 def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; one that nobody has waited for yet does not."""
+    """The processes that still run; a zombie does not."""
     found = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -74,7 +74,7 @@ def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 
 def _below(pid: int) -> Iterator[psutil.Process]:
-    """Children of a process and theirs. psutil would read all processes of the machine for that."""
+    """All descendants of a process. psutil would read all processes of the machine for that."""
     found: set[int] = set()
     for task in _listed(Path(f"/proc/{pid}/task")):
         with contextlib.suppress(OSError):
@@ -121,7 +121,7 @@ class Daemon:
         return [psutil.Process(self.process.pid), *_below(self.process.pid)]
 
     def wait_ready(self) -> Daemon:
-        """Until the log says that it answers."""
+        """Wait until the log reports that the daemon answers."""
         until(lambda: " ready dir=" in self.log() or self.process.poll() is not None, "the daemon is ready")
         assert self.process.poll() is None, self.log()
         return self
@@ -130,11 +130,11 @@ class Daemon:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit status."""
+        """Wait for its end; returns its exit status."""
         return self.process.wait(PATIENCE_S)
 
     def stop(self) -> int:
-        """Ask it to end as a service manager does; nothing of it is left then."""
+        """Ask it to end like a service manager, and check that no process of it is left."""
         tree = self.tree()
         self.signal(signal.SIGTERM)
         status = self.wait()
@@ -142,7 +142,7 @@ class Daemon:
         return status
 
     def kill(self) -> None:
-        """For the end of a test that went wrong; what is below it ends with it."""
+        """End it after a failed test; the processes below it end with it."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -155,7 +155,7 @@ def starting(
     """A daemon that was started with its runtime directory at `place`, ready or not.
 
     Args:
-        popen: what starts it, as another user for one.
+        popen: starts the process, for example as another user.
     """
     if "--config" not in words:
         words = (*words, "--config", write_config(place.parent / f"{place.name}.toml"))
@@ -172,7 +172,7 @@ def starting(
 
 @contextmanager
 def running(place: Path, *words: str | Path, **options: Any) -> Iterator[Daemon]:
-    """A daemon that answers; at the end it is stopped, and nothing of it is left."""
+    """A daemon that answers; it is stopped at the end, and must leave nothing behind."""
     with starting(place, *words, **options) as daemon:
         daemon.wait_ready()
         yield daemon
@@ -223,7 +223,7 @@ def connected(path: Path, *also: tuple[str, int]) -> Iterator[Stubs]:
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a call was refused, with its details taken apart."""
+    """The refusal of a call, with its details parsed."""
 
     code: str
     reason: str
@@ -257,7 +257,7 @@ def refused(call: Callable[..., Any], *args: Any, **options: Any) -> Refusal:
 
 
 def spec(function: str, **fields: Any) -> pb.JobSpec:
-    """A job's spec from plain values, as JSON would have it."""
+    """A job's spec from plain values like those of JSON."""
     return json_format.ParseDict({"function": function, **fields}, pb.JobSpec())
 
 
@@ -353,7 +353,7 @@ def buf_curl(daemon: Daemon, method: str, request: object) -> subprocess.Complet
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> Any:
-    """The JSON that a program printed; it must have ended well."""
+    """The JSON that a program printed; its exit status must be 0."""
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 

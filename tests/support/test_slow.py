@@ -1,4 +1,4 @@
-"""What is left out of the fast tests is what is meant, and still there."""
+"""The fast tests leave out the listed paths, and each of those exists."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ call return.
 
 from __future__ import annotations
 
-# The module below `signal`, without enums: those would cost more than all the rest here.
+# Used instead of `signal`, whose enums would cost more time than everything else here.
 import _signal  # type: ignore[import-not-found]
 import _thread
 import signal

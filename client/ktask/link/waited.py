@@ -44,7 +44,7 @@ class Connection(Protocol):
         """Ask a job to stop."""
 
     def reopen(self) -> None:
-        """Break all calls off, and go on with a new connection."""
+        """Abort all calls, and go on with a new connection."""
 
 
 class WaitedJob:

@@ -29,16 +29,9 @@ from ktaskd.functions.archives.slots import (
 )
 from ktaskd.functions.archives.sums import Sum
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    BUFFER,
-    Buffered,
-    Naming,
-    cut,
-    read_full,
-    require_size,
-    write_full,
-)
+from ktaskd.functions.quanta import BUFFER, Buffered, cut
 from ktaskd.functions.restoring import PUNCH_REFUSED, has_holes
+from ktaskd.functions.transfer import Naming, read_full, require_size, write_full
 from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import F_SEAL_GROW, F_SEAL_SHRINK, SourceKind
 

@@ -19,8 +19,9 @@ from ktaskd.functions.archives.framing import GZIP_MAGIC
 from ktaskd.functions.archives.sums import Sum
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.failures import source_changed, target_changed
-from ktaskd.functions.quanta import BUFFER, Buffered, Naming, cut, read_full, require_size, write_full
+from ktaskd.functions.quanta import BUFFER, Buffered, cut
 from ktaskd.functions.restoring import has_holes
+from ktaskd.functions.transfer import Naming, read_full, require_size, write_full
 from ktaskd.model.limits import POSITION_MAX
 
 _GZIP_ERROR: type[Exception] = zlib_ng.error  # type: ignore[assignment]

@@ -147,8 +147,8 @@ class Walk:
         end = start + length
         if (magic, count) != (_SKIPPABLE_FIRST, _PZSTD_COUNT) or end > size or not length:
             return None
-        behind = os.pread(self._source.fd, len(ZSTD_MAGIC), end)
-        if behind not in (b"", ZSTD_MAGIC) and not is_skippable(behind):
+        following = os.pread(self._source.fd, len(ZSTD_MAGIC), end)
+        if following not in (b"", ZSTD_MAGIC) and not is_skippable(following):
             return None
         self._look()
         _require_window(parameters_of(frame, start).window_size, self._window_log, start)

@@ -18,7 +18,7 @@ from ktaskd.functions.archives.encoders import slot_of
 from ktaskd.functions.archives.sums import Sum
 from ktaskd.functions.body import OpenSource
 from ktaskd.functions.failures import TARGET_CHANGED, Failed
-from ktaskd.functions.quanta import truncated, write_full
+from ktaskd.functions.transfer import truncated, write_full
 
 _WORD, _ENTRY = struct.Struct("<Q"), struct.Struct("<QQ")
 _TABLE_ENTRIES = 4096

@@ -10,8 +10,9 @@ import numpy as np
 
 from ktaskd.functions.arrays.numbers import BLOCK, dtype_of, require_elements
 from ktaskd.functions.body import Context, Control, Json
-from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
+from ktaskd.functions.quanta import Buffered, cut
 from ktaskd.functions.restoring import Target
+from ktaskd.functions.transfer import read_full, require_size
 
 Change = Callable[[memoryview], None]
 

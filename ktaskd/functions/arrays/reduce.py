@@ -12,8 +12,9 @@ import numpy as np
 from ktaskd.functions.arrays.exact import ExactSum, json_float
 from ktaskd.functions.arrays.numbers import BLOCK, dtype_of, require_elements
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
+from ktaskd.functions.quanta import Buffered, cut
 from ktaskd.functions.reading import is_resident
+from ktaskd.functions.transfer import read_full, require_size
 
 Numbers = np.ndarray[Any, Any]
 

@@ -52,7 +52,7 @@ class Crc(Body):
         return steady.with_change(context, position, source, before, {self._name: value, "bytes": size})
 
     def _sum(
-        self, source: OpenSource, role: str, span: tuple[int, int], control: Control, tell: int | None
+        self, source: OpenSource, role: str, span: tuple[int, int], control: Control, report_as: int | None
     ) -> tuple[int, int]:
         """Checksum a span until control stops it."""
         value, extend = 0, self._extend
@@ -61,7 +61,7 @@ class Crc(Body):
             nonlocal value
             value = extend(view, value)
 
-        return self._reader.feed(source, role, span, control, use, tell), value
+        return self._reader.feed(source, role, span, control, use, report_as), value
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
         """One checksum of all bytes, or one list of all items; without parts, that of no bytes."""

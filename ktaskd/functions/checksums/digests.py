@@ -11,8 +11,8 @@ from typing import Protocol
 
 from ktaskd.functions import steady
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import truncated
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART, Reader, run_each
+from ktaskd.functions.transfer import truncated
 from ktaskd.model.source import Stamp
 
 DIGEST_BYTES = 32

@@ -113,7 +113,7 @@ class _Scan:
         self._item(1)
 
     def _class(self) -> None:
-        """Go behind [...], in which a first ] is one of the characters."""
+        """Skip a class [...], in which a first ] is an ordinary character."""
         start = self._at
         self._at += 2 if self._pattern.startswith("[^", start) else 1
         first = True
@@ -125,7 +125,7 @@ class _Scan:
         self._item(1)
 
     def _member(self) -> None:
-        """Go behind one character, one range, one escape or one [:name:]."""
+        """Skip one character, range, escape or [:name:] inside a class."""
         start = self._at
         named = self._pattern.find(":]", start + 2) if self._pattern.startswith("[:", start) else -1
         if named >= 0:

@@ -6,17 +6,10 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    PAGE,
-    QUANTUM_BYTES_MAX,
-    UNDO_QUANTUM,
-    Buffered,
-    Naming,
-    cut,
-    gaps,
-    require_size,
-)
+from ktaskd.functions.quanta import PAGE, QUANTUM_BYTES_MAX, UNDO_QUANTUM, Buffered, cut
 from ktaskd.functions.restoring import PUNCH_REFUSED, Spans, Target, free_zeros, grow
+from ktaskd.functions.spans import gaps
+from ktaskd.functions.transfer import Naming, require_size
 from ktaskd.model.source import SourceKind
 
 _REPORTED = 64 << 20

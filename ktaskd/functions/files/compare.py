@@ -7,18 +7,9 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    QUANTUM,
-    READ_BUFFER,
-    Naming,
-    common,
-    cut,
-    gaps,
-    make_buffer,
-    read_full,
-    require_size,
-    wipe,
-)
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, wipe
+from ktaskd.functions.spans import common, gaps
+from ktaskd.functions.transfer import Naming, read_full, require_size
 
 
 class Compare(Body):

@@ -11,21 +11,11 @@ from isal.isal_zlib import crc32, crc32_combine
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.failures import Failed, target_changed
 from ktaskd.functions.memory.node_pages import CountsPages, count_pages
-from ktaskd.functions.quanta import (
-    BUFFER,
-    NOTHING_WRITTEN,
-    QUANTUM,
-    Buffered,
-    Naming,
-    common,
-    cut,
-    gaps,
-    read_full,
-    require_size,
-    zero_runs,
-)
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Buffered, cut
 from ktaskd.functions.reading import is_resident
 from ktaskd.functions.restoring import Spans, Target, grow
+from ktaskd.functions.spans import common, gaps, zero_runs
+from ktaskd.functions.transfer import NOTHING_WRITTEN, Naming, read_full, require_size
 from ktaskd.model.source import F_SEAL_SHRINK
 
 _COPY_REFUSED = frozenset(

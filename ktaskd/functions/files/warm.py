@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, Buffered, Naming, cut, gaps, read_full, require_size
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, Buffered, cut
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART, run_each
+from ktaskd.functions.spans import gaps
+from ktaskd.functions.transfer import Naming, read_full, require_size
 from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import SourceKind
 

@@ -8,17 +8,9 @@ from functools import lru_cache
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.memory.node_pages import CountsPages, count_pages
-from ktaskd.functions.quanta import (
-    BUFFER,
-    QUANTUM,
-    UNDO_QUANTUM,
-    UNTOUCHED,
-    Buffered,
-    Naming,
-    cut,
-    require_size,
-)
+from ktaskd.functions.quanta import BUFFER, QUANTUM, UNDO_QUANTUM, Buffered, cut
 from ktaskd.functions.restoring import free_zeros
+from ktaskd.functions.transfer import UNTOUCHED, Naming, require_size
 
 
 class Fill(CountsPages):

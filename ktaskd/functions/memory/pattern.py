@@ -10,8 +10,9 @@ import numpy as np
 
 from ktaskd.functions.body import Context, Control, Json
 from ktaskd.functions.memory.node_pages import CountsPages, count_pages
-from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, make_buffer, require_size, wipe
+from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, make_buffer, wipe
 from ktaskd.functions.restoring import Target
+from ktaskd.functions.transfer import require_size
 
 _RECORD_MAX = 4096
 _INDEX_TYPES = {4: "<u4", 8: "<u8"}

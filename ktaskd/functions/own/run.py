@@ -19,7 +19,7 @@ from ktask.v1 import code
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
 from ktaskd.functions.own.connection import Connection, flush
-from ktaskd.functions.quanta import read_full, require_size, write_full
+from ktaskd.functions.transfer import read_full, require_size, write_full
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.model.source import SourceKind
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ktaskd.functions.body import Body, Context, Control, Guarded, Json
-from ktaskd.functions.quanta import require_size
+from ktaskd.functions.transfer import require_size
 from ktaskd.model.function import Access, Declaration, Native
 
 _Call = Callable[[int, int, bytes | None], int]

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from ktaskd.functions import steady
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Buffered, Naming, require_size
+from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Buffered
 from ktaskd.functions.reading import run_each
 from ktaskd.functions.text.matching import CannotMatch, Matcher, forget_patterns, matcher_of
+from ktaskd.functions.transfer import Naming, require_size
 from ktaskd.model.limits import PART_BYTES_MAX
 
 RETURNED_BYTES = 16 << 10

@@ -1,7 +1,7 @@
 """The file system that a descriptor is on, found without asking a server.
 
-A file of FUSE or of a network file system can hang whoever asks it anything: fstat
-and fstatfs wait for a server, unkillably. `door/handoff/vet.py` asks in this order:
+A file of FUSE or of a network file system can hang every process that asks about it: fstat and
+fstatfs wait for a server and cannot be killed. `door/handoff/vet.py` asks in this order:
 
 1. **The mount's id** (`/proc/self/fdinfo`, kernel memory). The kernel numbers the mounts of
    all namespaces from one pool, and a descriptor keeps its mount, so a number in the table of

@@ -23,7 +23,8 @@ from ktaskd.functions.archives import compress
 from ktaskd.functions.archives.framing import find_gzip, find_zstd
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Context
-from ktaskd.functions.quanta import BUFFER, write_full
+from ktaskd.functions.quanta import BUFFER
+from ktaskd.functions.transfer import write_full
 from ktaskd.worker.sources import Source
 from tests.functions.inprocess import MIB, Recorder, content, lay_out, opened, prepare
 
@@ -327,7 +328,7 @@ def test_gzip_when_there_are_only_zeros_then_refused(tmp_path: Path) -> None:
         struct.pack("<IBB", 0xFD2FB528, 0x20, 0) + b"\0\0\0" * 200_000 + b"\1\0\0",
     ],
 )
-def test_zstd_when_there_are_ever_so_many_headers_then_it_can_be_taken_back(
+def test_zstd_when_there_are_too_many_headers_then_the_chunk_can_be_recalled(
     data: bytes, tmp_path: Path
 ) -> None:
     with pair(tmp_path, data) as (src, dst):

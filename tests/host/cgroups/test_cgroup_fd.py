@@ -70,9 +70,11 @@ def test_stdout_when_it_is_a_door_then_taken_and_nobody_inherits_it() -> None:
     if mount is None:
         return
     with cgroup(mount) as group:
-        process = start_unit([sys.executable, "-c", TAKES], groups=[group], door=True, stderr=subprocess.PIPE)
-        _, told = process.communicate()
-        mine, _, listed = told.decode().partition("]")
+        process = start_unit(
+            [sys.executable, "-c", TAKES], groups=[group], cgroup_fd=True, stderr=subprocess.PIPE
+        )
+        _, errors = process.communicate()
+        mine, _, listed = errors.decode().partition("]")
         assert mine == f"['{group}/cgroup.procs', '/dev/null', -1"
         assert "cgroup.procs" not in listed
 

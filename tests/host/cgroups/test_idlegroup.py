@@ -92,7 +92,7 @@ def test_stale_when_their_daemon_is_dead_then_removed_and_nothing_else(tmp_path:
 # -- for real -------------------------------------------------------------------------
 
 
-def test_group_when_made_then_idle_beside_all_others_and_gone_at_the_end() -> None:
+def test_group_when_made_then_idle_next_to_all_others_and_gone_at_the_end() -> None:
     with idle_group() as group:
         if group is None:
             with pytest.raises(IdleGroupRefused) as caught:

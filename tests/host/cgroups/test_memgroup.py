@@ -222,7 +222,7 @@ def test_rule_when_workers_are_left_where_they_are_then_the_tightest_limit_holds
 # -- getting there --------------------------------------------------------------------
 
 
-def test_way_in_when_the_group_is_gone_or_unseen_then_said(tmp_path: Path) -> None:
+def test_entering_when_the_group_is_gone_or_not_mounted_then_the_reason(tmp_path: Path) -> None:
     assert why_not_enter(str(tmp_path / "no"), []) == f"{tmp_path}/no/cgroup.procs: No such file or directory"
     assert why_not_enter("", [str(tmp_path)]) == "it is not below any cgroup mount here"
 

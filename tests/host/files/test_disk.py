@@ -33,7 +33,7 @@ def test_disk_when_on_a_partition_then_the_whole_disk(tmp_path: Path) -> None:
     assert read_disk(root, os.makedev(259, 0)) == Disk("nvme0n1", False)
 
 
-def test_disk_when_a_hypervisor_says_that_it_turns_then_not_believed(tmp_path: Path) -> None:
+def test_disk_when_a_hypervisor_reports_rotating_then_not_believed(tmp_path: Path) -> None:
     for i, (name, driver) in enumerate((("vda", "virtio_blk"), ("xvda", "vbd"), ("sda", "sd"))):
         make_disk(tmp_path, name, f"250:{i}", "1\n")
         device = tmp_path / "sys/devices/pci/block" / name / "device"

@@ -58,7 +58,7 @@ def test_write_when_the_kernel_cannot_ignore_o_append_then_refused_before_a_byte
 
 
 @pytest.mark.parametrize("cleared", [False, True])
-def test_write_when_o_append_comes_between_check_and_write_then_told_where_the_bytes_may_be(
+def test_write_when_o_append_comes_between_check_and_write_then_the_error_has_the_range(
     fd: int, cleared: bool
 ) -> None:
     def append(fd: int, *args: Any) -> int:
@@ -85,7 +85,7 @@ def test_write_when_somebody_else_appends_meanwhile_then_no_error(fd: int) -> No
     assert write_watched(fd, [b"abcd"], 20 * PAGE) == 4
 
 
-def test_kernel_copy_when_o_append_comes_meanwhile_then_told_where_the_bytes_may_be(
+def test_kernel_copy_when_o_append_comes_meanwhile_then_the_error_has_the_range(
     fd: int, tmp_path: Path
 ) -> None:
     src = os.open(tmp_path / "src", os.O_RDWR | os.O_CREAT)

@@ -109,7 +109,7 @@ def test_power_when_a_usb_supply_has_no_parent_then_left_out_as_systemd_does(lap
     assert read_power(laptop.root).on_battery
 
 
-def test_power_when_a_port_is_of_another_device_then_it_says_nothing(laptop: FakeHost) -> None:
+def test_power_when_a_port_is_of_another_device_then_it_does_not_count(laptop: FakeHost) -> None:
     usb(laptop, {})
     laptop.write("/sys/devices/platform/other/typec/port9/power_role", "[source] sink")
     port = laptop.root.at("/sys/class/typec/port9")

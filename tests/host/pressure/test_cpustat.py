@@ -56,7 +56,7 @@ def test_cpu_when_ours_run_where_others_would_then_as_long_as_they_did(bare: Fak
     assert cpu_us(reader, 102.0, (71,)) == pytest.approx(200_000, abs=1)
 
 
-def test_cpu_when_somebody_runs_who_hardly_ever_does_then_no_longer_than_it_ran(bare: FakeHost) -> None:
+def test_cpu_when_a_task_hardly_ever_runs_then_it_waited_no_longer_than_it_ran(bare: FakeHost) -> None:
     reader = PressureReader(bare.root)
     run_for(bare, (0, 0), 3)
     for pid in (71, 72):

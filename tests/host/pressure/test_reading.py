@@ -68,7 +68,7 @@ def test_cpu_when_only_we_wait_then_nothing(desktop: FakeHost) -> None:
     assert cpu_us(reader, 102.0) == 0
 
 
-def test_cpu_when_many_wait_at_one_time_then_no_more_than_the_time_that_passed(desktop: FakeHost) -> None:
+def test_cpu_when_many_wait_at_once_then_no_more_than_the_time_that_passed(desktop: FakeHost) -> None:
     reader = PressureReader(desktop.root)
     cpu_us(reader, 100.0)
     for group in START_US:

@@ -72,7 +72,7 @@ def test_triggers_when_nobody_waits_so_long_then_nothing(triggers: Triggers) -> 
 
 
 @pytest.mark.other_uid  # only root may make a group
-def test_trigger_when_its_group_ends_then_told_and_watched_no_more(triggers: Triggers) -> None:
+def test_trigger_when_its_group_ends_then_it_fires_and_is_dropped(triggers: Triggers) -> None:
     mounts = [mount for mount in parse_mounts(Path("/proc/self/mountinfo").read_text()) if not mount.legacy]
     if not mounts or not os.access(mounts[0].point, os.W_OK):
         pytest.skip("no cgroup v2 that we may write")

@@ -76,7 +76,7 @@ def test_filter_when_of_another_architecture_then_no_call_at_all(
         assert answer(make_filter(machine), own, number) == "ENOSYS"
 
 
-def test_filter_when_the_machine_is_not_known_then_it_says_so() -> None:
+def test_filter_when_the_machine_is_not_known_then_an_error() -> None:
     with pytest.raises(OSError, match="sparc64"):
         make_filter("sparc64")
 
@@ -91,7 +91,7 @@ def test_numbers_when_the_kernels_headers_are_here_then_the_same() -> None:
     assert {name: known[name] for name in ours if name in known} == {n: ours[n] for n in ours if n in known}
 
 
-def test_network_when_given_up_without_no_new_privileges_then_an_error_for_who_has_no_right() -> None:
+def test_network_when_given_up_without_no_new_privileges_then_an_error_without_rights() -> None:
     code = (
         "from ktaskd.host.processes import confine\n"
         "if os.geteuid() == 0:\n"

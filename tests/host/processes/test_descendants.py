@@ -29,7 +29,7 @@ def test_children_when_the_kernel_has_no_lists_then_found_by_their_parents(tmp_p
     assert descendants.read_parent(13, tmp_path) == 0
 
 
-def test_strays_when_some_are_known_then_all_others_and_who_is_below_them() -> None:
+def test_strays_when_some_are_known_then_all_others_and_those_below_them() -> None:
     words = ["sh", "-c", "sleep 1000 & echo $!; wait"]
     with (
         subprocess.Popen(["sleep", "1000"]) as known,

@@ -76,7 +76,7 @@ def test_priority_when_in_a_group_with_cpu_idle_then_idle_unless_we_are_in_it_to
     assert read_priority(make_machine(tmp_path, files), PID).policy == wanted
 
 
-def test_priority_when_set_then_the_kernel_says_the_same(child: int) -> None:
+def test_priority_when_set_then_the_kernel_reports_the_same(child: int) -> None:
     base = read_priority(HostRoot(), child)
     for wanted in (Priority("batch", 5, "best-effort:6"), Priority("idle", 19, "idle")):
         lower = wanted.standing_in(base)

@@ -66,7 +66,7 @@ def test_uevent_when_a_process_sends_one_then_not_heard(uevents: socket.socket, 
 
 
 @pytest.mark.other_uid  # only root may have the kernel send so many
-def test_uevents_when_they_do_not_fit_then_lost_is_told_and_listening_goes_on(uevents: socket.socket) -> None:
+def test_uevents_when_they_do_not_fit_then_lost_is_set_and_listening_goes_on(uevents: socket.socket) -> None:
     uevents.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     for _ in range(100):
         LOOPBACK.write_text("change")

@@ -47,7 +47,7 @@ def test_taken_descriptors_are_the_takers() -> None:
 
 
 @pytest.mark.parametrize(("bytes_max", "fds_max"), [(2, 253), (100, 2)])
-def test_a_message_that_was_cut_says_so(pair: Pair, bytes_max: int, fds_max: int) -> None:
+def test_a_message_that_was_cut_is_not_complete(pair: Pair, bytes_max: int, fds_max: int) -> None:
     ours, theirs = pair
     unixsock.send(ours, b"long", [0, 1, 2])
     message = unixsock.receive(theirs, bytes_max, fds_max=fds_max)

@@ -1,4 +1,4 @@
-"""A worker that is a puppet: it holds what it was sent, and the test says what it does with it."""
+"""A worker without a process: it holds what it was sent, and the test says what it does with it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from ktaskd.jobs.roster import Record
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done, Op
 from ktaskd.worker.messages import Failed, Reply, value_of
 
 if TYPE_CHECKING:
-    from tests.jobs.puppets import Stage
+    from tests.jobs.simulated import Simulation
 
 
-class Puppet:
+class SimulatedWorker:
     """A worker without a process, as `jobs.ports.Worker` has it."""
 
-    def __init__(self, stage: Stage, number: int, kind: WorkerClass, nid: int, cpu: int) -> None:
-        self.stage = stage
+    def __init__(self, sim: Simulation, number: int, kind: WorkerClass, nid: int, cpu: int) -> None:
+        self.sim = sim
         self.id = self.pid = number
         self.worker_class, self.nid, self.cpu, self.born_on = kind, nid, cpu, cpu
         self.state = WorkerState.STARTING
@@ -32,14 +32,14 @@ class Puppet:
         self.jnos: dict[int, frozenset[int]] = {}
         self.retired = self.resting = self.tainted = False
         self.queue: list[tuple[int, str, int, Any]] = []
-        """What it was sent and has not answered: (seq, "chunk" or an op, jno, span or payload)."""
+        """Sent and not answered: (seq, "chunk" or an op, jno, span or payload)."""
         self.share, self.runnable = 1.0, True
-        self.cpu_s, self.cpu_at_s = 0.0, stage.loop.time()
+        self.cpu_s, self.cpu_at_s = 0.0, sim.loop.time()
         self.asleep_as = "S"
         """The state that it is in where it is not runnable."""
         self.resumed = self.beats = 0
         self.at = (0, 0)
-        """What it has begun, by its number, and how far it is."""
+        """The number of what it has begun, and how far it is."""
         self.recalled_to = 0
         self.is_ready = self.is_killed = self.is_dead = self.is_high = False
         self._seq = 0
@@ -47,7 +47,7 @@ class Puppet:
         self._served: int | None = None
 
     def cpu_seconds(self) -> float:
-        now_s = self.stage.loop.time()
+        now_s = self.sim.loop.time()
         self.cpu_s += (now_s - self.cpu_at_s) * self.share * bool(self.queue)
         self.cpu_at_s = now_s
         return self.cpu_s
@@ -72,7 +72,7 @@ class Puppet:
 
     @property
     def record(self) -> Record:
-        return self.stage.dispatch.roster[self]
+        return self.sim.dispatch.roster[self]
 
     def taint(self) -> None:
         self.tainted = True
@@ -135,7 +135,7 @@ class Puppet:
         return self.tainted
 
     def _sent(self, verb: str, what: str = "") -> None:
-        self.stage.on_send(self, verb, what)
+        self.sim.on_send(self, verb, what)
 
     def kill(self, why: str = "") -> None:
         assert not self.is_dead
@@ -173,7 +173,7 @@ class Puppet:
             before = self.at[1]
             after = random.randint(before, end)
             self.at = (seq, after)
-            self.stage.touch(jno, before, after, undo=kind == "undo")
+            self.sim.touch(jno, before, after, undo=kind == "undo")
         self.beats += 1
 
     def answer(self, *, whole: bool = True) -> None:
@@ -184,33 +184,33 @@ class Puppet:
             return
         start, end = what
         reached = end if whole else self.at[1]
-        self.stage.touch(jno, self.at[1], reached)
+        self.sim.touch(jno, self.at[1], reached)
         part = (
-            json.dumps({"n": reached - start}).encode() if self.stage.counts(jno) and reached > start else b""
+            json.dumps({"n": reached - start}).encode() if self.sim.counts(jno) and reached > start else b""
         )
-        self.stage.on_done(self, Done(seq, reached, 2_000_000, part))
+        self.sim.on_done(self, Done(seq, reached, 2_000_000, part))
 
     def _reply(self, seq: int, op: str, jno: int, payload: Any) -> None:
         value: dict[str, Any] = {}
         if op == "combine":
             value = {"n": sum(part["n"] for part in payload["parts"])}
         elif op == "undo":
-            self.stage.touch(jno, payload["start"], payload["end"], undo=True)
-        self.stage.on_report(self, Reply(seq, 1000, value_of(value)))
+            self.sim.touch(jno, payload["start"], payload["end"], undo=True)
+        self.sim.on_report(self, Reply(seq, 1000, value_of(value)))
 
     def fail(self) -> None:
         """Raise in what it has begun, and clean up."""
         seq, kind, jno, what = self.queue.pop(0)
         if kind == "chunk":
-            self.stage.touch(jno, *what, undo=True)
-        self.stage.on_report(self, Failed(seq, 1000, message="it failed"))
+            self.sim.touch(jno, *what, undo=True)
+        self.sim.on_report(self, Failed(seq, 1000, message="it failed"))
 
     def die(self, status: int | None = 9) -> None:
         self.is_dead = True
         self.queue.clear()
         seq, position = self.position
         self.state, stopping = WorkerState.BACKOFF, self.state is WorkerState.STOPPING
-        self.stage.workers.remove(self)
-        self.stage.on_dead(
+        self.sim.workers.remove(self)
+        self.sim.on_dead(
             self, Death(0 if stopping and not self.is_killed else status, seq, position, self._why)
         )

@@ -1,6 +1,6 @@
 """The jobs of one daemon, with real pools, without its doors.
 
-After everything that a worker says, the house looks whether what must always
+After everything that a worker says, RealJobs looks whether what must always
 hold does hold.
 
 Guards: I3
@@ -43,8 +43,9 @@ from ktaskd.model.limits import BLOCKED_MAX, SPARE_HELPERS
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.death import Death
 from ktaskd.pool.guests import GuestPool
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
@@ -62,7 +63,7 @@ PATIENCE_S = 50.0
 
 @dataclass(frozen=True)
 class Setting:
-    """What a house is built with. Helpers are one for each CPU, `nodes` says on which node."""
+    """How it is built. There is one helper for each CPU; `nodes` has the CPUs of each node."""
 
     nodes: tuple[tuple[int, ...], ...] = (CPUS[:2],)
     helpers: int = 2
@@ -77,7 +78,7 @@ class Setting:
 
 
 class Memory:
-    """A memfd of the test, and the handle that the house knows it by."""
+    """A memfd of the test, and the handle that jobs name it by."""
 
     def __init__(self, fd: int, ref: SourceRef) -> None:
         self.fd = fd
@@ -87,7 +88,7 @@ class Memory:
         return os.pread(self.fd, os.fstat(self.fd).st_size, 0)
 
 
-class House:
+class RealJobs:
     """Everything that jobs need, put together."""
 
     def __init__(self, setting: Setting) -> None:
@@ -245,7 +246,7 @@ class House:
             assert not job.sources
             assert not job.items
         elif job.state is JobState.RUNNING:
-            # What two hold counts once, and what is done already by the other not at all.
+            # A chunk that two workers hold counts once, and one that the other has done not at all.
             chunks = {h for chunks in crew.held.values() for h in chunks.values() if not h.void}
             once = [h for h in chunks if h.twin is None or h.worker.is_lead]
             held = sum(h.chunk.end - h.chunk.start for h in once)
@@ -333,9 +334,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(setting: Setting | None = None, **changes: Any) -> AsyncIterator[House]:
-    """A house whose warm workers are ready; closed with all its jobs cancelled."""
-    built = House(replace(setting or Setting(), **changes))
+async def real_jobs(setting: Setting | None = None, **changes: Any) -> AsyncIterator[RealJobs]:
+    """Real jobs whose warm workers are ready; closed with all jobs cancelled."""
+    built = RealJobs(replace(setting or Setting(), **changes))
     asyncio.get_running_loop().set_exception_handler(lambda _, told: built.bugs.append(repr(told)))
     for pool in built.pools:
         pool.start()
@@ -357,33 +358,33 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-class OneHouse:
-    """A house for many examples of one test; each is a run of the same loop."""
+class SharedJobs:
+    """Real jobs for many examples of one test; each is a run of the same loop."""
 
-    def __init__(self, runner: asyncio.Runner, opened: House) -> None:
+    def __init__(self, runner: asyncio.Runner, opened: RealJobs) -> None:
         self._runner = runner
-        self.house = opened
+        self.jobs = opened
 
     def run(self, example: Coroutine[Any, Any, None]) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(PATIENCE_S):
                 await example
-            assert not self.house.bugs
+            assert not self.jobs.bugs
 
         self._runner.run(bounded())
 
 
 @contextmanager
-def one_house(**changes: Any) -> Iterator[OneHouse]:
-    """A house outside of a coroutine, for hypothesis."""
+def shared_jobs(**changes: Any) -> Iterator[SharedJobs]:
+    """Real jobs outside of a coroutine, for hypothesis."""
     with asyncio.Runner() as runner:
 
-        async def enter() -> tuple[Any, House]:
-            manager = house(**changes)
+        async def enter() -> tuple[Any, RealJobs]:
+            manager = real_jobs(**changes)
             return manager, await manager.__aenter__()
 
         manager, opened = runner.run(enter())
         try:
-            yield OneHouse(runner, opened)
+            yield SharedJobs(runner, opened)
         finally:
             runner.run(manager.__aexit__(None, None, None))

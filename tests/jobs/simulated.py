@@ -1,8 +1,8 @@
-"""An engine with workers that are puppets, on a loop whose time is the test's.
+"""An engine with simulated workers, on a loop whose time is the test's.
 
-No process runs: a puppet holds what it was sent, and the test says what it does
-with it. What it has written into the sources is noted, so that it can be seen
-whether an undo took it all back.
+No process runs: a simulated worker holds what it was sent, and the test says what it does
+with it. Writes into the sources are noted, so that it can be seen
+whether an undo took them all back.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from ktaskd.model.spans import SpanSet
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.planner.plan import NodePart, Plan
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
 from tests.jobs.leaploop import LeapLoop, pending
-from tests.jobs.puppet import Puppet
+from tests.jobs.simulated_worker import SimulatedWorker
 
 KEEP_S = 5.0
 
 READER = Declaration("reader", "Reads.", partial=Partial.RERUN_SAFE, combine=True)
 STEPS = Declaration("steps", "Reads in steps.", partial=Partial.RERUN_SAFE, combine=True, lifecycle=True)
-_ROLE = SourceRole("data", Access.READ_WRITE, "What is written.")
+_ROLE = SourceRole("data", Access.READ_WRITE, "The target.")
 WRITER = Declaration(
     "writer", "Writes.", partial=Partial.UNDO_TOLERATES, undo=True, writes_bytes=True, sources=(_ROLE,)
 )
@@ -55,32 +55,32 @@ SLEEPER = Declaration("sleeper", "Sleeps in the caller's own code.", own=True)
 GROUP = MemoryLimit(1 << 20, "/group", "/group")
 
 
-class Puller:
-    """Raises and lowers puppets; the test says whether that works."""
+class SimulatedRaiser:
+    """Raises and lowers simulated workers; the test says whether that works."""
 
     methods = ("a string",)
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
         self.works: Callable[[], bool] = lambda: True
 
     def raise_(self, pid: int) -> bool:
-        worker = self._stage.alive(pid)
+        worker = self._sim.alive(pid)
         worker.is_high = True  # in part, where it does not work
         works = self.works()
-        self._stage.on_send(worker, "raise", "" if works else "in vain")
+        self._sim.on_send(worker, "raise", "" if works else "in vain")
         return works
 
     def lower(self, pid: int) -> bool:
-        worker = self._stage.alive(pid)
+        worker = self._sim.alive(pid)
         works = self.works()
         worker.is_high = worker.is_high and not works
-        self._stage.on_send(worker, "lower", "" if works else "in vain")
+        self._sim.on_send(worker, "lower", "" if works else "in vain")
         return works
 
 
-class Stage:
-    """An engine, its puppets, and what must always hold."""
+class Simulation:
+    """An engine, its simulated workers, and what must always hold."""
 
     def __init__(self, nodes: int = 1, leads: int = 2, *, raises: bool = True, helpers: int = 2) -> None:
         self.loop = asyncio.get_running_loop()
@@ -97,18 +97,18 @@ class Stage:
             self,
             self.loop.time,
         )
-        self.puller = Puller(self)
+        self.raiser = SimulatedRaiser(self)
         self.wall = self.loop.time
         self.engine = Engine(
             self.registry,
             self.dispatch,
             Patience(grace_s=2.0, fence_s=2.0, starvation_s=3.0),
             Clocks(lambda: self.wall(), self.loop.time),
-            self.puller if raises else None,
+            self.raiser if raises else None,
         )
-        self.on_send: Callable[[Puppet, str, str], None] = lambda *_: None
+        self.on_send: Callable[[SimulatedWorker, str, str], None] = lambda *_: None
         """Called with each worker that is sent something: the verb, and what."""
-        self.workers: list[Puppet] = []
+        self.workers: list[SimulatedWorker] = []
         self._numbers = itertools.count(100)
         self.jobs: dict[int, Job] = {}
         self.written: dict[int, SpanSet] = {}
@@ -141,7 +141,7 @@ class Stage:
     def _admit(self, group: str, kind: WorkerClass, *, nid: int = -1, cpu: int = -1) -> Worker | None:
         if sum(bool(worker.memory_group) for worker in self.workers) >= self.guests_max:
             return None
-        guest = Puppet(self, next(self._numbers), kind, nid, cpu)
+        guest = SimulatedWorker(self, next(self._numbers), kind, nid, cpu)
         guest.memory_group = group
         self.workers.append(guest)
         return guest
@@ -163,13 +163,13 @@ class Stage:
             if (kind, nid, cpu) in there:
                 there.remove((kind, nid, cpu))
                 continue
-            self.workers.append(Puppet(self, next(self._numbers), kind, nid, cpu))
+            self.workers.append(SimulatedWorker(self, next(self._numbers), kind, nid, cpu))
         for worker in list(self.workers):
             if not worker.is_ready and worker.state is not WorkerState.STOPPING:
                 worker.is_ready, worker.state = True, WorkerState.IDLE
                 self.on_ready(worker)
 
-    def alive(self, pid: int) -> Puppet:
+    def alive(self, pid: int) -> SimulatedWorker:
         """The worker of this pid, which must be one: a pid of the dead may be anybody's."""
         return next(worker for worker in self.workers if worker.pid == pid)
 
@@ -255,7 +255,7 @@ class Stage:
         self.look()
 
     def describe(self, job: Job) -> str:
-        """What one should know of a job that is stuck."""
+        """The state of a job that is stuck, for the message."""
         crew, left = job.crew, job.left
         hands = [(one.id, one.state.value, one.queue) for one in crew.held]  # type: ignore[attr-defined]
         return (
@@ -321,18 +321,18 @@ class Stage:
         assert not left, f"neither undone nor dirty: {tuple(left)}"
 
 
-def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **setting: Any) -> None:
-    """Act a story on a stage, then see that nothing is left that would wake anybody up."""
+def play(story: Callable[[Simulation], Coroutine[Any, Any, None]], **setting: Any) -> None:
+    """Act a story on a sim, then see that nothing is left that would wake anybody up."""
 
     async def whole() -> None:
-        stage = Stage(**setting)
-        await story(stage)
-        stage.look()
-        if not stage.registry.unended:
+        sim = Simulation(**setting)
+        await story(sim)
+        sim.look()
+        if not sim.registry.unended:
             await asyncio.sleep(30 + KEEP_S)
-            assert not pending(stage.loop), "an idle daemon wakes up"
-        stage.engine.close()
-        assert not stage.bugs, stage.bugs
+            assert not pending(sim.loop), "an idle daemon wakes up"
+        sim.engine.close()
+        assert not sim.bugs, sim.bugs
 
     with asyncio.Runner(loop_factory=LeapLoop) as runner:
         runner.run(whole())
