@@ -35,7 +35,7 @@ class Found:
         try:
             self._watch = DirectoryWatch(os.fspath(self._runtime.path), inner)
         except OSError as error:
-            log.warning("runtime_dir_not_watched error=%s", error)
+            log.warning('runtime_dir_not_watched error="%s"', error)
             self.missing = (
                 f"runtime directory: its removal would go unnoticed: {error.strerror}; "
                 "raise fs.inotify.max_user_instances"
@@ -58,5 +58,5 @@ class Found:
         self.lost = self._runtime.why_lost()
         if self.lost:
             words = "no client can connect any more, and the daemon ends when its jobs have ended"
-            log.error('runtime_dir_lost what="%s"; %s', self.lost, words)
+            log.error('runtime_dir_lost what="%s" means="%s"', self.lost, words)
             self._on_lost()

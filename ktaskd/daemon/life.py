@@ -126,7 +126,7 @@ class Life:
         try:
             self.reload()
         except ReloadFailed as error:
-            log.error("reload_failed error=%s", error.message)
+            log.error('reload_failed error="%s"', error.message)
         self._upkeep.notifier.send("READY=1")
 
     def reload(self) -> Reloaded:
@@ -210,7 +210,7 @@ class Life:
             self._app.workers.group.close()
         for result in results:
             if isinstance(result, BaseException):
-                log.error("close_failed error=%r", result)
+                log.error('close_failed error="%s"', repr(result))
 
     async def _close_doors(self) -> None:
         await self._server.close(CLOSE_S / 3)

@@ -23,6 +23,8 @@ from ktaskd.host.processes.process import apply_undumpable
 from ktaskd.host.root import HostRoot
 from ktaskd.pool.starting import environment, python
 
+log = logging.getLogger(__name__)
+
 READER_GONE = 141
 """The status with which a shell reports a program that SIGPIPE has ended."""
 
@@ -234,7 +236,7 @@ def _run(
         return _fail(str(error), 1)
     except OSError as error:
         # The machine refused something: one line helps the user more than a traceback.
-        logging.getLogger(__name__).debug("start_failed", exc_info=True)
+        log.debug("start_failed", exc_info=True)
         return _fail(f'cannot run: {error} (log_level = "debug" shows where)', 1)
     finally:
         runtime.close()

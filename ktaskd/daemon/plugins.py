@@ -72,7 +72,7 @@ def offered(
     more = read_plugins(directory, functions.keys() | CATALOGUE.keys() | found.functions.keys())
     problems = [*found.problems, *more.problems]
     for problem in problems:
-        log.warning("function_refused %s", problem)
+        log.warning('function_refused why="%s"', problem)
     return functions | found.functions | more.functions, [
         f"function not offered: {text}" for text in problems
     ]

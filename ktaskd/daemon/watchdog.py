@@ -60,7 +60,7 @@ class Watchdog:
         wrong = self._check()
         if wrong:
             # Without a ping the service manager restarts the daemon, which repairs it.
-            log.error("self_check_failed what=%s", wrong)
+            log.error('self_check_failed what="%s"', wrong)
             self._notifier.send(f"STATUS=broken: {wrong}")
             return
         self._notifier.send("WATCHDOG=1", f"STATUS={self._status()}")

@@ -1,4 +1,7 @@
-"""The guard around handlers: errors leave as refusals, and handlers that it ends clean up."""
+"""The guard around handlers: errors leave as refusals, and handlers that it ends clean up.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

@@ -60,6 +60,7 @@ def parsed(raw: bytes) -> pb.RunRequest:
     return found
 
 
+@pytest.mark.slow
 @given(specs=st.lists(SPEC, max_size=2), unknown=st.binary(max_size=20), piece=st.integers(1, 200))
 @settings(deadline=None)
 def test_request_when_parsed_in_pieces_then_as_if_whole(

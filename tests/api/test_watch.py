@@ -1,4 +1,7 @@
-"""Watches: messages of bounded size, resumed exactly, and woken a few at a time."""
+"""Watches: messages of bounded size, resumed exactly, and woken a few at a time.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,7 @@ async def read(messages: AsyncIterator[pb.WatchResponse]) -> list[pb.WatchRespon
     return [message async for message in messages]
 
 
+@pytest.mark.slow
 def test_watch_when_a_job_has_the_most_items_then_no_message_is_large() -> None:
     job = job_over_items(ITEMS_MAX)
     job.add_items(0, [encode({"crc32": i, "bytes": 3}) for i in range(ITEMS_MAX)])

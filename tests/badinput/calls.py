@@ -14,7 +14,7 @@ from ktask.v1 import jobs_pb2 as pb
 from tests.badinput.case import Accept, Act, Case, Group, Refuse, answer_to, piece, run
 from tests.badinput.other import OTHER
 from tests.badinput.world import Outcome, World, handle, memfd
-from tests.integration.rig import spec
+from tests.support.real_daemon import spec
 
 TWO64 = 2**64 - 1
 UNNAMED = 'spec.labels["{name}"]: got "{name}", wanted a name that is not empty and has no "=" in it'

@@ -24,7 +24,7 @@ from tests.badinput.world import (
     handle,
     memfd,
 )
-from tests.integration.rig import spec
+from tests.support.real_daemon import spec
 
 DATA = 'spec.sources["data"]'
 

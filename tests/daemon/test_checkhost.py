@@ -15,9 +15,9 @@ from ktaskd.daemon.checkhost import GIVES_WAY_BELOW, Findings
 from ktaskd.host.cgroups.idlegroup import IdleGroupRefused
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling.rival import group_for_rival
-from tests.integration.rig import Daemon, connected, running, until, write_config
 from tests.support.cgroups import cgroup, legacy_mount
 from tests.support.groups import idle_group, own_groups
+from tests.support.real_daemon import Daemon, connected, running, until, write_config
 from tests.support.units import listening, start_unit
 from tests.support.users import NOBODY, OtherUsers
 

@@ -1,4 +1,7 @@
-"""The default directory of a daemon, and that clients of the same user find it there."""
+"""The default directory of a daemon, and that clients of the same user find it there.
+
+Tests: ktaskd/daemon/main.py, client/ktask/link/embedded.py
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from ktask.link.embedded import directory_of
 
 from ktaskd.daemon import main as module
-from tests.integration.rig import until
+from tests.support.real_daemon import until
 from tests.support.users import OtherUsers
 
 UID = 60033

@@ -1,4 +1,7 @@
-"""Full collections: short ones change nothing, and a long one is not repeated."""
+"""Full collections: short ones change nothing, and a long one is not repeated.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ktask.v1 import control_pb2
 from ktaskd.daemon.found import Found
 from ktaskd.daemon.hostconfig import WorkerUser
 from ktaskd.daemon.lacking import Lacking
-from tests.integration.rig import connected, running, until
+from tests.support.real_daemon import connected, running, until
 
 
 @dataclass

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ktaskd.host.logline import format_line, format_time
 from ktaskd.pool.starting import environment
-from tests.integration.rig import running
+from tests.support.real_daemon import running
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"
 LINE = re.compile(rf"{TIME} (DEBUG|INFO|WARNING|ERROR) ktaskd(\.\w+)* .+")

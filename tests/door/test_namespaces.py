@@ -1,4 +1,7 @@
-"""Files from mounts that are not in our mount table: of sandboxes, containers, and detached ones."""
+"""Files from mounts that are not in our mount table: of sandboxes, containers, and detached ones.
+
+Tests: ktaskd/door/handoff/vet.py, ktaskd/host/files/mounts.py
+"""
 
 from __future__ import annotations
 

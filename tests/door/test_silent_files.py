@@ -1,4 +1,7 @@
-"""Files whose server stays silent: the keeper is lost, nothing else is."""
+"""Files whose server stays silent: the keeper is lost, nothing else is.
+
+Tests: ktaskd/door/handoff/keepers.py, ktaskd/door/handoff/link.py
+"""
 
 from __future__ import annotations
 

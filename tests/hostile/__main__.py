@@ -27,7 +27,7 @@ from tests.hostile.attacks import ATTACKS, Attack, Scene, record_good_call
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
 from tests.hostile.rudeness import MANY_COMPUTE, MANY_MIXTURE, rude_attacks
-from tests.integration.rig import connected
+from tests.support.real_daemon import connected
 from tests.support.users import OtherUsers, reachable_directory
 
 RATIO_MAX = 2.0

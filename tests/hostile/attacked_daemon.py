@@ -16,7 +16,7 @@ import psutil
 from ktask.v1 import control_pb2, handoff
 
 from tests.hostile.neighbour import Neighbour
-from tests.integration.rig import PATIENCE_S, Daemon, Stubs, running, until, write_config
+from tests.support.real_daemon import PATIENCE_S, Daemon, Stubs, running, until, write_config
 from tests.support.users import OtherUsers, reachable_directory
 
 HANDLES = 256

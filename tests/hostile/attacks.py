@@ -24,7 +24,7 @@ from ktask.v1 import handoff
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.hostile.attacked_daemon import SEQPACKET, dialled, keeper_of, limit_with_room
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,

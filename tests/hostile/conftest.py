@@ -10,7 +10,7 @@ from ktask.v1 import jobs_pb2 as pb
 
 from tests.hostile.attacked_daemon import counters, fds_of, neighbour_of, open_daemon
 from tests.hostile.neighbour import Neighbour
-from tests.integration.rig import Daemon, Stubs, connected, until
+from tests.support.real_daemon import Daemon, Stubs, connected, until
 from tests.support.users import OtherUsers
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 CALM_CALLS = 60
+PAUSE_S = 0.002
+"""Between two calls, beside something: it wants to know how long they take, and not to use up a CPU."""
 RATIO_MAX = 10.0
 """Generous: no test depends on how busy the machine is. `python -m tests.hostile` asks for two."""
 
@@ -110,6 +112,11 @@ def attempt(call: Callable[[], float], refusal: type[Any], errors: list[str]) ->
         return math.inf
 
 
+def is_told(words: Any) -> bool:
+    """Whether there is another line, or will be soon."""
+    return bool(select.select([words], [], [], PAUSE_S)[0])
+
+
 def main(place: str) -> None:
     """Follow the commands on standard input."""
     # Here, since the parent does not need them; and nothing of the tests, since
@@ -144,7 +151,7 @@ def main(place: str) -> None:
             if word == "calls":
                 return [tried() for _ in range(int(number))]
             times, end_s = [tried()], time.monotonic() + number
-            while time.monotonic() < end_s if word == "seconds" else not select.select([words], [], [], 0)[0]:
+            while time.monotonic() < end_s if word == "seconds" else not is_told(words):
                 times.append(tried())
             return times
 

@@ -13,7 +13,7 @@ from ktask.v1 import jobs_pb2 as pb
 
 from tests.hostile import rude
 from tests.hostile.attacks import AT_ONCE, Attack, Scene, all_of, batched
-from tests.integration.rig import connected, spin
+from tests.support.real_daemon import connected, spin
 from tests.support.users import OtherUsers
 
 STRANGER = 60001

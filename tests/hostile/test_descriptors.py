@@ -21,7 +21,7 @@ from tests.hostile.attacked_daemon import (
     limit_with_room,
 )
 from tests.hostile.neighbour import Neighbour
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     handed_over,

@@ -1,6 +1,8 @@
 """Floods of other uids: their neighbours work on, and the memory stays bounded and comes back.
 
 `python -m tests.hostile` measures times; here nothing depends on how busy the machine is.
+
+Guards: I12
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from ktask.v1 import jobs_pb2 as pb
 from tests.hostile.attacked_daemon import BESIDE
 from tests.hostile.neighbour import Neighbour
 from tests.hostile.rudeness import MANY, STRANGER, known_uid, rude_process
-from tests.integration.rig import Daemon, Stubs, until
+from tests.support.real_daemon import Daemon, Stubs, until
 from tests.support.users import OtherUsers
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.other_uid]

@@ -13,7 +13,8 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.integration.test_users import OTHER, Caller
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     connected,
@@ -25,7 +26,6 @@ from tests.integration.rig import (
     wait_ended,
     wait_state,
 )
-from tests.integration.test_users import OTHER, Caller
 from tests.support.users import OtherUsers
 
 pytestmark = pytest.mark.other_uid

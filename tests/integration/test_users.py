@@ -1,4 +1,7 @@
-"""Several users of one daemon: their rights, and the jobs that each of them sees."""
+"""Several users of one daemon: their rights, and the jobs that each of them sees.
+
+Guards: I8
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     connected,

@@ -14,7 +14,7 @@ from ktaskd.model.identity import Identity
 _PREFIX = "unix-abstract:"
 """How grpc's context.peer() begins for a peer that is bound to an abstract name."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def _as_it_is(identity: Identity) -> Identity:
@@ -66,7 +66,7 @@ class PeerTable:
                 described, uid=uid, gid=gid, pid=pid, pidfd=pidfd, account=identity.account
             )
         except Exception:
-            _log.exception("event=describe_failed pid=%d", pid)
+            log.exception("describe_failed pid=%d", pid)
 
     def remove(self, name: str) -> None:
         """Forget a name; from now on calls in that name are refused."""

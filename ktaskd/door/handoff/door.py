@@ -27,7 +27,7 @@ HAND_COST_S = 5e-5
 
 _CONNECTIONS = itertools.count(1)
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class _Client:
@@ -194,7 +194,7 @@ class HandoffDoor:
     def _refuse(self, uid: int, sock: socket.socket, error: KtaskError, account: int | None = None) -> None:
         """Send the reason why a connection is not served, and close it."""
         self.refused += 1
-        _log.info("event=handoff_refused uid=%d error=%s", uid, error)
+        log.info('handoff_refused uid=%d error="%s"', uid, error)
         self._keepers.refuse(uid, sock, error, account=account)
 
     def _on_gone(self, client: _Client) -> None:

@@ -34,7 +34,7 @@ STARTING_PER_ACCOUNT = 2
 """Keepers of one account that start at the same time. Each start takes 50 ms of CPU time, so further uids
 of the account share these."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,4 +213,4 @@ class KeeperPool:
                     self._reaped.clear()
                     await self._reaped.wait()
         except TimeoutError:
-            _log.warning("event=keepers_linger pids=%s", [link.pid for link in self.dying])
+            log.warning("keepers_linger pids=%s", [link.pid for link in self.dying])

@@ -28,7 +28,7 @@ NICE = 5
 """Added to the daemon's nice value for a keeper, so that a uid that floods its keeper slows down the keeper
 and not the daemon. With autogroups its own session does that; without them the nice value does."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class LinkOwner(Protocol):
@@ -146,7 +146,7 @@ class Link:
                 raise
             # Some descriptors cannot be passed, as sockets nested in sockets. The
             # keeper also answers a message that arrives without its descriptors.
-            _log.warning("event=keeper_send_failed uid=%d error=%s", self.uid, error)
+            log.warning('keeper_send_failed uid=%d error="%s"', self.uid, error)
             fds.close()
             return self._try_send(frame, fds)
         fds.close()
@@ -197,7 +197,7 @@ class Link:
             try:
                 self._on_frame(wire.unpack(message.data), message.fds, message.complete)
             except (struct.error, ValueError, KeyError, TypeError) as error:
-                _log.exception("event=keeper_nonsense uid=%d", self.uid)
+                log.exception("keeper_nonsense uid=%d", self.uid)
                 self.kill()
                 self._lose(f"it sent an invalid message: {error!r}")
         return True
@@ -254,7 +254,7 @@ class Link:
             return
         self.lost = True
         self._disconnect()
-        _log.warning("event=keeper_lost uid=%d pid=%d why=%r", self.uid, self.pid, why)
+        log.warning('keeper_lost uid=%d pid=%d why="%s"', self.uid, self.pid, why)
         self._owner.on_lost(self, why)
 
     def _disconnect(self) -> None:

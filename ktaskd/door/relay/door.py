@@ -46,7 +46,7 @@ of an account and of all accounts."""
 PLACES_ACCOUNT, PLACES_TOTAL = 3, 8
 """Large requests, of at most 4 MiB each, that come in at the same time: limits of an account and of all."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class RelayDoor:
@@ -116,7 +116,7 @@ class RelayDoor:
             async with asyncio.timeout(drain_s):
                 await self._empty.wait()
         except TimeoutError:
-            _log.info("event=relays_cut connections=%d", len(self._relays))
+            log.info("relays_cut connections=%d", len(self._relays))
         for relay in list(self._relays.values()):
             relay.end()
 
@@ -152,7 +152,7 @@ class RelayDoor:
         try:
             relay = Relay(client, identity, name, calls, self._on_end, self._request_s)
         except OSError as error:
-            _log.warning("event=relay_failed error=%s", error)
+            log.warning('relay_failed error="%s"', error)
             self._peers.remove(name)
             self._turns.leave(user)
             client.close()

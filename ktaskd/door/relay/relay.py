@@ -20,7 +20,7 @@ DIAL_PAUSE_S = 0.02
 DIALS_MAX = 250
 """Attempts to reach the private socket while its queue is full: 5 s in all."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Relay:
@@ -89,7 +89,7 @@ class Relay:
             # not keep connecting on its own.
             self._dial_later(path, tries - 1)
         except OSError as error:
-            _log.error("event=dial_failed path=%s error=%s", path, error)
+            log.error('dial_failed path=%s error="%s"', path, error)
             self.end()
         else:
             self._start()

@@ -19,7 +19,7 @@ a refused client, and its next attempt must not cost the daemon more than the cl
 PAUSE_S = 0.5
 """Pause before the next attempt when no descriptor or memory is left."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Acceptor:
@@ -77,7 +77,7 @@ class Acceptor:
 
     def _on_failed(self, error: OSError) -> None:
         """Pause: the connection stays queued, and an immediate retry would spin."""
-        _log.warning("event=accept_paused error=%s pause_s=%s", error, PAUSE_S)
+        log.warning('accept_paused error="%s" pause_s=%s', error, PAUSE_S)
         self._pause_for(PAUSE_S)
 
     def _pause_for(self, pause_s: float) -> None:

@@ -78,6 +78,7 @@ def test_large_requests_when_many_are_sent_at_once_then_all_come_in(
     run(test())
 
 
+@pytest.mark.slow
 def test_request_when_it_has_no_place_then_its_client_sends_next_to_nothing(reachable_dir: Path) -> None:
     async def test() -> None:
         async with daemon(reachable_dir) as door, AsyncExitStack() as stack:

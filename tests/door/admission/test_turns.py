@@ -1,4 +1,7 @@
-"""The order of turns, on a virtual clock: by use, between accounts and between the users in them."""
+"""The order of turns, on a virtual clock: by use, between accounts and between the users in them.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

@@ -406,6 +406,7 @@ def test_keepers_end_when_the_daemon_is_killed(reachable_dir: Path) -> None:
     run(test())
 
 
+@pytest.mark.slow
 def test_uids_of_one_account_share_keepers_when_they_are_many(
     reachable_dir: Path, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,17 @@
-"""The cost of a connection before anything is sent on it."""
+"""The cost of a connection before anything is sent on it.
+
+Tests: ktaskd/door/relay/door.py, ktaskd/door/admission/turns.py
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from pathlib import Path
+
+import pytest
 
 from ktaskd.door.admission.turns import Turns
 from ktaskd.model.identity import Identity
@@ -66,10 +72,23 @@ def test_connection_when_its_caller_takes_long_to_describe_then_its_user_pays(re
         ):
             user = turns.join(os.geteuid(), Identity(os.geteuid(), 0, 0).payer)
             _, writer = await connect(reachable_dir)
-            await until(lambda: door.connections == 1)
-            assert user.spent_s >= 0.005
+            await until(lambda: user.spent_s >= 0.005)
+            assert door.connections == 1
             writer.close()
             await until(lambda: door.connections == 0)
             turns.leave(user)
 
     run(test())
+
+
+def test_test_when_it_fails_with_a_connection_then_that_is_closed(reachable_dir: Path) -> None:
+    """Or the next test finds a socket that nobody closed, and fails as well."""
+
+    async def test() -> None:
+        async with relay_door(reachable_dir) as (_, _, runtime), inner_server(runtime, echo):
+            await connect(reachable_dir)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        run(test())
+    gc.collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -92,8 +93,14 @@ async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     await reader.read()
 
 
+_writers: list[asyncio.StreamWriter] = []
+"""What the test has connected: closed at its end, however that comes, or the next test would be blamed."""
+
+
 async def connect(place: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_unix_connection(place / "ktaskd.sock")
+    made = await asyncio.open_unix_connection(place / "ktaskd.sock")
+    _writers.append(made[1])
+    return made
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -103,10 +110,21 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await test
+        try:
+            async with asyncio.timeout(30):
+                await test
+        finally:
+            await close_all()
 
     asyncio.run(bounded())
+
+
+async def close_all() -> None:
+    while _writers:
+        writer = _writers.pop()
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def test_bytes_pass_both_ways_unchanged(reachable_dir: Path) -> None:
@@ -168,6 +186,7 @@ def waiting_bytes(door: RelayDoor) -> int:
     return sum(pump.held for pump in relay._pumps)
 
 
+@pytest.mark.slow
 def test_what_nobody_reads_does_not_grow_the_daemon(reachable_dir: Path) -> None:
     """A client that never reads: the server's answers wait in the server."""
     passed = 0

@@ -1,4 +1,7 @@
-"""The upstream direction: frames, resets, unfinished requests, and how much of them one turn handles."""
+"""The upstream direction: frames, resets, unfinished requests, and how much of them one turn handles.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ktaskd.door.sockets.listener import DirectoryBusy, ListenError, RuntimeDir
 from ktaskd.door.sockets.takeover import take_over
 from ktaskd.host.root import HostRoot
 from ktaskd.host.sockets.listening import listens
-from tests.integration.rig import running, write_config
+from tests.support.real_daemon import running, write_config
 
 OWNER = 60031
 STRANGER = 60032
@@ -113,6 +113,7 @@ def test_listens_when_the_kernels_table_is_read_then_by_flag_and_path(
     assert not listens(HostRoot(tmp_path / "none"), Path("/run/x"))
 
 
+@pytest.mark.slow
 @pytest.mark.other_uid
 def test_daemon_when_root_starts_it_in_the_workers_users_directory_then_it_serves(
     reachable_dir: Path,

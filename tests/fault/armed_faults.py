@@ -12,7 +12,7 @@ from pathlib import Path
 from ktaskd.host.faults import ACTIONS, ANY, POINTS, VARIABLE
 
 
-class Armory:
+class ArmedFaults:
     """A directory of faults, in the order in which they were armed."""
 
     def __init__(self, directory: Path) -> None:
@@ -60,11 +60,11 @@ class Armory:
 
 
 @contextmanager
-def armory() -> Iterator[Armory]:
+def armed_faults() -> Iterator[ArmedFaults]:
     """Make an empty directory of faults, which workers of any user can reach."""
     directory = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
     directory.chmod(0o777)
     try:
-        yield Armory(directory)
+        yield ArmedFaults(directory)
     finally:
         shutil.rmtree(directory)

@@ -34,7 +34,7 @@ LOG_SIZE = 1000
 
 
 @dataclass(frozen=True)
-class Victim:
+class StruckJob:
     """One job to run, and the expected content of its memory.
 
     Args:
@@ -88,7 +88,7 @@ def rests(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] in "TS"
 
 
-def fill(h: RealJobs) -> Victim:
+def fill(h: RealJobs) -> StruckJob:
     """No undo: a worker that is lost for good leaves its chunk dirty."""
     before = NOISE
     start, length = GUARD, len(NOISE) - 2 * GUARD
@@ -101,10 +101,10 @@ def fill(h: RealJobs) -> Victim:
         min_chunk=CHUNK,
     )
     after = before[:start] + b"\7" * length + before[-GUARD:]
-    return Victim(spec, memory, before, after, pages=0)
+    return StruckJob(spec, memory, before, after, pages=0)
 
 
-def fill_mapped(h: RealJobs) -> Victim:
+def fill_mapped(h: RealJobs) -> StruckJob:
     """Fill memory through a mapping, which outlives the chunk."""
     victim = fill(h)
     memory = sealed(h, victim.before)
@@ -121,20 +121,20 @@ def sealed(h: RealJobs, content: bytes) -> Memory:
     return Memory(memory.fd, SourceRef(handle=h.handles.add(UID, 1, os.dup(memory.fd), facts)))
 
 
-def crc(h: RealJobs) -> Victim:
+def crc(h: RealJobs) -> StruckJob:
     spec = JobSpec("file.crc32", sources={"data": h.memory(NOISE).ref}, min_chunk=CHUNK)
-    return Victim(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
+    return StruckJob(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
 
 
-def copy(h: RealJobs) -> Victim:
+def copy(h: RealJobs) -> StruckJob:
     """Copy to an empty target, so that an undo can restore all of it."""
     source = bytes(MIB) + NOISE[: 7 * MIB] + bytes(MIB) + NOISE[:1000]
     target = h.memory(0)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
-    return Victim(spec, target, b"", source, result={"bytes": len(source)})
+    return StruckJob(spec, target, b"", source, result={"bytes": len(source)})
 
 
-def copy_over(h: RealJobs) -> Victim:
+def copy_over(h: RealJobs) -> StruckJob:
     """Copy data with holes over data with holes: not all of it can be restored."""
     target = h.memory(8 * MIB)
     source = h.memory(8 * MIB)
@@ -143,52 +143,52 @@ def copy_over(h: RealJobs) -> Victim:
             os.pwrite(fd, NOISE[start + first : start + first + 3 * MIB // 2], start)
     spec = JobSpec("file.copy", sources={"src": source.ref, "dst": target.ref}, min_chunk=CHUNK)
     after = source.read()
-    return Victim(spec, target, target.read(), after, result={"bytes": len(after)})
+    return StruckJob(spec, target, target.read(), after, result={"bytes": len(after)})
 
 
-def copy_shorter(h: RealJobs) -> Victim:
+def copy_shorter(h: RealJobs) -> StruckJob:
     """Copy over something longer, which is cut in the end."""
     source, before = NOISE[: 3 * MIB], NOISE[MIB:]
     target = h.memory(before)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
-    return Victim(spec, target, before, source, result={"bytes": len(source)})
+    return StruckJob(spec, target, before, source, result={"bytes": len(source)})
 
 
-def populate(h: RealJobs) -> Victim:
+def populate(h: RealJobs) -> StruckJob:
     memory = h.memory(8 * MIB)
     os.pwrite(memory.fd, NOISE[:MIB], 3 * MIB)
     content = memory.read()
     spec = JobSpec("mem.populate", sources={"data": memory.ref}, min_chunk=CHUNK)
-    return Victim(spec, memory, content, content, pages=8 * MIB // PAGE)
+    return StruckJob(spec, memory, content, content, pages=8 * MIB // PAGE)
 
 
-def longer(h: RealJobs) -> Victim:
+def longer(h: RealJobs) -> StruckJob:
     """Allocate storage beyond the end, which makes the memory longer."""
     before = NOISE[:MIB]
     memory = h.memory(before)
     ranges = (RangeSpec(0, 2 * MIB),)
     spec = JobSpec("file.allocate", sources={"data": memory.ref}, ranges=ranges, min_chunk=CHUNK)
-    return Victim(spec, memory, before, before + bytes(MIB))
+    return StruckJob(spec, memory, before, before + bytes(MIB))
 
 
-def items(h: RealJobs) -> Victim:
+def items(h: RealJobs) -> StruckJob:
     pieces = [NOISE[: 1000 * i] for i in range(1, 9)]
     spec = JobSpec("file.crc32", items=tuple(h.memory(piece).ref for piece in pieces))
     found = [{"crc32": zlib.crc32(piece), "bytes": len(piece)} for piece in pieces]
-    return Victim(spec, result={"items": found})
+    return StruckJob(spec, result={"items": found})
 
 
-def log(h: RealJobs) -> Victim:
+def log(h: RealJobs) -> StruckJob:
     """A job that cannot be retried, but undone; it shows how often each byte was touched."""
     return _log(h, -1)
 
 
-def bad_log(h: RealJobs) -> Victim:
+def bad_log(h: RealJobs) -> StruckJob:
     """The same job, failing at its end."""
     return _log(h, LOG_SIZE - 1)
 
 
-def _log(h: RealJobs, fail_at: int) -> Victim:
+def _log(h: RealJobs, fail_at: int) -> StruckJob:
     memory = h.memory(LOG_SIZE + GUARD)
     spec = JobSpec(
         "selftest.undo_log",
@@ -198,10 +198,10 @@ def _log(h: RealJobs, fail_at: int) -> Victim:
         min_chunk=125,
     )
     before = memory.read()
-    return Victim(spec, memory, before, b"\1" * LOG_SIZE + before[LOG_SIZE:], counts=True)
+    return StruckJob(spec, memory, before, b"\1" * LOG_SIZE + before[LOG_SIZE:], counts=True)
 
 
-MAKERS: Mapping[str, Callable[[RealJobs], Victim]] = {
+MAKERS: Mapping[str, Callable[[RealJobs], StruckJob]] = {
     maker.__name__: maker
     for maker in (
         fill,

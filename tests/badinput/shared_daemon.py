@@ -12,7 +12,8 @@ import psutil
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.leaks import wait_until_none
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -24,7 +25,6 @@ from tests.integration.rig import (
     until,
     write_config,
 )
-from tests.support.leaks import wait_until_none
 
 LEADS = 2
 HELPERS = 2
@@ -78,7 +78,7 @@ def _lasts(fd: Path) -> bool:
     return not name.startswith("/proc/pressure/") and name != "anon_inode:[eventpoll]"
 
 
-class House:
+class SharedDaemon:
     """The daemon, and one connection to it."""
 
     def __init__(self, daemon: Daemon, stubs: Stubs) -> None:
@@ -127,7 +127,7 @@ class House:
 
 
 @contextmanager
-def opened(place: Path) -> Iterator[House]:
+def opened(place: Path) -> Iterator[SharedDaemon]:
     """A daemon below `place` to which every user may connect."""
     config = write_config(
         place / "ktaskd.toml",
@@ -142,9 +142,9 @@ def opened(place: Path) -> Iterator[House]:
         handed_over(daemon.handoff, fd),
     ):
         warm_up(stubs)
-        house = House(daemon, stubs)
-        house.settle()
-        yield house
+        shared = SharedDaemon(daemon, stubs)
+        shared.settle()
+        yield shared
 
 
 def warm_up(stubs: Stubs) -> None:

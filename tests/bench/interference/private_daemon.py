@@ -18,7 +18,7 @@ from ktask.v1 import control_pb2 as pb
 
 from tests.bench.interference import cputime
 from tests.bench.interference.programs import Unmeasured
-from tests.integration.rig import Daemon, Stubs, connected, running
+from tests.support.real_daemon import Daemon, Stubs, connected, running
 
 _ORPHAN_EXIT_S = 300
 """The daemon exits after this long without clients, so that it ends even if its starter was killed."""
@@ -29,7 +29,7 @@ _BYTES_PER_CPU = 128 << 20
 """Size of an item: all CPUs together read it in some 25 ms, at 5 GB/s each."""
 
 
-class House:
+class PrivateDaemon:
     """A daemon of our own and connections to it."""
 
     def __init__(self, daemon: Daemon, client: ktask.Client, stubs: Stubs) -> None:
@@ -171,9 +171,9 @@ def _many_threads() -> int:
 
 
 @contextmanager
-def house(
+def private_daemon(
     directory: Path, name: str, *words: str | Path, environ: Mapping[str, str] | None = None
-) -> Iterator[House]:
+) -> Iterator[PrivateDaemon]:
     """A daemon with the selftest functions, ended at the end.
 
     Args:
@@ -193,4 +193,4 @@ def house(
         end.enter_context(stopped_well(daemon))
         client = end.enter_context(ktask.connect(daemon.place))
         stubs = end.enter_context(connected(daemon.socket))
-        yield House(daemon, client, stubs)
+        yield PrivateDaemon(daemon, client, stubs)
