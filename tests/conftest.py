@@ -1,4 +1,4 @@
-"""What every test stands on: nothing is left behind, and other users are real.
+"""The ground of every test: nothing is left behind, and other users are real.
 
 Each test must end with the children, descriptors and threads that it began
 with. Processes further down are found at the end of the run, by a mark in
@@ -26,7 +26,7 @@ NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "open_checkout": ("a checkout and an interpreter that other users can read", checkout_is_open),
     "dbus_daemon": ("dbus-daemon, to run a private bus", lambda: shutil.which("dbus-daemon") is not None),
 }
-"""By marker: what a test needs, and whether it is there. Asked only where a test has the marker."""
+"""By marker: a requirement, and whether it is met. Checked only if a test has the marker."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,14 +62,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # so that no time limit counts the wait
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test beside those of other processes, or alone."""
+    """Run a test in parallel with those of other processes, or alone."""
     with has_the_machine(alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_after_the_run() -> Iterator[None]:
-    """The run ends with no process below it, however far down."""
+    """Check that the run ends with no process below it, however far down."""
     yield
     left = wait_until_none(lambda: marked_processes(MARK, os.environ[MARK]))
     assert not left, "processes outlived the tests:\n" + "\n".join(left)
@@ -77,7 +77,7 @@ def _no_process_after_the_run() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_leak() -> Iterator[None]:
-    """A test ends with the children, descriptors and threads it began with."""
+    """Check that a test ends with the children, descriptors and threads that it began with."""
     before = Footprint.take()
     yield
     left = wait_until_none(before.differences)

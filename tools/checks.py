@@ -1,4 +1,4 @@
-"""Results looked at again, by code that shares nothing with ktaskd."""
+"""Checks results a second time, by code that shares nothing with ktaskd."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PIECE = 1 << 20
 
 
 def pieces(fd: int) -> Iterator[memoryview]:
-    """All bytes of a file or memory in order; each piece is good until the next."""
+    """All bytes of a file or memory in order; each piece is valid until the next."""
     buffer = memoryview(bytearray(PIECE))
     position = 0
     while count := os.preadv(fd, [buffer], position):
@@ -20,7 +20,7 @@ def pieces(fd: int) -> Iterator[memoryview]:
 
 
 def crc32(fd: int) -> int:
-    """What zlib says."""
+    """The checksum by zlib."""
     value = 0
     for piece in pieces(fd):
         value = zlib.crc32(piece, value)
@@ -28,7 +28,7 @@ def crc32(fd: int) -> int:
 
 
 def same_bytes(left: int, right: int, size: int) -> bool:
-    """Whether two descriptors have the same `size` bytes, and no more."""
+    """Whether both descriptors have exactly `size` bytes, and the same ones."""
     if os.fstat(left).st_size != size or os.fstat(right).st_size != size:
         return False
     other = bytearray(PIECE)
@@ -45,7 +45,7 @@ def same_bytes(left: int, right: int, size: int) -> bool:
 
 
 def all_bytes(fd: int, size: int, value: int) -> bool:
-    """Whether it has exactly `size` bytes, all of this value."""
+    """Whether the descriptor has exactly `size` bytes, all of this value."""
     wanted = bytes([value]) * PIECE
     count = 0
     for piece in pieces(fd):

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds dist/ktaskd_VERSION_ARCH.deb, which carries a private environment with all
-# that the daemon needs: Debian's own grpcio is too old. `make deb` calls it. As root
-# it installs what it lacks from Debian.
+# Builds dist/ktaskd_VERSION_ARCH.deb, which carries a private environment with everything
+# that the daemon needs: Debian's own grpcio is too old. `make deb` calls this script. As
+# root it installs missing packages from Debian.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Debian's own: the environment in the package is run by it.
+# Debian's own interpreter, which runs the environment in the package.
 readonly PYTHON=/usr/bin/python3 STAGE=build/deb
 readonly NEEDED=(python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev)
 
@@ -59,7 +59,7 @@ main() {
     write_control "$version" "$arch" >"$STAGE/DEBIAN/control"
     echo /etc/ktaskd/ktaskd.toml >"$STAGE/DEBIAN/conffiles"
     for name in postinst prerm postrm; do install -m 755 "deploy/deb.$name" "$STAGE/DEBIAN/$name"; done
-    # Level 1: a tenth larger than the default, and made in seconds.
+    # Level 1: a tenth larger than with the default, and built in seconds.
     dpkg-deb --root-owner-group -Zxz -z1 --build "$STAGE" "$package" >/dev/null
     rm -rf "$STAGE"
     say "built $package ($(du -h "$package" | cut -f 1))"

@@ -1,8 +1,8 @@
-"""Run real jobs on a daemon of one's own, and look at every result again.
+"""Run real jobs on a private daemon, and check every result a second time.
 
-A file and as much memory: each of crc32, copy and fill with one worker and with
+On a file and on as much memory: crc32, copy and fill, each with one worker and with
 all, then a job that fails half-way and is undone, then the daemon's status.
-Nothing is left behind, however it ends.
+The demo leaves nothing behind, however it ends.
 
 exit status: 0 all results were right, 1 one was wrong or a job failed, 130
 interrupted.
@@ -34,7 +34,7 @@ RIGHT, WRONG, INTERRUPTED = 0, 1, 130
 _SIZE = 1 << 30
 _SIZE_MIN = 1 << 20
 _MARGIN = 256 << 20
-"""Left for the daemon, its workers, and everybody else."""
+"""Kept free for the daemon, its workers, and all other programs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("demo: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Python would complain when it flushes what is left at its end.
+        # Otherwise Python complains at its end, when it flushes the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG
     except (DaemonFailed, ktask.KtaskError, ktask.JobFailed, NoRoom, OSError) as error:
@@ -65,7 +65,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_size,
         default=_SIZE,
         metavar="SIZE",
-        help="of the file and of the memory, as 64M (default: 1G)",
+        help="size of the file and of the memory, for example 64M (default: 1G)",
     )
     return parser.parse_args(argv)
 
@@ -81,12 +81,12 @@ def _size(text: str) -> int:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """A signal that would end us at once cleans up first."""
+    """Clean up on a signal whose default is to end the process at once."""
     raise SystemExit(128 + number)
 
 
 class NoRoom(Exception):
-    """There is too little disk or memory for any demo."""
+    """There is too little disk space or memory for any demo."""
 
 
 def _run(wanted: int) -> int:
@@ -105,13 +105,13 @@ def _run(wanted: int) -> int:
 
 
 def fitting(wanted: int, directory: Path) -> int:
-    """The size, halved until it fits; says so when that is less than what was wanted.
+    """The size, halved until it fits; a smaller one is reported.
 
     Raises:
-        NoRoom: not even the smallest fits.
+        NoRoom: not even the smallest size fits.
     """
     disk, memory = room.free_disk(directory), room.free_memory()
-    # At most two files at a time, later two memories; files may be memory too.
+    # At most two files at a time, later two pieces of memory; files may be on a tmpfs.
     disk_left = min(disk, memory) if room.is_memory(directory) else disk
     left = max(0, min(disk_left - _MARGIN, memory - _MARGIN))
     size = wanted
@@ -119,16 +119,16 @@ def fitting(wanted: int, directory: Path) -> int:
         size = max(_SIZE_MIN, size // 2)
     room_text = f"{directory.parent} has {format_bytes(disk)} free, memory {format_bytes(memory)}"
     if 2 * size > left:
-        raise NoRoom(f"{room_text}: too little, wanted {format_bytes(2 * size + _MARGIN)} of each")
+        raise NoRoom(f"{room_text}: too little, the demo needs {format_bytes(2 * size + _MARGIN)} of each")
     if size < wanted:
         print(
             f"With {format_bytes(size)} instead of {format_bytes(wanted)}: {room_text}, "
-            f"wanted {format_bytes(2 * wanted + _MARGIN)} of each."
+            f"that needs {format_bytes(2 * wanted + _MARGIN)} of each."
         )
     return size
 
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # each row is seen when it is there
+        sys.stdout.reconfigure(line_buffering=True)  # each row is shown as soon as it is complete
     sys.exit(main())

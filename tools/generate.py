@@ -13,11 +13,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def generate(output: Path) -> None:
     """Write code and stubs of every .proto file below `output`.
 
-    The same input gives the same bytes: plugins are those of this
-    interpreter's environment, and files are passed in order.
+    The same input gives the same bytes: the plugins come from this
+    interpreter's environment, and the files are passed in order.
 
     Raises:
-        subprocess.CalledProcessError: protoc refused; it said why on stderr.
+        subprocess.CalledProcessError: protoc failed; the reason is on stderr.
     """
     proto = REPOSITORY / "proto"
     binaries = Path(sys.executable).parent

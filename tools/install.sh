@@ -2,7 +2,7 @@
 # Installs or removes the daemon, its client and its units; `make install` and
 # `make uninstall` call it. From the environment:
 #   PREFIX   where programs and units go (default /usr/local)
-#   DESTDIR  what stands for "/" while a package is made (default none)
+#   DESTDIR  directory in place of "/" while a package is made (default none)
 #   PYTHON   interpreter of the private environment (default the first python3)
 #   EXTRAS   extras to install with it (default systemd,dbus,functions)
 # The environment is $PREFIX/lib/ktaskd; nothing else of Python is touched.
@@ -14,7 +14,7 @@ readonly EXTRAS=${EXTRAS:-systemd,dbus,functions}
 readonly HOME_DIR=$PREFIX/lib/ktaskd CONFIG=/etc/ktaskd/ktaskd.toml
 readonly FUNCTIONS=/etc/ktaskd/functions.d
 readonly UNITS=(ktaskd.socket ktaskd.service ktaskd-helpers.socket ktaskd-helpers.service ktaskd.slice)
-# Where each file of deploy/ goes, below PREFIX.
+# The destination of each file of deploy/, below PREFIX.
 readonly -A PLACES=(
     [ktaskd.socket]=lib/systemd/system/ktaskd.socket
     [ktaskd.service]=lib/systemd/system/ktaskd.service
@@ -39,7 +39,7 @@ check() {
     case $DESTDIR in ""|/*) ;; *) die "DESTDIR: got \"$DESTDIR\", wanted \"\" or an absolute path" ;; esac
 }
 
-# The scripts of the environment name their interpreter by its place in the end.
+# Have the scripts of the environment name their interpreter by its final path.
 fix_scripts() {
     local script
     for script in "$DESTDIR$HOME_DIR"/bin/*; do
@@ -55,7 +55,7 @@ install_environment() {
     rm -rf "$home"
     mkdir -p "$(dirname "$home")"
     "$PYTHON" -m venv --without-pip --symlinks "$home"
-    # Not the shim of a version manager, and not what another environment links to.
+    # Not the shim of a version manager, and not the link of another environment.
     ln -sf "$("$PYTHON" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')" "$home/bin/python3"
     ln -sf python3 "$home/bin/python"
     say "installing $wanted into $HOME_DIR"
@@ -64,7 +64,7 @@ install_environment() {
     rm -f "$home"/bin/[Aa]ctivate* "$home"/bin/f2py "$home"/bin/numpy-config
     fix_scripts
     "$home/bin/python" -I -m compileall -q -j 0 -s "$DESTDIR" -p / "$home/lib" >/dev/null || true
-    # Whoever runs the daemon reads it, whatever the umask was.
+    # Every user who runs the daemon must be able to read it, regardless of the umask.
     chmod -R u=rwX,go=rX "$home"
 }
 
@@ -80,7 +80,7 @@ install_files() {
         chmod 644 "$DESTDIR$PREFIX/${PLACES[$name]}"
     done
     if [ -e "$DESTDIR$CONFIG" ]; then
-        say "$CONFIG is there already and was left as it is"
+        say "$CONFIG exists already and was left unchanged"
     else
         install -m 644 deploy/ktaskd.toml "$DESTDIR$CONFIG"
     fi
@@ -119,7 +119,7 @@ uninstall_all() {
     if cmp -s deploy/ktaskd.toml "$DESTDIR$CONFIG"; then
         rm -f "$DESTDIR$CONFIG"
     elif [ -e "$DESTDIR$CONFIG" ]; then
-        say "$CONFIG has been changed and was left"
+        say "$CONFIG has been changed and was kept"
     fi
     rmdir "$DESTDIR$FUNCTIONS" "$DESTDIR$(dirname "$CONFIG")" 2>/dev/null || true
     if with_systemd; then
@@ -127,7 +127,7 @@ uninstall_all() {
         rm -rf /run/ktaskd
     fi
     if on_this_machine && getent passwd ktaskd >/dev/null; then
-        say "the user ktaskd and the group ktask were left: userdel ktaskd; groupdel ktask"
+        say "the user ktaskd and the group ktask were kept; to remove them: userdel ktaskd; groupdel ktask"
     fi
 }
 

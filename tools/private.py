@@ -1,4 +1,4 @@
-"""A daemon of one's own, for as long as a block of code runs."""
+"""A private daemon, for as long as a block of code runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ktask.link.locate import place_of, why_silent
+from ktask.link.locate import endpoint_of, why_silent
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
-"""Longer than the daemon takes to undo what runs and to end its workers."""
+"""Longer than the daemon takes to undo running jobs and to end its workers."""
 
 _ORPHAN_EXIT_S = 30
-"""A daemon whose starter was killed ends by itself after so long."""
+"""The daemon exits after this long without clients, so that it ends even if its starter was killed."""
 
 _POLL_MS = 5
 _LOG_TAIL_BYTES = 2000
@@ -32,18 +32,18 @@ _DIRECTORY_BYTES_MAX = 60
 _NOT_INHERITED = frozenset(
     {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 )
-"""Said by systemd to us, not to the daemon."""
+"""Variables that systemd has set for this process, not for the daemon."""
 
 
 class DaemonFailed(Exception):
-    """The private daemon did not come up, or did not end well."""
+    """The private daemon did not start, or ended with an error."""
 
 
 @contextlib.contextmanager
 def temporary_directory(prefix: str) -> Iterator[Path]:
     """A new directory with a short path, removed with everything in it.
 
-    In the usual place for temporary files, or in /tmp where a socket's path
+    It is in the usual place for temporary files, or in /tmp if a socket's path
     would be too long there.
     """
     usual = tempfile.gettempdir()
@@ -58,13 +58,13 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def private_daemon(directory: Path) -> Iterator[str]:
-    """A daemon with the selftest functions, in `directory`; gives its runtime directory.
+    """Run a daemon with the selftest functions in `directory`; yields its runtime directory.
 
-    It has the default configuration, whatever the machine's own says, and is
+    The daemon has the default configuration, not the machine's, and is
     ended with all of its processes.
 
     Raises:
-        DaemonFailed: it does not come up, or did not end as it should.
+        DaemonFailed: the daemon did not start, or ended with an error.
     """
     runtime, config, log = directory / "run", directory / "ktaskd.toml", directory / "ktaskd.log"
     config.touch()
@@ -79,7 +79,7 @@ def private_daemon(directory: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
-            # Ctrl-C is for us: we cancel what runs, and only then end the daemon.
+            # Ctrl-C is for this process: it cancels the job, and only then ends the daemon.
             start_new_session=True,
         )
     try:
@@ -89,17 +89,17 @@ def private_daemon(directory: Path) -> Iterator[str]:
         with _uninterrupted():
             status = _stop(process)
     if status != 0:
-        raise DaemonFailed(f"daemon: exit status {status}, wanted 0\n{_tail(log)}")
+        raise DaemonFailed(f"daemon: exit status {status} instead of 0\n{_tail(log)}")
 
 
 def _wait_ready(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> None:
-    """Wait until somebody accepts connections."""
+    """Wait until the daemon accepts connections."""
     deadline = time.monotonic() + START_TIMEOUT_S
     pidfd = os.pidfd_open(process.pid)
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        while why_silent(place_of(runtime / "ktaskd.sock")):
+        while why_silent(endpoint_of(runtime / "ktaskd.sock")):
             ended = poll.poll(_POLL_MS)
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"not up after {START_TIMEOUT_S:g} s"
@@ -109,7 +109,7 @@ def _wait_ready(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> N
 
 
 def _stop(process: subprocess.Popen[bytes]) -> int:
-    """End the daemon; its exit status. Its workers end with it, killed or not."""
+    """End the daemon and return its exit status. Its workers end with it, killed or not."""
     process.terminate()
     try:
         return process.wait(STOP_TIMEOUT_S)
@@ -120,11 +120,11 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Have nothing short that cleans up be broken off by Ctrl-C and the like."""
+    """Run a short cleanup without an interruption by Ctrl-C and similar signals."""
     if threading.current_thread() is not threading.main_thread():
         yield  # no handler runs here
         return
-    # Ignored, not blocked: another thread, as those of gRPC, would take them.
+    # Ignored, not blocked: another thread, such as gRPC's, would receive blocked ones.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [(number, signal.signal(number, signal.SIG_IGN)) for number in numbers]
     try:

@@ -1,4 +1,4 @@
-"""How much memory and disk there is to use."""
+"""How much memory and disk space is free."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import psutil
 
 
 def free_disk(directory: Path) -> int:
-    """Bytes that this user may still write there."""
+    """Bytes that this user may still write in the directory."""
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize
 
 
 def is_memory(directory: Path) -> bool:
-    """Whether its files are memory: whether it lies on a tmpfs."""
+    """Whether the directory is on a tmpfs, so that its files use memory."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -27,7 +27,7 @@ def is_memory(directory: Path) -> bool:
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that can be allocated: of the machine, and below the limits of our cgroups.
+    """Bytes that can be allocated: by the machine, and within the limits of our cgroups.
 
     Source: Documentation/admin-guide/cgroup-v2.rst, memory.max
     """
@@ -35,7 +35,7 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def _below_limits(root: Path) -> Iterator[int]:
-    """What each limited group has left; its page cache counts as free."""
+    """The bytes left in each limited group; its page cache counts as free."""
     for group in _groups(root):
         limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
         used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
@@ -56,7 +56,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _number(path: Path) -> int | None:
-    """A file's number; None where it is missing, or says "max"."""
+    """A file's number; None if the file is missing, or contains "max"."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):

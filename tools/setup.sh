@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes .venv with all that the project needs. Run it as often as you like: it
-# does nothing while pyproject.toml, this script and the tools it found are the
-# same. Works as root or not; as root it may install Debian packages.
+# Makes .venv with everything that the project needs. Run it as often as you like: it
+# does nothing while pyproject.toml, this script and the tools that it found are
+# unchanged. Works as any user; as root it may install Debian packages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +21,7 @@ apt_install() {
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
-# A name may be found and yet not run, as the shims of version managers do.
+# A name may be found and yet not run: shims of version managers do that.
 choose_python() {
     local candidate candidates=(python3.13 python3.12 python3.11 python3)
     if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
@@ -42,7 +42,7 @@ header = os.path.join(sysconfig.get_path("include"), "Python.h")
 print("%d.%d" % sys.version_info[:2], "headers" if os.path.exists(header) else "none")'
 }
 
-# Debian packages that the extra "systemd" still lacks; empty = it can be built.
+# Debian packages that the extra "systemd" still needs; empty = it can be built.
 missing_for_systemd() {
     local version=$1 headers=$2 missing=()
     command -v gcc >/dev/null || missing+=(gcc)
@@ -54,7 +54,7 @@ missing_for_systemd() {
     printf '%s' "${missing[*]}"
 }
 
-# What the environment depends on. Its scripts hold its path, so that counts too.
+# A hash of everything that the environment depends on; its path too, which its scripts contain.
 fingerprint() {
     local about
     about=$(describe_python "$VENV/bin/python" 2>/dev/null) || return 0
@@ -99,7 +99,7 @@ still_missing() {
     missing_for_systemd $about
 }
 
-# Type checkers follow no import hook, which is how an editable install is found.
+# Editable installs are found by an import hook, which type checkers do not follow.
 name_client() {
     "$VENV/bin/python" -c '
 import pathlib, sysconfig
@@ -108,7 +108,7 @@ path.write_text("%s\n" % pathlib.Path("client").absolute())'
 }
 
 install_packages() {
-    # Debian's pip would otherwise warn of packages that have no pyproject.toml.
+    # Otherwise Debian's pip warns about packages that have no pyproject.toml.
     local -x PIP_USE_PEP517=1
     local missing pip=("$VENV/bin/python" -m pip --quiet --disable-pip-version-check install --no-input)
     missing=$(still_missing)
@@ -121,11 +121,11 @@ install_packages() {
     if ! command -v dbus-daemon >/dev/null && can_apt; then
         apt_install dbus-daemon || say "no dbus-daemon: the tests of the bus are left out"
     fi
-    # Tests read with it what file.compress has made.
+    # Tests use it to read the output of file.compress.
     if ! command -v zstd >/dev/null && can_apt; then
         apt_install zstd || say "no zstd: tests of compressed files fail"
     fi
-    # The tests of the units ask it what it thinks of them; nothing of it is started.
+    # The tests of the units only analyze them with it; no part of systemd is started.
     if ! command -v systemd-analyze >/dev/null && can_apt; then
         apt_install systemd || say "no systemd-analyze: some tests of the units are left out"
     fi
@@ -136,14 +136,14 @@ install_packages() {
     fi
     "${pip[@]}" --editable '.[dev,dbus,functions]'
     if [ -n "$missing" ]; then
-        say "going on without the extra \"systemd\", which needs: apt-get install $missing"
+        say "continuing without the extra \"systemd\", which needs: apt-get install $missing"
     else
-        say "going on without the extra \"systemd\", which does not build here; see $VENV/systemd.log"
+        say "continuing without the extra \"systemd\", which does not build here; see $VENV/systemd.log"
     fi
 }
 
 main() {
-    # Two at a time would fill one environment at once; the lock ends with this process.
+    # The lock, which ends with this process, keeps two runs from filling the environment at once.
     exec 9<pyproject.toml
     if command -v flock >/dev/null; then flock 9; fi
     if up_to_date; then return; fi
@@ -153,7 +153,7 @@ main() {
     fi
     install_packages
     name_client
-    # Last, so that a run that failed is not taken for one that did not.
+    # Written last, so that a failed run does not look like a complete one.
     fingerprint >"$STAMP"
     say "done"
 }

@@ -20,10 +20,10 @@ ROUNDS = 3
 """Runs with one worker and with all, in turn."""
 
 ROW_S = 6.0
-"""No new round of a row after so long, so that a slow machine ends too."""
+"""No new round of a row begins after this long, so that the demo also ends on a slow machine."""
 
 _VALUE = 0xA5
-"""What is filled in: not 0, which new pages have without any work."""
+"""The value to fill with: not 0, which new pages have without any work."""
 
 _BLOCK = 16 << 20
 _STRIPE = 1 << 20
@@ -36,11 +36,11 @@ Target = ktask.Memory | ktask.File
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the functions are shown: on files, or on memory.
+    """Files or memory, on which the functions are shown.
 
     Args:
-        source: what is read, `size` bytes.
-        new: a fresh target of so many bytes, gone at the end of its context.
+        source: `size` bytes to read.
+        new: makes a target of this many bytes, removed at the end of its context.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One job: what its caller waited, how many workers it had, whether the result was right."""
+    """One job: how long its caller waited, how many workers it had, whether the result was right."""
 
     seconds: float
     threads: int
@@ -60,10 +60,10 @@ class Run:
 
 
 def show_functions(client: ktask.Client, directory: Path, size: int) -> bool:
-    """Print the table; whether every result was right."""
+    """Print the table; returns whether every result was right."""
     cpus = max(2, len(os.sched_getaffinity(0)))
-    print(f"Times are medians of at most {ROUNDS} rounds, after one that warms up; every run is checked.")
-    print("Copies and fills have a new target each time: getting and clearing its pages is in their times.\n")
+    print(f"Times are medians of at most {ROUNDS} rounds, after one to warm up; every run is checked.")
+    print("Copies and fills get a new target each time; the times include getting and clearing its pages.\n")
     print(_COLUMNS.format("function", "bytes", "1 worker (s)", f"{cpus} workers (s)", "speed-up", "check"))
     path = directory / "source"
     make_file(path, size)
@@ -73,10 +73,10 @@ def show_functions(client: ktask.Client, directory: Path, size: int) -> bool:
     with ktask.memory(size) as memory:
         _load(memory, path)
         path.unlink()
-        # A memory has its length from the start.
+        # Memory has its length from the start.
         place = Place("memory", client, memory, size, lambda _: ktask.memory(size))
         right = _show_place(place, cpus) and right
-    # Plain processes that copy into one file of ext4 gain nothing by being two.
+    # Two plain processes that copy into one file of ext4 are no faster than one.
     print("\nMost disk file systems let one writer at a time into a file, so copies to one gain little.")
     return right
 
@@ -112,14 +112,14 @@ def _load(memory: ktask.Memory, path: Path) -> None:
 
 
 def _show_place(place: Place, cpus: int) -> bool:
-    # Also brings a file into the page cache, for both numbers of workers alike.
+    # This also brings a file into the page cache, for both numbers of workers alike.
     wanted = checks.crc32(place.source.fileno())
     rows: list[tuple[str, str, Callable[[int], Run]]] = [
         ("file.crc32", "zlib.crc32", lambda threads: _crc32(place, threads, wanted)),
         ("file.copy", "same bytes", lambda threads: _copy(place, threads)),
         ("mem.fill", "every byte", lambda threads: _fill(place, threads)),
     ]
-    # A list: one wrong row does not keep the others from being shown.
+    # A list, so that all rows are shown even if one is wrong.
     return all([_show_row(f"{name} {place.name}", how, place.size, run, cpus) for name, how, run in rows])
 
 
@@ -177,7 +177,7 @@ def _verdict(right: bool) -> str:
 
 
 def paint(text: str, colour: int) -> str:
-    """Text in a colour of ECMA-48; as it is where there is no terminal, or NO_COLOR is set.
+    """Text in a colour of ECMA-48; unchanged if there is no terminal, or NO_COLOR is set.
 
     Source: https://no-color.org
     """

@@ -1,4 +1,4 @@
-"""A job that fails half-way and is undone, looked at byte by byte."""
+"""A job that fails half-way and is undone, checked byte by byte."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tools.showcase import paint
 _SIZE = 40_000
 _FAIL_AT = 20_500
 _CHUNK = 1_000
-"""So it fails inside a chunk, with complete ones before it."""
+"""The job fails inside a chunk, with complete ones before it."""
 
 _UNTOUCHED, _DONE, _UNDONE = 0, 1, 17
-"""A byte that was processed has 1 added, one that was undone 16 more."""
+"""Processing adds 1 to a byte, and undoing adds another 16."""
 
 
 def show_undo(client: ktask.Client) -> bool:
-    """Run it and print what became of it; whether all that was done was undone."""
+    """Run the job and print the outcome; returns whether all completed work was undone."""
     cpus = max(2, len(os.sched_getaffinity(0)))
     print(f"\nA job that fails at position {_FAIL_AT} of {_SIZE}: selftest.undo_log adds 1 to each byte,")
     print("and its undo adds 16.\n")
@@ -36,13 +36,13 @@ def show_undo(client: ktask.Client) -> bool:
             )
         except ktask.JobFailed as failed:
             return _show(failed.job, memory[:])
-    print("it did not fail")
+    print("the job did not fail")
     return False
 
 
 def _show(job: ktask.Job, found: bytes) -> bool:
     error = job.error
-    assert error is not None, "a job that failed says why"
+    assert error is not None, "a failed job has an error"
     counts = Counter(found)
     right = judge(job.state, error, found)
     names = {_UNTOUCHED: "never touched", _DONE: "done and not undone", _UNDONE: "done and undone"}
@@ -53,7 +53,7 @@ def _show(job: ktask.Job, found: bytes) -> bool:
         ("state", job.state),
         ("reason", error.reason),
         ("message", error.message),
-        ("chunk", f"{_spans([error.chunk] if error.chunk else [])}, has put itself back"),
+        ("chunk", f"{_spans([error.chunk] if error.chunk else [])}, undone by itself"),
         ("undone", _spans(error.undone)),
         ("dirty", _spans(error.dirty)),
         ("bytes", seen),
@@ -64,9 +64,9 @@ def _show(job: ktask.Job, found: bytes) -> bool:
 
 
 def judge(state: ktask.JobState, error: ktask.JobError, found: bytes) -> bool:
-    """Whether all that was done was undone: exactly what the job says, and all else untouched.
+    """Whether exactly the spans that the job names were undone, and all others untouched.
 
-    The chunk that failed has put itself back as far as it had come, and nobody
+    The chunk that failed has undone its own work as far as it had come, and nobody
     else touches it.
     """
     expected = bytearray(len(found))

@@ -6,8 +6,8 @@
         client.run("mem.fill", arg={"value": 7}, data=m)
         print(client.run("file.crc32", data=m).result)
 
-Importing this loads nothing; a name is loaded when it is first used, so that
-`ktask.v1`, the contract, can be had without the client.
+Importing this package loads no module; each name is loaded at its first use. So
+`ktask.v1`, the contract, can be imported without the client.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ktask.client import Client, connect
+    from ktask.declarations import Argument, Function, SourceRole
     from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
-    from ktask.own.bursts import WorkerLost
     from ktask.own.executor import Executor
+    from ktask.own.futures import WorkerLost
     from ktask.results import (
-        Allowance,
-        Argument,
         CpuUsage,
-        Drained,
-        Function,
         ItemResult,
         Job,
         JobError,
         JobSpec,
         JobState,
         JobWarning,
-        Node,
-        NodeAllowance,
         Owner,
         Plan,
-        Pool,
         Progress,
         Range,
-        Reading,
         Reason,
-        Reloaded,
         SourceName,
-        SourceRole,
         Span,
-        Status,
         Update,
-        Worker,
     )
     from ktask.source import File, Handle, Memory, Source, file, memory
+    from ktask.status import (
+        Allowance,
+        Drained,
+        Node,
+        NodeAllowance,
+        Pool,
+        Reading,
+        Reloaded,
+        Status,
+        Worker,
+    )
 
 __all__ = [
     "Allowance",
@@ -98,15 +98,20 @@ __all__ = [
 
 _ELSEWHERE = {
     **dict.fromkeys(("Client", "connect"), "ktask.client"),
+    **dict.fromkeys(("Argument", "Function", "SourceRole"), "ktask.declarations"),
     "Executor": "ktask.own.executor",
-    "WorkerLost": "ktask.own.bursts",
+    "WorkerLost": "ktask.own.futures",
     **dict.fromkeys(
         ("DaemonNotFound", "DaemonNotTrusted", "JobFailed", "KtaskError", "SystemDaemonUnused"),
         "ktask.errors",
     ),
     **dict.fromkeys(("File", "Handle", "Memory", "Source", "file", "memory"), "ktask.source"),
+    **dict.fromkeys(
+        ("Allowance", "Drained", "Node", "NodeAllowance", "Pool", "Reading", "Reloaded", "Status", "Worker"),
+        "ktask.status",
+    ),
 }
-"""Home of the public names that are not in `ktask.results`."""
+"""Modules of the public names that are not in `ktask.results`."""
 
 
 def __getattr__(name: str) -> Any:

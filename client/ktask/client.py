@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -13,142 +11,57 @@ from typing import Any, Self, TypeVar
 
 from ktask import convert
 from ktask.core import Draft, check_int, check_labels, check_text, mode_request
-from ktask.errors import DaemonNotFound, DaemonNotTrusted, JobFailed, KtaskError, SystemDaemonUnused
-from ktask.link import embedded, locate, starting
-from ktask.link.locate import Place
+from ktask.declarations import Function
+from ktask.errors import JobFailed
+from ktask.link.connect import open_session
 from ktask.link.session import ENDED, Session
 from ktask.own.executor import Executor
 from ktask.own.functions import Own, drafted, with_result
-from ktask.results import Drained, Function, Job, JobState, Reloaded, Status, Update
+from ktask.results import Job, JobState, Update
 from ktask.source import Source
-from ktask.turns import ITEMS_AT_ONCE, joined, turns
+from ktask.splitting import ITEMS_AT_ONCE, join, split
+from ktask.status import Drained, Reloaded, Status
 from ktask.v1 import jobs_pb2 as pb
 
 _STATE_NAMES = frozenset(pb.JobState.keys())
 _PAGE_MAX = 1000
 _MAX_THREADS = 4
-"""Workers of a job that does not say. Source: the contract, JobSpec.max_threads"""
+"""The default. Source: the contract, JobSpec.max_threads"""
 
 Value = TypeVar("Value")
-_ANSWER_TIMEOUT_S = 90.0
-"""A daemon that systemd starts at the first connection may take as long as systemd lets it: who
-gave up earlier on a slow machine would start another one beside it. Source: systemd-system.conf(5),
-DefaultTimeoutStartSec"""
-_LOOK_S = 2.0
-"""Between two looks at whether somebody still listens there."""
-_NO_ANSWER = "accepts connections, but no daemon answers"
 
 
 def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False, start: bool = True) -> Client:
-    """Connect to a daemon, and see that it answers.
+    """Connect to a daemon, and check that it answers.
 
-    Looks at `target`, else at the environment's KTASKD_SOCKET, and at nothing
-    else if either is given; else at $XDG_RUNTIME_DIR/ktaskd/ and /run/ktaskd/.
-    A daemon that was named and is just starting is waited for (`ktask.link.starting`).
-    Where nobody answers there, it uses this user's embedded daemon, which it
-    starts if there is none, and which ends by itself when it is idle. Where
-    there is a daemon at /run/ktaskd that cannot be used, it warns of that
-    (SystemDaemonUnused).
+    If `target` or the environment's KTASKD_SOCKET names a daemon, only that one is tried, and
+    waited for if it is just starting (`ktask.link.starting`). Otherwise the daemons at
+    $XDG_RUNTIME_DIR/ktaskd/ and /run/ktaskd/ are tried. If neither answers, this user's embedded
+    daemon is used; it is started if necessary, and ends when it is idle. If a daemon at
+    /run/ktaskd exists but cannot be used, it warns with SystemDaemonUnused.
 
-    Only a daemon of root, of this user, or the system's at /run/ktaskd gets anything;
-    `ktask.link.trust` has the rule. Another user's is passed over where it was not named.
+    The library sends data only to a daemon of root, of this user, or the system's at /run/ktaskd;
+    `ktask.link.trust` has the rule. A daemon of another user is skipped, unless it was named.
 
     Args:
         target: a directory with the daemon's sockets, or its gRPC socket.
-        own: look for a daemon of this user only, which runs functions of this
-            program's own; not for the system's.
-        start: whether to start an embedded daemon where none answers.
+        own: use only a daemon of this user, which runs functions of this program's own, and
+            not the system's.
+        start: whether to start an embedded daemon if no other answers.
     Raises:
-        DaemonNotFound: nobody answers; it names what was tried.
-        DaemonNotTrusted: a daemon of another user was named. Nothing was sent to it.
+        DaemonNotFound: no daemon answers; the error names what was tried.
+        DaemonNotTrusted: `target` or KTASKD_SOCKET names a daemon of another user. Nothing was
+            sent to it.
     """
     return Client(open_session(target, own=own, start=start))
 
 
-def open_session(
-    target: str | os.PathLike[str] | None = None,
-    *,
-    own: bool = False,
-    start: bool = True,
-    warn: Callable[[str], object] | None = None,
-) -> Session:
-    """What `connect` says, without the client around it.
-
-    Args:
-        warn: called with the text of a warning; None = it becomes a Python warning.
-    """
-    place = starting.wait_until_up(lambda: locate.named(target, os.environ))
-    if place is not None:
-        return _answering(place)
-    tried, unused = [], []
-    # The embedded daemon is where the per-user one would be.
-    for usual in () if own else locate.usual(os.environ):
-        try:
-            return _answering(usual)
-        except (DaemonNotFound, DaemonNotTrusted) as error:
-            tried.append(str(error))
-            if locate.is_system(usual):
-                unused.append(locate.with_next_step(usual, str(error)))
-    directory = embedded.directory_of(os.environ)
-    try:
-        found = embedded.find_or_start(directory) if start else embedded.place_in(directory)
-        session = _answering(found)
-    except (DaemonNotFound, DaemonNotTrusted) as error:
-        steps = unused if start else [*unused, embedded.NEXT_STEP]
-        raise DaemonNotFound("daemon: none answers", [*tried, str(error), *steps]) from None
-    for text in unused:
-        (warn or _warn)(f"{text}; a daemon of your own is used instead: {found}")
-    return session
-
-
-def _warn(text: str) -> None:
-    """Warn at the first line of the program that is not ktask's."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ktask":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, SystemDaemonUnused, stacklevel=level)
-
-
-def _answering(place: Place) -> Session:
-    """A session with a daemon that has answered a call."""
-    silent = locate.why_silent(place)
-    if silent:
-        raise DaemonNotFound(f'socket "{place}": {silent}')
-    try:
-        session = Session(place)
-    except OSError as error:  # its directory went after it was looked at
-        raise DaemonNotFound(f'socket "{place}": {error.strerror}') from error
-    try:
-        _wait_for_answer(session)
-    except BaseException:
-        session.close()
-        raise
-    return session
-
-
-def _wait_for_answer(session: Session) -> None:
-    """Wait for one answer, as long as somebody is there who may give it."""
-    place, until_s = session.place, time.monotonic() + _ANSWER_TIMEOUT_S
-    while True:
-        left_s = until_s - time.monotonic()
-        try:
-            session.functions(timeout=max(min(left_s, _LOOK_S), 0.001))
-            return
-        except KtaskError as error:
-            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                raise
-            # One that was ending when it was looked at would be waited for in vain.
-            silent = locate.why_silent(place)
-            if silent or error.code == "UNAVAILABLE" or left_s <= _LOOK_S:
-                raise DaemonNotFound(f'socket "{place}": {silent or _NO_ANSWER}') from error
-
-
 class Client:
-    """A connection to a daemon. `connect` makes one; close it, or use `with`.
+    """A connection to a daemon, made by `connect`; close it, or use `with`.
 
     Thread-safe. It does not survive os.fork: connect again in the child.
-    Everything raises KtaskError when the daemon refuses or cannot be reached,
-    and TypeError or ValueError for arguments that cannot be right.
+    All methods raise KtaskError when the daemon refuses or cannot be reached,
+    and TypeError or ValueError for invalid arguments.
     """
 
     def __init__(self, session: Session) -> None:
@@ -158,7 +71,7 @@ class Client:
     @property
     def socket(self) -> str:
         """Path of the daemon's gRPC socket."""
-        return self._session.place.socket
+        return self._session.endpoint.socket
 
     def run(
         self,
@@ -184,37 +97,37 @@ class Client:
         is raised then; a second Ctrl-C ends that wait.
 
         Args:
-            function: its name, as in `functions`; or one of your own, see `ktask.own.functions`.
-            arg: arguments by name: int, float, bool or str; for your own anything.
+            function: its name, as in `functions`; or a callable of your own, see `ktask.own.functions`.
+            arg: arguments by name: int, float, bool or str; any value for a function of your own.
             ranges: pieces to process, as (start, length) or (start, length, nid), in
-                positions; None = all of the first source, or all items. A nid of -1 is any
-                node. Without one, a piece of memory is processed on the node that this
-                program runs on, a piece of a file anywhere.
-            items: sources counted one by one, for functions that accept them. More than
-                4000 are worked on by several jobs, one after the other; the last one is
-                returned, with the results of all.
-            min_chunk: fewest positions worth a worker; 0 = the function's own.
-            max_threads: most workers at one time; 0 = 4.
+                positions; None = all of the first source, or all items. A nid of -1 means any
+                node. Without a nid, a piece of memory is processed on the node that this
+                program runs on, and a piece of a file anywhere.
+            items: sources that are processed one by one, for functions that accept them. More
+                than 4000 take several jobs, one after the other; the last job is returned, with
+                the results of all.
+            min_chunk: fewest positions worth a worker; 0 = the function's default.
+            max_threads: most workers at the same time; 0 = 4.
             undo: False leaves completed chunks as they are when the job fails.
-            undo, combine, align, writes: of a function of your own.
+            undo, combine, align, writes: for a function of your own.
             timeout: seconds until the job is cancelled; None = never.
             progress: called in this thread with the job whenever it has moved.
             labels: names and values of your own, by which `jobs` finds the job: at most 16, each
                 of at most 256 bytes of UTF-8.
             **sources: what to work on, by role: memory, a file, a path (opened here with
-                the access that the function declares, made if it writes), something open,
-                or a Handle.
+                the access that the function declares, and created if it writes), an object
+                with a fileno(), or a Handle.
         Returns:
             The job, SUCCEEDED; its `result` is what the function found.
         Raises:
-            JobFailed: it ended otherwise; `.job` says how, and what was undone.
-            KtaskError: it was refused, or the daemon went away.
+            JobFailed: the job ended in another state; `.job` has the details, and what was undone.
+            KtaskError: the job was refused, or the connection to the daemon was lost.
             OSError: a path cannot be opened.
         """
         own = Own(
             *(function, undo, combine, arg, ranges, items, min_chunk, max_threads, align, writes, sources)
         )
-        with drafted(own, self._session.place) as draft:
+        with drafted(own, self._session.endpoint) as draft:
             job = self._run(replace(draft, labels=check_labels(labels)), timeout, progress)
         return with_result(job) if callable(function) else job
 
@@ -225,7 +138,7 @@ class Client:
             left_s = None if until_s is None else max(until_s - time.monotonic(), 0.001)
             return convert.job(self._session.run(one, left_s, _on_job(progress)))
 
-        job = joined(self._session, map(run, turns(draft, ITEMS_AT_ONCE)))
+        job = join(self._session, map(run, split(draft, ITEMS_AT_ONCE)))
         if job.state is not JobState.SUCCEEDED:
             raise JobFailed(job)
         return job
@@ -241,17 +154,17 @@ class Client:
     ) -> Iterator[Value]:
         """Results of a function of your own for each of the items, in their order.
 
-        All are begun at once, in workers; `Executor` says what that means. Leaving the
-        loop over the results cancels the rest.
+        All calls are queued at once and run in workers, see `Executor`. Leaving the loop over
+        the results cancels the remaining ones.
 
         Args:
-            *items: several are taken in step, as by the built-in map.
-            max_threads: most workers at one time; 0 = 4.
+            *items: several iterables are taken in step, as by the built-in map.
+            max_threads: most workers at the same time; 0 = 4.
             timeout: seconds from now after which waiting for a result raises TimeoutError.
-            chunksize: items of one call, which then come and fail together.
-            labels: of the jobs that the calls are done by, as in `run`.
+            chunksize: items in one call; their results arrive and fail together.
+            labels: labels of the jobs that run the calls, as in `run`.
         Raises:
-            Exception: whatever the function raised, at its place among the results.
+            Exception: whatever the function raised, when its result is due.
         """
         executor = Executor(max_threads or _MAX_THREADS, client=self, labels=labels)
         return executor.map(function, *items, timeout=timeout, chunksize=chunksize)
@@ -270,10 +183,10 @@ class Client:
         labels: Mapping[str, str] | None = None,
         **sources: Source,
     ) -> Job:
-        """Submit a detached job: it goes on when this program ends.
+        """Submit a detached job, which goes on when this program ends.
 
-        Args are those of `run`, but `timeout` bounds the submission, in
-        seconds, and not the job; `watch` takes the place of `progress`.
+        The arguments are those of `run`, except that `timeout` (seconds) limits the
+        submission and not the job, and `watch` replaces `progress`.
 
         Returns:
             The job as accepted.
@@ -284,21 +197,21 @@ class Client:
     def watch(self, job: Job | str, *, after_sequence: int = 0) -> Iterator[Update]:
         """Follow a job until it has ended.
 
-        The first update is a snapshot, the last one has `final` set. A stream
-        that is cut is resumed where it was: no result is lost, none comes twice.
+        The first update is a snapshot, and the last one has `final` set. A stream that
+        was cut is resumed where it was: no result is lost or repeated.
 
         Args:
             job: the job or its id.
-            after_sequence: leave out results up to this update's `sequence`.
+            after_sequence: skip results up to the update with this `sequence`.
         """
         for message in self._session.watch(id=_id(job), after_sequence=after_sequence):
             yield convert.update(message)
 
     def cancel(self, job: Job | str, *, wait: bool = True) -> Job:
-        """Cancel a job; one that has ended stays as it is.
+        """Cancel a job; a job that has ended stays as it is.
 
         Args:
-            wait: return when its undo has ended; False returns at once.
+            wait: True returns when its undo has ended, False at once.
         """
         message = self._session.cancel(id=_id(job))
         if wait and message.state not in ENDED:
@@ -317,11 +230,11 @@ class Client:
         labels: Mapping[str, str] | None = None,
         page_size: int = 0,
     ) -> Iterator[Job]:
-        """The caller's jobs, newest first, ended ones included while they are kept.
+        """The caller's jobs, newest first, including ended ones that the daemon still keeps.
 
         Args:
             states, function, labels: only jobs that match all of these.
-            page_size: jobs asked for at a time; 0 = 100.
+            page_size: jobs in one request to the daemon; 0 = 100.
         """
         request = pb.ListRequest(
             page_size=check_int("page_size", page_size, _PAGE_MAX),
@@ -333,7 +246,7 @@ class Client:
             yield from map(convert.job, page.jobs)
 
     def functions(self, name: str | None = None) -> list[Function]:
-        """The functions that the daemon offers, or the one of this name, by name."""
+        """The functions that the daemon offers, sorted by name, or only the one of this name."""
         response = self._session.functions(name or "")
         return [convert.function(one) for one in response.functions]
 
@@ -347,14 +260,14 @@ class Client:
         Args:
             mode: "auto" (the daemon, from what it reads of the machine), "always"
                 (all helpers) or "paused" (none, and detached jobs wait).
-            seconds: "auto" again after so long; None = never.
+            seconds: "auto" again after this time; None = never.
         Returns:
-            The daemon as it is then.
+            The daemon's status after that.
         """
         return convert.status(self._session.set_mode(mode_request(mode, seconds)).status)
 
     def drain(self, *, resume: bool = False) -> Drained:
-        """Have the daemon refuse new jobs, or with `resume` take them again; admins only."""
+        """Have the daemon refuse new jobs, or with `resume` accept them again; admins only."""
         response = self._session.drain(resume)
         return Drained(response.draining, response.jobs_left)
 
@@ -364,7 +277,7 @@ class Client:
         return Reloaded(tuple(response.applied), tuple(response.needs_restart))
 
     def close(self) -> None:
-        """End the connection; jobs that are waited for are cancelled, detached ones go on."""
+        """End the connection; jobs that a thread waits for are cancelled, detached ones go on."""
         self._session.close()
 
     def __enter__(self) -> Self:
@@ -381,7 +294,7 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        """Where it is connected to."""
+        """The socket that it is connected to."""
         return f"<ktask.Client {self.socket!r}>"
 
 
@@ -389,7 +302,7 @@ def _on_job(progress: Callable[[Job], object] | None) -> Callable[[pb.Job], None
     if progress is None:
         return None
     if not callable(progress):
-        raise TypeError(f"progress: got {progress!r}, wanted something to call")
+        raise TypeError(f"progress: got {progress!r}, wanted a callable")
 
     def on_job(message: pb.Job) -> None:
         progress(convert.job(message))

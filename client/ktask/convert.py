@@ -1,4 +1,4 @@
-"""Messages of the contract to the dataclasses of `results`. Pure."""
+"""Converts messages of the contract to the dataclasses of this package. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ktask import results
+from ktask.declarations import Argument, Function, SourceRole
+from ktask.status import Allowance, Node, NodeAllowance, Pool, Reading, Status, Worker
 from ktask.v1 import jobs_pb2 as pb
 
 if TYPE_CHECKING:
@@ -15,19 +17,19 @@ if TYPE_CHECKING:
 
     from ktask.v1 import control_pb2 as control
 
-# A newer daemon may send states and classes that this version has no name for.
+# A newer daemon may send states that this version has no name for.
 _STATES: Mapping[int, results.JobState] = {
     number: results.JobState(name.removeprefix("JOB_STATE_")) for name, number in pb.JobState.items()
 }
 
 
 def job_state(number: int) -> results.JobState:
-    """The state of this number in the contract."""
+    """The state with this number in the contract."""
     return _STATES.get(number, results.JobState.UNSPECIFIED)
 
 
 def plain(struct: Struct) -> dict[str, Any]:
-    """A Struct as a dict. Whole numbers become int, since JSON has but one kind."""
+    """A Struct as a dict. Whole numbers become int, since JSON has only one type of number."""
     return {name: plain_value(value) for name, value in struct.fields.items()}
 
 
@@ -165,13 +167,13 @@ def _time(message: pb.Job | pb.Reason | control.Status, field: str) -> datetime 
     return datetime.fromtimestamp(stamp.seconds, UTC).replace(microsecond=stamp.nanos // 1000)
 
 
-def function(message: pb.Function) -> results.Function:
+def function(message: pb.Function) -> Function:
     """The declaration of a thread function."""
-    return results.Function(
+    return Function(
         name=message.name,
         summary=message.summary,
         sources=tuple(
-            results.SourceRole(one.role, _name(pb.Access, one.access, "ACCESS_"), one.summary)
+            SourceRole(one.role, _name(pb.Access, one.access, "ACCESS_"), one.summary)
             for one in message.sources
         ),
         unit=message.unit,
@@ -191,34 +193,34 @@ def function(message: pb.Function) -> results.Function:
     )
 
 
-def _argument(message: pb.FunctionArgument) -> results.Argument:
+def _argument(message: pb.FunctionArgument) -> Argument:
     default, minimum, maximum = (
         plain_value(getattr(message, name)) if message.HasField(name) else None
         for name in ("default", "minimum", "maximum")
     )
-    return results.Argument(
+    return Argument(
         message.name, message.type, default, message.summary, minimum, maximum, tuple(message.choices)
     )
 
 
 def _name(enum: Any, number: int, prefix: str) -> str:
-    """Name of an enumerator without its prefix; the number where it has none."""
+    """Name of an enum value without its prefix; its number if it has no name."""
     value = enum.DESCRIPTOR.values_by_number.get(number)
     return value.name.removeprefix(prefix) if value else str(number)
 
 
-def status(message: control.Status) -> results.Status:
+def status(message: control.Status) -> Status:
     """The daemon's status."""
-    # Loaded here so that a job's way does not pay for it.
+    # Loaded only here, so that running a job does not take the time.
     from ktask.v1 import control_pb2
 
-    return results.Status(
+    return Status(
         version=message.version,
         pid=message.pid,
         start_time=_time(message, "start_time"),
         mode=_name(control_pb2.Mode, message.mode, "MODE_"),
         draining=message.draining,
-        nodes=tuple(results.Node(one.nid, one.cpulist, one.memory_bytes) for one in message.topology.nodes),
+        nodes=tuple(Node(one.nid, one.cpulist, one.memory_bytes) for one in message.topology.nodes),
         cpulist=message.topology.cpulist,
         pools=tuple(_pool(one, control_pb2) for one in message.pools),
         allowance=_allowance(message.allowance, control_pb2),
@@ -229,13 +231,13 @@ def status(message: control.Status) -> results.Status:
         raising=tuple(message.raising),
         selftest=message.selftest,
         mode_until=_time(message, "mode_until"),
-        readings=tuple(results.Reading(one.name, one.value, one.source) for one in message.readings),
+        readings=tuple(Reading(one.name, one.value, one.source) for one in message.readings),
     )
 
 
-def _allowance(message: control.Allowance, contract: Any) -> results.Allowance:
-    return results.Allowance(
-        nodes=tuple(results.NodeAllowance(one.nid, one.helpers, one.busy) for one in message.nodes),
+def _allowance(message: control.Allowance, contract: Any) -> Allowance:
+    return Allowance(
+        nodes=tuple(NodeAllowance(one.nid, one.helpers, one.busy) for one in message.nodes),
         leads=message.leads,
         leads_per_uid=message.leads_per_uid,
         reasons=tuple(_reason(one) for one in message.reasons),
@@ -244,8 +246,8 @@ def _allowance(message: control.Allowance, contract: Any) -> results.Allowance:
     )
 
 
-def _pool(message: control.Pool, contract: Any) -> results.Pool:
-    return results.Pool(
+def _pool(message: control.Pool, contract: Any) -> Pool:
+    return Pool(
         name=message.name,
         worker_class=_name(contract.WorkerClass, message.worker_class, "WORKER_CLASS_"),
         nid=message.nid,
@@ -255,8 +257,8 @@ def _pool(message: control.Pool, contract: Any) -> results.Pool:
     )
 
 
-def _worker(message: control.Worker, contract: Any) -> results.Worker:
-    return results.Worker(
+def _worker(message: control.Worker, contract: Any) -> Worker:
+    return Worker(
         id=message.id,
         pid=message.pid,
         state=_name(contract.WorkerState, message.state, "WORKER_STATE_"),

@@ -1,4 +1,4 @@
-"""A job's description from Python arguments. Pure: opens nothing, sends nothing."""
+"""Makes a job's description from Python arguments. Pure: opens and sends nothing."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ RESERVED_ROLES = frozenset(
         "writes",
     }
 )
-"""Keywords of `Client.run`, now or later; no source can have such a role."""
+"""Keywords of `Client.run`; no source can have such a role."""
 
 EXACT_INT_MAX = 2**53
-"""Largest integer that JSON numbers hold exactly; larger ones go as strings."""
+"""Largest integer that JSON numbers hold exactly; larger ones are sent as strings."""
 
 MODES = ("auto", "always", "paused")
-"""Who decides how many helpers run, in lower case."""
+"""The modes, in lower case: who decides how many helpers run."""
 
 SECONDS_MAX = 10**9
-"""Of a mode, here; what the daemon takes is less."""
+"""Longest time of a mode here; the daemon's own limit is lower."""
 
 _UINT64_MAX = 2**64 - 1
 _UINT32_MAX = 2**32 - 1
@@ -50,11 +50,11 @@ _INT32_MAX = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A job as the caller gave it, nothing checked yet.
+    """A job as the caller described it; nothing is checked yet.
 
     Args:
-        sources: by role; what each may be says `ktask.source`.
-        items: sources counted one by one; None = none.
+        sources: by role; `ktask.source` lists the possible types.
+        items: sources that are processed one by one; None = none.
         undo: True leaves it to the function, False switches it off.
         labels: names and values of the caller's own, to find the job by; None = none.
         request_id: "" = none.
@@ -79,8 +79,7 @@ def make_spec(draft: Draft, default_nid: int | None) -> pb.JobSpec:
         default_nid: node of ranges that name none; None = the contract's
             default, the caller's own node.
     Raises:
-        TypeError, ValueError: an argument is not of the type, or not in the
-            bounds, that it must have.
+        TypeError, ValueError: an argument has the wrong type or is out of bounds.
     """
     for role in draft.sources:
         check_role(role)
@@ -97,16 +96,16 @@ def make_spec(draft: Draft, default_nid: int | None) -> pb.JobSpec:
     if not isinstance(draft.undo, bool):
         raise TypeError(f"undo: got {draft.undo!r}, wanted True or False")
     if not draft.undo:
-        # Absent means "where the function has one": True must not demand it.
+        # Absent means "if the function has one"; True would demand an undo.
         spec.undo = False
     return spec
 
 
 def mode_request(mode: str, seconds: float | None) -> control_pb2.SetModeRequest:
-    """The message that asks for a mode, in any case, for so long; None = for ever.
+    """The message that requests a mode (upper or lower case) for some seconds; None = forever.
 
     Raises:
-        TypeError, ValueError: there is no such mode, or no such time.
+        TypeError, ValueError: the mode or the time is invalid.
     """
     if check_text("mode", mode).lower() not in MODES:
         raise ValueError(f"mode: got {mode!r}, wanted one of {', '.join(MODES)}")
@@ -122,13 +121,13 @@ def mode_request(mode: str, seconds: float | None) -> control_pb2.SetModeRequest
 
 
 def check_labels(labels: Any) -> dict[str, str]:
-    """Labels, which are the caller's own names and values of a job, as a dict; None = none.
+    """Labels, which are the caller's own names and values for a job, as a dict; None = none.
 
-    How many there may be, and how long, is for the daemon to say.
+    The daemon limits their number and length.
 
     Raises:
-        TypeError: it is no mapping of text to text.
-        ValueError: a name is empty or has "=" in it, or UTF-8 cannot hold a text.
+        TypeError: it is not a mapping of text to text.
+        ValueError: a name is empty or contains "=", or UTF-8 cannot hold a text.
     """
     if labels is None:
         return {}
@@ -143,14 +142,14 @@ def check_labels(labels: Any) -> dict[str, str]:
 
 
 def check_role(role: str) -> str:
-    """`role` if a source may have it; raises TypeError."""
+    """Return `role` if a source may have it; raises TypeError."""
     if role in RESERVED_ROLES:
-        raise TypeError(f'"{role}": a keyword of this call, wanted the role of a source')
+        raise TypeError(f'"{role}": is a keyword of this call and cannot be the role of a source')
     return check_text("role", role)
 
 
 def check_int(what: str, value: Any, maximum: int, minimum: int = 0) -> int:
-    """`value` as an int within the bounds; raises TypeError or ValueError."""
+    """Return `value` as an int within the bounds; raises TypeError or ValueError."""
     if isinstance(value, bool):
         raise TypeError(f"{what}: got {value!r}, wanted an integer")
     try:
@@ -163,7 +162,7 @@ def check_int(what: str, value: Any, maximum: int, minimum: int = 0) -> int:
 
 
 def check_text(what: str, value: Any) -> str:
-    """`value` if it is a str that UTF-8 can hold; raises TypeError or ValueError."""
+    """Return `value` if it is a str that UTF-8 can hold; raises TypeError or ValueError."""
     if not isinstance(value, str):
         raise TypeError(f"{what}: got {value!r}, wanted a str")
     try:
@@ -194,7 +193,7 @@ def _set_arg(spec: pb.JobSpec, arg: Mapping[str, Any] | None) -> None:
 
 
 def _set_value(spec: pb.JobSpec, name: str, value: Any) -> None:
-    """Set one argument in the form that loses nothing."""
+    """Set one argument, in the form that keeps it exact."""
     slot = spec.arg.fields[name]
     if isinstance(value, bool):
         slot.bool_value = value

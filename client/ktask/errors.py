@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions. Bad Python arguments are TypeError and ValueError."""
+"""Exceptions of the library. Invalid Python arguments raise TypeError and ValueError instead."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _SPANS_SHOWN = 8
 
 
 class KtaskError(Exception):
-    """The daemon refused a request, or could not be asked.
+    """The daemon refused a request, or could not be reached.
 
     Attributes:
-        message: what, which, got, wanted.
-        code: name of the gRPC status, as in "INVALID_ARGUMENT"; "" where no
-            call is involved.
-        reason: UPPER_SNAKE and stable, as in "RANGE_BEYOND_END"; where the
-            other side gave none, the code.
-        field: path of the field that is wrong, as in "spec.ranges[0].length";
-            "" if none is.
-        metadata: the varying parts of the message, for programs.
+        message: what happened, and the next step.
+        code: name of the gRPC status, such as "INVALID_ARGUMENT"; "" if no
+            call was made.
+        reason: UPPER_SNAKE and stable, such as "RANGE_BEYOND_END"; the code if
+            the daemon gave no reason.
+        field: path of the invalid field, such as "spec.ranges[0].length"; ""
+            if no field is at fault.
+        metadata: the variable parts of the message, for programs.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class KtaskError(Exception):
         field: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Remember what was told."""
+        """Store the parts; `code` stands in for a missing `reason`."""
         super().__init__(message)
         self.message = message
         self.code = code
@@ -43,15 +43,15 @@ class KtaskError(Exception):
         self.metadata = dict(metadata or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle it with all that it carries, whatever its class is made from.
+        """Pickle all attributes, without calling the class again, whatever arguments that takes.
 
-        A pool that cannot unpickle an exception of a call takes itself for broken.
+        A process pool that cannot unpickle the exception of a call considers itself broken.
         """
         return _restored, (type(self), self.args, self.__dict__)
 
 
 def _restored(kind: type[KtaskError], args: tuple[Any, ...], state: Mapping[str, Any]) -> KtaskError:
-    """Return an error as it was pickled; its class is not asked to make one."""
+    """Restore a pickled error without calling `__init__`."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
@@ -59,28 +59,28 @@ def _restored(kind: type[KtaskError], args: tuple[Any, ...], state: Mapping[str,
 
 
 class DaemonNotFound(KtaskError):
-    """Nobody answers, and no daemon could be started.
+    """No daemon answers, and none could be started.
 
     Attributes:
-        tried: what was tried, in order, each with why it did not do.
+        tried: what was tried, in order, each with the reason why it failed.
     """
 
     def __init__(self, message: str, tried: Sequence[str] = ()) -> None:
-        """Name all that was tried."""
+        """Name every attempt in the message."""
         text = "; ".join([message, *tried])
         super().__init__(text, code="UNAVAILABLE", reason="DAEMON_NOT_FOUND")
         self.tried = tuple(tried)
 
 
 class DaemonNotTrusted(KtaskError):
-    """A daemon of another user would get what is handed over; nothing was sent to it.
+    """A daemon of another user would get the program's data; nothing was sent to it.
 
     Attributes:
-        uid: the other user, or the owner of a directory that others may write.
+        uid: the other user, or the owner of a directory that other users may write.
     """
 
     def __init__(self, message: str, uid: int) -> None:
-        """Name the user and the next step in `message`."""
+        """`message` names the user and the next step."""
         super().__init__(
             message, code="PERMISSION_DENIED", reason="DAEMON_NOT_TRUSTED", metadata={"uid": str(uid)}
         )
@@ -88,23 +88,23 @@ class DaemonNotTrusted(KtaskError):
 
 
 class SystemDaemonUnused(RuntimeWarning):
-    """There is a system daemon, which cannot be used; a daemon of this user's own is used instead.
+    """A system daemon exists but cannot be used; a daemon of this user's own is used instead.
 
     To make it an error: `warnings.simplefilter("error", ktask.SystemDaemonUnused)`.
     """
 
 
 class JobFailed(KtaskError):
-    """A job ended otherwise than SUCCEEDED.
+    """A job ended in another state than SUCCEEDED.
 
-    `code` is "", since the call itself worked; `reason` is that of the job.
+    `code` is "", since the call itself worked; `reason` is the job's.
 
     Attributes:
-        job: the ended job, with all that is known of its failure.
+        job: the ended job, with all details of its failure.
     """
 
     def __init__(self, job: Job) -> None:
-        """Put into words how `job` ended."""
+        """Describe how `job` ended."""
         super().__init__(describe_failure(job), reason=job.error.reason if job.error else str(job.state))
         self.job = job
         if job.error is not None and "\n" in job.error.exception:
@@ -112,7 +112,7 @@ class JobFailed(KtaskError):
 
 
 def describe_failure(job: Job) -> str:
-    """How a job ended, in one line: state, reason, message, undone, dirty."""
+    """Describe in one line how a job ended: state, reason, message, undone, dirty."""
     error = job.error
     parts = [f"job {job.id} ({job.spec.function}) ended {job.state}"]
     if error is None:
@@ -128,7 +128,7 @@ def describe_failure(job: Job) -> str:
 
 
 def _format_spans(spans: Sequence[Span], omitted: int, hull: Span | None) -> str:
-    """The first spans, how many more there are, and between which positions all of them lie."""
+    """The first spans, the number of further ones, and the positions between which all of them lie."""
     shown = ", ".join(f"[{span.start}, {span.end})" for span in spans[:_SPANS_SHOWN])
     left = len(spans) + omitted - _SPANS_SHOWN
     if left <= 0:

@@ -1,4 +1,4 @@
-"""A backend for joblib: the calls of `joblib.Parallel` run in workers of this user's daemon.
+"""A backend for joblib: workers of this user's daemon run the calls of `joblib.Parallel`.
 
     import joblib, ktask.joblib
 
@@ -6,7 +6,7 @@
     with joblib.parallel_config(backend="ktask", n_jobs=-1):
         ...
 
-Importing this loads joblib, which ktask does not need itself.
+Importing this module loads joblib, which the rest of ktask does not need.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ from ktask.own.executor import Executor
 NAME = "ktask"
 
 _Made = tuple[object, ...]
-"""What an executor was made from; another run can use it only where that is the same."""
+"""The arguments of an executor; a later run with the same ones can reuse it."""
 
 
 def register(name: str = NAME) -> None:
-    """Let joblib know the backend by this name."""
+    """Register the backend with joblib under this name."""
     register_parallel_backend(name, Backend)
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
-    """Runs batches of calls by an executor that is kept from one run of Parallel to the next.
+    """Runs batches of calls in an executor that is kept from one run of Parallel to the next.
 
-    Each run has its own: one that fails or is left ends its own calls only.
-
-    As in joblib's own process backends large arrays go to workers as files that they map (`mapped`),
-    and with `n_jobs=1` the calls are made by the program itself.
+    Each run has an executor of its own, so that a run that fails or is abandoned ends only its own
+    calls. As with joblib's own process backends, workers map large arrays from files (`mapped`), and
+    with `n_jobs=1` the program itself makes the calls.
     """
 
     default_n_jobs = -1
@@ -51,7 +50,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     supports_inner_max_num_threads = True
 
     def __init__(self, *, target: str | os.PathLike[str] | None = None, **options: Any) -> None:
-        """As joblib makes it; `target` is that of `Executor`."""
+        """Called by joblib; `target` is that of `Executor`."""
         super().__init__(**options)
         self._target = target
         self._executor: Executor | None = None
@@ -61,7 +60,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._environ: dict[str, str] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Calls at one time at most; below 0 as many less than there are CPUs, -1 being all."""
+        """Most calls at the same time; -1 means one for each CPU, -2 one fewer, and so on."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
@@ -74,7 +73,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         parallel: Any = None,
         **options: Any,
     ) -> int:
-        """Get ready for one run; the workers of the last one are taken where they would be the same."""
+        """Prepare one run; reuses the workers of an earlier run with the same arguments."""
         count = self.effective_n_jobs(n_jobs)
         if count == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
@@ -99,7 +98,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         )
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Future[Any]:
-        """Have one batch done."""
+        """Have a worker run one batch."""
         assert self._executor is not None
         future = self._submit_mapped(func)
         if callback is not None:
@@ -117,14 +116,14 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return self._executor.submit(mapped.run, *task, self._environ)
 
     apply_async = submit
-    """As older versions of joblib call it."""
+    """The name in older versions of joblib."""
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
-        """The result of a batch; raises what it raised."""
+        """Return the result of a batch; raises what the batch raised."""
         return pickle.loads(out.result())
 
     def terminate(self) -> None:
-        """The run is over; its workers are kept for the next one for a while."""
+        """End the run; its workers are kept for the next one for a while."""
         if self._executor is not None:
             _keep(self._executor, self._made)
             self._executor = None
@@ -132,7 +131,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """End all that this run has begun; nothing of it is waited for."""
+        """End all calls of this run, without waiting for that."""
         if self._executor is not None:
             self._executor.abort()
             self._executor = None
@@ -150,7 +149,7 @@ def _unpicklable(error: Exception) -> PicklingError:
 _KEPT_MAX = 4
 
 _IDLE: dict[Executor, _Made] = {}
-"""Executors that no run uses, the one of the last run last; their workers stay for a while."""
+"""Executors that no run uses, the most recent one last; their workers stay for a while."""
 
 _LOCK = threading.Lock()
 
@@ -163,7 +162,7 @@ def _is_same(made: _Made, other: _Made) -> bool:
 
 
 def _take(made: _Made) -> Executor | None:
-    """Return an executor of an earlier run for one run alone; None where there is none."""
+    """Remove an executor of an earlier run from _IDLE and return it; None if there is none."""
     with _LOCK:
         for executor in [one for one, known in _IDLE.items() if _is_same(known, made)]:
             del _IDLE[executor]
@@ -183,7 +182,7 @@ def _keep(executor: Executor, made: _Made) -> None:
 
 
 def _forget() -> None:
-    """In a forked child, where the threads of the program's executors are gone."""
+    """In a forked child: forget the executors, whose threads are gone."""
     global _LOCK
     _IDLE.clear()
     _LOCK = threading.Lock()

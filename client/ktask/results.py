@@ -1,6 +1,6 @@
-"""What the daemon says, as frozen dataclasses; no protobuf in them.
+"""Jobs and their parts, as frozen dataclasses; no protobuf in them.
 
-Positions are what a function counts: bytes, unless it says otherwise. Times are
+Positions are what a function counts: bytes, unless it declares otherwise. Times are
 aware datetimes in UTC. Enum values are the contract's names without prefix.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The states of a job's life."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """One that this version of the library does not know."""
+    """A state that this version of the library does not know."""
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     COMBINING = "COMBINING"
@@ -39,7 +39,7 @@ _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, Job
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Half-open piece [start, end) of a job's positions."""
+    """The half-open span [start, end) of a job's positions."""
 
     start: int
     end: int
@@ -47,7 +47,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A piece of the position space; nid None = the caller's node, -1 = any."""
+    """A piece of the position space; a nid of None is the caller's node, -1 any node."""
 
     start: int
     length: int
@@ -56,7 +56,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class SourceName:
-    """A source as a job names it: exactly one of the two is set."""
+    """How a job names a source: exactly one of the two is set."""
 
     handle: str = ""
     path: str = ""
@@ -64,10 +64,10 @@ class SourceName:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job as it was asked for; 0 and None mean "the default".
+    """A job as it was requested; 0 and None mean "the default".
 
     Args:
-        items, ranges: the first of them; the daemon does not remember all.
+        items, ranges: the first ones; the daemon does not keep all.
         items_omitted, ranges_omitted: how many more the job has.
     """
 
@@ -87,7 +87,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. Bytes are 0 where positions have no fixed size."""
+    """Progress of a job. Bytes are 0 if positions have no fixed size."""
 
     positions_done: int = 0
     positions_total: int = 0
@@ -101,17 +101,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why and how a job ended badly.
+    """Why a job did not succeed, and what became of its positions.
 
     Args:
         reason: UPPER_SNAKE, stable.
         chunk: where it happened; None if in no chunk.
-        nid: node whose share that chunk was; -1 = any.
-        undone, dirty: positions that were put back, and positions that may
-            have changed and were not; the first 1000 spans of each.
+        nid: the node that chunk belonged to; -1 = any.
+        undone, dirty: positions that were restored, and positions that may
+            have changed and were not restored; the first 1000 spans of each.
         undone_omitted, dirty_omitted: how many more spans there are.
-        undone_hull, dirty_hull: the least span around all of them, those omitted
-            included; None if there are none.
+        undone_hull, dirty_hull: the smallest span around all of them, including the
+            omitted ones; None if there are none.
     """
 
     reason: str
@@ -131,12 +131,12 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class JobWarning:
-    """What the caller of a job should know, although the job went on.
+    """Something the caller of a job should know although the job went on.
 
     Args:
         code: UPPER_SNAKE, stable: SOURCE_CHANGED.
-        source: role of the source that it is about; "" if it is about an item.
-        item: place in `items` of the one that it is about; None if about none.
+        source: role of the source concerned; "" if it is an item.
+        item: index in `items` of the item concerned; None if it is a source.
     """
 
     code: str
@@ -147,7 +147,7 @@ class JobWarning:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One cause why fewer workers run than could."""
+    """One reason why fewer workers run than could."""
 
     code: str
     message: str
@@ -163,7 +163,7 @@ class CpuUsage:
     Args:
         chunks_rerun: chunks that were run again after their worker was lost.
         chunks_run_twice: chunks that the lead ran while a starved helper still held them.
-        helpers_raised: times that a helper got normal priority to finish a chunk.
+        helpers_raised: how often a helper got normal priority to finish a chunk.
     """
 
     lead_seconds: float
@@ -176,7 +176,7 @@ class CpuUsage:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who submitted a job; the pid is for display only."""
+    """The submitter of a job; the pid is for display only."""
 
     uid: int
     gid: int
@@ -185,7 +185,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a job was cut up: workers, and the largest chunk in positions."""
+    """How a job was divided: workers, and the largest chunk in positions."""
 
     threads: int
     chunk: int
@@ -193,18 +193,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job and everything that is known of it.
+    """A job with all its details.
 
     Args:
         result: what the function found; None unless the job has succeeded.
             Whole numbers are int. A job over items has "items", a list in
-            order, or "items_omitted" where that is too large: `watch` has them.
-        error: set when it ended otherwise than SUCCEEDED.
+            order, or "items_omitted" if the list is too large: `watch` has the results.
+        error: set when the job ended in another state than SUCCEEDED.
         waiting_reasons: why it does not run, or runs with fewer workers.
-        detached: nobody waits for it; it goes on without its submitter.
+        detached: whether it goes on without its submitter.
         sequence: grows with every change.
-        warnings: what to know of it although it went on, at most 100; a source that changed
-            while it was read is one.
+        warnings: at most 100, such as of a source that changed while it was read.
         warnings_omitted: how many more there were.
     """
 
@@ -234,7 +233,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """The result of one item, at its place in `items` from 0."""
+    """The result of one item; `index` counts the items from 0."""
 
     index: int
     result: Mapping[str, Any]
@@ -242,198 +241,9 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One step of a watch: the job as it is now, and results not sent before."""
+    """One step of a watch: the job as it is now, and results that were not sent before."""
 
     sequence: int
     job: Job
     results: tuple[ItemResult, ...]
     final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRole:
-    """One source that a function wants; access is READ, WRITE or READ_WRITE."""
-
-    role: str
-    access: str
-    summary: str
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument; type is "int", "float", "bool" or "string".
-
-    `default` None means that it must be given; `minimum` and `maximum` are bounds of a
-    number, None where there is none (an integer above 2^53 is a str, as in `default`);
-    `choices` are the only values of a string, empty for any.
-    """
-
-    name: str
-    type: str
-    default: int | float | bool | str | None
-    summary: str
-    minimum: int | float | str | None = None
-    maximum: int | float | str | None = None
-    choices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A thread function; the contract explains every field.
-
-    `partial` is RERUN_SAFE, UNDO_TOLERATES or NONE; `unavailable` is why it
-    cannot be run here, "" if it can.
-    """
-
-    name: str
-    summary: str
-    sources: tuple[SourceRole, ...]
-    unit: str
-    align: int
-    min_chunk: int
-    arguments: tuple[Argument, ...]
-    allocates: bool
-    partial: str
-    undo: bool
-    undo_summary: str
-    combine: bool
-    boundary: str
-    items: bool
-    unavailable: str
-    record: str = ""
-    whole_files: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One NUMA node with the CPUs that the daemon may use."""
-
-    nid: int
-    cpulist: str
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One worker process and what was applied to it, as read back.
-
-    Args:
-        missing: what could not be applied, and how to get it.
-        gives_way_by: "idle slice", "idle cgroup" or "autogroup"; "" for a lead,
-            or where nothing makes it give way.
-        raised: it has normal priority now, to finish a chunk.
-        gave_up: what it can never do any more, in words.
-    """
-
-    id: int
-    pid: int
-    state: str
-    cpulist: str
-    policy: str
-    nice: int
-    ioprio: str
-    oom_score_adj: int
-    autogroup_nice: int | None
-    cgroup: str
-    mempolicy: str
-    missing: tuple[str, ...]
-    job_id: str
-    chunks: int
-    respawns: int
-    private_bytes: int
-    uid: int
-    gives_way_by: str = ""
-    raised: bool = False
-    gave_up: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The workers of one node, or the leads; worker_class is HELPER or LEAD."""
-
-    name: str
-    worker_class: str
-    nid: int
-    host_pid: int
-    workers: tuple[Worker, ...]
-    host_respawns: int
-
-
-@dataclass(frozen=True, slots=True)
-class NodeAllowance:
-    """How many helpers may run on one node, and how many hold a chunk now."""
-
-    nid: int
-    helpers: int
-    busy: int
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """How many workers may run now, and every reason for fewer.
-
-    `level` is RUN, FEWER, LEADS_ONLY or PAUSED, which holds detached jobs back too.
-    """
-
-    nodes: tuple[NodeAllowance, ...]
-    leads: int
-    leads_per_uid: int
-    reasons: tuple[Reason, ...]
-    level: str = "UNSPECIFIED"
-    share: float = 1.0
-    """Of the time that a helper may work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One thing that the daemon looks at before it lets helpers run, in words."""
-
-    name: str
-    value: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The daemon as it is; the contract explains every field.
-
-    Args:
-        mode: AUTO, ALWAYS or PAUSED.
-        mode_until: when the mode falls back to AUTO; None = never.
-        readings: what the daemon has read of the machine.
-        raising: ways to raise a starved helper that work here, best first.
-    """
-
-    version: str
-    pid: int
-    start_time: datetime | None
-    mode: str
-    draining: bool
-    nodes: tuple[Node, ...]
-    cpulist: str
-    pools: tuple[Pool, ...]
-    allowance: Allowance
-    limits: Mapping[str, int]
-    counters: Mapping[str, int]
-    missing: tuple[str, ...]
-    runtime_dir: str
-    selftest: bool
-    mode_until: datetime | None = None
-    readings: tuple[Reading, ...] = ()
-    raising: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """Whether the daemon refuses new jobs now, and how many have not ended."""
-
-    draining: bool
-    jobs_left: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """Paths of configuration keys that changed: those in force, those that wait for a restart."""
-
-    applied: tuple[str, ...]
-    needs_restart: tuple[str, ...]

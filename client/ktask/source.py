@@ -1,4 +1,4 @@
-"""What a job works on: memory, files, and descriptors that somebody else opened."""
+"""Sources of a job: memory, files, and objects with a descriptor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 Mode = Literal["r", "rw"]
 
 _MFD_NOEXEC_SEAL = 0x8
-"""Asked for since Linux 6.3, which complains without it. Source: memfd_create(2)."""
+"""Linux logs a warning without it since 6.3. Source: memfd_create(2)."""
 _NAME_BYTES_MAX = 249
 """Source: memfd_create(2)."""
 
@@ -24,17 +24,17 @@ _CREATE_MODE = 0o666
 
 
 class Leased:
-    """Something whose descriptor daemons keep as long as it is open."""
+    """An object whose descriptor daemons keep as long as it is open."""
 
     def __init__(self) -> None:
-        """Nobody has it yet."""
+        """No daemon has it yet."""
         self._on_close: list[weakref.WeakMethod[Callable[[Any], None]]] = []
 
     def call_on_close(self, function: Callable[[Any], None]) -> None:
-        """Have `function(self)` called when it is closed; a bound method is held weakly."""
+        """Call `function(self)` on close; the bound method is held weakly."""
         self._on_close.append(weakref.WeakMethod(function))
 
-    def _tell_closed(self) -> None:
+    def _report_closed(self) -> None:
         waiting, self._on_close = self._on_close, []
         for reference in waiting:
             function = reference()
@@ -47,9 +47,9 @@ class Memory(mmap.mmap, Leased):
 
     A memfd of exactly `len(self)` bytes, sealed against shrinking and growing,
     mapped shared and writable. `memoryview(m)` and `numpy.frombuffer(m, ...)`
-    work without a copy. A job on it sees what was written here, and what it
-    writes is seen here. A daemon keeps the memory until `close`, or until this
-    object is gone.
+    work without a copy. A job sees what this process writes, and this process
+    sees what the job writes. A daemon keeps the memory until `close`, or until
+    this object is collected.
 
     Attributes:
         fd: the memfd, owned by this object; -1 when closed.
@@ -61,7 +61,7 @@ class Memory(mmap.mmap, Leased):
     _release: weakref.finalize[[int], Memory]
 
     def __new__(cls, nbytes: int, *, name: str = "ktask") -> Self:
-        """Make the memfd and map it; `memory` says what can go wrong."""
+        """Make the memfd and map it; raises as `memory`."""
         fd = _sealed_memfd(name, nbytes)
         try:
             self = super().__new__(cls, fd, nbytes)
@@ -83,14 +83,14 @@ class Memory(mmap.mmap, Leased):
         return self.fd
 
     def close(self) -> None:
-        """Unmap it, and have daemons give it back; a second time does nothing.
+        """Unmap it, and have daemons release it; a second call does nothing.
 
         Raises:
-            BufferError: a memoryview or an array still uses it; nothing changed.
+            BufferError: a memoryview or an array still uses it; nothing was changed.
         """
         super().close()
         self.fd = -1
-        self._tell_closed()
+        self._report_closed()
         self._release()
 
     def __enter__(self) -> Self:
@@ -110,20 +110,20 @@ class Memory(mmap.mmap, Leased):
 def memory(nbytes: int, *, name: str = "ktask") -> Memory:
     """Memory of exactly `nbytes` bytes, all zero, for jobs to work on.
 
-    Pages take room when they are first touched.
+    Its pages are allocated when they are first touched.
 
     Args:
         nbytes: its size, at least 1.
         name: shown in /proc; at most 249 bytes.
     Raises:
-        TypeError, ValueError: an argument is no such thing.
-        OSError: the system has no room for it.
+        TypeError, ValueError: an argument is invalid.
+        OSError: the system cannot provide the memory.
     """
     return Memory(nbytes, name=name)
 
 
 def _sealed_memfd(name: str, nbytes: int) -> int:
-    """A memfd of `nbytes` bytes that keeps its size; the caller owns it."""
+    """Make a memfd of `nbytes` bytes whose size is sealed; the caller owns it."""
     if isinstance(nbytes, bool) or not isinstance(nbytes, int):
         raise TypeError(f"nbytes: got {nbytes!r}, wanted an int")
     if nbytes < 1:
@@ -147,14 +147,14 @@ def _sealed_memfd(name: str, nbytes: int) -> int:
 
 
 class File(Leased):
-    """A regular file, opened as this process for jobs to work on.
+    """A regular file, opened with the rights of this process for jobs to work on.
 
-    Nobody may use the file offset of `fd`: the daemon moves it.
+    Do not use the file offset of `fd`: the daemon moves it.
 
     Attributes:
         fd: the descriptor, owned by this object; -1 when closed.
         path: what was opened.
-        mode: "r" or "rw"; "w" where only writing was asked for.
+        mode: "r" or "rw"; "w" if it was opened only for writing.
     """
 
     def __init__(
@@ -164,12 +164,12 @@ class File(Leased):
         flags: int,
         create_mode: int = _CREATE_MODE,
     ) -> None:
-        """Open it with `flags`; `file` is the way to call this."""
+        """Open it with `flags`; programs call `file` instead."""
         super().__init__()
         self.path = os.fsdecode(path)
         self.mode = mode
         self.fd = -1
-        # O_NONBLOCK: a pipe is opened, and refused below, instead of waited for.
+        # O_NONBLOCK: a pipe is opened at once and refused below.
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, create_mode)
         self._release = weakref.finalize(self, os.close, fd)
         self.fd = fd
@@ -180,7 +180,7 @@ class File(Leased):
 
     @property
     def size(self) -> int:
-        """Its length in bytes now."""
+        """Its current length in bytes."""
         return os.fstat(self.fileno()).st_size
 
     @property
@@ -195,11 +195,11 @@ class File(Leased):
         return self.fd
 
     def close(self) -> None:
-        """Close it, here and in daemons that hold it; a second time does nothing."""
+        """Close it, here and in daemons that hold it; a second call does nothing."""
         if self.fd < 0:
             return
         self.fd = -1
-        self._tell_closed()
+        self._report_closed()
         self._release()
 
     def __enter__(self) -> Self:
@@ -224,11 +224,11 @@ def file(path: str | bytes | os.PathLike[Any], mode: Mode = "r") -> File:
     """Open a regular file for jobs to work on.
 
     Args:
-        mode: "r" to read it; "rw" to read and write it, made if missing
+        mode: "r" to read it; "rw" to read and write it, which creates a missing file
             (0666 less the umask).
     Raises:
-        ValueError: not a regular file, or another mode.
-        OSError: it cannot be opened so.
+        ValueError: the file is not regular, or the mode is another one.
+        OSError: the file cannot be opened with this mode.
     """
     if mode == "r":
         return File(path, mode, os.O_RDONLY)
@@ -239,14 +239,14 @@ def file(path: str | bytes | os.PathLike[Any], mode: Mode = "r") -> File:
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A source that was handed over already, as by `ktask hold`."""
+    """A source that was handed over already, for example by `ktask hold`."""
 
     handle: str
 
 
 @runtime_checkable
 class HasFileno(Protocol):
-    """Something open. A job leaves its file offset alone."""
+    """An object with an open descriptor. A job does not use its file offset."""
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -254,16 +254,16 @@ class HasFileno(Protocol):
 
 
 Source = Memory | File | Handle | HasFileno | str | bytes | os.PathLike[str]
-"""All that may be given as a source.
+"""Every type that a source may have.
 
-A path is opened by the library, as the caller and with the access that the
-function declares. Something else with a fileno() is flushed first if it can be,
-and its offset is neither used nor moved.
+The library opens a path with the caller's rights and the access that the function
+declares. Another object with a fileno() is flushed first if it has a flush(), and
+its offset is neither used nor moved.
 """
 
 
 def is_memory(source: Any) -> bool:
-    """Whether its pages are its only copy, and so live on NUMA nodes."""
+    """Whether the source is memory, whose pages have no other copy and lie on NUMA nodes."""
     if isinstance(source, Memory):
         return True
     if isinstance(source, str | bytes | os.PathLike | File) or not isinstance(source, HasFileno):
@@ -276,7 +276,7 @@ def is_memory(source: Any) -> bool:
 
 
 def check_source(what: str, source: Any) -> None:
-    """Raise TypeError unless `source` is something that can be handed over."""
+    """Raise TypeError unless `source` can be handed over, and ValueError for an empty path."""
     if isinstance(source, bool | int):
         raise TypeError(f"{what}: got {source!r}, wanted an object with fileno(), not a bare number")
     if not isinstance(source, str | bytes | os.PathLike | Handle | HasFileno):
@@ -289,7 +289,7 @@ def check_source(what: str, source: Any) -> None:
 
 
 def kind_name(mode: int) -> str:
-    """What kind of file has this mode, for people."""
+    """The kind of file that has this mode, in words."""
     kinds = {
         stat.S_IFDIR: "directory",
         stat.S_IFIFO: "pipe",

@@ -12,7 +12,7 @@ from ktask.v1.control_pb2_grpc import ControlServicer
 from ktaskd.api.guard import Context, caller
 from ktaskd.api.state import Daemon
 from ktaskd.api.status import status_out
-from ktaskd.governor.governor import STATUS_SHARE
+from ktaskd.governor.governor import STATUS_DUTY
 from ktaskd.model.allowance import Mode
 from ktaskd.model.errors import NotAllowed, SpecInvalid
 from ktaskd.model.identity import Identity
@@ -46,7 +46,7 @@ class ControlService(ControlServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """The daemon as it is now, the machine read afresh."""
-        self._daemon.governor.refresh(STATUS_SHARE)
+        self._daemon.governor.refresh(STATUS_DUTY)
         await self._daemon.memory.refresh()
         return pb.GetStatusResponse(status=status_out(self._daemon, caller()))
 

@@ -18,12 +18,12 @@ from ktaskd.api.jobs import JobsService
 from ktaskd.api.reflection import add_reflection
 from ktaskd.api.state import Daemon
 from ktaskd.door.relay.pump import FRAME_BYTES_MAX
-from ktaskd.model.limits import MESSAGE_BYTES_MAX, TOLD_BYTES_MAX
+from ktaskd.model.limits import MESSAGE_BYTES_MAX, SENT_BYTES_MAX
 
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
-ANSWER_BYTES_MAX = 2 * TOLD_BYTES_MAX
+ANSWER_BYTES_MAX = 2 * SENT_BYTES_MAX
 """No answer comes near it: one that did is a fault of ours, and better an error than memory."""
 
 assert error_details_pb2.DESCRIPTOR

@@ -42,7 +42,7 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         limits=[pb.Limit(name=name, value=value) for name, value in sorted(daemon.limits().items())],
         counters=[pb.Counter(name=name, value=value) for name, value in sorted(_counts(daemon).items())],
         missing=daemon.missing(),
-        raising=daemon.raiser.ways,
+        raising=daemon.raiser.methods,
         runtime_dir=daemon.runtime_dir,
         selftest=daemon.selftest,
         readings=[

@@ -13,7 +13,7 @@ from ktaskd.api.structs import struct_out
 from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.errors import JobUnknown
-from ktaskd.model.limits import RESULTS_BYTES_TOLD, RESULTS_TOLD
+from ktaskd.model.limits import RESULTS_BYTES_SENT, RESULTS_SENT
 
 PROGRESS_S = 0.1
 """Shortest time between two messages of a watch that tell nothing but progress."""
@@ -47,7 +47,7 @@ async def follow(job: Job, after: int, herald: Herald, account: int) -> AsyncIte
 
 def _message(job: Job, place: int) -> tuple[pb.WatchResponse, int]:
     """The job as it is with its next results; and the place behind those."""
-    found = job.item_results.batch(place, RESULTS_BYTES_TOLD, RESULTS_TOLD)
+    found = job.item_results.batch(place, RESULTS_BYTES_SENT, RESULTS_SENT)
     place += len(found)
     left = place < len(job.item_results)
     final = job.state.ended and not left

@@ -83,7 +83,7 @@ def _describe_host(root: HostRoot, found: Findings) -> None:
     topology = read_topology(root, frozenset(os.sched_getaffinity(0)))
     nodes = [f"{node.nid}: CPUs {format_cpulist(node.cpus) or 'none'}" for node in topology.nodes]
     found.add("nodes", "; ".join(nodes))
-    place = cpugroup.read_cpu_place(root)
+    place = cpugroup.read_cpu_groups(root)
     found.add("cgroups", cpugroup.describe(root))
     if place.enclosed:
         found.add("container", "what is outside of it has the weight of this container against it, always")
@@ -125,11 +125,11 @@ async def _measure(
     )
     pool = Pool(spec, ears, lambda: next(numbers), group=group, starter=starter)
     watch = Watch(root, lambda: None)
-    doors = (group.idle_fd, group.normal_fd) if group else (-1, -1)
+    cgroup_fds = (group.idle_fd, group.normal_fd) if group else (-1, -1)
     async with contextlib.AsyncExitStack() as end:
         end.push_async_callback(watch.close)
         watch.start()
-        raiser = end.enter_context(contextlib.closing(Raiser(*doors)))
+        raiser = end.enter_context(contextlib.closing(Raiser(*cgroup_fds)))
         governor = Governor(config.governor, machine.make_allowance(topology, config.workers), watch, _ignore)
         end.callback(governor.close)
         governor.refresh()

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from ktaskd.jobs.engine import Engine
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
 

@@ -64,6 +64,7 @@ from ktaskd.jobs.room import MemoryRoom
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.errors import ReloadFailed
 from ktaskd.model.identity import Identity
+from ktaskd.pool.pool import PoolHooks
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +140,9 @@ class House:
             time.time,
         )
         self._group, self._no_group = machine.make_idle_group(config.workers)
-        doors = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
-        self._raiser = Raiser(*doors)
-        self._lessons = RaisingLessons(self._raiser, self._start.own_door, self._stop.is_set)
+        cgroup_fds = (self._group.idle_fd, self._group.normal_fd) if self._group else (-1, -1)
+        self._raiser = Raiser(*cgroup_fds)
+        self._lessons = RaisingLessons(self._raiser, self._start.own_cgroup_fd, self._stop.is_set)
         self.engine = self._make_engine(registry, dispatch)
         self.engine.on_idle = self._on_idle
         self._watch = Watch(self._start.host_root, lambda: self._governor.look())
@@ -192,9 +193,8 @@ class House:
             machine.guest_spec(self._topology, user),
             self._ears,
             group=self._group,
-            retire=self.engine.dispatch.remove,
-            raise_=self._raiser.raise_,
-            helpers_unit=machine.helpers_unit(workers, self._start.own_door, self._lessons.on_door),
+            hooks=PoolHooks(self.engine.dispatch.remove, self._raiser.raise_),
+            helpers_unit=machine.helpers_unit(workers, self._start.own_cgroup_fd, self._lessons.on_cgroup_fd),
         )
 
     def _on_allowance(self, allowance: Allowance) -> None:

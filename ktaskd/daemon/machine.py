@@ -15,9 +15,9 @@ from ktaskd.daemon.config import Config, SocketSettings, WorkerSettings
 from ktaskd.door.callers.accountbook import AccountBook, UserSource
 from ktaskd.door.callers.reception import Reception
 from ktaskd.host.cgroups import idlegroup
-from ktaskd.host.cgroups.cpugroup import read_cpu_place
+from ktaskd.host.cgroups.cpugroup import read_cpu_groups
 from ktaskd.host.cgroups.idlegroup import IdleGroup
-from ktaskd.host.processes.users import (
+from ktaskd.host.people.users import (
     find_uid,
     is_known_to_name_service,
     is_mapped,
@@ -125,7 +125,7 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
     """The helpers' own cgroup; None, and why there is none and what would help."""
     if settings.idle_group == "never" or settings.helpers_socket:
         return None, ""
-    place = read_cpu_place(HostRoot())
+    place = read_cpu_groups(HostRoot())
     if place.idle and place.idle[0]:
         return None, ""  # whoever starts us has done it, and better
     try:
@@ -135,12 +135,12 @@ def make_idle_group(settings: WorkerSettings) -> tuple[IdleGroup | None, str]:
 
 
 def helpers_unit(
-    settings: WorkerSettings, own_door: int, on_door: Callable[[int], None]
+    settings: WorkerSettings, own_cgroup_fd: int, on_cgroup_fd: Callable[[int], None]
 ) -> HelpersUnit | None:
     """Where helpers' pool hosts come from; None = they are the daemon's own children."""
     if not settings.helpers_socket:
         return None
-    return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_door, on_door=on_door)
+    return HelpersUnit(Path(settings.helpers_socket), normal_fd=own_cgroup_fd, on_cgroup_fd=on_cgroup_fd)
 
 
 def guest_spec(topology: Topology, user: WorkerUser) -> PoolSpec:

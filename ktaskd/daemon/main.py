@@ -18,7 +18,7 @@ from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.sockets.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.door.sockets.takeover import take_over
-from ktaskd.host.cgroups import cgroup_fd as door
+from ktaskd.host.cgroups import cgroup_fd
 from ktaskd.host.processes.process import apply_undumpable
 from ktaskd.host.root import HostRoot
 from ktaskd.pool.starting import environment, python
@@ -204,7 +204,7 @@ def _run(
     start_logging(config.daemon.log_level)
     if why := machine.unmapped(HostRoot()):
         return _fail(why, 1)
-    own_door = door.take_stdout()
+    own_cgroup_fd = cgroup_fd.take_stdout()
     if os.geteuid() == 0:
         apply_undumpable()  # it holds other users' descriptors
     lacking = why_not_start(len(os.sched_getaffinity(0)))
@@ -225,7 +225,7 @@ def _run(
         from ktaskd.daemon.life import live
         from ktaskd.daemon.start import Start
 
-        start = Start(config, load, runtime, listeners, selftest, host_root, own_door)
+        start = Start(config, load, runtime, listeners, selftest, host_root, own_cgroup_fd)
         try:
             return asyncio.run(live(start))
         finally:

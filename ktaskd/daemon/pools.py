@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.guests import GuestPool
 from ktaskd.pool.link import Listener, Worker
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 from ktaskd.pool.starting import Starter
 
 
@@ -20,8 +20,7 @@ class Pools:
         specs: of the helpers' pools, and of one of leads.
         guests: of workers for one job each, which move into a caller's memory cgroup.
         group: the cgroup that helpers move into; stays the caller's.
-        retire: told of a worker that ends because it has long been idle, before it does.
-        raise_: lets a worker that is killed run at normal priority, so that it dies soon.
+        hooks: called back about workers.
         helpers_unit: gets the helpers' pool hosts; None = as children of this process.
     """
 
@@ -32,8 +31,7 @@ class Pools:
         listener: Listener,
         *,
         group: IdleGroup | None,
-        retire: Callable[[Worker], None],
-        raise_: Callable[[int], object],
+        hooks: PoolHooks,
         helpers_unit: Starter | None,
     ) -> None:
         """Nothing is started yet."""
@@ -49,14 +47,13 @@ class Pools:
                 listener,
                 number,
                 group=group if helpers else None,
-                retire=retire,
-                raise_=raise_,
+                hooks=hooks,
                 starter=helpers_unit if helpers else None,
             )
 
         self._usual = [make(spec) for spec in specs]
         self._leads = next(pool for pool in self._usual if pool.spec.worker_class is WorkerClass.LEAD)
-        self._guests = GuestPool(guests, listener, number, group=group, raise_=raise_)
+        self._guests = GuestPool(guests, listener, number, group=group, hooks=hooks)
         self.all: list[Pool] = [*self._usual, self._guests]
 
     def __iter__(self) -> Iterator[Pool]:

@@ -14,7 +14,8 @@ from ktaskd.host.cgroups.idlegroup import IdleGroupRefused
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling import rival
 from ktaskd.host.scheduling.raising import Raiser
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
@@ -52,7 +53,7 @@ class WorkerEars:
 async def race_all(worker: Worker, cpu: int, root: HostRoot, raiser: Raiser, found: Findings) -> None:
     """One rival after the other; then the helper is raised, and lowered again."""
     await _patiently(lambda: raiser.find_out(worker.pid))
-    found.add("raising by", ", ".join(raiser.ways) or "nothing")
+    found.add("raising by", ", ".join(raiser.methods) or "nothing")
     top: Path | None = None
     with contextlib.ExitStack() as stack:
         try:
@@ -91,7 +92,7 @@ async def _race(helper: int, other: int, name: str, found: Findings) -> None:
 async def _share(helper: int, other: int) -> float:
     race = rival.Race(helper, other)
     await _patiently(lambda: sum(race.used) >= MEASURE_S)
-    return race.share
+    return race.fraction
 
 
 async def _patiently(reached: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ class Start:
         load: reads the configuration again; raises ConfigError.
         host_root: the machine that the governor looks at. Processes, callers and
             placement are always those of the real one.
-        own_door: cgroup.procs of our own group, if we were given it.
+        own_cgroup_fd: cgroup.procs of our own group, if we were given it.
     """
 
     config: Config
@@ -28,4 +28,4 @@ class Start:
     listeners: Listeners
     selftest: bool
     host_root: HostRoot = field(default_factory=HostRoot)
-    own_door: int = -1
+    own_cgroup_fd: int = -1

@@ -1,4 +1,4 @@
-"""Finds the body of a function. For workers only: it loads all that bodies need."""
+"""Finds the body of a function. For workers only: it loads everything that bodies need."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ LOCATIONS: Mapping[str, str] = {
     "selftest.hang": "selftest:Hang",
     "selftest.undo_log": "selftest:UndoLog",
 }
-"""By function: its module in this package, and the class there."""
+"""The module in this package and the class of each function, by its name."""
 
 _loaded: dict[str, Body] = {}
 
 
 def find(name: str) -> Body:
-    """The body of a function; raises LookupError for a name that has none here."""
+    """The body of a function; raises LookupError if this worker has none of that name."""
     body = _loaded.get(name)
     return body if body is not None else _load(name)
 
@@ -63,12 +63,12 @@ def _load(name: str) -> Body:
 
 
 def names() -> frozenset[str]:
-    """All names that have a body."""
+    """All names of functions with a body."""
     return frozenset(LOCATIONS)
 
 
 def wipe_all() -> None:
-    """Erase what bodies keep of the jobs so far."""
+    """Erase everything that bodies keep from the jobs so far."""
     for body in _loaded.values():
         body.wipe()
 
@@ -76,9 +76,10 @@ def wipe_all() -> None:
 def load_all() -> None:
     """Load everything that any body needs, so that forked workers share it.
 
-    What is not installed is left out: the daemon does not offer it.
+    Skips bodies whose packages are not installed: the daemon does not offer those functions.
     """
-    # numpy's OpenBLAS starts a thread for each CPU when it is loaded, and who forks must have one.
+    # numpy's OpenBLAS starts a thread for each CPU when it is loaded, but a process that forks
+    # must have only one.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for name in LOCATIONS:
         try:

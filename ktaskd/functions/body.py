@@ -1,4 +1,4 @@
-"""What the body of a thread function looks like. Used in workers only."""
+"""The base class of thread functions' bodies, and what a body is given. Used in workers only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Json = dict[str, Any]
 
 
 class Guarded(Protocol):
-    """Some pages of a source at addresses of their own."""
+    """Some pages of a source, mapped alone."""
 
     def address(self, position: int) -> int:
-        """Where a position of the source is."""
+        """The address of a position of the source."""
 
     def close(self) -> None:
         """Unmap them."""
@@ -31,59 +31,64 @@ class OpenSource(Protocol):
         """Length in bytes now."""
 
     def stamp(self) -> Stamp:
-        """By what it is seen later whether it has changed."""
+        """Length and times now, to recognise a later change."""
 
     def view(self, start: int, end: int, *, write: bool) -> memoryview:
-        """Bytes [start, end) of a mapping that is kept while the source lives.
+        """Bytes [start, end) of a mapping that is kept for as long as the source.
 
         Only for mappable sources. The caller releases the view.
         """
 
     def guarded(self, start: int, end: int, *, write: bool) -> Guarded:
-        """[start, end) mapped alone, with nothing near it; raises OSError. The caller closes it."""
+        """[start, end) mapped alone, between guard pages; raises OSError. The caller closes it."""
 
     def write_mapped(self) -> bool:
-        """Whether it is written through `view` (and must be populated first)."""
+        """Whether the source is written through `view` (and must be populated first)."""
 
     def populate(self, start: int, end: int) -> None:
         """Allocate and map the pages that hold [start, end); changes no byte.
 
         Raises:
-            OSError: there is no memory, or the source has become shorter. What
-                would be SIGBUS on touching a page is an errno here.
+            OSError: there is no memory, or the source has become shorter. Touching such a
+                page would raise SIGBUS; here it is an errno.
         """
 
     def holes(self, start: int, end: int) -> list[tuple[int, int]] | None:
         """Parts of [start, end) without storage, ascending; they read as zeros.
 
-        Beyond the end of the source all is a hole. None where asking would
-        move the offset of a description that others use.
+        Everything beyond the end of the source is a hole. None if asking would move the
+        offset of a file description that others use.
         """
 
     def absent(self, start: int, end: int) -> list[tuple[int, int]]:
         """Parts of [start, end) whose pages are not in memory, ascending.
 
-        For memory without own_offset. A page that was swapped out is absent
-        too, so who believes in a hole must see that it reads as zeros.
+        For memory without own_offset. A page that was swapped out is absent too, so the
+        caller must check that an absent page reads as zeros before it treats it as a hole.
         """
 
     def unallocated(self, start: int, end: int) -> list[tuple[int, int]] | None:
         """Parts of [start, end) for which no storage is even reserved, ascending.
 
-        None where it cannot be known. Memory does not tell what was reserved and
-        never written from a hole.
+        None if it is not known. For memory, reserved storage that was never written looks
+        like a hole.
         """
 
     def write(self, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """Write some of `pieces` from `position` on, also where O_APPEND was set meanwhile; how many bytes.
+        """Write some of `pieces` from `position` on, even if O_APPEND was set meanwhile.
 
+        Returns:
+            The number of bytes written.
         Raises:
-            OSError: nothing was written; or a failure that names what may have been written elsewhere.
+            OSError: nothing was written.
+            Failed: some bytes may have been written elsewhere; `dirty` has their span.
         """
 
     def copy_from(self, src: OpenSource, start: int, end: int) -> int:
-        """Let the kernel copy some of [start, end) from the same positions of `src`; how many bytes.
+        """Let the kernel copy some of [start, end) from the same positions of `src`.
 
+        Returns:
+            The number of bytes copied.
         Raises:
             OSError: as copy_file_range and `write`.
         """
@@ -92,27 +97,27 @@ class OpenSource(Protocol):
         """Reserve storage for [start, end); raises OSError. Changes no byte and no length."""
 
     def punch(self, start: int, end: int) -> None:
-        """Make [start, end) a hole; raises OSError where that cannot be."""
+        """Make [start, end) a hole; raises OSError if that is not possible."""
 
     def nodes(self, start: int, end: int, step: int) -> Mapping[int, int] | None:
-        """Pages by NUMA node, of those at multiples of `step` that are mapped here.
+        """Count the pages at multiples of `step` by their NUMA node.
 
-        What is not mapped is counted below 0. None where this worker has not mapped
-        the source for writing, or may not ask.
+        Pages that are not mapped here are counted under a negative number. None if this worker
+        has not mapped the source for writing, or is not allowed to ask.
         """
 
     def resident(self, start: int, end: int) -> int | None:
-        """Bytes of [start, end) that are in memory; None where the kernel does not say."""
+        """Bytes of [start, end) that are in memory; None if the kernel does not report it."""
 
     def cache_room(self) -> int | None:
-        """Bytes of memory that can be had without pushing out what is in use; None = not known."""
+        """Bytes of memory that are available without evicting pages in use; None = not known."""
 
 
 class Control(Protocol):
-    """A body's line to the outside while it works on one chunk or one undo."""
+    """A body's connection to the daemon while it works on one chunk or one undo."""
 
     def quantum(self, position: int) -> bool:
-        """Say that all before `position` is done; True = stop here.
+        """Report that everything before `position` is done; True = stop here.
 
         Called after each quantum, about 1 ms of work and at most 8 MiB.
         """
@@ -121,19 +126,22 @@ class Control(Protocol):
         """Report what [start, end) holds before it is written.
 
         `holes` are the parts that read as zeros and take no space, ascending.
-        Sent before the first write, so that it outlives this process.
+        Sent before the first write, so that the report outlives this process.
         """
 
     def rest(self, wanted: int) -> bool:
-        """Sleep until descriptor `wanted` can be read, counting as nobody that works.
+        """Sleep until descriptor `wanted` is readable; meanwhile the worker needs no permit.
 
-        For open-ended functions, between two calls. True = it can be read, and the chunk counts as
-        in work again; False = there is something else to do, so that the chunk is to be ended.
+        For open-ended functions, between two calls.
+
+        Returns:
+            True if the descriptor is readable; the worker counts as working again. False if
+            the worker is needed for something else, so the chunk has to end.
         """
 
 
 class Context:
-    """What a body is given: arguments with defaults filled in, and sources."""
+    """A job as its body sees it: arguments with defaults filled in, and sources."""
 
     def __init__(
         self,
@@ -143,13 +151,13 @@ class Context:
         span: tuple[int, int],
         whole: bool,
     ) -> None:
-        """Hold them.
+        """Keep them.
 
         Args:
             sources: by role.
-            items: by position, those of the chunk at hand.
+            items: by position, those of the current chunk.
             span: first position and position after the last of the whole job.
-            whole: the job named no ranges, so it covers its first source.
+            whole: the job has no ranges, so it covers its first source.
         """
         self.arg = arg
         self.sources = sources
@@ -157,47 +165,45 @@ class Context:
         self.span = span
         self.whole = whole
         self.combined: Json = {}
-        """What combine has made of all parts; for finish."""
+        """The result of combine over all parts; for finish."""
 
 
 class Body:
-    """Base of all bodies; each overrides what its declaration promises."""
+    """Base of all bodies; each overrides the methods that its declaration promises."""
 
     def prepare(self, context: Context) -> Json:
-        """Before the first chunk, on one worker; changes nothing.
-
-        The result goes to begin, finish and restore.
+        """Runs before the first chunk, on one worker; changes nothing.
 
         Returns:
-            Anything, and "by_prepare" and "by_finish": lists of [start, end) that
-            begin will change, and that finish will.
+            An object for begin, finish and restore. "by_prepare" and "by_finish" in it are
+            lists of the spans [start, end) that begin and finish will change.
         """
         return {}
 
     def begin(self, context: Context, prepared: Json) -> None:
-        """Right after prepare, on the same worker: change what has to be before the first chunk.
+        """Runs right after prepare, on the same worker: makes the changes that chunks rely on.
 
-        Where it fails or its worker dies, restore takes it back, however far it came.
+        If it fails or its worker dies, restore takes back whatever it had changed.
         """
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Process [start, end), or as far as control says.
+        """Process [start, end), or less if control stops it.
 
         Returns:
-            The position reached (== end unless stopped), and the JSON result
-            of [start, reached), None where the function has none.
+            The position reached (== end unless stopped), and the JSON result of
+            [start, reached); None if the function has no results.
         Raises:
-            OSError, ValueError: the chunk failed. What the body may have changed
-                lies in [start, last quantum): it has put back the rest, or said
-                one quantum more. The worker undoes that span itself where the
-                function has an undo, else it is dirty.
+            OSError, ValueError: the chunk failed. Everything that the body may have changed
+                lies in [start, last quantum): beyond that it has put everything back, or it
+                has reported one quantum more. If the function has an undo, the worker undoes
+                that span itself; otherwise the span is dirty.
         """
         raise NotImplementedError  # declared, so a body overrides it
 
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
     ) -> Sequence[tuple[int, int]]:
-        """Put [start, end) back; `holes` are what prior reported inside it.
+        """Put [start, end) back; `holes` are the holes that prior reported inside it.
 
         Returns:
             The parts that could not be put back.
@@ -205,21 +211,21 @@ class Body:
         raise NotImplementedError  # declared, so a body overrides it
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """One result of adjacent results, ascending. Must be associative.
+        """Join adjacent results, ascending, into one. Must be associative.
 
-        Names that begin with "_" are for finish, and not told.
+        Names that begin with "_" are for finish and are not part of the job's result.
         """
         raise NotImplementedError  # declared, so a body overrides it
 
     def finish(self, context: Context, prepared: Json, control: Control) -> Json | None:
-        """After all chunks succeeded, on one worker; told to control, as an undo is.
+        """Runs after all chunks succeeded, on one worker; reports to control, like an undo.
 
         Returns:
-            Values of the result that are others by now; None = it stays as it was combined.
+            Values of the result that it has changed; None = the combined result stays.
         """
 
     def restore(self, context: Context, prepared: Json) -> None:
-        """After the undo of all chunks, on one worker: take prepare back."""
+        """Runs after the undo of all chunks, on one worker: takes back what begin changed."""
 
     def wipe(self) -> None:
-        """Erase what it keeps of the jobs so far: the next one is another user's."""
+        """Erase everything kept from the jobs so far: the next job is another user's."""

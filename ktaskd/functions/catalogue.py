@@ -1,7 +1,7 @@
 """The declarations of the built-in thread functions.
 
-All that the daemon needs to know of them. Imports no body: `bodies` has those,
-and workers alone load it. A test holds the two lists against each other.
+The daemon needs nothing else about them. Imports no body: only workers load `bodies`, which has
+those. A test compares the two lists.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ CATALOGUE: Mapping[str, Declaration] = {
     for module in (memory, files, checksums, archives, text, arrays, own, selftest)
     for declaration in module.DECLARATIONS
 }
-"""All of them by name, those for self-tests included."""
+"""All declarations by name, including those for self-tests."""
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module could be imported; it is not loaded."""
+    """Whether a module could be imported, found out without loading it."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):
@@ -31,9 +31,10 @@ def is_installed(module: str) -> bool:
 
 
 def declarations(selftest: bool, is_there: Callable[[str], bool] = is_installed) -> Mapping[str, Declaration]:
-    """What a daemon offers: all with `selftest`, else those that are not for tests.
+    """The functions that a daemon offers.
 
     Args:
+        selftest: offer the functions for tests as well.
         is_there: whether a module that a body needs can be loaded.
     """
     return {
@@ -48,7 +49,7 @@ def _as_it_is_here(declaration: Declaration, is_there: Callable[[str], bool]) ->
     if not missing:
         return declaration
     words = (
-        f"it needs {' and '.join(missing)}: python3 -m pip --python {sys.executable} install "
-        "'ktaskd[functions]', and start the daemon again"
+        f"it needs {' and '.join(missing)}; run `python3 -m pip --python {sys.executable} install "
+        "'ktaskd[functions]'` and restart the daemon"
     )
     return replace(declaration, unavailable=words)

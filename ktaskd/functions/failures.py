@@ -1,4 +1,4 @@
-"""Errors of bodies that the job has to know more of than an errno."""
+"""Errors of bodies that tell the job more than an errno."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SOURCE_CHANGED = "SOURCE_CHANGED"
 TARGET_CHANGED = "TARGET_CHANGED"
 
 REASONS = frozenset({SOURCE_CHANGED, TARGET_CHANGED})
-"""Reasons of a job's error that a body may give; all else is FUNCTION_ERROR."""
+"""Reasons that a body may give for a job's error; everything else is FUNCTION_ERROR."""
 
 
 class Failed(OSError):
@@ -17,7 +17,7 @@ class Failed(OSError):
 
     Args:
         reason: one of REASONS; "" = FUNCTION_ERROR.
-        dirty: what may have changed outside of the chunk, as (start, end).
+        dirty: spans outside of the chunk that may have changed, as (start, end).
     """
 
     def __init__(
@@ -30,12 +30,12 @@ class Failed(OSError):
 
 
 def source_changed(role: str, difference: str) -> Failed:
-    """The error of a source that somebody changed while it was read."""
+    """The error for a source that somebody changed while the job read it."""
     words = f'source "{role}": changed while it was read: {difference}'
     return Failed(errno.ESTALE, words, reason=SOURCE_CHANGED)
 
 
 def target_changed(role: str, difference: str) -> Failed:
-    """The error of a target that somebody else changed while the job wrote it."""
+    """The error for a target that somebody else changed while the job wrote it."""
     words = f'source "{role}": somebody else changed it while the job wrote it: {difference}'
     return Failed(errno.ESTALE, words, reason=TARGET_CHANGED)

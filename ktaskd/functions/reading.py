@@ -1,4 +1,4 @@
-"""Feeds the bytes of a source to a checksum, in quanta."""
+"""Reads the bytes of a source in quanta, for checksums and the like."""
 
 from __future__ import annotations
 
@@ -6,41 +6,32 @@ import os
 from collections.abc import Callable
 
 from ktaskd.functions.body import Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    QUANTUM,
-    READ_BUFFER,
-    Naming,
-    cut,
-    make_buffer,
-    read_full,
-    require_size,
-    wipe,
-)
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, wipe
+from ktaskd.functions.transfer import Naming, read_full, require_size
 from ktaskd.model.function import Access
 
 ITEMS_PER_PART = 512
-"""Items in one part; the rest of a larger chunk is given back, so that no part
-outgrows a frame."""
+"""Items in one part. The rest of a larger chunk is given back, so that each part fits a frame."""
 
 LONG_ITEMS_PER_PART = 128
-"""The same where a result holds a digest or two: some 180 bytes each."""
+"""Items in one part if a result holds a digest or two: some 180 bytes each."""
 
 _BLOCK = 512
 """Unit of st_blocks. Source: stat(2)"""
 
 Use = Callable[[memoryview], object]
-"""What is done with the next bytes; it does not keep them."""
+"""Uses the next bytes and does not keep them."""
 
 
 _buffer = make_buffer(READ_BUFFER)
-"""Of all bodies of this process, which does one chunk at a time."""
+"""Shared by all bodies of this process, which works on one chunk at a time."""
 
 
 class Reader:
-    """Reads for one body, through a mapping or through a buffer that is kept."""
+    """Reads for one body, through a mapping or through a buffer."""
 
     def __init__(self) -> None:
-        """Have the buffer."""
+        """Use the buffer of this process."""
         self._buffer = _buffer
 
     def wipe(self) -> None:
@@ -54,22 +45,22 @@ class Reader:
         span: tuple[int, int],
         control: Control,
         use: Use,
-        tell: int | None = None,
+        report_as: int | None = None,
     ) -> int:
-        """Give [start, end) to `use`, ascending, or as far as control says.
+        """Give [start, end) to `use`, ascending, until control stops it.
 
         Args:
-            tell: what to tell control instead of the byte that was reached.
+            report_as: position to report to control instead of the byte reached.
         Returns:
             The position reached.
         Raises:
-            OSError: the source ends before, or cannot be read.
+            OSError: the source ends before `end`, or cannot be read.
         """
         start, end = span
         require_size(source, role, end)
         step = self._mapped if is_resident(source) else self._read
         for first, after in cut(start, end, QUANTUM):
-            if control.quantum(first if tell is None else tell):
+            if control.quantum(first if report_as is None else report_as):
                 return first
             step(source, role, first, after, use)
         return end
@@ -79,7 +70,7 @@ class Reader:
             use(view)
 
     def _read(self, source: OpenSource, role: str, start: int, end: int, use: Use) -> None:
-        """Lean, since at 20 GiB/s a buffer is read and summed up in 12 us."""
+        """Read with few steps: at 20 GiB/s a buffer is read and summed up in 12 us."""
         fd = source.fd
         with memoryview(self._buffer) as whole, Naming(role, "read", start, end):
             while start < end:
@@ -91,10 +82,10 @@ class Reader:
 
 
 def is_resident(source: OpenSource) -> bool:
-    """Whether it is read through a mapping: a third faster, and twice once mapped.
+    """Whether to read the source through a mapping, which is a third faster, and twice once mapped.
 
-    Only without holes: looking at a hole of shared memory through a mapping
-    allocates it, reading it does not.
+    Only for sources without holes: touching a hole of shared memory through a mapping allocates
+    the page, while read does not.
     """
     if not source.facts.mappable or Access.READ not in source.facts.access:
         return False
@@ -108,11 +99,11 @@ def run_each(
     one: Callable[[int], Json | None],
     most: int = ITEMS_PER_PART,
 ) -> tuple[int, Json]:
-    """One result for each position; the first that is broken off is given back whole.
+    """One result for each position; the first interrupted position is given back whole.
 
     Args:
-        one: the result of a position; None = it was broken off.
-        most: results in one part.
+        one: returns the result of a position; None = it was interrupted.
+        most: most results in one part.
     """
     start, end = span
     results: list[Json] = []

@@ -1,4 +1,4 @@
-"""A source that is written, so that what was a hole in it can be a hole again."""
+"""Writes a source so that an undo can turn former holes into holes again."""
 
 from __future__ import annotations
 
@@ -7,40 +7,30 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Control, OpenSource
-from ktaskd.functions.quanta import (
-    BUFFER,
-    PAGE,
-    UNDO_QUANTUM,
-    UNTOUCHED,
-    Naming,
-    common,
-    cut,
-    gaps,
-    read_full,
-    write_some,
-    zero_runs,
-)
+from ktaskd.functions.quanta import BUFFER, PAGE, UNDO_QUANTUM, cut
+from ktaskd.functions.spans import common, gaps, zero_runs
+from ktaskd.functions.transfer import UNTOUCHED, Naming, read_full, write_some
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_GROW, SourceKind
 
 Spans = list[tuple[int, int]]
 
 PUNCH_REFUSED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
-"""The file system makes no holes. Source: fallocate(2)"""
+"""Errors of a file system that cannot make holes. Source: fallocate(2)"""
 
 NOTHING_PUNCHED = frozenset({errno.EPERM, errno.EBADF, errno.ETXTBSY})
-"""With these fallocate has changed nothing: it looks for them first. Source: fallocate(2)"""
+"""Errors that fallocate checks for before it changes anything. Source: fallocate(2)"""
 
 
 class Target:
-    """Writes one source, and knows how far it may have changed it."""
+    """Writes one source. `touched` is the position before which it may have changed bytes."""
 
     def __init__(self, source: OpenSource, role: str, buffer: bytearray) -> None:
-        """Hold them.
+        """Keep them.
 
         Args:
             role: the source's name in errors.
-            buffer: BUFFER bytes to read into, which others may use between the calls.
+            buffer: BUFFER bytes to read into; others may use it between two calls.
         """
         self.source = source
         self.touched = 0
@@ -50,14 +40,14 @@ class Target:
         self._holes: Spans | None = None
 
     def look_for_holes(self, start: int, end: int) -> None:
-        """Ask once for the whole chunk: for a dense memfd each answer walks all its pages."""
+        """Look for holes once for the whole chunk: each look at a dense memfd walks all its pages."""
         self._holes = self.source.holes(start, end)
 
     def holes(self, start: int, end: int) -> Spans:
-        """What reads as zeros and may be a hole again after an undo.
+        """The parts of [start, end) that an undo may turn into holes; they read as zeros.
 
-        Where it cannot be asked, blocks of zeros: making holes of them changes
-        no byte. Where it cannot even be read, nothing.
+        If the holes of the source are not known, these are blocks of zeros: making holes of
+        them changes no byte. If the source cannot be read either, there are none.
         """
         holes = None if self._holes is None else common([(start, end)], self._holes)
         if Access.READ not in self.source.facts.access:
@@ -72,11 +62,11 @@ class Target:
         return gaps([data for data in stripped if data[0] < data[1]], start, end)
 
     def _stripped(self, start: int, end: int) -> tuple[int, int]:
-        """Data without the zeros at the end of its last page, and at the start inside one.
+        """Data without the zeros at the end of its last page, and at its start inside a page.
 
-        Holes are whole pages, but the old end of the source may lie inside one: what
-        lay behind it was not there, and must not count as data. The same for a
-        page of which this job has already written the part before `start`.
+        Holes are whole pages, but the old end of the source may lie inside a page. The bytes
+        after that end did not exist and must not count as data. The same holds for a page in
+        which this job has already written the part before `start`.
         """
         first = max(start, (end - 1) // PAGE * PAGE)
         end = first + len(self._read(first, end).rstrip(b"\0"))
@@ -86,16 +76,16 @@ class Target:
         return start, end
 
     def _read(self, start: int, end: int) -> bytes:
-        """A small piece of it."""
+        """Read a small piece of the source."""
         with memoryview(self._buffer)[: end - start] as view:
             read_full(self.source, self._role, start, view)
             return bytes(view)
 
     def clear(self, start: int, end: int) -> None:
-        """Make [start, end) read as zeros, a hole where that can be.
+        """Make [start, end) read as zeros, as a hole if possible.
 
-        On hugetlbfs only whole huge pages are holes, and older kernels leave
-        the parts of one as they are, so zeros are written there.
+        On hugetlbfs only whole huge pages can be holes, and older kernels do not clear a part
+        of one, so zeros are written there.
         """
         if self.source.facts.kind is not SourceKind.HUGE:
             try:
@@ -109,7 +99,7 @@ class Target:
         self.write_zeros(start, end)
 
     def punch(self, doing: str, start: int, end: int) -> None:
-        """Make [start, end) a hole; raises OSError, after which `touched` says what may have changed."""
+        """Make [start, end) a hole; if it raises OSError, `touched` says what may have changed."""
         self.touched = end
         try:
             with Naming(self._role, doing, start, end):
@@ -125,7 +115,7 @@ class Target:
             self.write(first, memoryview(bytes(after - first)))
 
     def view(self, start: int, end: int) -> memoryview:
-        """[start, end) to be written at once, with all its pages; where it is mapped."""
+        """[start, end) to be written at once, with all its pages; only for a mapped source."""
         self.touched = end
         with Naming(self._role, "write", start, end):
             self.source.populate(start, end)
@@ -141,7 +131,7 @@ class Target:
         try:
             while position < end:
                 self.touched = end
-                # A piece at a time: how far it came before an error is known then.
+                # One piece at a time, so that it is known how far it got before an error.
                 position += write_some(
                     self.source, self._role, position, view[len(view) - (end - position) :]
                 )
@@ -153,10 +143,10 @@ class Target:
     def restore(
         self, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
     ) -> list[tuple[int, int]]:
-        """Make holes again of what was holes in [start, end): an undo.
+        """Undo: turn the former holes of [start, end) into holes again.
 
         Returns:
-            All else: it was overwritten, and nobody has the old bytes.
+            All other spans: they were overwritten, and the old bytes are gone.
         """
         cleared: Spans = []
         for hole_start, hole_end in holes:
@@ -172,9 +162,10 @@ class Target:
 
 
 def has_holes(source: OpenSource, end: int) -> bool:
-    """Whether a part of what the job wrote from 0 to `end` may have no storage, as after a cut.
+    """Whether some of the bytes that the job wrote from 0 to `end` may have no storage.
 
-    Where a file system makes holes of zeros that were written, they are no sign of one.
+    That happens when somebody cuts the file. A file system that turns written zeros into holes
+    gives the same picture without a cut.
     """
     holes = source.unallocated(0, end)
     if holes is None and source.facts.kind is SourceKind.MEMORY:
@@ -183,22 +174,22 @@ def has_holes(source: OpenSource, end: int) -> bool:
 
 
 def grow(source: OpenSource, role: str, old_size: int, new_size: int) -> None:
-    """Make a source longer; raises OSError that says why it cannot be."""
+    """Make a source longer; raises OSError that says why it is not possible."""
     try:
         os.ftruncate(source.fd, new_size)
     except OSError as error:
         sealed = error.errno == errno.EPERM and source.facts.seals & F_SEAL_GROW
-        why = "sealed against growing" if sealed else error.strerror
+        why = "it is sealed against growing" if sealed else str(error.strerror)
         raise OSError(
-            error.errno, f'source "{role}": {old_size} bytes long and {why}, wanted {new_size}'
+            error.errno, f'source "{role}": cannot grow from {old_size} to {new_size} bytes: {why}'
         ) from error
 
 
 def free_zeros(source: OpenSource, buffer: bytearray, start: int, end: int) -> None:
-    """Make a hole of what reads as zeros in [start, end), right after reading it.
+    """Turn everything in [start, end) that reads as zeros into holes, right after reading it.
 
-    Where the source ends at `end` or before, what lies behind it goes with the last zeros:
-    a file system frees whole blocks only.
+    If the source ends at `end` or before, the hole also covers the rest of its last page, since
+    a file system frees only whole blocks.
 
     Args:
         buffer: BUFFER bytes to read into.
@@ -213,7 +204,7 @@ def free_zeros(source: OpenSource, buffer: bytearray, start: int, end: int) -> N
 
 
 def _extend(runs: Spans, more: Spans) -> None:
-    """Append spans that follow, as one where they touch."""
+    """Append spans that follow; spans that touch become one."""
     if runs and more and runs[-1][1] == more[0][0]:
         runs[-1] = (runs[-1][0], more[0][1])
         more = more[1:]

@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Body, Context, Control, Json
-from ktaskd.functions.quanta import require_size
+from ktaskd.functions.transfer import require_size
 
 _SLICE_NS = 1_000_000
 """A quantum of burnt CPU: 1 ms."""
 
 
 def _burn(position: int, ns: int, control: Control) -> bool:
-    """Use `ns` of this thread's CPU time; True if told to stop before it was used."""
+    """Use `ns` of this thread's CPU time; True if control stopped it earlier."""
     until = time.thread_time_ns() + ns
     look = until - ns + _SLICE_NS
     while (now := time.thread_time_ns()) < until:
@@ -38,7 +38,7 @@ class Spin(Body):
     """selftest.spin."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Burn `ms` per position; a position that is broken off is given back whole."""
+        """Burn `ms` per position; an interrupted position is given back whole."""
         ns = int(float(context.arg["ms"]) * 1e6)
         for position in range(start, end):
             if control.quantum(position) or _burn(position, ns, control):
@@ -47,10 +47,10 @@ class Spin(Body):
 
 
 class _AtPosition(Body):
-    """Does nothing but at one position."""
+    """Misbehaves at one position and does nothing at the others."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Let it happen if `at` is in the chunk."""
+        """Misbehave if `at` is in the chunk."""
         at = int(context.arg["at"])
         if start <= at < end:
             if control.quantum(at):
@@ -60,7 +60,7 @@ class _AtPosition(Body):
 
     def happen(self, context: Context) -> None:
         """Misbehave."""
-        raise NotImplementedError  # each of those below does its own
+        raise NotImplementedError  # each subclass misbehaves in its own way
 
 
 class Fail(_AtPosition):
@@ -76,7 +76,7 @@ class Crash(_AtPosition):
     """selftest.crash."""
 
     def happen(self, context: Context) -> None:
-        """Die of a signal; if this one does not kill, go on."""
+        """Send the worker a signal; if the signal does not kill it, go on."""
         os.kill(os.getpid(), int(context.arg["signal"]))
 
 
@@ -84,7 +84,7 @@ class Hang(_AtPosition):
     """selftest.hang."""
 
     def happen(self, context: Context) -> None:
-        """Never return: neither the recall word nor SIGTERM's handlers are heeded."""
+        """Never return, and ignore recalls and SIGTERM."""
         while True:
             if not context.arg["cpu"]:
                 signal.pause()
@@ -94,14 +94,14 @@ class UndoLog(Body):
     """selftest.undo_log."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Add 1 to every byte, one position being one quantum."""
+        """Add 1 to every byte, one byte per quantum."""
         fail_at = int(context.arg["fail_at"])
         ns = int(float(context.arg["delay_ms"]) * 1e6)
         require_size(context.sources["data"], "data", end)
         record = int(context.arg["record"])
         for position in range(start, end):
             is_wanted_back = control.quantum(position) or (ns and _burn(position, ns, control))
-            # Between records only: the rest of one that is given back is none.
+            # Stop only between records: the rest of one that is given back would be no record.
             if is_wanted_back and position % record == 0:
                 return position, None
             if position == fail_at:

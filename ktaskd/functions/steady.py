@@ -1,4 +1,4 @@
-"""Items that change while they are read."""
+"""Items that change while a job reads them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ktaskd.model.source import Stamp
 
 
 def with_change(context: Context, position: int, source: OpenSource, before: Stamp, result: Json) -> Json:
-    """The result of an item; with "changed", what of it, where that is not as it was.
+    """The result of an item; if the item has changed, "changed" is added and says how.
 
     Args:
         before: taken before the first byte was read.
     Raises:
-        Failed: it has changed, and the job asked to fail then.
+        Failed: the item has changed, and the job's argument `changed` is "fail".
     """
     difference = before.difference(source.stamp())
     if not difference:

@@ -1,11 +1,10 @@
-"""What only the system bus knows: the power profile, a sleep that is about to come.
+"""Read from the system bus the power profile, and whether the machine is about to sleep.
 
-Listens and reads, and nothing else: it starts no service, changes no profile,
-holds off no sleep. Every client of the bus may send a signal to us alone, so
-that only those of a name's owner count.
+It only listens and reads: it starts no service, changes no profile and delays no sleep.
+Any client of the bus can send us a signal, so only signals from a name's owner count.
 
-Source: D-Bus specification; net.hadess.PowerProfiles and org.freedesktop.UPower of
-their projects; org.freedesktop.login1(5)
+Source: D-Bus specification; net.hadess.PowerProfiles and org.freedesktop.UPower as
+documented by their projects; org.freedesktop.login1(5)
 """
 
 from __future__ import annotations
@@ -31,13 +30,14 @@ log = logging.getLogger(__name__)
 
 SYSTEM_SOCKET = "/run/dbus/system_bus_socket"
 ANSWER_S = 5.0
-"""A bus or a service that takes longer has nothing to say."""
+"""Seconds after which a bus or a service counts as not answering."""
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
-"""Time between two tries to connect, growing; nothing is tried unless somebody asks."""
+"""Seconds between two attempts to connect, which grow. Attempts are made only from `refresh`."""
 
 _BUS = "org.freedesktop.DBus"
+_OBJECT_OF_BUS = (_BUS, "/org/freedesktop/DBus")
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 
 
@@ -46,7 +46,7 @@ class Service:
     """One object that is read and listened to.
 
     Args:
-        signal: interface and member of the signal that says that something changed.
+        signal: interface and member of the signal that announces a change.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Service:
 
 
 def _named(name: str) -> Service:
-    """A service whose path and interface are called as it is."""
+    """A service whose path and interface have its own name."""
     return Service(name, "/" + name.replace(".", "/"), name)
 
 
 PROFILES = _named("org.freedesktop.UPower.PowerProfiles")
 OLD_PROFILES = _named("net.hadess.PowerProfiles")
-"""Its name before power-profiles-daemon 0.20, which newer ones have as well."""
+"""The name before power-profiles-daemon 0.20; newer versions have it as well."""
 UPOWER = _named("org.freedesktop.UPower")
 LOGIND = Service(
     "org.freedesktop.login1",
@@ -71,21 +71,21 @@ LOGIND = Service(
     ("org.freedesktop.login1.Manager", "PrepareForSleep"),
 )
 IDLE_HINT = Service(LOGIND.name, LOGIND.path, LOGIND.interface)
-"""logind as well: its properties, of which the hint that nobody uses any session is one."""
+"""logind's properties, which include the hint that no session is in use."""
 SERVICES = (PROFILES, OLD_PROFILES, UPOWER, LOGIND)
-"""All that are listened to from the beginning; IDLE_HINT only where somebody asks for it."""
+"""Services that are listened to from the start; IDLE_HINT only after `want_idle_hint`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BusFacts:
-    """What the bus says; the defaults where it says nothing.
+    """The reports of the services on the bus; a default if they report nothing.
 
     Args:
-        profile, degraded: as `Power` has them.
-        on_battery: what UPower thinks; None without it.
-        sleeping: the machine is about to sleep, or has not yet woken up.
-        idle_since_s: since when no session is in use, seconds since the epoch; 0 = one is;
-            None = logind does not say, or was not asked.
+        profile, degraded: as in `Power`.
+        on_battery: what UPower reports; None without UPower.
+        sleeping: the machine is about to sleep, or has not woken up yet.
+        idle_since_s: since when no session is in use, in seconds since the epoch; 0 = one is;
+            None = logind does not report it, or was not asked.
     """
 
     profile: str = ""
@@ -96,7 +96,7 @@ class BusFacts:
 
 
 def find_bus(root: HostRoot, environ: Mapping[str, str]) -> str:
-    """Address of the system bus: $DBUS_SYSTEM_BUS_ADDRESS, else the usual socket if it is there."""
+    """Address of the system bus: $DBUS_SYSTEM_BUS_ADDRESS, else the usual socket if it exists; else ""."""
     given = environ.get("DBUS_SYSTEM_BUS_ADDRESS", "")
     socket = root.at(SYSTEM_SOCKET)
     return given or (bus_address(socket) if os.path.exists(socket) else "")
@@ -108,28 +108,28 @@ def bus_address(socket: Path) -> str:
 
 
 class Bus:
-    """A connection to the system bus that comes back when it is asked for.
+    """A connection to the system bus that `refresh` makes again when it was lost.
 
     Attributes:
         missing: what is missing and how to get it, in words; "" if nothing is.
     """
 
     def __init__(self, find: Callable[[], str], on_change: Callable[[], None]) -> None:
-        """Nothing is connected yet.
+        """Connect to nothing yet.
 
         Args:
-            find: the address of the bus; "" = there is none now.
-            on_change: called in the loop when `facts` differ from before.
+            find: returns the address of the bus; "" = there is none now.
+            on_change: called in the loop when `facts` have changed.
         """
         self.missing = ""
         self._find = find
         self._on_change = on_change
         self._facts = BusFacts()
-        self._said: dict[Service, Mapping[str, Any]] = {}
+        self._reported: dict[Service, Mapping[str, Any]] = {}
         self._owners: dict[Service, str] = {}
         self._wanted = set(SERVICES)
         self._stale: set[Service] = set()
-        self._heard: set[Service] = set()
+        self._listened: set[Service] = set()
         self._wake = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
         self._pause_s = RETRY_FIRST_S
@@ -139,7 +139,7 @@ class Bus:
 
     @property
     def facts(self) -> BusFacts:
-        """What is known now."""
+        """The latest reports."""
         return self._facts
 
     @property
@@ -148,13 +148,13 @@ class Bus:
         return self._life is not None
 
     def refresh(self) -> None:
-        """Connect if it is not, and if that was not tried a moment ago. Returns at once."""
+        """Connect if there is no connection and the last attempt is long enough ago. Returns at once."""
         now = time.monotonic()
         if self._closed or self._life is not None or now < self._next_try_s:
             return
         address = self._find()
         if not address:
-            self.missing = ""  # a machine without a bus has nothing that could be heard there
+            self.missing = ""  # on a machine without a bus there is nothing to listen to
         else:
             self._next_try_s = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
@@ -169,7 +169,7 @@ class Bus:
             self._wake.set()
 
     async def close(self) -> None:
-        """Disconnect, for good."""
+        """Disconnect for good."""
         self._closed = True
         if self._life is not None:
             self._life.cancel()
@@ -177,7 +177,7 @@ class Bus:
 
     def _on_end(self, life: asyncio.Task[None]) -> None:
         self._life = None
-        self._said.clear()
+        self._reported.clear()
         self._owners.clear()
         error = None if life.cancelled() else life.exception()
         if str(error) != self._lost:
@@ -186,15 +186,15 @@ class Bus:
         if error is not None:
             why = f"{error}" or type(error).__name__
             self.missing = (
-                f"system bus: no connection: {why}; power profiles and sleep are not seen until there is one"
+                f"system bus: no connection: {why}; power profiles and sleep are not seen until it is back"
             )
         if not self._closed:
-            self._tell()
+            self._publish()
 
     # -- one connection ---------------------------------------------------------
 
     async def _live(self, address: str) -> None:
-        """Connect, listen, and read what changed, until the bus goes away or we are cancelled."""
+        """Connect, listen, and read what changed, until the connection ends or we are cancelled."""
         try:
             from dbus_fast.aio import MessageBus
         except ImportError:
@@ -207,7 +207,7 @@ class Bus:
         try:
             self.missing = ""
             bus.add_message_handler(self._on_message)
-            self._heard.clear()
+            self._listened.clear()
             self._stale = set(self._wanted)
             for service in SERVICES:
                 await self._listen(bus, service)
@@ -216,15 +216,15 @@ class Bus:
                 self._wake.clear()
                 while self._stale:
                     await self._read(bus, self._stale.pop())
-                self._tell()
+                self._publish()
                 await self._wake.wait()
         finally:
             bus.disconnect()
-            with contextlib.suppress(Exception):  # why it went is of no use to anybody
+            with contextlib.suppress(Exception):  # the reason for the disconnect is not needed
                 await gone
 
     async def _listen(self, bus: MessageBus, service: Service) -> None:
-        """Have the bus send us what the service signals, and when its name changes hands."""
+        """Subscribe to the signal of a service and to changes of the owner of its name."""
         interface, member = service.signal
         rules = (
             f"type='signal',sender='{service.name}',path='{service.path}'"
@@ -233,59 +233,56 @@ class Bus:
             f",arg0='{service.name}'",
         )
         for rule in rules:
-            await self._call(bus, _BUS, "/org/freedesktop/DBus", _BUS, "AddMatch", "s", [rule])
-        self._heard.add(service)
+            await self._call(bus, _OBJECT_OF_BUS, _BUS, "AddMatch", rule)
+        self._listened.add(service)
 
     async def _read(self, bus: MessageBus, service: Service) -> None:
-        """Ask the owner of the name by its own name, which nobody can be started for."""
-        if service not in self._heard:
+        """Read a service. The owner is called by its unique name, so that no service is started."""
+        if service not in self._listened:
             await self._listen(bus, service)
         self._owners.pop(service, None)
-        self._said.pop(service, None)
-        answer = await self._call(
-            bus, _BUS, "/org/freedesktop/DBus", _BUS, "GetNameOwner", "s", [service.name]
-        )
+        self._reported.pop(service, None)
+        answer = await self._call(bus, _OBJECT_OF_BUS, _BUS, "GetNameOwner", service.name)
         if not answer:
             return
         owner = str(answer[0])
         self._owners[service] = owner
-        answer = await self._call(bus, owner, service.path, _PROPERTIES, "GetAll", "s", [service.interface])
+        answer = await self._call(bus, (owner, service.path), _PROPERTIES, "GetAll", service.interface)
         if answer and isinstance(answer[0], dict) and self._owners.get(service) == owner:
             values = {name: getattr(value, "value", None) for name, value in answer[0].items()}
-            self._said[service] = {**values, **self._said.get(service, {})}
+            self._reported[service] = {**values, **self._reported.get(service, {})}
 
     async def _call(
-        self,
-        bus: MessageBus,
-        to: str,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str,
-        body: list[Any],
+        self, bus: MessageBus, target: tuple[str, str], interface: str, member: str, argument: str
     ) -> list[Any]:
-        """What a method returned; empty if it failed or nobody answered in time."""
+        """Call a method that takes one string.
+
+        Args:
+            target: name and path of the object.
+        Returns:
+            What the method returned; empty if it failed or did not answer in time.
+        """
         from dbus_fast import Message, MessageFlag, MessageType
 
         call = Message(
-            destination=to,
-            path=path,
+            destination=target[0],
+            path=target[1],
             interface=interface,
             member=member,
-            signature=signature,
-            body=body,
+            signature="s",
+            body=[argument],
             flags=MessageFlag.NO_AUTOSTART,
         )
         try:
             reply = await asyncio.wait_for(bus.call(call), ANSWER_S)
         except TimeoutError:
             return []
-        # There is no reply at all where the bus goes away while we wait.
+        # There is no reply if the bus goes away while we wait.
         answered = reply is not None and reply.message_type is MessageType.METHOD_RETURN
         return list(reply.body) if answered else []
 
     def _on_message(self, message: Message) -> None:
-        """A signal: of the bus, about who owns a name, or of an owner, about itself."""
+        """Handle a signal: from the bus about the owner of a name, or from an owner about itself."""
         if message.sender == _BUS and message.member == "NameOwnerChanged":
             changed = {service for service in self._wanted if message.body[:1] == [service.name]}
         else:
@@ -293,9 +290,9 @@ class Bus:
             senders = {service for service, owner in self._owners.items() if owner == message.sender}
             changed = {service for service in senders if service.signal == signal}
         if LOGIND in changed and message.member == "PrepareForSleep":
-            # Its property may still say otherwise: the signal is sent first.
-            self._said[LOGIND] = {"PreparingForSleep": message.body[:1] == [True]}
-            self._tell()
+            # The property may still have the old value, since the signal is sent first.
+            self._reported[LOGIND] = {"PreparingForSleep": message.body[:1] == [True]}
+            self._publish()
             return
         if changed:
             self._stale |= changed
@@ -303,23 +300,23 @@ class Bus:
 
     # -- facts --------------------------------------------------------------------
 
-    def _tell(self) -> None:
-        facts = _combine(self._said)
+    def _publish(self) -> None:
+        facts = _combine(self._reported)
         if facts != self._facts:
             self._facts = facts
             self._on_change()
 
 
-def _combine(said: Mapping[Service, Mapping[str, Any]]) -> BusFacts:
-    """The facts in what the services said; what is of another type than it should be is unsaid."""
-    profiles = said.get(PROFILES) or said.get(OLD_PROFILES) or {}
-    on_battery = said.get(UPOWER, {}).get("OnBattery")
+def _combine(reported: Mapping[Service, Mapping[str, Any]]) -> BusFacts:
+    """The facts in what the services report; a value of a wrong type counts as not reported."""
+    profiles = reported.get(PROFILES) or reported.get(OLD_PROFILES) or {}
+    on_battery = reported.get(UPOWER, {}).get("OnBattery")
     return BusFacts(
         profile=_text(profiles.get("ActiveProfile")),
         degraded=_text(profiles.get("PerformanceDegraded")),
         on_battery=on_battery if isinstance(on_battery, bool) else None,
-        sleeping=said.get(LOGIND, {}).get("PreparingForSleep") is True,
-        idle_since_s=_idle_since_s(said.get(IDLE_HINT, {})),
+        sleeping=reported.get(LOGIND, {}).get("PreparingForSleep") is True,
+        idle_since_s=_idle_since_s(reported.get(IDLE_HINT, {})),
     )
 
 

@@ -1,23 +1,23 @@
-"""States of the machine in which helpers stop or are few at once: a table. Pure.
+"""States of the machine in which helpers are stopped, or cut to one, at once: a table. Pure.
 
-What is measured by a sensor needs two readings (`governor.follow`); what a program
-reports, as the power profile or a coming sleep, counts as soon as it is reported.
+A sensor needs two readings before it counts (`governor.follow`). A report of a program, such
+as the power profile or a coming sleep, counts at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ktaskd.governor.facts import Effect, Facts, Told
+from ktaskd.governor.facts import Effect, Facts, Words
 from ktaskd.governor.follow import Cause
 from ktaskd.governor.settings import LEADS, ONE, PAUSE, GovernorSettings
 from ktaskd.model.observation import Events, Heat, Observation
 
 DEGRADED_BY_HEAT = "high-operating-temperature"
-"""The one value of PerformanceDegraded that means heat (power-profiles-daemon)."""
+"""The only value of PerformanceDegraded that means heat. Source: power-profiles-daemon"""
 
 WARM = "warm"
-"""The cause that has no effect of its own: the strain of that name asks whether it is believed."""
+"""A cause without an effect of its own: the strain of this name uses whether it is believed."""
 
 
 # -- the rows --------------------------------------------------------------------
@@ -46,7 +46,7 @@ def _confirm_s(settings: GovernorSettings) -> float:
 
 
 def _confirm_heat_s(settings: GovernorSettings) -> float:
-    """Two windows, since a count of throttling is a rate until the next window has passed."""
+    """At least one window, since a count of throttling events stays a rate until the next window ends."""
     return max(settings.confirm_s, settings.pressure_window_s) if settings.confirm_s else 0.0
 
 
@@ -84,14 +84,14 @@ def _drains(facts: Facts) -> bool:
 
 
 def _battery_low(facts: Facts, counted: bool) -> bool:
-    """On external power a low charge matters only while it gets lower."""
+    """On external power a low charge matters only while it falls further."""
     percent = facts.seen.power.battery_percent
     more = facts.settings.battery_resume_points if counted else 0.0
     return _drains(facts) and percent is not None and percent < _low_percent(facts) + more
 
 
 def _low_hold_s(facts: Facts) -> float:
-    """External power ends it as it ends running on battery."""
+    """External power ends a low charge as it ends running on battery."""
     settings = facts.settings
     return settings.battery_hold_s if _drains(facts) else min(settings.battery_hold_s, settings.ac_hold_s)
 
@@ -101,53 +101,61 @@ def _percent(facts: Facts) -> str:
     return "" if percent is None else f"{percent:.0f} %"
 
 
-def _tell_low(facts: Facts) -> Told:
+def _describe_low(facts: Facts) -> Words:
     limit = _low_percent(facts)
     over = limit + facts.settings.battery_resume_points
     threshold = f"below {limit:g} %; clears at {over:g} % or on external power"
-    return Told("the battery is low", _percent(facts), threshold)
+    return Words("the battery is low", _percent(facts), threshold)
 
 
-def _tell_draining(facts: Facts) -> Told:
-    threshold = f"for {facts.settings.draining_s:g} s"
-    return Told("the charger is too weak, or a UPS has no power: it discharges", _percent(facts), threshold)
+def _describe_draining(facts: Facts) -> Words:
+    threshold = f"discharging for {facts.settings.draining_s:g} s; clears when it stops discharging"
+    return Words(
+        "the charger is too weak or the UPS has no power, so the battery discharges",
+        _percent(facts),
+        threshold,
+    )
 
 
 def _throttles(facts: Facts, _: bool) -> bool:
     return facts.seen.thermal.heat >= Heat.MODERATE or facts.rates.heat > 0
 
 
-def _tell_heat(message: str) -> Callable[[Facts], Told]:
-    def tell(facts: Facts) -> Told:
+def _describe_heat(message: str) -> Callable[[Facts], Words]:
+    def describe(facts: Facts) -> Words:
         thermal = facts.seen.thermal
         value = "" if thermal.celsius is None else f"{thermal.celsius:g} °C"
         value = " ".join(filter(None, [thermal.where, value]))
         trip = "" if thermal.trip_celsius is None else f"trip point at {thermal.trip_celsius:g} °C"
         if thermal.heat < Heat.LIGHT and facts.rates.heat:
-            value, trip = "the processor slows itself down", ""
-        return Told(message, value, trip)
+            value, trip = "the processor throttles itself", ""
+        return Words(message, value, trip)
 
-    return tell
-
-
-tell_warm = _tell_heat("it gets hot")
+    return describe
 
 
-def _at_the_machine(facts: Facts, _: bool) -> bool:
+describe_warm = _describe_heat("the machine is getting hot")
+
+
+def _is_in_use(facts: Facts, _: bool) -> bool:
     idle_s = facts.seen.user.idle_s
     return idle_s is not None and idle_s < facts.settings.user_idle_s
 
 
-def _tell_user(facts: Facts) -> Told:
+def _describe_user(facts: Facts) -> Words:
     idle_s = facts.seen.user.idle_s or 0.0
     value = f"last input {idle_s:.0f} s ago" if idle_s else "in use"
-    return Told("somebody is at the machine", value, f"no input for {facts.settings.user_idle_s:g} s")
+    return Words(
+        "somebody is using the machine", value, f"clears after {facts.settings.user_idle_s:g} s without input"
+    )
 
 
-def _tell_full(facts: Facts) -> Told:
+def _describe_full(facts: Facts) -> Words:
     limit = facts.settings.memory_stop_percent
-    return Told(
-        "everybody waits for memory", f"{facts.rates.memory_full * 100:.1f} % of the time", f"{limit:g} %"
+    return Words(
+        "all tasks wait for memory",
+        f"{facts.rates.memory_full * 100:.1f} % of the time",
+        f"above {limit:g} %; clears at {limit:g} %",
     )
 
 
@@ -157,7 +165,7 @@ CAUSES: tuple[Cause, ...] = (
         "SLEEP",
         lambda facts, _: facts.seen.sleeping,
         lambda _: Effect.PAUSE,
-        lambda _: Told("the machine is about to sleep"),
+        lambda _: Words("the machine is about to sleep"),
         lambda facts: facts.settings.sleep_hold_s,
     ),
     Cause(
@@ -165,7 +173,7 @@ CAUSES: tuple[Cause, ...] = (
         "ON_BATTERY",
         lambda facts, _: facts.seen.power.on_battery,
         _on_battery,
-        lambda facts: Told("the machine runs on battery", _percent(facts), "external power"),
+        lambda facts: Words("the machine runs on battery", _percent(facts), "clears on external power"),
         _ac_hold_s,
         confirm_s=_confirm_s,
         events=_power_events,
@@ -176,7 +184,7 @@ CAUSES: tuple[Cause, ...] = (
         "BATTERY_LOW",
         _battery_low,
         lambda _: Effect.PAUSE,
-        _tell_low,
+        _describe_low,
         _low_hold_s,
         confirm_s=_confirm_s,
         events=_power_events,
@@ -186,7 +194,7 @@ CAUSES: tuple[Cause, ...] = (
         "DRAINING",
         lambda facts, _: facts.seen.power.draining,
         _on_battery,
-        _tell_draining,
+        _describe_draining,
         _ac_hold_s,
         lambda settings: settings.draining_s,
         _confirm_s,
@@ -197,7 +205,9 @@ CAUSES: tuple[Cause, ...] = (
         "POWER_SAVER",
         lambda facts, _: _saves(facts),
         _power_saver,
-        lambda facts: Told("the power profile saves power", facts.seen.power.profile, "another profile"),
+        lambda facts: Words(
+            "the power profile saves power", facts.seen.power.profile, "clears with another profile"
+        ),
         lambda _: 0.0,
     ),
     Cause(
@@ -205,7 +215,7 @@ CAUSES: tuple[Cause, ...] = (
         "THERMAL",
         lambda facts, _: facts.seen.thermal.heat >= Heat.SEVERE,
         lambda _: Effect.PAUSE,
-        _tell_heat("it is too hot"),
+        _describe_heat("the machine is too hot"),
         _heat_hold_s,
         confirm_s=_confirm_s,
         events=_thermal_events,
@@ -216,7 +226,7 @@ CAUSES: tuple[Cause, ...] = (
         "THERMAL",
         _throttles,
         lambda _: Effect.ONE_HELPER,
-        _tell_heat("it is hot"),
+        _describe_heat("the machine is hot"),
         _heat_hold_s,
         confirm_s=_confirm_heat_s,
         events=_thermal_events,
@@ -227,7 +237,7 @@ CAUSES: tuple[Cause, ...] = (
         "PERFORMANCE_DEGRADED",
         lambda facts, _: facts.seen.power.degraded == DEGRADED_BY_HEAT,
         lambda _: Effect.ONE_HELPER,
-        lambda facts: Told("performance is degraded by heat", facts.seen.power.degraded),
+        lambda facts: Words("performance is degraded by heat", facts.seen.power.degraded),
         _heat_hold_s,
     ),
     Cause(
@@ -235,15 +245,15 @@ CAUSES: tuple[Cause, ...] = (
         "MEMORY_PRESSURE",
         lambda facts, _: facts.rates.memory_full * 100 > facts.settings.memory_stop_percent,
         lambda _: Effect.LEADS_ONLY,
-        _tell_full,
+        _describe_full,
         lambda facts: facts.settings.memory_hold_s,
     ),
     Cause(
         "user",
         "USER_ACTIVE",
-        _at_the_machine,
+        _is_in_use,
         _user_active,
-        _tell_user,
+        _describe_user,
         lambda _: 0.0,
     ),
     Cause(
@@ -251,15 +261,15 @@ CAUSES: tuple[Cause, ...] = (
         "THERMAL",
         lambda facts, _: facts.seen.thermal.heat >= Heat.LIGHT,
         lambda _: Effect.NOTHING,
-        tell_warm,
+        describe_warm,
         lambda _: 0.0,
         confirm_s=_confirm_s,
     ),
 )
-"""Those of one code stand in order, the one that leaves least first."""
+"""Causes with the same code are in order of their effect, the strongest first."""
 
 MEASURED = frozenset({"memory full"})
-"""Causes that only go if pressure is still measured while they count."""
+"""Causes that can only end if pressure is still measured while they count."""
 
 HEAT = frozenset({"too hot", "hot", WARM})
-"""Causes that a thermal zone leads to."""
+"""Causes that a thermal zone can raise."""

@@ -1,4 +1,4 @@
-"""The facts that causes and strains are judged by, and how they answer. Pure."""
+"""The facts that causes and strains are judged by, and the form of their answers. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ktaskd.model.observation import Observation
 
 
 class Effect(IntEnum):
-    """What a cause leaves running; a higher one leaves less."""
+    """How much a cause leaves running; a higher value leaves less."""
 
     NOTHING = 0
     ONE_HELPER = 1
@@ -21,11 +21,11 @@ class Effect(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that a cause or a strain is judged by.
+    """Everything that a cause or a strain may look at.
 
     Args:
         blind: no reading before this one is recent enough to compare it with.
-        warm: it gets hot, by readings that are believed.
+        warm: the machine gets hot, by readings that are believed.
     """
 
     seen: Observation
@@ -36,8 +36,13 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A cause in words."""
+class Words:
+    """A cause or a strain in words, as users see it.
+
+    Args:
+        value: what was read, with its unit.
+        threshold: when the cause counts, and when it ends.
+    """
 
     message: str
     value: str = ""

@@ -1,17 +1,16 @@
 """Follows one cause from reading to reading: doubts, believes, holds. Pure.
 
-A sensor may be wrong for a moment: a battery shows 0 %, a zone 127 degrees. So a
-cause is *believed* once two readings that are `confirm_s` apart agree, without
-another one between them, and it is believed to be over in the same way. A single
-reading between others that contradict it therefore changes nothing.
+A sensor may be wrong for a moment: a battery shows 0 %, a zone 127 degrees. So a cause is
+*believed* once two readings that are `confirm_s` apart agree and no reading between them
+disagrees. It is believed to be over in the same way. A single reading that its neighbours
+contradict therefore changes nothing.
 
-A reading counts *at once* where waiting would be worse than a mistake: the kernel
-announced it by an event, it is beyond critical, or no earlier reading is recent
-enough to compare it with. If the next reading contradicts it, it is dropped as if
-it had never been, without a hold time. A plug is the exception: where the kernel
-announced both, it was pulled and put back.
+A reading counts *at once* if waiting would be worse than a mistake: the kernel announced it
+by an event, it is beyond critical, or no earlier reading is recent enough to compare it with.
+If the next reading contradicts it, it is dropped without a hold time, as if it had never been.
+A plug is the exception: if the kernel announced both changes, the plug was pulled and put back.
 
-A cause that is over still counts for its `hold_s`, so that nothing flaps.
+A cause that is over still counts for its `hold_s`, so that the allowance does not flap.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ktaskd.governor.facts import Effect, Facts, Told
+from ktaskd.governor.facts import Effect, Facts, Words
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.model.observation import Events, Observation
 
@@ -42,23 +41,24 @@ class Cause:
 
     Args:
         name: unique.
-        is_so: whether this reading shows it; the second argument is whether the cause is
-            believed or held until now.
-        hold_s: how long it must be gone before it no longer counts, by the facts with which it ended.
+        is_so: whether this reading shows the cause; the second argument is whether the cause
+            was believed or held until now.
+        describe: the cause in words.
+        hold_s: how long it must be gone before it no longer counts, by the facts when it ended.
         onset_s: how long it must last before it counts.
-        confirm_s: how far apart two readings must be that agree; 0 = one is enough, as for
-            messages, which are no measurements.
+        confirm_s: how far apart two agreeing readings must be; 0 = one is enough, as for
+            messages, which are not measured.
         events: the kernel's events about the sensor.
         at_once: whether this reading counts without a second one.
-        switches: it can begin and end within a moment, as a plug is pulled and put back; what is
-            measured cannot.
+        switches: whether it can begin and end within a moment, like a plug that is pulled and
+            put back. A measured value cannot.
     """
 
     name: str
     code: str
     is_so: Callable[[Facts, bool], bool]
     effect: Callable[[GovernorSettings], Effect]
-    tell: Callable[[Facts], Told]
+    describe: Callable[[Facts], Words]
     hold_s: Callable[[Facts], float]
     onset_s: Callable[[GovernorSettings], float] = _no_time
     confirm_s: Callable[[GovernorSettings], float] = _no_time
@@ -69,11 +69,11 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Readings that contradict what is believed, so far without a break.
+    """Consecutive readings that contradict what is believed.
 
     Args:
         since_s, since_wall_s: when the first of them was read; the second in seconds since the epoch.
-        urgent: the cause counts meanwhile.
+        urgent: whether the cause counts meanwhile.
         events: the count of the kernel's events at the first of them.
     """
 
@@ -85,16 +85,16 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is remembered of a cause.
+    """The remembered state of a cause.
 
     Args:
         so: whether it is believed.
-        seen_s: since when it is so, or was so last.
-        counts: it has outlasted its onset, and its hold is not over.
-        since_s: seconds since the epoch when it began, or came back.
-        gone_s, gone_wall_s: since when it is over, as far as that is believed.
-        ended: the reading with which that was believed.
-        doubt: of `so`; None = the last reading agrees.
+        seen_s: since when it has been so, or when it last was.
+        counts: whether it has outlasted its onset, and its hold time is not over.
+        since_s: when it began or came back, in seconds since the epoch.
+        gone_s, gone_wall_s: since when it has been over, as far as that is believed.
+        ended: the reading after which its end was believed.
+        doubt: readings that contradict `so`; None = the last reading agrees.
     """
 
     so: bool = False
@@ -108,7 +108,7 @@ class Held:
 
     @property
     def urgent(self) -> bool:
-        """Whether it counts by readings that are not believed yet."""
+        """Whether it counts because of readings that are not believed yet."""
         return not self.so and self.doubt is not None and self.doubt.urgent
 
     @property
@@ -123,27 +123,27 @@ class Held:
 
     @property
     def active_wall_s(self) -> float:
-        """Seconds since the epoch since when it counts."""
+        """Since when it counts, in seconds since the epoch."""
         if self.urgent and not self.counts and self.doubt is not None:
             return self.doubt.since_wall_s
         return self.since_s
 
     @property
     def over_wall_s(self) -> float:
-        """Seconds since the epoch since when it is over, where `over`."""
+        """Since when it has been over, in seconds since the epoch; only if `over`."""
         return self.doubt.since_wall_s if self.so and self.doubt is not None else self.gone_wall_s
 
 
 def follow(cause: Cause, before: Held | None, facts: Facts, now_s: float, wall_s: float) -> Held | None:
-    """What to remember of a cause from now on; None = it neither is so nor counts.
+    """Compute the next state of a cause; None = it is not so and does not count.
 
     Args:
-        now_s: on a clock that never goes back.
+        now_s: by a clock that never goes back.
         wall_s: the same moment, in seconds since the epoch.
     """
     held = before or Held()
     if facts.blind and not held.urgent:
-        held = replace(held, doubt=None)  # a single reading of long ago confirms nothing
+        held = replace(held, doubt=None)  # a single old reading confirms nothing
     reads = cause.is_so(facts, held.counts)
     if reads == held.so:
         held = _agree(cause, held, facts, now_s, wall_s)
@@ -160,7 +160,7 @@ def settle_s(cause: Cause, held: Held, facts: Facts) -> float:
 
 
 def next_look_s(cause: Cause, held: Held, facts: Facts) -> float | None:
-    """When a second reading, or the passing of time, changes what the cause does; None = never."""
+    """When a second reading, or time alone, can change the effect of the cause; None = never."""
     if held.doubt is not None:
         return held.doubt.since_s + cause.confirm_s(facts.settings)
     if not held.so:
@@ -169,7 +169,7 @@ def next_look_s(cause: Cause, held: Held, facts: Facts) -> float | None:
 
 
 def _agree(cause: Cause, held: Held, facts: Facts, now_s: float, wall_s: float) -> Held:
-    """The reading is as believed."""
+    """Handle a reading that agrees with what is believed."""
     doubt = held.doubt
     heard_again = doubt is not None and cause.events(facts.seen).count != doubt.events
     if cause.switches and held.urgent and doubt is not None and heard_again:
@@ -179,7 +179,7 @@ def _agree(cause: Cause, held: Held, facts: Facts, now_s: float, wall_s: float) 
 
 
 def _contradict(cause: Cause, held: Held, facts: Facts, now_s: float, wall_s: float) -> Held:
-    """The reading is not as believed: doubt, or believe it."""
+    """Handle a reading that contradicts what is believed: doubt it, or believe it."""
     confirm_s = cause.confirm_s(facts.settings)
     doubt = held.doubt or Doubt(now_s, wall_s, events=cause.events(facts.seen).count)
     if confirm_s > 0 and (held.doubt is None or now_s - doubt.since_s < confirm_s):
@@ -192,7 +192,7 @@ def _contradict(cause: Cause, held: Held, facts: Facts, now_s: float, wall_s: fl
 
 
 def _is_urgent(cause: Cause, held: Held, facts: Facts) -> bool:
-    """Whether a first reading counts; never where the cause has to last anyway, nor for an end."""
+    """Whether a first reading counts at once; never for the end of a cause or one with an onset time."""
     if held.so or cause.onset_s(facts.settings) > 0:
         return False
     return facts.blind or cause.events(facts.seen).recent or cause.at_once(facts)

@@ -1,6 +1,6 @@
-"""The governor: asks the policy whenever something may have changed, and tells what it says.
+"""The governor: asks the policy whenever something may have changed, and publishes its decision.
 
-It wakes up by itself only while work is queued, or when a mode runs out.
+It wakes up on its own only while work is queued, or when a mode ends.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ktaskd.governor.policy import Asked, Decision, State, decide, spread
@@ -21,57 +21,71 @@ from ktaskd.model.observation import Observation
 log = logging.getLogger(__name__)
 
 AFRESH_S = 0.005
-"""A reading is as good as fresh for so long."""
+"""Seconds for which a reading counts as fresh."""
 
-SUBMIT_SHARE = 0.05
-STATUS_SHARE = 0.5
-"""Of the time that reading afresh may take where there are jobs or questions without a
-pause. A reading takes about a millisecond, but some batteries answer after tens of them."""
+SUBMIT_DUTY = 0.05
+STATUS_DUTY = 0.5
+"""Fraction of the time that fresh readings may take if jobs or status requests come without a
+pause. A reading takes about a millisecond, but some batteries answer only after tens of them."""
 
 NO_USER_SIGNAL = (
     "governor.user_active is set, but neither logind (with dbus-fast: install ktaskd[dbus]) nor a terminal "
-    "shows when somebody was at the machine"
+    "shows when the machine was last used"
 )
 
 LOOK_MIN_S = 0.01
-"""Least time to the next look, so that rounding cannot make a loop of it."""
+"""Shortest time to the next look, so that rounding cannot turn it into a busy loop."""
 
 
 class Watching(Protocol):
-    """What the governor needs of the machine."""
+    """The governor's view of the machine."""
 
     def observe(self, own: Collection[int] = (), *, fresh: bool = True, user: bool = False) -> Observation:
-        """What is true now.
+        """Read what is true now.
 
         Args:
-            own: our processes, whose use of the machine is nobody's pressure.
-            fresh: whether to read what changes slowly, and tells of it, as well.
-            user: whether to look for somebody at the machine.
+            own: our processes, whose use of the machine is not counted as pressure.
+            fresh: whether to read also what changes slowly and announces its changes.
+            user: whether to find out if somebody is using the machine.
         """
         ...
 
     def poll(self, on: bool) -> None:
-        """Whether what tells of no change by itself is looked at now and then."""
+        """Start or stop reading now and then what does not announce its changes."""
         ...
 
 
 def boot_clock() -> float:
-    """Seconds since the boot; they go on while the machine sleeps, as time.monotonic does not."""
+    """Seconds since boot; unlike time.monotonic they go on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The two clocks that the governor goes by.
+
+    Args:
+        boot: seconds by a clock that goes on while the machine sleeps.
+        wall: seconds since the epoch.
+    """
+
+    boot: Callable[[], float] = boot_clock
+    wall: Callable[[], float] = time.time
+
+
 class Governor:
-    """Holds the mode, what the policy remembers, and the one timer.
+    """Holds the mode, the state of the policy, and the only timer.
 
     Attributes:
-        allowance: what was told last.
-        mode_until_s: when the mode falls back to AUTO, seconds since the epoch; 0 = never.
+        allowance: what was published last.
+        mode_until_s: when the mode returns to AUTO, in seconds since the epoch; 0 = never.
 
     Args:
         settings: may be replaced at any time by `configure`.
-        full: all workers that there are.
-        on_allowance: told every new allowance, `full` not included.
+        full: all workers that exist.
+        on_allowance: called with every new allowance; not for `full` at the start.
         own: our processes besides this one.
+        clocks: boot time and wall time.
     """
 
     def __init__(
@@ -82,10 +96,10 @@ class Governor:
         on_allowance: Callable[[Allowance], None],
         *,
         own: Callable[[], Collection[int]] = tuple,
-        clock: Callable[[], float] = boot_clock,
-        wall: Callable[[], float] = time.time,
+        clocks: Clocks | None = None,
     ) -> None:
-        """Nothing is read before the first `refresh`. Needs the running loop."""
+        """Read nothing before the first `refresh`. Needs the running loop."""
+        clocks = clocks or Clocks()
         self.allowance = full
         self.mode = Mode.AUTO
         self.mode_until_s = 0.0
@@ -94,8 +108,8 @@ class Governor:
         self._watch = watch
         self._on_allowance = on_allowance
         self._own = own
-        self._clock = clock
-        self._wall = wall
+        self._clock = clocks.boot
+        self._wall = clocks.wall
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._seen = Observation()
@@ -114,20 +128,20 @@ class Governor:
 
     # -- what others ask for -----------------------------------------------------------
 
-    def refresh(self, share: float = SUBMIT_SHARE) -> Allowance:
-        """The allowance as the machine is now, or was just now.
+    def refresh(self, duty: float = SUBMIT_DUTY) -> Allowance:
+        """The allowance for the machine as it is now, or was a moment ago.
 
         Args:
-            share: of the time that reading may take; what was read counts as fresh for
-                so long that it takes no more, AFRESH_S at least.
+            duty: fraction of the time that readings may take: a reading counts as fresh for
+                long enough to keep to it, at least for AFRESH_S.
         """
-        if self._clock() - self._read_s >= max(AFRESH_S, self._cost_s / share):
+        if self._clock() - self._read_s >= max(AFRESH_S, self._cost_s / duty):
             self._read(fresh=True)
         return self.allowance
 
     def look(self) -> None:
-        """Read and decide; for whoever knows that something has changed."""
-        self._read(fresh=self._doubts)  # a second reading has to be a new one
+        """Read and decide; to be called when something has changed."""
+        self._read(fresh=self._doubts)  # a second reading must not come from a cache
 
     def _read(self, *, fresh: bool) -> None:
         self._end_mode()
@@ -136,16 +150,16 @@ class Governor:
         self._seen = self._watch.observe(self._own(), fresh=fresh, user=user)
         self._read_s = self._clock()
         if fresh:
-            # Smoothed: now and then somebody else has the CPU in the middle of it.
+            # Smoothed, since now and then another process gets the CPU in the middle of a reading.
             cost_s = self._read_s - begin_s
             self._cost_s = (7 * self._cost_s + cost_s) / 8 if self._cost_s else cost_s
         self._log_doubted()
         self._decide()
 
     def set_mode(self, mode: Mode, duration_s: float | None = None) -> None:
-        """Set who decides; AUTO again after `duration_s` seconds, None = never.
+        """Set the mode; it returns to AUTO after `duration_s` seconds, None = never.
 
-        Times count on while the machine sleeps.
+        The time goes on while the machine sleeps.
         """
         self._mode_ends_s = None if duration_s is None else self._clock() + duration_s
         self._mode_since_s = self._wall()
@@ -155,30 +169,30 @@ class Governor:
         self._read(fresh=True)
 
     def readings(self) -> tuple[Reading, ...]:
-        """What was read last."""
+        """The last readings, in words."""
         return describe(self._seen, self._state.meters)
 
     @property
     def mode_ends_s(self) -> float | None:
-        """When the mode is AUTO again, on the governor's clock; None = it has no end."""
+        """When the mode returns to AUTO, by the governor's clock; None = never."""
         return self._mode_ends_s
 
     @property
     def doubted(self) -> tuple[str, ...]:
-        """Sensors that are not counted, as read last, and signals that are asked for and not there."""
-        nobody = self._settings.user_active != RUN and self._seen.user.idle_s is None
-        return self._seen.doubted + ((NO_USER_SIGNAL,) if nobody else ())
+        """Sensors that are not counted at the last reading, and signals that are configured but missing."""
+        unseen = self._settings.user_active != RUN and self._seen.user.idle_s is None
+        return self._seen.doubted + ((NO_USER_SIGNAL,) if unseen else ())
 
     def configure(self, settings: GovernorSettings) -> None:
-        """Hold on to other thresholds from now on."""
+        """Use these settings from now on."""
         self._settings = settings
         self.look()
 
     def queued(self, on: bool) -> None:
-        """Whether there is work; nothing is polled where there is none.
+        """Tell whether work is queued; nothing is polled while there is none.
 
-        Polling ends with the next look that is due then, not at once: of small
-        jobs that come one after the other, each would start and end it.
+        Polling does not end at once but with the next look that is due: otherwise each of many
+        small jobs in a row would start and end it.
         """
         self._queued = on
         if on and not self._polling:
@@ -186,7 +200,7 @@ class Governor:
             self._set_timer()
 
     def close(self) -> None:
-        """No look by itself any more."""
+        """Stop looking without being asked."""
         self._queued = False
         self._mode_ends_s = None
         self._polling = False
@@ -200,7 +214,7 @@ class Governor:
             self.mode, self._mode_ends_s, self.mode_until_s = Mode.AUTO, None, 0.0
 
     def _log_doubted(self) -> None:
-        """One line for each sensor that is no longer counted, or is again."""
+        """Log one line for each sensor that is no longer counted, or is counted again."""
         before, self._doubted = self._doubted, self._seen.doubted
         for text in self._doubted:
             if text not in before:
@@ -230,7 +244,7 @@ class Governor:
             helpers=spread(decision.helpers, self._full.helpers),
             reasons=decision.reasons,
             level=decision.level,
-            duty=decision.share,
+            duty=decision.duty,
         )
         if allowance == self.allowance:
             return
@@ -239,7 +253,7 @@ class Governor:
         self._on_allowance(allowance)
 
     def _set_timer(self) -> None:
-        """The next look, and whether others look for us: not while helpers are paused anyway."""
+        """Set the timer for the next look, and poll unless helpers are paused anyway."""
         polls = self._polling and self._measures
         if polls != self._polled:
             self._polled = polls
@@ -248,9 +262,9 @@ class Governor:
             self._timer.cancel()
             self._timer = None
         times = [self._mode_ends_s, self._look_s if self._polling else None]
-        wanted = [at_s for at_s in times if at_s is not None]
-        if wanted:
-            delay_s = max(min(wanted) - self._clock(), LOOK_MIN_S)
+        due = [at_s for at_s in times if at_s is not None]
+        if due:
+            delay_s = max(min(due) - self._clock(), LOOK_MIN_S)
             self._timer = self._loop.call_later(delay_s, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -263,7 +277,7 @@ class Governor:
 
 
 def _log_changes(before: tuple[Reason, ...], now: tuple[Reason, ...]) -> None:
-    """One line for each reason that is new or gone, none for a value that moved."""
+    """Log one line for each reason that began or ended; none for a value that only changed."""
     known, active = {reason.code for reason in before}, {reason.code for reason in now}
     for reason in now:
         if reason.code not in known:

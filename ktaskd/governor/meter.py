@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from ktaskd.model.observation import Observation, Stall
 
 FORGET_S = 60.0
-"""What was measured longer ago says nothing about now: nobody looked in between."""
+"""Seconds after which an old count says nothing about now, since nothing was read in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A counter at the beginning of a window, and its rate in the window before.
+    """A counter at the start of a window, and its rate in the window before.
 
     Args:
-        rate: counts a second; None before the first window has passed.
+        rate: counts per second; None before the first window has passed.
     """
 
     base_s: float
@@ -25,9 +25,9 @@ class Meter:
 
 
 def measure(before: Meter | None, count: int, now_s: float, window_s: float) -> Meter:
-    """The meter at `now_s`; the same one until its window has passed.
+    """Advance a meter to `now_s`; the same meter until its window has passed.
 
-    A counter that was set back, as when a group has gone, counts as not moved.
+    A counter that fell, for example because a cgroup is gone, counts as not moved.
     """
     if before is None or now_s - before.base_s > max(FORGET_S, 4 * window_s):
         return Meter(now_s, count)
@@ -39,11 +39,11 @@ def measure(before: Meter | None, count: int, now_s: float, window_s: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What others suffer, as shares of the time from 0 to 1; 0 where nobody knows.
+    """How much others suffer, as fractions of the time from 0 to 1; 0 if it is not known.
 
     Args:
-        throttled: periods a second in which our own CPU limit held us up.
-        heat: more than 0 where the processor slowed itself down.
+        throttled: periods per second in which our own CPU limit throttled us.
+        heat: above 0 if the processor throttled itself.
     """
 
     cpu: float = 0.0
@@ -61,7 +61,7 @@ _SCALE = {"cpu": _US, "io": _US, "memory_some": _US, "memory_full": _US, "thrott
 def measure_all(
     before: Mapping[str, Meter], observation: Observation, now_s: float, window_s: float
 ) -> Mapping[str, Meter]:
-    """A meter for everything that gives a signal, by the names of Rates."""
+    """A meter for each counter that has a value, by the names of Rates."""
     return {
         name: measure(before.get(name), count, now_s, window_s)
         for name, count in _counts(observation).items()
@@ -70,7 +70,7 @@ def measure_all(
 
 
 def rates_of(meters: Mapping[str, Meter]) -> Rates:
-    """What the meters say."""
+    """The rates in these meters."""
     return Rates(**{name: (meter.rate or 0.0) * _SCALE[name] for name, meter in meters.items()})
 
 

@@ -1,8 +1,8 @@
-"""What is read of the machine to how many helpers may run, and why. Pure: no clock, no files.
+"""Turns one observation of the machine into the number of helpers that may run, with reasons.
 
-Of one state, a worse observation never gives more helpers (I9). Time alone and
-better observations bring them back: at the latest when everything has been calm
-for every hold time.
+Pure: no clock, no files. From the same state a worse observation never gives more
+helpers (I9). Only time and better observations bring them back, at the latest when
+everything has been calm for every hold time.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from ktaskd.model.allowance import Level, Mode, Reason
 from ktaskd.model.observation import Heat, Observation
 
 SLOW_POLL_S = 30.0
-"""Between two looks while helpers are paused: what has no event, as the charge of a
-battery, changes slowly (power-and-cgroups 2.3 and 6: not more often than each 30 s)."""
+"""Seconds between two looks while helpers are paused. Readings without events, such as the charge
+of a battery, change slowly."""
 
 TRICKLE_MIN = 0.1
-"""Percent: a job that nobody waits for must get on."""
+"""Percent; not 0, since a job that nobody waits for has to make progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the policy remembers; a new one remembers nothing.
+    """The memory of the policy; a new state remembers nothing.
 
     Args:
-        at_s: when it was last asked; None = never.
+        at_s: when the policy was last asked; None = never.
         held: by name of the cause.
         felt: by name of the strain.
-        quota_since_s: seconds since the epoch when the own CPU limit began to bind.
+        quota_since_s: when our own CPU limit began to bind, in seconds since the epoch.
     """
 
     at_s: float | None = None
@@ -48,15 +48,15 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What may run, and what to remember.
+    """How many helpers may run, and what to remember.
 
     Args:
-        helpers: of all nodes together.
-        share: of the time that each of them may work, 0 to 1.
+        helpers: number on all nodes together.
+        duty: fraction of the time that each of them may work, 0 to 1.
         reasons: at most one for each code.
-        look_s: when to ask again although nothing is told; None = no need to.
-        measures: whether pressure matters now; not where helpers are paused anyway.
-        doubts: whether a reading waits for a second one, which then has to be a new one.
+        look_s: when to ask again if no event comes before; None = not needed.
+        measures: whether pressure matters now. It does not while helpers are paused anyway.
+        doubts: whether a reading waits for a second one, which must not come from a cache.
     """
 
     helpers: int
@@ -65,17 +65,17 @@ class Decision:
     state: State
     look_s: float | None
     measures: bool
-    share: float = 1.0
+    duty: float = 1.0
     doubts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The question.
+    """The facts of one question to the policy.
 
     Args:
-        helpers: that there are, on all nodes.
-        now_s: on a clock that goes on while the machine sleeps.
+        helpers: number that exists, on all nodes.
+        now_s: by a clock that goes on while the machine sleeps.
         wall_s: seconds since the epoch.
         mode_since_s: when the mode was set, seconds since the epoch.
     """
@@ -89,15 +89,15 @@ class Asked:
 
 
 def decide(settings: GovernorSettings, before: State, asked: Asked) -> Decision:
-    """How many helpers may run now.
+    """Decide how many helpers may run now.
 
-    Mode ALWAYS means always: on battery, when hot, even when the machine is about
-    to sleep. Only the daemon's own CPU limit is a fact and still holds. What was
-    seen is followed in every mode, so that AUTO takes over where it would be.
+    Mode ALWAYS ignores everything (battery, heat, even a coming sleep) but the daemon's own
+    CPU limit, which the kernel enforces. The state follows the observations in every mode, so
+    that a change back to AUTO needs no warm-up.
     """
     base = _base(asked)
     facts, state = _follow(settings, before, asked, base)
-    quota = _tell_quota(state, asked, base)
+    quota = _quota_reasons(state, asked, base)
     if asked.mode is Mode.ALWAYS:
         level = Level.FEWER if base < asked.helpers else Level.RUN
         look_s = asked.now_s + settings.pressure_window_s
@@ -105,43 +105,43 @@ def decide(settings: GovernorSettings, before: State, asked: Asked) -> Decision:
     effect = _effect(settings, state)
     helpers = _helpers(effect, state.cap.of(base))
     reasons = (
-        *_tell_causes(facts, state),
-        *_tell_strains(facts, state),
+        *_cause_reasons(facts, state),
+        *_strain_reasons(facts, state),
         *quota,
-        *_tell_settling(facts, state),
+        *_settling_reasons(facts, state),
     )
     level = _level(effect, 0 if state.cap.trickle else helpers, asked.helpers)
     if asked.mode is Mode.PAUSED:
-        told = Reason("ADMIN_PAUSED", "an administrator has paused the helpers", since_s=asked.mode_since_s)
-        reasons = _unique((told, *reasons))
+        paused = Reason("ADMIN_PAUSED", "an administrator has paused the helpers", since_s=asked.mode_since_s)
+        reasons = _unique((paused, *reasons))
         return Decision(0, Level.PAUSED, reasons, state, None, False, doubts=_doubts(state))
     measures = _measures(settings, state)
     look_s = _look_s(facts, state, asked.now_s, measures)
-    share = max(settings.trickle_percent, TRICKLE_MIN) / 100 if helpers and state.cap.trickle else 1.0
-    return Decision(helpers, level, _unique(reasons), state, look_s, measures, share, _doubts(state))
+    duty = max(settings.trickle_percent, TRICKLE_MIN) / 100 if helpers and state.cap.trickle else 1.0
+    return Decision(helpers, level, _unique(reasons), state, look_s, measures, duty, _doubts(state))
 
 
-def spread(helpers: int, places: Mapping[int, int]) -> dict[int, int]:
-    """So many helpers over nodes, each node's share as its part of all places.
+def spread(helpers: int, there_are: Mapping[int, int]) -> dict[int, int]:
+    """Spread helpers over nodes, in proportion to the helpers that each node has.
 
     Args:
-        places: helpers that there are, by node.
+        there_are: number of helpers that exist, by node.
 
-    By Sainte-Laguë's divisors, ties to the lower node: one helper fewer never
-    gives any node more, which quotas and remainders would.
+    Uses Sainte-Laguë's divisors, with ties to the lower node: one helper fewer never gives a
+    node more, which quotas and remainders could.
     """
     order = sorted(
-        ((2 * i + 1) / count, nid, i) for nid, count in places.items() for i in range(max(count, 0))
+        ((2 * i + 1) / count, nid, i) for nid, count in there_are.items() for i in range(max(count, 0))
     )
     chosen = [nid for _, nid, _ in order[: max(helpers, 0)]]
-    return {nid: chosen.count(nid) for nid in sorted(places)}
+    return {nid: chosen.count(nid) for nid in sorted(there_are)}
 
 
 # -- following -------------------------------------------------------------------
 
 
 def _base(asked: Asked) -> int:
-    """Helpers that there can be at all: floor, so that we never cause our own throttling."""
+    """Helpers that our own CPU limit leaves, rounded down so that we never throttle ourselves."""
     cpus = asked.seen.own.cpus
     return asked.helpers if cpus <= 0 else min(asked.helpers, max(1, int(cpus)))
 
@@ -150,7 +150,7 @@ def _follow(settings: GovernorSettings, before: State, asked: Asked, base: int) 
     now_s, wall_s = asked.now_s, asked.wall_s
     blind = _is_blind(settings, before, now_s)
     if blind:
-        # Nobody has looked since: the pressure of then says nothing.
+        # Nothing was read in between, so the old pressure says nothing about now.
         before = replace(before, meters={}, felt={}, cap=Cap())
     if asked.seen.thermal.retracted and asked.seen.thermal.heat is Heat.NOMINAL:
         before = _forget_heat(before)
@@ -174,13 +174,13 @@ def _follow(settings: GovernorSettings, before: State, asked: Asked, base: int) 
 
 
 def _is_blind(settings: GovernorSettings, before: State, now_s: float) -> bool:
-    """Whether nobody has looked for so long that the last reading says nothing about now."""
+    """Whether the last reading is too old to say anything about now."""
     longest_s = max(FORGET_S, 4 * settings.pressure_window_s)
     return before.at_s is None or now_s - before.at_s > longest_s
 
 
 def _forget_heat(before: State) -> State:
-    """As if no zone had been hot: the one that was is wrong, and nothing has to cool down."""
+    """Forget that a zone was hot: its reading turned out to be wrong, so nothing has to cool down."""
     held = {name: one for name, one in before.held.items() if name not in HEAT}
     felt = {name: felt for name, felt in before.felt.items() if name != WARM}
     cap = Cap() if set(before.cap.blamed) <= {"THERMAL"} else before.cap
@@ -192,7 +192,7 @@ def _doubts(state: State) -> bool:
 
 
 def _feel(before: State, cap: Cap, facts: Facts, now_s: float, wall_s: float) -> dict[str, Felt]:
-    """What is felt beside this cap."""
+    """Feel every strain, given this cap."""
     capped = cap.most is not None
     return {
         strain.name: feel(strain, before.felt.get(strain.name), facts, now_s, wall_s, capped=capped)
@@ -201,7 +201,7 @@ def _feel(before: State, cap: Cap, facts: Facts, now_s: float, wall_s: float) ->
 
 
 def _effects(settings: GovernorSettings, state: State) -> dict[str, Effect]:
-    """What each cause that counts leaves, by its name."""
+    """The effect of each cause that counts, by its name."""
     return {
         cause.name: cause.effect(settings)
         for cause in CAUSES
@@ -226,13 +226,13 @@ def _level(effect: Effect, helpers: int, there_are: int) -> Level:
 
 
 def _measures(settings: GovernorSettings, state: State) -> bool:
-    """Whether no helper is held back but by what is measured."""
+    """Whether pressure is to be measured: only causes that need it hold all helpers back."""
     effects = _effects(settings, state).items()
     return all(effect < Effect.LEADS_ONLY or name in MEASURED for name, effect in effects)
 
 
 def _look_s(facts: Facts, state: State, now_s: float, measures: bool) -> float:
-    """The next end of a window, onset or hold; while paused by what has events, the slow poll."""
+    """The next end of a window, an onset or a hold time; SLOW_POLL_S from now at the latest."""
     settings = facts.settings
     times = [now_s + SLOW_POLL_S]
     if measures:
@@ -246,11 +246,11 @@ def _look_s(facts: Facts, state: State, now_s: float, measures: bool) -> float:
     return min(times)
 
 
-# -- telling ---------------------------------------------------------------------
+# -- reasons ---------------------------------------------------------------------
 
 
 def _unique(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
-    """The first of each code: the one that leaves least."""
+    """The first reason of each code, which is the one with the strongest effect."""
     return tuple({reason.code: reason for reason in reversed(reasons)}.values())[::-1]
 
 
@@ -264,36 +264,36 @@ def _counting(facts: Facts, state: State) -> list[tuple[Cause, Held]]:
     ]
 
 
-def _tell_causes(facts: Facts, state: State) -> tuple[Reason, ...]:
+def _cause_reasons(facts: Facts, state: State) -> tuple[Reason, ...]:
     return tuple(
-        Reason(cause.code, told.message, told.value, told.threshold, held.active_wall_s)
+        Reason(cause.code, words.message, words.value, words.threshold, held.active_wall_s)
         for cause, held in _counting(facts, state)
         if not held.over
-        for told in (cause.tell(facts),)
+        for words in (cause.describe(facts),)
     )
 
 
-def _tell_strains(facts: Facts, state: State) -> tuple[Reason, ...]:
+def _strain_reasons(facts: Facts, state: State) -> tuple[Reason, ...]:
     if state.cap.most is None:
         return ()
     return tuple(
-        Reason(strain.code, told.message, told.value, told.threshold, state.felt[strain.name].since_s)
+        Reason(strain.code, words.message, words.value, words.threshold, state.felt[strain.name].since_s)
         for strain in STRAINS
         if state.felt[strain.name].since_s
-        for told in (strain.tell(facts),)
+        for words in (strain.describe(facts),)
     )
 
 
-def _tell_quota(state: State, asked: Asked, base: int) -> tuple[Reason, ...]:
+def _quota_reasons(state: State, asked: Asked, base: int) -> tuple[Reason, ...]:
     if base >= asked.helpers:
         return ()
-    message = "the CPU limit of the daemon's own cgroup leaves no more"
-    value, threshold = f"{asked.seen.own.cpus:g} CPUs", f"{asked.helpers} helpers"
+    message = "the CPU limit of the daemon's own cgroup allows no more helpers"
+    value, threshold = f"{asked.seen.own.cpus:g} CPUs", f"below {asked.helpers} CPUs, one for each helper"
     return (Reason("CGROUP_QUOTA", message, value, threshold, state.quota_since_s),)
 
 
-def _tell_settling(facts: Facts, state: State) -> tuple[Reason, ...]:
-    """What is over, but not yet for long enough."""
+def _settling_reasons(facts: Facts, state: State) -> tuple[Reason, ...]:
+    """Causes and strains that have ended, but not yet for long enough."""
     settings = facts.settings
     waits = [
         (cause.code, settle_s(cause, held, facts), held.over_wall_s)
@@ -312,7 +312,7 @@ def _tell_settling(facts: Facts, state: State) -> tuple[Reason, ...]:
     return (
         Reason(
             "SETTLING",
-            "what held helpers back is over, and has to stay so for a while",
+            "helpers wait until the machine has been calm for long enough",
             ", ".join(dict.fromkeys(code for code, _, _ in waits)),
             f"{max(hold_s for _, hold_s, _ in waits):g} s",
             min(since_s for _, _, since_s in waits),

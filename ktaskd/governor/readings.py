@@ -1,4 +1,4 @@
-"""What the governor read last, in words, for whoever asks why. Pure."""
+"""The governor's last readings, in words, for the status. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Reading:
     """One thing that the governor looks at.
 
     Args:
-        name: as "power" or "cpu pressure".
-        value: with its unit; "no signal" where there is nothing to read.
+        name: such as "power" or "cpu pressure".
+        value: with its unit; "no signal" if there is nothing to read.
         source: where it was read.
     """
 
@@ -27,7 +27,7 @@ class Reading:
 
 
 def describe(seen: Observation, meters: Mapping[str, Meter]) -> tuple[Reading, ...]:
-    """Everything that was read, in an order that stays the same."""
+    """Everything that was read, always in the same order."""
     power, own = seen.power, seen.own
     cpu_source = seen.pressure.cpu_source or "/proc/pressure, cgroups"
     io_source = seen.pressure.io_source or "/proc/pressure/io"
@@ -38,10 +38,10 @@ def describe(seen: Observation, meters: Mapping[str, Meter]) -> tuple[Reading, .
         Reading("power profile", power.profile or NO_SIGNAL, "power-profiles-daemon"),
         Reading("performance", _performance(seen), "power-profiles-daemon"),
         Reading("temperature", _temperature(seen), seen.thermal.where or "/sys/class/thermal"),
-        Reading("cpu pressure", _share(meters.get("cpu")), cpu_source),
-        Reading("io pressure", _share(meters.get("io")), io_source),
-        Reading("memory pressure", _share(meters.get("memory_some")), memory_source),
-        Reading("memory pressure full", _share(meters.get("memory_full")), memory_source),
+        Reading("cpu pressure", _of_the_time(meters.get("cpu")), cpu_source),
+        Reading("io pressure", _of_the_time(meters.get("io")), io_source),
+        Reading("memory pressure", _of_the_time(meters.get("memory_some")), memory_source),
+        Reading("memory pressure full", _of_the_time(meters.get("memory_full")), memory_source),
         Reading("own cpu limit", f"{own.cpus:g} CPUs" if own.cpus else "none", "the daemon's cgroups"),
         Reading("own throttling", f"{own.throttled} periods", "the daemon's cgroups"),
         Reading("sleep", "about to sleep" if seen.sleeping else "none announced", "logind"),
@@ -70,15 +70,15 @@ def _temperature(seen: Observation) -> str:
     return f"{heat}, {thermal.celsius:g} °C{trip}"
 
 
-def _share(meter: Meter | None) -> str:
-    """Of a counter of microseconds; "not measured yet" before its first window has passed."""
+def _of_the_time(meter: Meter | None) -> str:
+    """The rate of a counter of microseconds; "not measured yet" before the first window has passed."""
     if meter is None:
         return NO_SIGNAL
     return "not measured yet" if meter.rate is None else f"{meter.rate / 1e4:.1f} % of the time"
 
 
 def _user(seen: Observation) -> str:
-    """Only looked at where the configuration asks for it."""
+    """Only read if the configuration asks for it."""
     if seen.user.idle_s is None:
         return NO_SIGNAL
     return f"last input {seen.user.idle_s:.0f} s ago" if seen.user.idle_s else "in use"

@@ -1,6 +1,6 @@
-"""When helpers have to give way, in numbers: the configuration's section "governor".
+"""When helpers have to give way, in numbers: the section "governor" of the configuration.
 
-Where a number comes from is said in deploy/ktaskd.toml, which has them all.
+deploy/ktaskd.toml has all of them, with the source of each number.
 """
 
 from __future__ import annotations
@@ -12,50 +12,50 @@ LEADS = "leads"
 ONE = "one"
 RUN = "run"
 ANSWERS = (PAUSE, LEADS, RUN)
-"""To a state of the machine: no helpers and detached jobs paused, no helpers, or nothing."""
+"""Answers to a state of the machine: no helpers and detached jobs paused; no helpers; nothing."""
 
 USER_ANSWERS = (PAUSE, LEADS, ONE, RUN)
-"""To somebody at the machine: the same, or one helper."""
+"""Answers to somebody using the machine: the same, or one helper."""
 
 
 @dataclass(frozen=True, slots=True)
 class GovernorSettings:
-    """Thresholds and times of the governor. Percents are 0 to 100.
+    """Thresholds and times of the governor. Percentages are 0 to 100.
 
     Args:
-        on_battery: what to do on battery, and where the charger is too weak;
+        on_battery: what to do on battery, and if the charger is too weak;
             one of ANSWERS.
         power_saver: what to do in the profile "power-saver"; one of ANSWERS.
-        confirm_s: a sensor is believed when two readings so far apart agree; 0 = one
+        confirm_s: a sensor is believed when two readings this far apart agree; 0 = one
             reading is enough.
-        user_active: what to do while somebody is at the machine; one of USER_ANSWERS.
-            RUN = nobody looks.
-        user_idle_s: nobody is there when there was no input for so long.
-        battery_low_percent: pause below that charge, unless external power keeps it
+        user_active: what to do while somebody uses the machine; one of USER_ANSWERS.
+            With RUN this is not read at all.
+        user_idle_s: the machine is not in use after this long without input.
+        battery_low_percent: pause below this charge, unless external power keeps it
             from falling.
         battery_saver_percent: the same in the profile "power-saver".
-        battery_resume_points: so much more than that ends it.
-        battery_hold_s: and only when it has stayed so for so long; external power ends
-            it after ac_hold_s.
-        ac_hold_s: external power counts when it has been there for so long.
-        draining_s: a battery that discharges for so long in spite of external
+        battery_resume_points: the pause ends this many points above that charge.
+        battery_hold_s: and not before the charge has stayed there for this long; with
+            external power not before ac_hold_s.
+        ac_hold_s: external power counts when it has been there for this long.
+        draining_s: a battery that discharges for this long in spite of external
             power counts as being on battery.
-        heat_hold_s: it is cool when it has been for so long.
-        heat_step_s: shortest time between two helpers fewer because it gets hot.
-        sleep_hold_s: no helpers for so long after waking up.
-        pressure_window_s: pressure is measured over so long.
-        pressure_hold_s: one helper more after so long without any pressure,
+        heat_hold_s: heat is over when the machine has been cool for this long.
+        heat_step_s: shortest time before the next helper is taken away because of heat.
+        sleep_hold_s: no helpers for this long after waking up.
+        pressure_window_s: pressure is measured over this long.
+        pressure_hold_s: one helper comes back after this long without any pressure,
             and no sooner than that after the last step.
-        trickle_percent: of the time that the last helper works where others wait
-            even beside that one; 100 = all of it.
-        cpu_fewer_percent, cpu_halve_percent, cpu_more_percent: share of the time
-            in which somebody else waits for a CPU: one helper fewer above the
-            first, half of them above the second, calm below the third.
-        io_fewer_percent, io_more_percent: the same for input and output.
-        memory_halve_percent: half of the helpers where somebody waits for memory
-            for more than that share of the time.
-        memory_stop_percent: no helpers where everybody does.
-        memory_hold_s: how long memory must have been plenty before helpers come back.
+        trickle_percent: percent of the time that the last helper works if others wait
+            even next to that one; 100 = all of it.
+        cpu_fewer_percent, cpu_halve_percent, cpu_more_percent: percent of the time
+            in which others wait for CPU time: above the first one helper fewer, above
+            the second half of them; below the third they are calm.
+        io_fewer_percent, io_more_percent: the same for disk I/O.
+        memory_halve_percent: take half of the helpers away if tasks wait for memory
+            for more than this percentage of the time.
+        memory_stop_percent: no helpers if all tasks wait for memory for more than this.
+        memory_hold_s: how long memory must be plentiful before helpers come back.
         throttled_hold_s: the same for the daemon's own CPU limit.
     """
 
@@ -93,4 +93,4 @@ ORDERED = (
     ("io_more_percent", "io_fewer_percent"),
     ("battery_low_percent", "battery_saver_percent"),
 )
-"""Pairs of which the first is not above the second, or less would ask for more."""
+"""Pairs of thresholds; the first must not be above the second, or less pressure would ask for more."""

@@ -1,13 +1,13 @@
 """Pressure that takes helpers away one by one, or by half, down to a trickle: a table. Pure.
 
-All of it works on one number, the cap, so that however many strains there are
-it moves one step at a time: down no sooner than a window after the last step,
-up no sooner than a hold time after it and only when every strain has been calm
-for its own. Never below one helper, since a job that nobody waits for must get on
-(Fossilize does the same); but where others still wait for the CPU, the disk or
-memory beside that one, it works a small share of the time only, the trickle. A
-priority decides who runs, and not whose caches are warm: a web server that used up
-both CPUs lost a tenth of its requests to one helper that got a tenth of one.
+All strains work on one number, the cap, which moves one step at a time: down no sooner than
+a window after the last step, up no sooner than a hold time after it, and only when every
+strain has been calm for its own hold time. The cap never goes below one helper, since a job
+that nobody waits for has to make progress (Fossilize does the same). If others still wait for
+CPU, disk or memory next to that helper, it works a small fraction of the time: the trickle.
+A low priority alone does not suffice, since it decides which task runs and not whose caches
+are warm: a web server that used both CPUs lost a tenth of its requests to one helper that got
+a tenth of one CPU.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ktaskd.governor.causes import tell_warm
-from ktaskd.governor.facts import Facts, Told
+from ktaskd.governor.causes import describe_warm
+from ktaskd.governor.facts import Facts, Words
 from ktaskd.governor.settings import GovernorSettings
 
 NONE, FEWER, HALVE = 0, 1, 2
-"""What a strain asks for."""
+"""The steps that a strain can ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,18 @@ class Strain:
 
     Args:
         asks: NONE, FEWER or HALVE.
-        is_calm: whether helpers may come back, as far as this goes.
-        step_s: shortest time after a step of the cap before this takes another.
-        hold_s: how long it must be calm.
-        trickles: whether it asks for less than one helper.
+        is_calm: whether this strain lets helpers come back.
+        describe: the strain in words.
+        step_s: shortest time after a step of the cap before this strain takes another one.
+        hold_s: how long it must be calm before a helper comes back.
+        trickles: whether it may ask for less than one helper.
     """
 
     name: str
     code: str
     asks: Callable[[Facts], int]
     is_calm: Callable[[Facts], bool]
-    tell: Callable[[Facts], Told]
+    describe: Callable[[Facts], Words]
     step_s: Callable[[GovernorSettings], float]
     hold_s: Callable[[GovernorSettings], float]
     trickles: bool = False
@@ -47,12 +48,12 @@ class Strain:
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """What is remembered of a strain.
+    """The remembered state of a strain.
 
     Args:
-        since_s: seconds since the epoch when it began; 0 = it is calm.
-        calm_s, calm_wall_s: since when it is calm, always if it was never felt;
-            None = it is not.
+        since_s: when it began, in seconds since the epoch; 0 = it is calm.
+        calm_s, calm_wall_s: since when it has been calm, minus infinity if it was never felt;
+            None = it is not calm.
     """
 
     since_s: float = 0.0
@@ -62,13 +63,13 @@ class Felt:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """Most helpers that pressure leaves.
+    """The number of helpers that pressure leaves.
 
     Args:
         most: None = as many as there are.
         changed_s: when it was last changed; None = never.
-        blamed: codes that have lowered it since it was last None.
-        trickle: the last helper works a share of the time only.
+        blamed: codes of the strains that have lowered it since it was last None.
+        trickle: the last helper works only a fraction of the time.
     """
 
     most: int | None = None
@@ -77,18 +78,22 @@ class Cap:
     trickle: bool = False
 
     def of(self, helpers: int) -> int:
-        """What it leaves of so many."""
+        """How many of this number of helpers the cap leaves."""
         return helpers if self.most is None else min(self.most, helpers)
 
 
 def feel(
     strain: Strain, before: Felt | None, facts: Facts, now_s: float, wall_s: float, *, capped: bool
 ) -> Felt:
-    """What to remember of a strain from now on; `capped`: helpers were taken away before."""
+    """Compute the next state of a strain.
+
+    Args:
+        capped: whether helpers were taken away before.
+    """
     before = before or Felt(calm_s=float("-inf"))
     if strain.is_calm(facts):
         return before if before.calm_s is not None else Felt(0.0, now_s, wall_s)
-    # Between calm and asking it is only felt where it keeps helpers from coming back.
+    # Between calm and asking, a strain is felt only if it keeps helpers from coming back.
     holds = capped or strain.asks(facts) != NONE
     return Felt(before.since_s or (wall_s if holds else 0.0))
 
@@ -97,7 +102,7 @@ def step(cap: Cap, felt: Mapping[str, Felt], facts: Facts, base: int, now_s: flo
     """The cap from now on.
 
     Args:
-        base: helpers that there could be but for pressure.
+        base: number of helpers that could run without any pressure.
     """
     passed_s = float("inf") if cap.changed_s is None else now_s - cap.changed_s
     have = cap.of(base)
@@ -131,8 +136,8 @@ def _all_calm(felt: Mapping[str, Felt], facts: Facts, now_s: float) -> bool:
 # -- the rows --------------------------------------------------------------------
 
 
-def _share(share: float) -> str:
-    return f"{share * 100:.1f} % of the time"
+def _of_the_time(fraction: float) -> str:
+    return f"{fraction * 100:.1f} % of the time"
 
 
 def _asks_cpu(facts: Facts) -> int:
@@ -142,30 +147,33 @@ def _asks_cpu(facts: Facts) -> int:
     return FEWER if percent > settings.cpu_fewer_percent else NONE
 
 
-def _tell_cpu(facts: Facts) -> Told:
+def _describe_cpu(facts: Facts) -> Words:
     settings = facts.settings
-    threshold = f"{settings.cpu_fewer_percent:g} %, over below {settings.cpu_more_percent:g} %"
-    return Told("others wait for a CPU", _share(facts.rates.cpu), threshold)
+    threshold = f"above {settings.cpu_fewer_percent:g} %; clears below {settings.cpu_more_percent:g} %"
+    return Words("others wait for CPU time", _of_the_time(facts.rates.cpu), threshold)
 
 
-def _tell_io(facts: Facts) -> Told:
+def _describe_io(facts: Facts) -> Words:
     settings = facts.settings
-    threshold = f"{settings.io_fewer_percent:g} %, over below {settings.io_more_percent:g} %"
-    return Told("somebody waits for input or output, helpers included", _share(facts.rates.io), threshold)
+    threshold = f"above {settings.io_fewer_percent:g} %; clears below {settings.io_more_percent:g} %"
+    return Words(
+        "tasks wait for disk I/O (helpers may be among them)", _of_the_time(facts.rates.io), threshold
+    )
 
 
 def _memory_is_short(facts: Facts) -> bool:
     return facts.rates.memory_some * 100 > facts.settings.memory_halve_percent
 
 
-def _tell_memory(facts: Facts) -> Told:
-    threshold = f"{facts.settings.memory_halve_percent:g} %"
-    return Told("somebody waits for memory", _share(facts.rates.memory_some), threshold)
+def _describe_memory(facts: Facts) -> Words:
+    limit = facts.settings.memory_halve_percent
+    threshold = f"above {limit:g} %; clears at {limit:g} %"
+    return Words("tasks wait for memory", _of_the_time(facts.rates.memory_some), threshold)
 
 
-def _tell_throttled(facts: Facts) -> Told:
+def _describe_throttled(facts: Facts) -> Words:
     value = f"{facts.rates.throttled:.1f} periods a second"
-    return Told("the CPU limit of the daemon's own cgroup holds it up", value, "0")
+    return Words("the CPU limit of the daemon's own cgroup throttles it", value, "above 0; clears at 0")
 
 
 def _window_s(settings: GovernorSettings) -> float:
@@ -182,7 +190,7 @@ STRAINS: tuple[Strain, ...] = (
         "THERMAL",
         lambda facts: FEWER if facts.warm else NONE,
         lambda facts: not facts.warm,
-        tell_warm,
+        describe_warm,
         lambda settings: settings.heat_step_s,
         lambda settings: settings.heat_hold_s,
     ),
@@ -191,7 +199,7 @@ STRAINS: tuple[Strain, ...] = (
         "CPU_PRESSURE",
         _asks_cpu,
         lambda facts: facts.rates.cpu * 100 < max(facts.settings.cpu_more_percent, 1e-9),
-        _tell_cpu,
+        _describe_cpu,
         _window_s,
         _pressure_hold_s,
         trickles=True,
@@ -201,7 +209,7 @@ STRAINS: tuple[Strain, ...] = (
         "IO_PRESSURE",
         lambda facts: FEWER if facts.rates.io * 100 > facts.settings.io_fewer_percent else NONE,
         lambda facts: facts.rates.io * 100 < max(facts.settings.io_more_percent, 1e-9),
-        _tell_io,
+        _describe_io,
         _window_s,
         _pressure_hold_s,
         trickles=True,
@@ -211,7 +219,7 @@ STRAINS: tuple[Strain, ...] = (
         "MEMORY_PRESSURE",
         lambda facts: HALVE if _memory_is_short(facts) else NONE,
         lambda facts: not _memory_is_short(facts),
-        _tell_memory,
+        _describe_memory,
         _window_s,
         lambda settings: settings.memory_hold_s,
         trickles=True,
@@ -221,7 +229,7 @@ STRAINS: tuple[Strain, ...] = (
         "CGROUP_THROTTLED",
         lambda facts: FEWER if facts.rates.throttled > 0 else NONE,
         lambda facts: facts.rates.throttled <= 0,
-        _tell_throttled,
+        _describe_throttled,
         _window_s,
         lambda settings: settings.throttled_hold_s,
     ),

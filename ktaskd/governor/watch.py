@@ -1,8 +1,8 @@
-"""Everything the governor sees, and what wakes it: events, and polling only while work is queued.
+"""Everything that the governor sees, and what wakes it: events, and polling while work is queued.
 
-An idle daemon listens to the kernel's events and to the bus, and has no timer
-and no trigger. Power is read at once when asked afresh; while work is queued it
-is read slowly, since some batteries take tens of milliseconds to answer.
+An idle daemon listens to the kernel's events and to the bus, and has no timer and no trigger.
+Power is read at once for a fresh observation. While work is queued it is read rarely, since
+some batteries take tens of milliseconds to answer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from ktaskd.governor.bus import Bus, find_bus
 from ktaskd.host.cgroups.cgroup import read_own_limit
+from ktaskd.host.people.terminals import SOURCE as TERMINALS
+from ktaskd.host.people.terminals import read_last_input
 from ktaskd.host.power.supplies import has_supplies, read_power
 from ktaskd.host.power.thermal import ThermalReader
 from ktaskd.host.pressure.reading import SELF, PressureReader
 from ktaskd.host.pressure.trigger import WINDOW_US, Triggers
-from ktaskd.host.processes.terminals import SOURCE as TERMINALS
-from ktaskd.host.processes.terminals import read_last_input
 from ktaskd.host.root import HostRoot
 from ktaskd.host.sockets.uevent import open_uevents, read_uevents
 from ktaskd.model.observation import Events, Observation, Power, Presence
@@ -33,25 +33,25 @@ POWER_SUBSYSTEMS = frozenset({"power_supply", "typec"})
 THERMAL_SUBSYSTEMS = frozenset({"thermal"})
 
 POLL_S = 2.5
-"""At most so long between two looks while work is queued. The governor looks by itself at the
-end of each window of 2 s, as often as PSI's own averages move; this is for when it does not."""
+"""Longest time between two looks while work is queued. The governor looks at the end of each
+window of 2 s anyway, which is how often PSI's own averages move; this is for when it does not."""
 
 SLOW_S = 30.0
-"""Between two looks at power while work is queued and nothing happened."""
+"""Seconds between two looks at power while work is queued and no event comes."""
 
 SETTLE_S = 0.1
-"""Supplies of one plug change one after the other."""
+"""Seconds to wait after an event, since the supplies of one plug change one after the other."""
 
 LAG_S = 1.5
-"""A battery's status lags so far behind its plug. Source: TLP's own re-checks"""
+"""Seconds by which a battery's status lags behind its plug. Source: TLP's own re-checks"""
 
 GROUP_TRIGGERS_MAX = 16
-"""Groups of others that get a trigger; polling sees the rest."""
+"""Most cgroups of others that get a trigger; polling covers the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Stall in a window of 2 s that wakes the governor before its next look, in microseconds."""
+    """Microseconds of stall within a window of 2 s that wake the governor before its next look."""
 
     cpu_us: int = WINDOW_US // 10
     io_us: int = WINDOW_US * 3 // 10
@@ -65,22 +65,18 @@ class _Announced:
         self._count = 0
         self._until_s = float("-inf")
 
-    def hear(self, now_s: float) -> None:
-        """An event came; what is read until LAG_S later is of it."""
+    def record(self, now_s: float) -> None:
+        """Record an event; readings up to LAG_S later belong to it."""
         self._count += 1
         self._until_s = now_s + LAG_S + SETTLE_S
 
     def at(self, now_s: float) -> Events:
-        """What a reading at this time is told of them."""
+        """The events, as a reading at this time is given them."""
         return Events(self._count, now_s <= self._until_s)
 
 
 class Watch:
-    """Reads one machine, real or fake, and tells when to read it again.
-
-    Attributes:
-        missing: what cannot be listened to and why, in words.
-    """
+    """Reads one machine, real or fake, and calls back when it should be read again."""
 
     def __init__(
         self,
@@ -92,13 +88,13 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Nothing runs yet. Needs the running loop.
+        """Listen to nothing yet. Needs the running loop.
 
         Args:
             on_change: called in the loop when `observe` may see something new;
                 while `poll` is on also POLL_S after the last `observe`.
-            environ: where the address of the bus may be.
-            wall: seconds since the epoch, which times of input are in.
+            environ: may have the address of the bus.
+            wall: seconds since the epoch, like the times of input.
         """
         self._root = root
         self._on_change = on_change
@@ -116,25 +112,25 @@ class Watch:
         self._poll_timer: asyncio.TimerHandle | None = None
         self._settle_timer: asyncio.TimerHandle | None = None
         self._settle_until = 0.0
-        self._untold = False
+        self._unreported = False
         self._power = Power()
         self._power_until = float("-inf")
         self._triggered: dict[Path, int] = {}
 
     @property
     def missing(self) -> list[str]:
-        """What cannot be listened to and why, in words."""
-        deaf = [] if self._uevents else ["no kernel events here: power is only read while jobs are queued"]
+        """Sources that cannot be listened to, and why, in words."""
+        deaf = [] if self._uevents else ["no kernel events here: power is read only while jobs are queued"]
         return deaf + [text for text in (self._bus.missing,) if text]
 
     @property
     def timers(self) -> int:
-        """How many timers run now; none on an idle machine."""
+        """How many timers run now; 0 on an idle machine."""
         return sum(timer is not None for timer in (self._poll_timer, self._settle_timer))
 
     @property
     def triggers(self) -> int:
-        """How many files of PSI the kernel watches for us now; none on an idle machine."""
+        """How many PSI files the kernel watches for us now; 0 on an idle machine."""
         return len(self._triggers) if self._triggers is not None else 0
 
     def start(self) -> None:
@@ -144,12 +140,12 @@ class Watch:
         self._bus.refresh()
 
     def observe(self, own: Collection[int] = (), *, fresh: bool = True, user: bool = False) -> Observation:
-        """What is true now.
+        """Read what is true now.
 
         Args:
             own: our processes besides this one: keepers, pool hosts and workers.
-            fresh: read everything; else power may be SLOW_S old, unless an event came.
-            user: look for somebody at the machine; from then on the bus is listened to for that.
+            fresh: read everything; otherwise power may be SLOW_S old, unless an event came.
+            user: find out if somebody is using the machine; from then on listen to the bus for it.
         """
         if self._poll_timer is not None or fresh:
             self._bus.refresh()
@@ -161,25 +157,25 @@ class Watch:
             self._poll_timer.cancel()
             self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
             self._set_triggers(self._wanted_triggers())
-        said = self._bus.facts
+        reported = self._bus.facts
         return Observation(
             power=replace(
                 self._power,
-                profile=said.profile,
-                degraded=said.degraded,
+                profile=reported.profile,
+                degraded=reported.degraded,
                 events=self._power_events.at(now_s),
             ),
             thermal=replace(self._thermal.read(now_s), events=self._thermal_events.at(now_s)),
             pressure=pressure,
             own=read_own_limit(self._root, [SELF, *own]),
-            sleeping=said.sleeping,
+            sleeping=reported.sleeping,
             user=self._read_user() if user else Presence(),
         )
 
     def poll(self, on: bool) -> None:
-        """Look POLL_S after the last time; from the next `observe` on the kernel tells of pressure, too.
+        """Poll while work is queued: look POLL_S after the last look, and set triggers at the next one.
 
-        On only while work is queued.
+        From the next `observe` on the kernel then reports pressure as well.
         """
         if on and self._poll_timer is None:
             self._poll_timer = self._loop.call_later(POLL_S, self._on_poll)
@@ -189,7 +185,7 @@ class Watch:
             self._set_triggers({})
 
     async def close(self) -> None:
-        """Listen to nothing any more."""
+        """Stop listening."""
         self.poll(False)
         if self._settle_timer is not None:
             self._settle_timer.cancel()
@@ -203,12 +199,12 @@ class Watch:
     # -- power ----------------------------------------------------------------------
 
     def _read_power(self) -> bool:
-        """Whether it is other than before."""
+        """Read power; whether it has changed."""
         before = self._power
         power = read_power(self._root)
         guess = self._bus.facts.on_battery
         if guess is not None and not has_supplies(self._root):
-            power = replace(power, on_battery=guess)  # a UPS on a serial line, which only UPower knows
+            power = replace(power, on_battery=guess)  # a UPS on a serial port, which only UPower knows
         self._power = power
         self._power_until = self._clock() + SLOW_S
         return power != before
@@ -218,7 +214,7 @@ class Watch:
         heard = read_uevents(self._uevents)
         if not heard.lost and not heard.events:
             return
-        # A fake machine has no events of its own: any one says that its files may have changed.
+        # A fake machine has no events of its own, so any event may mean that its files have changed.
         everything = heard.lost or self._root != HostRoot()
         subsystems = {event.subsystem for event in heard.events}
         now_s = self._clock()
@@ -227,34 +223,34 @@ class Watch:
             (self._thermal_events, THERMAL_SUBSYSTEMS),
         ):
             if everything or names & subsystems:
-                announced.hear(now_s)
+                announced.record(now_s)
         if everything or (POWER_SUBSYSTEMS | THERMAL_SUBSYSTEMS) & subsystems:
             self._settle_until = self._loop.time() + LAG_S
-            self._untold = True
+            self._unreported = True
             if self._settle_timer is None:
                 self._settle_timer = self._loop.call_later(SETTLE_S, self._settle)
 
     def _settle(self) -> None:
-        """Read power until it can no longer lag behind the event; tell of the event, and if power differs."""
+        """Read power until it can no longer lag behind the event; report the event and each change."""
         self._settle_timer = None
         if self._loop.time() < self._settle_until:
             self._settle_timer = self._loop.call_later(SETTLE_S, self._settle)
-        if self._read_power() or self._untold:
-            self._untold = False
+        if self._read_power() or self._unreported:
+            self._unreported = False
             self._on_change()
 
     def _on_bus(self) -> None:
-        self._power_until = float("-inf")  # what UPower says of power is a hint to look
+        self._power_until = float("-inf")  # a change at UPower is a hint to read power again
         if self._bus.facts.on_battery != self._guess:
             self._guess = self._bus.facts.on_battery
             if not has_supplies(self._root):
-                self._power_events.hear(self._clock())  # a message, and no measurement
+                self._power_events.record(self._clock())  # a message is not a measurement
         self._on_change()
 
-    # -- somebody at the machine ----------------------------------------------------
+    # -- use of the machine ---------------------------------------------------------
 
     def _read_user(self) -> Presence:
-        """What logind says of all sessions, else when a terminal was typed on."""
+        """When the machine was last used: from logind, or else from the terminals."""
         self._bus.want_idle_hint()
         now_s = self._wall()
         since_s, source = self._bus.facts.idle_since_s, "logind"
@@ -271,7 +267,7 @@ class Watch:
         self._on_change()
 
     def _wanted_triggers(self) -> dict[Path, int]:
-        """Files of PSI and the stall that wakes us; the groups of others come and go."""
+        """PSI files and the stall that wakes us. Read again each time, since cgroups come and go."""
         pressure, limits = self._root.proc / "pressure", self._thresholds
         groups = sorted(self._pressure.group_files)[:GROUP_TRIGGERS_MAX]
         return {
@@ -281,7 +277,7 @@ class Watch:
         }
 
     def _set_triggers(self, wanted: dict[Path, int]) -> None:
-        """Have exactly these, as far as the kernel has or allows them; polling has to do for the rest."""
+        """Replace all triggers by these, as far as the kernel allows; polling covers the rest."""
         if wanted == self._triggered:
             return
         self._triggered = wanted

@@ -1,1 +1,1 @@
-"""The only room that touches /proc, /sys and the kernel's calls."""
+"""The only package that touches /proc, /sys and the kernel's calls."""

@@ -1,7 +1,7 @@
 """Find out where a client runs, how many CPUs it may use itself, and at which priority.
 
-Only to size and to place its jobs: nothing here is proof of who it is. What cannot be read,
-because the process is gone or hidden, is unknown, never an error.
+These facts only size and place its jobs. They do not prove who it is. A fact that cannot be read,
+because the process is gone or hidden, counts as unknown and is never an error.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _PROCESSOR_FIELD = 39
 
 
 class Caller(NamedTuple):
-    """What is known of a client's process; the same words as in `Identity`.
+    """The known facts about a client's process, with the names that `Identity` uses.
 
     Args:
         cpus: CPUs that it may use; empty = unknown.
         nid: node that it ran on last; -1 = unknown.
-        cpu_quota: CPUs' worth of time that its cgroups allow; 0.0 = no limit known.
-        priority: that of its main thread.
+        cpu_quota: CPU time that its cgroups allow, in CPUs; 0.0 = no known limit.
+        priority: priority of its main thread.
     """
 
     cpus: frozenset[int]
@@ -43,10 +43,10 @@ class Caller(NamedTuple):
 
 
 def describe(root: HostRoot, who: Identity, topology: Topology) -> Identity:
-    """Who just connected, with what /proc says of its process, if that lives.
+    """Add the facts that /proc has about the process that just connected, if it is still alive.
 
-    Read before it is looked whether the process lives: what was read is its then,
-    and not that of a later process with its pid.
+    They are read before the check that the process is alive. So they belong to it, and not to
+    a later process with the same pid.
     """
     caller = read_caller(root, who.pid, topology)
     try:
@@ -61,11 +61,11 @@ def describe(root: HostRoot, who: Identity, topology: Topology) -> Identity:
 
 
 def read_caller(root: HostRoot, pid: int, topology: Topology) -> Caller:
-    """What /proc says of `pid` now.
+    """Read the facts that /proc has about `pid` now.
 
     Args:
-        topology: the machine as the daemon sees it; a client may well run on a
-            CPU that the daemon may not use.
+        topology: the machine as the daemon sees it. A client may run on a CPU that the
+            daemon cannot use.
     """
     return Caller(
         _read_cpus(root, pid),
@@ -76,18 +76,18 @@ def read_caller(root: HostRoot, pid: int, topology: Topology) -> Caller:
 
 
 def _read_cpus(root: HostRoot, pid: int) -> frozenset[int]:
-    """Its affinity, which respects its cpuset; CPUs that are off do not count."""
+    """The CPUs of its affinity, which respects its cpuset; offline CPUs do not count."""
     match = _ALLOWED.search(root.process_text(pid, "status") or "")
     try:
         allowed = parse_cpulist(match.group(1)) if match else frozenset()
     except ValueError:
         return frozenset()
-    # Where nothing was ever bound, the kernel lists every possible CPU here.
+    # For a process that was never bound the kernel lists every possible CPU here.
     return allowed & (read_online_cpus(root) or allowed)
 
 
 def _read_nid(root: HostRoot, pid: int, topology: Topology) -> int:
-    # The command in parentheses may hold blanks and parentheses of its own.
+    # The command in parentheses may contain blanks and parentheses itself.
     after = (root.process_text(pid, "stat") or "").rpartition(")")[2].split()
     try:
         cpu = int(after[_PROCESSOR_FIELD - 3])

@@ -1,18 +1,18 @@
-"""Named points at which a test lets a worker or a pool host misbehave.
+"""Named points at which a test makes a worker or a pool host misbehave.
 
-Off, and free of charge, unless the environment variable KTASKD_FAULTS names a
-directory when the process starts. A fault is an empty file in it,
+This is off and costs nothing unless the environment variable KTASKD_FAULTS names a directory
+when the process starts. A fault is an empty file in it,
 
     NUMBER~POINT~ACTION~FUNCTION        000001~worker.mid_chunk~kill~mem.fill
 
-and whoever passes that point (with a chunk or a step of that function; "any" =
-of whichever) and is the first to rename the file does what it says. So each
-fault happens exactly once, in one of many processes, whenever a test wants it;
-N of them are N files, and the Nth pass alone is N-1 times "pass" before it. The
-file is then called fired~PID~NUMBER~..., by which the test knows whom it hit.
+and a process that passes that point with a chunk or a step of that function ("any" matches every
+function) tries to rename the file. The first to succeed performs the action, so each fault happens
+exactly once, in one of many processes. N files are N faults; to hit only the Nth pass, put N-1 files
+with the action "pass" before it. The file is then called fired~PID~NUMBER~..., which tells the test
+which process was hit.
 
-Actions: kill (SIGKILL), segv (SIGSEGV), stop (SIGSTOP), exit0, raise (EIO), hang
-(sleep for ever), burn (use CPU time for ever), half (at worker.half_frame), pass.
+Actions: kill (SIGKILL), segv (SIGSEGV), stop (SIGSTOP), exit0, raise (EIO), hang (sleep forever),
+burn (use CPU time forever), half (at worker.half_frame), pass.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ANY = "any"
 _directory = os.environ.get(VARIABLE, "")
 
 ON = bool(_directory)
-"""Whether there may be any; looked at before `hit` where that costs anything."""
+"""Whether faults are on; check it before `hit` in code that runs often."""
 
 POINTS: frozenset[str] = frozenset(
     {
@@ -41,7 +41,7 @@ POINTS: frozenset[str] = frozenset(
         "worker.at_start",
         "worker.before_ack",  # a chunk or step was received, the page does not say so yet
         "worker.mid_chunk",  # after its first quantum
-        "worker.after_work",  # all is done, nothing is sent
+        "worker.after_work",  # everything is done, nothing is sent
         "worker.half_frame",  # the result is cut off; for the action "half"
         "worker.in_prepare",
         "worker.in_begin",
@@ -56,10 +56,10 @@ POINTS: frozenset[str] = frozenset(
 
 
 def hit(point: str, function: str = "") -> bool:
-    """Do what a test armed for this point; True = cut the frame at hand in half.
+    """Perform the fault that a test armed for this point; True = cut the current frame in half.
 
     Raises:
-        OSError: EIO, where that is what was armed.
+        OSError: EIO, for the action "raise".
     """
     if not ON:
         return False
@@ -68,7 +68,7 @@ def hit(point: str, function: str = "") -> bool:
 
 
 def _claim(directory: str, point: str, function: str) -> str:
-    """The action of the first fault that fits and that nobody else took; "" if none."""
+    """Claim the first matching fault that no other process has claimed; its action, or ""."""
     with contextlib.suppress(FileNotFoundError, PermissionError):
         for name in sorted(os.listdir(directory)):
             number, _, rest = name.partition("~")
@@ -80,7 +80,7 @@ def _claim(directory: str, point: str, function: str) -> str:
 
 
 def _take(directory: str, name: str) -> bool:
-    """Whether this process is the one that renamed the file."""
+    """Whether this process was the one to rename the file."""
     try:
         os.rename(f"{directory}/{name}", f"{directory}/fired~{os.getpid()}~{name}")
     except FileNotFoundError:

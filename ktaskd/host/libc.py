@@ -1,4 +1,4 @@
-"""Calls of the C library and the kernel that Python 3.11 has no name for."""
+"""Calls of the C library and the kernel that Python 3.11 does not offer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _STATX_BYTES, _STATX_MASK_AT, _STATX_DEVICE_AT = 256, 0x38, 0x88
 _HANDLE_BYTES = 128
 """MAX_HANDLE_SZ. Source: linux/exportfs.h"""
 _STATFS_BYTES = 256
-"""More than struct statfs has anywhere; its first field is f_type, a long."""
+"""At least the size of struct statfs on any machine; its first field is f_type, a long."""
 
-# x86-64 has numbers of its own, the newer architectures share one table.
+# x86-64 has its own numbers; the newer architectures share one table.
 # Source: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
 # Since Linux 5.1 a new call has the same number everywhere.
 _NEW = {
@@ -65,12 +65,12 @@ _GENERIC = {
     **_NEW,
 }
 NUMBERS_OF = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}
-"""Numbers of system calls, by the kind of machine."""
+"""Numbers of system calls, by platform.machine()."""
 _NUMBERS = NUMBERS_OF.get(platform.machine(), {})
 
 
 def _checked(result: int, name: str) -> int:
-    """Result of a call; raises OSError if it failed."""
+    """Return the result of a call; raise OSError if it failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
@@ -83,7 +83,7 @@ def syscall(name: str, *args: object) -> int:
     Args:
         args: ctypes values, wide enough for the kernel's own types.
     Raises:
-        OSError: it failed; ENOSYS where its number is not known here.
+        OSError: it failed; ENOSYS if its number on this machine is not known.
     """
     number = _NUMBERS.get(name)
     if number is None:
@@ -92,7 +92,7 @@ def syscall(name: str, *args: object) -> int:
 
 
 def prctl(option: int, value: int) -> int:
-    """Set or ask one thing of this process; raises OSError."""
+    """Read or change one attribute of this process; raises OSError."""
     zero = ctypes.c_ulong(0)
     return _checked(
         _LIBC.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero),
@@ -101,23 +101,23 @@ def prctl(option: int, value: int) -> int:
 
 
 def set_name(name: bytes) -> None:
-    """Be called `name` in ps and top; the kernel keeps 15 bytes of it. Raises OSError."""
+    """Set the name of this process in ps and top; the kernel keeps 15 bytes of it. Raises OSError."""
     text = ctypes.create_string_buffer(name)
     prctl(_PR_SET_NAME, ctypes.addressof(text))
 
 
 def file_system_of(fd: int) -> int:
-    """The magic number of the file system that `fd` is on; raises OSError. Source: statfs(2)."""
+    """The magic number of the file system that holds `fd`; raises OSError. Source: statfs(2)."""
     buffer = ctypes.create_string_buffer(_STATFS_BYTES)
     _checked(_LIBC.fstatfs(ctypes.c_int(fd), buffer), "fstatfs")
     return ctypes.c_ulong.from_buffer(buffer).value
 
 
 def cached_facts_of(fd: int) -> tuple[int, int]:
-    """The device (as st_dev) and stx_attributes_mask of a file, from the kernel's memory; raises OSError.
+    """The device (like st_dev) and stx_attributes_mask of a file, from the kernel's memory; raises OSError.
 
-    Nothing is requested (mask 0) and nothing may be synchronised, so a file system that has a
-    server answers without asking it. Source: statx(2), fuse_update_get_attr and nfs_getattr in Linux
+    The call requests nothing (mask 0) and forbids synchronising, so a file system with a server
+    answers without asking the server. Source: statx(2), fuse_update_get_attr and nfs_getattr in Linux
     """
     buffer = ctypes.create_string_buffer(_STATX_BYTES)
     flags = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC)
@@ -130,7 +130,7 @@ def handle_type_of(fd: int) -> int:
     """The type of the handle that the file system makes for a file, from the kernel's memory.
 
     Raises:
-        OSError: it failed; EOPNOTSUPP where that file system makes none.
+        OSError: it failed; EOPNOTSUPP if the file system makes no handles.
     Source: name_to_handle_at(2)
     """
     handle = ctypes.create_string_buffer(struct.pack("=Ii", _HANDLE_BYTES, 0), 8 + _HANDLE_BYTES)
@@ -153,7 +153,7 @@ def fallocate(fd: int, mode: int, start: int, length: int) -> None:
 
 
 def inotify_init(flags: int) -> int:
-    """A new inotify descriptor, the caller's; raises OSError.
+    """Open an inotify descriptor, which the caller owns; raises OSError.
 
     Source: inotify_init1(2)
     """
@@ -161,7 +161,7 @@ def inotify_init(flags: int) -> int:
 
 
 def inotify_add_watch(fd: int, path: bytes, events: int) -> int:
-    """Have `fd` report events of a path; raises OSError.
+    """Let `fd` report events of a path; raises OSError.
 
     Source: inotify(7)
     """
@@ -170,7 +170,7 @@ def inotify_add_watch(fd: int, path: bytes, events: int) -> int:
 
 
 def trim_heap() -> bool:
-    """Give free pages of this process's heap back; whether there were any. False without glibc.
+    """Return free pages of this process's heap to the kernel; whether there were any. False without glibc.
 
     Source: malloc_trim(3)
     """
@@ -179,7 +179,7 @@ def trim_heap() -> bool:
 
 
 def mmap(address: int | None, length: int, protection: int, flags: int, fd: int, offset: int) -> int:
-    """Map where the caller says, which Python's own mmap cannot; the address. Raises OSError."""
+    """Map at an address that the caller chooses, which Python's own mmap cannot; raises OSError."""
     found: int | None = _LIBC.mmap(address, length, protection, flags, fd, offset)
     if found is None or found == _MAP_FAILED:
         number = ctypes.get_errno()

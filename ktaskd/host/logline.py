@@ -1,6 +1,6 @@
-"""Lines of a log on standard error: with the time and the level, unless the journal adds both.
+"""Lines of a log on standard error, with the time unless the journal adds it.
 
-For the daemon's logging, and for processes of ours that have no logging: workers, pool hosts, keepers.
+Used by the daemon's logging, and by our processes without logging: workers, pool hosts, keepers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STDERR = 2
 
 
 def is_journal(environ: Mapping[str, str] = os.environ, fd: int = STDERR) -> bool:
-    """Whether what is written to `fd` ends in the journal.
+    """Whether the journal receives what is written to `fd`.
 
     Source: systemd.exec(5), $JOURNAL_STREAM
     """
@@ -33,22 +33,22 @@ def format_time(when_s: float) -> str:
 
 
 def format_line(level: str, name: str, text: str, when_s: float | None) -> str:
-    """One line of the log; `when_s` = None leaves out the time."""
+    """Format one line of the log; `when_s` = None leaves out the time."""
     head = "" if when_s is None else f"{format_time(when_s)} "
     return f"{head}{level} {name} {text}"
 
 
 def report(name: str, text: str, level: str = "ERROR") -> None:
-    """Write one line of the log to standard error at once; one that cannot be written is lost."""
+    """Write one line of the log to standard error at once; a line that cannot be written is lost."""
     when_s = None if is_journal() else time.time()
     try:
         print(format_line(level, name, text, when_s), file=sys.stderr, flush=True)
-    except (OSError, ValueError):  # nobody reads it any more, or it is closed
+    except (OSError, ValueError):  # the reader is gone, or it is closed
         return
 
 
 def report_exception(name: str, error: BaseException) -> None:
-    """Write an exception that nobody expected to standard error, with its traceback below the line."""
+    """Write an unexpected exception to standard error, with its traceback below the line."""
     import traceback  # here, since few processes ever need it
 
     lines = "".join(traceback.format_exception(error)).rstrip()
@@ -56,7 +56,7 @@ def report_exception(name: str, error: BaseException) -> None:
 
 
 def report_uncaught(name: str) -> None:
-    """Have an exception that ends this process reported as `report_exception` does."""
+    """Report an exception that ends this process as `report_exception` does."""
 
     def hook(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
         report_exception(name, error)

@@ -1,4 +1,4 @@
-"""Where the kernel's files are, so that a directory can be a whole fake machine."""
+"""The place of the kernel's files, which for a test is a directory with a whole fake machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class HostRoot:
     """The machine that is read: the real one, or a tree of files like it.
 
     Args:
-        top: what stands for "/".
+        top: the directory that takes the place of "/".
     """
 
     top: Path = Path("/")
@@ -30,10 +30,10 @@ class HostRoot:
         return self.top / "sys"
 
     def process_text(self, pid: int | str, name: str) -> str | None:
-        """What procfs says of a process, as `read_kernel_text`.
+        """Read a file of a process in procfs, as `read_kernel_text` does.
 
-        The governor asks for some dozens of them, and making a Path of each takes
-        longer than reading it.
+        The governor reads dozens of them, and making a Path for each would take longer
+        than reading it.
 
         Args:
             pid: a number or "self".
@@ -41,16 +41,16 @@ class HostRoot:
         return read_kernel_text(f"{self.top}/proc/{pid}/{name}")
 
     def at(self, path: str) -> Path:
-        """What has this absolute path on that machine, as a mount point has."""
+        """The file with this absolute path on that machine."""
         return self.top / path.lstrip("/")
 
 
 def read_kernel_text(path: Path | str) -> str | None:
-    """A small file of procfs, sysfs or cgroupfs; None if it cannot be read.
+    """Read a small file of procfs, sysfs or cgroupfs; None if it cannot be read.
 
-    Files vanish with their process or device and may be hidden from us, so
-    every reader needs an answer for that and none wants an exception. Bytes
-    that are no text survive as in file names.
+    Files vanish with their process or device and may be hidden from us, so every reader
+    has to handle that, and None is easier than an exception. Bytes that are not UTF-8 are
+    kept like those in file names.
     """
     try:
         return _read_bytes(path).decode(errors="surrogateescape")
@@ -59,7 +59,7 @@ def read_kernel_text(path: Path | str) -> str | None:
 
 
 def _read_bytes(path: Path | str) -> bytes:
-    """All of a file, in four system calls: `open` takes nine, and the governor reads some forty files."""
+    """Read a whole file in four system calls. `open` takes nine, and the governor reads about forty files."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = [os.read(fd, _READ_BYTES)]
@@ -71,9 +71,9 @@ def _read_bytes(path: Path | str) -> bytes:
 
 
 def matching(directory: Path, pattern: str) -> list[Path]:
-    """Paths in a directory of the kernel's that match a glob, sorted; none where it may not be read.
+    """Paths in a directory of the kernel that match a glob, sorted; none if it cannot be read.
 
-    Path.glob raises where the directory is below one that may not be entered.
+    Path.glob raises an error if the directory is below one that we may not enter.
     """
     try:
         return sorted(directory.glob(pattern))
@@ -82,9 +82,9 @@ def matching(directory: Path, pattern: str) -> list[Path]:
 
 
 def read_number(path: Path) -> int | None:
-    """A small file that is one whole number; None if it is none or cannot be read."""
+    """Read a small file with one integer; None if it has something else or cannot be read."""
     text = read_kernel_text(path)
     try:
         return int(text) if text is not None else None
-    except ValueError:  # no number, or one of more than 4300 digits
+    except ValueError:  # not a number, or one of more than 4300 digits
         return None

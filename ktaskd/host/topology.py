@@ -1,4 +1,4 @@
-"""Read which NUMA nodes there are, and their CPUs and memory.
+"""Read which NUMA nodes exist, with their CPUs and memory.
 
 Source: Documentation/admin-guide/cputopology.rst, Documentation/ABI/stable/sysfs-devices-node
 """
@@ -16,14 +16,14 @@ _MEMORY_TOTAL = re.compile(r"MemTotal:\s+(\d+) kB")
 
 
 def read_topology(root: HostRoot, allowed: frozenset[int]) -> Topology:
-    """The machine's nodes, with those CPUs that are online and `allowed`.
+    """Read the machine's nodes, with their CPUs that are online and `allowed`.
 
-    Nodes without such CPUs are kept: they have memory. A machine that shows no
-    nodes is one node 0 with all the CPUs.
+    Nodes without such CPUs are kept, since they have memory. A machine that shows no nodes
+    counts as one node 0 with all the CPUs.
 
     Args:
-        allowed: CPUs that the daemon may use, as of sched_getaffinity(2),
-            which already respects its cpuset.
+        allowed: CPUs that the daemon may use, from sched_getaffinity(2), which respects
+            its cpuset.
     """
     online = read_online_cpus(root)
     usable = allowed & online if online else allowed
@@ -40,12 +40,12 @@ def read_topology(root: HostRoot, allowed: frozenset[int]) -> Topology:
 
 
 def read_online_cpus(root: HostRoot) -> frozenset[int]:
-    """The CPUs that are switched on; empty if that cannot be read."""
+    """Read which CPUs are online; empty if that cannot be read."""
     return _read_cpulist(root.sys / "devices/system/cpu/online")
 
 
 def read_node_cpus(root: HostRoot) -> Mapping[int, frozenset[int]]:
-    """Every node that is online and its CPUs, whoever may use them; empty without NUMA."""
+    """Read every online node with all its CPUs, allowed or not; empty without NUMA."""
     directory = _node_directory(root)
     nids = _read_cpulist(directory / "online")
     return {nid: _read_cpulist(directory / f"node{nid}" / "cpulist") for nid in nids}

@@ -21,7 +21,7 @@ from ktaskd.model.function import Partial
 from ktaskd.model.job import JobError
 from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES
 from ktaskd.model.spans import Span
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Prior, Rests, Wakes

@@ -22,7 +22,7 @@ from ktaskd.jobs.steps import (
 from ktaskd.model.job import JobError, JobState
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.model.spans import Span
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.messages import Failed, Value
 
 _NOTHING = Value({})

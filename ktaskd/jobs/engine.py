@@ -31,7 +31,7 @@ from ktaskd.jobs.watches import Watches
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobState
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Planned, Prior, Reply, Report, Rests, Wakes
 

@@ -15,7 +15,7 @@ from ktaskd.jobs.ports import Admit, Worker
 from ktaskd.model.job import JobError
 from ktaskd.model.limits import ATTEMPTS_MAX
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.life import EXIT_GROUP
 
 

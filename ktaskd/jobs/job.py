@@ -356,7 +356,7 @@ class Job:
         self.end_s, self.ended_boot_s = end_s, boot_s
         self.last_progress = progress
         # The number of threads that it was run with stays as it was.
-        self.plan = replace(self.plan, shares=(), threads=self.threads, wanted=self.threads)
+        self.plan = replace(self.plan, parts=(), threads=self.threads, wanted=self.threads)
         self.checked = replace(self.checked, ranges=(), arg=compact({}))
         self._positions = self._positions.remains() if self._positions is not None else NOTHING_LEFT
         kept = {name: value for name, value in vars(self).items() if name not in _ONLY_OF_A_LIVE_JOB}

@@ -168,7 +168,7 @@ class Raiser(Protocol):
     """Raises and lowers helpers; `host.scheduling.raising` has the real one."""
 
     @property
-    def ways(self) -> tuple[str, ...]:
+    def methods(self) -> tuple[str, ...]:
         """The methods that work on this machine, in words."""
 
     def raise_(self, pid: int) -> bool:
@@ -181,7 +181,7 @@ class Raiser(Protocol):
 class NoRaiser:
     """For a machine on which nothing can be raised."""
 
-    ways: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
 
     def raise_(self, pid: int) -> bool:
         """Return False: nothing was raised."""

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from ktaskd.jobs.late import late
 from ktaskd.model.function import Declaration, Partial
-from ktaskd.model.limits import POSITION_MAX, PRIOR_HOLES_MAX, SPANS_TOLD
+from ktaskd.model.limits import POSITION_MAX, PRIOR_HOLES_MAX, SPANS_LISTED
 from ktaskd.model.spans import Span, SpanSet, without
 from ktaskd.planner.cursor import Chunk, Cursor
 from ktaskd.planner.plan import Plan
@@ -50,9 +50,9 @@ NOTHING_CUT = Cut()
 
 def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
     """The first spans, as many as a message names; and how many there are beyond."""
-    if len(spans) <= SPANS_TOLD:
+    if len(spans) <= SPANS_LISTED:
         return spans, Cut(0, spans.hull) if spans else NOTHING_CUT
-    return SpanSet(spans.first(SPANS_TOLD)), Cut(len(spans) - SPANS_TOLD, spans.hull)
+    return SpanSet(spans.first(SPANS_LISTED)), Cut(len(spans) - SPANS_LISTED, spans.hull)
 
 
 class Positions:

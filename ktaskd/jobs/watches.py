@@ -47,7 +47,7 @@ class Watches:
         dispatch.on_awake = self._on_awake
         dispatch.on_contended = self.activity.on_contended
         dispatch.stand_ins.raiser = raiser or NoRaiser()
-        dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.ways)
+        dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.methods)
 
     def close(self) -> None:
         """Look no more."""

@@ -1,1 +1,1 @@
-"""The words of the project as frozen dataclasses. Knows no other room."""
+"""The vocabulary of the project as frozen dataclasses. Imports no other package."""

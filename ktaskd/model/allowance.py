@@ -1,4 +1,4 @@
-"""How many workers may run now, and why not more."""
+"""How many workers may run now, and why no more may."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from enum import Enum, IntEnum
 
 
 class Level(IntEnum):
-    """How much the governor leaves running; a higher one leaves less."""
+    """How much the governor restricts work; a higher level leaves less running."""
 
     RUN = 0
-    """All helpers that there are."""
+    """All helpers run."""
     FEWER = 1
-    """Some helpers."""
+    """Some helpers run."""
     LEADS_ONLY = 2
-    """No helper: jobs that somebody waits for go on with their lead alone."""
+    """No helper runs: jobs that somebody waits for continue with their lead alone."""
     PAUSED = 3
-    """The same, and jobs that nobody waits for get no lead either."""
+    """As LEADS_ONLY, and jobs that nobody waits for get no lead either."""
 
 
 class Mode(Enum):
-    """Who decides how many helpers may run."""
+    """The mode that an administrator sets."""
 
     AUTO = "auto"
-    """The governor, from what it reads of the machine."""
+    """The governor decides how many helpers may run, from its readings of the machine."""
     ALWAYS = "always"
-    """Nobody: all helpers, always."""
+    """All helpers may always run."""
     PAUSED = "paused"
-    """An administrator: no helpers, and jobs that nobody waits for are paused."""
+    """No helper may run, and jobs that nobody waits for are paused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One cause why fewer workers run than could.
+    """One reason why fewer workers run than could.
 
     Args:
         code: UPPER_SNAKE, stable.
-        since_s: since when, seconds since the epoch.
+        since_s: begin, in seconds since the epoch.
     """
 
     code: str
@@ -49,15 +49,15 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Workers that may hold a chunk at the same time.
+    """Limits of the workers that may hold a chunk at the same time.
 
     Args:
         helpers: by node.
         leads: for all uids together.
-        leads_per_uid: for one uid.
-        level: what is left running; PAUSED also withholds leads from detached jobs.
-        reasons: every active one, for fewer helpers than there are.
-        duty: part of the time that helpers may work, above 0 to 1.
+        leads_per_uid: for each uid.
+        reasons: every active reason for fewer helpers than there are.
+        level: how much is left running; PAUSED also withholds leads from detached jobs.
+        duty: fraction of the time that helpers may work, above 0 to 1.
     """
 
     helpers: Mapping[int, int]

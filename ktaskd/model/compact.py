@@ -1,4 +1,7 @@
-"""Small mappings that many objects hold: a dict of one entry takes 232 bytes, this 112."""
+"""A compact mapping for objects that exist in great numbers.
+
+A dict of one entry takes 232 bytes, a Compact 112.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ Value = TypeVar("Value")
 
 
 class Compact(Mapping[str, Value]):
-    """A mapping that does not change, for a few entries: each look goes through all of them."""
+    """An immutable mapping for a few entries; a lookup searches all of them."""
 
     __slots__ = ("_names", "_values")
 
     def __init__(self, entries: Mapping[str, Value]) -> None:
-        """Hold the same entries in the same order."""
+        """Copy the entries in their order."""
         self._names = tuple(entries)
         self._values = tuple(entries.values())
 
@@ -35,7 +38,7 @@ class Compact(Mapping[str, Value]):
         return len(self._names)
 
     def __repr__(self) -> str:
-        """As the dict would be shown."""
+        """As the equivalent dict."""
         return repr(dict(self))
 
 
@@ -43,5 +46,5 @@ _EMPTY: Mapping[str, object] = MappingProxyType({})
 
 
 def compact(entries: Mapping[str, Value]) -> Mapping[str, Value]:
-    """The same entries in little memory, not to be changed by anybody."""
+    """The same entries in less memory; immutable."""
     return Compact(entries) if entries else cast(Mapping[str, Value], _EMPTY)

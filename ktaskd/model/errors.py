@@ -1,8 +1,7 @@
-"""Errors of a request, each with the code a caller sees.
+"""Errors of requests, each with the code that the caller gets.
 
-Message form: what, which, got, wanted. `api` maps `Code` to gRPC; nothing
-below it knows gRPC. How a job ended is data (`model.job.JobError`), not one of
-these.
+A message says what happened to which part of the request, and what to do about it. `api` maps `Code` to
+gRPC; nothing below it knows gRPC. The failure of a job is data (`model.job.JobError`), not an exception.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import ClassVar
 
 
 class Code(Enum):
-    """What kind of refusal it is; the names are gRPC's."""
+    """The kind of an error; the names are gRPC's."""
 
     INVALID_ARGUMENT = 3
     NOT_FOUND = 5
@@ -28,20 +27,19 @@ class Code(Enum):
 
 
 class KtaskError(Exception):
-    """Base of all errors that are told to a caller.
+    """Base of all errors that are sent to a caller.
 
     Args:
-        message: what, which, got, wanted.
-        field: path of the request field that is wrong, as in
-            "spec.ranges[0].length"; empty if none is.
-        **metadata: the varying parts of the message, for programs.
+        message: what happened, and the next step.
+        field: path of the wrong field of the request, such as "spec.ranges[0].length"; "" = none.
+        **metadata: the variable parts of the message, for programs.
     """
 
     code: ClassVar[Code] = Code.INTERNAL
     reason: ClassVar[str] = "INTERNAL"
 
     def __init__(self, message: str, *, field: str = "", **metadata: str) -> None:
-        """Remember what to tell the caller."""
+        """Keep what is sent to the caller."""
         super().__init__(message)
         self.message = message
         self.field = field
@@ -49,7 +47,7 @@ class KtaskError(Exception):
 
 
 class SpecInvalid(KtaskError):
-    """Wrong whatever the state of the daemon is."""
+    """The request is wrong, whatever state the daemon is in."""
 
     code = Code.INVALID_ARGUMENT
     reason = "SPEC_INVALID"
@@ -63,21 +61,21 @@ class ArgumentInvalid(KtaskError):
 
 
 class SourceInvalid(KtaskError):
-    """A role is unknown, missing, or given twice."""
+    """A source's role is unknown, missing, or given twice."""
 
     code = Code.INVALID_ARGUMENT
     reason = "SOURCE_INVALID"
 
 
 class LimitExceeded(KtaskError):
-    """The request is larger than any request may be."""
+    """The request exceeds a fixed limit."""
 
     code = Code.INVALID_ARGUMENT
     reason = "LIMIT_EXCEEDED"
 
 
 class RangeBeyondEnd(KtaskError):
-    """A range ends after its source does."""
+    """A range reaches beyond the end of its source."""
 
     code = Code.OUT_OF_RANGE
     reason = "RANGE_BEYOND_END"
@@ -91,28 +89,28 @@ class FunctionUnknown(KtaskError):
 
 
 class JobUnknown(KtaskError):
-    """No such job, or not the caller's; the two cannot be told apart."""
+    """There is no such job, or it is another user's; the caller cannot distinguish the two."""
 
     code = Code.NOT_FOUND
     reason = "JOB_UNKNOWN"
 
 
 class HandleUnknown(KtaskError):
-    """No such handle, or not the caller's; the two cannot be told apart."""
+    """There is no such handle, or it is another user's; the caller cannot distinguish the two."""
 
     code = Code.NOT_FOUND
     reason = "HANDLE_UNKNOWN"
 
 
 class PathNotFound(KtaskError):
-    """The daemon finds nothing at a path."""
+    """The daemon finds no file at a path."""
 
     code = Code.NOT_FOUND
     reason = "PATH_NOT_FOUND"
 
 
 class RequestIdReused(KtaskError):
-    """The same request_id was used for another spec."""
+    """The request_id was already used for another spec."""
 
     code = Code.ALREADY_EXISTS
     reason = "REQUEST_ID_REUSED"
@@ -133,7 +131,7 @@ class IdentityMissing(KtaskError):
 
 
 class FdUnsuitable(KtaskError):
-    """What was passed cannot be worked on, whatever the job."""
+    """No job can use the descriptor that was passed."""
 
     code = Code.FAILED_PRECONDITION
     reason = "FD_UNSUITABLE"
@@ -154,21 +152,21 @@ class FunctionUnavailable(KtaskError):
 
 
 class QuotaFull(KtaskError):
-    """The caller has as many of something as one uid may have."""
+    """The caller has reached the limit of something for one uid."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "QUOTA_FULL"
 
 
 class QueueFull(KtaskError):
-    """The daemon holds as many jobs as it may."""
+    """The daemon has reached its limit of jobs."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "QUEUE_FULL"
 
 
 class MemoryLimited(KtaskError):
-    """What the function allocates could not be charged to the caller's memory cgroup."""
+    """The memory that the function allocates cannot be charged to the caller's memory cgroup."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "MEMORY_LIMITED"
@@ -189,21 +187,21 @@ class WatchTooSlow(KtaskError):
 
 
 class KeeperSilent(KtaskError):
-    """Looking at a passed descriptor did not end in time."""
+    """The check of a passed descriptor did not end in time."""
 
     code = Code.UNAVAILABLE
     reason = "KEEPER_SILENT"
 
 
 class Draining(KtaskError):
-    """The daemon takes no new jobs now."""
+    """The daemon accepts no new jobs now."""
 
     code = Code.UNAVAILABLE
     reason = "DRAINING"
 
 
 class ReloadFailed(KtaskError):
-    """The configuration file is wrong; the old values stay in force."""
+    """The configuration file is invalid; the old values stay in force."""
 
     code = Code.FAILED_PRECONDITION
     reason = "CONFIG_INVALID"

@@ -1,6 +1,6 @@
-"""What a thread function declares of itself (DESIGN of a job's cut and undo).
+"""Declarations of thread functions: how their jobs are cut, run again and undone.
 
-The daemon reads declarations only; bodies are loaded in workers.
+The daemon reads only declarations; workers load the bodies.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ ArgValue = int | float | bool | str
 
 
 class Access(Flag):
-    """What is done with a source, or allowed by its file descriptor."""
+    """Access to a source: what a function needs, or what a file descriptor allows."""
 
     READ = auto()
     WRITE = auto()
     READ_WRITE = READ | WRITE
 
     def __str__(self) -> str:
-        """In the words of messages: "read", "write" or "read and write"."""
+        """As in messages: "read", "write" or "read and write"."""
         names = {Access.READ: "read", Access.WRITE: "write"}
         return names.get(self, "read and write")
 
 
 class Partial(Enum):
-    """What can be done about a chunk whose worker died in it."""
+    """The remedy for a chunk whose worker died in it."""
 
     RERUN_SAFE = "rerun_safe"
-    """It can be run again from its start; where there is an undo, that takes it back
-    half done as well. Its undo, finish and restore can be done again, too."""
+    """The chunk can be run again from its start. An undo, if there is one, also works on a chunk
+    that is half done. Undo, finish and restore can be repeated as well."""
     UNDO_TOLERATES = "undo_tolerates"
-    """It cannot be run again, but undone, once. Its undo puts back everything before
-    the position that it says it has reached."""
+    """The chunk cannot be run again, but can be undone once. The undo puts back everything before
+    the last position that the chunk reported."""
     NONE = "none"
-    """Nothing: its range is dirty."""
+    """Nothing can be done: its range is dirty."""
 
 
 class ArgType(Enum):
@@ -48,22 +48,23 @@ class ArgType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SourceRole:
-    """One source that a function wants."""
+    """One source that a function uses."""
 
     role: str
     access: Access
     summary: str
     memory_only: bool = False
-    """True if only memory (memfd, tmpfs, hugetlbfs) makes sense, not a file on disk."""
+    """Only memory (memfd, tmpfs, hugetlbfs) is allowed, no file on disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument; `default` None means that it must be given.
+    """One argument.
 
     Args:
-        minimum, maximum: of a number, both included; None = no bound.
-        choices: the only values of a string; empty = any.
+        default: None = the argument is required.
+        minimum, maximum: inclusive bounds of a number; None = no bound.
+        choices: the allowed values of a string; empty = any.
     """
 
     name: str
@@ -77,12 +78,12 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """Code of an administrator's library, called as ktask called thread functions.
+    """Code of an administrator's library, called in the way that ktask called thread functions.
 
     Args:
-        library: absolute path of the .so.
-        symbol, undo: names in it; undo "" = none.
-        fd: the library as it was looked at, which is what workers load; -1 = not opened here.
+        library: absolute path of the .so file.
+        symbol, undo: names of its functions; undo "" = none.
+        fd: the library that was checked, which workers load; -1 = not opened in this process.
     """
 
     library: str
@@ -93,51 +94,46 @@ class Native:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """All that is known of a thread function without loading it.
+    """Everything that is known about a thread function without loading it.
 
     Args:
         unit: what a position is, for people.
-        bytes_per_position: 1 for byte functions, 0 where positions have no
-            size.
+        bytes_per_position: 1 for byte functions, 0 if positions have no size.
         align: interior chunk edges are multiples of this, in positions.
         min_chunk: default smallest chunk, in positions.
-        probe: first chunk of a job, in positions, from which its rate is
-            learned; never below min_chunk.
-        sources: the first one gives the position space; none means that
-            positions come from the ranges alone.
-        writes_bytes: whether a completed chunk changed what a reader sees; a
-            job that fails without undo is dirty only then.
-        reports: whether it tells what a span holds before it changes anything in
-            it, so that where nothing was told nothing has changed.
-        items: whether spec.items may stand for the first source, a position
-            then being one item.
-        whole_files: a position is a whole file, since what is worked out of it cannot be
-            put together from parts; a first source that is given by its role is the one item.
-        record: the integer argument that gives the bytes of one position: those of the
-            first source are its records, each with a result of its own that is told in
-            order, as of items; "" = positions are bytes.
-        needs: modules that its body loads;
-            where one is missing, the function is unavailable.
-        grows: ranges may reach beyond the end of the first source, which prepare makes
-            that long.
-        boundary: the integer argument that gives the record size in positions;
-            "" = cut anywhere that align allows.
-        lifecycle: whether prepare runs before the first chunk, and finish or
-            restore after the last one.
-        long_finish: its finish takes so long that a cancel breaks it off; restore takes back
-            what it has done.
+        probe: first chunk of a job, in positions, to measure its rate; at least min_chunk.
+        sources: the first one defines the positions; without sources, positions come only from the
+            ranges.
+        allocates: it may allocate memory or storage.
+        writes_bytes: a completed chunk changes what a reader sees; only then is a job dirty that
+            fails without an undo.
+        undo_summary: what the undo puts back, for people.
+        reports: it reports what a span holds before it changes anything in it; a span without a
+            report has not changed.
+        combine: results of chunks are joined into one.
+        grows: ranges may reach beyond the end of the first source, which prepare then extends.
+        boundary: name of the integer argument with the record size in positions; "" = cut wherever
+            align allows.
+        items: spec.items may take the place of the first source; a position is then one item.
+        whole_files: a position is a whole file, since its result cannot be combined from parts; a
+            first source that is given by its role is the only item.
+        record: name of the integer argument with the bytes of one position. Positions are then
+            records of the first source, each with a result of its own, in order, like items;
+            "" = positions are bytes.
+        needs: modules that its body loads; if one is missing, the function is unavailable.
+        lifecycle: prepare runs before the first chunk, and finish or restore after the last one.
+        long_finish: a cancel may stop its finish, which can take long; restore then takes back what
+            finish has done.
         selftest: offered only by `ktaskd --selftest`.
-        unavailable: why it cannot be run here; "" = it can.
-        native, plugin: whose code it is, where it is none of ours: a library's, or that of
-            an installed package. A worker that has run it ends with the job, since nobody
-            knows what it leaves behind.
-        own: its code comes from the caller, and is run for the daemon's own user only.
-        steady: what it finds is of the sources that it reads as they are at one time, so one
-            that changes meanwhile is reported; the argument "changed" says how.
-        ranges_only: positions come from the ranges alone, whatever sources there are.
-        open_ended: its positions are turns, of which there are as many as it takes: the one
-            whose result has "last" is the last one that is begun, and one whose worker has
-            died is over.
+        unavailable: why it cannot run on this machine; "" = it can.
+        native, plugin: for foreign code, the library or the installed package that it belongs to. A
+            worker that has run it ends with the job, since it is not known what the code leaves behind.
+        own: the code comes from the caller, and runs only for the daemon's own user.
+        steady: its results describe its sources at one moment, so a source that changes meanwhile is
+            reported, in the way that the argument "changed" says.
+        ranges_only: positions come only from the ranges, whatever sources there are.
+        open_ended: the number of positions is not known in advance. The position whose result has
+            "last" is the last one to begin. A position whose worker died is not run again.
     """
 
     name: str
@@ -175,7 +171,7 @@ class Declaration:
 
     @property
     def foreign(self) -> bool:
-        """Whether its code is not ours."""
+        """Whether its code is not part of ktaskd."""
         return self.native is not None or bool(self.plugin) or self.own
 
     @property

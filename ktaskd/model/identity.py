@@ -1,4 +1,4 @@
-"""Who is calling, as the kernel said."""
+"""The identity of a caller, as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ class Identity:
     """Credentials of a connected peer. Authorise on uid and gid only.
 
     Args:
-        pid: for display, and to find the caller's node and CPU limits; may be
-            another process by now unless `pidfd` says otherwise.
-        pidfd: refers to the process that connected; -1 if the kernel has none.
-            Owned by the connection, valid while it lives.
-        cpus: CPUs that the process might use when it connected; empty if not
-            known.
-        nid: node that it ran on when it connected; -1 if not known.
-        cpu_quota: CPUs' worth of time that its cgroups allow; 0 = unlimited.
-        start_ticks: when the process was started, which tells it from a later one
-            of the same pid where there is no pidfd; 0 if not known.
-        memory: its tightest memory limit when it connected; None = it had none.
-        memory_known: whether that could be read.
-        account: who pays for what it asks for, as `payer` has it; None = its own uid.
-        priority: of the process when it connected.
+        pid: for display, and to find the caller's node and CPU limits; may belong to another
+            process by now unless `pidfd` shows otherwise.
+        pidfd: refers to the process that connected; -1 if the kernel has no pidfds. Owned by the
+            connection and valid as long as that.
+        cpus: CPUs that the process could use when it connected; empty = not known.
+        nid: node on which it ran when it connected; -1 = not known.
+        cpu_quota: CPU time that its cgroups allow, in CPUs; 0 = unlimited.
+        start_ticks: start time of the process, to distinguish it from a later process of the same
+            pid if there is no pidfd; 0 = not known.
+        memory: its tightest memory limit when it connected; None = no limit.
+        memory_known: whether the memory limit could be read.
+        account: the account that pays for its requests; None = its own uid.
+        priority: priority of the process when it connected.
     """
 
     uid: int
@@ -44,7 +43,7 @@ class Identity:
 
     @property
     def payer(self) -> int:
-        """The account that its costs are charged to: its own uid, or the account that several uids share.
+        """The account that is charged for its requests: its own uid, or one that several uids share.
 
         Shares and bounds go by account; rights go by uid alone.
         """

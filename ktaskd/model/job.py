@@ -1,4 +1,4 @@
-"""A job: what was asked for, where it is, how it ended."""
+"""A job: its request, its progress, and how it ended."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NewType
 
 from ktaskd.model.compact import compact
 from ktaskd.model.function import ArgValue
-from ktaskd.model.limits import ITEMS_TOLD, RANGES_TOLD, SPEC_TEXT_TOLD
+from ktaskd.model.limits import ITEMS_KEPT, RANGES_KEPT, SPEC_TEXT_KEPT
 from ktaskd.model.spans import Span
 
 JobId = NewType("JobId", str)
 
 
 class JobState(Enum):
-    """Where a job is in its life. `jobs.machine` has the transitions."""
+    """The states of a job. `jobs.machine` has the transitions."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -39,7 +39,7 @@ _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, Job
 
 @dataclass(frozen=True, slots=True)
 class SourceRef:
-    """A source as a request names it: exactly one of the two is set."""
+    """A source as a request names it: by exactly one of handle and path."""
 
     handle: str = ""
     path: str = ""
@@ -47,7 +47,7 @@ class SourceRef:
 
 @dataclass(frozen=True, slots=True)
 class RangeSpec:
-    """A piece of the position space; nid None = the caller's node."""
+    """A range of positions; nid None = the caller's node."""
 
     start: int
     length: int
@@ -55,17 +55,17 @@ class RangeSpec:
 
     @property
     def end(self) -> int:
-        """Position after the last."""
+        """Position after the last one."""
         return self.start + self.length
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job as it was asked for; 0 and None mean "the default".
+    """A job as requested; 0 and None mean "the default".
 
     Args:
-        items_omitted, ranges_omitted: how many more there were, where only the
-            first are remembered (`abridged`).
+        items_omitted, ranges_omitted: number of further items and ranges, if only the first ones
+            are kept (`abridged`).
     """
 
     function: str
@@ -83,13 +83,13 @@ class JobSpec:
 
 
 def abridged(spec: JobSpec) -> JobSpec:
-    """What is remembered of an accepted job's spec, and told of it: the first items and ranges.
+    """The spec of an accepted job with only its first items and ranges, to be kept and reported.
 
-    One of 100,000 items takes up to 20 MiB; what there is to do is in the job's plan.
+    A spec of 100,000 items takes up to 20 MiB; the work to do is in the job's plan.
     """
-    room = SPEC_TEXT_TOLD
+    room = SPEC_TEXT_KEPT
     items = 0
-    for item in spec.items[:ITEMS_TOLD]:
+    for item in spec.items[:ITEMS_KEPT]:
         room -= len(item.handle) + len(item.path)
         if room < 0 and items:
             break
@@ -100,15 +100,15 @@ def abridged(spec: JobSpec) -> JobSpec:
         sources=compact(spec.sources),
         labels=compact(spec.labels),
         items=spec.items[:items],
-        ranges=spec.ranges[:RANGES_TOLD],
+        ranges=spec.ranges[:RANGES_KEPT],
         items_omitted=len(spec.items) - items,
-        ranges_omitted=max(len(spec.ranges) - RANGES_TOLD, 0),
+        ranges_omitted=max(len(spec.ranges) - RANGES_KEPT, 0),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is."""
+    """The progress of a job."""
 
     positions_done: int = 0
     positions_total: int = 0
@@ -122,12 +122,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class CpuUsage:
-    """CPU time spent on a job, and what was done to keep it going.
+    """CPU time spent on a job, and the measures that kept it going.
 
     Args:
-        chunks_rerun: after their worker was lost.
-        chunks_run_twice: by the lead, while a starved helper still held them.
-        helpers_raised: times that a starved helper was raised.
+        chunks_rerun: chunks that were run again after their worker was lost.
+        chunks_run_twice: chunks that the lead ran while a starved helper still held them.
+        helpers_raised: how often a starved helper was raised.
     """
 
     lead_s: float = 0.0
@@ -140,12 +140,12 @@ class CpuUsage:
 
 @dataclass(frozen=True, slots=True)
 class JobWarning:
-    """What its caller should know of a job that went on all the same.
+    """A problem that the caller should know of, although the job went on.
 
     Args:
-        code: UPPER_SNAKE, stable; the contract lists them.
-        source: role of the source that it is about; "" = of none.
-        item: the item that it is about, from 0; None = none.
+        code: UPPER_SNAKE, stable; the contract lists the codes.
+        source: role of the source concerned; "" = none.
+        item: number of the item concerned, from 0; None = none.
     """
 
     code: str
@@ -156,15 +156,16 @@ class JobWarning:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why and how a job ended badly.
+    """Why a job failed, and what it left behind.
 
     Args:
-        reason: UPPER_SNAKE, stable; the contract lists them.
-        chunk: where it happened, with the node whose share it was.
-        undone, dirty: positions put back, and positions that may have changed
-            and were not; the first SPANS_TOLD spans of each.
-        undone_omitted, dirty_omitted: spans that there are beyond those.
-        undone_hull, dirty_hull: the least span around all; None if there are none.
+        reason: UPPER_SNAKE, stable; the contract lists the reasons.
+        chunk: the chunk that failed.
+        nid: the node of the failed chunk's range; -1 = any.
+        undone, dirty: positions that were put back, and positions that may have changed and were
+            not put back; the first SPANS_LISTED spans of each.
+        undone_omitted, dirty_omitted: number of further spans.
+        undone_hull, dirty_hull: smallest span around all of them; None if there are none.
     """
 
     reason: str

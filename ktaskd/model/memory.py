@@ -1,4 +1,4 @@
-"""What a caller's memory cgroups allow it."""
+"""The memory limit of a caller's cgroups."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ class MemoryLimit:
     """The tightest memory limit of a process.
 
     Args:
-        limit_bytes: what the limiting group may have at most.
-        limiting: directory of the group that has the limit: the process's own
-            or an ancestor of it.
-        group: directory of the process's own group, which is where memory must
-            be charged to count as its; "" if no mount of ours shows it.
+        limit_bytes: limit of the limiting group.
+        limiting: directory of the group with the limit: the process's own or an ancestor.
+        group: directory of the process's own group, to which its memory must be charged; "" if it
+            is not visible in the daemon's mounts.
     """
 
     limit_bytes: int

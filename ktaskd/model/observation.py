@@ -1,4 +1,4 @@
-"""What the governor knows of the machine at one moment: facts, no judgement."""
+"""The governor's readings of the machine at one moment: facts without a judgement."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from enum import IntEnum
 
 
 class Heat(IntEnum):
-    """How hot the machine is, by its own trip points."""
+    """Heat of the machine, judged by its own trip points."""
 
     NOMINAL = 0
     LIGHT = 1
     """Within 10 K of a passive trip point."""
     MODERATE = 2
-    """A passive trip point is crossed, or the processor is being slowed down."""
+    """A passive trip point is crossed, or the processor is throttled."""
     SEVERE = 3
     """Within 5 K of a hot or critical trip point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """What the kernel announced about one kind of sensor.
+    """Kernel events about one kind of sensor.
 
     Args:
-        count: events since some start; only a change means anything.
-        recent: an event came so shortly before this reading that the reading is of it.
+        count: events since an arbitrary start; only changes are meaningful.
+        recent: an event came right before this reading, which therefore reflects it.
     """
 
     count: int = 0
@@ -33,20 +33,19 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Where the power comes from.
+    """The machine's power supply.
 
     Args:
         on_battery: as systemd's on_ac_power decides; False without information.
-        battery_percent: charge of all batteries and UPSes together that power the system and
-            can be used, weighed by the energy that each holds when full; None = there is
-            none, or none says.
-        draining: not `on_battery` by that rule, and yet a battery or a UPS discharges:
-            the charger is too weak, or the UPS itself has no power.
-        profile: of the power profiles daemon: "power-saver", "balanced",
-            "performance" or "" where there is none.
-        degraded: why that daemon says that performance is degraded; "" = it is not.
-        events: of power supplies and USB-C ports.
-        doubted: supplies that are not counted and why, in words.
+        battery_percent: joint charge of all usable batteries and UPSes that power the system,
+            weighted by the energy that each holds when full; None = none reports a charge.
+        draining: not `on_battery` by that rule, but a battery or a UPS discharges: the charger is
+            too weak, or the UPS itself has no power.
+        profile: profile of the power profiles daemon: "power-saver", "balanced" or "performance";
+            "" = no daemon.
+        degraded: why that daemon reports degraded performance; "" = it does not.
+        events: events of power supplies and USB-C ports.
+        doubted: ignored supplies, each with the reason, in words.
     """
 
     on_battery: bool = False
@@ -60,18 +59,18 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Thermal:
-    """How hot it is.
+    """The machine's temperatures.
 
     Args:
-        where: the zone or the device that says so, as in "thermal_zone3 (x86_pkg_temp)";
-            at NOMINAL the zone that is nearest to one of its trip points; "" without any.
-        celsius: what that zone measures; None if it was not a zone.
+        where: the zone or device that determines `heat`, such as "thermal_zone3 (x86_pkg_temp)";
+            at NOMINAL the zone nearest to one of its trip points; "" = none.
+        celsius: temperature of that zone; None if `where` is no zone.
         trip_celsius: the trip point that counts for it.
-        throttles: a count that rises whenever the processor slows itself down; each
-            CPU of a package counts the same event, so only a rise means anything.
+        throttles: counter that rises whenever the processor throttles itself. Each CPU of a
+            package counts the same event, so only a rise is meaningful.
         critical: a zone is at or above its critical trip point.
-        events: of thermal zones and cooling devices.
-        doubted: zones and trip points that are not counted and why, in words.
+        events: events of thermal zones and cooling devices.
+        doubted: ignored zones and trip points, each with the reason, in words.
         retracted: a zone that counted until now turned out to be wrong.
     """
 
@@ -88,12 +87,12 @@ class Thermal:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Time that somebody waited for a resource, as PSI counts it.
+    """Time that tasks waited for a resource, as PSI counts it.
 
     Args:
-        some_us: microseconds in which at least one task waited, since some
-            start; only differences mean anything, and it rises no faster than time.
-        full_us: in which all of them waited; None where the kernel does not say.
+        some_us: microseconds in which at least one task waited, since an arbitrary start; only
+            differences are meaningful. It rises no faster than time.
+        full_us: microseconds in which all tasks waited; None if the kernel does not report it.
     """
 
     some_us: int
@@ -102,13 +101,13 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """What others suffer from; None = no signal.
+    """The pressure that others are under; None = no signal.
 
     Args:
-        cpu: of the other groups where there are any; our own workers do not count.
-        cpu_source: which files that is from, or how it was derived; "" = no signal.
-        io: of the same groups, else of the whole machine, our own workers included.
-        memory: of the whole machine, our own workers included.
+        cpu: pressure of the other cgroups, if there are any; the daemon's workers do not count.
+        cpu_source: the files that `cpu` is from, or how it was derived; "" = no signal.
+        io: pressure of the same groups, or of the whole machine including the daemon's workers.
+        memory: pressure of the whole machine, including the daemon's workers.
         io_source, memory_source: as `cpu_source`.
     """
 
@@ -122,11 +121,11 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True)
 class OwnLimit:
-    """What the daemon's own cgroups leave its helpers.
+    """The CPU limit of the daemon's own cgroups.
 
     Args:
-        cpus: CPUs' worth of time, of the tightest group on the way; 0 = no limit.
-        throttled: periods in which any of those groups was held up, since some start.
+        cpus: CPU time that the tightest group allows, in CPUs; 0 = no limit.
+        throttled: periods in which any of those groups was throttled, since an arbitrary start.
     """
 
     cpus: float = 0.0
@@ -135,12 +134,12 @@ class OwnLimit:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether somebody is at the machine; only looked at where the configuration asks for it.
+    """Whether somebody uses the machine; read only if the configuration asks for it.
 
     Args:
-        idle_s: seconds since the last input of any session, 0 while a session is in use;
-            None = no signal.
-        source: where that is from; "" = nobody looked.
+        idle_s: seconds since the last input in any session, 0 while a session is in use; None = no
+            signal.
+        source: origin of `idle_s`; "" = it was not read.
     """
 
     idle_s: float | None = None
@@ -149,17 +148,17 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything at one moment. A reader without a signal leaves the default."""
+    """All readings at one moment. A reader without a signal leaves the default."""
 
     power: Power = field(default_factory=Power)
     thermal: Thermal = field(default_factory=Thermal)
     pressure: Pressure = field(default_factory=Pressure)
     own: OwnLimit = field(default_factory=OwnLimit)
     sleeping: bool = False
-    """The machine is about to sleep, or has not yet woken up."""
+    """The machine is about to sleep, or has not woken up yet."""
     user: Presence = field(default_factory=Presence)
 
     @property
     def doubted(self) -> tuple[str, ...]:
-        """Every sensor that is not counted and why, in words."""
+        """All ignored sensors, each with the reason, in words."""
         return self.power.doubted + self.thermal.doubted

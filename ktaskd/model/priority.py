@@ -1,4 +1,4 @@
-"""How strongly a process asks for the CPU and the disk."""
+"""A process's priority for the CPU and the disk."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _REALTIME, _BEST_EFFORT = "realtime:", "best-effort:"
 
 @dataclass(frozen=True, slots=True)
 class Priority:
-    """The priority of one process, in the words of `Applied`.
+    """The priority of one process, in the same terms as `Applied`.
 
     Args:
-        policy: "normal", "batch" or "idle"; any other one counts as "normal".
+        policy: "normal", "batch" or "idle"; any other policy counts as "normal".
         nice: -20 to 19.
         ioprio: "none", "best-effort:N", "realtime:N" or "idle"; "" if unknown.
     """
@@ -24,17 +24,17 @@ class Priority:
 
     @property
     def lowered(self) -> bool:
-        """Whether it asks for less CPU time than an ordinary process."""
+        """Whether the process gets less CPU time than an ordinary one."""
         return self.nice > 0 or self.policy == "idle"
 
     def standing_in(self, base: Priority) -> Priority:
         """The priority of a worker that stands in for a process with this priority.
 
-        Never above nice 0, never real-time, and never above what the worker had
-        when it was started.
+        Never above nice 0, never real-time, and never above the priority with which the worker
+        was started.
 
         Args:
-            base: the worker's own priority before it stood in for anybody.
+            base: the priority with which the worker was started.
         """
         policy = self.policy if _rank(self.policy) >= _rank(base.policy) else base.policy
         policy = policy if policy in _POLICY_RANK else "normal"
@@ -48,7 +48,7 @@ class Priority:
 
 
 ORDINARY = Priority()
-"""What a process has that nobody has changed."""
+"""The default priority of a process."""
 
 
 def _rank(policy: str) -> int:

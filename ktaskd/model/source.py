@@ -1,4 +1,4 @@
-"""What is known of an open source, found out by the keeper that vetted it."""
+"""Facts about an open source, found out by the keeper that vetted it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ F_SEAL_FUTURE_WRITE = 0x10
 
 
 class SourceKind(Enum):
-    """What holds the bytes."""
+    """The kind of storage that holds the bytes."""
 
     MEMORY = "memory"
-    """memfd or tmpfs: pages are the only copy."""
+    """memfd or tmpfs: the pages are the only copy."""
     HUGE = "huge"
     """hugetlbfs: pages of `page_size` bytes."""
     FILE = "file"
-    """A file of a local disk file system."""
+    """A file on a local disk file system."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What the keeper saw of one file descriptor.
+    """The keeper's findings about one file descriptor.
 
     Args:
         access: what the descriptor allows.
-        append: opened with O_APPEND, so that pwrite appends.
-        seals: F_GET_SEALS, 0 where the file cannot be sealed.
+        append: opened with O_APPEND, so pwrite appends.
+        seals: F_GET_SEALS, 0 if the file cannot be sealed.
         size: length in bytes when it was vetted.
-        page_size: bytes of one page (hugetlbfs: of one huge page).
+        page_size: bytes of one page (on hugetlbfs of one huge page).
         device, inode: identity of the file.
-        file_system: its name as in a table of mounts; ext4 for ext2 to ext4 where no table has its mount.
-        own_offset: nobody else uses the offset of this open file description,
-            so that SEEK_HOLE may be used on it.
-        direct: opened with O_DIRECT, so that reads and writes fail unless they are aligned.
+        file_system: its name in a mount table; if no table has its mount, ext4 stands for ext2 to ext4.
+        own_offset: nobody else uses the offset of this open file description, so SEEK_HOLE may be
+            used on it.
+        direct: opened with O_DIRECT, so unaligned reads and writes fail.
     """
 
     kind: SourceKind
@@ -56,13 +56,13 @@ class SourceFacts:
 
     @property
     def mappable(self) -> bool:
-        """Whether touching a mapping cannot be answered by SIGBUS."""
+        """Whether a mapping can be touched without the risk of SIGBUS."""
         return bool(self.seals & F_SEAL_SHRINK)
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """By what a changed file is recognised.
+    """Length and times of a file, to recognise a change.
 
     A store through a shared mapping shows late in a file's times, and never in those of memory.
     """
@@ -72,7 +72,7 @@ class Stamp:
     ctime_ns: int
 
     def difference(self, now: Stamp) -> str:
-        """What is different now, in words; "" = nothing is."""
+        """The difference to `now`, in words; "" = there is none."""
         if self.size != now.size:
             return f"its length changed from {self.size} to {now.size} bytes"
         if self.mtime_ns != now.mtime_ns:

@@ -1,4 +1,4 @@
-"""Half-open pieces of the position space, and sets of them."""
+"""Half-open spans of positions, and sets of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 SPAN_BYTES = 16
-"""What one span of a set takes in memory."""
+"""Memory of one span of a set."""
 
 _NONE = array("q")
-"""The starts and the ends of every set that nothing was added to. Never changed."""
+"""Shared by all sets to which nothing was added yet. Never changed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """Half-open piece [start, end) of a job's positions."""
+    """Half-open span [start, end) of a job's positions."""
 
     start: int
     end: int
@@ -31,22 +31,22 @@ class Span:
 class SpanSet:
     """A set of positions, held as merged, ascending, non-empty spans.
 
-    Adding is O(log n) where spans are added next to existing ones, which is
-    how chunks complete; memory grows with the number of gaps, not of chunks:
-    SPAN_BYTES for each. Positions are at least 0 and at most POSITION_MAX.
+    Adding a span next to an existing one is O(log n), and chunks mostly complete that way. Memory
+    grows with the number of gaps, not of chunks: SPAN_BYTES for each. Positions are at least 0 and
+    at most POSITION_MAX.
     """
 
     __slots__ = ("_ends", "_starts", "_total")
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
-        """Start with `spans`, which may overlap."""
+        """Begin with `spans`, which may overlap."""
         self._starts = self._ends = _NONE
         self._total = 0
         for span in spans:
             self.add(span.start, span.end)
 
     def add(self, start: int, end: int) -> None:
-        """Add [start, end); what is there already stays."""
+        """Add [start, end); positions may be in the set already."""
         if start >= end:
             return
         first = bisect_left(self._ends, start)
@@ -57,10 +57,10 @@ class SpanSet:
         self._replace(first, last, [start], [end])
 
     def add_all(self, pieces: Iterable[Sequence[int]]) -> None:
-        """Add many pieces, in any order, for the price of one where they are neighbours.
+        """Add many pieces in any order, at the cost of one if they are neighbours.
 
-        Adding a thousand pieces one by one into a large set would move the rest of
-        the set a thousand times.
+        Adding a thousand pieces one by one to a large set would move the rest of the set a
+        thousand times.
         """
         ordered = sorted((start, end) for start, end in pieces if start < end)
         if not ordered:
@@ -79,7 +79,7 @@ class SpanSet:
         self._replace(first, last, starts, ends)
 
     def remove(self, start: int, end: int) -> None:
-        """Take [start, end) out; what is not there does no harm."""
+        """Remove [start, end); positions may be missing from the set already."""
         if start >= end:
             return
         first = bisect_right(self._ends, start)
@@ -91,12 +91,12 @@ class SpanSet:
         self._replace(first, last, [a for a, _ in kept], [b for _, b in kept])
 
     def _replace(self, first: int, last: int, starts: list[int], ends: list[int]) -> None:
-        """Put other spans in the place of those from `first` to before `last`."""
+        """Replace the spans from `first` to before `last`."""
         before = sum(self._ends[first:last]) - sum(self._starts[first:last])
         self._total += sum(ends) - sum(starts) - before
         if self._starts is _NONE:
             self._starts, self._ends = array("q"), array("q")
-        if first == len(self._starts):  # the usual case, and no slice is made for it
+        if first == len(self._starts):  # the usual case, handled without a slice
             self._starts.extend(starts)
             self._ends.extend(ends)
         else:
@@ -115,7 +115,7 @@ class SpanSet:
         )
 
     def intersection(self, start: int, end: int, most: int | None = None) -> list[Span]:
-        """The parts of the set inside [start, end), ascending; only the first `most` of them if given."""
+        """The parts of the set inside [start, end), ascending; at most `most` of them if given."""
         if start >= end:
             return []
         first = bisect_right(self._ends, start)
@@ -133,7 +133,7 @@ class SpanSet:
 
     @property
     def hull(self) -> Span | None:
-        """The least span around all positions of the set; None where there are none."""
+        """The smallest span around all positions of the set; None for an empty set."""
         return Span(self._starts[0], self._ends[-1]) if self._starts else None
 
     @property
@@ -150,12 +150,12 @@ class SpanSet:
         return len(self._starts)
 
     def __bool__(self) -> bool:
-        """Whether there is any position in it."""
+        """Whether the set has any position."""
         return bool(self._starts)
 
 
 def without(pieces: Iterable[Span], taken: Iterable[Span]) -> list[tuple[int, int]]:
-    """What is left of `pieces` when `taken` are cut out, in linear time; both ascending and disjoint."""
+    """Cut `taken` out of `pieces`, in linear time; both must be ascending and disjoint."""
     left: list[tuple[int, int]] = []
     cuts = iter(taken)
     cut = next(cuts, None)

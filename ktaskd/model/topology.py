@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 def format_cpulist(cpus: frozenset[int] | set[int] | list[int]) -> str:
-    """The kernel's text form of a set of CPUs: {0, 1, 2, 4} is "0-2,4"."""
+    """The kernel's text for a set of CPUs: {0, 1, 2, 4} is "0-2,4"."""
     out: list[str] = []
     ordered = sorted(cpus)
     i = 0
@@ -20,7 +20,7 @@ def format_cpulist(cpus: frozenset[int] | set[int] | list[int]) -> str:
 
 
 def parse_cpulist(text: str) -> frozenset[int]:
-    """The set that a cpulist names; raises ValueError if it is none."""
+    """The set of CPUs in a cpulist; raises ValueError if `text` is not one."""
     cpus: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
@@ -30,7 +30,7 @@ def parse_cpulist(text: str) -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One NUMA node and those of its CPUs that the daemon may use."""
+    """One NUMA node, with only the CPUs that the daemon may use."""
 
     nid: int
     cpus: frozenset[int]
@@ -53,5 +53,5 @@ class Topology:
         return next((node for node in self.nodes if node.nid == nid), None)
 
     def nid_of(self, cpu: int) -> int:
-        """Node of a CPU; -1 if none has it."""
+        """The node of a CPU; -1 if no node has it."""
         return next((node.nid for node in self.nodes if cpu in node.cpus), -1)

@@ -1,4 +1,4 @@
-"""Words about workers that several rooms share."""
+"""Types about workers that several packages share."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ktaskd.model.priority import Priority
 
 
 class WorkerClass(Enum):
-    """The priority a worker has."""
+    """The two classes of workers, which differ in their priority."""
 
     HELPER = "helper"
     LEAD = "lead"
 
 
 class WorkerState(Enum):
-    """Where a worker is in its life."""
+    """The states of a worker."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -27,15 +27,15 @@ class WorkerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a worker shall apply to itself before its first chunk.
+    """The settings that a worker applies to itself before its first chunk.
 
     Args:
-        cpus: CPUs to bind to; empty = leave as it is.
-        nid: node for its memory policy; -1 = leave as it is.
-        uid, gid: user to become; -1 = stay.
-        memory_group: directory of the memory cgroup to move into; "" = stay.
-        own_code: it may be given code of its own user, who serves nobody else: then it gives
-            the network and other processes up only for a job that is none of that.
+        cpus: CPUs to bind to; empty = no change.
+        nid: node for its memory policy; -1 = no change.
+        uid, gid: user to become; -1 = no change.
+        memory_group: directory of the memory cgroup to enter; "" = no change.
+        own_code: the worker may get its user's own code, in a daemon that serves only that user. It
+            then gives up the network and other processes only before the first other job.
     """
 
     worker_class: WorkerClass
@@ -49,18 +49,18 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a worker has, read back from the kernel after it set itself up.
+    """The settings of a worker, read back from the kernel after its setup.
 
     Args:
         policy: "idle", "normal", "batch" or "other".
         ioprio: "idle", "best-effort:N", "realtime:N" or "none".
-        autogroup_nice: nice value of its autogroup; None where there is none.
+        autogroup_nice: nice value of its autogroup; None = it has none.
         mempolicy: "bind:N", "prefer:N" or "default".
-        gives_way_by: what makes a helper give way to all others: "idle slice",
-            "idle cgroup", "autogroup", or "SCHED_IDLE" where no group stands
-            between it and them; "" = nothing, or it is a lead.
-        gave_up: what it can never do any more, in words.
-        missing: what could not be applied and how to get it, in words.
+        gives_way_by: what makes a helper give way to all others: "idle slice", "idle cgroup",
+            "autogroup", or "SCHED_IDLE" if no group separates it from them; "" = nothing does, or
+            it is a lead.
+        gave_up: rights that it has given up for good, in words.
+        missing: settings that could not be applied, each with the remedy, in words.
     """
 
     cpus: frozenset[int] = frozenset()
@@ -78,5 +78,5 @@ class Applied:
 
     @property
     def priority(self) -> Priority:
-        """The priority that it was started with."""
+        """The priority with which it was started."""
         return Priority(self.policy or "normal", self.nice, self.ioprio or "none")

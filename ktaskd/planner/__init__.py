@@ -1,1 +1,1 @@
-"""Plans which worker does which positions. Pure: facts in, plan out."""
+"""Decides how many workers a job gets, and which positions each of them processes. Pure."""

@@ -1,4 +1,4 @@
-"""A job's ranges, limits and the topology turned into a plan."""
+"""Makes a plan from a job's ranges and limits and the machine's topology."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ktaskd.planner.threads import (
 )
 
 Boundary = Callable[[int], int]
-"""The least record start that is not below a position (ktask's iter function).
-Must be monotone and idempotent; may answer beyond the end."""
+"""Returns the first record start at or after a position (ktask's iter function). Must be monotone and
+idempotent; the result may lie beyond the end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A range and who may process it.
+class NodePart:
+    """A range, and the node whose helpers process it.
 
     Args:
-        nid: the node whose helpers go first; -1 = any node's.
-        only: no other node's helpers, even when this one has none free.
+        nid: the node whose helpers are preferred; -1 = any node.
+        only: never use helpers of other nodes, even if this node has none free.
     """
 
     start: int
@@ -38,14 +38,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a job is cut up. Workers then pull; nothing is assigned ahead.
+    """How a job is cut. Workers then pull chunks; nothing is assigned in advance.
 
     Args:
-        threads: workers at the same time, the lead included.
-        wanted: the same without the caller's own limits, which may change.
+        threads: most workers at the same time, including the lead.
+        wanted: `threads` without the caller's own limits, which may change.
     """
 
-    shares: tuple[Share, ...]
+    parts: tuple[NodePart, ...]
     threads: int
     chunk: int
     min_chunk: int
@@ -56,19 +56,19 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Positions in all."""
-        return sum(share.end - share.start for share in self.shares)
+        """Total number of positions."""
+        return sum(part.end - part.start for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The facts that a plan is made from.
+    """The facts about a job from which its plan is made.
 
     Args:
-        anywhere: ranges without a node go anywhere, not to the caller's node.
-        caller_nid: node that the caller runs on; -1 = not known.
-        caller_cpus: CPUs that the caller may use; 0 = not known.
-        waited: somebody waits, so that there is a lead.
+        anywhere: ranges without a node may run on any node, not only on the caller's.
+        caller_nid: the node on which the caller runs; -1 = not known.
+        caller_cpus: number of CPUs that the caller may use; 0 = not known.
+        waited: somebody waits for the job, so it has a lead.
     """
 
     ranges: Sequence[RangeSpec]
@@ -84,12 +84,12 @@ class Request:
     waited: bool = False
 
 
-def place(spec: RangeSpec, request: Request, topology: Topology) -> Share:
-    """The share of one range.
+def part_of(spec: RangeSpec, request: Request, topology: Topology) -> NodePart:
+    """The node part of one range.
 
-    A node without CPUs has no helpers of its own, so that its range is open to
-    all: pages go there by nobody's pinning, but the job gets done. The same
-    holds for a caller whose node is not known.
+    A node without CPUs has no helpers, so helpers of all nodes may take its range: its pages are
+    then not bound to the node, but the job gets done. The same holds for a caller whose node is
+    not known.
     """
     if spec.nid is not None:
         wanted, only = spec.nid, False
@@ -99,34 +99,37 @@ def place(spec: RangeSpec, request: Request, topology: Topology) -> Share:
         wanted, only = request.caller_nid, True
     node = topology.node(wanted)
     if node is None or not node.cpus:
-        return Share(spec.start, spec.end)
-    return Share(spec.start, spec.end, wanted, only)
+        return NodePart(spec.start, spec.end)
+    return NodePart(spec.start, spec.end, wanted, only)
 
 
-def usable_helpers(shares: Sequence[Share], helpers: Mapping[int, int]) -> int:
-    """Helpers that may work on any of the shares; `helpers` is by node."""
-    if any(not share.only for share in shares):
+def usable_helpers(parts: Sequence[NodePart], helpers: Mapping[int, int]) -> int:
+    """Number of helpers that may work on any of the parts; `helpers` is by node."""
+    if any(not part.only for part in parts):
         return sum(helpers.values())
-    return sum(helpers.get(nid, 0) for nid in {share.nid for share in shares})
+    return sum(helpers.get(nid, 0) for nid in {part.nid for part in parts})
 
 
 def make_plan(request: Request, topology: Topology, helpers: Mapping[int, int]) -> Plan:
-    """The plan of a job; `helpers` is how many there are, by node.
+    """The plan of a job.
 
-    Empty ranges are legal and vanish. The plan of an empty job has no shares.
+    Empty ranges are legal and are left out. The plan of an empty job has no parts.
+
+    Args:
+        helpers: number of helpers by node.
     """
-    shares = tuple(place(spec, request, topology) for spec in request.ranges if spec.length > 0)
-    total = sum(share.end - share.start for share in shares)
+    parts = tuple(part_of(spec, request, topology) for spec in request.ranges if spec.length > 0)
+    total = sum(part.end - part.start for part in parts)
     align = max(request.align, 1)
     floor = effective_min_chunk(request.min_chunk, default=request.default_min_chunk, align=align)
     wanted = thread_count(
         total,
         min_chunk=floor,
         max_threads=request.max_threads,
-        helpers=usable_helpers(shares, helpers),
+        helpers=usable_helpers(parts, helpers),
         lead=request.waited,
     )
     threads = clamp_to_caller(wanted, request.caller_cpus)
     chunk = chunk_size(total, threads=threads, min_chunk=floor, align=align)
     probe = min(chunk, max(floor, round_up(max(request.probe, 1), align)))
-    return Plan(shares, threads, chunk, floor, align, probe, request.boundary, wanted)
+    return Plan(parts, threads, chunk, floor, align, probe, request.boundary, wanted)

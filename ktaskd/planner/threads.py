@@ -1,4 +1,4 @@
-"""How many workers a job gets, and how large its chunks are."""
+"""Computes how many workers a job gets, and how large its chunks are."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from ktaskd.model.limits import CHUNKS_MAX, CHUNKS_PER_WORKER, DEFAULT_MAX_THREA
 
 
 def ceil_div(value: int, divisor: int) -> int:
-    """The quotient rounded up; `divisor` is at least 1."""
+    """The quotient, rounded up; `divisor` must be at least 1."""
     return -(-value // divisor)
 
 
 def round_up(value: int, align: int) -> int:
-    """The least multiple of `align` that is not below `value`."""
+    """The smallest multiple of `align` that is at least `value`."""
     return ceil_div(value, align) * align
 
 
 def effective_min_chunk(wanted: int, *, default: int, align: int) -> int:
     """Smallest chunk in positions: a multiple of `align`, at least 1.
 
-    `wanted` 0 = `default`. A caller's value that is no multiple of `align` is
-    rounded up, not refused.
+    Args:
+        wanted: the caller's value; 0 = `default`. Rounded up to a multiple of `align`.
     """
     return round_up(max(wanted or default, 1), max(align, 1))
 
 
 def thread_count(total: int, *, min_chunk: int, max_threads: int, helpers: int, lead: bool) -> int:
-    """Workers for a job, the lead included; at least 1.
+    """Number of workers for a job, including the lead; at least 1.
 
     Args:
-        total: positions in all.
-        min_chunk: as `effective_min_chunk` gives it.
+        total: total number of positions.
+        min_chunk: as returned by `effective_min_chunk`.
         max_threads: 0 = the default of 4.
-        helpers: helpers that may run on the job's nodes.
-        lead: whether somebody waits, so that one lead comes on top.
+        helpers: number of helpers that may run on the job's nodes.
+        lead: whether somebody waits for the job, so that it gets a lead in addition.
 
     Source: ktask_init_work in v4.
     """
@@ -41,9 +41,9 @@ def thread_count(total: int, *, min_chunk: int, max_threads: int, helpers: int, 
 
 
 def clamp_to_caller(threads: int, caller_cpus: int) -> int:
-    """Workers of a job whose caller may use so many CPUs itself; 0 = not known.
+    """Limit the workers of a job to the CPUs that its caller may use; 0 = not known.
 
-    Who may use two CPUs should not be able to use four through us.
+    A caller that may use two CPUs should not be able to use four through the daemon.
     """
     return max(min(threads, caller_cpus), 1) if caller_cpus > 0 else threads
 
@@ -51,8 +51,8 @@ def clamp_to_caller(threads: int, caller_cpus: int) -> int:
 def chunk_size(total: int, *, threads: int, min_chunk: int, align: int) -> int:
     """Largest chunk in positions: a multiple of `align`, at least `min_chunk`.
 
-    Never so small that a job has more than CHUNKS_MAX chunks. padata divided by
-    zero here for a min_chunk of 0 until 2024; all arguments below 1 count as 1.
+    Large enough that a job has at most CHUNKS_MAX chunks. All arguments below 1 count as 1: padata
+    divided by zero here for a min_chunk of 0 until 2024.
     """
     wanted = max(
         ceil_div(total, max(threads, 1) * CHUNKS_PER_WORKER), min_chunk, ceil_div(total, CHUNKS_MAX), 1

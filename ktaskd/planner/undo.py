@@ -1,4 +1,4 @@
-"""Cuts an undo into steps."""
+"""Cuts the undo of a job into steps."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from ktaskd.model.spans import Span, SpanSet
 
 HOLES_PER_STEP = 1000
-"""Holes sent to a worker at once; encoded they stay below one frame."""
+"""Limit of the holes in one step; that many fit a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class UndoStep:
-    """One call of undo: [start, end) and the holes that were in it before."""
+    """One call of undo: [start, end) and the former holes in it."""
 
     start: int
     end: int
@@ -23,10 +23,11 @@ class UndoStep:
 def undo_steps(done: SpanSet, holes: SpanSet) -> Iterator[UndoStep]:
     """Steps that undo exactly `done`: merged, ascending, each position once.
 
-    One step for each merged span, unless it had more holes than one message
-    can hold. Each step is made when it is asked for: all of them at once would
-    take several times the memory of the holes, and seconds. Neither set may
-    change until the last step is taken. Source of the order: ktask_undo, v4.
+    There is one step for each merged span, or several if the span has more holes than fit in a
+    message. Each step is made on demand: all of them at once would take seconds, and several times
+    the memory of the holes. Neither set may change before the last step is taken.
+
+    Source of the order: ktask_undo, v4.
     """
     for span in done:
         yield from _steps_of(span, holes)
@@ -35,7 +36,7 @@ def undo_steps(done: SpanSet, holes: SpanSet) -> Iterator[UndoStep]:
 def _steps_of(span: Span, holes: SpanSet) -> Iterator[UndoStep]:
     start, is_last = span.start, False
     while not is_last:
-        # One more than fits shows whether another step follows.
+        # One hole more than fits tells whether another step follows.
         batch = holes.intersection(start, span.end, HOLES_PER_STEP + 1)
         is_last = len(batch) <= HOLES_PER_STEP
         batch = batch[:HOLES_PER_STEP]

@@ -1,23 +1,22 @@
-"""A pool host: forks workers from a warm template and reaps them.
+"""A pool host: forks workers from a process that has loaded everything, and reaps them.
 
-Started by exec, or forked by `pool.hosts` which was, so that it has no grpc and
-no thread in it and may fork. It talks with the daemon in JSON datagrams over one
-SOCK_SEQPACKET socket:
+It was started by exec, or forked by `pool.hosts` which was. So it has neither grpc nor threads and
+can fork. It exchanges JSON datagrams with the daemon over one SOCK_SEQPACKET socket:
 
     daemon: {"op": "board"} + memfd        the workers' shared pages
-            {"op": "name", "name"}         what it is called in ps
+            {"op": "name", "name"}         its name in ps
             {"op": "group", "path"} + cgroup.procs of the helpers' idle group, and of a normal one
-            {"op": "door"} + cgroup.procs of a normal group, where we know our own
+            {"op": "normal_group"} + cgroup.procs of a normal group, if the host has that of its own
             {"op": "spawn", "id", "slot", "placement"}
             {"op": "kill", "id"}
-    host:   {"op": "ready", "pid"} + pidfd, and cgroup.procs of our own group if we have it
+    host:   {"op": "ready", "pid"} + pidfd, and cgroup.procs of its own group if it has that
             {"op": "spawned", "id", "pid"} + worker's socket, pidfd
             {"op": "failed", "id", "message"}
-            {"op": "exited", "id", "status"}   as of waitpid, when nothing that it started is left
+            {"op": "exited", "id", "status"}   status of waitpid, when no process that it started is left
 
-End of file, or the SIGTERM that the kernel sends when the daemon dies, means
-that the daemon is gone: every worker is killed and reaped, what they have started
-too, and their group removed, before the host ends.
+End of file, or the SIGTERM that the kernel sends when the daemon dies, means that the daemon is
+gone. Before the host ends it kills and reaps every worker and all processes that they have started,
+and removes their group.
 """
 
 from __future__ import annotations
@@ -50,15 +49,15 @@ from ktaskd.worker.restart import Board
 LOG_NAME = "ktaskd.pool.host"
 
 GROUP_PATIENCE_S = 5.0
-"""For the kernel to let go of the helpers' cgroup after the last of them was reaped; on a machine
-that was busy with others 1 s was not enough."""
+"""Seconds to wait for the kernel to empty the helpers' cgroup after the last of them was reaped.
+On a busy machine 1 s was not enough."""
 
 LEFTOVERS_PATIENCE_S = 3.0
-"""How long a host that ends waits for what its workers have started to be gone."""
+"""Seconds that an ending host waits for the end of all processes that its workers have started."""
 
 
 def placement_to_json(placement: Placement) -> dict[str, Any]:
-    """The form that placement_from_json reads."""
+    """The form of a placement that placement_from_json reads."""
     return {
         "class": placement.worker_class.value,
         "cpus": sorted(placement.cpus),
@@ -71,7 +70,7 @@ def placement_to_json(placement: Placement) -> dict[str, Any]:
 
 
 def placement_from_json(body: dict[str, Any]) -> Placement:
-    """A placement as the daemon sent it."""
+    """The placement that the daemon sent."""
     return Placement(
         WorkerClass(body["class"]),
         frozenset(body["cpus"]),
@@ -84,21 +83,21 @@ def placement_from_json(body: dict[str, Any]) -> Placement:
 
 
 class PoolHost:
-    """One pool host: its line to the daemon, and its children."""
+    """One pool host: its connection to the daemon, and its children."""
 
-    def __init__(self, control: socket.socket, door: int = -1) -> None:
+    def __init__(self, control: socket.socket, cgroup_fd: int = -1) -> None:
         """Take over the control socket.
 
         Args:
-            door: cgroup.procs of the group that we are in ourselves, if we have it.
+            cgroup_fd: cgroup.procs of our own group; -1 = we have none.
         """
         self._control = control
-        self._door = door
+        self._cgroup_fd = cgroup_fd
         self._board = -1
         self._group_fds: list[int] = []
         self._group_path: Path | None = None
         self._raiser = Raiser()
-        self._told_to_end = False
+        self._ending = False
         self._children: dict[int, int] = {}  # pid -> worker id
         self._leftovers = Leftovers(self._children, lambda pid: self._raiser.raise_(pid))
         self._orphans_ended = False
@@ -106,7 +105,7 @@ class PoolHost:
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
-        """Serve until the daemon is gone, then kill and reap what is left."""
+        """Serve until the daemon is gone, then kill and reap all that is left."""
         self._wake_r.setblocking(False)
         self._wake_w.setblocking(False)
         signal.set_wakeup_fd(self._wake_w.fileno(), warn_on_full_buffer=False)
@@ -117,7 +116,7 @@ class PoolHost:
         with contextlib.suppress(OSError):
             descendants.adopt_orphans()
         self._send_ready()
-        while self._serve_once() and not self._told_to_end:
+        while self._serve_once() and not self._ending:
             self._reap()
         self._end_children()
         if self._group_path is not None:
@@ -125,12 +124,12 @@ class PoolHost:
 
     def _send_ready(self) -> None:
         pidfd = os.pidfd_open(os.getpid())
-        doors = [self._door] if self._door >= 0 else []
-        self._send({"op": "ready", "pid": os.getpid()}, [pidfd, *doors])
+        cgroup_fds = [self._cgroup_fd] if self._cgroup_fd >= 0 else []
+        self._send({"op": "ready", "pid": os.getpid()}, [pidfd, *cgroup_fds])
         os.close(pidfd)
 
     def _on_term(self, *_: object) -> None:
-        self._told_to_end = True
+        self._ending = True
 
     def _serve_once(self) -> bool:
         for key, _ in self._selector.select(self._leftovers.patience_s(time.monotonic())):
@@ -155,9 +154,9 @@ class PoolHost:
             self._board = fds[0]
         elif message["op"] == "name":
             process.set_name(message["name"])
-        elif message["op"] == "door":
-            self._group_fds = [self._door, fds[0]]
-            self._raiser = Raiser(self._door, fds[0])
+        elif message["op"] == "normal_group":
+            self._group_fds = [self._cgroup_fd, fds[0]]
+            self._raiser = Raiser(self._cgroup_fd, fds[0])
         elif message["op"] == "group":
             self._group_fds, self._group_path = fds, Path(message["path"])
             self._raiser = Raiser(fds[0], fds[1])
@@ -189,11 +188,11 @@ class PoolHost:
             os.close(pidfd)
 
     def _become_worker(self, sock: socket.socket, message: dict[str, Any], parent: int) -> NoReturn:
-        """The child: leave everything of the host behind, then work until the end."""
+        """In the child: close everything of the host, then work until the end."""
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # The siblings' end of file depends on nobody else holding these.
+            # Siblings see end of file only if no other process has these open.
             self._control.close()
             self._selector.close()
             self._wake_r.close()
@@ -201,8 +200,8 @@ class PoolHost:
             placement = placement_from_json(message["placement"])
             helper = placement.worker_class is WorkerClass.HELPER
             missing = self._enter_group() if helper else []
-            for fd in {*self._group_fds, self._door} - {-1}:
-                os.close(fd)  # whoever has one moves any process
+            for fd in {*self._group_fds, self._cgroup_fd} - {-1}:
+                os.close(fd)  # a process that has one can move any process
             board = Board(self._board, message["slot"] * SLOT_BYTES)
             page = board.page()
             if not placement.own_code:
@@ -216,7 +215,7 @@ class PoolHost:
             os._exit(70)
 
     def _enter_group(self) -> list[str]:
-        """Leave the group in which the daemon runs; returns what could not be done."""
+        """Move from the daemon's group into the helpers' group; returns what failed, in words."""
         if self._group_path is not None:
             try:
                 idlegroup.enter(self._group_fds[0])
@@ -230,7 +229,7 @@ class PoolHost:
                 os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Reap who has ended, and report workers of which nothing is left."""
+        """Reap children that have ended, and report workers of which no process is left."""
         exits: list[Exit] = []
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -245,7 +244,7 @@ class PoolHost:
 
     def _end_children(self) -> None:
         for pid in self._children:
-            # A starved process takes seconds to die; raised first it takes none.
+            # A starved process takes seconds to die unless it is raised first.
             self._raiser.raise_(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -257,7 +256,7 @@ class PoolHost:
         self._end_leftovers(exits)
 
     def _end_leftovers(self, exits: list[Exit]) -> None:
-        """Have what workers have started end, for as long as that may take."""
+        """End the processes that workers have started, for at most LEFTOVERS_PATIENCE_S."""
         until_s = time.monotonic() + LEFTOVERS_PATIENCE_S
         self._leftovers.look(exits, time.monotonic())
         while (patience_s := self._leftovers.patience_s(now_s := time.monotonic())) is not None:
@@ -272,32 +271,32 @@ class PoolHost:
 
 
 def _begin_session() -> None:
-    """Have an autogroup of one's own: nice only counts inside one, and raising it raises nobody else."""
+    """Begin a session, and so an autogroup: nice counts only inside one, and raising it raises no other."""
     os.setsid()
     with contextlib.suppress(OSError):
         sched.set_own_autogroup_nice(19)
 
 
 def warm_up() -> None:
-    """Load what workers need, so that they share it with whoever they are forked from."""
+    """Load everything that workers need, so that they share it with the process they are forked from."""
     bodies.load_all()
     gc.collect()
-    gc.freeze()  # so that the workers' collections do not copy the template's pages
+    gc.freeze()  # so that garbage collection in workers does not copy these pages
 
 
 def main(argv: list[str]) -> int:
-    """Run a pool host: argv has the number of the control socket, its name, and maybe "undumpable"."""
+    """Run a pool host; argv: descriptor of the control socket, name, and optionally "undumpable"."""
     logline.report_uncaught(LOG_NAME)
     faults.hit("host.at_start")
     control = socket.socket(fileno=int(argv[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
-        os.setsid()  # the terminal's Ctrl-C is the daemon's business
+        os.setsid()  # Ctrl-C at the terminal is for the daemon only
     process.set_death_signal(signal.SIGTERM)
     process.set_name(argv[1])
     if "undumpable" in argv[2:]:
         process.apply_undumpable()
-    process.lift_data_limit()  # what workers map for clients is bounded elsewhere
+    process.lift_data_limit()  # the memory that workers map for clients is limited elsewhere
     warm_up()
     PoolHost(control).run()
     return 0

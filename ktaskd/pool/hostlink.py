@@ -35,7 +35,7 @@ class HostLink:
 
     Attributes:
         respawns: how many hosts have died and were to be replaced.
-        trouble: why there is no pool host now, in words; "" where there is one, or soon will be.
+        trouble: why there is no pool host now, in words; "" if there is one, or soon will be.
         early_deaths: hosts that died soon after their start, in a row.
     """
 
@@ -60,13 +60,13 @@ class HostLink:
 
     @property
     def pid(self) -> int:
-        """Of the host; 0 where there is none, or its pid is not known yet."""
+        """Pid of the host; 0 if there is none, or its pid is not known yet."""
         return self._host.pid if self._host is not None else 0
 
     # -- life ---------------------------------------------------------------------
 
     def start(self) -> bool:
-        """Start a host; False where that failed: `restart_host` follows after a pause."""
+        """Start a host; False if that failed: then `restart_host` follows after a pause."""
         self.stop_restart()
         self._started_s = self._loop.time()
         try:
@@ -93,7 +93,7 @@ class HostLink:
         if self._host is not None:
             self._host.kill()
             if self._host.pidfd < 0:
-                self._on_dead()  # whoever should start it will find that the connection is closed
+                self._on_dead()  # the process that should fork it will find the connection closed
 
     def close(self) -> None:
         """Close the connection."""

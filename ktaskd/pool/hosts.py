@@ -1,13 +1,13 @@
-"""Main of `ktaskd --pool-hosts`: makes a pool host of each connection to its socket.
+"""Main of `ktaskd --pool-hosts`: forks a pool host for each connection to its socket.
 
-The helpers' processes are so in a service of their own, whose slice gives way
-to everybody else, while the daemon and its leads are not. The service manager
-made the socket; who connects is the daemon, once for each pool. The bodies are
-loaded once, hosts are forked from that, and workers from them.
+This puts the helpers into a service of their own, whose slice gives way to everybody else, while
+the daemon and its leads stay outside. The service manager makes the socket, and the daemon connects
+once for each pool. The bodies of functions are loaded once; hosts are forked from this process, and
+workers from the hosts.
 
-Either side may end and be started again: without the daemon a host sees the end
-of its socket, kills and reaps its workers and ends; when this process ends, the
-kernel tells its hosts (PR_SET_PDEATHSIG), who do the same.
+Either side can end and be started again. Without the daemon a host sees end of file, kills and reaps
+its workers and ends. When this process ends, the kernel signals its hosts (PR_SET_PDEATHSIG), which do
+the same.
 
 Run by `ktaskd --pool-hosts`: python -P -s -m ktaskd.pool.hosts, with one SOCK_SEQPACKET
 socket in LISTEN_FDS.
@@ -26,7 +26,7 @@ from collections.abc import MutableMapping
 from typing import NoReturn
 
 from ktaskd.host import faults, logline
-from ktaskd.host.cgroups import cgroup_fd as door
+from ktaskd.host.cgroups import cgroup_fd
 from ktaskd.host.processes import process
 from ktaskd.host.sockets import notify
 from ktaskd.host.sockets.unixsock import read_peer_credentials
@@ -41,27 +41,27 @@ LOG_NAME = "ktaskd.pool.hosts"
 
 
 class NoSocket(Exception):
-    """What was passed is not what is wanted; the message says why."""
+    """The service manager passed no usable socket; the message says why."""
 
 
 class Hosts:
-    """Forks a pool host for each connection, until it is told to end.
+    """Forks a pool host for each connection, until SIGTERM or SIGINT.
 
     Args:
         listener: stays the caller's.
-        door: cgroup.procs of our own group, which hosts pass on; -1 = none.
+        cgroup_fd: cgroup.procs of our own group, which hosts send to the daemon; -1 = none.
     """
 
-    def __init__(self, listener: socket.socket, door: int = -1) -> None:
-        """Serve nobody yet."""
+    def __init__(self, listener: socket.socket, cgroup_fd: int = -1) -> None:
+        """Accept no connection yet."""
         self._listener = listener
-        self._door = door
+        self._cgroup_fd = cgroup_fd
         self._hosts: set[int] = set()
-        self._told_to_end = False
+        self._ending = False
         self._wake_r, self._wake_w = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def run(self) -> None:
-        """Serve; at the end every host is told, and waited for."""
+        """Serve; at the end send every host SIGTERM and wait for it."""
         for end in (self._wake_r, self._wake_w, self._listener):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake_w.fileno(), warn_on_full_buffer=False)
@@ -71,8 +71,8 @@ class Hosts:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
-        self._say("READY=1")
-        while not self._told_to_end:
+        self._notify("READY=1")
+        while not self._ending:
             for fd, _ in poll.poll():
                 if fd == self._listener.fileno():
                     self._accept()
@@ -84,13 +84,13 @@ class Hosts:
         self._end()
 
     def _on_term(self, *_: object) -> None:
-        self._told_to_end = True
+        self._ending = True
 
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
         except OSError:
-            return  # it has gone again, or there are too many files: the next turn
+            return  # the peer has gone, or there are too many files: try again at the next event
         with connection:
             pid, uid, _ = read_peer_credentials(connection)
             if uid not in (0, os.geteuid()):
@@ -109,24 +109,24 @@ class Hosts:
         if pid == 0:
             self._become_host(connection, parent)
         self._hosts.add(pid)
-        self._say()
+        self._notify()
 
     def _become_host(self, connection: socket.socket, parent: int) -> NoReturn:
-        """The child: leave everything of ours behind, then be a host until the end."""
+        """In the child: close everything of this process, then run a host until the end."""
         status = 70
         try:
             signal.set_wakeup_fd(-1)
             process.set_death_signal(signal.SIGTERM)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as long as there is no worker to kill
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until there are workers to kill
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             for end in (self._listener, self._wake_r, self._wake_w):
                 end.close()
             if os.getppid() != parent:
-                os._exit(0)  # it died before the kernel was told to watch it
+                os._exit(0)  # the parent died before the death signal was set
             faults.hit("host.at_start")
             os.setsid()
             connection.setblocking(True)
-            PoolHost(connection, self._door).run()
+            PoolHost(connection, self._cgroup_fd).run()
             status = 0
         except BaseException as error:
             logline.report_exception(HOST_LOG_NAME, error)
@@ -139,7 +139,7 @@ class Hosts:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 self._hosts.discard(ended[0])
         if len(self._hosts) != before:
-            self._say()
+            self._notify()
 
     def _end(self) -> None:
         for pid in self._hosts:
@@ -148,35 +148,37 @@ class Hosts:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
-    def _say(self, *lines: str) -> None:
+    def _notify(self, *lines: str) -> None:
         count = len(self._hosts)
         notify.notify(*lines, f"STATUS=pool hosts: {count}" if count else "STATUS=waiting for the daemon")
 
 
 def adopt_listener(environ: MutableMapping[str, str]) -> socket.socket:
-    """The one listening socket that was passed; raises NoSocket. Takes LISTEN_* out of `environ`.
+    """Take the listening socket that was passed, and LISTEN_* out of `environ`; raises NoSocket.
 
     Source: sd_listen_fds(3)
     """
     pid, count, _ = (environ.pop(f"LISTEN_{part}", "") for part in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or count != "1":
         got = count if pid == str(os.getpid()) else "none"
-        raise NoSocket(f"LISTEN_FDS: got {got}, wanted 1, the socket of ktaskd-helpers.socket")
+        raise NoSocket(f"LISTEN_FDS: got {got}, wanted 1; start this through ktaskd-helpers.socket")
     os.set_inheritable(LISTEN_FDS_START, False)
     if not stat.S_ISSOCK(os.fstat(LISTEN_FDS_START).st_mode):
-        raise NoSocket("LISTEN_FDS: descriptor 3 is no socket")
+        raise NoSocket("LISTEN_FDS: descriptor 3 is not a socket; start this through ktaskd-helpers.socket")
     sock = socket.socket(fileno=LISTEN_FDS_START)
     accepting = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if (sock.family, sock.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET) or not accepting:
         sock.close()
-        raise NoSocket("LISTEN_FDS: wanted a listening unix socket of type seqpacket")
+        raise NoSocket(
+            "LISTEN_FDS: wanted a listening unix socket of type seqpacket (ListenSequentialPacket=)"
+        )
     return sock
 
 
 def main() -> int:
-    """Serve until told to end; 0 = ended well, 2 = got no socket."""
+    """Serve until SIGTERM or SIGINT; 0 = ended well, 2 = no usable socket."""
     logline.report_uncaught(LOG_NAME)
-    own_door = door.take_stdout()
+    own_fd = cgroup_fd.take_stdout()
     try:
         listener = adopt_listener(os.environ)
     except (NoSocket, OSError) as error:
@@ -185,7 +187,7 @@ def main() -> int:
     process.set_name(NAME)
     process.apply_undumpable()
     warm_up()
-    Hosts(listener, own_door).run()
+    Hosts(listener, own_fd).run()
     return 0
 
 

@@ -1,9 +1,10 @@
-"""Ends what workers have left running, before their death counts.
+"""Ends the processes that dead workers have left running, before the deaths are reported.
 
-Code that is not ours may start processes, and those may outlive their worker. Each worker adopts the
-orphans below it, so that what belongs to one that lives is below that one. When it dies, the kernel hands
-all of them to the pool host. So a child of the host that is no worker belongs to a dead worker.
-Here it is sent SIGTERM, and SIGKILL soon after; the host reports the death when none is left.
+Code that is not ours may start processes, which may outlive their worker. Each worker adopts the
+orphans below it, so the processes of a live worker are all below that worker. When the worker dies,
+the kernel makes them children of the pool host. So a child of the host that is not a worker belongs
+to a dead worker. It gets SIGTERM here, and SIGKILL soon after. The host reports the death when no
+such process is left.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from typing import NamedTuple
 from ktaskd.host.processes import descendants
 
 GRACE_S = 0.25
-"""Between SIGTERM and SIGKILL: enough for a resource tracker of multiprocessing, which ignores
-SIGTERM and ends by itself after it has removed what the others shared."""
+"""Seconds between SIGTERM and SIGKILL: enough for a resource tracker of multiprocessing, which ignores
+SIGTERM and ends on its own after it has removed the shared objects of the others."""
 
 GROWTH_MAX = 16
-"""Processes that may be started after SIGTERM, for cleaning up; beyond it they are killed at once."""
+"""Most processes that may be started after SIGTERM, for cleaning up; with more all are killed at once."""
 
 _LOOK_S = 0.01
-"""Between two looks while they may still end by themselves."""
+"""Seconds between two looks while they may still end on their own."""
 
 _EAGER_S, _SLOW_LOOK_S = 2.0, 0.1
-"""How long after SIGKILL the next look comes at once: some fork faster than they are found. After
-that they wait for a disk, say, and looks are rare."""
+"""For _EAGER_S after SIGKILL each look is followed by the next, since some processes fork faster than
+they are found. Later the rest probably waits for a disk, and looks are _SLOW_LOOK_S apart."""
 
 
 class Exit(NamedTuple):
@@ -45,13 +46,13 @@ Dying = Callable[[Collection[int]], set[int]]
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """Deaths that are reported when what those workers have left is gone.
+    """Deaths of workers that are reported when no process of theirs is left.
 
     Attributes:
-        fresh: they have just died, so that what is new may be theirs.
-        pids: what was found of theirs at the last look.
-        most: processes beyond which they are killed at once; 0 = not known yet.
-        empty: looks in a row that have found nothing of theirs.
+        fresh: the workers have just died, so new strays may be theirs.
+        pids: their processes at the last look.
+        most: number of processes beyond which all are killed at once; 0 = not known yet.
+        empty: looks in a row that found no process of theirs.
     """
 
     exits: list[Exit]
@@ -63,17 +64,17 @@ class _Held:
     empty: int = 0
 
     def is_overdue(self, now_s: float) -> bool:
-        """Whether they are killed now."""
+        """Whether it is time for SIGKILL."""
         return now_s >= self.since_s + GRACE_S or len(self.seen) > self.most
 
 
 class Leftovers:
-    """All that workers of one pool host have left.
+    """The processes that dead workers of one pool host have left.
 
     Args:
-        workers: pids of the workers that live; follows the changes of its owner.
+        workers: pids of the live workers; the owner changes it.
         raise_: lets a process run at normal priority, so that it dies soon.
-        find, send, dying: as of `host.descendants`.
+        find, send, dying: functions as in `host.processes.descendants`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Leftovers:
         send: Send = descendants.send,
         dying: Dying = descendants.find_dying,
     ) -> None:
-        """Nothing is left by anybody."""
+        """Know of no process yet."""
         self._workers = workers
         self._raise = raise_
         self._find = find
@@ -92,26 +93,26 @@ class Leftovers:
         self._dying = dying
         self._held: list[_Held] = []
         self._suspects: dict[int, set[int]] = {}
-        """Of what is left: workers that had begun to die when it was first seen, so that it may be theirs."""
+        """By pid of a stray: workers that were dying when it was first seen, so that it may be theirs."""
 
     def __bool__(self) -> bool:
-        """Whether something may be left."""
+        """Whether any process may be left."""
         return bool(self._held)
 
     def look(self, exits: list[Exit], now_s: float) -> list[Exit]:
-        """See what is left, have it end, and answer whose deaths may be reported.
+        """Find the processes that are left and signal them; return the deaths that can be reported.
 
-        To be called after every death of a child, and as often as `patience_s` says.
+        Call it after every death of a child, and again after `patience_s`.
 
         Args:
             exits: workers that were reaped since the last look.
-            now_s: of a clock that nobody sets.
+            now_s: time by a monotonic clock.
         """
         if exits:
             self._held.append(_Held(exits, now_s))
         strays = self._find(self._workers)
         if strays and not self._held:
-            self._held.append(_Held([], now_s))  # of a worker that lives, and did not want to keep it
+            self._held.append(_Held([], now_s))  # left by a live worker on purpose
         self._attribute(strays)
         for held in self._held:
             self._end(held, {pid: parent for pid, parent in strays.items() if pid in held.pids}, now_s)
@@ -120,11 +121,11 @@ class Leftovers:
         return [one for held in over for one in held.exits]
 
     def patience_s(self, now_s: float) -> float | None:
-        """Seconds until the next look; None = it needs none."""
+        """Seconds until the next look; None = no look is needed."""
         return min((_patience_s(held, now_s) for held in self._held), default=None)
 
     def _attribute(self, strays: dict[int, int]) -> None:
-        """Whose each of them is. Where that cannot be known, all wait that it may belong to."""
+        """Assign each stray to the dead workers that it may belong to; all of those wait for it."""
         losers = [held for held in self._held if held.fresh or held.pids - strays.keys()]
         self._suspects = {pid: of for pid, of in self._suspects.items() if pid in strays}
         for held in self._held:
@@ -140,7 +141,7 @@ class Leftovers:
             held.fresh = False
 
     def _attribute_new(self, new: dict[int, int], losers: list[_Held]) -> None:
-        """One below another one is of the same worker; else it was below a process that has just gone."""
+        """A stray below another belongs to the same worker; others lost their parent just now."""
         dying = self._dying(self._workers)
         for pid, parent in new.items():
             self._suspects[pid] = self._suspects.get(parent, dying)

@@ -1,14 +1,12 @@
-"""The daemon's line to one worker process."""
+"""The daemon's connection to one worker process."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,145 +14,115 @@ from typing import Any, Protocol
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
+from ktaskd.pool.death import Death
+from ktaskd.pool.outbox import Outbox
 from ktaskd.worker import frames, messages
 from ktaskd.worker.frames import Done, FrameInvalid, Op
 from ktaskd.worker.messages import Ready, Report
 
 STATUS_WAIT_S = 1.0
-"""How long a seen death waits for the pool host to tell the exit status."""
+"""Seconds for which a death waits until the pool host has reported the exit status."""
 
 _READS_PER_WAKE = 64
 _BYTES_PER_WAKE = 64 * 1024
-"""Frames, and bytes of frames, taken from one worker before the others get their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """How a worker ended, and what it had begun.
-
-    Args:
-        status: as of waitpid; None if nobody could tell.
-        seq: the last chunk it had begun; 0 if none.
-        position: how far it said it was in that chunk.
-        why: what it was killed for, in words; "" = not by us, or for no fault.
-        undoing: whether that chunk had failed, and it was undoing it.
-    """
-
-    status: int | None
-    seq: int
-    position: int
-    why: str = ""
-    undoing: bool = False
-
-    @property
-    def signal(self) -> int:
-        """The signal that killed it; 0 if none or not known."""
-        return os.WTERMSIG(self.status) if self.status is not None and os.WIFSIGNALED(self.status) else 0
-
-    @property
-    def by_itself(self) -> bool:
-        """Whether it was its own doing, as far as can be told: killed for a fault, or not killed."""
-        return bool(self.why) or (self.status is not None and self.signal != signal.SIGKILL)
-
-    def __str__(self) -> str:
-        """In words: "killed by SIGSEGV", "exit status 70"."""
-        if self.why:
-            return self.why
-        if self.status is None:
-            return "died, nobody could tell how"
-        if self.signal:
-            with contextlib.suppress(ValueError):
-                return f"killed by {signal.Signals(self.signal).name}"
-            return f"killed by signal {self.signal}"
-        return f"exit status {os.WEXITSTATUS(self.status)}"
+"""Most frames, and bytes of frames, read from one worker before the event loop goes on."""
 
 
 class Listener(Protocol):
-    """Who is told what workers do. Calls come from the event loop, one at a time."""
+    """Receives the events of workers. Calls come from the event loop, one at a time."""
 
     def on_ready(self, worker: Worker) -> None:
-        """The worker has set itself up and may be given work."""
+        """The worker has set itself up and can be given work."""
 
     def on_done(self, worker: Worker, done: Done) -> None:
-        """A chunk was processed, or given back from `done.reached` on."""
+        """A chunk was processed; the part from `done.reached` on was given back."""
 
     def on_report(self, worker: Worker, report: Report) -> None:
-        """The worker reports something of its chunk or step, or that one is over."""
+        """The worker sent a report about its chunk or step, or about its end."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
-        """The process is dead, and so is all that foreign code in it has started.
+        """The process is dead, and so are all processes that foreign code in it has started.
 
-        None of it touches anything any more. All the worker's frames were reported before.
+        None of them touches anything any more. All frames of the worker were reported before.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The place of a worker in its pool.
+
+    Args:
+        nid: its node; -1 for a lead.
+        cpu: the CPU that it is pinned to; -1 for a lead.
+        page: its page of the shared board, as 8-byte words.
+    """
+
+    worker_class: WorkerClass
+    nid: int
+    cpu: int
+    page: memoryview
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHooks:
+    """Calls from a worker to its pool.
+
+    Args:
+        gone: called with its death, which the pool then reports to the listener.
+        idle: called each time that it has nothing in hand any more.
+        raise_: lets the process of this pid run at normal priority.
+    """
+
+    gone: Callable[[Worker, Death], None]
+    idle: Callable[[], None] = _ignore
+    raise_: Callable[[int], object] = _ignore
 
 
 class Worker:
-    """One worker process, from its start to its seen death.
-
-    Args:
-        cpu: the CPU it is pinned to; -1 for a lead.
-        nid: its node; -1 for a lead.
-        slot: its page of the shared board, as 8-byte words.
-    """
+    """One worker process, from its start until its death is seen."""
 
     base = priority = Priority()
-    """What it had when it was started, and what it has now, as a lead for its caller."""
+    """Its priority after the start, and its priority now, as a lead for its caller."""
     own_missing: tuple[str, ...] = ()
-    """What could not be applied when it was started."""
+    """Settings that could not be applied at its start, in words."""
     resting = False
-    """Whether it sleeps in its chunk until something comes for it."""
+    """Whether it sleeps in its chunk until a call arrives."""
 
-    def __init__(
-        self,
-        worker_id: int,
-        worker_class: WorkerClass,
-        nid: int,
-        cpu: int,
-        slot: memoryview,
-        listener: Listener,
-        gone: Callable[[Worker, Death], None],
-        idle: Callable[[], None] = lambda: None,
-        raise_: Callable[[int], object] = lambda _: None,
-    ) -> None:
-        """A worker that the pool host was asked for.
-
-        Args:
-            gone: told of its death after everybody else.
-            idle: told each time that it has nothing in hand any more.
-            raise_: lets the process of this pid run at normal priority.
-        """
+    def __init__(self, worker_id: int, seat: Seat, listener: Listener, hooks: WorkerHooks) -> None:
+        """Represent a worker that was requested from the pool host. Needs the running loop."""
         self.id = worker_id
-        self.worker_class = worker_class
-        self.nid = nid
-        self.cpu = cpu
-        self.slot = slot
+        self.worker_class = seat.worker_class
+        self.nid = seat.nid
+        self.cpu = seat.cpu
+        self.slot = seat.page
         self.pid = 0
         self.idle_since_s = 0.0
         """When it last became idle, by the loop's clock."""
         self.retired = False
-        """Whether it was told to end because nobody needed it, or nobody else may have it."""
+        """Whether it was ended because nobody needed it, or no other user may have it."""
         self.tainted = False
         """Whether it has got code that is not ours, and so ends with its job."""
         self._state = WorkerState.STARTING
-        self._idle = idle
-        self._raise = raise_
+        self._hooks = hooks
         self._killed = self._is_dead = self._ended = False
         self.applied = Applied()
         self.started_s = 0.0
         self.sids: set[int] = set()
         self.jnos: dict[int, frozenset[int]] = {}
-        """Jobs that it was told of, each with the sids that it needs to its end."""
+        """Jobs that were sent to it, each with the sids that it needs until its end."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
-        self._served: int | None = None  # the user whose jobs it was told of last
+        self._served: int | None = None  # the user of the jobs that were sent to it last
         self._listener = listener
-        self._gone = gone
         self._loop = asyncio.get_running_loop()
         self._sock: socket.socket | None = None
         self._pidfd = -1
         self._seq = 0
-        self._unsent: deque[tuple[bytes, int]] = deque()
-        self._with_next: list[bytes] = []
+        self._outbox = Outbox(self.kill)
         self._why, self._status_final = "", False
         self._status: int | None = None
         self._dead_timer: asyncio.TimerHandle | None = None
@@ -165,19 +133,19 @@ class Worker:
         return self.worker_class is WorkerClass.LEAD
 
     def has_priority_for(self, caller: Priority) -> bool:
-        """Whether its priority is the one of a lead that stands in for such a caller."""
+        """Whether its priority is that of a lead for such a caller."""
         return self.priority == caller.standing_in(self.base)
 
     @property
     def is_dying(self) -> bool:
-        """Whether it was killed or is dead: by its pid nothing may be done any more."""
+        """Whether it was killed or is dead, so that its pid must not be used any more."""
         return self._killed or self._is_dead or self._ended
 
     # -- life ---------------------------------------------------------------
 
     @property
     def state(self) -> WorkerState:
-        """Where it is in its life."""
+        """Its state in the life of a worker."""
         return self._state
 
     @state.setter
@@ -185,58 +153,60 @@ class Worker:
         was, self._state = self._state, state
         if state is WorkerState.IDLE is not was:
             self.idle_since_s = self._loop.time()
-            self._idle()
+            self._hooks.idle()
 
     def attach(self, pid: int, sock: socket.socket, pidfd: int) -> None:
         """Take over the socket and the pidfd of the process that was forked."""
         self.pid, self._sock, self._pidfd = pid, sock, pidfd
         self.started_s = self._loop.time()
         sock.setblocking(False)
+        self._outbox.open(sock)
         self._loop.add_reader(sock.fileno(), self._on_readable)
         self._loop.add_reader(pidfd, self._on_pidfd)
         if self.state is WorkerState.STOPPING:
-            self._close_socket()  # nobody wants it any more; it sees end of file
+            self._close_socket()  # it is not needed any more: it sees end of file
 
     def kill(self, why: str = "") -> None:
-        """Send SIGKILL. `on_dead` follows once the process is seen dead.
+        """Send SIGKILL. `on_dead` follows when its death is seen.
 
-        `why`: what it did wrong, in words; its work counts as having killed it.
+        Args:
+            why: its fault, in words; if given, its work counts as the cause of death.
         """
         self._why = self._why or why
         if self._pidfd >= 0:
             first, self._killed = not self._killed, True
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-                # Only now is it known that the pid is still its own.
+                # Only now is it certain that the pid is still its own.
                 if first:
-                    # To die takes CPU time, which a starved process does not get.
-                    self._raise(self.pid)
+                    # Dying takes CPU time, which a starved process does not get.
+                    self._hooks.raise_(self.pid)
 
     def resume(self) -> None:
-        """Let it go on where somebody has stopped it (SIGSTOP)."""
+        """Let it go on if it was stopped by SIGSTOP."""
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
 
     def set_exit_status(self, status: int | None) -> None:
-        """What the pool host learnt from waitpid; None = it can tell no more."""
+        """Record the status that the pool host got from waitpid; None = it will never be known."""
         if not self._status_final:
             self._status, self._status_final = status, True
         if self._dead_timer is not None or self._is_dead or self._pidfd < 0:
             self._finish_death()
 
     def _on_pidfd(self) -> None:
-        # First: a death is told once, whatever comes of the frames.
+        # First of all, so that a death is reported once, even if a frame causes an error.
         self._loop.remove_reader(self._pidfd)
         self._is_dead = True
         try:
-            # Those that were sent before the death count.
+            # Frames that were sent before the death count.
             self._on_readable(limit=1 << 30)
         finally:
             if self._status_final:
                 self._finish_death()
             elif not self._ended and not self.tainted:
-                # Of one that ran code that is not ours the host reports when all it started is gone.
+                # For a worker with foreign code the host reports when all processes that it started are gone.
                 self._dead_timer = self._loop.call_later(STATUS_WAIT_S, self._finish_death)
 
     def _finish_death(self) -> None:
@@ -250,7 +220,7 @@ class Worker:
         seq = slot[frames.SLOT_SEQ]
         undoing = slot[frames.SLOT_UNDOING] == seq > 0
         death = Death(self._status, seq, slot[frames.SLOT_POSITION], self._why, undoing)
-        self._gone(self, death)
+        self._hooks.gone(self, death)
 
     def _close(self) -> None:
         self._close_socket()
@@ -262,35 +232,31 @@ class Worker:
     def _close_socket(self) -> None:
         if self._sock is not None:
             self._loop.remove_reader(self._sock.fileno())
-            self._loop.remove_writer(self._sock.fileno())
+            self._outbox.close()
             self._sock.close()
             self._sock = None
-        for _, fd in self._unsent:
-            if fd >= 0:
-                os.close(fd)
-        self._unsent.clear()
 
     def stop(self) -> None:
-        """Let it end by itself: it sees end of file after what it was sent."""
+        """Let it end on its own: it sees end of file after the frames that were sent."""
         self.state = WorkerState.STOPPING
         self._close_socket()
 
     def retire(self) -> None:
-        """The same, and another one may have its place."""
+        """The same, and its slot becomes free for another worker."""
         self.retired = True
         self.stop()
 
     def taint(self) -> None:
-        """Note that it gets code that is not ours."""
+        """Record that it gets code that is not ours."""
         self.tainted = True
 
     def ends_with_its_job(self) -> bool:
-        """Whether it ends now that its job has nothing more for it: it has run code that is not ours."""
+        """Retire it if it has got code that is not ours; whether it did. Call it at the end of its job."""
         if self.tainted:
             self.retire()
         return self.tainted
 
-    # -- what it says ---------------------------------------------------------
+    # -- frames from it ---------------------------------------------------------
 
     def _on_readable(self, limit: int = _READS_PER_WAKE) -> None:
         read = 0
@@ -305,7 +271,7 @@ class Worker:
                 frame = b""
             if not frame:
                 self._close_socket()
-                # One that closed its line and lives on would keep its chunk for ever.
+                # A worker that closed its socket and lives on would keep its chunk forever.
                 self.kill()
                 return
             read += len(frame)
@@ -315,7 +281,7 @@ class Worker:
         try:
             message = messages.parse(frame)
         except FrameInvalid as error:
-            # Memory of a process that sends nonsense is not to be trusted.
+            # The memory of a process that sends nonsense cannot be trusted.
             self.kill(f"sent nonsense ({error})")
             return
         if isinstance(message, Done):
@@ -331,35 +297,35 @@ class Worker:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The chunk it says it works on and how far it is: (seq, position)."""
+        """The chunk that it works on and its position in it, as it publishes them: (seq, position)."""
         return self.slot[frames.SLOT_SEQ], self.slot[frames.SLOT_POSITION]
 
     @property
     def beats(self) -> int:
-        """Quanta worked since it started; stands still while it is starved or hangs."""
+        """Quanta that it has worked since its start; does not move while it is starved or hangs."""
         beats: int = self.slot[frames.SLOT_BEATS]
         return beats
 
-    # -- what it is told --------------------------------------------------------
+    # -- frames to it -----------------------------------------------------------
 
     def serves(self, uid: int) -> bool:
-        """Whether nothing of another user is in it."""
+        """Whether it has no data of another user."""
         return self._served in (uid, None)
 
     def turn_to(self, uid: int) -> None:
-        """Work for this user from now on: what it has of another one is forgotten and erased first.
+        """Let it work for this user from now on, after it has erased all data of another user.
 
-        To be called while it has nothing in hand.
+        Call it only while it has nothing in hand.
         """
         if not self.serves(uid):
             self.sids.clear()
             self.jnos.clear()
-            self._with_next.clear()  # of the other user, and needless now
-            self._send_with_next(frames.pack_note(frames.WIPE, 0))
+            self._outbox.drop_kept()  # they belong to the other user and are not needed now
+            self._outbox.keep(frames.pack_note(frames.WIPE, 0))
         self._served = uid
 
     def send_source(self, sid: int, body: dict[str, Any], fd: int) -> None:
-        """Give it a source, unless it has it; the fd stays the caller's."""
+        """Send it a source, unless it has it; the fd stays the caller's."""
         if sid not in self.sids:
             self.sids.add(sid)
             self._send(frames.pack_note(frames.SOURCE, sid, body), fd)
@@ -371,100 +337,56 @@ class Worker:
             self._send(frames.pack_note(frames.FORGET_SOURCE, sid))
 
     def forget_item(self, sid: int) -> None:
-        """Let it close a source that one chunk needed, unless a job needs it too."""
+        """Let it close a source that one chunk needed, unless a job needs it as well."""
         if not any(sid in sids for sids in self.jnos.values()):
             self.forget_source(sid)
 
     def send_job(self, jno: int, body: dict[str, Any]) -> None:
-        """Tell it what a job is, or add items to one it knows."""
+        """Send it a job, or more items of a job that it has."""
         if jno not in self.jnos:
             self.jnos[jno] = frozenset(body.get("sources", {}).values())
-        self._send_with_next(frames.pack_note(frames.JOB, jno, body))
+        self._outbox.keep(frames.pack_note(frames.JOB, jno, body))
 
     def forget_job(self, jno: int) -> None:
         """Let it drop a job."""
         if jno in self.jnos:
             del self.jnos[jno]
-            self._send_with_next(frames.pack_note(frames.FORGET_JOB, jno))
+            self._outbox.keep(frames.pack_note(frames.FORGET_JOB, jno))
 
     def send_chunk(
         self, jno: int, start: int, end: int, *, nid: int = NUMA_NO_NODE, more: bool = False
     ) -> int:
-        """Give it a chunk; answers the seq that its DONE or FAILED will carry.
+        """Send it a chunk; returns the seq that its DONE or FAILED will have.
 
-        `more`: another one follows at once, and both go in one datagram. `nid`:
-        where its new pages go, whichever node this worker is of.
+        Args:
+            nid: node of new pages, which may differ from the worker's node.
+            more: whether another chunk follows at once, so that both go in one datagram.
         """
         self._seq += 1
         frame = frames.pack_chunk(self._seq, jno, start, end, nid)
         if more:
-            self._send_with_next(frame)
+            self._outbox.keep(frame)
         else:
             self._send(frame)
         return self._seq
 
     def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
-        """Ask for prepare, undo, combine, finish or restore; answers the seq."""
+        """Send it a prepare, undo, combine, finish or restore; returns the seq."""
         self._seq += 1
-        self._send(frames.pack_note(frames.CALL, self._seq, {"jno": jno, "op": op, "payload": payload}))
+        self._send(frames.pack_note(frames.STEP, self._seq, {"jno": jno, "op": op, "payload": payload}))
         return self._seq
 
     def recall(self) -> None:
-        """Ask for the rest of every chunk sent so far."""
+        """Request the remainder of every chunk that was sent so far."""
         self.slot[frames.SLOT_RECALL] = self._seq
         if self.resting:
             self._send(frames.pack_note(frames.NUDGE, 0))
 
     def note_rest(self, *, resting: bool) -> None:
-        """It sleeps in its chunk, or works on; one that was recalled meanwhile is woken."""
+        """Record that it sleeps in its chunk, or goes on; wake it if it was recalled meanwhile."""
         self.resting = resting
         if resting and self.slot[frames.SLOT_RECALL] >= self._seq:
             self._send(frames.pack_note(frames.NUDGE, 0))
 
-    def _send_with_next(self, frame: bytes) -> None:
-        """Keep a frame that means nothing before the next one: each send is a wake-up."""
-        self._with_next.append(frame)
-        if sum(map(len, self._with_next)) > FRAME_BYTES_MAX // 4:
-            self._send(self._with_next.pop())
-
     def _send(self, frame: bytes, fd: int = -1) -> None:
-        if self._sock is None:
-            return  # it is dying: `on_dead` tells what became of its chunks
-        if self._with_next:
-            kept, self._with_next = self._with_next, []
-            fits = fd < 0 and sum(map(len, kept)) + len(frame) < FRAME_BYTES_MAX - 1024
-            if fits:
-                frame = frames.pack_batch([*kept, frame])
-            else:
-                self._send(frames.pack_batch(kept))
-        if not self._unsent and self._try_send(frame, fd):
-            return
-        if not self._unsent:
-            self._loop.add_writer(self._sock.fileno(), self._on_writable)
-        self._unsent.append((frame, os.dup(fd) if fd >= 0 else -1))
-
-    def _try_send(self, frame: bytes, fd: int) -> bool:
-        assert self._sock is not None
-        try:
-            if fd >= 0:
-                socket.send_fds(self._sock, [frame], [fd])
-            else:
-                self._sock.send(frame)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno in (errno.EMSGSIZE, errno.ETOOMANYREFS):
-                self.kill(f"could not be sent {len(frame)} bytes: {error.strerror}")
-            # Else it is dying already, see _send.
-        return True
-
-    def _on_writable(self) -> None:
-        while self._unsent and self._sock is not None:
-            frame, fd = self._unsent[0]
-            if not self._try_send(frame, fd):
-                return
-            self._unsent.popleft()
-            if fd >= 0:
-                os.close(fd)
-        if self._sock is not None:
-            self._loop.remove_writer(self._sock.fileno())
+        self._outbox.send(frame, fd)

@@ -1,4 +1,4 @@
-"""One pool: a pool host and the workers it forked, kept at their number."""
+"""One pool: a pool host and its workers, whose number is kept."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any
 
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.model.worker import Placement, WorkerClass, WorkerState
+from ktaskd.pool.death import Death
 from ktaskd.pool.host import placement_to_json
 from ktaskd.pool.hostlink import HostLink
-from ktaskd.pool.link import Death, Listener, Worker
+from ktaskd.pool.link import Listener, Seat, Worker, WorkerHooks
 from ktaskd.pool.respawn import respawn_delay
 from ktaskd.pool.starting import Children, Starter
 from ktaskd.worker.frames import SLOT_BYTES
@@ -24,24 +25,23 @@ log = logging.getLogger(__name__)
 
 
 SPARE_IDLE_S = 1.0
-"""How long a spare worker stays without work: others that stand still may need it again soon."""
+"""Seconds for which a spare worker stays idle, since it may soon be needed for a stalled one again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """What a pool is.
+    """The settings of a pool.
 
     Args:
-        cpus: one helper is pinned to each of these; for leads the CPUs that
-            they may use.
-        size: most workers at one time.
-        warm: workers that are kept ready; the others are started when wanted.
+        cpus: one helper is pinned to each of these; leads may use all of them.
+        size: most workers at the same time.
+        warm: workers that are kept ready; the others are started on demand.
         uid, gid: user that the workers become; -1 = the daemon's.
-        idle_timeout_s: workers beyond the warm ones end after so long without
-            work; 0 = they stay.
-        own_code: they may be given code of the daemon's own user.
-        usual: workers beyond so many are spare, in the slot of others that stand still, and
-            end after SPARE_IDLE_S without work; 0 = none is spare.
+        idle_timeout_s: workers beyond the warm ones end after this long without work;
+            0 = they stay.
+        own_code: whether they may be given code of the daemon's own user.
+        usual: workers beyond this number are spare: they replace stalled workers, and end
+            after SPARE_IDLE_S without work; 0 = none is spare.
     """
 
     name: str
@@ -57,12 +57,32 @@ class PoolSpec:
     usual: int = 0
 
 
-@dataclass(slots=True)
-class Slot:
-    """One slot for a worker; it outlives the processes that fill it.
+def _ignore(_: object) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolHooks:
+    """Calls from a pool to its owner.
 
     Args:
-        guest: what the one worker that it is lent to applies; None = it is filled again.
+        retire: called before a worker ends because it has been idle for long; from then on it
+            must not be given anything.
+        raise_: lets the process of a killed worker run at normal priority, so that it dies soon.
+    """
+
+    retire: Callable[[Worker], None] = _ignore
+    raise_: Callable[[int], object] = _ignore
+
+
+@dataclass(slots=True)
+class Slot:
+    """Holds one worker at a time, and outlives it.
+
+    Args:
+        index: number of the slot in the pool, and of its page on the board.
+        guest: placement of the only worker that it is lent to; None = it is filled again.
+        wanted: whether it should have a worker.
     """
 
     index: int
@@ -85,25 +105,20 @@ class Pool:
         ids: Callable[[], int],
         *,
         group: IdleGroup | None = None,
-        retire: Callable[[Worker], None] = lambda _: None,
-        raise_: Callable[[int], object] = lambda _: None,
+        hooks: PoolHooks | None = None,
         starter: Starter | None = None,
     ) -> None:
-        """Nothing is started yet.
+        """Start nothing yet.
 
         Args:
-            ids: gives numbers that are unique in the daemon.
+            ids: returns numbers that are unique in the daemon.
             group: the cgroup that helpers move into; stays the caller's.
-            retire: told of a worker that ends because it has long been idle,
-                before it does: it must not be given anything any more.
-            raise_: lets a worker that is killed run at normal priority, so that
-                it dies soon.
-            starter: gets the pool host; None = as a child of this process.
+            hooks: called back about its workers.
+            starter: starts the pool host; None = as a child of this process.
         """
         self.spec = spec
         self._group = group
-        self._retire = retire
-        self._raise = raise_
+        self._hooks = hooks or PoolHooks()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._host = HostLink(spec.name, starter or Children(one_user=spec.own_code), self)
         self._listener = listener
@@ -120,14 +135,14 @@ class Pool:
 
     @property
     def workers(self) -> Iterable[Worker]:
-        """The workers that exist, in any state."""
+        """All workers that exist, in any state."""
         return [slot.worker for slot in self.slots if slot.worker is not None]
 
     # -- the pool host --------------------------------------------------------
 
     @property
     def host_pid(self) -> int:
-        """Of the pool host; 0 where there is none, or its pid is not known yet."""
+        """Pid of the pool host; 0 if there is none, or its pid is not known yet."""
         return self._host.pid
 
     @property
@@ -137,7 +152,7 @@ class Pool:
 
     @property
     def trouble(self) -> str:
-        """Why there is no pool host now, in words; "" where there is one, or soon will be."""
+        """Why there is no pool host now, in words; "" if there is one, or soon will be."""
         return self._host.trouble
 
     def start(self) -> None:
@@ -193,9 +208,9 @@ class Pool:
     # -- workers ----------------------------------------------------------------
 
     def ensure(self, count: int) -> None:
-        """Have at least `count` workers started, as far as there are slots."""
+        """Start workers until there are `count`, as far as there are slots."""
         wanted = sum(slot.wanted for slot in self.slots)
-        # Those whose last worker is still ending come last, and start when it has ended.
+        # Slots whose last worker is still ending come last; they start a worker when it has ended.
         for slot in sorted(self.slots, key=lambda slot: slot.worker is not None):
             if wanted >= count:
                 return
@@ -206,26 +221,26 @@ class Pool:
                     self._spawn(slot)
 
     def _on_idle(self) -> None:
-        """A worker has nothing in hand: look again when one has had nothing for long enough."""
+        """A worker became idle: end it, or another one, when it has been idle for long enough."""
         spare = self.spec.usual and sum(slot.wanted for slot in self.slots) > self.spec.usual
         if (self._idle_timer is None or spare) and not self._closing:
             self._set_idle_timer()
 
     def _set_idle_timer(self) -> None:
-        """Wake up once, when the first of those that are too many is due; never if none is."""
+        """Set the timer to the first surplus worker that is due; stop it if there is none."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        if too_many := self._too_many():
-            self._idle_timer = self._loop.call_at(min(due_s for _, due_s in too_many), self._end_idle)
+        if surplus := self._surplus():
+            self._idle_timer = self._loop.call_at(min(due_s for _, due_s in surplus), self._end_idle)
 
     def _idle_workers(self) -> list[Worker]:
-        """Those without work, the one that has had none for longest first."""
+        """Workers without work; the one that has been idle longest comes first."""
         idle = [worker for worker in self.workers if worker.state is WorkerState.IDLE]
         return sorted(idle, key=lambda worker: worker.idle_since_s)
 
-    def _too_many(self) -> list[tuple[Worker, float]]:
-        """Idle workers that are not to stay, and when each of them is to end."""
+    def _surplus(self) -> list[tuple[Worker, float]]:
+        """Surplus idle workers, and when each of them has to end."""
         spec, wanted = self.spec, sum(slot.wanted for slot in self.slots)
         spare = wanted - spec.usual if spec.usual else 0
         beyond = wanted - spec.warm if spec.idle_timeout_s else spare
@@ -237,12 +252,12 @@ class Pool:
         return found
 
     def _end_idle(self) -> None:
-        """End workers that are too many and were idle for long enough."""
+        """End surplus workers that have been idle for long enough."""
         now_s = self._loop.time()
-        for worker, due_s in self._too_many():
+        for worker, due_s in self._surplus():
             if due_s <= now_s:
                 self._by_id[worker.id].wanted = False
-                self._retire(worker)
+                self._hooks.retire(worker)
                 worker.retire()
         self._set_idle_timer()
 
@@ -251,24 +266,16 @@ class Pool:
         return slot.worker if slot is not None else None
 
     def _spawn(self, slot: Slot) -> None:
-        """Start a worker in a slot, unless there is one: who is told of a death may ask for it, too."""
+        """Start a worker in a slot, unless it has one: a listener may have asked for it already."""
         slot.timer = None
         if self._closing or not self._host.is_there or slot.worker is not None:
-            return  # start() spawns what is wanted
+            return  # start() fills the wanted slots later
         page = memoryview(self._board)[slot.index * SLOT_BYTES : (slot.index + 1) * SLOT_BYTES]
         page[:] = bytes(SLOT_BYTES)
         placement = slot.guest or self._placement(slot)
-        worker = Worker(
-            self._ids(),
-            placement.worker_class,
-            placement.nid,
-            slot.cpu,
-            page.cast("Q"),
-            self._listener,
-            self._on_worker_gone,
-            self._on_idle,
-            self._raise,
-        )
+        seat = Seat(placement.worker_class, placement.nid, slot.cpu, page.cast("Q"))
+        hooks = WorkerHooks(self._on_worker_gone, self._on_idle, self._hooks.raise_)
+        worker = Worker(self._ids(), seat, self._listener, hooks)
         worker.memory_group = placement.memory_group
         slot.worker = worker
         self._by_id[worker.id] = slot
@@ -292,7 +299,7 @@ class Pool:
         worker.state = WorkerState.BACKOFF
         slot.worker = None
         was_guest = slot.guest is not None
-        if was_guest:  # before it is told: somebody may wait for this slot
+        if was_guest:  # before the listener is called, since a job may wait for this slot
             slot.guest, slot.wanted = None, False
         self._listener.on_dead(worker, death)
         if self._closing:
@@ -306,7 +313,7 @@ class Pool:
             return
         delay_s = 0.0
         if death.status is not None or not worker.started_s:
-            # Else it died with its host: that tells nothing of its start.
+            # Otherwise it died with its host, which says nothing about its start.
             delay_s, slot.early_deaths = respawn_delay(
                 lived_s=lived_s, was_busy=was_busy, early_deaths=slot.early_deaths
             )
@@ -316,7 +323,7 @@ class Pool:
     # -- the end ----------------------------------------------------------------
 
     async def close(self, grace_s: float) -> None:
-        """End all workers and the host; what is not gone after `grace_s` is killed."""
+        """End all workers and the host; kill those that are left after `grace_s`."""
         self._closing = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()

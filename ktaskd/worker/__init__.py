@@ -1,1 +1,1 @@
-"""The child's side: one chunk at a time. Loads no grpc and no asyncio."""
+"""The worker process: works on one chunk at a time. Loads neither grpc nor asyncio."""

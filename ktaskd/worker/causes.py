@@ -1,4 +1,4 @@
-"""Why a system call on a source has failed, where its errno does not say it: flags, attributes, seals."""
+"""Explains a failed system call on a source by the source's flags, attributes or seals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
 
 
 def explained(error: Exception, job: Job | None) -> Exception:
-    """The same error with what is found out of the source that it names.
+    """The error with its cause added, if the state of the source that it names explains it.
 
     A descriptor is shared with its owner, who may have changed its flags since it was vetted.
     """
@@ -34,7 +34,7 @@ def explained(error: Exception, job: Job | None) -> Exception:
 
 
 def _sources(job: Job) -> Iterator[tuple[str, Source, bool]]:
-    """Each source of the job with its name in errors, and whether the job writes it."""
+    """Each source of the job, with its name in errors and whether the job writes it."""
     written = {role.role for role in job.declaration.sources if Access.WRITE in role.access}
     for role, source in job.context.sources.items():
         if isinstance(source, Source):
@@ -48,25 +48,25 @@ def _why(number: int, source: Source, writes: bool) -> str:
     try:
         if number == errno.EINVAL:
             direct = fcntl.fcntl(source.fd, fcntl.F_GETFL) & os.O_DIRECT
-            return "O_DIRECT was set on it after it was handed over; clear the flag" if direct else ""
+            return "O_DIRECT was set on the file after it was handed over; clear the flag" if direct else ""
         return _forbidden(source) if writes else ""
     except OSError:
         return ""
 
 
 def _forbidden(source: Source) -> str:
-    """Why a file may not be written that is open for writing."""
+    """Why a write to a file that is open for writing was forbidden."""
     flags = array.array("l", [0])
     try:
         fcntl.ioctl(source.fd, _GETFLAGS, flags, True)
     except OSError:
         flags[0] = 0  # the file system has no such attributes
     if flags[0] & _IMMUTABLE:
-        return "it was made immutable; see chattr(1)"
+        return "the file was made immutable; see chattr(1)"
     if flags[0] & _APPEND_ONLY:
-        return "it was made append-only; see chattr(1)"
+        return "the file was made append-only; see chattr(1)"
     try:
         sealed = fcntl.fcntl(source.fd, fcntl.F_GET_SEALS) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
     except OSError:
         sealed = 0
-    return "it was sealed against writing" if sealed else ""
+    return "the file was sealed against writing" if sealed else ""

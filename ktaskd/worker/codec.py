@@ -1,6 +1,6 @@
-"""Facts and read-backs as JSON, for the frames between daemon and worker. Pure.
+"""Facts of sources and settings of workers as JSON, for the frames between daemon and worker. Pure.
 
-Both ends use these functions, so the keys are written down once.
+Both ends use these functions, so the keys are defined once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ACCESS_OF = {text: access for access, text in _ACCESS.items()}
 
 
 def facts_to_json(facts: SourceFacts) -> Json:
-    """What the body of a SOURCE frame has under "facts"."""
+    """The value of "facts" in the body of a SOURCE frame."""
     return {
         "kind": facts.kind.value,
         "access": _ACCESS[facts.access],
@@ -36,7 +36,7 @@ def facts_to_json(facts: SourceFacts) -> Json:
 
 
 def facts_from_json(body: Json) -> SourceFacts:
-    """The facts again; raises KeyError or ValueError where the body is none."""
+    """The inverse of `facts_to_json`; raises KeyError or ValueError."""
     access = _ACCESS_OF.get(body["access"])
     if access is None:
         raise ValueError(f"access: got {body['access']!r}, wanted r, w or rw")
@@ -74,7 +74,7 @@ def applied_to_json(applied: Applied) -> Json:
 
 
 def applied_from_json(body: Json) -> Applied:
-    """The read-back again; raises KeyError or ValueError where the body is none."""
+    """The inverse of `applied_to_json`; raises KeyError or ValueError."""
     autogroup = body["autogroup_nice"]
     return Applied(
         cpus=parse_cpulist(str(body["cpulist"])),

@@ -1,4 +1,4 @@
-"""A body's line to the outside: the shared page, and PRIOR frames."""
+"""A body's connection to the daemon: the shared page, and PRIOR frames."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from ktaskd.worker.frames import (
 from ktaskd.worker.memory_guard import RoomGuard
 
 HOLES_PER_FRAME = 1000
-"""Of at most 44 bytes each as JSON: a PRIOR frame stays below FRAME_BYTES_MAX."""
+"""Limit of the holes in a PRIOR frame. At 44 bytes of JSON each, the frame stays below FRAME_BYTES_MAX."""
 
 Hole = tuple[int, int]
 
 
 class ChunkControl:
-    """Fulfils `functions.body.Control` for one chunk. One object serves them all.
+    """Implements `functions.body.Control` for chunks. One object serves all chunks in turn.
 
     Args:
         words: the worker's page of the board, as 64-bit words.
         send: sends one frame to the daemon.
-        line: descriptor on which frames of the daemon come; -1 = there is none.
+        socket_fd: descriptor from which frames of the daemon are read; -1 = none.
     """
 
-    def __init__(self, words: memoryview, send: Callable[[bytes], object], line: int = -1) -> None:
-        """Hold the lines."""
+    def __init__(self, words: memoryview, send: Callable[[bytes], object], socket_fd: int = -1) -> None:
+        """Begin without a chunk."""
         self._words = words
         self._send = send
-        self._line = line
+        self._socket_fd = socket_fd
         self._seq = 0
         self.holes: list[Hole] = []
         self.room: RoomGuard | None = None
-        """Of the job at hand: stops it where there is no memory left."""
+        """The guard of the current job, which stops it when memory runs out."""
 
     def begin(self, seq: int) -> None:
-        """Be for chunk `seq` from now on."""
+        """Serve chunk `seq` from now on."""
         self._seq = seq
         if self.holes:
             self.holes = []
 
     def quantum(self, position: int) -> bool:
-        """Publish the position; True if the chunk is wanted back.
+        """Publish the position; True if the chunk was recalled.
 
         Raises:
-            OSError: ENOMEM where the job writes memory and the machine has too little left.
+            OSError: ENOMEM if the job writes memory and the machine has too little left.
         """
         words = self._words
         words[SLOT_POSITION] = position
@@ -62,7 +62,7 @@ class ChunkControl:
         return bool(words[SLOT_RECALL] >= self._seq)
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
-        """Tell the daemon what [start, end) holds, in as many frames as it takes."""
+        """Send the daemon what [start, end) holds, in as many frames as needed."""
         self.holes.extend(holes)
         for first in range(0, max(len(holes), 1), HOLES_PER_FRAME):
             piece = holes[first : first + HOLES_PER_FRAME]
@@ -72,12 +72,12 @@ class ChunkControl:
             start = stop
 
     def rest(self, wanted: int) -> bool:
-        """Sleep until `wanted` can be read; False where the daemon wants something first."""
+        """Sleep until `wanted` is readable; False if a frame or a recall of the daemon comes first."""
         poll = select.poll()
         poll.register(wanted, select.POLLIN)
-        poll.register(self._line, select.POLLIN)
+        poll.register(self._socket_fd, select.POLLIN)
         self._send(pack_note(RESTS, self._seq))
-        # A recall from here on comes with a frame, one from before is seen in the page.
+        # A recall from here on comes with a frame; an earlier one is visible in the page.
         ready = {} if self._words[SLOT_RECALL] >= self._seq else dict(poll.poll())
         self._send(pack_note(WAKES, self._seq))
         return wanted in ready
@@ -91,46 +91,50 @@ class FaultyControl(ChunkControl):
     """
 
     def __init__(
-        self, words: memoryview, send: Callable[[bytes], object], line: int, fault: Callable[[str], object]
+        self,
+        words: memoryview,
+        send: Callable[[bytes], object],
+        socket_fd: int,
+        fault: Callable[[str], object],
     ) -> None:
-        """Hold the lines."""
-        super().__init__(words, send, line)
+        """Begin without a chunk."""
+        super().__init__(words, send, socket_fd)
         self._fault = fault
         self._begun = False
 
     def begin(self, seq: int) -> None:
-        """Be for chunk `seq` from now on."""
+        """Serve chunk `seq` from now on."""
         super().begin(seq)
         self._begun = False
 
     def quantum(self, position: int) -> bool:
-        """Publish the position; after the first quantum anything may happen."""
-        wanted_back = super().quantum(position)
+        """Publish the position; pass the fault point after the first quantum."""
+        is_recalled = super().quantum(position)
         if self._begun:
             self._fault("worker.mid_chunk")
         self._begun = True
-        return wanted_back
+        return is_recalled
 
 
 class UndoControl:
-    """Fulfils `functions.body.Control` for an undo, which nobody takes back.
+    """Implements `functions.body.Control` for an undo, which is never recalled.
 
     Args:
-        publish: whether positions are published. Not while a worker undoes its
-            own failed chunk: the page then still says how far that one came.
-        fault: passes a fault point; None where faults are off.
+        publish: whether to publish positions. False while a worker undoes its own failed
+            chunk, so that the page still shows how far that chunk got.
+        fault: passes a fault point; None = faults are off.
     """
 
     def __init__(
         self, words: memoryview, *, publish: bool, fault: Callable[[str], object] | None = None
     ) -> None:
-        """Hold the page."""
+        """Keep the page."""
         self._fault = fault
         self._words = words
         self._publish = publish
 
     def quantum(self, position: int) -> bool:
-        """Show that there is life in it; never stops."""
+        """Count a beat to show that the worker is alive; never stops the undo."""
         if self._publish:
             self._words[SLOT_POSITION] = position
         self._words[SLOT_BEATS] += 1
@@ -139,17 +143,17 @@ class UndoControl:
         return False
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
-        """Nothing: an undo is not undone."""
+        """Do nothing: an undo is not undone."""
 
     def rest(self, wanted: int) -> bool:
-        """Never: an undo has nothing to wait for."""
+        """Return at once: an undo has nothing to wait for."""
         return False
 
 
 class FinishControl(UndoControl):
-    """Fulfils the same for a finish, which may be broken off where its declaration says so."""
+    """The same for a finish, which can be stopped if its declaration allows it."""
 
     def quantum(self, position: int) -> bool:
-        """Show that there is life in it; True if the job was stopped."""
+        """Count a beat; True if the job was stopped."""
         super().quantum(position)
         return bool(self._words[SLOT_RECALL] >= self._words[SLOT_SEQ])

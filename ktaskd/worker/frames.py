@@ -1,27 +1,26 @@
-"""Messages between the daemon and one worker, as bytes. Pure. `messages` reads what workers send.
+"""Frames between the daemon and one worker, as bytes. Pure. `messages` reads the frames of workers.
 
-One message is one datagram of a SOCK_SEQPACKET pair, at most FRAME_BYTES_MAX.
-Chunks are packed by hand since there are many; everything else is JSON, and
-rare. Numbers are little endian.
+A frame is one datagram of a SOCK_SEQPACKET pair, of at most FRAME_BYTES_MAX. Chunks are frequent and
+packed by hand; everything else is rare and JSON. Numbers are little endian.
 
 Daemon to worker:
-    SOURCE  sid, facts                one fd rides along
+    SOURCE  sid, facts                one descriptor comes with it
     JOB     jno, setup                function, arguments, role -> sid, items
-    CHUNK   seq, jno, start, end, nid node where new pages go, -1 = the worker's own
-    CALL    seq, jno, op, payload     prepare, undo, combine, finish, restore
-    FORGET  jno or sid                drop what was sent before
-    WIPE                              forget all, and erase it: another user is next
-    NUDGE                             means nothing: wakes a worker that rests and is recalled
-    BATCH   frames                    several of these (but SOURCE) in one datagram
+    CHUNK   seq, jno, start, end, nid node for new pages; -1 = the worker's own
+    STEP    seq, jno, op, payload     prepare, undo, combine, finish or restore
+    FORGET  jno or sid                drop a job or a source
+    WIPE                              forget everything and erase it: the next job is another user's
+    NUDGE                             no content: wakes a worker that rests and is recalled
+    BATCH   frames                    several of these (except SOURCE) in one datagram
 Worker to daemon:
-    READY   applied                   once, after the worker set itself up
-    DONE    seq, reached, cpu, part   reached < end: the rest is given back
-    PRIOR   seq, state                what a span held, before it is written
-    PLANNED seq, value                what a prepare found, before it changes anything
-    REPLY   seq, cpu, value           answer to a CALL
-    FAILED  seq, cpu, failure         answer to a CHUNK or a CALL
-    RESTS   seq                       it sleeps in this chunk until something comes for it
-    WAKES   seq                       and works on
+    READY   applied                   once, after the worker has set itself up
+    DONE    seq, reached, cpu, part   if reached < end, the rest is given back
+    PRIOR   seq, state                the former content of a span, sent before it is written
+    PLANNED seq, value                the result of a prepare, sent before begin changes anything
+    REPLY   seq, cpu, value           a STEP is done
+    FAILED  seq, cpu, failure         a CHUNK or a STEP failed
+    RESTS   seq                       the worker sleeps in this chunk until it is needed
+    WAKES   seq                       the worker continues with this chunk
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from typing import Any
 
 from ktaskd.model.limits import NUMA_NO_NODE
 
-SOURCE, JOB, CHUNK, CALL, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE = range(1, 10)
+SOURCE, JOB, CHUNK, STEP, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE = range(1, 10)
 READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES = range(65, 73)
 
 _HEAD = struct.Struct("<BQ")
@@ -43,24 +42,24 @@ _CHUNK = struct.Struct("<BQQQQi")
 _DONE = struct.Struct("<BQQQ")
 _LENGTH = struct.Struct("<I")
 
-# The words of a worker's page in the board that it shares with the daemon,
-# 8 bytes each, aligned, so that a word is never seen half written.
+# The words of a worker's page in the board, which it shares with the daemon. Each has 8 bytes
+# and is aligned, so no reader sees a word half written.
 SLOT_BYTES = 4096
 SLOT_RECALL = 0
-"""Written by the daemon: chunks with a seq up to this one are to be given back."""
+"""Written by the daemon: the worker must give back all chunks with a seq up to this one."""
 SLOT_SEQ = 1
-"""Written by the worker: the chunk that it has begun. Answers "which chunk is
-lost" even when the worker died before it could send anything."""
+"""Written by the worker: the chunk that it has begun. Shows which chunk is lost even if the worker died
+before it could send anything."""
 SLOT_POSITION = 2
-"""Written by the worker: how far it is in that chunk."""
+"""Written by the worker: the position reached in that chunk."""
 SLOT_BEATS = 3
-"""Written by the worker: quanta worked since it started."""
+"""Written by the worker: number of quanta since it started."""
 SLOT_UNDOING = 4
-"""Written by the worker: the last chunk that failed and that it began to undo."""
+"""Written by the worker: the last failed chunk that it began to undo."""
 
 
 class Op(StrEnum):
-    """The steps of a job that a CALL frame asks for: each is done once, by one worker."""
+    """The steps of a job that a STEP frame requests: each is done once, by one worker."""
 
     PREPARE = "prepare"
     COMBINE = "combine"
@@ -70,12 +69,12 @@ class Op(StrEnum):
 
 
 class FrameInvalid(Exception):
-    """The other side sent something that is no frame."""
+    """The other side sent bytes that are no valid frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A chunk was processed up to `reached`; `part` is its JSON result or b""."""
+    """A chunk was processed up to `reached`; `part` is its result as JSON, or b""."""
 
     seq: int
     reached: int
@@ -85,7 +84,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Any other message: its kind, the number it is about, and its JSON."""
+    """Any other frame: its kind, its number (seq, jno or sid), and its JSON body."""
 
     kind: int
     number: int
@@ -93,28 +92,28 @@ class Note:
 
 
 def pack_chunk(seq: int, jno: int, start: int, end: int, nid: int = NUMA_NO_NODE) -> bytes:
-    """A CHUNK frame."""
+    """Pack a CHUNK frame."""
     return _CHUNK.pack(CHUNK, seq, jno, start, end, nid)
 
 
 def unpack_chunk(frame: bytes) -> tuple[int, int, int, int, int]:
-    """seq, jno, start, end, nid of a CHUNK frame."""
+    """The seq, jno, start, end and nid of a CHUNK frame."""
     _, seq, jno, start, end, nid = _CHUNK.unpack(frame)
     return seq, jno, start, end, nid
 
 
 def pack_done(seq: int, reached: int, cpu_ns: int, part: bytes) -> bytes:
-    """A DONE frame."""
+    """Pack a DONE frame."""
     return _DONE.pack(DONE, seq, reached, cpu_ns) + part
 
 
 def pack_note(kind: int, number: int, body: dict[str, Any] | None = None) -> bytes:
-    """Any frame but CHUNK and DONE."""
+    """Pack any frame except CHUNK and DONE."""
     return _HEAD.pack(kind, number) + (json.dumps(body).encode() if body else b"")
 
 
 def unpack_note(frame: bytes) -> Note:
-    """Any frame but CHUNK and DONE; raises FrameInvalid."""
+    """Unpack any frame except CHUNK and DONE; raises FrameInvalid."""
     try:
         kind, number = _HEAD.unpack_from(frame)
         body = json.loads(frame[_HEAD.size :]) if len(frame) > _HEAD.size else {}
@@ -126,7 +125,7 @@ def unpack_note(frame: bytes) -> Note:
 
 
 def pack_batch(batch: Sequence[bytes]) -> bytes:
-    """A BATCH frame: each send wakes the worker, so what can wait goes along."""
+    """Pack a BATCH frame: each send wakes the worker, so frames that can wait are sent together."""
     return bytes([BATCH]) + b"".join(_LENGTH.pack(len(frame)) + frame for frame in batch)
 
 
@@ -146,7 +145,7 @@ def unpack_batch(frame: bytes) -> list[bytes]:
 
 
 def unpack_done(frame: bytes) -> Done:
-    """A DONE frame; raises FrameInvalid."""
+    """Unpack a DONE frame; raises FrameInvalid."""
     try:
         _, seq, reached, cpu_ns = _DONE.unpack_from(frame)
     except struct.error as error:

@@ -1,4 +1,4 @@
-"""What a worker was told of jobs and sources, until it is told to forget it."""
+"""The jobs and sources that the daemon sent to a worker, until it sends to forget them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 class JobUnusable(Exception):
-    """A job's note was wrong or came without what it names; its chunks fail with this."""
+    """A JOB frame was wrong, or a source that it names did not arrive; the job's chunks fail."""
 
 
 class Job:
@@ -40,7 +40,12 @@ class Job:
         *,
         unmapped: bool = False,
     ) -> None:
-        """Hold them; `unmapped`: its sources are read without a mapping."""
+        """Keep them.
+
+        Args:
+            note: body of the JOB frame.
+            unmapped: read the sources without a mapping.
+        """
         self.unmapped = unmapped
         self.note = note if declaration.own else {}
         self.declaration = declaration
@@ -53,24 +58,24 @@ class Known:
     """All jobs and sources that the daemon sent; owns the sources."""
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Begin empty."""
         self.jobs: dict[int, Job] = {}
         self._broken: dict[int, str] = {}
         self._sources: dict[int, Source] = {}
 
     def add_source(self, sid: int, source: Source) -> None:
-        """Keep a source, in place of one that had this number."""
+        """Keep a source; it replaces one of the same number."""
         self.forget_source(sid)
         self._sources[sid] = source
 
     def forget_source(self, sid: int) -> None:
-        """Unmap and close it; one that is not known does no harm."""
+        """Unmap and close a source; an unknown number is ignored."""
         source = self._sources.pop(sid, None)
         if source is not None:
             source.close()
 
     def add_job(self, jno: int, note: Json) -> None:
-        """Take a JOB note: a whole job, or the items of the next chunk of a known one."""
+        """Take the body of a JOB frame: a whole job, or the items of a known job's next chunk."""
         try:
             if "function" in note:
                 self._broken.pop(jno, None)
@@ -86,19 +91,19 @@ class Known:
             self._broken[jno] = f"{type(error).__name__}: {error}"
 
     def forget_job(self, jno: int) -> None:
-        """Drop it; one that is not known does no harm."""
+        """Drop a job; an unknown number is ignored."""
         self.jobs.pop(jno, None)
         self._broken.pop(jno, None)
 
     def job(self, jno: int) -> Job:
-        """The job; raises JobUnusable that says what is wrong with it."""
+        """The job of a number; raises JobUnusable with the reason."""
         job = self.jobs.get(jno)
         if job is None:
-            raise JobUnusable(self._broken.get(jno, f"job number {jno}: this worker was not told of it"))
+            raise JobUnusable(self._broken.get(jno, f"job number {jno}: was not sent to this worker"))
         return job
 
     def to_json(self) -> tuple[Json, list[int]]:
-        """The jobs that run code of their caller, with their sources, for `restore`; and descriptors."""
+        """The jobs that run their caller's code and their sources, for `restore`; and the descriptors."""
         jobs = {jno: job.note for jno, job in self.jobs.items() if job.note}
         wanted = {sid for note in jobs.values() for sid in note.get("sources", {}).values()}
         sources = {sid: source for sid, source in self._sources.items() if sid in wanted}
@@ -106,7 +111,7 @@ class Known:
         return {"jobs": jobs, "sources": held}, [source.fd for source in sources.values()]
 
     def restore(self, known: Json) -> None:
-        """Know what `to_json` returned; owns the descriptors."""
+        """Take over what `to_json` returned, and own the descriptors."""
         for sid, (fd, facts) in known["sources"].items():
             self.add_source(int(sid), Source(fd, facts_from_json(facts)))
         for jno, note in known["jobs"].items():
@@ -124,7 +129,7 @@ class Known:
             self.forget_source(sid)
 
     def _made(self, note: Json) -> Job:
-        """A job from a whole note."""
+        """A job from a whole JOB frame."""
         library = self._source(note["library"]).fd if "native" in note else -1
         declaration, body = _function_of(note, library)
         defaults = {item.name: item.default for item in declaration.arguments if item.default is not None}
@@ -139,7 +144,7 @@ class Known:
         return Job(declaration, body, context, note, unmapped=unmapped)
 
     def _source(self, sid: int, *, unmapped: bool = False) -> Source:
-        """A source that was sent before."""
+        """A source that was sent before; raises JobUnusable."""
         source = self._sources.get(sid)
         if source is None:
             raise JobUnusable(f"source number {sid}: its file descriptor did not arrive in the worker")
@@ -147,7 +152,7 @@ class Known:
 
 
 def _function_of(note: Json, library: int) -> tuple[Declaration, Body]:
-    """One of ours by its name, one of a library by its manifest, one of a package by its entry point."""
+    """Find a built-in function by name, one of a library by manifest, one of a package by entry point."""
     if "native" in note:
         declaration = parse_manifest(note["native"])
         return declaration, NativeBody(declaration, library)

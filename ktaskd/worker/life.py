@@ -56,7 +56,7 @@ def run(
         faults.hit("worker.at_start")
         applied = setup.apply(placement, parent, missing)
         status = EXIT_BROKEN
-        # What the template loaded stays; a collection that looks through it would copy its pages.
+        # The template's objects stay; a collection that looks through them would copy their pages.
         gc.freeze()
         sock.setblocking(True)
         confined = not placement.own_code

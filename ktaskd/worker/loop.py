@@ -124,7 +124,7 @@ class Worker:
                 self._on_source(note, fds)
             elif note.kind == frames.JOB:
                 self._on_job(note)
-            elif note.kind == frames.CALL:
+            elif note.kind == frames.STEP:
                 self._steps.answer(note.number, note.body)
             elif note.kind == frames.FORGET_JOB:
                 self._forget_job(note.number)

@@ -1,7 +1,7 @@
-"""Stops a chunk that writes memory before the machine has none left.
+"""Stops a chunk that writes memory before the machine runs out of it.
 
-The daemon refuses what is too much when a job is submitted (`jobs.room`). What was not known
-then, as the length of an output, or what other programs took since, is seen here.
+At submission the daemon refuses jobs that need too much memory (`jobs.room`). This guard covers what
+was not known then, such as the length of an output, or memory that other programs took since.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ktaskd.model.function import Access, Declaration
 from ktaskd.model.source import SourceKind
 
 LOOK_S = 0.003
-"""Between two looks, each of some 30 us. In that time a worker fills about 8 MiB."""
+"""Time between two looks, each of which takes some 30 us. A worker fills about 8 MiB in that time."""
 
 LEFT_PARTS = 64
-"""A part of the machine's memory that a job never takes: half of what is left at its submission."""
+"""A job never takes the last 1/LEFT_PARTS of the machine's memory, half of the reserve at submission."""
 
 
 class RoomGuard:
-    """Looks how much memory there is, every LOOK_S.
+    """Checks the available memory every LOOK_S.
 
     Args:
-        role: of the source that is written, for the error.
-        clock: seconds that only grow.
+        role: role of the source that is written, for the error.
+        clock: monotonic seconds.
     """
 
     def __init__(self, role: str, root: HostRoot, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +39,7 @@ class RoomGuard:
         self._due_s = 0.0
 
     def check(self) -> None:
-        """Raise OSError (ENOMEM) where there is too little left to go on."""
+        """Raise OSError (ENOMEM) if too little memory is left to go on."""
         now_s = self._clock()
         if now_s < self._due_s:
             return
@@ -49,13 +49,14 @@ class RoomGuard:
             return
         raise OSError(
             errno.ENOMEM,
-            f'source "{self._role}": {memory.available} bytes of memory are available on this machine; jobs '
-            f"leave the last {memory.total // LEFT_PARTS} to others; use smaller ranges or a file on a disk",
+            f'source "{self._role}": this machine has only {memory.available} bytes of memory available, and '
+            f"jobs leave the last {memory.total // LEFT_PARTS} bytes to others; use smaller ranges or a file "
+            "on a disk",
         )
 
 
 def guard_of(declaration: Declaration, sources: Mapping[str, OpenSource], root: HostRoot) -> RoomGuard | None:
-    """The guard of a job that allocates in memory that it writes; None for any other."""
+    """The guard of a job that allocates memory in a source that it writes; None for other jobs."""
     if not declaration.allocates:
         return None
     for role in declaration.sources:

@@ -1,12 +1,12 @@
-"""A worker that starts again, by exec, as the program was started whose code it is to run.
+"""Restarts a worker by exec, with the interpreter and options of the program whose code it will run.
 
 The process stays the same to the daemon and to the kernel: process id, socket, page of the board,
-priority, CPUs, cgroup and clock. What it knows of its job, and the frames that it had not answered,
-go to the next program in a file in memory; the next program answers them as if they had just come.
-Nothing of a chunk is done before, so nothing is done twice.
+priority, CPUs, cgroup and clock. The worker hands its knowledge of the job and its unanswered frames to
+the next program in a file in memory; the next program answers them as if they had just arrived. No part
+of a chunk is done before the restart, so nothing is done twice.
 
-The next program loads the daemon's own packages, wherever the program finds others of these names,
-under the program's interpreter. They need nothing but the standard library.
+The next program runs under the interpreter of the caller's program, but loads the daemon's own
+packages, even if the caller's program has others of these names. They need only the standard library.
 """
 
 from __future__ import annotations
@@ -38,21 +38,24 @@ if sys.path[:1] == [""]:
 with open(int(sys.argv[1])) as file:
     state = json.load(file)
 sys.argv[:] = [""]
-for name, place in state["packages"].items():
+for name, directory in state["packages"].items():
     spec = importlib.util.spec_from_file_location(
-        name, place + "/__init__.py", submodule_search_locations=[place]
+        name, directory + "/__init__.py", submodule_search_locations=[directory]
     )
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 from ktaskd.worker import life
 life.go_on(state)
 """
-"""What the next program runs first; by -c, since a script's directory would be in sys.path."""
+"""The first code of the next program. Passed with -c, since a script's directory would be in sys.path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Where this worker's page of the board is; the descriptor is only kept where own code may come."""
+    """Position of this worker's page in the board.
+
+    The descriptor stays open only in workers that may get their user's own code.
+    """
 
     fd: int
     offset: int
@@ -64,12 +67,12 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a worker holds at the moment when it starts again.
+    """The state that a worker hands over when it restarts.
 
     Args:
-        known: jobs and sources, as `Known.to_json` has them.
-        frames: received and not answered, in order.
-        fds: of the sources.
+        known: jobs and sources, as `Known.to_json` returns them.
+        frames: received and unanswered frames, in order.
+        fds: descriptors of the sources.
     """
 
     sock: socket.socket
@@ -86,7 +89,7 @@ def begin(held: Held, command: Sequence[str], environ: Mapping[str, str]) -> NoR
     Args:
         command: an interpreter and its options.
     Raises:
-        OSError: the interpreter cannot be executed; nothing has changed then.
+        OSError: the interpreter cannot be executed; nothing has changed.
     """
     state = os.memfd_create("ktask-state", 0)
     kept = [held.sock.fileno(), held.board.fd, *held.fds]
@@ -105,12 +108,12 @@ def begin(held: Held, command: Sequence[str], environ: Mapping[str, str]) -> NoR
 
 
 def resume(state: Json) -> Held:
-    """In the next program: take over what was held; no child inherits its descriptors."""
+    """In the next program: take over what was handed over, and close the descriptors to children."""
     start.note_started()
     if not state["dumpable"]:
         process.apply_undumpable()
     process.set_name(state["name"])
-    # Both of these may be lost by exec.
+    # exec may clear both of these.
     process.set_death_signal(signal.SIGKILL)
     if os.getppid() != state["parent"]:
         os._exit(0)
@@ -129,7 +132,7 @@ def resume(state: Json) -> Held:
 
 def _state(held: Held) -> Json:
     return {
-        "packages": {"ktaskd": _place(ktaskd), "ktask": os.path.dirname(_place(v1))},
+        "packages": {"ktaskd": _directory_of(ktaskd), "ktask": os.path.dirname(_directory_of(v1))},
         "sock": held.sock.fileno(),
         "board": held.board.fd,
         "offset": held.board.offset,
@@ -143,6 +146,6 @@ def _state(held: Held) -> Json:
     }
 
 
-def _place(package: Any) -> str:
-    (place,) = package.__path__
-    return str(place)
+def _directory_of(package: Any) -> str:
+    (directory,) = package.__path__
+    return str(directory)

@@ -1,8 +1,7 @@
-"""What a freshly forked worker does to itself before its first chunk.
+"""Sets up a freshly forked worker before its first chunk.
 
-Everything is read back from the kernel afterwards. What could not be had is a
-sentence for people in `Applied.missing`; only a change of user that fails ends
-the worker, since nothing may be run then.
+Everything is read back from the kernel afterwards. A setting that could not be applied becomes a
+sentence in `Applied.missing`. Only a failed change of user, or a closed memory cgroup, ends the worker.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ktaskd.host.cgroups import memgroup
-from ktaskd.host.cgroups.cpugroup import CpuPlace, gives_way_by, read_cpu_place, why_not
+from ktaskd.host.cgroups.cpugroup import CpuGroups, gives_way_by, read_cpu_groups, why_not
 from ktaskd.host.memory import erasing, mempolicy
 from ktaskd.host.processes import confine, descendants, process
 from ktaskd.host.root import HostRoot
@@ -23,16 +22,16 @@ from ktaskd.model.topology import format_cpulist
 from ktaskd.model.worker import Applied, Placement, WorkerClass
 
 HELPER_OOM_SCORE = 800
-"""Helpers go before nearly everything: their chunk can be run again or undone.
-Below 1000, which would say that a helper of 5 MiB is worse than a leak of 50 GiB."""
+"""Helpers are killed before nearly everything else: their chunk can be run again or undone. Below 1000,
+since at 1000 a helper of 5 MiB would be killed before a leak of 50 GiB."""
 
 LEAD_OOM_SCORE = 500
 """A lead works while a client waits, but the client and its data matter more."""
 
 GUEST_OOM_SCORE = 1000
-"""A worker in a caller's memory cgroup is the first to go when that is full: the caller
-must not die of its own job. With 800 it could, if it had more than 0.8 of the limit.
-Source: oom_badness in mm/oom_kill.c, where 1000 stands for all that the group may have."""
+"""A worker in a caller's memory cgroup is killed first when the cgroup is full: the caller must not die
+of its own job. With 800 it could, if it used more than 0.8 of the limit.
+Source: oom_badness in mm/oom_kill.c, where 1000 stands for the whole limit of the group."""
 
 
 _CONFINED_BY = {
@@ -45,18 +44,18 @@ _KEPT = {"freed memory": "not erased; run it with the GNU C library"}
 
 
 class GroupClosed(OSError):
-    """The memory cgroup that the worker should work in cannot be entered."""
+    """The worker cannot enter its memory cgroup."""
 
 
 def apply(placement: Placement, parent: int = 0, missing_before: Sequence[str] = ()) -> Applied:
-    """Set the calling process up, and say what it has now.
+    """Set up the calling process, and return its settings.
 
     Args:
-        parent: pid of the pool host; 0 = whoever the parent is now.
-        told: what could not be applied before, in words.
+        parent: pid of the pool host; 0 = the current parent.
+        missing_before: settings that could not be applied before, in words.
     Raises:
-        GroupClosed: it is not in the memory cgroup that it should be in.
-        OSError: it could not become the user it should.
+        GroupClosed: the process could not enter its memory cgroup.
+        OSError: the process could not become its user.
     """
     parent = parent or os.getppid()
     helper = placement.worker_class is WorkerClass.HELPER
@@ -83,7 +82,7 @@ def apply(placement: Placement, parent: int = 0, missing_before: Sequence[str] =
 
 
 def _attempt(missing: list[str], what: str, call: Callable[[], object], hint: str = "") -> None:
-    """Do it, or say in words that it could not be done."""
+    """Call `call`; if it fails, add a sentence to `missing`."""
     try:
         call()
     except (OSError, ValueError) as error:
@@ -91,10 +90,10 @@ def _attempt(missing: list[str], what: str, call: Callable[[], object], hint: st
 
 
 def _apply_signals() -> None:
-    """Undo what the pool host did to its signals.
+    """Reset the signal handling that the pool host set up.
 
-    Ctrl-C in the terminal of a daemon goes to the whole process group; the
-    daemon alone decides what it means.
+    Ctrl-C in the terminal of a daemon goes to its whole process group, but only the daemon decides
+    what to do about it.
     """
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -104,33 +103,33 @@ def _apply_signals() -> None:
 
 
 def _apply_place(placement: Placement, missing: list[str]) -> None:
-    """Bind to the CPUs, and prefer the memory of the node."""
+    """Bind to the CPUs, and prefer memory of the node."""
     if placement.cpus:
         _attempt(
             missing,
             f"affinity {format_cpulist(placement.cpus)}",
             lambda: sched.apply_affinity(placement.cpus),
-            "let the cpuset of the daemon have these CPUs",
+            "add these CPUs to the daemon's cpuset",
         )
     if placement.nid >= 0:
         _attempt(
             missing,
             f"mempolicy prefer:{placement.nid}",
             lambda: mempolicy.apply_preferred(placement.nid),
-            "allow set_mempolicy in the seccomp filter of the container",
+            "allow set_mempolicy in the container's seccomp filter",
         )
 
 
 def _apply_lowest(missing: list[str]) -> None:
-    """Become what a helper is; none of it needs a right."""
+    """Take the priority of a helper; this needs no privilege."""
     _attempt(missing, "ioprio idle", sched.apply_ioprio_idle)
-    # Nice counts for nothing under SCHED_IDLE, but for much once raised out of it.
+    # The nice value has no effect under SCHED_IDLE, but a large one after a raise out of it.
     _attempt(missing, "nice 19", lambda: sched.apply_nice(19))
     _attempt(missing, "SCHED_IDLE", lambda: sched.apply_policy(os.SCHED_IDLE))
 
 
 def _apply_normal(missing: list[str]) -> None:
-    """Become what a lead is, where the daemon itself was started lower."""
+    """Take the priority of a lead, if the daemon itself was started with a lower one."""
     hint = "start the daemon with nice 0 and SCHED_OTHER, or with LimitNICE=+0"
     if sched.read_policy() != "normal":
         _attempt(missing, "SCHED_OTHER", lambda: sched.apply_policy(os.SCHED_OTHER), hint)
@@ -139,7 +138,7 @@ def _apply_normal(missing: list[str]) -> None:
 
 
 def _enter_memory_group(group: str) -> None:
-    """Move last of all: under cgroup v2 the group of the memory is that of the CPU too."""
+    """Enter the memory cgroup. The last move: under cgroup v2 it also changes the CPU cgroup."""
     try:
         memgroup.enter(group)
     except OSError as error:
@@ -147,27 +146,26 @@ def _enter_memory_group(group: str) -> None:
 
 
 def _apply_identity(placement: Placement, parent: int, missing: list[str]) -> None:
-    """Become the user, then tie the own life to the parent's."""
+    """Become the user, then arrange to die with the parent."""
     privileged = os.geteuid() == 0
     if placement.uid >= 0:
         process.apply_user(placement.uid, placement.gid)
     _attempt(missing, "PR_SET_PDEATHSIG", lambda: process.set_death_signal(signal.SIGKILL))
     if os.getppid() != parent:
-        # It died before the kernel was told to watch it.
+        # The parent died before the death signal was set.
         os._exit(0)
-    # What a chunk has started stays below us, so that the pool host knows whose it is.
+    # Processes that a chunk starts stay below this one, so the pool host knows whose they are.
     _attempt(missing, "PR_SET_CHILD_SUBREAPER", descendants.adopt_orphans)
     _attempt(missing, "no_new_privs", process.apply_no_new_privileges)
     if privileged or (placement.uid >= 0 and os.getuid() != 0):
-        # Workers of several users' jobs have one uid: none may read another's
-        # memory through /proc. A per-user daemon's workers hold only what
-        # their own user may see, so that user may debug them. One whose pool host
-        # is not dumpable never was either.
+        # Workers for jobs of several users have one uid, and none may read another's memory
+        # through /proc. Workers of a per-user daemon hold only data of their own user, who may
+        # debug them. A worker whose pool host is not dumpable is not dumpable either.
         _attempt(missing, "PR_SET_DUMPABLE 0", process.apply_undumpable)
 
 
 def _give_up(missing: list[str], *, confined: bool) -> tuple[str, ...]:
-    """Give up what no chunk needs, for good; says what is given up."""
+    """Give up rights that no chunk needs, for good; returns them in words."""
     given = {"new privileges": process.has_no_new_privileges(), "core dumps": process.has_no_core()}
     if confined:
         before = len(missing)
@@ -176,7 +174,7 @@ def _give_up(missing: list[str], *, confined: bool) -> tuple[str, ...]:
         _attempt(missing, "network", confine.give_up_network, _CONFINED_BY["seccomp"])
         given["network"] = not confine.has_network()
     if confined and not process.read_dumpable():
-        # It serves several users, one after the other.
+        # The worker serves several users, one after the other.
         given["freed memory"] = erasing.erases()
     kept = [f"{what}: {_KEPT.get(what, 'not given up')}" for what, is_so in given.items() if not is_so]
     missing.extend(text for text in kept if not _is_reported(text, missing))
@@ -184,9 +182,9 @@ def _give_up(missing: list[str], *, confined: bool) -> tuple[str, ...]:
 
 
 def confine_late() -> None:
-    """Give up the network and other processes after all, before the first job that needs neither.
+    """Give up the network and other processes before the first job that needs neither.
 
-    What the kernel does not have is kept: nobody but the daemon's own user has jobs here.
+    Failures are ignored if the kernel lacks a feature: only the daemon's own user has jobs here.
     """
     for give_up in (confine.give_up_other_processes, confine.give_up_network):
         with contextlib.suppress(OSError):
@@ -194,8 +192,8 @@ def confine_late() -> None:
 
 
 def _read_back(placement: Placement, missing: list[str], gave_up: tuple[str, ...]) -> Applied:
-    """What the kernel says, with a sentence for whatever is not as wanted."""
-    place = read_cpu_place(HostRoot())
+    """The settings as the kernel reports them, with a sentence for each that differs from `placement`."""
+    place = read_cpu_groups(HostRoot())
     applied = Applied(
         cpus=sched.read_affinity(),
         policy=sched.read_policy(),
@@ -217,20 +215,20 @@ def _read_back(placement: Placement, missing: list[str], gave_up: tuple[str, ...
 
 
 def _is_reported(text: str, missing: list[str]) -> bool:
-    """Whether the attempt already said why."""
+    """Whether a failed attempt has already been reported."""
     what = text.partition(":")[0]
     return any(known.startswith(what) for known in missing)
 
 
 def compare(placement: Placement, applied: Applied) -> list[str]:
-    """What of `applied` is not as `placement` wants it, in words. Pure."""
+    """The settings in `applied` that differ from `placement`, in words. Pure."""
     texts = []
     if placement.cpus and applied.cpus != placement.cpus:
         got, wanted = format_cpulist(applied.cpus), format_cpulist(placement.cpus)
-        texts.append(f"affinity {wanted}: got {got}; let the cpuset of the daemon have these CPUs")
+        texts.append(f"affinity {wanted}: got {got}; add these CPUs to the daemon's cpuset")
     wanted_policy = f"prefer:{placement.nid}"
     if placement.nid >= 0 and applied.mempolicy != wanted_policy:
-        texts.append(f"mempolicy {wanted_policy}: got {applied.mempolicy or 'nothing that can be read'}")
+        texts.append(f"mempolicy {wanted_policy}: got {applied.mempolicy or 'an unreadable policy'}")
     if placement.uid >= 0 and applied.uid != placement.uid:
         texts.append(f"uid {placement.uid}: got {applied.uid}")
     helper = placement.worker_class is WorkerClass.HELPER
@@ -238,7 +236,7 @@ def compare(placement: Placement, applied: Applied) -> list[str]:
 
 
 def _compare_helper(applied: Applied) -> list[str]:
-    """What a helper should have and has not."""
+    """The settings that a helper should have and does not, in words."""
     texts = []
     if applied.policy != "idle":
         texts.append(f"SCHED_IDLE: got policy {applied.policy}; allow sched_setscheduler")
@@ -252,7 +250,7 @@ def _compare_helper(applied: Applied) -> list[str]:
 
 
 def _compare_lead(applied: Applied) -> list[str]:
-    """What a lead should have and has not."""
+    """The settings that a lead should have and does not, in words."""
     texts = []
     if applied.policy != "normal":
         texts.append(f"SCHED_OTHER: got policy {applied.policy}; start the daemon with SCHED_OTHER")
@@ -261,14 +259,16 @@ def _compare_lead(applied: Applied) -> list[str]:
     if applied.oom_score_adj < LEAD_OOM_SCORE:
         texts.append(f"oom_score_adj {LEAD_OOM_SCORE}: got {applied.oom_score_adj}")
     if applied.autogroup_nice not in (None, 0) and applied.cgroup in ("", "/"):
-        texts.append(f"autogroup nice 0: got {applied.autogroup_nice}; the lead wants a session of its own")
+        texts.append(f"autogroup nice 0: got {applied.autogroup_nice}; the lead needs its own session")
     return texts
 
 
-def compare_place(placement: Placement, applied: Applied, place: CpuPlace) -> list[str]:
-    """Whether a helper gives way and a lead does not, in words where it is not so. Pure."""
+def compare_place(placement: Placement, applied: Applied, place: CpuGroups) -> list[str]:
+    """In words, that a helper does not give way, or that a lead does; empty if all is right. Pure."""
     if placement.worker_class is WorkerClass.LEAD:
         if not any(place.idle):
             return []
-        return [f"normal weight: got the idle cgroup {place.path}; keep the daemon out of the helpers' slice"]
+        return [
+            f"normal weight: it is in the idle cgroup {place.path}; keep the daemon out of the helpers' slice"
+        ]
     return [] if applied.gives_way_by else [f"giving way: {why_not(place)}"]

@@ -1,4 +1,4 @@
-"""A source as a worker holds it: a descriptor, and a mapping that is kept."""
+"""A source inside a worker: a descriptor and a mapping that is kept."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _WRITER = writing.Positioned()
 
 
 class Source:
-    """Owns one descriptor. Fulfils `functions.body.OpenSource`.
+    """Implements `functions.body.OpenSource`; owns one descriptor.
 
     Positional I/O only: the file description is shared with the client.
     """
 
     def __init__(self, fd: int, facts: SourceFacts) -> None:
-        """Take `fd` over; it is closed by `close`."""
+        """Take over `fd`; `close` closes it."""
         self.fd = fd
         self.facts = facts
         self._mapping: Mapping | None = None
@@ -37,16 +37,16 @@ class Source:
         self._populated = SpanSet()
 
     def unmapped(self) -> Source:
-        """The same descriptor for a job that must not map it; this one goes on owning it.
+        """The same descriptor for a job that must not map it; this object still owns it.
 
-        A hole of memory is allocated, and paid for, by whoever looks at it through a mapping.
-        There may be holes in what seems to have none: storage beyond the end counts as well,
-        and a hole can be made at any time.
+        Touching a hole of memory through a mapping allocates it, and charges the process that
+        touched it. A source that seems to have no holes may have some: storage beyond its end
+        counts as well, and a hole can be made at any time.
         """
         return Source(self.fd, replace(self.facts, seals=self.facts.seals & ~F_SEAL_SHRINK))
 
     def begin_job(self) -> None:
-        """A job begins with it: what was data before may be a hole by now."""
+        """A new job begins to use it: forget where data was, since it may be a hole by now."""
         self._data = (0, 0)
 
     def size(self) -> int:
@@ -54,14 +54,14 @@ class Source:
         return os.fstat(self.fd).st_size
 
     def stamp(self) -> Stamp:
-        """By what it is seen later whether it has changed."""
+        """Length and times now, to recognise a later change."""
         return descriptors.read_stamp(self.fd)
 
     def view(self, start: int, end: int, *, write: bool) -> memoryview:
         """Bytes [start, end) of the mapping. The caller releases the view.
 
         Raises:
-            OSError: ENODATA where the source ends before `end`.
+            OSError: ENODATA if the source ends before `end`.
         """
         if start >= end:
             return memoryview(bytearray())
@@ -71,24 +71,23 @@ class Source:
         return mapping.view(start, end)
 
     def guarded(self, start: int, end: int, *, write: bool) -> GuardedMapping:
-        """[start, end) mapped alone, with nothing near it; the caller closes it."""
+        """[start, end) mapped alone, between guard pages; the caller closes it."""
         return GuardedMapping(self.fd, start, end, write=write, page_size=self.facts.page_size)
 
     def write_mapped(self) -> bool:
-        """Whether it is written through `view`.
+        """Whether the source is written through `view`.
 
-        Memory is: workers that pwrite one file wait for each other at the lock
-        of its inode, and hugetlbfs has no write at all. Where the source is
-        not sealed against shrinking that leaves SIGBUS on hugetlbfs, which
-        costs the chunk a worker and is survived.
+        Memory is: workers that pwrite one file wait for each other at the lock of its inode,
+        and hugetlbfs has no write at all. On hugetlbfs, a source that is not sealed against
+        shrinking can still cause SIGBUS, which costs the chunk its worker and is survived.
         """
         return self._map_writable() and (self.facts.mappable or self.facts.kind is SourceKind.HUGE)
 
     def populate(self, start: int, end: int) -> None:
         """Allocate and map the pages that hold [start, end); changes no byte.
 
-        Once mapped here they are only looked at: for 256 MiB that takes 2 ms, to populate
-        them again 10 ms.
+        Pages that were populated here before are only checked: for 256 MiB that takes 2 ms,
+        while populating them again takes 10 ms.
         """
         if start >= end:
             return
@@ -99,15 +98,15 @@ class Source:
             self._populated.add(start, end)
 
     def holes(self, start: int, end: int) -> list[tuple[int, int]] | None:
-        """Parts of [start, end) without storage; None where it must not be asked.
+        """Parts of [start, end) without storage; None if asking is not allowed or not possible.
 
-        hugetlbfs does not know: it has no lseek of its own.
+        hugetlbfs cannot answer: it has no lseek of its own.
         """
         if not self.facts.own_offset or self.facts.kind is SourceKind.HUGE:
             return None
-        # A stretch of data is remembered during one job: to ask for each chunk of a dense
-        # memfd would walk all of its pages each time. Whoever makes holes in it meanwhile
-        # finds them counted as data, which is safe: copied as zeros, and dirty after an undo.
+        # A stretch of data is remembered during one job: asking for each chunk of a dense
+        # memfd would walk all of its pages each time. Holes that somebody makes meanwhile
+        # count as data, which is safe: they are copied as zeros, and dirty after an undo.
         if self._data[0] <= start and end <= self._data[1]:
             return []
         found, self._data = holes.read_layout(self.fd, start, end)
@@ -116,7 +115,7 @@ class Source:
     def absent(self, start: int, end: int) -> list[tuple[int, int]]:
         """Parts of [start, end) whose pages are not in memory.
 
-        For hugetlbfs nothing: mincore looks only at what is mapped here.
+        Empty for hugetlbfs: mincore only sees pages that are mapped here.
         """
         if start >= end or self.facts.kind is SourceKind.HUGE:
             return []
@@ -131,14 +130,14 @@ class Source:
         return self.holes(start, end)
 
     def write(self, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """Write some of `pieces` from `position` on; how many bytes. Raises OSError."""
+        """Write some of `pieces` from `position` on; returns the number of bytes. Raises OSError."""
         try:
             return _WRITER.write(self.fd, pieces, position)
         except writing.Misplaced as error:
             raise _misplaced(error) from error
 
     def copy_from(self, src: OpenSource, start: int, end: int) -> int:
-        """Let the kernel copy some of [start, end) from `src`; how many bytes. Raises OSError."""
+        """Let the kernel copy some of [start, end) from `src`; returns the bytes. Raises OSError."""
         try:
             return writing.copy_watched(src.fd, self.fd, end - start, start)
         except writing.Misplaced as error:
@@ -149,14 +148,14 @@ class Source:
         holes.allocate(self.fd, start, end)
 
     def punch(self, start: int, end: int) -> None:
-        """Make [start, end) a hole; raises OSError where that cannot be."""
+        """Make [start, end) a hole; raises OSError if that is not possible."""
         self._data = (0, 0)
         holes.punch(self.fd, start, end)
 
     def nodes(self, start: int, end: int, step: int) -> Counter[int] | None:
-        """Pages by NUMA node, of those at multiples of `step`; None where it cannot be known.
+        """Count the pages at multiples of `step` by NUMA node; None if that is not known.
 
-        Maps nothing for it: pages that are not mapped have no address to ask for.
+        Does not map the source for it: without a mapping, pages have no address to ask for.
         """
         mapping = self._mapping
         if mapping is None or not mapping.write or mapping.size < end:
@@ -167,7 +166,7 @@ class Source:
             return None
 
     def resident(self, start: int, end: int) -> int | None:
-        """Bytes of [start, end) that are in memory; None where the kernel does not say."""
+        """Bytes of [start, end) that are in memory; None if the kernel does not report it."""
         try:
             return pagecache.read_resident(self.fd, start, end)
         except OSError:
@@ -177,7 +176,7 @@ class Source:
         return end - start - sum(after - first for first, after in self.absent(start, end))
 
     def cache_room(self) -> int | None:
-        """Bytes of memory that can be had without pushing out what is in use; None = not known."""
+        """Bytes of memory that are available without evicting pages in use; None = not known."""
         return pagecache.read_room(HostRoot())
 
     def close(self) -> None:
@@ -188,21 +187,21 @@ class Source:
             os.close(fd)
 
     def _map_writable(self) -> bool:
-        """Whether a shared writable mapping is allowed; it wants both rights."""
+        """Whether a shared writable mapping is allowed; it needs both rights."""
         return self.facts.access is Access.READ_WRITE and not self.facts.seals & F_SEAL_WRITE
 
     def _mapped(self, end: int) -> Mapping:
-        """The mapping, made or made again so that it reaches `end`."""
+        """The mapping; made, or made again, to reach `end`."""
         if self._mapping is None or self._mapping.size < end:
             size = self.size()
             if size < end:
-                raise OSError(errno.ENODATA, f"truncated, ends at {size}, wanted up to {end}")
+                raise OSError(errno.ENODATA, f"ends at {size}, but the job needs bytes up to {end}")
             self._unmap()
             self._mapping = Mapping(self.fd, size, write=self._map_writable(), page_size=self.facts.page_size)
         return self._mapping
 
     def _unmap(self) -> None:
-        """Give the mapping back."""
+        """Unmap the source."""
         if self._mapping is not None:
             mapping, self._mapping = self._mapping, None
             self._populated = SpanSet()
@@ -214,7 +213,7 @@ def _misplaced(error: writing.Misplaced) -> Failed:
 
 
 def _is_present(mapping: Mapping, start: int, end: int) -> bool:
-    """Whether all pages are in memory; False also where it may not be asked, as a filter has it."""
+    """Whether all pages are in memory; False if a system call filter forbids asking."""
     try:
         return not mapping.absent(start, end)
     except OSError:

@@ -14,7 +14,7 @@ from ktaskd.worker.causes import explained
 from ktaskd.worker.control import FinishControl, UndoControl
 from ktaskd.worker.failures import changed_elsewhere, failure
 from ktaskd.worker.faultpoints import FaultPoints
-from ktaskd.worker.frames import SLOT_POSITION, SLOT_SEQ, pack_note
+from ktaskd.worker.frames import SLOT_POSITION, SLOT_SEQ, Op, pack_note
 from ktaskd.worker.jobs import Job, Known
 
 Json = dict[str, Any]
@@ -38,7 +38,7 @@ class Steps:
         self._points = points
 
     def answer(self, seq: int, body: Json) -> None:
-        """Run the step that a CALL frame asks for, and answer it."""
+        """Run the step that a STEP frame requests, and answer it."""
         self._points.begin(body["jno"], "worker.before_ack")
         self._words[SLOT_POSITION] = 0
         self._words[SLOT_SEQ] = seq
@@ -52,7 +52,7 @@ class Steps:
             if len(frame) > FRAME_BYTES_MAX:
                 raise ValueError(f"result of {len(frame)} bytes, wanted at most {FRAME_BYTES_MAX}")
         except Exception as error:
-            dirty = [[payload["start"], payload["end"]]] if body["op"] == "undo" else []
+            dirty = [[payload["start"], payload["end"]]] if body["op"] == Op.UNDO else []
             dirty += changed_elsewhere(error)
             fields = failure(explained(error, job), before, own=job is not None and job.declaration.own)
             frame = pack_note(frames.FAILED, seq, {**fields, "dirty": dirty})
@@ -95,10 +95,10 @@ class Steps:
         return {}
 
 
-_OPERATIONS: dict[str, Callable[[Steps, Job, Json], Json]] = {
-    "prepare": Steps._prepare,
-    "undo": Steps._undo,
-    "combine": Steps._combine,
-    "finish": Steps._finish,
-    "restore": Steps._restore,
+_OPERATIONS: dict[Op, Callable[[Steps, Job, Json], Json]] = {
+    Op.PREPARE: Steps._prepare,
+    Op.UNDO: Steps._undo,
+    Op.COMBINE: Steps._combine,
+    Op.FINISH: Steps._finish,
+    Op.RESTORE: Steps._restore,
 }

@@ -1,4 +1,4 @@
-"""Try every function on files of many kinds against another tool; exit status 1 where one is not equal."""
+"""Compare every function with another tool on files of many kinds; exit status 1 if a result differs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Line = tuple[bool, str, str, str]
 
 
 def compare_all(client: ktask.Client, directory: Path, sparse: int, count: int) -> Iterator[Line]:
-    """Whether it is equal, the function, the input and the tool, one after the other."""
+    """Whether the results are equal, the function, the input and the tool, one tuple for each check."""
     place = Place(client, directory)
     for name, (other, check) in CHECKS.items():
         chunk = CATALOGUE[name.split()[0]].min_chunk

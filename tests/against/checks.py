@@ -1,4 +1,4 @@
-"""One check for each function: what it makes of a file is what the tool makes of it."""
+"""One check for each function: its result for a file equals the tool's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORD = bytes(range(7, 20))
 
 
 class Place:
-    """A client, and room for what is written."""
+    """A client, and a directory for output."""
 
     def __init__(self, client: ktask.Client, directory: Path) -> None:
         self.client = client
@@ -76,7 +76,7 @@ def _verify(p: Place, path: Path) -> bool:
 
 
 def _copy(p: Place, path: Path) -> bool:
-    """By the kernel, and once more with the sum that zlib has."""
+    """By the kernel, and once more with zlib's sum."""
     target = p.target()
     p.run("file.copy", src=path, dst=target)
     same = tools.same(path, target) and tools.storage(target) <= tools.storage(path) + MIB
@@ -102,7 +102,7 @@ def _compare(p: Place, path: Path) -> bool:
 
 
 def _warm(p: Place, path: Path) -> bool:
-    """All of it is read; fincore says what is in memory."""
+    """The whole file is read; fincore reports which pages are in memory."""
     found = p.run("file.warm", data=path)
     said = tools.tool("fincore", "--bytes", "--noheadings", "--output", "RES", path).split()
     return int(found["bytes"]) == path.stat().st_size and int(said[0]) >= int(found["resident_after"] or 0)
@@ -115,7 +115,7 @@ def _allocate(p: Place, path: Path) -> bool:
 
 
 def _punch(p: Place, path: Path) -> bool:
-    """As fallocate --punch-hole does it."""
+    """The same result as fallocate --punch-hole."""
     target, other, size = p.target(path), p.directory / "punched", path.stat().st_size
     shutil.copy(path, other)
     if size:
@@ -141,7 +141,7 @@ def _compress(kind: str) -> Check:
 
 
 def _decompress(make: Callable[[Path, Path], object], unpack: Sequence[str]) -> Check:
-    """What `make` has made is decompressed to what the tool makes of it."""
+    """The output of `make` decompresses to the same bytes as with the tool."""
 
     def check(p: Place, path: Path) -> bool:
         made, target, other = p.directory / "made", p.target(), p.directory / "other"

@@ -1,4 +1,4 @@
-"""The files that functions are tried on."""
+"""The files on which functions are tried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small run of what `make against` does with more."""
+"""A small run of `make against`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each function is held against: other programs and libraries."""
+"""Other programs and libraries, with which each function is compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIECE = 1 << 20
 
 
 def tool(*words: str | Path, ok: tuple[int, ...] = (0,)) -> bytes:
-    """What a program printed."""
+    """The output of a program."""
     done = subprocess.run(words, capture_output=True, check=False)
     assert done.returncode in ok, (words, done.stderr)
     return done.stdout
@@ -57,7 +57,7 @@ def crc32c(path: Path) -> int:
 
 
 def sha256(path: Path) -> str:
-    """By sha256sum, whose name is behind a backslash where that has a newline."""
+    """By sha256sum, which prints a backslash first if the name has a newline."""
     return tool("sha256sum", path).decode(errors="replace").lstrip("\\").split()[0]
 
 

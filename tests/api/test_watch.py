@@ -20,7 +20,7 @@ from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import JobUnknown
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobId, JobSpec, RangeSpec, SourceRef, abridged
-from ktaskd.model.limits import ITEMS_MAX, RESULTS_TOLD, TOLD_BYTES_MAX
+from ktaskd.model.limits import ITEMS_MAX, RESULTS_SENT, SENT_BYTES_MAX
 from ktaskd.planner.plan import Plan
 
 WHO = Identity(7, 7, 7)
@@ -53,8 +53,8 @@ def test_watch_when_a_job_has_the_most_items_then_no_message_is_large() -> None:
     succeed(job)
     messages = asyncio.run(read(watch(job)))
     assert [one.index for message in messages for one in message.results] == list(range(ITEMS_MAX))
-    assert max(len(message.results) for message in messages) <= RESULTS_TOLD
-    assert max(message.ByteSize() for message in messages) < TOLD_BYTES_MAX / 8
+    assert max(len(message.results) for message in messages) <= RESULTS_SENT
+    assert max(message.ByteSize() for message in messages) < SENT_BYTES_MAX / 8
     assert messages[0].job.spec.items_omitted == ITEMS_MAX - len(messages[0].job.spec.items)
 
 
@@ -66,7 +66,7 @@ def test_watch_when_results_fill_what_a_job_may_carry_then_only_the_last_message
     assert len(messages) > 3
     assert not any(message.job.HasField("result") for message in messages)
     assert len(last.job.result.fields["items"].list_value.values) == 8000
-    assert last.ByteSize() < TOLD_BYTES_MAX
+    assert last.ByteSize() < SENT_BYTES_MAX
 
 
 @pytest.mark.parametrize("size", [10, 9000])

@@ -1,4 +1,4 @@
-"""Who may know whom. The contracts are in pyproject.toml; this runs and completes them."""
+"""The layers of the packages. The contracts are in pyproject.toml; this runs and completes them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ IMPURE = (
     *("threading", "multiprocessing", "concurrent", "asyncio", "subprocess", "signal"),
     *("socket", "select", "selectors", "mmap", "fcntl", "ctypes", "grpc", "google"),
 )
-"""What makes a result depend on more than the arguments."""
+"""Modules that make a result depend on more than the arguments."""
 
 WITHOUT_GRPC = (
     *("ktaskd.pool.host", "ktaskd.worker", "ktaskd.door.handoff.keeper", "ktaskd.door.handoff.vet"),
     *("ktaskd.functions", "ktaskd.planner", "ktaskd.host", "ktaskd.model", "ktask.v1.handoff"),
 )
-"""What is loaded in workers, pool hosts and keepers."""
+"""Modules that are loaded in workers, pool hosts and keepers."""
 
 
 def is_pure(source: Source) -> bool:
@@ -48,7 +48,7 @@ def offences(chosen: list[Source], forbidden: tuple[str, ...]) -> list[str]:
 
 
 def client_imports(chosen: list[Source]) -> list[str]:
-    """Imports of the client that are not of the contract; `from ktask import v1` is."""
+    """Imports from the client outside the contract; `from ktask import v1` is inside."""
     return [
         f"{source.name}:{line}: imports {name}"
         for source in chosen
@@ -58,7 +58,7 @@ def client_imports(chosen: list[Source]) -> list[str]:
 
 
 def imported_by(code: str) -> set[str]:
-    """Names of the modules that a clean interpreter has after this code."""
+    """Names of the modules that a clean interpreter has loaded after this code."""
     words = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
     done = subprocess.run(words, check=False, capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr
@@ -105,7 +105,7 @@ def test_contract_when_it_imports_then_nothing_of_the_client() -> None:
 def test_generated_code_when_imported_then_neither_grpc_nor_the_client_is_loaded(stem: str) -> None:
     loaded = imported_by(f"import ktask.v1.{stem}")
     assert "google.protobuf" in loaded
-    # A package's own module is loaded with it; anything else of it is the client.
+    # The package's own module is loaded with it; all other modules belong to the client.
     mine = {name for name in loaded if within(name, ("ktask",))}
     assert mine <= {"ktask", "ktask.v1", "ktask.v1.jobs_pb2", "ktask.v1.control_pb2"}
     assert not [name for name in loaded if within(name, ("grpc",))]

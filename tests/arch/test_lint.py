@@ -13,9 +13,9 @@ from tests.arch.tree import REPOSITORY
 
 
 def check(*command: str) -> None:
-    """Run a tool of our environment; fail with what it says."""
+    """Run a tool of our environment; fail with its output."""
     words = [str(Path(sys.executable).parent / command[0]), *command[1:]]
-    # buf wants a place of its own even where there is no home.
+    # buf needs a directory of its own even if there is no home.
     environment = {**os.environ, "BUF_CACHE_DIR": str(REPOSITORY / ".cache" / "buf")}
     done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
     if done.returncode != 0:

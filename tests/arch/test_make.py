@@ -1,4 +1,4 @@
-"""What `make help` promises is there, and nothing else is; continuous integration uses it."""
+"""`make help` lists exactly the existing targets; continuous integration uses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROMISED = {
 
 
 def help_of(*words: str) -> str:
-    # A make that runs inside another one also says which directory it enters.
+    # A make inside another one also prints the directory that it enters.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
     }

@@ -1,4 +1,4 @@
-"""The reader that the other tests here stand on sees what is there."""
+"""The reader of sources, on which the other tests here rely, sees every import and function."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Source:
         return str(self.path.relative_to(REPOSITORY))
 
     def imports(self) -> Iterator[tuple[int, str]]:
-        """Line and full name of each module that it imports, anywhere in it.
+        """Line and full name of each module that the file imports, anywhere in it.
 
         `from a import b` gives "a" and "a.b", since b may be a module.
         """
@@ -61,7 +61,7 @@ class Source:
 
 @cache
 def sources() -> tuple[Source, ...]:
-    """All files that people wrote."""
+    """All hand-written files."""
     found = []
     for package, base in _PACKAGES.items():
         for path in sorted((REPOSITORY / package).rglob("*.py")):

@@ -102,7 +102,7 @@ LIMITS: Group = (
 
 
 def twice(first: Callable[[World, str], pb.JobSpec], second: Callable[[World, str], pb.JobSpec]) -> Act:
-    """Two jobs of one request_id, the second after the first has ended."""
+    """Two jobs with the same request_id, the second after the first has ended."""
 
     def act(world: World) -> Outcome:
         request_id = uuid.uuid4().hex
@@ -219,7 +219,7 @@ MESSAGES: Group = (
         Case("a list, 200 deep", sent(deep(200)), unparsed("Exceeded upb_DecodeOptions_MaxDepth")),
         Case("a job's id that is no UTF-8", sent(field(1, b"\xff"), "ktask.v1.Jobs/Get"), unparsed(BAD_TEXT)),
         Case(
-            "fields that the contract has not",
+            "fields that are not in the contract",
             sent(field(15, b"x") + field(1, field(1, b"selftest.noop") + field(14, b"y"))),
             Accept("a newer client's, as protobuf has it"),
         ),
@@ -372,7 +372,7 @@ CALLS: Group = (
         Case(
             "`List` with a page_size of 2^32-1",
             listing(page_size=2**32 - 1),
-            Accept("at most 1000 at one time", jobs=0),
+            Accept("at most 1000 in one answer", jobs=0),
         ),
         Case(
             "`List` of 17 labels",

@@ -1,4 +1,4 @@
-"""What a case is: bad input, what it does, and how that must end."""
+"""A case: bad input, the action with it, and the required outcome."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Act = Callable[[World], Outcome]
 Effect = Callable[[World, Any], None]
 
 ANY = "…"
-"""In the place of what is different each time, in the message of a case."""
+"""Stands for the parts of a message that differ each time."""
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """It is refused, and nothing is left of it.
+    """The input is refused, and leaves nothing behind.
 
     Args:
-        code: gRPC's, or HANDOFF.
-        reason: ErrorInfo's; "" where gRPC itself refused.
-        message: whole; ANY stands for what varies.
+        code: gRPC's status code, or HANDOFF.
+        reason: ErrorInfo's; "" if gRPC itself refused.
+        message: the whole message; ANY stands for parts that vary.
         field: BadRequest's; "" = none.
     """
 
@@ -47,11 +47,11 @@ class Refuse:
 
 @dataclass(frozen=True)
 class End:
-    """It is accepted, since nobody can know it then, and the job ends badly.
+    """The input is accepted, since nobody can know better at that time, and the job ends badly.
 
     Args:
         errno: by name, as in "ENODATA".
-        effect: checks more of the job, and says which bytes may be different.
+        effect: checks more of the job, and sets which bytes may differ.
     """
 
     state: str
@@ -73,11 +73,11 @@ class End:
 
 @dataclass(frozen=True)
 class Accept:
-    """It only looks bad: it does what it says.
+    """The input only looks bad: the job does what it says.
 
     Args:
         why: for the table.
-        effect: checks the answer, and does to the expected bytes what the job should do.
+        effect: checks the answer, and makes the job's changes to the expected bytes.
     """
 
     why: str
@@ -99,7 +99,7 @@ class Case:
 
     Args:
         what: in words, for the table; unique.
-        other: it needs another user.
+        other: the case needs another user.
     """
 
     what: str
@@ -137,7 +137,7 @@ def run(
     """Run a job.
 
     Args:
-        tweak: changes the spec in ways that JSON has no words for.
+        tweak: changes the spec in ways that JSON cannot express.
     """
 
     def act(world: World) -> Outcome:
@@ -154,7 +154,7 @@ def piece(start: int, length: int, **more: Any) -> dict[str, Any]:
 
 
 def answer_to(method: str, request: Any) -> Act:
-    """A call of Jobs or Control with a request as it is; a stream's first message."""
+    """A call of Jobs or Control with an unchanged request; of a stream, the first message."""
 
     def act(world: World) -> Outcome:
         stub = world.jobs if hasattr(world.jobs, method) else world.control
@@ -186,7 +186,7 @@ def summed(start: int = 0, end: int = SIZE) -> Effect:
 
 
 def items_summed(*sizes: int) -> Effect:
-    """The right checksum of each item, which is so much of the pattern."""
+    """The right checksum of each item, which is a part of the pattern of this length."""
 
     def effect(world: World, job: pb.Job) -> None:
         got = [item.struct_value.fields for item in job.result.fields["items"].list_value.values]

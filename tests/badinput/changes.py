@@ -1,4 +1,4 @@
-"""Sources that change while a job has them, and destinations that are full."""
+"""Sources that change while a job uses them, and destinations that are full."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.badinput.given import unfit
 from tests.badinput.world import MIB, PATTERN, SIZE, Maker, Outcome, Source, World, file, memfd, seal
 
 HUGE = 1 << 40
-"""Longer than any worker can read, and all of it a hole."""
+"""Longer than any worker can read, and all holes."""
 
 
-# -- what happens to sources --------------------------------------------------------------
+# -- changes to sources -------------------------------------------------------------------
 
 
 def cut(role: str, size: int) -> Callable[[World], None]:
@@ -49,7 +49,7 @@ def flagged(role: str, flag: int) -> Callable[[World], None]:
 
 
 def before(change: Callable[[World], None], function: str, sources: dict[str, Maker]) -> Act:
-    """A job that is asked for after the change to what was handed over."""
+    """A job that is requested after the change to its source."""
 
     def act(world: World) -> Outcome:
         wanted = world.spec(function, sources, [])
@@ -60,7 +60,7 @@ def before(change: Callable[[World], None], function: str, sources: dict[str, Ma
 
 
 def after(change: Callable[[World], None], function: str, sources: dict[str, Maker], **fields: object) -> Act:
-    """A job that was accepted before the change and begins after it."""
+    """A job that is accepted before the change and begins after it."""
 
     def act(world: World) -> Outcome:
         return world.run_after(world.spec(function, sources, [], **fields), lambda: change(world))
@@ -69,7 +69,7 @@ def after(change: Callable[[World], None], function: str, sources: dict[str, Mak
 
 
 def amid(change: Callable[[World], None], function: str, sources: dict[str, Maker], **fields: object) -> Act:
-    """A job with the change while it works."""
+    """A job whose source changes while it works."""
 
     def act(world: World) -> Outcome:
         return world.run_amid(world.spec(function, sources, [], **fields), lambda: change(world))
@@ -88,15 +88,15 @@ def item_cut(world: World) -> Outcome:
 
 
 def truncated(role: str, got: str, wanted: str = "…") -> str:
-    return f'source "{role}": truncated, ends at {got}, wanted up to {wanted}'
+    return f'source "{role}": ends at {got}, but the job needs bytes up to {wanted}'
 
 
 def no_space(role: str) -> str:
-    return f'source "{role}": no space left on device, wanted to write bytes … to …'
+    return f'source "{role}": cannot write bytes … to …: no space left on device'
 
 
 def dirty_exactly(start: int, end: int, value: int, role: str = "data") -> Effect:
-    """These bytes were set before it failed, and are named; no other is."""
+    """These bytes were set before the job failed, and are reported; no others."""
 
     def effect(world: World, job: pb.Job) -> None:
         assert [(span.start, span.end) for span in job.error.dirty] == [(start, end)]
@@ -115,7 +115,7 @@ def size_is(role: str, size: int) -> Effect:
 
 
 def copied(start: int, end: int) -> Effect:
-    """Bytes of "dst" are those of "src"; what lay between was made zeros."""
+    """Bytes of "dst" are those of "src"; bytes between them are zeros."""
 
     def effect(world: World, job: pb.Job) -> None:
         dst = world.roles["dst"].expected
@@ -193,8 +193,8 @@ CHANGED: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EPERM,
-                'source "data": operation not permitted, wanted to write bytes … to …: '
-                "it was sealed against writing",
+                'source "data": cannot write bytes … to …: operation not permitted: '
+                "the file was sealed against writing",
             ),
         ),
         Case(
@@ -217,7 +217,7 @@ CHANGED: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EINVAL,
-                'source "data": invalid argument, wanted to read bytes … to …: O_DIRECT was set on it '
+                'source "data": cannot read bytes … to …: invalid argument: O_DIRECT was set on the file '
                 "after it was handed over; clear the flag",
             ),
         ),
@@ -314,7 +314,7 @@ FULL: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EPERM,
-                f'source "dst": 4096 bytes long and sealed against growing, wanted {SIZE}',
+                f'source "dst": cannot grow from 4096 to {SIZE} bytes: it is sealed against growing',
             ),
         ),
         Case(
@@ -324,7 +324,7 @@ FULL: Group = (
                 "FAILED",
                 "FUNCTION_ERROR",
                 errno.EPERM,
-                f'source "dst": {SIZE} bytes long and sealed against shrinking, wanted {MIB}; '
+                f'source "dst": is sealed against shrinking and cannot be cut from {SIZE} to {MIB} bytes; '
                 "name ranges to copy into a part of it",
             ),
         ),

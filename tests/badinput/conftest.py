@@ -1,4 +1,4 @@
-"""The daemon that all cases share."""
+"""Fixtures: the daemon that all cases share, and another user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.users import OtherUsers, reachable_directory
 
 @pytest.fixture(scope="session")
 def bad_house() -> Iterator[House]:
-    """A daemon of these tests' own."""
+    """A daemon for these tests alone."""
     with reachable_directory() as place, opened(place) as house:
         yield house
 

@@ -53,12 +53,12 @@ def o_path(world: World) -> int:
 
 
 def closed(world: World) -> Outcome:
-    """A closed descriptor cannot be sent, so what comes has none along."""
+    """A closed descriptor cannot be sent, so the message arrives without one."""
     world.exchange(handoff.encode_request(handoff.Hand(7, (1,))))
 
 
 def sent(request: bytes, fds: int = 0) -> Act:
-    """A message as it is, with so many descriptors of one file."""
+    """An unchanged message, with this many descriptors of one file."""
 
     def act(world: World) -> Outcome:
         world.exchange(request, [world.own(os.memfd_create("sent"))] * fds)
@@ -95,7 +95,7 @@ def on_disk(world: World) -> Source:
 
 
 def second_of_two(world: World) -> Outcome:
-    """One good descriptor and a bad one: nothing is kept of either."""
+    """One good descriptor and a bad one: neither is kept."""
     good = world.own(os.memfd_create("good"))
     world.hand(good, world.own(one_end(world)))
 

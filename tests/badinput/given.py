@@ -1,4 +1,4 @@
-"""Handles and paths that name nothing that can be worked on."""
+"""Handles and paths that name nothing usable."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def dropped(world: World) -> Source:
 
 
 def dropped_by_another(world: World) -> Source:
-    """One connection cannot give another's handles back."""
+    """One connection cannot give back another's handles."""
     source = memfd()(world)
     door = world.new_door()
     door.send(handoff.encode_request(handoff.Drop(8, (source.ref["handle"],))))
@@ -68,7 +68,7 @@ def dropped_by_another(world: World) -> Source:
 
 
 def closed_by_sender(world: World) -> Source:
-    """A handle stays good when the sender closes its copy."""
+    """A handle stays valid when the sender closes its copy."""
     fd = os.memfd_create("closed")
     os.write(fd, PATTERN)
     (given,) = world.hand(fd)
@@ -135,7 +135,7 @@ def fifo(world: World) -> Source:
 
 
 def bound_socket(world: World) -> Source:
-    # The path of a socket may be 107 bytes long; this one is shorter from inside.
+    # A socket's path has at most 107 bytes; the relative path is shorter.
     with socket.socket(socket.AF_UNIX) as sock:
         place = os.open(world.place, os.O_PATH)
         sock.bind(f"/proc/self/fd/{place}/socket")

@@ -1,4 +1,4 @@
-"""One daemon for all cases, and what it holds at one moment."""
+"""One daemon for all cases, and a snapshot of everything that it holds."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tests.support.leaks import wait_until_none
 
 LEADS = 2
 HELPERS = 2
-"""Few, so that a case can keep all workers busy on any machine."""
+"""Few leads, so that a case can keep all workers busy on any machine."""
 
 LOOKS = 8
-"""That find the same before it counts as what there is at rest."""
+"""Looks that must agree before their result counts as the state at rest."""
 
 STEADY = (
     *("connections", "handoff_connections", "handles"),
@@ -42,10 +42,10 @@ STEADY = (
 
 @dataclass(frozen=True)
 class Holding:
-    """What the daemon and its processes hold.
+    """Everything that the daemon and its processes hold.
 
     Args:
-        fds: number of open descriptors by pid; empty where we may not look.
+        fds: number of open descriptors by pid; empty if we may not look.
         newest: id of the newest job.
         accepted: jobs accepted since the start.
     """
@@ -56,14 +56,14 @@ class Holding:
     accepted: int
 
     def differences(self, now: Holding) -> list[str]:
-        """What differs now from what should be the same; a line each."""
+        """The values that differ now and should not; a line each."""
         lines = [
             f"counter {name}: {now.counters[name]}, before {value}"
             for name, value in self.counters.items()
             if now.counters[name] != value
         ]
         for pid, count in self.fds.items():
-            # A keeper that had nothing to do may have ended meanwhile.
+            # An idle keeper may have ended meanwhile.
             if now.fds.get(pid, count) != count:
                 lines.append(f"process {pid}: {now.fds[pid]} descriptors, before {count}")
         return lines
@@ -82,12 +82,12 @@ class House:
     """The daemon, and one connection to it."""
 
     def __init__(self, daemon: Daemon, stubs: Stubs) -> None:
-        """Hold them; they stay the caller's."""
+        """Use both; the caller still owns them."""
         self.daemon = daemon
         self.stubs = stubs
 
     def look(self) -> Holding:
-        """What it holds now."""
+        """A snapshot of the daemon now."""
         status = self.stubs.control.GetStatus(control_pb2.GetStatusRequest(), timeout=PATIENCE_S).status
         counters = {counter.name: counter.value for counter in status.counters}
         jobs = self.stubs.jobs.List(pb.ListRequest(page_size=1), timeout=PATIENCE_S).jobs
@@ -101,13 +101,13 @@ class House:
     def _fds(self) -> dict[int, int]:
         found = {}
         for process in self.daemon.tree():
-            # Not dumpable, so only root may look into it.
+            # Not dumpable, so only root may look into such a process.
             with suppress(OSError, psutil.Error):
                 found[process.pid] = sum(map(_lasts, Path(f"/proc/{process.pid}/fd").iterdir()))
         return found
 
     def settle(self) -> None:
-        """Until workers have let go of what they were warmed up with; they are told, and answer nothing."""
+        """Wait until workers have dropped the sources of the warm-up; they do so without an answer."""
         seen = [self.look()]
 
         def at_rest() -> bool:
@@ -117,9 +117,9 @@ class House:
         until(at_rest, "the daemon is at rest")
 
     def check_same(self, before: Holding) -> Holding:
-        """Until it holds no more and no less than before; what it holds then.
+        """Wait until the daemon holds no more and no less than before; returns the snapshot.
 
-        What is closed is closed soon after the answer, not before it.
+        Descriptors are closed soon after the answer, not before it.
         """
         left = wait_until_none(lambda: before.differences(self.look()))
         assert not left, "not as before:\n" + "\n".join(left)
@@ -128,7 +128,7 @@ class House:
 
 @contextmanager
 def opened(place: Path) -> Iterator[House]:
-    """A house below `place` that every user may connect to."""
+    """A daemon below `place` to which every user may connect."""
     config = write_config(
         place / "ktaskd.toml",
         sockets={"mode": "0666"},
@@ -138,7 +138,7 @@ def opened(place: Path) -> Iterator[House]:
         running(place / "run", "--config", config) as daemon,
         connected(daemon.socket) as stubs,
         memory(4096) as fd,
-        # Our keeper has something to hold, or it would end in the middle of a case.
+        # Gives our keeper something to hold; otherwise it would end in the middle of a case.
         handed_over(daemon.handoff, fd),
     ):
         warm_up(stubs)
@@ -148,7 +148,7 @@ def opened(place: Path) -> Iterator[House]:
 
 
 def warm_up(stubs: Stubs) -> None:
-    """Have all workers started, the leads too, and in each what is loaded at its first job."""
+    """Start all workers, leads too, and have each load the modules of its first job."""
     wanted = spec("selftest.spin", arg={"ms": 5}, ranges=[{"length": "20"}])
     request = pb.RunRequest(spec=wanted)
     calls = [stubs.jobs.Run.future(request, timeout=PATIENCE_S) for _ in range(LEADS + 1)]

@@ -86,7 +86,7 @@ def fill(value: Any) -> Act:
 
 
 def number(function: str, name: str, value: float, **fields: Any) -> Act:
-    """An argument that JSON has no word for."""
+    """An argument that JSON cannot express."""
 
     def tweak(spec: pb.JobSpec) -> None:
         spec.arg.fields[name].number_value = value
@@ -169,7 +169,7 @@ ARGUMENTS: Group = (
             Refuse(
                 "INVALID_ARGUMENT",
                 "ARGUMENT_INVALID",
-                'argument "pattern": no regular expression of RE2: unexpected ): nothing is open there',
+                'argument "pattern": not a regular expression of RE2: unexpected ): nothing is open there',
                 "spec.arg.pattern",
             ),
         ),

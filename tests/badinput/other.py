@@ -1,4 +1,4 @@
-"""Another user of the daemon: a process that says what it is told to. Needs root."""
+"""Another user of the daemon: a process that makes calls on request. Needs root."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ for line in sys.stdin:
 
 
 class _Told(grpc.RpcError):
-    """How a call of the other process failed, with the methods that ours has."""
+    """The failure of a call of the other process, with the methods of a grpc.RpcError."""
 
     def __init__(self, code: str, details: str, trailing: list[tuple[str, str]]) -> None:
         super().__init__(details)
@@ -66,15 +66,15 @@ class _Told(grpc.RpcError):
 
 
 class Other:
-    """The other user's process. Holds one handle as long as it lives."""
+    """The other user's process, which holds one handle as long as it lives."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        """It is started; it stays the caller's."""
+        """Use the process, which is started; the caller still owns it."""
         self._process = process
         self.handle: str = self._read()
 
     def call(self, method: str, request: Message) -> Refusal | bytes:
-        """A call of that user: its refusal, or the bytes of its answer."""
+        """Make a call as that user; returns its refusal, or the bytes of its answer."""
         sent = base64.b64encode(request.SerializeToString()).decode()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([method, sent]) + "\n")
@@ -91,11 +91,11 @@ class Other:
 
 @contextmanager
 def living(house: House, run_as: OtherUsers) -> Iterator[Other]:
-    """That user's process, as long as the block."""
+    """That user's process, for as long as the block runs."""
     words = [str(run_as.interpreter), "-c", CODE, str(house.daemon.place)]
     with run_as.start(OTHER, words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         other = Other(process)
-        # Connected from now on, as far as the daemon counts.
+        # From now on the daemon counts the process as connected.
         other.call("ktask.v1.Control/GetStatus", control_pb2.GetStatusRequest())
         yield other
         assert process.stdin is not None

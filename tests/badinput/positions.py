@@ -72,7 +72,7 @@ def no_node(nid: int) -> Refuse:
 
 
 def largest(world: World) -> Outcome:
-    """All positions that there are, which nobody waits for."""
+    """A job of all possible positions, for which nobody waits."""
     return world.cancelled(world.submit(world.spec("selftest.spin", {}, [], ranges=[piece(0, 2**63 - 1)])))
 
 
@@ -111,7 +111,7 @@ RANGES: Group = (
         Case(
             "all 2^63-1 positions that there are",
             largest,
-            Accept("and cancelled, as it would take for ever", state="CANCELLED"),
+            Accept("and cancelled, since it would take forever", state="CANCELLED"),
         ),
         Case(
             "two overlap by one byte", fill(piece(0, 8193), piece(8192, 4096)), overlapping(1, 8192, 0, 8193)
@@ -194,7 +194,7 @@ RANGES: Group = (
             "one source as both `src` and `dst`",
             run("file.copy", {"src": memfd(), "dst": same_as("src")}),
             End(
-                "FAILED", "FUNCTION_ERROR", 22, 'source "dst": is the same file as "src", wanted another one'
+                "FAILED", "FUNCTION_ERROR", 22, 'source "dst": is the same file as "src", wanted another file'
             ),
         ),
     ],

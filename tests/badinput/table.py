@@ -1,4 +1,4 @@
-"""All cases, and the page that is made of them."""
+"""All cases, and the page that is made from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUPS: list[Group] = [
 ]
 
 CASES: dict[str, Case] = {}
-"""All of them, by the name of their test."""
+"""All cases, by the name of their test."""
 
 for _title, _cases_of_it in GROUPS:
     for _case in _cases_of_it:
@@ -30,22 +30,20 @@ for _title, _cases_of_it in GROUPS:
         assert _name not in CASES, f"two cases are named {_name}"
         CASES[_name] = _case
 
-HEAD = """# Bad input, and what comes of it
+HEAD = """# Bad input and its results
 
 Made by `python -m tests.badinput` from the cases that `tests/badinput` runs
 against a real daemon; a test compares the two. In a message, "…" stands for
-what is different each time.
+parts that differ each time.
 
-Whatever is refused leaves nothing behind: no job, no handle, no descriptor in
-any process of the daemon, and not one byte changed. Where the table says
-*accepted*, the input only looks bad: the job does what it says, and no byte
-outside of its ranges changes.
+Refused input leaves nothing behind: no job, no handle, no descriptor in
+any process of the daemon, and no changed byte. Input marked *accepted* only
+looks bad: the job does what it says, and no byte outside its ranges changes.
 
 * *Code* is the gRPC status code. `handoff` means that the handoff socket
   answered with an ERROR reply instead.
 * *Reason* is the `reason` of `google.rpc.ErrorInfo`, whose domain is `ktask`.
-  Where there is none, the gRPC library has refused the call before the daemon
-  saw it.
+  If it is empty, the gRPC library refused the call before the daemon saw it.
 * *Field* is the field of `google.rpc.BadRequest`, or the descriptor.
 * A job that was accepted and ended badly is no error of the call: its state,
   `error.reason` and `error.errno` are in the row.
@@ -82,7 +80,7 @@ def _cells(case: Case) -> tuple[str, str, str, str]:
 
 
 def _code(text: str) -> str:
-    """As code; without what would end the row or the code, and long runs of one character short."""
+    """The text as code, without characters that end a row or code, and with long runs of one shortened."""
     printable = re.sub(r"(.)\1{31,}", r"\1\1\1…", text.replace("\0", "␀"))
     quotes = "``" if "`" in printable else "`"
     return f"{quotes}{printable}{quotes}" if printable else ""

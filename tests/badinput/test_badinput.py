@@ -1,4 +1,4 @@
-"""Bad input gets a clear error, and nothing is lost: each case of the table, for real."""
+"""Bad input gets a clear error, and nothing is lost: each case of the table, on a real daemon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.badinput.world import Refused, World
 
 
 def check(case: Case, house: House, place: Path, other: Other | None = None) -> None:
-    """Do it; look at the answer, at the bytes, and at what is left of it in the daemon."""
+    """Run the case; check the answer, the bytes, and that nothing is left in the daemon."""
     before = house.look()
     with World(house, place, other) as world:
         try:

@@ -1,4 +1,4 @@
-"""What one case has: sources of known content, and hands to do bad things with."""
+"""The tools of one case: sources of known content, and ways to send bad input."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from tests.integration.rig import (
 MIB = 1 << 20
 SIZE = 4 * MIB
 PATTERN = random.Random(20).randbytes(SIZE)
-"""What every source holds before its case: no byte of it may change by itself."""
+"""The content of every source before its case; no byte of it may change unexpectedly."""
 
 HANDOFF = "handoff"
-"""In the place of a gRPC code, where the handoff socket refused."""
+"""In place of a gRPC code, if the handoff socket refused."""
 
 Outcome = Any
-"""A Refusal, the job that a call answered with, or another answer of a call."""
+"""A Refusal, the job in the answer to a call, or another answer."""
 
 _F_ADD_SEALS = 1033
 
@@ -56,12 +56,12 @@ class Refused(Exception):
 
 @dataclass
 class Source:
-    """Something to name in a job's spec.
+    """Something that a job's spec can name.
 
     Args:
-        ref: it, as JSON of pb.Source.
-        fd: to look at it and to do things to it; -1 if it has no bytes.
-        expected: what it must hold at the end of the case, whatever happened.
+        ref: its JSON, as of pb.Source.
+        fd: for reading and changing it; -1 if it has no bytes.
+        expected: the content that it must have at the end of the case, in any event.
         given: the descriptor that was handed over.
     """
 
@@ -71,7 +71,7 @@ class Source:
     given: int = -1
 
     def read(self) -> bytes:
-        """All of its first bytes, as many as are expected, or one more if it became longer."""
+        """Its first bytes, as many as are expected, or one more if it became longer."""
         return os.pread(self.fd, len(self.expected) + 1, 0)
 
 
@@ -79,10 +79,10 @@ Maker = Callable[["World"], Source]
 
 
 class World:
-    """The hands. Everything it opened is closed when its block ends."""
+    """Opens sources and makes calls for a case. Closes everything when its block ends."""
 
     def __init__(self, house: House, place: Path, other: Other | None = None) -> None:
-        """`other` is another user, where the case needs one; `place` an empty directory."""
+        """`other` is another user, if the case needs one; `place` an empty directory."""
         self.house = house
         self.jobs = house.stubs.jobs
         self.control = house.stubs.control
@@ -91,7 +91,7 @@ class World:
         self.sources: list[Source] = []
         self.roles: dict[str, Source] = {}
         self.extra_jobs = 0
-        """Jobs accepted that are not what the case is about."""
+        """Accepted jobs that are not the subject of the case."""
         self._stack = ExitStack()
         self._door: socket.socket | None = None
 
@@ -114,7 +114,7 @@ class World:
     # -- sources ---------------------------------------------------------------
 
     def add(self, source: Source) -> Source:
-        """Look at its bytes at the end."""
+        """Check the bytes of this source at the end."""
         self.sources.append(source)
         return source
 
@@ -128,7 +128,7 @@ class World:
         return list(reply.handles)
 
     def exchange(self, request: bytes, fds: Sequence[int] = ()) -> handoff.Reply:
-        """Any bytes to the handoff socket, and the reply; raises Refused if that is an error."""
+        """Send any bytes to the handoff socket; returns the reply, raises Refused if that is an error."""
         socket.send_fds(self.door(), [request], fds)
         reply = handoff.decode_reply(self.door().recv(handoff.REPLY_BYTES_MAX))
         if isinstance(reply, handoff.Refused):
@@ -143,7 +143,7 @@ class World:
         return self._door
 
     def new_door(self) -> socket.socket:
-        """One more connection."""
+        """Make another connection."""
         sock = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         sock.settimeout(PATIENCE_S)
         sock.connect(os.fspath(self.house.daemon.handoff))
@@ -169,11 +169,11 @@ class World:
         return attempt(lambda: self.jobs.Run(pb.RunRequest(spec=wanted), timeout=PATIENCE_S, **options).job)
 
     def submit(self, wanted: pb.JobSpec) -> Outcome:
-        """Have a job accepted, as nobody waits for it."""
+        """Submit a job, for which nobody waits."""
         return attempt(lambda: self.jobs.Submit(pb.SubmitRequest(spec=wanted), timeout=PATIENCE_S).job)
 
     def raw(self, method: str, request: bytes, **options: Any) -> Outcome:
-        """Bytes as a request, without a library that would look at them first."""
+        """Send bytes as a request, without a library that would check them first."""
         call: Callable[..., bytes] = self.house.stubs.channel.unary_unary(f"/{method}")
         return attempt(lambda: call(request, timeout=PATIENCE_S, **options))
 
@@ -181,7 +181,7 @@ class World:
 
     @contextmanager
     def all_busy(self) -> Iterator[None]:
-        """No worker is free in this block."""
+        """Keep all workers busy in this block."""
         calls = []
         try:
             for _ in range(LEADS + HELPERS):
@@ -200,17 +200,17 @@ class World:
         status = self.control.GetStatus(control_pb2.GetStatusRequest()).status
         leads = [pool for pool in status.pools if pool.name == "leads"]
         states = [worker.state for pool in leads for worker in pool.workers]
-        # Helpers get no CPU beside so many leads, and are given a chunk now and then; but
+        # Next to so many leads helpers get no CPU, and are given a chunk now and then; but
         # those jobs were there before any that comes now.
         return set(states) == {control_pb2.WORKER_STATE_BUSY} and len(states) >= status.allowance.leads
 
     def unended(self) -> list[pb.Job]:
-        """Jobs of anybody that have not ended."""
+        """Jobs of all users that have not ended."""
         wanted = [pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING, pb.JOB_STATE_DRAINING, pb.JOB_STATE_UNDOING]
         return list(self.jobs.List(pb.ListRequest(states=wanted)).jobs)
 
     def run_after(self, wanted: pb.JobSpec, change: Callable[[], None]) -> Outcome:
-        """Run a job that was accepted before `change` and begins after it."""
+        """Run a job that is accepted before `change` and begins after it."""
         with self.all_busy():
             job = self.submit(wanted)
             if isinstance(job, Refusal):
@@ -234,7 +234,7 @@ class World:
         return wait_ended(self.jobs, job.id)
 
     def cancelled(self, job: Outcome) -> Outcome:
-        """A job that was accepted and would take for ever, after its end."""
+        """Cancel an accepted job that would take forever; returns it after its end."""
         if isinstance(job, Refusal):
             return job
         self.jobs.Cancel(pb.CancelRequest(id=job.id))
@@ -243,7 +243,7 @@ class World:
     # -- the end --------------------------------------------------------------------
 
     def check_bytes(self) -> None:
-        """Every source holds what it should, to the byte."""
+        """Check that every source has the expected content."""
         for source in self.sources:
             got = source.read()
             if got != source.expected:
@@ -255,7 +255,7 @@ class World:
 
 
 def attempt(call: Callable[[], Outcome]) -> Outcome:
-    """What a call answers, or how it was refused."""
+    """The answer to a call, or its refusal."""
     try:
         return call()
     except grpc.RpcError as error:
@@ -315,17 +315,17 @@ def file(flags: int = os.O_RDWR, *, by_path: bool = False, size: int = SIZE) -> 
 
 
 def at(path: Callable[[World], str]) -> Maker:
-    """Whatever is at a path that the daemon is to open."""
+    """A path for the daemon to open, with anything at it."""
     return lambda world: Source({"path": path(world)})
 
 
 def descriptor(open_it: Callable[[World], int]) -> Maker:
-    """Whatever descriptor; the case owns it."""
+    """Any descriptor; the case owns it."""
     return lambda world: Source({"handle": world.hand(world.own(open_it(world)))[0]})
 
 
 def handle(text: str) -> Maker:
-    """A handle that is only a text."""
+    """A text as a handle."""
     return lambda world: Source({"handle": text})
 
 

@@ -1,4 +1,4 @@
-"""What a call costs, and what a chunk costs."""
+"""The cost of a call, and of a chunk."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ CHUNK_GOAL = Goal(25.0, at_least=False)
 
 
 def round_trips(client: ktask.Client, calls: int, rounds: int) -> Iterator[Figure]:
-    """What a job that does nothing costs, against a bare call through the same relay.
+    """The cost of a job that does nothing, compared with a bare call through the same relay.
 
     Args:
-        calls: made one after the other in each turn; the turn gives their median.
+        calls: number of calls in each turn, one after the other; the turn's value is their median.
     """
     with contextlib.closing(open_channel(grpc_target(client.socket))) as channel:
         bare, job, stub, empty = in_turn(
@@ -59,7 +59,7 @@ def _run_by_stub(channel: grpc.Channel) -> Callable[[], object]:
 
 
 def _median(calls: int, call: Callable[[], object]) -> float:
-    """Seconds that one of `calls` calls takes."""
+    """Median seconds of `calls` calls."""
     times = []
     for _ in range(calls):
         begin = time.perf_counter()
@@ -73,10 +73,10 @@ def _us(seconds: list[float]) -> Spread:
 
 
 def dispatch(client: ktask.Client, chunks: int, rounds: int) -> Iterator[Figure]:
-    """What one chunk costs from its job's start to its end, by the daemon's own clock.
+    """The cost of one chunk from its job's start to its end, by the daemon's own clock.
 
     Args:
-        chunks: of the job; each is a range of one position.
+        chunks: number of chunks of the job; each is a range of one position.
     """
     ranges = [(i, 1, -1) for i in range(chunks)]
     daemon = psutil.Process(client.status().pid)
@@ -93,5 +93,5 @@ def dispatch(client: ktask.Client, chunks: int, rounds: int) -> Iterator[Figure]
 
     for threads, seconds in zip((1, 2), in_turn(rounds, lambda: run(1), lambda: run(2)), strict=True):
         name = f"a chunk, {threads} worker{'s' if threads > 1 else ''}"
-        about = f"of {chunks}; daemon's CPU {_us(used[threads]).median:.0f} us, taking the job in included"
+        about = f"of {chunks}; daemon's CPU {_us(used[threads]).median:.0f} us, with the job's intake"
         yield Figure(name, _us(seconds), "us", CHUNK_GOAL, about)

@@ -1,4 +1,4 @@
-"""How long a job of each function goes on after it was told to stop, its undo included."""
+"""How long a job of each function takes to end after its cancel, its undo included."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ GOAL_MS = 200.0
 
 
 def cancels(client: ktask.Client, directory: Path, size: int, rounds: int) -> Iterator[Figure]:
-    """The figures, as they come: from the request to the answer that the job has ended.
+    """The figures, one by one: from the request to the answer that the job has ended.
 
     Args:
-        size: of what each works on; a job that has ended before it is told is not counted.
+        size: of each function's sources; a job that ends before the cancel is not counted.
     """
     place = Place(client, directory, size)
     try:
@@ -35,7 +35,7 @@ def cancels(client: ktask.Client, directory: Path, size: int, rounds: int) -> It
 
 
 def _stopped(client: ktask.Client, case: Case) -> float:
-    """Seconds until the job has ended after it was cancelled; -1 where it had ended by itself."""
+    """Seconds until the job has ended after its cancel; -1 if it had ended before."""
     job = case.submit(ALL)
     while True:
         seen = client.job(job)

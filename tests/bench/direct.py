@@ -1,4 +1,4 @@
-"""What a program without a daemon does in one process: the same libraries, called directly."""
+"""The work of a program without a daemon, in one process: the same libraries, called directly."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from xxhash import xxh3_64
 from zlib_ng import zlib_ng
 
 PIECE = 256 << 10
-"""Of a file, read at one time: fits any L2 cache."""
+"""Bytes of a file that are read at once: fits any L2 cache."""
 
 FRAME = 1 << 20
-"""The usual frame of file.compress."""
+"""The default frame size of file.compress."""
 
 _POPULATE_WRITE = 23
 """Source: madvise(2), since Linux 5.14"""
@@ -33,7 +33,7 @@ _PUNCH_HOLE = 3
 
 
 def _read(path: Path, use: Callable[[memoryview], object]) -> None:
-    """Give a file to `use`, piece by piece."""
+    """Pass a file to `use`, piece by piece."""
     buffer = memoryview(bytearray(PIECE))
     with path.open("rb", buffering=0) as stream:
         while count := stream.readinto(buffer):
@@ -41,7 +41,7 @@ def _read(path: Path, use: Callable[[memoryview], object]) -> None:
 
 
 def sum_of(path: Path, add: Callable[[memoryview, int], int]) -> int:
-    """A sum of a file."""
+    """A checksum of a file."""
     value = 0
 
     def use(piece: memoryview) -> None:
@@ -58,7 +58,7 @@ def file_crc32(path: Path) -> int:
 
 
 def file_crc32c(path: Path) -> int:
-    """By the CPU's instruction."""
+    """The checksum by the CPU's instruction."""
     return sum_of(path, crc32c)
 
 
@@ -69,10 +69,10 @@ def file_sha256(path: Path) -> str:
 
 
 class Hasher(Protocol):
-    """What hashlib's objects have."""
+    """The methods of hashlib's objects."""
 
     def update(self, data: memoryview, /) -> object:
-        """Go on with these bytes."""
+        """Add these bytes."""
 
     def hexdigest(self) -> str:
         """The digest so far."""
@@ -111,7 +111,7 @@ def blocks(path: Path, block: int, new: Callable[[], Hasher]) -> list[str]:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A file to a new one, by the kernel."""
+    """Copy a file to a new one, by the kernel."""
     with source.open("rb") as src, target.open("wb") as dst:
         while os.copy_file_range(src.fileno(), dst.fileno(), 1 << 30):
             pass
@@ -128,18 +128,18 @@ def compare(left: Path, right: Path) -> bool:
 
 
 def warm(path: Path) -> None:
-    """A file into the page cache."""
+    """Read a file into the page cache."""
     _read(path, len)
 
 
 def allocate(path: Path, size: int) -> None:
-    """Storage for a new file."""
+    """Allocate storage for a new file."""
     with path.open("wb") as stream:
         os.posix_fallocate(stream.fileno(), 0, size)
 
 
 def punch(path: Path, size: int) -> None:
-    """A hole in place of all of a file."""
+    """Turn a whole file into a hole."""
     libc = ctypes.CDLL(None, use_errno=True)
     with path.open("r+b") as stream:
         arguments = (stream.fileno(), _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size))
@@ -148,7 +148,7 @@ def punch(path: Path, size: int) -> None:
 
 
 def compress(source: Path, target: Path, kind: str) -> None:
-    """A file in frames of 1 MiB, one after the other."""
+    """Compress a file in frames of 1 MiB, one after the other."""
     with source.open("rb") as src, target.open("wb") as dst:
         while piece := src.read(FRAME):
             if kind == "zstd":
@@ -158,7 +158,7 @@ def compress(source: Path, target: Path, kind: str) -> None:
 
 
 def decompress(source: Path, target: Path) -> None:
-    """A zstd file of any frames."""
+    """Decompress a zstd file of any frames."""
     reader = zstandard.ZstdDecompressor().stream_reader
     with (
         source.open("rb") as src,
@@ -169,7 +169,7 @@ def decompress(source: Path, target: Path) -> None:
 
 
 def search(path: Path, needle: bytes) -> int:
-    """How many lines have it, window by window of whole lines."""
+    """The number of lines that match, counted in windows of whole lines."""
     count = 0
     with path.open("rb", buffering=0) as stream:
         rest = b""
@@ -190,26 +190,26 @@ def total(memory: mmap.mmap) -> float:
 
 
 def negate(memory: mmap.mmap) -> None:
-    """Each float64, in place."""
+    """Change each float64 in place."""
     numbers = np.frombuffer(memory, np.float64)
     np.negative(numbers, out=numbers)
     del numbers
 
 
 def populate(memory: mmap.mmap) -> None:
-    """Pages for new memory."""
+    """Allocate pages of new memory."""
     memory.madvise(_POPULATE_WRITE)
 
 
 def fill(memory: mmap.mmap, value: int) -> None:
-    """Every byte the same."""
+    """Set every byte to the same value."""
     anchor = ctypes.c_char.from_buffer(memory)
     ctypes.memset(ctypes.addressof(anchor), value, len(memory))
     del anchor
 
 
 def pattern(memory: mmap.mmap, record: bytes) -> None:
-    """Records with numbers of 8 bytes at their beginning, by numpy."""
+    """Write records that begin with a number of 8 bytes, by numpy."""
     count = len(memory) // len(record)
     rows = np.frombuffer(memory, np.uint8, count * len(record)).reshape(count, len(record))
     rows[:] = np.frombuffer(record, np.uint8)
@@ -219,6 +219,6 @@ def pattern(memory: mmap.mmap, record: bytes) -> None:
 
 
 def copy_memory(source: mmap.mmap, target: mmap.mmap) -> None:
-    """Memory to memory."""
+    """Copy memory to memory."""
     with memoryview(source) as src, memoryview(target) as dst:
         dst[:] = src

@@ -1,4 +1,4 @@
-"""What a call costs by ktask.Executor, beside ProcessPoolExecutor, in one run."""
+"""The cost of a call by ktask.Executor and by ProcessPoolExecutor, in one run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.bench.measure import Figure, Spread, in_turn
 WORKERS = len(os.sched_getaffinity(0))
 LARGE = bytes(1 << 20)
 IDLE_S = 1.0
-"""How long no call comes before one that is measured."""
+"""The pause before a call that is measured."""
 
 
 def nothing(*_: Any) -> None:
-    """What is called."""
+    """The function to call."""
 
 
 def same(given: bytes) -> bytes:
-    """What is called with much to carry both ways."""
+    """The function to call with large data in both directions."""
     return given
 
 
@@ -34,7 +34,7 @@ def executors(runtime: str, calls: int, rounds: int) -> Iterator[Figure]:
 
     Args:
         runtime: directory of a daemon.
-        calls: in each turn of each round.
+        calls: number of calls in each turn of each round.
     """
     # A pool that forks must not be made in a process with threads, which we have by now.
     spawn = get_context("forkserver")
@@ -66,7 +66,7 @@ def _pair(name: str, unit: str, found: list[list[float]]) -> Iterator[Figure]:
 
 
 def one_by_one(executor: Executor, calls: int) -> float:
-    """Seconds of a call, each begun when the last one is done."""
+    """Seconds of a call, if each begins when the previous one is done."""
     return _each(calls, lambda: [executor.submit(nothing, i).result() for i in range(calls)])
 
 
@@ -86,18 +86,18 @@ def by_map(executor: Executor, calls: int) -> float:
 
 
 def by_pieces(executor: Executor, calls: int) -> float:
-    """Seconds of an item, many to a call."""
+    """Seconds of an item, with many items in a call."""
     return _each(100 * calls, lambda: list(executor.map(nothing, range(100 * calls), chunksize=100)))
 
 
 def much(executor: Executor, calls: int) -> float:
-    """Seconds of a call that carries a megabyte both ways."""
+    """Seconds of a call with a megabyte in each direction."""
     count = max(calls // 10, 1)
     return _each(count, lambda: list(executor.map(same, [LARGE] * count)))
 
 
 def after_idle(executor: Executor) -> float:
-    """Seconds of one call that comes after a pause."""
+    """Seconds of one call after a pause."""
     time.sleep(IDLE_S)
     return _each(1, lambda: executor.submit(nothing).result())
 

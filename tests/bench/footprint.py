@@ -1,4 +1,4 @@
-"""How much memory the processes take."""
+"""The memory of the processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sizes(client: ktask.Client, when: str) -> Iterator[Figure]:
     """The daemon, its workers, and the processes that start and vet for it.
 
     Args:
-        when: after what; part of the names.
+        when: a word for the moment; part of the names.
     """
     status = client.status()
     daemon = psutil.Process(status.pid)

@@ -1,4 +1,4 @@
-"""What is measured, and on what."""
+"""Facts about the machine and the versions that figures depend on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import grpc
 
 
 def describe_machine() -> dict[str, str]:
-    """Name and value of what figures depend on."""
+    """Name and value of each fact."""
     usable = len(os.sched_getaffinity(0))
     return {
         "cpu": _cpu_model(),
@@ -23,7 +23,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def load() -> str:
-    """How many wanted to run in the last 1, 5 and 15 minutes, on average."""
+    """The average number of runnable tasks in the last 1, 5 and 15 minutes."""
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 

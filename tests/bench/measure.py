@@ -1,4 +1,4 @@
-"""Figures with their spread, what was aimed at, and tables of them. No clock in it."""
+"""Figures with their spread and goal, and tables of them. Uses no clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The middle and the ends of several measurements of one thing."""
+    """The median, minimum and maximum of several measurements."""
 
     median: float
     least: float
@@ -44,8 +44,8 @@ class Figure:
 
     Args:
         unit: of the spread; "" for a ratio.
-        goal: None where nothing is aimed at.
-        about: what else is worth knowing.
+        goal: None = no goal.
+        about: further information.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Figure:
         return "PASS" if self.goal.met(self.spread.median) else "MISS"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """The figure for programs."""
         spread = {"median": self.spread.median, "min": self.spread.least, "max": self.spread.most}
         goal = str(self.goal) if self.goal else None
         words = {"goal": goal, "verdict": self.verdict or None, "about": self.about}
@@ -88,7 +88,7 @@ def _number(value: float) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Numbers to the right, words to the left."""
+    """Align numbers to the right, words to the left."""
     shown = [
         cell.rjust(width) if 1 <= i <= 3 else cell.ljust(width)
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -97,9 +97,9 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def in_turn(rounds: int, *ways: Callable[[], float]) -> list[list[float]]:
-    """What each way gives in each round, after one round that does not count.
+    """The value of each candidate in each round, after one round that does not count.
 
-    All ways have their turn in each round, in an order that is turned around
+    All candidates have their turn in each round, in an order that is reversed
     every time, so that a machine that slows down slows all of them down.
     """
     for way in ways:
@@ -113,5 +113,5 @@ def in_turn(rounds: int, *ways: Callable[[], float]) -> list[list[float]]:
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> Spread:
-    """The ratio of each round; both have one value for each."""
+    """The ratio of each round; both have one value for each round."""
     return Spread.of([a / b for a, b in zip(over, under, strict=True)])

@@ -1,7 +1,7 @@
 """The same work without a daemon: plain processes that share a mapping.
 
-What they gain by being two is what this machine has to give. Run as a program,
-this is one of them: it does what it reads, and says "done".
+The gain of two processes over one is the most that this machine allows. Run as a
+program, this module is one of them: it executes requests, and prints "done".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Helpers:
         self._processes = processes
 
     def share(self, fd: int) -> None:
-        """Map a file of this process in each of them, in place of the one before."""
+        """Map a file of this process in each of them, in place of the previous one."""
         for process in self._processes:
             _tell(process, f"map /proc/{os.getpid()}/fd/{fd}")
         for process in self._processes:
@@ -52,7 +52,7 @@ class Helpers:
 
 @contextmanager
 def helpers(count: int) -> Iterator[Helpers]:
-    """So many processes, gone at the end."""
+    """This many processes, ended at the end."""
     with ExitStack() as end:
         words = [sys.executable, "-m", "tests.bench.plain"]
         yield Helpers(
@@ -112,7 +112,7 @@ def _main() -> None:
                 memory.close()
             memory = _map(words[0])
         else:
-            assert memory is not None, "something is mapped before it is worked on"
+            assert memory is not None, "a file is mapped before any work"
             {"crc32": _sum, "fill": _fill}[work](memory, int(words[0]), int(words[1]))
         print("done", flush=True)
 

@@ -17,10 +17,10 @@ GOAL = Goal(1.8, at_least=True)
 
 
 def speedups(client: ktask.Client, directory: Path, size: int, rounds: int) -> Iterator[Figure]:
-    """The figures, as they come.
+    """The figures, one by one.
 
     Args:
-        directory: for a file; in bytes, `size` is free there and in memory twice.
+        directory: for a file; needs `size` bytes free there, and twice that in memory.
     """
     path = directory / "source"
     make_file(path, size)

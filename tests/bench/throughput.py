@@ -20,7 +20,7 @@ from tools.showcase import make_file
 
 GOAL = Goal(0.9, at_least=True)
 GOAL_FROM = 256 << 20
-"""A goal only for sources of so many bytes: with less, what a job costs is the larger part."""
+"""Sources with fewer bytes have no goal: the cost of a job is the larger part of theirs."""
 
 ALL = 16
 """More workers than these machines have."""
@@ -32,7 +32,7 @@ Call = Callable[[], object]
 
 
 class Place:
-    """What all functions work on, made once; gone after `close`.
+    """The sources of all functions, made once; removed by `close`.
 
     Args:
         directory: for seven files of up to `size` bytes; memory takes three times as many.
@@ -67,7 +67,7 @@ class Place:
         self.expected[:] = b"".join(map(bytes.fromhex, digests))
 
     def close(self) -> None:
-        """Give all of it back."""
+        """Remove all sources."""
         for source in (self.file, self.memory, self.other, self.numbers, self.expected):
             source.close()
         files = (self.path, self.same, self.text, self.squeezed, self.by_pzstd, self.seekable, self.target)
@@ -79,10 +79,10 @@ class Case:
     """One function.
 
     Args:
-        alone: what one process does.
+        alone: the work of one process.
         name, sources, fields: of the job that does the same.
-        before: makes what is written anew; not counted.
-        about: tells it from another one of the same function.
+        before: makes the target again; not counted.
+        about: distinguishes it from another one of the same function.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ def _memory(p: Place) -> Iterator[Case]:
 
 
 def throughputs(client: ktask.Client, directory: Path, size: int, rounds: int) -> Iterator[Figure]:
-    """The figures, as they come: one worker against the direct call, and all workers beside it."""
+    """The figures, one by one: one worker compared with the direct call, and all workers."""
     place = Place(client, directory, size)
     try:
         for case in cases(place):
@@ -213,7 +213,7 @@ def throughputs(client: ktask.Client, directory: Path, size: int, rounds: int) -
 
 
 def goal_for(size: int) -> Goal | None:
-    """What is aimed at with sources of so many bytes."""
+    """The goal with sources of this many bytes."""
     return GOAL if size >= GOAL_FROM else None
 
 

@@ -1,9 +1,9 @@
-"""A daemon that does as it is told: real sockets, canned jobs.
+"""A daemon that the test controls: real sockets, canned jobs.
 
 Functions that it runs:
-    file.crc32, mem.fill, file.copy   done at once, for real, in one go
+    file.crc32, mem.fill, file.copy   really done, at once and in one piece
     fake.block      runs until it is cancelled, then undoes until `undo` is set
-    fake.fail       ends FAILED, with everything in its error
+    fake.fail       ends FAILED, with every field of its error set
     fake.steps      reports 1 to 5 of 5 positions, one for each `step` given
     fake.items      has results for its items, one for each `step`
     fake.warn       succeeds with warnings
@@ -21,80 +21,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.fake_handoff import WAIT_S, FakeHandoff
+from tests.client.fake_messages import FUNCTIONS, a_status, refusal
 
 ENDED = (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_DIRTY)
 
 
-def _source(role: str, access: pb.Access.ValueType) -> pb.FunctionSource:
-    return pb.FunctionSource(role=role, access=access, summary=f"The {role}.")
-
-
-def _argument(name: str, kind: str, default: Any = None) -> pb.FunctionArgument:
-    argument = pb.FunctionArgument(name=name, type=kind, summary=f"The {name}.")
-    if isinstance(default, bool):
-        argument.default.bool_value = default
-    elif isinstance(default, int | float):
-        argument.default.number_value = default
-    elif isinstance(default, str):
-        argument.default.string_value = default
-    return argument
-
-
-FUNCTIONS = [
-    pb.Function(
-        name="mem.fill",
-        summary="Sets every byte.",
-        sources=[_source("data", pb.ACCESS_WRITE)],
-        unit="byte",
-        arguments=[_argument("value", "int", 0)],
-        partial=pb.PARTIAL_POLICY_RERUN_SAFE,
-    ),
-    pb.Function(
-        name="file.crc32",
-        summary="Checksum.",
-        sources=[_source("data", pb.ACCESS_READ)],
-        unit="byte",
-        partial=pb.PARTIAL_POLICY_RERUN_SAFE,
-        combine=True,
-        items=True,
-    ),
-    pb.Function(
-        name="file.copy",
-        summary="Copies.",
-        sources=[_source("src", pb.ACCESS_READ), _source("dst", pb.ACCESS_WRITE)],
-        unit="byte",
-        partial=pb.PARTIAL_POLICY_RERUN_SAFE,
-        undo=True,
-        undo_summary="Holes come back.",
-    ),
-    *(
-        pb.Function(
-            name=f"fake.{name}",
-            summary="For tests.",
-            unit="unit",
-            arguments=[
-                _argument("count", "int"),
-                _argument("ratio", "float", 0.5),
-                _argument("on", "bool", False),
-                _argument("text", "string", "a"),
-            ],
-            partial=pb.PARTIAL_POLICY_NONE,
-        )
-        for name in ("block", "fail", "steps", "items", "warn")
-    ),
-]
-
-
 @dataclass
 class FakeJob:
-    """A job, and what a watch of it has to say."""
+    """A job, and the results that a watch of it sends."""
 
     message: pb.Job
     results: list[pb.ItemResult] = field(default_factory=list)
@@ -113,9 +51,9 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.watches: list[pb.WatchRequest] = []
         self.modes: list[control_pb2.SetModeRequest] = []
         self.cut_watches_after = 0
-        """Messages after which a watch is cut, unless it is 0."""
+        """A watch is cut after this many messages; 0 = never."""
         self.refusal: grpc.Status | None = None
-        """What Run and Submit answer, unless it is None."""
+        """The answer of Run and Submit; None = do the job."""
         self.undo = threading.Event()
         self.step = threading.Semaphore(0)
         self.handoff = FakeHandoff(directory / "handoff.sock")
@@ -134,7 +72,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.stop()
 
     def kill(self) -> None:
-        """Break all calls off at once."""
+        """Abort all calls at once."""
         if self._server is not None:
             self._server.stop(0).wait(WAIT_S)
 
@@ -152,10 +90,10 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self._pool.shutdown()
         self.handoff.stop()
 
-    # What tests ask for.
+    # For tests.
 
     def wait_for(self, condition: Any) -> None:
-        """Until `condition(self)` holds."""
+        """Wait until `condition(self)` is true."""
         with self.lock:
             assert self.lock.wait_for(lambda: condition(self), WAIT_S), "the fake daemon never saw it"
 
@@ -247,7 +185,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
             status.mode_until.FromSeconds(1_800_000_000 + request.duration.seconds)
         return control_pb2.SetModeResponse(status=status)
 
-    # Inside.
+    # Internals.
 
     def _note(self, call: str) -> None:
         with self.lock:
@@ -361,64 +299,6 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
             data = bytes([int(spec.arg.fields["value"].number_value)]) * os.fstat(fds["data"] or 0).st_size
             os.pwrite(fds["data"] or 0, data, 0)
         self._end(job, pb.JOB_STATE_SUCCEEDED)
-
-
-def refusal(code: str, reason: str, message: str, field: str = "") -> grpc.Status:
-    """A failed call as the daemon sends it."""
-    info = error_details_pb2.ErrorInfo(reason=reason, domain="ktask", metadata={"got": "x"})
-    details = [info]
-    if field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    packed = []
-    for detail in details:
-        packed.append(AnyMessage())
-        packed[-1].Pack(detail)
-    number = code_pb2.Code.Value(code)
-    return rpc_status.to_status(status_pb2.Status(code=number, message=message, details=packed))
-
-
-def a_status(directory: Path) -> control_pb2.Status:
-    """A status with something in every part."""
-    worker = control_pb2.Worker(
-        id=1,
-        pid=77,
-        state=control_pb2.WORKER_STATE_IDLE,
-        cpulist="0",
-        policy="idle",
-        nice=19,
-        ioprio="idle",
-        oom_score_adj=500,
-        autogroup_nice=19,
-        mempolicy="prefer:0",
-        missing=["cpu.idle: no cgroup may be made, start it by systemd"],
-        chunks=5,
-        private_bytes=5 << 20,
-        gives_way_by="idle cgroup",
-        raised=True,
-    )
-    return control_pb2.Status(
-        version="0.1.0",
-        pid=os.getpid(),
-        mode=control_pb2.MODE_AUTO,
-        topology=control_pb2.Topology(nodes=[control_pb2.Node(nid=0, cpulist="0-1", memory_bytes=1 << 33)]),
-        pools=[
-            control_pb2.Pool(name="node0", worker_class=control_pb2.WORKER_CLASS_HELPER, workers=[worker])
-        ],
-        allowance=control_pb2.Allowance(
-            nodes=[control_pb2.NodeAllowance(nid=0, helpers=2, busy=1)],
-            leads=2,
-            leads_per_uid=1,
-            reasons=[pb.Reason(code="ON_BATTERY", message="on battery", value="30 %")],
-            level=control_pb2.LEVEL_FEWER,
-        ),
-        readings=[control_pb2.Reading(name="battery", value="30 %", source="/sys/class/power_supply")],
-        raising=["autogroup nice 0"],
-        limits=[control_pb2.Limit(name="jobs_queued", value=100)],
-        counters=[control_pb2.Counter(name="jobs_done", value=4)],
-        missing=["systemd-python: not installed"],
-        runtime_dir=str(directory),
-    )
 
 
 def _wait_change(lock: threading.Condition, job: FakeJob, seen: int) -> None:

@@ -1,4 +1,4 @@
-"""A handoff socket that keeps what it is given."""
+"""A handoff socket that keeps the descriptors it gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAIT_S = 20.0
 
 
 class FakeHandoff:
-    """The handoff socket: keeps descriptors, refuses nothing but what it is told to."""
+    """The handoff socket: keeps descriptors, refuses a request only if `refuse` is set."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Condition()
@@ -40,7 +40,7 @@ class FakeHandoff:
         """Close all connections."""
         with self._lock:
             for connection in self._connections:
-                with contextlib.suppress(OSError):  # its client has left already
+                with contextlib.suppress(OSError):  # its client has closed it already
                     connection.shutdown(socket.SHUT_RDWR)
             self._connections.clear()
 

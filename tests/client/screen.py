@@ -1,4 +1,4 @@
-"""A terminal: what somebody sees of a command that writes to it."""
+"""A terminal, and the lines that a user sees on it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 from tests.client.shell import KTASK, environment
 
 _ROWS = 1000
-"""So that nothing is scrolled away."""
+"""Enough rows that nothing scrolls away."""
 
 
 def seen(output: str, columns: int) -> list[str]:
-    """The lines that stand on a terminal in the end, of what ktask writes: text, CR, LF and "erase line"."""
+    """The final lines of a terminal after ktask's output: text, CR, LF and "erase line"."""
     lines, row, column, i = [""], 0, 0, 0
     while i < len(output):
         char = output[i]
@@ -44,10 +44,11 @@ def seen(output: str, columns: int) -> list[str]:
 def on_terminal(
     socket: object, *words: Any, columns: int, environ: Mapping[str, str] | None = None, **more: Any
 ) -> tuple[int, str]:
-    """Run `ktask` on a terminal of so many columns; its status, and all that it writes there.
+    """Run `ktask` on a terminal; return its exit status and all its output.
 
     Args:
-        more: of subprocess.Popen, in place of the terminal.
+        columns: width of the terminal.
+        more: arguments of subprocess.Popen that replace the terminal.
     """
     ours, theirs = pty.openpty()
     try:
@@ -61,7 +62,7 @@ def on_terminal(
     try:
         while part := os.read(ours, 65536):
             parts.append(part)
-    except OSError:  # EIO: the last of its writers has gone
+    except OSError:  # EIO: the last writer has closed the terminal
         pass
     finally:
         os.close(ours)

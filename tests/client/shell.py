@@ -1,4 +1,4 @@
-"""The `ktask` command as a shell has it."""
+"""Runs the `ktask` command as a shell does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAIT_S = 60
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command said, and how it ended."""
+    """The output and exit status of a command."""
 
     status: int
     out: str
@@ -42,7 +42,7 @@ def ktask(socket: object, *words: Any, **more: Any) -> Ended:
 
 @contextlib.contextmanager
 def running(socket: object, *words: Any, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that is under way."""
+    """A running command."""
     with subprocess.Popen(
         [KTASK, *map(str, words)],
         env=environment(socket),

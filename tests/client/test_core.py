@@ -1,3 +1,5 @@
+"""A job's description from Python arguments, and the names of the package."""
+
 from __future__ import annotations
 
 import subprocess
@@ -73,12 +75,12 @@ def test_ranges_when_numpy_integers_then_taken() -> None:
         ({"labels": {"": "b"}}, ValueError, 'label "": wanted a name that is not empty'),
         ({"labels": {"a=b": "c"}}, ValueError, 'label "a=b": wanted a name that is not empty and has no "="'),
         ({"labels": {"a": "\udcff"}}, ValueError, "UTF-8"),
-        ({"sources": {"labels": "x"}}, TypeError, '"labels": a keyword of this call'),
-        ({"sources": {"timeout": "x"}}, TypeError, '"timeout": a keyword of this call'),
-        ({"sources": {"combine": "x"}}, TypeError, '"combine": a keyword of this call'),
+        ({"sources": {"labels": "x"}}, TypeError, '"labels": is a keyword of this call'),
+        ({"sources": {"timeout": "x"}}, TypeError, '"timeout": is a keyword of this call'),
+        ({"sources": {"combine": "x"}}, TypeError, '"combine": is a keyword of this call'),
     ],
 )
-def test_spec_when_wrong_then_says_what_and_what_was_wanted(
+def test_spec_when_wrong_then_the_error_names_the_argument_and_a_valid_value(
     fields: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error) as caught:

@@ -1,4 +1,4 @@
-"""Labels from the command line and from Python: jobs are found by them again."""
+"""Labels from the command line and from Python, by which jobs are found again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def ids(daemon: Daemon, *words: str) -> set[str]:
-    """Jobs that `ktask jobs` lists."""
+    """The jobs that `ktask jobs` lists."""
     done = command(daemon.place, "--json", "jobs", *words)
     assert done.status == 0, done.err
     return {job["id"] for job in json.loads(done.out).get("jobs", [])}

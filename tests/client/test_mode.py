@@ -1,4 +1,4 @@
-"""The mode, set by the client."""
+"""Setting the mode from the client."""
 
 from __future__ import annotations
 

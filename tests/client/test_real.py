@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from ktask.link import locate, trust
 
+from tests.client.processes import end
 from tests.client.shell import ended, running
 from tests.client.shell import ktask as command
-from tests.client.test_connect import end
 
 MIB = 1 << 20
 WAIT_S = 60

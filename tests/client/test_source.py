@@ -1,3 +1,5 @@
+"""Memory, files and other sources."""
+
 from __future__ import annotations
 
 import fcntl

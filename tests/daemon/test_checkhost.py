@@ -126,7 +126,7 @@ def test_check_when_helpers_come_from_a_unit_then_those_are_measured(tmp_path: P
     config, path = tmp_path / "x.toml", tmp_path / "helpers.sock"
     config.write_text(f'[workers]\nhelpers_socket = "{path}"\n')
     with cgroup(mount, {"cpu.idle": "1"}) as group, listening(path) as sock:
-        server = start_unit([KTASKD, "--pool-hosts"], listener=sock, groups=[group], door=True)
+        server = start_unit([KTASKD, "--pool-hosts"], listener=sock, groups=[group], cgroup_fd=True)
         words: list[str | Path] = [KTASKD, "--check-host", "--config", config]
         lines = found(subprocess.run(words, check=False, capture_output=True, text=True, timeout=110))
         server.terminate()

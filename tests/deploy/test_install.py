@@ -63,7 +63,7 @@ def test_install_when_done_then_commands_and_units_are_in_place(installed: Path)
 
 
 def test_install_when_the_configuration_is_there_then_left(installed: Path) -> None:
-    assert "left as it is" in install("install", installed, PIP_NO_DEPS="1").stdout
+    assert "left unchanged" in install("install", installed, PIP_NO_DEPS="1").stdout
 
 
 @pytest.mark.parametrize(("key", "value"), [("PREFIX", "usr"), ("DESTDIR", "here")])

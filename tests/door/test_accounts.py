@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ktaskd.door.callers.accountbook import LOOK_S, NAMED_S, AccountBook, UserSource
 from ktaskd.door.callers.accounts import STRANGERS, AccountTable, SubRange, parse_passwd, parse_subuids
-from ktaskd.host.processes.users import UserFiles, read_stamp, read_user_files
+from ktaskd.host.people.users import UserFiles, read_stamp, read_user_files
 from ktaskd.host.root import HostRoot
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash

@@ -1,6 +1,6 @@
-"""Fifty clients of five uids at once, and what each uid had. Needs root.
+"""Run fifty clients of five uids at once, and print the share of each uid. Needs root.
 
-python -m tests.fair [SECONDS]    until all of them together had so many CPU seconds (50)
+python -m tests.fair [SECONDS]    until all of them together have had this many CPU seconds (50)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TOLERANCE = 0.1
 
 
 def main() -> int:
-    """Print the table; 1 if a uid is further from an equal share than is allowed."""
+    """Print the table; returns 1 if a uid is further from an equal share than is allowed."""
     cpu_s = float(sys.argv[1]) if len(sys.argv) > 1 else 50.0
     with reachable_directory() as place, a_daemon() as daemon:
         shares = measure(OtherUsers(place), daemon, CLIENTS, cpu_s)

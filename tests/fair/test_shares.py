@@ -12,12 +12,12 @@ from ktaskd.jobs.fairshare import Shares
 
 
 class Machine:
-    """Workers that serve uids in the order that the shares say.
+    """Workers that serve uids in the order that the shares give.
 
     Args:
         chunk_s: CPU seconds of every chunk of each uid.
-        at_once: most workers of a uid at one time, as a job has them; a uid that
-            is not named takes all it can get.
+        at_once: the most workers of a uid at the same time, like a job's limit; a uid that
+            is not named takes all that it can get.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Machine:
         self.wanted: set[int] = set()
 
     def want(self, uid: int, wanted: bool = True) -> None:
-        """The uid has chunks without end, or none."""
+        """Give the uid an endless supply of chunks, or none."""
         (self.wanted.add if wanted else self.wanted.discard)(uid)
         self._line_up(uid)
 
@@ -90,7 +90,7 @@ def test_uids_when_their_chunks_differ_then_within_a_chunk_of_each_worker(
         machine.want(uid)
     machine.run(20.0)
     for uid, other in [(a, b) for a in machine.chunk_s for b in machine.chunk_s]:
-        # One chunk of each on every worker, and one more that is yet to be given.
+        # One chunk of each uid on every worker, and one more that is not assigned yet.
         bound_s = (workers + 1) * (chunks[uid] + chunks[other])
         assert machine.had_s[uid] - machine.had_s[other] <= bound_s
 

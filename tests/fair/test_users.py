@@ -1,4 +1,4 @@
-"""Real clients of several uids on a real daemon: equal shares, and nobody can fill what is another's."""
+"""Real clients of several uids on a real daemon: equal shares, and nobody can use up another's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.fair.users import KINDS, Share, a_daemon, covered, measure, table, wo
 from tests.support.users import OtherUsers
 
 TOLERANCE = 0.2
-"""With so little CPU time a chunk more or less counts; the longer run is held to half of it."""
+"""One chunk more or less counts with so little CPU time; the longer run has half this tolerance."""
 CPU_S = 8.0
-"""CPU seconds of all workers together. Beside other load they take longer to get."""
+"""CPU seconds of all workers together. Under other load it takes longer to get them."""
 
 
 @pytest.mark.alone

@@ -53,7 +53,7 @@ for thread in threads:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the jobs of one uid are like."""
+    """The shape of the jobs of one uid."""
 
     name: str
     positions: int
@@ -72,10 +72,10 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one uid had.
+    """The share of one uid.
 
     Args:
-        waited: the part of the time in which a job of it stood in the queue.
+        waited: the part of the time during which a job of the uid was queued.
     """
 
     uid: int
@@ -91,14 +91,14 @@ class Share:
 
 
 class Account:
-    """CPU seconds by uid, added up from the jobs as an admin sees them."""
+    """CPU seconds by uid, summed over the jobs as an admin sees them."""
 
     def __init__(self, stubs: Stubs) -> None:
         self._stubs = stubs
         self._of: dict[str, pb.Job] = {}
 
     def look(self) -> None:
-        """Look at all jobs; often enough that none is forgotten in between."""
+        """Look at all jobs, often enough that the daemon forgets none in between."""
         token = ""
         while True:
             page = self._stubs.jobs.List(pb.ListRequest(page_size=1000, page_token=token))
@@ -112,7 +112,7 @@ class Account:
                 return
 
     def shares(self) -> list[Share]:
-        """What each uid had so far."""
+        """The share of each uid so far."""
         return [self._share(FIRST_UID + i, kind) for i, kind in enumerate(KINDS)]
 
     def _share(self, uid: int, kind: Kind) -> Share:
@@ -151,7 +151,7 @@ def covered(intervals: Iterable[tuple[float, float]], since_s: float, until_s: f
 
 @contextmanager
 def a_daemon() -> Iterator[Daemon]:
-    """One that everybody may use."""
+    """A daemon that every user may use."""
     with reachable_directory() as place:
         config = write_config(
             place / "c", sockets={"mode": "0666"}, workers={"user": "nobody"}, jobs={"kept": 20_000}
@@ -163,12 +163,12 @@ def a_daemon() -> Iterator[Daemon]:
 def measure(run_as: OtherUsers, daemon: Daemon, clients: int, cpu_s: float) -> list[Share]:
     """Let `clients` of each uid work at once, until the machine has given the jobs enough CPU time.
 
-    What else runs on the machine makes that slower, and leaves the shares as they are.
+    Other load on the machine makes that slower, but does not change the shares.
 
     Args:
-        cpu_s: CPU seconds that all workers together have to get.
+        cpu_s: CPU seconds that all workers together must get.
     Returns:
-        What each uid had meanwhile.
+        The share of each uid meanwhile.
     """
     with ExitStack() as stack, connected(daemon.socket) as stubs:
         for i, kind in enumerate(KINDS):
@@ -214,11 +214,11 @@ def _end(client: subprocess.Popen[str]) -> None:
 
 
 WAITED = 0.95
-"""A uid that had a job in the queue for this part of the time has always wanted more."""
+"""A uid whose jobs were queued for this part of the time counts as always wanting more."""
 
 
 def worst(shares: list[Share]) -> float:
-    """How far from an equal share the uid is that is furthest, as a part of one.
+    """The largest deviation of a uid from an equal share, as a fraction of it.
 
     A uid whose clients get too little of a busy machine to keep jobs in the queue does not ask for an
     equal share: it may have less, and not more.

@@ -1,4 +1,4 @@
-"""Run jobs of known result while workers and pool hosts are killed; exit status 1 on any violation."""
+"""Run jobs with known results while workers and pool hosts are killed; exit status 1 on any violation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def format_report(report: Report) -> str:
         "",
         f"{len(report.functions)} functions, at least {least} jobs of each",
         f"{report.held} workers were struck while they held a chunk or a step"
-        f" ({report.missed} strikes came too late and were taken back):",
+        f" ({report.missed} strikes came too late and were withdrawn):",
         f"  from outside: {_counts(report.landed)}",
         f"  at a fault point: {_counts(_words(report.fired, 1))}",
         f"    where: {_counts(_words(report.fired, 0))}",

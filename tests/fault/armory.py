@@ -1,4 +1,4 @@
-"""Faults that wait for a worker or a pool host to come along."""
+"""Faults that wait for a worker or a pool host to pass them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Armory:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What a process must be started with to find them."""
+        """The environment that a process needs to find the faults."""
         return {VARIABLE: str(self.directory)}
 
     def arm(self, point: str, action: str, function: str = ANY) -> str:
-        """Have it happen once; gives its name."""
+        """Have the fault happen once; returns its name."""
         assert point in POINTS, point
         assert action in ACTIONS, action
         name = f"{next(self._numbers):06}~{point}~{action}~{function}"
@@ -42,7 +42,7 @@ class Armory:
         return names
 
     def fired(self) -> dict[str, int]:
-        """Those that happened, and the pid of whom they hit."""
+        """The faults that happened, each with the pid of the process that it hit."""
         found = {}
         for path in self.directory.glob("fired~*"):
             _, pid, name = path.name.split("~", 2)
@@ -50,7 +50,7 @@ class Armory:
         return found
 
     def waiting(self) -> list[str]:
-        """Those that nobody came along for."""
+        """The faults that no process has passed yet."""
         return sorted(path.name for path in self.directory.iterdir() if not path.name.startswith("fired~"))
 
     def clear(self) -> None:
@@ -61,7 +61,7 @@ class Armory:
 
 @contextmanager
 def armory() -> Iterator[Armory]:
-    """An empty one, which workers of any user can reach."""
+    """Make an empty directory of faults, which workers of any user can reach."""
     directory = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
     directory.chmod(0o777)
     try:

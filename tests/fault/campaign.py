@@ -1,4 +1,4 @@
-"""Many jobs of known result, several at once, while workers and pool hosts are struck."""
+"""Many jobs with known results, several at once, while workers and pool hosts are struck."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from tests.integration.rig import (
 from tests.support.users import reachable_directory
 
 CALLERS = 6
-"""Jobs at one time."""
+"""Jobs at the same time."""
 
 JOB_S = 90.0
-"""After so long a job has not ended in bounded time."""
+"""A job that takes longer than this has not ended in bounded time."""
 
 SETTLE_S = 30.0
 """The same for the daemon as a whole, after the last job."""
 
 MEMORY_MAX = 6 << 20
-"""How much more private memory the daemon may have after all that: allocators keep some."""
+"""How much more private memory the daemon may have in the end: allocators keep some."""
 
 BEFORE_ITS_END = (pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING)
 
 WAYS = ("run", "run", "run", "submit", "cancel", "leave")
-"""How a job is asked for: waited for, detached, detached and cancelled, waited for and left."""
+"""How a job is requested: waited for, detached, detached and cancelled, waited for and left."""
 
 
 Functions = Mapping[str, Sequence[works.Maker]]
@@ -62,13 +62,13 @@ Functions = Mapping[str, Sequence[works.Maker]]
 
 @dataclass
 class Report:
-    """What happened. The campaign is passed if `violations` is empty."""
+    """The outcome. The campaign has passed if `violations` is empty."""
 
     seed: int
     jobs: int
     seconds: float = 0.0
     endings: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By kind and state."""
+    """Number of jobs by kind and final state."""
     functions: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     rerun: int = 0
@@ -80,10 +80,10 @@ class Report:
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
     recovery: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds until what was killed is replaced, once there is nothing else to do."""
+    """Seconds until a killed process is replaced, while there is nothing else to do."""
     violations: list[str] = field(default_factory=list)
     log: str = ""
-    """What the daemon logged."""
+    """The daemon's log."""
 
     @property
     def held(self) -> int:
@@ -108,9 +108,9 @@ class Campaign:
         self._ended: list[tuple[Work, str, pb.Job]] = []
 
     def run(self, pause_s: float) -> None:
-        """All of it."""
+        """Run all jobs, and judge them."""
         report = self._report
-        # One handle all the time, so that the keeper lingers neither more nor less.
+        # One handle all the time, so that there is a keeper at every look.
         with memory(1) as fd, handed(self._daemon.handoff, [fd]), connected(self._daemon.socket) as stubs:
             self._each_kind_once()
             report.before = settled(self._daemon, stubs, None)
@@ -127,7 +127,7 @@ class Campaign:
             self._compare()
 
     def _each_kind_once(self) -> None:
-        """Before the first look: what is loaded once is no leak."""
+        """Before the first look: anything that is loaded once is no leak."""
         for i in range(2 * len(self._functions)):
             self._todo.put(-1 - i)
         self._call_all()
@@ -151,7 +151,7 @@ class Campaign:
             caller.join()
 
     def _call(self) -> None:
-        """One caller: one job after the other, until there is none."""
+        """One caller, who requests one job after the other until none is left."""
         with connected(self._daemon.socket) as stubs:
             while True:
                 try:
@@ -179,7 +179,7 @@ class Campaign:
             work.close()
 
     def _check_target(self, i: int, work: Work, way: str, job: pb.Job) -> None:
-        """At once, since the target is closed then."""
+        """Judged at once, since the target is closed afterwards."""
         for what in work.wrong(job):
             self._violate(f"job {i} ({work.kind}, {way}): {what}\n{job}")
         with self._lock:
@@ -208,7 +208,7 @@ class Campaign:
             self._violate(f"{len(self._ended)} jobs ended, wanted {report.jobs}")
 
     def _check(self, work: Work, way: str, job: pb.Job, cancelled: set[str]) -> None:
-        """Whether it may have ended so."""
+        """Whether the job may end in this way."""
         state, error = state_name(job), job.error
         stopped = way in ("cancel", "leave") or job.id in cancelled
         allowed = {
@@ -233,7 +233,7 @@ class Campaign:
 
 
 def ask(stubs: Stubs, message: pb.JobSpec, way: str, rng: random.Random) -> pb.Job:
-    """Have the job done in one of the WAYS; the ended job."""
+    """Have the job done in one of the WAYS; returns the ended job."""
     if way == "run":
         return stubs.jobs.Run(pb.RunRequest(spec=message), timeout=JOB_S).job
     if way == "leave":
@@ -253,7 +253,7 @@ def ask(stubs: Stubs, message: pb.JobSpec, way: str, rng: random.Random) -> pb.J
 
 
 def wait_for_a_chunk(stubs: Stubs, job_id: str) -> None:
-    """Until there is something to undo, or the job has ended."""
+    """Wait until there is something to undo, or the job has ended."""
     while True:
         job = stubs.jobs.Get(pb.GetRequest(id=job_id), timeout=JOB_S).job
         if job.progress.chunks_done or job.state not in BEFORE_ITS_END:
@@ -279,10 +279,10 @@ def handed(path: Path, fds: list[int]) -> Iterator[list[dict[str, str]]]:
         yield [{"handle": handle} for handle in found]
 
 
-# -- what is there --------------------------------------------------------------------
+# -- the footprint ----------------------------------------------------------------------
 
 LOOKS = 4
-"""That find the same before it counts as what there is at rest."""
+"""Looks that must agree before their result counts as the state at rest."""
 
 COUNTERS = ("jobs_unended", "handles", "handoff_connections", "keepers")
 MEMORY = "private bytes of the daemon"
@@ -312,7 +312,7 @@ def footprint(daemon: Daemon, status: cpb.Status) -> dict[str, int]:
 
 
 def descriptors(pid: int) -> Counter[str]:
-    """How many of which kind a process has open."""
+    """The number of descriptors of each kind that a process has open."""
     found: Counter[str] = Counter()
     for name in os.listdir(f"/proc/{pid}/fd"):
         try:
@@ -323,7 +323,7 @@ def descriptors(pid: int) -> Counter[str]:
 
 
 def settled(daemon: Daemon, stubs: Stubs, wanted: dict[str, int] | None) -> dict[str, int]:
-    """The footprint once it is as wanted, or at rest and stays so; else as it is at last."""
+    """The footprint as soon as it is as wanted, or at rest and stable; otherwise the last one."""
     deadline, before, same = time.monotonic() + SETTLE_S, None, 0
     while True:
         try:
@@ -345,15 +345,15 @@ def settled(daemon: Daemon, stubs: Stubs, wanted: dict[str, int] | None) -> dict
 def at_rest(found: dict[str, int]) -> bool:
     """Whether nothing is going on, as far as the daemon and the workers' descriptors say."""
     idle = all(name.endswith(", idle") for name in found if name.startswith("workers in "))
-    # It was told to forget its sources, and at its priority may not have had its turn yet.
+    # It was asked to forget its sources, but at its priority may not have run yet.
     forgot = not any(name.startswith(IN_A_WORKER) and is_source(name) for name in found)
-    # The governor looks on for a moment after the last job.
+    # The governor keeps looking for a moment after the last job.
     calm = not any("/proc/pressure/" in name for name in found)
     return idle and forgot and calm and not found["jobs_unended"] and found["handles"] == 1
 
 
 def is_source(name: str) -> bool:
-    """Whether a descriptor's name is that of something a job works on."""
+    """Whether a descriptor's name is that of a job's source."""
     return f"memfd:{MEMFD}" in name or f"/{FILE}" in name
 
 

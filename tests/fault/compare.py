@@ -1,15 +1,15 @@
-"""Bytes as they are against bytes as they must be."""
+"""Compares bytes with the expected ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 UNDONE = frozenset({0, 16, 17})
-"""What undo_log may leave: nothing, an undo of what was not begun, or done and undone."""
+"""Bytes that undo_log may leave: untouched, undone without being done, or done and undone."""
 
 
 def first_difference(content: bytes, wanted: bytes, dirty: Sequence[tuple[int, int]]) -> str:
-    """Where the two differ outside of what is dirty, in words; "" if nowhere."""
+    """The first difference outside the dirty spans, in words; "" if there is none."""
     edges = [0, *(edge for span in sorted(dirty) for edge in span)]
     ends = [*edges[1::2], max(len(content), len(wanted))]
     for start, end in zip(edges[::2], ends, strict=True):

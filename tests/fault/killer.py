@@ -1,4 +1,4 @@
-"""Strikes workers while they hold a chunk, and pool hosts; and looks whether the daemon copes."""
+"""Strikes pool hosts, and workers while they hold a chunk, and checks that the daemon copes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fault.armory import Armory
 from tests.integration.rig import Stubs, connected
 
 COPE_S = 0.5
-"""How long a stopped or sleeping worker is left to the daemon, before its job is cancelled."""
+"""How long the daemon has to deal with a stopped or sleeping worker before its job is cancelled."""
 
 PATIENCE_S = 8.0
 """After a cancel, before we wake or kill the worker ourselves: more than grace and fence."""
@@ -51,11 +51,11 @@ STANDSTILLS = ["stop", "hang", "burn"]
 UNDOING = sorted(name for name, declaration in CATALOGUE.items() if declaration.undo and not declaration.own)
 
 HOLDING = ("worker.mid_chunk", "worker.after_work", "worker.half_frame")
-"""Points at which a worker holds a chunk that it has begun."""
+"""Fault points at which a worker holds a chunk that it has begun."""
 
 
 def state_of(pid: int) -> str:
-    """The kernel's letter for a process; "" if it is gone."""
+    """The kernel's letter for a process's state; "" if the process is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -64,13 +64,13 @@ def state_of(pid: int) -> str:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether nothing of it can run any more."""
+    """Whether no thread of the process can run any more."""
     return state_of(pid) in ("", "Z", "X")
 
 
 @dataclass
 class StandStill:
-    """A worker that does not move, and what was done about it."""
+    """A worker that stands still, and since when; `cancelled_s` is 0 until its job is cancelled."""
 
     pid: int
     since_s: float
@@ -78,7 +78,7 @@ class StandStill:
 
 
 class Killer(threading.Thread):
-    """Goes on until `finish`. Its numbers may be read then.
+    """Strikes until `finish`. Its numbers may be read after that.
 
     Args:
         socket: of the daemon.
@@ -92,7 +92,7 @@ class Killer(threading.Thread):
         self.missed = 0
         self.hosts: Counter[str] = Counter()
         self.copes: Counter[str] = Counter()
-        """What ended the standstills."""
+        """How the standstills ended."""
         self.cancelled: set[str] = set()
         """Ids of jobs that were cancelled because of a standstill."""
         self.error: BaseException | None = None
@@ -107,7 +107,7 @@ class Killer(threading.Thread):
     # -- its life ------------------------------------------------------------------
 
     def run(self) -> None:
-        """Strike, and look after those that stand still."""
+        """Strike, and look after the workers that stand still."""
         try:
             with connected(self._socket) as stubs:
                 while not self._over.wait(self._rng.expovariate(1 / self._pause_s)):
@@ -117,7 +117,7 @@ class Killer(threading.Thread):
             self.error = error
 
     def finish(self) -> None:
-        """No more strikes; whoever stands still is woken up or killed."""
+        """End the strikes; workers that stand still are woken up or killed."""
         self._over.set()
         self.join()
         for name in self._armed.waiting():
@@ -158,7 +158,7 @@ class Killer(threading.Thread):
             self._armed.arm(self._rng.choice(POINTS), self._rng.choice(ENDINGS))
 
     def _arm_for_one(self) -> None:
-        """A chunk that fails in its middle, of a function that undoes what was done until then."""
+        """A chunk that fails in its middle, of a function that then undoes the part that is done."""
         function = self._rng.choice(UNDOING)
         if not any(name.endswith(f"~{function}") for name in self._armed.waiting()):
             self._armed.arm("worker.mid_chunk", "raise", function)
@@ -177,7 +177,7 @@ class Killer(threading.Thread):
             return
         victim = self._rng.choice(busy)
         number = self._rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
-        # It is stopped first: what the daemon says of it after that stays true.
+        # Stop the worker first, so that what the daemon reports about it after that stays true.
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim.pid, signal.SIGSTOP)
             holds = any(worker.pid == victim.pid for worker in _busy(stubs))
@@ -192,7 +192,7 @@ class Killer(threading.Thread):
                 os.kill(victim.pid, signal.SIGCONT)
             self.landed[number.name] += holds
 
-    # -- those that stand still ----------------------------------------------------------
+    # -- workers that stand still --------------------------------------------------------
 
     def _note_fired(self) -> None:
         for name, pid in self._armed.fired().items():
@@ -218,7 +218,7 @@ class Killer(threading.Thread):
             del self._still[still.pid]
 
     def _cancel(self, stubs: Stubs, still: StandStill) -> None:
-        """Cancel the job that waits for it, as a caller that loses patience does."""
+        """Cancel the job that waits for the worker, like a caller that loses patience."""
         still.cancelled_s = time.monotonic()
         for worker in _busy(stubs):
             if worker.pid == still.pid and worker.job_id:
@@ -227,7 +227,7 @@ class Killer(threading.Thread):
                     stubs.jobs.Cancel(pb.CancelRequest(id=worker.job_id))
 
     def _release(self, still: StandStill) -> None:
-        """What the daemon could not do."""
+        """Wake up or kill a worker, since the daemon could not."""
         if is_gone(still.pid):
             return
         stopped = state_of(still.pid) == "T"
@@ -241,7 +241,7 @@ def _status(stubs: Stubs) -> cpb.Status:
 
 
 def _busy(stubs: Stubs) -> Iterator[cpb.Worker]:
-    """Workers that hold something now."""
+    """Workers that hold a chunk or a step now."""
     for pool in _status(stubs).pools:
         for worker in pool.workers:
             if worker.state == cpb.WORKER_STATE_BUSY and worker.pid and worker.job_id:

@@ -20,14 +20,14 @@ def pools(stubs: Stubs) -> list[cpb.Pool]:
 
 
 def pids(stubs: Stubs) -> tuple[set[int], set[int]]:
-    """Of pool hosts, and of workers that can be given work."""
+    """Pids of the pool hosts, and of the workers that can be given work."""
     found = pools(stubs)
     ready = {worker.pid for pool in found for worker in pool.workers if worker.state == cpb.WORKER_STATE_IDLE}
     return {pool.host_pid for pool in found if pool.host_pid}, ready
 
 
 def measure(stubs: Stubs) -> dict[str, list[float]]:
-    """Kill an idle worker, and a pool host, again and again; seconds until as many are ready as before."""
+    """Kill an idle worker and a pool host several times; seconds until as many are ready as before."""
     hosts, workers = pids(stubs)
     found: dict[str, list[float]] = {"worker": [], "pool host": []}
     for _ in range(TIMES):

@@ -1,4 +1,4 @@
-"""A small campaign: what `make fault-test` does with more jobs."""
+"""A small campaign; `make fault-test` runs more jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault points themselves: off unless wanted, each fault once, all points in use."""
+"""The fault points themselves: off by default, each fault once, all points in use."""
 
 from __future__ import annotations
 

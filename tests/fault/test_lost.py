@@ -1,4 +1,4 @@
-"""Chunks that were lost or failed, and jobs that end then: nothing is forgotten, nobody counted twice."""
+"""Jobs that end after a chunk was lost or failed: nothing is forgotten, and nothing counted twice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.fault.house import faulty_house
 from tests.fault.victims import CHUNK, MAKERS, Victim
 from tests.jobs.realjobs import CPUS, RealJobs
 
-# One worker, and the one that takes its place does not come up at once: so the
-# job waits with a chunk that somebody has begun.
+# One worker, whose replacement does not start at once, so that the job waits with
+# a chunk that was begun.
 FAULTS = "worker.mid_chunk:kill host.before_fork:raise"
 
 
@@ -47,7 +47,7 @@ async def _cancelled_while_it_waits(h: RealJobs, armed: Armory, victim: Victim, 
 
 
 def test_undo_when_another_lead_is_free_then_one_of_them_has_it() -> None:
-    """The house looks after every message whether one job has two leads."""
+    """After every message the house checks that no job has two leads."""
     with faulty_house(leads=2) as (one, _):
         one.run(_failed_beside_a_free_lead(one.jobs))
 

@@ -1,4 +1,4 @@
-"""Where a worker can be struck, how, and what becomes of its chunk, its job and the others."""
+"""The points at which a worker can be struck, and the outcome for its chunk, its job and the others."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Row:
 
     Args:
         faults: what happens, as Armory.arm_all reads it.
-        job: to whom; a key of MAKERS.
+        job: the job that is struck; a key of MAKERS.
         state, says: how the job ends, and its error's message (a regular
-            expression); "cancelled": the test cancels it when all has happened.
-        rerun: chunks that were lost and run again; those given back do not count.
-        dirty: "" = nothing; "lost" = what was done, and of the lost chunk no
-            more than was begun; "some" = less than everything; "all"; "beyond" =
-            what comes after the job's positions as well.
+            expression); "cancelled": the test cancels it when all faults have happened.
+        rerun: chunks that were lost and retried; chunks that were given back do not count.
+        dirty: "" = nothing; "lost" = the completed chunks, and no more of the lost
+            chunk than was begun; "some" = less than everything; "all"; "beyond" =
+            positions after the job's as well.
     """
 
     faults: str
@@ -49,20 +49,20 @@ class Row:
 
     @property
     def deaths(self) -> int:
-        """Workers that die of it."""
+        """Number of workers that die."""
         words = [word.partition("*") for word in self.faults.split()]
         return sum(int(times or 1) for word, _, times in words if not word.endswith(("pass", "raise")))
 
 
 BEFORE_ACK = [
-    # It was not begun, so it is not lost, however often.
+    # The chunk was not begun, so it is not lost, however often its worker dies.
     Row("worker.before_ack:kill", "crc", SUCCEEDED),
     Row("worker.before_ack:kill*5", "fill", SUCCEEDED),
     Row("worker.before_ack:segv", "log", SUCCEEDED),
     Row("worker.before_ack:exit0", "items", SUCCEEDED),
     Row("worker.before_ack:kill", "copy", SUCCEEDED),
     Row("worker.before_ack:segv*2", "copy", SUCCEEDED),
-    # But a job that makes workers end before they begin is not tried for ever.
+    # But a job that makes workers end before they begin is not retried forever.
     Row("worker.before_ack:segv*3", "fill", FAILED, r"worker killed by SIGSEGV in chunk \[65536, .*3 times"),
     Row("worker.before_ack:exit0*3", "log", FAILED, r"worker exit status 0 in chunk \[0, .*3 times"),
     Row("worker.before_ack:hang", "fill", CANCELLED, "cancelled"),
@@ -82,14 +82,14 @@ MID_CHUNK = [
     Row("worker.mid_chunk:segv*3", "crc", FAILED, r"killed by SIGSEGV in chunk \[0, .*3 times", rerun=2),
     Row("worker.mid_chunk:kill*3", "fill", DIRTY, "killed by SIGKILL .*3 times", rerun=2, dirty="lost"),
     Row("worker.mid_chunk:pass*1 worker.mid_chunk:kill*3", "fill", DIRTY, "3 times", rerun=2, dirty="lost"),
-    # What was a hole is a hole again, what was copied over cannot be brought back.
+    # A former hole is a hole again, but overwritten data cannot be brought back.
     Row("worker.mid_chunk:kill*3", "copy", FAILED, "killed by SIGKILL .*3 times", rerun=2),
     Row("worker.mid_chunk:kill*3", "copy_over", DIRTY, "3 times", rerun=2, dirty="some"),
     Row("worker.mid_chunk:kill*3", "populate", FAILED, "3 times", rerun=2),
     Row("worker.mid_chunk:pass*99 worker.mid_chunk:kill", "log", FAILED, "killed by SIGKILL in chunk"),
     Row("worker.mid_chunk:raise", "fill", DIRTY, "a fault that", dirty="some"),
     Row("worker.mid_chunk:raise", "copy", FAILED, "a fault that"),
-    # Lost first and failed then: the one that failed did not see what was there before.
+    # First lost, then failed: the worker that failed did not see the previous content.
     Row("worker.mid_chunk:kill worker.mid_chunk:raise", "copy", FAILED, "a fault that", rerun=1),
     Row(
         "worker.mid_chunk:kill worker.mid_chunk:raise", "copy_over",
@@ -115,7 +115,7 @@ AFTER_WORK = [
 ]
 
 STEPS = [
-    # It tells what it will change before it does, and so is done again or taken back.
+    # The worker reports its changes before it makes them, so the step is repeated or undone.
     Row("worker.in_prepare:kill*2", "copy", SUCCEEDED),
     Row("worker.in_prepare:segv*3", "copy", FAILED, "worker killed by SIGSEGV in prepare"),
     Row("worker.in_prepare:stop", "copy", CANCELLED, "cancelled"),
@@ -124,12 +124,12 @@ STEPS = [
     Row("worker.in_begin:raise", "longer", FAILED, "a fault that"),
     Row("worker.after_step:kill", "copy", FAILED, "SIGKILL in prepare"),
     Row("worker.after_step:kill", "longer", FAILED, "SIGKILL in prepare"),
-    # What a copy does last it may do again, and what it did is undone.
+    # The last step of a copy may be repeated, and its work is undone.
     Row("worker.in_finish:kill", "copy", SUCCEEDED),
     Row("worker.after_step:pass*2 worker.after_step:segv*2", "copy_shorter", SUCCEEDED),
     Row("worker.in_finish:kill*3", "copy", FAILED, "worker killed by SIGKILL in finish"),
     Row("worker.in_finish:kill*3", "copy_shorter", DIRTY, "SIGKILL in finish", dirty="beyond"),
-    # A cancel comes too late for it, but one that stands still is killed then.
+    # A cancel comes too late for this step, but a worker that stands still in it is then killed.
     Row("worker.in_finish:stop", "copy", SUCCEEDED, "stood still"),
     Row("worker.in_finish:hang", "copy", SUCCEEDED, "stood still"),
     Row("worker.in_prepare:raise", "copy", FAILED, "a fault that"),
@@ -145,16 +145,16 @@ STEPS = [
 UNDO = [
     Row("worker.in_undo:kill", "bad_log", DIRTY, "failed at position 999", dirty="some"),
     Row("worker.in_undo:raise", "bad_log", DIRTY, "failed at position 999", dirty="some"),
-    # It had said that it was done.
+    # The worker had reported that it was done.
     Row("worker.after_step:exit0", "bad_log", FAILED, "failed at position 999"),
-    # A chunk that failed is undone by its own worker, first. When that dies, its
+    # A failed chunk is first undone by its own worker. If the worker dies, its
     # undo may not be repeated.
     Row("worker.mid_undo:pass*99 worker.mid_undo:segv", "bad_log", DIRTY, "SIGSEGV in chunk", dirty="some"),
     Row("worker.mid_undo:pass*300 worker.mid_undo:segv", "bad_log", DIRTY, "failed at", dirty="some"),
-    # That of a copy may.
+    # The undo of a copy may be repeated.
     Row("worker.mid_chunk:raise worker.in_restore:kill*2", "copy", FAILED, "a fault that"),
     Row("worker.mid_chunk:raise worker.in_restore:kill*3", "copy", DIRTY, "a fault that", dirty="all"),
-    # (It has two quanta in a chunk: one before it is copied, and one when that is done.)
+    # (A copied chunk has two quanta: one before the copy, and one after it.)
     Row(
         "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*2", "copy", FAILED, "a fault that"
     ),
@@ -166,7 +166,7 @@ UNDO = [
         "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*3", "copy",
         DIRTY, "a fault that", dirty="some",
     ),
-    # Nobody can cancel an undo, so that one that stands still is killed.
+    # Nobody can cancel an undo, so a worker that stands still in one is killed.
     Row("worker.in_undo:stop", "bad_log", DIRTY, "failed at position 999", dirty="some"),
     Row("worker.mid_undo:pass*300 worker.mid_undo:hang", "bad_log", DIRTY, "failed at", dirty="some"),
     Row("worker.before_ack:pass*5 worker.before_ack:stop", "bad_log", FAILED, "failed at"),
@@ -183,7 +183,7 @@ class Scene:
         self._rows = 0
 
     def play(self, row: Row) -> list[str]:
-        """What went otherwise than the row says."""
+        """The differences from the row."""
         self._armed.clear()
         self._rows += 1
         found: list[str] = []
@@ -213,7 +213,7 @@ class Scene:
 
 
 def check(row: Row, job: Job, victim: Victim, whole: Span) -> Iterator[str]:
-    """What of an ended job is not as it should be."""
+    """The differences of an ended job from the row."""
     error = view.full_error(job)
     says = error.message if error else ""
     told = re.search(row.says, says) if row.state is not SUCCEEDED else not says
@@ -230,7 +230,7 @@ def check(row: Row, job: Job, victim: Victim, whole: Span) -> Iterator[str]:
 
 
 def check_dirty(row: Row, victim: Victim, whole: Span, dirty: tuple[Span, ...]) -> Iterator[str]:
-    """Whether as much is dirty as may be, and no more."""
+    """Check that the right part is dirty, and no more."""
     fits = {"": not dirty, "all": dirty == (whole,), "some": dirty and dirty != (whole,), "lost": dirty}
     fits["beyond"] = dirty and dirty[-1].end > whole.end
     if not fits[row.dirty]:

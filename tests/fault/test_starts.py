@@ -1,4 +1,4 @@
-"""Workers and pool hosts that die as they start, or their pool host at any time."""
+"""Workers and pool hosts that die at their start, and pool hosts that die at any time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pids(h: RealJobs) -> set[int]:
 
 
 def children(pid: int) -> set[int]:
-    """Of a process, zombies among them; none where it is gone."""
+    """Children of a process, zombies among them; none if the process is gone."""
     with contextlib.suppress(FileNotFoundError):
         return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     return set()
@@ -46,7 +46,7 @@ def houses_processes() -> set[int]:
 async def survives(h: RealJobs, armed: Armory, victim: Victim, struck: int) -> None:
     """Strike a process while a job runs; the job succeeds, the pools come back."""
     job = await h.submit(victim.spec)
-    # Of a chunk: a step that was begun and lost twice cannot be told, and ends the job.
+    # In a chunk: a step that is begun and lost twice ends the job.
     await h.until(lambda: set(h.holders(job)) - {job.crew.step_worker} or job.state.ended)
     os.kill(struck, signal.SIGKILL)
     await h.ended(job)
@@ -54,7 +54,7 @@ async def survives(h: RealJobs, armed: Armory, victim: Victim, struck: int) -> N
     assert victim.found(view.full_result(job)), view.full_result(job)
     assert victim.wrong((), succeeded=True) == ""
     await h.until(lambda: h.at_rest and not armed.waiting())
-    # Nobody is left over, and nobody is there of whom the pools do not know.
+    # No process is left over, and the pools know every process that is there.
     await h.until(lambda: houses_processes() == pids(h))
 
 

@@ -1,4 +1,4 @@
-"""After its job's final state no worker touches a source, whoever is woken up then."""
+"""No worker touches a source after its job's final state, even one that is woken up then."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATTERN = b"reused"
 
 
 def overwrite(victim: Victim) -> bytes:
-    """Use the memory for something else, as its owner may after the answer."""
+    """Use the memory for other data, which its owner may do after the answer."""
     assert victim.memory is not None
     size = os.fstat(victim.memory.fd).st_size
     content = (PATTERN * (size // len(PATTERN) + 1))[:size]
@@ -46,7 +46,7 @@ async def reused_after_the_answer(h: RealJobs, armed: Armory, victim: Victim, *,
     wake(stopped)
     await h.ended(job)
     assert job.state in (JobState.DIRTY, JobState.CANCELLED)
-    # What may still happen happens: the pools are whole again when all are dead.
+    # Wait for all late effects: the pools are complete again when all are dead.
     await h.until(lambda: h.at_rest)
     assert victim.memory is not None
     assert victim.memory.read() == content
@@ -65,7 +65,7 @@ async def stuck(h: RealJobs, armed: Armory, victim: Victim, patch: pytest.Monkey
     armed.arm_all("worker.mid_chunk:stop")
     job = await h.submit(victim.spec)
     await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
-    # As one in the kernel that no signal reaches.
+    # Like a process in the kernel that no signal reaches.
     patch.setattr(link.Worker, "kill", lambda *_: None)
     h.engine.cancel(job)
     await h.until(lambda: job.state.ended)

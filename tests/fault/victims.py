@@ -1,4 +1,4 @@
-"""Jobs that faults happen to, each with all that is known of it beforehand."""
+"""Jobs that faults hit, each with everything that is known about it beforehand."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ktaskd.model.job import JobSpec, RangeSpec, SourceRef
 from ktaskd.model.spans import Span, SpanSet
 from tests.fault.compare import UNDONE, first_difference
 from tests.jobs.realjobs import MIB, UID, Memory, RealJobs
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 GUARD = 64 << 10
-"""Bytes on both sides of what a job writes."""
+"""Bytes on both sides of the span that a job writes."""
 
 NOISE = random.Random(5).randbytes(10 * MIB)
 
@@ -35,14 +35,14 @@ LOG_SIZE = 1000
 
 @dataclass(frozen=True)
 class Victim:
-    """One job to be, and what its memory must look like.
+    """One job to run, and the expected content of its memory.
 
     Args:
         before: the bytes of `memory` before.
         after: the bytes of `memory` when the job has succeeded.
-        result: what it finds; None = nothing.
-        pages: how many it finds on nodes, whichever these are; -1 = it tells of none.
-        counts: undoing does not put back what was before, but adds to it.
+        result: its expected result; None = none.
+        pages: the number of pages that it finds on any nodes; -1 = it reports none.
+        counts: undoing does not restore the previous bytes, but adds to them.
     """
 
     spec: JobSpec
@@ -54,7 +54,7 @@ class Victim:
     counts: bool = False
 
     def found(self, result: Json | None) -> bool:
-        """Whether a job that succeeded has found what it must."""
+        """Whether a job that succeeded has the expected result."""
         if self.pages < 0:
             return result == self.result
         assert result is not None
@@ -62,7 +62,7 @@ class Victim:
         return bool(told == (self.pages, self.pages))
 
     def wrong(self, dirty: Sequence[Span], *, succeeded: bool) -> str:
-        """What is not as it must be; "" if all is."""
+        """How the memory differs from the expected content; "" if it does not."""
         if self.memory is None:
             return ""
         content, wanted = self.memory.read(), self.after if succeeded else self.before
@@ -73,7 +73,7 @@ class Victim:
         return first_difference(content, wanted, [(span.start, span.end) for span in dirty])
 
     def changed(self) -> SpanSet:
-        """Where the memory is not as before, in whole pages."""
+        """The pages of the memory that have changed."""
         assert self.memory is not None
         content, pages = self.memory.read(), SpanSet()
         for start in range(0, len(content), PAGE):
@@ -83,13 +83,13 @@ class Victim:
 
 
 def rests(pid: int) -> bool:
-    """Whether a process is stopped or sleeps, so that a signal finds it there."""
+    """Whether a process is stopped or sleeps, so that it is still there when a signal arrives."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] in "TS"
 
 
 def fill(h: RealJobs) -> Victim:
-    """No undo: a worker lost for good leaves its chunk dirty."""
+    """No undo: a worker that is lost for good leaves its chunk dirty."""
     before = NOISE
     start, length = GUARD, len(NOISE) - 2 * GUARD
     memory = h.memory(before)
@@ -105,7 +105,7 @@ def fill(h: RealJobs) -> Victim:
 
 
 def fill_mapped(h: RealJobs) -> Victim:
-    """Through a mapping, which outlives the chunk."""
+    """Fill memory through a mapping, which outlives the chunk."""
     victim = fill(h)
     memory = sealed(h, victim.before)
     spec = replace(victim.spec, sources={"data": memory.ref})
@@ -113,7 +113,7 @@ def fill_mapped(h: RealJobs) -> Victim:
 
 
 def sealed(h: RealJobs, content: bytes) -> Memory:
-    """Memory that cannot become shorter, so that workers map it."""
+    """Memory that cannot shrink, so that workers map it."""
     memory = h.memory(content)
     fcntl.fcntl(memory.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     facts = replace(facts_of(memory.fd, access=Access.READ_WRITE), own_offset=True)
@@ -127,7 +127,7 @@ def crc(h: RealJobs) -> Victim:
 
 
 def copy(h: RealJobs) -> Victim:
-    """Into nothing, so that an undo can put back all of it."""
+    """Copy to an empty target, so that an undo can restore all of it."""
     source = bytes(MIB) + NOISE[: 7 * MIB] + bytes(MIB) + NOISE[:1000]
     target = h.memory(0)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
@@ -135,7 +135,7 @@ def copy(h: RealJobs) -> Victim:
 
 
 def copy_over(h: RealJobs) -> Victim:
-    """Over data with holes in it, from data with holes in it: not all can be put back."""
+    """Copy data with holes over data with holes: not all of it can be restored."""
     target = h.memory(8 * MIB)
     source = h.memory(8 * MIB)
     for fd, first in ((target.fd, 0), (source.fd, MIB)):
@@ -147,7 +147,7 @@ def copy_over(h: RealJobs) -> Victim:
 
 
 def copy_shorter(h: RealJobs) -> Victim:
-    """Over something longer, which is cut in the end."""
+    """Copy over something longer, which is cut in the end."""
     source, before = NOISE[: 3 * MIB], NOISE[MIB:]
     target = h.memory(before)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
@@ -163,7 +163,7 @@ def populate(h: RealJobs) -> Victim:
 
 
 def longer(h: RealJobs) -> Victim:
-    """Storage beyond the end, which makes the memory longer."""
+    """Allocate storage beyond the end, which makes the memory longer."""
     before = NOISE[:MIB]
     memory = h.memory(before)
     ranges = (RangeSpec(0, 2 * MIB),)
@@ -179,12 +179,12 @@ def items(h: RealJobs) -> Victim:
 
 
 def log(h: RealJobs) -> Victim:
-    """Not to be run again, but undone; how often each byte was touched can be seen."""
+    """A job that cannot be retried, but undone; it shows how often each byte was touched."""
     return _log(h, -1)
 
 
 def bad_log(h: RealJobs) -> Victim:
-    """The same, and it fails at its end."""
+    """The same job, failing at its end."""
     return _log(h, LOG_SIZE - 1)
 
 

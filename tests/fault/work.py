@@ -1,4 +1,4 @@
-"""A job of known result, what its target must hold, and what such jobs work on."""
+"""A job with a known result, the expected content of its target, and its sources."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from tests.fault.compare import UNDONE, first_difference
 MIB = 1 << 20
 PAGE = 4096
 GUARD = 64 << 10
-"""Bytes on both sides of what a job writes."""
+"""Bytes on both sides of the span that a job writes."""
 
 MEMFD = "campaign"
 FILE = "campaign-"
-"""How the sources are called, or begin, so that they are known among descriptors."""
+"""Names of the sources, or their beginnings, by which descriptors are recognised."""
 
 _NOISE = random.Random(11).randbytes(24 * MIB)
 
 
 @dataclass
 class Work:
-    """One job to be; owns its descriptors.
+    """One job to run; owns its descriptors.
 
     Args:
         sources, items: descriptors, by role and in order.
         target: the descriptor that it writes; -1 = none.
-        before, after: what that holds, and what it must hold when all went well.
-        more: the result has more than that, which is not the same every time.
-        fails: it cannot succeed.
-        counts: its undo does not put back, but adds to each byte; up to `end`.
-        holes: the span in which its undo brings holes back, too.
-        about: what else of the ended job and of the target is wrong, in words.
+        before, after: the target's content before, and after a success.
+        more: the result has further fields, which differ every time.
+        fails: the job cannot succeed.
+        counts: its undo does not restore, but adds to each byte; up to `end`.
+        holes: the span in which its undo also restores holes.
+        about: further errors of the ended job and of the target, in words.
     """
 
     function: str
@@ -57,22 +57,22 @@ class Work:
     kind: str = ""
 
     def __post_init__(self) -> None:
-        """Remember where there was data."""
+        """Remember which parts of the target hold data."""
         self._data = data_spans(self.target, *self.holes) if any(self.holes) else []
 
     def close(self) -> None:
-        """Close its descriptors, and keep nothing that is large."""
+        """Close its descriptors, and drop everything large."""
         for fd in {*self.sources.values(), *self.items}:
             os.close(fd)
         self.before = self.after = b""
         self.result = self.about = None
 
     def read(self) -> bytes:
-        """What the target holds now."""
+        """The target's content now."""
         return os.pread(self.target, os.fstat(self.target).st_size, 0) if self.target >= 0 else b""
 
     def wrong(self, job: pb.Job) -> list[str]:
-        """What of the target and the result is not as the ended job says."""
+        """The ways in which the target and the result differ from what the ended job reports."""
         found = []
         succeeded = job.state == pb.JOB_STATE_SUCCEEDED
         dirty = [(span.start, span.end) for span in job.error.dirty]
@@ -109,7 +109,7 @@ def _found(got: Any) -> dict[str, Any]:
 
 
 def data_spans(fd: int, start: int, end: int) -> list[tuple[int, int]]:
-    """Where there is data and no hole, ascending, in those pages that lie in [start, end) as a whole."""
+    """Spans of data, ascending, in those pages that are entirely within [start, end)."""
     found: list[tuple[int, int]] = []
     position, stop = -(-start // PAGE) * PAGE, end // PAGE * PAGE
     while position < stop:
@@ -126,7 +126,7 @@ def data_spans(fd: int, start: int, end: int) -> list[tuple[int, int]]:
 
 
 def _as_json(value: Any) -> Any:
-    """Numbers as protobuf has them."""
+    """The value with protobuf's numbers (floats)."""
     if isinstance(value, dict):
         return {name: _as_json(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -134,11 +134,11 @@ def _as_json(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-# -- what they work on -----------------------------------------------------------
+# -- their sources ---------------------------------------------------------------
 
 
 def memory(content: bytes | int, rng: random.Random) -> int:
-    """Memory with this content, or so many holes; sometimes sealed, so that workers map it."""
+    """Memory with this content, or a hole of this length; sometimes sealed, so that workers map it."""
     import fcntl
 
     fd = os.memfd_create(MEMFD, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -153,7 +153,7 @@ def memory(content: bytes | int, rng: random.Random) -> int:
 
 
 def file(place: Path, content: bytes, flags: int) -> int:
-    """A file that has no name any more."""
+    """A file that has been unlinked."""
     path = place / f"{FILE}{random.getrandbits(64):x}"
     with path.open("wb") as stream:
         stream.truncate(len(content))
@@ -164,7 +164,7 @@ def file(place: Path, content: bytes, flags: int) -> int:
 
 
 def _write_data(fd: int, content: bytes) -> None:
-    """Write what is not zero, so that the rest stays holes."""
+    """Write the blocks that are not zero, so that the others stay holes."""
     zeros = bytes(MIB)
     for start in range(0, len(content), MIB):
         piece = content[start : start + MIB]

@@ -1,4 +1,4 @@
-"""A disk that is soon full, where one may be mounted."""
+"""A small file system that fills up quickly, if the test may mount one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every declaration is whole, and has a body."""
+"""Every declaration is complete and has a body."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_declarations_when_not_for_tests_then_no_selftest() -> None:
 def test_declarations_when_a_module_is_missing_then_unavailable_with_the_reason() -> None:
     found = declarations(False, lambda module: module != "anycrc")
     assert found["file.crc32c"].unavailable == (
-        f"it needs anycrc: python3 -m pip --python {sys.executable} install 'ktaskd[functions]', "
-        "and start the daemon again"
+        f"it needs anycrc; run `python3 -m pip --python {sys.executable} install 'ktaskd[functions]'` "
+        "and restart the daemon"
     )
     assert not found["file.crc32"].unavailable
     assert not any(one.unavailable for one in declarations(True).values())

@@ -1,4 +1,4 @@
-"""The functions that misbehave, as far as they can be run in the test itself."""
+"""The functions for self-tests, as far as they can run in the test's own process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from ktaskd.functions.bodies import find
 from ktaskd.functions.catalogue import CATALOGUE
-from tests.functions.rig import Recorder, content, context_of, opened
+from tests.functions.inprocess import Recorder, content, context_of, opened
 
 
 def test_spin_when_run_then_it_burns_that_much_cpu() -> None:
@@ -52,5 +52,5 @@ def test_undo_log_when_done_and_undone_then_both_can_be_read(tmp_path: Path) -> 
         assert body.run(context, 8, 10, Recorder(stop_after=1)) == (9, None)
         assert body.undo(context, 3, 5, [], Recorder()) == []
         assert content(source) == bytes([0, 0, 1, 17, 17, 1, 1, 1, 1, 0])
-        with pytest.raises(OSError, match="truncated"):
+        with pytest.raises(OSError, match="the job needs bytes up to"):
             body.run(context, 0, 11, Recorder())

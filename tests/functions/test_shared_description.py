@@ -1,4 +1,4 @@
-"""Who handed a descriptor over still shares it: flags and length change while a job works on it."""
+"""The client still shares a descriptor that it handed over, and can change flags and length during a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ktaskd.functions import bodies
 from ktaskd.functions.body import Body, Context
 from ktaskd.host.files.writing import RWF_NOAPPEND
 from ktaskd.worker.sources import Source
-from tests.functions.rig import MIB, Recorder, content, context_of, opened, prepare
+from tests.functions.inprocess import MIB, Recorder, content, context_of, opened, prepare
 
 SIZE = 6 * MIB
 
@@ -27,7 +27,7 @@ WRITERS: dict[str, Work] = {
     "file.copy": ("dst", {}),
     "file.copy checksum": ("dst", {"checksum": 1}),
 }
-"""By function: the role that is written, and arguments that make every byte of it a 7."""
+"""By function: the role that is written, and arguments that set every byte of it to 7."""
 
 
 def set_append(fd: int) -> None:
@@ -35,7 +35,7 @@ def set_append(fd: int) -> None:
 
 
 def kernel_ignores_append() -> bool:
-    """Whether it can be asked to, as Linux 6.9 and newer."""
+    """Whether the kernel has RWF_NOAPPEND: Linux 6.9 or newer."""
     fd = os.memfd_create("probe")
     try:
         return os.pwritev(fd, [b"x"], 0, RWF_NOAPPEND) == 1
@@ -46,7 +46,7 @@ def kernel_ignores_append() -> bool:
 
 
 def at_quantum(count: int, change: Callable[[], object]) -> Recorder:
-    """Lets something happen between two quanta."""
+    """Calls a function between two quanta."""
     seen: list[int] = []
 
     def on_quantum(position: int) -> None:
@@ -76,7 +76,7 @@ def test_writer_when_o_append_is_set_meanwhile_then_every_byte_at_its_position(
         prepared = prepare(body, context)
         control = at_quantum(2, lambda: set_append(target.fd))
         if not kernel_ignores_append():
-            with pytest.raises(OSError, match="has O_APPEND set, with which Linux before"):
+            with pytest.raises(OSError, match="has O_APPEND set, and Linux before"):
                 body.run(context, 0, SIZE, control)
             assert target.size() == SIZE
             return
@@ -97,14 +97,16 @@ def test_writer_when_its_target_is_cut_meanwhile_then_an_error_and_nothing_is_ma
         body, context = made(name, src, target)
         prepare(body, context)
         count = len(_positions(name, tmp_path)) if last else 2
-        with pytest.raises(OSError, match=r'source "\w+": truncated, ends at 5, wanted up to') as caught:
+        with pytest.raises(
+            OSError, match=r'source "\w+": ends at 5, but the job needs bytes up to'
+        ) as caught:
             body.run(context, 0, SIZE, at_quantum(count, lambda: os.ftruncate(target.fd, 5)))
         assert caught.value.errno == errno.ENODATA
         assert target.size() == 5
 
 
 def _positions(name: str, tmp_path: Path) -> list[int]:
-    """Where it asks control in a run that nothing disturbs."""
+    """The positions at which an undisturbed run calls control."""
     with opened("file", tmp_path, name="src2") as src, opened("file", tmp_path, name="target2") as target:
         os.ftruncate(src.fd, SIZE)
         os.ftruncate(target.fd, SIZE)
@@ -124,7 +126,7 @@ def test_copy_when_its_target_has_another_length_at_the_end_then_that_is_the_err
         prepared = prepare(body, context)
         body.run(context, 0, SIZE, Recorder())
         os.ftruncate(target.fd, size)
-        with pytest.raises(OSError, match=f'source "dst": .* it is {size} bytes long, wanted {SIZE}'):
+        with pytest.raises(OSError, match=f'source "dst": .* it is {size} bytes long instead of {SIZE}'):
             body.finish(context, prepared, Recorder())
         assert target.size() == size
 

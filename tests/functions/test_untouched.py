@@ -1,4 +1,4 @@
-"""A chunk whose first write is refused has changed nothing, and says so."""
+"""A chunk whose first write is refused reports that nothing has changed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Body
 from ktaskd.functions.own import run as own
 from ktaskd.worker.sources import Source
-from tests.functions.rig import Recorder, context_of
-from tests.worker.rig import facts_of
+from tests.functions.inprocess import Recorder, context_of
+from tests.support.sources import facts_of
 
 SIZE = 64 << 10
 
@@ -29,7 +29,7 @@ FUNCTIONS: list[tuple[str, dict[str, Any]]] = [
 
 @contextmanager
 def source_of(path: Path, flags: int) -> Iterator[Source]:
-    """A file that a worker takes for writable, whatever `flags` are."""
+    """A file that a worker considers writable, whatever `flags` are."""
     path.write_bytes(b"x" * SIZE)
     fd = os.open(path, flags)
     source = Source(fd, facts_of(fd))

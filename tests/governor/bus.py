@@ -1,4 +1,4 @@
-"""A private system bus, and services on it that say what a test wants."""
+"""A private system bus, and services on it that report the values of a test."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PrivateBus:
             self.socket.unlink(missing_ok=True)
 
     def offer(self, name: str, command: str) -> None:
-        """Make the bus start a program when somebody asks for a name."""
+        """Let the bus start a program when a client calls a name."""
         (self.services / f"{name}.service").write_text(f"[D-BUS Service]\nName={name}\nExec={command}\n")
 
 
@@ -93,11 +93,11 @@ class FakeService:
         assert reply is RequestNameReply.PRIMARY_OWNER
 
     async def leave(self) -> None:
-        """Give the name up."""
+        """Release the name."""
         await self.bus.release_name(self.service.name)
 
     async def change(self, **values: Variant) -> None:
-        """Say something else from now on, and that it changed."""
+        """Change the values and announce it."""
         self.says |= values
         await self.signal(*self.service.signal, "sa{sv}as", [self.service.interface, values, []])
 
@@ -106,7 +106,7 @@ class FakeService:
         await self.bus.send(Message.new_signal(self.service.path, interface, member, signature, body))
 
     def answer(self, call: Message) -> Message | None:
-        """Say it, to who asks."""
+        """Answer calls of GetAll."""
         if (
             call.message_type is MessageType.METHOD_CALL
             and call.member == "GetAll"
@@ -133,7 +133,7 @@ async def fake_service(address: str, service: Service, **says: Variant) -> Async
 
 
 class Changes:
-    """Is called at each change, and waits for one that a test wants."""
+    """Records changes, and waits for the one that a test needs."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -144,7 +144,7 @@ class Changes:
         self._event.set()
 
     async def until(self, wanted: Callable[[], bool]) -> None:
-        """Wait for a change after which it is so."""
+        """Wait for a change after which the condition holds."""
         async with asyncio.timeout(PATIENCE_S):
             while not wanted():
                 self._event.clear()

@@ -1,4 +1,4 @@
-"""A recorded day: lines of readings with times, and what may run at each of them."""
+"""A recorded day: lines of readings with times, and the expected allowance at each of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def seconds(text: str) -> float:
 
 @dataclass
 class Machine:
-    """A machine that is as the last line says; its counters run on."""
+    """A machine in the state of the last line; its counters go on."""
 
     now_s: float = 0.0
     line: Line | None = None
@@ -53,7 +53,7 @@ class Machine:
     events: int = 0
 
     def turn(self, line: Line) -> None:
-        """The machine is as this line says from now on."""
+        """Set the state of this line."""
         self.line = line
         self.events += line.cells["event"] == "yes"
 

@@ -36,12 +36,12 @@ powers = st.builds(Power, st.booleans(), _percents, st.booleans(), _profiles, _d
 
 @dataclass(frozen=True)
 class Moment:
-    """So long after the one before, the machine was like that.
+    """The state of the machine, this long after the moment before.
 
     Args:
-        moved: how far each counter has moved since, by its name in Rates.
-        announced: the kernel had an event about power and heat.
-        idle_s: since when nobody is at the machine.
+        moved: how far each counter has moved since then, by its name in Rates.
+        announced: whether the kernel sent an event about power and heat.
+        idle_s: for how long nobody has used the machine.
     """
 
     passed_s: float
@@ -84,11 +84,11 @@ pressed = st.builds(
     st.tuples(_shares, _shares, _shares, st.just(0.0), st.sampled_from([0.0, 0.0, 1.0]), st.just(0.0)),
     st.just((True, True, True)),
 )
-"""Nothing but pressure, looked at often."""
+"""Only pressure, read often."""
 
 
 class Replayed:
-    """A machine with running counters, and what the policy made of it."""
+    """A machine with running counters, and the state of the policy."""
 
     def __init__(self, settings: GovernorSettings = SETTINGS, helpers: int = HELPERS) -> None:
         self.settings = settings
@@ -127,7 +127,7 @@ class Replayed:
         return self.keep(self.judge(self.observe(moment)))
 
     def judge(self, seen: Observation, mode: Mode = Mode.AUTO) -> Decision:
-        """What the policy says of it now; nothing is remembered."""
+        """Ask the policy about the machine without remembering the answer."""
         asked = Asked(seen, self.helpers, self.now_s, WALL_S + self.now_s, mode, 5.0)
         return decide(self.settings, self.state, asked)
 
@@ -211,4 +211,4 @@ WORSE: dict[str, Callable[[Observation, float], Observation]] = {
     "user": _nearer,
     "sleeping": lambda seen, _: replace(seen, sleeping=True),
 }
-"""What makes an observation worse, by the field that it changes."""
+"""Changes that make an observation worse, by the field that they change."""

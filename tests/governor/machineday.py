@@ -1,4 +1,4 @@
-"""A day of a whole machine of files: what its sensors show, and what may run at every point."""
+"""A day of a whole fake machine: readings of its sensors, and the expected allowance at every point."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.governor.day import HELPERS, WALL_S, Line, read_day
 from tests.support.hosts import FakeHost
 
 LAG_S = 1.5
-"""A reading so shortly after an event of the kernel is of it."""
+"""Seconds after an event of the kernel within which a reading belongs to it."""
 
 
 def host_of(path: Path) -> str:
-    """The machine that the first line of a day names."""
+    """Name of the machine in the first line of a day."""
     return path.read_text().splitlines()[0].removeprefix("# host: ")
 
 
 @dataclass
 class Machine:
-    """A machine that shows what the lines so far have written."""
+    """A machine with the files that the lines so far have written."""
 
     host: FakeHost
     now_s: float = 0.0
@@ -38,7 +38,7 @@ class Machine:
         self.pressure = PressureReader(self.host.root)
 
     def turn(self, line: Line) -> None:
-        """Write what this line shows."""
+        """Write the files of this line."""
         self.now_s = line.at_s
         for word in filter(None, line.cells["files"].split(";")):
             name, _, text = word.partition("=")
@@ -58,7 +58,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Point:
-    """What was decided at one line."""
+    """The decision at one line."""
 
     line: Line
     decision: Decision

@@ -123,7 +123,7 @@ def test_sleep_when_announced_then_at_once_and_until_it_is_over(private: Private
             listening(private) as (bus, changes),
         ):
             await changes.until(lambda: bus.facts.profile != "")
-            # What its property says is not asked again: it still says no.
+            # The property is not read again, since it still has the old value.
             await logind.signal(*LOGIND.signal, "b", [True])
             await changes.until(lambda: bus.facts.sleeping)
             await logind.signal(*LOGIND.signal, "b", [False])
@@ -165,7 +165,7 @@ def test_bus_when_it_goes_away_then_nothing_is_known_until_it_is_asked_for_again
             private.start()
             async with fake_service(private.address, PROFILES, **SAVER):
                 while bus.facts == BusFacts():
-                    bus.refresh()  # as each look at the machine does
+                    bus.refresh()  # like each look at the machine
                     await asyncio.sleep(0.02)
 
     run(test)

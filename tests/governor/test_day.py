@@ -1,4 +1,4 @@
-"""Recorded days, replayed through the policy: what is expected stands in the file."""
+"""Recorded days, replayed through the policy; the file has the expected results."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_day_of_a_machine_of_files_when_replayed_then_at_every_point_what_the_fi
 
 def test_days_when_counted_then_there_is_one_with_every_reason() -> None:
     lines: list[Line] = [line for path in DAYS for line in read_day(path)]
-    told = {code for line in lines for code in line.expected[2]}
-    assert told == {
+    codes = {code for line in lines for code in line.expected[2]}
+    assert codes == {
         *("ON_BATTERY", "BATTERY_LOW", "DRAINING", "POWER_SAVER", "THERMAL", "PERFORMANCE_DEGRADED"),
         *("CPU_PRESSURE", "IO_PRESSURE", "MEMORY_PRESSURE", "CGROUP_QUOTA", "CGROUP_THROTTLED"),
         *("SLEEP", "SETTLING"),

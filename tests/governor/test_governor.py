@@ -1,4 +1,4 @@
-"""The governor itself, with a machine that is as the test says."""
+"""The governor itself, with a machine that the test sets."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 
-from ktaskd.governor.governor import AFRESH_S, Governor
+from ktaskd.governor.governor import AFRESH_S, Clocks, Governor
 from ktaskd.governor.settings import GovernorSettings
 from ktaskd.model.allowance import Allowance, Level, Mode
 from ktaskd.model.observation import Events, Observation, Power, Presence
 
 FULL = Allowance({0: 4, 1: 2}, leads=3, leads_per_uid=2)
 UNPLUGGED = Observation(Power(on_battery=True, battery_percent=61.0))
+EXTERNAL = "clears on external power"
 PATIENCE_S = 30.0
 
 
 class Machine:
-    """What the governor watches, its clocks, and what it was told."""
+    """The machine that the governor watches, its clocks, and the allowances that it published."""
 
     def __init__(self) -> None:
         self.seen = Observation()
@@ -31,7 +32,7 @@ class Machine:
         self.fresh = 0
         self.own: Collection[int] = ()
         self.polls: list[bool] = []
-        self.told: list[Allowance] = []
+        self.published: list[Allowance] = []
         self.changed = asyncio.Event()
         self.read = asyncio.Event()
         self.skipped_s = 0.0
@@ -51,7 +52,7 @@ class Machine:
         self.polls.append(on)
 
     def hear(self, allowance: Allowance) -> None:
-        self.told.append(allowance)
+        self.published.append(allowance)
         self.changed.set()
 
     def clock(self) -> float:
@@ -63,7 +64,7 @@ class Machine:
     async def next_change(self) -> Allowance:
         await asyncio.wait_for(self.changed.wait(), PATIENCE_S)
         self.changed.clear()
-        return self.told[-1]
+        return self.published[-1]
 
     async def next_read(self) -> None:
         self.read.clear()
@@ -79,8 +80,7 @@ async def governed(**settings: Any) -> AsyncIterator[tuple[Machine, Governor]]:
         machine,
         machine.hear,
         own=lambda: [7],
-        clock=machine.clock,
-        wall=machine.wall,
+        clocks=Clocks(machine.clock, machine.wall),
     )
     yield machine, governor
     governor.close()
@@ -96,23 +96,23 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 @in_loop
-async def test_refresh_when_nothing_is_wrong_then_all_and_nobody_is_told() -> None:
+async def test_refresh_when_nothing_is_wrong_then_all_and_nothing_is_published() -> None:
     async with governed() as (machine, governor):
         assert governor.refresh() == FULL
-        assert machine.told == []
+        assert machine.published == []
         assert machine.own == [7]
 
 
 @in_loop
-async def test_refresh_when_unplugged_then_told_at_once_with_the_reason() -> None:
+async def test_refresh_when_unplugged_then_published_at_once_with_the_reason() -> None:
     async with governed() as (machine, governor):
         machine.seen = UNPLUGGED
         allowance = governor.refresh()
-        assert machine.told == [allowance]
+        assert machine.published == [allowance]
         assert (allowance.helpers, allowance.level) == ({0: 0, 1: 0}, Level.PAUSED)
         assert (allowance.leads, allowance.leads_per_uid) == (3, 2)
         (reason,) = allowance.reasons
-        assert (reason.code, reason.value, reason.threshold) == ("ON_BATTERY", "61 %", "external power")
+        assert (reason.code, reason.value, reason.threshold) == ("ON_BATTERY", "61 %", EXTERNAL)
 
 
 @in_loop
@@ -148,7 +148,7 @@ async def test_governor_when_nothing_is_queued_then_no_timer_and_no_polling() ->
     async with governed() as (machine, governor):
         machine.seen = UNPLUGGED
         governor.refresh()
-        machine.seen = Observation()  # settling now, which would end by itself
+        machine.seen = Observation()  # settling now, which ends on its own
         governor.look()
         assert governor._timer is None
         assert machine.polls == []
@@ -199,7 +199,7 @@ async def test_mode_when_set_then_it_holds_against_the_machine_until_set_back() 
         machine.seen = UNPLUGGED
         governor.refresh()
         governor.set_mode(Mode.ALWAYS)
-        assert machine.told[-1] == FULL
+        assert machine.published[-1] == FULL
         assert governor.mode_until_s == 0.0
         machine.seen = replace(UNPLUGGED, sleeping=True)
         governor.look()
@@ -249,11 +249,11 @@ async def test_log_when_a_value_moves_then_one_line_on_and_one_off(caplog: pytes
         for percent in (61.0, 60.0, 59.0):
             machine.seen = Observation(Power(on_battery=True, battery_percent=percent))
             governor.look()
-        assert len(machine.told) == 3
+        assert len(machine.published) == 3
         machine.seen = Observation()
         governor.look()
     assert [record.getMessage() for record in caplog.records] == [
-        'governor reason=ON_BATTERY on value="61 %" threshold="external power"',
+        'governor reason=ON_BATTERY on value="61 %" threshold="clears on external power"',
         "governor reason=ON_BATTERY off",
     ]
 
@@ -274,8 +274,12 @@ async def test_readings_when_asked_then_what_was_read_last() -> None:
     async with governed() as (machine, governor):
         machine.seen = UNPLUGGED
         governor.refresh()
-        told = {one.name: one.value for one in governor.readings()}
-        assert (told["power"], told["battery"], told["cpu pressure"]) == ("battery", "61 %", "no signal")
+        values = {one.name: one.value for one in governor.readings()}
+        assert (values["power"], values["battery"], values["cpu pressure"]) == (
+            "battery",
+            "61 %",
+            "no signal",
+        )
 
 
 @in_loop
@@ -299,13 +303,13 @@ async def test_reading_when_it_contradicts_those_before_and_nothing_is_queued_th
         governor.look()
         machine.seen = Observation()
         governor.look()
-        assert machine.told == []
+        assert machine.published == []
         assert machine.fresh == 2
         assert governor._timer is None
 
 
 @in_loop
-async def test_user_when_the_configuration_asks_for_it_then_looked_for_and_said_where_nobody_knows() -> None:
+async def test_user_when_configured_then_read_and_reported_missing_without_a_source() -> None:
     async with governed() as (machine, governor):
         governor.refresh()
         assert not machine.looks_for_user

@@ -1,4 +1,4 @@
-"""The policy's answers one by one, where the recorded day does not say them."""
+"""Single decisions of the policy that the recorded days do not cover."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_battery_when_the_configuration_answers_then_so(answer: str, level: Leve
         (None, "power-saver", False),
     ],
 )
-def test_battery_when_low_then_told_with_its_threshold(
+def test_battery_when_low_then_the_reason_has_its_threshold(
     percent: float | None, profile: str, low: bool
 ) -> None:
     seen = Observation(Power(battery_percent=percent, draining=True, profile=profile))
@@ -99,7 +99,7 @@ def test_reason_when_it_lasts_then_since_stays() -> None:
     first = ask(Observation(Power(on_battery=True, battery_percent=50.0)))
     later = ask(Observation(Power(on_battery=True, battery_percent=40.0)), before=first.state, now_s=500.0)
     assert reason_of(later, "ON_BATTERY") == Reason(
-        "ON_BATTERY", "the machine runs on battery", "40 %", "external power", 1100.0
+        "ON_BATTERY", "the machine runs on battery", "40 %", "clears on external power", 1100.0
     )
 
 
@@ -126,7 +126,7 @@ def test_reason_when_it_comes_back_before_it_has_settled_then_at_once_and_since_
     once = ask(Observation(), before=counts.state, now_s=170.0)
     assert once.reasons[0].code == "SETTLING"
     still = ask(draining, before=once.state, now_s=172.0)
-    assert reason_of(still, "DRAINING").since_s == 1100.0  # one reading between others is nothing
+    assert reason_of(still, "DRAINING").since_s == 1100.0  # a single reading between others does not count
     gone = ask(Observation(), before=still.state, now_s=176.0)
     gone = ask(Observation(), before=gone.state, now_s=179.0)
     again = ask(draining, before=gone.state, now_s=180.0)
@@ -170,12 +170,12 @@ def test_pressure_when_there_is_one_helper_then_it_works_a_share_of_the_time() -
     calm = Observation(pressure=Pressure(Stall(0), "x", Stall(0), Stall(0, 0)))
     loud = Observation(pressure=Pressure(Stall(2_000_000), "x", Stall(2_000_000), Stall(2_000_000, 0)))
     first = ask(calm, helpers=1)
-    assert (first.helpers, first.share, first.level) == (1, 1.0, Level.RUN)
+    assert (first.helpers, first.duty, first.level) == (1, 1.0, Level.RUN)
     second = ask(loud, before=first.state, now_s=102.0, helpers=1)
-    assert (second.helpers, second.share, second.level) == (1, 0.02, Level.FEWER)
+    assert (second.helpers, second.duty, second.level) == (1, 0.02, Level.FEWER)
     assert reason_of(second, "CPU_PRESSURE").value == "100.0 % of the time"
     third = ask(loud, before=second.state, now_s=104.0, helpers=1)
-    assert (third.helpers, third.share) == (1, 0.02)
+    assert (third.helpers, third.duty) == (1, 0.02)
 
 
 def test_pressure_when_it_lasts_then_all_helpers_half_one_and_a_trickle_and_back_when_calm() -> None:
@@ -186,12 +186,12 @@ def test_pressure_when_it_lasts_then_all_helpers_half_one_and_a_trickle_and_back
     for i in range(1, 6):
         now_s = 100.0 + 2 * i
         found.append(ask(seen(2.0 * i), before=found[-1].state, now_s=now_s, helpers=4))
-    assert [(one.helpers, one.share) for one in found[:4]] == [(4, 1.0), (2, 1.0), (1, 1.0), (1, 0.02)]
+    assert [(one.helpers, one.duty) for one in found[:4]] == [(4, 1.0), (2, 1.0), (1, 1.0), (1, 0.02)]
     calm = found[-1]
     for _ in range(100):
         now_s += 2.0
         calm = ask(seen(10.0), before=calm.state, now_s=now_s, helpers=4)
-    assert (calm.helpers, calm.share, calm.level) == (4, 1.0, Level.RUN)
+    assert (calm.helpers, calm.duty, calm.level) == (4, 1.0, Level.RUN)
 
 
 def test_power_when_the_kernel_announces_that_it_went_and_came_back_then_it_did() -> None:
@@ -216,23 +216,23 @@ def test_heat_when_the_kernel_announces_it_and_its_end_then_nothing_is_left_of_i
 def test_heat_when_there_is_one_helper_then_it_works_on() -> None:
     warm = Observation(thermal=Thermal(Heat.LIGHT))
     first = ask(warm, helpers=1)
-    assert ask(warm, before=first.state, now_s=120.0, helpers=1).share == 1.0
+    assert ask(warm, before=first.state, now_s=120.0, helpers=1).duty == 1.0
 
 
 def test_heat_when_the_processor_slows_itself_down_then_one_helper() -> None:
     first = ask(Observation(thermal=Thermal(throttles=5)))
-    assert first.helpers == 4  # since the boot, who knows when
+    assert first.helpers == 4  # counted since boot, at an unknown time
     once = ask(Observation(thermal=Thermal(throttles=9)), before=first.state, now_s=102.0)
-    assert once.helpers == 4  # as one CPU that comes back makes the count rise
+    assert once.helpers == 4  # a CPU that comes back online also makes the count rise
     slowed = ask(Observation(thermal=Thermal(throttles=12)), before=once.state, now_s=105.0)
     assert slowed.helpers == 1
-    assert reason_of(slowed, "THERMAL").value == "the processor slows itself down"
+    assert reason_of(slowed, "THERMAL").value == "the processor throttles itself"
 
 
 def test_heat_when_a_zone_says_so_then_it_is_named() -> None:
     seen = Observation(thermal=Thermal(Heat.SEVERE, "x86_pkg_temp", 96.5, 100.0))
-    told = reason_of(ask(seen), "THERMAL")
-    assert (told.value, told.threshold) == ("x86_pkg_temp 96.5 °C", "trip point at 100 °C")
+    reason = reason_of(ask(seen), "THERMAL")
+    assert (reason.value, reason.threshold) == ("x86_pkg_temp 96.5 °C", "trip point at 100 °C")
 
 
 def test_meter_when_its_window_has_not_passed_then_as_before() -> None:
@@ -251,14 +251,14 @@ def test_spread_when_nodes_are_unlike_then_each_has_its_part() -> None:
     assert spread(0, {3: 1}) == {3: 0}
 
 
-def test_readings_when_there_is_no_signal_then_said() -> None:
-    told = {one.name: one.value for one in describe(Observation(), {})}
-    silent = {name for name, value in told.items() if value == NO_SIGNAL}
+def test_readings_when_there_is_no_signal_then_reported_as_such() -> None:
+    values = {one.name: one.value for one in describe(Observation(), {})}
+    silent = {name for name, value in values.items() if value == NO_SIGNAL}
     assert silent == {
         *("battery", "power profile", "performance", "temperature"),
         *("cpu pressure", "io pressure", "memory pressure", "memory pressure full", "user"),
     }
-    assert told["own cpu limit"] == "none"
+    assert values["own cpu limit"] == "none"
 
 
 def test_readings_when_there_is_then_with_units_and_sources() -> None:
@@ -271,14 +271,14 @@ def test_readings_when_there_is_then_with_units_and_sources() -> None:
         user=Presence(0.0, "logind"),
     )
     meters = {"cpu": Meter(0.0, 0, 123_000.0), "io": Meter(0.0, 0)}
-    told = {one.name: (one.value, one.source) for one in describe(seen, meters)}
-    assert told["power"][0] == "external power, too weak"
-    assert told["battery"][0] == "43 %"
-    assert told["performance"][0] == "degraded: lap-detected"
-    assert told["temperature"] == ("light, 71 °C, trip point at 80 °C", "zone0")
-    assert told["cpu pressure"] == ("12.3 % of the time", "user.slice")
-    assert told["io pressure"][0] == "not measured yet"
-    assert told["own cpu limit"][0] == "1.5 CPUs"
-    assert told["own throttling"][0] == "7 periods"
-    assert told["sleep"][0] == "about to sleep"
-    assert told["user"] == ("in use", "logind")
+    values = {one.name: (one.value, one.source) for one in describe(seen, meters)}
+    assert values["power"][0] == "external power, too weak"
+    assert values["battery"][0] == "43 %"
+    assert values["performance"][0] == "degraded: lap-detected"
+    assert values["temperature"] == ("light, 71 °C, trip point at 80 °C", "zone0")
+    assert values["cpu pressure"] == ("12.3 % of the time", "user.slice")
+    assert values["io pressure"][0] == "not measured yet"
+    assert values["own cpu limit"][0] == "1.5 CPUs"
+    assert values["own throttling"][0] == "7 periods"
+    assert values["sleep"][0] == "about to sleep"
+    assert values["user"] == ("in use", "logind")

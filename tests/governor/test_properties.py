@@ -1,4 +1,4 @@
-"""What holds of the policy whatever the machine does."""
+"""Properties of the policy that hold for every machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ places = st.dictionaries(st.integers(0, 7), st.integers(0, 9), min_size=1, max_s
 
 
 def no_more(worse: Decision, than: Decision) -> bool:
-    less = worse.helpers * worse.share <= than.helpers * than.share
+    less = worse.helpers * worse.duty <= than.helpers * than.duty
     return less and worse.helpers <= than.helpers and worse.level >= than.level
 
 
@@ -97,7 +97,7 @@ def test_worse_when_listed_then_every_field_of_an_observation_is_in_it() -> None
 def test_machine_when_never_better_than_another_then_causes_never_leave_more(
     steps: list[tuple[Moment, str, float]],
 ) -> None:
-    """Without strains, whose steps depend on when the last one was."""
+    """Leave out strains, whose steps depend on the time of the last one."""
     good, bad = Replayed(), Replayed()
     for moment, field, amount in steps:
         calm = replace(moment, moved=(0.0,) * 6, heat=Heat.NOMINAL, cpus=0.0)
@@ -120,13 +120,13 @@ def test_machine_when_never_better_than_another_then_causes_never_leave_more(
 
 @dataclass(frozen=True)
 class Run:
-    """So many readings of a machine that stays as it is."""
+    """A number of readings of a machine that does not change."""
 
     moment: Moment
     readings: int
 
     def moments(self) -> list[Moment]:
-        """The kernel announces the first of them, if any."""
+        """An event of the kernel announces the first of them, if at all."""
         later = replace(self.moment, announced=False)
         return [self.moment] + [later] * (self.readings - 1)
 
@@ -140,7 +140,7 @@ wrong_thermals = st.builds(Thermal, st.sampled_from(Heat), critical=st.booleans(
 def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_from_the_next_on(
     history: list[Run], data: st.DataObject
 ) -> None:
-    """The machine is long enough as it is to be believed before, and for the next reading."""
+    """The machine stays the same for long enough to be believed before, and for the next reading."""
     which = data.draw(st.integers(0, len(history) - 1))
     wrong_at = sum(run.readings for run in history[:which])
     wrong_at += data.draw(st.integers(2, history[which].readings - 2))
@@ -154,7 +154,7 @@ def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_fr
         there = right.keep(right.judge(seen))
         if i == wrong_at:
             events = replace(seen.power.events, recent=heard)
-            # What a program reports is no measurement.
+            # A report of a program is not a measurement.
             power = replace(power, profile=seen.power.profile, degraded=seen.power.degraded, events=events)
             wrong = replace(thermal, throttles=seen.thermal.throttles, events=events)
             seen = replace(seen, power=power, thermal=wrong)
@@ -164,8 +164,8 @@ def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_fr
 
 
 def outcome(decision: Decision) -> tuple[object, ...]:
-    """All that anybody notices."""
-    return decision.helpers, decision.level, decision.share, decision.reasons
+    """Everything that can be noticed from outside."""
+    return decision.helpers, decision.level, decision.duty, decision.reasons
 
 
 @given(st.lists(pressed, max_size=60))
@@ -238,7 +238,7 @@ def test_decision_when_any_then_levels_helpers_reasons_and_looks_agree(
     decision = machine.judge(machine.observe(moment))
     codes = [reason.code for reason in decision.reasons]
     assert len(codes) == len(set(codes))
-    assert (decision.level is Level.RUN) == (decision.helpers == HELPERS and decision.share == 1.0)
+    assert (decision.level is Level.RUN) == (decision.helpers == HELPERS and decision.duty == 1.0)
     assert (decision.level >= Level.LEADS_ONLY) == (decision.helpers == 0)
     assert bool(codes) == (decision.level is not Level.RUN)
     assert all(reason.message and reason.since_s > 0 for reason in decision.reasons)

@@ -85,7 +85,7 @@ def test_observation_when_of_the_real_machine_then_an_answer() -> None:
 
 
 @pytest.mark.other_uid  # only root may have the kernel send an event
-def test_unplugging_when_a_uevent_tells_then_seen(laptop: FakeHost) -> None:
+def test_unplugging_when_a_uevent_comes_then_seen(laptop: FakeHost) -> None:
     async def test() -> None:
         changes = Changes()
         async with watching(laptop.root, changes) as watch:
@@ -136,7 +136,9 @@ def test_user_when_not_asked_for_then_nobody_looks_and_else_when_a_terminal_was_
 
 
 @pytest.mark.dbus_daemon
-def test_user_when_logind_says_it_then_that_and_not_the_terminals(tmp_path: Path, laptop: FakeHost) -> None:
+def test_user_when_logind_reports_it_then_the_terminals_do_not_count(
+    tmp_path: Path, laptop: FakeHost
+) -> None:
     async def test() -> None:
         laptop.write("/dev/pts/3", "")
         changes = Changes()
@@ -154,7 +156,7 @@ def test_user_when_logind_says_it_then_that_and_not_the_terminals(tmp_path: Path
 
 
 @pytest.mark.other_uid  # only root may have the kernel send an event
-def test_unplugging_when_the_battery_is_late_then_told_again_and_then_quiet(laptop: FakeHost) -> None:
+def test_unplugging_when_the_battery_is_late_then_a_second_call_and_then_quiet(laptop: FakeHost) -> None:
     async def test() -> None:
         seen: list[bool] = []
         looks_again: list[bool] = []
@@ -197,7 +199,9 @@ def test_uevent_when_of_another_subsystem_of_the_real_machine_then_nothing_happe
             loop.add_reader(ears, hear)
             LOOPBACK.write_text("change")
             await asyncio.wait_for(heard.wait(), 60)
-            await asyncio.sleep(0)  # the watch's own socket was readable in the same turn or before
+            await asyncio.sleep(
+                0
+            )  # the watch's own socket was readable in the same iteration of the loop or before
             await asyncio.sleep(0)
             assert watch.timers == 0
             loop.remove_reader(ears)
@@ -222,7 +226,7 @@ def test_watch_when_idle_then_no_timer_and_no_trigger_runs() -> None:
     run(test)
 
 
-def test_poll_when_on_then_told_again_and_again(monkeypatch: pytest.MonkeyPatch, laptop: FakeHost) -> None:
+def test_poll_when_on_then_called_repeatedly(monkeypatch: pytest.MonkeyPatch, laptop: FakeHost) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
 
     async def test() -> None:
@@ -235,11 +239,11 @@ def test_poll_when_on_then_told_again_and_again(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.other_uid  # before Linux 6.5 only root may have a trigger
-def test_trigger_when_others_wait_then_told_before_the_next_look(
+def test_trigger_when_others_wait_then_called_before_the_next_look(
     monkeypatch: pytest.MonkeyPatch, laptop: FakeHost
 ) -> None:
     monkeypatch.setattr(module, "POLL_S", 1000.0)
-    # The one kind of pressure that a test can make is the CPU's.
+    # CPU pressure is the only kind that a test can cause.
     laptop.remove("/proc/pressure/io")
     laptop.root.at("/proc/pressure/io").symlink_to("/proc/pressure/cpu")
 
@@ -281,7 +285,7 @@ def test_power_when_not_asked_afresh_then_read_slowly(laptop: FakeHost) -> None:
 
 @pytest.mark.dbus_daemon
 @pytest.mark.parametrize(("name", "on_battery"), [("desktop", True), ("laptop-ac", False)])
-def test_bus_when_it_says_something_then_seen_and_sysfs_knows_better_of_power(
+def test_bus_when_it_reports_something_then_seen_but_sysfs_decides_about_power(
     tmp_path: Path, name: str, on_battery: bool
 ) -> None:
     async def test() -> None:

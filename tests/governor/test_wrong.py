@@ -1,4 +1,4 @@
-"""Any sensor of a machine of files shows anything, once: readers and policy together."""
+"""Any sensor of a fake machine shows anything, once: readers and policy together."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_reading_when_sensors_show_anything_once_then_as_before_from_the_next_on
 
 @contextmanager
 def showing(host: FakeHost, shown: dict[str, str]) -> Iterator[None]:
-    """The files show this meanwhile, and after it what they did."""
+    """Write these files for a moment, then restore them."""
     right = {path: file.read_bytes() if (file := host.root.at(path)).exists() else None for path in shown}
     try:
         for path, text in shown.items():
@@ -76,7 +76,7 @@ def showing(host: FakeHost, shown: dict[str, str]) -> Iterator[None]:
 
 
 def look(laptop: machineday.Machine, state: State, turn: int) -> tuple[tuple[object, ...], State]:
-    """All that anybody notices at the next reading, and what is remembered."""
+    """Everything that can be noticed from outside at the next reading, and the state."""
     laptop.now_s = 100.0 + 2.5 * turn
     decision, _ = machineday.ask(laptop, state)
     return (decision.level, decision.helpers, decision.reasons), decision.state

@@ -17,7 +17,7 @@ MACHINE = cpu_files("0-3", {0: "0-1", 1: "2-3", 2: ""})
 
 
 def stat_line(cpu: int, command: str = "cat") -> str:
-    """Fields 3 to 52 of stat hold their own number, but for the processor."""
+    """Fields 3 to 52 of stat have their own number as value, except for the processor."""
     fields = ["S", *(str(number) for number in range(4, 39)), str(cpu), *(str(n) for n in range(40, 53))]
     return f"{PID} ({command}) {' '.join(fields)}\n"
 

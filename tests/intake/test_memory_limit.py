@@ -19,7 +19,7 @@ from ktaskd.model.job import JobSpec, SourceRef
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.source import F_SEAL_SHRINK, SourceFacts, SourceKind
 from tests.jobs.realjobs import UID, Memory, RealJobs, real_jobs, run
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 SIZE = 8 << 20
 

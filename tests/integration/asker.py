@@ -1,4 +1,4 @@
-"""A real client in a process of its own, asked from outside what to do."""
+"""A real client in a process of its own, which a test controls."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ PROGRAM = """
 
 
 class Asker:
-    """Evaluates expressions in the client's process; PROGRAM has what they may use."""
+    """Evaluates expressions in the client's process; PROGRAM defines the functions that they may use."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -77,7 +77,7 @@ class Asker:
 
 @contextmanager
 def asker(place: Path, *groups: Path, as_uid: tuple[OtherUsers, int] | None = None) -> Iterator[Asker]:
-    """A client of the daemon at `place`, in these cgroups from its start, of another user if wanted."""
+    """A client of the daemon at `place`, in these cgroups from its start, optionally of another user."""
     python: list[str | Path] = [sys.executable]
     env = None
     if as_uid is not None:

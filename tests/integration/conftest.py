@@ -1,4 +1,4 @@
-"""The daemon that most tests share, and a connection to it."""
+"""Fixtures: the daemon that most tests share, and a connection to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.users import reachable_directory
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
-    """A daemon that everybody may connect to; no test may change how it behaves."""
+    """A daemon to which every user may connect; no test may change its behaviour."""
     with reachable_directory() as place:
         config = write_config(place / "ktaskd.toml", sockets={"mode": "0666"}, workers={"user": "nobody"})
         with running(place / "run", "--config", config) as started:
@@ -29,5 +29,5 @@ def stubs(daemon: Daemon) -> Iterator[Stubs]:
 
 @pytest.fixture
 def place(reachable_dir: Path) -> Path:
-    """Runtime directory for a daemon of the test's own; a short path."""
+    """A runtime directory with a short path, for a test's private daemon."""
     return reachable_dir / "run"

@@ -1,4 +1,4 @@
-"""A real daemon, and everything to talk to it with."""
+"""A real daemon, and tools for talking to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ktask.v1 import control_pb2_grpc, handoff, jobs_pb2_grpc
 from ktask.v1 import jobs_pb2 as pb
 
 PATIENCE_S = 30.0
-"""After so long something that should happen will not; no test measures it."""
+"""An event that has not happened after this long never will; no test measures it."""
 
 GRPCURL = Path(sys.executable).parent / "grpcurl"
 BUF = Path(sys.executable).parent / "buf"
@@ -33,7 +33,7 @@ KTASKD = Path(sys.executable).parent / "ktaskd"
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Look until it is so; fail when it never will be."""
+    """Wait until the condition holds; fail after PATIENCE_S."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
@@ -41,7 +41,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; one that nobody has waited for yet does not."""
+    """The processes that still run; a zombie does not."""
     found = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -51,7 +51,7 @@ def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 
 def _below(pid: int) -> Iterator[psutil.Process]:
-    """Children of a process and theirs. psutil would read all processes of the machine for that."""
+    """All descendants of a process. psutil would read all processes of the machine for that."""
     found: set[int] = set()
     for task in _listed(Path(f"/proc/{pid}/task")):
         with contextlib.suppress(OSError):
@@ -98,7 +98,7 @@ class Daemon:
         return [psutil.Process(self.process.pid), *_below(self.process.pid)]
 
     def wait_ready(self) -> Daemon:
-        """Until the log says that it answers."""
+        """Wait until the log reports that the daemon answers."""
         until(lambda: " ready dir=" in self.log() or self.process.poll() is not None, "the daemon is ready")
         assert self.process.poll() is None, self.log()
         return self
@@ -107,11 +107,11 @@ class Daemon:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit status."""
+        """Wait for its end; returns its exit status."""
         return self.process.wait(PATIENCE_S)
 
     def stop(self) -> int:
-        """Ask it to end as a service manager does; nothing of it is left then."""
+        """Ask it to end like a service manager, and check that no process of it is left."""
         tree = self.tree()
         self.signal(signal.SIGTERM)
         status = self.wait()
@@ -119,7 +119,7 @@ class Daemon:
         return status
 
     def kill(self) -> None:
-        """For the end of a test that went wrong; what is below it ends with it."""
+        """End it after a failed test; the processes below it end with it."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -132,7 +132,7 @@ def starting(
     """A daemon that was started with its runtime directory at `place`, ready or not.
 
     Args:
-        popen: what starts it, as another user for one.
+        popen: starts the process, for example as another user.
     """
     log = place.parent / f"{place.name}.log"
     with log.open("w") as out:
@@ -147,7 +147,7 @@ def starting(
 
 @contextmanager
 def running(place: Path, *words: str | Path, **options: Any) -> Iterator[Daemon]:
-    """A daemon that answers; at the end it is stopped, and nothing of it is left."""
+    """A daemon that answers; it is stopped at the end, and must leave nothing behind."""
     with starting(place, *words, **options) as daemon:
         daemon.wait_ready()
         yield daemon
@@ -193,7 +193,7 @@ def connected(path: Path, *also: tuple[str, int]) -> Iterator[Stubs]:
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a call was refused, with its details taken apart."""
+    """The refusal of a call, with its details parsed."""
 
     code: str
     reason: str
@@ -227,7 +227,7 @@ def refused(call: Callable[..., Any], *args: Any, **options: Any) -> Refusal:
 
 
 def spec(function: str, **fields: Any) -> pb.JobSpec:
-    """A job's spec from plain values, as JSON would have it."""
+    """A job's spec from plain values like those of JSON."""
     return json_format.ParseDict({"function": function, **fields}, pb.JobSpec())
 
 
@@ -323,7 +323,7 @@ def buf_curl(daemon: Daemon, method: str, request: object) -> subprocess.Complet
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> Any:
-    """The JSON that a program printed; it must have ended well."""
+    """The JSON that a program printed; its exit status must be 0."""
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 

@@ -1,4 +1,4 @@
-"""The daemon and its runtime directory: odd names, and a directory that goes away."""
+"""The daemon and its runtime directory: odd names, and a directory that disappears."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_directory_when_removed_while_a_job_runs_then_that_ends_first(tmp_path: 
         shutil.rmtree(place)
         until(lambda: "runtime_dir_lost" in daemon.log(), "it has noticed")
         with running(place) as second, connected(second.socket) as others:
-            # Both work; the connection that there was goes on.
+            # Both work; the existing connection stays usable.
             assert state_name(others.jobs.Run(pb.RunRequest(spec=spin(1, 1))).job) == "SUCCEEDED"
             assert state_name(stubs.jobs.Get(pb.GetRequest(id=job.id)).job) == "RUNNING"
             stubs.jobs.Cancel(pb.CancelRequest(id=job.id))
@@ -98,7 +98,7 @@ def test_stop_when_the_directory_is_gone_then_as_ever(tmp_path: Path) -> None:
 def test_own_daemon_of_root_when_there_is_a_group_for_clients_then_it_still_serves_root_alone(
     tmp_path: Path,
 ) -> None:
-    """The packaged system has that group, and root's own program still needs no help of it."""
+    """The package makes that group, but root's own program does not depend on it."""
     config = write_config(tmp_path / "c", sockets={"group": "nogroup"})
     with running(tmp_path / "d", "--own-user", "--config", config) as daemon:
         for path in (daemon.socket, daemon.handoff):

@@ -1,4 +1,4 @@
-"""The governor of a real daemon that looks at a machine made of files."""
+"""The governor of a real daemon that reads a machine made of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.rig import (
 from tests.support.hosts import FakeHost
 
 UEVENT = Path("/sys/class/net/lo/uevent")
-"""Writing here makes a real event of the kernel, which a fake machine takes for one of its own."""
+"""Writing here causes a real event of the kernel, which a fake machine takes for its own."""
 
 
 def status_of(stubs: Stubs) -> control_pb2.Status:
@@ -59,7 +59,7 @@ def test_governor_when_unplugged_then_the_next_status_says_so_and_work_waits_unt
         assert stubs.jobs.Get(pb.GetRequest(id=job.id), timeout=PATIENCE_S).job.progress.chunks_done == 0
         host.plug_in()
         UEVENT.write_text("change")
-        # Whether the rest of the machine lets a helper get on is another matter.
+        # Other load on the machine may still keep a helper from running.
         wait_state(stubs.jobs, job.id, "RUNNING", "SUCCEEDED")
 
 

@@ -1,4 +1,4 @@
-"""Any gRPC client can use the daemon: grpcurl and buf curl are two of them."""
+"""Any gRPC client can use the daemon, for example grpcurl and buf curl."""
 
 from __future__ import annotations
 

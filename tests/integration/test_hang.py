@@ -1,4 +1,4 @@
-"""Workers that burn CPU time and get nowhere, and workers that only wait."""
+"""Workers that use CPU time without progress, and workers that only wait."""
 
 from __future__ import annotations
 

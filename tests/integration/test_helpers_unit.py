@@ -1,7 +1,7 @@
 """A daemon without rights, and its helpers in a unit of their own, as under systemd.
 
-The two cgroups are real ones of this machine, where it has cgroup v1's controller of
-the CPU: systemd, the slices and cgroup v2 are for the virtual machine.
+The two cgroups are real ones if this machine has cgroup v1's CPU controller.
+The virtual machine tests systemd, the slices and cgroup v2.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ GROUP, POLICY = "out of the idle cgroup", "SCHED_OTHER and nice 0"
 
 @dataclass
 class Machine:
-    """Where both units run.
+    """Runs both units.
 
     Args:
-        own: cgroups of the daemon, idle: of the helpers; the CPU's first, none where none can be made.
+        own: cgroups of the daemon, idle: of the helpers; the CPU's first, none if none can be made.
     """
 
     place: Path
@@ -66,7 +66,7 @@ class Machine:
     def start_helpers(self) -> None:
         words = [self.program, "--pool-hosts"]
         with (self.place / "helpers.log").open("ab") as log:
-            self.helpers = self.start(words, listener=self.sock, groups=self.idle, door=True, stderr=log)
+            self.helpers = self.start(words, listener=self.sock, groups=self.idle, cgroup_fd=True, stderr=log)
 
     def end_helpers(self, number: signal.Signals = signal.SIGTERM) -> int:
         process, self.helpers = self.helpers, None
@@ -78,7 +78,7 @@ class Machine:
     @contextmanager
     def daemon(self) -> Iterator[tuple[Daemon, Stubs]]:
         def popen(words: list[Any], *, stderr: Any, **_: Any) -> subprocess.Popen[bytes]:
-            return self.start(words, groups=self.own, door=True, stderr=stderr)
+            return self.start(words, groups=self.own, cgroup_fd=True, stderr=stderr)
 
         place = self.place / "run"
         with starting(place, "--config", self.config, program=self.program, popen=popen) as daemon:
@@ -91,7 +91,7 @@ class Machine:
 
 @contextmanager
 def units(run_as: OtherUsers) -> Iterator[Machine]:
-    """The helpers' unit runs, the daemon's not yet."""
+    """Both units, of which only the helpers' runs yet."""
     place = run_as.home(NOBODY)
     sock_path = place / "helpers.sock"
     with contextlib.ExitStack() as stack:
@@ -151,7 +151,7 @@ def test_daemon_when_without_rights_then_helpers_are_raised_through_doors_that_r
     with units(run_as) as machine, machine.daemon() as (daemon, stubs):
         told = wait_raising(stubs)
         run_fill(daemon, stubs)
-        until(lambda: all(one.uid for one in started(stubs)), "all have told what they are")
+        until(lambda: all(one.uid for one in started(stubs)), "all have reported what they are")
         helper, lead = helpers(stubs)[0], workers(stubs, control_pb2.WORKER_CLASS_LEAD)[0]
         if machine.idle:
             # The limits of root may forbid LimitNICE=+0 in a container.
@@ -167,7 +167,7 @@ def test_daemon_when_without_rights_then_helpers_are_raised_through_doors_that_r
         assert lead.oom_score_adj == 500
         assert not helper.missing
         assert not lead.missing
-        # Nobody of this user looks into another, and none has a door but hosts and daemon.
+        # No process of this user can look into another, and only hosts and the daemon have a cgroup.procs.
         assert machine.helpers is not None
         server = psutil.Process(machine.helpers.pid)
         tree = [*daemon.tree(), server, *server.children(recursive=True)]
@@ -192,7 +192,7 @@ def test_helpers_when_their_unit_is_killed_then_back_and_raised_through_the_new_
         until(lambda: any("has not answered yet" in text for text in status(stubs).missing), "it is said")
         run_spin(stubs)  # by a lead
         if machine.idle:
-            # As systemd does: the group is removed, and made again by its name.
+            # Like systemd, remove the group and make it again under the same name.
             os.rmdir(machine.idle[0])
             machine.idle[0].mkdir()
             (machine.idle[0] / "cpu.idle").write_text("1")

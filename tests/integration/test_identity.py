@@ -1,4 +1,4 @@
-"""Only who came through the public socket is somebody; nobody else gets an answer."""
+"""Only callers that came through the public socket have an identity; others get no answer."""
 
 from __future__ import annotations
 

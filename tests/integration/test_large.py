@@ -29,7 +29,7 @@ from tests.support.users import reachable_directory
 
 @pytest.fixture(scope="module")
 def own_daemon() -> Iterator[Daemon]:
-    """A daemon that keeps what these tests leave in it away from the others."""
+    """A daemon for these tests alone, so that their jobs do not affect others."""
     with reachable_directory() as place, running(place / "run") as daemon:
         yield daemon
 
@@ -152,7 +152,7 @@ def test_job_when_its_spec_fills_a_message_then_a_client_with_usual_limits_can_r
     assert len(job.spec.items) + job.spec.items_omitted == items
     *_, last = own.jobs.Watch(pb.WatchRequest(id=job.id), timeout=PATIENCE_S)
     assert last.job == job
-    # What is not remembered of the spec counts all the same when it is sent again.
+    # Parts of the spec that are not remembered are compared as well when it is sent again.
     assert own.jobs.Submit(pb.SubmitRequest(spec=wanted), timeout=PATIENCE_S).job.id == job.id
     wanted.items[-1].path = "/dev/null"
     reused = refused(own.jobs.Submit, pb.SubmitRequest(spec=wanted))
@@ -171,7 +171,7 @@ def test_results_when_there_are_many_then_every_message_is_small_and_resumes(
     indices: list[int] = []
     after, final = 0, False
     while not final:
-        # A watch that is cut after each second message.
+        # A watch that is cut after every second message.
         stream = own.jobs.Watch(pb.WatchRequest(id=job.id, after_sequence=after), timeout=PATIENCE_S)
         for _, message in zip(range(2), stream, strict=False):
             assert message.ByteSize() < 256 * 1024
@@ -195,7 +195,7 @@ def test_error_when_thousands_of_spans_are_dirty_then_the_first_are_told_with_th
     running_copy = own.jobs.Run.future(
         pb.RunRequest(spec=spec("file.copy", sources=roles, request_id="many"))
     )
-    # Whenever it is seen to have changed something, its source changes as well.
+    # Change its source as soon as it has changed its target.
     until(lambda: target.read_bytes()[:4] == b"new!" or running_copy.done(), "it writes")
     os.truncate(source, 2 * pairs * page + 1)
     job = running_copy.result(PATIENCE_S).job

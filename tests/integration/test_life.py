@@ -55,7 +55,7 @@ def undo_log(handle: str, request_id: str = "", delay_ms: float = 2) -> pb.JobSp
 
 
 def works(daemon: Daemon) -> bool:
-    """Whether a job runs; on a connection of its own."""
+    """Whether a job runs, over a new connection."""
     with connected(daemon.socket) as stubs:
         job = stubs.jobs.Run(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S).job
     return state_name(job) == "SUCCEEDED"
@@ -141,7 +141,7 @@ def test_stop_when_it_takes_long_then_jobs_are_refused_and_nobody_can_resume(
     with starting(place, "--config", config) as daemon:
         daemon.wait_ready()
         with connected(daemon.socket) as stubs:
-            # It does not heed the flag, so its worker is killed after grace_s.
+            # The function ignores the flag, so its worker is killed after grace_s.
             job = submit_hang(stubs)
             daemon.signal(signal.SIGTERM)
             wait_state(stubs.jobs, job.id, "DRAINING")
@@ -173,7 +173,7 @@ def test_stop_when_many_streams_are_open_then_it_ends_all_the_same(place: Path) 
 def test_stop_when_it_comes_before_it_is_ready_then_it_ends_well(place: Path) -> None:
     with starting(place) as daemon:
         until(daemon.handoff.exists, "its sockets are there")
-        # From here on until it listens to signals it may also just die of it.
+        # From now on until it handles signals, a signal may also just kill it.
         until(lambda: bool(daemon.tree()[1:]), "it has begun with its pool hosts")
         tree = daemon.tree()
         daemon.signal(signal.SIGTERM)
@@ -197,7 +197,7 @@ def test_kill_when_workers_are_busy_then_nothing_is_left_running(place: Path, re
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert daemon.wait() == -signal.SIGKILL
         until(lambda: not alive(tree), "all of its processes are gone")
-    # What it left behind is in nobody's way.
+    # The files that it left behind do not hinder the next daemon.
     with running(place) as again:
         assert works(again)
 
@@ -214,7 +214,7 @@ def test_idle_exit_when_somebody_is_connected_then_not_before_that_ends(place: P
     with starting(place, "--config", config) as daemon:
         daemon.wait_ready()
         with connected(daemon.socket) as stubs:
-            # Far longer than it may be idle, with a connection but nothing to do.
+            # The job runs far longer than the daemon may be idle.
             job = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(800, 1))).job
             stubs.channel.close()
         with connected(daemon.socket) as stubs:
@@ -223,7 +223,7 @@ def test_idle_exit_when_somebody_is_connected_then_not_before_that_ends(place: P
 
 
 def test_idle_exit_when_a_mode_is_set_or_a_result_is_kept_then_not_before_that_is_over(place: Path) -> None:
-    """Both would be lost with it."""
+    """Both would be lost with the daemon."""
     config = write_config(place.parent / "c", jobs={"keep_s": 1.0}, daemon={"idle_exit_s": 0.05})
     with starting(place, "--config", config) as daemon:
         daemon.wait_ready()
@@ -310,10 +310,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def launcher(*sockets: socket.socket, interpreter: str | Path = sys.executable) -> Any:
-    """Starts a command with listening sockets as a service manager does: from descriptor 3 on."""
+    """Starts a command with listening sockets from descriptor 3 on, like a service manager."""
 
     def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        # A shell puts them where they belong; what it opens itself is above them.
+        # A shell moves them to their numbers; its own descriptors are above them.
         moves = " ".join(f"{3 + i}<&{sock.fileno()}" for i, sock in enumerate(sockets))
         python = [os.fspath(interpreter), "-c", LAUNCHER, str(len(sockets)), *map(str, command)]
         words = ["bash", "-c", f'exec "$@" {moves}', "launcher", *python]
@@ -339,7 +339,7 @@ def test_activation_when_both_sockets_are_passed_then_used_and_left_in_place(pla
         listening(relay, socket.SOCK_STREAM) as first,
         connected(relay) as stubs,
     ):
-        # It is dialled before there is a daemon; the kernel keeps the connection.
+        # This connects before there is a daemon; the kernel keeps the connection.
         early = stubs.jobs.Run.future(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S)
         with starting(place, popen=launcher(second, first)) as daemon, memory(SIZE) as fd:
             assert state_name(early.result().job) == "SUCCEEDED"
@@ -352,7 +352,7 @@ def test_activation_when_both_sockets_are_passed_then_used_and_left_in_place(pla
         assert sorted(path.name for path in place.iterdir()) == ["handoff.sock", "ktaskd.sock"]
         for path in (relay, handoff):
             assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        # The next daemon gets them again, and who dials in between waits for it.
+        # The next daemon gets the sockets again, and a client that connects in between waits for it.
         late = stubs.jobs.Run.future(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S, wait_for_ready=True)
         with starting(place, popen=launcher(second, first)) as daemon:
             assert state_name(late.result().job) == "SUCCEEDED"
@@ -415,7 +415,7 @@ def test_drain_when_jobs_run_then_they_go_on(place: Path) -> None:
         wait_state(stubs.jobs, find_by_request(stubs.jobs, "runs").id, "RUNNING")
         answered = stubs.control.Drain(control_pb2.DrainRequest())
         assert (answered.draining, answered.jobs_left) == (True, 1)
-        # What was accepted before is found, by its request_id too.
+        # A job that was accepted before is found, also by its request_id.
         again = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(300, 1, request_id="runs"))).job
         assert state_name(run.result(PATIENCE_S).job) == "SUCCEEDED"
         assert again.id == run.result().job.id

@@ -43,10 +43,10 @@ from tests.support.users import NOBODY, OtherUsers
 MIB = 1 << 20
 LIMIT = 96 * MIB
 SLACK = 12 * MIB
-"""What processes themselves may have more or less meanwhile."""
+"""Variation in the memory of the processes themselves."""
 
 CHARGED = 28 * MIB
-"""What 32 MiB add to an account at least; its processes may have given a little back meanwhile."""
+"""The least that 32 MiB add to an account; its processes may have given a little back meanwhile."""
 
 pytestmark = pytest.mark.other_uid
 
@@ -126,9 +126,9 @@ def ask(function: str, mib: int, big: Path) -> str:
 
 @contextmanager
 def data_for(function: str, mib: int, directory: Path) -> Iterator[Path]:
-    """A file of so much data, most of it on disk only; for a copy of memory in memory that others pay for.
+    """A file with this much data, most of it on disk only; for mem.copy, in memory charged to others.
 
-    What is compressed stays as long as it is, what is decompressed becomes as long.
+    Data to compress does not shrink, and data to decompress has this length afterwards.
     """
     path = (Path("/dev/shm") if function == "mem.copy" else directory) / f"big-{os.getpid()}"
     piece = os.urandom(MIB) if function == "file.compress" else b"x" * MIB
@@ -372,7 +372,7 @@ def status(stubs: Stubs) -> control_pb2.Status:
 def test_job_when_its_caller_has_so_many_cpus_then_so_many_workers(
     place: Path, cpus: float, workers: int, where: str
 ) -> None:
-    """There are two helpers at least and a lead, so that three would be had without a limit."""
+    """There are at least two helpers and a lead, so that the job would have three workers without a limit."""
     with cgroup(own_group("cpu")) as upper, cgroup(upper, name="own") as group, running(place) as daemon:
         limited = group if where == "its own group" else upper
         (limited / "cpu.cfs_quota_us").write_text(str(int(cpus * 100_000)))
@@ -397,7 +397,9 @@ def test_limit_when_changed_while_the_job_runs_then_followed(place: Path) -> Non
         wait_state(stubs.jobs, job_id, "RUNNING")
         assert threads() >= 2
         for where, cpus, workers in ((group, 0.5, 1), (group, 2, 2), (upper, 1.5, 1), (upper, 2, 2)):
-            (group / "cpu.cfs_quota_us").write_text("-1")  # v1 wants less in a group than above it
+            (group / "cpu.cfs_quota_us").write_text(
+                "-1"
+            )  # v1 requires a lower limit in a group than above it
             (where / "cpu.cfs_quota_us").write_text(str(int(cpus * 100_000)))
             until(lambda wanted=workers: threads() == wanted, f"{workers} workers for {cpus} CPUs")  # type: ignore[misc]
         stubs.jobs.Cancel(pb.CancelRequest(id=job_id))

@@ -1,4 +1,4 @@
-"""Priorities of a real daemon's workers, and workers that come and go."""
+"""Priorities of a real daemon's workers, and workers that start and end."""
 
 from __future__ import annotations
 

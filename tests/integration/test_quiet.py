@@ -1,4 +1,4 @@
-"""An idle daemon sleeps: nothing of ours wakes up again and again."""
+"""An idle daemon sleeps: none of our threads wakes up repeatedly."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ktask.v1 import jobs_pb2 as pb
 from tests.integration.rig import PATIENCE_S, Daemon, connected, running, spin, state_name, until
 
 QUIET_S = 2.0
-"""How long nothing may wake up. What comes less often is seen with strace."""
+"""How long no thread may wake up. strace shows rarer wake-ups."""
 
 _SWITCHES = re.compile(r"^voluntary_ctxt_switches:\s*(\d+)$", re.MULTILINE)
 
 
 def wake_ups(daemon: Daemon) -> dict[str, int]:
-    """How often each of our threads went to sleep so far; gRPC's own are left out."""
+    """How often each of our threads has gone to sleep so far, without gRPC's own."""
     counts = {}
     for process in daemon.tree():
         # Only the daemon loads gRPC, and only in other threads than its first.
@@ -35,7 +35,7 @@ def test_daemon_when_idle_then_nothing_of_it_wakes_up(tmp_path: Path) -> None:
         assert state_name(job) == "SUCCEEDED"
 
         def quiet() -> bool:
-            """Late answers of the job may still come; then it is quiet, or never."""
+            """Late answers of the job may still arrive; after them the daemon is quiet."""
             before = wake_ups(daemon)
             time.sleep(QUIET_S)
             return before == wake_ups(daemon)

@@ -1,4 +1,4 @@
-"""Several users of one daemon: who may do what, and who sees what."""
+"""Several users of one daemon: their rights, and the jobs that each of them sees."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ jobs = jobs_pb2_grpc.JobsStub(channel)
 control = control_pb2_grpc.ControlStub(channel)
 
 def call(method, request):
-    "What a call answers: its messages, or its status and text."
+    "The answer to a call: its messages, or its status and text."
     service, module = (control, control_pb2) if hasattr(control, method) else (jobs, jobs_pb2)
     message = ParseDict(request, getattr(module, method + "Request")())
     try:
@@ -78,7 +78,7 @@ class Caller:
         return json.loads(done.stdout)
 
     def calls(self, *calls: tuple[str, object]) -> list[Any]:
-        """What each call answers."""
+        """The answer to each call."""
         return list(self("tell([call(*one) for one in json.loads(words[0])])", json.dumps(calls)))
 
 
@@ -89,7 +89,7 @@ def other(run_as: OtherUsers, daemon: Daemon) -> Caller:
 
 @pytest.fixture
 def job_of_root(stubs: Stubs) -> Iterator[pb.Job]:
-    """A running job of this user, which has a request_id and a waiter too."""
+    """A running job of this user, with a request_id and a waiter."""
     job = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(1000000, 1, request_id=f"of-root-{uuid.uuid4()}"))).job
     wait_state(stubs.jobs, job.id, "RUNNING")
     yield job
@@ -240,7 +240,7 @@ def test_sockets_when_0600_then_another_user_cannot_connect(
 def test_sockets_when_of_a_group_then_its_members_can_connect(
     run_as: OtherUsers, place: Path, tmp_path: Path
 ) -> None:
-    # nogroup is on every Debian; its number is also that of nobody's uid.
+    # Every Debian has the group nogroup, whose number is also nobody's uid.
     config = write_config(tmp_path / "c", sockets={"group": "nogroup"}, workers={"user": "nobody"})
     with running(place, "--config", config) as daemon:
         for path in (daemon.socket, daemon.handoff):

@@ -41,12 +41,13 @@ from ktaskd.model.limits import BLOCKED_MAX, SPARE_HELPERS
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.death import Death
 from ktaskd.pool.guests import GuestPool
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import Pool, PoolSpec
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 UID = os.geteuid()
@@ -249,7 +250,8 @@ class RealJobs:
             held = sum(h.chunk.end - h.chunk.start for h in once)
             assert job.completed + held + job.left == job.plan.total, "a position is lost"
             assert all(h.twin is None or h.twin.twin is h for h in chunks)
-            assert len(workers) <= job.plan.wanted, "more workers than planned"
+            # A lead that runs what a starved helper still holds is one more for a while.
+            assert len({h.worker for h in once}) <= job.plan.wanted, "more workers than planned"
 
     # -- for tests ---------------------------------------------------------------
 

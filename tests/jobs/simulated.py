@@ -33,8 +33,8 @@ from ktaskd.model.priority import Priority
 from ktaskd.model.spans import SpanSet
 from ktaskd.model.topology import Node, Topology
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.planner.plan import Plan, Share
-from ktaskd.pool.link import Death
+from ktaskd.planner.plan import NodePart, Plan
+from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
 from tests.jobs.leaploop import LeapLoop, pending
@@ -58,7 +58,7 @@ GROUP = MemoryLimit(1 << 20, "/group", "/group")
 class SimulatedRaiser:
     """Raises and lowers simulated workers; the test says whether that works."""
 
-    ways = ("a string",)
+    methods = ("a string",)
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
@@ -238,7 +238,7 @@ class Simulation:
         spec = JobSpec(declaration.name)
         checked = CheckedJob(declaration, {}, (RangeSpec(0, total),), True, False, declaration.undo)
         each = total // len(nids)
-        shares = tuple(Share(i * each, (i + 1) * each, nid) for i, nid in enumerate(nids))
+        shares = tuple(NodePart(i * each, (i + 1) * each, nid) for i, nid in enumerate(nids))
         plan = Plan(shares, threads, chunk, 1, 1, chunk, wanted=threads)
         who = Identity(uid, uid, pid, nid=0, cpu_quota=quota)
         job = self.engine.accept(spec, checked, who, Sources(), plan)

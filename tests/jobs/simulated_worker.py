@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ktaskd.jobs.roster import Record
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
-from ktaskd.pool.link import Death
+from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done, Op
 from ktaskd.worker.messages import Failed, Reply, value_of
 

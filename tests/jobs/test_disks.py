@@ -14,7 +14,7 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobSpec, JobState, SourceRef
 from ktaskd.model.source import SourceKind
 from tests.jobs.realjobs import ME, UID, RealJobs, real_jobs, run
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 OTHER = Identity(UID + 7, os.getegid(), os.getpid(), nid=0)
 

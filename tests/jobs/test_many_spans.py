@@ -12,7 +12,7 @@ import pytest
 from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobError, JobSpec, JobState
-from ktaskd.model.limits import POSITION_MAX, SPANS_TOLD
+from ktaskd.model.limits import POSITION_MAX, SPANS_LISTED
 from ktaskd.model.spans import Span, SpanSet
 from ktaskd.planner.undo import HOLES_PER_STEP
 from ktaskd.pool.link import Worker
@@ -76,9 +76,9 @@ def test_undo_when_there_are_thousands_of_holes_then_exact_and_the_first_are_nam
             before = target.read()
             _, error = await failed_copy(h, target, remembers=True)
             after = target.read()
-            assert len(error.dirty) == len(error.undone) == SPANS_TOLD
-            assert error.dirty_omitted > SPANS_TOLD
-            assert error.undone_omitted > SPANS_TOLD
+            assert len(error.dirty) == len(error.undone) == SPANS_LISTED
+            assert error.dirty_omitted > SPANS_LISTED
+            assert error.undone_omitted > SPANS_LISTED
             assert error.dirty_hull is not None
             assert error.dirty_hull.start == error.dirty[0].start == 0
             assert error.dirty_hull.end > error.dirty[-1].end

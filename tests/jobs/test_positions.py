@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ktaskd.jobs.positions import NOTHING_LEFT, Positions
 from ktaskd.model.function import Declaration, Partial
-from ktaskd.model.limits import SPANS_TOLD
+from ktaskd.model.limits import SPANS_LISTED
 from ktaskd.model.spans import Span
 from ktaskd.planner.cursor import Chunk
-from ktaskd.planner.plan import Plan, Share
+from ktaskd.planner.plan import NodePart, Plan
 from ktaskd.planner.undo import UndoStep
 
 TOTAL = 60
@@ -56,7 +56,7 @@ class Books(RuleBasedStateMachine):
         self.takes = takes
         """It is not stopped before it was asked for this many chunks."""
         edges = [0, *sorted(cuts), TOTAL]
-        shares = tuple(Share(a, b) for a, b in pairwise(edges))
+        shares = tuple(NodePart(a, b) for a, b in pairwise(edges))
         self.function, self.undo = declaration, undo
         self.books = Positions(Plan(shares, 2, 10, 1, 1, 1), declaration, undo=undo)
         self.held: list[Chunk] = []
@@ -244,7 +244,7 @@ test_position_when_anything_happens_then_in_exactly_one_place = Books.TestCase
 
 def books(*, undo: bool = True, **declared: Any) -> Positions:
     return Positions(
-        Plan((Share(0, TOTAL),), 2, 10, 1, 1, 1), Declaration("any", "Anything.", **declared), undo=undo
+        Plan((NodePart(0, TOTAL),), 2, 10, 1, 1, 1), Declaration("any", "Anything.", **declared), undo=undo
     )
 
 
@@ -280,10 +280,10 @@ def test_chunk_when_it_failed_where_a_worker_died_then_dirty_unless_that_is_undo
 def test_books_when_the_job_has_ended_then_the_first_spans_and_the_number_of_all_are_left() -> None:
     positions = books()
     assert positions.remains() is NOTHING_LEFT
-    positions.mark_dirty((3 * i, 3 * i + 1) for i in range(SPANS_TOLD + 5))
+    positions.mark_dirty((3 * i, 3 * i + 1) for i in range(SPANS_LISTED + 5))
     positions.undone.add(1, 2)
     kept = positions.remains()
-    assert (len(kept.dirty), kept.cut_dirty.omitted) == (SPANS_TOLD, 5)
+    assert (len(kept.dirty), kept.cut_dirty.omitted) == (SPANS_LISTED, 5)
     assert kept.cut_dirty.hull == positions.dirty.hull
     assert (list(kept.undone), kept.cut_undone.omitted) == ([Span(1, 2)], 0)
     assert not NOTHING_LEFT.dirty

@@ -31,7 +31,7 @@ SPIN = JobSpec("selftest.spin", arg={"ms": 2}, ranges=(RangeSpec(0, UNITS),), mi
 class Waker:
     """Raises a stopped helper by letting it go on."""
 
-    ways: tuple[str, ...] = ("SIGCONT",)
+    methods: tuple[str, ...] = ("SIGCONT",)
     raised: list[int] = field(default_factory=list)
     lowered: list[int] = field(default_factory=list)
 

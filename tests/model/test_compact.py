@@ -1,4 +1,4 @@
-"""A compact mapping is the mapping that it was made of."""
+"""A compact mapping equals the mapping that it was made from."""
 
 from __future__ import annotations
 

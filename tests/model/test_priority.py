@@ -1,4 +1,4 @@
-"""A worker that stands in for a process never asks for more than that process does."""
+"""A worker that stands in for a process never has a higher priority than that process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SpanSet is a set of integers, told in merged spans."""
+"""A SpanSet behaves like a set of integers, in merged spans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ktaskd.model.spans import Span, SpanSet, without
 
 pieces = st.tuples(st.integers(0, 60), st.integers(0, 60))
-"""Also those whose end is before their start: they are empty."""
+"""Includes spans whose end is before their start: they are empty."""
 
 
 def positions(spans: SpanSet) -> set[int]:

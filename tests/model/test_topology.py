@@ -1,4 +1,4 @@
-"""CPU lists as the kernel writes them, and which node has which CPU."""
+"""CPU lists in the kernel's format, and the node of each CPU."""
 
 from __future__ import annotations
 

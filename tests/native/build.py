@@ -1,4 +1,4 @@
-"""Builds the libraries of these tests, and writes their manifests."""
+"""Builds the libraries for these tests, and writes their manifests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def build(name: str, directory: Path) -> Path:
-    """The library of a C file here, as the compiler makes it; only its owner may write it."""
+    """Compile a C file of this directory into a library that only its owner may write."""
     library = directory / f"{name}.so"
     words = ["gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", f"-I{REPOSITORY / 'deploy'}"]
     subprocess.run([*words, "-o", library, HERE / f"{name}.c"], check=True)
@@ -20,7 +20,7 @@ def build(name: str, directory: Path) -> Path:
 
 
 def declare(directory: Path, name: str, library: Path, symbol: str, **more: object) -> Path:
-    """A manifest for memory that is written; `more` are its other keys."""
+    """A manifest for a function that writes memory; `more` are its other keys."""
     keys = {"name": name, "library": str(library), "symbol": symbol, "min_chunk": 1 << 20, **more}
     lines = [f"{key} = {value!r}".replace("'", '"') for key, value in keys.items()]
     path = directory / f"{name}.toml"

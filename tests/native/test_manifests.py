@@ -1,4 +1,4 @@
-"""Manifests: the right ones make declarations, the wrong ones are told with path and key."""
+"""Valid manifests become declarations; errors in invalid ones name path and key."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ def test_manifest_when_whole_then_all_of_it_and_the_same_in_a_worker() -> None:
         ({"align": -1}, "align: got -1, wanted 1 to"),
         ({"min_chunk": True}, "min_chunk: got True, wanted int"),
         ({"partial": "maybe"}, 'partial: got "maybe", wanted one of rerun_safe, undo_tolerates, none'),
-        ({"partial": "undo_tolerates"}, 'partial: got "undo_tolerates", wanted an undo'),
+        ({"partial": "undo_tolerates"}, 'partial: "undo_tolerates" needs an undo'),
         ({"unknown": 1}, "unknown: unknown key"),
-        ({"source": []}, "source: got 0, wanted one table"),
-        ({"source": [1]}, "source: got 1, wanted one table"),
-        ({"source": [{"role": "data"}]}, r"source\[0\]\.access: got none, wanted one"),
+        ({"source": []}, "source: got 0, wanted exactly one table"),
+        ({"source": [1]}, "source: got 1, wanted exactly one table"),
+        ({"source": [{"role": "data"}]}, r"source\[0\]\.access: is missing"),
         ({"source": [{"role": "data", "access": "w"}]}, r'source\[0\]\.access: got "w", wanted r or rw'),
         ({"source": [{"role": "a b", "access": "r"}]}, r'source\[0\]\.role: got "a b"'),
     ],
 )
-def test_manifest_when_wrong_then_the_key_is_told(change: dict[str, Any], words: str) -> None:
+def test_manifest_when_wrong_then_the_key_is_named(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ManifestInvalid, match=words):
         parse_manifest({**GOOD, **change})
 
 
 @pytest.mark.parametrize("key", ["name", "library", "symbol", "min_chunk", "source"])
-def test_manifest_when_a_key_is_missing_then_it_is_told(key: str) -> None:
-    with pytest.raises(ManifestInvalid, match=f"{key}: got none, wanted one"):
+def test_manifest_when_a_key_is_missing_then_it_is_named(key: str) -> None:
+    with pytest.raises(ManifestInvalid, match=f"{key}: is missing"):
         parse_manifest({name: value for name, value in GOOD.items() if name != key})
 
 
@@ -82,7 +82,7 @@ def write(path: Path, library: Path, name: str = "f") -> Path:
     return path
 
 
-def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_told(tmp_path: Path) -> None:
+def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_named(tmp_path: Path) -> None:
     library = tmp_path / "lib.so"
     library.touch(0o644)
     shared = tmp_path / "shared.so"
@@ -105,10 +105,10 @@ def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_told(tmp
         'b.toml: name: got "a", which another function has',
         'c.toml: name: got "file.crc32", which another function has',
         f"d.toml: library: {tmp_path}/none.so: No such file or directory",
-        f"e.toml: library: {shared}: others may write it (mode 0666), wanted its owner only",
-        "f.toml: others may write it (mode 0664), wanted its owner only",
+        f"e.toml: library: {shared}: other users can write it (mode 0666); run chmod go-w on it",
+        "f.toml: other users can write it (mode 0664); run chmod go-w on it",
         "g.toml: not TOML: ",
-        "h.toml: is no regular file",
+        "h.toml: is not a regular file",
     ]
     for problem, words in zip(found.problems, wanted, strict=True):
         assert problem.startswith(f"{tmp_path}/{words}"), problem
@@ -120,7 +120,7 @@ def test_directory_when_a_file_belongs_to_somebody_else_then_refused(tmp_path: P
     library.touch(0o644)
     os.chown(write(tmp_path / "a.toml", library), 12345, 0)
     (problem,) = read_plugins(str(tmp_path), ()).problems
-    assert problem == f"{tmp_path}/a.toml: belongs to uid 12345, wanted 0 or 0"
+    assert problem == f"{tmp_path}/a.toml: belongs to uid 12345; it must belong to uid 0 or 0"
 
 
 def test_directory_when_others_may_replace_the_library_or_the_manifest_then_refused(tmp_path: Path) -> None:
@@ -130,12 +130,14 @@ def test_directory_when_others_may_replace_the_library_or_the_manifest_then_refu
     write(tmp_path / "a.toml", app / "lib.so")
     app.chmod(0o777)
     (problem,) = read_plugins(str(tmp_path), ()).problems
-    words = f"others may write its directory {app} (mode 0777); chmod go-w it"
+    words = f"other users can write its directory {app} (mode 0777); run chmod go-w on it"
     assert problem == f"{tmp_path}/a.toml: library: {app}/lib.so: {words}"
     app.chmod(0o755)
     tmp_path.chmod(0o775)
     (problem,) = read_plugins(str(tmp_path), ()).problems
-    assert problem.startswith(f"{tmp_path}/a.toml: others may write its directory {tmp_path} (mode 0775)")
+    assert problem.startswith(
+        f"{tmp_path}/a.toml: other users can write its directory {tmp_path} (mode 0775)"
+    )
 
 
 def test_directory_when_there_is_none_then_nothing_is_wrong(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Native functions in a real daemon: what they do, and that what they do wrong is theirs alone."""
+"""Native functions in a real daemon: they work, and their mistakes hurt only their own job."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_native_when_run_then_all_of_the_source_and_nothing_else(client: ktask.C
         ("o", r"function 't.naughty': returned 12345"),
     ],
 )
-def test_native_when_it_returns_an_error_then_told_and_nothing_is_dirty(
+def test_native_when_it_returns_an_error_then_reported_and_nothing_is_dirty(
     client: ktask.Client, how: str, words: str
 ) -> None:
     with ktask.memory(SIZE) as memory:
@@ -112,7 +112,7 @@ def test_native_when_it_crashes_or_leaves_its_range_then_only_its_job_is_lost(
         assert other[:] == bytes([1]) * 4096
 
 
-def test_native_when_it_loops_for_ever_then_it_is_killed(client: ktask.Client) -> None:
+def test_native_when_it_loops_forever_then_it_is_killed(client: ktask.Client) -> None:
     with ktask.memory(MIB) as memory:
         job = fails(client, "t.naughty", memory, "l")
     assert job.error is not None
@@ -186,7 +186,7 @@ def test_library_when_others_may_write_it_later_then_its_functions_are_refused(
         with ktask.memory(MIB) as memory, pytest.raises(ktask.KtaskError) as caught:
             client.run("t.clear", data=memory)
         assert caught.value.reason == "FUNCTION_UNAVAILABLE"
-        assert "clear_page.so: others may write it (mode 0777)" in str(caught.value)
+        assert "clear_page.so: other users can write it (mode 0777)" in str(caught.value)
     finally:
         library.chmod(mode)
 

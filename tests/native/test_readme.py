@@ -1,4 +1,4 @@
-"""What the README tells of native functions is true as it stands there."""
+"""The README's example of a native function works exactly as printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.users import reachable_directory
 
 
 def block(mark: str) -> str:
-    """The lines of a block of the README behind a mark."""
+    """The lines of the README's block after a mark."""
     text = (REPOSITORY / "README.md").read_text()
     found = re.search(rf"<!-- {mark} -->\n```sh\n(.*?)```", text, re.DOTALL)
     assert found is not None

@@ -1,3 +1,5 @@
+"""Fixtures: a daemon of this user, with a client, an executor and joblib."""
+
 from __future__ import annotations
 
 import importlib
@@ -10,11 +12,12 @@ import ktask
 import pytest
 
 from tests.integration.rig import Daemon, running, write_config
+from tests.own.blocker import Blocker
 
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
-    """One of this user's own, whose workers have little patience."""
+    """A daemon of this user whose workers have little patience."""
     with tempfile.TemporaryDirectory(prefix="ktask-") as path:
         place = Path(path)
         config = write_config(place / "c", workers={"hang_cpu_s": 0.3, "cancel_grace_s": 0.3})
@@ -44,4 +47,16 @@ def joblib(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         executor.shutdown()
     backend._IDLE.clear()
     tracker = importlib.import_module("joblib.externals.loky.backend.resource_tracker")
-    tracker._resource_tracker._stop()  # it was started if arrays were mapped
+    tracker._resource_tracker._stop()  # the tracker was started if arrays were mapped
+
+
+@pytest.fixture
+def blocker(executor: ktask.Executor, tmp_path: Path) -> Iterator[Blocker]:
+    yield Blocker(executor, tmp_path)
+    (tmp_path / "go").touch()  # in any case, since the executor waits for its calls
+
+
+@pytest.fixture
+def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors keep workers only for a moment."""
+    monkeypatch.setattr("ktask.own.calls.LINGER_S", 0.1)

@@ -1,4 +1,4 @@
-"""What calls start and leave running; runs in workers."""
+"""Functions for workers: they start processes and leave them running."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import NoReturn, TextIO
 
 KIDS = 12
 LIFE_S = 120
-"""How long they live where nothing ends them, so that a broken product leaves nothing behind for good."""
+"""How long the processes live at most, so that a broken product does not leave them forever."""
 
 
 def leave_running(mark: Path, how: str) -> int:
-    """Start processes that never end; all of them share a lock on `mark`. The worker's process id."""
+    """Start processes that never end and share a lock on `mark`; return the worker's process id."""
     with _locked(mark) as held:
         if how == "program":
             words = [sys.executable, "-c", "import time; time.sleep(1e6)"]
@@ -32,25 +32,25 @@ def leave_running(mark: Path, how: str) -> int:
 
 
 def leave_and_die(mark: Path, how: str) -> NoReturn:
-    """The same, then the worker is killed."""
+    """Start such processes, then kill the worker."""
     leave_running(mark, how)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("lives on")
 
 
 def leave_in_chunk(data: object, start: int, end: int, given: tuple[Path, str]) -> None:
-    """The same as a thread function."""
+    """Start such processes in a thread function."""
     leave_running(given[0].with_name(f"{given[0].name}{start}"), given[1])
 
 
 def leave_and_stay(data: object, start: int, end: int, given: tuple[Path, str]) -> None:
-    """The same, and the chunk never ends."""
+    """Start such processes in a chunk that never ends."""
     leave_running(*given)
     time.sleep(1e6)
 
 
 def is_free(mark: Path) -> bool:
-    """Whether none of those lives any more."""
+    """Whether none of the processes lives any more."""
     with mark.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,7 +90,7 @@ def _refuse() -> NoReturn:
 
 
 def _move_on() -> NoReturn:
-    """Be another process each moment, in a session of its own."""
+    """Keep forking and exiting, each time in a new session."""
     _ignore()
     until_s = time.monotonic() + LIFE_S
     while time.monotonic() < until_s:
@@ -101,7 +101,7 @@ def _move_on() -> NoReturn:
 
 
 def _multiply() -> NoReturn:
-    """Have so many children at any time, whatever becomes of them, and they too."""
+    """Always have this many children, replacing those that end; the children do the same."""
     _ignore()
     for _ in range(2):
         if not os.fork():

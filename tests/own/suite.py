@@ -1,4 +1,4 @@
-"""A daemon for other projects' tests: one that was named, else one of its own."""
+"""A daemon for other projects' tests: the one that KTASKD_SOCKET names, or else a new one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE_S = 30.0
 
 @contextlib.contextmanager
 def a_daemon() -> Iterator[None]:
-    """Have KTASKD_SOCKET name a daemon of this user while inside."""
+    """Inside, KTASKD_SOCKET names a daemon of this user."""
     if os.environ.get("KTASKD_SOCKET"):
         yield
         return
@@ -30,7 +30,7 @@ def a_daemon() -> Iterator[None]:
             _wait_for(daemon, Path(place))
             os.environ["KTASKD_SOCKET"] = f"{place}/run"
             with ktask.connect() as client:
-                # Others' tests suppose that all workers of a pool run, whoever else wants the CPUs.
+                # Those tests expect all workers of a pool to run, however busy the CPUs are.
                 client.set_mode("always")
             yield
         finally:

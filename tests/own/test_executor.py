@@ -1,7 +1,7 @@
-"""The executor does what executors of concurrent.futures do, in workers of a daemon.
+"""The executor behaves like those of concurrent.futures, with workers of a daemon.
 
-CPython's own tests of executors run against it as well, see `cpython`; here are the same cases
-where those may be missing, and what is ours.
+CPython's own tests of executors run against it as well, see `cpython`. These tests repeat some of
+their cases, since they may not be installed, and add our own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,47 +26,12 @@ from ktask.v1.code import RemoteTraceback
 
 from tests.integration.rig import PATIENCE_S, Daemon, running, starting, until
 from tests.own import things
-
-
-class Blocker:
-    """Calls that have begun and wait."""
-
-    def __init__(self, executor: ktask.Executor, place: Path) -> None:
-        self.executor, self.place, self.futures = executor, place, list[Future[int]]()
-
-    def begin(self) -> int:
-        """One more; the process id of its worker."""
-        begun = self.place / f"begun{len(self.futures)}"
-        self.futures.append(self.executor.submit(things.begin_and_wait, begun, self.place / "go"))
-        until(lambda: begun.exists() and bool(begun.read_text()), "the call has begun")
-        return int(begun.read_text())
-
-    def end(self) -> list[int]:
-        """Let all of them end."""
-        (self.place / "go").touch()
-        return [future.result(PATIENCE_S) for future in self.futures]
-
-
-@pytest.fixture
-def blocker(executor: ktask.Executor, tmp_path: Path) -> Iterator[Blocker]:
-    yield Blocker(executor, tmp_path)
-    (tmp_path / "go").touch()  # whatever came: the executor waits for its calls
-
-
-def jobs_left(daemon: Daemon) -> list[ktask.Job]:
-    with ktask.connect(daemon.place) as client:
-        return [job for job in client.jobs() if not job.state.ended]
+from tests.own.blocker import Blocker, jobs_left
 
 
 def jobs_open(executor: ktask.Executor) -> bool:
-    """Whether there is a job that new calls would go to."""
+    """Whether a job exists that would get new calls."""
     return executor._calls._open is not None
-
-
-@pytest.fixture
-def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Executors keep workers for a moment only."""
-    monkeypatch.setattr("ktask.own.calls.LINGER_S", 0.1)
 
 
 # -- submit -------------------------------------------------------------------------
@@ -132,7 +97,7 @@ def test_max_workers_when_none_can_be_then_refused() -> None:
             ktask.Executor(count)
 
 
-# -- what goes wrong ------------------------------------------------------------------
+# -- failures ------------------------------------------------------------------
 
 
 def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Executor) -> None:
@@ -144,7 +109,7 @@ def test_exception_when_raised_then_it_with_the_traceback(executor: ktask.Execut
     assert isinstance(error.__cause__, RemoteTraceback)
     assert "in fail" in str(error.__cause__)
     assert "as asked" in str(error.__cause__)
-    assert "in fail" in error.__cause__.tb  # where a pool of processes has it
+    assert "in fail" in error.__cause__.tb  # the same attribute as in a pool of processes
 
 
 def test_exception_when_a_class_method_raises_then_the_traceback_has_its_lines(
@@ -170,7 +135,7 @@ def test_exception_when_a_class_method_raises_then_the_traceback_has_its_lines(
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
-def test_call_when_it_goes_wrong_then_its_future_tells_and_the_next_works(
+def test_call_when_it_fails_then_its_future_has_the_error_and_the_next_works(
     executor: ktask.Executor, call: Any, kind: type[BaseException], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
@@ -206,7 +171,7 @@ def test_workers_when_all_calls_kill_them_then_all_calls_fail_and_the_next_works
     assert {type(future.exception()) for future in futures} == {ktask.WorkerLost}
     assert executor.submit(things.square, 3).result() == 9
     errors = [job.error for job in client.jobs(states=["FAILED"], function="python.calls")]
-    assert "WORKER_LOST" in [error.reason for error in errors if error]  # 16 in a row ended a job
+    assert "WORKER_LOST" in [error.reason for error in errors if error]  # 16 deaths in a row ended a job
 
 
 def test_call_when_it_burns_cpu_for_long_then_it_is_no_hang(executor: ktask.Executor) -> None:
@@ -221,7 +186,7 @@ def test_call_when_it_burns_cpu_for_long_then_it_is_no_hang(executor: ktask.Exec
 
 @contextmanager
 def rivals() -> Iterator[None]:
-    """Somebody else wants every CPU, at normal priority."""
+    """Another program wants every CPU, at normal priority."""
     loop = [sys.executable, "-c", "while True: pass"]
     started = [
         subprocess.Popen(["taskset", "-c", str(cpu), *loop], start_new_session=True)
@@ -278,13 +243,13 @@ def test_daemon_when_it_dies_then_what_it_had_fails(tmp_path: Path) -> None:
             waiting.result()
 
 
-def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
+def test_executor_when_its_thread_dies_then_all_calls_fail(
     executor: ktask.Executor, blocker: Blocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocker.begin()
     calls = executor._calls
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    monkeypatch.setattr(calls, "_look", lambda _: 1 / 0)
+    monkeypatch.setattr(calls, "_check_jobs", lambda: 1 / 0)
     waiting = executor.submit(things.square, 2)
     calls._wake()
     for future in (blocker.futures[0], waiting):
@@ -292,7 +257,7 @@ def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
     with pytest.raises(RuntimeError, match="its thread has died"):
         executor.submit(things.square, 2)
     (blocker.place / "go").touch()
-    for burst in calls._bursts:  # what a program would lose with its process
+    for burst in calls._bursts:  # all that would end with the process of a program
         burst.run.cancel()
         burst.close()
         for worker in burst.workers:
@@ -300,89 +265,13 @@ def test_executor_when_its_thread_dies_then_nobody_waits_for_ever(
     calls._end_thread()
 
 
-def test_executor_when_forked_then_told(executor: ktask.Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executor_when_used_in_a_forked_child_then_refused(
+    executor: ktask.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as forked:
         forked.setattr(os, "getpid", lambda: 1)
         with pytest.raises(RuntimeError, match="before this process was forked"):
             executor.submit(things.square, 2)
-
-
-# -- cancel and shutdown --------------------------------------------------------------
-
-
-def test_cancel_when_not_begun_then_never_begun(blocker: Blocker, tmp_path: Path) -> None:
-    blocker.begin()
-    blocker.begin()
-    future = blocker.executor.submit(lambda: (tmp_path / "ran").touch())
-    assert future.cancel()
-    assert not blocker.futures[0].cancel()
-    blocker.end()
-    with pytest.raises(CancelledError):
-        future.result()
-    assert blocker.executor.submit(things.square, 2).result() == 4
-    assert not (tmp_path / "ran").exists()
-
-
-def test_shutdown_when_waited_then_all_calls_are_done(daemon: Daemon) -> None:
-    executor = ktask.Executor(2, target=daemon.place)
-    futures = [executor.submit(things.square, i) for i in range(50)]
-    executor.shutdown()
-    assert all(future.done() for future in futures)
-    assert not jobs_left(daemon)
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        executor.submit(pow, 2, 5)
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        executor.map(pow, [2], [5])
-
-
-def test_shutdown_when_told_to_cancel_then_those_begun_end_and_the_others_are_cancelled(
-    blocker: Blocker,
-) -> None:
-    blocker.begin()
-    blocker.begin()
-    waiting = [blocker.executor.submit(things.square, i) for i in range(10)]
-    blocker.executor.shutdown(wait=False, cancel_futures=True)
-    assert all(future.cancelled() for future in waiting)
-    assert len(blocker.end()) == 2
-    blocker.executor.shutdown()
-
-
-def test_shutdown_when_never_used_then_nothing() -> None:
-    with ktask.Executor():
-        pass
-
-
-def test_program_when_it_ends_without_a_shutdown_then_its_calls_are_done(
-    daemon: Daemon, tmp_path: Path
-) -> None:
-    code = (
-        "import ktask, time\n"
-        f"executor = ktask.Executor(2, target={str(daemon.place)!r})\n"
-        "def call(i):\n"
-        "    open(f'done{i}', 'w').close()\n"
-        "for i in range(10):\n"
-        "    executor.submit(call, i)\n"
-        "print('ended', flush=True)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=PATIENCE_S)
-    # A relative path: the workers are where the program was.
-    assert len(list(tmp_path.glob("done*"))) == 10
-
-
-def test_program_when_killed_then_its_calls_end_and_nothing_is_left(daemon: Daemon, tmp_path: Path) -> None:
-    code = (
-        "import ktask, time, os, signal\n"
-        f"executor = ktask.Executor(2, target={str(daemon.place)!r})\n"
-        "def call():\n"
-        "    open('begun', 'w').close()\n"
-        "    time.sleep(1000)\n"
-        "executor.submit(call)\n"
-        "while not os.path.exists('begun'):\n"
-        "    time.sleep(0.01)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path, timeout=PATIENCE_S)
-    until(lambda: not jobs_left(daemon), "its job has ended")
 
 
 # -- map ---------------------------------------------------------------------------------
@@ -403,7 +292,7 @@ def test_map_when_one_raises_then_there(executor: ktask.Executor) -> None:
         executor.map(pow, [1], [1], chunksize=0)
 
 
-def test_map_when_over_time_then_told(blocker: Blocker) -> None:
+def test_map_when_over_time_then_timeout_error(blocker: Blocker) -> None:
     blocker.begin()
     blocker.begin()
     with pytest.raises(TimeoutError):
@@ -440,14 +329,14 @@ def test_result_when_taken_then_nobody_else_keeps_it(executor: ktask.Executor) -
 
 
 class Result:
-    """Of a class that a module has."""
+    """A function pickled by reference, of a class in a module."""
 
 
 def _marked(_: int) -> Result:
     return Result()
 
 
-# -- with others ------------------------------------------------------------------------------
+# -- other libraries ------------------------------------------------------------------------------
 
 
 def test_wait_and_as_completed_when_used_then_as_with_any_executor(blocker: Blocker) -> None:

@@ -1,4 +1,4 @@
-"""joblib with our backend; joblib's own tests run with it as well, see `joblibs`."""
+"""joblib with our backend; joblib's own tests also run with it, see `joblibs`."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_joblib_when_the_initializer_is_in_the_configuration_then_called(joblib:
     assert list(tmp_path.iterdir())
 
 
-def test_joblib_when_libraries_may_have_so_many_threads_then_tasks_are_told(joblib: Any) -> None:
-    for count in (1, 3):  # also where the workers are those of the last run
+def test_joblib_when_threads_of_libraries_are_limited_then_tasks_find_the_limit(joblib: Any) -> None:
+    for count in (1, 3):  # even if the workers are those of the last run
         with joblib.parallel_config(backend="ktask", n_jobs=2, inner_max_num_threads=count):
             found = joblib.Parallel()(joblib.delayed(os.getenv)("OMP_NUM_THREADS") for _ in range(3))
         assert found == [str(count)] * 3

@@ -1,4 +1,4 @@
-"""What a call has started ends with its job, and what another job has started goes on."""
+"""Processes that a call has started end with its job; those of another job go on."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_worker_when_it_dies_then_what_it_has_started_ends_and_that_of_others_go
 
 
 def stay_beside(mark: Path, go: Path) -> bool:
-    """Start a daemon, wait to be allowed to end; whether the daemon still lives."""
+    """Start a daemon, wait for permission to end; return whether the daemon still lives."""
     kin.leave_running(mark, "daemon")
     things.begin_and_wait(mark.with_name("started"), go)
     return not kin.is_free(mark)
@@ -84,7 +84,7 @@ def test_memory_when_a_call_has_shared_it_then_its_tracker_still_removes_it(exec
 
 
 def share() -> str:
-    """Leave a piece of shared memory, which the tracker of multiprocessing removes."""
+    """Leave shared memory behind, which the tracker of multiprocessing removes."""
     memory = shared_memory.SharedMemory(create=True, size=16)
     _kept.append(memory)
     return memory.name

@@ -1,4 +1,4 @@
-"""What the README tells of code of one's own is true as it stands there."""
+"""The README's examples of the user's own code work as printed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 
 
 def block(mark: str) -> str:
-    """The lines of a block of the README behind a mark."""
+    """The lines of the README's code block after a mark."""
     found = re.search(
         rf"<!-- {mark} -->\n```\w+\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL
     )
@@ -28,7 +28,7 @@ def block(mark: str) -> str:
 
 def test_own_block_when_copied_then_it_works(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(block("own"))
-    # Of this user, as the one would be that is started where there is none.
+    # A daemon of this user, like the embedded one that would be started.
     environ = {**os.environ, "KTASKD_SOCKET": str(daemon.place)}
     command = [sys.executable, "-W", "error", "program.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
@@ -42,7 +42,7 @@ def test_plugin_block_when_copied_then_it_works() -> None:
         python = environment(place / "venv")
         install, _, run = block("plugin").rpartition("ktask run")
         install = install.replace("/usr/lib/ktaskd/bin/python", str(python))
-        # What is not to be fetched for a test.
+        # Packages that a test must not download.
         install = install.replace("python3 -m pip", f"{sys.executable} -m pip --disable-pip-version-check")
         install = install.replace("install ./lines", "install --quiet --no-deps --no-build-isolation ./lines")
         script = ["bash", "-euo", "pipefail", "-c"]

@@ -1,4 +1,4 @@
-"""Code of a client is run by a daemon of its own user that nobody else reaches, and by no other."""
+"""Only a daemon of the client's own user that nobody else can reach runs the client's code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktask.v1 import calls
 
 from ktaskd.daemon.config import Config
 from ktaskd.daemon.machine import worker_user
-from tests.client.test_connect import end
+from tests.client.processes import end
 from tests.integration.rig import running, write_config
 from tests.own import things
 from tests.support.users import NOBODY, OtherUsers, reachable_directory
@@ -43,7 +43,7 @@ def test_system_daemon_when_asked_then_permission_denied_and_what_to_use(tmp_pat
             assert "systemctl --user" in error.message
         (listed,) = client.functions("python.run")
         assert "own" in listed.unavailable
-        with ktask.memory(100) as m:  # and everything else works
+        with ktask.memory(100) as m:  # but everything else works
             assert client.run("file.crc32", data=m).state == "SUCCEEDED"
 
 

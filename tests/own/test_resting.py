@@ -12,14 +12,14 @@ import ktask
 import psutil
 
 from tests.integration.rig import PATIENCE_S, Daemon, until
-from tests.own.test_executor import jobs_left
+from tests.own.blocker import jobs_left
 
 SAME_IN_A_ROW = 30
-"""Looks, 0.01 s apart, in which nothing may have woken a worker up."""
+"""Checks, 0.01 s apart, during which nothing may wake a worker."""
 
 
 def sleeps(process: psutil.Process) -> None:
-    """Wait until a process is woken up by nothing any more."""
+    """Wait until nothing wakes a process any more."""
     seen = deque[int](maxlen=SAME_IN_A_ROW)
 
     def is_quiet() -> bool:
@@ -56,7 +56,7 @@ def test_program_when_it_ends_with_an_idle_executor_then_it_waits_for_no_call(da
         "print(executor.submit(pow, 2, 5).result())\n"
     )
     words = [sys.executable, "-c", program, str(daemon.place)]
-    # The patience is below the time that workers are kept for.
+    # The test waits for less time than workers are kept.
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "32\n", "")
     until(lambda: not jobs_left(daemon), "its job has ended")

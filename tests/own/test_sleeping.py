@@ -1,4 +1,4 @@
-"""Calls that only sleep hold nobody up."""
+"""Calls that only sleep delay nobody."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPUS = len(os.sched_getaffinity(0))
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Daemon]:
-    """A daemon of this user's own."""
+    """A daemon of this user."""
     with (
         tempfile.TemporaryDirectory(prefix="ktask-") as path,
         running(Path(path) / "run", "--own-user") as made,
@@ -32,7 +32,7 @@ def own() -> Iterator[Daemon]:
 
 @pytest.fixture
 def paused(own: Daemon) -> Iterator[None]:
-    """No helpers, as on battery."""
+    """A daemon without helpers, as on battery."""
     with ktask.connect(own.place) as client:
         client.set_mode("paused")
         yield
@@ -40,7 +40,7 @@ def paused(own: Daemon) -> Iterator[None]:
 
 
 class Sleepers:
-    """So many programs with one call each, which only sleeps until it is let go."""
+    """Programs with one call each, which only sleeps until it is released."""
 
     def __init__(self, own: Daemon, place: Path, count: int) -> None:
         self._go = place / "go"

@@ -1,4 +1,4 @@
-"""Programs that know nothing of ktask use its executor: callbacks, asyncio, dask."""
+"""Libraries that do not know ktask use its executor: callbacks, asyncio, dask."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_asyncio_when_run_in_executor_then_awaited(executor: ktask.Executor) -> 
 def test_dask_when_computed_with_it_then_the_same_as_with_its_own_pool(
     executor: ktask.Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, core: str
 ) -> None:
-    """Bit for bit, also where the program has another kernel of OpenBLAS than workers by themselves."""
+    """Bit for bit, even if the program uses another OpenBLAS kernel than workers do by default."""
     if core:
         monkeypatch.setenv("OPENBLAS_CORETYPE", core)
     dask = importlib.import_module("dask")
@@ -51,7 +51,7 @@ def test_dask_when_computed_with_it_then_the_same_as_with_its_own_pool(
         "    (found,) = dask.compute(things.graph(), scheduler='processes')\n"
         "    numpy.savez('theirs.npz', **found)\n"
     )
-    # As in our workers: with more threads BLAS adds in another order.
+    # One thread as in our workers: with more, BLAS adds in another order.
     environ = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     (tmp_path / "program.py").write_text(code)
     subprocess.run([sys.executable, "program.py"], check=True, cwd=tmp_path, env=environ)

@@ -1,4 +1,4 @@
-"""What is called in workers; they find this module as the tests do."""
+"""Functions that tests call in workers, which find this module as the tests do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def leave(*_: object) -> NoReturn:
 
 
 def begin_and_wait(begun: Path, go_on: Path) -> int:
-    """Say that it has begun, then wait to be allowed to end; the worker's process id."""
+    """Report that the call has begun, wait for permission to end; return the worker's process id."""
     begun.write_text(str(os.getpid()))
     while not go_on.exists():
         time.sleep(0.005)
@@ -39,7 +39,7 @@ def begin_and_wait(begun: Path, go_on: Path) -> int:
 
 
 def alone(mark: Path) -> bool:
-    """Whether no other call is inside of this at the same time."""
+    """Whether no other call runs this at the same time."""
     try:
         mark.open("x").close()
     except FileExistsError:
@@ -51,7 +51,7 @@ def alone(mark: Path) -> bool:
 
 
 def burn_if_helper(place: Path) -> str:
-    """Say that it has begun; a helper then burns CPU time when told to, a lead only waits for the end."""
+    """Report that the call has begun; a helper then burns CPU time on demand, a lead only waits."""
     (place / f"{os.getpid()}").touch()
     helper = os.sched_getscheduler(0) == os.SCHED_IDLE
     while not (place / ("burn" if helper else "end")).exists():
@@ -75,14 +75,14 @@ def singular_values(seed: int) -> np.ndarray:
 
 
 class Marked(Exception):
-    """An exception that is made with two arguments, as pickle does not know."""
+    """An exception whose class takes two arguments, which pickle does not pass."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} and {second}")
 
 
 class Unspeakable(Exception):
-    """An exception that cannot be put into words, nor be pickled."""
+    """An exception that can neither be printed nor pickled."""
 
     def __str__(self) -> NoReturn:
         raise ValueError("not even this")
@@ -111,7 +111,7 @@ class KillsWhereUnpickled:
 
 
 class ExitsWhereUnpickled:
-    """In a worker it stays what it is."""
+    """An object whose unpickling in the program raises SystemExit."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (sys.exit, (5,))
@@ -130,7 +130,7 @@ def pid_of(_: object) -> int:
 
 
 def note_a_call(place: str) -> None:
-    """Write one more character into the file of this process."""
+    """Append one character to the file of this process."""
     with open(os.path.join(place, str(os.getpid())), "a") as file:
         file.write("x")
 
@@ -146,7 +146,7 @@ def fail_a_job(place: str) -> None:
 
 
 def seen_of(array: np.ndarray, i: int) -> tuple[str, str, int]:
-    """What a task sees of an array: its kind, the file that it is mapped from, one of its values."""
+    """An array as a task sees it: its type, the file that it is mapped from, one of its values."""
     return type(array).__name__, str(getattr(array, "filename", "") or ""), int(array[i])
 
 

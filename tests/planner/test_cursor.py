@@ -1,4 +1,4 @@
-"""Every position is handed out once, whoever pulls, gives back, and in which order."""
+"""Every position is handed out once, in whatever order workers pull and give back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ktaskd.model.job import RangeSpec
 from ktaskd.model.topology import Node, Topology
 from ktaskd.planner.cursor import ANY_NODE, Chunk, Cursor
-from ktaskd.planner.plan import Boundary, Plan, Request, Share, make_plan
+from ktaskd.planner.plan import Boundary, NodePart, Plan, Request, make_plan
 from ktaskd.planner.threads import round_up
 
 THREE_NODES = Topology((Node(0, frozenset({0, 1})), Node(1, frozenset({2})), Node(2, frozenset())))
@@ -47,14 +47,14 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 def positions(plan: Plan) -> list[int]:
-    return sorted(p for share in plan.shares for p in range(share.start, share.end))
+    return sorted(p for part in plan.parts for p in range(part.start, part.end))
 
 
-def allowed(share: Share, nid: int, lead: bool, has_free: Callable[[int], bool]) -> bool:
-    """The rule of who may process a share, in one line each."""
-    if lead or share.nid in (nid, ANY_NODE):
+def allowed(part: NodePart, nid: int, lead: bool, has_free: Callable[[int], bool]) -> bool:
+    """States again, independently of the code, which workers may process a part."""
+    if lead or part.nid in (nid, ANY_NODE):
         return True
-    return not share.only and not has_free(share.nid)
+    return not part.only and not has_free(part.nid)
 
 
 class Pullers(RuleBasedStateMachine):
@@ -79,22 +79,22 @@ class Pullers(RuleBasedStateMachine):
     def take(self, nid: int, lead: bool, free: set[int], size: int) -> None:
         has_free = free.__contains__
         may = self.cursor.may_take(nid, lead=lead, has_free=has_free)
-        open_shares = [
-            share
-            for share in self.plan.shares
-            if any(position in self.uncut for position in range(share.start, share.end))
+        open_parts = [
+            part
+            for part in self.plan.parts
+            if any(position in self.uncut for position in range(part.start, part.end))
         ]
-        assert may == any(allowed(share, nid, lead, has_free) for share in open_shares)
+        assert may == any(allowed(part, nid, lead, has_free) for part in open_parts)
         chunk = self.cursor.take(size, nid, lead=lead, has_free=has_free)
         assert (chunk is not None) == may
         if chunk is None:
             return
-        share = self.plan.shares[chunk.share_i]
-        assert allowed(share, nid, lead, has_free)
-        own = [other for other in open_shares if other.nid == nid]
-        assert not own or share.nid == nid, "its own node goes first"
-        assert share.start <= chunk.start < chunk.end <= share.end
-        assert chunk.nid == share.nid
+        part = self.plan.parts[chunk.part_i]
+        assert allowed(part, nid, lead, has_free)
+        own = [other for other in open_parts if other.nid == nid]
+        assert not own or part.nid == nid, "its own node goes first"
+        assert part.start <= chunk.start < chunk.end <= part.end
+        assert chunk.nid == part.nid
         taken = set(range(chunk.start, chunk.end))
         assert taken <= self.uncut, "nobody else has it"
         self.uncut -= taken
@@ -116,7 +116,7 @@ class Pullers(RuleBasedStateMachine):
         self.cursor.give_back(chunk, reached, chunk.end)
 
     @invariant()
-    def each_position_is_in_one_place(self) -> None:
+    def each_position_is_in_one_bucket(self) -> None:
         if not hasattr(self, "plan"):
             return
         held = [p for chunk in self.held for p in range(chunk.start, chunk.end)]
@@ -146,8 +146,8 @@ def test_cursor_when_nothing_is_given_back_then_edges_are_aligned_and_on_records
         chunks.append(chunk)
     assert sorted(p for chunk in chunks for p in range(chunk.start, chunk.end)) == positions(plan)
     for chunk in chunks:
-        share = plan.shares[chunk.share_i]
-        for edge, outer in ((chunk.start, share.start), (chunk.end, share.end)):
+        part = plan.parts[chunk.part_i]
+        for edge, outer in ((chunk.start, part.start), (chunk.end, part.end)):
             if edge == outer:
                 continue
             if plan.boundary is not None:
@@ -161,44 +161,44 @@ def test_cursor_when_chunks_have_the_planned_size_then_their_number_is_bounded(p
     cursor, count = Cursor(plan), 0
     while cursor.take(plan.chunk, 0, lead=True, has_free=lambda _: False):
         count += 1
-    # Each share may have one edge that is not aligned, and a rest.
-    assert count <= 4 * plan.threads + 2 * len(plan.shares)
+    # Each part may have one unaligned edge, and a remainder.
+    assert count <= 4 * plan.threads + 2 * len(plan.parts)
 
 
 @given(plan=plans(), size=st.integers(1, 50))
-def test_cursor_when_cut_from_the_front_then_no_chunk_but_a_whole_share_is_below_min_chunk(
+def test_cursor_when_cut_from_the_front_then_no_chunk_but_a_whole_part_is_below_min_chunk(
     plan: Plan, size: int
 ) -> None:
     cursor = Cursor(plan)
     while chunk := cursor.take(max(size, plan.min_chunk), 0, lead=True, has_free=lambda _: False):
-        share = plan.shares[chunk.share_i]
-        whole = (chunk.start, chunk.end) == (share.start, share.end)
-        assert whole or chunk.end - chunk.start >= min(plan.min_chunk, share.end - share.start)
+        part = plan.parts[chunk.part_i]
+        whole = (chunk.start, chunk.end) == (part.start, part.end)
+        assert whole or chunk.end - chunk.start >= min(plan.min_chunk, part.end - part.start)
 
 
 def test_cursor_when_a_node_has_nothing_left_then_helps_where_most_is_left() -> None:
-    shares = (Share(0, 10, 1), Share(10, 40, 3), Share(40, 60, 4, only=True))
-    cursor = Cursor(Plan(shares, 2, 5, 1, 1, 1))
+    parts = (NodePart(0, 10, 1), NodePart(10, 40, 3), NodePart(40, 60, 4, only=True))
+    cursor = Cursor(Plan(parts, 2, 5, 1, 1, 1))
     chunk = cursor.take(5, 0, lead=False, has_free=lambda _: False)
     assert chunk is not None
     assert chunk.nid == 3
 
 
 @pytest.mark.parametrize("lead", [False, True])
-def test_cursor_when_a_share_is_strict_then_only_the_lead_may_help(lead: bool) -> None:
-    cursor = Cursor(Plan((Share(0, 10, 1, only=True),), 1, 5, 1, 1, 1))
+def test_cursor_when_a_part_is_strict_then_only_the_lead_may_help(lead: bool) -> None:
+    cursor = Cursor(Plan((NodePart(0, 10, 1, only=True),), 1, 5, 1, 1, 1))
     assert cursor.may_take(0, lead=lead, has_free=lambda _: False) == lead
 
 
 def test_cursor_when_the_own_node_has_a_free_helper_then_others_do_not_help() -> None:
-    cursor = Cursor(Plan((Share(0, 10, 1),), 1, 5, 1, 1, 1))
+    cursor = Cursor(Plan((NodePart(0, 10, 1),), 1, 5, 1, 1, 1))
     assert not cursor.may_take(0, lead=False, has_free=lambda nid: nid == 1)
     assert cursor.may_take(0, lead=False, has_free=lambda nid: nid == 0)
     assert cursor.may_take(0, lead=True, has_free=lambda _: True)
 
 
-def test_cursor_when_the_last_share_is_emptied_and_given_back_then_it_is_open_again() -> None:
-    cursor = Cursor(Plan((Share(0, 10),), 1, 10, 1, 1, 1))
+def test_cursor_when_the_last_part_is_emptied_and_given_back_then_it_is_open_again() -> None:
+    cursor = Cursor(Plan((NodePart(0, 10),), 1, 10, 1, 1, 1))
     chunk = cursor.take(10, 0, lead=False, has_free=lambda _: False)
     assert chunk == Chunk(0, 10, 0, ANY_NODE)
     assert cursor.take(10, 0, lead=True, has_free=lambda _: False) is None

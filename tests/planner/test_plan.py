@@ -1,4 +1,4 @@
-"""Ranges and limits turned into shares, threads and sizes."""
+"""Plans: the parts, threads and sizes that ranges and limits give."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ktaskd.model.job import RangeSpec
 from ktaskd.model.topology import Node, Topology
-from ktaskd.planner.plan import Request, Share, make_plan, place, usable_helpers
+from ktaskd.planner.plan import NodePart, Request, make_plan, part_of, usable_helpers
 
 TWO_NODES = Topology((Node(0, frozenset({0, 1})), Node(1, frozenset({2, 3})), Node(5, frozenset())))
 """Node 5 has memory and no CPUs."""
@@ -17,36 +17,36 @@ HELPERS = {0: 2, 1: 2, 5: 0}
 
 
 @pytest.mark.parametrize(
-    ("nid", "anywhere", "caller_nid", "share"),
+    ("nid", "anywhere", "caller_nid", "part"),
     [
-        (None, False, 1, Share(0, 8, 1, True)),
-        (None, False, -1, Share(0, 8, -1, False)),
-        (None, False, 9, Share(0, 8, -1, False)),
-        (None, False, 5, Share(0, 8, -1, False)),
-        (None, True, 1, Share(0, 8, -1, False)),
-        (-1, False, 1, Share(0, 8, -1, False)),
-        (0, False, 1, Share(0, 8, 0, False)),
-        (0, True, 1, Share(0, 8, 0, False)),
-        (5, False, 1, Share(0, 8, -1, False)),
+        (None, False, 1, NodePart(0, 8, 1, True)),
+        (None, False, -1, NodePart(0, 8, -1, False)),
+        (None, False, 9, NodePart(0, 8, -1, False)),
+        (None, False, 5, NodePart(0, 8, -1, False)),
+        (None, True, 1, NodePart(0, 8, -1, False)),
+        (-1, False, 1, NodePart(0, 8, -1, False)),
+        (0, False, 1, NodePart(0, 8, 0, False)),
+        (0, True, 1, NodePart(0, 8, 0, False)),
+        (5, False, 1, NodePart(0, 8, -1, False)),
     ],
 )
-def test_place_when_a_node_is_wanted_then_its_share(
-    nid: int | None, anywhere: bool, caller_nid: int, share: Share
+def test_range_when_it_names_a_node_then_its_part_is_there(
+    nid: int | None, anywhere: bool, caller_nid: int, part: NodePart
 ) -> None:
     request = Request((), anywhere=anywhere, caller_nid=caller_nid)
-    assert place(RangeSpec(0, 8, nid), request, TWO_NODES) == share
+    assert part_of(RangeSpec(0, 8, nid), request, TWO_NODES) == part
 
 
-def test_helpers_when_all_shares_are_strict_then_only_their_nodes_count() -> None:
-    assert usable_helpers([Share(0, 1, 0, True)], HELPERS) == 2
-    assert usable_helpers([Share(0, 1, 0, True), Share(1, 2, 1, True)], HELPERS) == 4
-    assert usable_helpers([Share(0, 1, 0, True), Share(1, 2, 0, False)], HELPERS) == 4
-    assert usable_helpers([Share(0, 1, 7, True)], HELPERS) == 0
+def test_helpers_when_all_parts_are_strict_then_only_their_nodes_count() -> None:
+    assert usable_helpers([NodePart(0, 1, 0, True)], HELPERS) == 2
+    assert usable_helpers([NodePart(0, 1, 0, True), NodePart(1, 2, 1, True)], HELPERS) == 4
+    assert usable_helpers([NodePart(0, 1, 0, True), NodePart(1, 2, 0, False)], HELPERS) == 4
+    assert usable_helpers([NodePart(0, 1, 7, True)], HELPERS) == 0
 
 
 def test_plan_when_ranges_are_empty_then_they_vanish() -> None:
     plan = make_plan(Request([RangeSpec(5, 0), RangeSpec(7, 0, 1)]), TWO_NODES, HELPERS)
-    assert plan.shares == ()
+    assert plan.parts == ()
     assert plan.total == 0
     assert plan.threads == 1
     assert plan.chunk >= 1

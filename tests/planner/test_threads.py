@@ -1,4 +1,4 @@
-"""How many workers, how large a chunk: bounds that hold for all numbers."""
+"""Bounds on the number of workers and the size of chunks, for all numbers."""
 
 from __future__ import annotations
 

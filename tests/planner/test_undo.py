@@ -1,4 +1,4 @@
-"""What is undone: the completed chunks, ascending, each position once."""
+"""An undo covers the completed chunks, ascending, each position once."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def test_undo_when_planned_then_each_completed_position_once_with_its_holes(
     )
     assert all(step.start < step.end for step in steps)
     assert all(one.end <= other.start for one, other in pairwise(steps))
-    told = [hole for step in steps for hole in step.holes]
+    sent = [hole for step in steps for hole in step.holes]
     wanted = [hole for span in done for hole in holes.intersection(span.start, span.end)]
-    assert told == [(hole.start, hole.end) for hole in wanted]
+    assert sent == [(hole.start, hole.end) for hole in wanted]
     for step in steps:
         assert len(step.holes) <= per_step
         assert all(step.start <= start < end <= step.end for start, end in step.holes)

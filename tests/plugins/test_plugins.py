@@ -1,4 +1,4 @@
-"""A package with functions: described by a process of its own, loaded in workers only."""
+"""A package with functions is described by a separate process, and loaded only in workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parent / "example"
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    """A daemon in an environment of its own, into which the package was installed by pip."""
+    """A daemon in its own environment, into which pip has installed the package."""
     with reachable_directory() as place:
         python = environment(place / "venv")
         shutil.copytree(EXAMPLE, place / "example")
@@ -45,7 +45,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 def environment(place: Path) -> Path:
-    """A new one that sees all packages of ours; its interpreter."""
+    """Make an environment that sees all of our packages; returns its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     ours = [sysconfig.get_paths()["purelib"], str(REPOSITORY), str(REPOSITORY / "client")]
     (inner,) = place.glob("lib/python*/site-packages")
@@ -54,7 +54,7 @@ def environment(place: Path) -> Path:
 
 
 def install_by_hand(place: Path, name: str, mode: int) -> None:
-    """A package of one module with this mode, which has the function example.NAME."""
+    """Make a package of one module with this file mode and the function example.NAME."""
     (inner,) = place.glob("venv/lib/python*/site-packages")
     (inner / f"{name}.py").write_text(
         "from dataclasses import replace\nfrom word_count import Words as Base\nclass Words(Base):\n"
@@ -73,7 +73,7 @@ def client(daemon: Daemon) -> Iterator[ktask.Client]:
         yield client
 
 
-def test_plugin_when_installed_then_listed_and_what_is_broken_is_told(
+def test_plugin_when_installed_then_listed_and_what_is_broken_is_reported(
     client: ktask.Client, daemon: Daemon
 ) -> None:
     tight, found = sorted(
@@ -83,7 +83,7 @@ def test_plugin_when_installed_then_listed_and_what_is_broken_is_told(
     assert (found.name, found.summary, found.combine) == ("example.words", "Counts words.", True)
     problem, loose = sorted(text for text in client.status().missing if "example" in text)
     assert "entry point example.loose (loose:Words): " in loose
-    assert loose.endswith("/loose.py: others may write it (mode 0666), wanted its owner only")
+    assert loose.endswith("/loose.py: other users can write it (mode 0666); run chmod go-w on it")
     assert "entry point example.broken (word_count.broken:Nothing): ModuleNotFoundError" in problem
     maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
     assert "word_count" not in maps
@@ -102,7 +102,7 @@ def test_plugin_when_run_then_what_wc_says(client: ktask.Client, tmp_path: Path)
 @pytest.mark.parametrize(
     "name", sorted(name for name, one in CATALOGUE.items() if not (one.needs or one.own))
 )
-def test_declaration_when_told_as_json_then_the_same(name: str) -> None:
+def test_declaration_when_sent_as_json_then_the_same(name: str) -> None:
     declaration = replace(CATALOGUE[name], selftest=False)
     assert from_json(to_json(declaration)) == declaration
 
@@ -114,13 +114,13 @@ def test_declaration_when_told_as_json_then_the_same(name: str) -> None:
         ({"align": 0}, "align: got 0, wanted at least 1"),
         ({"min_chunk": 3, "align": 2}, "min_chunk: got 3, wanted a multiple of align, 2"),
         ({"partial": "x"}, "function 'f': ValueError"),
-        ({"partial": "undo_tolerates"}, "partial: got"),
-        ({"undo": True}, "undo_summary: got none"),
+        ({"partial": "undo_tolerates"}, 'partial: "undo_tolerates" needs an undo'),
+        ({"undo": True}, "undo_summary: is empty"),
         ({"sources": [{"role": "a"}]}, "function 'f': KeyError: 'access'"),
         ({"arguments": [3]}, "function 'f': TypeError"),
         ({"allocates": 1}, "allocates: got 1, wanted bool"),
     ],
 )
-def test_declaration_when_it_is_wrong_then_told(change: dict[str, Any], words: str) -> None:
+def test_declaration_when_it_is_wrong_then_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(DescriptionInvalid, match=words):
         from_json({"name": "f", "summary": "s", **change})

@@ -12,14 +12,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ktaskd.model.worker import WorkerClass, WorkerState
-from ktaskd.pool.link import Death, Worker
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 PATIENCE_S = 40.0
-"""When a test that will never pass gives up."""
+"""Seconds after which a test that will never pass gives up."""
 
 
 class WorkerEvents:
@@ -71,7 +72,7 @@ async def pool(
     spec = PoolSpec(
         "test", WorkerClass.LEAD, -1, CPUS, size, warm, idle_timeout_s=idle_timeout_s, usual=usual
     )
-    made = Pool(spec, events, lambda: next(numbers), retire=retire)
+    made = Pool(spec, events, lambda: next(numbers), hooks=PoolHooks(retire=retire))
     made.start()
     try:
         await events.until(lambda: len(events.ready) >= warm)

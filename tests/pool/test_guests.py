@@ -13,8 +13,9 @@ import pytest
 from ktaskd.host.cgroups.memgroup import read_memory_group
 from ktaskd.host.root import HostRoot
 from ktaskd.model.worker import WorkerClass, WorkerState
+from ktaskd.pool.death import Death
 from ktaskd.pool.guests import GUESTS_MAX, GuestPool
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.link import Worker
 from ktaskd.pool.pool import PoolSpec
 from ktaskd.worker.life import EXIT_GROUP
 from ktaskd.worker.setup import GUEST_OOM_SCORE
@@ -143,7 +144,7 @@ def test_guests_when_as_many_as_may_be_then_no_more() -> None:
     run(story())
 
 
-def test_guests_when_one_is_told_dead_then_its_slot_is_free_for_whoever_waits(
+def test_guests_when_a_death_is_reported_then_its_slot_is_free_already(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def story() -> None:

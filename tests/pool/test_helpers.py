@@ -1,7 +1,7 @@
-"""Real helpers beside real rivals: they give way, are raised, and give way again.
+"""Real helpers next to real rivals: they give way, are raised, and give way again.
 
-Shares are of CPU time that helper and rival used over the same stretch, so a
-busy machine changes nothing but how long it takes.
+Fractions are of the CPU time that helper and rival used over the same period, so a busy machine
+only makes the tests slower.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.host.cgroups.cpugroup import read_cpu_place
+from ktaskd.host.cgroups.cpugroup import read_cpu_groups
 from ktaskd.host.cgroups.idlegroup import IdleGroup
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.scheduling.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.link import Worker
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 from tests.pool.realpool import WorkerEvents, run
 from tests.support.groups import idle_group
 from tests.support.users import NOBODY, OtherUsers
 
-pytestmark = pytest.mark.alone  # shares of a CPU
+pytestmark = pytest.mark.alone  # fractions of a CPU
 
 CPU = max(os.sched_getaffinity(0))
 CPU_S = 0.5
-"""CPU time of both together for one share."""
+"""CPU seconds of both together for one measurement."""
 
 
 @asynccontextmanager
 async def helper(
     group: IdleGroup | None, uid: int = -1, raise_: Callable[[int], object] = lambda _: None
 ) -> AsyncIterator[Worker]:
-    """A helper that wants all of its CPU."""
+    """A helper that uses all of its CPU."""
     events, numbers = WorkerEvents(), itertools.count(1)
     spec = PoolSpec("test", WorkerClass.HELPER, 0, (CPU,), 1, 1, uid, uid)
-    made = Pool(spec, events, lambda: next(numbers), group=group, raise_=raise_)
+    made = Pool(spec, events, lambda: next(numbers), group=group, hooks=PoolHooks(raise_=raise_))
     made.start()
     try:
         await events.until(lambda: events.ready)
@@ -65,7 +65,7 @@ def raiser_for(group: IdleGroup | None) -> Raiser:
 async def share(worker: Worker, rival: int) -> float:
     race = Race(worker.pid, rival)
     await until(lambda: sum(race.used) > CPU_S)
-    return race.share
+    return race.fraction
 
 
 async def until(reached: Callable[[], bool]) -> None:
@@ -106,7 +106,7 @@ def test_helper_when_raised_then_it_gets_the_cpu_and_when_lowered_it_gives_way(
                     after = await share(worker, rival)
                 if not applied.gives_way_by:
                     assert any(text.startswith("giving way:") for text in applied.missing)
-                    return  # where a helper has an ordinary weight there is nothing to raise
+                    return  # a helper with an ordinary weight cannot be raised
                 assert before < 0.05
                 assert after < 0.05
                 assert raised == (not raiser.missing)
@@ -120,23 +120,23 @@ def test_ways_when_found_out_then_the_helper_is_low_again() -> None:
     async def story() -> None:
         with idle_group() as group, contextlib.closing(raiser_for(group)) as raiser:
             async with helper(group) as worker:
-                before = read_cpu_place(HostRoot(), str(worker.pid))
+                before = read_cpu_groups(HostRoot(), str(worker.pid))
                 await until(lambda: raiser.find_out(worker.pid))
                 assert os.sched_getscheduler(worker.pid) == os.SCHED_IDLE
                 assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19
-                assert read_cpu_place(HostRoot(), str(worker.pid)) == before
+                assert read_cpu_groups(HostRoot(), str(worker.pid)) == before
                 autogroup = Path(f"/proc/{worker.pid}/autogroup")
                 assert not autogroup.exists() or autogroup.read_text().endswith(" nice 19\n")
                 if os.geteuid() == 0:
-                    assert "SCHED_OTHER and nice 0" in raiser.ways
+                    assert "SCHED_OTHER and nice 0" in raiser.methods
                 if group is not None:
-                    assert raiser.ways[0] == "out of the idle cgroup"
+                    assert raiser.methods[0] == "out of the idle cgroup"
 
     run(story())
 
 
 def test_ways_when_the_daemon_is_in_no_autogroup_then_that_of_the_helper_counts(tmp_path: Path) -> None:
-    """As where it was started in the kernel's first session, by the init of a container."""
+    """As if the daemon was started in the kernel's first session, by the init of a container."""
 
     async def story() -> None:
         async with helper(None) as worker:
@@ -145,14 +145,14 @@ def test_ways_when_the_daemon_is_in_no_autogroup_then_that_of_the_helper_counts(
             root = machine_without_own_autogroup(tmp_path, worker.pid)
             with contextlib.closing(Raiser(root=root)) as raiser:
                 await until(lambda: raiser.find_out(worker.pid))
-                assert "autogroup nice 0" in raiser.ways
+                assert "autogroup nice 0" in raiser.methods
                 assert not raiser.missing
 
     run(story())
 
 
 def machine_without_own_autogroup(top: Path, pid: int) -> HostRoot:
-    """This machine, but for one file."""
+    """This machine, except for one file."""
     own = top / "proc/self"
     own.mkdir(parents=True)
     (own / "autogroup").write_text("")
@@ -164,7 +164,7 @@ def machine_without_own_autogroup(top: Path, pid: int) -> HostRoot:
 
 
 def test_group_when_somebody_else_made_it_then_its_doors_are_found() -> None:
-    """As with a slice of systemd's, of which the daemon has no descriptors."""
+    """As with a slice of systemd, for which the daemon has no descriptors."""
 
     async def story() -> None:
         with idle_group() as group, contextlib.closing(Raiser()) as raiser:
@@ -172,11 +172,11 @@ def test_group_when_somebody_else_made_it_then_its_doors_are_found() -> None:
                 return
             async with helper(group) as worker:
                 await until(lambda: raiser.find_out(worker.pid))
-                assert raiser.ways[0] == "out of the idle cgroup"
+                assert raiser.methods[0] == "out of the idle cgroup"
                 assert raiser.raise_(worker.pid)
-                assert read_cpu_place(HostRoot(), str(worker.pid)) == read_cpu_place(HostRoot())
+                assert read_cpu_groups(HostRoot(), str(worker.pid)) == read_cpu_groups(HostRoot())
                 assert raiser.lower(worker.pid)
-                assert read_cpu_place(HostRoot(), str(worker.pid)).path == f"/{group.path.name}"
+                assert read_cpu_groups(HostRoot(), str(worker.pid)).path == f"/{group.path.name}"
 
     run(story())
 
@@ -211,14 +211,14 @@ def test_host_when_its_workers_are_raised_to_die_then_only_helpers_were_in_the_g
             async with helper(group) as worker:
                 inside = (group.path / "cgroup.procs").read_text().split()
                 assert inside == [str(worker.pid)]
-                # No door to any group is left in the worker's hands.
+                # The worker has no cgroup.procs of any group left.
                 fds = [os.readlink(entry) for entry in Path(f"/proc/{worker.pid}/fd").iterdir()]
                 assert not [target for target in fds if "cgroup" in target]
 
     run(story())
 
 
-def test_worker_when_its_group_is_gone_then_said_and_the_next_best_is_taken() -> None:
+def test_worker_when_its_group_is_gone_then_reported_and_the_next_best_is_taken() -> None:
     async def story() -> None:
         with idle_group() as group:
             if group is None:
@@ -239,7 +239,7 @@ import asyncio, itertools, os
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.scheduling.rival import Race, rival_on
 from ktaskd.model.worker import WorkerClass
-from ktaskd.pool.pool import Pool, PoolSpec
+from ktaskd.pool.pool import Pool, PoolHooks, PoolSpec
 
 CPU = max(os.sched_getaffinity(0))
 
@@ -254,7 +254,7 @@ async def share(worker, rival):
     race = Race(worker.pid, rival)
     while sum(race.used) < 0.5:
         await asyncio.sleep(0.05)
-    return race.share
+    return race.fraction
 
 async def main():
     events, numbers, raiser = WorkerEvents(), itertools.count(1), Raiser()
@@ -269,7 +269,7 @@ async def main():
     shares = []
     with rival_on(CPU) as rival:
         shares.append(await share(worker, rival))
-        while not (raised := raiser.raise_(worker.pid)) and raiser.ways:
+        while not (raised := raiser.raise_(worker.pid)) and raiser.methods:
             await asyncio.sleep(0.05)
         shares.append(await share(worker, rival))
         while not raiser.lower(worker.pid):
@@ -277,7 +277,7 @@ async def main():
         shares.append(await share(worker, rival))
     worker.kill()
     await pool.close(20.0)
-    print([worker.applied.gives_way_by, list(raiser.ways), shares])
+    print([worker.applied.gives_way_by, list(raiser.methods), shares])
 
 asyncio.run(main())
 """
@@ -294,7 +294,7 @@ asyncio.run(main())
 # -- a daemon that is gone ----------------------------------------------------------------
 
 
-def test_host_when_told_to_end_by_the_death_of_its_daemon_then_the_group_is_gone() -> None:
+def test_host_when_its_daemon_dies_then_the_group_is_gone() -> None:
     async def story() -> None:
         with idle_group() as group:
             if group is None:
@@ -304,7 +304,7 @@ def test_host_when_told_to_end_by_the_death_of_its_daemon_then_the_group_is_gone
             made = Pool(spec, events, lambda: next(numbers), group=group)
             made.start()
             await events.until(lambda: events.ready)
-            # What the kernel sends to it when its parent dies.
+            # The signal that the kernel sends when its parent dies.
             made._closing = True
             os.kill(made.host_pid, signal.SIGTERM)
             await until(lambda: not group.path.exists())

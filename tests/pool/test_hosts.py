@@ -1,4 +1,4 @@
-"""Pool hosts of a real server beside the daemon: either may die and be started again."""
+"""Pool hosts of a real server next to the daemon: either can die and be started again."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_server_when_killed_then_no_worker_is_left_and_all_come_back_with_the_ne
                 assert server.end(signal.SIGKILL) == -signal.SIGKILL
                 await events.until(lambda: len(events.dead) == 2)
                 await events.until(lambda: not any(alive(pid) for pid in processes))
-                # The socket is the service manager's, so it connects before there is anybody.
+                # The socket belongs to the service manager, so connecting succeeds before the server runs.
                 await events.until(lambda: "has not answered yet" in made.trouble)
                 assert made.host_pid == 0
                 server.start()
@@ -136,7 +136,7 @@ def test_server_when_killed_then_no_worker_is_left_and_all_come_back_with_the_ne
     run(story())
 
 
-def test_server_when_told_to_end_then_its_hosts_and_workers_end(tmp_path: Path) -> None:
+def test_server_when_terminated_then_its_hosts_and_workers_end(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
             async with pool(server.path) as (made, events):
@@ -165,7 +165,7 @@ def test_host_when_killed_then_the_server_makes_another(tmp_path: Path) -> None:
     run(story())
 
 
-def test_worker_when_killed_then_its_status_is_told(tmp_path: Path) -> None:
+def test_worker_when_killed_then_its_status_is_reported(tmp_path: Path) -> None:
     async def story() -> None:
         with served(tmp_path) as server:
             async with pool(server.path, 1) as (made, events):
@@ -208,7 +208,7 @@ def test_server_when_it_never_answers_then_the_loop_goes_on_and_the_pool_closes(
     run(story())
 
 
-def test_socket_when_missing_then_said_why_and_tried_again(tmp_path: Path) -> None:
+def test_socket_when_missing_then_the_reason_is_shown_and_it_is_tried_again(tmp_path: Path) -> None:
     async def story() -> None:
         path = tmp_path / "helpers.sock"
         async with pool(path) as (made, events):
@@ -277,7 +277,7 @@ def test_server_when_another_user_connects_then_not_served(reachable_dir: Path, 
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, None])
-def test_server_when_it_gets_no_such_socket_then_it_says_so(
+def test_server_when_it_gets_no_such_socket_then_an_error(
     tmp_path: Path, kind: socket.SocketKind | None
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -287,7 +287,7 @@ def test_server_when_it_gets_no_such_socket_then_it_says_so(
             sock.bind(str(tmp_path / "sock"))
             sock.listen()
         process = start_unit([KTASKD, "--pool-hosts"], listener=sock, stderr=subprocess.PIPE)
-        _, told = process.communicate()
+        _, errors = process.communicate()
         assert process.returncode == 2
-        assert b"ktaskd: --pool-hosts: LISTEN_FDS: " in told
-        assert (b"wanted 1" if kind is None else b"seqpacket") in told
+        assert b"ktaskd: --pool-hosts: LISTEN_FDS: " in errors
+        assert (b"wanted 1" if kind is None else b"seqpacket") in errors

@@ -1,9 +1,10 @@
-"""Workers that nobody needs end, down to the warm ones; nothing is lost by it."""
+"""Surplus workers end, down to the warm ones, and nothing is lost."""
 
 from __future__ import annotations
 
 from ktaskd.model.worker import WorkerState
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Worker
 from tests.pool.realpool import noop, pool, run
 
 
@@ -18,13 +19,13 @@ def test_workers_when_long_idle_then_they_end_down_to_the_warm_ones() -> None:
             made.ensure(4)
             await events.until(lambda: len(events.dead) == 3)
             assert {worker for worker, _ in retired} == {worker for worker, _ in events.dead}
-            # Told while they could still have been given something.
+            # The pool called before the worker had begun to end.
             assert {state for _, state in retired} == {WorkerState.IDLE}
             (kept,) = made.workers
             assert kept.state is WorkerState.IDLE
             assert [slot.wanted for slot in made.slots].count(True) == 1
             assert sum(slot.respawns for slot in made.slots) == 0
-            # Nothing is due any more, and so nothing wakes up.
+            # No worker is due, so there is no timer.
             assert made._idle_timer is None
             made.ensure(2)
             await events.until(lambda: len(events.ready) == 5)
@@ -32,19 +33,19 @@ def test_workers_when_long_idle_then_they_end_down_to_the_warm_ones() -> None:
     run(story())
 
 
-def test_worker_when_wanted_again_by_who_is_told_that_it_ended_then_one_comes_and_not_two() -> None:
+def test_worker_when_the_listener_of_its_death_wants_it_again_then_one_comes_and_not_two() -> None:
     async def story() -> None:
         async with pool(1, warm=0, idle_timeout_s=0.02) as (made, events):
-            told = events.on_dead
+            record = events.on_dead
 
             def on_dead(worker: Worker, death: Death) -> None:
-                told(worker, death)
+                record(worker, death)
                 made.ensure(1)
 
             events.on_dead = on_dead  # type: ignore[method-assign]
             made.ensure(1)
             await events.until(lambda: len(events.dead) == 3)
-            events.on_dead = told  # type: ignore[method-assign]
+            events.on_dead = record  # type: ignore[method-assign]
             await events.until(lambda: len(events.ready) == 4)
             pids = [worker.pid for worker in events.ready]
             assert len(set(pids)) == 4

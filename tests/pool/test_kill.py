@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 from ktaskd.model.worker import WorkerClass
-from ktaskd.pool.link import Death, Worker
+from ktaskd.pool.death import Death
+from ktaskd.pool.link import Seat, Worker, WorkerHooks
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done
 from tests.pool.realpool import WorkerEvents, run
@@ -20,9 +21,8 @@ def test_worker_when_killed_then_raised_only_while_its_pid_is_its_own() -> None:
     async def story() -> None:
         for reaped in (False, True):
             raised: list[int] = []
-            slot = memoryview(bytearray(64)).cast("Q")
-            lead = WorkerClass.LEAD
-            worker = Worker(1, lead, -1, -1, slot, WorkerEvents(), lambda *_: None, raise_=raised.append)
+            seat = Seat(WorkerClass.LEAD, -1, -1, memoryview(bytearray(64)).cast("Q"))
+            worker = Worker(1, seat, WorkerEvents(), WorkerHooks(lambda *_: None, raise_=raised.append))
             ours, theirs = socket.socketpair()
             with theirs, subprocess.Popen(["sleep", "60"]) as process:
                 worker.attach(process.pid, ours, os.pidfd_open(process.pid))
@@ -39,21 +39,21 @@ def test_worker_when_killed_then_raised_only_while_its_pid_is_its_own() -> None:
 
 
 class Deaf(WorkerEvents):
-    """Whoever listens has a bug."""
+    """A listener with a bug."""
 
     def on_done(self, worker: Worker, done: Done) -> None:
         raise ZeroDivisionError("a bug")
 
 
-def test_worker_when_its_last_words_meet_a_bug_then_its_death_is_told_once_all_the_same() -> None:
+def test_worker_when_a_listener_fails_at_its_last_frames_then_its_death_is_still_reported_once() -> None:
     async def story() -> None:
         bugs: list[BaseException | None] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, told: bugs.append(told.get("exception")))
+        loop.set_exception_handler(lambda _, context: bugs.append(context.get("exception")))
         dead: list[Death] = []
-        slot = memoryview(bytearray(64)).cast("Q")
-        events, lead = Deaf(), WorkerClass.LEAD
-        worker = Worker(1, lead, -1, -1, slot, events, lambda _, death: dead.append(death))
+        seat = Seat(WorkerClass.LEAD, -1, -1, memoryview(bytearray(64)).cast("Q"))
+        events = Deaf()
+        worker = Worker(1, seat, events, WorkerHooks(lambda _, death: dead.append(death)))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, subprocess.Popen(["sleep", "60"]) as process:
             process.kill()
@@ -61,7 +61,7 @@ def test_worker_when_its_last_words_meet_a_bug_then_its_death_is_told_once_all_t
             theirs.send(frames.pack_done(1, 0, 0, b""))
             theirs.send(frames.pack_done(1, 0, 0, b""))
             worker.attach(process.pid, ours, os.pidfd_open(os.getpid()))
-            loop.remove_reader(ours.fileno())  # what it said is read when it is seen dead
+            loop.remove_reader(ours.fileno())  # its last frames are read when its death is seen
             with pytest.raises(ZeroDivisionError):
                 worker._on_pidfd()
             worker.set_exit_status(9)

@@ -1,4 +1,4 @@
-"""What workers leave behind is ended before their death counts, and nobody else's is touched."""
+"""Leftover processes of workers end before the deaths are reported; no other process is touched."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Machine:
 
     parents: dict[int, int] = field(default_factory=dict)
     workers: dict[int, int] = field(default_factory=dict)
-    """Those that the host has not reaped."""
+    """Processes that the host has not reaped."""
     dying: set[int] = field(default_factory=set)
-    """Workers that have begun to die: they keep their children, and adopt nobody any more."""
+    """Workers that have begun to die: they keep their children, and adopt no more orphans."""
     temper: dict[int, int] = field(default_factory=dict)
     owner: dict[int, int] = field(default_factory=dict)
-    """Of each process that ever was: the worker that it descends from."""
+    """The worker that each process, dead or alive, descends from."""
     hit: set[int] = field(default_factory=set)
     last: int = HOST
 
@@ -44,7 +44,7 @@ class Machine:
         self.owner[pid] = self.owner[parent]
 
     def end(self, pid: int) -> None:
-        """Its children go to its worker, or to the host where that dies."""
+        """Move its children to its worker, or to the host if the worker dies."""
         worker = self.owner[pid]
         adopts = worker in self.parents and worker not in self.dying and worker != pid
         heir = worker if adopts else HOST
@@ -71,7 +71,7 @@ class Machine:
                 self.end(pid)
 
     def step(self, what: str, which: int, temper: int) -> None:
-        """Something happens, if it can."""
+        """Perform an event, if it is possible."""
         among = {
             "fork": [pid for pid in self.parents if pid not in self.dying],
             "end": [pid for pid in self.parents if pid not in self.workers],
@@ -98,7 +98,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 99)), max_size
 
 
 class Host:
-    """What a pool host does."""
+    """Act like a pool host."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.now_s = machine, 0.0
@@ -136,7 +136,7 @@ def test_leftovers_when_workers_die_in_any_order_then_each_death_waits_for_its_o
         if what == "reap":
             host.reaped += machine.reap()
         elif what == "look":
-            host.look()  # others may have died since it has reaped
+            host.look()  # others may have died since the host reaped
         else:
             machine.step(what, which, temper)
         living = machine.workers.keys() - machine.dying
@@ -148,7 +148,7 @@ def test_leftovers_when_workers_die_in_any_order_then_each_death_waits_for_its_o
         host.reaped += machine.reap()
         host.look()
     assert machine.workers.keys() <= machine.parents.keys()
-    if machine.workers.keys() == machine.parents.keys():  # nothing was left that cannot be killed
+    if machine.workers.keys() == machine.parents.keys():  # every process that was left can be killed
         assert set(host.reported) == machine.dying
 
 

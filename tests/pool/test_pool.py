@@ -1,4 +1,4 @@
-"""A pool with a real host and real workers: what it does when they die."""
+"""A pool with a real host and real workers, and how it handles their deaths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ktaskd.pool import respawn
 from ktaskd.worker import frames
 from ktaskd.worker.codec import facts_to_json
 from tests.pool.realpool import PATIENCE_S, WorkerEvents, hang_up, idle, noop, pool, run
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs; a process that nobody waited for yet does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -57,7 +57,7 @@ def test_spare_worker_when_idle_then_ends_soon_and_no_other_does(monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: signal.Signals) -> None:
+def test_busy_worker_when_killed_then_status_reported_and_replaced_at_once(number: signal.Signals) -> None:
     async def story() -> None:
         async with pool() as (made, events):
             for deaths in range(1, 6):
@@ -75,10 +75,10 @@ def test_busy_worker_when_killed_then_status_told_and_replaced_at_once(number: s
     run(story())
 
 
-def test_worker_when_it_exits_then_its_status_is_told() -> None:
+def test_worker_when_it_exits_then_its_status_is_reported() -> None:
     async def story() -> None:
         async with pool() as (_made, events):
-            # It does not know such a frame, and ends.
+            # It does not know this kind of frame, and ends.
             events.ready[0]._send(bytes([99]) + bytes(8))
             await events.until(lambda: events.dead)
             death = events.dead[0][1]
@@ -147,7 +147,7 @@ def test_worker_when_it_sends_what_is_no_frame_then_killed(frame: bytes) -> None
 
 
 def test_worker_when_it_closes_its_line_and_lives_then_killed() -> None:
-    """A function that closes a descriptor that is not its own would hang its job for ever."""
+    """A function that closes a descriptor that is not its own would hang its job forever."""
 
     async def story() -> None:
         async with pool() as (_made, events):
@@ -172,7 +172,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             body = {"facts": facts_to_json(facts_of(source))}
             for sid in range(1, 1501):
                 worker.send_source(sid, body, source)
-            assert worker._unsent
+            assert not worker._outbox.is_empty
             assert len(os.listdir("/proc/self/fd")) > fds + 1, "each that waits has a descriptor"
             items = {str(i): 1 + i for i in range(1500)}
             spec = {"function": "file.crc32", "arg": {}, "sources": {}, "span": [0, 1500], "whole": True}
@@ -187,7 +187,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             assert [done.seq for done in events.done] == [1, *last]
             assert events.done[0].reached == 1500
             assert not events.reports
-            assert not worker._unsent
+            assert worker._outbox.is_empty
             for sid in range(1, 1501):
                 worker.forget_source(sid)
             assert not worker.sids
@@ -206,14 +206,14 @@ def test_worker_when_it_dies_with_descriptors_unsent_then_they_are_closed() -> N
             body = {"facts": facts_to_json(facts_of(source))}
             for sid in range(1, 1001):
                 worker.send_source(sid, body, source)
-            assert worker._unsent
+            assert not worker._outbox.is_empty
             os.close(source)
             worker.kill()
             await events.until(lambda: events.dead)
-            assert not worker._unsent
+            assert worker._outbox.is_empty
             worker.send_source(2000, body, -1)
             worker.send_chunk(1, 0, 1)
-            assert not worker._unsent, "nothing is kept for the dead"
+            assert worker._outbox.is_empty, "nothing is kept for the dead"
 
     run(story())
 

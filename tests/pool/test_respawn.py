@@ -1,4 +1,4 @@
-"""When a dead worker is started again."""
+"""The delay before a dead worker is started again."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from tests.readme.transcript import PAGE, READER, failures, page, play
 
 
 def main() -> int:
-    """Write the page; 1 where something did not end well."""
+    """Write the page; returns 1 if a command failed."""
     played = {"root": play(0), "a user without rights": play(READER)}
     PAGE.write_text(page(played))
     wrong = [text for chapters in played.values() for text in failures(chapters)]

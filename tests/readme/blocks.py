@@ -15,9 +15,9 @@ class Block:
     """One code block.
 
     Args:
-        line: of the document, where its first line stands, counted from 1.
+        line: number of its first line in the document, from 1.
         heading: the nearest one above it.
-        language: behind the fence; "sh" for an indented block.
+        language: the word after the fence; "sh" for an indented block.
     """
 
     line: int
@@ -52,7 +52,7 @@ def blocks(document: str) -> list[Block]:
 
 
 def _end_of_indented(lines: list[str], begin: int) -> int:
-    """The line behind an indented block, which may have empty lines in it."""
+    """The line after an indented block, which may have empty lines in it."""
     end = begin
     while end < len(lines) and (lines[end].startswith(_INDENT) or not lines[end].strip()):
         end += 1
@@ -62,7 +62,7 @@ def _end_of_indented(lines: list[str], begin: int) -> int:
 
 
 def commands(text: str) -> Iterator[str]:
-    """The commands of a shell block: lines, or more where one is not complete by itself."""
+    """The commands of a shell block: single lines, or several if one line alone is not complete."""
     command = ""
     for line in text.splitlines():
         command = f"{command}\n{line}" if command.strip() else line
@@ -73,11 +73,11 @@ def commands(text: str) -> Iterator[str]:
 
 
 def _is_complete(command: str) -> bool:
-    """Whether bash wants nothing more: no end of a quotation, a group or a here-document."""
+    """Whether bash expects no more lines: no end of a quotation, a group or a here-document."""
     done = subprocess.run(["bash", "-n", "-c", command], check=False, capture_output=True)
     return done.returncode == 0 and not done.stderr
 
 
 def without_comment(command: str) -> str:
-    """The command without what a block says about it."""
+    """The command without the comment that a block has about it."""
     return re.sub(r" +# .*$", "", command, flags=re.MULTILINE)

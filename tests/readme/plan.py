@@ -1,4 +1,4 @@
-"""What becomes of each block of README: how a reader uses it, or why a test cannot."""
+"""How a reader uses each block of README, or why a test cannot run it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LEFT_OUT = {
     "make deb": "installs a package and makes a user; tests/vm does both in a virtual machine",
     "mkdir lines": "installs into the environment of the package; tests/own/test_readme.py uses a copy",
 }
-"""By the first line of a block: why it is not run here, and which test has it."""
+"""By the first line of a block: why it is not run here, and which test covers it."""
 
 NATIVE = "cat > invert.c"
-"""The block of an administrator, who writes below /etc and starts the daemon again."""
+"""The block for an administrator, who writes below /etc and restarts the daemon."""
 
 NATIVE_DIR = "/etc/ktaskd/functions.d"
 OWN_DIR = "$HOME/functions.d"
-"""What stands for NATIVE_DIR here: the directory that the configuration of the started daemon names."""
+"""NATIVE_DIR in these tests: the directory that the configuration of the started daemon names."""
 
 RESTART = [
     f'mkdir -p "{OWN_DIR}"',
@@ -32,16 +32,16 @@ RESTART = [
     "kill %1; wait %1",
     "ktaskd --own-user --runtime-dir ~/ktaskd --config ~/ktaskd.toml 2>> ktaskd.log &",
 ]
-"""Starts the daemon of the session again, which is the shell's only job."""
+"""Restarts the daemon of the session, which is the shell's only job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is typed for one block.
+    """The commands that are typed for one block.
 
     Args:
-        commands: empty where it is left out.
-        note: for the transcript: what is done otherwise than in README, or why it is left out.
+        commands: empty if the block is left out.
+        note: for the transcript: the difference from README, or why the block is left out.
     """
 
     block: Block

@@ -1,4 +1,4 @@
-"""One shell that does all that a reader types, and what it printed."""
+"""One shell that runs everything that a reader types, and its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BEGIN, _END = "\x1e", "\x1f"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One command and what came of it.
+    """One command and its outcome.
 
     Args:
         output: standard output and standard error together.
@@ -31,13 +31,13 @@ class Done:
 
 
 def run(commands: Sequence[str], directory: Path, home: Path, uid: int) -> list[Done]:
-    """Have one bash do the commands in order; what is in the background is ended with it.
+    """Have one bash run the commands in order; its background jobs end with it.
 
     The environment is that of a fresh login: no variable of this process is in it.
 
     Args:
         directory: where the first command is run.
-        uid: whose shell it is; it has the group of the same number, and no other.
+        uid: the user of the shell; it has the group of the same number, and no other.
     """
     script = "\n".join(["set +m", *(_framed(i, command) for i, command in enumerate(commands)), _EPILOGUE])
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
@@ -64,7 +64,7 @@ _EPILOGUE = "kill $(jobs -p) 2>/dev/null; wait"
 
 
 def _framed(i: int, command: str) -> str:
-    """The command with a mark before it and its status behind it, in what is printed."""
+    """The command, with a mark before its output and its status after it."""
     begin, end = (shlex.quote(f"{mark}{i} ") for mark in (_BEGIN, _END))
     return f"printf %s {begin}\n{command}\nprintf '%s%s\\n' {end} $?"
 

@@ -1,4 +1,4 @@
-"""README works as it is written: each block, from an empty home directory, as root and as a user."""
+"""Every block of README works as written, from an empty home directory, as root and as a user."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_readme_when_typed_from_an_empty_home_then_every_command_ends_well(uid: 
 
 
 def test_transcript_when_readme_has_changed_then_written_again() -> None:
-    """What was printed is another thing on another machine; what was typed is not."""
+    """The output differs from machine to machine; the commands do not."""
     kept = PAGE.read_text()
     for step in steps(README.read_text()):
         for command in step.commands:

@@ -1,4 +1,4 @@
-"""README as a reader types it, and what came of it, as a page."""
+"""README as a reader types it, with the output, as a page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ READER = 60031
 """A uid without rights, for the reader who is not root."""
 
 MOST_LINES, WIDEST = 14, 110
-"""Of what one command printed; the rest is left out of the page."""
+"""Limit for the output of one command; the rest is left out of the page."""
 
 _HEAD = """# README, as typed
 
 Made by `python -m tests.readme`, as root: every code block of README.md in one shell, which begins with
 an empty home directory, as root and as a user without rights. `make test` does the same, and fails
-where a command ends with another status than 0. What differs from run to run is written as "…".
+if a command ends with a status other than 0. Parts that differ from run to run are written as "…".
 """
 
 _VOLATILE = (
@@ -41,7 +41,7 @@ _VOLATILE = (
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """One block, and what each of its commands did."""
+    """One block, and the outcome of each of its commands."""
 
     step: Step
     done: tuple[Done, ...]
@@ -61,7 +61,7 @@ def play(uid: int) -> list[Chapter]:
 
 
 def failures(chapters: list[Chapter]) -> list[str]:
-    """What did not end as a reader expects, a text each."""
+    """The commands that did not end as a reader expects, a text each."""
     return [
         f"README.md:{chapter.step.block.line}: {one.command}\nstatus {one.status}: {one.output}"
         for chapter in chapters
@@ -102,7 +102,7 @@ def _shown(output: str) -> list[str]:
 
 
 def steady(output: str, home: Path = Path("/home/me")) -> str:
-    """Without what is different in each run and in each checkout."""
+    """The text without the parts that differ from run to run and between checkouts."""
     output = output.replace(str(home), "/home/me").replace(str(REPOSITORY), "/home/me/src/ktaskd")
     for pattern, instead in _VOLATILE:
         output = re.sub(pattern, instead, output)

@@ -1,4 +1,4 @@
-"""Tests that measure the machine have it to themselves, also where tests run in several processes."""
+"""Tests that measure the machine have it to themselves, even if tests run in several processes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def is_parallel() -> bool:
 
 
 def has_the_machine(alone: bool) -> AbstractContextManager[None]:
-    """What a test runs in: beside others, or alone. Nothing is waited for where tests run one by one."""
+    """Run a test in parallel with others, or alone. There is no waiting if tests run one by one."""
     return held(alone) if is_parallel() else nullcontext()
 
 
 @contextmanager
 def held(alone: bool) -> Iterator[None]:
-    """Hold the machine together with others, or alone, once all that hold it have let go.
+    """Hold the machine together with others, or alone, as soon as its holders allow that.
 
-    Whoever waits stands in the gate and lets nobody else in, so that one test that wants to be
-    alone is not outrun for as long as others begin.
+    A test that waits holds the gate, so that no other test can enter before it. Otherwise a test that
+    wants to be alone would starve for as long as others begin.
     """
     with _locked(_GATE, fcntl.LOCK_EX) as gate, _locked(_MACHINE, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
         fcntl.flock(gate, fcntl.LOCK_UN)
@@ -42,5 +42,5 @@ def _locked(path: Path, kind: int) -> Iterator[int]:
         fcntl.flock(fd, kind)
         yield fd
     finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)  # a child that was forked has this descriptor too
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child has this descriptor too
         os.close(fd)

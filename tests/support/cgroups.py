@@ -1,4 +1,4 @@
-"""Real cgroups of a test's own, and processes in them."""
+"""Real cgroups for one test, and processes in them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ktaskd.host.cgroups.cgroup import find_group, parse_mounts
 from ktaskd.host.root import HostRoot
 
 PATIENCE_S = 30.0
-"""After so long a group that should be empty will not be."""
+"""A group that should be empty and is not after this long will not become empty."""
 
 
 def legacy_mount(controller: str) -> Path | None:
-    """Where cgroup v1 with this controller is mounted, if we may make groups there."""
+    """The mount point of cgroup v1 with this controller, if we may make groups there."""
     for mount in parse_mounts(Path("/proc/self/mountinfo").read_text(), controller):
         if mount.legacy and os.access(mount.point, os.W_OK):
             return Path(mount.point)
@@ -36,7 +36,7 @@ def own_group(controller: str) -> Path:
 
 @contextmanager
 def cgroup(parent: Path, limits: Mapping[str, str] | None = None, name: str = "") -> Iterator[Path]:
-    """A group below `parent` with these files written; at the end its processes are killed."""
+    """Make a group below `parent` and write these files; its processes are killed at the end."""
     group = parent / (name or f"ktaskd-test-{uuid.uuid4().hex[:12]}")
     group.mkdir()
     try:
@@ -48,7 +48,7 @@ def cgroup(parent: Path, limits: Mapping[str, str] | None = None, name: str = ""
 
 
 def _remove(group: Path) -> None:
-    # Whoever is in it is of the test; one that is dying keeps it busy.
+    # Its members belong to the test; a dying one keeps it busy.
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         for pid in (group / "cgroup.procs").read_text().split():
@@ -63,7 +63,7 @@ def _remove(group: Path) -> None:
 
 @contextmanager
 def sleeper(*groups: Path) -> Iterator[int]:
-    """A process in these groups that does nothing; its pid."""
+    """Start a process in these groups that does nothing; yields its pid."""
     with subprocess.Popen(["sleep", "1000"]) as process:
         try:
             for group in groups:
@@ -74,6 +74,6 @@ def sleeper(*groups: Path) -> Iterator[int]:
 
 
 def in_groups(command: Sequence[str | Path], *groups: Path) -> list[str | Path]:
-    """The command, which moves into these groups before it becomes the program."""
+    """The command, which moves itself into these groups before it executes the program."""
     move = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
     return ["sh", "-c", move, "sh", *groups, "--", *command]

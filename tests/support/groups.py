@@ -1,4 +1,4 @@
-"""Cgroups of a test: real ones where this machine lets us make any."""
+"""Cgroups of a test: real ones if this machine lets us make any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktaskd.host.root import HostRoot
 
 @contextmanager
 def idle_group() -> Iterator[IdleGroup | None]:
-    """A group with cpu.idle as a daemon makes it; None where none may be made."""
+    """A group with cpu.idle like a daemon's; None if none may be made."""
     try:
         group = make_idle_group()
     except IdleGroupRefused:
@@ -29,7 +29,7 @@ def idle_group() -> Iterator[IdleGroup | None]:
 
 
 def own_groups(pid: int) -> list[str]:
-    """Names of the groups that a process of this pid has made."""
+    """Names of the groups that the process with this pid has made."""
     found = cpu_levels(HostRoot(), "self")
     top = next(found[2]) if found else Path("/nonexistent")
     names = [path.name for path in top.iterdir()] if os.access(top, os.R_OK) else []

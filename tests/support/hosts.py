@@ -12,19 +12,19 @@ HOSTS = Path(__file__).parents[1] / "data" / "hosts"
 
 
 def host_names() -> list[str]:
-    """All machines that there are."""
+    """The names of all machines."""
     return sorted(path.name for path in HOSTS.iterdir() if path.is_dir())
 
 
 def host(name: str) -> HostRoot:
-    """A machine to read only."""
+    """A machine that a test only reads."""
     assert (HOSTS / name).is_dir(), name
     return HostRoot(HOSTS / name)
 
 
 @dataclass(frozen=True)
 class FakeHost:
-    """A machine to change; paths are absolute there, and links are followed."""
+    """A machine that a test may change; paths are absolute there, and links are followed."""
 
     root: HostRoot
 
@@ -35,13 +35,13 @@ class FakeHost:
         return cls(HostRoot(top))
 
     def write(self, path: str, text: str) -> None:
-        """Change or add a file; a new line is added."""
+        """Change or add a file; a newline is added to the text."""
         file = self.root.at(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
 
     def remove(self, path: str) -> None:
-        """Take away a file, a link or a directory with all below it."""
+        """Remove a file, a link or a directory with everything below it."""
         gone = self.root.at(path)
         if gone.is_dir() and not gone.is_symlink():
             shutil.rmtree(gone)
@@ -49,11 +49,11 @@ class FakeHost:
             gone.unlink()
 
     def unplug(self) -> None:
-        """A laptop's plug is pulled."""
+        """Pull a laptop's plug."""
         self.write("/sys/class/power_supply/AC/online", "0")
         self.write("/sys/class/power_supply/BAT0/status", "Discharging")
 
     def plug_in(self) -> None:
-        """A laptop's plug is put in."""
+        """Plug a laptop in."""
         self.write("/sys/class/power_supply/AC/online", "1")
         self.write("/sys/class/power_supply/BAT0/status", "Charging")

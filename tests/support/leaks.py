@@ -1,4 +1,4 @@
-"""What a test may leave behind: nothing. Children, descriptors, threads."""
+"""Finds what a test leaves behind: children, descriptors and threads. None may remain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_S = 10.0
-"""Ends that nobody waits for, such as a peer's close, may take this long."""
+"""Asynchronous ends, such as a peer's close, may take this long."""
 
 _GRPC_THREADS = ("event_engine", "grpc_")
 """Names of the threads that run while a channel or a server lives."""
@@ -19,11 +19,11 @@ _GRPC_THREADS = ("event_engine", "grpc_")
 
 @dataclass(frozen=True)
 class Footprint:
-    """What this process holds at one moment.
+    """The children, descriptors and threads of this process at one moment.
 
-    Descriptors and children that were there before do no harm: fixtures that
+    Descriptors and children that existed before are no leak: fixtures that
     live longer than one test own them. Such a fixture connects its channel
-    before it hands it out, or its first test seems to leak the socket.
+    before it yields it; otherwise its first test seems to leak the socket.
     """
 
     children: dict[int, str]
@@ -33,12 +33,12 @@ class Footprint:
 
     @classmethod
     def take(cls) -> Footprint:
-        """Look now."""
+        """Take the snapshot now."""
         threads = frozenset(id(thread) for thread in _threads())
         return cls(_children(), _descriptors(), threads, _grpc_runs())
 
     def differences(self) -> list[str]:
-        """What is there now and was not then, and files that were closed; a line each."""
+        """Everything that is new since then, and files that were closed; a line each."""
         now = Footprint.take()
         lines = [f"child {pid}: {name}" for pid, name in now.children.items() if pid not in self.children]
         for fd, target in now.descriptors.items():
@@ -53,12 +53,12 @@ class Footprint:
         return lines
 
     def _excused(self, target: str) -> bool:
-        """A grpc that a longer-lived fixture holds opens pollers when it likes."""
+        """A grpc channel of a longer-lived fixture opens pollers at any time."""
         return self.grpc_runs and target.startswith("anon_inode:")
 
 
 def wait_until_none(look: Callable[[], list[str]]) -> list[str]:
-    """What `look` still finds after a while in which it may vanish."""
+    """The findings of `look` that remain after GRACE_S."""
     found = look()
     if found:
         gc.collect()
@@ -72,7 +72,7 @@ def wait_until_none(look: Callable[[], list[str]]) -> list[str]:
 def marked_processes(name: str, value: str) -> list[str]:
     """Processes that were started with this in their environment; a line each.
 
-    Finds those whose parent is gone, too. Zombies have no environment.
+    Also finds those whose parent is gone. Zombies have no environment.
     """
     mark = f"{name}={value}".encode()
     found = []
@@ -83,7 +83,7 @@ def marked_processes(name: str, value: str) -> list[str]:
 
 
 def _threads() -> list[threading.Thread]:
-    """Threads that hold up the end of the process."""
+    """Threads that delay the end of the process."""
     return [thread for thread in threading.enumerate() if not thread.daemon]
 
 
@@ -98,12 +98,12 @@ def _descriptors() -> dict[int, str]:
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
-            continue  # the one that listed the directory
+            continue  # the descriptor that listed the directory
     return found
 
 
 def _children() -> dict[int, str]:
-    """Children by pid, those that nobody waited for yet among them."""
+    """Children by pid, including zombies."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
         for word in _read(task / "children").split():
@@ -117,7 +117,7 @@ def _command(pid: int) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """A file of /proc; nothing where the process is gone or not ours to read."""
+    """A file of /proc; empty if the process is gone or not ours to read."""
     try:
         return path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""A directory of files that is a whole machine."""
+"""A directory of files that stands for a whole machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ktaskd.host.root import HostRoot
 def make_machine(top: Path, files: Mapping[str, str]) -> HostRoot:
     """Write the files, named by their absolute paths on that machine.
 
-    A mapping may be given for a part only and the rest added by another call.
+    A call may write only a part, and another call the rest.
     """
     for name, text in files.items():
         path = top / name.lstrip("/")
@@ -21,7 +21,7 @@ def make_machine(top: Path, files: Mapping[str, str]) -> HostRoot:
 
 
 def cpu_files(online: str, nodes: Mapping[int, str]) -> dict[str, str]:
-    """What sysfs says of CPUs and nodes; `online` and the nodes' CPUs are cpulists.
+    """Files of sysfs about CPUs and nodes; `online` and the nodes' CPUs are cpulists.
 
     Node N has N + 1 GiB of memory.
     """

@@ -1,4 +1,4 @@
-"""Looking for bytes in the memory of another process."""
+"""Searches the memory of another process for bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OF_THE_KERNEL = ("[vvar", "[vsyscall", "[vdso")
 
 
 def places_of(pid: int, wanted: bytes) -> list[str]:
-    """Names of all mappings that have these bytes in them, "" for anonymous ones."""
+    """Names of all mappings that contain these bytes, "" for anonymous ones."""
     found = []
     maps = Path(f"/proc/{pid}/maps").read_text()
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:

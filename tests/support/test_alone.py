@@ -1,4 +1,4 @@
-"""A test that wants the machine to itself waits for the others, and is not outrun by new ones."""
+"""A test that wants the machine to itself waits for the others, and new ones do not overtake it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.alone import has_the_machine
 
 @pytest.fixture(autouse=True)
 def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others than those of the run that this is part of."""
+    """Files other than those of the current test run."""
     place = tmp_path_factory.mktemp("locks")
     for name in ("_GATE", "_MACHINE"):
         (place / name).touch()
@@ -24,7 +24,7 @@ def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 class Visitor(threading.Thread):
-    """Holds the machine until it is sent away."""
+    """Holds the machine until it is released."""
 
     def __init__(self, wants_it_alone: bool) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def test_machine_when_one_wants_it_alone_then_after_those_inside_and_before_thos
     assert first.inside.wait(30)
     assert second.inside.wait(30)
     single = Visitor(True)
-    until(lambda: not _is_free(alone._GATE), "it waits in the gate")
+    until(lambda: not _is_free(alone._GATE), "it waits at the gate")
     late = Visitor(False)
     first.go()
     assert not single.inside.is_set()

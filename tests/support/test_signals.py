@@ -7,7 +7,7 @@ import sys
 
 from tests.support.users import REPOSITORY
 
-CASE = "tests/client/test_interrupt.py::test_ctrl_c_when_the_undo_hangs_then_a_second_one_ends_the_wait"
+CASE = "tests/client/link/test_interrupt.py::test_ctrl_c_when_the_undo_hangs_then_a_second_one_ends_the_wait"
 
 
 def test_tests_when_started_in_the_background_then_ctrl_c_still_works_in_them() -> None:

@@ -1,4 +1,4 @@
-"""What tests of other users need is looked for, and not taken for granted."""
+"""Tests of other users check that their requirements are met, and do not take them for granted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_checkout_when_the_interpreter_is_in_a_private_directory_then_not_open(
 def test_interpreter_when_its_files_are_their_owners_alone_then_the_copy_is_for_all(
     reachable_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As below /root, and as umask 077 leaves them."""
+    """Modes as below /root, and as under umask 077."""
     base = users._copy_installation(reachable_dir / "base")
     for path in (base, *reachable_dir.glob("base/lib/python3*/*.py")):
         path.chmod(0o700)

@@ -1,6 +1,6 @@
-"""Starting a program as systemd starts a service: in a cgroup, with a socket, as a user.
+"""Starts a program like a service of systemd: in a cgroup, with a socket, as a user.
 
-In this order, as systemd 252 does: into the cgroup, standard output opened as
+The order is that of systemd 252: first the cgroup, then standard output, opened as
 root, and only then the user.
 """
 
@@ -22,7 +22,7 @@ if unit["group"]:
     for group in unit["group"]:
         with open(group + "/cgroup.procs", "w") as procs:
             procs.write("0")
-    if unit["door"]:
+    if unit["cgroup_fd"]:
         fd = os.open(unit["group"][0] + "/cgroup.procs", os.O_WRONLY)
         os.dup2(fd, 1)
         os.close(fd)
@@ -37,7 +37,7 @@ if unit["uid"] >= 0:
     try:
         resource.setrlimit(resource.RLIMIT_NICE, (20, 20))  # as LimitNICE=+0
     except ValueError:
-        pass  # a root of a container that has not that right
+        pass  # root in a container may lack that right
     os.setgroups([])
     os.setresgid(unit["uid"], unit["uid"], unit["uid"])
     os.setresuid(unit["uid"], unit["uid"], unit["uid"])
@@ -52,20 +52,20 @@ def start_unit(
     listener: socket.socket | None = None,
     uid: int = -1,
     groups: Sequence[Path] = (),
-    door: bool = False,
+    cgroup_fd: bool = False,
     env: Mapping[str, str] | None = None,
     stderr: Any = None,
 ) -> subprocess.Popen[bytes]:
-    """Start it; the caller waits for it.
+    """Start the program; the caller waits for it.
 
     Args:
         listener: passed as the one socket of LISTEN_FDS.
-        groups: cgroups that it is moved into.
-        door: let standard output be cgroup.procs of the first of them, opened as root.
+        groups: cgroups that the program is moved into.
+        cgroup_fd: open cgroup.procs of the first of them as root, as standard output.
     """
     unit = {
         "group": [str(group) for group in groups],
-        "door": door,
+        "cgroup_fd": cgroup_fd,
         "socket": listener.fileno() if listener else -1,
         "uid": uid,
     }
@@ -80,7 +80,7 @@ def start_unit(
 
 
 def listening(path: Path, uid: int = -1) -> socket.socket:
-    """A socket as that of ktaskd-helpers.socket: 0600 and of this user."""
+    """A socket like that of ktaskd-helpers.socket: 0600 and owned by this user."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock.bind(os.fspath(path))
     path.chmod(0o600)

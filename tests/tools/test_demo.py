@@ -1,4 +1,4 @@
-"""The demo shows what it promises, says what is wrong, and leaves nothing behind."""
+"""The demo shows what it promises, reports wrong results, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = [f"{name} {place}" for place in ("file", "memory") for name in ("file.crc
 
 @contextmanager
 def started(directory: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A demo whose temporary files are in `directory`; nothing of it may be left."""
+    """A demo whose temporary files are in `directory`; it must leave nothing behind."""
     mark = uuid.uuid4().hex
     environ = {**os.environ, "TMPDIR": str(directory), MARK: mark}
     with subprocess.Popen(
@@ -45,7 +45,7 @@ def started(directory: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def finished(directory: Path, *words: str) -> tuple[int, str, str]:
-    """Exit status and output of a demo that is left alone."""
+    """Exit status and output of an undisturbed demo."""
     with started(directory, *words) as process:
         out, err = process.communicate()
         return process.returncode, out, err
@@ -95,7 +95,7 @@ def test_demo_when_the_daemon_does_not_come_up_then_told_why(reachable_dir: Path
     assert err.startswith("demo: daemon: ended")
 
 
-# A large one, so that it is not over before the signal comes.
+# A large one, so that it is not over before the signal arrives.
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )

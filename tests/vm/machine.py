@@ -1,4 +1,4 @@
-"""Boots the virtual machine, hands it what it shall run, and hears its results."""
+"""Boot the virtual machine, hand it the files to run, and receive its results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.vm import image
 CPUS, NODES, MIB_PER_NODE = 4, 2, 1536
 EMPTY_DISK_MIB = 512
 SILENT_S = 240.0
-"""Without a byte of console or results for so long it hangs."""
+"""Seconds without any output on the console or the results port after which the machine counts as hung."""
 LOOK_S = 0.2
 
 _MASKED = (
@@ -45,12 +45,12 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one check.
+    """The result of one check.
 
     Args:
-        figure: what was measured, in words.
-        detail: why it failed, and what the journal says.
-        seconds: it took, by the host's clock.
+        figure: the measured value, in words.
+        detail: why it failed, and the journal.
+        seconds: how long it took, by the host's clock.
     """
 
     name: str
@@ -61,20 +61,20 @@ class Result:
 
 
 class Died(Exception):
-    """The machine ended, or hung, before it was done; the text has the end of its console."""
+    """The machine ended, or hung, before it was done; the message has the end of its console."""
 
 
 @contextmanager
 def _only_one() -> Iterator[None]:
-    """One machine at a time on this host: two would each be half as fast."""
+    """Allow one machine at a time on this host, since two would each be half as fast."""
     path = Path(tempfile.gettempdir()) / f"ktaskd-vm.{os.geteuid()}.lock"
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def boot(files: Mapping[str, str | bytes | Path], argument: str, heard: Callable[[Result], None]) -> str:
-    """Boot, run the guest's main with `argument`, tell each result as it comes; the console's text.
+def boot(files: Mapping[str, str | bytes | Path], argument: str, report: Callable[[Result], None]) -> str:
+    """Boot and run the guest's main with `argument`; report each result as it comes; return the console.
 
     Raises:
         image.CannotMake, Died
@@ -85,7 +85,7 @@ def boot(files: Mapping[str, str | bytes | Path], argument: str, heard: Callable
     with _only_one(), tempfile.TemporaryDirectory(prefix="ktaskd-vm-", dir="/var/tmp") as name:
         directory = Path(name)
         _write_initrd(directory, image.first_root(disk, modules), files, argument)
-        return _Run(directory, kernel, disk, heard).run()
+        return _Run(directory, kernel, disk, report).run()
 
 
 def _write_initrd(
@@ -94,7 +94,7 @@ def _write_initrd(
     files: Mapping[str, str | bytes | Path],
     argument: str,
 ) -> None:
-    """What mounts the disk, and what this run adds to it."""
+    """Write an initramfs that mounts the disk, with the files that this run adds."""
     tree = directory / "first"
     unit = "etc/systemd/system/ktaskd-vm.service"
     links = [(f"added/etc/systemd/system/{name}", "/dev/null") for name in _MASKED]
@@ -110,13 +110,13 @@ def _write_initrd(
 class _Run:
     """One run of the emulator."""
 
-    def __init__(self, directory: Path, kernel: Path, disk: Path, heard: Callable[[Result], None]) -> None:
+    def __init__(self, directory: Path, kernel: Path, disk: Path, report: Callable[[Result], None]) -> None:
         self._directory, self._console, self._results = (
             directory,
             directory / "console",
             directory / "results",
         )
-        self._kernel, self._disk, self._heard = kernel, disk, heard
+        self._kernel, self._disk, self._report = kernel, disk, report
         self._read = 0
         self._last_s = time.monotonic()
         self._done = False
@@ -157,7 +157,7 @@ class _Run:
         ]
 
     def _drives(self) -> list[str]:
-        """The root's disk, whose changes are thrown away at the end, and two empty ones: vda, vdb, vdc."""
+        """Options for the root's disk, whose changes are discarded, and two empty ones: vda, vdb, vdc."""
         words = ["-drive", f"file={self._disk},if=virtio,format=raw,snapshot=on,cache=unsafe"]
         for name in ("second", "third"):
             path = self._directory / name
@@ -174,12 +174,12 @@ class _Run:
             if now != size:
                 size, silent_since = now, time.monotonic()
             elif time.monotonic() - silent_since > SILENT_S:
-                raise Died(f"the virtual machine said nothing for {SILENT_S:g} s\n{self._text()[-6000:]}")
+                raise Died(f"the virtual machine was silent for {SILENT_S:g} s\n{self._text()[-6000:]}")
             time.sleep(LOOK_S)
         self._hear()
 
     def _hear(self) -> None:
-        """Take whole lines of what came since the last look."""
+        """Take the complete lines that have arrived since the last look."""
         if not self._results.exists():
             return
         with self._results.open("rb") as file:
@@ -197,7 +197,7 @@ class _Run:
             return
         now_s = time.monotonic()
         seconds, self._last_s = now_s - self._last_s, now_s
-        self._heard(
+        self._report(
             Result(str(said["name"]), bool(said["ok"]), str(said["figure"]), str(said["detail"]), seconds)
         )
 

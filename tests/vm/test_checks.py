@@ -13,11 +13,11 @@ from tests.vm.checks import names
 from tests.vm.machine import Died, Result, boot
 
 PATIENCE_S = 900.0
-"""For one check; the machine itself is given up earlier where it says nothing."""
+"""Seconds for one check; a silent machine is given up earlier."""
 
 
 class Machine:
-    """The results, as they come."""
+    """Boots the machine in a thread and collects its results."""
 
     def __init__(self) -> None:
         self._results: dict[str, Result] = {}
@@ -27,26 +27,26 @@ class Machine:
         self._thread.start()
 
     def _boot(self) -> None:
-        why = "the machine ended without it"
+        why = "the machine ended before this check"
         try:
-            boot(files(), "checks", self._hear)
+            boot(files(), "checks", self._add)
         except (image.CannotMake, Died) as error:
             why = str(error)
         with self._changed:
             self._why = why
             self._changed.notify_all()
 
-    def _hear(self, result: Result) -> None:
+    def _add(self, result: Result) -> None:
         with self._changed:
             self._results[result.name] = result
             self._changed.notify_all()
 
     def result(self, name: str) -> Result:
-        """The result of a check, once it is there."""
+        """Wait for the result of a check."""
         with self._changed:
             self._changed.wait_for(lambda: name in self._results or self._why, PATIENCE_S)
-            told = [result for result in self._results.values() if not result.ok]
-            detail = "\n".join([self._why, *(result.detail for result in told)])
+            failed = [result for result in self._results.values() if not result.ok]
+            detail = "\n".join([self._why, *(result.detail for result in failed)])
             return self._results.get(name) or Result(name, ok=False, detail=detail or "no answer")
 
     def close(self) -> None:

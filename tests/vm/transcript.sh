@@ -1,4 +1,4 @@
-# What an administrator sees: run in the virtual machine, for deploy/README.md.
+# Commands of an administrator, run in the virtual machine for deploy/README.md.
 show() { printf '\n# %s\n' "$1"; eval "$1" 2>&1; }
 export PATH="$PATH:/vm"
 useradd -m alice

@@ -1,4 +1,4 @@
-"""Facts and read-backs come back from JSON as they went."""
+"""Facts and settings survive a round trip through JSON."""
 
 from __future__ import annotations
 

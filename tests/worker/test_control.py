@@ -1,4 +1,4 @@
-"""What a body says on the way, as it goes out."""
+"""A body's reports during a chunk reach the daemon as frames and in the page."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_undo_when_of_an_own_failed_chunk_then_the_position_stays() -> None:
     assert page[SLOT_POSITION] == 3
 
 
-def test_rest_when_something_comes_then_told_before_and_after_and_whether_it_is_what_was_wanted() -> None:
+def test_rest_when_a_descriptor_is_readable_then_reported_before_and_after_with_which_one() -> None:
     ours, daemons = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     wanted, give = os.pipe()
     with ours, daemons, open(give, "wb", buffering=0) as giver, open(wanted, "rb"):

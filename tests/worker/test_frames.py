@@ -1,4 +1,4 @@
-"""Frames come out as they went in, and what is none is refused."""
+"""Frames survive a round trip, and anything that is no frame is refused."""
 
 from __future__ import annotations
 

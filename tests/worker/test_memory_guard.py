@@ -1,4 +1,4 @@
-"""A chunk that writes memory stops while the machine still has some."""
+"""A chunk that writes memory stops before the machine runs out of it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ def test_quantum_when_memory_runs_out_then_an_errno_and_the_position_is_known(tm
     control.room = RoomGuard("data", machine(tmp_path, TOTAL_KIB // LEFT_PARTS), lambda: now[0])
     assert not control.quantum(10)
     machine(tmp_path, TOTAL_KIB // LEFT_PARTS - 1)
-    assert not control.quantum(20)  # it is not looked at all the time
+    assert not control.quantum(20)  # the next look is not due yet
     now[0] += LOOK_S
-    with pytest.raises(OSError, match=r'source "data": 1047552 bytes of memory are available') as caught:
+    with pytest.raises(
+        OSError, match=r'source "data": this machine has only 1047552 bytes of memory available'
+    ) as caught:
         control.quantum(30)
     assert caught.value.errno == errno.ENOMEM
     assert words[frames.SLOT_POSITION] == 30

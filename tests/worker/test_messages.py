@@ -1,4 +1,4 @@
-"""What a worker sends is read once, and what no sound worker would send is refused."""
+"""Messages of workers are read once, and a message that no sound worker would send is refused."""
 
 from __future__ import annotations
 

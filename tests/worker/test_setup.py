@@ -1,4 +1,4 @@
-"""A worker becomes what it should, and says so as the kernel sees it."""
+"""A worker sets itself up, and reports its settings as the kernel has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ktaskd.host.cgroups.cpugroup import CpuPlace, gives_way_by, read_cpu_place
+from ktaskd.host.cgroups.cpugroup import CpuGroups, gives_way_by, read_cpu_groups
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling import sched
 from ktaskd.model.worker import Applied, Placement, WorkerClass
@@ -18,7 +18,7 @@ from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_from_json
 from ktaskd.worker.setup import HELPER_OOM_SCORE, LEAD_OOM_SCORE, compare, compare_place
 from tests.support.users import NOBODY
-from tests.worker.rig import REPOSITORY, started
+from tests.worker.realworker import REPOSITORY, started
 
 CPU = min(os.sched_getaffinity(0))
 
@@ -28,9 +28,9 @@ GOOD_LEAD = Applied(frozenset({1}), "normal", 0, "none", LEAD_OOM_SCORE, 0, "/",
 
 def test_helper_when_set_up_then_the_kernel_agrees() -> None:
     placement = {"worker_class": "helper", "cpus": [CPU], "nid": 0}
-    with started(placement, autogroup=19) as rig:
-        applied = applied_from_json(rig.note(frames.READY).body)
-        pid = rig.process.pid
+    with started(placement, autogroup=19) as worker:
+        applied = applied_from_json(worker.note(frames.READY).body)
+        pid = worker.process.pid
         assert applied.cpus == os.sched_getaffinity(pid) == {CPU}
         assert os.sched_getscheduler(pid) == os.SCHED_IDLE
         assert applied.policy == "idle"
@@ -46,7 +46,7 @@ def test_helper_when_set_up_then_the_kernel_agrees() -> None:
             assert applied.autogroup_nice == 19
         status = Path(f"/proc/{pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
-        place = read_cpu_place(HostRoot(), str(pid))
+        place = read_cpu_groups(HostRoot(), str(pid))
         assert applied.gives_way_by == gives_way_by(place, applied.autogroup_nice, "idle")
         told = [text.partition(" ")[0] for text in applied.missing]
         assert ("giving" in told) == (not applied.gives_way_by)
@@ -60,9 +60,9 @@ def test_helper_when_set_up_then_the_kernel_agrees() -> None:
 
 
 def test_lead_when_started_then_normal_in_a_session_of_its_own() -> None:
-    with started({"worker_class": "lead"}) as rig:
-        applied = applied_from_json(rig.note(frames.READY).body)
-        pid = rig.process.pid
+    with started({"worker_class": "lead"}) as worker:
+        applied = applied_from_json(worker.note(frames.READY).body)
+        pid = worker.process.pid
         assert os.getsid(pid) == pid
         assert os.sched_getscheduler(pid) == os.SCHED_OTHER
         assert applied.nice == os.getpriority(os.PRIO_PROCESS, pid)
@@ -72,8 +72,8 @@ def test_lead_when_started_then_normal_in_a_session_of_its_own() -> None:
 
 
 def test_affinity_when_no_such_cpu_then_it_is_a_sentence() -> None:
-    with started({"worker_class": "lead", "cpus": [1000]}) as rig:
-        applied = applied_from_json(rig.note(frames.READY).body)
+    with started({"worker_class": "lead", "cpus": [1000]}) as worker:
+        applied = applied_from_json(worker.note(frames.READY).body)
     assert applied.cpus == os.sched_getaffinity(0)
     (text,) = [text for text in applied.missing if text.startswith("affinity")]
     assert "1000" in text
@@ -81,8 +81,8 @@ def test_affinity_when_no_such_cpu_then_it_is_a_sentence() -> None:
 
 
 def test_mempolicy_when_no_such_node_then_it_is_a_sentence() -> None:
-    with started({"worker_class": "helper", "nid": 777}) as rig:
-        applied = applied_from_json(rig.note(frames.READY).body)
+    with started({"worker_class": "helper", "nid": 777}) as worker:
+        applied = applied_from_json(worker.note(frames.READY).body)
     (text,) = [text for text in applied.missing if text.startswith("mempolicy")]
     assert "prefer:777" in text
 
@@ -91,20 +91,20 @@ def test_mempolicy_when_no_such_node_then_it_is_a_sentence() -> None:
 @pytest.mark.open_checkout  # this worker loads the body of the function itself, as that user
 def test_user_when_given_then_the_worker_is_that_user_and_nobody_looks_inside() -> None:
     placement = {"worker_class": "helper", "uid": NOBODY, "gid": NOBODY}
-    with started(placement) as rig:
-        applied = applied_from_json(rig.note(frames.READY).body)
-        pid = rig.process.pid
+    with started(placement) as worker:
+        applied = applied_from_json(worker.note(frames.READY).body)
+        pid = worker.process.pid
         assert applied.uid == NOBODY
         status = Path(f"/proc/{pid}/status").read_text()
         assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
         assert f"Gid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
         assert f"Groups:\t{NOBODY} \n" in status
         assert applied.oom_score_adj >= HELPER_OOM_SCORE
-        # Not dumpable: its /proc entries belong to root although it does not.
+        # It is not dumpable: its /proc entries belong to root although the process does not.
         assert Path(f"/proc/{pid}/io").stat().st_uid == 0
-        rig.job(1, "selftest.noop")
-        rig.chunk(1, 1, 0, 1)
-        assert rig.done().reached == 1
+        worker.job(1, "selftest.noop")
+        worker.chunk(1, 1, 0, 1)
+        assert worker.done().reached == 1
 
 
 @pytest.mark.other_uid
@@ -209,7 +209,7 @@ def test_compare_when_nothing_is_as_wanted_then_each_has_a_sentence() -> None:
 
 
 def test_place_when_nothing_makes_a_helper_give_way_then_why() -> None:
-    place = CpuPlace("/system.slice/a.service", "system.slice", (False, False))
+    place = CpuGroups("/system.slice/a.service", "system.slice", (False, False))
     (text,) = compare_place(Placement(WorkerClass.HELPER), Applied(), place)
     assert text.startswith("giving way: its cgroup /system.slice/a.service")
     assert compare_place(Placement(WorkerClass.HELPER), Applied(gives_way_by="idle slice"), place) == []
@@ -217,9 +217,9 @@ def test_place_when_nothing_makes_a_helper_give_way_then_why() -> None:
 
 def test_place_when_a_lead_is_in_the_slice_of_the_helpers_then_said() -> None:
     placement = Placement(WorkerClass.LEAD)
-    (text,) = compare_place(placement, Applied(), CpuPlace("/ktaskd.slice/a", "ktaskd.slice", (True, False)))
-    assert text.startswith("normal weight: got the idle cgroup /ktaskd.slice/a")
-    assert compare_place(placement, Applied(), CpuPlace("/system.slice/a", "system.slice", (False,))) == []
+    (text,) = compare_place(placement, Applied(), CpuGroups("/ktaskd.slice/a", "ktaskd.slice", (True, False)))
+    assert text.startswith("normal weight: it is in the idle cgroup /ktaskd.slice/a")
+    assert compare_place(placement, Applied(), CpuGroups("/system.slice/a", "system.slice", (False,))) == []
 
 
 def test_parse_when_autogroups_are_off_then_none() -> None:

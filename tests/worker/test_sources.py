@@ -1,4 +1,4 @@
-"""A source keeps its mapping, and lets go of everything."""
+"""A source keeps its mapping, and releases everything when it is closed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from ktaskd.host.files import holes
 from ktaskd.model.function import Access
 from ktaskd.worker.sources import Source
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 PAGE = 4096
 
@@ -73,7 +73,7 @@ def test_view_when_opened_for_reading_then_read_only() -> None:
 
 
 def test_populate_when_pages_are_gone_since_then_they_are_there_again(source: Source) -> None:
-    """They are known to have been there, but somebody has made a hole."""
+    """The pages were populated here before, but somebody has made a hole since."""
     source.populate(0, 2 * PAGE)
     holes.punch(source.fd, PAGE, 2 * PAGE)
     source.populate(0, 2 * PAGE)
@@ -83,7 +83,7 @@ def test_populate_when_pages_are_gone_since_then_they_are_there_again(source: So
 def test_populate_when_it_may_not_be_asked_then_populated_again(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A filter of system calls may leave mincore out."""
+    """A filter of system calls may forbid mincore."""
 
     def refused(*_: object) -> None:
         raise PermissionError(errno.EPERM, "mincore: not permitted")

@@ -1,4 +1,4 @@
-"""Nothing of one user's jobs is in a worker when another user's begin."""
+"""A worker keeps nothing of one user's jobs when another user's jobs begin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from ktaskd.worker import frames
 from tests.support.remains import places_of
-from tests.worker.rig import Rig, facts_of, ready
+from tests.support.sources import facts_of
+from tests.worker.realworker import RealWorker, ready
 
 REPEATS = 30_000
 
@@ -36,12 +37,12 @@ def sources(tmp_path: Path, secret: bytes) -> Iterator[tuple[int, int, int]]:
         os.close(fd)
 
 
-def work(rig: Rig, fds: tuple[int, int, int], secret: bytes) -> None:
-    """Jobs of X that end well and that fail, with data in sources and in arguments."""
+def work(worker: RealWorker, fds: tuple[int, int, int], secret: bytes) -> None:
+    """Jobs of user X that succeed and that fail, with data in sources and in arguments."""
     size = len(secret) * REPEATS
     text = secret.decode()
     for sid, fd in enumerate(fds):
-        rig.source(sid, fd, facts_of(fd))
+        worker.source(sid, fd, facts_of(fd))
     jobs: list[tuple[str, dict[str, object], int]] = [
         ("file.crc32", {"short": text, "long": text * 99}, 0),
         ("file.crc32", {"": text[:20]}, 2),
@@ -49,45 +50,45 @@ def work(rig: Rig, fds: tuple[int, int, int], secret: bytes) -> None:
         ("file.crc32", {text: 1}, 77),
     ]
     for jno, (function, arg, sid) in enumerate(jobs, 1):
-        rig.job(jno, function, arg, {"data": sid}, (0, size))
-        rig.chunk(jno, jno, 0, size)
-        rig.receive()
-    rig.job(9, "file.copy", {}, {"src": 0, "dst": 1}, (0, size), whole=True)
-    rig.call(9, 9, "prepare")
-    rig.note(frames.PLANNED)
-    rig.note(frames.REPLY)
-    rig.chunk(10, 9, 1001, size - 77)
-    while isinstance(told := rig.receive(), frames.Note):
+        worker.job(jno, function, arg, {"data": sid}, (0, size))
+        worker.chunk(jno, jno, 0, size)
+        worker.receive()
+    worker.job(9, "file.copy", {}, {"src": 0, "dst": 1}, (0, size), whole=True)
+    worker.step(9, 9, "prepare")
+    worker.note(frames.PLANNED)
+    worker.note(frames.REPLY)
+    worker.chunk(10, 9, 1001, size - 77)
+    while isinstance(told := worker.receive(), frames.Note):
         assert told.kind == frames.PRIOR
 
 
-def begin_of_another(rig: Rig) -> None:
-    rig.sock.send(frames.pack_note(frames.WIPE, 0))
-    rig.job(20, "selftest.noop")
-    rig.chunk(20, 20, 0, 1)
-    assert rig.done().reached == 1
+def begin_of_another(worker: RealWorker) -> None:
+    worker.sock.send(frames.pack_note(frames.WIPE, 0))
+    worker.job(20, "selftest.noop")
+    worker.chunk(20, 20, 0, 1)
+    assert worker.done().reached == 1
 
 
 def test_worker_when_the_user_changes_then_nothing_of_the_last_one_is_in_it(
     secret: bytes, sources: tuple[int, int, int]
 ) -> None:
-    with ready() as rig:
-        pid, before = rig.process.pid, rig.fds()
-        work(rig, sources, secret)
+    with ready() as worker:
+        pid, before = worker.process.pid, worker.fds()
+        work(worker, sources, secret)
         assert places_of(pid, secret), "else this looks at the wrong place"
-        assert len(rig.fds()) == len(before) + 3
-        begin_of_another(rig)
+        assert len(worker.fds()) == len(before) + 3
+        begin_of_another(worker)
         assert places_of(pid, secret) == []
-        assert rig.fds() == before
+        assert worker.fds() == before
 
 
 def test_worker_when_the_user_changes_back_then_all_is_sent_again_and_works(
     secret: bytes, sources: tuple[int, int, int]
 ) -> None:
-    with ready() as rig:
+    with ready() as worker:
         for _ in range(3):
-            work(rig, sources, secret)
-            begin_of_another(rig)
-        rig.chunk(30, 9, 0, 100)
-        assert "was not told of it" in rig.note(frames.FAILED).body["message"]
-        assert places_of(rig.process.pid, secret) == []
+            work(worker, sources, secret)
+            begin_of_another(worker)
+        worker.chunk(30, 9, 0, 100)
+        assert "was not sent to this worker" in worker.note(frames.FAILED).body["message"]
+        assert places_of(worker.process.pid, secret) == []

@@ -1,1 +1,1 @@
-"""The `ktask` command: the library from a shell."""
+"""The `ktask` command: the library for the shell."""

@@ -1,4 +1,4 @@
-"""Words of the command line as values. Pure."""
+"""Converts words of the command line to values. Pure."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ SIZE_MAX = 2**63 - 1
 
 
 class UsageError(Exception):
-    """The command line is wrong: what, which, got, wanted."""
+    """The command line is wrong; the text says where, and what it should be."""
 
 
 class Parser(argparse.ArgumentParser):
     """Raises UsageError instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """What argparse found."""
+        """Called by argparse with its complaint."""
         raise UsageError(f'{message} (see "{self.prog} --help")')
 
     def print_help(self, file: Any = None) -> None:
-        """Print the help; argparse itself passes over an error of writing it since Python 3.11.5."""
+        """Print the help; argparse itself ignores write errors since Python 3.11.5."""
         if file is not None:
             super().print_help(file)
             return
@@ -47,12 +47,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def size(text: str) -> int:
-    """A number of bytes or positions, as "4096", "64K", "1GiB" (units are binary)."""
+    """A number of bytes or positions, such as "4096", "64K", "1GiB" (units are binary)."""
     match = _SIZE.fullmatch(text)
-    # 1000 or 1024? Nobody can know.
+    # KB is refused: it may mean 1000 or 1024.
     if match is None or _DECIMAL.fullmatch(text):
         raise UsageError(
-            f'size: got "{text}", wanted a number with K, M, G, T or KiB, MiB, GiB, TiB behind it'
+            f'size: got "{text}", wanted a number, optionally followed by K, M, G, T or KiB, MiB, GiB, TiB'
         )
     value = int(match[1]) * _UNITS[(match[2] or "").upper()]
     if value > SIZE_MAX:
@@ -61,11 +61,11 @@ def size(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """Seconds of a time, as "90", "90s", "15m", "1.5h" or "2d"; more than 0."""
+    """Seconds of a duration such as "90", "90s", "15m", "1.5h" or "2d"; more than 0."""
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2] or ""] if match else 0.0
     if not 0 < seconds < SECONDS_MAX:
-        raise UsageError(f'time: got "{text}", wanted a number with s, m, h or d behind it')
+        raise UsageError(f'time: got "{text}", wanted a number followed by s, m, h or d')
     return seconds
 
 
@@ -86,7 +86,7 @@ def job_range(text: str) -> tuple[int, ...]:
 
 
 def pair(text: str, form: str) -> tuple[str, str]:
-    """Both sides of the first "="; `form` says in messages what was wanted."""
+    """Both sides of the first "="; `form` is the expected form, for messages."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UsageError(f'got "{text}", wanted {form}')
@@ -94,12 +94,12 @@ def pair(text: str, form: str) -> tuple[str, str]:
 
 
 def labels(words: Iterable[str]) -> dict[str, str]:
-    """The labels of some KEY=VALUE; VALUE may be empty."""
+    """Labels from words KEY=VALUE; VALUE may be empty."""
     return unique((pair(word, "KEY=VALUE") for word in words), "label")
 
 
 def unique(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
-    """Pairs as a dict; a name that comes twice is an error."""
+    """Pairs as a dict; a repeated name is an error."""
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:
@@ -111,10 +111,10 @@ def unique(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
 def divide(
     groups: Sequence[Sequence[str]], function: pb.Function
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Arguments and sources among the words after `--arg`.
+    """Tell arguments and sources apart among the words after `--arg`.
 
-    In `--arg value=7 data=PATH` the second word may be either, so the function's
-    declaration decides. The first one after each `--arg` is an argument.
+    In `--arg value=7 data=PATH` the second word could be either, so the function's
+    declaration decides. The first word after each `--arg` is always an argument.
     """
     roles = {source.role for source in function.sources} - {one.name for one in function.arguments}
     arguments: list[tuple[str, str]] = []
@@ -129,19 +129,21 @@ def divide(
 def apart(
     pairs: Sequence[tuple[str, str]], function: pb.Function
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Sources, and what are arguments by their names, as in `run FUNCTION data=PATH value=7`."""
+    """Tell sources and arguments apart by their names, as in `run FUNCTION data=PATH value=7`."""
     names = {one.name for one in function.arguments} - {source.role for source in function.sources}
     return [pair for pair in pairs if pair[0] not in names], [pair for pair in pairs if pair[0] in names]
 
 
 def convert(given: Mapping[str, str], function: pb.Function) -> dict[str, int | float | bool | str]:
-    """Arguments as the function declares them."""
+    """Arguments with the types that the function declares."""
     declared = {one.name: one for one in function.arguments}
     values = {}
     for name, text in given.items():
         if name not in declared:
-            known = ", ".join(declared) or "none"
-            raise UsageError(f'argument "{name}": unknown to function "{function.name}", wanted {known}')
+            known = ", ".join(declared) or "no arguments"
+            raise UsageError(
+                f'argument "{name}": function "{function.name}" has no such argument, wanted {known}'
+            )
         values[name] = _value(name, declared[name].type, text)
     return values
 

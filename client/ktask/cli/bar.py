@@ -8,7 +8,8 @@ import time
 from typing import TextIO
 
 from ktask import convert
-from ktask.cli.text import format_bytes, format_duration, printable
+from ktask.cli.escaping import printable
+from ktask.cli.text import format_bytes, format_duration
 from ktask.results import Job, JobState
 from ktask.v1 import jobs_pb2 as pb
 
@@ -19,7 +20,7 @@ _DONE, _LEFT = "#", "-"
 
 
 def bar(job: Job, elapsed_s: float, width: int) -> str:
-    """One line of at most `width` characters that says how far a job is. Pure."""
+    """One line of at most `width` characters that shows the progress of a job. Pure."""
     progress = job.progress
     share = progress.positions_done / progress.positions_total if progress.positions_total else 0.0
     share = min(max(share, 0.0), 1.0)
@@ -33,7 +34,7 @@ def bar(job: Job, elapsed_s: float, width: int) -> str:
 
 
 def _facts(job: Job, share: float, elapsed_s: float) -> list[str]:
-    """What stands behind the bar, the most important first."""
+    """The facts after the bar, the most important one first."""
     progress = job.progress
     facts = []
     if job.state is JobState.RUNNING:
@@ -51,29 +52,29 @@ def _facts(job: Job, share: float, elapsed_s: float) -> list[str]:
 
 
 class Drawer:
-    """Draws the bar on a terminal, over itself.
+    """Draws the bar on a terminal, each time over the last one.
 
-    Whoever prints a line on a terminal clears the bar before, since the line would go on behind it.
+    Call `clear` before printing a line on the terminal, which would otherwise continue the bar.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Draw on `stream`, which is a terminal."""
+        """Prepare to draw on `stream`, a terminal."""
         self._stream = stream
         self._start = time.monotonic()
         self._drawn = 0.0
 
     def __call__(self, message: pb.Job) -> None:
-        """Draw how far the job is, unless that was done a moment ago."""
+        """Draw the progress of the job, unless that was done a moment ago."""
         now = time.monotonic()
         if now - self._drawn < _REDRAW_S:
             return
         self._drawn = now
-        # One column stays free: some terminals wrap when the last one is written.
+        # One column stays free: some terminals wrap after the last one.
         width = _columns(self._stream) - 1
         self._write(_CLEAR + bar(convert.job(message), now - self._start, width))
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Erase the bar."""
         if self._drawn:
             self._drawn = 0.0
             self._write(_CLEAR)
@@ -84,7 +85,7 @@ class Drawer:
 
 
 def _columns(stream: TextIO) -> int:
-    """Of the terminal that is drawn on, which need not be the one of standard output."""
+    """Columns of the stream's terminal, which may be another one than that of standard output."""
     try:
         found = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
@@ -93,7 +94,7 @@ def _columns(stream: TextIO) -> int:
 
 
 def drawer_for(stream: TextIO, wanted: str) -> Drawer | None:
-    """What draws on `stream`, or None where nothing is to be drawn."""
+    """A drawer for `stream`; None if the user or the terminal wants no bar."""
     if wanted == "off" or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return None
     return Drawer(stream)

@@ -1,4 +1,4 @@
-"""Many files in few jobs: one that cannot be worked on is found, and does not stop the others."""
+"""Processes many files in few jobs; a bad file is found, and does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ktask.results import JobState
 from ktask.source import kind_name
 
 FILES_PER_JOB = 500
-"""Open at one time; a process may have 1024 without asking for more."""
+"""Files open at the same time; the usual limit of a process is 1024 descriptors."""
 
 _SPARE_FILES = 24
-"""Descriptors that connections to the daemon and memory for digests may need meanwhile."""
+"""Descriptors left for connections to the daemon and memory for digests."""
 
 _OF_A_FILE = frozenset(
     {
@@ -35,7 +35,7 @@ _OF_A_FILE = frozenset(
         *("FUNCTION_ERROR", "WORKER_LOST", "WORKER_STUCK"),
     }
 )
-"""Reasons for which one of the files may be why a job was refused or failed."""
+"""Reasons of a refused or failed job that may be the fault of one of its files."""
 
 _ITEM = re.compile(r"spec\.items\[(\d+)\]")
 
@@ -52,7 +52,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Opened(Generic[Asked]):
-    """One of the files of a batch, or why it could not be opened."""
+    """One file of a batch, or why it could not be opened."""
 
     asked: Asked
     file: Any
@@ -60,7 +60,7 @@ class Opened(Generic[Asked]):
 
     @property
     def size(self) -> int:
-        """Its bytes now."""
+        """Its current length in bytes."""
         return os.fstat(self.file.fileno()).st_size
 
 
@@ -73,10 +73,10 @@ def _closing(opened: Sequence[Opened[Asked]], end: contextlib.ExitStack) -> Iter
 def batches(
     asked: Iterable[Asked], name_of: Callable[[Asked], bytes]
 ) -> Iterator[contextlib.AbstractContextManager[Sequence[Opened[Asked]]]]:
-    """Open files, as many at one time as this process may; each batch is closed by `with`.
+    """Yield batches of open files, as large as this process's descriptors allow.
 
-    Where a job needs the last descriptors, a batch is smaller. A batch must be closed
-    before the next one is taken.
+    Use each batch in a `with`, which closes its files, before taking the next one. A batch ends
+    early when no descriptor is left.
     """
     rest, waiting = iter(asked), deque[Asked]()
     while True:
@@ -100,7 +100,7 @@ def batches(
 
 
 def _most() -> int:
-    """Files that may be opened now."""
+    """How many files this process may open now."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError):
         return min(max(limit - len(os.listdir("/proc/self/fd")) - _SPARE_FILES, 1), FILES_PER_JOB)
@@ -108,10 +108,10 @@ def _most() -> int:
 
 
 def _open(name: bytes, end: contextlib.ExitStack) -> Any:
-    """A regular file, or what "-" stands for; raises OSError."""
+    """Open a regular file, or standard input for "-"; raises OSError."""
     if name == os.fsencode(DASH):
         return input_source("-", end)
-    # A fifo that came in place of the file must not be waited for.
+    # O_NONBLOCK: do not wait for a fifo that has replaced the file.
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
@@ -124,7 +124,7 @@ def _open(name: bytes, end: contextlib.ExitStack) -> Any:
 
 
 def results(session: Session, draft: Draft) -> list[Result]:
-    """What a job reports of each position, in order; raises JobFailed, KtaskError."""
+    """The results of a job's items or positions, in order; raises JobFailed, KtaskError."""
     job = convert.job(session.run(draft))
     if job.state is not JobState.SUCCEEDED:
         raise JobFailed(job)
@@ -135,12 +135,12 @@ def results(session: Session, draft: Draft) -> list[Result]:
 
 
 def each(run: Callable[[range], list[Result]], numbers: range) -> list[Result | Unreadable]:
-    """The result of each file, by one job where that works, and else by several smaller ones.
+    """The result of each file, by one job if possible, otherwise by several smaller ones.
 
     Args:
-        run: works on the files of these numbers.
+        run: runs a job on the files with these numbers.
     Raises:
-        KtaskError: it is not about a file: the daemon is gone, or takes no job.
+        KtaskError: no file is at fault: the daemon is gone, or accepts no job.
     """
     found: list[Result | Unreadable] = []
     waiting = [numbers]
@@ -166,22 +166,22 @@ def problem_of(error: KtaskError) -> str:
     message = error.message
     if isinstance(error, JobFailed) and error.job.error is not None:
         message = error.job.error.message or error.reason
-    # It is named by its path instead.
+    # The command names the file by its path instead.
     return re.sub(r'^(items\[\d+\]|source "(data|items\[\d+\])"): ', "", message)
 
 
 def is_of_a_file(error: KtaskError) -> bool:
-    """Whether a job was refused, or failed, for what its file is."""
+    """Whether a file may be at fault for a refused or failed job."""
     return error.reason in _OF_A_FILE
 
 
 def _may_be_a_file(error: KtaskError, count: int) -> bool:
-    # Of fewer files at one time it may have enough room.
+    # The daemon may have room for fewer files at once.
     return is_of_a_file(error) or (count > 1 and error.code == "RESOURCE_EXHAUSTED")
 
 
 def _suspects(error: KtaskError, count: int) -> tuple[int, int]:
-    """Which of some files may be the bad one; fewer than all."""
+    """The range of files that may contain the bad one; fewer than all."""
     number = _ITEM.fullmatch(error.field)
     if number is not None and int(number[1]) < count:
         return int(number[1]), int(number[1]) + 1

@@ -1,4 +1,4 @@
-"""All commands but `ktask run`."""
+"""Commands about jobs and the daemon: jobs, show, watch, cancel, status, mode, functions, hold."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ktask import convert
 from ktask.cli import text
 from ktask.cli.arguments import UsageError, labels, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import DONE, FAILED, NO_DAEMON, complain, warn
-from ktask.cli.output import format_document, print_document, print_json, print_out, print_warnings
+from ktask.cli.escaping import printable
+from ktask.cli.exits import DONE, FAILED, NO_DAEMON, complain, warn
+from ktask.cli.output import format_document, print_json, print_out, print_warnings
 from ktask.cli.streams import DASH, input_file
-from ktask.client import open_session
 from ktask.core import mode_request
 from ktask.errors import describe_failure
+from ktask.link.connect import open_session
 from ktask.link.session import ENDED, Session
 from ktask.results import JobState
 from ktask.source import File, file
@@ -29,12 +30,12 @@ from ktask.v1 import jobs_pb2 as pb
 
 _PAGE = 1000
 _ITEMS = ("items", "items_omitted")
-"""In the result of a job whose items have results of their own."""
+"""Names in the result of a job whose items have results of their own."""
 
 
 @contextlib.contextmanager
 def _session(options: argparse.Namespace, *, start: bool = False) -> Iterator[Session]:
-    """A connection; commands that only look start no daemon."""
+    """A session; commands that only read start no daemon."""
     session = open_session(options.socket, start=start, warn=warn)
     try:
         yield session
@@ -43,7 +44,7 @@ def _session(options: argparse.Namespace, *, start: bool = False) -> Iterator[Se
 
 
 def jobs(options: argparse.Namespace) -> int:
-    """List the caller's jobs; as JSON all pages in one."""
+    """List the caller's jobs; with --json all pages in one document."""
     whole, wanted = pb.ListResponse(), labels(options.label)
     with _session(options) as session:
         for page in session.pages(pb.ListRequest(page_size=_PAGE, labels=wanted)):
@@ -63,7 +64,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    """Cancel one job and see its undo end."""
+    """Cancel one job and wait for its undo."""
     with _session(options) as session:
         message = session.cancel(id=options.id)
         if message.state not in ENDED:
@@ -80,7 +81,7 @@ def _print_job(options: argparse.Namespace, message: pb.Job) -> None:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Follow a job; as JSON the last message, with all results in it."""
+    """Follow a job; with --json print the last message with all results in it."""
     drawer = drawer_for(sys.stderr, "auto")
     last, results = pb.WatchResponse(), list[pb.ItemResult]()
     state: JobState | None = None
@@ -104,7 +105,7 @@ def watch(options: argparse.Namespace) -> int:
     if job.state is not JobState.SUCCEEDED:
         return complain(describe_failure(job), FAILED)
     if not options.json:
-        # Those of items were printed as they came.
+        # The results of items were printed as they came.
         print_out(
             text.format_result({name: one for name, one in (job.result or {}).items() if name not in _ITEMS})
         )
@@ -112,7 +113,7 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def _print_step(message: pb.WatchResponse, before: JobState | None, drawer: Drawer | None) -> JobState:
-    """Print a new state and new results, where the bar was; returns the state."""
+    """Print a new state and new results in the place of the bar; return the state."""
     state = convert.job_state(message.job.state)
     lines = [] if state is before else [f"{message.job.id} {state}"]
     lines += [f"{one.index}: {text.format_value(convert.plain(one.result))}" for one in message.results]
@@ -123,7 +124,7 @@ def _print_step(message: pb.WatchResponse, before: JobState | None, drawer: Draw
 
 
 def status(options: argparse.Namespace) -> int:
-    """Show the daemon."""
+    """Show the status of the daemon."""
     with _session(options) as session:
         response = session.status()
     if options.json:
@@ -134,10 +135,10 @@ def status(options: argparse.Namespace) -> int:
 
 
 def mode(options: argparse.Namespace) -> int:
-    """Print the mode, or set it and print it then."""
+    """Print the mode, after setting it if one is given."""
     if options.mode is None and options.seconds is not None:
-        raise UsageError("--for: given without a mode, wanted one of auto, always, paused before it")
-    # A mode is set to be kept, so there has to be a daemon that keeps it.
+        raise UsageError("--for: given without a mode; put auto, always or paused before it")
+    # Setting a mode needs a daemon that keeps it; reading it starts none.
     with _session(options, start=options.mode is not None) as session:
         if options.mode is None:
             response: control_pb2.GetStatusResponse | control_pb2.SetModeResponse = session.status()
@@ -176,14 +177,14 @@ def hold(options: argparse.Namespace) -> int:
         handles = {name: session.handover.handle_of(one) for name, one in files.items()}
         for name in paths.keys() - files.keys():
             (handles[name],) = session.handover.hand_over([(input_file(), 0)])
-        lines = "\n".join(f"{text.printable(name)} {handle}" for name, handle in handles.items())
-        # Raises where nobody reads it: handles that nobody knows need not be held.
+        lines = "\n".join(f"{printable(name)} {handle}" for name, handle in handles.items())
+        # Raises if nobody reads the output: then nobody can use the handles either.
         print(format_document({"handles": handles}) if options.json else lines, flush=True)
         return _wait_end(ended, session.handover.fileno())
 
 
 def _open(path: str) -> File:
-    """Open an existing file as widely as the caller may."""
+    """Open an existing file for reading and writing, or only for reading if necessary."""
     try:
         os.stat(path)
         return file(path, "rw")
@@ -197,7 +198,7 @@ def _open(path: str) -> File:
 
 
 def _note_end() -> int:
-    """A descriptor that is readable once SIGINT or SIGTERM came; open until the process ends."""
+    """A descriptor that becomes readable on SIGINT or SIGTERM; never closed."""
     read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def note(_number: int, _frame: FrameType | None) -> None:
@@ -216,15 +217,4 @@ def _wait_end(ended: int, handoff: int) -> int:
     ready = [fd for fd, _ in poll.poll()]
     if ended in ready:
         return DONE
-    return complain("hold: the daemon has closed the connection, the handles are gone", NO_DAEMON)
-
-
-def version(options: argparse.Namespace) -> int:
-    """Print the version of what is installed."""
-    from importlib.metadata import version as installed
-
-    if options.json:
-        print_document({"version": installed("ktaskd")})
-    else:
-        print_out(f"ktask {installed('ktaskd')}")
-    return DONE
+    return complain("hold: the daemon has closed the connection, and the handles are gone", NO_DAEMON)

@@ -12,14 +12,14 @@ from typing import Any
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
-from ktask.cli.beside import Replacement
-from ktask.cli.main import DONE, FAILED, complain, warn
+from ktask.cli.exits import DONE, FAILED, complain, warn
 from ktask.cli.manifest_text import BlockedFile, WholeFile, format_entry
 from ktask.cli.output import print_document, write_out
+from ktask.cli.replacement import Replacement
 from ktask.cli.streams import DASH
-from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError
+from ktask.link.connect import open_session
 from ktask.link.session import Session
 from ktask.source import kind_name
 
@@ -27,28 +27,28 @@ Made = WholeFile | BlockedFile
 
 
 class Complaints:
-    """Prints each file that the command cannot read on standard error; sets the exit status."""
+    """Reports files that cannot be read on standard error, and keeps the exit status."""
 
     def __init__(self) -> None:
-        """All is well so far."""
+        """No complaint yet."""
         self.status = DONE
 
-    def say(self, name: bytes, problem: str) -> None:
-        """Name a file that could not be read."""
+    def add(self, name: bytes, problem: str) -> None:
+        """Report a file that could not be read."""
         self.status = complain(f'file "{os.fsdecode(name)}": {problem}', FAILED)
 
 
 def manifest(options: argparse.Namespace) -> int:
     """Write the digests of files, and of all files below directories."""
     if options.json and options.output is not None:
-        raise UsageError("--json: given with --output, wanted one of them")
+        raise UsageError("--json: given with --output; use only one of them")
     bad, count = Complaints(), 0
     with contextlib.ExitStack() as end:
         session = end.enter_context(contextlib.closing(open_session(options.socket, warn=warn)))
         to_file = options.output is not None and options.output != DASH
         new = Replacement(options.output) if to_file else None
         if new is not None:
-            end.push(new)  # before there is a file: a signal may come at any moment
+            end.push(new)  # before the file exists: a signal may come at any moment
             new.open()
         own = set(new.identities()) if new else _output_identity()
         documents = []
@@ -62,7 +62,7 @@ def manifest(options: argparse.Namespace) -> int:
                 write_out(b"".join(format_entry(made)))
         if options.json:
             print_document({"files": documents})
-        # A list of nothing must not take the place of a good one.
+        # An empty list must not replace a good one.
         if new is not None and count:
             new.complete()
     if not count:
@@ -72,7 +72,7 @@ def manifest(options: argparse.Namespace) -> int:
 
 
 def _output_identity() -> set[tuple[int, int]]:
-    """Device and inode of standard output, where that is a file: it may be below what is listed."""
+    """Device and inode of standard output if it is a file, which may lie below a listed directory."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         status = os.fstat(sys.stdout.fileno())
         if stat.S_ISREG(status.st_mode):
@@ -90,7 +90,7 @@ def _document(made: Made, algorithm: str) -> dict[str, Any]:
 def _entries(
     session: Session, names: Iterable[bytes], options: argparse.Namespace, bad: Complaints
 ) -> Iterator[Made]:
-    """The entries of files that can be read, in their order."""
+    """Yield the entries of readable files, in their order."""
     for batch in batches(names, lambda name: name):
         with batch as opened:
             huge = {
@@ -101,7 +101,7 @@ def _entries(
             for i, one in enumerate(opened):
                 made = _by_blocks(session, one, options) if i in huge else digests.get(i)
                 if made is None or isinstance(made, Unreadable):
-                    bad.say(one.asked, made.problem if made else one.problem)
+                    bad.add(one.asked, made.problem if made else one.problem)
                 elif isinstance(made, BlockedFile):
                     yield made
                 else:
@@ -132,10 +132,10 @@ def _by_blocks(session: Session, one: Opened[bytes], options: argparse.Namespace
 
 
 def walk(paths: Iterable[bytes], own: Collection[tuple[int, int]], bad: Complaints) -> Iterator[bytes]:
-    """Regular files, those below a directory in the order of their names.
+    """Yield regular files; those below a directory in the order of their names.
 
-    Links below a directory are left out, and what is no regular file. A path that is given
-    itself may be a link to a file; one to a directory is refused, since it would be empty.
+    Below a directory, links and other files that are not regular are left out. A given path may
+    be a link to a file; a link to a directory is refused, since its list would be empty.
 
     Args:
         own: device and inode of files that are left out.
@@ -149,23 +149,23 @@ def walk(paths: Iterable[bytes], own: Collection[tuple[int, int]], bad: Complain
         except OSError as error:
             problem = error.strerror or str(error)
         if problem:
-            bad.say(path, problem)
+            bad.add(path, problem)
             continue
         yield from _below(path, own, bad, follow=True)
 
 
 def _problem_of_path(path: bytes) -> str:
-    """Why a path that is given cannot be listed, "" if it can; raises OSError."""
+    """Why a given path cannot be listed, "" if it can; raises OSError."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode) and os.path.islink(path):
-        return f'a link to a directory; "{os.fsdecode(path)}/" is what it holds'
+        return f'a link to a directory; "{os.fsdecode(path)}/" lists its files'
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         return f"is a {kind_name(mode)}, wanted a regular file or a directory"
     return ""
 
 
 def _below(top: bytes, own: Collection[tuple[int, int]], bad: Complaints, *, follow: bool) -> Iterator[bytes]:
-    """The files of one path. Without recursion: a tree may be deeper than Python's stack."""
+    """The files at or below one path. Without recursion: a tree may be deeper than Python's stack."""
     waiting = [top]
     while waiting:
         path = waiting.pop()
@@ -173,7 +173,7 @@ def _below(top: bytes, own: Collection[tuple[int, int]], bad: Complaints, *, fol
             status = os.stat(path) if follow else os.lstat(path)
             names = sorted(os.listdir(path), reverse=True) if stat.S_ISDIR(status.st_mode) else []
         except OSError as error:
-            bad.say(path, error.strerror or str(error))
+            bad.add(path, error.strerror or str(error))
             continue
         finally:
             follow = False

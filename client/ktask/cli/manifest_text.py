@@ -1,15 +1,15 @@
-"""The text of a manifest: lines that `sha256sum -c` or `b3sum -c` accept, and digests of blocks. Pure.
+"""The format of a manifest: lines that `sha256sum -c` or `b3sum -c` accept, and digests of blocks. Pure.
 
-A huge file may have a digest for each block instead of one of the whole. These are
-comments to sha256sum: a head with the file's name, and a line for each block.
+A huge file may have a digest for each block instead of one for the whole file. These
+lines are comments to sha256sum: a head with the file's name, and a line for each block.
 
     # ktask blocks algorithm=sha256 block=67108864 bytes=200000000 root=HEX  NAME
     # HEX
 
 The root is the digest of the blocks' digests, as bytes one after the other.
 
-What is read is what `sha256sum -c` reads: its own lines, those of `--tag` and of BSD, in
-capital digits, with the line ends of DOS, and with lines that are none of it. Also those of
+The reader accepts what `sha256sum -c` accepts: its own lines, those of `--tag` and of BSD,
+upper-case digits, DOS line ends, and lines in no such format. It also accepts the lines of
 `sha256sum -z`, which end with a zero byte.
 
 Source: the output format of cksum(1), "escaped" names included; split_3 and bsd_split_3 in
@@ -45,7 +45,7 @@ class WholeFile:
     """One file and its digest, in hexadecimal digits.
 
     Args:
-        algorithm: where the line says which; "" = it does not.
+        algorithm: named by the line; "" if it names none.
     """
 
     name: bytes
@@ -76,7 +76,7 @@ class BlockedFile:
 
 @dataclass(frozen=True, slots=True)
 class BrokenEntry:
-    """One file whose digests of blocks are not as their head says: nothing can be checked of it."""
+    """One file whose digests of blocks contradict their head, so that it cannot be checked."""
 
     name: bytes
     problem: str
@@ -87,11 +87,11 @@ Entry = WholeFile | BlockedFile | BrokenEntry
 
 @dataclass(slots=True)
 class Listed:
-    """What a list holds.
+    """The contents of a list.
 
     Args:
         entries: in order.
-        bad_lines: numbers of those that are neither an entry, nor a comment, nor empty.
+        bad_lines: numbers of the lines that are neither an entry nor a comment nor empty.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -99,32 +99,34 @@ class Listed:
 
 
 def digest_of(algorithm: str, data: bytes) -> str:
-    """The digest of a few bytes; raises ManifestInvalid where it cannot be computed here."""
+    """The digest of a few bytes; raises ManifestInvalid if it cannot be computed here."""
     if algorithm == "sha256":
         return hashlib.sha256(data).hexdigest()
     try:
         from blake3 import blake3
     except ImportError:
-        raise ManifestInvalid(f"algorithm {algorithm}: it needs blake3: pip install blake3") from None
+        raise ManifestInvalid(
+            f"algorithm {algorithm}: needs the package blake3: pip install blake3"
+        ) from None
     return str(blake3(data).hexdigest())
 
 
 def format_entry(entry: WholeFile | BlockedFile) -> Iterator[bytes]:
-    """The lines of an entry, with their ends."""
+    """Yield the lines of an entry, with line ends."""
     mark, name = escape(entry.name)
     if isinstance(entry, WholeFile):
         yield mark + entry.digest.encode() + b"  " + name + b"\n"
         return
     head = f"# ktask blocks algorithm={entry.algorithm} block={entry.block} bytes={entry.size}"
-    # The mark of an escaped name comes first, so that the line is still a comment: not to
-    # sha256sum, which reports it as improperly formatted and goes on.
+    # The mark of an escaped name comes first, as in other lines. To sha256sum such a head is
+    # no comment: it reports an improperly formatted line and goes on.
     yield mark + f"{head} root={entry.root}  ".encode() + name + b"\n"
     for digest in entry.digests:
         yield f"# {digest}\n".encode()
 
 
 def parse(content: bytes) -> Listed:
-    """Read a list. A line that is none is counted, as `sha256sum -c` does."""
+    """Read a list. Lines in no known format are counted, as `sha256sum -c` does."""
     reader = _Reader()
     zeros = content.endswith(b"\0")
     for number, line in enumerate(content.split(b"\0" if zeros else b"\n"), 1):
@@ -134,7 +136,7 @@ def parse(content: bytes) -> Listed:
 
 
 class _Reader:
-    """One look at all lines of a list."""
+    """Reads the lines of one list."""
 
     def __init__(self) -> None:
         self.found = Listed()
@@ -142,17 +144,17 @@ class _Reader:
         self._root, self._where = "", 0
         self._digests: list[str] = []
         self._reversed: bool | None = None
-        """Whether lines have one blank before the name, as BSD's -r; the first line decides."""
+        """Whether lines have one blank before the name, as from BSD's -r; the first line decides."""
 
     def line(self, line: bytes, number: int) -> None:
-        """Read the next one."""
+        """Read the next line."""
         if self._head is not None:
             block = _BLOCK.fullmatch(line)
             if block is not None:
                 self._digests.append(block[1].decode())
                 self._close_if_complete()
                 return
-            self._break(f"line {number}: got no digest of a block, {self._missing()}")
+            self._break(f"line {number}: is no digest of a block, {self._missing()}")
         if match := _HEAD.fullmatch(line):
             self._open(match, number)
         elif line and not line.startswith(b"#"):
@@ -163,7 +165,7 @@ class _Reader:
                 self.found.entries.append(entry)
 
     def end(self) -> None:
-        """No more lines."""
+        """Note that there are no more lines."""
         if self._head is not None:
             self._break(f"line {self._where}: the list ends, {self._missing()}")
 
@@ -180,7 +182,7 @@ class _Reader:
             return None
         rest = match[3]
         one_blank = len(rest) == 1 or rest[:1] not in (b" ", b"*")
-        # Mixed, a name that begins with a blank could be taken for another one.
+        # If forms were mixed, a name that begins with a blank would be ambiguous.
         if one_blank and self._reversed is False:
             return None
         if self._reversed is None:
@@ -189,7 +191,7 @@ class _Reader:
         return WholeFile(name, match[2].decode().lower()) if name else None
 
     def _open(self, match: re.Match[bytes], number: int) -> None:
-        """The head of a file with digests of blocks."""
+        """Read the head of a file with digests of blocks."""
         name, algorithm, block = _name(match[6], match[1]), match[2].decode(), int(match[3])
         if name is None:
             self.found.bad_lines.append(number)
@@ -221,14 +223,14 @@ class _Reader:
         self._head = None
 
     def _break(self, problem: str) -> None:
-        """Nothing can be checked of the file whose head was the last."""
+        """Give up the file whose head was read last: it cannot be checked."""
         if self._head is not None:
             self.found.entries.append(BrokenEntry(self._head.name, problem))
         self._head = None
 
     def _missing(self) -> str:
         count = _count(self._head) if self._head else 0
-        return f"wanted {count} of them, there are {len(self._digests)}"
+        return f"there are {len(self._digests)} of {count} digests"
 
 
 def _count(head: BlockedFile) -> int:
@@ -236,14 +238,14 @@ def _count(head: BlockedFile) -> int:
 
 
 def escape(name: bytes) -> tuple[bytes, bytes]:
-    """What stands before the line of a name with a line's end or a backslash in it, and the name."""
+    """The mark before the line of a name that contains a line end or a backslash, and the escaped name."""
     if not re.search(rb"[\\\n\r]", name):
         return b"", name
     return b"\\", name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
 
 
 def _name(name: bytes, mark: bytes) -> bytes | None:
-    """The name that a line holds; None where it can be none."""
+    """The unescaped name of a line; None if it is invalid."""
     if b"\0" in name:
         return None
     if not mark:

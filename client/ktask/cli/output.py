@@ -1,9 +1,8 @@
-"""What goes to standard output."""
+"""Prints to standard output."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from ktask.cli.exits import drop_output
+
 
 def print_out(text: str) -> None:
-    """Print text, if there is any; a reader that has left is no error.
+    """Print text, if there is any; a reader that has closed the pipe is no error.
 
-    The reader of a pipe may want no more, as `head` does. What the command had
-    to do is done, and its exit status still says how.
+    The reader may stop early, as `head` does. The command has done its work, and its
+    exit status still reports the outcome.
     """
     if not text:
         return
@@ -27,10 +28,10 @@ def print_out(text: str) -> None:
 
 
 def write_out(data: bytes) -> None:
-    """Write bytes to standard output at once; nothing where that is closed.
+    """Write bytes to standard output at once; nothing if it is closed.
 
     Raises:
-        BrokenPipeError: the reader has left; `main` ends the command quietly then.
+        BrokenPipeError: the reader is gone; `main` then ends the command quietly.
     """
     if sys.stdout is not None:
         sys.stdout.flush()
@@ -38,14 +39,8 @@ def write_out(data: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def drop_output() -> None:
-    """Have all further output go nowhere; Python would complain at its end about what is buffered."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
-
-
 def print_warnings(lines: Iterable[str]) -> None:
-    """Print warnings to standard error, where they change neither the output nor the status."""
+    """Print warnings to standard error; they change neither the output nor the exit status."""
     for line in lines:
         print(f"ktask: warning: {line}", file=sys.stderr)
 
@@ -56,7 +51,7 @@ def print_json(message: Message) -> None:
 
 
 def print_document(document: Any) -> None:
-    """Print one JSON document; bytes of names that are no text are lone surrogates in it."""
+    """Print one JSON document; bytes of names that are no text become lone surrogates."""
     print_out(format_document(document))
 
 
@@ -72,7 +67,7 @@ def as_document(message: Message) -> dict[str, Any]:
 
 
 def whole_numbers(value: Any) -> Any:
-    """Whole numbers without ".0", as other tools print the numbers of a Struct."""
+    """Convert whole floats to int, since other tools print the numbers of a Struct without ".0"."""
     if isinstance(value, dict):
         return {name: whole_numbers(one) for name, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What `ktask verify` prints, and how it remembers what it has printed."""
+"""The output of `ktask verify`, and the state that lets a later run resume."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ktask.cli import text
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Unreadable
-from ktask.cli.beside import Replacement
-from ktask.cli.main import DONE, FAILED, complain
+from ktask.cli.escaping import printable
+from ktask.cli.exits import DONE, FAILED, complain
 from ktask.cli.manifest_text import Listed, escape
 from ktask.cli.output import print_document, write_out
+from ktask.cli.replacement import Replacement
 
 _UNREADABLE = " open or read"
 
 Found = Sequence[str] | Unreadable
-"""The faults of one file, empty where it has none; or why nobody could check it."""
+"""The faults of one file, empty if it has none; or why it could not be checked."""
 
 
 class Report:
-    """One line for each file, as `sha256sum -c` has it; or a document."""
+    """Prints one line for each file, as `sha256sum -c` does; or a JSON document."""
 
     def __init__(self, options: argparse.Namespace, state: State) -> None:
-        """Name again what an earlier run has found."""
+        """Repeat the findings of an earlier run."""
         self._quiet: bool = options.quiet
         self._json: bool = options.json
         self._state = state
@@ -36,8 +36,8 @@ class Report:
         for line in state.bad:
             self._print(line + b" (before)")
 
-    def tell(self, name: bytes, found: Found) -> None:
-        """Print how a file is."""
+    def add(self, name: bytes, found: Found) -> None:
+        """Print the result of one file."""
         unreadable = isinstance(found, Unreadable)
         if isinstance(found, Unreadable):
             complain(f'file "{os.fsdecode(name)}": {found.problem}', FAILED)
@@ -53,8 +53,8 @@ class Report:
         if not problems and not self._quiet:
             self._print(mark + shown + b": OK")
         if problems or not self._quiet:
-            said = found.problem if isinstance(found, Unreadable) else ""
-            self._note(name, [said] if unreadable else [one.strip() for one in problems], ok=not problems)
+            why = found.problem if isinstance(found, Unreadable) else ""
+            self._note(name, [why] if unreadable else [one.strip() for one in problems], ok=not problems)
 
     def _note(self, name: bytes, problems: Sequence[str], *, ok: bool) -> None:
         if self._json:
@@ -65,12 +65,12 @@ class Report:
         if self._json:
             return
         if sys.stdout is not None and sys.stdout.isatty():
-            # What steers a terminal could make one line look like another.
-            line = text.printable(os.fsdecode(line)).encode(errors="backslashreplace")
+            # Control characters could make one line look like another.
+            line = printable(os.fsdecode(line)).encode(errors="backslashreplace")
         write_out(line + b"\n")
 
     def summarize(self, listed: Listed, path: str) -> int:
-        """Say how many were bad; returns the exit status."""
+        """Report how many files were bad; return the exit status."""
         bad, lines = len(self._state.bad), len(listed.bad_lines)
         if self._json:
             print_document({"files": self._documents, "findings": bad, "badLines": lines})
@@ -86,17 +86,17 @@ class Report:
 
 
 def _numbers(listed: Listed) -> str:
-    """Where the first bad lines are."""
+    """The numbers of the first bad lines."""
     known = [str(number) for number in listed.bad_lines if number]
     more = ", ..." if len(known) > 5 else ""
     return f": {', '.join(known[:5])}{more}" if known else ""
 
 
 class State:
-    """How far an earlier run came, in a file of one line and what it found; no file, no memory."""
+    """The progress of an earlier run: a file with one head line and the findings; optional."""
 
     def __init__(self, path: str | None, manifest_digest: str) -> None:
-        """Load it; raises UsageError where it is none, or of another list."""
+        """Load it; raises UsageError if the file is no such state, or belongs to another list."""
         self._path = Path(path) if path is not None else None
         self._digest = manifest_digest.encode()
         self.done = 0
@@ -108,13 +108,15 @@ class State:
         head, *bad = path.read_bytes().split(b"\n")
         words = head.split(b" ")
         if len(words) != 3 or words[0] != b"ktask-verify" or not words[2].isdigit():
-            raise UsageError(f'resume "{path}": got another kind of file, wanted one of `ktask verify`')
+            raise UsageError(
+                f'resume "{path}": got another kind of file, wanted one that `ktask verify` has written'
+            )
         if words[1] != self._digest:
-            raise UsageError(f'resume "{path}": it is of another manifest; remove it to begin anew')
+            raise UsageError(f'resume "{path}": it belongs to another manifest; remove it to begin again')
         self.done, self.bad = int(words[2]), [line for line in bad if line]
 
     def note(self, count: int) -> None:
-        """Count so many more checked entries, and save the position to resume at."""
+        """Count further checked entries, and save the position to resume at."""
         self.done += count
         if self._path is not None:
             lines = [b"ktask-verify %s %d" % (self._digest, self.done), *self.bad]
@@ -123,6 +125,6 @@ class State:
                 new.complete()
 
     def forget(self) -> None:
-        """All is checked: the next run begins anew."""
+        """Remove the file when all is checked: the next run begins again."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -15,7 +15,8 @@ from ktask import convert
 from ktask.cli import arguments, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
-from ktask.cli.main import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt, warn
+from ktask.cli.escaping import escaped
+from ktask.cli.exits import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt, warn
 from ktask.cli.output import (
     as_document,
     print_document,
@@ -25,23 +26,23 @@ from ktask.cli.output import (
     whole_numbers,
 )
 from ktask.cli.streams import Output, Streams
-from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError, describe_failure
+from ktask.link.connect import open_session
 from ktask.link.session import Session
 from ktask.results import Job, JobState
 from ktask.source import Memory, memory
-from ktask.turns import item_results, turns
+from ktask.splitting import item_results, split
 from ktask.v1 import jobs_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What the command line asks for.
+    """The job that the command line describes.
 
     Args:
-        names: of the items, as they were given.
-        output: where "-" stands for a target, None = nowhere.
+        names: names of the items, as they were given.
+        output: standard output, if a "-" stands for it as a target; otherwise None.
     """
 
     draft: Draft
@@ -73,10 +74,10 @@ def _detach(options: argparse.Namespace, session: Session, draft: Draft) -> int:
 
 
 def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> int:
-    """Run it, over many items in turns; the first job that does not succeed is the last one."""
+    """Run the job, or several jobs over many items; stop after the first that does not succeed."""
     documents: list[dict[str, Any]] = []
     status = DONE
-    for draft, names in _turns(order):
+    for draft, names in _jobs(order):
         drawer = drawer_for(sys.stderr, options.progress)
         try:
             message = session.run(draft, on_job=drawer)
@@ -100,7 +101,7 @@ def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> i
 
 
 def _named(error: KtaskError, names: Sequence[str]) -> KtaskError:
-    """The same error with the name of the item that it is about."""
+    """The same error, naming the item at fault."""
     number = re.fullmatch(r"spec\.items\[(\d+)\]", error.field)
     if number is None or int(number[1]) >= len(names):
         return error
@@ -110,17 +111,17 @@ def _named(error: KtaskError, names: Sequence[str]) -> KtaskError:
     )
 
 
-def _turns(order: _Order) -> Iterator[tuple[Draft, Sequence[str]]]:
-    """The jobs, each with the names of its items, and known by an id of its own if it is interrupted."""
+def _jobs(order: _Order) -> Iterator[tuple[Draft, Sequence[str]]]:
+    """The jobs with the names of their items; a request_id of its own finds each after an interrupt."""
     first = 0
-    for draft in turns(order.draft):
+    for draft in split(order.draft):
         count = len(tuple(draft.items or ()))
         yield replace(draft, request_id=secrets.token_hex(16)), order.names[first : first + count]
         first += count
 
 
 def _document(session: Session, message: pb.Job, names: Sequence[str]) -> dict[str, Any]:
-    """The job in JSON; the results of its items are in it, each with the name of the item."""
+    """The job as JSON, with the results of its items, each with the name of the item."""
     document = as_document(message)
     if names and message.state == pb.JOB_STATE_SUCCEEDED:
         results = item_results(session, convert.job(message))
@@ -132,7 +133,7 @@ def _document(session: Session, message: pb.Job, names: Sequence[str]) -> dict[s
 def _report(
     options: argparse.Namespace, session: Session, job: Job, names: Sequence[str], output: Output | None
 ) -> int:
-    """Say how the job ended, and what it found; warnings go to standard error and change no status."""
+    """Print how the job ended and what it found; warnings do not change the exit status."""
     print_warnings(text.list_warnings(job))
     if job.state is not JobState.SUCCEEDED:
         return complain(describe_failure(job), FAILED)
@@ -144,7 +145,7 @@ def _report(
         return DONE
     elif names:
         for index, result in item_results(session, job):
-            print_out(f"{text.escaped(names[index])}: {text.format_value(result)}")
+            print_out(f"{escaped(names[index])}: {text.format_value(result)}")
     else:
         print_out(text.format_result(job.result))
         if job.result and "items_omitted" in job.result:
@@ -154,7 +155,7 @@ def _report(
 
 
 def _interrupted(options: argparse.Namespace, session: Session, draft: Draft, status: int) -> int:
-    """Say what became of the job, as far as that can be known."""
+    """Report what became of an interrupted job, if the daemon still answers."""
     try:
         message = session.get(request_id=draft.request_id)
     except KtaskError:
@@ -172,7 +173,7 @@ def _clear(drawer: Drawer | None) -> None:
 
 
 def _order(options: argparse.Namespace, function: pb.Function, end: contextlib.ExitStack) -> _Order:
-    """The job that the options describe; `end` closes what is opened for it."""
+    """The job that the options describe; `end` closes the files that are opened for it."""
     ranges, strays = _ranges(options.range)
     given, also_sources = arguments.divide(options.arg, function)
     words, also_given = arguments.apart(
@@ -200,7 +201,7 @@ def _order(options: argparse.Namespace, function: pb.Function, end: contextlib.E
     )
     if streams.output is not None and (options.json or options.detach):
         word = "--json" if options.json else "--detach"
-        raise UsageError(f'{word}: given with "-" as a target, wanted a file: standard output is not free')
+        raise UsageError(f'{word}: given with "-" as a target, wanted a file: standard output is in use')
     return _Order(draft, tuple(options.items or ()), streams.output)
 
 
@@ -213,7 +214,7 @@ def _memory(name: str, nbytes: str) -> Memory:
 
 
 def _ranges(groups: list[list[str]]) -> tuple[list[tuple[int, ...]], list[str]]:
-    """Ranges, and sources that stand behind them, as in `--range 0:10 data=PATH`."""
+    """Ranges, and the sources among them, as in `--range 0:10 data=PATH`."""
     ranges, strays = [], []
     for group in groups:
         for i, word in enumerate(group):

@@ -1,4 +1,4 @@
-"""Standard input and output in the place of files, as "-"."""
+"""Standard input and output as sources, named "-"."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class _Descriptor:
 
 
 def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes]:
-    """Standard input as a source; what comes from a pipe is put into a temporary file first.
+    """Standard input as a source; input from a pipe is copied to a temporary file first.
 
     Args:
-        what: names it in messages.
+        what: names the source in messages.
         end: closes the temporary file, which has no name.
     Raises:
-        UsageError: it is closed, or no bytes can be read from it.
+        UsageError: standard input is closed or cannot be read.
     """
     fd = _standard_input()
     try:
-        # From the middle of a file on, what is before is not part of the input.
+        # If the offset is not 0, the input is only the rest of the file, and is copied.
         if stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
             return _Descriptor(fd)
         spool = _temporary(end)
@@ -52,7 +52,7 @@ def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes
 
 
 def input_file() -> int:
-    """The descriptor of standard input, where that is a regular file; raises UsageError."""
+    """The descriptor of standard input, which must be a regular file; raises UsageError."""
     fd = _standard_input()
     kind = os.fstat(fd).st_mode
     if not stat.S_ISREG(kind):
@@ -61,30 +61,30 @@ def input_file() -> int:
 
 
 def _standard_input() -> int:
-    """Its descriptor; where it was closed, something else may have that number by now."""
+    """Its descriptor; raises UsageError if it was closed, since another file may have its number."""
     if sys.stdin is None:
         raise UsageError("standard input: it is closed")
     return sys.stdin.fileno()
 
 
 def _temporary(end: contextlib.ExitStack) -> IO[bytes]:
-    """A file without a name, which nobody else can open; `end` closes it."""
+    """A file without a name, which no other process can open; `end` closes it."""
     file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
     return end.enter_context(file)
 
 
 class Streams:
-    """What "-" stands for in one command: standard input for what is read, output for what is written."""
+    """Replaces "-" in one command: by standard input for a source, by standard output for a target."""
 
     def __init__(self, function: pb.Function, end: contextlib.ExitStack) -> None:
-        """Have none yet; `end` closes temporary files."""
+        """Nothing is replaced yet; `end` closes temporary files."""
         self.output: Output | None = None
         self._function = function
         self._end = end
         self._taken = ""
 
     def sources(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Sources by role, each "-" replaced; raises UsageError where it can be neither stream."""
+        """Sources by role with each "-" replaced; raises UsageError if it can be neither stream."""
         accesses = {source.role: source.access for source in self._function.sources}
         first = self._function.sources[0].role if self._function.sources else ""
         return {
@@ -93,7 +93,7 @@ class Streams:
         }
 
     def items(self, given: Sequence[str]) -> list[Any]:
-        """Items, "-" among them replaced."""
+        """Items with "-" replaced."""
         return [self._input(f"items[{i}]") if item == DASH else item for i, item in enumerate(given)]
 
     def _stream(self, role: str, access: int | None, is_first: bool) -> Any:
@@ -102,7 +102,7 @@ class Streams:
             return self._input(what)
         if access is None or is_first:
             raise UsageError(
-                f'{what}: got "-", wanted a path: "{self._function.name}" changes what is there already'
+                f'{what}: got "-", wanted a path: "{self._function.name}" changes an existing file'
             )
         if self.output is not None:
             raise UsageError(f'{what}: got "-", but standard output is another target already')
@@ -117,10 +117,10 @@ class Streams:
 
 
 class Output:
-    """Standard output as a target: a temporary file without a name, which is copied there in the end."""
+    """Standard output as a target: a temporary file without a name, copied there at the end."""
 
     def __init__(self, end: contextlib.ExitStack) -> None:
-        """Make the temporary file; `end` closes it. Raises UsageError."""
+        """Create the temporary file; `end` closes it. Raises UsageError."""
         if sys.stdout is None:
             raise UsageError("standard output: it is closed")
         self.file = _temporary(end)

@@ -1,4 +1,4 @@
-"""Answers in words, for people. Pure."""
+"""Formats jobs, functions and the status for people. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ktask.cli.escaping import printable
+from ktask.declarations import Argument, Function
 from ktask.errors import describe_failure
-from ktask.results import Allowance, Argument, CpuUsage, Function, Job, Pool, Reason, Status, Worker
+from ktask.results import CpuUsage, Job, Reason
+from ktask.status import Allowance, Pool, Status, Worker
 
 _LEVELS = {
     "RUN": "all helpers run",
@@ -19,27 +22,8 @@ _LEVELS = {
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-def printable(text: str) -> str:
-    """`text` without anything that steers a terminal, in characters that can be written."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
-    )
-
-
-def escaped(name: str) -> str:
-    """A file's name on a line of its own, as coreutils print it: none looks like two lines.
-
-    A name with a backslash or the end of a line in it is marked by a backslash before it.
-    """
-    if not any(char in name for char in "\\\n\r"):
-        return printable(name)
-    plain = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    return "\\" + printable(plain)
-
-
 def format_bytes(count: int) -> str:
-    """A number of bytes with a binary unit, as "1.5 GiB"."""
+    """A number of bytes with a binary unit, such as "1.5 GiB"."""
     value, unit = float(count), 0
     while value >= 1024 and unit < len(_BYTE_UNITS) - 1:
         value, unit = value / 1024, unit + 1
@@ -47,7 +31,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A time, as "0.25 s", "12 s", "3 min 5 s" or "2 h 3 min"."""
+    """A duration such as "0.25 s", "12 s", "3 min 5 s" or "2 h 3 min"."""
     if seconds < 10:
         return f"{seconds:.2f} s"
     whole = round(seconds)
@@ -59,7 +43,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time(when: datetime | None) -> str:
-    """A point in time in local time, "-" for none."""
+    """A point in time as local time; "-" for None."""
     return when.astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else "-"
 
 
@@ -81,7 +65,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
 
 
 def format_result(result: Mapping[str, Any] | None) -> str:
-    """What a job found: a line for each value, and for each of its items."""
+    """The result of a job: one line for each value, and for each of its items."""
     lines = []
     for name, value in sorted((result or {}).items()):
         if name == "items" and isinstance(value, list):
@@ -103,7 +87,7 @@ def format_value(value: Any) -> str:
 
 
 def describe_job(job: Job) -> str:
-    """Everything that is known of a job."""
+    """All details of a job."""
     spec, progress = job.spec, job.progress
     pairs: list[tuple[str, object]] = [
         ("id", job.id),
@@ -140,7 +124,7 @@ def describe_job(job: Job) -> str:
 
 
 def list_warnings(job: Job) -> list[str]:
-    """What to know of a job that went on all the same, a line for each."""
+    """The warnings of a job, one line each."""
     lines = [printable(f"{warning.code}: {warning.message}") for warning in job.warnings]
     return [*lines, f"{job.warnings_omitted} more"] if job.warnings_omitted else lines
 
@@ -152,8 +136,8 @@ def _format_cpu(cpu: CpuUsage) -> str:
         ("chunks run twice", cpu.chunks_run_twice),
         ("helpers raised", cpu.helpers_raised),
     )
-    told = [f"{what}: {count}" for what, count in counts if count]
-    return ", ".join([f"leads {cpu.lead_seconds:.2f} s, helpers {cpu.helper_seconds:.2f} s", *told])
+    shown = [f"{what}: {count}" for what, count in counts if count]
+    return ", ".join([f"leads {cpu.lead_seconds:.2f} s, helpers {cpu.helper_seconds:.2f} s", *shown])
 
 
 def describe_success(job: Job) -> str:
@@ -180,7 +164,7 @@ def list_jobs(jobs: Iterable[Job], now: datetime | None = None) -> str:
         (job.id, job.state, job.function, _percent(job), _age(job, now), _took(job) or "-", job.owner.uid)
         for job in known
     ]
-    # A column for few users; last, since it is as wide as they like.
+    # Few users have labels, and labels may be long, so this column is optional and last.
     if any(job.spec.labels for job in known):
         heads = (*heads, "LABELS")
         rows = [(*row, format_value(job.spec.labels) or "-") for row, job in zip(rows, known, strict=True)]
@@ -203,7 +187,7 @@ def list_functions(functions: Iterable[Function]) -> str:
 
 
 def describe_function(function: Function) -> str:
-    """Everything that a function declares."""
+    """The full declaration of a function."""
     pairs: list[tuple[str, object]] = [
         ("name", function.name),
         ("summary", function.summary),
@@ -212,7 +196,7 @@ def describe_function(function: Function) -> str:
             (f"source {source.role}", f"{_access(source.access)}. {source.summary}")
             for source in function.sources
         ),
-        ("items", "may stand for the first source" if function.items else ""),
+        ("items", "may replace the first source" if function.items else ""),
         *(
             (f"argument {one.name}", f"{one.type}{_bounds(one)}, {_default(one.default)}. {one.summary}")
             for one in function.arguments
@@ -230,7 +214,7 @@ def describe_function(function: Function) -> str:
 
 
 def _bounds(argument: Argument) -> str:
-    """The values that it may have, where they are bounded."""
+    """The bounds of its values, if it has any."""
     if argument.minimum is not None and argument.maximum is not None:
         return f" {argument.minimum} to {argument.maximum}"
     if argument.minimum is not None:
@@ -247,7 +231,7 @@ def _undo(function: Function) -> str:
     if function.undo:
         return function.undo_summary or "yes"
     if any("WRITE" in source.access for source in function.sources):
-        return "none: what completed chunks have changed stays, and is named as dirty"
+        return "none: changes of completed chunks stay, and are reported as dirty"
     return "none needed: it changes nothing" if function.sources else "none"
 
 
@@ -258,7 +242,7 @@ def format_mode(status: Status) -> str:
 
 
 def describe_status(status: Status) -> str:
-    """The daemon: machine, pools, workers, allowance, limits, counts."""
+    """The daemon: nodes, pools, workers, allowance, limits, counters."""
     head = fields(
         [
             ("version", status.version),
@@ -266,11 +250,11 @@ def describe_status(status: Status) -> str:
             ("directory", status.runtime_dir),
             ("started", format_time(status.start_time)),
             ("mode", format_mode(status)),
-            ("draining", "yes: takes no new jobs" if status.draining else "no"),
+            ("draining", "yes: accepts no new jobs" if status.draining else "no"),
             ("selftest", "yes" if status.selftest else ""),
             (
                 "helpers raised by",
-                printable(", ".join(status.raising)) or "no way here: they are only recalled",
+                printable(", ".join(status.raising)) or "no method here: they are only recalled",
             ),
         ]
     )
@@ -301,7 +285,7 @@ def _describe_allowance(allowance: Allowance) -> str:
 def _describe_pool(pool: Pool) -> str:
     head = f"pool {printable(pool.name)}: {pool.worker_class.lower()}s, host pid {pool.host_pid}"
     if pool.host_respawns:
-        head += f", started again {pool.host_respawns} times"
+        head += f", restarted {pool.host_respawns} times"
     heads = (
         "ID",
         "PID",

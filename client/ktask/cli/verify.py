@@ -1,4 +1,4 @@
-"""`ktask verify`: whether files are as a list of digests has them."""
+"""`ktask verify`: checks files against a list of digests."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
-from ktask.cli.main import warn
+from ktask.cli.exits import warn
 from ktask.cli.manifest_text import ALGORITHMS, BlockedFile, BrokenEntry, Entry, Listed, WholeFile, parse
 from ktask.cli.report import Found, Report, State
 from ktask.cli.streams import DASH
-from ktask.client import open_session
 from ktask.core import Draft
 from ktask.errors import KtaskError
+from ktask.link.connect import open_session
 from ktask.link.session import Session
 from ktask.source import memory
 
 _DIGEST_BYTES = 32
 _PROBES = 3
-"""Files that are tried with each algorithm, where a list does not say which it is."""
+"""Files that are tried with each algorithm if the list does not name it."""
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Say which files are not as a manifest has them."""
+    """Report the files that do not match a manifest."""
     if options.resume == DASH:
         raise UsageError('--resume: got "-", wanted a file')
     content = _read(options.manifest)
@@ -44,7 +44,7 @@ def verify(options: argparse.Namespace) -> int:
             for batch in batches(listed.entries[state.done :], lambda entry: entry.name):
                 with batch as opened:
                     for one, found in zip(opened, checker.check(opened), strict=True):
-                        report.tell(one.asked.name, found)
+                        report.add(one.asked.name, found)
                     state.note(len(opened))
     state.forget()
     return report.summarize(listed, options.manifest)
@@ -59,27 +59,27 @@ def _read(path: str) -> bytes:
 
 
 def _forbid_dash(listed: Listed) -> None:
-    """Count entries of standard input as bad lines: that is where the list came from."""
+    """Count entries "-" as bad lines: standard input was the list itself."""
     dashes = [entry for entry in listed.entries if entry.name == os.fsencode(DASH)]
     listed.bad_lines += [0] * len(dashes)
     listed.entries = [entry for entry in listed.entries if entry not in dashes]
 
 
 class _Checker:
-    """Compares files with digests, and finds out of which algorithm those are."""
+    """Compares files with digests, and detects the algorithm of the digests."""
 
     def __init__(self, session: Session, algorithm: str | None) -> None:
-        """Begin.
+        """Check nothing yet.
 
         Args:
-            algorithm: of lines that do not say it; None = found out.
+            algorithm: that of lines that do not name it; None = detect it.
         """
         self._session = session
         self._given = algorithm
         self._usual: str | None = algorithm
 
     def check(self, opened: Sequence[Opened[Entry]]) -> list[Found]:
-        """Check some files; return the faults of each, in their order."""
+        """Check some files; return the faults of each, in order."""
         found: dict[int, Found] = {}
         whole: list[int] = []
         for i, one in enumerate(opened):
@@ -96,10 +96,10 @@ class _Checker:
         return [found[i] for i in range(len(opened))]
 
     def _whole(self, files: Sequence[Opened[Entry]]) -> list[Found]:
-        """Files with one digest each, those of one algorithm in one job."""
-        unsaid = [one for one in files if not _algorithm_of(one)]
-        if unsaid and self._usual is None:
-            self._usual = self._probe(unsaid)
+        """Check files with one digest each, with one job for each algorithm."""
+        unnamed = [one for one in files if not _algorithm_of(one)]
+        if unnamed and self._usual is None:
+            self._usual = self._probe(unnamed)
         usual = self._usual or ALGORITHMS[0]
         found: list[Found] = [()] * len(files)
         for algorithm in ALGORITHMS:
@@ -111,7 +111,7 @@ class _Checker:
         return found
 
     def _try_others(self, files: Sequence[Opened[Entry]], found: list[Found], usual: str) -> None:
-        """Take back what is wrong with files whose digest is another algorithm's."""
+        """Clear the faults of files whose digest is another algorithm's."""
         wrong = [i for i, one in enumerate(files) if found[i] == [""] and not _algorithm_of(one)]
         for algorithm in ALGORITHMS:
             if algorithm == usual or not wrong:
@@ -124,7 +124,7 @@ class _Checker:
                 self._usual = algorithm
 
     def _probe(self, files: Sequence[Opened[Entry]]) -> str | None:
-        """The algorithm of the smallest files; None where they are of none."""
+        """The algorithm of the smallest files' digests; None if none matches."""
         smallest = sorted(files, key=lambda one: one.size)[:_PROBES]
         for algorithm in ALGORITHMS:
             if any(map(_is_match, self._matches(smallest, algorithm))):
@@ -132,7 +132,7 @@ class _Checker:
         return None
 
     def _matches(self, files: Sequence[Opened[Entry]], algorithm: str) -> list[Result | Unreadable]:
-        """Of each file, whether it has its digest."""
+        """Compare each file with its digest."""
 
         def run(numbers: range) -> list[Result]:
             chosen = [files[i] for i in numbers]
@@ -153,7 +153,7 @@ class _Checker:
         """Yield the faults of a file whose entry has a digest for each block."""
         size = one.size
         if size != entry.size:
-            yield f" got {size} bytes, wanted {entry.size}"
+            yield f" has {size} bytes, listed with {entry.size}"
         whole = min(-(-size // entry.block), len(entry.digests))
         if not whole:
             return
@@ -164,7 +164,7 @@ class _Checker:
                 yield f" bytes {first} to {first + int(result['bytes'])}"
 
     def _results(self, algorithm: str, digests: Sequence[str], **draft: Any) -> list[Result]:
-        """Results of file.verify against these digests."""
+        """Run file.verify with these digests and return its results."""
         with memory(len(digests) * _DIGEST_BYTES) as expected:
             expected[:] = b"".join(map(bytes.fromhex, digests))
             sources = {**draft.pop("sources", {}), "expected": expected}

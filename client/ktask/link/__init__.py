@@ -1,1 +1,1 @@
-"""The connection to a daemon: finding it, sessions, descriptors, jobs that are waited for."""
+"""The connection to a daemon: finding it, sessions, handing descriptors over, waiting for jobs."""

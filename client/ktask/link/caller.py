@@ -1,10 +1,9 @@
-"""Calls that a thread waits for in a place where it may be interrupted.
+"""Calls made by another thread, so that waiting for them can be interrupted safely.
 
-Ctrl-C raises KeyboardInterrupt in the main thread, between any two steps of
-what that does. gRPC does not survive this: interrupted while it starts or ends
-a call it is left with locks held and calls that nobody ends, and the program
-hangs at the latest when it exits. So the main thread's calls are made by
-threads of their own, and it waits for their answers in a queue.
+Ctrl-C raises KeyboardInterrupt between any two steps of the main thread. gRPC
+does not survive that: an interrupt while a call starts or ends leaves locks held
+and calls open, and the program hangs at the latest when it exits. So other
+threads make the main thread's calls, and it waits for their answers in a queue.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ _LOOK_S = 0.2
 
 
 def get(queue: SimpleQueue[Value | None], over: Callable[[], bool]) -> Value | None:
-    """The next of a queue; None when `over()` and nothing came for a while.
+    """The next item of a queue; None once `over()` is true and nothing has come for a while.
 
-    Looks up in between, for signals and for `over`.
+    Wakes up in between, to handle signals and to ask `over`.
     """
     while True:
         try:
@@ -38,14 +37,14 @@ class Pending(Generic[Value]):
     """A call that another thread makes."""
 
     def __init__(self, function: Callable[[], Value]) -> None:
-        """Nothing happens before `Caller.start`."""
+        """Prepare the call; `Caller.start` has it made."""
         self._function = function
         self._ended = False
         self._value: Value | None = None
         self._error: BaseException | None = None
-        # Whoever takes it decides whether the call is made: its pop is atomic.
-        self._turn = deque([True])
-        # Wakes a waiter. What counts is `_ended`, which an interrupt cannot lose.
+        # The thread that pops it decides whether the call is made. A pop is atomic.
+        self._claim = deque([True])
+        # Wakes a waiter. `_ended` is what counts, since an interrupt cannot lose it.
         self._wake: SimpleQueue[None] = SimpleQueue()
 
     def done(self) -> bool:
@@ -54,8 +53,7 @@ class Pending(Generic[Value]):
 
     def result(self) -> Value:
         """Wait for the call's value, or raise what it raised."""
-        # Looks up in between, since a signal that comes just before the wait
-        # begins does not interrupt it.
+        # Wakes up in between: a signal just before the wait begins does not interrupt it.
         while not self.wait(_LOOK_S):
             pass
         if self._error is not None:
@@ -71,12 +69,12 @@ class Pending(Generic[Value]):
         return self._ended
 
     def withdraw(self) -> bool:
-        """Have the call not made; False if it was begun already."""
-        return self._take_turn()
+        """Take the call back before it is made; False if it was begun already."""
+        return self._take()
 
     def make(self) -> None:
         """Make the call, unless it was withdrawn; its value or exception is kept."""
-        if not self._take_turn():
+        if not self._take():
             return
         try:
             self._value = self._function()
@@ -85,9 +83,9 @@ class Pending(Generic[Value]):
         self._ended = True
         self._wake.put(None)
 
-    def _take_turn(self) -> bool:
+    def _take(self) -> bool:
         try:
-            return self._turn.pop()
+            return self._claim.pop()
         except IndexError:
             return False
 
@@ -96,14 +94,14 @@ class Caller:
     """Threads that make calls, kept for the next one. Thread-safe."""
 
     def __init__(self) -> None:
-        """Start none yet."""
+        """Start no thread yet."""
         self._idle: deque[SimpleQueue[Pending[Any] | None]] = deque()
         self._closed = False
 
     def call(self, function: Callable[[], Value]) -> Value:
-        """`function()`, whose waiting may be interrupted in the main thread.
+        """Return `function()`; in the main thread the wait for it can be interrupted.
 
-        What was interrupted goes on by itself, and nobody hears of its end.
+        An interrupted call goes on in its own thread, and its result is lost.
         """
         if self._closed or threading.current_thread() is not threading.main_thread():
             return function()
@@ -114,7 +112,7 @@ class Caller:
     def start(self, pending: Pending[Any]) -> None:
         """Have another thread make a call.
 
-        Interrupted, it may have been begun or not: `Pending.withdraw` tells.
+        After an interrupt the call may have begun or not; `Pending.withdraw` finds out.
         """
         try:
             inbox = self._idle.pop()
@@ -124,7 +122,7 @@ class Caller:
         inbox.put(pending)
 
     def close(self) -> None:
-        """Have the threads end, each after its call."""
+        """End the threads, each after its call."""
         self._closed = True
         with contextlib.suppress(IndexError):
             while True:
@@ -136,7 +134,7 @@ class Caller:
             if pending is None:
                 return
             pending.make()
-            # Holds on to nothing of the last call while it waits for the next.
+            # Keep nothing of this call alive while waiting for the next.
             del pending
             self._idle.append(inbox)
             if self._closed:

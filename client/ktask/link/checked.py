@@ -1,7 +1,7 @@
-"""Arguments checked by what the daemon declares of them, before a file is opened or made. Pure.
+"""Checks a job's arguments against the function's declaration, before any file is opened or made. Pure.
 
-The daemon checks them again, and knows more: here only what would otherwise be noticed when
-a target has been made already.
+The daemon checks them again and more thoroughly. Checking here as well finds mistakes before a
+target file is made.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WANTED = {"bool": "true or false", "string": "a string", "float": "a number", "
 def check_arg(arg: Struct, function: pb.Function) -> None:
     """Raise KtaskError (INVALID_ARGUMENT) unless `arg` is what the function declares.
 
-    Unknown and missing arguments, other types, bounds and choices.
+    Finds unknown and missing arguments, wrong types, and values beyond bounds and choices.
     """
     known = {one.name: one for one in function.arguments}
     for name in arg.fields:
@@ -39,7 +39,7 @@ def check_arg(arg: Struct, function: pb.Function) -> None:
 
 def _check_value(argument: pb.FunctionArgument, value: Value) -> None:
     kind = value.WhichOneof("kind") or ""
-    # A type that a later daemon has is the daemon's to check.
+    # A type that only a later daemon knows is left to the daemon.
     if kind not in _KINDS.get(argument.type, (kind,)):
         raise _invalid(argument.name, f"got {_shown(value)}, wanted {_WANTED[argument.type]}")
     if argument.choices and value.string_value not in argument.choices:

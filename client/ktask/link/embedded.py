@@ -1,4 +1,4 @@
-"""A daemon of the user's own, started when there is no other, ended when idle."""
+"""A daemon of the user's own: started when there is no other, ends when idle."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import time
 from collections.abc import Iterator, Mapping
 
 from ktask.errors import DaemonNotFound
-from ktask.link.locate import HANDOFF_NAME, SOCKET_NAME, Place, is_private, why_silent
+from ktask.link.locate import HANDOFF_NAME, SOCKET_NAME, Endpoint, is_private, why_silent
 
 IDLE_EXIT_S = 30
-"""An embedded daemon that nobody uses for so long ends."""
+"""An embedded daemon ends after this long without use."""
 
 _START_TIMEOUT_S = 30.0
 _AFTER_EXIT_S = 2.0
-"""A daemon that lost against another one ends before the other one listens."""
+"""A daemon that lost the race against another one may end before that one listens."""
 _POLL_FIRST_S, _POLL_MOST_S = 0.005, 0.1
 _LOG_NAME = "ktaskd.log"
 _LOCK_NAME = "start.lock"
 _LOG_TAIL_BYTES = 2000
 
-# Started in the background by a shell that ends at once: the daemon is then no
-# child of the program that happens to need it first, which may wait for all of
-# its children. The shell says its process id.
+# A shell starts the daemon in the background and ends at once. So the daemon is not
+# a child of the program that needs it first, which may wait for all of its
+# children. The shell prints the daemon's process id.
 _SCRIPT = '"$@" >/dev/null 2>"$KTASKD_LOG" & echo $!'
 
-# Said by systemd to the program, not to the daemon that it starts.
+# systemd set these for the program, not for the daemon that the program starts.
 _NOT_INHERITED = (
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -41,74 +41,74 @@ _NOT_INHERITED = (
 )
 
 
-NEXT_STEP = "`ktask run`, or a program that connects, starts one for you; so does `ktaskd`, for good"
-"""For whoever looks at a daemon where there is none."""
+NEXT_STEP = "`ktask run`, or a program that connects, starts one for you; `ktaskd` starts one that stays"
+"""For a command that only looks at a daemon and finds none."""
 
 
-def place_in(directory: str) -> Place:
-    """The place of a daemon in `directory`, whether there is one or not."""
-    return Place(os.path.join(directory, SOCKET_NAME), os.path.join(directory, HANDOFF_NAME))
+def endpoint_in(directory: str) -> Endpoint:
+    """The endpoint that a daemon in `directory` has, whether one runs or not."""
+    return Endpoint(os.path.join(directory, SOCKET_NAME), os.path.join(directory, HANDOFF_NAME))
 
 
 def directory_of(environ: Mapping[str, str]) -> str:
-    """The runtime directory of this user's embedded daemon; need not exist."""
+    """The runtime directory of this user's embedded daemon; it need not exist."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime) and _is_ours(runtime):
         return os.path.join(runtime, "ktaskd")
     return f"/tmp/ktaskd-{os.geteuid()}"
 
 
-def find_or_start(directory: str) -> Place:
-    """The place of a daemon in `directory` that answers, started if there is none.
+def find_or_start(directory: str) -> Endpoint:
+    """The endpoint of a daemon that answers in `directory`; starts one if there is none.
 
-    Of several processes that call this at one time, one starts the daemon and
-    the others wait for it.
+    If several processes call this at the same time, one starts the daemon and the
+    others wait for it.
 
     Raises:
-        DaemonNotFound: the directory is not this user's alone, or the daemon
-            does not come up; then with the end of its log.
+        DaemonNotFound: other users can write the directory, or the daemon does not
+            start; then the end of its log is included.
     """
     _make_private(directory)
-    place = place_in(directory)
+    endpoint = endpoint_in(directory)
     deadline = time.monotonic() + _START_TIMEOUT_S
     for pause_s in _pauses(deadline):
-        if not why_silent(place):
-            return place
+        if not why_silent(endpoint):
+            return endpoint
         with _start_lock(directory) as locked:
             if locked:
-                return _start(directory, place, deadline)
+                return _start(directory, endpoint, deadline)
         time.sleep(pause_s)
     raise DaemonNotFound(
-        f'embedded daemon: another process is starting it in "{directory}", and does not end'
+        f'embedded daemon: another process has been starting it in "{directory}" for too long'
     )
 
 
-def _start(directory: str, place: Place, deadline: float) -> Place:
-    """Start the daemon and wait until it answers. The start lock is held."""
-    # Another one may have started it between the look and the lock.
-    if not why_silent(place):
-        return place
+def _start(directory: str, endpoint: Endpoint, deadline: float) -> Endpoint:
+    """Start the daemon and wait until it answers. The caller holds the start lock."""
+    # Another process may have started it between the check and the lock.
+    if not why_silent(endpoint):
+        return endpoint
     pid = _launch(directory)
     with _watch_exit(pid) as has_exited:
         for pause_s in _pauses(deadline):
-            if not why_silent(place):
-                return place
+            if not why_silent(endpoint):
+                return endpoint
             if has_exited(pause_s):
                 break
     for pause_s in _pauses(time.monotonic() + _AFTER_EXIT_S):
-        if not why_silent(place):
-            return place
+        if not why_silent(endpoint):
+            return endpoint
         time.sleep(pause_s)
     log = os.path.join(directory, _LOG_NAME)
-    raise DaemonNotFound(f'embedded daemon: it does not come up in "{directory}"', [f"{log}: {_tail(log)}"])
+    raise DaemonNotFound(f'embedded daemon: it does not start in "{directory}"', [f"{log}: {_tail(log)}"])
 
 
 def _launch(directory: str) -> int:
-    """Start the daemon in a session of its own; its process id."""
+    """Start the daemon in a session of its own; return its process id."""
     if not sys.executable:
         raise DaemonNotFound("embedded daemon: this interpreter does not know its own path")
     command = [sys.executable, "-m", "ktaskd", "--runtime-dir", directory]
-    # Nobody else reaches it, so that even root's may run code of root's own.
+    # No other user can reach it, so even root's daemon may run code of root's own.
     command += ["--idle-exit", str(IDLE_EXIT_S), "--own-user"]
     log = os.path.join(directory, _LOG_NAME)
 
@@ -117,7 +117,7 @@ def _launch(directory: str) -> int:
         done = subprocess.run(
             ["/bin/sh", "-c", _SCRIPT, "sh", *command],
             env={**environ, "KTASKD_LOG": log},
-            # The module is found where it is installed, not where the user happens to be.
+            # Find the installed module, not one in the current directory.
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -131,7 +131,7 @@ def _launch(directory: str) -> int:
 
 @contextlib.contextmanager
 def _watch_exit(pid: int) -> Iterator[_Exited]:
-    """Something to ask whether a process that is not our child has ended."""
+    """Yield a callable that reports whether a process, not a child of ours, has ended."""
     try:
         fd = os.pidfd_open(pid)
     except OSError:
@@ -148,7 +148,7 @@ class _Exited:
         self._pidfd = pidfd
 
     def __call__(self, wait_s: float) -> bool:
-        """Whether it ends within `wait_s`; True if it was gone before."""
+        """Whether the process ends within `wait_s`; True if it has ended already."""
         if self._pidfd < 0:
             return True
         poll = select.poll()
@@ -158,7 +158,7 @@ class _Exited:
 
 @contextlib.contextmanager
 def _start_lock(directory: str) -> Iterator[bool]:
-    """Whether this process is the one that may start the daemon now."""
+    """Yield whether this process may start the daemon now; no other one may inside."""
     fd = os.open(
         os.path.join(directory, _LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
@@ -174,7 +174,7 @@ def _start_lock(directory: str) -> Iterator[bool]:
 
 
 def _pauses(deadline: float) -> Iterator[float]:
-    """Growing waits until the deadline; at least one."""
+    """Growing pauses until the deadline; at least one."""
     pause_s = _POLL_FIRST_S
     while True:
         yield pause_s
@@ -184,7 +184,7 @@ def _pauses(deadline: float) -> Iterator[float]:
 
 
 def _make_private(directory: str) -> None:
-    """Make the directory unless it is there; raise DaemonNotFound unless it is ours alone."""
+    """Make the directory if it is missing; raise DaemonNotFound if other users can write it."""
     try:
         os.mkdir(directory, 0o700)
     except FileExistsError:
@@ -193,8 +193,8 @@ def _make_private(directory: str) -> None:
         raise DaemonNotFound(f'embedded daemon: directory "{directory}": {error.strerror}') from error
     if not is_private(directory):
         raise DaemonNotFound(
-            f'embedded daemon: directory "{directory}": wanted a directory of user {os.geteuid()} '
-            "that nobody else may write, and no link"
+            f'embedded daemon: directory "{directory}": it must belong to user {os.geteuid()}, '
+            "be writable for nobody else and be no link"
         )
 
 
@@ -207,7 +207,7 @@ def _is_ours(directory: str) -> bool:
 
 
 def _tail(path: str) -> str:
-    """The end of a log, in one line."""
+    """The end of a log, joined to one line."""
     try:
         with open(path, "rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""The client's end of the handoff socket: descriptors out, handles in."""
+"""The client's end of the handoff socket: sends descriptors, gets handles for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NUMBER_MAX = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A handle, and what gives it back when its source is gone without a close."""
+    """A handle, and the finalizer that gives it back if its source is collected without a close."""
 
     handle: str
     gone: weakref.finalize[..., Any]
@@ -42,12 +42,12 @@ class Handover:
     """One connection to the handoff socket, opened when first needed. Thread-safe.
 
     Memory and files are handed over once and kept until they are closed or
-    gone. Handles die with the connection, so one that broke forgets all of
-    them; `generation` then is another.
+    collected. Handles end with their connection. When it breaks, all of them are
+    forgotten and `generation` changes.
     """
 
     def __init__(self, path: str) -> None:
-        """Remember where the socket is."""
+        """Connect to nothing yet."""
         self._path = path
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -76,10 +76,10 @@ class Handover:
         return handle
 
     def hand_over(self, fds: Sequence[tuple[int, int]]) -> list[str]:
-        """Handles of descriptors, which stay open here; `discard` them after use.
+        """Handles of descriptors, which stay open here; `discard` the handles after use.
 
         Args:
-            fds: each with its flags in the protocol.
+            fds: descriptors, each with its flags in the protocol.
 
         Raises:
             KtaskError: the daemon refuses one, or cannot be reached.
@@ -100,8 +100,8 @@ class Handover:
         """Give handles back; never raises. Jobs that use them keep them."""
         current = self.generation if generation is None else generation
         self._unwanted.extend((current, handle) for handle in handles)
-        # May be called by the garbage collector, in a thread that holds the
-        # lock: whoever holds it sweeps when it lets go, or the next caller.
+        # The garbage collector may call this in a thread that holds the lock. Then
+        # the holder sweeps when it releases the lock, or the next caller does.
         while self._unwanted and self._lock.acquire(blocking=False):
             try:
                 self._sweep()
@@ -109,18 +109,18 @@ class Handover:
                 self._lock.release()
 
     def renewed_since(self, generation: int) -> bool:
-        """Whether handles of that generation died with their connection."""
+        """Whether handles of that generation ended with their connection."""
         with self._lock:
             self._notice_end()
             return self.generation != generation
 
     def close(self) -> None:
-        """Close the connection; all its handles die with it."""
+        """Close the connection, which ends all its handles."""
         with self._lock:
             self._reset()
 
     def abandon(self) -> None:
-        """Close the descriptor in a forked child, without a lock that may never be let go."""
+        """Close the descriptor in a forked child, where the lock may be held forever."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -140,7 +140,7 @@ class Handover:
         """Forget a connection that the daemon has closed."""
         if self._socket is None:
             return
-        # Nothing is due between two requests, so whatever there is to read is the end.
+        # No reply is due between two requests, so a readable socket means its end.
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         if poll.poll(0):
@@ -155,7 +155,7 @@ class Handover:
         return reply.handles
 
     def _sweep(self) -> None:
-        """Give back what nobody wants any more."""
+        """Give back handles that nobody needs any more."""
         handles: list[str] = []
         with contextlib.suppress(IndexError):
             while len(handles) < wire.FDS_MAX:
@@ -163,7 +163,7 @@ class Handover:
                 if generation == self.generation and self._socket is not None:
                     handles.append(handle)
         if handles:
-            # A connection that breaks takes its handles with it anyway.
+            # If the connection breaks, its handles end anyway.
             with contextlib.suppress(KtaskError):
                 self._exchange(wire.Drop(self._next_number(), tuple(handles)), ())
 
@@ -185,7 +185,7 @@ class Handover:
             self._reset()
             raise _broken(self._path, str(error) or type(error).__name__) from error
         except BaseException:
-            # Interrupted between request and reply: the next reply would be taken for this one's.
+            # Interrupted between request and reply: the next request would read this one's reply.
             self._reset()
             raise
         if isinstance(reply, wire.Refused):
@@ -194,7 +194,7 @@ class Handover:
             raise _refused(reply)
         if reply.number != request.number:
             self._reset()
-            raise _broken(self._path, f"reply number {reply.number}, wanted {request.number}")
+            raise _broken(self._path, f"reply number {reply.number} in answer to request {request.number}")
         return reply
 
     def _connected(self) -> socket.socket:

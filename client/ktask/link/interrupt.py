@@ -1,15 +1,15 @@
-"""Ctrl-C put off until a call in the main thread has come back.
+"""Delays Ctrl-C until a call in the main thread has returned.
 
-The shortest way to make a call is in the thread that wants it. In the main
-thread a signal's handler may raise there at any step, which gRPC does not
-survive (`caller` says how). Where SIGINT has Python's own handler, and no other
-signal any, that handler is replaced for the time of the call by one that only
-makes the call come back.
+The fastest way to make a call is in the thread that needs it. In the main thread,
+though, a signal handler may raise at any step, which gRPC does not survive
+(`caller` explains why). If SIGINT has Python's own handler and no other signal has
+a handler, SIGINT's handler is replaced during the call by one that only makes the
+call return.
 """
 
 from __future__ import annotations
 
-# The module below `signal`, without enums: those would cost more than all the rest here.
+# Used instead of `signal`, whose enums would cost more time than everything else here.
 import _signal  # type: ignore[import-not-found]
 import _thread
 import signal
@@ -23,7 +23,7 @@ _OTHERS = tuple(int(one) for one in signal.valid_signals() if one != _SIGINT)
 
 
 def can_defer() -> bool:
-    """Whether Ctrl-C is all that might raise in this thread, and the main one it is."""
+    """Whether this is the main thread, and no signal but Ctrl-C might raise in it."""
     return (
         threading.current_thread() is threading.main_thread()
         and _signal.getsignal(_SIGINT) is signal.default_int_handler
@@ -32,10 +32,10 @@ def can_defer() -> bool:
 
 
 class Deferred:
-    """A context in which Ctrl-C raises nothing. Where `can_defer` only.
+    """A context in which Ctrl-C raises nothing. Use it only if `can_defer`.
 
     Attributes:
-        count: how often it came.
+        count: how often Ctrl-C came.
     """
 
     def __init__(self, on_interrupt: Callable[[int], None]) -> None:
@@ -44,16 +44,16 @@ class Deferred:
         self.count = 0
 
     def __enter__(self) -> Self:
-        """Put off what comes from now on."""
+        """Count interrupts from now on."""
         _signal.signal(_SIGINT, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signal back; whoever entered looks at `count`."""
+        """Restore the handler; the caller then looks at `count`."""
         _signal.signal(_SIGINT, signal.default_int_handler)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        # Runs between any two steps of the main thread, which may hold locks;
-        # so it takes none, as threading.Thread would.
+        # Runs between any two steps of the main thread, which may hold locks. So it
+        # takes none, which threading.Thread would.
         self.count += 1
         _thread.start_new_thread(self._on_interrupt, (self.count,))

@@ -1,4 +1,4 @@
-"""Files that a job makes: as private as what they are made from, and removed unless it succeeds."""
+"""Files that the client creates for a job: as private as its sources, removed unless it succeeds."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from ktask.v1 import jobs_pb2 as pb
 
 _USUAL_MODE = 0o666
 _UNKNOWN_MODE = 0o600
-"""Of a file that somebody else opened, and that may be private."""
+"""Assumed of a file that another program opened, which may be private."""
 
 
 class MadeFiles:
-    """The files that were made for one job."""
+    """The files that were created for one job."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Nothing has been created yet."""
         self._made: list[tuple[str, int, int]] = []
 
     def open(self, path: str | bytes | os.PathLike[Any], access: pb.Access.ValueType, mode: int) -> File:
-        """Open a file to be written, made with `mode` less the umask if it is missing.
+        """Open a file to be written; if it is missing, create it with `mode` less the umask.
 
         Raises:
-            ValueError: no regular file, or a link to nothing.
-            OSError: it can neither be opened nor made.
+            ValueError: it is no regular file, or a dangling link.
+            OSError: it can neither be opened nor created.
         """
         name, flags = ("w", os.O_WRONLY) if access == pb.ACCESS_WRITE else ("rw", os.O_RDWR)
         while True:
             try:
                 return File(path, name, flags)
             except FileNotFoundError:
-                # As cp(1): what a link to nothing names may be in nobody's mind any more.
+                # Refused as by cp(1): the user may not know any more what a dangling link names.
                 if os.path.islink(path):
                     raise ValueError(
                         f'file "{os.fsdecode(path)}": a link to a file that does not exist; '
-                        "remove the link, or make that file"
+                        "remove the link, or create that file"
                     ) from None
-            # Somebody else may have made it just now: theirs is opened then.
+            # Another process may have created it just now; then that file is opened.
             with contextlib.suppress(FileExistsError):
                 file = File(path, name, flags | os.O_CREAT | os.O_EXCL, mode)
                 status = os.fstat(file.fileno())
@@ -49,11 +49,11 @@ class MadeFiles:
                 return file
 
     def keep(self) -> None:
-        """The job has succeeded, or goes on by itself: they stay."""
+        """Let the files stay: the job has succeeded, or goes on without this client."""
         self._made.clear()
 
     def remove(self) -> None:
-        """Remove those that are still the files that were made; never raises."""
+        """Remove the files, unless others have taken their places since; never raises."""
         made, self._made = self._made, []
         for path, device, inode in made:
             with contextlib.suppress(OSError):
@@ -63,9 +63,9 @@ class MadeFiles:
 
 
 def mode_for(sources: Iterable[Any]) -> int:
-    """The mode of a file made from `sources`: no wider than any of theirs.
+    """The mode for a file made from `sources`: no wider than any of theirs.
 
-    Memory has none, so that of nothing but memory a file is made as usual.
+    Memory has no mode; a file made from memory alone gets the usual one.
     """
     mode = 0o777
     counted = False

@@ -1,7 +1,7 @@
-"""Errors of a job in the words of its caller, who knows files and not roles. Pure.
+"""Adds the caller's paths to error messages of a job. Pure.
 
-The daemon has descriptors, and so its messages name roles: `source "dst": no space left`.
-Whoever gave a path finds it behind the role: `source "dst" ("/srv/copy"): no space left`.
+The daemon knows descriptors and no paths, so its messages name roles: `source "dst": no space left`.
+The client adds the path that the caller gave: `source "dst" ("/srv/copy"): no space left`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ROLE = re.compile(r'\b(source|item) "?([^"\s:]+)"?(?=:)')
 
 
 def names_of(sources: Mapping[str, Any], items: list[Any] | None = None) -> dict[str, str]:
-    """Paths as the caller gave them, by role, and those of items by their number as text."""
+    """The paths that the caller gave, by role; those of items by their number as text."""
     named: dict[str, str] = {}
     for key, source in [*sources.items(), *((str(i), item) for i, item in enumerate(items or ()))]:
         if isinstance(source, Memory):
@@ -30,7 +30,7 @@ def names_of(sources: Mapping[str, Any], items: list[Any] | None = None) -> dict
 
 
 def with_names(text: str, names: Mapping[str, str]) -> str:
-    """A message with the caller's name behind each role or number of an item."""
+    """A message with the caller's path after each role or number of an item."""
 
     def name(match: re.Match[str]) -> str:
         known = names.get(match[2])
@@ -40,7 +40,7 @@ def with_names(text: str, names: Mapping[str, str]) -> str:
 
 
 def name_in_job(job: pb.Job, names: Mapping[str, str], function: pb.Function | None) -> None:
-    """Name the sources in a job's error, and the one that its ranges are of."""
+    """Add the paths to a job's error, and name the files that its ranges refer to."""
     if not job.HasField("error") or not names:
         return
     message = with_names(job.error.message, names)
@@ -49,5 +49,5 @@ def name_in_job(job: pb.Job, names: Mapping[str, str], function: pb.Function | N
         if written and not job.spec.items:
             places = " and ".join(f'"{names[role]}"' for role in written)
             message += f"; the ranges are {function.unit}s of {places}"
-    # It has to be text that UTF-8 can hold, as any other of protobuf's.
+    # protobuf takes only text that UTF-8 can hold.
     job.error.message = message.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""A draft's sources, opened and handed over for as long as one call needs them."""
+"""The sources of a draft, opened and handed over for the duration of one call."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Opened:
     """The sources of one draft: open here, handed over by `spec`."""
 
     def __init__(self, draft: Draft, handover: Handover, function_of: FunctionOf) -> None:
-        """Check the draft, and open what it names by path. `close` it afterwards.
+        """Check the draft, and open the sources that it names by path. `close` it afterwards.
 
         Raises:
-            TypeError, ValueError: the draft is none.
-            OSError: a path cannot be opened as the function wants it.
+            TypeError, ValueError: the draft is invalid.
+            OSError: a path cannot be opened with the access that the function needs.
             KtaskError: there is no such function or role.
         """
         self._handover = handover
@@ -54,7 +54,7 @@ class Opened:
             raise
 
     def spec(self) -> pb.JobSpec:
-        """The message, with a handle for each source; called again it hands over again."""
+        """The message with a handle for each source; each call hands them over again."""
         spec = pb.JobSpec()
         spec.CopyFrom(self._spec)
         self.generation = self._handover.generation
@@ -74,14 +74,14 @@ class Opened:
         return spec
 
     def keep(self, job: pb.Job) -> None:
-        """Let the files that were made stay: `job` has succeeded, or goes on by itself."""
+        """Let the created files stay if `job` has succeeded, or goes on without this client."""
         if job.state not in _UNSUCCESSFUL:
             self._made.keep()
 
     def close(self) -> None:
         """Close what was opened here, and give back what was handed over for this call.
 
-        Files that were made for the job are removed, unless it was said to `keep` them.
+        Files that were created for the job are removed, unless `keep` was called for them.
         """
         self._made.remove()
         self._files.close()
@@ -89,10 +89,10 @@ class Opened:
         self._handover.discard(handles)
 
     def _open_roles(self, draft: Draft) -> dict[str, Any]:
-        """The sources, paths among them opened; those that are only read come first.
+        """The sources with all paths opened; arguments are checked before.
 
-        A file that does not exist is then not made when another one is missing, and its
-        mode is known. Arguments are checked before.
+        Sources that are only read are opened first. So no target is created when one of
+        them is missing, and the mode for the target is known.
         """
         accesses = {role: self._access(role) for role, source in draft.sources.items() if _is_path(source)}
         if accesses:
@@ -110,23 +110,23 @@ class Opened:
         return opened
 
     def _require_content(self, role: str, path: Any) -> None:
-        """Refuse to make the file whose bytes are the job's positions: it would have none.
+        """Refuse to create the file whose bytes are the job's positions: it would have none.
 
-        Ranges may reach beyond its end, where the function makes it longer.
+        With ranges it may be created: they may reach beyond its end, if the function extends it.
         """
         first = self._function_of(self._name).sources[0].role
         if role == first and not self._spec.ranges and not os.path.exists(path):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
 
     def _access(self, role: str | None) -> pb.Access.ValueType:
-        """What the function does with a role; None = with its items."""
+        """How the function accesses a role; None = its items."""
         function = self._function_of(self._name)
         for source in function.sources:
             if role in (None, source.role):
                 return source.access
-        wanted = ", ".join(source.role for source in function.sources) or "none"
+        wanted = ", ".join(source.role for source in function.sources) or "no sources"
         raise KtaskError(
-            f'source "{role or "items"}": unknown to function "{self._name}", wanted {wanted}',
+            f'source "{role or "items"}": function "{self._name}" has no such source, wanted {wanted}',
             code="INVALID_ARGUMENT",
             reason="SOURCE_INVALID",
             field=f'spec.sources["{role}"]' if role else "spec.items",
@@ -138,14 +138,14 @@ class Opened:
         return self._batch([source])[0]
 
     def _open_item(self, path: Any) -> File:
-        """Open an item; one that is missing is not made, since nothing would be in it."""
+        """Open an item; a missing one is not created, since it would be empty."""
         if self._access(None) == pb.ACCESS_READ:
             return file(path, "r")
         os.stat(path)
         return file(path, "rw")
 
     def _batch(self, sources: Sequence[Any]) -> list[str]:
-        """Handles of a few sources; what is opened for it is closed again at once."""
+        """Handles of a few sources; what is opened for this is closed again at once."""
         handles: dict[int, str] = {}
         fds: list[tuple[int, int, int]] = []
         with contextlib.ExitStack() as files:
@@ -172,7 +172,7 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(draft: Draft, handover: Handover, function_of: FunctionOf) -> Iterator[Opened]:
-    """The sources of a draft, closed at the end; `Opened` says what can go wrong."""
+    """The sources of a draft, closed at the end; raises as `Opened` does."""
     sources = Opened(draft, handover, function_of)
     try:
         yield sources
@@ -181,13 +181,13 @@ def opened(draft: Draft, handover: Handover, function_of: FunctionOf) -> Iterato
 
 
 def _default_nid(sources: Sequence[Any]) -> int | None:
-    """Node of ranges that name none: a file's pages have no one node."""
+    """The node of ranges that name none: the caller's for memory, any for files."""
     on_nodes = all(isinstance(source, Handle) or is_memory(source) for source in sources)
     return None if on_nodes else NUMA_NO_NODE
 
 
 def _naming(error: KtaskError, what: str, field: str) -> KtaskError:
-    """The same error with the name of the source whose descriptor the daemon does not take."""
+    """The same error, naming the source whose descriptor the daemon refused."""
     if "index" not in error.metadata:
         return error
     message = re.sub(r"^descriptor \d+", what, error.message)
@@ -195,7 +195,7 @@ def _naming(error: KtaskError, what: str, field: str) -> KtaskError:
 
 
 def _check(what: str, source: Any) -> None:
-    """Refuse what is no source, and "-", which means a stream in every other tool."""
+    """Refuse what is no source, and also "-", which means a stream to other tools."""
     check_source(what, source)
     if _is_path(source) and os.fsdecode(source) == "-":
         raise ValueError(f'{what}: got "-", wanted a path; "./-" is the file of that name')
@@ -206,7 +206,7 @@ def _is_path(source: Any) -> bool:
 
 
 def _flushed_fileno(source: Any) -> int:
-    """The descriptor of something open, once all that was written to it is in there."""
+    """The descriptor of an open object, after flushing it."""
     flush = getattr(source, "flush", None)
     if callable(flush):
         flush()

@@ -1,4 +1,4 @@
-"""The gRPC channel, and its errors in our words."""
+"""The gRPC channel, and gRPC's errors as ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ktask.errors import KtaskError
 
 @contextlib.contextmanager
 def _without_notes() -> Iterator[None]:
-    """Let gRPC, loaded inside, log nothing but errors, unless the user has set GRPC_VERBOSITY.
+    """Load gRPC inside, and it logs only errors, unless the user has set GRPC_VERBOSITY.
 
     Otherwise a program that forks next to a connection gets a line on its terminal for each fork:
     "Other threads are currently calling into gRPC, skipping fork() handlers". The handlers stay
@@ -31,25 +31,25 @@ def _without_notes() -> Iterator[None]:
 
 
 with _without_notes():
-    # Other modules take it from here, so that it is always loaded this way.
+    # Other modules import it from here, so that it is always loaded this way.
     import grpc as grpc
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""Largest message taken or sent; the daemon's own bounds are narrower."""
+"""Largest message received or sent; the daemon's own limits are lower."""
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
 _OPTIONS = (
-    # Not the percent-encoded path of the socket, which some servers refuse.
+    # The default would be the percent-encoded path of the socket, which some servers refuse.
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # One connection for each client, which ends when the client is closed.
+    # Each client has a connection of its own, which ends when the client is closed.
     ("grpc.use_local_subchannel_pool", 1),
-    # An embedded daemon ends when nobody is connected any more.
+    # An embedded daemon ends when no client is connected any more, so stay connected.
     ("grpc.client_idle_timeout_ms", 2**31 - 1),
-    # A daemon that was started again is found soon.
+    # Find a restarted daemon soon.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -57,7 +57,7 @@ _OPTIONS = (
 
 
 def open_channel(target: str) -> grpc.Channel:
-    """A channel to `target`, which is dialled at the first call."""
+    """A channel to `target`; the first call dials it."""
     return grpc.insecure_channel(target, options=_OPTIONS)
 
 
@@ -68,18 +68,18 @@ def code_of(error: grpc.RpcError) -> str:
 
 
 def translate(error: grpc.RpcError) -> KtaskError:
-    """A failed call as the exception that callers of the library see."""
-    # Only a call that failed pays for loading these.
+    """A failed call as the exception that the library raises."""
+    # Loaded only when a call has failed.
     from google.protobuf.message import DecodeError
     from google.rpc import error_details_pb2, status_pb2
 
     code = code_of(error)
     reason, field, metadata = "", "", {}
-    # The stubs call an item of the metadata an object; it is a pair.
+    # The type stubs declare a metadata item as an object; it is a pair.
     trailing: Any = error.trailing_metadata() or ()
     for packed in (value for key, value in trailing if key == _DETAILS_KEY):
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        # Details that cannot be read are no reason to hide the error itself.
+        # Unreadable details must not hide the error itself.
         with contextlib.suppress(DecodeError):
             for detail in status_pb2.Status.FromString(packed).details:
                 if detail.Unpack(info):

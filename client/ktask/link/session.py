@@ -1,6 +1,6 @@
 """One connection to a daemon, in messages of the contract.
 
-`client` speaks dataclasses above it, and `cli` prints the messages as they are.
+`client` turns the messages into dataclasses; `cli` prints them as they are.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from ktask.errors import KtaskError
 from ktask.link import naming, rpc
 from ktask.link.caller import Caller
 from ktask.link.handover import Handover
-from ktask.link.locate import Place, grpc_target
+from ktask.link.locate import Endpoint, grpc_target
 from ktask.link.resolve import opened
 from ktask.link.rpc import grpc
+from ktask.link.stubs import Stubs
 from ktask.link.trust import Anchor
 from ktask.link.waited import OnJob, WaitedJob
-from ktask.v1 import control_pb2, control_pb2_grpc, jobs_pb2_grpc
+from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
 _CALL_TIMEOUT_S = 30.0
-"""For calls that the daemon answers at once."""
+"""Timeout of calls that the daemon answers at once."""
 
 _RESUMES_MAX = 6
 _RESUME_FIRST_S, _RESUME_MOST_S = 0.02, 1.0
@@ -37,36 +38,27 @@ _RESUME_FIRST_S, _RESUME_MOST_S = 0.02, 1.0
 ENDED = frozenset({pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_DIRTY})
 
 _RESUMABLE = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNKNOWN", "INTERNAL"})
-"""How a stream is cut that can be taken up again."""
+"""Statuses of a cut stream that can be resumed."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class Wire:
-    """A channel and its stubs, gone together when the session is closed."""
-
-    def __init__(self, target: str) -> None:
-        self.channel = rpc.open_channel(target)
-        self.jobs = jobs_pb2_grpc.JobsStub(self.channel)
-        self.control = control_pb2_grpc.ControlStub(self.channel)
-
-
 class Session:
-    """A connection. Thread-safe; not to be used in a forked child."""
+    """A connection. Thread-safe; unusable in a forked child."""
 
-    def __init__(self, place: Place) -> None:
-        """Prepare a connection to `place`; nothing is dialled yet.
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Prepare a connection to `endpoint`; the first call dials.
 
         Raises:
             DaemonNotTrusted: another user could listen there.
             OSError: there is no such directory.
         """
-        self.place = place
-        self._anchor = Anchor(os.path.dirname(place.socket))
-        self._left: list[tuple[Wire, Anchor]] = []
-        self._wire: Wire | None = self._make_wire()
-        self.handover = Handover(place.handoff)
+        self.endpoint = endpoint
+        self._anchor = Anchor(os.path.dirname(endpoint.socket))
+        self._left: list[tuple[Stubs, Anchor]] = []
+        self._stubs: Stubs | None = self._make_stubs()
+        self.handover = Handover(endpoint.handoff)
         self.caller = Caller()
         self._functions: dict[str, pb.Function] = {}
         self._closing = threading.Lock()
@@ -74,12 +66,12 @@ class Session:
         _sessions.add(self)
 
     def close(self) -> None:
-        """End the connection: waiting calls fail, and their jobs are cancelled."""
+        """End the connection: pending calls fail, and their jobs are cancelled."""
         with self._closing:
-            if self._wire is None or self._forked:
+            if self._stubs is None or self._forked:
                 return
-            wire, self._wire = self._wire, None
-        self.caller.call(wire.channel.close)
+            stubs, self._stubs = self._stubs, None
+        self.caller.call(stubs.channel.close)
         self.caller.close()
         self.handover.close()
         self._anchor.close()
@@ -87,49 +79,48 @@ class Session:
             left.channel.close()
             anchor.close()
 
-    def _make_wire(self) -> Wire:
-        """A channel that reaches nothing but the directory that was checked, however often it connects."""
-        return Wire(grpc_target(self._anchor.path(os.path.basename(self.place.socket))))
+    def _make_stubs(self) -> Stubs:
+        """A channel that only reaches the directory that was checked, however often it reconnects."""
+        return Stubs(grpc_target(self._anchor.path(os.path.basename(self.endpoint.socket))))
 
     def reopen(self) -> None:
-        """Break all calls off, and go on with a new connection."""
+        """Abort all calls, and go on with a new connection."""
         with self._closing:
-            if self._wire is None:
+            if self._stubs is None:
                 return
-            wire, self._wire = self._wire, self._make_wire()
-        wire.channel.close()
+            stubs, self._stubs = self._stubs, self._make_stubs()
+        stubs.channel.close()
 
     def _follow(self) -> None:
-        """Go to the directory that has the name now; calls that run stay where they are.
+        """Connect to the directory that has the name now; running calls keep the old connection.
 
-        A daemon that was started again may have another directory, which must be as
-        trusted as the first.
+        A restarted daemon may have another directory. That is checked as the first one was.
         """
         with self._closing:
-            if self._wire is None or not self._anchor.is_replaced():
+            if self._stubs is None or not self._anchor.is_replaced():
                 return
             anchor = Anchor(self._anchor.directory)
-            self._left.append((self._wire, self._anchor))
+            self._left.append((self._stubs, self._anchor))
             self._anchor = anchor
-            self._wire = self._make_wire()
-        self.handover.close()  # the other daemon does not know its handles
+            self._stubs = self._make_stubs()
+        self.handover.close()  # the new daemon does not know the old handles
 
     def run(self, draft: Draft, timeout: float | None = None, on_job: OnJob | None = None) -> pb.Job:
         """Run a job to its end, however it ends.
 
-        Interrupted by an exception in this thread, such as KeyboardInterrupt or
-        one of `on_job`, it cancels the job, waits for its end and raises that.
+        If an exception interrupts this thread, such as KeyboardInterrupt or one raised by
+        `on_job`, the job is cancelled and its end waited for before that exception goes on.
 
         Args:
             timeout: seconds until the job is cancelled; None = never.
-            on_job: called in this thread with the job as it goes on.
+            on_job: called in this thread with the job whenever it has moved.
         Raises:
-            KtaskError: refused, not reached, or past its deadline and not seen
-                to end.
+            KtaskError: the job was refused, the daemon cannot be reached, or the job has
+                not ended some time after its deadline.
         """
 
         def call(spec: pb.JobSpec) -> pb.Job:
-            # The waited call does not say which job it became, so the job is found by this.
+            # Run answers only at the end, so until then the job is found by its request_id.
             spec.request_id = spec.request_id or secrets.token_hex(16)
             return WaitedJob(self, spec, timeout).wait(on_job)
 
@@ -140,13 +131,13 @@ class Session:
         bound = _CALL_TIMEOUT_S if timeout is None else timeout
 
         def call(spec: pb.JobSpec) -> pb.Job:
-            return self._call(self.wire.jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
+            return self._call(self.stubs.jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
 
         return self._with_sources(draft, call)
 
     def _with_sources(self, draft: Draft, call: Callable[[pb.JobSpec], pb.Job]) -> pb.Job:
-        """`call` with the message of a draft, while its sources are handed over."""
-        _ = self.wire
+        """Make `call` with the message of a draft while its sources are handed over."""
+        _ = self.stubs
         items = None if draft.items is None else list(draft.items)
         draft = replace(draft, items=items)
         names = naming.names_of(draft.sources, items)
@@ -166,15 +157,15 @@ class Session:
             except KtaskError as error:
                 if error.reason != "HANDLE_UNKNOWN" or not self.handover.renewed_since(sources.generation):
                     raise
-                # The daemon was started again, or the handoff connection broke, after
-                # the handles were taken; the job was not accepted, so this is safe.
+                # The daemon was restarted, or the handoff connection broke, after the
+                # sources were handed over. The job was not accepted, so a retry is safe.
                 job = call(sources.spec())
             sources.keep(job)
             return job
 
     def stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
-        """One Watch call, ended when the reader leaves. Raises grpc.RpcError."""
-        call = self.caller.call(lambda: self.wire.jobs.Watch(request, timeout=timeout))
+        """One Watch call, ended when the reader stops iterating. Raises grpc.RpcError."""
+        call = self.caller.call(lambda: self.stubs.jobs.Watch(request, timeout=timeout))
         try:
             while (message := self.caller.call(lambda: next(call, None))) is not None:
                 yield message
@@ -182,7 +173,7 @@ class Session:
             self.caller.call(call.cancel)
 
     def wait(self, *, id: str = "", request_id: str = "", timeout: float | None = None) -> pb.Job | None:
-        """The job once it has ended; None if that is not within `timeout` seconds."""
+        """The job once it has ended; None if that takes longer than `timeout` seconds."""
         for message in self.watch(id=id, request_id=request_id, timeout=timeout):
             if message.final:
                 return message.job
@@ -200,7 +191,7 @@ class Session:
         """Follow a job to its end, or for `timeout` seconds; a cut stream is resumed.
 
         Raises:
-            KtaskError: no such job, or it was cut and could not be resumed.
+            KtaskError: no such job, or the stream was cut and could not be resumed.
         """
         request = pb.WatchRequest(
             id=id, request_id=request_id, after_sequence=after_sequence, cancel_on_cut=cancel_on_cut
@@ -211,7 +202,7 @@ class Session:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 for message in self.stream(request, left):
-                    # A stream that only ever repeats where the job is does not count.
+                    # Only new content resets the count; a repeated snapshot does not.
                     failures = 0 if message.sequence > request.after_sequence else failures
                     request.after_sequence = message.sequence
                     yield message
@@ -231,18 +222,18 @@ class Session:
 
     def get(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """One job as it is now."""
-        return self._call(self.wire.jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
+        return self._call(self.stubs.jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
 
     def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """Ask a job to stop; it may still be undoing when this returns."""
-        return self._call(self.wire.jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
+        return self._call(self.stubs.jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
 
     def list(self, request: pb.ListRequest) -> pb.ListResponse:
         """One page of jobs."""
-        return self._call(self.wire.jobs.List, request)
+        return self._call(self.stubs.jobs.List, request)
 
     def pages(self, request: pb.ListRequest) -> Iterator[pb.ListResponse]:
-        """All pages of jobs from the one that `request` asks for."""
+        """All pages of jobs, from the one that `request` asks for on."""
         while True:
             page = self.list(request)
             yield page
@@ -251,15 +242,15 @@ class Session:
             request.page_token = page.next_page_token
 
     def functions(self, name: str = "", timeout: float = _CALL_TIMEOUT_S) -> pb.ListFunctionsResponse:
-        """The functions, or the one of this name, asked for anew."""
+        """The functions, or the one of this name, requested from the daemon each time."""
         request = pb.ListFunctionsRequest(name=name)
-        # A daemon that systemd starts at the first connection needs its time.
-        response = self._call(self.wire.jobs.ListFunctions, request, timeout, wait_for_ready=True)
+        # Wait: systemd may be starting the daemon because of this very connection.
+        response = self._call(self.stubs.jobs.ListFunctions, request, timeout, wait_for_ready=True)
         self._functions.update((one.name, one) for one in response.functions)
         return response
 
     def function(self, name: str) -> pb.Function:
-        """A function's declaration, asked for once; raises KtaskError if there is none."""
+        """A function's declaration, requested once; raises KtaskError if there is none."""
         if name not in self._functions:
             self.functions(name)
         found = self._functions.get(name)
@@ -274,19 +265,19 @@ class Session:
 
     def status(self) -> control_pb2.GetStatusResponse:
         """The daemon as it is now."""
-        return self._call(self.wire.control.GetStatus, control_pb2.GetStatusRequest())
+        return self._call(self.stubs.control.GetStatus, control_pb2.GetStatusRequest())
 
     def set_mode(self, request: control_pb2.SetModeRequest) -> control_pb2.SetModeResponse:
         """Set who decides how many helpers run."""
-        return self._call(self.wire.control.SetMode, request)
+        return self._call(self.stubs.control.SetMode, request)
 
     def drain(self, resume: bool) -> control_pb2.DrainResponse:
         """Stop or resume the acceptance of jobs."""
-        return self._call(self.wire.control.Drain, control_pb2.DrainRequest(resume=resume))
+        return self._call(self.stubs.control.Drain, control_pb2.DrainRequest(resume=resume))
 
     def reload(self) -> control_pb2.ReloadResponse:
         """Have the configuration read again."""
-        return self._call(self.wire.control.Reload, control_pb2.ReloadRequest())
+        return self._call(self.stubs.control.Reload, control_pb2.ReloadRequest())
 
     def _call(
         self,
@@ -301,27 +292,32 @@ class Session:
             raise rpc.translate(error) from None
 
     @property
-    def wire(self) -> Wire:
-        """The channel and its stubs; raises KtaskError where there is none any more, or not a trusted one."""
+    def stubs(self) -> Stubs:
+        """The channel and its stubs.
+
+        Raises:
+            KtaskError: the session is closed, belongs to the parent of this process, or its directory
+                was replaced by one that is not trusted.
+        """
         if self._forked:
             raise KtaskError(
-                "client: made before this process was forked, wanted one made after it",
+                "client: made before this process was forked; connect again in the child",
                 code="FAILED_PRECONDITION",
                 reason="CLIENT_FORKED",
             )
         if self._anchor.is_replaced():
             self._follow()
-        wire = self._wire
-        if wire is None:
+        stubs = self._stubs
+        if stubs is None:
             raise KtaskError("client: closed", code="FAILED_PRECONDITION", reason="CLIENT_CLOSED")
-        return wire
+        return stubs
 
     def _after_fork(self) -> None:
         """In the child: gRPC's threads are gone, so the channel must not be touched."""
         self._forked = True
         self.handover.abandon()
-        # Closing it, as its collection would, may wait for those threads for ever.
-        _never_collected.append(self._wire)
+        # Closing the channel, as garbage collection would, may wait forever for those threads.
+        _never_collected.append(self._stubs)
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -334,13 +330,13 @@ def _mark_forked() -> None:
 
 
 def _close_all() -> None:
-    """Close what the program did not, while gRPC's threads still run.
+    """Close the sessions that the program left open, while gRPC's threads still run.
 
-    The end of the interpreter stops them, and a channel with a call that was
-    not ended would then wait for them for ever.
+    The interpreter stops them as it ends, and a channel with an open call would then
+    wait for them forever.
     """
     for session in list(_sessions):
-        # No thread can be started any more, so it is closed by this one.
+        # No thread can be started any more, so this one closes the session.
         session.caller.close()
         session.close()
 

@@ -1,8 +1,8 @@
 """Waiting for a daemon that has just been started and does not listen yet.
 
 `ktaskd --runtime-dir DIR &` returns before the daemon listens. The next command finds no socket, and
-often not even the directory. Only a young process that was started for this very directory is waited
-for: where there is none, nobody is kept waiting for long.
+often no directory either. The client waits only if a process was started recently for this very
+directory; otherwise it gives up at once.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ktask.link.locate import Place, why_silent
+from ktask.link.locate import Endpoint, why_silent
 
 STARTING_S = 30.0
-"""A process of this age that does not listen is not going to."""
+"""A process that does not listen at this age never will."""
 
 _PAUSE_S = 0.02
 _LOOKS = 5
-"""For a process, before there is taken to be none: while one is being executed it has no command line."""
+"""Searches for such a process before giving up: during its exec a process has no command line."""
 
 _OPTION = "--runtime-dir"
 _PROGRAM = "ktaskd"
 
 
-def wait_until_up(find: Callable[[], Place | None]) -> Place | None:
-    """The place that `find` names, once the daemon that is starting there listens.
+def wait_until_up(find: Callable[[], Endpoint | None]) -> Endpoint | None:
+    """The endpoint that `find` names, once the daemon that is starting there listens.
 
-    Returns at once if somebody listens there or `find` names none, and after a tenth of a second if no
-    daemon is starting there.
+    Returns at once if a process listens there or `find` returns None, and after a tenth of a second if
+    no daemon is starting there.
 
     Args:
-        find: names the sockets. Asked again after each pause, since what a target stands for depends
-            on whether its directory is there.
+        find: names the endpoint. Called again after each pause, since what a target stands for depends
+            on whether its directory exists.
     Raises:
         DaemonNotTrusted: another user listens there, or could.
     """
-    place, looks = find(), _LOOKS
-    while place is not None and why_silent(place) and looks:
-        looks = _LOOKS if is_starting(place) else looks - 1
+    endpoint, looks = find(), _LOOKS
+    while endpoint is not None and why_silent(endpoint) and looks:
+        looks = _LOOKS if is_starting(endpoint) else looks - 1
         time.sleep(_PAUSE_S)
-        place = find()
-    return place
+        endpoint = find()
+    return endpoint
 
 
-def is_starting(place: Place) -> bool:
-    """Whether root or this user has just started a daemon for the directory of these sockets."""
+def is_starting(endpoint: Endpoint) -> bool:
+    """Whether root or this user has just started a daemon for the directory of this endpoint."""
     # A target that does not exist may be the directory, or the socket in it.
-    wanted = {place.socket, os.path.dirname(place.socket)}
+    wanted = {endpoint.socket, os.path.dirname(endpoint.socket)}
     return any(wanted & _directories(pid) and _age_s(pid) < STARTING_S for pid in _pids())
 
 
@@ -79,14 +79,14 @@ def _directories(pid: Path) -> set[str]:
         given = runtime_dir_of(words)
         if not given:
             return set()
-        # A relative one counts from where the process is; that of another user cannot be read.
+        # A relative path starts at the process's directory, which is unreadable for another user's process.
         return {os.path.normpath(given if os.path.isabs(given) else (pid / "cwd").readlink() / given)}
     except OSError:
         return set()
 
 
 def _age_s(pid: Path) -> float:
-    """Seconds since a process was started; endless for one that has ended."""
+    """Seconds since a process was started; infinite for one that has ended."""
     try:
         # Source: proc(5), field 22 "starttime"; the name in field 2 may have spaces in it
         ticks = int((pid / "stat").read_text().rpartition(")")[2].split()[19])

@@ -1,22 +1,22 @@
-"""Which daemons may have what a program hands over: descriptors, arguments, pickled code.
+"""Which daemons the library trusts with descriptors, arguments and pickled code.
 
 A daemon can read every descriptor and every argument that it gets, so the library sends
-them only to a daemon that could have them anyway. It looks before it sends the first byte,
-at every connection to either socket, and trusts a daemon when both of these hold:
+them only to a daemon that could have them anyway. It checks before it sends the first byte,
+on every connection to either socket, and trusts a daemon when both of these hold:
 
 * **The directory of the sockets** belongs to root or to the caller, is not writable for
-  everybody, and is writable for its group only where it is the caller's own. The directory is
+  everybody, and is writable for its group only if it is the caller's own. The directory is
   held open, and both sockets are reached through that descriptor, so that nobody can put
   another directory in its place.
 * **The listening process** had uid 0 or the caller's effective uid when it called listen(2),
-  by SO_PEERCRED. A socket that systemd passes to a service counts as root's.
+  as SO_PEERCRED reports. A socket that systemd passes to a service counts as root's.
 
 The system's directory, SYSTEM_DIR, is the exception: only root can make anything in its
-parent, so whoever owns the directory was given it by root. There the daemon may also be of
-the uid that owns the directory, as the package's user `ktaskd` is.
+parent, so root gave the directory to its owner. There the daemon may also run as the uid that
+owns the directory, as the package's user `ktaskd` does.
 
 In a user namespace that does not map every uid, all unmapped users look like the overflow
-uid, 65534. That uid is never the caller's and never root; only the exception above holds.
+uid, 65534. That uid is never taken for the caller or for root; only the exception above applies.
 
 Source: unix(7), SO_PEERCRED; user_namespaces(7), "Unmapped user and group IDs".
 """
@@ -37,7 +37,7 @@ SYSTEM_DIR = "/run/ktaskd"
 
 _UCRED = struct.Struct("3i")
 _ALL_UIDS = 2**32 - 1
-"""As many as the initial user namespace maps. Source: user_namespaces(7)"""
+"""The number that the initial user namespace maps. Source: user_namespaces(7)"""
 _OVERFLOW_UID = 65534
 
 _ADVICE = (
@@ -51,7 +51,7 @@ class Anchor:
 
     Raises:
         OSError: there is no such directory.
-        DaemonNotTrusted: another user could replace what is in it.
+        DaemonNotTrusted: another user could replace its contents.
     """
 
     def __init__(self, directory: str) -> None:
@@ -67,12 +67,12 @@ class Anchor:
             raise
 
     def path(self, name: str) -> str:
-        """Where an entry of this very directory is, whatever its name leads to by now."""
+        """A path to an entry of this very directory, even if another one has its name by now."""
         through = f"/proc/self/fd/{self._fd}"
         return os.path.join(through if os.path.isdir(through) else self.directory, name)
 
     def is_replaced(self) -> bool:
-        """Whether the name leads to another directory than the one that is held."""
+        """Whether another directory has the name by now."""
         try:
             return not os.path.samestat(self._status, os.stat(self.directory))
         except OSError:
@@ -88,13 +88,13 @@ class Anchor:
         if _is_trusted(uid) or (self._is_system and uid == self._status.st_uid):
             return
         raise DaemonNotTrusted(
-            f'socket "{path}": {_name(uid)} listens there, who could read all that is handed over; '
+            f'socket "{path}": {_name(uid)} listens there and could read everything you hand over; '
             f"you are uid {os.geteuid()}; {_ADVICE}",
             uid,
         )
 
     def close(self) -> None:
-        """Let go of the directory; a second time does nothing."""
+        """Close the directory; a second time does nothing."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -104,7 +104,7 @@ class Anchor:
         what = f'directory "{self.directory}"'
         if not (_is_trusted(owner) or self._is_system):
             raise DaemonNotTrusted(
-                f"{what}: belongs to {_name(owner)}, who could read all that is handed over to a daemon "
+                f"{what}: belongs to {_name(owner)}, who could read everything you hand over to a daemon "
                 f"there; you are uid {os.geteuid()}; {_ADVICE}",
                 owner,
             )
@@ -119,7 +119,7 @@ class Anchor:
 
 @contextlib.contextmanager
 def anchored(directory: str) -> Iterator[Anchor]:
-    """A trusted directory, held inside the context; raises as Anchor does."""
+    """A trusted directory, open inside the context; raises as Anchor does."""
     anchor = Anchor(directory)
     try:
         yield anchor
@@ -136,7 +136,7 @@ def _is_system(found: os.stat_result) -> bool:
         return False
     if not stat.S_ISDIR(system.st_mode) or not os.path.samestat(found, system):
         return False
-    # Who owns the parent in a namespace that does not map root: nobody but root owns /run.
+    # In a namespace that does not map root the parent may look unmapped; only root owns /run.
     closed = not parent.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return closed and (_is_trusted(parent.st_uid) or _is_unknown(parent.st_uid))
 
@@ -156,7 +156,7 @@ def _maps_every_uid() -> bool:
         with open("/proc/self/uid_map", encoding="ascii") as lines:
             return sum(int(line.split()[2]) for line in lines) >= _ALL_UIDS
     except (OSError, ValueError, IndexError):
-        return True  # without /proc there is no user namespace that could be told from none
+        return True  # without /proc a user namespace cannot be detected
 
 
 def _name(uid: int) -> str:

@@ -1,43 +1,63 @@
-"""A job that somebody waits for: progress, deadline, interruption."""
+"""A job that a thread waits for: progress, deadline, interruption."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ktask.errors import KtaskError
 from ktask.link import rpc
-from ktask.link.caller import Pending, get
+from ktask.link.caller import Caller, Pending, get
 from ktask.link.interrupt import Deferred, can_defer
 from ktask.link.rpc import grpc
+from ktask.link.stubs import Stubs
 from ktask.v1 import jobs_pb2 as pb
 
-if TYPE_CHECKING:
-    from ktask.link.session import Session
-
 DEADLINE_GRACE_S = 30.0
-"""How long a job whose deadline has passed may take to be undone."""
+"""How long the undo of a job may take after its deadline."""
 
 _LATE_FIRST_S, _LATE_MOST_S = 0.005, 0.5
-"""Between looks for a job that the daemon may not have accepted yet."""
+"""Pauses between requests for a job that the daemon may not have accepted yet."""
 
 OnJob = Callable[[pb.Job], None]
 
 
-class WaitedJob:
-    """One call of Run, from a thread that may be interrupted."""
+class Connection(Protocol):
+    """The part of a session that a waited job needs."""
 
-    def __init__(self, session: Session, spec: pb.JobSpec, timeout: float | None) -> None:
-        """Prepare it; `spec` has a request_id."""
+    caller: Caller
+
+    @property
+    def stubs(self) -> Stubs:
+        """The channel and its stubs."""
+
+    def stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
+        """One Watch call. Raises grpc.RpcError."""
+
+    def wait(self, *, id: str = "", request_id: str = "", timeout: float | None = None) -> pb.Job | None:
+        """The job once it has ended; None if that takes longer than `timeout` seconds."""
+
+    def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
+        """Ask a job to stop."""
+
+    def reopen(self) -> None:
+        """Abort all calls, and go on with a new connection."""
+
+
+class WaitedJob:
+    """One call of Run from a thread that may be interrupted."""
+
+    def __init__(self, session: Connection, spec: pb.JobSpec, timeout: float | None) -> None:
+        """Prepare the call; `spec` must have a request_id."""
         self._session = session
         self._request = pb.RunRequest(spec=spec)
         self._timeout = timeout
 
     def wait(self, on_job: OnJob | None) -> pb.Job:
-        """The ended job; `Session.run` says what can happen."""
+        """The ended job; raises as `Session.run`."""
         try:
             if on_job is not None:
                 return self._wait(on_job)
@@ -50,10 +70,10 @@ class WaitedJob:
             raise rpc.translate(error) from None
 
     def _run(self) -> pb.Job:
-        return self._session.wire.jobs.Run(self._request, timeout=self._timeout).job
+        return self._session.stubs.jobs.Run(self._request, timeout=self._timeout).job
 
     def _run_deferring(self) -> pb.Job:
-        """The shortest way: one call in this thread, which Ctrl-C makes come back."""
+        """The fast path: one call in this thread; Ctrl-C makes it return."""
         over = threading.Event()
         job: pb.Job | None = None
         error: Exception | None = None
@@ -72,7 +92,7 @@ class WaitedJob:
         return job
 
     def _come_back(self, count: int, over: threading.Event) -> None:
-        """Make the call come back: with its job undone at the first time, at once at the second."""
+        """Make the call return: the first Ctrl-C by cancelling the job, the second one at once."""
         if over.is_set():
             return
         if count > 1:
@@ -82,7 +102,7 @@ class WaitedJob:
             self._cancel_accepted(over.wait)
 
     def _wait(self, on_job: OnJob | None) -> pb.Job:
-        """Wait in a place where this thread may be interrupted."""
+        """Wait where this thread may be interrupted safely."""
         pending = Pending(self._run)
         try:
             self._session.caller.start(pending)
@@ -95,7 +115,7 @@ class WaitedJob:
             raise
 
     def _report(self, pending: Pending[pb.Job], on_job: OnJob) -> None:
-        """Tell how the job goes on, until it has ended."""
+        """Call `on_job` with each newer job until it has ended."""
         news: SimpleQueue[pb.Job | None] = SimpleQueue()
         over = threading.Event()
         self._session.caller.start(Pending(lambda: self._follow(pending, news, over)))
@@ -113,13 +133,13 @@ class WaitedJob:
     def _follow(
         self, pending: Pending[pb.Job], news: SimpleQueue[pb.Job | None], over: threading.Event
     ) -> None:
-        """Put the job into `news` whenever it has moved, and None when there is no more."""
+        """Put the job into `news` whenever it has moved, and None at the end."""
         request = pb.WatchRequest(request_id=self._request.spec.request_id)
         bound = None if self._timeout is None else self._timeout + DEADLINE_GRACE_S
         pause_s = _LATE_FIRST_S
         try:
             while not over.is_set() and not pending.done():
-                # The job may not be accepted yet, or the stream of a slow reader is cut.
+                # The job may not be accepted yet, or the daemon cuts the stream of a slow reader.
                 with contextlib.suppress(grpc.RpcError):
                     for message in self._session.stream(request, bound):
                         news.put(message.job)
@@ -131,13 +151,13 @@ class WaitedJob:
             news.put(None)
 
     def _end_after_deadline(self) -> pb.Job:
-        """The job that the daemon cancels at its deadline, when it has ended."""
+        """The ended job, which the daemon cancelled at its deadline."""
         request_id, job = self._request.spec.request_id, None
         with contextlib.suppress(KtaskError):
             job = self._session.wait(request_id=request_id, timeout=DEADLINE_GRACE_S)
         if job is None:
             raise KtaskError(
-                f"job: not ended {DEADLINE_GRACE_S:g} s after its deadline of {self._timeout:g} s",
+                f"job: has not ended {DEADLINE_GRACE_S:g} s after its deadline of {self._timeout:g} s",
                 code="DEADLINE_EXCEEDED",
                 reason="DEADLINE",
                 metadata={"request_id": request_id},
@@ -145,11 +165,11 @@ class WaitedJob:
         return job
 
     def _cancel(self, pending: Pending[pb.Job], interrupt: BaseException) -> None:
-        """Cancel an interrupted job and see its undo end. A second interrupt ends the wait."""
+        """Cancel an interrupted job and wait for its undo. A second interrupt ends the wait."""
         try:
             self._cancel_accepted(pending.wait)
         except KtaskError as error:
-            interrupt.add_note(f"the job was interrupted, and could not be cancelled: {error}")
+            interrupt.add_note(f"the job was interrupted and could not be cancelled: {error}")
             return
         try:
             _note_end(interrupt, pending.result(), None)
@@ -160,7 +180,7 @@ class WaitedJob:
         """Cancel the job, once it has been accepted.
 
         Args:
-            wait_over: whether the call of Run comes back within so many seconds.
+            wait_over: waits this many seconds for the call of Run; whether it has returned.
         Raises:
             KtaskError: it cannot be cancelled.
         """
@@ -171,22 +191,22 @@ class WaitedJob:
             except KtaskError as error:
                 if error.code != "NOT_FOUND":
                     raise
-            # Its call is under way, or was refused.
+            # The call of Run is under way, or was refused.
             if wait_over(_LATE_FIRST_S):
                 return
 
 
 def _note_end(interrupt: BaseException, job: pb.Job | None, error: Exception | None) -> None:
-    """Say with an exception how the job that it interrupted has ended."""
+    """Note on an interrupt how its job has ended."""
     if job is not None:
         interrupt.add_note(f"job {job.id} ended {pb.JobState.Name(job.state).removeprefix('JOB_STATE_')}")
     elif error is not None:
         why = rpc.translate(error) if isinstance(error, grpc.RpcError) else error
-        interrupt.add_note(f"the job was interrupted, its end not seen: {why}")
+        interrupt.add_note(f"the job was interrupted, and its end is not known: {why}")
 
 
 def _newest(news: SimpleQueue[pb.Job | None], over: Callable[[], bool]) -> pb.Job | None:
-    """Wait for news; what is older than the newest is passed over. None is the end."""
+    """Wait for news and return the newest, without the older ones; None at the end."""
     job = get(news, over)
     with contextlib.suppress(Empty):
         while job is not None:

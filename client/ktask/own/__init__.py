@@ -1,1 +1,1 @@
-"""Code of the program's own: the executor, its calls, and functions sent with a job."""
+"""The program's own code: the executor and its calls, and functions that are sent with a job."""

@@ -1,25 +1,26 @@
 """The client's end of calls: hands them to the workers of a job that runs while there are any.
 
-A job of python.calls is begun with the first call, and ended when no call has come for a while,
-since its workers are processes. One whose workers are all busy, or that is ended while
-some are, goes on until they are done; new calls then go to the next job.
+A job of python.calls begins with the first call, and ends when no call has come for a while,
+because its workers are processes. A job whose workers are all busy, or that is ended while some
+are, goes on until they are done; new calls then go to the next job.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 
 from ktask.errors import KtaskError
 from ktask.link.session import Session
-from ktask.own import programend
-from ktask.own.bursts import Burst, Call, Peer, Shared, log, lost, tell
+from ktask.own import programend, sockets
+from ktask.own.board import Board
+from ktask.own.bursts import Burst, Peer
+from ktask.own.futures import Call
+from ktask.own.poller import Poller
 from ktask.v1 import calls as wire
 from ktask.v1 import code
 
@@ -27,25 +28,23 @@ LINGER_S = 60.0
 """How long workers are kept while no call comes. They sleep, and others have their CPUs."""
 
 UNATTENDED_S = 1.0
-"""After so long a job is cancelled that needs no worker any more, and has none that would end it."""
+"""A job that gets no more calls, and has no worker that would end it, is cancelled after this long."""
 
 LOOK_S = 0.2
-"""Between two looks at whether the program was interrupted, while calls run or wait."""
-
-_RECEIVE_BYTES = 256 * 1024
+"""Between two checks for an interrupted program, while calls run or wait."""
 
 
 class CallServer:
-    """Hands calls to workers, and their results to whoever waits. Thread-safe.
+    """Hands calls to workers, and their results to the futures. Thread-safe.
 
-    One thread does what comes from workers; it exists while there are calls, and for LINGER_S
+    One thread handles what workers send; it exists while there are calls, and for LINGER_S
     after them. A call that finds a worker idle is sent by the thread that makes it.
 
     Args:
-        open_session: connects to a daemon; called again where the last one is gone.
-        max_workers: most calls at one time.
-        let_go: what is done with a connection that is not needed any more.
-        begin: has the daemon begin a job, as `Burst` does.
+        open_session: connects to a daemon; called again when the connection was lost.
+        max_workers: most calls at the same time.
+        let_go: what is done with a session that is not needed any more.
+        begin: submits a job, as `Burst` does.
     """
 
     def __init__(
@@ -55,71 +54,67 @@ class CallServer:
         let_go: Callable[[Session], None],
         begin: Callable[[Session, int, Callable[[], None]], Burst] = Burst,
     ) -> None:
-        """Nothing is begun before the first call."""
+        """Nothing happens before the first call."""
         self._open_session = open_session
         self._let_go = let_go
         self._begin = begin
         self._max_workers = max_workers
         self._session: Session | None = None
         self._lock = threading.Lock()
-        self._queue: deque[Call] = deque()
-        self._numbers = 0
+        self._board = Board(max_workers)
         self._bursts: set[Burst] = set()
         self._open: Burst | None = None
         self._fresh = False
-        self._ready: list[Peer] = []
-        self._in_hand = 0
         self._idle_since_s: float | None = None
         self._thread: threading.Thread | None = None
-        self._selector: selectors.BaseSelector | None = None
-        self._wake_fd = -1
+        self._poller = Poller()
         self._closed = False
         self._aborted = False
         self._done: list[Callable[[], None]] = []
+        """Work for the thread after it has released the lock, such as settling futures."""
         self._broken: RuntimeError | None = None
-        programend.tell(self)
+        programend.register(self)
 
     # -- calls come in -------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
-        """Have a worker do it, as soon as one is free; raises what the thread has died of, if it has."""
+        """Hand a call to a worker as soon as one is free.
+
+        Raises:
+            RuntimeError: the thread has died; the cause is what it died of.
+        """
         with self._lock:
             if self._broken is not None:
                 raise self._broken
-            self._numbers += 1
-            call.number = self._numbers
-            self._queue.append(call)
+            self._board.add(call)
             self._idle_since_s = None
             self._assign()
             if self._thread is None:
                 try:
                     self._start_thread()
                 except BaseException:
-                    self._queue.remove(call)  # there was no worker that it could be given to
+                    self._board.queue.remove(call)  # no worker had connected that could have taken it
                     raise
-            if self._queue and self._open is None:
-                self._wake()
+            if self._board.queue and self._open is None:
+                self._poller.wake()
 
     def close(self, *, cancel: bool = False) -> None:
-        """Let workers go as soon as there is no call any more; with `cancel` take those queued back."""
+        """Let workers go as soon as no call is left; with `cancel` take back the queued calls."""
         with self._lock:
             self._closed = True
-            dropped = list(self._queue) if cancel else []
-            if cancel:
-                self._queue.clear()
+            dropped = self._board.take_queue() if cancel else []
             idle = self._thread is None
-            self._wake()
+            self._poller.wake()
         if idle:
             self._release_session()
         for call in dropped:
-            call.future.cancel()
-            call.future.set_running_or_notify_cancel()
+            call.cancel()
 
     def abort(self) -> None:
-        """End all calls, those too that run: their job is cancelled, and nobody waits for it."""
+        """End all calls, running ones included: cancel their job, without waiting for it."""
         with self._lock:
             self._closed = self._aborted = True
-            self._wake()
+            self._poller.wake()
 
     def join(self) -> None:
         """Wait until all calls are done and their workers gone."""
@@ -127,30 +122,26 @@ class CallServer:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
+    def end_soon(self) -> None:
+        """The program ends: keep no worker that has nothing to do."""
+        self._wake()
+
     # -- the thread ------------------------------------------------------------------
 
     def _start_thread(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
-        # No daemon thread: a program that ends waits for its calls, as with other executors.
+        self._poller.open()
+        # Not a daemon thread: a program that ends waits for its calls, as with other executors.
         thread = threading.Thread(target=self._serve, name="ktask-calls", daemon=False)
         try:
             thread.start()
         except BaseException:
-            self._selector.close()
-            os.close(self._wake_fd)
-            self._selector, self._wake_fd = None, -1
+            self._poller.close()
             raise
         self._thread = thread
 
     def _wake(self) -> None:
-        if self._wake_fd >= 0:
-            os.eventfd_write(self._wake_fd, 1)
-
-    def _on_end(self) -> None:
         with self._lock:
-            self._wake()
+            self._poller.wake()
 
     def _serve(self) -> None:
         over = False
@@ -160,7 +151,7 @@ class CallServer:
                 if self._aborted or programend.is_interrupted():
                     self._drop_all()
                 with self._lock:
-                    over = not (self._queue or self._bursts)
+                    over = not (self._board.queue or self._bursts)
                     if over:
                         self._end_thread()
         except BaseException as error:
@@ -170,59 +161,51 @@ class CallServer:
             self._release_session()
 
     def _serve_once(self) -> None:
-        assert self._selector is not None
-        events = self._selector.select(self._patience_s())
+        events = self._poller.selector.select(self._patience_s())
         with self._lock:
             for key, mask in events:
-                self._on_event(key, mask, self._done)
-            self._look(self._done)
+                self._on_event(key, mask)
+            self._check_jobs()
         self._finish_done()
         with self._lock:
-            needs_burst = bool(self._queue) and self._open is None
+            needs_burst = bool(self._board.queue) and self._open is None
         if needs_burst:
             self._begin_burst()
 
     def _finish_done(self) -> None:
-        """Have each result where it is waited for; not kept any longer, since each holds one."""
+        """Settle futures and the like; drop each entry at once, since it holds a result."""
         while self._done:
             self._done.pop(0)()
 
     def _drop_all(self) -> None:
-        """Wait for no call any more; the daemon ends those that run."""
-        done: list[Callable[[], None]] = []
+        """Stop waiting for any call; the daemon ends those that run."""
         with self._lock:
-            queued = list(self._queue)
-            self._queue.clear()
+            queued = self._board.take_queue()
             for burst in list(self._bursts):
                 burst.run.cancel()
                 for worker in list(burst.workers):
-                    self._drop(worker, done)
+                    self._drop(worker)
                 self._forget(burst)
             self._open = None
         for call in queued:
-            call.future.cancel()
-            call.future.set_running_or_notify_cancel()
-        for tell_one in done:
-            tell_one()
+            call.cancel()
+        self._finish_done()
 
     def _end_thread(self) -> None:
-        assert self._selector is not None
-        self._selector.close()
-        os.close(self._wake_fd)
-        self._selector, self._wake_fd, self._thread = None, -1, None
+        self._poller.close()
+        self._thread = None
 
     def _give_up(self, error: BaseException) -> None:
-        """Whatever this thread died of, nobody shall wait for it for ever."""
+        """Fail all calls, so that nobody waits forever after this thread has died."""
         with self._lock:
-            self._broken = RuntimeError("executor: its thread has died, wanted another executor")
+            self._broken = RuntimeError("executor: its thread has died; make another executor")
             self._broken.__cause__ = error
             in_hand = [worker.call for burst in self._bursts for worker in burst.workers]
-            calls = [*filter(None, in_hand), *self._queue]
-            self._queue.clear()
+            calls = [*filter(None, in_hand), *self._board.take_queue()]
             bursts, self._open = list(self._bursts), None
         self._finish_done()
         for burst in bursts:
-            burst.run.cancel()  # its workers, which nobody serves, are let go
+            burst.run.cancel()  # the daemon ends its workers, which nobody serves any more
             burst.close()
             for worker in burst.workers:
                 worker.sock.close()
@@ -231,41 +214,42 @@ class CallServer:
                 call.future.set_exception(error)
 
     def _release_session(self) -> None:
-        """Not to be called with the lock: what ends with it may want that."""
+        """Let the session go; never with the lock held, which what ends with it may want."""
         session, self._session = self._session, None
         if session is not None:
             self._let_go(session)
 
     def _patience_s(self) -> float | None:
+        """How long to wait for events; None = until one comes."""
         with self._lock:
             due_s = [burst.closed_s + UNATTENDED_S for burst in self._bursts if burst.is_unattended]
             if self._open is not None and self._idle_since_s is not None:
                 due_s.append(0.0 if self._is_over() else self._idle_since_s + LINGER_S)
-            if self._in_hand or self._queue:
+            if self._board.in_hand or self._board.queue:
                 due_s.append(time.monotonic() + LOOK_S)
             return max(0.0, min(due_s) - time.monotonic()) if due_s else None
 
-    def _on_event(self, key: selectors.SelectorKey, mask: int, done: list[Callable[[], None]]) -> None:
+    def _on_event(self, key: selectors.SelectorKey, mask: int) -> None:
         if key.data is None:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake_fd)
+            self._poller.note_woken()
         elif isinstance(key.data, Burst):
             self._accept(key.data)
         else:
-            if mask & selectors.EVENT_WRITE:
-                self._send_on(key.data)
+            # An event just before this one may have been the worker's end.
+            if mask & selectors.EVENT_WRITE and key.data in key.data.burst.workers:
+                key.data.send_rest()
             if mask & selectors.EVENT_READ:
-                self._receive(key.data, done)
+                self._receive(key.data)
 
-    # -- bursts ------------------------------------------------------------------------
+    # -- jobs ----------------------------------------------------------------------------
 
     def _begin_burst(self) -> None:
-        """Begin a job for what is queued; where that fails, so do the calls."""
+        """Submit a job for the queued calls; if that fails, they fail."""
         try:
             self._fresh = self._session is None
             if self._session is None:
                 self._session = self._open_session()
-            burst = self._begin(self._session, self._max_workers, self._on_end)
+            burst = self._begin(self._session, self._max_workers, self._wake)
         except Exception as error:
             self._release_session()
             self._fail_queued(error)
@@ -273,18 +257,17 @@ class CallServer:
         with self._lock:
             self._bursts.add(burst)
             self._open, self._idle_since_s = burst, None
-            assert self._selector is not None
-            self._selector.register(burst.listener, selectors.EVENT_READ, burst)
+            self._poller.selector.register(burst.listener, selectors.EVENT_READ, burst)
 
-    def _look(self, done: list[Callable[[], None]]) -> None:
-        """See which jobs have ended, and which need not go on."""
+    def _check_jobs(self) -> None:
+        """Handle jobs that have ended, and end those that need not go on."""
         now_s = time.monotonic()
         for burst in list(self._bursts):
             if burst.run.done():
-                self._end(burst, done)
+                self._end(burst)
             elif burst.is_unattended and now_s >= burst.closed_s + UNATTENDED_S:
                 burst.run.cancel()
-        if self._open is None or self._queue:
+        if self._open is None or self._board.queue:
             return
         idle_s = now_s - self._idle_since_s if self._idle_since_s is not None else 0.0
         if idle_s >= LINGER_S or self._is_over():
@@ -294,200 +277,124 @@ class CallServer:
         """Whether hardly any call will come."""
         return self._closed or programend.has_begun()
 
-    def end_soon(self) -> None:
-        """Keep no worker that has nothing to do: the program ends."""
-        with self._lock:
-            self._wake()
-
     def _close(self, burst: Burst) -> None:
-        """Begin no call of it any more; workers that have one end after it."""
+        """Give a job no more calls; its workers end after the calls that they have."""
         burst.closed_s, self._open, self._idle_since_s = time.monotonic(), None, None
-        self._ready.clear()
+        self._board.ready.clear()
         for worker in burst.workers:
             if worker.call is None and not worker.leaving:
-                self._send(worker, wire.pack(wire.NO_MORE))
+                worker.send(wire.pack(wire.NO_MORE))
         if not burst.workers:
-            burst.run.cancel()  # nobody has come, and nobody need come any more
+            burst.run.cancel()  # no worker has connected, and none is needed any more
 
-    def _end(self, burst: Burst, done: list[Callable[[], None]]) -> None:
-        """The job has ended: no worker of it lives."""
+    def _end(self, burst: Burst) -> None:
+        """Handle the end of a job: none of its workers lives."""
         for worker in list(burst.workers):
-            while self._receive(worker, done):
+            while self._receive(worker):
                 pass
-            self._drop(worker, done)
+            self._drop(worker)
         self._forget(burst)
         if self._open is burst:
             self._open = None
-            self._after_failure(burst, done)
+            self._after_failure(burst)
 
     def _forget(self, burst: Burst) -> None:
-        assert self._selector is not None
-        self._selector.unregister(burst.listener)
+        self._poller.selector.unregister(burst.listener)
         burst.close()
         self._bursts.discard(burst)
 
-    def _after_failure(self, burst: Burst, done: list[Callable[[], None]]) -> None:
-        """It has ended though calls may wait: they go to another one, unless that got nowhere."""
+    def _after_failure(self, burst: Burst) -> None:
+        """Decide on calls that wait when their job has ended: the next job has them, or they fail.
+
+        They fail if the job had no worker that took a call: the next one would get no further.
+        """
         error = burst.error()
         if getattr(error, "code", "") == "UNAVAILABLE":
-            done.append(self._release_session)
+            self._done.append(self._release_session)
             if not self._fresh:
-                return  # the daemon that was known is gone; there may be another
+                return  # the daemon of an old session is gone; there may be another
         if not burst.began and error is not None:
             failed = error
-            done.append(lambda: self._fail_queued(failed))
+            self._done.append(lambda: self._fail_queued(failed))
 
     def _fail_queued(self, error: Exception) -> None:
         with self._lock:
-            calls = list(self._queue)
-            self._queue.clear()
+            calls = self._board.take_queue()
         for call in calls:
-            if call.future.set_running_or_notify_cancel():
-                call.future.set_exception(error)
+            call.fail(error)
 
     # -- workers -------------------------------------------------------------------------
 
     def _accept(self, burst: Burst) -> None:
-        worker = burst.accept()
+        worker = burst.accept(self._poller)
         if worker is not None:
-            assert self._selector is not None
-            self._selector.register(worker.sock, selectors.EVENT_READ, worker)
-            self._send(worker, burst.setup)
+            worker.send(burst.setup)
 
-    def _receive(self, worker: Peer, done: list[Callable[[], None]]) -> bool:
-        """Take what has come; whether there may be more."""
+    def _receive(self, worker: Peer) -> bool:
+        """Handle what a worker has sent; whether there may be more."""
         try:
-            data = worker.sock.recv(_RECEIVE_BYTES)
+            frames = worker.receive()
         except BlockingIOError:
             return False
-        except OSError:
-            data = b""
-        if not data:
-            self._drop(worker, done)
+        if frames is None:
+            self._drop(worker)
             return False
-        for kind, number, payload in worker.decoder.feed(data):
-            self._on_frame(worker, kind, number, payload, done)
+        for kind, number, payload in frames:
+            self._on_frame(worker, kind, number, payload)
         return True
 
-    def _on_frame(
-        self, worker: Peer, kind: int, number: int, payload: bytes, done: list[Callable[[], None]]
-    ) -> None:
+    def _on_frame(self, worker: Peer, kind: int, number: int, payload: bytes) -> None:
         if kind == wire.HELLO:
             worker.pid = number
-            self._check_python(worker, payload.decode(errors="replace"), done)
+            self._check_python(worker, payload.decode(errors="replace"))
         elif kind == wire.READY:
             worker.leaving, worker.is_helper = False, bool(number)
             self._on_ready(worker)
         elif kind == wire.AWAY:
             worker.leaving = True
-            if worker in self._ready:
-                self._ready.remove(worker)
+            self._board.retire(worker)
             if worker.call is None:
-                self._send(worker, wire.pack(wire.LEAVE))
+                worker.send(wire.pack(wire.LEAVE))
         elif kind in (wire.RESULT, wire.RAISED) and worker.call and worker.call.number == number:
-            call, worker.call = worker.call, None
-            self._in_hand -= 1
-            done.append(lambda: tell(call, kind, payload))
+            call = worker.call
+            self._board.take_back(worker)
+            self._done.append(lambda: call.settle(kind, payload))
             if worker.leaving:
-                self._send(worker, wire.pack(wire.LEAVE))
+                worker.send(wire.pack(wire.LEAVE))
         elif kind == wire.LOG:
-            done.append(lambda: log(payload))
+            self._done.append(lambda: sockets.log(payload))
 
-    def _check_python(self, worker: Peer, theirs: str, done: list[Callable[[], None]]) -> None:
+    def _check_python(self, worker: Peer, theirs: str) -> None:
         try:
             code.check_python(theirs)
         except code.CodeInvalid as error:
             failed = KtaskError(str(error), code="FAILED_PRECONDITION", reason="PYTHON_DIFFERS")
-            done.append(lambda: self._fail_queued(failed))
+            self._done.append(lambda: self._fail_queued(failed))
             if self._open is worker.burst:
                 self._close(worker.burst)  # before any of its workers is given a call
 
     def _on_ready(self, worker: Peer) -> None:
         if worker.burst.closed_s:
-            self._send(worker, wire.pack(wire.NO_MORE))
+            worker.send(wire.pack(wire.NO_MORE))
             return
-        self._ready.append(worker)
+        self._board.ready.append(worker)
         self._assign()
-        if self._ready and not self._queue and self._idle_since_s is None:
+        if self._board.ready and not self._board.queue and self._idle_since_s is None:
             self._idle_since_s = time.monotonic()
 
     def _assign(self) -> None:
-        """Give what waits to who is idle."""
-        while self._queue and self._ready and self._in_hand < self._max_workers:
-            call = self._queue.popleft()
-            if not call.future.set_running_or_notify_cancel():
-                continue
-            worker = self._take_ready()
-            worker.call = call
-            worker.burst.began = True
-            self._in_hand += 1
-            if call.function is not None:
-                self._send_function(worker, call.function)
-                self._send(worker, wire.pack_call_of(call.number, call.function.number, call.payload))
-            else:
-                self._send(worker, wire.pack(wire.CALL, call.number, call.payload))
+        """Send waiting calls to ready workers."""
+        for worker, call in self._board.assign():
+            for frame in worker.frames_of(call):
+                worker.send(frame)
 
-    def _take_ready(self) -> Peer:
-        """The one that was idle last, since its caches are warm; rather one that has a CPU for sure."""
-        sure = (i for i in reversed(range(len(self._ready))) if not self._ready[i].is_helper)
-        return self._ready.pop(next(sure, -1))
-
-    def _send_function(self, worker: Peer, function: Shared) -> None:
-        if function.number not in worker.known:
-            worker.known[function.number] = None
-            if len(worker.known) > wire.FUNCTIONS_MAX:
-                del worker.known[next(iter(worker.known))]
-            self._send(worker, wire.pack(wire.FUNCTION, function.number, function.pickled))
-
-    def _send(self, worker: Peer, frame: bytes) -> None:
-        """Send what can be sent now; the thread sends the rest."""
-        if worker.unsent:
-            worker.unsent.append(memoryview(frame))
-            return
-        try:
-            sent = worker.sock.send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # it has ended, which the thread sees by itself
-        if sent < len(frame):
-            worker.unsent.append(memoryview(frame)[sent:])
-            self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            self._wake()
-
-    def _send_on(self, worker: Peer) -> None:
-        if worker not in worker.burst.workers:
-            return  # what came just before was its end
-        while worker.unsent:
-            piece = worker.unsent[0]
-            try:
-                sent = worker.sock.send(piece)
-            except BlockingIOError:
-                return
-            except OSError:
-                worker.unsent.clear()
-                break
-            if sent < len(piece):
-                worker.unsent[0] = piece[sent:]
-                return
-            worker.unsent.popleft()
-        self._watch(worker, selectors.EVENT_READ)
-
-    def _watch(self, worker: Peer, mask: int) -> None:
-        assert self._selector is not None
-        self._selector.modify(worker.sock, mask, worker)
-
-    def _drop(self, worker: Peer, done: list[Callable[[], None]]) -> None:
-        """It is gone, and with it the call that it had."""
+    def _drop(self, worker: Peer) -> None:
+        """Forget a worker that is gone, and fail the call that it had."""
         if worker not in worker.burst.workers:
             return
         worker.burst.workers.discard(worker)
-        assert self._selector is not None
-        self._selector.unregister(worker.sock)
-        worker.sock.close()
-        if worker in self._ready:
-            self._ready.remove(worker)
-        call, worker.call = worker.call, None
+        worker.close()
+        self._board.retire(worker)
+        call = self._board.take_back(worker)
         if call is not None:
-            self._in_hand -= 1
-            done.append(lambda: call.future.set_exception(lost(worker.pid)))
+            self._done.append(lambda: call.lose(worker.pid))

@@ -1,4 +1,4 @@
-"""An executor as of concurrent.futures, whose workers are a daemon's."""
+"""An executor like those of concurrent.futures, with a daemon's workers."""
 
 from __future__ import annotations
 
@@ -11,44 +11,48 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as Base
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from ktask.core import check_labels
+from ktask.link.connect import open_session
 from ktask.link.session import Session
-from ktask.own.bursts import Burst, Call, CallFuture, Shared
+from ktask.own.bursts import Burst
 from ktask.own.calls import CallServer
+from ktask.own.futures import Call, CallFuture, Shared
 from ktask.own.initial import Initial, InitializerFailed
 from ktask.v1 import code
-
-if TYPE_CHECKING:
-    from ktask.client import Client
 
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
 
 
+class Connected(Protocol):
+    """A `ktask.Client`, as far as an executor needs one."""
+
+    _session: Session
+
+
 class Executor(Base):
     """Runs calls in workers of this user's daemon, on CPUs that nobody else wants.
 
-    Takes the place of concurrent.futures.ProcessPoolExecutor, also in
-    `asyncio.loop.run_in_executor` and `dask.compute(scheduler=...)`. Functions,
-    arguments and results are pickled, functions without a module by value. Workers
-    find modules and relative paths where this program does; they do not share its
-    memory, and nothing that it has loaded. They are started with the first calls,
-    kept between them, and let go a quarter of a second after the last one.
+    Can replace concurrent.futures.ProcessPoolExecutor, also in `asyncio.loop.run_in_executor`
+    and `dask.compute(scheduler=...)`. Functions, arguments and results are pickled; functions
+    without a module are pickled by value. Workers find modules and relative paths where this
+    program does. They share neither its memory nor the modules that it has loaded. They start
+    with the first calls, and are kept for a minute after the last one.
 
-    How many calls run at one time the daemon decides, as for every job: at most
-    `max_workers`, at least one. A worker that dies fails the one call that it had,
-    with WorkerLost; so the executor is never broken. Where the daemon cannot be
-    reached, or does not take the job, the calls that wait fail with KtaskError.
+    The daemon decides how many calls run at the same time, as for every job: at least one and at
+    most `max_workers`. When a worker dies, only the call that it had fails, with WorkerLost, and
+    the executor stays usable. If the daemon cannot be reached, or refuses the job, the waiting
+    calls fail with KtaskError.
 
-    Calls find the environment, the directory, the locale and the umask that the program has when
-    the first of them begins; what they print, warn and log goes where the program's does. Where the
-    program has another interpreter than the daemon, other options, or variables that are read only
-    at the start (LD_*, PYTHONHASHSEED, OMP_*), each worker is started again with them first.
+    Calls find the environment, directory, locale and umask that the program has when the first of
+    them begins. Their prints, warnings and log records go where the program's go. If the program
+    has another interpreter than the daemon, other options, or variables that are read only at the
+    start (LD_*, PYTHONHASHSEED, OMP_*), each worker first starts again with them.
 
-    A program that ends waits for its calls, as with other executors. Ctrl-C ends them. docs/executors.md has
-    the differences from a pool of processes.
+    A program that ends waits for its calls, as with other executors; Ctrl-C ends them.
+    docs/executors.md lists the differences from a pool of processes.
     """
 
     def __init__(
@@ -58,24 +62,24 @@ class Executor(Base):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         target: str | os.PathLike[str] | None = None,
-        client: Client | None = None,
+        client: Connected | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Connect to nothing yet.
+        """Connect to no daemon yet.
 
         Args:
-            max_workers: most calls at one time; None = one for each CPU that this
+            max_workers: most calls at the same time; None = one for each CPU that this
                 process may use.
-            initializer, initargs: called in each worker before its first call. Where it raises,
-                that call fails with InitializerFailed, and the executor takes no more.
+            initializer, initargs: called in each worker before its first call. If it raises,
+                that call fails with InitializerFailed, and the executor takes no more calls.
             target: directory or socket of a daemon of this user; None = the
                 per-user one, or else the embedded one, which is started.
-            client: whose connection is used instead; it must not be closed before.
-            labels: of the jobs that the calls are done by, as in `Client.run`.
+            client: use its connection instead; do not close it before the executor.
+            labels: labels of the jobs that run the calls, as in `Client.run`.
         Raises:
             ImportError: cloudpickle is not installed.
         """
-        import cloudpickle  # noqa: F401  # at once, and not with the first call
+        import cloudpickle  # noqa: F401  # fails here and not with the first call
 
         count = len(os.sched_getaffinity(0)) if max_workers is None else max_workers
         if count < 1:
@@ -90,14 +94,14 @@ class Executor(Base):
             session = client._session
             self._calls = CallServer(lambda: session, count, lambda _: None, begin)
         else:
-            self._calls = CallServer(partial(_connect, target), count, Session.close, begin)
-        # Nobody can make a call any more; those that were made are done.
+            self._calls = CallServer(partial(open_session, target, own=True), count, Session.close, begin)
+        # Without the executor no call can be made any more; earlier ones still finish.
         weakref.finalize(self, self._calls.close).atexit = False
 
     def submit(
         self, fn: Callable[Given, Value], /, *args: Given.args, **kwargs: Given.kwargs
     ) -> Future[Value]:
-        """Have a worker call `fn`; what cannot be pickled is told by the future.
+        """Have a worker call `fn`; if pickling fails, the future has the error.
 
         Raises:
             RuntimeError: after `shutdown`.
@@ -118,11 +122,11 @@ class Executor(Base):
         timeout: float | None = None,
         chunksize: int = 1,
     ) -> Iterator[Value]:
-        """Results of `fn` for each of the items, in their order; all are begun at once.
+        """Results of `fn` for each of the items, in their order; all calls are queued at once.
 
         Args:
             timeout: seconds from now after which waiting for a result raises TimeoutError.
-            chunksize: items of one call, which then come and fail together.
+            chunksize: items in one call; their results arrive and fail together.
         """
         if chunksize < 1:
             raise ValueError(f"chunksize: got {chunksize!r}, wanted at least 1")
@@ -139,7 +143,7 @@ class Executor(Base):
     def _submit_all(
         self, function: Callable[..., Any], given: Iterable[tuple[Any, ...]]
     ) -> list[Future[Any]]:
-        """A call of one function for each of the arguments."""
+        """Submit a call of one function for each tuple of arguments."""
         shared = Shared(function) if self._initial is None else self._initial.before(function)
         futures: list[Future[Any]] = []
         for one in given:
@@ -151,7 +155,7 @@ class Executor(Base):
         return futures
 
     def _pickle_and_submit(self, future: Future[Any], given: Any, shared: Shared | None = None) -> None:
-        """Have it done; what cannot be pickled is told by the future."""
+        """Submit one call; if pickling fails, the future has the error."""
         try:
             payload = code.dumps(given)
         except Exception as error:
@@ -165,7 +169,7 @@ class Executor(Base):
 
         Args:
             wait: return when all calls are done.
-            cancel_futures: cancel those that were not begun.
+            cancel_futures: cancel calls that have not begun.
         """
         self._down = True
         self._calls.close(cancel=cancel_futures)
@@ -178,15 +182,15 @@ class Executor(Base):
         return self._down
 
     def abort(self) -> None:
-        """Take no more calls and end all that there are; does not wait.
+        """Take no more calls and end all calls, without waiting for that.
 
-        Calls that were not begun are cancelled, those that run fail with WorkerLost.
+        Calls that have not begun are cancelled; running calls fail with WorkerLost.
         """
         self._down = True
         self._calls.abort()
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> Literal[False]:
-        """Wait for all calls; after Ctrl-C end them instead, as it ends those of a pool of processes."""
+        """Wait for all calls; after Ctrl-C end them instead, as a pool of processes does."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.abort()
         self.shutdown()
@@ -202,25 +206,18 @@ class Executor(Base):
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if not threading.main_thread().is_alive():
-            # As other pools do: nobody would wait for it any more.
+            # As other pools do: the program would not wait for the call any more.
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if os.getpid() != self._pid:
-            raise RuntimeError("executor: made before this process was forked, wanted one made after it")
-
-
-def _connect(target: str | os.PathLike[str] | None) -> Session:
-    # Only now: who imports the executor need not have loaded all of the client.
-    from ktask.client import open_session
-
-    return open_session(target, own=True)
+            raise RuntimeError("executor: made before this process was forked; make another one in the child")
 
 
 def _results(futures: list[Future[Value]], end_s: float | None) -> Iterator[Value]:
-    """Results in order; those that nobody will ask for any more are cancelled."""
+    """Results in order; when the reader stops, the remaining calls are cancelled."""
     try:
         futures.reverse()
         while futures:
-            # Without a name for it: whoever has the result decides how long it lives.
+            # No variable here refers to the result, so that its reader decides how long it lives.
             yield _result(futures.pop(), end_s)
     finally:
         for future in futures:
@@ -232,7 +229,7 @@ def _result(future: Future[Value], end_s: float | None) -> Value:
         return future.result(None if end_s is None else max(0.0, end_s - time.monotonic()))
     finally:
         future.cancel()
-        del future  # an exception has this frame, and so would have itself
+        del future  # otherwise an exception would refer to itself, through this frame
 
 
 def _cut(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
@@ -243,5 +240,5 @@ def _cut(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _call_each(fn: Callable[..., Value], piece: tuple[tuple[Any, ...], ...]) -> list[Value]:
-    """In a worker: the results of one piece."""
+    """In a worker: the results for one piece."""
     return [fn(*given) for given in piece]

@@ -11,12 +11,12 @@ from functools import cached_property, partial
 from typing import Any
 
 from ktask.errors import KtaskError
-from ktask.own.bursts import Shared
+from ktask.own.futures import Shared
 
 _log = logging.getLogger("concurrent.futures")
 
 _DONE: set[str] = set()
-"""In a worker: initializers that were called here."""
+"""In a worker: names of the initializers that were called here."""
 
 
 class InitializerFailed(KtaskError, BrokenProcessPool):
@@ -28,7 +28,7 @@ class Initial:
     """An initializer with its arguments.
 
     Args:
-        name: by which a worker knows whether it has called it.
+        name: by it a worker knows whether it has called the initializer.
     """
 
     initializer: Callable[..., object]
@@ -36,11 +36,11 @@ class Initial:
     name: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def before(self, function: Callable[..., Any]) -> Shared:
-        """Return a function that workers call only once they are initialized."""
+        """Return `function` for workers, preceded in each by the initializer."""
         return Shared(partial(_called, self.name, self.initializer, self.initargs, function))
 
     def before_any(self) -> Shared:
-        """Return the same for calls that bring a function each: its arguments are those of `call`."""
+        """Return the same for calls that each send a function; its arguments are those of `_call`."""
         return self._any
 
     @cached_property
@@ -55,12 +55,12 @@ def _call(function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[s
 def _called(
     name: str, initializer: Callable[..., object], initargs: tuple[Any, ...], function: Any, *given: Any
 ) -> Any:
-    """In a worker: initialize it unless that was done, then call."""
+    """In a worker: call the initializer unless that was done, then the function."""
     if name not in _DONE:
         try:
             initializer(*initargs)
         except Exception as error:
-            # As a pool of processes does: the exception of the call does not show the traceback to everybody.
+            # Logged as by a pool of processes: the exception of the call may never be shown.
             _log.critical("Exception in initializer:", exc_info=True)
             words = f"initializer: raised {type(error).__name__}: {error}"
             raise InitializerFailed(words, reason="INITIALIZER_FAILED") from error

@@ -1,7 +1,7 @@
 """Large arrays of a joblib run, handed to workers as files that they map.
 
-An array above `max_nbytes` is written once in a run, and each task that has it gets the name of
-the file. This is joblib's own mapping, as its process backends use it (`_memmapping_reducer`):
+An array larger than `max_nbytes` is written once in a run, and each task that uses it gets the name
+of the file. joblib's own code does the mapping, as for its process backends (`_memmapping_reducer`):
 the same arrays, in the same directory, in the same mode.
 """
 
@@ -19,7 +19,7 @@ from ktask.v1 import code
 
 try:
     from joblib._memmapping_reducer import TemporaryResourcesManager, get_memmapping_reducers
-except ImportError:  # not a public module: without it arrays are pickled like everything else
+except ImportError:  # not a public module; without it arrays are pickled like everything else
     TemporaryResourcesManager = get_memmapping_reducers = None
 
 Reducers = Mapping[type, Callable[[Any], Any]]
@@ -31,12 +31,12 @@ class Mapped:
     """The files of one run.
 
     Args:
-        options: what joblib gives a backend: `max_nbytes` (bytes; None = map nothing), `mmap_mode`
-            (None = map nothing), `temp_folder`.
+        options: those that joblib passes to a backend: `max_nbytes` (bytes; None = map nothing),
+            `mmap_mode` (None = map nothing), `temp_folder`.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        """No file is made before a task needs one."""
+        """Create no file before a task needs one."""
         self._lock = threading.Lock()
         self._place = options.get("temp_folder")
         self._folders: Any = None
@@ -46,33 +46,33 @@ class Mapped:
             return
         self._given, self._returned = get_memmapping_reducers(
             temp_folder_resolver=self._folder,
-            # Workers share no tracker of files with this program: it removes all of them at the end.
+            # Workers have no file tracker in common with this program, which removes all files at the end.
             unlink_on_gc_collect=False,
             **{name: options[name] for name in _USED if name in options},
         )
 
     def _folder(self) -> str:
-        """Where the files go; joblib has a process of its own remove them if this one is killed."""
+        """The directory of the files; a process of joblib removes it if this process is killed."""
         if self._folders is None:
             self._folders = TemporaryResourcesManager(self._place)
         return str(self._folders.resolve_temp_folder_name())
 
     def task(self, function: Callable[[], Any]) -> tuple[bytes, Reducers]:
-        """Return the arguments of `run` for a task; raises what pickling it raises."""
-        with self._lock:  # one array is written once, whichever thread comes first
+        """Return the arguments of `run` for a task; raises what pickling raises."""
+        with self._lock:  # so that two threads do not write the same array
             return _dumps(function, self._given), self._returned
 
     def close(self) -> None:
-        """Remove the files. Workers that still have one mapped keep what they see."""
+        """Remove the files. A worker that still has one mapped keeps its contents."""
         if self._folders is not None:
             self._folders._clean_temporary_resources(allow_non_empty=True)
 
 
 def run(task: bytes, returned: Reducers, environ: Mapping[str, str]) -> bytes:
-    """In a worker: do a task; its result pickled, with arrays that are mapped from a run's file copied.
+    """In a worker: run a task and return its pickled result; arrays mapped from the run's files are copied.
 
     Args:
-        environ: how many threads libraries may start, for those that the task is the first to load.
+        environ: limits of threads, for libraries that this task is the first to load.
     """
     os.environ.update(environ)
     return _dumps(pickle.loads(task)(), returned)
@@ -80,7 +80,7 @@ def run(task: bytes, returned: Reducers, environ: Mapping[str, str]) -> bytes:
 
 def _dumps(value: Any, reducers: Reducers) -> bytes:
     pickler = code.pickler()
-    # It reads its table when it is made, so that each table needs a class.
+    # A pickler class reads its table when it is created, so each table needs a class.
     table = ChainMap(dict(reducers), pickler.dispatch_table)
     buffer = io.BytesIO()
     type("Pickler", (pickler,), {"dispatch_table": table})(buffer, pickle.HIGHEST_PROTOCOL).dump(value)

@@ -1,4 +1,4 @@
-"""What the workers of one job print and log, brought to this program."""
+"""Brings what the workers of one job print and log to this program."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from ktask.link.locate import Place
-from ktask.own.bursts import lend_output, listen, log, surroundings_for
+from ktask.link.locate import Endpoint
+from ktask.own import sockets
 from ktask.v1 import calls as wire
 
 _RECEIVE_BYTES = 64 * 1024
 
 
 @contextlib.contextmanager
-def brought(place: Place) -> Iterator[str]:
-    """Listen, while inside, for workers of a daemon of this user; the socket as the argument `line` has it.
+def received(endpoint: Endpoint) -> Iterator[str]:
+    """Listen inside for workers of a daemon of this user; yield the socket as argument `line` of the job.
 
     Raises:
         KtaskError: the daemon is not this user's.
     """
-    path, listener = listen(place)
+    path, listener = sockets.listen(endpoint)
     stop = os.eventfd(0, os.EFD_CLOEXEC)
-    thread = threading.Thread(target=_serve, args=(listener, stop, place), name="ktask-output", daemon=True)
+    thread = threading.Thread(
+        target=_serve, args=(listener, stop, endpoint), name="ktask-output", daemon=True
+    )
     try:
         thread.start()
         yield wire.line_of(path)
@@ -33,20 +35,18 @@ def brought(place: Place) -> Iterator[str]:
         os.eventfd_write(stop, 1)
         thread.join()
         os.close(stop)
-        listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        sockets.close(path, listener)
 
 
-def _serve(listener: socket.socket, stop: int, place: Place) -> None:
-    """Send each worker the surroundings, and handle what it logs, until told to stop."""
+def _serve(listener: socket.socket, stop: int, endpoint: Endpoint) -> None:
+    """Send each worker the surroundings, and handle its log records, until `stop` is readable."""
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as opened:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(stop, selectors.EVENT_READ)
-        opened.callback(listener.close)  # nobody waits for a thread that has ended
-        setup = wire.pack(wire.SETUP, 0, surroundings_for(place))
+        opened.callback(listener.close)  # so that no worker waits for a thread that has ended
+        setup = wire.pack(wire.SETUP, 0, sockets.surroundings_for(endpoint))
         while True:
-            # What has come is handled before the end, which the workers have seen by then.
+            # The workers have ended when `stop` is set; handle what they have sent first.
             ready = {key.fd: key for key, _ in selector.select()}
             for key in ready.values():
                 if key.fileobj is listener:
@@ -66,13 +66,13 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector, setup: by
     except BlockingIOError:
         return
     except OSError:
-        # No descriptor is left: the worker goes on without a line when this one is closed.
+        # No descriptor is left. Workers go on without a connection once this socket is closed.
         selector.unregister(listener)
         listener.close()
         return
     try:
         worker.setblocking(True)
-        lend_output(worker)
+        sockets.lend_output(worker)
         worker.sendall(setup)
     except OSError:
         worker.close()
@@ -91,7 +91,7 @@ def _receive(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> No
         _leave(key, selector)
     for kind, _, payload in key.data.feed(data):
         if kind == wire.LOG:
-            log(payload)
+            sockets.log(payload)
 
 
 def _leave(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> None:

@@ -1,4 +1,4 @@
-"""The end of a program, for threads that it waits for."""
+"""Announces the end of the program to threads that the program waits for."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """What wants to know of the end before it is waited for."""
+    """An object to notify before the program waits for its threads."""
 
     def end_soon(self) -> None:
-        """The main thread has ended; it waits for all threads that are no daemons."""
+        """The main thread has ended, and now waits for all threads but daemon threads."""
 
 
 _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 _begun = threading.Event()
 
 
-def tell(listener: Listener) -> None:
-    """Have it told, for as long as somebody else holds it."""
+def register(listener: Listener) -> None:
+    """Call `listener.end_soon` at the end of the program; the listener is held weakly."""
     _listeners.add(listener)
 
 
@@ -43,7 +43,7 @@ def _begin() -> None:
         listener.end_soon()
 
 
-# An ordinary atexit handler comes too late, after the threads were waited for. CPython's own
-# executors use this function; it refuses where that has begun already.
+# An ordinary atexit handler runs too late, after the program has waited for the threads. CPython's own
+# executors use this function; it raises RuntimeError if the end has begun already.
 with contextlib.suppress(RuntimeError):
     getattr(threading, "_register_atexit", atexit.register)(_begin)

@@ -1,27 +1,27 @@
-"""Calls of a client's own functions, between the client and a worker. Pure.
+"""The protocol between a client and a worker for calls of the client's own functions. Pure.
 
 The client listens on a socket of its own, in the part of the daemon's directory that only this
-user reaches; its path is the argument `line` of the function python.calls, and the workers of
-that job connect to it. A worker takes one call at a time, and asks for each, so that one
-that is told to stop has none in hand that it will not do.
+user can reach. The socket's path is the argument `line` of the function python.calls, and the
+workers of that job connect to it. A worker takes one call at a time and asks for each, so a
+worker that has to stop never holds a call that it will not make.
 
 Client to worker:
-    OUTPUT    payload: numbers of descriptors, a byte each, and the descriptors by SCM_RIGHTS:
-              where what calls print goes; sent once, first
+    OUTPUT    payload: numbers of descriptors, a byte each, with the descriptors by SCM_RIGHTS:
+              standard output and error of the calls; sent once, first
     SETUP     payload: the client's surroundings; sent once, before any call
-    FUNCTION  number, payload: a function that later calls name by this number
+    FUNCTION  number, payload: a function that later calls refer to by this number
     CALL      number, payload: function, arguments, keyword arguments
     CALL_OF   number, payload: number of a function (8 bytes), arguments
-    NO_MORE   there will be no call any more
-    LEAVE     answer to AWAY: no call is on its way
+    NO_MORE   there are no more calls
+    LEAVE     answer to AWAY: no call was sent meanwhile
 Worker to client:
     HELLO     answer to SETUP; number: its process id; payload: version of its Python, as "3.11".
-              A worker that has to start again for these surroundings leaves without it and comes back
-    READY     it wants a call; number: 1 = it has a CPU only while nobody else wants it
-    AWAY      it wants none for now
+              A worker that has to start again for these surroundings disconnects first, then reconnects
+    READY     the worker wants a call; number: 1 = it has a CPU only while nobody else wants it
+    AWAY      the worker wants no call for now
     RESULT    number, payload: what the call returned
     RAISED    number, payload: the exception, and its traceback as text
-    LOG       payload: a record of logging, as a pickled dictionary
+    LOG       payload: a log record, as a pickled dictionary
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE, OUTPUT = range(1, 8)
 HELLO, READY, AWAY, RESULT, RAISED, LOG = range(65, 71)
 
 DIRECTORY = "inner"
-"""Beside the daemon's sockets."""
+"""Directory next to the daemon's sockets."""
 
 NAME_PREFIX = "c"
-"""With 8 characters after it a name is as long as that of the daemon's own socket there, whose
-path fits into a socket's address."""
+"""Followed by 8 characters. Such a name is as long as that of the daemon's own socket there, whose
+path fits into a socket address."""
 
 FUNCTIONS_MAX = 64
-"""Functions that a worker keeps for later calls. With one more it forgets the one that came
-first, and the client knows that it does."""
+"""Functions that a worker keeps for later calls. With one more it forgets the oldest, and the
+client takes that into account."""
 
 _HEAD = struct.Struct("<BQQ")
 _NUMBER = struct.Struct("<Q")
@@ -55,9 +55,9 @@ _URI = "unix:"
 
 
 def line_of(path: str) -> str:
-    """The argument "line" for a socket's path: the path, or a URI where it is no text.
+    """The argument "line" for a socket's path: the path itself, or a URI if it is no valid text.
 
-    Arguments are UTF-8, and the path of a directory can have any bytes. A path begins with "/".
+    Arguments are UTF-8, while a path can have any bytes. A path begins with "/".
     """
     try:
         path.encode()
@@ -67,12 +67,12 @@ def line_of(path: str) -> str:
 
 
 def path_of(line: str) -> str:
-    """The path that an argument "line" stands for, as os.fsdecode gives it."""
+    """The path that an argument "line" stands for, in the form of os.fsdecode."""
     return os.fsdecode(unquote_to_bytes(line.removeprefix(_URI))) if line.startswith(_URI) else line
 
 
 class CallsInvalid(Exception):
-    """The other side sent something that is no frame."""
+    """The other side sent an invalid frame."""
 
 
 def pack(kind: int, number: int = 0, payload: bytes = b"") -> bytes:
@@ -99,14 +99,14 @@ def unpack_head(head: bytes) -> tuple[int, int, int]:
 
 
 class Decoder:
-    """Takes bytes as they come, gives whole frames."""
+    """Assembles frames from bytes as they arrive."""
 
     def __init__(self) -> None:
-        """Nothing has come yet."""
+        """Nothing has been received yet."""
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Kind, number and payload of each frame that is whole now."""
+        """Yield kind, number and payload of each frame that is complete now."""
         self._buffer += data
         at = 0
         while len(self._buffer) - at >= HEAD_BYTES:

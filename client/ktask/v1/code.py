@@ -1,7 +1,7 @@
-"""A client's own functions as they travel: pickled by value, with where their modules are found.
+"""Pickles a client's own functions by value, together with the surroundings that they need.
 
-Code goes to workers of the same user only, and comes back from those only: whoever unpickles
-runs what the other side wants.
+Pickles are exchanged only between processes of the same user, because unpickling runs whatever
+code the other side chose.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from typing import Any
 from ktask.v1 import start, surroundings
 
 PYTHON = "{}.{}".format(*sys.version_info)
-"""Functions by value are byte code, which only the same version runs."""
+"""Functions pickled by value are byte code, which needs the same version."""
 
 _MAGIC = b"ktask code 1\n"
 _TEXT_MAX = 64 * 1024
 
 
 class CodeInvalid(Exception):
-    """What should be code is none, or none for this Python; the text says which."""
+    """The data is no pickled code, or code for another version of Python; the text says which."""
 
 
 class ModuleMissing(ModuleNotFoundError):
-    """Code of a program names a module that a worker cannot import; the text has the next step."""
+    """Code of a program needs a module that a worker cannot import; the text has the next step."""
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that was raised in a worker: where, as text."""
+    """The cause of an exception that was raised in a worker; its text is the traceback."""
 
     @property
     def tb(self) -> str:
-        """The traceback; a pool of processes has it by this name."""
+        """The traceback, under the same name as in concurrent.futures."""
         return str(self.args[0])
 
     def __str__(self) -> str:
@@ -47,9 +47,9 @@ class RemoteTraceback(Exception):
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle a value, its functions and classes by value where no module has them.
+    """Pickle a value; functions and classes that no module has are pickled by value.
 
-    Raises whatever pickling it raises, and ImportError without cloudpickle.
+    Raises whatever pickling raises, and ImportError without cloudpickle.
     """
     buffer = io.BytesIO()
     pickler()(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
@@ -58,12 +58,12 @@ def dumps(value: Any) -> bytes:
 
 @functools.cache
 def pickler() -> Any:
-    """Return the class of picklers that `dumps` uses, with cloudpickle loaded only now."""
+    """Return the pickler class that `dumps` uses; cloudpickle is imported only now."""
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
-            """Pickle a class method by its class: by value its lines would be missing from tracebacks."""
+            """Pickle a class method by its class: by value, tracebacks would not show its lines."""
             if isinstance(obj, types.MethodType) and _is_of_class(obj):
                 return getattr, (obj.__self__, obj.__name__)
             return super().reducer_override(obj)
@@ -80,8 +80,8 @@ def loads(data: bytes | memoryview) -> Any:
     """Return a value that another process has pickled.
 
     Raises:
-        ModuleMissing: it needs a module that cannot be imported here.
-        Exception: whatever else unpickling it raises.
+        ModuleMissing: the value needs a module that cannot be imported here.
+        Exception: whatever else unpickling raises.
     """
     try:
         return pickle.loads(data)
@@ -96,21 +96,21 @@ def loads(data: bytes | memoryview) -> Any:
 
 
 def pack(value: Any, also: Mapping[str, str] | None = None) -> bytes:
-    """A value with the surroundings of this process, in one piece; `also` as in surroundings.take."""
+    """Pickle a value together with the surroundings of this process; `also` as in surroundings.take."""
     head = json.dumps({"python": PYTHON}).encode()
     return b"".join((_MAGIC, head, b"\n", surroundings.take(also), b"\n", dumps(value)))
 
 
 def unpack(data: bytes) -> Any:
-    """The value, once its surroundings were taken on here.
+    """Take on the surroundings in `data`, then return the value in it.
 
     Raises:
-        CodeInvalid: it is no code, or of another Python.
+        CodeInvalid: the data is no pickled code, or code for another Python.
         StartAgain, CannotStart: as surroundings.take_on.
-        Exception: whatever unpickling it raises, such as ModuleNotFoundError.
+        Exception: whatever unpickling raises, such as ModuleNotFoundError.
     """
     if not data.startswith(_MAGIC):
-        raise CodeInvalid("code: got something else, wanted what ktask.Client.run makes of a function")
+        raise CodeInvalid("code: got other data, wanted code that ktask.Client.run has pickled")
     head, found, place = data[len(_MAGIC) :].split(b"\n", 2)
     try:
         python = json.loads(head)["python"]
@@ -120,7 +120,7 @@ def unpack(data: bytes) -> Any:
         surroundings.take_on(found)
     except surroundings.SurroundingsInvalid as error:
         raise CodeInvalid(f"code: {error}") from error
-    check_python(python)  # not before: a worker that starts again has the program's version
+    check_python(python)  # only now: a worker that had to start again has the program's version by now
     return loads(place)
 
 
@@ -128,17 +128,17 @@ def check_python(theirs: str) -> None:
     """Raise CodeInvalid unless the other side has the same version."""
     if theirs != PYTHON:
         raise CodeInvalid(
-            f"code: got that of Python {theirs}, this is Python {PYTHON}; "
+            f"code: pickled by Python {theirs}, but this is Python {PYTHON}; "
             "run the program and the daemon with the same version"
         )
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """An exception with its traceback; one that cannot be pickled becomes one that can."""
+    """Pickle an exception with its traceback; if that fails, pickle a RuntimeError that describes it."""
     text = "".join(traceback.format_exception(error))[-_TEXT_MAX:]
     try:
         data = dumps((error, text))
-        pickle.loads(data)  # an exception that asks for arguments fails only here
+        pickle.loads(data)  # an exception whose class requires arguments fails only here
     except Exception as why:
         words = f"{in_words(error)} (could not be pickled: {in_words(why)})"
         data = pickle.dumps((RuntimeError(words), text))
@@ -146,12 +146,12 @@ def dump_exception(error: BaseException) -> bytes:
 
 
 def in_words(error: BaseException) -> str:
-    """As in "ValueError: no", whatever its own str() does."""
+    """Type and text, as in "ValueError: no", even if its str() raises."""
     return "".join(traceback.format_exception_only(error)).strip()
 
 
 def load_exception(data: bytes) -> BaseException:
-    """The exception, its cause being the traceback; one that cannot be loaded is told as such."""
+    """Unpickle an exception, with the traceback as its cause; returns CodeInvalid if that fails."""
     try:
         error, text = pickle.loads(data)
         assert isinstance(error, BaseException)

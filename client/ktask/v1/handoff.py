@@ -1,18 +1,18 @@
 """Messages of the handoff socket, as bytes. Pure; both ends use it.
 
-The handoff socket (``DIR/handoff.sock``) takes open file descriptors and gives
-handles for them, which a job's sources then name. Everything that a client in
+The handoff socket (``DIR/handoff.sock``) takes open file descriptors and returns
+handles for them, which a job's sources then name. This is all that a client in
 another language needs to know:
 
 Connection
     AF_UNIX, SOCK_SEQPACKET: one send is one message, one receive is one
     message. Numbers are little endian and unsigned, there is no padding.
     A client sends requests, and the daemon answers each with one reply, in
-    order. Requests may be sent ahead of replies; the daemon reads the next one
-    when the reply before it could be sent, so a client that reads no replies
-    is in the end not read either.
-    All handles of a connection die when it closes, except where a job that
-    has not ended uses them. Keep it open until the jobs were submitted.
+    order. Requests may be sent ahead of replies. The daemon reads the next
+    request when it could send the reply to the one before, so it stops reading
+    from a client that reads no replies.
+    All handles of a connection end when it closes, except for jobs that already
+    use them. Keep it open until the jobs were submitted.
 
 Header, 12 bytes, of every message in both directions
     offset 0   4 bytes   magic, the ASCII letters "KTFD"
@@ -38,7 +38,7 @@ Requests
     kind 2, DROP: give handles of this connection back.
         count   1 to 16, the number of handles
         body    `count` handles
-        Handles that are not this connection's are passed over in silence.
+        Handles of other connections are ignored.
 
 Replies
     kind 65, HANDLES: answer to HAND.
@@ -48,13 +48,13 @@ Replies
         count   as in the request; no body
     kind 67, ERROR: the request did nothing at all; no descriptor was kept.
         count   0
-        body    i16 index of the descriptor that is refused, -1 if it is none
-                in particular; u8 length of the reason, u16 length of the
+        body    i16 index of the refused descriptor, -1 if it is none in
+                particular; u8 length of the reason, u16 length of the
                 message, then the reason (ASCII, UPPER_SNAKE, stable) and the
                 message (UTF-8, for people)
-        Reasons: FD_UNSUITABLE (cannot be worked on; the message says why),
-        QUOTA_FULL (this uid holds as many handles or connections as it may),
-        KEEPER_SILENT (looking at a descriptor did not end in time; the
+        Reasons: FD_UNSUITABLE (the descriptor cannot be used; the message says
+        why), QUOTA_FULL (this uid has reached its limit of handles or
+        connections), KEEPER_SILENT (examining a descriptor took too long; the
         connection is closed), PROTOCOL_INVALID (not a message as described
         here; the connection is closed).
 
@@ -94,12 +94,12 @@ REPLY_BYTES_MAX = _HEAD.size + max(FDS_MAX * HANDLE_BYTES, _ERROR.size + REASON_
 
 
 class HandoffInvalid(ValueError):
-    """The other side sent something that is no message of this protocol."""
+    """The other side sent an invalid message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """Request: one descriptor for each of `flags` rides along."""
+    """Request: hand over one descriptor for each of `flags`."""
 
     number: int
     flags: tuple[int, ...]
@@ -144,7 +144,7 @@ Reply = Handles | Dropped | Refused
 
 
 def encode_request(request: Request) -> bytes:
-    """The bytes of a request; raises HandoffInvalid beyond the bounds."""
+    """The bytes of a request; raises HandoffInvalid if a value is out of bounds."""
     if isinstance(request, Hand):
         _check_count(len(request.flags))
         if any(flag & ~OWN_OFFSET for flag in request.flags):
@@ -159,7 +159,7 @@ def decode_request(data: bytes) -> Request:
     kind, count, number = _unpack_head(data)
     body = data[_HEAD.size :]
     if not number:
-        raise HandoffInvalid("number 0: wanted any other")
+        raise HandoffInvalid("number 0: must not be 0")
     if kind not in (HAND, DROP):
         raise HandoffInvalid(f"kind {kind}: not a request, wanted {HAND} or {DROP}")
     _check_count(count)
@@ -173,7 +173,7 @@ def decode_request(data: bytes) -> Request:
 
 
 def peek_number(data: bytes) -> int:
-    """Number of a request that may be invalid otherwise; 0 if there is none."""
+    """The number of a possibly invalid request; 0 if it has none."""
     try:
         return _unpack_head(data)[2]
     except HandoffInvalid:
@@ -181,7 +181,7 @@ def peek_number(data: bytes) -> int:
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """The bytes of a reply. Texts that are too long are cut."""
+    """The bytes of a reply. Texts that are too long are truncated."""
     if isinstance(reply, Handles):
         return _head(HANDLES, len(reply.handles), reply.number) + _pack_handles(reply.handles)
     if isinstance(reply, Dropped):
@@ -201,7 +201,7 @@ def decode_reply(data: bytes) -> Reply:
         return Handles(number, _unpack_handles(body, count))
     if kind == DROPPED:
         if body:
-            raise HandoffInvalid(f"DROPPED: body of {len(body)} bytes, wanted none")
+            raise HandoffInvalid(f"DROPPED: body of {len(body)} bytes, must be empty")
         return Dropped(number, count)
     if kind == ERROR:
         return _unpack_error(number, body)
@@ -215,7 +215,7 @@ def _unpack_error(number: int, body: bytes) -> Refused:
     texts = body[_ERROR.size :]
     if len(texts) != n_reason + n_text:
         raise HandoffInvalid(f"ERROR: {len(texts)} bytes of text, wanted {n_reason + n_text}")
-    # A text that was cut may end inside a character.
+    # A truncated text may end inside a character.
     reason, text = (part.decode("utf-8", "replace") for part in (texts[:n_reason], texts[n_reason:]))
     return Refused(number, reason, text, index)
 

@@ -1,9 +1,9 @@
 """How the interpreter of a program was started, so that a worker can be started the same way.
 
-The interpreter, the C library and libraries such as OpenBLAS read a part of the environment only
-when they are started or loaded. A worker is forked from a process that has loaded numpy, so it
-takes on everything else (`surroundings`), but for these variables it has to start again: by exec,
-with the program's interpreter, options and environment. Then calls also find the packages of the
+The interpreter, the C library and libraries such as OpenBLAS read some environment variables only
+when they are started or loaded. A worker is forked from a process that has loaded numpy. It can take
+on everything else (`surroundings`), but for these variables it has to start again: by exec, with the
+program's interpreter, options and environment. After that, calls also find the packages of the
 program's virtual environment, and run on the program's version of Python.
 """
 
@@ -25,9 +25,10 @@ _PREFIXES = (
     *("OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "KMP_", "MKL_", "BLIS_", "BLAS_", "FLEXIBLAS_"),
     *("NPY_", "NUMPY_", "GFORTRAN_", "CRC32C_"),
 )
-"""Of variables that something reads at its start which a worker has loaded before it meets a
-program. Sources: ld.so(8), mallopt(3), python(1), the manuals of OpenBLAS, libgomp, MKL, BLIS, numpy
-and OpenSSL. A test compares them with what is read when a worker's libraries are loaded."""
+"""Prefixes of variables that the interpreter or a library reads at its start, and that a worker has
+loaded before it serves a program. Sources: ld.so(8), mallopt(3), python(1), the manuals of OpenBLAS,
+libgomp, MKL, BLIS, numpy and OpenSSL. A test compares them with the variables that are read when a
+worker's libraries are loaded."""
 
 _TAKEN_ON = frozenset(
     {
@@ -37,33 +38,34 @@ _TAKEN_ON = frozenset(
         *("PYTHON_HISTORY", "PYTHON_COLORS", "PYTHON_BASIC_REPL"),
     }
 )
-"""Of these: what they decide is taken on in another way, is read later, or is of no use in a worker.
-Many programs have some of them, in containers for example, and need not wait for another start."""
+"""Exceptions from these: what such a variable decides is taken on in another way, is read later, or is
+of no use in a worker. Many programs set some of them, for example in containers, and should not have to
+wait for another start."""
 
 _THREADS = frozenset(
     {"OPENBLAS_NUM_THREADS", "OPENBLAS_DEFAULT_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}
 )
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
-"""A worker works on one CPU, unless the program has set a number of threads."""
+"""A worker uses one CPU, unless the program has set a number of threads."""
 
 _TAKEN_ON_OPTIONS = frozenset({"-s", "-P", "-E", "-I", "-B"})
-"""Options that decide what is in sys.path, and whether byte code is written: both are taken on."""
+"""Options that affect sys.path and the writing of byte code, which are taken on in another way."""
 
 _CUSTOM = ("sitecustomize", "usercustomize")
 
 
 _PACKAGES = ("site-packages", "dist-packages")
-"""Directories that packages are installed into."""
+"""Names of directories that packages are installed into."""
 
 _LOADED_NS = time.time_ns()
-"""When this process, or the one that it was forked from, had loaded nothing but this. Of packages that
-were installed, upgraded or removed since, it may have loaded another version, or lack the hooks."""
+"""When this process, or the one that it was forked from, began to load modules. If packages were
+installed, upgraded or removed since, it may have another version of them, or lack their hooks."""
 
 
 class StartAgain(BaseException):
-    """The process has to start again before it can take on what a program has.
+    """The process has to start again before it can take on a program's surroundings.
 
-    No code that handles errors of the caller's functions may stop it, hence no Exception.
+    It is no Exception, so that code which handles errors of the caller's functions lets it pass.
 
     Attributes:
         command: the interpreter and its options.
@@ -71,7 +73,7 @@ class StartAgain(BaseException):
     """
 
     def __init__(self, command: list[str], environ: Mapping[str, str]) -> None:
-        """Hold them."""
+        """Store both."""
         super().__init__("the process has to start again")
         self.command, self.environ = command, dict(environ)
 
@@ -84,18 +86,18 @@ class _State:
     started = False
     """Whether this process was started for the program that it serves."""
     refused = ""
-    """Why it could not be."""
+    """Why the process could not be started for it; "" = no reason against."""
     program = ""
-    """The interpreter of the program whose surroundings this process has, in words."""
+    """The interpreter of the program whose surroundings this process has, as text."""
 
 
 def note_started() -> None:
-    """Remember that this process was started for a program, so that it does not start again."""
+    """Note that this process was started for a program, so that it does not start again."""
     _State.started = True
 
 
 def note_refused(why: str) -> None:
-    """Remember why this process could not be replaced, for programs that need another one."""
+    """Note why this process cannot be replaced, for programs that would need that."""
     _State.refused = why
 
 
@@ -113,15 +115,15 @@ def take() -> dict[str, Any]:
 
 
 def check(given: Mapping[str, Any], environ: Mapping[str, str], path: Iterable[str]) -> None:
-    """Make sure that this process was started as the program was, as far as that makes a difference.
+    """Check that this process was started like the program, as far as that makes a difference.
 
     Args:
-        given: what `take` returned there.
+        given: what `take` returned in the program.
         environ: the environment of the program.
         path: its sys.path.
     Raises:
-        StartAgain: it was not, and has to be replaced.
-        CannotStart: it was not, and cannot be replaced; the text names both interpreters and the next step.
+        StartAgain: it was started differently, and has to be replaced.
+        CannotStart: it has to be replaced but cannot; the text names both interpreters and the next step.
     """
     mine = take()
     if _State.started or not (_differs(given, mine, environ) or _has_changed(path)):
@@ -134,28 +136,28 @@ def check(given: Mapping[str, Any], environ: Mapping[str, str], path: Iterable[s
             f"interpreter: your program runs in {given['executable'] or given['prefix']} "
             f"(Python {given['python']}), the daemon in {sys.executable} (Python {PYTHON}), and a worker "
             f"cannot use the program's: {why}; run the program with an interpreter that the daemon can "
-            "execute, or end this daemon, and the program starts one of its own: ktask.connect(own=True)"
+            "execute, or end this daemon, so that the program starts its own: ktask.connect(own=True)"
         )
     raise StartAgain([executable, *given["options"]], {**threads(environ), **environ})
 
 
 def note_taken_on(given: Mapping[str, Any]) -> None:
-    """Remember whose surroundings this process has; `given` as for `check`."""
+    """Note whose surroundings this process has; `given` as for `check`."""
     _State.program = f"{given['executable'] or given['prefix']} (Python {given['python']})"
 
 
 def interpreters() -> tuple[str, str]:
-    """Return this interpreter and the program's, in words; the second is "" where there is no program."""
+    """Return this interpreter and the program's, as text; the second is "" without a program."""
     return f"{sys.executable} (Python {PYTHON})", _State.program
 
 
 def threads(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that limit the threads of a library, where the program has set none."""
+    """Return the variables that limit the threads of libraries, unless the program has set some."""
     return {} if _THREADS & environ.keys() else dict(_ONE_THREAD)
 
 
 def is_read_at_start(name: str) -> bool:
-    """Whether a variable counts only where it is set before a worker is started."""
+    """Whether a variable has an effect only if it is set before a worker starts."""
     return name not in _TAKEN_ON and (name.startswith(_PREFIXES) or name in _NAMES)
 
 
@@ -185,17 +187,17 @@ def _has_changed(path: Iterable[str]) -> bool:
                 if os.stat(directory).st_mtime_ns >= _LOADED_NS:
                     return True
             except OSError:
-                continue  # as import does
+                continue  # import ignores it as well
     return False
 
 
 def _file_of(name: str) -> str:
-    """Return the file of a module that is loaded; "" where there is none."""
+    """Return the file of a loaded module; "" if it is not loaded or has none."""
     return str(getattr(sys.modules.get(name), "__file__", None) or "")
 
 
 def _user_hooks() -> str:
-    """Return the user's own directory of packages, if it has files that Python runs at its start."""
+    """Return the user's own package directory if it has files that Python runs at its start; otherwise ""."""
     directory = site.USER_SITE if site.ENABLE_USER_SITE else None
     try:
         names = os.listdir(directory) if directory else []
@@ -205,14 +207,14 @@ def _user_hooks() -> str:
 
 
 def _executable() -> str:
-    """Return the interpreter, as multiprocessing would start it; "" where there is none."""
-    from multiprocessing import spawn  # only here, since the command line has no need of it
+    """Return the interpreter that multiprocessing would start; "" if there is none."""
+    from multiprocessing import spawn  # only here, since the command line does not need it
 
     found = spawn.get_executable()
     return "" if getattr(sys, "frozen", False) or not found else os.path.abspath(os.fsdecode(found))
 
 
 def _options() -> list[str]:
-    """Return the options of this interpreter, such as -O, that multiprocessing passes on as well."""
+    """Return the options of this interpreter that multiprocessing passes on, such as -O."""
     found: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return found

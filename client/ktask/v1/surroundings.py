@@ -1,7 +1,7 @@
-"""What a program's calls find around them: modules, directory, environment, locale, logging.
+"""The surroundings of a program: module path, directory, environment, locale, logging and the like.
 
-A worker takes these on before it runs code of the program's own, so that a call finds what it
-would find in the program. It keeps them to its end, which is that of the job.
+A worker takes them on before it runs the program's own code, so that a call finds the same as in
+the program. It keeps them until it ends with the job.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ktask.v1 import start
 
 
 class SurroundingsInvalid(Exception):
-    """What a program said of its surroundings cannot be taken on; the text says why."""
+    """The surroundings that a program has sent cannot be taken on; the text says why."""
 
 
 def take(also: Mapping[str, str] | None = None) -> bytes:
     """Return the surroundings of this process, for `take_on` in a worker.
 
     Args:
-        also: variables of the environment that calls have in addition.
+        also: environment variables that calls get in addition.
     """
     try:
         directory = os.getcwd()
@@ -51,14 +51,14 @@ def take(also: Mapping[str, str] | None = None) -> bytes:
 
 
 def take_on(data: bytes) -> None:
-    """Make the surroundings of another process those of this one.
+    """Give this process the surroundings of another one.
 
-    Our own modules are found after those of the program. What does not exist here, such as a
-    directory that was removed, stays as it was.
+    Modules of the program are found before our own. If something does not exist here, such as a
+    directory that was removed, this process keeps its own.
 
     Raises:
-        SurroundingsInvalid: the data is not what `take` returns.
-        StartAgain, CannotStart: nothing is taken on by a process that was started in another way.
+        SurroundingsInvalid: the data does not come from `take`.
+        StartAgain, CannotStart: this process was started in another way; it has taken on nothing.
     """
     try:
         given = json.loads(data)
@@ -75,7 +75,7 @@ def take_on(data: bytes) -> None:
             os.umask(int(given["umask"]))
         with contextlib.suppress(locale.Error):
             locale.setlocale(locale.LC_ALL, str(given["locale"]))
-        # A manager's proxies prove with it that they belong to the program.
+        # Proxies of a multiprocessing manager authenticate with it.
         multiprocessing.current_process().authkey = bytes.fromhex(given["authkey"])
         for name, level in given["levels"].items():
             logging.getLogger(name).setLevel(int(level))
@@ -89,14 +89,14 @@ def _take_on_environment(given: Mapping[str, str]) -> None:
         del os.environ[name]
     os.environ.update(given)
     if start.was_started():
-        # Not in os.environ, where the program has none either: for libraries that are loaded from now on.
+        # For libraries loaded from now on; not in os.environ, since the program does not have them there.
         for name, value in start.threads(given).items():
             os.putenv(name, value)
     time.tzset()
 
 
 def _printing_to(fd: int, encoding: str, errors: str) -> TextIO:
-    """Return a stream on a descriptor of standard output, which may be another file than at the start."""
+    """Return a text stream on descriptor 1 or 2, which may refer to another file than at the start."""
     try:
         codecs.lookup(encoding)
     except LookupError:
@@ -105,12 +105,12 @@ def _printing_to(fd: int, encoding: str, errors: str) -> TextIO:
 
 
 def _stream(stream: Any) -> tuple[str, str]:
-    """Encoding of a stream, and what it does with what cannot be encoded."""
+    """Encoding of a stream, and its handling of characters that cannot be encoded."""
     return getattr(stream, "encoding", None) or "utf-8", getattr(stream, "errors", None) or "backslashreplace"
 
 
 def _umask() -> int | None:
-    """Read it from the kernel: umask(2) tells it only by changing it, for all threads."""
+    """The umask from /proc: umask(2) returns it only by changing it for all threads."""
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
         for line in file:
             if line.startswith("Umask:"):
@@ -119,7 +119,7 @@ def _umask() -> int | None:
 
 
 def _levels() -> dict[str, int]:
-    """Levels of the loggers that have one, by name; "" is the root."""
+    """Levels of the loggers that have one, by name; "" is the root logger."""
     loggers = logging.Logger.manager.loggerDict.items()
     named = {name: one.level for name, one in loggers if isinstance(one, logging.Logger) and one.level}
     return {**named, "": logging.getLogger().level}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ktaskd.door.callers.accounts import STRANGERS, AccountTable, owner_names, parse_passwd, parse_subuids
-from ktaskd.host.processes.users import UserFiles
+from ktaskd.host.people.users import UserFiles
 
 LOOK_S = 1.0
 """The files are looked at once in this time at most, while somebody connects."""

@@ -1,1 +1,1 @@
-"""Compression and decompression."""
+"""Bodies that compress and decompress files."""

@@ -1,11 +1,12 @@
-"""A file compressed in frames, side by side.
+"""Compresses a file in frames, in parallel.
 
-Nobody knows how long a frame becomes before it is compressed. So each has a slot of its own in
-the target, as long as it can become at most, where it waits until all are there; the last step
-moves them together, ascending, and cuts the rest. What is not written in a slot takes no space.
+The compressed length of a frame is not known in advance. So each frame has a slot of its own in the
+target, long enough for the worst case. When all frames are there, the last step moves them together,
+ascending, and cuts off the rest. Unused parts of a slot take no space.
 
-Anybody who has the target can write it or cut it meanwhile. So what is moved has to have the CRC
-that its worker wrote down, and all CRCs together that of the chunks' results, which do not lie in it.
+Every process that has the target open can write or cut it meanwhile. So each frame must have the CRC
+that its worker recorded in the target, and all CRCs together must match the CRC in the chunks'
+results, which are kept outside of the target.
 """
 
 from __future__ import annotations
@@ -28,71 +29,65 @@ from ktaskd.functions.archives.slots import (
 )
 from ktaskd.functions.archives.sums import Sum
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    BUFFER,
-    Buffered,
-    Naming,
-    cut,
-    read_full,
-    require_size,
-    write_full,
-)
+from ktaskd.functions.quanta import BUFFER, Buffered, cut
 from ktaskd.functions.restoring import PUNCH_REFUSED, has_holes
+from ktaskd.functions.transfer import Naming, read_full, require_size, write_full
 from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import F_SEAL_GROW, F_SEAL_SHRINK, SourceKind
 
 
 class Written(Body):
-    """A body that makes an empty target from a source, all or nothing."""
+    """A body that fills an empty target from a source, all or nothing."""
 
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
     ) -> Sequence[tuple[int, int]]:
-        """Nothing is left to put back: restore empties the target."""
+        """Do nothing: restore empties the target."""
         control.quantum(end)
         return []
 
     def restore(self, context: Context, prepared: Json) -> None:
-        """Empty the target again."""
+        """Empty the target."""
         with Naming("dst", "empty", 0, context.sources["dst"].size()):
             os.ftruncate(context.sources["dst"].fd, 0)
 
 
 def require_empty_target(context: Context) -> None:
-    """Raise OSError where the job cannot write all of dst anew, or undo that."""
+    """Raise OSError if the job cannot write all of dst, or could not undo that."""
     src, dst = context.sources["src"], context.sources["dst"]
     if (src.facts.device, src.facts.inode) == (dst.facts.device, dst.facts.inode):
-        raise OSError(errno.EINVAL, 'source "dst": is the same file as "src", wanted another one')
+        raise OSError(errno.EINVAL, 'source "dst": is the same file as "src", wanted another file')
     if not context.whole:
-        raise OSError(errno.EINVAL, "ranges: got some, wanted none: the output depends on all of the input")
+        raise OSError(errno.EINVAL, "ranges: wanted none, since the output depends on all of the input")
     if dst.size():
-        raise OSError(errno.EEXIST, f'source "dst": {dst.size()} bytes long, wanted an empty one')
+        raise OSError(errno.EEXIST, f'source "dst": is {dst.size()} bytes long, wanted an empty file')
     if dst.facts.seals & (F_SEAL_GROW | F_SEAL_SHRINK):
-        words = "sealed against growing or shrinking, wanted one that gets the length of the output"
+        words = "is sealed against growing or shrinking, wanted a file that can change its length"
         raise OSError(errno.EPERM, f'source "dst": {words}')
     if dst.facts.kind is SourceKind.HUGE:
-        raise OSError(errno.EINVAL, 'source "dst": on hugetlbfs, whose files have whole huge pages only')
+        words = "is on hugetlbfs, where files consist of whole huge pages; wanted a file elsewhere"
+        raise OSError(errno.EINVAL, f'source "dst": {words}')
 
 
 @dataclass(slots=True)
 class _Written:
-    """What was written of some frames that follow each other."""
+    """Length and CRC of consecutive frames, and of their lengths."""
 
     frames: Sum = field(default_factory=Sum)
     lengths: Sum = field(default_factory=Sum)
 
     def add(self, frame: Sum) -> None:
-        """The next one."""
+        """Add the next frame."""
         self.frames.join(frame)
         self.lengths.add(packed_length(frame))
 
     def join(self, part: Json) -> None:
-        """What a part has of the next ones."""
+        """Add the next frames, from a part of a result."""
         self.frames.join(Sum(part["compressed"], part["_frames_crc"]))
         self.lengths.join(Sum(part["frames"] * LENGTH_BYTES, part["_lengths_crc"]))
 
     def part(self) -> Json:
-        """As a part of a result."""
+        """The fields of a part of a result."""
         return {
             "compressed": self.frames.length,
             "frames": self.lengths.length // LENGTH_BYTES,
@@ -105,25 +100,25 @@ class Compress(Written, Buffered):
     """file.compress."""
 
     def prepare(self, context: Context) -> Json:
-        """See that it can be done.
+        """Check arguments and target.
 
         Returns:
-            "src_size", and what changes.
+            "src_size", and the spans that will change.
         Raises:
-            OSError: the arguments or the target will not do.
+            OSError: the arguments or the target are unsuitable.
         """
         encoder_of(context)
         require_empty_target(context)
         layout = _layout(context, context.span[1])
         if layout.end > POSITION_MAX:
-            words = f"{layout.size} bytes long, whose slots no file is long enough for"
+            words = f"is {layout.size} bytes long; no file is long enough for the slots of its frames"
             raise OSError(errno.EFBIG, f'source "src": {words}')
         return {"src_size": layout.size, "by_prepare": [[0, layout.end]], "by_finish": []}
 
     def begin(self, context: Context, prepared: Json) -> None:
-        """Make room for the slots, which take no space yet."""
+        """Extend the target to hold the slots, which take no space yet."""
         layout = _layout(context, int(prepared["src_size"]))
-        with Naming("dst", "reach", 0, layout.end):
+        with Naming("dst", "extend", 0, layout.end):
             os.ftruncate(context.sources["dst"].fd, layout.end)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
@@ -142,7 +137,7 @@ class Compress(Written, Buffered):
     def _frame(
         self, context: Context, layout: Layout, encoder: Encoder, index: int, control: Control
     ) -> Sum | None:
-        """Compress one; the sum of its bytes, or None where it was broken off."""
+        """Compress one frame; returns the sum of its bytes, or None if control stopped it."""
         src, dst = context.sources["src"], context.sources["dst"]
         first, size = index * layout.frame, layout.size_of(index)
         require_size(src, "src", first + size)
@@ -162,26 +157,26 @@ class Compress(Written, Buffered):
         return frame
 
     def _append(self, dst: OpenSource, layout: Layout, at: int, written: Sum, content: bytes) -> None:
-        """Write what follows in a slot; raises OSError where the target was cut meanwhile."""
+        """Append to a slot; raises OSError if the target was cut meanwhile."""
         require_size(dst, "dst", layout.end)
         write_full(dst, "dst", at + written.length, content)
         written.add(content)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sums: bytes read, bytes of all frames, frames; and by what they are known again."""
+        """The sums: bytes read, bytes of all frames, frames; and the CRCs for finish."""
         written = _Written()
         for part in parts:
             written.join(part)
         return {"bytes": sum(part["bytes"] for part in parts), **written.part()}
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:
-        """Move the frames together, write the table, and cut the rest.
+        """Move the frames together, write the table, and cut off the rest.
 
-        What was done before a death of the worker is not done again: how many are moved is
-        written down after each, and where the rest was cut, all is done.
+        If a worker dies here, the next one continues: the number of moved frames is recorded
+        after each frame, and once the rest is cut off, everything is done.
 
-        The target may be written by anybody who has it. So what is moved has to be what was
-        written, and all is read once more where the target has holes in the end.
+        Others may write into the target. So each moved frame must be the one that was written,
+        and all frames are read once more if the target has holes at the end.
 
         Raises:
             OSError: the source changed its length meanwhile, or somebody wrote into the target.
@@ -189,7 +184,7 @@ class Compress(Written, Buffered):
         src, dst = context.sources["src"], context.sources["dst"]
         layout = _layout(context, int(prepared["src_size"]))
         if src.size() != layout.size:
-            words = f"changed its length while it was compressed, got {src.size()}, wanted {layout.size}"
+            words = f"changed its length while it was compressed, from {layout.size} to {src.size()} bytes"
             raise OSError(errno.ESTALE, f'source "src": {words}')
         encoder, wanted = encoder_of(context), _Written()
         wanted.join(context.combined)
@@ -208,7 +203,7 @@ class Compress(Written, Buffered):
             os.ftruncate(dst.fd, end)
 
     def _move_all(self, dst: OpenSource, layout: Layout, wanted: _Written, control: Control) -> None:
-        """Move what was not moved, and see that each is what was written."""
+        """Move the frames that were not moved, and check that all are as written."""
         require_size(dst, "dst", layout.end)
         moved, found = read_moved(dst, layout), _Written()
         for index, frame in enumerate(read_frames(dst, layout)):
@@ -220,12 +215,12 @@ class Compress(Written, Buffered):
                 write_moved(dst, layout, index + 1)
                 _free(dst, layout.slot_at(index), layout.slot_at(index + 1))
             if control.quantum(index * layout.frame):
-                raise OSError(errno.ECANCELED, "broken off before all frames were moved")
+                raise OSError(errno.ECANCELED, "stopped before all frames were moved")
         if found != wanted:
-            raise written_by_others("its frames are not those that the job wrote")
+            raise written_by_others("its frames are not the ones that the job wrote")
 
     def _move(self, dst: OpenSource, source: int, target: int, frame: Sum) -> None:
-        """Move one; raises Failed where it was not what its worker wrote."""
+        """Move one frame; raises Failed if it is not as its worker wrote it."""
         found = Sum()
         for first, after in cut(0, frame.length, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
@@ -236,7 +231,7 @@ class Compress(Written, Buffered):
             raise written_by_others(f"the frame at {source} is not the one that the job wrote")
 
     def _check_moved(self, dst: OpenSource, wanted: Sum, control: Control) -> None:
-        """Read all frames once more, where a worker died right after the cut, or somebody made holes."""
+        """Read all frames once more: after a death right after the cut, or if somebody made holes."""
         found = Sum()
         for first, after in cut(0, wanted.length, BUFFER):
             control.quantum(0)
@@ -244,10 +239,10 @@ class Compress(Written, Buffered):
                 read_full(dst, "dst", first, view)
                 found.add(view)
         if found != wanted:
-            raise written_by_others("its frames are not those that the job wrote")
+            raise written_by_others("its frames are not the ones that the job wrote")
 
     def _write_table(self, dst: OpenSource, layout: Layout, encoder: Encoder, end: int) -> None:
-        """Write what follows the frames."""
+        """Write the table that follows the frames."""
         if layout.count == 0:
             end += write_full(dst, "dst", end, empty_of(encoder))
         entries = ((frame.length, layout.size_of(i)) for i, frame in enumerate(read_frames(dst, layout)))
@@ -260,7 +255,7 @@ def _layout(context: Context, size: int) -> Layout:
 
 
 def _free(dst: OpenSource, start: int, end: int) -> None:
-    """Give the storage of a slot back that nobody needs any more, where that can be."""
+    """Free the storage of a slot that is no longer needed, if the file system can."""
     try:
         dst.punch(start, end)
     except OSError as error:
@@ -269,7 +264,7 @@ def _free(dst: OpenSource, start: int, end: int) -> None:
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same in pieces that are worth a write."""
+    """Gather the pieces into larger ones, so that fewer writes are needed."""
     gathered = bytearray()
     for piece in pieces:
         gathered += piece

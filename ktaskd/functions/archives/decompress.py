@@ -1,4 +1,4 @@
-"""Frames decompressed side by side, where it is known where they are and how long they become."""
+"""Decompresses frames in parallel, if it is known where they are and how long they become."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from ktaskd.functions.archives.framing import GZIP_MAGIC
 from ktaskd.functions.archives.sums import Sum
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.failures import source_changed, target_changed
-from ktaskd.functions.quanta import BUFFER, Buffered, Naming, cut, read_full, require_size, write_full
+from ktaskd.functions.quanta import BUFFER, Buffered, cut
 from ktaskd.functions.restoring import has_holes
+from ktaskd.functions.transfer import Naming, read_full, require_size, write_full
 from ktaskd.model.limits import POSITION_MAX
 
 _GZIP_ERROR: type[Exception] = zlib_ng.error  # type: ignore[assignment]
@@ -28,11 +29,11 @@ _GZIP_ERROR: type[Exception] = zlib_ng.error  # type: ignore[assignment]
 
 @dataclass(slots=True)
 class _Known:
-    """What was found out of a job's source.
+    """Facts about a job's source.
 
     Args:
-        garbage: bytes behind the last member that are none, and no zeros; known once the
-            whole was decompressed by one worker.
+        garbage: bytes after the last member that are neither a member nor zeros; known once
+            one worker has decompressed the whole file.
     """
 
     context: Context
@@ -42,7 +43,7 @@ class _Known:
 
     @property
     def source(self) -> OpenSource:
-        """What is decompressed."""
+        """The compressed file."""
         return self.context.sources["src"]
 
     @property
@@ -58,12 +59,12 @@ Find = Callable[[_Known, Tick], Frames | None]
 class Decompress(Written, Buffered):
     """file.decompress.
 
-    A frame belongs to the chunk in which it begins. A file that does not tell where its
-    frames are, or how long they become, belongs as a whole to the chunk at 0.
+    A frame belongs to the chunk in which it begins. If a file does not say where its frames
+    are, or how long they become, the chunk at 0 decompresses all of it.
     """
 
     def __init__(self) -> None:
-        """Have one buffer for what is decompressed."""
+        """Allocate a buffer for decompressed bytes."""
         super().__init__()
         self._known: _Known | None = None
 
@@ -73,12 +74,12 @@ class Decompress(Written, Buffered):
         self._known = None
 
     def prepare(self, context: Context) -> Json:
-        """See what the source is.
+        """Look for the source's frames.
 
         Returns:
-            "size": of what was compressed, -1 = not known yet; and what changes.
+            "size": decompressed bytes, -1 = not known yet; and the spans that will change.
         Raises:
-            OSError: the source is no such file, or broken; the target will not do.
+            OSError: the source is no compressed file, or is broken; or the target is unsuitable.
         """
         require_empty_target(context)
         if context.span[1] == 0:
@@ -89,14 +90,14 @@ class Decompress(Written, Buffered):
         return {"size": frames.size, "by_prepare": [[0, frames.size]]}
 
     def begin(self, context: Context, prepared: Json) -> None:
-        """Give the target its length where that is known."""
+        """Extend the target to its final length, if that is known."""
         size = int(prepared["size"])
         if size > 0:
-            with Naming("dst", "reach", 0, size):
+            with Naming("dst", "extend", 0, size):
                 os.ftruncate(context.sources["dst"].fd, size)
 
     def _look(self, context: Context, tick: Tick = lambda: False) -> _Known:
-        """What the source is; found out once for each job. Raises Stopped."""
+        """The facts about the source, found out once for each job. Raises Stopped."""
         if self._known is None or self._known.context is not context:
             find, decode = _FORMATS[_format_of(context)]
             known = _Known(context, decode)
@@ -127,11 +128,11 @@ class Decompress(Written, Buffered):
         return reached, _part(total, reached - start, count)
 
     def _frame(self, context: Context, known: _Known, frames: Frames, number: int, control: Control) -> Sum:
-        """Decompress one; what it became.
+        """Decompress one frame; returns the sum of its decompressed bytes.
 
         Raises:
-            Astray: it does not end where it should, or has another length.
-            Stopped: it was broken off.
+            Astray: it does not end where it should, or becomes longer or shorter than it should.
+            Stopped: control stopped it.
         """
         start, end, limit = frames.starts[number], frames.ends[number], frames.limit(number)
         place, dst, written = frames.places[number], context.sources["dst"], Sum()
@@ -140,22 +141,22 @@ class Decompress(Written, Buffered):
             if control.quantum(start):
                 raise Stopped
             if limit is not None and written.length + len(piece) > limit:
-                raise Astray(start, f"becomes longer than the {limit} bytes that it says")
+                raise Astray(start, f"becomes longer than the {limit} bytes that its header states")
             require_size(dst, "dst", frames.size if limit is not None else place + written.length)
             write_full(dst, "dst", place + written.length, piece)
             written.add(piece)
             if check is not None:
                 check.update(piece)
         if limit is not None and written.length != limit:
-            raise Astray(start, f"becomes {written.length} bytes, and says {limit}")
+            raise Astray(start, f"becomes {written.length} bytes long, but its header states {limit}")
         if check is not None and check.intdigest() & 0xFFFFFFFF != frames.checks[number]:
-            raise Unreadable(start, "does not have the checksum that the seek table has for it")
+            raise Unreadable(start, "the frame does not match its checksum in the seek table")
         return written
 
     def _all(
         self, context: Context, known: _Known, start: int, end: int, control: Control
     ) -> tuple[int, Json | None]:
-        """Decompress the whole file, if this is its first chunk."""
+        """Decompress the whole file if this is its first chunk."""
         written = Sum()
         if start == 0:
             self._append(context, known, 0, written, control)
@@ -163,7 +164,7 @@ class Decompress(Written, Buffered):
         return end, {**part, "garbage": known.garbage} if start == 0 and known.garbage else part
 
     def _append(self, context: Context, known: _Known, start: int, written: Sum, control: Control) -> None:
-        """Decompress all that begins at `start`, to where `written` ends; raises Stopped."""
+        """Decompress everything from `start` on, and append it where `written` ends; raises Stopped."""
         dst = context.sources["dst"]
         for piece in known.decode(
             known, start, known.source.size(), self._buffer, lambda: control.quantum(start)
@@ -175,9 +176,9 @@ class Decompress(Written, Buffered):
             written.add(piece)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sums: bytes written, bytes read, frames that were found (0 = the file does not tell).
+        """The sums: bytes written, bytes read, frames found (0 = the file does not name them).
 
-        And "garbage", where there is any: bytes behind the last gzip member that were ignored.
+        "garbage", if there is any, counts the ignored bytes after the last gzip member.
         """
         written, frames, astray = Sum(), 0, None
         for part in parts:
@@ -193,19 +194,19 @@ class Decompress(Written, Buffered):
         }
 
     def finish(self, context: Context, prepared: Json, control: Control) -> Json:
-        """See that the source is still as long as it was, and that nobody has cut the target.
+        """Check that the source has the same length, and that nobody has cut the target.
 
-        Where a frame was not as the seek table or pzstd said, nobody knew where the frames behind
-        it are and go to: decompress all from that one on.
+        If a frame was not as the seek table or pzstd stated, the places of all frames after it
+        were wrong: decompress everything from that frame on.
 
         Returns:
-            What is different from the result so far.
+            The values of the result that change.
         Raises:
-            OSError: it is not, so this is not what was in it; or it was broken off.
+            OSError: the source or the target has changed, or control stopped it.
         """
         size, wanted = context.sources["src"].size(), context.span[1]
         if size != wanted:
-            words = f"changed its length while it was decompressed, got {size}, wanted {wanted}"
+            words = f"changed its length while it was decompressed, from {wanted} to {size} bytes"
             raise OSError(errno.ESTALE, f'source "src": {words}')
         written = Sum(context.combined["bytes"], context.combined["_crc"])
         astray = context.combined.get("_astray")
@@ -215,7 +216,7 @@ class Decompress(Written, Buffered):
         return {} if astray is None else {"bytes": written.length, "frames": 0}
 
     def _finish_astray(self, context: Context, start: int, written: Sum, control: Control) -> None:
-        """Decompress all that begins at `start`; `written` is what all before it became, and grows."""
+        """Decompress everything from `start` on; `written` covers everything before it, and grows."""
         dst = context.sources["dst"]
         try:
             known = self._look(context, lambda: control.quantum(0))
@@ -227,13 +228,13 @@ class Decompress(Written, Buffered):
                 os.ftruncate(dst.fd, written.length)
             self._append(context, known, start, written, control)
         except Stopped:
-            raise OSError(errno.ECANCELED, "broken off before all frames were decompressed") from None
+            raise OSError(errno.ECANCELED, "stopped before all frames were decompressed") from None
 
     def _check_target(self, dst: OpenSource, wanted: Sum, control: Control) -> None:
-        """Raise Failed where it is not what was written; all of it is read only where it has holes."""
+        """Raise Failed if dst is not as written; reads all of it only if it has holes."""
         found = Sum()
         if dst.size() != wanted.length:
-            raise target_changed("dst", f"it is {dst.size()} bytes long, wanted {wanted.length}")
+            raise target_changed("dst", f"it is {dst.size()} bytes long instead of {wanted.length}")
         if not has_holes(dst, wanted.length):
             return
         for first, after in cut(0, wanted.length, BUFFER):
@@ -242,7 +243,7 @@ class Decompress(Written, Buffered):
                 read_full(dst, "dst", first, view)
                 found.add(view)
         if found != wanted:
-            raise target_changed("dst", "its bytes are not those that the job wrote")
+            raise target_changed("dst", "its bytes are not the ones that the job wrote")
 
 
 def _part(written: Sum, compressed: int, frames: int) -> Json:
@@ -257,7 +258,7 @@ def _format_of(context: Context) -> str:
 
 
 class _Part:
-    """Some bytes of a source, as a file to be read."""
+    """Some bytes of a source as a file object."""
 
     def __init__(self, source: OpenSource, start: int, end: int) -> None:
         self._fd = source.fd
@@ -277,7 +278,7 @@ def _find_zstd(known: _Known, tick: Tick) -> Frames | None:
 
 
 def _decode_zstd(known: _Known, start: int, end: int, buffer: bytearray, tick: Tick) -> Iterator[memoryview]:
-    """Frame by frame, whose ends are looked for first: the library takes an early end for an end."""
+    """Decompress frame by frame. Finds each end first: the library accepts a frame that is cut off."""
     source, size = known.source, known.source.size()
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << known.window_log)
     walk = framing.Walk(source, tick, POSITION_MAX, known.window_log)
@@ -285,7 +286,7 @@ def _decode_zstd(known: _Known, start: int, end: int, buffer: bytearray, tick: T
         begin = os.pread(source.fd, framing.ZSTD_HEADER, start)
         stop = walk.next(start, begin, size)
         if stop > end:
-            raise Astray(start, f"ends at {stop}, wanted at {end} at most")
+            raise Astray(start, f"ends at {stop}, after the {end} that was stated for it")
         if not framing.is_skippable(begin):
             part = cast("IO[bytes]", _Part(source, start, stop))
             reader = decompressor.stream_reader(part, read_size=BUFFER)
@@ -303,11 +304,10 @@ def _find_gzip(known: _Known, tick: Tick) -> Frames | None:
 
 
 def _decode_gzip(known: _Known, start: int, end: int, buffer: bytearray, tick: Tick) -> Iterator[memoryview]:
-    """Member by member; what follows the last one and is none is ignored, as gzip(1) does.
+    """Decompress member by member; bytes after the last member are ignored, as in gzip(1).
 
-    gzip does not mention zeros, and says of all else that it is trailing garbage.
-
-    Errors name where the first one begins: nobody knows where the others do.
+    gzip reports such bytes as trailing garbage unless they are zeros. Errors name the position of
+    the first member, since those of the others are not known.
     """
     part, left, members = _Part(known.source, start, end), b"", 0
     while left or (left := part.read(BUFFER)):
@@ -324,14 +324,14 @@ def _decode_gzip(known: _Known, start: int, end: int, buffer: bytearray, tick: T
                 left = member.unconsumed_tail
                 yield memoryview(content)
                 if not member.eof and not left and not (left := part.read(BUFFER)):
-                    raise Unreadable(end, "ends within a member")
+                    raise Unreadable(end, "the file ends within a member")
         except _GZIP_ERROR as error:
             raise Unreadable(start, f"cannot be decompressed: {error}") from error
         left = member.unused_data
 
 
 def _garbage(first: bytes, rest: _Part, tick: Tick) -> int:
-    """How many bytes there are, the rest of the source with them; 0 where all are zeros."""
+    """Number of bytes in `first` and the rest of the source; 0 if all are zeros."""
     count, piece, zeros = 0, first, True
     while piece:
         if tick():

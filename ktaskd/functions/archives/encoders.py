@@ -1,4 +1,4 @@
-"""One frame of compressed data: a frame of zstd, or a member of gzip. The libraries do the work."""
+"""Encodes one frame at a time: a frame of zstd or a member of gzip."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ktaskd.functions.quanta import BUFFER
 
 SKIPPABLE = 0x184D2A5E
 SEEKABLE = 0x8F92EAB1
-"""Magic numbers of the table of frames behind a zstd file.
+"""Magic numbers of the seek table at the end of a zstd file.
 Source: contrib/seekable_format/zstd_seekable_compression_format.md of zstd"""
 
 TABLE_HEAD, TABLE_ENTRY, TABLE_FOOT = struct.Struct("<II"), struct.Struct("<II"), struct.Struct("<IBI")
 
 GZIP_HEAD = struct.Struct("<4sIBBHccHI")
-"""Magic number, method and flags; no time; hints; length of what is extra; the one field
-"KT" of 4 bytes: the length of the member. Source: RFC 1952"""
+"""Magic number, method and flags; no time; hints; length of the extra fields; one extra field "KT"
+of 4 bytes with the length of the member. Source: RFC 1952"""
 
 GZIP_TAIL = struct.Struct("<II")
 _GZIP_MAGIC = b"\x1f\x8b\x08\x04"
@@ -30,30 +30,30 @@ _NO_SYSTEM = 255
 
 
 class Encoder(Protocol):
-    """Makes one frame after the other; the same of the same bytes every time."""
+    """Makes one frame after the other; the same bytes always give the same frame."""
 
     head: int
-    """Bytes before the compressed ones, which are known only in the end."""
+    """Bytes before the compressed ones; their values are known only at the end."""
     piece: int
-    """Bytes to feed at one time, so that it takes no longer than a quantum."""
+    """Bytes to feed at once, so that a call takes no longer than a quantum."""
 
     def begin(self, size: int) -> None:
-        """A frame of so many bytes begins."""
+        """Begin a frame of `size` original bytes."""
 
     def feed(self, piece: memoryview) -> bytes:
-        """The next bytes; what of the frame follows."""
+        """Compress the next bytes; returns the next bytes of the frame."""
 
     def end(self) -> bytes:
-        """No more bytes; the rest of the frame."""
+        """End the frame; returns the rest of it."""
 
     def head_of(self, length: int) -> bytes:
-        """The first `head` bytes of a frame that is so long as a whole."""
+        """The first `head` bytes of a frame of `length` bytes in all."""
 
     def table(self, count: int, entries: Iterator[tuple[int, int]]) -> Iterator[bytes]:
-        """What follows the last frame, of the compressed and the original length of each."""
+        """The table after the last frame, from the compressed and the original length of each."""
 
     def table_size(self, count: int) -> int:
-        """Bytes of the table of so many frames."""
+        """Bytes of the table of `count` frames."""
 
 
 class _Zstd:
@@ -120,12 +120,12 @@ _FORMATS: Mapping[str, tuple[Callable[[int], Encoder], int, int]] = {
     "zstd": (_Zstd, 3, 19),
     "gzip": (_Gzip, 6, 9),
 }
-"""By name: the encoder, its usual level, and its highest. zstd's "ultra" levels are not among
-them: one frame of 64 MiB took 576 MiB of memory and 100 s."""
+"""The encoder of each format, its default level, and its highest level. zstd's "ultra" levels are left
+out: one frame of 64 MiB took 576 MiB of memory and 100 s."""
 
 
 def encoder_of(context: Context) -> Encoder:
-    """By the arguments; raises OSError (EINVAL) where they do not fit together."""
+    """The encoder for the arguments; raises OSError (EINVAL) if they do not fit together."""
     name, level = str(context.arg["format"]), int(context.arg["level"])
     if name not in _FORMATS:
         raise OSError(errno.EINVAL, f'argument "format": got "{name[:64]}", wanted zstd or gzip')
@@ -136,15 +136,15 @@ def encoder_of(context: Context) -> Encoder:
 
 
 def empty_of(encoder: Encoder) -> bytes:
-    """The frame of no bytes."""
+    """An empty frame."""
     encoder.begin(0)
     rest = encoder.end()
     return encoder.head_of(encoder.head + len(rest)) + rest
 
 
 def slot_of(frame: int) -> int:
-    """More bytes than a frame of so many can become, in either format; whole pages.
+    """Bytes of a slot that is long enough for `frame` original bytes in either format; whole pages.
 
-    zstd's own bound is a 256th more; zlib-ng's fastest level spends 9 bits on a byte at most.
+    zstd's own bound adds a 256th; zlib-ng's fastest level spends at most 9 bits on a byte.
     """
     return (frame + frame // 8 + 2 * 4096) // 4096 * 4096

@@ -1,4 +1,4 @@
-"""Where the frames of a compressed file are, and what each of them becomes."""
+"""Positions of the frames of a compressed file, and of their content."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from dataclasses import dataclass, field
 from ktaskd.model.limits import POSITION_MAX
 
 FRAMES_MAX = 1 << 20
-"""Kept track of: 28 bytes each. One worker decompresses a file with more."""
+"""Limit of the frames that are tracked, at 28 bytes each. One worker decompresses a file with more."""
 
 _BLOCK_MAX, _BLOCK_LEAST = 128 << 10, 4
-"""Bytes that a block of zstd becomes at most, and those of the shortest one that becomes any.
+"""Most bytes that a block of zstd can become, and bytes of the shortest block with any content.
 Source: RFC 8878, 3.1.1.2"""
 
 Tick = Callable[[], bool]
-"""Says that there is life in it; True = stop."""
+"""Reports progress; True = stop."""
 
 
 class Stopped(Exception):
-    """The chunk is wanted back."""
+    """The chunk was recalled."""
 
 
 class Unreadable(OSError):
-    """The source is not what it should be; the text says where."""
+    """The source is broken; the text names the position."""
 
     def __init__(self, at: int, words: str) -> None:
         super().__init__(errno.EBADMSG, f'source "src": at {at}: {words}')
 
 
 class Astray(Unreadable):
-    """No frame begins or ends where one should, or a frame becomes longer or shorter than it should."""
+    """No frame begins or ends at a stated position, or a frame does not have its stated length."""
 
 
 @dataclass(slots=True)
 class Frames:
-    """Where frames are, and where what they hold goes to.
+    """Positions of frames, and of their content.
 
     Args:
-        starts, ends: in the compressed file.
-        places: of each in what was compressed, and where the last one ends.
-        sure: the frames themselves say all of this. Otherwise something else in the file does,
-            as a seek table: frames that are not as it says are no error of the frames.
-        open: the length of the last frame is not known; its place has a length of 0.
-        checks: XXH64 of what each frame becomes, the lower 32 bits; empty = not known.
+        starts, ends: positions in the compressed file.
+        places: position of each frame's content in the output, and the end of the last one.
+        sure: the frames themselves state all of this. Otherwise something else in the file does,
+            such as a seek table; a frame that differs from it is then no broken frame.
+        open: the length of the last frame's content is not known; it counts as 0 in `places`.
+        checks: XXH64 of each frame's content, the lower 32 bits; empty = not known.
     """
 
     starts: array[int] = field(default_factory=lambda: array("Q"))
@@ -57,39 +57,39 @@ class Frames:
     checks: array[int] = field(default_factory=lambda: array("I"))
 
     def add(self, start: int, end: int, size: int) -> None:
-        """The next one; raises Unreadable where it says what cannot be."""
+        """Add the next frame; raises Unreadable for an impossible size."""
         if self.places[-1] + size > POSITION_MAX:
-            raise Unreadable(start, f"says that it becomes {size} bytes long")
+            raise Unreadable(start, f"the frame claims to become {size} bytes long")
         self.starts.append(start)
         self.ends.append(end)
         self.places.append(self.places[-1] + size)
 
     def leave_open(self) -> None:
-        """The last one may become as long as it does."""
+        """Allow any length for the content of the last frame."""
         self.places[-1] = self.places[-2]
         self.open = True
 
     @property
     def size(self) -> int:
-        """Of what was compressed; without the last frame where that is open."""
+        """Length of the output; without the last frame if that is open."""
         return self.places[-1]
 
     def limit(self, number: int) -> int | None:
-        """Bytes that a frame has to become; None = any number."""
+        """Bytes of a frame's content; None = any number."""
         if self.open and number == len(self.starts) - 1:
             return None
         return self.places[number + 1] - self.places[number]
 
     def beginning_in(self, start: int, end: int) -> range:
-        """Numbers of those that begin in [start, end)."""
+        """Numbers of the frames that begin in [start, end)."""
         return range(bisect_left(self.starts, start), bisect_left(self.starts, end))
 
     def number_at(self, start: int) -> int | None:
-        """Number of the frame that begins there."""
+        """Number of the frame that begins at `start`; None if there is none."""
         number = bisect_left(self.starts, start)
         return number if number < len(self.starts) and self.starts[number] == start else None
 
 
 def most_of(length: int) -> int:
-    """Bytes that so many bytes of zstd become at most."""
+    """Most bytes that `length` bytes of zstd can become."""
     return length // _BLOCK_LEAST * _BLOCK_MAX

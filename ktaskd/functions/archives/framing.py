@@ -1,8 +1,8 @@
-"""Finds the frames of compressed files without decompressing them, as far as that can be.
+"""Finds the frames of compressed files without decompressing them, if possible.
 
-A zstd file may have a seek table. Otherwise each frame and each block of zstd says how long it is,
-and pzstd writes the length of each frame before it. gzip says nothing, so that only members that
-carry their length in a field of their header can be found ("KT" as written here, "BC" as bgzip does).
+A zstd file may have a seek table. Otherwise each frame and each block of zstd states its length, and
+pzstd writes the length of each frame before it. Plain gzip states no lengths: only members with their
+length in a header field can be found ("KT" as written by file.compress, "BC" by bgzip).
 
 Source: RFC 8878, RFC 1952, SAMv1 4.1; contrib/pzstd of zstd
 """
@@ -20,19 +20,19 @@ from ktaskd.functions.archives.seektable import find_table
 from ktaskd.functions.body import OpenSource
 
 WINDOW_LOG = 27
-"""Of a zstd frame's window, where the job does not say otherwise; the limit of zstd(1), 128 MiB."""
+"""Default limit of a zstd frame's window, as a power of 2: 128 MiB, as in zstd(1)."""
 
 _WINDOW_LOG_MAX = 31
 """Source: zstd.h, ZSTD_WINDOWLOG_MAX_64"""
 
 ZSTD_MAGIC, GZIP_MAGIC = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 ZSTD_HEADER = 18
-"""Bytes of the longest header of a frame."""
+"""Bytes of the longest frame header."""
 _SKIPPABLE_FIRST, _SKIPPABLE_LAST = 0x184D2A50, 0x184D2A5F
 _PZSTD, _PZSTD_COUNT = struct.Struct("<III"), 4
 """A skippable frame of 4 bytes: the length of the frame that follows."""
 _PZSTD_WINDOWS = 4
-"""Windows of content in each of pzstd's frames but the last.
+"""Windows of content in each of pzstd's frames except the last.
 Source: contrib/pzstd/Pzstd.cpp of zstd, calculateStep"""
 _BLOCK_HEADER = 3
 _RLE, _RESERVED = 1, 3
@@ -42,7 +42,8 @@ _GZIP_TRAILER = struct.Struct("<II")
 _EXTRA_FLAG = 4
 
 HEADERS, HEADERS_PER_MIB = 1 << 17, 64
-"""Of frames and blocks that are looked at in advance, in some 0.2 s: zstd's blocks hold 128 KiB."""
+"""Headers of frames and blocks that are read in advance, which takes some 0.2 s. A block of zstd
+holds 128 KiB."""
 
 _HEADERS_PER_TICK = 64
 
@@ -52,7 +53,7 @@ def _no_tick() -> bool:
 
 
 def format_of(source: OpenSource) -> str:
-    """Which format it is by the first bytes; raises Unreadable."""
+    """The format by the first bytes; raises Unreadable."""
     begin = os.pread(source.fd, 4, 0)
     if begin.startswith(GZIP_MAGIC):
         return "gzip"
@@ -62,13 +63,13 @@ def format_of(source: OpenSource) -> str:
 
 
 def find_zstd(source: OpenSource, tick: Tick = _no_tick, window_log: int = WINDOW_LOG) -> Frames | None:
-    """All frames of a zstd file; None where it is not known how long one of them becomes.
+    """All frames of a zstd file; None if the decompressed length of one of them is not known.
 
-    Also where it consists of ever so many blocks of next to nothing.
+    Also None if the file consists of too many tiny blocks.
 
     Raises:
         Unreadable: it is broken, ends too early, or needs a larger window.
-        Stopped: as tick has asked for.
+        Stopped: tick asked for it.
     """
     if (frames := find_table(source)) is not None:
         return frames
@@ -78,11 +79,11 @@ def find_zstd(source: OpenSource, tick: Tick = _no_tick, window_log: int = WINDO
     except Astray:
         if frames.sure:
             raise
-        return None  # the lengths that pzstd seemed to have written were something else
+        return None  # what looked like pzstd's lengths was something else
 
 
 def _walk_all(frames: Frames, source: OpenSource, tick: Tick, window_log: int) -> bool:
-    """Add the frames, one after the other; whether that is all of them."""
+    """Add the frames one after the other; returns whether all of them were found."""
     at, size, guessed = 0, source.size(), False
     walk = Walk(source, tick, max(HEADERS, HEADERS_PER_MIB * (size >> 20)), window_log)
     while at < size:
@@ -107,22 +108,22 @@ def _walk_all(frames: Frames, source: OpenSource, tick: Tick, window_log: int) -
 
 
 class Walk:
-    """Goes from block to block, and says that it lives.
+    """Goes from block to block and calls `tick` now and then.
 
     Args:
-        left: headers that it may look at before it gives up, below 0 then.
-        window_log: frames whose window is larger than 2 to the power of it are refused.
+        left: headers that it may read before it gives up; negative after that.
+        window_log: refuse frames whose window is larger than 2**window_log.
     """
 
     def __init__(self, source: OpenSource, tick: Tick, left: int, window_log: int = WINDOW_LOG) -> None:
-        """Hold them."""
+        """Keep them."""
         self._window_log = window_log
         self.left = left
         self._source = source
         self._tick = tick
 
     def next(self, at: int, begin: bytes, size: int) -> int:
-        """Where the frame ends that begins at `at` with `begin`; raises Unreadable, Stopped."""
+        """End of the frame that begins at `at` with the bytes `begin`; raises Unreadable, Stopped."""
         self._look()
         if is_skippable(begin):
             length: int = TABLE_HEAD.unpack_from(begin.ljust(TABLE_HEAD.size, b"\0"))[1]
@@ -130,13 +131,13 @@ class Walk:
         else:
             end = self._through(at, begin, size)
         if end > size:
-            raise Astray(size, f"ends within the frame that begins at {at}")
+            raise Astray(size, f"the file ends within the frame that begins at {at}")
         return end
 
     def announced(self, at: int, begin: bytes, size: int) -> tuple[int, int] | None:
-        """Where the frame begins and ends whose length pzstd wrote at `at`; None where it did not.
+        """Begin and end of the frame whose length pzstd wrote at `at`; None if pzstd did not.
 
-        Not more is looked at than whether a frame begins there, and another one behind it.
+        Checks only whether a frame begins there and another one after it.
         Raises Unreadable, Stopped.
         """
         start, frame = at + _PZSTD.size, begin[_PZSTD.size :]
@@ -146,8 +147,8 @@ class Walk:
         end = start + length
         if (magic, count) != (_SKIPPABLE_FIRST, _PZSTD_COUNT) or end > size or not length:
             return None
-        behind = os.pread(self._source.fd, len(ZSTD_MAGIC), end)
-        if behind not in (b"", ZSTD_MAGIC) and not is_skippable(behind):
+        following = os.pread(self._source.fd, len(ZSTD_MAGIC), end)
+        if following not in (b"", ZSTD_MAGIC) and not is_skippable(following):
             return None
         self._look()
         _require_window(parameters_of(frame, start).window_size, self._window_log, start)
@@ -169,42 +170,42 @@ class Walk:
             self._look()
             header = os.pread(source.fd, _BLOCK_HEADER, position)
             if len(header) < _BLOCK_HEADER:
-                raise Astray(size, f"ends within the frame that begins at {at}")
+                raise Astray(size, f"the file ends within the frame that begins at {at}")
             word = int.from_bytes(header, "little")
             last, kind, length = bool(word & 1), word >> 1 & 3, word >> 3
             if kind == _RESERVED:
-                raise Astray(position, "no block of zstd")
+                raise Astray(position, "not a block of zstd")
             position += _BLOCK_HEADER + (1 if kind == _RLE else length)
         return position + checksum if last else position
 
 
 def parameters_of(begin: bytes, at: int) -> zstandard.FrameParameters:
-    """What the header of a frame says; raises Astray where it is none."""
+    """The fields of a frame's header; raises Astray if there is no header."""
     try:
         return zstandard.get_frame_parameters(begin)
     except zstandard.ZstdError as error:
-        raise Astray(at, f"no frame of zstd ({error})") from error
+        raise Astray(at, f"not a frame of zstd ({error})") from error
 
 
 def _require_window(size: int, window_log: int, at: int) -> None:
-    """Refuse a frame that needs more memory than was asked for, before any is taken."""
+    """Refuse a frame that needs more memory than allowed, before any is allocated."""
     needed = (size - 1).bit_length()
-    # No zstd makes a larger one: such a header is broken, and is refused for what it says.
+    # No zstd makes a larger window: such a header is broken, and the library refuses it.
     if window_log < needed <= _WINDOW_LOG_MAX:
         raise Unreadable(
             at,
-            f"needs a window of {size} bytes, and at most {1 << window_log} are allowed; "
-            f"give the argument window_log={needed} to allow it",
+            f"needs a window of {size} bytes (limit {1 << window_log}); "
+            f"submit with window_log={needed} to allow it",
         )
 
 
 def is_skippable(begin: bytes) -> bool:
-    """Whether these bytes begin a frame of something else, which is left out."""
+    """Whether these bytes begin a skippable frame, which holds something else."""
     return _SKIPPABLE_FIRST <= int.from_bytes(begin[:4], "little") <= _SKIPPABLE_LAST
 
 
 def find_gzip(source: OpenSource, tick: Tick = _no_tick) -> Frames | None:
-    """All members of a gzip file; None where one does not say how long it is. Raises Stopped."""
+    """All members of a gzip file; None if one does not state its length. Raises Stopped."""
     frames, at, size = Frames(), 0, source.size()
     while at < size:
         if len(frames.starts) % _HEADERS_PER_TICK == 0 and tick():
@@ -221,7 +222,7 @@ def find_gzip(source: OpenSource, tick: Tick = _no_tick) -> Frames | None:
 
 
 def member_length(source: OpenSource, at: int) -> int:
-    """What a gzip member says of its own length; 0 where it says nothing."""
+    """The length that a gzip member states; 0 if it states none."""
     head = os.pread(source.fd, _GZIP_FIXED, at)
     if len(head) < _GZIP_FIXED or not head.startswith(GZIP_MAGIC) or not head[3] & _EXTRA_FLAG:
         return 0

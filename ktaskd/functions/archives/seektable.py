@@ -1,7 +1,7 @@
-"""The seek table at the end of a zstd file: where its frames are, without looking at them.
+"""The seek table at the end of a zstd file, which names its frames.
 
-`zstd -d` skips the table, so one that lies is no error of the file. Therefore a table that cannot be
-true is ignored here, and one that can be is only believed until a frame is found to be different.
+`zstd -d` skips the table, so a wrong table does not make the file invalid. A table that cannot be
+true is ignored here; any other is believed until a frame turns out to be different.
 
 Source: contrib/seekable_format/zstd_seekable_compression_format.md of zstd
 """
@@ -22,9 +22,9 @@ _CHECK_BYTES = 4
 
 
 def find_table(source: OpenSource) -> Frames | None:
-    """The frames that the seek table names; None where there is no table, or none that can be true.
+    """The frames that the seek table names; None if there is no table or it cannot be true.
 
-    The frames are not sure: nobody has looked at them.
+    The frames are not `sure`: their headers were not read.
     """
     foot = _read(source, source.size() - TABLE_FOOT.size, TABLE_FOOT.size)
     if foot is None:
@@ -43,9 +43,9 @@ def find_table(source: OpenSource) -> Frames | None:
 
 
 def _frames_of(words: np.ndarray[tuple[int, int], np.dtype[np.uint32]], end: int) -> Frames | None:
-    """Frames by the rows of a table; None where they do not fill [0, end), or cannot become so long.
+    """Frames from the rows of a table; None if they do not fill [0, end) or cannot become so long.
 
-    No sum is too large: there are 2 to the power of 20 numbers of 32 bits.
+    No sum overflows: there are at most 2**20 numbers of 32 bits.
     """
     lengths, sizes = words[:, 0].astype(np.uint64), words[:, 1].astype(np.uint64)
     ends = np.cumsum(lengths)
@@ -63,12 +63,12 @@ def _frames_of(words: np.ndarray[tuple[int, int], np.dtype[np.uint32]], end: int
 def most_of_each(
     lengths: np.ndarray[tuple[int], np.dtype[np.uint64]],
 ) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Bytes that frames of these lengths become at most."""
+    """Most bytes that frames of these lengths can become."""
     return lengths // np.uint64(4) * np.uint64(most_of(4))
 
 
 def _read(source: OpenSource, start: int, length: int) -> bytes | None:
-    """All of [start, start + length); None where the source has not all of it."""
+    """All of [start, start + length); None if the source does not have all of it."""
     if start < 0:
         return None
     content = bytearray()

@@ -1,4 +1,4 @@
-"""CRC-32 of bytes that are written by several workers, to know them again."""
+"""CRC-32 of bytes that several workers write, to recognise them later."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from isal.isal_zlib import crc32, crc32_combine
 
 @dataclass(slots=True)
 class Sum:
-    """How many bytes, and their CRC-32."""
+    """Number of bytes and their CRC-32."""
 
     length: int = 0
     crc: int = 0
 
     def add(self, content: bytes | memoryview) -> Sum:
-        """These bytes follow; itself."""
+        """Append these bytes; returns itself."""
         self.crc = crc32(content, self.crc)
         self.length += len(content)
         return self
 
     def join(self, other: Sum) -> Sum:
-        """Those of another one follow; itself."""
+        """Append the bytes of another sum; returns itself."""
         self.crc = crc32_combine(self.crc, other.crc, other.length)
         self.length += other.length
         return self

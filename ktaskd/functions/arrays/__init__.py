@@ -1,1 +1,1 @@
-"""Arrays of numbers."""
+"""Bodies that work on arrays of numbers."""

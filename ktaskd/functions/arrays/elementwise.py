@@ -1,4 +1,4 @@
-"""Numbers changed in place, by one of numpy's functions."""
+"""Changes numbers in place with one of numpy's functions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from ktaskd.functions.arrays.numbers import BLOCK, dtype_of, require_elements
 from ktaskd.functions.body import Context, Control, Json
-from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
+from ktaskd.functions.quanta import Buffered, cut
 from ktaskd.functions.restoring import Target
+from ktaskd.functions.transfer import read_full, require_size
 
 Change = Callable[[memoryview], None]
 
@@ -34,11 +35,11 @@ class Map(Buffered):
     """array.map."""
 
     def __init__(self) -> None:
-        """Have one buffer for what is read and written."""
+        """Allocate a buffer for the numbers of one block."""
         super().__init__(BLOCK)
 
     def prepare(self, context: Context) -> Json:
-        """Refuse arguments that do not fit together before a number is changed."""
+        """Refuse arguments that do not fit together before any number changes."""
         _change(context)
         require_elements(context, "data")
         return {}
@@ -57,7 +58,7 @@ class Map(Buffered):
             try:
                 self._piece(target, change, first, after)
             except BaseException:
-                # Not one byte more than may have changed is dirty.
+                # Report exactly the bytes that may have changed, so that no others are dirty.
                 control.quantum(target.touched)
                 raise
         control.quantum(end)
@@ -76,7 +77,7 @@ class Map(Buffered):
 
 
 def _view(target: Target, start: int, end: int) -> memoryview:
-    """[start, end) to be changed; where its pages cannot be had, nothing is changed."""
+    """A writable view of [start, end); if its pages are not available, nothing has changed."""
     try:
         return target.view(start, end)
     except OSError:
@@ -85,7 +86,7 @@ def _view(target: Target, start: int, end: int) -> memoryview:
 
 
 def _change(context: Context) -> Change:
-    """What is done with a piece; raises OSError (EINVAL) where the arguments do not fit together."""
+    """The function that changes a piece; raises OSError (EINVAL) if the arguments do not fit together."""
     dtype, name = dtype_of(context), str(context.arg["ufunc"])
     function = UNARY.get(name) or BINARY.get(name)
     if function is None:
@@ -96,7 +97,7 @@ def _change(context: Context) -> Change:
     def change(view: memoryview) -> None:
         numbers = np.frombuffer(view, dtype)
         try:
-            # What overflows or is no number is so in the result, and no warning.
+            # Overflow and nan are part of the result, so numpy must not warn of them.
             with np.errstate(all="ignore"):
                 function(numbers, *operands, out=numbers, casting="same_kind")
         finally:
@@ -107,15 +108,15 @@ def _change(context: Context) -> Change:
 
 
 def _operand(context: Context, dtype: np.dtype[Any], name: str) -> tuple[Any, ...]:
-    """The other operand of a function of two."""
+    """The other operand of a function of two numbers."""
     text = str(context.arg["operand"])
     if name in UNARY:
         if text:
-            words = f'argument "operand": got "{text[:64]}", wanted none for {name}'
+            words = f'argument "operand": got "{text[:64]}", but {name} takes none; leave it out'
             raise OSError(errno.EINVAL, words)
         return ()
     try:
-        # numpy refuses an int that its type does not have, and makes one of "7" only where it is told to.
+        # numpy refuses an int that the type cannot hold, and does not convert "7" implicitly.
         return (dtype.type(float(text) if dtype.kind == "f" else int(text, 0)),)
     except (ValueError, OverflowError) as error:
         words = f'argument "operand": got "{text[:64]}", wanted a number of type {dtype.name}'
@@ -123,9 +124,9 @@ def _operand(context: Context, dtype: np.dtype[Any], name: str) -> tuple[Any, ..
 
 
 def _try(change: Change, dtype: np.dtype[Any], name: str) -> None:
-    """Refuse a function whose result is of another kind, as a square root of integers is."""
+    """Refuse a function whose result has another type, such as a square root of integers."""
     try:
         change(memoryview(bytearray(dtype.itemsize)))
     except (TypeError, ValueError) as error:
-        words = f'argument "ufunc": got "{name}", whose result for {dtype.name} is of another kind'
+        words = f'argument "ufunc": got "{name}", whose result for {dtype.name} has another type'
         raise OSError(errno.EINVAL, words) from error

@@ -1,4 +1,4 @@
-"""Sums of floats that do not depend on the order: exact ones, of what numpy summed up in blocks."""
+"""Exact sums of floats, which do not depend on the order. numpy sums up the blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAN, PLUS, MINUS = "nan", "inf", "-inf"
 
 
 def json_float(value: float) -> float | str:
-    """A float as JSON can have it."""
+    """A float as JSON can represent it: finite, or else its name as text."""
     return value if math.isfinite(value) else str(value)
 
 
@@ -20,8 +20,8 @@ class ExactSum:
     """A sum of floats without any rounding.
 
     Args:
-        mantissa, exponent: the sum of all finite ones is mantissa * 2**exponent.
-        special: "" = all were finite; else what the sum is whatever they are.
+        mantissa, exponent: the sum of all finite floats is mantissa * 2**exponent.
+        special: "" = all were finite; otherwise the name of the sum: nan, inf or -inf.
     """
 
     mantissa: int = 0
@@ -30,7 +30,7 @@ class ExactSum:
 
     @classmethod
     def of(cls, value: float, exponent: int = 0) -> ExactSum:
-        """One float, times 2**exponent."""
+        """The sum of one float, times 2**exponent."""
         if not math.isfinite(value):
             return cls(special=str(value))
         numerator, denominator = value.as_integer_ratio()
@@ -38,14 +38,14 @@ class ExactSum:
 
     @classmethod
     def parse(cls, text: str) -> ExactSum:
-        """What `str` wrote."""
+        """The inverse of `str`."""
         if text in (NAN, PLUS, MINUS):
             return cls(special=text)
         mantissa, _, exponent = text.partition("p")
         return cls(int(mantissa, 16), int(exponent))
 
     def __str__(self) -> str:
-        """As in "-0x1fp-3", or the special value."""
+        """Text such as "-0x1fp-3", or the special value."""
         if self.special:
             return self.special
         mantissa, exponent = self.mantissa, self.exponent
@@ -53,7 +53,7 @@ class ExactSum:
         return f"{mantissa >> zeros:#x}p{exponent + zeros}"
 
     def __add__(self, other: ExactSum) -> ExactSum:
-        """Both; infinities of both signs make no number."""
+        """The sum of both; infinities of opposite signs give nan."""
         if self.special or other.special:
             special = {self.special, other.special} - {""}
             return ExactSum(special=special.pop() if len(special) == 1 else NAN)
@@ -62,7 +62,7 @@ class ExactSum:
         return ExactSum(mantissa, low)
 
     def divided(self, count: int) -> float:
-        """The sum by a count, rounded once; an infinity where no float is that large."""
+        """The sum divided by a count, rounded once; infinite if no float is that large."""
         if self.special:
             return float(self.special)
         exact = Fraction(self.mantissa) * Fraction(2) ** self.exponent / count

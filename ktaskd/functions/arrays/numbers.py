@@ -1,4 +1,4 @@
-"""Numbers of one type, one after the other."""
+"""The type of an array's numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ktaskd.functions.body import Context
 
 BLOCK = 1 << 20
-"""Bytes that numpy sees at one time, from a multiple of it on: interior edges of chunks are such."""
+"""Bytes that numpy works on at once. Blocks begin at multiples of it, and so do interior chunk edges."""
 
 TYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -19,7 +19,7 @@ TYPES = (
 
 
 def dtype_of(context: Context) -> np.dtype[Any]:
-    """By the argument "dtype"; raises OSError (EINVAL)."""
+    """The type that the argument "dtype" names; raises OSError (EINVAL)."""
     name = str(context.arg["dtype"])
     if name not in TYPES:
         raise OSError(errno.EINVAL, f'argument "dtype": got "{name[:64]}", wanted {", ".join(TYPES)}')
@@ -27,13 +27,17 @@ def dtype_of(context: Context) -> np.dtype[Any]:
 
 
 def require_elements(context: Context, role: str, start: int | None = None, end: int | None = None) -> None:
-    """Raise OSError (EINVAL) where a span, or else all of the job, has no whole numbers only."""
+    """Raise OSError (EINVAL) if a span cuts a number in two.
+
+    Args:
+        start, end: the span; None = the whole job.
+    """
     first, after = context.span if start is None or end is None else (start, end)
     size = dtype_of(context).itemsize
     for edge in (first, after):
         if edge % size:
             raise OSError(
                 errno.EINVAL,
-                f'source "{role}": a range begins or ends at {edge}, wanted a multiple of {size}, the size '
-                f"of {context.arg['dtype']}",
+                f'source "{role}": a range begins or ends at {edge}, wanted a multiple of {size} '
+                f"(bytes of one {context.arg['dtype']})",
             )

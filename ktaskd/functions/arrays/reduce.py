@@ -1,4 +1,4 @@
-"""Sum, mean, least, greatest and histogram of numbers in memory or a file, by numpy."""
+"""Sum, mean, minimum, maximum and histogram of numbers in memory or a file, by numpy."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import numpy as np
 from ktaskd.functions.arrays.exact import ExactSum, json_float
 from ktaskd.functions.arrays.numbers import BLOCK, dtype_of, require_elements
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import Buffered, cut, read_full, require_size
+from ktaskd.functions.quanta import Buffered, cut
 from ktaskd.functions.reading import is_resident
+from ktaskd.functions.transfer import read_full, require_size
 
 Numbers = np.ndarray[Any, Any]
 
 _SCALE = 20
-"""Bits: a block holds no more numbers than 2 to the power of it."""
+"""A block holds at most 2**_SCALE numbers."""
 
 _JOINED = 64
-"""Parts of blocks that are kept before they are joined."""
+"""Parts of blocks that are gathered before they are joined."""
 
 
 class Reduce(Buffered):
     """array.reduce.
 
-    Whatever the cut, numpy sees the same blocks, and what it gives for them is put together
-    without rounding.
+    numpy gets the same blocks wherever chunks are cut, and its results are joined without rounding.
     """
 
     def __init__(self) -> None:
-        """Have one buffer for all that is read."""
+        """Allocate a buffer for the numbers of one block."""
         super().__init__(BLOCK)
 
     def prepare(self, context: Context) -> Json:
@@ -67,33 +67,33 @@ class Reduce(Buffered):
             return operation.reduce(view)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """Of all; of no parts, that of no numbers."""
+        """Join all parts; without any, the result of no numbers."""
         return _operation(context).join(parts)
 
 
 class Operation:
-    """What is done with numbers of one type. Parts are joined in their order."""
+    """Reduces numbers of one type. Parts are joined in the order of their positions."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
         self._float = dtype.kind == "f"
 
     def reduce(self, view: memoryview) -> Json:
-        """The part of one block; keeps nothing of it."""
+        """The part of one block; keeps no reference to the block."""
         numbers = np.frombuffer(view, self._dtype)
         try:
-            # What overflows or is no number is told, not warned of.
+            # Overflow and nan are part of the result, so numpy must not warn of them.
             with np.errstate(all="ignore"):
                 return self.part(numbers)
         finally:
             del numbers
 
     def part(self, numbers: Numbers) -> Json:
-        """Of at least one number."""
+        """The part of at least one number."""
         raise NotImplementedError
 
     def join(self, parts: Sequence[Json]) -> Json:
-        """One part of several, or of none."""
+        """Join several parts, or none, into one."""
         raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ class _Mean(_Sum):
 
 
 def _float_sum(numbers: Numbers) -> ExactSum:
-    """As numpy has it; where finite numbers are too large together, of smaller ones."""
+    """The sum by numpy; if finite numbers overflow, the sum of scaled-down numbers."""
     total = float(numbers.sum(dtype=np.float64))
     if math.isfinite(total):
         return ExactSum.of(total)
@@ -135,7 +135,7 @@ def _float_sum(numbers: Numbers) -> ExactSum:
 
 
 def _integer_sum(numbers: Numbers) -> int:
-    """Exact; those of 8 bytes in two halves, whose sums fit in 8 bytes."""
+    """The exact sum. Numbers of 8 bytes are summed in two halves, whose sums fit in 8 bytes."""
     if numbers.dtype.itemsize < 8:
         return int(numbers.sum(dtype=np.int64))
     return (int((numbers >> 32).sum()) << 32) + int((numbers & 0xFFFFFFFF).sum())
@@ -149,13 +149,13 @@ class _Extreme(Operation):
 
     def part(self, numbers: Numbers) -> Json:
         found = self._of_numbers(numbers).item()
-        # Which zero of two numpy takes, nobody promises.
+        # numpy does not promise which of 0.0 and -0.0 it returns.
         return {"value": json_float(found + 0.0) if self._float else found, "count": len(numbers)}
 
     def join(self, parts: Sequence[Json]) -> Json:
         values = [part["value"] for part in parts if part["value"] is not None]
         count = sum(part["count"] for part in parts)
-        if "nan" in values:  # one makes all of it none, as in numpy
+        if "nan" in values:  # one nan makes the result nan, as in numpy
             return {"value": "nan", "count": count}
         found = self._of_two(values, key=float if self._float else int) if values else None
         return {"value": found, "count": count}
@@ -185,13 +185,13 @@ class _Histogram(Operation):
 
 
 def _operation(context: Context) -> Operation:
-    """By the arguments; raises OSError (EINVAL) where they do not fit together."""
+    """The operation for the arguments; raises OSError (EINVAL) if they do not fit together."""
     arg, dtype = context.arg, dtype_of(context)
     name = str(arg["op"])
     if name == "histogram":
         low, high = float(arg["low"]), float(arg["high"])
         if not low < high:
-            words = f'arguments "low" and "high": got {low:g} and {high:g}, wanted a low one below a high one'
+            words = f'arguments "low" and "high": got {low:g} and {high:g}, wanted low below high'
             raise OSError(errno.EINVAL, words)
         return _Histogram(dtype, int(arg["bins"]), low, high)
     if name not in _OPERATIONS:

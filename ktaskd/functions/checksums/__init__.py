@@ -1,1 +1,1 @@
-"""Checksums and digests."""
+"""Bodies that compute checksums and digests."""

@@ -1,4 +1,4 @@
-"""Checksums of parts that can be put together: CRC-32 by ISA-L, CRC-32C by the crc32c package."""
+"""Checksums that can be combined from those of parts: CRC-32 by ISA-L, CRC-32C by the crc32c package."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Crc(Body):
     """A cyclic checksum of 32 bits.
 
     Args:
-        name: of the checksum in results.
-        extend: the checksum of bytes that follow others, of these and the others' one.
-        join: the checksum of two spans from theirs and the length of the second.
+        name: the checksum's name in results.
+        extend: takes more bytes and the checksum so far; returns the checksum of both.
+        join: takes the checksums of two spans and the length of the second; returns that of both.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Crc(Body):
         extend: Callable[[memoryview, int], int],
         join: Callable[[int, int, int], int],
     ) -> None:
-        """Have one buffer for all chunks of this process."""
+        """Keep the functions."""
         self._name = name
         self._extend = extend
         self._join = join
@@ -52,19 +52,19 @@ class Crc(Body):
         return steady.with_change(context, position, source, before, {self._name: value, "bytes": size})
 
     def _sum(
-        self, source: OpenSource, role: str, span: tuple[int, int], control: Control, tell: int | None
+        self, source: OpenSource, role: str, span: tuple[int, int], control: Control, report_as: int | None
     ) -> tuple[int, int]:
-        """Checksum a span or as far as control says."""
+        """Checksum a span until control stops it."""
         value, extend = 0, self._extend
 
         def use(view: memoryview) -> None:
             nonlocal value
             value = extend(view, value)
 
-        return self._reader.feed(source, role, span, control, use, tell), value
+        return self._reader.feed(source, role, span, control, use, report_as), value
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """One checksum of all bytes, or one list of all items; of no parts, that of nothing."""
+        """One checksum of all bytes, or one list of all items; without parts, that of no bytes."""
         if parts and "items" in parts[0]:
             return {"items": [item for part in parts for item in part["items"]]}
         value = count = 0
@@ -78,5 +78,5 @@ class Crc32(Crc):
     """file.crc32."""
 
     def __init__(self) -> None:
-        """The polynomial of zlib, gzip and Ethernet."""
+        """Use the polynomial of zlib, gzip and Ethernet."""
         super().__init__("crc32", crc32, crc32_combine)

@@ -1,4 +1,4 @@
-"""file.crc32c: Castagnoli's polynomial, as iSCSI, ext4 and btrfs use it."""
+"""file.crc32c: Castagnoli's polynomial, as in iSCSI, ext4 and btrfs."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class Crc32c(Crc):
     """file.crc32c."""
 
     def __init__(self) -> None:
-        """Computed by the CPU's own instruction; only putting together is done by another library."""
+        """Compute with the CPU's own instruction; another library only combines the parts."""
         super().__init__("crc32c", crc32c, Model("CRC32-ISCSI").combine)

@@ -1,4 +1,4 @@
-"""Digests of whole files and of blocks. A digest of a file cannot be put together from parts."""
+"""Digests of whole files and of blocks. A file's digest cannot be combined from those of parts."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Protocol
 
 from ktaskd.functions import steady
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import truncated
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART, Reader, run_each
+from ktaskd.functions.transfer import truncated
 from ktaskd.model.source import Stamp
 
 DIGEST_BYTES = 32
-"""Of SHA-256 and of BLAKE3 as b3sum prints it."""
+"""Length of a SHA-256 digest, and of a BLAKE3 digest as b3sum prints it."""
 
 
 class Hasher(Protocol):
-    """What hashlib's objects have."""
+    """A hash object as in hashlib."""
 
     def update(self, data: memoryview, /) -> object:
-        """Go on with these bytes."""
+        """Add these bytes."""
 
     def hexdigest(self) -> str:
         """The digest so far."""
 
 
 def _blake3() -> Hasher:
-    # Here, so that SHA-256 works without it. One thread: workers have one CPU each.
+    # Imported here, so that SHA-256 works without it. One thread: a worker has one CPU.
     from blake3 import blake3
 
     hasher: Hasher = blake3(max_threads=1)
@@ -53,31 +53,31 @@ ALGORITHMS: Mapping[str, Callable[[], Hasher]] = {
 
 @dataclass(slots=True)
 class _Begun:
-    """A file that was given back in the middle, in case that this worker gets it again."""
+    """A file that was given back half done, in case this worker gets it again."""
 
     context: Context
     position: int
     hasher: Hasher
     reached: int
     stamp: Stamp
-    """Of before its first byte was read."""
+    """Taken before its first byte was read."""
 
 
 class Digest(Body):
     """One digest for each position: a whole item, or a block of `data`.
 
     Args:
-        algorithm: one of ALGORITHMS; "" = the argument of that name says it.
+        algorithm: one of ALGORITHMS; "" = the job's argument "algorithm".
     """
 
     def __init__(self, algorithm: str = "") -> None:
-        """Have one buffer for all chunks of this process."""
+        """Begin without any file half done."""
         self._algorithm = algorithm
         self._reader = Reader()
         self._begun: _Begun | None = None
 
     def wipe(self) -> None:
-        """Erase the buffer, and what was begun."""
+        """Erase the buffer and forget a file that is half done."""
         self._reader.wipe()
         self._begun = None
 
@@ -95,7 +95,7 @@ class Digest(Body):
         return self._algorithm or str(context.arg["algorithm"])
 
     def _item(self, context: Context, position: int, control: Control) -> Json | None:
-        """Of a whole file. One that is broken off is remembered: it may be long."""
+        """The digest of a whole file. An interrupted file is remembered, since it may be long."""
         source = context.items[position]
         size = source.size()
         begun, self._begun = self._begun, None
@@ -121,7 +121,7 @@ class Digest(Body):
         return self.result(context, position, hasher.hexdigest(), end - start) if reached == end else None
 
     def result(self, context: Context, position: int, digest: str, size: int) -> Json:
-        """What is told of one position."""
+        """The result of one position."""
         return {self._algorithm or "digest": digest, "bytes": size}
 
 
@@ -129,7 +129,7 @@ class Sha256(Digest):
     """file.sha256."""
 
     def __init__(self) -> None:
-        """By OpenSSL."""
+        """Use OpenSSL."""
         super().__init__("sha256")
 
 
@@ -137,7 +137,7 @@ class Blake3(Digest):
     """file.blake3."""
 
     def __init__(self) -> None:
-        """By the blake3 package."""
+        """Use the blake3 package."""
         super().__init__("blake3")
 
 
@@ -145,7 +145,7 @@ class Xxh3(Digest):
     """file.xxh3."""
 
     def __init__(self) -> None:
-        """By the xxhash package."""
+        """Use the xxhash package."""
         super().__init__("xxh3")
 
 
@@ -153,14 +153,14 @@ class Manifest(Digest):
     """file.manifest."""
 
     def prepare(self, context: Context) -> Json:
-        """Refuse an algorithm that is not one before the first byte is read."""
+        """Refuse an unusable algorithm before the first byte is read."""
         name = self._name(context)
         if name not in ("sha256", "blake3"):
             raise OSError(errno.EINVAL, f'argument "algorithm": got "{name[:64]}", wanted sha256 or blake3')
         try:
             ALGORITHMS[name]()
         except ImportError as error:
-            words = f'argument "algorithm": got "{name}", which is not installed here ({error})'
+            words = f'argument "algorithm": "{name}" is not installed on this machine ({error})'
             raise OSError(errno.EOPNOTSUPP, words) from error
         return {}
 
@@ -169,14 +169,14 @@ class Verify(Manifest):
     """file.verify."""
 
     def prepare(self, context: Context) -> Json:
-        """Refuse also a list of digests that is too short."""
+        """Also refuse a list of digests that is too short."""
         super().prepare(context)
         if context.span[1]:
             _expected(context, context.span[1] - 1)
         return {}
 
     def result(self, context: Context, position: int, digest: str, size: int) -> Json:
-        """Whether it is as it was; what it is where it is not."""
+        """Whether the digest matches; both digests if it does not."""
         wanted = _expected(context, position).hex()
         if digest == wanted:
             return {"ok": True, "bytes": size}
@@ -184,7 +184,7 @@ class Verify(Manifest):
 
 
 def _expected(context: Context, position: int) -> bytes:
-    """The digest that a position shall have."""
+    """The expected digest of a position."""
     source: OpenSource = context.sources["expected"]
     start = position * DIGEST_BYTES
     digest = os.pread(source.fd, DIGEST_BYTES, start)

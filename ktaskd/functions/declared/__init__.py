@@ -1,4 +1,4 @@
-"""What each built-in thread function declares of itself, by subject.
+"""The declarations of the built-in thread functions, by the same subjects as the rooms of bodies.
 
-Imports no body: `bodies` has those, and workers alone load it.
+Imports no body: only workers load `bodies`, which has those.
 """

@@ -1,4 +1,4 @@
-"""Arrays of numbers: reduced, and changed in place."""
+"""Arrays of numbers: reduce, and change in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DTYPE = Argument(
     "dtype",
     ArgType.STRING,
     "float64",
-    "Type of the numbers: int8 to int64, uint8 to uint64, float32 or float64, as this machine stores them.",
+    "Type of the numbers: int8 to int64, uint8 to uint64, float32 or float64, in this machine's byte order.",
     choices=(
         *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
         *("float32", "float64"),
@@ -20,10 +20,10 @@ _DTYPE = Argument(
 _ARRAY_REDUCE = Declaration(
     name="array.reduce",
     summary=(
-        "Works out one value of all numbers of a file or memory, by numpy: their sum, mean, least or "
-        "greatest, or a histogram. Integers are summed up exactly; floats in blocks of 1 MiB as float64, and "
-        "the blocks exactly (exact), so that the result is the same bit by bit whatever the cut. nan and inf "
-        "are told as text, and the least, greatest or mean of nothing as null."
+        "Reduces the numbers of a file or memory to one value with numpy: sum, mean, minimum, maximum, or a "
+        "histogram. Integers are summed exactly. Floats are summed as float64 in blocks of 1 MiB, and the "
+        "blocks exactly (exact), so the result is bit for bit the same however the job is cut. nan and inf "
+        "are returned as text; the minimum, maximum or mean of no numbers is null."
     ),
     align=MIB,
     min_chunk=MIB,
@@ -35,12 +35,12 @@ _ARRAY_REDUCE = Declaration(
             "op",
             ArgType.STRING,
             "sum",
-            "What to work out: sum, mean, min, max or histogram.",
+            "The result to compute: sum, mean, min, max or histogram.",
             choices=("sum", "mean", "min", "max", "histogram"),
         ),
-        Argument("bins", ArgType.INT, 64, "Of a histogram: how many, all of the same width.", 1, 1000),
-        Argument("low", ArgType.FLOAT, 0.0, "Of a histogram: where the first one begins."),
-        Argument("high", ArgType.FLOAT, 1.0, "Of a histogram: where the last one ends, which it includes."),
+        Argument("bins", ArgType.INT, 64, "For a histogram: number of bins, all of the same width.", 1, 1000),
+        Argument("low", ArgType.FLOAT, 0.0, "For a histogram: lower edge of the first bin."),
+        Argument("high", ArgType.FLOAT, 1.0, "For a histogram: upper edge of the last bin, inclusive."),
         CHANGED,
     ),
     steady=True,
@@ -53,8 +53,8 @@ _ARRAY_REDUCE = Declaration(
 _ARRAY_MAP = Declaration(
     name="array.map",
     summary=(
-        "Changes each number in place, by one of numpy's functions of one number (absolute, ceil, exp, "
-        "floor, invert, log, negative, rint, sqrt, square) or of it and an operand (add, bitwise_and, "
+        "Changes each number in place with a numpy function of one number (absolute, ceil, exp, floor, "
+        "invert, log, negative, rint, sqrt, square) or of the number and an operand (add, bitwise_and, "
         "bitwise_or, bitwise_xor, divide, floor_divide, maximum, minimum, multiply, power, remainder, "
         "subtract). Integers wrap around."
     ),
@@ -68,10 +68,10 @@ _ARRAY_MAP = Declaration(
             "ufunc",
             ArgType.STRING,
             None,
-            "The function, by numpy's name.",
+            "The function, by its numpy name.",
             choices=tuple(sorted((*UNARY, *BINARY))),
         ),
-        Argument("operand", ArgType.STRING, "", "The other number of a function of two, as text."),
+        Argument("operand", ArgType.STRING, "", "The operand of a function of two numbers, as text."),
     ),
     allocates=True,
     partial=Partial.NONE,

@@ -1,4 +1,4 @@
-"""Checksums, manifests and their check."""
+"""Checksums, manifests and their verification."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ def _digest(name: str, summary: str, *needs: str) -> Declaration:
 
 
 def _block(default: int) -> Argument:
-    summary = "Bytes of one block of data; of items each is one whole file."
+    summary = "Bytes of one block of data. Items are not cut: each is one whole file."
     return Argument("block", ArgType.INT, default, summary, 4 * KIB, 1 << 40)
 
 
 _ALGORITHM = Argument(
-    "algorithm", ArgType.STRING, "sha256", "The digest: sha256 or blake3.", choices=("sha256", "blake3")
+    "algorithm", ArgType.STRING, "sha256", "Digest: sha256 or blake3.", choices=("sha256", "blake3")
 )
 
-_FILE_CRC32 = _crc("file.crc32", "Computes the CRC-32 of the bytes, the same as zlib.crc32.")
+_FILE_CRC32 = _crc("file.crc32", "Computes the CRC-32 of the bytes, like zlib.crc32.")
 
 _FILE_CRC32C = _crc(
     "file.crc32c",
-    "Computes the CRC-32C (Castagnoli) of the bytes, as iSCSI, ext4 and btrfs do.",
+    "Computes the CRC-32C (Castagnoli) of the bytes, as in iSCSI, ext4 and btrfs.",
     "crc32c",
     "anycrc",
 )
 
-_FILE_SHA256 = _digest("file.sha256", "Computes the SHA-256 of each file, the same as sha256sum.")
+_FILE_SHA256 = _digest("file.sha256", "Computes the SHA-256 of each file, like sha256sum.")
 
-_FILE_BLAKE3 = _digest("file.blake3", "Computes the BLAKE3 of each file, the same as b3sum.", "blake3")
+_FILE_BLAKE3 = _digest("file.blake3", "Computes the BLAKE3 of each file, like b3sum.", "blake3")
 
 _FILE_XXH3 = Declaration(
     name="file.xxh3",
-    summary="Computes the XXH3 (64 bits) of each block of data, or of each file, the same as xxhsum -H3.",
+    summary="Computes the XXH3 (64 bits) of each block of data, or of each file, like xxhsum -H3.",
     unit="block",
     sources=(_DATA,),
     arguments=(_block(16 * MIB), CHANGED),
@@ -77,7 +77,7 @@ _FILE_XXH3 = Declaration(
 
 _FILE_MANIFEST = Declaration(
     name="file.manifest",
-    summary="Computes a digest of each block of data, or of each file, to be checked later by file.verify.",
+    summary="Computes a digest of each block of data, or of each file, for a later file.verify.",
     unit="block",
     sources=(_DATA,),
     arguments=(_ALGORITHM, _block(64 * MIB), CHANGED),
@@ -90,11 +90,11 @@ _FILE_MANIFEST = Declaration(
 
 _FILE_VERIFY = Declaration(
     name="file.verify",
-    summary="Tells of each block of data, or of each file, whether it still has the digest that is expected.",
+    summary="Checks whether each block of data, or each file, still has the expected digest.",
     unit="block",
     sources=(
         _DATA,
-        SourceRole("expected", Access.READ, "The digests, 32 bytes for each block or file, in order."),
+        SourceRole("expected", Access.READ, "The expected digests, 32 bytes per block or file, in order."),
     ),
     arguments=(_ALGORITHM, _block(64 * MIB), CHANGED),
     steady=True,

@@ -1,11 +1,11 @@
-"""What several declarations share."""
+"""Sizes and texts that several declarations share."""
 
 from __future__ import annotations
 
 from ktaskd.model.function import ArgType, Argument
 
 PAGE = 4096
-"""Interior edges of byte functions: no page is shared by two workers."""
+"""Alignment of byte functions' interior chunk edges, so that no two workers share a page."""
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -14,15 +14,14 @@ CHANGED = Argument(
     "changed",
     ArgType.STRING,
     "warn",
-    "What becomes of the job where a source changes while it is read (its length, mtime or ctime): it "
-    "carries a warning (warn), or fails (fail). Stores through a mapping may not be noticed.",
+    "Action if a source changes (length, mtime or ctime) while the job reads it: add a warning to the job "
+    "(warn), or let the job fail (fail). Stores through a mapping may go unnoticed.",
     choices=("warn", "fail"),
 )
-"""Of functions that are steady."""
+"""The argument of functions that are steady."""
 
 COPY_UNDO = (
-    "What was a hole or lay beyond the end of dst is a hole or gone again, and dst has its old length. "
-    "Data of dst that was copied over cannot be brought back: those ranges are dirty. Where it cannot be "
-    "asked for the holes of dst, blocks of zeros count as holes. A page of which only a part was copied "
-    "keeps its storage."
+    "Turns former holes of dst into holes again, and gives dst its old length back. Overwritten data of "
+    "dst cannot be restored: those ranges are dirty. If the holes of dst are not known, blocks of zeros "
+    "count as holes. A page that was only partly overwritten keeps its storage."
 )

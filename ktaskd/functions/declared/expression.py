@@ -1,8 +1,8 @@
-"""Mistakes in a regular expression of RE2 that its text alone shows. Pure.
+"""Finds mistakes in an RE2 regular expression from its text alone. Pure.
 
-The daemon does not load RE2, so intake looks for the mistakes that people make: brackets
-that do not match, a repetition of nothing, look-around and back references, which RE2 does
-not have. An expression in which none is found may still be refused by RE2 in the worker.
+The daemon does not load RE2, so intake looks for common mistakes: brackets that do not match, a
+repetition of nothing, and look-around and back references, which RE2 does not have. RE2 in the
+worker may still refuse an expression that passes.
 
 Source: doc/syntax.txt and re2/parse.cc of google/re2
 """
@@ -23,35 +23,35 @@ _NOTHING, _ITEM, _REPEATED = range(3)
 
 
 class ExpressionInvalid(ValueError):
-    """RE2 would not take the expression; the text says why."""
+    """RE2 would refuse the expression; the text says why."""
 
 
 def check_expression(pattern: str) -> None:
-    """Raise ExpressionInvalid where RE2 is certain to refuse `pattern`."""
+    """Raise ExpressionInvalid if RE2 is certain to refuse `pattern`."""
     _Scan(pattern).run()
 
 
 def _descends(span: str) -> bool:
-    """Whether A-B ends before it begins; of plain characters only."""
+    """Whether the range A-B of two plain characters ends before it begins."""
     return len(span) == 3 and span[0] > span[2]
 
 
 class _Scan:
-    """One look at an expression, from its first character to its last."""
+    """One pass over an expression, from its first character to its last."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._at = 0
         self._before = _NOTHING
-        """What a repetition at this place would repeat."""
+        """The kind of item that a repetition at the current position would repeat."""
         self._open = 0
 
     def run(self) -> None:
-        """Look at all of it."""
+        """Scan the whole expression."""
         while self._at < len(self._pattern):
             self._step(self._pattern[self._at])
         if self._open:
-            raise ExpressionInvalid("missing ): it has more opening brackets than closing ones")
+            raise ExpressionInvalid("missing ): there are more opening brackets than closing ones")
 
     def _step(self, char: str) -> None:
         match = _REPEAT.match(self._pattern, self._at) if char == "{" else None
@@ -77,7 +77,7 @@ class _Scan:
         if self._before == _NOTHING:
             raise ExpressionInvalid(f"missing argument to repetition operator: {operator}")
         if self._before == _REPEATED:
-            raise ExpressionInvalid(f"bad repetition operator: {operator} behind another one")
+            raise ExpressionInvalid(f"bad repetition operator: {operator} follows another repetition")
         self._item(len(operator), _REPEATED)
         if self._pattern.startswith("?", self._at):
             self._at += 1
@@ -89,7 +89,7 @@ class _Scan:
         self._repeat(match[0])
 
     def _group(self) -> None:
-        """Go behind the head of a group, or behind flags in brackets, which are no item."""
+        """Skip the head of a group, or flags in brackets, which are not an item."""
         if not self._pattern.startswith("(?", self._at):
             self._open += 1
             self._item(1, _NOTHING)
@@ -113,7 +113,7 @@ class _Scan:
         self._item(1)
 
     def _class(self) -> None:
-        """Go behind [...], in which a first ] is one of the characters."""
+        """Skip a class [...], in which a first ] is an ordinary character."""
         start = self._at
         self._at += 2 if self._pattern.startswith("[^", start) else 1
         first = True
@@ -125,7 +125,7 @@ class _Scan:
         self._item(1)
 
     def _member(self) -> None:
-        """Go behind one character, one range, one escape or one [:name:]."""
+        """Skip one character, range, escape or [:name:] inside a class."""
         start = self._at
         named = self._pattern.find(":]", start + 2) if self._pattern.startswith("[:", start) else -1
         if named >= 0:

@@ -1,4 +1,4 @@
-"""Files as a whole: copy, storage, page cache, comparing."""
+"""Files: copy, allocate, punch, page cache, compare."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partia
 _FILE_COPY = Declaration(
     name="file.copy",
     summary=(
-        "Copies bytes to the same positions of another file or memory, holes included, and tells how many. "
-        "With checksum also the CRC-32 of what was copied, taken on the way, as file.crc32 has it of src."
+        "Copies bytes to the same positions of another file or memory, holes included, and returns how "
+        "many. With checksum, it also returns the CRC-32 of the copied bytes, as file.crc32 computes it."
     ),
     align=PAGE,
     min_chunk=MIB,
     probe=4 * MIB,
     sources=(
-        SourceRole("src", Access.READ, "Where the bytes come from."),
-        SourceRole("dst", Access.WRITE, "Where the bytes go to; made longer where needed."),
+        SourceRole("src", Access.READ, "The file or memory to copy from."),
+        SourceRole("dst", Access.WRITE, "The file or memory to copy to; extended if needed."),
     ),
     arguments=(
         Argument(
-            "checksum", ArgType.BOOL, False, "Read all bytes, where the kernel could copy them by itself."
+            "checksum",
+            ArgType.BOOL,
+            False,
+            "Compute a CRC-32 while copying; the bytes are then read even if the kernel could copy them.",
         ),
         CHANGED,
     ),
@@ -38,13 +41,13 @@ _FILE_COPY = Declaration(
 _FILE_ALLOCATE = Declaration(
     name="file.allocate",
     summary=(
-        "Reserves storage, as fallocate(1) does: no byte changes, and writing there finds the space. Ranges "
-        "may reach beyond the end; the file is made that long."
+        "Reserves storage like fallocate(1): no byte changes, and later writes there cannot run out of "
+        "space. Ranges may reach beyond the end of the file, which is then extended."
     ),
     align=PAGE,
     min_chunk=16 * MIB,
     probe=64 * MIB,
-    # To write needs no right to read, but its undo looks whether there are zeros.
+    # Reserving needs no right to read, but the undo reads to find zeros.
     sources=(SourceRole("data", Access.READ_WRITE, "The file or the memory to reserve storage for."),),
     allocates=True,
     partial=Partial.RERUN_SAFE,
@@ -52,10 +55,11 @@ _FILE_ALLOCATE = Declaration(
     undo=True,
     reports=True,
     undo_summary=(
-        "Frees what had no storage before and still reads as zeros, and gives the old length back unless "
-        "somebody has written beyond it. Of memory, what was reserved but never written counts as having "
-        "none. Huge pages stay, and so does what no file system's map tells of; where a file system makes no "
-        "holes, all does. What is sealed against shrinking keeps its new length, which is named as dirty."
+        "Frees the parts that had no storage before and still read as zeros, and restores the old length "
+        "unless somebody has written beyond it. In memory, pages that were reserved but never written count "
+        "as having no storage. Huge pages stay allocated, and so do parts that the file system does not "
+        "report, and everything on a file system without holes. A file that is sealed against shrinking "
+        "keeps its new length, and its new end is dirty."
     ),
     lifecycle=True,
 )
@@ -63,8 +67,8 @@ _FILE_ALLOCATE = Declaration(
 _FILE_PUNCH = Declaration(
     name="file.punch",
     summary=(
-        "Makes holes: the bytes read as zeros and their storage is freed. Of hugetlbfs whole huge pages are "
-        "freed where 2 MiB hold them, and zeros are written into all else."
+        "Makes holes: the bytes read as zeros and their storage is freed. On hugetlbfs only whole huge "
+        "pages of up to 2 MiB are freed; everything else is overwritten with zeros."
     ),
     align=2 * MIB,
     min_chunk=16 * MIB,
@@ -77,23 +81,26 @@ _FILE_PUNCH = Declaration(
 _FILE_WARM = Declaration(
     name="file.warm",
     summary=(
-        "Reads data into the page cache, no more than a window of it, so that it does not push itself out; "
-        "or drops it from there. Tells the bytes handled, those beyond the window (skipped), and those that "
-        "were in memory before and after, null where the kernel does not say: before Linux 6.5, and of a "
-        "file that was opened for reading and that the worker's user could not open for writing."
+        "Reads data into the page cache, up to a window, so that it does not evict itself; or drops it from "
+        "there. Returns the bytes handled (bytes), the bytes beyond the window (skipped), and the bytes that "
+        "were in memory before and after (resident_before, resident_after). Those are null if the kernel "
+        "does not report them: before Linux 6.5, and for a file that was opened only for reading and that "
+        "the worker's user could not open for writing."
     ),
     align=PAGE,
     min_chunk=MIB,
     probe=8 * MIB,
-    sources=(SourceRole("data", Access.READ, "The file to read ahead of its use."),),
+    sources=(SourceRole("data", Access.READ, "The file to read into the page cache."),),
     arguments=(
-        Argument("drop", ArgType.BOOL, False, "Drop it instead; dirty and mapped pages stay."),
+        Argument(
+            "drop", ArgType.BOOL, False, "Drop the file from the page cache; dirty and mapped pages stay."
+        ),
         Argument(
             "window",
             ArgType.INT,
             0,
-            "Bytes from the job's first position on, or of each item, beyond which nothing is read; 0 = "
-            "three quarters of the memory that is available.",
+            "Most bytes to read, counted from the job's first position, or in each item; 0 = three quarters "
+            "of the available memory.",
             0,
             2**63 - 1,
         ),
@@ -106,14 +113,15 @@ _FILE_WARM = Declaration(
 _FILE_COMPARE = Declaration(
     name="file.compare",
     summary=(
-        "Compares two files or memory, as cmp(1) does: whether they are equal, and the first position where "
-        "they are not. Without ranges the lengths count as well; where one is shorter, that is at its end."
+        "Compares two files or memory like cmp(1): whether they are equal (equal), and the first position "
+        "where they differ (first_difference). Without ranges, the lengths must be equal as well: a shorter "
+        "source differs at its end."
     ),
     min_chunk=MIB,
     probe=8 * MIB,
     sources=(
-        SourceRole("a", Access.READ, "The one; ranges are of this one."),
-        SourceRole("b", Access.READ, "The other one."),
+        SourceRole("a", Access.READ, "The first file or memory; ranges refer to it."),
+        SourceRole("b", Access.READ, "The second file or memory."),
     ),
     arguments=(CHANGED,),
     steady=True,

@@ -6,8 +6,8 @@ from ktaskd.functions.declared.common import CHANGED, COPY_UNDO, MIB, PAGE
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _PAGES = (
-    " Tells how many of the pages are on which NUMA node: of all pages in a job of up to 16 MiB, of one "
-    "in 128 KiB beyond that, and of none where a worker has not mapped the memory ({unmapped})."
+    " Returns how many pages are on each NUMA node (pages): of all pages in a job of up to 16 MiB, of one "
+    "page in 128 KiB in a larger one, and of none if the workers do not map the memory ({unmapped})."
 )
 _UNSEALED = "memory that is not sealed against shrinking, and files"
 
@@ -28,13 +28,13 @@ _MEM_FILL = Declaration(
 
 _MEM_POPULATE = Declaration(
     name="mem.populate",
-    summary="Gives every page memory, on the node of its range, without changing a byte."
+    summary="Allocates every page on the node of its range, without changing a byte."
     + _PAGES.format(unmapped="which does not happen here"),
     align=PAGE,
     min_chunk=2 * MIB,
     probe=8 * MIB,
     sources=(
-        # A page is allocated through a writable mapping, and those want both.
+        # A page is allocated through a writable mapping, which needs both rights.
         SourceRole("data", Access.READ_WRITE, "The memory to populate.", memory_only=True),
     ),
     allocates=True,
@@ -43,10 +43,10 @@ _MEM_POPULATE = Declaration(
     undo=True,
     reports=True,
     undo_summary=(
-        "Frees the pages that had no memory before and still read as zeros. Memory that was reserved with "
-        "fallocate but never written counts as having none. Huge pages, and pages of which it cannot be "
-        "known whether they had memory before, stay. No byte changes, unless somebody writes to a page at "
-        "the very moment when it is freed: do not cancel a populate of memory that is in use already."
+        "Frees the pages that were not allocated before and still read as zeros. Pages that were reserved "
+        "with fallocate but never written count as not allocated. Huge pages stay allocated, and so do "
+        "pages whose former state is not known. No byte changes, unless somebody writes to a page at the "
+        "moment when it is freed: do not cancel a populate of memory that is already in use."
     ),
 )
 
@@ -58,8 +58,8 @@ _MEM_COPY = Declaration(
     min_chunk=MIB,
     probe=4 * MIB,
     sources=(
-        SourceRole("src", Access.READ, "Where the bytes come from.", memory_only=True),
-        SourceRole("dst", Access.WRITE, "Where the bytes go to; made longer where needed.", memory_only=True),
+        SourceRole("src", Access.READ, "The memory to copy from.", memory_only=True),
+        SourceRole("dst", Access.WRITE, "The memory to copy to; extended if needed.", memory_only=True),
     ),
     arguments=(CHANGED,),
     steady=True,
@@ -76,8 +76,8 @@ _MEM_COPY = Declaration(
 _MEM_PATTERN = Declaration(
     name="mem.pattern",
     summary=(
-        "Writes records one after the other, the first at position 0, numbered where that is wanted: byte p "
-        "is byte p mod n of record p div n, whatever the ranges."
+        "Writes consecutive records of n bytes, optionally numbered. The first begins at position 0: byte p "
+        "is byte p mod n of record p div n, whatever the ranges are."
     )
     + _PAGES.format(unmapped=_UNSEALED.replace(", and files", "")),
     align=PAGE,
@@ -85,17 +85,17 @@ _MEM_PATTERN = Declaration(
     probe=8 * MIB,
     sources=(SourceRole("data", Access.READ_WRITE, "The memory to initialise.", memory_only=True),),
     arguments=(
-        Argument("record", ArgType.STRING, None, "The bytes of one record in hex, 1 to 4096 of them."),
+        Argument("record", ArgType.STRING, None, "The bytes of one record in hex, 1 to 4096 bytes."),
         Argument(
             "index_at",
             ArgType.INT,
             -1,
-            "The byte of a record at which its number is put; -1 = nowhere.",
+            "Offset of the record's number inside the record; -1 = no number.",
             -1,
             4095,
         ),
-        Argument("index_bytes", ArgType.INT, 8, "Length of that number, 4 or 8; little-endian.", 4, 8),
-        Argument("index_first", ArgType.INT, 0, "The number of the first record.", 0, 2**63 - 1),
+        Argument("index_bytes", ArgType.INT, 8, "Bytes of the number, 4 or 8; little-endian.", 4, 8),
+        Argument("index_first", ArgType.INT, 0, "Number of the first record.", 0, 2**63 - 1),
     ),
     allocates=True,
     partial=Partial.RERUN_SAFE,
@@ -104,9 +104,9 @@ _MEM_PATTERN = Declaration(
     undo=True,
     reports=True,
     undo_summary=(
-        "What was a hole is a hole again. Data that was written over cannot be brought back: those ranges "
-        "are dirty. Where it cannot be asked for the holes, blocks of zeros count as holes. A page of which "
-        "only a part was written keeps its storage."
+        "Turns former holes into holes again. Overwritten data cannot be restored: those ranges are dirty. "
+        "If the holes are not known, blocks of zeros count as holes. A page that was only partly overwritten "
+        "keeps its storage."
     ),
     lifecycle=True,
     needs=("numpy",),

@@ -1,4 +1,4 @@
-"""Functions that run code of the caller's own, in a daemon of the caller's own user."""
+"""Functions that run the caller's own code, in a daemon of the caller's own user."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ktaskd.functions.declared.common import KIB
 from ktaskd.model.function import Access, ArgType, Argument, ArgValue, Declaration, SourceRole
 
 _CODE = SourceRole("code", Access.READ, "The function, as ktask.Client.run pickles it.", memory_only=True)
-_DATA = SourceRole("data", Access.READ, "What it works on; not given where only the ranges count.")
+_DATA = SourceRole("data", Access.READ, "The data to work on; left out if the code only needs ranges.")
 _WRITTEN = replace(_DATA, access=Access.READ_WRITE)
 
-_UNDO = "What the caller's own undo does, where there is one."
+_UNDO = "Calls the caller's own undo, if there is one."
 
 _RUN = Declaration(
     name="python.run",
@@ -21,10 +21,10 @@ _RUN = Declaration(
     min_chunk=64 * KIB,
     probe=64 * KIB,
     arguments=(
-        Argument("align", ArgType.INT, 1, "Chunks are cut at multiples of this only.", 1, 1 << 40),
-        Argument("writes", ArgType.BOOL, False, "Whether it writes data."),
+        Argument("align", ArgType.INT, 1, "Chunks are cut only at multiples of this.", 1, 1 << 40),
+        Argument("writes", ArgType.BOOL, False, "Whether the code writes data."),
         Argument("undo", ArgType.BOOL, False, "Whether the code has an undo."),
-        Argument("line", ArgType.STRING, "", "Path of the caller's socket, for what the code prints."),
+        Argument("line", ArgType.STRING, "", "Path of the caller's socket, for the output of the code."),
     ),
     undo=True,
     undo_summary=_UNDO,
@@ -37,7 +37,7 @@ _CALLS = Declaration(
     summary="Serves calls of the caller's own functions; for ktask.Executor.",
     unit="turn",
     bytes_per_position=0,
-    arguments=(Argument("line", ArgType.STRING, None, "Path of the socket that the calls come from."),),
+    arguments=(Argument("line", ArgType.STRING, None, "Path of the socket from which calls come."),),
     own=True,
     open_ended=True,
 )
@@ -46,7 +46,7 @@ DECLARATIONS = (_RUN, _CALLS)
 
 
 def as_asked(declaration: Declaration, arg: Mapping[str, ArgValue], given: Container[str]) -> Declaration:
-    """What a function of the caller's own does, which only the caller knows.
+    """The declaration of the caller's own function, completed by what only the caller knows.
 
     Args:
         arg: the checked arguments.

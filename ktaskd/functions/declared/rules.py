@@ -1,6 +1,6 @@
-"""Arguments that have to fit together, or whose text has a form of its own. Pure.
+"""Checks of arguments that have to fit together, or whose text has a special form. Pure.
 
-What one argument may be by itself says its declaration: type, choices, bounds.
+A declaration states the type, choices and bounds of each single argument.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OF_FLOATS = frozenset({"exp", "log", "sqrt", "divide"})
 
 
 class RuleBroken(ValueError):
-    """The arguments do not fit together: which one, and the text says got and wanted."""
+    """The arguments do not fit together; the text says how to change `argument`."""
 
     def __init__(self, argument: str, problem: str) -> None:
         """Name the argument that has to change."""
@@ -35,7 +35,7 @@ class RuleBroken(ValueError):
 
 
 def check_rules(function: str, arg: Args) -> None:
-    """Check complete arguments of a function, each of its type, choices and bounds.
+    """Check the complete arguments of a function, each of which is within its type, choices and bounds.
 
     Raises:
         RuleBroken: the job would fail with them, whatever its sources are.
@@ -63,7 +63,7 @@ def _map(arg: Args) -> None:
         raise RuleBroken("ufunc", f'got "{name}", which does not work on {dtype}')
     if name in UNARY:
         if text:
-            raise RuleBroken("operand", f'got "{text[:64]}", wanted none for {name}')
+            raise RuleBroken("operand", f'got "{text[:64]}", but {name} takes none; leave it out')
         return
     value = _number(text, dtype)
     if value is None:
@@ -73,7 +73,7 @@ def _map(arg: Args) -> None:
 
 
 def _number(text: str, dtype: str) -> float | None:
-    """The number that `text` is, None where the type does not have it."""
+    """The number that `text` states; None if it is no number of this type."""
     try:
         if dtype.startswith("float"):
             return float(text)
@@ -106,12 +106,12 @@ def _search(arg: Args) -> None:
     if length > PATTERN_BYTES_MAX:
         raise RuleBroken("pattern", f"got {length} bytes, wanted at most {PATTERN_BYTES_MAX}")
     if "\n" in pattern:
-        raise RuleBroken("pattern", "got one with a newline, which is in no line, wanted one without")
+        raise RuleBroken("pattern", "has a newline, which no line contains; remove it")
     if arg["regex"]:
         try:
             check_expression(pattern)
         except ExpressionInvalid as error:
-            raise RuleBroken("pattern", f"no regular expression of RE2: {error}") from error
+            raise RuleBroken("pattern", f"not a regular expression of RE2: {error}") from error
 
 
 _RULES: Mapping[str, Callable[[Args], None]] = {

@@ -1,4 +1,4 @@
-"""Text: lines that match."""
+"""Text: search for lines."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partia
 _TEXT_SEARCH = Declaration(
     name="text.search",
     summary=(
-        "Finds the lines that have a pattern, as grep(1) does: how many, where they begin, or their text, in "
-        "order. A line belongs to the range in which it begins. The first matches are told up to the limit "
-        "and to 16 KiB (of an item 8 KiB), of a line up to 1000 bytes; the count is of all. A regular "
-        "expression is RE2's, on UTF-8, and refuses lines of more than 8 MiB."
+        "Finds the lines that match a pattern, like grep(1): how many there are, where they begin, or their "
+        "text, in order. A line belongs to the range in which it begins. Returns the first matches up to the "
+        "limit and up to 16 KiB (8 KiB for an item), each line up to 1000 bytes; the count covers all "
+        "matches. A regular expression has the syntax of RE2, works on UTF-8, and refuses lines of more than "
+        "8 MiB."
     ),
     min_chunk=MIB,
     probe=8 * MIB,
     sources=(SourceRole("data", Access.READ, "The file or the memory to read."),),
     arguments=(
-        Argument("pattern", ArgType.STRING, None, "What to look for, up to 4096 bytes."),
-        Argument("regex", ArgType.BOOL, False, "It is a regular expression and not a literal."),
-        Argument("ignore_case", ArgType.BOOL, False, "Capital and small letters are the same."),
+        Argument(
+            "pattern", ArgType.STRING, None, "The text or regular expression to find, up to 4096 bytes."
+        ),
+        Argument("regex", ArgType.BOOL, False, "The pattern is a regular expression and not a literal."),
+        Argument("ignore_case", ArgType.BOOL, False, "Treat upper and lower case as equal."),
         Argument(
             "show",
             ArgType.STRING,
             "count",
-            "What to tell: count, offsets or lines.",
+            "The result to return: count, offsets or lines.",
             choices=("count", "offsets", "lines"),
         ),
-        Argument("limit", ArgType.INT, 1000, "Most matches that are told.", 1, 1000),
+        Argument("limit", ArgType.INT, 1000, "Most matches to return.", 1, 1000),
         CHANGED,
     ),
     steady=True,

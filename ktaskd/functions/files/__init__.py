@@ -1,1 +1,1 @@
-"""Files as a whole: copy, allocate, compare, warm."""
+"""Bodies that work on files: copy, allocate, punch, compare, warm."""

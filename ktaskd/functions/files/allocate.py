@@ -1,4 +1,4 @@
-"""Storage of files: reserved, and given back."""
+"""Reserves storage of files, and frees it."""
 
 from __future__ import annotations
 
@@ -6,40 +6,33 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    PAGE,
-    QUANTUM_BYTES_MAX,
-    UNDO_QUANTUM,
-    Buffered,
-    Naming,
-    cut,
-    gaps,
-    require_size,
-)
+from ktaskd.functions.quanta import PAGE, QUANTUM_BYTES_MAX, UNDO_QUANTUM, Buffered, cut
 from ktaskd.functions.restoring import PUNCH_REFUSED, Spans, Target, free_zeros, grow
+from ktaskd.functions.spans import gaps
+from ktaskd.functions.transfer import Naming, require_size
 from ktaskd.model.source import SourceKind
 
 _REPORTED = 64 << 20
-"""Told of before it is changed, at one time: to reserve storage is so fast that the daemon
-would have too much to do with one report for each quantum."""
+"""Bytes covered by one report of what they hold. Reserving storage is so fast that one report for
+each quantum would keep the daemon too busy."""
 
 _KEPT_MAX = 1000
-"""Pieces of storage beyond the end of a file that are reserved again after an undo; encoded
-they stay below one frame."""
+"""Pieces of storage beyond the end of a file that are reserved again after an undo. That many fit
+one frame."""
 
 _FAR = 1 << 62
-"""Beyond the end of any file."""
+"""A position beyond the end of any file."""
 
 
 class Allocate(Buffered):
     """file.allocate."""
 
     def prepare(self, context: Context) -> Json:
-        """See which length the source needs.
+        """Find the length that the source needs.
 
         Returns:
-            "old_size", "new_size", "kept": what had storage beyond the old end, and
-            what changes with them.
+            "old_size", "new_size", "kept": spans with storage beyond the old end; and the spans
+            that will change.
         """
         source = context.sources["data"]
         old_size = source.size()
@@ -55,16 +48,16 @@ class Allocate(Buffered):
         }
 
     def begin(self, context: Context, prepared: Json) -> None:
-        """Give the source its length; raises OSError where it cannot be had."""
+        """Extend the source to its new length; raises OSError if that is not possible."""
         old_size, new_size = int(prepared["old_size"]), int(prepared["new_size"])
         if new_size > old_size:
             grow(context.sources["data"], "data", old_size, new_size)
 
     def restore(self, context: Context, prepared: Json) -> None:
-        """Give the source its old length back, unless there is something beyond it now.
+        """Give the source its old length back, unless somebody has written beyond it.
 
         Raises:
-            OSError: it cannot be cut, as what is sealed against shrinking.
+            OSError: the source cannot be cut, for example because it is sealed against shrinking.
         """
         source = context.sources["data"]
         old_size, new_size = int(prepared["old_size"]), int(prepared["new_size"])
@@ -93,7 +86,7 @@ class Allocate(Buffered):
                 with Naming("data", "allocate", first, after):
                     source.allocate(first, after)
             except OSError:
-                # Some of this quantum may have storage now: let undo see it.
+                # Some of this quantum may have storage now, so the undo has to cover it.
                 control.quantum(after)
                 raise
         return end, None
@@ -101,18 +94,18 @@ class Allocate(Buffered):
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
     ) -> Sequence[tuple[int, int]]:
-        """Free what of `holes` still reads as zeros; no byte is different, so nothing is dirty."""
+        """Free the parts of `holes` that still read as zeros. No byte changes, so nothing is dirty."""
         source = context.sources["data"]
         block = os.fstatvfs(source.fd).f_frsize
         for hole_start, hole_end in holes:
             for first, after in cut(max(hole_start, start), min(hole_end, end), UNDO_QUANTUM):
-                # A block of which the job had only a part was a hole as a whole.
+                # If the job had only a part of a block, all of that block was a hole.
                 self._free(source, first // block * block, -(-after // block) * block)
                 control.quantum(after)
         return []
 
     def _free(self, source: OpenSource, start: int, end: int) -> None:
-        """Make a hole of what was never written in [start, end), and of what is zeros."""
+        """Make holes of the parts of [start, end) that were never written or are zeros."""
         never_written = source.holes(start, end) or []
         try:
             for first, after in never_written:
@@ -125,27 +118,27 @@ class Allocate(Buffered):
 
 
 def _report(source: OpenSource, start: int, end: int, control: Control) -> None:
-    """Tell what has no storage in [start, end)."""
+    """Report which parts of [start, end) have no storage."""
     holes = source.unallocated(start, end)
     if holes is None and source.facts.kind is SourceKind.MEMORY:
-        # A page that is not in memory may be swapped out instead of a hole; undo
-        # frees only what reads as zeros, so no byte is lost.
+        # A page that is not in memory may be swapped out instead of a hole. The undo
+        # frees only pages that read as zeros, so no byte is lost.
         holes = source.absent(start, end)
     if holes:
         control.prior(start, end, holes)
 
 
 def _allocated(source: OpenSource, start: int, end: int) -> Spans | None:
-    """What has storage in [start, end); None where it cannot be known."""
+    """The parts of [start, end) with storage; None if that is not known."""
     holes = source.unallocated(start, end)
     return None if holes is None else gaps(holes, start, end)
 
 
 def _is_unwritten(source: OpenSource, start: int, end: int, kept: Spans) -> bool:
-    """Whether nobody has written to [start, end), the new end of a source, as far as can be known.
+    """Whether [start, end), the new end of a source, seems unwritten.
 
     Args:
-        kept: what had storage before; the page in which `start` lies is there anyway.
+        kept: spans that had storage before; the page that holds `start` always has storage.
     """
     page_end = min(end, -(-start // PAGE) * PAGE)
     if any(os.pread(source.fd, page_end - start, start)):
@@ -169,14 +162,14 @@ class Punch(Buffered):
             try:
                 _punch(target, first, after)
             except BaseException:
-                # Not one byte more than may have changed is dirty.
+                # Report exactly the bytes that may have changed, so that no others are dirty.
                 control.quantum(target.touched)
                 raise
         return end, None
 
 
 def _punch(target: Target, start: int, end: int) -> None:
-    """Make a hole of [start, end); on hugetlbfs of whole pages, and zeros of the rest."""
+    """Make a hole of [start, end). On hugetlbfs only whole pages become holes, the rest zeros."""
     source = target.source
     page = source.facts.page_size if source.facts.kind is SourceKind.HUGE else 1
     first, after = -(-start // page) * page, end // page * page

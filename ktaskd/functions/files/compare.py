@@ -1,4 +1,4 @@
-"""Two sources compared, byte by byte."""
+"""Compares two sources byte by byte."""
 
 from __future__ import annotations
 
@@ -7,25 +7,16 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import (
-    QUANTUM,
-    READ_BUFFER,
-    Naming,
-    common,
-    cut,
-    gaps,
-    make_buffer,
-    read_full,
-    require_size,
-    wipe,
-)
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, wipe
+from ktaskd.functions.spans import common, gaps
+from ktaskd.functions.transfer import Naming, read_full, require_size
 
 
 class Compare(Body):
     """file.compare."""
 
     def __init__(self) -> None:
-        """Have two buffers for all chunks of this process."""
+        """Allocate a buffer for each source."""
         self._a = make_buffer(READ_BUFFER)
         self._b = make_buffer(READ_BUFFER)
 
@@ -43,7 +34,7 @@ class Compare(Body):
                 return first, _part(-1, first - start)
             found = self._difference(a, b, first, after)
             if found >= 0:
-                # Whatever follows, it is not the first.
+                # Differences after this one are not the first.
                 return end, _part(found, end - start)
         longer = context.whole and end == context.span[1] and _is_longer(a, b, end)
         return end, _part(end if longer else -1, end - start)
@@ -56,24 +47,24 @@ class Compare(Body):
                 found = self._compare(a, b, piece, piece_end)
                 if found >= 0:
                     return found
-        # Beyond its end each of them is a hole as well; see that it did not just end.
+        # A source reads as a hole beyond its end, so check that it has not just become shorter.
         require_size(a, "a", end)
         stop = min(stop, max(start, b.size()))
         return stop if stop < end else -1
 
     def _compare(self, a: OpenSource, b: OpenSource, start: int, end: int) -> int:
-        """The same, of no more than a buffer."""
+        """The first difference in at most one buffer, -1 if there is none."""
         with memoryview(self._a)[: end - start] as view:
             read_full(a, "a", start, view)
         with memoryview(self._b)[: end - start] as view:
             count = _read(b, start, view)
-            # It compares in place; a comparison of two views goes byte by byte.
+            # startswith compares in place; comparing two views goes byte by byte.
             if self._a.startswith(view[:count]):
                 return start + count if count < end - start else -1
             return start + _first_difference(self._a, view[:count])
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The lowest difference; of no parts, whether b has nothing either where all was asked for."""
+        """The lowest difference; without parts, whether b is empty as well if all was compared."""
         if not parts:
             a, b = context.sources["a"], context.sources["b"]
             return _part(0 if context.whole and _is_longer(a, b, 0) else -1, 0)
@@ -86,7 +77,7 @@ def _part(difference: int, count: int) -> Json:
 
 
 def _holes_of_both(a: OpenSource, b: OpenSource, start: int, end: int) -> list[tuple[int, int]]:
-    """Parts of [start, end) that are holes in both, where that may be asked."""
+    """Parts of [start, end) that are holes in both; none if the holes of either are not known."""
     holes = a.holes(start, end)
     if not holes:
         return []
@@ -94,20 +85,20 @@ def _holes_of_both(a: OpenSource, b: OpenSource, start: int, end: int) -> list[t
 
 
 def _is_longer(a: OpenSource, b: OpenSource, end: int) -> bool:
-    """Whether b goes on where a ends.
+    """Whether b is longer than a.
 
     Raises:
-        OSError: a has become longer since the job began, so that not all of it was compared.
+        OSError: the length of a has changed since the job began.
     """
     size = a.size()
     if size != end:
-        words = f'source "a": changed its length while it was compared, got {size}, wanted {end}'
+        words = f'source "a": changed its length while it was compared, from {end} to {size} bytes'
         raise OSError(errno.ESTALE, words)
     return b.size() > end
 
 
 def _read(source: OpenSource, start: int, view: memoryview) -> int:
-    """Read b into `view`, as far as b goes; returns how far."""
+    """Read b into `view`, or as much as b has; returns the number of bytes."""
     done = 0
     while done < len(view):
         with view[done:] as rest, Naming("b", "read", start + done, start + len(view)):
@@ -119,7 +110,7 @@ def _read(source: OpenSource, start: int, view: memoryview) -> int:
 
 
 def _first_difference(left: bytearray, right: memoryview) -> int:
-    """Where `left` does not go on as `right` does, which it does not. By halves."""
+    """The first position where the two differ, found by bisection; they do differ."""
     first, after = 0, len(right)
     while after - first > 1:
         middle = (first + after) // 2

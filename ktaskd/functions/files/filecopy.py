@@ -1,4 +1,4 @@
-"""Copying, holes included."""
+"""Copies bytes, holes included."""
 
 from __future__ import annotations
 
@@ -11,27 +11,17 @@ from isal.isal_zlib import crc32, crc32_combine
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.failures import Failed, target_changed
 from ktaskd.functions.memory.node_pages import CountsPages, count_pages
-from ktaskd.functions.quanta import (
-    BUFFER,
-    NOTHING_WRITTEN,
-    QUANTUM,
-    Buffered,
-    Naming,
-    common,
-    cut,
-    gaps,
-    read_full,
-    require_size,
-    zero_runs,
-)
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Buffered, cut
 from ktaskd.functions.reading import is_resident
 from ktaskd.functions.restoring import Spans, Target, grow
+from ktaskd.functions.spans import common, gaps, zero_runs
+from ktaskd.functions.transfer import NOTHING_WRITTEN, Naming, read_full, require_size
 from ktaskd.model.source import F_SEAL_SHRINK
 
 _COPY_REFUSED = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ETXTBSY}
 )
-"""copy_file_range cannot do it for these files; reading and writing may.
+"""Errors of copy_file_range for files that it cannot copy; reading and writing may still work.
 Source: copy_file_range(2)"""
 
 
@@ -39,24 +29,24 @@ class Copy(Buffered):
     """file.copy."""
 
     def prepare(self, context: Context) -> Json:
-        """See which length dst needs.
+        """Find the length that dst needs.
 
         Returns:
-            "old_size" and "new_size" of dst, "src_size", and what changes with them.
+            "old_size" and "new_size" of dst, "src_size", and the spans that will change.
         Raises:
-            OSError: src and dst are one file, src is too short, or dst cannot be cut.
+            OSError: src and dst are the same file, src is too short, or dst cannot be cut.
         """
         src, dst = context.sources["src"], context.sources["dst"]
         if (src.facts.device, src.facts.inode) == (dst.facts.device, dst.facts.inode):
-            raise OSError(errno.EINVAL, 'source "dst": is the same file as "src", wanted another one')
+            raise OSError(errno.EINVAL, 'source "dst": is the same file as "src", wanted another file')
         end = context.span[1]
         require_size(src, "src", end)
         src_size, old_size = src.size(), dst.size()
         if context.whole and old_size > src_size and dst.facts.seals & F_SEAL_SHRINK:
             raise OSError(
                 errno.EPERM,
-                f'source "dst": {old_size} bytes long and sealed against shrinking, wanted {src_size}; '
-                "name ranges to copy into a part of it",
+                f'source "dst": is sealed against shrinking and cannot be cut from {old_size} to {src_size} '
+                "bytes; name ranges to copy into a part of it",
             )
         new_size = max(old_size, end)
         cut = context.whole and old_size > src_size
@@ -69,16 +59,16 @@ class Copy(Buffered):
         }
 
     def begin(self, context: Context, prepared: Json) -> None:
-        """Give dst its length, so that what is new in it is a hole; raises OSError where it cannot be had."""
+        """Extend dst to its new length by a hole; raises OSError if that is not possible."""
         old_size, new_size = int(prepared["old_size"]), int(prepared["new_size"])
         if new_size > old_size:
             grow(context.sources["dst"], "dst", old_size, new_size)
 
     def finish(self, context: Context, prepared: Json, control: Control) -> None:
-        """Give dst the length of src, where all of src was copied.
+        """Give dst the length of src, if all of src was copied.
 
         Raises:
-            OSError: src changed its length meanwhile, so this is no copy of it.
+            OSError: src changed its length meanwhile, so dst is no copy of it.
         """
         dst = context.sources["dst"]
         if not context.whole:
@@ -89,18 +79,18 @@ class Copy(Buffered):
             got = size if size != wanted else context.span[1]
             raise OSError(
                 errno.ESTALE,
-                f'source "src": changed its length while it was copied, got {got}, wanted {wanted}',
+                f'source "src": changed its length while it was copied, from {wanted} to {got} bytes',
             )
-        # It has its end already where a worker died right after it had cut it.
+        # dst already has its final length if a worker died right after it had cut it.
         if dst.size() not in (wanted, int(prepared["new_size"])):
-            words = f"it is {dst.size()} bytes long, wanted {prepared['new_size']}"
+            words = f"it is {dst.size()} bytes long instead of {prepared['new_size']}"
             raise target_changed("dst", words)
         if dst.size() > wanted:
             with Naming("dst", "cut", wanted, dst.size()):
                 os.ftruncate(dst.fd, wanted)
 
     def restore(self, context: Context, prepared: Json) -> None:
-        """Give dst its old length back, if it still has the one that prepare made."""
+        """Give dst its old length back, if it still has the one that begin gave it."""
         dst = context.sources["dst"]
         old_size, new_size = int(prepared["old_size"]), int(prepared["new_size"])
         if new_size > old_size and dst.size() == new_size:
@@ -119,13 +109,13 @@ class Copy(Buffered):
             require_size(src, "src", after)
             require_size(dst, "dst", context.span[1])
             dst_holes = target.holes(first, after)
-            # Also where there are none: it says that a write follows.
+            # Reported even if there are no holes: it announces the write.
             control.prior(first, after, dst_holes)
             target.touched = first
             try:
                 step.copy(first, after, dst_holes)
             except BaseException:
-                # Not one byte more than may have changed is to be undone.
+                # Report exactly the bytes that may have changed, so that no others are undone.
                 control.quantum(target.touched)
                 raise
         control.quantum(end)
@@ -133,7 +123,7 @@ class Copy(Buffered):
         return end, _copied(end - start, crc)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The bytes copied, and their sum where that was asked for."""
+        """The bytes copied, and their checksum if requested."""
         crc = _Crc() if context.arg.get("checksum") else None
         for part in parts:
             if crc is not None:
@@ -143,16 +133,16 @@ class Copy(Buffered):
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
     ) -> Sequence[tuple[int, int]]:
-        """Make holes again of what was holes.
+        """Turn the former holes into holes again.
 
         Returns:
-            All else: it was copied over, and nobody has the old bytes.
+            All other spans: they were overwritten, and the old bytes are gone.
         """
         return Target(context.sources["dst"], "dst", self._buffer).restore(start, end, holes, control)
 
 
 class MemCopy(CountsPages, Copy):
-    """mem.copy: the same between memory, and it tells where the pages of dst are."""
+    """mem.copy: the same between memory, with the NUMA nodes of dst's pages in the result."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Copy [start, end)."""
@@ -166,7 +156,7 @@ def _copied(count: int, crc: _Crc | None) -> Json:
 
 
 class _Crc:
-    """The CRC-32 of what was copied, ascending; of holes without their zeros being looked at."""
+    """The CRC-32 of the copied bytes, ascending; the zeros of holes are not read for it."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -175,7 +165,7 @@ class _Crc:
         self.value = crc32(view, self.value)
 
     def add_zeros(self, count: int) -> None:
-        """By doubling: what twice as many have is put together from two halves."""
+        """Add zeros by doubling: the sum of 2n zeros is combined from two sums of n."""
         one, length = crc32(b"\0"), 1
         while count:
             if count & 1:
@@ -190,7 +180,7 @@ class _Step:
     """Copies one quantum; its target knows how far it may have changed dst.
 
     Args:
-        crc: is given all bytes that are copied; None = nobody wants their sum.
+        crc: gets all bytes that are copied; None = no checksum was requested.
     """
 
     def __init__(self, src: OpenSource, target: Target, buffer: bytearray, crc: _Crc | None) -> None:
@@ -202,13 +192,13 @@ class _Step:
         self._src_mapped = False
 
     def look_for_holes(self, start: int, end: int) -> None:
-        """Ask once for the whole chunk: for a dense memfd each answer walks all its pages."""
+        """Look for holes once for the whole chunk: each look at a dense memfd walks all its pages."""
         self._src_holes = self.src.holes(start, end)
         self._src_mapped = is_resident(self.src)
         self._target.look_for_holes(start, end)
 
     def copy(self, start: int, end: int, dst_holes: Spans) -> None:
-        """Make dst's [start, end) equal to src's, ascending."""
+        """Make [start, end) of dst equal to that of src, in ascending order."""
         dst_data = gaps(dst_holes, start, end)
         if self._src_holes is None:
             self._copy_read(start, end, dst_data)
@@ -219,29 +209,29 @@ class _Step:
             self._copy_data(first, after)
             start = after
         self._copy_hole(start, end, common(src_holes, dst_data))
-        # Beyond its end src is a hole as well; see that it did not just end.
+        # src reads as a hole beyond its end, so check that it has not just become shorter.
         require_size(self.src, "src", end)
 
     def _copy_hole(self, start: int, end: int, to_clear: Spans) -> None:
-        """Where dst has data in it, that is cleared."""
+        """Copy a hole of src: clear the data that dst has there."""
         self._clear_all(common([(start, end)], to_clear))
         if self._crc is not None:
             self._crc.add_zeros(end - start)
 
     def _clear_all(self, spans: Spans) -> None:
-        """Clear several."""
+        """Clear several spans of dst."""
         for start, end in spans:
             self._target.clear(start, end)
 
     def _copy_data(self, start: int, end: int) -> None:
-        """Copy bytes that are no hole in src."""
+        """Copy bytes that are data in src."""
         if self._target.mapped:
             with self._target.view(start, end) as view:
                 self._read_into(view, start, end)
                 if self._crc is not None:
                     self._crc.add(view)
             return
-        if self._crc is None:  # the kernel shows nothing of what it copies
+        if self._crc is None:  # a checksum needs the bytes, which the kernel's copy does not show
             start = self._copy_in_kernel(start, end)
         for first, after in cut(start, end, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
@@ -254,7 +244,7 @@ class _Step:
             self._crc.add(view)
 
     def _read_into(self, view: memoryview, start: int, end: int) -> None:
-        """Read data of src: from mapping to mapping three times as fast as by a system call."""
+        """Read data of src. From mapping to mapping it is three times as fast as a system call."""
         if self._src_mapped:
             with Naming("src", "read", start, end), self.src.view(start, end, write=False) as data:
                 view[:] = data
@@ -262,7 +252,7 @@ class _Step:
             read_full(self.src, "src", start, view)
 
     def _copy_in_kernel(self, start: int, end: int) -> int:
-        """Copy by copy_file_range, as far as that goes; returns the position reached."""
+        """Copy with copy_file_range while that works; returns the position reached."""
         while start < end:
             self._target.touched = end
             try:
@@ -272,7 +262,7 @@ class _Step:
             except OSError as error:
                 if error.errno in _COPY_REFUSED:
                     return start
-                # What else it may be, it does not say of which of the two.
+                # For other errors it is not known which of the two files caused them.
                 of_dst = isinstance(error, Failed) or error.errno in NOTHING_WRITTEN
                 role = "dst" if of_dst else 'src" or "dst'
                 with Naming(role, "copy", start, end):
@@ -283,7 +273,7 @@ class _Step:
         return start
 
     def _copy_read(self, start: int, end: int, dst_data: Spans) -> None:
-        """Copy by reading everything; blocks of zeros in src are taken for holes."""
+        """Copy by reading everything; blocks of zeros in src count as holes."""
         for first, after in cut(start, end, BUFFER):
             with memoryview(self._buffer)[: after - first] as view:
                 self._read(first, view)

@@ -1,4 +1,4 @@
-"""Data read into the page cache ahead of its use, or dropped from it."""
+"""Reads data into the page cache ahead of its use, or drops it from there."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, Buffered, Naming, cut, gaps, read_full, require_size
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, Buffered, cut
 from ktaskd.functions.reading import LONG_ITEMS_PER_PART, run_each
+from ktaskd.functions.spans import gaps
+from ktaskd.functions.transfer import Naming, read_full, require_size
 from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.source import SourceKind
 
 _AHEAD = 128 << 10
-"""Asked for at one time: the kernel reads no more than its read-ahead window of a larger
-request, which is 128 KiB by default."""
+"""Bytes of one request: of a larger one, the kernel reads only its read-ahead window, which is
+128 KiB by default."""
 
 _COUNTS = ("bytes", "skipped", "resident_before", "resident_after")
 
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """What one pass reads or drops.
+    """The input of one pass.
 
     Args:
         role: the name of the source in errors.
@@ -39,7 +41,7 @@ class Warm(Buffered):
     """file.warm."""
 
     def __init__(self) -> None:
-        """Have a buffer for what nobody looks at."""
+        """Allocate a buffer for bytes that are read and thrown away."""
         super().__init__(READ_BUFFER)
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
@@ -75,14 +77,14 @@ class Warm(Buffered):
             if control.quantum(first if given.item is None else given.item):
                 reached = first
                 break
-            # Quantum by quantum, since nobody knows how far it gets.
+            # Counted for each quantum, since control may stop it at any of them.
             resident = source.resident(first, after)
             before = _sum([before, resident])
             if drop:
                 with Naming(role, "drop", first, after):
                     os.posix_fadvise(source.fd, first, after - first, os.POSIX_FADV_DONTNEED)
             elif first < limit:
-                # Also what is there is read: it is then among the last to be pushed out.
+                # Resident pages are read as well, which makes them among the last to be evicted.
                 self._fill(source, role, first, min(after, limit), ask=resident != after - first)
         read_up_to = reached if drop else min(reached, max(limit, start))
         return reached, {
@@ -93,10 +95,10 @@ class Warm(Buffered):
         }
 
     def _fill(self, source: OpenSource, role: str, start: int, end: int, *, ask: bool) -> None:
-        """Have what is no hole in [start, end) in memory.
+        """Bring the data of [start, end) into memory.
 
         Args:
-            ask: the disk for all of it before the first byte is read.
+            ask: request all of it from the disk before the first byte is read.
         """
         for first, after in gaps(source.holes(start, end) or [], start, end):
             if ask and source.facts.kind is SourceKind.FILE:
@@ -104,19 +106,19 @@ class Warm(Buffered):
             for piece, stop in cut(first, after, READ_BUFFER):
                 with memoryview(self._buffer)[: stop - piece] as view:
                     read_full(source, role, piece, view)
-        # Beyond its end it is a hole as well; see that it did not just end.
+        # A source reads as a hole beyond its end, so check that it has not just become shorter.
         require_size(source, role, end)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sums; of no parts, nothing."""
+        """The sums; without parts, zeros."""
         return {name: _sum([part[name] for part in parts]) for name in _COUNTS}
 
 
 def _ask_for(source: OpenSource, role: str, start: int, end: int) -> None:
-    """Let the disk begin with all of [start, end) at once, and with not one page more.
+    """Request all of [start, end) from the disk, and not one page more.
 
-    To read without that would make the kernel read ahead, beyond the end of the chunk
-    as well: another chunk would find there what nobody else had brought.
+    Without this, the kernel's read-ahead would go beyond the end of the chunk, and the next chunk
+    would count those pages as resident before.
     """
     for first, after in cut(start, end, _AHEAD):
         with Naming(role, "read", first, after):
@@ -124,7 +126,7 @@ def _ask_for(source: OpenSource, role: str, start: int, end: int) -> None:
 
 
 def _window(context: Context, source: OpenSource) -> int:
-    """Bytes that may be read; so many that all is read where it cannot be known."""
+    """Bytes that may be read; no limit if the available memory is not known."""
     asked = int(context.arg["window"])
     if asked:
         return asked
@@ -133,6 +135,6 @@ def _window(context: Context, source: OpenSource) -> int:
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:
-    """The sum; None where one of them is not known."""
+    """The sum; None if one of the counts is not known."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None

@@ -1,1 +1,1 @@
-"""Memory: fill, populate, records, placement."""
+"""Bodies that work on memory: fill, populate, records; and on which NUMA node its pages are."""

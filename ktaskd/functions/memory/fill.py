@@ -1,4 +1,4 @@
-"""Filling and populating."""
+"""Fills memory with one value, and populates it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,27 @@ from functools import lru_cache
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.memory.node_pages import CountsPages, count_pages
-from ktaskd.functions.quanta import (
-    BUFFER,
-    QUANTUM,
-    UNDO_QUANTUM,
-    UNTOUCHED,
-    Buffered,
-    Naming,
-    cut,
-    require_size,
-)
+from ktaskd.functions.quanta import BUFFER, QUANTUM, UNDO_QUANTUM, Buffered, cut
 from ktaskd.functions.restoring import free_zeros
+from ktaskd.functions.transfer import UNTOUCHED, Naming, require_size
 
 
 class Fill(CountsPages):
     """mem.fill."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Write one value everywhere."""
+        """Set all bytes of [start, end) to one value."""
         source = context.sources["data"]
         require_size(source, "data", end)
         pen = _Pen(source, int(context.arg["value"]))
         reached = self._fill(pen, source, context.span[1], (start, end), control)
-        # What is written by pwritev is mapped in no worker, whatever an earlier job has done.
+        # Bytes written by pwritev do not count as mapped, even if an earlier job mapped them.
         return reached, count_pages(context, "data", start, reached) if source.write_mapped() else None
 
     def _fill(
         self, pen: _Pen, source: OpenSource, job_end: int, span: tuple[int, int], control: Control
     ) -> int:
-        """Fill a span, or as far as control says."""
+        """Fill a span until control stops it."""
         start, end = span
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
@@ -46,7 +38,7 @@ class Fill(CountsPages):
                 with Naming("data", "write", first, after):
                     pen.fill(first, after)
             except BaseException:
-                # Not one byte more than may have changed is dirty.
+                # Report exactly the bytes that may have changed, so that no others are dirty.
                 control.quantum(pen.touched)
                 raise
         control.quantum(end)
@@ -54,12 +46,12 @@ class Fill(CountsPages):
         return end
 
     def wipe(self) -> None:
-        """Forget the values."""
+        """Forget the buffers of values."""
         _buffer_of.cache_clear()
 
 
 class _Pen:
-    """Fills one quantum, and knows how far it may have changed the source."""
+    """Fills one quantum. `touched` is the position before which it may have changed bytes."""
 
     def __init__(self, source: OpenSource, value: int) -> None:
         self.touched = 0
@@ -68,28 +60,27 @@ class _Pen:
         self._fill = self._fill_mapped if source.write_mapped() else self._fill_written
 
     def fill(self, start: int, end: int) -> None:
-        """Write the value everywhere."""
+        """Set all bytes of [start, end)."""
         self.touched = start
         self._fill(start, end)
 
     def _fill_mapped(self, start: int, end: int) -> None:
-        """Populate and set, while the pages are in the cache.
+        """Populate the pages, then set them while they are in the cache.
 
-        Populating first took 0.19 s for 512 MiB of new memory and 0.09 s of present
-        memory, against 0.25 and 0.18 s where memset faulted page by page; in a
-        mapping that has the pages it adds a tenth. It also makes an errno of what
-        would be SIGBUS.
+        Populating first took 0.19 s for 512 MiB of new memory and 0.09 s for present memory,
+        against 0.25 and 0.18 s when memset faulted page by page. If the mapping has the pages
+        already, it costs a tenth more. It also turns a SIGBUS into an errno.
         """
         self._source.populate(start, end)
         with self._source.view(start, end, write=True) as view:
             anchor = ctypes.c_char.from_buffer(view)
             self.touched = end
             ctypes.memset(ctypes.addressof(anchor), self._value, end - start)
-            # It holds on to the view, which could not be released.
+            # The view cannot be released while it is exported.
             del anchor
 
     def _fill_written(self, start: int, end: int) -> None:
-        """Write by pwritev from one small buffer that stays in the cache."""
+        """Write with pwritev from one small buffer that stays in the cache."""
         buffer = _buffer_of(self._value)
         while start < end:
             whole, rest = divmod(end - start, BUFFER)
@@ -113,23 +104,23 @@ class Populate(Buffered, CountsPages):
     """mem.populate."""
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Allocate the pages; no byte is touched."""
+        """Allocate the pages without changing a byte."""
         source = context.sources["data"]
         require_size(source, "data", end)
         reached = self._populate(source, start, end, control)
         return reached, count_pages(context, "data", start, reached)
 
     def _populate(self, source: OpenSource, start: int, end: int, control: Control) -> int:
-        """Allocate [start, end), or as far as control says."""
+        """Allocate [start, end) until control stops it."""
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
                 return first
             with Naming("data", "map", first, after):
-                source.view(first, after, write=True).release()  # which allocates nothing
+                source.view(first, after, write=True).release()  # allocates nothing
             holes = source.holes(first, after)
             if holes is None:
-                # A page that is not in memory may be swapped out instead of a
-                # hole; undo frees only what reads as zeros, so no byte is lost.
+                # A page that is not in memory may be swapped out instead of a hole. The undo
+                # frees only pages that read as zeros, so no byte is lost.
                 holes = source.absent(first, after)
             if holes:
                 control.prior(first, after, holes)
@@ -137,7 +128,7 @@ class Populate(Buffered, CountsPages):
                 with Naming("data", "populate", first, after):
                     source.populate(first, after)
             except OSError:
-                # Some pages of this quantum may be there now: let undo see them.
+                # Some pages of this quantum may be allocated now, so the undo has to cover them.
                 control.quantum(after)
                 raise
         return end
@@ -147,7 +138,7 @@ class Populate(Buffered, CountsPages):
     ) -> Sequence[tuple[int, int]]:
         """Free the pages of `holes` that still read as zeros.
 
-        What somebody wrote since then stays, so that no byte is different.
+        Bytes that somebody wrote since then stay, so no byte changes.
         """
         source = context.sources["data"]
         for hole_start, hole_end in holes:

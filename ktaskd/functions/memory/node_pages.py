@@ -1,4 +1,4 @@
-"""On which NUMA nodes the pages are that a chunk has touched, read back from the kernel."""
+"""Counts the pages that a chunk has touched by their NUMA node, as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ktaskd.functions.body import Body, Context, Json
 from ktaskd.functions.quanta import PAGE
 
 EXACT_BYTES = 16 << 20
-"""Of a job up to this length every page is looked at."""
+"""In a job of up to this length every page is counted."""
 
 STEP = 128 << 10
-"""Of a longer one, a page of each such step. Filling 512 MiB that are present took 60 ms of
-CPU time; to look at all pages took 29 ms more, at one in 64 KiB 3 ms, at one in 128 KiB 1 ms."""
+"""In a longer job, one page in this many bytes is counted. Filling 512 MiB of present memory took 60 ms of
+CPU time. Asking for all pages took 29 ms more, for one in 64 KiB 3 ms, for one in 128 KiB 1 ms."""
 
 
 class CountsPages(Body):
-    """A body whose chunks tell where the pages are."""
+    """A body whose chunks count pages by their node."""
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sum; of no parts, no pages."""
+        """The sums; without parts, no pages."""
         pages: Counter[str] = Counter()
         for part in parts:
             pages.update(part["pages"])
@@ -33,10 +33,10 @@ def _node(item: tuple[str, int]) -> int:
 
 
 def count_pages(context: Context, role: str, start: int, end: int) -> Json | None:
-    """How many pages of [start, end) are on which node, and how many were looked at.
+    """How many pages of [start, end) are on each node, and how many were looked at.
 
-    Pages that are not there, as holes of a copy are not, are looked at and on no node.
-    None where the worker does not work in a mapping: such pages have no address to ask for.
+    Absent pages, such as the holes of a copy, are looked at and counted on no node. None if the
+    worker does not use a mapping: without one, pages have no address to ask for.
     """
     if start >= end:
         return None

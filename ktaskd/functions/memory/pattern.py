@@ -1,4 +1,4 @@
-"""Memory initialised with records."""
+"""Initialises memory with records."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 
 from ktaskd.functions.body import Context, Control, Json
 from ktaskd.functions.memory.node_pages import CountsPages, count_pages
-from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, make_buffer, require_size, wipe
+from ktaskd.functions.quanta import BUFFER, QUANTUM, cut, make_buffer, wipe
 from ktaskd.functions.restoring import Target
+from ktaskd.functions.transfer import require_size
 
 _RECORD_MAX = 4096
 _INDEX_TYPES = {4: "<u4", 8: "<u8"}
 
 
 class _Record(NamedTuple):
-    """One record, and where its number goes."""
+    """One record, and the place of its number in it."""
 
     content: bytes
     index_at: int
@@ -30,7 +31,7 @@ class Pattern(CountsPages):
     """mem.pattern."""
 
     def __init__(self) -> None:
-        """Have two buffers for all chunks of this process."""
+        """Allocate a buffer for records and one for reading."""
         self._block = make_buffer(BUFFER)
         self._buffer = make_buffer(BUFFER)
 
@@ -40,7 +41,7 @@ class Pattern(CountsPages):
         wipe(self._buffer)
 
     def prepare(self, context: Context) -> Json:
-        """See that the arguments fit together, before anything is written."""
+        """Check that the arguments fit together before anything is written."""
         record = _record_of(context)
         _require_index(record, context.span[1])
         return {}
@@ -58,7 +59,7 @@ class Pattern(CountsPages):
     def _print(
         self, target: Target, press: _Press, job_end: int, span: tuple[int, int], control: Control
     ) -> int:
-        """Write a span, or as far as control says."""
+        """Write a span until control stops it."""
         start, end = span
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
@@ -69,7 +70,7 @@ class Pattern(CountsPages):
             try:
                 press.print(target, first, after)
             except BaseException:
-                # Not one byte more than may have changed is to be undone.
+                # Report exactly the bytes that may have changed, so that no others are undone.
                 control.quantum(target.touched)
                 raise
         control.quantum(end)
@@ -79,7 +80,7 @@ class Pattern(CountsPages):
     def undo(
         self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
     ) -> Sequence[tuple[int, int]]:
-        """Make holes again of what was holes; returns all else."""
+        """Turn the former holes into holes again; returns all other spans."""
         return Target(context.sources["data"], "data", self._buffer).restore(start, end, holes, control)
 
 
@@ -93,7 +94,7 @@ class _Press:
         with memoryview(block) as view:
             view[: count * self._length] = record.content * count
         self._pieces = (count - 1) * self._length
-        """So many bytes from the block, from wherever inside its first record."""
+        """Longest piece: available in the block from any offset inside its first record."""
         self._numbers = _Numbers(record, block, count) if record.index_at >= 0 else None
 
     def print(self, target: Target, start: int, end: int) -> None:
@@ -112,7 +113,7 @@ class _Press:
         return [(first, min(end, first + self._pieces)) for first in range(start, end, self._pieces)]
 
     def _piece(self, start: int, end: int) -> memoryview:
-        """[start, end) of the pattern; holds until the next one."""
+        """[start, end) of the pattern; valid until the next call."""
         record, offset = divmod(start, self._length)
         if self._numbers is not None:
             self._numbers.begin_at(record, offset + end - start)
@@ -138,13 +139,13 @@ class _Numbers:
         self._first = record.index_first
 
     def begin_at(self, record: int, length: int) -> None:
-        """Number the records that the first `length` bytes of the block are of, from `record` on."""
+        """Number the records in the first `length` bytes of the block, starting with `record`."""
         count = -(-length // self._length)
         np.add(self._steps[:count], self._kind(self._first + record), out=self._fields[:count])
 
 
 def _record_of(context: Context) -> _Record:
-    """The record that the arguments say; raises ValueError that says what is wrong with them."""
+    """The record that the arguments describe; raises ValueError with the mistake in them."""
     arg = context.arg
     text, at, size = str(arg["record"]), int(arg["index_at"]), int(arg["index_bytes"])
     try:
@@ -164,12 +165,12 @@ def _record_of(context: Context) -> _Record:
 
 
 def _require_index(record: _Record, end: int) -> None:
-    """Raise OSError (EOVERFLOW) where the last index before `end` does not fit into its bytes."""
+    """Raise OSError (EOVERFLOW) if the last index before `end` does not fit into its bytes."""
     last = record.index_first + max(end - 1, 0) // len(record.content)
     most = (1 << 8 * record.index_bytes) - 1
     if record.index_at >= 0 and last > most:
         raise OSError(
             errno.EOVERFLOW,
-            f'argument "index_bytes": the last index is {last}, wanted at most {most} in '
-            f"{record.index_bytes} bytes",
+            f'argument "index_bytes": the last index is {last}, but {record.index_bytes} bytes hold at '
+            f"most {most}",
         )

@@ -1,1 +1,1 @@
-"""Code of the caller's own."""
+"""Bodies that run the caller's own code."""

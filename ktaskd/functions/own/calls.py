@@ -1,7 +1,7 @@
 """The body that serves calls of the caller's own functions, which come straight from the caller.
 
-A chunk is a turn: the worker takes calls for as long as a chunk should last, and then lets the
-daemon say who is next. It asks for each call, so that it has none in hand when it goes.
+A chunk is a slice of time: the worker serves calls for as long as a chunk should last, and then lets
+the daemon decide what is next. It asks for each call, so it holds none when it leaves.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from ktaskd.functions.own.connection import Connection, Frame, flush
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S
 
 IDLE_LOOK_S = 0.01
-"""Between two looks at whether the worker is wanted elsewhere, while no call comes."""
+"""How often a worker without a call checks whether it is needed elsewhere."""
 
 REST_AFTER_S = 0.03
-"""How long a worker looks for a call before it sleeps, and leaves its CPU to others until one comes."""
+"""How long a worker waits for a call before it sleeps and leaves its CPU to others."""
 
 
 class Calls(Body):
     """python.calls."""
 
     def __init__(self) -> None:
-        """Nobody is connected to."""
+        """Begin without a connection."""
         self._connection: _CallConnection | None = None
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Serve calls for one turn.
+        """Serve calls for one slice of time.
 
         Returns:
-            `start` where it was told to stop, else `end`; "last" where there will be no more.
+            `start` if control stopped it, otherwise `end`; "last" if there will be no more calls.
         """
         if control.quantum(start):
             return start, None
@@ -45,25 +45,25 @@ class Calls(Body):
         try:
             more = self._connection.serve(lambda: control.quantum(start), control.rest)
         except (EOFError, ConnectionError):
-            more = False  # the caller is gone, and with it the job soon
+            more = False  # the caller is gone, and its job will end soon
         if not more:
             return end, {"last": True}
         return (start if control.quantum(start) else end), None
 
     def wipe(self) -> None:
-        """Leave whoever it is connected to."""
+        """Close the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 def is_helper() -> bool:
-    """Whether this worker has a CPU only while nobody else wants it."""
+    """Whether this worker runs only on CPU time that nobody else needs."""
     return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_IDLE
 
 
 class _CallConnection(Connection):
-    """One over which calls come."""
+    """A connection that carries calls."""
 
     def __init__(self, name: str) -> None:
         """Connect; raises OSError."""
@@ -74,10 +74,12 @@ class _CallConnection(Connection):
         self._poll.register(self.socket, select.POLLIN)
 
     def serve(self, stop: Callable[[], bool], rest: Callable[[int], bool]) -> bool:
-        """Do calls until told to stop, or until the turn is over; whether there may be more.
+        """Serve calls until `stop` returns True or the slice is over.
 
         Args:
-            rest: sleeps until a descriptor can be read; False = the turn is to be ended.
+            rest: sleeps until a descriptor is readable; False = end the slice.
+        Returns:
+            Whether there may be more calls.
         """
         asked, idle_s = False, 0.0
         until_s = time.monotonic() + CHUNK_TIME_TARGET_S
@@ -102,14 +104,14 @@ class _CallConnection(Connection):
         return self._leave() if asked else True
 
     def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:
-        """Take on the program's surroundings before asking for a call; whether that is done by now."""
+        """Adopt the program's surroundings before asking for a call; returns whether that is done."""
         while not self._is_settled and not (stop() or time.monotonic() >= until_s):
             if self._poll.poll(IDLE_LOOK_S * 1000):
                 self._is_settled = self.take_on(*self.receive())
         return self._is_settled
 
     def _leave(self) -> bool:
-        """Take back that a call is wanted, and do the one that is on its way already."""
+        """Withdraw the request for a call, and serve a call that is already on its way."""
         self.send(calls.AWAY)
         while True:
             frame = self.receive()
@@ -118,7 +120,7 @@ class _CallConnection(Connection):
             self._take(*frame)
 
     def _take(self, kind: int, number: int, payload: bytes) -> bool:
-        """Do what a frame says; whether it was a call."""
+        """Handle a frame; returns whether it was a call."""
         if kind in (calls.CALL, calls.CALL_OF):
             self.send(*self._result(kind, number, payload))
             return True
@@ -134,7 +136,7 @@ class _CallConnection(Connection):
         try:
             function, given, named = self._unpacked(kind, payload)
             return calls.RESULT, number, code.dumps(function(*given, **named))
-        # SystemExit too: it is the call that ends, and not its worker.
+        # SystemExit as well: it ends the call, not the worker.
         except BaseException as error:
             return calls.RAISED, number, code.dump_exception(error)
         finally:

@@ -1,4 +1,7 @@
-"""A worker's line to the program whose code it runs: surroundings and output one way, logs the other."""
+"""A worker's connection to the program whose code it runs.
+
+The program sends its surroundings and the descriptors of its output. The worker sends log records.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ from ktask.v1 import calls, code, surroundings
 
 _CONNECT_S = 10.0
 _CREDENTIALS = struct.Struct("3i")
-_ROOM = socket.CMSG_SPACE(8)
-"""For the two descriptors of OUTPUT."""
+_ANCILLARY = socket.CMSG_SPACE(8)
+"""Space for the two descriptors of OUTPUT."""
 
 _PLAIN = (bool, bytes, int, float, str, type(None))
 
@@ -30,15 +33,15 @@ class Connection:
     """A connection to the program."""
 
     def __init__(self, name: str) -> None:
-        """Connect; raises OSError, also where somebody else listens there."""
+        """Connect; raises OSError, also if another user listens there."""
         self.socket = _connected(name)
         self._passed: list[int] = []
         self._sending = threading.Lock()
-        # A child that a call forks must not keep the line open when this worker has ended.
+        # A child that a call forks must not keep the connection open after this worker has ended.
         os.register_at_fork(after_in_child=self._leave_in_child)
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self.socket.close()
 
     def _leave_in_child(self) -> None:
@@ -48,25 +51,25 @@ class Connection:
         ]
 
     def settle(self) -> None:
-        """Take on the program's surroundings, which it sends first."""
+        """Adopt the program's surroundings, which it sends first."""
         while not self.take_on(*self.receive()):
             pass
 
     def take_on(self, kind: int, number: int, payload: bytes) -> bool:
-        """Take on what a frame says of the program; whether that was all of it."""
+        """Adopt the surroundings in a frame; returns whether that was the last such frame."""
         if kind == calls.OUTPUT:
             self._print_to(payload)
             return False
         if kind == calls.SETUP:
             surroundings.take_on(payload)
             logging.getLogger().handlers[:] = [_Forwarding(self.send)]
-            # Not before: a worker that has to start again first comes back with another Python.
+            # Not earlier: a worker that has to restart first returns with another Python.
             self.send(calls.HELLO, os.getpid(), code.PYTHON.encode())
             return True
-        raise OSError(errno.EPROTO, f"calls: got a frame of kind {kind}, wanted one that workers get")
+        raise OSError(errno.EPROTO, f"calls: received a frame of kind {kind}, which is not for workers")
 
     def _print_to(self, numbers: bytes) -> None:
-        """Print from now on where the caller does."""
+        """Redirect this process's output to the caller's."""
         for number, fd in zip(numbers, self._passed, strict=True):
             os.dup2(fd, number)
             os.close(fd)
@@ -87,31 +90,33 @@ class Connection:
         with memoryview(buffer) as view:
             done = 0
             while done < count:
-                got, passed, _, _ = self.socket.recvmsg_into([view[done:]], _ROOM, socket.MSG_CMSG_CLOEXEC)
+                got, passed, _, _ = self.socket.recvmsg_into(
+                    [view[done:]], _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+                )
                 for _, _, data in passed:
                     self._passed += struct.unpack(f"{len(data) // 4}i", data)
                 if not got:
-                    raise EOFError("the caller has closed its line")
+                    raise EOFError("the caller has closed its connection")
                 done += got
         return bytes(buffer)
 
 
 def flush() -> None:
-    """Have what a call has printed printed now."""
+    """Flush the output of a call."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the output any more
             stream.flush()
 
 
 class _Forwarding(logging.Handler):
-    """Sends what is logged in a call to the program, whose handlers decide what becomes of it."""
+    """Sends the log records of a call to the program, whose handlers decide what to do with them."""
 
     def __init__(self, send: Callable[[int, int, bytes], None]) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record in words; one that cannot be formatted is reported on standard error."""
+        """Send a formatted record; one that cannot be formatted is reported on standard error."""
         try:
             fields = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
             if record.exc_info and not record.exc_text:
@@ -123,7 +128,7 @@ class _Forwarding(logging.Handler):
 
 
 def _packed(fields: Mapping[str, Any]) -> bytes:
-    """Pickle what a record says, but only what can be unpickled by anybody."""
+    """Pickle a record's fields, leaving out values that need a module to be unpickled."""
     return pickle.dumps({name: value for name, value in fields.items() if _is_plain(value)})
 
 
@@ -143,7 +148,7 @@ def _connected(name: str) -> socket.socket:
             line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
         if uid != os.geteuid():
-            raise OSError(errno.EACCES, f"calls: the socket is that of uid {uid}, wanted {os.geteuid()}")
+            raise OSError(errno.EACCES, f"calls: the socket belongs to uid {uid}, wanted {os.geteuid()}")
         line.settimeout(None)
     except OSError as error:
         line.close()

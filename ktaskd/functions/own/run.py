@@ -1,7 +1,7 @@
-"""The body that runs a function of the caller's own on each chunk.
+"""The body that runs the caller's own function on each chunk.
 
-The code comes pickled in a source. All of it is the caller's, who may do here what the daemon's
-user may: that is the same user.
+The code arrives pickled in a source. It may do whatever the daemon's user may, since the caller is
+that user.
 """
 
 from __future__ import annotations
@@ -19,40 +19,41 @@ from ktask.v1 import code
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
 from ktaskd.functions.own.connection import Connection, flush
-from ktaskd.functions.quanta import read_full, require_size, write_full
+from ktaskd.functions.transfer import read_full, require_size, write_full
 from ktaskd.model.limits import PART_BYTES_MAX
 from ktaskd.model.source import SourceKind
 
 GATHERED_BYTES_MAX = PART_BYTES_MAX - 100
-"""Of what calls returned, where nothing combines it. The first hundred bytes are the rest of the part."""
+"""Limit of the gathered return values if nothing combines them. The other 100 bytes are for the rest of
+the part."""
 
 
 class Data:
-    """What a function of the caller's own works on; its positions are bytes."""
+    """The data that the caller's own function works on; its positions are bytes."""
 
     def __init__(self, source: OpenSource, *, write: bool) -> None:
-        """Hold the source, which stays the worker's."""
+        """Keep the source, which the worker still owns."""
         self._source = source
         self._write = write
         self.touched = False
-        """Whether the function has been given the means to change something."""
+        """Whether the function has received something through which it can change the data."""
 
     def __len__(self) -> int:
-        """Its length in bytes now."""
+        """The length in bytes now."""
         return self._source.size()
 
     def fileno(self) -> int:
-        """Its descriptor. Only for what leaves the offset alone, which others may use."""
+        """The descriptor. Do not use its offset, which others may use."""
         self.touched = self.touched or self._write
         return self._source.fd
 
     def view(self, start: int, end: int) -> memoryview:
-        """Bytes [start, end) without a copy, writable where the function writes.
+        """Bytes [start, end) without a copy, writable if the function writes.
 
-        Of a file on a disk it is a copy, which cannot be written: `write` does that.
+        For a file on a disk it is a read-only copy; use `write` to change the file.
 
         Raises:
-            OSError: there is not so much, or no memory for it.
+            OSError: the data ends before, or there is no memory for it.
         """
         if self._is_mapped:
             if self._write:
@@ -63,7 +64,7 @@ class Data:
         return memoryview(self.read(start, end))
 
     def read(self, start: int, end: int) -> bytes:
-        """A copy of the bytes [start, end); raises OSError where there are not so many."""
+        """A copy of the bytes [start, end); raises OSError if the data ends before."""
         if self._is_mapped:
             with self._source.view(start, end, write=False) as view:
                 return bytes(view)
@@ -73,9 +74,10 @@ class Data:
         return bytes(buffer)
 
     def write(self, start: int, data: Any) -> None:
-        """Put bytes at a position; raises OSError where that cannot be."""
+        """Write bytes at a position; raises OSError if that is not possible."""
         if not self._write:
-            raise OSError(errno.EACCES, 'source "data": this function does not write it, wanted writes=True')
+            words = 'source "data": this function may only read it; submit with writes=True'
+            raise OSError(errno.EACCES, words)
         self.touched = True
         with memoryview(data) as given, given.cast("B") as flat:
             if self._is_mapped:
@@ -86,14 +88,18 @@ class Data:
 
     @property
     def _is_mapped(self) -> bool:
-        """Others may become shorter, which would cost the worker; huge pages can only be mapped."""
+        """Whether to use a mapping.
+
+        Not for a source that can become shorter, since SIGBUS would kill the worker. Huge pages
+        can only be mapped.
+        """
         facts = self._source.facts
         return facts.mappable or facts.kind is SourceKind.HUGE
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What was pickled."""
+    """The unpickled code of a job."""
 
     function: Callable[[Data | None, int, int, Any], Any]
     undo: Callable[[Data | None, int, int, Any], Any] | None
@@ -105,17 +111,17 @@ class Run(Body):
     """python.run. Keeps the code of its job; a worker has only one such job, and ends with it."""
 
     def __init__(self) -> None:
-        """Nothing is loaded yet."""
+        """Begin without any code."""
         self._of: Context | None = None
         self._code: Code | None = None
         self._failed: tuple[int, int] | None = None
         self._connection: Connection | None = None
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Call the function once; what it returns counts if there is something to combine it.
+        """Call the function once.
 
-        A chunk in which it raises is dirty if it writes and has begun to: nobody but the caller
-        knows what it has done, and an undo is made for what is done.
+        A chunk in which the function raises is dirty if it may have written something: only the
+        caller knows what it has done, and an undo is made for completed chunks.
         """
         if control.quantum(start):
             return start, None
@@ -146,9 +152,9 @@ class Run(Body):
         return []
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """Call the caller's combine with a list of results in the order of their positions.
+        """Call the caller's combine with the results in the order of their positions.
 
-        Without one they are gathered as they are.
+        Without a combine, the results are gathered unchanged.
         """
         loaded = self._load(context)
         if loaded.combine is None:
@@ -157,14 +163,14 @@ class Run(Body):
         return {"value": _packed(_guarded(loaded.combine, values))}
 
     def wipe(self) -> None:
-        """Forget the code, and leave the program that it came from."""
+        """Forget the code, and disconnect from its program."""
         self._of = self._code = self._failed = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _connect(self, name: str) -> None:
-        """Print where the program does; one that has gone is no reason not to undo what it began."""
+        """Redirect output to the program. A program that is gone is ignored: its work must be undone."""
         if name and self._connection is None:
             with contextlib.suppress(OSError, EOFError):
                 self._connection = Connection(name)
@@ -187,7 +193,7 @@ def _data(context: Context) -> Data | None:
 
 
 def _guarded(function: Callable[..., Any], *given: Any) -> Any:
-    """Call it; what would end the worker is an error of the function."""
+    """Call the function; an exception that would end the worker becomes an error of the function."""
     try:
         return function(*given)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
@@ -197,7 +203,7 @@ def _guarded(function: Callable[..., Any], *given: Any) -> Any:
 
 
 def _of_one_call(value: Any) -> Json:
-    """The part of one call; a value that nobody combines fails no job, whatever it is."""
+    """The part of one call; a value that cannot be pickled does not fail the job."""
     if value is None:
         return {"calls": 1}
     try:
@@ -207,9 +213,9 @@ def _of_one_call(value: Any) -> Json:
 
 
 def _gathered(parts: Sequence[Json]) -> Json:
-    """How many calls there were, and what the first of them returned, as much as a part may hold.
+    """The number of calls, and the first return values, as many as a part can hold.
 
-    "values" is left out where all returned None, as functions do that only write.
+    "values" is left out if all calls returned None, as functions do that only write.
     """
     calls = sum(part["calls"] for part in parts)
     if not any("values" in part for part in parts):

@@ -1,1 +1,1 @@
-"""Functions of installed packages and of an administrator's libraries."""
+"""Functions from installed packages and from an administrator's libraries."""

@@ -1,4 +1,4 @@
-"""Declarations as JSON: how one process tells another of a plug-in's function. Pure."""
+"""Declarations of plug-ins as JSON, for another process. Pure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PLAIN: Mapping[str, type] = {
     **dict.fromkeys(("allocates", "writes_bytes", "undo", "reports", "combine", "grows"), bool),
     **dict.fromkeys(("items", "whole_files", "lifecycle", "long_finish", "ranges_only", "steady"), bool),
 }
-"""Fields that JSON has types for. What is left out here a plug-in does not have."""
+"""The fields that a plug-in may have and that JSON has a type for, with that type."""
 
 
 class DescriptionInvalid(ValueError):
-    """What should describe a function does not; the text says which key, got and wanted."""
+    """A description of a function is invalid; the text names the key and what is wrong with it."""
 
 
 def to_json(declaration: Declaration) -> dict[str, Any]:
-    """All that a worker and the daemon must know of it."""
+    """Everything that the daemon and a worker need to know about a function."""
     return {
         **{name: getattr(declaration, name) for name in _PLAIN},
         "partial": declaration.partial.value,
@@ -49,7 +49,7 @@ def to_json(declaration: Declaration) -> dict[str, Any]:
 
 
 def from_json(raw: Mapping[str, Any]) -> Declaration:
-    """The declaration; raises DescriptionInvalid."""
+    """The inverse of `to_json`; raises DescriptionInvalid."""
     defaults = {field.name: field.default for field in fields(Declaration)}
     plain = {name: _typed(raw, name, kind, defaults[name]) for name, kind in _PLAIN.items()}
     try:
@@ -68,8 +68,8 @@ def from_json(raw: Mapping[str, Any]) -> Declaration:
 def _typed(raw: Mapping[str, Any], name: str, kind: type, default: object) -> Any:
     value = raw.get(name, default)
     if value is MISSING or type(value) is not kind:
-        got = "none" if value is MISSING else repr(value)
-        raise DescriptionInvalid(f"{name}: got {got}, wanted {kind.__name__}")
+        got = "is missing" if value is MISSING else f"got {value!r}"
+        raise DescriptionInvalid(f"{name}: {got}, wanted {kind.__name__}")
     return value
 
 
@@ -90,7 +90,7 @@ def _argument(raw: Mapping[str, Any]) -> Argument:
 
 
 def _check(declaration: Declaration) -> None:
-    """What the planner relies on."""
+    """Check what the planner relies on; raises DescriptionInvalid."""
     for key in ("align", "min_chunk", "probe"):
         if getattr(declaration, key) < 1:
             raise DescriptionInvalid(f"{key}: got {getattr(declaration, key)}, wanted at least 1")
@@ -99,8 +99,8 @@ def _check(declaration: Declaration) -> None:
             f"min_chunk: got {declaration.min_chunk}, wanted a multiple of align, {declaration.align}"
         )
     if declaration.undo and not declaration.undo_summary:
-        raise DescriptionInvalid("undo_summary: got none, wanted what the undo puts back")
+        raise DescriptionInvalid("undo_summary: is empty; describe what the undo puts back")
     if declaration.partial is Partial.UNDO_TOLERATES and not declaration.undo:
-        raise DescriptionInvalid('partial: got "undo_tolerates", wanted an undo with it')
+        raise DescriptionInvalid('partial: "undo_tolerates" needs an undo; declare one')
     if len({source.role for source in declaration.sources}) != len(declaration.sources):
-        raise DescriptionInvalid("sources: two have the same role")
+        raise DescriptionInvalid("sources: two sources have the same role")

@@ -1,4 +1,4 @@
-"""What an administrator declares of a native function, as TOML has it and as a worker is told. Pure."""
+"""Manifests: an administrator's declarations of native functions, from TOML, and for workers. Pure."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _REQUIRED = ("name", "library", "symbol", "min_chunk", "source")
 _SOURCE_TYPES: Mapping[str, type] = {"role": str, "access": str, "summary": str}
 _SOURCE_REQUIRED = ("role", "access")
 
-DATA = Argument("data", ArgType.STRING, "", "Handed to the function as arg, with a NUL behind it.")
+DATA = Argument("data", ArgType.STRING, "", "Passed to the function as arg, with a NUL at its end.")
 
 
 class ManifestInvalid(ValueError):
     """A manifest is wrong.
 
     Args:
-        key: its path, as "source[0].access".
+        key: path of the wrong key, such as "source[0].access".
     """
 
     def __init__(self, key: str, words: str) -> None:
@@ -44,9 +44,9 @@ class ManifestInvalid(ValueError):
 
 
 def parse_manifest(raw: Mapping[str, Any]) -> Declaration:
-    """The declaration that a manifest makes; raises ManifestInvalid.
+    """The declaration from a manifest; raises ManifestInvalid.
 
-    `start` and `end`, which the function is called with, point into the one source.
+    The function is called with pointers `start` and `end` into its one source.
     """
     _check_keys(raw, _TYPES, _REQUIRED, "")
     _check_text("name", raw["name"], _NAME)
@@ -60,7 +60,7 @@ def parse_manifest(raw: Mapping[str, Any]) -> Declaration:
     source = _source(raw["source"])
     partial = _partial(raw)
     align = _number(raw, "align", 1)
-    # Edges inside a job are multiples of both, so that a call never gets less than it wants.
+    # Interior edges are multiples of both, so a call never gets less than the smallest chunk.
     min_chunk = -(-_number(raw, "min_chunk", 1) // align) * align
     writes = Access.WRITE in source.access
     return Declaration(
@@ -82,7 +82,7 @@ def parse_manifest(raw: Mapping[str, Any]) -> Declaration:
 
 
 def note_of(declaration: Declaration) -> dict[str, Any]:
-    """As a manifest again, for a worker."""
+    """The manifest of a native function again, for a worker."""
     native = declaration.native
     assert native is not None, "only a native function has a manifest"
     (source,) = declaration.sources
@@ -109,7 +109,7 @@ def _check_keys(
             raise ManifestInvalid(f"{at}{key}", f"got {value!r}, wanted {types[key].__name__}")
     for key in required:
         if key not in raw:
-            raise ManifestInvalid(f"{at}{key}", "got none, wanted one")
+            raise ManifestInvalid(f"{at}{key}", "is missing")
 
 
 def _check_text(key: str, value: str, wanted: re.Pattern[str]) -> None:
@@ -130,18 +130,18 @@ def _partial(raw: Mapping[str, Any]) -> Partial:
     if value not in names:
         raise ManifestInvalid("partial", f'got "{value}", wanted one of {", ".join(names)}')
     if value == Partial.UNDO_TOLERATES.value and not raw.get("undo"):
-        raise ManifestInvalid("partial", f'got "{value}", wanted an undo with it')
+        raise ManifestInvalid("partial", f'"{value}" needs an undo; add the key undo')
     return Partial(value)
 
 
 def _source(tables: list[Any]) -> SourceRole:
     if len(tables) != 1 or not isinstance(tables[0], dict):
-        raise ManifestInvalid("source", f"got {len(tables)}, wanted one table: start and end point into it")
+        raise ManifestInvalid("source", f"got {len(tables)}, wanted exactly one table")
     raw = tables[0]
     _check_keys(raw, _SOURCE_TYPES, _SOURCE_REQUIRED, "source[0].")
     if not raw["role"].isidentifier():
         raise ManifestInvalid("source[0].role", f'got "{raw["role"]}", wanted a name')
     if raw["access"] not in _ACCESS:
         raise ManifestInvalid("source[0].access", f'got "{raw["access"]}", wanted r or rw')
-    summary = raw.get("summary") or "What start and end point into."
+    summary = raw.get("summary") or "The data that start and end point into."
     return SourceRole(raw["role"], _ACCESS[raw["access"]], summary)

@@ -1,4 +1,4 @@
-"""A body that calls an administrator's library, as ktask called thread functions.
+"""A body that calls an administrator's library, in the way that ktask called thread functions.
 
 Source: struct ktask_ctl of ktask v4 (Documentation/core-api/ktask.rst)
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ktaskd.functions.body import Body, Context, Control, Guarded, Json
-from ktaskd.functions.quanta import require_size
+from ktaskd.functions.transfer import require_size
 from ktaskd.model.function import Access, Declaration, Native
 
 _Call = Callable[[int, int, bytes | None], int]
@@ -21,14 +21,14 @@ _UNDO = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p
 
 
 class NativeBody(Body):
-    """Of one declaration. The library is loaded when it is first called.
+    """The body of one native function. The library is loaded at the first call.
 
     Args:
-        fd: the library, as the daemon looked at it. Its path may lead to another one by now.
+        fd: the library that the daemon has checked; its path may lead to another file by now.
     """
 
     def __init__(self, declaration: Declaration, fd: int) -> None:
-        """Hold them; the descriptor stays the caller's."""
+        """Keep them; the caller still owns the descriptor."""
         self._path = f"/proc/self/fd/{fd}"
         assert declaration.native is not None
         self._declaration = declaration
@@ -38,8 +38,8 @@ class NativeBody(Body):
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Call the function for [start, end), in pieces of the smallest chunk.
 
-        Between two calls the chunk can be taken back. What a call that failed has changed
-        it has put back itself; the ones before it are undone, or dirty.
+        The chunk can be recalled between two calls. A call that fails has put back its own
+        changes; those of the calls before it are undone, or dirty.
         """
         call: _Call = self._symbol(self._native.symbol, _FUNCTION)
         with self._mapped(context, start, end) as mapping:
@@ -72,7 +72,7 @@ class NativeBody(Body):
 
     @contextmanager
     def _mapped(self, context: Context, start: int, end: int) -> Iterator[Guarded]:
-        """The chunk alone: what is written beyond its pages is nobody else's data."""
+        """Map the chunk alone, so that a write beyond its pages hits no other data."""
         (role,) = self._declaration.sources
         source = context.sources[role.role]
         require_size(source, role.role, end)
@@ -94,13 +94,13 @@ class NativeBody(Body):
 
 
 def _data(context: Context) -> bytes | None:
-    """The bytes that arg points to; NULL where none were given."""
+    """The bytes that arg points to; NULL if the argument is empty."""
     text = str(context.arg["data"])
     return text.encode() if text else None
 
 
 def _returned(name: str, number: int) -> OSError:
-    """An errno is told as such, any other number as it is."""
+    """The error for a returned number, which may be an errno of either sign."""
     known = abs(number) if abs(number) in errno.errorcode else 0
     words = f" ({os.strerror(known)})" if known else ""
     return OSError(known or errno.EIO, f"function {name!r}: returned {number}{words}")

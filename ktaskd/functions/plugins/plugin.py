@@ -1,8 +1,8 @@
 """Functions of installed packages: entry points of the group "ktaskd.functions".
 
-Each is named as its function, and is a class: a Body whose attribute `declaration` is its
-Declaration. Run as a program with their names, this describes them and ends; the daemon itself
-never loads any.
+An entry point has the name of its function. It is a subclass of Body whose attribute `declaration` is
+a Declaration. Run as a program with names of entry points, this module prints their declarations and
+ends; the daemon itself never loads a plug-in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUP = "ktaskd.functions"
 
 
 def installed() -> list[EntryPoint]:
-    """All entry points, by name; loads none."""
+    """All entry points, sorted by name; loads none."""
     return sorted(entry_points(group=GROUP), key=lambda point: point.name)
 
 
@@ -37,37 +37,38 @@ def load(name: str) -> Body:
                     f"function {name!r}: {point.value}: {type(error).__name__}: {error}"
                 ) from error
             return body
-    raise LookupError(f"function {name!r}: no package has it any more")
+    raise LookupError(f"function {name!r}: no installed package has it any more")
 
 
 def describe(point: EntryPoint) -> Declaration:
-    """What it declares; raises DescriptionInvalid where that is not what it is."""
+    """The declaration of an entry point; raises DescriptionInvalid if the class does not match it."""
     try:
         kind = point.load()
         declaration = kind.declaration
     except Exception as error:
         raise DescriptionInvalid(f"{type(error).__name__}: {error}") from error
     if not (isinstance(kind, type) and issubclass(kind, Body) and isinstance(declaration, Declaration)):
-        raise DescriptionInvalid("wanted a class of Body with a Declaration as its declaration")
+        raise DescriptionInvalid("wanted a subclass of Body whose attribute declaration is a Declaration")
     if declaration.name != point.name:
-        raise DescriptionInvalid(f'name: got "{declaration.name}", wanted that of the entry point')
+        raise DescriptionInvalid(f'name: got "{declaration.name}", wanted the name of the entry point')
     for name, declared in (
         ("undo", declaration.undo),
         ("combine", declaration.combine),
         ("prepare", declaration.lifecycle),
     ):
         if declared != (getattr(kind, name) is not getattr(Body, name)):
-            raise DescriptionInvalid(f"{name}: is declared and not there, or there and not declared")
+            problem = "declared but not implemented" if declared else "implemented but not declared"
+            raise DescriptionInvalid(f"{name}: {problem}")
     return from_json(to_json(replace(declaration, plugin=point.value)))
 
 
 def install_dir_of(point: EntryPoint) -> str:
-    """The directory that its package was installed into."""
+    """The directory into which the package of an entry point was installed."""
     return str(point.dist.locate_file("")) if point.dist is not None else "/"
 
 
 def code_of(point: EntryPoint) -> list[str]:
-    """Files and directories that its code comes from, as far as that is known without loading it."""
+    """Files and directories of an entry point's code, as far as known without loading it."""
     try:
         spec = find_spec(point.module.partition(".")[0])
     except (ImportError, ValueError):
@@ -78,14 +79,14 @@ def code_of(point: EntryPoint) -> list[str]:
 
 
 def main(names: Sequence[str]) -> int:
-    """Print what those of these names declare, as JSON."""
+    """Print the declarations of the named entry points as JSON."""
     functions, problems = [], []
     for point in (point for point in installed() if point.name in names):
         try:
             functions.append(to_json(describe(point)))
         except DescriptionInvalid as error:
             problems.append(f"entry point {point.name} ({point.value}): {error}")
-    # Whatever they print when they are loaded must not get in between.
+    # Separated by NUL from whatever the plug-ins print when they are loaded.
     sys.__stdout__.write("\0" + json.dumps({"functions": functions, "problems": problems}))  # type: ignore[union-attr]
     return 0
 

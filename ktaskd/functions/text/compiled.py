@@ -1,4 +1,4 @@
-"""Counts lines by PCRE2, for patterns with which it surely finds what RE2 finds, in linear time."""
+"""Counts lines with PCRE2, for patterns where it surely finds the same as RE2, in linear time."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from ktaskd.functions.text.rewriting import rewritten
 from ktaskd.functions.text.trees import Node
 
 _STRETCH = 64 << 10
-"""Bytes that one call counts, to the end of the last line."""
+"""Bytes that one call searches, extended to the end of the last line."""
 
 _SHORT = 16 << 10
-"""The same where what a line takes may grow with the square of its length; longer lines are left to RE2."""
+"""The same if the time for a line may grow with the square of its length. RE2 searches longer lines."""
 
 _SLOW_NS, _SLOW_FROM_NS = 50, 10_000_000
-"""For each byte, after so long: the text is one for which the pattern has many ways to match."""
+"""Time per byte, and least time in all, above which PCRE2 is given up: the pattern has too many ways to
+match in this text."""
 
 _NEWLINE = b"\n"
 
 
 class CompiledCounter:
-    """Lines that match, by PCRE2.
+    """Counts the lines that match with PCRE2.
 
     Args:
+        otherwise: counts with RE2.
         ascii_only, quadratic: as in Rewritten.
-        otherwise: counts by RE2.
     """
 
     def __init__(self, program: Program, otherwise: Count, *, ascii_only: bool, quadratic: bool) -> None:
-        """Hold them."""
+        """Keep them."""
         self._program = program
         self._otherwise = otherwise
         self._ascii_only = ascii_only
@@ -39,7 +40,7 @@ class CompiledCounter:
         self._spent_ns = self._seen = 0
 
     def count(self, text: bytes) -> int:
-        """As Count."""
+        """Count the lines of a text, as Count."""
         if self._is_slow() or (self._ascii_only and not text.isascii()):
             return self._otherwise(text)
         at = count = 0
@@ -53,7 +54,7 @@ class CompiledCounter:
         return self._spent_ns > _SLOW_FROM_NS + _SLOW_NS * self._seen
 
     def _count(self, text: bytes, start: int, end: int) -> int:
-        """Count in one stretch of lines."""
+        """Count the lines of one stretch."""
         if self._is_slow() or (self._longest is not None and end - start > self._longest):
             return self._otherwise(text[start:end])
         begin_ns = time.thread_time_ns()
@@ -64,11 +65,11 @@ class CompiledCounter:
 
 
 def compiled(tree: Node | None, otherwise: Count) -> Count:
-    """Return what counts the lines that match, by PCRE2 where that is possible.
+    """Return a counter of the lines that match, which uses PCRE2 if possible.
 
     Args:
-        tree: of the pattern; None where it has none.
-        otherwise: counts the same.
+        tree: the pattern's tree; None = it has none.
+        otherwise: counts the same lines with RE2.
     """
     found = None if tree is None else rewritten(tree)
     program = None if found is None else program_of(found.pattern)

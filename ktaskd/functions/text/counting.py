@@ -1,12 +1,12 @@
-r"""Counts lines that match, in about the time that looking at their bytes takes.
+r"""Counts lines that match, in little more than the time to read their bytes.
 
-A call from Python for each line would take 20 times as long as grep where lines are short. So one
-call of RE2 finds the end of the next 64 lines that match, whatever lies between them:
+One call from Python for each line would take 20 times as long as grep if lines are short. So one call
+of RE2 finds the end of the next 64 lines that match, whatever lies between them:
 
     (?m)(?:\C*?(?:PATTERN)\C*?$\C){64}
 
-`\C` is any byte, also a newline, which RE2 matches with nothing else here. It skips as little as
-it can, so the line that it takes is always the next one that matches.
+`\C` is any byte, including a newline, which nothing else in the expression matches. It is lazy, so
+each repeat takes the next line that matches.
 """
 
 from __future__ import annotations
@@ -24,57 +24,58 @@ from numpy.lib.stride_tricks import sliding_window_view
 _ANYWHERE, _HERE = re2._re2.RE2.Anchor.UNANCHORED, re2._re2.RE2.Anchor.ANCHOR_START
 
 Count = Callable[[bytes], int]
-"""How many lines of a text match, whose last byte is the newline of its last line."""
+"""Counts the lines of a text that match; the last byte of the text is a newline."""
 
 Match = Callable[[Any, bytes, int, int], Sequence[tuple[int, int]]]
-"""RE2's own: an anchor, a text, from where to where; the span of the match, (-1, -1) = none.
-RE2's wrapper makes a Python object of each match, which takes three times as long."""
+"""RE2's own function: takes an anchor, a text, start and end; returns the span of the match, or (-1, -1).
+RE2's Python wrapper makes an object of each match, which takes three times as long."""
 
 _TOGETHER = (64, 16, 4)
-"""Lines that one call finds."""
+"""Numbers of lines that one call finds."""
 
 _DENSE = 512
-"""Bytes for each line that matches, from which on it is faster to find each by itself, since RE2
-passes over bytes with which no match begins: it took 0.8 us for each, and 1.8 ns for each byte of groups."""
+"""If there are more bytes than this per matching line, it is faster to find each line alone, since RE2
+skips bytes with which no match begins. A line alone took 0.8 us, a byte in a group 1.8 ns."""
 
 _FEW = 8
-"""Lines that are found by themselves before that is looked at."""
+"""Number of lines found alone before their density is checked."""
 
 _PROGRAM_MAX = 4000
-"""Instructions of a group in RE2."""
+"""Limit of a group's instructions in RE2."""
 
 _SLOW_NS, _SLOW_FROM_NS = 25, 10_000_000
-"""For each byte, after so long: the automaton of a group has outgrown RE2's memory."""
+"""Time per byte, and least time in all, above which groups are given up: the automaton of a group has
+outgrown RE2's memory."""
 
 _STRETCH = 64 << 10
-"""Of a text, after which that is looked at."""
+"""Bytes of text after which the speed of groups is checked."""
 
 _HEAD_LEAST, _HEADS = 16, 2
-"""Bytes of a line that are looked at alone where lines match in them; how many times as long a line is."""
+"""Shortest head of a line that is searched alone, and how many heads long a line must be for that."""
 
 _WINDOW = 16 << 10
 _PIECE_NS, _BYTE_NS = 150, 2
-"""What a piece of a text that is split at a literal takes, and a byte of groups, some of it for its lines."""
+"""Time for each piece of a text that is split at a literal, and for each byte of groups with its lines."""
 
 _NEWLINE, _NEWLINE_BYTE = b"\n", 10
 
 
 class Groups:
-    """Finds several lines that match in one call of RE2.
+    """Finds several matching lines in one call of RE2.
 
     Args:
-        pattern: for many lines; it matches no newline.
+        pattern: an expression for many lines that matches no newline.
     """
 
     def __init__(self, pattern: bytes, options: Any) -> None:
-        """Keep it; groups are compiled once they are wanted."""
+        """Keep the pattern; groups are compiled at the first use."""
         self._pattern = pattern
         self._options = options
         self._groups: list[tuple[int, Match]] | None = None
         self._spent_ns = self._seen = 0
 
     def count(self, text: bytes, at: int) -> tuple[int, int]:
-        """Lines that match from `at` on, and up to where they were counted: a while, if they are dense."""
+        """Count matching lines from `at` on, while they are dense; returns the count and the end."""
         begin_ns, count, end = time.thread_time_ns(), 0, at + _STRETCH
         for together, match in self._ready():
             while at < end:
@@ -91,10 +92,10 @@ class Groups:
         return count, at
 
     def count_heads(self, text: bytes, at: int, width: int) -> tuple[int, int]:
-        """Lines from `at` on that all match within `width` bytes, and up to where they were counted.
+        """Count lines from `at` on while all match within `width` bytes; returns the count and the end.
 
-        Only for a pattern whose match does not depend on what follows it. RE2 sees no more than these
-        bytes of each line, and the rest of it is passed over.
+        Only for a pattern whose match does not depend on the bytes after it. RE2 gets only these bytes
+        of each line; the rest is skipped.
         """
         part = np.frombuffer(text, np.uint8, offset=at)
         ends = np.flatnonzero(part == _NEWLINE_BYTE) + 1
@@ -112,7 +113,7 @@ class Groups:
         return count, at + int(ends[count - 1]) if count else at
 
     def _ready(self) -> list[tuple[int, Match]]:
-        """The groups, without those that are too large for RE2."""
+        """The groups that are not too large for RE2."""
         if self._groups is None:
             found = ((together, self._group(together)) for together in _TOGETHER)
             self._groups = [(together, match) for together, match in found if match is not None]
@@ -128,22 +129,22 @@ class Groups:
 
 
 class CounterOfExpression:
-    """Lines that an expression matches: one by one while they are sparse, else in groups.
+    """Counts the lines that an expression matches: one by one while they are sparse, otherwise in groups.
 
     Args:
         single: finds one match.
-        by_heads: whether a match depends on nothing that follows it.
+        by_heads: a match does not depend on the bytes after it.
     """
 
     def __init__(self, single: Match, groups: Groups, *, by_heads: bool) -> None:
-        """Hold them."""
+        """Keep them."""
         self._single = single
         self._groups = groups
         self._by_heads = by_heads
         self._width = 0
 
     def count(self, text: bytes) -> int:
-        """As Count."""
+        """Count the lines of a text, as Count."""
         at, count, by_heads = 0, 0, self._by_heads
         while at < len(text):
             more, at = self._one_by_one(text, at)
@@ -157,14 +158,14 @@ class CounterOfExpression:
         return count
 
     def _heads(self, text: bytes, at: int) -> tuple[int, int]:
-        """Lines from `at` on that match near their beginning, if the last ones did and are long."""
+        """Count long lines from `at` on that match near their begin, if the last ones did."""
         width = max(self._width, _HEAD_LEAST)
         if width * _HEADS > text.find(_NEWLINE, at) - at:
             return 0, at
         return self._groups.count_heads(text, at, width)
 
     def _one_by_one(self, text: bytes, at: int) -> tuple[int, int]:
-        """Lines that match from `at` on, and up to where they were counted: until they are dense."""
+        """Count matching lines from `at` on, until they are dense; returns the count and the end."""
         match, find, end, begin, count, width = self._single, text.find, len(text), at, 0, 0
         while True:
             ((first, after),) = match(_ANYWHERE, text, at, end)
@@ -180,19 +181,19 @@ class CounterOfExpression:
 
 
 class CounterOfLiteral:
-    """Lines that have a literal, by the searches of bytes where that is faster than RE2.
+    """Counts the lines with a literal, by Python's search in bytes if that is faster than RE2.
 
     Args:
-        groups: for the same literal.
+        groups: groups for the same literal.
     """
 
     def __init__(self, needle: bytes, groups: Groups) -> None:
-        """Hold them."""
+        """Keep them."""
         self._needle = needle
         self._groups = groups
 
     def count(self, text: bytes) -> int:
-        """As Count."""
+        """Count the lines of a text, as Count."""
         at, count = 0, 0
         while at < len(text):
             more, at = self._one_by_one(text, at)
@@ -202,7 +203,7 @@ class CounterOfLiteral:
         return count
 
     def _one_by_one(self, text: bytes, at: int) -> tuple[int, int]:
-        """Lines from `at` on, and up to where they were counted: until they are dense."""
+        """Count lines with the literal from `at` on, until they are dense; returns the count and the end."""
         needle, find, begin, count = self._needle, text.find, at, 0
         while True:
             found = find(needle, at)
@@ -215,25 +216,25 @@ class CounterOfLiteral:
                 begin = at
 
     def _dense(self, text: bytes, at: int) -> tuple[int, int]:
-        """Lines from `at` on, by what takes less time, and up to where they were counted."""
+        """Count lines from `at` on in the faster of two ways; returns the count and the end."""
         end = text.find(_NEWLINE, at + _WINDOW) + 1 or len(text)
         if text.count(self._needle, at, end) * _PIECE_NS > (end - at) * _BYTE_NS:
             return self._groups.count(text, at)
         pieces = text[at:end].split(self._needle)
-        # A line has it as often as it has; only behind the last of them follows a newline.
+        # Within a line, only the piece after the last occurrence has a newline.
         return sum(map(operator.contains, islice(pieces, 1, None), repeat(_NEWLINE_BYTE))), end
 
 
 def counter_of_literal(needle: bytes, groups: Groups, *, begin: bool = False, end: bool = False) -> Count:
-    """Return what counts the lines that have a literal.
+    """Return a counter of the lines with a literal.
 
     Args:
-        groups: for the same literal.
-        begin, end: a line has to begin with it, or to end with it; both only where it is empty.
+        groups: groups for the same literal.
+        begin, end: lines must begin or end with the literal; both only for an empty one.
     """
     if not needle:
         return _count_empty if begin and end else lambda text: text.count(_NEWLINE)
-    # Where it is nowhere, to search for its first byte alone is several times as fast.
+    # `in` is several times as fast if the literal does not occur: it searches for the first byte alone.
     if begin:
         return lambda text: text.count(_NEWLINE + needle) + text.startswith(needle) if needle in text else 0
     if end:
@@ -242,6 +243,13 @@ def counter_of_literal(needle: bytes, groups: Groups, *, begin: bool = False, en
 
 
 def _count_empty(text: bytes) -> int:
-    """Lines without a byte."""
-    ends = np.frombuffer(text, np.uint8) == _NEWLINE_BYTE
-    return int(np.count_nonzero(ends[1:] & ends[:-1])) + text.startswith(_NEWLINE)
+    """Count the empty lines."""
+    count = int(text.startswith(_NEWLINE))
+    if _NEWLINE * 2 not in text:
+        return count
+    for at in range(0, len(text), _STRETCH):
+        # Work in pieces that stay in the cache.
+        part = np.frombuffer(text, np.uint8, min(_STRETCH + 1, len(text) - at), at)
+        ends = part == _NEWLINE_BYTE
+        count += int(np.count_nonzero(ends[1:] & ends[:-1]))
+    return count

@@ -1,4 +1,4 @@
-"""What a line is looked through for: a literal, or a regular expression."""
+"""Matches lines against a literal or a regular expression."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from ktaskd.model.function import ArgValue
 PATTERN_BYTES_MAX = 4096
 
 _MEMORY = 8 << 20
-"""RE2's limit for one expression and its automaton, and its default."""
+"""Limit of RE2's memory for one expression and its automaton; also RE2's default."""
 
 _TOKEN = re.compile(
     r"\\Q(?P<quoted>.*?)(?:\\E|\Z)|\\(?P<escaped>.)|\(\?[a-zA-Z]*-(?P<without>[a-zA-Z]*)|"
     r"(?P<named>\(\?P?<\w+>)|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|.",
     re.DOTALL,
 )
-"""Quoted text, an escape, flags that are taken away, a group with a name, a class, or one character."""
+"""Quoted text, an escape, removed flags, a named group, a class, or one character."""
 
 _ENDS = {"A": "^", "z": "$"}
-"""The ends of the text are those of the line, which `^` and `$` also find among other lines."""
+"""Anchors at the ends of the text, and those that find the same ends of a line among other lines."""
 
 _LAZY = re.compile(r"[*+?}]\?|\(\?[a-zA-Z]*U")
-"""Something that looks lazy already: the flag U would make it greedy."""
+"""Anything that may be lazy: the flag U would make it greedy."""
 
-_LOOKS_ON = re.compile(r"\$|\\[bBz]")
-"""Something whose match may depend on what follows it."""
+_LOOKS_AHEAD = re.compile(r"\$|\\[bBz]")
+"""Anything whose match may depend on the bytes after it."""
 
 _PLAIN = re.compile(r"(\^|\\A)?([^\\.^$*+?()\[\]{}|]*)(\$|\\z)?")
-"""A literal, with an anchor at either end or without."""
+"""A literal with an optional anchor at either end."""
 
 
 class CannotMatch(ValueError):
-    """A pattern cannot be looked for; the text says what, got and wanted."""
+    """A pattern is unusable; the text says why."""
 
 
 class Matcher(Protocol):
-    """Finds lines in a text of whole lines. No method keeps the text."""
+    """Finds lines in a text of whole lines. No method keeps a reference to the text."""
 
     overlap: int | None
-    """Bytes that the ends of two pieces of a line must share so that nothing is missed;
-    None where it has to see a line in one piece."""
+    """Bytes by which two pieces of a line must overlap so that no match is missed; None if a line must be
+    searched in one piece."""
 
     def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
         """Lines of text[:stop] that match, ascending, each without its newline.
 
-        The text ends with its last line, whose newline is not part of it.
+        The newline of the last line is not part of text[:stop].
         """
 
     def count(self, text: bytearray, stop: int) -> int:
-        """How many lines those are."""
+        """The number of lines of text[:stop] that match."""
 
     def is_in(self, piece: bytearray, stop: int) -> bool:
-        """Whether piece[:stop], which is part of one line, matches."""
+        """Whether piece[:stop], a part of one line, matches."""
 
 
 def matcher_of(arg: Mapping[str, ArgValue]) -> Matcher:
-    """By the arguments of text.search; raises CannotMatch."""
+    """The matcher for the arguments of text.search; raises CannotMatch."""
     return _matcher(str(arg["pattern"]), bool(arg["regex"]), bool(arg["ignore_case"]))
 
 
@@ -75,20 +75,20 @@ def _matcher(pattern: str, regex: bool, ignore_case: bool) -> Matcher:
     if len(encoded) > PATTERN_BYTES_MAX:
         raise CannotMatch(f"got {len(encoded)} bytes, wanted at most {PATTERN_BYTES_MAX}")
     if "\n" in pattern:
-        raise CannotMatch("got one with a newline, which is in no line, wanted one without")
+        raise CannotMatch("has a newline, which no line contains; remove it")
     if regex or ignore_case:
         return _Expression(pattern, regex, ignore_case)
     return _Literal(pattern)
 
 
 def forget_patterns() -> None:
-    """Keep none of those so far."""
+    """Forget all patterns so far."""
     _matcher.cache_clear()
     re2.purge()
 
 
 class _Literal:
-    """Bytes as they are."""
+    """Matches a literal."""
 
     def __init__(self, pattern: str) -> None:
         self._needle = needle = pattern.encode()
@@ -115,7 +115,7 @@ class _Literal:
 
 
 class _Expression:
-    """By RE2, whose time is linear in the text whatever the expression."""
+    """Matches an expression with RE2, whose time is linear in the text for all expressions."""
 
     overlap: int | None = None
 
@@ -169,50 +169,52 @@ def _whole_lines(text: bytearray, stop: int) -> bytes:
 
 
 def _among_lines(pattern: str) -> str | None:
-    r"""Return what finds in many lines what the expression finds in one by itself.
+    r"""Return an expression that matches the same lines when it searches many lines at once.
 
-    None where nothing is known that does: `\C` matches newlines, and flags taken away may be `m`.
+    None if there may be no such expression: `\C` matches newlines, and removed flags may include `m`.
     """
     found = []
     for token in _TOKEN.finditer(pattern):
         if token["escaped"] == "C" or "m" in (token["without"] or ""):
             return None
         found.append(_among_lines_of(token))
-    # In brackets, two halves of an expression could become a whole.
+    # Not put into brackets, which could turn two invalid halves into a valid expression.
     return "".join(found)
 
 
 def _among_lines_of(token: re.Match[str]) -> str:
-    """One token of it. Groups with names would be captured, which takes RE2 several times as long."""
+    """One token. A named group becomes unnamed: capturing it would take RE2 several times as long."""
     if token["quoted"] is not None:
         return str(re2.escape(token["quoted"]))
     return "(?:" if token["named"] else _ENDS.get(token["escaped"], token[0])
 
 
 def _counter_of(pattern: str, among_lines: str, tree: Node | None, options: Any, *, plain: bool) -> Count:
-    """Return what counts the lines that match.
+    """Return a counter of the lines that match.
 
     Args:
-        among_lines: the same for many lines.
-        tree: of the pattern; None where it has none.
-        plain: what looks like a literal is one.
+        among_lines: the expression for many lines at once.
+        tree: the pattern's tree; None = it has none.
+        plain: a pattern that looks like a literal is one.
     """
     groups, literal = Groups(among_lines.encode(), options), _PLAIN.fullmatch(pattern) if plain else None
     if literal is not None and not all(literal.groups()):
         begin, needle, end = literal.groups()
         return _counter_of_literal(needle, groups, tree, begin=bool(begin), end=bool(end))
-    # Whether a line matches is known where the shortest match ends; the longest may take all of the line.
+    # The shortest match is enough to know that a line matches; the longest may take all of the line.
     flags = "m" if _LAZY.search(pattern) else "mU"
     single = _compiled(f"(?{flags}){among_lines}".encode(), options)._regexp.Match
-    return compiled(tree, CounterOfExpression(single, groups, by_heads=not _LOOKS_ON.search(pattern)).count)
+    return compiled(
+        tree, CounterOfExpression(single, groups, by_heads=not _LOOKS_AHEAD.search(pattern)).count
+    )
 
 
 def _counter_of_literal(
     needle: str, groups: Groups, tree: Node | None, *, begin: bool = False, end: bool = False
 ) -> Count:
-    """Return what counts the lines that have a literal, or begin or end with it."""
+    """Return a counter of the lines that contain a literal, or begin or end with it."""
     by_bytes = counter_of_literal(needle.encode(), groups, begin=begin, end=end)
-    # Empty ones are counted as fast as that without.
+    # For an empty literal the counter of bytes is as fast as PCRE2.
     return compiled(tree, by_bytes) if needle else by_bytes
 
 
@@ -230,6 +232,6 @@ def _compiled(pattern: bytes, options: Any) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        said = error.args[0] if error.args else error
-        said = said.decode(errors="replace") if isinstance(said, bytes) else said
-        raise CannotMatch(f"no regular expression of RE2: {said}") from error
+        problem = error.args[0] if error.args else error
+        problem = problem.decode(errors="replace") if isinstance(problem, bytes) else problem
+        raise CannotMatch(f"not a regular expression of RE2: {problem}") from error

@@ -1,8 +1,7 @@
-"""PCRE2's just-in-time compiler, by the system's library: counts matches in one call.
+"""Counts matches in one call with PCRE2's just-in-time compiler, from the system's library.
 
-The library is optional. It is not used where it is missing, where it is older than 10.38, and where the
-process may make no memory executable (`MemoryDenyWriteExecute=` of systemd): its interpreter would be slower
-than RE2.
+The library is optional. It is not used if it is missing or older than 10.38, or if the process may not
+make memory executable (`MemoryDenyWriteExecute=` of systemd): its interpreter would be slower than RE2.
 
 Source: pcre2api(3), pcre2jit(3), pcre2.h
 """
@@ -21,18 +20,18 @@ _JIT_COMPLETE = 0x1
 _GLOBAL, _REPLACEMENT_ONLY = 0x100, 0x20000
 
 _PROBE, _PROBE_TEXT, _PROBE_COUNT = rb"a[^\n]*+\n", b"aa\nb\nba\n", 2
-"""Shows whether the library understands the options and can compile."""
+"""A pattern and a text that show whether the library knows the options and can compile."""
 
 
 class Program:
-    """A compiled pattern. Freed when nobody refers to it.
+    """A compiled pattern, freed with its last reference.
 
     Args:
-        code: of pcre2_compile, compiled for the machine as well.
+        code: result of pcre2_compile, compiled to machine code as well.
     """
 
     def __init__(self, library: Any, code: int) -> None:
-        """Own the code, and have room for the place of one match."""
+        """Own the code, and allocate match data for one match."""
         self._substitute = library.pcre2_substitute_8
         self._code = code
         self._found = library.pcre2_match_data_create_8(1, None)
@@ -41,15 +40,15 @@ class Program:
         weakref.finalize(self, _free, library, code, self._found)
 
     def count(self, text: bytes, start: int, end: int) -> int:
-        """Count the matches that follow one another in text[start:end].
+        """Count the consecutive matches in text[start:end].
 
-        Assertions see what lies before `start`, nothing behind `end`.
+        Assertions see the bytes before `start`, but none after `end`.
 
         Returns:
-            Below 0 where PCRE2 gave up, as where a limit was reached.
+            The number of matches; negative if PCRE2 gave up, for example at a limit.
         """
         self._length.value = 1
-        # Every match is replaced with nothing, and only replacements are written: the buffer stays empty.
+        # Each match is replaced with nothing, and only replacements are written, so nothing is written.
         return int(
             self._substitute(
                 *(self._code, text, end, start, _GLOBAL | _REPLACEMENT_ONLY, self._found, None),
@@ -64,10 +63,10 @@ def _free(library: Any, code: int, found: int) -> None:
 
 
 def program_of(pattern: bytes) -> Program | None:
-    """Compile a pattern in which `^` matches at the beginning of each line.
+    """Compile a pattern in which `^` matches at the begin of each line.
 
     Returns:
-        None where the library is not available, or does not take the pattern.
+        None if the library is not available or refuses the pattern.
     """
     library = _library()
     return None if library is None else _program(library, pattern)
@@ -75,7 +74,7 @@ def program_of(pattern: bytes) -> Program | None:
 
 @lru_cache(maxsize=1)
 def _library() -> Any:
-    """Load the library once; None where it is missing or cannot do what is needed."""
+    """Load the library once; None if it is missing or too limited."""
     try:
         library = _declared(ctypes.CDLL(_LIBRARY))
     except (OSError, AttributeError):

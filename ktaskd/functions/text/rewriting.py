@@ -1,15 +1,16 @@
 r"""Rewrites a pattern so that a backtracking engine finds the lines that match, in linear time.
 
-Only whether a line matches counts, so a pattern can be simplified: a repeat at either end keeps only as
-many as it needs, since `a+b.*` matches wherever `ab` does. The rest of the line is added to the pattern:
-each match takes all of its line, and the number of matches is the number of lines.
+Only whether a line matches counts, so a pattern can be simplified: a repeat at either end is cut to its
+minimum, since `a+b.*` matches wherever `ab` does. The rest of the line is added to the pattern, so each
+match takes its whole line and the number of matches is the number of lines.
 
     (*LF)PATTERN[^\n]*+\n
 
-A backtracking engine tries every way to match at every place, which can take exponential time. A pattern is
-taken only if the ways are few and short, and if each repeat without a limit either stops at the byte that
-follows it, or is `.*` between texts of a fixed length. If the text behind `.*` does not follow the first text
-before it, the line does not match, and the engine skips the whole line. All other patterns are left to RE2.
+A backtracking engine tries every way to match at every position, which can take exponential time. So a
+pattern is used only if the ways are few and short, and if each unlimited repeat either stops at the byte
+that follows it, or is `.*` between texts of a fixed length. If the text after `.*` does not occur after
+the first occurrence of the text before it, the line does not match, and the engine skips the whole line.
+All other patterns are left to RE2.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ktaskd.functions.text.trees import (
 )
 
 _STEPS_MAX = 512
-"""Limit for the ways in which a pattern may match at one place, times the bytes of the longest."""
+"""Limit of the ways in which a pattern may match at one position, times the bytes of the longest."""
 
 _ASCII = frozenset(range(128))
 _REST = r"[^\n]*+\n"
@@ -50,8 +51,8 @@ class Rewritten:
     """A pattern of PCRE2 whose matches are the lines that match.
 
     Args:
-        ascii_only: it holds for texts that are ASCII only.
-        quadratic: what a line takes may grow with the square of its length.
+        ascii_only: valid only for texts that are pure ASCII.
+        quadratic: the time for a line may grow with the square of its length.
     """
 
     pattern: bytes
@@ -64,7 +65,7 @@ class _Unbounded(Exception):
 
 
 def rewritten(tree: Node) -> Rewritten | None:
-    """Rewrite a pattern; None where a backtracking engine may take too long for it."""
+    """Rewrite a pattern; None if a backtracking engine may take too long for it."""
     parts = flat(begun(ended(tree)))
     try:
         words, quadratic = _of_sequence(parts)
@@ -74,7 +75,7 @@ def rewritten(tree: Node) -> Rewritten | None:
 
 
 def _of_sequence(parts: list[Node]) -> tuple[str, bool]:
-    """Return the words, and whether what a line takes may grow with the square of its length."""
+    """Return the expression, and whether the time for a line may grow with the square of its length."""
     segments = _segments(parts)
     if len(segments) > 1 and all(is_fixed(segment) for segment in segments[:-1]) and is_finite(segments[-1]):
         for segment in segments:
@@ -88,18 +89,18 @@ def _is_gap(node: Node) -> bool:
 
 
 def _segments(parts: list[Node]) -> list[list[Node]]:
-    """Return what lies between one `.*` and the next, which takes what may be repeated beside it."""
+    """Return the parts between one `.*` and the next, without repeats that the `.*` makes needless."""
     gaps = [-1, *(i for i, part in enumerate(parts) if _is_gap(part)), len(parts)]
     found = (Sequence(tuple(parts[first + 1 : after])) for first, after in pairwise(gaps))
     return [segment for node in found if (segment := flat(begun(ended(node))))]
 
 
 def _of_segments(segments: list[list[Node]]) -> str:
-    """Return words that find the first segment, behind it the first place of the next, and so on."""
+    """Return an expression for the first segment, then the first occurrence of the next, and so on."""
     first, *others = segments
     words = ""
     for segment in reversed(others):
-        # A single byte is found faster by what it is not.
+        # A single byte is found faster by skipping all others.
         alone = segment[0] if len(segment) == 1 and isinstance(segment[0], Bytes) else None
         gap = f"[^{_ranges(alone.values | {NEWLINE})}]*+" if alone else r"[^\n]*?"
         words = f"(?:{gap}{_words(segment)}{words}|{_NO_LINE})"
@@ -107,9 +108,9 @@ def _of_segments(segments: list[list[Node]]) -> str:
 
 
 def _of_repeats(parts: list[Node]) -> tuple[str, bool]:
-    """Return words for a sequence that may repeat single bytes without a limit; as `_of_sequence`."""
+    """Return an expression for a sequence with unlimited repeats of single bytes; as `_of_sequence`."""
     words, gives_back, quadratic = "", 0, False
-    # At the beginning of a line there is one place to begin at.
+    # A pattern anchored at the begin of a line has only one position to start from.
     begin = frozenset() if parts and isinstance(parts[0], Begin) else first_bytes(parts)[0]
     repeats = [part for part in parts if not is_finite([part])]
     _require_few([part for part in parts if part not in repeats])
@@ -130,7 +131,7 @@ def _of_repeats(parts: list[Node]) -> tuple[str, bool]:
 
 
 def _require_few(parts: list[Node]) -> None:
-    """Raise _Unbounded where there are too many ways to match."""
+    """Raise _Unbounded if there are too many ways to match."""
     ways, _, most = size_of(Sequence(tuple(parts)))
     if ways * max(most or 0, 1) > _STEPS_MAX:
         raise _Unbounded
@@ -147,7 +148,7 @@ def _word(node: Node) -> str:
         case Begin():
             return "^"
         case End():
-            # Not `(?=\n)`: PCRE2 10.42 misses it where a match begins with it and has only one newline.
+            # Not `(?=\n)`: PCRE2 10.42 misses a match that begins with it and has only one newline.
             return "$"
         case Sequence(parts):
             return f"(?:{_words(list(parts))})"
@@ -166,7 +167,7 @@ def _class(node: Bytes) -> str:
     if len(values) == 2 and len(set(bytes(values).lower())) == 1:
         return f"(?i:{_escaped(max(values))})"
     if node.wide:
-        # In a text of ASCII it makes no difference what other bytes do, and a negation is faster.
+        # In an ASCII text other bytes do not matter, and a negation is faster.
         return f"[^{_ranges(_ASCII - values)}]"
     return f"[{_ranges(values)}]"
 

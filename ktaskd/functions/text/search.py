@@ -1,4 +1,4 @@
-"""Lines that match, in files cut at the ends of lines."""
+"""Searches files for lines that match, in chunks cut at the ends of lines."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from collections.abc import Sequence
 
 from ktaskd.functions import steady
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Buffered, Naming, require_size
+from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Buffered
 from ktaskd.functions.reading import run_each
 from ktaskd.functions.text.matching import CannotMatch, Matcher, forget_patterns, matcher_of
+from ktaskd.functions.transfer import Naming, require_size
 from ktaskd.model.limits import PART_BYTES_MAX
 
-TOLD_BYTES = 16 << 10
-"""Matches told of one job, as JSON; of an item half as much, so that two fit in a part."""
+RETURNED_BYTES = 16 << 10
+"""Limit of the matches that a job returns, as JSON. Half as much for an item, so that two fit a part."""
 
 TEXT_BYTES = 1000
-"""Of a line that is told; the rest of it is left out."""
+"""Limit of the text of one returned line; the rest of the line is left out."""
 
 LINE_BYTES_MAX = QUANTUM_BYTES_MAX
-"""Of a line that a regular expression looks at. A literal looks at any."""
+"""Limit of the lines that a regular expression can search. A literal has no limit."""
 
 _NEWLINE = b"\n"
 _SHOWN = ("count", "offsets", "lines")
@@ -30,18 +31,18 @@ _SHOWN = ("count", "offsets", "lines")
 class Search(Buffered):
     """text.search.
 
-    A line belongs to the chunk in which it begins, so that whatever the cut, each is looked
-    at once.
+    A line belongs to the chunk in which it begins, so each line is searched once, however the file
+    is cut.
     """
 
     def wipe(self) -> None:
-        """Forget texts and patterns, and the length that a long line gave the buffer."""
+        """Forget texts and patterns, and shrink the buffer that a long line extended."""
         super().wipe()
         del self._buffer[BUFFER:]
         forget_patterns()
 
     def prepare(self, context: Context) -> Json:
-        """Refuse what cannot be looked for before the first byte is read."""
+        """Refuse an unusable pattern before the first byte is read."""
         shown = str(context.arg["show"])
         if shown not in _SHOWN:
             raise OSError(
@@ -54,7 +55,7 @@ class Search(Buffered):
         return {}
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
-        """Look at the lines that begin in a span of the source, or at a run of items."""
+        """Search the lines that begin in a span of the source, or a run of items."""
         if not context.items:
             scan = _Scan(self._buffer, context, "data", context.sources["data"], control, None)
             return scan.run(start, end), scan.tally.part()
@@ -62,77 +63,78 @@ class Search(Buffered):
 
         def one(position: int) -> Json | None:
             nonlocal used
-            if used > PART_BYTES_MAX - TOLD_BYTES:
+            if used > PART_BYTES_MAX - RETURNED_BYTES:
                 return None
             source = context.items[position]
             before, size = source.stamp(), source.size()
             scan = _Scan(self._buffer, context, f"items[{position}]", source, control, position)
             if scan.run(0, size) < size:
                 return None
-            result = steady.with_change(context, position, source, before, _told(scan.tally.part(), context))
+            found = _result(scan.tally.part(), context)
+            result = steady.with_change(context, position, source, before, found)
             used += len(json.dumps(result)) + 1
             return result
 
         return run_each((start, end), control, one)
 
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
-        """The sum of the counts, and the first of the matches; of no parts, nothing found."""
-        tally = _Tally(context, TOLD_BYTES)
+        """The sum of the counts, and the first matches; without parts, no matches."""
+        tally = _Tally(context, RETURNED_BYTES)
         for part in parts:
             tally.join(part)
-        return _told(tally.part(), context)
+        return _result(tally.part(), context)
 
 
-def _told(part: Json, context: Context) -> Json:
-    """What is told of it: whether there are more matches than were told, where any are."""
+def _result(part: Json, context: Context) -> Json:
+    """The result for a part: "truncated" says whether there are more matches than returned."""
     shown = str(context.arg["show"])
     if shown == "count":
         return {"count": part["count"]}
-    told = part.get(shown, [])
-    return {"count": part["count"], shown: told, "truncated": len(told) < part["count"]}
+    entries = part.get(shown, [])
+    return {"count": part["count"], shown: entries, "truncated": len(entries) < part["count"]}
 
 
 class _Tally:
-    """How many lines match, and the first of them: as many as `limit` and `most` allow.
+    """Counts the lines that match, and keeps the first of them, up to `limit` and `most` bytes.
 
-    Once one is left out so are all behind it: what is told does not depend on the cut.
+    After the first line that is left out, no line is kept, so the result does not depend on the cut.
     """
 
     def __init__(self, context: Context, most: int) -> None:
         self._shown = str(context.arg["show"])
         self._limit = 0 if self._shown == "count" else int(context.arg["limit"])
-        self._room = most
-        self._told: list[int | Json] = []
+        self._left_bytes = most
+        self._kept: list[int | Json] = []
         self.count = 0
 
     def add(self, offset: int, line: bytes, length: int) -> None:
-        """One line more; `line` is its beginning, `length` that of all of it."""
+        """Add one line; `line` is its beginning, `length` its whole length."""
         if self.wants_more:
-            self._tell(offset if self._shown == "offsets" else _entry(offset, line, length))
+            self._keep(offset if self._shown == "offsets" else _entry(offset, line, length))
         self.count += 1
 
     @property
     def wants_more(self) -> bool:
-        """Whether all so far were told, and another may be."""
-        return len(self._told) == self.count < self._limit
+        """Whether all lines so far were kept, and another may be."""
+        return len(self._kept) == self.count < self._limit
 
-    def _tell(self, entry: int | Json) -> None:
+    def _keep(self, entry: int | Json) -> None:
         size = len(json.dumps(entry)) + 2
-        if size <= self._room:
-            self._room -= size
-            self._told.append(entry)
+        if size <= self._left_bytes:
+            self._left_bytes -= size
+            self._kept.append(entry)
 
     def join(self, part: Json) -> None:
-        """What follows."""
+        """Add the part that follows."""
         for i, entry in enumerate(() if self._shown == "count" else part[self._shown]):
-            if len(self._told) < self.count + i or self.count + i >= self._limit:
+            if len(self._kept) < self.count + i or self.count + i >= self._limit:
                 break
-            self._tell(entry)
+            self._keep(entry)
         self.count += part["count"]
 
     def part(self) -> Json:
-        """As a part of a result."""
-        return {"count": self.count, **({} if self._shown == "count" else {self._shown: self._told})}
+        """The fields of a part of a result."""
+        return {"count": self.count, **({} if self._shown == "count" else {self._shown: self._kept})}
 
 
 def _entry(offset: int, line: bytes, length: int) -> Json:
@@ -141,10 +143,10 @@ def _entry(offset: int, line: bytes, length: int) -> Json:
 
 
 class _Scan:
-    """Looks at the lines of one source that begin in one span.
+    """Searches the lines of one source that begin in one span.
 
     Args:
-        item: what to tell control instead of the byte that was reached.
+        item: position to report to control instead of the byte reached.
     """
 
     def __init__(
@@ -156,7 +158,7 @@ class _Scan:
         control: Control,
         item: int | None,
     ) -> None:
-        self.tally = _Tally(context, TOLD_BYTES if item is None else TOLD_BYTES // 2)
+        self.tally = _Tally(context, RETURNED_BYTES if item is None else RETURNED_BYTES // 2)
         self._matcher: Matcher = matcher_of(context.arg)
         self._buffer = buffer
         self._role = role
@@ -166,14 +168,14 @@ class _Scan:
         self._recalled = False
 
     def run(self, start: int, end: int) -> int:
-        """Look at [start, end), or as far as control says; the position reached."""
+        """Search [start, end) until control stops it; returns the position reached."""
         require_size(self._source, self._role, end)
         at = self._line_begin(start, end)
         while at < end and not self._stops(at):
             size = self._source.size()
             whole = self._fill(at, BUFFER)
             cut = whole if at + whole >= size else self._buffer.rfind(_NEWLINE, 0, whole) + 1
-            after = at + self._look(at, end, cut) if cut else self._long_line(at, end, size)
+            after = at + self._search(at, end, cut) if cut else self._long_line(at, end, size)
             if self._recalled:
                 return at
             at = after
@@ -183,23 +185,27 @@ class _Scan:
         self._recalled = self._recalled or self._control.quantum(at if self._item is None else self._item)
         return self._recalled
 
-    def _fill(self, at: int, length: int) -> int:
-        """Read up to `length` bytes from `at` on into the buffer; how many there were."""
+    def _fill(self, at: int, length: int, kept: int = 0) -> int:
+        """Read up to `length` bytes from `at` on into the buffer; returns the number of bytes.
+
+        Args:
+            kept: number of these bytes that the buffer holds already.
+        """
         if len(self._buffer) < length:
             self._buffer.extend(bytes(length - len(self._buffer)))
-        done = 0
+        done = kept
         with memoryview(self._buffer)[:length] as view, Naming(self._role, "read", at, at + length):
             while done < length:
                 count = os.preadv(self._source.fd, [view[done:]], at + done)
                 if count == 0:
                     break
                 done += count
-        # It was there when it was asked for its length.
-        require_size(self._source, self._role, at + max(done, 1))
+        # The source was that long when its length was read.
+        require_size(self._source, self._role, at + max(done, kept + 1))
         return done
 
     def _line_begin(self, start: int, end: int) -> int:
-        """Where the first line begins in [start, end); `end` where none does."""
+        """Begin of the first line in [start, end); `end` if no line begins there."""
         at = start - 1
         while 0 <= at < end - 1:
             if self._stops(start):
@@ -211,10 +217,10 @@ class _Scan:
             at += count
         return end if start > 0 else 0
 
-    def _look(self, at: int, end: int, cut: int) -> int:
-        """Look at whole lines, the first `cut` bytes of the buffer; how many bytes were its."""
+    def _search(self, at: int, end: int, cut: int) -> int:
+        """Search whole lines in the first `cut` bytes of the buffer; returns the bytes of this chunk."""
         if at + cut > end:
-            # A line that begins beyond the end is another chunk's.
+            # A line that begins beyond the end belongs to another chunk.
             cut = self._buffer.find(_NEWLINE, end - at - 1, cut) + 1 or cut
         stop = cut - 1 if self._buffer[cut - 1] == _NEWLINE[0] else cut
         if not self.tally.wants_more:
@@ -226,9 +232,9 @@ class _Scan:
         return cut
 
     def _long_line(self, at: int, end: int, size: int) -> int:
-        """Look at a line that is longer than the buffer; where the next one begins, or `end`."""
+        """Search a line that is longer than the buffer; returns the begin of the next line, or `end`."""
         if self._matcher.overlap is None:
-            return at + self._look(at, end, self._whole_line(at, size))
+            return at + self._search(at, end, self._whole_line(at, size))
         begin = bytes(self._buffer[:TEXT_BYTES])
         position, found = at, False
         while not self._stops(at):
@@ -245,16 +251,17 @@ class _Scan:
         return at
 
     def _whole_line(self, at: int, size: int) -> int:
-        """Read a line into a buffer that becomes longer; its length, the newline included."""
-        length = BUFFER
-        while length < LINE_BYTES_MAX:
-            length *= 2
-            count = self._fill(at, length)
-            newline = self._buffer.find(_NEWLINE, 0, count)
+        """Read a line into a growing buffer; returns its length, including the newline."""
+        count = BUFFER
+        while count < LINE_BYTES_MAX:
+            # Grow slowly: all bytes after the line are read once more for the next line.
+            seen = count
+            count = self._fill(at, min(seen + BUFFER, LINE_BYTES_MAX), seen)
+            newline = self._buffer.find(_NEWLINE, seen, count)
             if newline >= 0 or at + count >= size:
                 return newline + 1 or count
         raise OSError(
             errno.EMSGSIZE,
-            f'source "{self._role}": the line at {at} is longer than {LINE_BYTES_MAX} bytes, wanted shorter '
-            "ones for a regular expression",
+            f'source "{self._role}": the line at {at} is too long for a regular expression '
+            f"(limit {LINE_BYTES_MAX} bytes); search for a literal instead",
         )

@@ -1,7 +1,7 @@
-"""The part of RE2's syntax that means the same to every engine, as a tree of sets of bytes.
+"""Parses the part of RE2's syntax that means the same to every engine, into a tree of sets of bytes.
 
-A pattern outside of this part has no tree, and is left to RE2: flags, names, assertions other than the ends
-of a line, Unicode classes, repeats of repeats, and all that is rare.
+Other patterns have no tree and are left to RE2: those with flags, names, assertions other than the ends of
+a line, Unicode classes, repeats of repeats, and anything rare.
 
 Source: https://github.com/google/re2/wiki/Syntax
 """
@@ -19,7 +19,7 @@ _SPECIAL = frozenset("\\.+*?()|[]{}^$")
 _REPEAT = re.compile(r"(?:([*+?])|\{(\d{1,4})(?:(,)(\d{0,4}))?\})\??")
 _SIMPLE = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _FOLDED_BEYOND_ASCII = frozenset(b"kKsS")
-"""The Kelvin sign is a K, and the long s an s, where case does not matter."""
+"""If case is ignored, the Kelvin sign equals k, and the long s equals s."""
 
 _IGNORE_CASE = "(?i)"
 _DEPTH_MAX = 50
@@ -33,7 +33,7 @@ class _Outside(Exception):
 
 
 def tree_of(pattern: str, *, ignore_case: bool) -> Node | None:
-    """Parse a pattern that RE2 has accepted; None where it is outside of this part of the syntax."""
+    """Parse a pattern that RE2 has accepted; None if it is outside of this part of the syntax."""
     words = pattern.removeprefix(_IGNORE_CASE)
     try:
         return _Parser(words, ignore_case or words != pattern).whole()
@@ -42,7 +42,7 @@ def tree_of(pattern: str, *, ignore_case: bool) -> Node | None:
 
 
 def tree_of_literal(literal: str, *, ignore_case: bool) -> Node | None:
-    """The tree of a text as it is; None where case does not matter and it is not ASCII."""
+    """The tree of a literal; None if case is ignored and the literal is not ASCII."""
     if ignore_case and not literal.isascii():
         return None
     return Sequence(tuple(_one(byte, ignore_case) for byte in literal.encode()))
@@ -178,7 +178,7 @@ class _Parser:
         return Bytes(values, wide)
 
     def _item(self, *, first: bool) -> tuple[frozenset[int], bool]:
-        """Return one character, a range or a Perl class of a class, and whether it is wide."""
+        """Return one character, range or Perl class inside a class, and whether it is wide."""
         taken = self._take()
         if taken == "\\" and self._peek().lower() in _PERL:
             letter = self._take()
@@ -206,7 +206,7 @@ class _Parser:
 
 
 def _punctuation(taken: str) -> str:
-    """A character that stands for itself behind a backslash."""
+    """Check that a character stands for itself after a backslash, and return it."""
     if not taken.isascii() or taken.isalnum() or not taken.isprintable() or taken in "_ ":
         raise _Outside
     return taken

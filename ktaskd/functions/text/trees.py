@@ -1,4 +1,4 @@
-"""Trees of patterns: their nodes, how to simplify them, and how many ways to match they have."""
+"""Trees of patterns: their nodes, simplification, and the number of ways to match."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import reduce
 
 NEWLINE = 10
 ANY = frozenset(range(128)) - {NEWLINE}
-"""All that `.` matches in ASCII."""
+"""Everything that `.` matches in ASCII."""
 
 WAYS_MAX = 1000
-"""More ways to match are not counted."""
+"""Limit up to which ways to match are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Bytes:
     """One byte of a set.
 
     Args:
-        wide: it may match more than one byte in a text that is not ASCII.
+        wide: it may match several bytes in a text that is not ASCII.
     """
 
     values: frozenset[int]
@@ -27,7 +27,7 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The beginning of a line."""
+    """The begin of a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +37,21 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One after another; none is the empty text."""
+    """Parts one after the other; without parts, the empty text."""
 
     parts: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Any of several."""
+    """Any one of several parts."""
 
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """The same several times; `most` None is without a limit."""
+    """A part repeated; `most` None = without a limit."""
 
     part: Node
     least: int
@@ -61,7 +61,7 @@ class Repeat:
 Node = Bytes | Begin | End | Sequence | Choice | Repeat
 
 Size = tuple[int, int, int | None]
-"""In how many ways something may match, and the least and the most bytes. None means no limit."""
+"""Number of ways to match, and the least and most bytes of a match; None = no limit."""
 
 _SIZE_OF_NOTHING: Size = (1, 0, 0)
 
@@ -69,7 +69,7 @@ _EMPTY = Sequence()
 
 
 def ended(node: Node) -> Node:
-    """Return what matches in the same lines, without repeats at the end that need not be."""
+    """Return a pattern that matches in the same lines, without needless repeats at its end."""
     match node:
         case Sequence(parts):
             while parts:
@@ -87,7 +87,7 @@ def ended(node: Node) -> Node:
 
 
 def begun(node: Node) -> Node:
-    """Return what matches in the same lines, without repeats at the beginning that need not be."""
+    """Return a pattern that matches in the same lines, without needless repeats at its begin."""
     match node:
         case Sequence(parts):
             while parts:
@@ -105,7 +105,7 @@ def begun(node: Node) -> Node:
 
 
 def flat(node: Node) -> list[Node]:
-    """Return a pattern as a sequence in which none is one, and `.+` is `.` and `.*`."""
+    """Return a pattern as one flat sequence, in which `.+` becomes `.` and `.*`."""
     match node:
         case Sequence(parts):
             return [one for part in parts for one in flat(part)]
@@ -118,7 +118,7 @@ def flat(node: Node) -> list[Node]:
 
 
 def first_bytes(parts: list[Node]) -> tuple[frozenset[int], bool]:
-    """Return bytes with which a match may begin, and whether it may be empty."""
+    """Return the bytes with which a match may begin, and whether it may be empty."""
     found: frozenset[int] = frozenset()
     for part in parts:
         values, may_be_empty = _first_of(part)
@@ -147,7 +147,7 @@ def _first_of(node: Node) -> tuple[frozenset[int], bool]:
 
 
 def is_finite(parts: list[Node]) -> bool:
-    """Return whether no repeat is without a limit."""
+    """Return whether all repeats are limited."""
     return size_of(Sequence(tuple(parts)))[2] is not None
 
 
@@ -158,7 +158,7 @@ def is_fixed(parts: list[Node]) -> bool:
 
 
 def size_of(node: Node) -> Size:
-    """Return the size of all that a tree may match."""
+    """Return the size of everything that a tree may match."""
     match node:
         case Bytes():
             return 1, 1, 1
@@ -187,7 +187,7 @@ def _repeated(size: Size, least: int, most: int | None) -> Size:
 
 
 def is_wide(node: Node) -> bool:
-    """Return whether a tree holds for texts of ASCII only."""
+    """Return whether a tree is valid only for texts that are pure ASCII."""
     match node:
         case Bytes():
             return node.wide

@@ -1,1 +1,1 @@
-"""Control groups: which there are, and what they limit."""
+"""Control groups: how to find them, what they limit, and how to enter one."""

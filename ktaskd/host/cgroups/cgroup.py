@@ -1,7 +1,7 @@
-"""Find the cgroups of a process, and how much CPU time they leave it.
+"""Find the cgroups of a process, and how much CPU time they allow it.
 
-The tightest limit of all ancestors counts: cgroup v2 accepts a child with more
-than its parent has, and v1 accepts an unlimited one.
+The tightest limit of all ancestors counts, since cgroup v2 accepts a child with a larger limit
+than its parent's, and v1 accepts an unlimited child.
 
 Source: cgroups(7), proc_pid_mountinfo(5), Documentation/admin-guide/cgroup-v2.rst,
 Documentation/scheduler/sched-bwc.rst
@@ -19,24 +19,24 @@ from ktaskd.host.root import HostRoot, read_kernel_text
 from ktaskd.model.observation import OwnLimit
 
 UNLIMITED = 0.0
-"""What stands for "no limit", as in `Identity.cpu_quota`."""
+"""Means "no limit", as in `Identity.cpu_quota`."""
 
 LEVELS_MAX = 64
-"""Cgroups below the top that are looked at. Who may make cgroups can nest
-thousands, and each one costs us a read; only their own limits go unseen."""
+"""Most levels below the top that are read. A process that can make cgroups can nest thousands,
+and each level costs us a read. If it does, only its own deeper limits are missed."""
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount of a cgroup file system that may hold limits of one controller.
+    """One mount of a cgroup file system that may have limits of one controller.
 
     Args:
         root: the cgroup that the mount shows at its top, as a path below the
             root of our cgroup namespace.
-        point: where it is mounted, on the machine that is read.
-        legacy: cgroup v1, with the controller that was asked for.
+        point: its mount point, on the machine that is read.
+        legacy: whether it is cgroup v1, with the requested controller.
     """
 
     root: str
@@ -46,12 +46,12 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Where a process is in the hierarchy of one controller.
+    """The place of a process in the hierarchy of one controller.
 
     Args:
-        legacy: cgroup v1.
+        legacy: whether it is cgroup v1.
         levels: directories from the top of the mount down to the process's own
-            cgroup, LEVELS_MAX below the top at most.
+            cgroup, at most LEVELS_MAX below the top.
         own: directory of its own cgroup; None if no mount of ours shows it.
     """
 
@@ -61,7 +61,7 @@ class Group:
 
 
 def read_cpu_quota(root: HostRoot, pid: int | str) -> float:
-    """CPUs' worth of time that the cgroups of `pid` allow it; 0.0 = no limit known."""
+    """CPU time that the cgroups of `pid` allow it, in CPUs; 0.0 = no known limit."""
     group = find_group(root, pid, "cpu")
     if group is None:
         return UNLIMITED
@@ -74,11 +74,10 @@ def _tightest(group: Group) -> float:
 
 
 def find_group(root: HostRoot, pid: int | str, controller: str) -> Group | None:
-    """Where `pid` (or "self") is, as to one controller; None if that cannot be known.
+    """Find the cgroup of `pid` for one controller; None if that cannot be known.
 
-    Reads our own mounts, not those of `pid`: the kernel shows the path in
-    /proc/PID/cgroup as the reader's cgroup namespace has it, and a container's
-    mount points are no paths of ours.
+    Uses our own mounts and not those of `pid`: the kernel shows the path in /proc/PID/cgroup
+    relative to the reader's cgroup namespace, and a container's mount points are not our paths.
 
     Args:
         pid: a number or "self".
@@ -88,7 +87,7 @@ def find_group(root: HostRoot, pid: int | str, controller: str) -> Group | None:
 
 def _find(root: HostRoot, mounts: Sequence[Mount], membership: str, controller: str) -> Group | None:
     paths = parse_memberships(membership, controller)
-    # A controller belongs to one hierarchy: where v1 has it, v2 cannot limit it.
+    # A controller belongs to one hierarchy: if v1 has it, v2 cannot limit it.
     for legacy in (True, False):
         candidates = [mount for mount in mounts if mount.legacy is legacy]
         if candidates and legacy in paths:
@@ -97,13 +96,13 @@ def _find(root: HostRoot, mounts: Sequence[Mount], membership: str, controller: 
 
 
 def cpu_levels(root: HostRoot, pid: int | str) -> tuple[bool, str, Iterator[Path]] | None:
-    """The groups that decide about the CPU of a process; None where there are none.
+    """Find the cgroups that control the CPU of a process; None if there are none.
 
     Args:
-        pid: as a directory of /proc is named, "self" too.
+        pid: a number or "self".
     Returns:
-        Whether it is cgroup v1, the path as the kernel shows it, and the
-        directories from the top of the mount down to that of the process.
+        Whether it is cgroup v1; the path as the kernel shows it; and the directories from
+        the top of the mount down to that of the process.
     """
     membership = _read_membership(root, pid)
     group = _find(root, _read_mounts(root, "cpu"), membership, "cpu")
@@ -113,7 +112,7 @@ def cpu_levels(root: HostRoot, pid: int | str) -> tuple[bool, str, Iterator[Path
 
 
 def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> OwnLimit:
-    """The tightest limit of these processes, and how often any of their groups was held up.
+    """Read the tightest limit of these processes, and how often their groups were throttled.
 
     Source: nr_throttled of cpu.stat, which cgroup v1 and v2 have alike
     """
@@ -129,12 +128,12 @@ def read_own_limit(root: HostRoot, pids: Iterable[int | str] = ("self",)) -> Own
 
 
 def read_unified_group(root: HostRoot, pid: int | str) -> str:
-    """Path of the cgroup v2 of `pid`, as in "/user.slice"; "" where it has none."""
+    """Read the cgroup v2 path of `pid`, such as "/user.slice"; "" if it has none."""
     return parse_memberships(_read_membership(root, pid)).get(False, "")
 
 
 def find_unified_mount(root: HostRoot) -> Path | None:
-    """Where the whole of cgroup v2 is mounted on the machine that is read; None if it is not."""
+    """Find the mount of the whole cgroup v2 hierarchy; None if there is none."""
     for mount in _read_mounts(root):
         if not mount.legacy and mount.root == "/":
             return root.at(mount.point)
@@ -142,7 +141,7 @@ def find_unified_mount(root: HostRoot) -> Path | None:
 
 
 def read_throttled(group: Path) -> int:
-    """Periods in which the limit of this group held it up."""
+    """Read the number of periods in which the limit of this group throttled it."""
     for line in (read_kernel_text(group / "cpu.stat") or "").split("\n"):
         name, _, value = line.partition(" ")
         if name == "nr_throttled" and value.isascii() and value.isdigit() and len(value) <= 20:
@@ -158,11 +157,11 @@ def _read_membership(root: HostRoot, pid: int | str) -> str:
     return root.process_text(pid, "cgroup") or ""
 
 
-@lru_cache(maxsize=8)  # it is read again and again and hardly ever changes
+@lru_cache(maxsize=8)  # it is read often and hardly ever changes
 def parse_mounts(mountinfo: str, controller: str = "cpu") -> tuple[Mount, ...]:
-    """The mounts of cgroup v2, and of v1 with this controller."""
+    """The mounts of cgroup v2, and those of v1 with this controller."""
     mounts = []
-    # Not splitlines: it cuts at characters that a user may put in a name.
+    # Not splitlines, which also cuts at characters that a user can put in a name.
     for line in mountinfo.split("\n"):
         left, _, right = line.partition(" - ")
         fields, kind = left.split(" "), right.split(" ")
@@ -176,7 +175,7 @@ def parse_mounts(mountinfo: str, controller: str = "cpu") -> tuple[Mount, ...]:
 
 @lru_cache(maxsize=64)
 def parse_memberships(cgroup: str, controller: str = "cpu") -> Mapping[bool, str]:
-    """Path of the cgroup that decides about a controller: True = in v1, False = in v2."""
+    """Path of the cgroup that a controller uses: key True = in v1, False = in v2."""
     paths = {}
     for line in cgroup.split("\n"):
         hierarchy, _, rest = line.partition(":")
@@ -191,8 +190,8 @@ def parse_memberships(cgroup: str, controller: str = "cpu") -> Mapping[bool, str
 def _locate(root: HostRoot, mounts: Sequence[Mount], path: str) -> Group:
     """The directories of a cgroup.
 
-    Where no mount shows the cgroup, which is then outside our namespace or
-    below another root, the top is all that can be known of it.
+    A cgroup that is outside our namespace or below another root is shown by no mount. Then
+    only the top is known.
     """
     below = [(mount, inner) for mount in mounts if (inner := _inner(path, mount.root)) is not None]
     # The mount with the highest root shows the most ancestors.
@@ -206,7 +205,7 @@ def _locate(root: HostRoot, mounts: Sequence[Mount], path: str) -> Group:
 
 
 def _inner(path: str, mount_root: str) -> str | None:
-    """`path` relative to the root of a mount; None if it is not below it."""
+    """`path` relative to the root of a mount; None if it is not below that root."""
     if ".." in path.split("/"):
         return None
     prefix = mount_root.rstrip("/") + "/"
@@ -214,19 +213,19 @@ def _inner(path: str, mount_root: str) -> str | None:
 
 
 def _read_unified_limit(group: Path) -> float | None:
-    """cpu.max is "$MAX $PERIOD" in us, or "max $PERIOD"; the root has none."""
+    """Read cpu.max: "$MAX $PERIOD" in us, or "max $PERIOD"; the root group has no such file."""
     words = (read_kernel_text(group / "cpu.max") or "").split()
     return _ratio(*words) if len(words) == 2 else None
 
 
 def _read_legacy_limit(group: Path) -> float | None:
-    """cpu.cfs_quota_us is -1 where there is no limit."""
+    """Read cpu.cfs_quota_us, which is -1 if there is no limit."""
     quota = read_kernel_text(group / "cpu.cfs_quota_us") or ""
     return _ratio(quota, read_kernel_text(group / "cpu.cfs_period_us") or "")
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    """Quota through period; None for "max", -1, and what is no limit at all."""
+    """Quota divided by period; None for "max", -1, and text that is not a limit."""
     try:
         quota_us, period_us = int(quota), int(period)
         return quota_us / period_us if quota_us > 0 and period_us > 0 else None
@@ -235,5 +234,5 @@ def _ratio(quota: str, period: str) -> float | None:
 
 
 def _unescape(text: str) -> str:
-    """Undo the octal escapes of mountinfo: blank, tab, newline and backslash."""
+    """Replace the octal escapes of mountinfo: blank, tab, newline and backslash."""
     return _ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)

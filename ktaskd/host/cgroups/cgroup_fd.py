@@ -1,20 +1,20 @@
-"""Doors of cgroups: descriptors of cgroup.procs that somebody with more rights opened for writing.
+"""Descriptors of cgroup.procs that a process with more rights opened for writing.
 
-Who may move a process is decided by the credentials of whoever *opened* the
-file (Linux 5.16; before, of whoever writes). So a daemon without rights moves
-its helpers where root opened the door for it. With systemd that takes one line
-in the unit,
+The kernel checks the credentials of the process that *opened* the file (since Linux
+5.16; before, of the process that writes). So a daemon without rights can move its helpers
+into a cgroup whose cgroup.procs root opened for it. With systemd that takes one line in
+the unit,
 
     StandardOutput=file:/sys/fs/cgroup/system.slice/%n/cgroup.procs
 
-since systemd moves the new process into its cgroup first, then opens its
-standard output as root, and changes to the unit's user only after that. So the
-door is that of the cgroup that the process itself is in, at every start anew.
+since systemd moves the new process into its cgroup first, then opens its standard output
+as root, and changes to the unit's user only after that. At each start the descriptor
+therefore belongs to the cgroup that the process itself is in.
 
-Tried before: a root helper in ExecStartPost=+ that sends the descriptors needs a
-socket, a protocol and root code for the same; ListenSpecial= is opened before the
-cgroup exists; OpenFile= needs systemd 253; AttachProcessesToUnit of the bus needs
-a bus, and an answer where a starved helper is to be raised at once.
+Alternatives that were tried: a root helper in ExecStartPost=+ that sends the descriptors
+needs a socket, a protocol and code that runs as root; ListenSpecial= is opened before the
+cgroup exists; OpenFile= needs systemd 253; AttachProcessesToUnit needs the bus, and waits
+for its answer when a starved helper has to be raised at once.
 
 Source: kernel/cgroup/cgroup.c, __cgroup_procs_write; systemd.exec(5);
 src/core/execute.c of systemd 252, exec_child
@@ -35,25 +35,25 @@ _STDOUT = 1
 
 
 def take_stdout(fd: int = _STDOUT) -> int:
-    """The door that this process was given as its standard output, which is /dev/null from now on.
+    """Take the cgroup.procs that this process was given as standard output, and put /dev/null there.
 
     Returns:
-        A descriptor of our own that no program we start inherits; -1 where
-        standard output is something else, which is then left alone.
+        A descriptor of our own that no program we start inherits; -1 if standard
+        output is something else, which then stays as it is.
     """
-    if not is_door(fd):
+    if not is_cgroup_procs(fd):
         return -1
-    door = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    taken = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.dup2(null, fd)
     finally:
         os.close(null)
-    return door
+    return taken
 
 
-def is_door(fd: int) -> bool:
-    """Whether it is a cgroup.procs, open for writing. Never raises."""
+def is_cgroup_procs(fd: int) -> bool:
+    """Whether a descriptor is a cgroup.procs that is open for writing. Never raises."""
     try:
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         name = Path(os.readlink(f"/proc/self/fd/{fd}")).name
@@ -68,5 +68,5 @@ def is_door(fd: int) -> bool:
 
 
 def same(left: int, right: int) -> bool:
-    """Whether both lead into the same cgroup; of a removed group none is the same as another's."""
+    """Whether both belong to the same cgroup; False if one of the groups was removed."""
     return os.path.sameopenfile(left, right)

@@ -1,9 +1,8 @@
-"""Whether a process at the lowest priority really gives way, as its CPU groups have it.
+"""Whether a process at the lowest priority really gives way, according to its scheduling groups.
 
-Nice and SCHED_IDLE count only inside one scheduling group. A cgroup with a
-weight is one; in the root cgroup each session is one (autogroup). So what
-counts is the first group below the root that a process and its rival do not
-share.
+Nice and SCHED_IDLE count only inside one scheduling group. A cgroup with a weight is such a
+group; in the root cgroup each session is one (autogroup). So the deciding group is the first
+group below the root that a process and its rival do not share.
 
 Source: sched(7), kernel/sched/autogroup.c, Documentation/admin-guide/cgroup-v2.rst
 """
@@ -21,24 +20,24 @@ BY_SLICE = "idle slice"
 BY_GROUP = "idle cgroup"
 BY_AUTOGROUP = "autogroup"
 BY_POLICY = "SCHED_IDLE"
-"""Where neither cgroups nor autogroups stand between it and its rivals."""
+"""How a helper gives way; SCHED_IDLE if it has no cgroup or autogroup apart from its rivals."""
 
 OWN_PREFIX = "ktaskd-idle."
-"""How the groups begin that a daemon makes for its helpers. Not with ".slice" at
-the end, which would be systemd's."""
+"""Prefix of the groups that a daemon makes for its helpers. They do not end with ".slice", which
+is reserved for systemd."""
 
 
 @dataclass(frozen=True, slots=True)
-class CpuPlace:
-    """The groups between a process and the rest of the machine.
+class CpuGroups:
+    """The scheduling groups between a process and the rest of the machine.
 
     Args:
         path: its cgroup as the kernel shows it; "" = none.
         top: name of the first group with a weight below the root that we see;
-            "" = none, it is in that root.
+            "" = the process is in that root.
         idle: whether each such group has cpu.idle, the topmost first.
-        enclosed: the root that we see is a group itself, as in a container: it
-            has a weight against what is outside.
+        enclosed: whether the root that we see is itself a group with a weight, as in a
+            container.
     """
 
     path: str = ""
@@ -47,16 +46,16 @@ class CpuPlace:
     enclosed: bool = False
 
 
-def read_cpu_place(root: HostRoot, pid: str = "self") -> CpuPlace:
-    """Where a process stands; what cannot be read counts as the root."""
+def read_cpu_groups(root: HostRoot, pid: str = "self") -> CpuGroups:
+    """Read the groups of a process; if they cannot be read it counts as being in the root."""
     found = cpu_levels(root, pid)
     if found is None:
-        return CpuPlace()
+        return CpuGroups()
     legacy, path, levels = found
     top = next(levels)
-    # In cgroup v2 a group has no weight where its parent lets it have none.
+    # In cgroup v2 a group has a weight only if its parent enables the controller.
     weighty = [level for level in levels if legacy or os.path.exists(level / "cpu.weight")]
-    return CpuPlace(
+    return CpuGroups(
         path,
         weighty[0].name if weighty else "",
         tuple(_is_idle(level) for level in weighty),
@@ -65,10 +64,10 @@ def read_cpu_place(root: HostRoot, pid: str = "self") -> CpuPlace:
 
 
 def describe(root: HostRoot) -> str:
-    """Which cgroups decide about our CPU, and where we are in them, in words."""
+    """Describe which cgroups control our CPU time, and which one is ours."""
     found = cpu_levels(root, "self")
     if found is None:
-        return "none is mounted that decides about the CPU"
+        return "no cgroup hierarchy with the cpu controller is mounted"
     legacy, path, levels = found
     return f"v{1 if legacy else 2} at {next(levels)}, we are in {path}"
 
@@ -82,33 +81,33 @@ def is_enclosed(top: Path, *, legacy: bool) -> bool:
     return not os.path.exists(top / "release_agent") if legacy else os.path.exists(top / "cgroup.type")
 
 
-def gives_way_by(place: CpuPlace, autogroup_nice: int | None, policy: str) -> str:
-    """What makes a helper give way to all others that we see; "" = nothing does. Pure.
+def gives_way_by(groups: CpuGroups, autogroup_nice: int | None, policy: str) -> str:
+    """How a helper gives way to all others that we see; "" = it does not. Pure.
 
     Args:
         autogroup_nice: None = the kernel has no autogroups, or they are off.
         policy: as in `Applied`.
     """
-    if place.idle:
-        by = BY_GROUP if place.top.startswith(OWN_PREFIX) else BY_SLICE
-        return by if place.idle[0] else ""
-    if place.enclosed or autogroup_nice is None:
+    if groups.idle:
+        by = BY_GROUP if groups.top.startswith(OWN_PREFIX) else BY_SLICE
+        return by if groups.idle[0] else ""
+    if groups.enclosed or autogroup_nice is None:
         return BY_POLICY if policy == "idle" else ""
     return BY_AUTOGROUP if autogroup_nice == 19 else ""
 
 
-def why_not(place: CpuPlace) -> str:
-    """Why a helper with this place does not give way and what to do, in words. Pure."""
-    if place.idle:
-        inner = "; cpu.idle of a group inside it counts only there" if any(place.idle) else ""
+def why_not(groups: CpuGroups) -> str:
+    """Why a helper in these groups does not give way, and what to do, in words. Pure."""
+    if groups.idle:
+        inner = "; cpu.idle of a group below it counts only inside" if any(groups.idle) else ""
         return (
-            f"its cgroup {place.path} has an ordinary weight at the top ({place.top}), however low a "
-            f"helper is inside{inner}; let systemd start the pool hosts in a top-level slice with "
-            "CPUWeight=idle, or start the daemon in the root cgroup"
+            f"its cgroup {groups.path} has an ordinary weight at the top ({groups.top}), so the priority "
+            f"of a helper counts only inside{inner}; let systemd start the pool hosts in a top-level "
+            "slice with CPUWeight=idle, or start the daemon in the root cgroup"
         )
     return (
-        "its session has the weight of any other; let the daemon write /proc/self/autogroup, or make "
-        "groups with cpu.idle below the root cgroup"
+        "its session has the same weight as any other; let the daemon write /proc/self/autogroup, or let "
+        "it make groups with cpu.idle below the root cgroup"
     )
 
 

@@ -1,9 +1,9 @@
-"""A cgroup with cpu.idle of our own for the helpers, and the rule where one may be made.
+"""Our own cgroup with cpu.idle for the helpers, and the rule where it may be made.
 
-Weights count among siblings, so the group is made directly below the root of
-the hierarchy and nowhere else. Where systemd manages the tree none is made: it
-is the tree's only writer. A group's name says which daemon made it, so that
-the next one can clear away what a killed one left.
+Weights count among siblings, so the group is made directly below the root of the hierarchy
+and nowhere else. None is made if systemd manages the tree, since systemd is its only writer.
+The name of a group identifies the daemon that made it, so that the next daemon can remove the
+group of a killed one.
 
 Source: Documentation/admin-guide/cgroup-v1/cgroups.rst, cgroup-v2.rst,
 https://systemd.io/CGROUP_DELEGATION
@@ -27,20 +27,20 @@ _START_TIME_FIELD = 22
 
 
 class IdleGroupRefused(Exception):
-    """No group can be made here; the message says why and what would help."""
+    """No group can be made here; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdleGroup:
-    """A group that was made, and the two doors to it.
+    """A group that was made, and the descriptors to move processes in and out.
 
-    A descriptor that was opened with the rights of root moves processes also
-    for who has none, so neither may ever come into a worker's hands.
+    A descriptor that root opened moves processes even for a process without rights, so no
+    worker may ever get one.
 
     Args:
         path: its directory.
-        idle_fd: of its cgroup.procs.
-        normal_fd: of the cgroup.procs that the daemon itself is in.
+        idle_fd: its cgroup.procs.
+        normal_fd: cgroup.procs of the group that the daemon itself is in.
     """
 
     path: Path
@@ -48,17 +48,17 @@ class IdleGroup:
     normal_fd: int
 
     def close(self) -> None:
-        """Give it up; one that still has processes in it stays for the next daemon to remove."""
+        """Remove the group; if it still has processes it stays for the next daemon to remove."""
         os.close(self.idle_fd)
         os.close(self.normal_fd)
         remove(self.path)
 
 
 def make_idle_group(root: HostRoot | None = None) -> IdleGroup:
-    """Make a group with cpu.idle for this process's helpers, after removing what dead daemons left.
+    """Make a group with cpu.idle for this process's helpers, and remove those that dead daemons left.
 
     Raises:
-        IdleGroupRefused: none can be made, or it does not become idle.
+        IdleGroupRefused: it cannot be made, or cannot be made idle.
     """
     root = root or HostRoot()
     parent = find_parent(root)
@@ -67,7 +67,7 @@ def make_idle_group(root: HostRoot | None = None) -> IdleGroup:
     try:
         path.mkdir()
     except OSError as error:
-        raise IdleGroupRefused(f"{path}: {error.strerror}; start the daemon as root for this") from error
+        raise IdleGroupRefused(f"{path}: {error.strerror}; start the daemon as root") from error
     try:
         return _open(path)
     except OSError as error:
@@ -87,35 +87,35 @@ def _open(path: Path) -> IdleGroup:
 
 
 def find_parent(root: HostRoot) -> Path:
-    """The group below which one with cpu.idle really gives way.
+    """Find the group below which a group with cpu.idle really gives way.
 
     Raises:
         IdleGroupRefused: there is none that we may use.
     """
     legacy, path, top, below = _find_top(root)
     if below:
-        # Below it the group has the weight of `path`; and to leave that one
-        # would be to leave the limits that somebody set for the daemon.
+        # Below `path` the group would compete with the weight of `path`; outside `path` it would
+        # escape the limits that were set for the daemon.
         raise IdleGroupRefused(
             f"the daemon is in the cgroup {path}, whose weight counts; start it in the root cgroup"
         )
     if not legacy and "cpu" not in (read_kernel_text(top / "cgroup.subtree_control") or "").split():
-        # To enable it would give every group of the machine another weight.
-        raise IdleGroupRefused(f'the cpu controller is not on: write "+cpu" to {top}/cgroup.subtree_control')
+        # Enabling it here would change the weight of every group of the machine.
+        raise IdleGroupRefused(f'the cpu controller is off: write "+cpu" to {top}/cgroup.subtree_control')
     return top
 
 
 def find_top(root: HostRoot) -> Path:
-    """The root of the hierarchy that decides about the CPU, as far as we see it.
+    """Find the root of the hierarchy that controls the CPU, as far as we see it.
 
     Raises:
-        IdleGroupRefused: there is none, or nothing may be made in it.
+        IdleGroupRefused: there is none, or systemd manages it.
     """
     return _find_top(root)[2]
 
 
 def _find_top(root: HostRoot) -> tuple[bool, str, Path, list[Path]]:
-    """Whether it is v1, our path, the top, and the groups from there down to us."""
+    """Whether it is v1; our path; the top; and the groups from the top down to ours."""
     if is_managed(root):
         raise IdleGroupRefused(
             "systemd manages the cgroups; "
@@ -132,18 +132,18 @@ def _find_top(root: HostRoot) -> tuple[bool, str, Path, list[Path]]:
 def is_managed(root: HostRoot) -> bool:
     """Whether systemd manages this machine.
 
-    Source: sd_booted(3); in a container that hides /run, its name.
+    Source: sd_booted(3); in a container that hides /run, the name of process 1
     """
     init = (read_kernel_text(root.proc / "1" / "comm") or "").strip()
     return os.path.isdir(root.top / "run/systemd/system") or init == "systemd"
 
 
 _LOOK_S = 0.01
-"""Between two tries to remove a group."""
+"""Seconds between two attempts to remove a group."""
 
 
 def own_name(root: HostRoot) -> str:
-    """A name that no other process has at any time: pid namespace, pid and start time."""
+    """A name that no other process ever uses: pid namespace, pid and start time."""
     return f"{OWN_PREFIX}{_pid_namespace(root)}.{os.getpid()}.{_start_time(root, str(os.getpid()))}"
 
 
@@ -152,7 +152,7 @@ def remove_stale(root: HostRoot, parent: Path) -> None:
     with contextlib.suppress(OSError):
         for path in sorted(parent.glob(f"{OWN_PREFIX}*")):
             namespace, pid, start = [*path.name.removeprefix(OWN_PREFIX).split("."), "", "", ""][:3]
-            # What runs in another pid namespace cannot be seen from here.
+            # Processes in other pid namespaces cannot be seen from here.
             if namespace == _pid_namespace(root) and start != _start_time(root, pid):
                 remove(path)
 
@@ -161,7 +161,7 @@ def remove(path: Path, patience_s: float = 0.0) -> None:
     """Remove a group, unless a process is in it.
 
     Args:
-        patience_s: for it to be empty: who was reaped may count for a moment longer.
+        patience_s: how long to wait until it is empty; a reaped process can count a moment longer.
     """
     until_s = time.monotonic() + patience_s
     while True:
@@ -175,7 +175,7 @@ def remove(path: Path, patience_s: float = 0.0) -> None:
 
 
 def enter(procs_fd: int) -> None:
-    """Move the calling process into the group whose cgroup.procs this is; raises OSError."""
+    """Move the calling process into the group of this cgroup.procs; raises OSError."""
     os.write(procs_fd, b"0")
 
 
@@ -187,7 +187,7 @@ def _pid_namespace(root: HostRoot) -> str:
 
 
 def _start_time(root: HostRoot, pid: str) -> str:
-    """When a process started, in clock ticks since boot; "" if there is none of that number."""
-    # The command in parentheses may hold blanks and parentheses of its own.
+    """When a process started, in clock ticks since boot; "" if there is no such process."""
+    # The command in parentheses may contain blanks and parentheses itself.
     after = (read_kernel_text(root.proc / pid / "stat") or "").rpartition(")")[2].split() if pid else []
     return after[_START_TIME_FIELD - 3] if len(after) > _START_TIME_FIELD - 3 else ""

@@ -1,9 +1,8 @@
-"""Which memory cgroup a process is in, what limits it, and how to get into it.
+"""The memory cgroup of a process, its limit, and how to enter it.
 
-Memory is charged to the cgroup of whoever touches it first, for as long as it
-exists. What a worker allocates for a client counts against the client's limit
-only if the worker is in the client's group then, or at least below the group
-that has the limit.
+Memory is charged to the cgroup of the process that touches it first, for as long as the memory
+exists. Memory that a worker allocates for a client counts against the client's limit only if
+the worker is in the client's group at that moment, or below the group that has the limit.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst
 """
@@ -21,19 +20,19 @@ from ktaskd.model.memory import MemoryLimit
 CONTROLLER = "memory"
 
 LEGACY_UNLIMITED = 1 << 62
-"""v1 writes "no limit" as LONG_MAX rounded down to pages, whose size differs between
-machines. No machine has as much as this. Source: PAGE_COUNTER_MAX in linux/page_counter.h"""
+"""v1 writes "no limit" as LONG_MAX rounded down to pages, whose size differs between machines.
+No machine has this much memory. Source: PAGE_COUNTER_MAX in linux/page_counter.h"""
 
 _UNIFIED_FILES = ("memory.max", "memory.high")
 _LEGACY_FILES = ("memory.limit_in_bytes",)
 
 
 def read_memory_limit(root: HostRoot, pid: int) -> MemoryLimit | None:
-    """The tightest finite limit of `pid` and its group's ancestors; None = none known.
+    """Read the tightest finite limit of the group of `pid` and its ancestors; None = none known.
 
-    Of equal limits the upper one counts: what is below it can never have as much.
-    Of a process whose group none of our mounts shows, only the limit at their top
-    is known, which holds for us too.
+    Of equal limits the upper one counts, since groups below it can never reach theirs.
+    If no mount of ours shows the group, only the limit at the top is known, which holds for
+    us too.
 
     Raises:
         ProcessLookupError: the process is gone or hidden from us.
@@ -51,10 +50,10 @@ def read_memory_limit(root: HostRoot, pid: int) -> MemoryLimit | None:
 
 
 def read_memory_group(root: HostRoot, pid: int | str) -> str:
-    """Directory of the memory cgroup of `pid` or "self".
+    """Find the directory of the memory cgroup of `pid` or "self".
 
-    As far down as it can be seen: the top of the mount for a group outside of
-    it. "" where there is none, or the process is gone.
+    For a group that our mount does not show this is the top of the mount. "" if there is no
+    such group, or the process is gone.
     """
     group = find_group(root, pid, CONTROLLER)
     if group is None:
@@ -63,10 +62,9 @@ def read_memory_group(root: HostRoot, pid: int | str) -> str:
 
 
 def counts_against(limit: MemoryLimit, groups: Iterable[str]) -> bool:
-    """Whether all that processes in these groups allocate counts against the limit. Pure.
+    """Whether everything that processes in these groups allocate counts against the limit. Pure.
 
-    A group that is not known ("") does not; and where there are no groups, there
-    is nothing to rely on.
+    False if there are no groups, or if one is not known ("").
     """
     top = limit.limiting.rstrip("/") + "/"
     groups = list(groups)
@@ -74,16 +72,16 @@ def counts_against(limit: MemoryLimit, groups: Iterable[str]) -> bool:
 
 
 def why_not_enter(group: str, movers: Iterable[str]) -> str:
-    """What keeps processes of ours out of a group, in words; "" = nothing that can be foreseen.
+    """Why our processes cannot enter a group, in words; "" = no reason is known.
 
-    cgroup v1 wants the right to write cgroup.procs, v2 also that of the nearest
-    common ancestor of where a process comes from and where it goes to.
+    cgroup v1 requires the right to write the group's cgroup.procs. v2 also requires that right
+    for the nearest common ancestor of the old and the new group.
 
     Args:
-        movers: directories of the groups that processes would come from.
+        movers: directories of the groups that processes would leave.
     """
     if not group:
-        return "it is outside of what is mounted here"
+        return "it is not below any cgroup mount here"
     directories = [Path(group)]
     if os.path.exists(Path(group) / "cgroup.controllers"):
         directories += [Path(os.path.commonpath([group, mover])) for mover in movers if mover]
@@ -97,15 +95,15 @@ def why_not_enter(group: str, movers: Iterable[str]) -> str:
 
 
 def enter(group: str) -> None:
-    """Move the calling process into a group: from now on it pays what this one allocates.
+    """Move the calling process into a group, which from now on is charged for its memory.
 
     Raises:
-        OSError: it is not in it.
+        OSError: the process is not in that group afterwards.
     """
     (Path(group) / "cgroup.procs").write_bytes(b"0")
     got = read_memory_group(HostRoot(), "self")
     if got != group:
-        raise OSError(f"memory cgroup: got {got or 'none'}, wanted {group}")
+        raise OSError(f"memory cgroup: this process could not enter {group} and is in {got or 'none'}")
 
 
 def _limit_of(level: Path, group: Group) -> int | None:
@@ -115,9 +113,9 @@ def _limit_of(level: Path, group: Group) -> int | None:
 
 
 def _parse_limit(text: str) -> int | None:
-    """Bytes; None for "max", for what v1 calls no limit, and for what is no number.
+    """A limit in bytes; None for "max", for v1's "no limit", and for text that is not a number.
 
-    0 is a limit: a group that may have nothing.
+    0 is a limit: such a group may have no memory at all.
     """
     word = text.strip()
     if not (word.isascii() and word.isdecimal() and len(word) < 20):

@@ -1,6 +1,6 @@
-"""What can change of an open file after it was vetted, read again from the descriptor itself.
+"""Read again what can change about an open file after it was vetted, from the descriptor itself.
 
-The file was vetted as a regular file of a local file system or memory, so no call here can hang.
+The file was vetted as memory or a regular file of a local file system, so no call here can hang.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, 
 def refreshed(fd: int, facts: SourceFacts) -> SourceFacts:
     """The facts with the length, the flags and the seals that the file has now.
 
-    Everybody who shares the open file description can set O_APPEND and O_DIRECT on it, and
-    everybody who has the memory writable can seal it.
+    Every process that shares the open file description can set O_APPEND and O_DIRECT on it, and
+    every process with a writable descriptor of the memory can seal it.
     """
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     seals = facts.seals if facts.kind is SourceKind.FILE else _seals(fd)
@@ -41,6 +41,6 @@ def _seals(fd: int) -> int:
 
 
 def read_stamp(fd: int) -> Stamp:
-    """The stamp of an open file as it is now."""
+    """Read the size and the times of an open file."""
     status = os.fstat(fd)
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,4 +1,4 @@
-"""Learning that something in a directory was removed, without looking again and again.
+"""Learn that something in a directory was removed, without polling.
 
 Source: inotify(7)
 """
@@ -18,13 +18,13 @@ _READ_BYTES = 4096
 
 
 class DirectoryWatch:
-    """A descriptor that becomes readable when an entry goes, or a directory itself.
+    """A descriptor that becomes readable when an entry or the directory itself is removed.
 
-    It does not say what has happened: whoever uses it looks.
+    It does not report what has happened: the caller has to look.
     """
 
     def __init__(self, *paths: str) -> None:
-        """Watch from now on; raises OSError where the kernel cannot, or has too many watches."""
+        """Watch from now on; raises OSError if the kernel cannot, or has too many watches."""
         self.fd = inotify_init(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             for path in paths:
@@ -34,7 +34,7 @@ class DirectoryWatch:
             raise
 
     def drain(self) -> None:
-        """Take what has been told so far, so that the descriptor is not readable any more."""
+        """Read all events so far, so that the descriptor is no longer readable."""
         try:
             while os.read(self.fd, _READ_BYTES):
                 pass
@@ -42,7 +42,7 @@ class DirectoryWatch:
             return
 
     def close(self) -> None:
-        """Watch no more; a second time does nothing."""
+        """Stop watching; a second call does nothing."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)

@@ -1,9 +1,9 @@
-"""Which disk a file lies on, and whether it turns.
+"""Find the disk that a file is on, and whether it rotates.
 
-A partition counts as its whole disk. File systems whose device number is not
-that of a disk (btrfs, overlay, tmpfs, network) are on none that is known. What a
-hypervisor's own drivers say of turning is what was not set otherwise, and mostly 1
-on solid state: it is not believed, and an administrator names such a disk.
+A partition counts as its whole disk. For file systems whose device number is not that of a disk
+(btrfs, overlay, tmpfs, network) no disk is known. The drivers of hypervisors report the default,
+which is mostly "rotating" even on solid state. So their report is ignored, and an administrator
+names such a disk in the configuration.
 
 Source: Documentation/ABI/stable/sysfs-block, sysfs(5) on /sys/dev/block
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from ktaskd.host.root import HostRoot, read_number
 
 _OF_HYPERVISORS = frozenset({"virtio_blk", "vbd"})
-"""Drivers of disks that are not there: virtio's and Xen's."""
+"""Drivers of virtual disks: virtio's and Xen's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Disk:
     """A whole disk.
 
     Args:
-        name: as the kernel calls it, "sda".
-        rotating: whether moving to another place takes it milliseconds.
+        name: the kernel's name, such as "sda".
+        rotating: whether a seek takes milliseconds.
     """
 
     name: str
@@ -34,23 +34,23 @@ class Disk:
 
 
 def read_disk(root: HostRoot, device: int) -> Disk | None:
-    """The disk of a file's st_dev; None = it is on none that is known."""
+    """Find the disk of a file's st_dev; None = no disk is known."""
     link = root.sys / "dev/block" / f"{os.major(device)}:{os.minor(device)}"
     try:
-        place = link.resolve(strict=True)
+        device_dir = link.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: links in a circle
         return None
-    if os.path.exists(place / "partition"):
-        place = place.parent
-    rotating = read_number(place / "queue/rotational")
+    if os.path.exists(device_dir / "partition"):
+        device_dir = device_dir.parent
+    rotating = read_number(device_dir / "queue/rotational")
     if rotating is None:
         return None
-    return Disk(place.name, rotating == 1 and _driver(place) not in _OF_HYPERVISORS)
+    return Disk(device_dir.name, rotating == 1 and _driver(device_dir) not in _OF_HYPERVISORS)
 
 
-def _driver(place: Path) -> str:
-    """Name of a disk's driver; "" where there is none."""
+def _driver(device_dir: Path) -> str:
+    """Name of a disk's driver; "" if there is none."""
     try:
-        return (place / "device/driver").readlink().name
+        return (device_dir / "device/driver").readlink().name
     except OSError:
         return ""

@@ -1,7 +1,7 @@
-"""Which parts of a file have storage, by the map of its file system.
+"""Find which parts of a file have storage, from the map of its file system.
 
-Other than lseek it tells what was reserved but never written from a hole, and it
-moves no offset. Memory has no such map.
+Unlike lseek the map distinguishes reserved storage that was never written from a hole, and
+reading it moves no file offset. Memory has no such map.
 
 Source: Documentation/filesystems/fiemap.rst, linux/fiemap.h
 """
@@ -16,18 +16,18 @@ _FS_IOC_FIEMAP = 0xC020660B
 _REQUEST = struct.Struct("=QQIIII")
 """fm_start, fm_length, fm_flags, fm_mapped_extents, fm_extent_count, fm_reserved."""
 _EXTENT = struct.Struct("=Q8xQ16xI12x")
-"""fe_logical, fe_length, fe_flags, without what is in between."""
+"""fe_logical, fe_length and fe_flags, without the fields between them."""
 _EXTENTS = 64
-"""In one answer; longer than the 1024 bytes up to which fcntl.ioctl makes a copy."""
+"""Extents in one answer. The buffer is longer than the 1024 bytes up to which fcntl.ioctl copies it."""
 
 _NO_MAP = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 
 def read_unallocated(fd: int, start: int, end: int) -> list[tuple[int, int]] | None:
-    """Parts of [start, end) without storage, ascending; None where the file system has no map.
+    """Parts of [start, end) without storage, ascending; None if the file system has no map.
 
-    Edges inside of [start, end) are those of the file system's blocks. Storage beyond
-    the end of the file counts as such.
+    Edges inside [start, end) are at block boundaries of the file system. Storage beyond the end
+    of the file counts as storage.
 
     Raises:
         OSError: the map could not be read.
@@ -48,13 +48,13 @@ def read_unallocated(fd: int, start: int, end: int) -> list[tuple[int, int]] | N
                 holes.append((reached, end))
             break
         if reached <= position:
-            return None  # it goes round in circles
+            return None  # no progress
         position = reached
     return holes
 
 
 def _read_extents(fd: int, start: int, end: int) -> list[tuple[int, int]] | None:
-    """The first of what has storage in [start, end), as (start, end)."""
+    """The first extents with storage in [start, end), each as (start, end)."""
     buffer = bytearray(_REQUEST.size + _EXTENTS * _EXTENT.size)
     _REQUEST.pack_into(buffer, 0, start, end - start, 0, 0, _EXTENTS, 0)
     try:

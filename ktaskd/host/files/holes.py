@@ -1,4 +1,4 @@
-"""Where an open file has storage, and how to take storage back."""
+"""Find where an open file has storage, reserve storage, and release it."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ def punch(fd: int, start: int, end: int) -> None:
     """Make [start, end) a hole; the length of the file stays.
 
     Raises:
-        OSError: EOPNOTSUPP where the file system cannot, EPERM on a sealed memfd.
+        OSError: EOPNOTSUPP if the file system cannot, EPERM on a sealed memfd.
     """
     if start < end:
         _fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, start, end)
 
 
 def allocate(fd: int, start: int, end: int) -> None:
-    """Give [start, end) storage; no byte changes, and the length of the file stays.
+    """Reserve storage for [start, end); no byte changes, and the length of the file stays.
 
     Raises:
-        OSError: ENOSPC where there is not enough, of which some may be taken by now;
-            EOPNOTSUPP where the file system cannot.
+        OSError: ENOSPC if there is not enough, after some of it may have been reserved;
+            EOPNOTSUPP if the file system cannot.
     """
     if start < end:
         _fallocate(fd, _KEEP_SIZE, start, end)
 
 
 def read_holes(fd: int, start: int, end: int) -> list[tuple[int, int]]:
-    """Parts of [start, end) without storage, ascending; all beyond the end of the file.
+    """Parts of [start, end) without storage, ascending; everything beyond the end of the file counts.
 
-    Moves the offset of the open file description, so that it is for
-    descriptions that nobody else uses. A file system that does not know its
-    holes has none. Source: lseek(2)
+    Moves the offset of the open file description, so use it only for descriptions that nobody
+    else uses. A file system that does not report its holes has none. Source: lseek(2)
     """
     return read_layout(fd, start, end)[0]
 
@@ -45,8 +44,8 @@ def read_holes(fd: int, start: int, end: int) -> list[tuple[int, int]]:
 def read_layout(fd: int, start: int, end: int) -> tuple[list[tuple[int, int]], tuple[int, int]]:
     """The same, and the last stretch of data that was found, which may reach beyond `end`.
 
-    The kernel cannot be asked for less: to find the next hole of a dense memfd it
-    walks all its pages, whatever part the caller is at.
+    The stretch is returned because finding its end is expensive: the kernel walks all pages of
+    a dense memfd to find the next hole, whatever `end` is.
     """
     holes: list[tuple[int, int]] = []
     stretch = (start, start)
@@ -63,7 +62,7 @@ def read_layout(fd: int, start: int, end: int) -> tuple[list[tuple[int, int]], t
 
 
 def _seek(fd: int, position: int, whence: int, end: int) -> int:
-    """Where data or a hole begins; `end` where there is none of it."""
+    """Start of the next data or hole; `end` if there is none."""
     try:
         return os.lseek(fd, position, whence)
     except OSError as error:
@@ -74,7 +73,7 @@ def _seek(fd: int, position: int, whence: int, end: int) -> int:
 
 
 def _fallocate(fd: int, mode: int, start: int, end: int) -> None:
-    """The call, whose errors are worded as those of calls that Python knows."""
+    """Call fallocate, with errors worded like those of Python's own calls."""
     try:
         fallocate(fd, mode, start, end - start)
     except OSError as error:

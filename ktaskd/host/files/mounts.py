@@ -1,25 +1,25 @@
 """The file system that a descriptor is on, found without asking a server.
 
-A file of FUSE or of a network file system can hang whoever asks it anything: fstat
-and fstatfs wait for a server, unkillably. `door/handoff/vet.py` asks in this order:
+A file of FUSE or of a network file system can hang every process that asks about it: fstat and
+fstatfs wait for a server and cannot be killed. `door/handoff/vet.py` asks in this order:
 
 1. **The mount's id** (`/proc/self/fdinfo`, kernel memory). The kernel numbers the mounts of
    all namespaces from one pool, and a descriptor keeps its mount, so a number in the table of
-   this process or of PID 1 names that very mount. A table can refuse a file, with the proper
-   name of its file system, and it can permit step 3; it never decides what a file is on.
-2. **statx with mask 0 and AT_STATX_DONT_SYNC**, for a mount in neither table: a sandbox's, a
-   container's, one of another user's namespace, or a detached one. FUSE, NFS, SMB, Ceph and AFS
+   this process or of PID 1 refers to that very mount. A table can refuse a file, with the proper
+   name of its file system, and it can permit step 3. It never decides which file system it is.
+2. **statx with mask 0 and AT_STATX_DONT_SYNC**, for a mount in neither table: that of a sandbox,
+   a container or another user's namespace, or a detached one. FUSE, NFS, SMB, Ceph and AFS
    answer that from the kernel's memory. (9p and the cluster file systems ask their server, but
    only root can mount those.) Either of two answers proves that no server is behind the file:
-   STATX_ATTR_IMMUTABLE is in `stx_attributes_mask`, as with local file systems and overlay, and
-   not with those that have a server; or the device is a real one (its major number is not 0) and
-   the file system makes handles (name_to_handle_at, kernel memory) of a type that FUSE does not
-   make. FUSE can have a block device too: fuseblk.
-3. **fstatfs**, after step 1 or 2 permitted it: f_type is what the file is on.
+   STATX_ATTR_IMMUTABLE is in `stx_attributes_mask`, which local file systems and overlay set and
+   those with a server do not; or the device is a real one (its major number is not 0) and the
+   file system makes handles (name_to_handle_at, kernel memory) of a type that FUSE does not make.
+   The device alone proves nothing, since FUSE can have a block device too: fuseblk.
+3. **fstatfs**, after step 1 or 2 permitted it: f_type is the file system of the file.
 
-An overlay needs one more proof, as its f_type hides the layers. It is trusted where its mount is in
+An overlay needs one more proof, since its f_type hides the layers. It is trusted if its mount is in
 one of the two tables, or in that of a client in the initial user namespace, since then root mounted it.
-Elsewhere any user can have mounted it above a FUSE server of their own. Then two things are asked:
+Otherwise any user can have mounted it above a FUSE server of their own. Then two checks follow:
 
 * STATX_ATTR_NODUMP has to be in the mask. An overlay passes it on from the layer that has the attributes of
   the file, and FUSE and network file systems do not have it.
@@ -27,8 +27,8 @@ Elsewhere any user can have mounted it above a FUSE server of their own. Then tw
   overlayfs). There FS_IOC_FIEMAP has to work: the overlay passes that on to the layer with the data, and
   FUSE, NFS and 9p have no such operation. tmpfs has none either, so its overlays are refused then.
 
-The alternative was to look the device up in the tables. Subvolumes of btrfs and files of overlays have
-devices that are in no table, and a container's mounts are in no table of ours.
+The alternative, to look up the device in the tables, does not work: subvolumes of btrfs and files of
+overlays have devices that are in no table, and a container's mounts are in no table of ours.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from ktaskd.host import libc
 
 TABLES = ("/proc/self/mountinfo", "/proc/1/mountinfo")
-"""Of this process, and of the machine: systemd gives a unit a mount namespace of its own."""
+"""Mounts of this process and of the machine: systemd gives a unit its own mount namespace."""
 
 OVERLAY = "overlay"
 
@@ -88,18 +88,18 @@ _IMMUTABLE, _NODUMP = 0x10, 0x40
 _DATA_LAYERS_SINCE = (6, 16)
 _FIEMAP = struct.Struct("=QQIIII")
 _FS_IOC_FIEMAP = 0xC020660B
-"""Source: linux/fiemap.h; a count of 0 extents asks for their number only."""
+"""Source: linux/fiemap.h; a count of 0 extents requests only their number."""
 _OF_FUSE = frozenset((0x81, 0x82))
-"""Types of handles that FUSE makes; xfs makes them too, and has the attributes. Source: linux/exportfs.h"""
+"""Types of handles that FUSE makes; xfs makes them too, but sets the attributes. Source: linux/exportfs.h"""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of a descriptor's file system before it was asked anything.
+    """The facts about a descriptor's file system that are known without asking it.
 
     Args:
-        name: of the mount in a table; None = its mount is in none.
-        local: the kernel's memory proves that no server is behind the file.
+        name: file system of the mount, from a table; None = the mount is in none.
+        local: whether the kernel's memory proves that no server is behind the file.
         shown: the same for the file below an overlay.
     """
 
@@ -109,11 +109,11 @@ class Standing:
 
 
 def read_standing(fd: int, client: int = 0) -> Standing:
-    """Look without asking the file system's server, if it has one; raises OSError.
+    """Find these facts without asking the file system's server, if it has one; raises OSError.
 
     Args:
-        fd: an O_PATH descriptor will do.
-        client: pid of the process that sent it; 0 = not known.
+        fd: an O_PATH descriptor suffices.
+        client: pid of the process that sent the descriptor; 0 = not known.
     """
     name = find_mount_type(fd, TABLES)
     if name is not None:
@@ -125,9 +125,9 @@ def read_standing(fd: int, client: int = 0) -> Standing:
 
 
 def _is_roots(fd: int, client: int) -> bool:
-    """Whether the mount is that of a process in the initial user namespace, so that root made it.
+    """Whether a process in the initial user namespace has the mount, so that root made it.
 
-    A pid that was given to another process meanwhile changes nothing: it is such a process's mount.
+    If the pid was given to another process meanwhile, the answer is still right for that process.
     """
     try:
         with open(f"/proc/{client}/uid_map", "rb") as file:
@@ -156,7 +156,7 @@ def _makes_handles_unlike_fuse(fd: int) -> bool:
 
 
 def ask_file_system(fd: int) -> str:
-    """The name of the file system by fstatfs, which asks a server if there is one; raises OSError."""
+    """The name of the file system, from fstatfs, which asks a server if there is one; raises OSError."""
     magic = libc.file_system_of(fd)
     return MAGICS.get(magic, f"unknown, of type {magic:#x}")
 
@@ -182,8 +182,8 @@ def _read_table(path: str) -> Mapping[int, str]:
 def read_mount_id(fd: int) -> int:
     """The mount id of a descriptor of this process; -1 if there is none.
 
-    Exact while the descriptor is open: it holds its mount, whose number is
-    given to no other until then.
+    The id is exact while the descriptor is open: it keeps its mount, and the kernel does not
+    reuse the number before that.
     """
     with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
         for line in file.read().split(b"\n"):
@@ -196,8 +196,8 @@ def read_mount_id(fd: int) -> int:
 def parse_mount_types(text: bytes) -> Mapping[int, str]:
     r"""File system type by mount id.
 
-    Only a newline ends a line: a path may hold all that str.splitlines takes
-    for an end, and whoever may mount could write lines of his own.
+    Only a newline ends a line. A path may contain other characters at which str.splitlines
+    splits, so a user who can mount could forge lines.
 
     Source: proc_pid_mountinfo(5): the type is the first field after a lone
     "-", which ends the optional fields; blanks in paths are written \040.

@@ -1,8 +1,8 @@
-"""Files whose content nobody but root and our own user can have made, however they are reached.
+"""Open only files that nobody but root and our own user can have made or replaced.
 
-Whoever owns a directory, or may write it, can put another file in the place of one that is root's.
-So every directory on the way is looked at, those behind symbolic links too, and what is used is the
-descriptor that was looked at.
+The owner of a directory, and every user who can write it, can replace a file in it that belongs to
+root. So every directory on the way is checked, also those behind symbolic links, and the caller uses
+the very descriptor that was checked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 _LINKS_MAX = 40
-"""As the kernel has it. Source: path_resolution(7)"""
+"""The kernel's limit. Source: path_resolution(7)"""
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -22,7 +22,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Untrusted(Exception):
-    """Somebody else could have made it, or can put another one in its place."""
+    """Another user could have made the file, or can replace it."""
 
 
 def open_file(path: str) -> int:
@@ -31,7 +31,7 @@ def open_file(path: str) -> int:
     Args:
         path: absolute.
     Raises:
-        Untrusted: somebody else may write it, or a directory or a link on the way.
+        Untrusted: another user can write it, or replace a directory or a link on the way.
         OSError: it cannot be opened.
     """
     return _opened(path, directory=False)
@@ -43,15 +43,15 @@ def open_directory(path: str) -> int:
 
 
 def check_file(fd: int) -> None:
-    """Raise Untrusted unless an open file still is what `open_file` opens."""
+    """Raise Untrusted unless an open file still meets the rules of `open_file`."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
-        raise Untrusted("is no regular file")
+        raise Untrusted("is not a regular file")
     _check(status)
 
 
 def check_tree(path: str) -> None:
-    """Raise Untrusted or OSError unless all below a directory, or a file, is ours or root's alone."""
+    """Raise Untrusted or OSError unless a file, or everything below a directory, is only ours or root's."""
     if not os.path.isdir(path):
         os.close(open_file(path))
         return
@@ -77,19 +77,19 @@ def _opened(path: str, *, directory: bool) -> int:
         walk.follow(path)
         status = os.fstat(walk.found)
         if directory != stat.S_ISDIR(status.st_mode) or not (directory or stat.S_ISREG(status.st_mode)):
-            raise Untrusted(f"is no {'directory' if directory else 'regular file'}")
+            raise Untrusted(f"is not a {'directory' if directory else 'regular file'}")
         if not directory:
             _check(status)
         fd = os.open(walk.name, _READ, dir_fd=walk.parent)
         if not os.path.samestat(os.fstat(fd), status):
             os.close(fd)
-            raise OSError(errno.ESTALE, "was replaced while it was opened; start again")
+            raise OSError(errno.ESTALE, "was replaced while it was opened; try again")
         return fd
 
 
 @dataclass(slots=True)
 class _Walk:
-    """Goes from directory to directory, and looks at each; holds the last one and what was found in it."""
+    """Walks a path and checks each directory; holds the last one and the entry found in it."""
 
     parent: int = -1
     found: int = -1
@@ -97,7 +97,7 @@ class _Walk:
     shown: str = "/"
 
     def __enter__(self) -> _Walk:
-        """Nothing is open yet."""
+        """Open nothing yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,7 +128,7 @@ class _Walk:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
     def _begin(self) -> None:
-        """Stand at the root."""
+        """Start at the root directory."""
         self.__exit__()
         self.parent, self.found = -1, os.open("/", _LOOK | os.O_DIRECTORY)
         self.name, self.shown = ".", "/"
@@ -136,7 +136,7 @@ class _Walk:
         self.parent = os.dup(self.found)
 
     def _enter(self, name: str) -> None:
-        """Find a name in what was found before."""
+        """Open a name in the directory that was found last."""
         if self.found >= 0:
             if self.parent >= 0:
                 os.close(self.parent)
@@ -145,7 +145,7 @@ class _Walk:
         self.name, self.shown = name, os.path.join(self.shown, name)
 
     def _back(self, target: str) -> None:
-        """Leave a link, for the directory that it counts from."""
+        """Return from a symbolic link to the directory that its target is relative to."""
         if target.startswith("/"):
             self._begin()
         else:
@@ -154,15 +154,16 @@ class _Walk:
 
     def _check_directory(self, status: os.stat_result) -> None:
         self._check_owner(status, "directory")
-        # In a sticky directory, as /tmp is, nobody replaces what is another user's.
+        # In a sticky directory such as /tmp nobody can replace a file of another user.
         if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
-            words = f"others may write its directory {self.shown} (mode {stat.S_IMODE(status.st_mode):04o})"
-            raise Untrusted(f"{words}; chmod go-w it")
+            mode = stat.S_IMODE(status.st_mode)
+            words = f"other users can write its directory {self.shown} (mode {mode:04o})"
+            raise Untrusted(f"{words}; run chmod go-w on it")
 
     def _check_owner(self, status: os.stat_result, kind: str) -> None:
         if status.st_uid not in (0, os.geteuid()):
             words = f"its {kind} {self.shown} belongs to uid {status.st_uid}, who can replace it"
-            raise Untrusted(f"{words}; wanted 0 or {os.geteuid()}")
+            raise Untrusted(f"{words}; it must belong to uid 0 or {os.geteuid()}")
 
 
 def _parts(path: str) -> list[str]:
@@ -171,10 +172,10 @@ def _parts(path: str) -> list[str]:
 
 def _check(status: os.stat_result) -> None:
     if status.st_uid not in (0, os.geteuid()):
-        raise Untrusted(f"belongs to uid {status.st_uid}, wanted 0 or {os.geteuid()}")
+        raise Untrusted(f"belongs to uid {status.st_uid}; it must belong to uid 0 or {os.geteuid()}")
     if status.st_mode & _OTHERS_WRITE:
         mode = stat.S_IMODE(status.st_mode)
-        raise Untrusted(f"others may write it (mode {mode:04o}), wanted its owner only")
+        raise Untrusted(f"other users can write it (mode {mode:04o}); run chmod go-w on it")
 
 
 def _named(path: str, status: os.stat_result) -> None:

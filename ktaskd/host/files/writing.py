@@ -1,8 +1,8 @@
-"""Writing at a position of a description whose owner may set O_APPEND at any moment.
+"""Write at a position of a description whose owner may set O_APPEND at any moment.
 
-With O_APPEND the kernel takes the end of the file, whatever position it was given (BUGS in
-pwrite(2)). Linux 6.9 and newer can be asked to ignore the flag for one call. On older kernels a
-write is looked at before and after.
+With O_APPEND the kernel writes at the end of the file, whatever position it was given (BUGS in
+pwrite(2)). Linux 6.9 and newer can ignore the flag for one call. On older kernels each write is
+checked before and after.
 
 Source: pwritev2(2), RWF_NOAPPEND in linux/fs.h
 """
@@ -21,17 +21,17 @@ Write = Callable[[int, Pieces, int], int]
 
 
 class Misplaced(OSError):
-    """Bytes went to the end of the file, or nobody can know where they went.
+    """Bytes went to the end of the file, or may have gone there.
 
     Args:
-        start, end: what may have been written there instead.
+        start, end: the range at the end of the file that may have been written.
     """
 
     def __init__(self, start: int, end: int) -> None:
-        """Say where."""
+        """Name the range."""
         super().__init__(
             errno.ESTALE,
-            "O_APPEND was set while the job wrote, so bytes may have gone to its end, from "
+            "O_APPEND was set while the job wrote, so bytes may have gone to the end of the file, from "
             f"{start} to {end}; clear the flag and run the job again",
         )
         self.start = start
@@ -39,22 +39,22 @@ class Misplaced(OSError):
 
 
 class Positioned:
-    """Writes at positions, by the best way that the kernel has.
+    """Writes at positions with the best method that the kernel offers.
 
     Args:
-        ignores_append: whether to try RWF_NOAPPEND; given up at the first kernel that lacks it.
+        ignores_append: whether to try RWF_NOAPPEND; not tried again if the kernel lacks it.
     """
 
     def __init__(self, *, ignores_append: bool = True) -> None:
-        """Nothing is known of the kernel yet."""
+        """Try RWF_NOAPPEND at the first write."""
         self._ignores_append = ignores_append
 
     def write(self, fd: int, pieces: Pieces, position: int) -> int:
-        """Write some of `pieces` from `position` on; how many bytes.
+        """Write some of `pieces` from `position` on; returns how many bytes.
 
         Raises:
             Misplaced: O_APPEND was set meanwhile.
-            OSError: as pwritev; EBADF in words where O_APPEND is set and cannot be ignored.
+            OSError: as pwritev; EBADF with an explanation if O_APPEND is set and cannot be ignored.
         """
         if self._ignores_append:
             try:
@@ -70,10 +70,10 @@ def write_watched(fd: int, pieces: Pieces, position: int, write: Write | None = 
     """The same for a kernel that cannot ignore O_APPEND.
 
     Args:
-        write: does it, in place of pwritev.
+        write: used in place of pwritev.
     """
     if _appends(fd):
-        words = "has O_APPEND set, with which Linux before 6.9 writes at its end; clear the flag"
+        words = "has O_APPEND set, and Linux before 6.9 then writes at the end of the file; clear the flag"
         raise OSError(errno.EBADF, words)
     before = os.fstat(fd).st_size
     count = (write or os.pwritev)(fd, pieces, position)
@@ -88,10 +88,10 @@ def write_watched(fd: int, pieces: Pieces, position: int, write: Write | None = 
 def copy_watched(
     src_fd: int, dst_fd: int, count: int, position: int, copy: Callable[..., int] | None = None
 ) -> int:
-    """copy_file_range to the same position, which refuses O_APPEND only where it is set before.
+    """Copy to the same position; copy_file_range refuses O_APPEND only if it was set before.
 
     Args:
-        copy: does it, in place of copy_file_range.
+        copy: used in place of copy_file_range.
     Raises:
         Misplaced: O_APPEND was set meanwhile.
         OSError: as copy_file_range.
@@ -107,16 +107,16 @@ def copy_watched(
 
 
 def _check(fd: int, before: int, end: int, holds: Callable[[], bool | None]) -> None:
-    """Raise Misplaced unless what was written up to `end` is there.
+    """Raise Misplaced unless the bytes that were written up to `end` are there.
 
     Args:
-        before: length of the file before.
-        holds: whether it has the bytes; None = it cannot be read.
+        before: length of the file before the write.
+        holds: returns whether the file has the bytes; None = it cannot be read.
     """
     after, appends = os.fstat(fd).st_size, _appends(fd)
     if after == max(before, end) and not appends:
         return
-    # Another length may be the work of somebody else, who writes the same file.
+    # Another process that writes the same file may have changed its length.
     found = holds()
     if found is False or (found is None and appends):
         raise Misplaced(before, after)

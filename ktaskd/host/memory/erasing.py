@@ -1,12 +1,12 @@
-"""Freed memory that is erased at once, so that no user's data is left in what another one's job gets.
+"""Erase memory as soon as it is freed, so that a job never sees data of another user.
 
-The interpreter keeps small objects in arenas of its own and the C library keeps
-the rest; neither erases what is freed. With these two settings, which count from
-the start of a program on, all of it is the C library's, which fills what is freed.
-It costs a little with every object, so it is done only where several users are served.
+The interpreter keeps small objects in arenas of its own and the C library keeps the rest; neither
+erases freed memory. With these two settings, which count from the start of a program, the C library
+manages all of it and overwrites freed memory. That costs a little with every object, so it is done
+only in a daemon that serves several users.
 
-Source: mallopt(3), M_PERTURB; the GNU C library's manual on tunables, where what is
-in a thread's cache is not filled, so there is none; PYTHONMALLOC in Python's manual
+Source: mallopt(3), M_PERTURB; the GNU C library's manual on tunables (the cache of a thread is not
+overwritten, so it is switched off); PYTHONMALLOC in Python's manual
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ ENVIRONMENT = {
     "PYTHONMALLOC": "malloc",
     "GLIBC_TUNABLES": "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0",
 }
-"""For whoever is exec'd; a fork inherits it."""
+"""Environment of a process that is exec'd; a fork inherits the settings."""
 
 _PIECE = b"erased?."
 _SIZES = (5, 30, 500)
-"""Pieces: a small object, a larger one, and one that the arenas never had."""
+"""In pieces: a small object, a larger one, and one too large for the arenas."""
 _LINKS_BYTES = 64
-"""At the start of what is freed the C library keeps its own numbers."""
+"""The C library keeps its own data at the start of freed memory."""
 
 
 def erases() -> bool:
-    """Whether this process erases what it frees: it is looked at, not asked."""
+    """Whether this process erases freed memory, found by reading some."""
     return not any(_stays(size) for size in _SIZES)
 
 
 def _stays(size: int) -> bool:
-    """Whether an object of so many pieces can be read after it was freed."""
+    """Whether an object of this many pieces can still be read after it was freed."""
     made = _PIECE * size
     address = id(made)
     length = made.__sizeof__()
     del made
-    # The memory is still mapped: it is far below what would be given back.
+    # The memory is still mapped: an object this small is not returned to the kernel.
     return _PIECE in ctypes.string_at(address, length)[min(_LINKS_BYTES, length // 2) :]

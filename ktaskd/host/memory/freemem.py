@@ -1,6 +1,6 @@
-"""How much memory the machine can still give.
+"""How much memory the machine has available.
 
-Swap is not counted: to push other programs there is not to leave them alone.
+Swap is not counted, since pushing other programs into swap would disturb them.
 
 Source: proc_meminfo(5), MemAvailable; Documentation/admin-guide/mm/hugetlbpage.rst
 """
@@ -17,8 +17,8 @@ class FreeMemory:
     """Bytes of memory.
 
     Args:
-        available: that can be had without swapping.
-        total: of the machine.
+        available: memory that is available without swapping.
+        total: memory of the machine.
     """
 
     available: int
@@ -26,7 +26,7 @@ class FreeMemory:
 
 
 def read_free(root: HostRoot) -> FreeMemory | None:
-    """What /proc/meminfo reports now; None where it cannot be read or does not say."""
+    """Read /proc/meminfo; None if it cannot be read or lacks these values."""
     found: dict[str, int] = {}
     for line in (read_kernel_text(root.proc / "meminfo") or "").splitlines():
         name, _, value = line.partition(":")
@@ -39,7 +39,7 @@ def read_free(root: HostRoot) -> FreeMemory | None:
 
 
 def read_free_huge(root: HostRoot, page_size: int) -> int | None:
-    """Bytes in huge pages of this size that are free, or that the kernel may still make; None = not known."""
+    """Bytes of huge pages of this size that are free or may still be made; None = not known."""
     pool = root.sys / "kernel/mm/hugepages" / f"hugepages-{page_size >> 10}kB"
     free = read_number(pool / "free_hugepages")
     if free is None:

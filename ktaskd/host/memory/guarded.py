@@ -1,4 +1,4 @@
-"""Part of a file mapped alone, with nothing beside it: who leaves it is stopped by a signal."""
+"""Map part of a file between guard pages, so that code that leaves it is stopped by a signal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ktaskd.host import libc
 PAGE = mmap.PAGESIZE
 
 GUARD_BYTES = 1 << 20
-"""On both sides; what goes astray further than that is not caught."""
+"""Bytes of guard pages on each side; an access further away is not caught."""
 
 _PROT_NONE, _MAP_FIXED, _MAP_NORESERVE = 0, 0x10, 0x4000
 """Source: mmap(2), linux/mman.h"""
@@ -19,7 +19,7 @@ class GuardedMapping:
     """The pages of a file that hold [start, end), between guards.
 
     Args:
-        page_size: of the file's pages; their edges are those of the mapping.
+        page_size: size of the file's pages; the mapping begins and ends at page boundaries.
     Raises:
         OSError: it cannot be mapped.
     """
@@ -41,11 +41,11 @@ class GuardedMapping:
             raise
 
     def address(self, position: int) -> int:
-        """Where a position of the file is in memory."""
+        """The address of a position of the file."""
         return self._at + position - self._first
 
     def close(self) -> None:
-        """Unmap all of it."""
+        """Unmap the pages and the guards."""
         if self._base:
             base, self._base = self._base, 0
             libc.munmap(base, self._length)

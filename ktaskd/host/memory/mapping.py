@@ -21,31 +21,31 @@ _EHWPOISON = 133
 """Not in the errno module."""
 
 _LOWEST_BIT = bytes(byte & 1 for byte in range(256))
-"""The others of mincore's are reserved."""
+"""The other bits that mincore returns are reserved."""
 
 _REASONS = {
     errno.EFAULT: "the source became shorter, or its file system or the pool of huge pages is full",
-    errno.ENOMEM: "there is no memory, or a limit of the cgroup is reached",
+    errno.ENOMEM: "there is no memory left, or the cgroup has reached its limit",
     errno.EINVAL: "the kernel is older than Linux 5.14",
     _EHWPOISON: "the memory is broken",
 }
 
 
 class Mapping:
-    """Maps `size` bytes of `fd`. Mapping touches nothing, so it is safe for any file.
+    """Maps `size` bytes of `fd`. Mapping touches no page, so it is safe for any file.
 
     Args:
-        page_size: of the pages below; madvise wants edges at multiples of it.
+        page_size: size of the pages below; madvise requires ranges at multiples of it.
     """
 
     def __init__(self, fd: int, size: int, *, write: bool, page_size: int) -> None:
-        """Map; raises OSError or ValueError where the file is shorter or may not be."""
+        """Map; raises OSError or ValueError if the file is shorter or cannot be mapped."""
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
         try:
             self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
         except OSError as error:
-            # ENOMEM: the pool of huge pages, which a mapping reserves from, or
-            # the address space.
+            # ENOMEM: the pool of huge pages, from which a mapping reserves, or the address
+            # space is exhausted.
             number = error.errno or errno.EIO
             raise OSError(number, f"{size} bytes cannot be mapped: {os.strerror(number)}") from error
         self._page_size = max(page_size, PAGE)
@@ -53,15 +53,15 @@ class Mapping:
         self.write = write
 
     def view(self, start: int, end: int) -> memoryview:
-        """Bytes [start, end); whoever asked releases it."""
+        """Bytes [start, end); the caller releases the view."""
         with memoryview(self._map) as whole:
             return whole[start:end]
 
     def populate(self, start: int, end: int) -> None:
-        """Fault the pages of [start, end) in, for writing where the mapping is writable.
+        """Fault in the pages of [start, end), for writing if the mapping is writable.
 
         Raises:
-            OSError: a page cannot be had; touching it would have been SIGBUS.
+            OSError: a page is not available; touching it would have raised SIGBUS.
         """
         advice = _MADV_POPULATE_WRITE if self.write else _MADV_POPULATE_READ
         first = start - start % self._page_size
@@ -75,7 +75,7 @@ class Mapping:
     def absent(self, start: int, end: int) -> list[tuple[int, int]]:
         """Parts of [start, end) whose pages are not in memory; touches none of them.
 
-        Without the right to write the file, all pages are said to be present.
+        Without the right to write the file the kernel reports all pages as present.
         Source: mincore(2)
         """
         first = start - start % PAGE
@@ -87,13 +87,13 @@ class Mapping:
         return _runs(bytes(pages.translate(_LOWEST_BIT)), first, start, end)
 
     def nodes(self, start: int, end: int, step: int) -> Counter[int]:
-        """How many pages are on which NUMA node, of those that are mapped by now.
+        """Count the pages on each NUMA node.
 
-        Looks at every page whose position is a multiple of `step`, and touches none. What
-        is not mapped is counted below 0: as the negative errno that the kernel says.
+        Looks at every page whose position is a multiple of `step`, and touches none. Pages that
+        are not mapped are counted under the negative errno that the kernel returns for them.
 
         Raises:
-            OSError: the kernel has no NUMA, or does not let us ask.
+            OSError: the kernel has no NUMA, or forbids the call.
         Source: move_pages(2), with nodes NULL
         """
         first = -(-start // step) * step
@@ -108,11 +108,11 @@ class Mapping:
         return Counter(status)
 
     def close(self) -> None:
-        """Unmap; raises BufferError while a view is out."""
+        """Unmap; raises BufferError while a view is in use."""
         self._map.close()
 
     def _address(self) -> int:
-        """Where the mapping begins; needs a writable one."""
+        """Address of the mapping, which must be writable."""
         anchor = ctypes.c_char.from_buffer(self._map)
         return ctypes.addressof(anchor)
 

@@ -1,7 +1,7 @@
-"""What the page cache holds of a file, and how much more it may hold.
+"""How much of a file is in the page cache, and how much more fits.
 
-Source: Documentation/admin-guide/mm/pagemap.rst has no word of cachestat; its commit
-cf264e1329fb ("cachestat: implement cachestat syscall", Linux 6.5) and mm/filemap.c have
+Source: Linux commit cf264e1329fb ("cachestat: implement cachestat syscall", Linux 6.5) and
+mm/filemap.c; Documentation/admin-guide/mm/pagemap.rst does not mention cachestat
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def read_resident(fd: int, start: int, end: int) -> int:
     """Bytes of [start, end) that are in memory.
 
     Raises:
-        OSError: ENOSYS before Linux 6.5, EOPNOTSUPP on hugetlbfs, EPERM where
-            whoever asks may neither write the file nor owns it.
+        OSError: ENOSYS before Linux 6.5, EOPNOTSUPP on hugetlbfs, EPERM if the caller
+            neither can write the file nor owns it.
     """
     if start >= end:
         return 0
@@ -33,15 +33,15 @@ def read_resident(fd: int, start: int, end: int) -> int:
     answer = ctypes.create_string_buffer(_ANSWER.size)
     syscall("cachestat", ctypes.c_uint(fd), asked, answer, ctypes.c_uint(0))
     pages: int = _ANSWER.unpack(answer.raw)[0]
-    # The first and the last page may be only partly inside.
+    # The first and the last page may be only partly inside the range.
     return min(pages * mmap.PAGESIZE, end - start)
 
 
 def read_room(root: HostRoot) -> int | None:
-    """Bytes that can be had without pushing out what is in use; None where it cannot be known.
+    """Bytes that can be cached without pushing out memory that is in use; None if not known.
 
-    The smaller of what the kernel calls available and the limit of the memory cgroup of
-    the calling process, which pays for what it reads. Source: proc_meminfo(5), MemAvailable
+    The smaller of the kernel's MemAvailable and the limit of the memory cgroup of the calling
+    process, which is charged for the pages that it reads. Source: proc_meminfo(5), MemAvailable
     """
     text = read_kernel_text(root.proc / "meminfo") or ""
     lines = (line.split() for line in text.splitlines())

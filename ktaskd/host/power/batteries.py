@@ -1,8 +1,8 @@
-"""What batteries and UPSes say together: charge, and whether they run empty. Pure.
+"""The charge of all batteries and UPSes together, and whether they run empty. Pure.
 
-Charge is summed by energy: a laptop with a full and an empty battery is half full,
-and a small battery weighs little. A battery that cannot be used does not count, since
-a worn out one stays at 0 % for as long as it is in the machine.
+Charge is summed by energy: a laptop with a full and an empty battery is half full, and a small
+battery weighs little. A battery that cannot be used does not count, since a worn-out one stays
+at 0 % for as long as it is in the machine.
 
 Source: Documentation/ABI/testing/sysfs-class-power, Documentation/power/power_supply_class.rst
 """
@@ -17,7 +17,7 @@ DISCHARGING = "Discharging"
 FULL = "Full"
 
 _FULL_PERCENT_MIN = 20
-"""A battery that says "Full" below this charge contradicts itself: limits on charging start at 40 %."""
+"""A battery that reports "Full" below this charge contradicts itself: charge limits start at 40 %."""
 
 _DEAD = frozenset({"Dead", "No battery"})
 """Values of `health`."""
@@ -28,14 +28,14 @@ class Store:
     """One battery or UPS that powers the system, as its driver shows it.
 
     Args:
-        battery: of type Battery; else a UPS.
+        battery: whether it is a battery; otherwise it is a UPS.
         status: "Charging", "Discharging" ...; None if it cannot be read.
-        percent: 0 to 100; None if it does not say.
-        energy: when full, in Wh; 0 = it holds none; None if it does not say.
-        flow: power or current into or out of it, of any unit; None if it does not say.
-        health: "Good", "Dead" ...; "" if it does not say.
-        forced: somebody has it discharged on purpose, as to calibrate it.
-        strange: what it says of its charge and cannot be; "" if nothing.
+        percent: 0 to 100; None if not reported.
+        energy: when full, in Wh; 0 = it holds none; None if not reported.
+        flow: power or current into or out of it, in any unit; None if not reported.
+        health: "Good", "Dead" ...; "" if not reported.
+        forced: it is discharged on purpose, for example to calibrate it.
+        strange: why the reported charge cannot be right, in words; "" if it can.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Store:
 
     @property
     def discharges(self) -> bool:
-        """It says so itself."""
+        """Whether it reports that it discharges."""
         return self.status == DISCHARGING
 
 
 def charge(stores: Sequence[Store], *, fed: bool) -> float | None:
-    """Percent of all that can be used together, 0 to 100; None if none says.
+    """The charge of all usable stores together, in percent from 0 to 100; None if none reports it.
 
-    One whose energy is not known weighs as much as the others do on average.
+    A store whose energy is not known weighs as much as the others do on average.
     """
     counted = [store for store in stores if store.percent is not None and not doubt(store, fed=fed)]
     known = [store.energy for store in counted if store.energy]
@@ -68,12 +68,12 @@ def charge(stores: Sequence[Store], *, fed: bool) -> float | None:
 
 
 def is_draining(stores: Sequence[Store], *, fed: bool) -> bool:
-    """Whether they get emptier in sum.
+    """Whether the stores get emptier in total.
 
-    While one battery is charged another may be used up, which is no weakness of the
-    charger. On external power one that says "Discharging" with no flow at all does
-    not, since some show a limit on charging like that, nor one that is discharged on
-    purpose (`charge_behaviour`).
+    One battery may discharge while another is charged; the charger is strong enough then. On
+    external power a battery that reports "Discharging" without any flow does not count, since
+    some report a charge limit like that, nor one that is discharged on purpose
+    (`charge_behaviour`).
     """
     if any(store.discharges for store in stores if not store.battery):
         return True
@@ -84,15 +84,15 @@ def is_draining(stores: Sequence[Store], *, fed: bool) -> bool:
 
 
 def doubt(store: Store, *, fed: bool) -> str:
-    """Why the store's charge is not counted; "" if it is."""
+    """Why the store's charge is not counted, in words; "" if it is counted."""
     if store.health in _DEAD:
-        return f'it says that it is "{store.health}"'
+        return f'its health is "{store.health}"'
     if store.strange:
         return store.strange
     if store.energy == 0 and not store.percent:
         return "it holds no energy when full"
     if store.status == FULL and store.percent is not None and store.percent < _FULL_PERCENT_MIN:
-        return f'it says "Full" at {store.percent:g} %'
+        return f'it reports "Full" at {store.percent:g} %'
     if fed and store.battery and store.percent == 0 and store.status not in (CHARGING, DISCHARGING):
         return f'it stays at 0 % on external power ("{store.status or "no status"}")'
     return ""

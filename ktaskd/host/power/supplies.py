@@ -1,7 +1,7 @@
-"""Read where the machine's power comes from, as systemd decides it.
+"""Read where the machine's power comes from, by the rules of systemd.
 
-Every driver names its supplies as it likes, so nothing goes by names: only by
-type, and for USB-C by which way the current flows.
+Drivers name their supplies freely, so names are ignored: the rules use the type, and for USB-C
+the direction of the current.
 
 Source: on_ac_power() in systemd's src/shared/battery-util.c,
 Documentation/ABI/testing/sysfs-class-power, sysfs-class-typec
@@ -23,7 +23,7 @@ PORTS = "class/typec"
 
 _DIGITS = 3
 _SHOWN = 20
-"""Characters of a value that is none which a status shows."""
+"""Characters that a status shows of an invalid value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Supply:
     """One power supply that counts, as its driver shows it.
 
     Args:
-        online: feeds the machine; None if it does not say. A battery's own is not asked.
-        store: what a battery or a UPS says of itself; None for a supply that stores nothing.
+        online: whether it feeds the machine; None if not reported. Ignored for a battery.
+        store: the readings of a battery or a UPS; None for a supply that stores nothing.
     """
 
     online: int | None
@@ -40,17 +40,17 @@ class Supply:
 
     @property
     def feeds(self) -> bool:
-        """External power. 1 = fixed, 2 = programmable."""
+        """Whether it gives external power. `online` is 1 for fixed, 2 for programmable."""
         return not self.is_battery and bool(self.online)
 
     @property
     def is_battery(self) -> bool:
-        """Of type Battery; a UPS is none to systemd, but also stores."""
+        """Whether its type is Battery; a UPS also stores energy, but is not a battery to systemd."""
         return self.store is not None and self.store.battery
 
 
 def read_power(root: HostRoot) -> Power:
-    """Power without what only a bus knows (`profile`, `degraded`), and without `events`."""
+    """Read the power supplies. Leaves out what only the bus knows (`profile`, `degraded`), and `events`."""
     supplies = list(read_supplies(root))
     stores = [supply.store for supply in supplies if supply.store is not None]
     fed = any(supply.feeds for supply in supplies)
@@ -67,12 +67,12 @@ def read_power(root: HostRoot) -> Power:
 
 
 def has_supplies(root: HostRoot) -> bool:
-    """Whether the kernel knows of any power supply, even one that does not count."""
+    """Whether the kernel has any power supply, even one that does not count."""
     return any(True for _ in _entries(root.sys / SUPPLIES))
 
 
 def read_supplies(root: HostRoot) -> Iterator[Supply]:
-    """All that power the machine; those of devices, and ports that feed others, are none."""
+    """All supplies of the machine, without those of devices and ports that feed other devices."""
     for path in _entries(root.sys / SUPPLIES):
         supply = _read_supply(root, path)
         if supply is not None:
@@ -85,7 +85,7 @@ def _read_supply(root: HostRoot, path: Path) -> Supply | None:
         return None
     if kind not in {"Battery", "UPS"}:
         return Supply(read_number(path / "online"))
-    # A missing `present` means that it is there.
+    # A missing file `present` means that the battery is present.
     if _word(path / "scope") == "Device" or read_number(path / "present") == 0:
         return None
     return Supply(read_number(path / "online"), _read_store(path, battery=kind == "Battery"))
@@ -108,26 +108,26 @@ def _read_store(path: Path, *, battery: bool) -> Store:
 
 
 def _read_percent(path: Path) -> tuple[float | None, str]:
-    """The charge, and what it says that no charge can be.
+    """The charge in percent, and why the reported one cannot be right.
 
-    `capacity` is what the driver or the battery's own gauge takes for it; where there is
-    none it is worked out.
+    `capacity` is the estimate of the driver or of the battery's own gauge. Without it the charge
+    is computed.
     """
     text = _word(path / "capacity")
     if text is not None:
         if text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= 100:
             return float(text), ""
-        return None, f'its charge is "{text[:_SHOWN]}", which is no percentage'
+        return None, f'its charge is "{text[:_SHOWN]}", which is not a percentage'
     for unit in ("energy", "charge"):
         now, full = read_number(path / f"{unit}_now"), read_number(path / f"{unit}_full")
         if now is not None and full is not None and now >= 0 and full > 0:
-            # Batteries that have just been calibrated hold a little more than "full".
+            # A battery that was just calibrated holds a little more than "full".
             return min(100.0 * now / full, 100.0), ""
     return None, ""
 
 
 def _read_energy(path: Path) -> float | None:
-    """Wh when full; from Ah and a voltage where the driver counts charge. None if it does not say."""
+    """Wh when full, computed from Ah and a voltage if the driver counts charge; None if not reported."""
     energy = read_number(path / "energy_full")
     if energy is not None and energy >= 0:
         return energy / 1e6
@@ -142,11 +142,11 @@ def _read_energy(path: Path) -> float | None:
 
 
 def _is_sink(root: HostRoot, supply: Path) -> bool:
-    """Whether a USB supply feeds us rather than we it, by the ports of the same parent device.
+    """Whether a USB supply feeds us, judged by the ports of the same parent device.
 
-    A port of a graphics card of a desktop is a USB supply that is offline or a
-    source, which must not make that desktop run on battery (systemd #21988).
-    Without a parent its ports cannot be told, and systemd leaves it out.
+    A port of a desktop's graphics card is a USB supply that is offline or a source, which must
+    not make that desktop run on battery (systemd #21988). Without a parent its ports are not
+    known, and systemd leaves it out.
     """
     parent = _parent(root, supply)
     if parent is None:
@@ -158,7 +158,7 @@ def _is_sink(root: HostRoot, supply: Path) -> bool:
 
 
 def _parent(root: HostRoot, device: Path) -> Path | None:
-    """The device above: every directory of a device has a file `uevent`, others have not."""
+    """The device above: directories of devices have a file `uevent`, others do not."""
     top = _real(root.sys)
     for above in _real(device).parents:
         if above == top:
@@ -169,12 +169,12 @@ def _parent(root: HostRoot, device: Path) -> Path | None:
 
 
 def _real(path: Path) -> Path:
-    """Where a class's link leads; unlike Path.resolve never an error."""
+    """The target of a class's link; unlike Path.resolve this never raises."""
     return Path(os.path.realpath(path))
 
 
 def _entries(directory: Path) -> list[Path]:
-    """Devices of a class, by name; empty where there are none or it cannot be read."""
+    """Devices of a class, by name; empty if there are none or it cannot be read."""
     try:
         return sorted(directory.iterdir())
     except OSError:
@@ -182,6 +182,6 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def _word(path: Path) -> str | None:
-    """A file of one line. Drivers may fail with ENODEV, ENODATA, EAGAIN or EIO."""
+    """Read a file of one line; None if that fails: drivers return ENODEV, ENODATA, EAGAIN or EIO."""
     text = read_kernel_text(path)
     return text.strip() if text is not None else None

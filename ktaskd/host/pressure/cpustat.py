@@ -1,14 +1,12 @@
-"""How long others waited for a CPU, worked out where no cgroup says it.
+"""How long others waited for a CPU, derived from /proc/stat if no cgroup reports it.
 
-While c CPUs have f runnable tasks of others, and ours use o CPUs' worth of
-time, f + o - c tasks of others are without a CPU: they stand in line, or ours
-sit where they would run. If that is less than one, somebody waited for that
-part of the time. f is a sample at each reading, o the mean since the last one.
-While any CPU is idle nobody waits, so that a sample that is only a coincidence
-counts for nothing on a machine that is not full. Nor did others wait for longer
-than they ran: ours give way to them at once, so that who hardly ran wanted
-hardly anything. Without that a timer that was just being served when it was
-looked would count as two seconds of waiting.
+While c CPUs have f runnable tasks of others, and our processes use o CPUs, f + o - c tasks of
+others are without a CPU: they are queued, or ours run in their place. If that is less than one,
+somebody waited for that fraction of the time. f is sampled at each reading, o is the mean since the
+last one. While any CPU is idle nobody waits, so a coincidental sample counts for nothing on a
+machine that is not full. Others also cannot have waited longer than they ran: ours give way to them
+at once, so a task that hardly ran did not need more. Without that rule a timer that happened to run
+at the moment of the sample would count as two seconds of waiting.
 
 Source: proc_stat(5), proc_pid_stat(5)
 """
@@ -22,12 +20,12 @@ from dataclasses import dataclass, field
 from ktaskd.host.root import HostRoot, read_kernel_text
 
 LONGEST_S = 10.0
-"""A longer time between two readings counts for nothing: a sample says nothing of it."""
+"""A longer time between two readings is ignored, since one sample says nothing about it."""
 
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 _IDLE, _IOWAIT = 3, 4
-"""Columns after the CPU's name; both are idle time."""
+"""Columns after the CPU's name; both count as idle time."""
 
 _STATE, _UTIME, _STIME = 0, 11, 12
 """Columns after the command's name."""
@@ -35,11 +33,11 @@ _STATE, _UTIME, _STIME = 0, 11, 12
 
 @dataclass(frozen=True, slots=True)
 class OwnWork:
-    """What our own processes do.
+    """The state of our own processes.
 
     Args:
-        runnable: how many of them run or want to.
-        used_s: CPU seconds of each so far.
+        runnable: how many of them run or wait for a CPU.
+        used_s: CPU seconds that each has used.
         blocked: how many of them wait for a disk.
     """
 
@@ -49,10 +47,10 @@ class OwnWork:
 
     @classmethod
     def read(cls, root: HostRoot, pids: Collection[int | str]) -> OwnWork:
-        """Look now; "self" is the one that reads. Only main threads are seen."""
+        """Read their state now; "self" is the calling process. Only main threads are counted."""
         runnable, blocked, used = 0, 0, {}
         for pid in pids:
-            # The name before it may hold anything, parentheses too.
+            # The name before it may contain anything, including parentheses.
             text = (root.process_text(pid, "stat") or "").rpartition(")")[2]
             words = text.split()
             ticks = [_number(word) for word in words[_UTIME : _STIME + 1]]
@@ -63,7 +61,7 @@ class OwnWork:
         return cls(runnable, used, blocked)
 
     def cpus_since(self, before: OwnWork, passed_s: float) -> float:
-        """CPUs' worth of time that ours used since; who is new counts from now on."""
+        """CPUs that ours used on average since `before`; a new process counts from now on."""
         used = sum(max(0.0, now - before.used_s.get(pid, now)) for pid, now in self.used_s.items())
         return used / passed_s
 
@@ -73,9 +71,9 @@ class CpuStat:
     """/proc/stat at one moment.
 
     Args:
-        running: tasks that run or wait for a CPU, ours as well.
-        idle_s: idle seconds of each CPU so far.
-        blocked: tasks that are blocked in I/O, ours as well; None if it does not say.
+        running: tasks that run or wait for a CPU, including ours.
+        idle_s: idle seconds of each CPU since boot.
+        blocked: tasks that are blocked in I/O, including ours; None if not reported.
     """
 
     running: int
@@ -84,12 +82,12 @@ class CpuStat:
 
     @property
     def cpus(self) -> int:
-        """How many are switched on."""
+        """How many CPUs are online."""
         return len(self.idle_s)
 
 
 def parse_stat(text: str) -> CpuStat | None:
-    """The part that counts here; None if anything of it is missing."""
+    """Parse the values that are used here; None if one is missing."""
     running: int | None = None
     blocked: int | None = None
     idle: dict[str, float] = {}
@@ -106,16 +104,16 @@ def parse_stat(text: str) -> CpuStat | None:
 
 
 class RunQueue:
-    """Reads the run queue again and again."""
+    """Reads the run queue repeatedly."""
 
     def __init__(self, root: HostRoot) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self._root = root
         self._last: tuple[float, CpuStat, OwnWork] | None = None
 
     @property
     def blocked_others(self) -> int:
-        """Tasks of others that were blocked in I/O at the last reading; 1 where the kernel does not say."""
+        """Tasks of others that were blocked in I/O at the last reading; 1 if not reported."""
         if self._last is None or self._last[1].blocked is None:
             return 1
         return max(0, self._last[1].blocked - self._last[2].blocked)
@@ -133,29 +131,31 @@ class RunQueue:
             return 0
         full_s = time_full(last[1], stat, passed_s)
         own_cpus = own.cpus_since(last[2], passed_s)
-        share = share_waiting(stat.running - own.runnable, own_cpus, stat.cpus)
-        return int(full_s * min(share, max(cpus_busy(last[1], stat, passed_s) - own_cpus, 0.0)) * 1_000_000)
+        fraction = fraction_waiting(stat.running - own.runnable, own_cpus, stat.cpus)
+        return int(
+            full_s * min(fraction, max(cpus_busy(last[1], stat, passed_s) - own_cpus, 0.0)) * 1_000_000
+        )
 
 
 def time_full(before: CpuStat, now: CpuStat, passed_s: float) -> float:
-    """Seconds in which possibly no CPU was idle: all, less what the idlest one was."""
+    """Seconds in which no CPU may have been idle: all, less those of the CPU that was idle longest."""
     idlest = max((now.idle_s[cpu] - before.idle_s.get(cpu, 0.0) for cpu in now.idle_s), default=0.0)
     return min(max(passed_s - idlest, 0.0), passed_s)
 
 
 def cpus_busy(before: CpuStat, now: CpuStat, passed_s: float) -> float:
-    """CPUs' worth of time that was not idle; a CPU that was off before counts as idle."""
+    """CPUs that were busy on average; a CPU that was offline before counts as idle."""
     idle = (now.idle_s[cpu] - before.idle_s.get(cpu, now.idle_s[cpu] - passed_s) for cpu in now.idle_s)
     return sum(min(max(1.0 - spent_s / passed_s, 0.0), 1.0) for spent_s in idle)
 
 
-def share_waiting(others: int, own_cpus: float, cpus: int) -> float:
-    """Part of the time in which somebody else waited, 0.0 to 1.0. None of ours counts."""
+def fraction_waiting(others: int, own_cpus: float, cpus: int) -> float:
+    """Fraction of the time in which at least one task of others waited, 0.0 to 1.0."""
     if others <= 0:
         return 0.0
     return min(max(others + min(own_cpus, cpus) - cpus, 0.0), 1.0)
 
 
 def _number(word: str) -> int | None:
-    """A count of the kernel's."""
+    """Parse a count; None if it is not one."""
     return int(word) if word.isascii() and word.isdigit() and len(word) <= 20 else None

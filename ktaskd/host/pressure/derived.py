@@ -1,15 +1,15 @@
-"""I/O and memory pressure on kernels without PSI, worked out from counters that every kernel has.
+"""I/O and memory pressure on kernels without PSI, derived from counters that every kernel has.
 
-Both are rough, and rather too much than too little:
+Both are rough, and rather too high than too low:
 
-* **I/O**: somebody waits while a task of others is blocked in I/O, which is a sample of
-  each reading, for as long as the busiest disk was busy, less the part of the bytes that
-  our workers moved. Writes that nobody waits for count as long as one task is blocked
-  for another reason; network file systems are no disks and do not count.
-* **Memory**: a page that was in use, was pushed out and had to be read again costs
-  RESTORE_US; a task that had to free memory itself costs RECLAIM_US. How long each of them
-  really waited depends on the disk, and several may have waited at the same time. Whether
-  everybody waited cannot be told.
+* **I/O**: if a task of others is blocked in I/O at the moment of a reading, others waited for as
+  long as the busiest disk was busy, less the fraction of the bytes that our workers moved. Writes
+  that no task waits for count while one task is blocked for another reason. Network file systems
+  are not disks and do not count.
+* **Memory**: a page that was in use, was pushed out and had to be read again costs RESTORE_US;
+  a task that had to free memory itself costs RECLAIM_US. How long each of them really waited
+  depends on the disk, and several may have waited at the same time. Whether all tasks waited is
+  not known.
 
 Source: Documentation/admin-guide/iostats.rst, proc_stat(5), proc_pid_io(5),
 mm/workingset.c (PSI itself counts the pages that vmstat calls restored)
@@ -28,15 +28,15 @@ DERIVED_IO = "derived from /proc/diskstats, less our workers"
 DERIVED_MEMORY = "derived from /proc/vmstat, with our workers"
 
 RESTORE_US = 200
-"""One read of a flash disk with a queue [ours]; a disk that turns takes 40 times as long."""
+"""One read of a flash disk with a queue [our estimate]; a rotating disk takes 40 times as long."""
 
 RECLAIM_US = 1000
-"""One pass of direct reclaim over 32 pages or more [ours]."""
+"""One pass of direct reclaim over 32 pages or more [our estimate]."""
 
 _SECTOR = 512
 
 _WHOLE_DISK = re.compile(r"(sd|hd|vd|xvd|dasd)[a-z]+|nvme\d+n\d+|mmcblk\d+|pmem\d+")
-"""Of disks themselves: what is stacked on them (dm, md, loop, zram) would count them twice."""
+"""Names of real disks: devices stacked on them (dm, md, loop, zram) would count them twice."""
 
 _READ_SECTORS, _WRITTEN_SECTORS, _BUSY_MS, _QUEUED_MS = 2, 6, 9, 10
 """Columns after the disk's name."""
@@ -48,12 +48,12 @@ _RESTORED = (
     ("workingset_refault",),
     ("pswpin",),
 )
-"""Names of the counters of one kernel or another; the first that is there counts."""
+"""Names of the counters in different kernels; the first that exists is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What one disk has done so far."""
+    """The counters of one disk since boot."""
 
     moved_bytes: int
     busy_us: int
@@ -61,7 +61,7 @@ class Disk:
 
 
 def parse_disks(text: str) -> dict[str, Disk]:
-    """Whole disks by name; lines of another form are left out."""
+    """Parse whole disks by name; other lines are left out."""
     disks: dict[str, Disk] = {}
     for line in text.split("\n"):
         words = line.split()[2 : _QUEUED_MS + 4]
@@ -77,12 +77,12 @@ class DiskWait:
     """Adds up how long others waited for disks, from one reading to the next."""
 
     def __init__(self, root: HostRoot) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self._root = root
         self._last: tuple[float, dict[str, Disk], Mapping[int | str, int]] | None = None
 
     def read(self, now_s: float, own: Collection[int | str], blocked: int) -> int | None:
-        """Microseconds since the last reading; None without a disk.
+        """Microseconds that others waited since the last reading; None without a disk.
 
         Args:
             own: our processes.
@@ -98,11 +98,11 @@ class DiskWait:
             return 0
         passed_us = max(0, int((now_s - last[0]) * 1_000_000))
         ours = sum(max(0, number - last[2].get(pid, number)) for pid, number in moved.items())
-        return int(min(_busiest_us(last[1], disks), passed_us) * _others_part(last[1], disks, ours))
+        return int(min(_busiest_us(last[1], disks), passed_us) * _fraction_of_others(last[1], disks, ours))
 
 
 def _busiest_us(before: Mapping[str, Disk], now: Mapping[str, Disk]) -> int:
-    """Time that the busiest disk had requests; no longer than those were in its queue."""
+    """Time in which the busiest disk had requests, at most the time that they were in its queue."""
     return max(
         min(max(0, disk.busy_us - then.busy_us), max(0, disk.queued_us - then.queued_us))
         for name, disk in now.items()
@@ -110,8 +110,8 @@ def _busiest_us(before: Mapping[str, Disk], now: Mapping[str, Disk]) -> int:
     )
 
 
-def _others_part(before: Mapping[str, Disk], now: Mapping[str, Disk], ours: int) -> float:
-    """What others moved of all bytes, 0 to 1; all of it where nothing was moved."""
+def _fraction_of_others(before: Mapping[str, Disk], now: Mapping[str, Disk], ours: int) -> float:
+    """Fraction of the bytes that others moved, 0 to 1; 1 if none were moved."""
     moved = sum(
         max(0, disk.moved_bytes - before[name].moved_bytes) for name, disk in now.items() if name in before
     )
@@ -119,7 +119,7 @@ def _others_part(before: Mapping[str, Disk], now: Mapping[str, Disk], ours: int)
 
 
 def _moved_by(root: HostRoot, pid: int | str) -> int | None:
-    """Bytes that a process had read from disks or written to them; None where that is hidden from us."""
+    """Bytes that a process has read from disks or written to them; None if we may not read that."""
     found = _counters(root.process_text(pid, "io") or "", ":")
     if "read_bytes" not in found:
         return None
@@ -130,13 +130,13 @@ class MemoryWait:
     """Adds up how long tasks waited for memory, from one reading to the next."""
 
     def __init__(self, root: HostRoot) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self._root = root
         self._last: tuple[float, int] | None = None
         self._total_us = 0
 
     def read(self, now_s: float) -> Stall | None:
-        """The total since the first reading, at most all of the time; None without /proc/vmstat."""
+        """The total since the first reading, at most all of that time; None without /proc/vmstat."""
         cost_us = parse_vmstat(read_kernel_text(self._root.proc / "vmstat") or "")
         if cost_us is None:
             self._last = None
@@ -149,7 +149,7 @@ class MemoryWait:
 
 
 def parse_vmstat(text: str) -> int | None:
-    """What all pages that were read again, and all direct reclaim, cost so far, in microseconds."""
+    """Cost of all pages that were read again and of all direct reclaim since boot, in microseconds."""
     found = _counters(text, "")
     names = next((names for names in _RESTORED if names[0] in found), None)
     if names is None:
@@ -160,7 +160,7 @@ def parse_vmstat(text: str) -> int | None:
 
 
 def _counters(text: str, after: str) -> dict[str, int]:
-    """Lines of a name and a number; `after` ends the name."""
+    """Parse lines of a name and a number; `after` ends the name."""
     found: dict[str, int] = {}
     for line in text.split("\n"):
         words = line.split()
@@ -170,5 +170,5 @@ def _counters(text: str, after: str) -> dict[str, int]:
 
 
 def _number(word: str) -> int | None:
-    """A count of the kernel's."""
+    """Parse a count; None if it is not one."""
     return int(word) if word.isascii() and word.isdigit() and len(word) <= 20 else None

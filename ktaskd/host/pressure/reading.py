@@ -1,13 +1,13 @@
-"""Read what others on the machine wait for.
+"""Read how long others on the machine waited.
 
-PSI counts tasks of SCHED_IDLE like any other, and a disk that our own helpers
-keep busy, so that the files of the whole machine rise with our own work. Where
-there are cgroups of others, their own files are asked (`host.others`). Elsewhere
-CPU is worked out from the run queue, and io is the whole machine's.
+PSI counts SCHED_IDLE tasks like any other, and waits for a disk that our own helpers keep busy, so
+the files of the whole machine rise with our own work. If others have cgroups of their own, the files
+of those are read (`pressure.others`). If not, CPU pressure is derived from the run queue, and I/O
+pressure is that of the whole machine.
 
-Memory is always the whole machine's: that it runs short matters, whoever waits.
+Memory pressure is always that of the whole machine, since a shortage matters whichever task waits.
 
-Without PSI all three are derived (`host.cpustat`, `host.derived`), roughly.
+Without PSI all three are derived, roughly (`pressure.cpustat`, `pressure.derived`).
 
 Source: Documentation/accounting/psi.rst
 """
@@ -28,17 +28,17 @@ WHOLE_IO = "/proc/pressure/io, with our workers"
 WHOLE_MEMORY = "/proc/pressure/memory, with our workers"
 
 SLACK_US = 1_000_000
-"""A total of PSI rises no faster than time, and this much besides since both clocks are read apart.
-What rises faster is no reading of it."""
+"""A PSI total rises no faster than time, plus this much since the clocks are not read at the same moment.
+A total that rises faster is no real reading."""
 
 SELF = "self"
 
 
 class PressureReader:
-    """Reads pressure again and again; stall of CPU and io adds up from one reading to the next."""
+    """Reads pressure repeatedly; stall of CPU and I/O adds up from one reading to the next."""
 
     def __init__(self, root: HostRoot) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self._root = root
         self._groups = OtherGroups(root)
         self._cpu = _Sum(GroupStall("cpu"))
@@ -50,11 +50,11 @@ class PressureReader:
         self._pages = MemoryWait(root)
 
     def read(self, now_s: float, own: Collection[int] = ()) -> Pressure:
-        """What the others suffer from now.
+        """Read how long others have waited.
 
         Args:
-            now_s: a clock that never goes back.
-            own: processes of ours besides the one that reads: keepers, pool hosts and workers.
+            now_s: time by a clock that never goes back.
+            own: our processes besides the calling one: keepers, pool hosts and workers.
         """
         ours: list[int | str] = [SELF, *own]
         groups = self._groups.find(ours)
@@ -66,18 +66,18 @@ class PressureReader:
 
     @property
     def group_files(self) -> frozenset[Path]:
-        """cpu.pressure of the groups that the last reading read; empty where CPU is derived."""
+        """cpu.pressure of the groups that the last reading read; empty if CPU pressure is derived."""
         return self._cpu.groups.files
 
     def _read_io(self, now_s: float, ours: Collection[int | str]) -> tuple[int | None, str]:
-        """Microseconds that anybody waited for I/O since the last reading, and where that is from."""
+        """Microseconds in which tasks waited for I/O since the last reading, and the source."""
         waited = self._whole_io.read(now_s)
         if waited is not None:
             return waited.some_us, WHOLE_IO
         return self._disks.read(now_s, ours, self._queue.blocked_others), DERIVED_IO
 
     def _read_memory(self, now_s: float) -> tuple[Stall | None, str]:
-        """The total of time that somebody waited for memory, and where that is from."""
+        """The total time in which tasks waited for memory, and the source."""
         if self._whole_memory.read(now_s) is not None:
             return self._whole_memory.total, WHOLE_MEMORY
         stall = self._pages.read(now_s)
@@ -85,10 +85,10 @@ class PressureReader:
 
 
 class _Whole:
-    """One file of PSI of the whole machine.
+    """One PSI file of the whole machine.
 
     Attributes:
-        total: what it showed first, and what it rose by since.
+        total: its first reading, plus every rise since.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +97,7 @@ class _Whole:
         self._last: tuple[float, Stall] | None = None
 
     def read(self, now_s: float) -> Stall | None:
-        """What it rose by since the last reading; None without PSI."""
+        """How much it rose since the last reading; None without PSI."""
         stall = read_stall(self._path)
         last, self._last = self._last, (now_s, stall) if stall is not None else None
         if stall is None:
@@ -113,7 +113,7 @@ class _Whole:
 
 
 def _rise(before: Stall, now: Stall, most_us: int) -> Stall:
-    """By how much both totals rose; 0 where one fell, or rose faster than time."""
+    """How much both totals rose; 0 for one that fell, or rose faster than time."""
 
     def one(then_us: int | None, now_us: int | None) -> int:
         moved_us = (now_us or 0) - (then_us or 0)
@@ -123,7 +123,7 @@ def _rise(before: Stall, now: Stall, most_us: int) -> Stall:
 
 
 class _Sum:
-    """One total of what groups of others say, or where they say nothing of what stands in for it."""
+    """The total of one resource, from the groups of others or from a substitute if they report nothing."""
 
     def __init__(self, groups: GroupStall) -> None:
         self.groups = groups
@@ -132,10 +132,10 @@ class _Sum:
     def read(
         self, now_s: float, groups: Collection[Path], instead: tuple[int | None, str]
     ) -> tuple[Stall | None, str]:
-        """The total and where its newest part came from.
+        """The total, and the source of its newest part.
 
         Args:
-            instead: microseconds since the last reading, None = no signal, and their source.
+            instead: substitute: microseconds since the last reading (None = no signal), and the source.
         """
         waited_us, source = self.groups.read(now_s, groups), self.groups.source
         if waited_us is None:

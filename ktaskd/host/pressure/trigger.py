@@ -1,4 +1,4 @@
-"""Be woken by the kernel when tasks wait too long, instead of asking again and again.
+"""Let the kernel wake us when tasks wait too long, instead of polling.
 
 Source: Documentation/accounting/psi.rst, kernel/sched/psi.c
 """
@@ -10,8 +10,6 @@ import os
 import select
 from pathlib import Path
 
-from ktaskd.host.sockets.unixsock import close_quietly
-
 WINDOW_US = 2_000_000
 """Without CAP_SYS_RESOURCE a window must be a multiple of 2 s, 10 s at most, and none before Linux 6.5."""
 
@@ -19,32 +17,32 @@ WINDOW_US = 2_000_000
 class Triggers:
     """Any number of triggers behind one descriptor that is readable when one of them fires.
 
-    An event loop that only knows reading and writing can wait for that one:
-    PSI itself says neither, only POLLPRI.
+    An event loop that supports only reading and writing can wait for that descriptor. A PSI file
+    itself reports only POLLPRI.
     """
 
     def __init__(self) -> None:
-        """None yet."""
+        """Have no trigger yet."""
         self._epoll = select.epoll()
         self._paths: dict[int, Path] = {}
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of triggers."""
         return len(self._paths)
 
     @property
     def paths(self) -> frozenset[Path]:
-        """What they watch."""
+        """The files that they watch."""
         return frozenset(self._paths.values())
 
     def add(self, path: Path, some_us: int, window_us: int = WINDOW_US) -> bool:
-        """Be told when tasks waited for `some_us` within `window_us`, at most once in each window.
+        """Fire when tasks waited for `some_us` within `window_us`, at most once in each window.
 
         Args:
-            path: of a file of PSI: /proc/pressure/* or *.pressure of a cgroup.
+            path: a PSI file: /proc/pressure/* or *.pressure of a cgroup.
         Returns:
-            False where the kernel has or allows none, and for a file that is
-            none of PSI, such as one of a fake machine.
+            False if the kernel has no triggers or refuses this one, and for a file that is not a
+            PSI file, such as one of a fake machine.
         """
         try:
             fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -53,13 +51,14 @@ class Triggers:
         try:
             # Fails for an ordinary file, which must not be written to.
             self._epoll.register(fd, select.EPOLLPRI)
-            # Without a trigger the file has no queue to wait in, so once more after the write.
+            # Without a trigger the file has no wait queue, so register again after the write.
             self._epoll.unregister(fd)
-            # The kernel puts a NUL over the last byte that is written: there must be one to lose.
+            # The kernel overwrites the last byte with a NUL, so one is appended.
             os.write(fd, b"some %d %d\0" % (some_us, window_us))
             self._epoll.register(fd, select.EPOLLPRI)
         except OSError:
-            close_quietly(fd)  # which also takes it out of the epoll
+            with contextlib.suppress(OSError):
+                os.close(fd)  # which also takes it out of the epoll
             return False
         self._paths[fd] = path
         return True
@@ -69,18 +68,17 @@ class Triggers:
         return self._epoll.fileno()
 
     def read(self) -> None:
-        """Be done with what made the descriptor readable; a group that ended is watched no more.
+        """Clear the event that made the descriptor readable, and drop the triggers of removed groups.
 
-        That it was readable is the news, and all of it: who looks at the
-        descriptor takes the event away (psi_trigger_poll clears it), so that
-        which of the files it was can no longer be found out.
+        Which file fired is not known: polling the descriptor clears the event
+        (psi_trigger_poll).
         """
         for fd, events in self._epoll.poll(0):
             if events & (select.EPOLLERR | select.EPOLLHUP):
                 self._drop(fd)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         for fd in list(self._paths):
             self._drop(fd)
         self._epoll.close()
@@ -89,4 +87,5 @@ class Triggers:
         del self._paths[fd]
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
-        close_quietly(fd)
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -1,1 +1,1 @@
-"""Processes and users: who they are, and what they leave behind."""
+"""Processes: what one is to the kernel, what is below it, and what it gives up."""

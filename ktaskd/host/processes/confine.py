@@ -1,12 +1,11 @@
-"""What a process gives up on its own and for good: the network, and other processes.
+"""Give up the network and access to other processes, for good.
 
-Both need no right, only no_new_privs. A filter of system calls refuses the
-network: `socket` whatever the family, since a unix socket leads to other
-services, and io_uring, which makes sockets without that call; pairs of sockets
-and those that it has stay. The same filter refuses what looks into other processes
-by a call, and Landlock what does so by /proc: whoever is in a domain may look
-only into that domain. Where the kernel has both, that ends what uid and
-dumpable leave open while a process of the same user is being started.
+Both need no right but no_new_privs. A filter of system calls refuses the network: `socket` for every
+family, since a unix socket leads to other services, and io_uring, which makes sockets without that
+call. Socket pairs and the sockets that the process already has stay usable. The same filter refuses
+system calls that look into other processes, and Landlock refuses access through /proc: a process in a
+Landlock domain can look only into that domain. If the kernel has both, this closes the gap that uid
+and dumpable leave while a process of the same user is being started.
 
 Source: seccomp(2), landlock(7), linux/audit.h, linux/filter.h, linux/landlock.h
 """
@@ -29,10 +28,10 @@ ARCHITECTURES = {
     "riscv64": 0xC00000F3,
     "loongarch64": 0xC0000102,
 }
-"""AUDIT_ARCH_*, by the name of the machine."""
+"""AUDIT_ARCH_*, by platform.machine()."""
 
 REFUSED = ("socket", "io_uring_setup", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd")
-"""What the filter answers with EPERM."""
+"""System calls that fail with EPERM."""
 
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 """BPF_LD+BPF_W+BPF_ABS, BPF_JMP+BPF_JEQ+BPF_K, BPF_JMP+BPF_JGE+BPF_K, BPF_RET+BPF_K."""
@@ -40,10 +39,10 @@ _NUMBER_AT, _ARCHITECTURE_AT = 0, 4
 """Offsets in struct seccomp_data."""
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _X32 = 0x40000000
-"""Where the numbers of x32 begin, the other calls that an x86-64 kernel may know."""
+"""First number of the x32 calls, which an x86-64 kernel may know as well."""
 
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
-"""Of seccomp(2); SPEC_ALLOW: older kernels would turn a slow mitigation on, for other threats."""
+"""Source: seccomp(2). Without SPEC_ALLOW older kernels switch on a slow mitigation for other threats."""
 
 _ABI_VERSION = 1
 _MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
@@ -51,16 +50,16 @@ _SCOPE_SIGNAL, _SCOPE_SIGNAL_SINCE = 1 << 1, 6
 
 
 def make_filter(machine: str) -> bytes:
-    """The filter for a kind of machine, as an array of struct sock_filter. Pure.
+    """The filter for a machine type, as an array of struct sock_filter. Pure.
 
     Raises:
-        OSError: ENOSYS where its numbers are not known.
+        OSError: ENOSYS if the numbers of its system calls are not known.
     """
     numbers, architecture = NUMBERS_OF.get(machine, {}), ARCHITECTURES.get(machine)
     if architecture is None or not all(name in numbers for name in REFUSED):
         raise OSError(errno.ENOSYS, f"system calls of {machine} are not known")
     refused = [numbers[name] for name in REFUSED]
-    # Jumps count from the next step on; the last three are ENOSYS, EPERM, allow.
+    # Jumps count from the next step; the last three steps are ENOSYS, EPERM, allow.
     after = len(refused)
     steps = [(_LOAD, 0, 0, _ARCHITECTURE_AT), (_EQUAL, 0, after + 2, architecture), (_LOAD, 0, 0, _NUMBER_AT)]
     steps.append((_AT_LEAST, after, 0, _X32))
@@ -72,20 +71,20 @@ def make_filter(machine: str) -> bytes:
 
 
 def give_up_network() -> None:
-    """Never make a socket again, nor trace a process. Wants no_new_privs; raises OSError."""
+    """Never make a socket or trace a process again. Requires no_new_privs; raises OSError."""
     program = make_filter(platform.machine())
     buffer = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog; the compiler leaves a gap between the two.
+    # struct sock_fprog; the compiler leaves a gap between its two fields.
     head = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
     mode, flags = ctypes.c_uint(_SET_MODE_FILTER), ctypes.c_uint(_SPEC_ALLOW)
     syscall("seccomp", mode, flags, ctypes.c_char_p(head))
 
 
 def give_up_other_processes() -> None:
-    """Never look into a process outside again, nor signal one where that can be had (Linux 6.12).
+    """Never look into a process outside again; since Linux 6.12 also never signal one.
 
-    Making device files is given up as well, since a domain must have something
-    to refuse. Wants no_new_privs; raises OSError, ENOSYS or EOPNOTSUPP without Landlock.
+    Making device files is given up as well, since a domain must refuse something. Requires
+    no_new_privs; raises OSError (ENOSYS or EOPNOTSUPP without Landlock).
     """
     version = syscall("landlock_create_ruleset", None, ctypes.c_size_t(0), ctypes.c_uint(_ABI_VERSION))
     scoped = _SCOPE_SIGNAL if version >= _SCOPE_SIGNAL_SINCE else 0
@@ -99,7 +98,7 @@ def give_up_other_processes() -> None:
 
 
 def has_network(families: Sequence[int] = (socket.AF_INET, socket.AF_UNIX)) -> bool:
-    """Whether this process can make a socket of any of these families: tried, not asked."""
+    """Whether this process can make a socket of any of these families, found by trying."""
     for family in families:
         try:
             socket.socket(family, socket.SOCK_DGRAM).close()

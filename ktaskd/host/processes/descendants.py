@@ -1,8 +1,8 @@
-"""The processes below this one: who they are, and sending signals to them without hitting anybody else.
+"""Find the processes below this one, and send signals to them without hitting any other process.
 
 A process that adopts orphans (a subreaper) keeps every descendant below itself: a child whose parent
-ends becomes its child, whatever session it has made for itself. So nothing that was started below it
-leaves its tree, except by a process elsewhere that starts something on request (a service manager).
+ends becomes its child, even if it has made a session of its own. So no process that was started below
+it leaves its tree. Only a process elsewhere, such as a service manager, can start one outside on request.
 
 Source: PR_SET_CHILD_SUBREAPER in prctl(2); /proc/PID/task/TID/children in proc(5)
 """
@@ -29,14 +29,14 @@ _PF_EXITING = 0x4
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends; raises OSError."""
+    """Become the parent of every descendant whose parent ends; raises OSError."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def read_children(pid: int, proc: Path = PROC) -> set[int]:
-    """The children of a process, zombies too; none where it is gone.
+    """The children of a process, including zombies; none if the process is gone.
 
-    The kernel may leave one out while others end, so "none" counts when it was seen twice.
+    The kernel may leave out a child while others end, so trust "none" only after two readings.
     """
     lists = list(_child_lists(pid, proc))
     if lists or not (proc / str(pid)).exists():
@@ -45,7 +45,7 @@ def read_children(pid: int, proc: Path = PROC) -> set[int]:
 
 
 def _child_lists(pid: int, proc: Path) -> Iterator[str]:
-    """What each of its threads has started."""
+    """The list of children of each of its threads."""
     task = proc / str(pid) / "task"
     with contextlib.suppress(OSError):
         for thread in os.listdir(task):
@@ -58,14 +58,14 @@ def _pids(proc: Path) -> list[int]:
 
 
 def read_parent(pid: int, proc: Path = PROC) -> int:
-    """The parent of a process; 0 where it is gone."""
+    """The parent of a process; 0 if the process is gone."""
     return _read_field(pid, _PARENT_FIELD, proc)
 
 
 def find_dying(pids: Collection[int], proc: Path = PROC) -> set[int]:
-    """Which of these processes have begun to exit; zombies have.
+    """Which of these processes have begun to exit, including zombies.
 
-    One that exits adopts no orphans any more, while its own children stay below it to its end.
+    An exiting process adopts no more orphans, but its own children stay below it until its end.
     """
     return {pid for pid in pids if _read_field(pid, _FLAGS_FIELD, proc) & _PF_EXITING}
 
@@ -73,14 +73,14 @@ def find_dying(pids: Collection[int], proc: Path = PROC) -> set[int]:
 def _read_field(pid: int, number: int, proc: Path) -> int:
     try:
         text = (proc / str(pid) / "stat").read_text()
-        # The name in front may hold anything, parentheses and blanks too.
+        # The name in front may contain anything, including parentheses and blanks.
         return int(text[text.rindex(")") + 1 :].split()[number - 3])
     except (OSError, ValueError, IndexError):
         return 0
 
 
 def find_strays(known: Collection[int], proc: Path = PROC) -> dict[int, int]:
-    """Children of this process that are not `known`, and all below them: pid -> its parent, parents first."""
+    """Children of this process that are not `known`, and all below them: pid -> parent, parents first."""
     own = os.getpid()
     found = {child: own for child in read_children(own, proc) if child not in known}
     unseen = list(found)
@@ -94,15 +94,15 @@ def find_strays(known: Collection[int], proc: Path = PROC) -> dict[int, int]:
 
 
 def send(number: signal.Signals, strays: dict[int, int], known: Collection[int]) -> None:
-    """Send a signal to strays, as `find_strays` has found them, and to the process groups of those below us.
+    """Send a signal to strays that `find_strays` found, and to the process groups of our direct children.
 
-    A child of ours keeps its number, and that of its group, until it is reaped, which only this thread
-    does. Its group has no stranger in it: a group is of one session, and whoever is in the session of
-    a stray descends from it or from its worker. The kernel signals a group as a whole, so that
+    A child of ours keeps its pid and the id of its group until it is reaped, which only this thread
+    does. Its group has no process of others: a group belongs to one session, and every process in the
+    session of a stray descends from it or from its worker. The kernel signals a group as a whole, so
     members that fork at that moment do not escape.
 
     Args:
-        known: children whose groups are left alone.
+        known: children whose groups must not be signalled.
     """
     own = os.getpid()
     for pid, parent in strays.items():
@@ -121,7 +121,7 @@ def _send_group(number: signal.Signals, pid: int, known: Collection[int]) -> Non
 
 
 def _send_below(number: signal.Signals, pid: int, parent: int) -> None:
-    """Signal a deeper one, whose parent may have reaped it: only what is still below that parent."""
+    """Signal a deeper descendant if it is still a child of `parent`, which may have reaped it."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:

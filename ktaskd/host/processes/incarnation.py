@@ -1,4 +1,4 @@
-"""Tell one process from a later one that was given the same pid."""
+"""Distinguish a process from a later one with the same pid."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ _STATE_FIELD, _START_FIELD = 3, 22
 
 
 class Incarnation:
-    """One process, held so that its pid cannot come to mean another one unnoticed.
+    """One process, held so that reuse of its pid is noticed.
 
-    What was read of a pid counts only if `alive` says so afterwards: then it was
-    this process's while it was read. One that has ended and was not waited for yet
-    is not alive, since the kernel has taken it out of its cgroups.
+    Facts that were read by pid are valid only if `alive` is true afterwards: then they belong to
+    this process. A zombie is not alive, since the kernel has taken it out of its cgroups.
 
     Args:
-        pidfd: refers to the process, stays the caller's; -1 = go by `start_ticks`.
-        start_ticks: as `read_start_ticks` gave it; 0 = not known, never believed.
+        pidfd: refers to the process and stays the caller's; -1 = use `start_ticks`.
+        start_ticks: from `read_start_ticks`; 0 = not known, so the process counts as dead.
     """
 
     def __init__(self, root: HostRoot, pid: int, pidfd: int = -1, start_ticks: int = 0) -> None:
-        """Hold the process.
+        """Duplicate the pidfd.
 
         Raises:
             OSError: there are too many open files.
@@ -37,29 +36,29 @@ class Incarnation:
 
     @property
     def alive(self) -> bool:
-        """Whether the pid is still this process's, and it has not ended."""
+        """Whether the process has not ended, so that the pid is still its own."""
         if self._pidfd >= 0:
             return not has_ended(self._pidfd)
         return self._start_ticks > 0 and read_start_ticks(self._root, self.pid) == self._start_ticks
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close our pidfd."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
 
 
 def has_ended(pidfd: int) -> bool:
-    """Whether the process has ended, waited for or not. Source: pidfd_open(2)."""
+    """Whether the process has ended, reaped or not. Source: pidfd_open(2)."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def read_start_ticks(root: HostRoot, pid: int) -> int:
-    """When a process was started, in ticks since boot; 0 if it has ended."""
+    """When a process was started, in clock ticks since boot; 0 if it has ended."""
     text = read_kernel_text(root.proc / str(pid) / "stat") or ""
-    # The command in parentheses may hold blanks and parentheses of its own.
+    # The command in parentheses may contain blanks and parentheses itself.
     fields = text.rpartition(")")[2].split()
     try:
         return int(fields[_START_FIELD - _STATE_FIELD]) if fields[0] not in ("Z", "X") else 0

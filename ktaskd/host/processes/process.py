@@ -1,4 +1,4 @@
-"""What a process is to the kernel: who it is, what it leaves behind, when it dies."""
+"""Attributes of the calling process: name, user, limits, privileges, death signal, OOM score."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _PR_GET_NO_NEW_PRIVS = 39
 
 
 def set_death_signal(number: int) -> None:
-    """Be sent this signal when the thread that forked this process ends.
+    """Receive this signal when the thread that forked this process ends.
 
-    Cleared by any change of uid, so called after it; the caller then looks
-    whether the parent is still there, since it may have died before.
+    A change of uid clears it, so call it after that. Then check that the parent is still alive,
+    since it may have died before the call.
     """
     prctl(_PR_SET_PDEATHSIG, number)
 
 
 def set_name(name: str) -> None:
-    """Be called `name` in ps and top; the kernel keeps 15 bytes of it."""
+    """Set the name of this process in ps and top; the kernel keeps 15 bytes of it."""
     libc.set_name(name.encode())
 
 
 def read_name() -> str:
-    """What it is called in ps and top; "" where that cannot be read."""
+    """The name of this process in ps and top; "" if it cannot be read."""
     try:
         return (PROC / "self/comm").read_text(errors="replace").rstrip("\n")
     except OSError:
@@ -44,36 +44,35 @@ def read_name() -> str:
 
 
 def lift_data_limit() -> None:
-    """Allocate as much as the hard limit allows, where the soft one was meant for the parent process."""
+    """Raise the soft limit of data to the hard one; the soft one was meant for the parent process."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def apply_no_new_privileges() -> None:
-    """Gain nothing by exec of a set-user-ID program."""
+    """Set no_new_privs: exec of a set-user-ID program gives no rights."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def has_no_new_privileges() -> bool:
-    """Whether it can gain nothing by exec."""
+    """Whether no_new_privs is set."""
     return prctl(_PR_GET_NO_NEW_PRIVS, 0) == 1
 
 
 def apply_undumpable() -> None:
-    """Leave no core, and let no process of the same uid look inside.
+    """Leave no core file, and let no process of the same uid look inside.
 
-    /proc/self then belongs to root: what is to be written there comes first.
+    /proc/self then belongs to root, so write there before.
     """
     prctl(_PR_SET_DUMPABLE, 0)
 
 
 @contextlib.contextmanager
 def owning_proc() -> Iterator[None]:
-    """A block in which /proc/self belongs to this user, also to one without rights that is not dumpable.
+    """A block in which /proc/self belongs to our user, even if we are unprivileged and not dumpable.
 
-    Other processes of the user could look inside meanwhile, so no more than an
-    open belongs into it. Who may not is decided by `confine` in those that work
-    on what clients sent.
+    Other processes of the user could look inside meanwhile, so use it only for a single open.
+    Processes that handle clients' data are kept from looking by `confine`.
     """
     if os.geteuid() == 0 or read_dumpable():
         yield
@@ -86,19 +85,19 @@ def owning_proc() -> Iterator[None]:
 
 
 def read_dumpable() -> bool:
-    """Whether other processes of this uid may look inside."""
+    """Whether other processes of this uid can look inside."""
     return prctl(_PR_GET_DUMPABLE, 0) == 1
 
 
 def apply_limits() -> None:
-    """No core files; as many descriptors as the hard limit has."""
+    """Leave no core files, and raise the soft limit of descriptors to the hard one."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def has_no_core() -> bool:
-    """Whether it leaves no core file, and may not change that."""
+    """Whether this process leaves no core file and cannot change that."""
     return resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
 
 
@@ -106,9 +105,9 @@ def apply_user(uid: int, gid: int) -> None:
     """Become `uid` for good, with `gid` as the only group.
 
     Args:
-        gid: -1 = the present one.
+        gid: -1 = the current group.
     Raises:
-        OSError: it may not; nothing must be run then.
+        OSError: the change is not permitted; the caller must not go on.
     """
     if os.getresuid() == (uid, uid, uid) and gid in (-1, os.getgid()):
         return
@@ -117,11 +116,11 @@ def apply_user(uid: int, gid: int) -> None:
     os.setresgid(group, group, group)
     os.setresuid(uid, uid, uid)
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (group, group, group):
-        raise PermissionError(f"user: got {os.getresuid()}, wanted {uid}")
+        raise PermissionError(f"user: the change to uid {uid} had no effect, the uids are {os.getresuid()}")
 
 
 def raise_oom_score(score: int, proc: Path = PROC) -> None:
-    """Be chosen earlier by the OOM killer; a score that is higher already stays."""
+    """Raise the OOM score of this process, unless it is higher already."""
     if read_oom_score(proc) < score:
         with owning_proc():
             fd = os.open(proc / "self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -137,7 +136,7 @@ def read_oom_score(proc: Path = PROC) -> int:
 
 
 def resident_bytes() -> int:
-    """Memory that this process has; 0 where that cannot be read. Source: proc_pid_statm(5)."""
+    """Resident memory of this process; 0 if it cannot be read. Source: proc_pid_statm(5)."""
     try:
         return int((PROC / "self/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError, ValueError):

@@ -1,1 +1,1 @@
-"""Priority and placement of processes on CPUs."""
+"""Priorities of processes, and the CPUs they run on."""

@@ -1,4 +1,4 @@
-"""How much CPU time another process has used, and whether it wants more."""
+"""How much CPU time another process has used, and whether it is runnable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CPUCLOCK_SCHED = 2
 
 
 def read_cpu_seconds(pid: int) -> float:
-    """CPU seconds that a process has used since it started; 0.0 if it is gone."""
+    """CPU seconds that a process has used since its start; 0.0 if it is gone."""
     try:
         return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
     except OSError:
@@ -21,13 +21,13 @@ def read_state(pid: int, proc: Path = Path("/proc")) -> str:
     """The state of a process's main thread, one letter; "" if the process is gone.
 
     "R" runs or waits for a CPU, "S" sleeps, "D" waits for a disk, "T" and "t" are
-    stopped, "Z" is dead. Source: proc_pid_stat(5)
+    stopped, "Z" is a zombie. Source: proc_pid_stat(5)
     """
     try:
         stat = (proc / str(pid) / "stat").read_bytes()
     except OSError:
         return ""
-    # The name before it may hold anything, parentheses too.
+    # The name before it may contain anything, including parentheses.
     fields = stat.rpartition(b")")[2].split(maxsplit=1)
     return fields[0].decode(errors="replace") if fields else ""
 

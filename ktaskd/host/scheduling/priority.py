@@ -1,7 +1,7 @@
 """The priority of another process: read from procfs, and set from outside.
 
-Lowering a process of the same user needs no right. To raise it again needs
-CAP_SYS_NICE, or an RLIMIT_NICE of that process that allows the nice value.
+Lowering a process of the same user needs no right. Raising it again needs CAP_SYS_NICE, or an
+RLIMIT_NICE of that process that allows the nice value.
 Source: sched(7), setpriority(2), ioprio_set(2)
 """
 
@@ -26,39 +26,39 @@ _LOWEST_NICE = 19
 
 
 def read_priority(root: HostRoot, pid: int) -> Priority:
-    """The priority of a process's main thread; an ordinary one where it cannot be read.
+    """Read the priority of a process's main thread; an ordinary one if it cannot be read.
 
-    A process in a cgroup with `cpu.idle` counts as SCHED_IDLE, unless we are in
-    that group too: then the group decides nothing between it and us.
+    A process in a cgroup with `cpu.idle` counts as SCHED_IDLE, unless we are in that group too,
+    since the group then makes no difference between that process and us.
     """
     is_real = root.top == Path("/")
     fields = (root.process_text(pid, "stat") or "").rpartition(")")[2].split()
     try:
         nice, policy = int(fields[_NICE_FIELD - 3]), int(fields[_POLICY_FIELD - 3])
     except (IndexError, ValueError):
-        # With hidepid procfs hides the processes of other users; the kernel's calls do not.
+        # With hidepid procfs hides the processes of other users; system calls do not.
         return ask_priority(pid, Priority()) if is_real else Priority()
     idle = policy == os.SCHED_IDLE or _in_idle_group(root, pid)
-    # Only the running kernel knows the I/O priority; no file has it.
+    # The I/O priority is in no file: only the running kernel knows it.
     ioprio = read_ioprio(pid) if is_real else "none"
     return Priority("idle" if idle else _POLICIES.get(policy, "normal"), nice, ioprio)
 
 
 def ask_priority(pid: int, known: Priority) -> Priority:
-    """The same in three system calls, without a look at the cgroups.
+    """Read the same with three system calls, without the cgroups.
 
     Args:
-        known: what was read before; its policy "idle" stays, since it may be that of a
-            cgroup, and all of it does where there is no such process.
+        known: the priority that was read before. Its policy "idle" stays, since it may come
+            from a cgroup. It is returned unchanged if there is no such process.
     """
     if pid <= 0:
-        return known  # not of our pid namespace; 0 would be ourselves
+        return known  # the process is in another pid namespace; 0 would mean ourselves
     try:
         nice, policy = os.getpriority(os.PRIO_PROCESS, pid), os.sched_getscheduler(pid)
     except OSError:
         return known
-    words = _POLICIES.get(policy & ~os.SCHED_RESET_ON_FORK, "normal")
-    return Priority("idle" if known.policy == "idle" else words, nice, read_ioprio(pid) or known.ioprio)
+    name = _POLICIES.get(policy & ~os.SCHED_RESET_ON_FORK, "normal")
+    return Priority("idle" if known.policy == "idle" else name, nice, read_ioprio(pid) or known.ioprio)
 
 
 def _in_idle_group(root: HostRoot, pid: int) -> bool:
@@ -78,7 +78,7 @@ def set_priority(pid: int, wanted: Priority, proc: Path = Path("/proc")) -> dict
     """Give all threads of a process this priority, and its autogroup the same nice value.
 
     Returns:
-        What could not be set, each with its error; a BlockingIOError is that of
+        The settings that failed, each with its error. BlockingIOError comes only from
         "autogroup nice", which the kernel changes once in 0.1 s.
     """
     steps: list[tuple[str, Callable[[], object]]] = []
@@ -99,7 +99,7 @@ def _failures(steps: Iterable[tuple[str, Callable[[], object]]]) -> dict[str, OS
         try:
             call()
         except ProcessLookupError:
-            continue  # a thread that has ended needs no priority
+            continue  # the thread has ended
         except OSError as error:
             failed[what] = error
     return failed

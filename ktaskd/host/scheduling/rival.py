@@ -1,8 +1,7 @@
-"""A rival for one CPU, and who of two gets how much of it.
+"""A rival for one CPU, and how the CPU time is divided between the two.
 
-What a priority is worth shows only beside somebody who wants the same CPU.
-Everything is measured in CPU time of the two, over the same stretch: what
-others take of that CPU meanwhile does not count.
+The effect of a priority shows only next to a process that wants the same CPU. Both are measured by
+their CPU time over the same period, so time that others take of that CPU does not matter.
 """
 
 from __future__ import annotations
@@ -29,34 +28,34 @@ while os.getppid() == parent:
 
 
 class Race:
-    """Two processes that want one CPU."""
+    """Two processes that compete for one CPU."""
 
     def __init__(self, helper: int, rival: int) -> None:
-        """Begin to count now."""
+        """Start counting now."""
         self._helper, self._rival = helper, rival
         self._helper_s, self._rival_s = read_cpu_seconds(helper), read_cpu_seconds(rival)
 
     @property
     def used(self) -> tuple[float, float]:
-        """CPU seconds of the helper and of its rival since the beginning."""
+        """CPU seconds of the helper and of its rival since the start."""
         helper_s = read_cpu_seconds(self._helper) - self._helper_s
         return helper_s, read_cpu_seconds(self._rival) - self._rival_s
 
     @property
-    def share(self) -> float:
-        """What the helper got of all that both got, 0 to 1."""
+    def fraction(self) -> float:
+        """The helper's part of the CPU time that both got, 0 to 1."""
         helper_s, rival_s = self.used
         return helper_s / ((helper_s + rival_s) or 1.0)
 
 
 @contextmanager
 def rival_on(cpu: int, group: Path | None = None) -> Iterator[int]:
-    """A busy loop with nice 0 on one CPU, in a session of its own; its pid.
+    """Run a busy loop with nice 0 on one CPU, in a session of its own; yields its pid.
 
-    It ends with this process, however that ends.
+    It ends when this process ends, even by a signal.
 
     Args:
-        group: directory of the cgroup that it goes to; None = where we are.
+        group: directory of the cgroup that it is moved to; None = ours.
     """
     words = [sys.executable, "-I", "-c", _LOOP]
     with subprocess.Popen(
@@ -64,7 +63,7 @@ def rival_on(cpu: int, group: Path | None = None) -> Iterator[int]:
     ) as process:
         try:
             assert process.stdout is not None
-            process.stdout.readline()  # it is the loop now, no more a copy of us
+            process.stdout.readline()  # it is the loop now and no longer a copy of us
             os.sched_setaffinity(process.pid, {cpu})
             if group is not None:
                 (group / "cgroup.procs").write_text(str(process.pid))
@@ -75,10 +74,10 @@ def rival_on(cpu: int, group: Path | None = None) -> Iterator[int]:
 
 @contextmanager
 def group_for_rival(root: HostRoot) -> Iterator[Path]:
-    """A cgroup with an ordinary weight directly below the root; its directory.
+    """Make a cgroup with an ordinary weight directly below the root; yields its directory.
 
     Raises:
-        IdleGroupRefused: none can be made here.
+        IdleGroupRefused: no group can be made here.
     """
     group = idlegroup.find_top(root) / f"{idlegroup.own_name(root)}.rival"
     try:

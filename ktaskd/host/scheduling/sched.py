@@ -1,7 +1,7 @@
-"""CPU and disk priority of the calling process, and which CPUs it may use.
+"""CPU and disk priority of the calling process, and the CPUs it may use.
 
-Every function acts on the caller itself, unless it is given a thread: lowering
-oneself needs no right, and raising somebody else does.
+Every function acts on the calling process, unless it takes a thread: lowering one's own priority
+needs no right, raising that of another process does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ktaskd.host.processes.process import owning_proc
 PROC = Path("/proc")
 
 AUTOGROUP_PATIENCE_S = 10.0
-"""Enough for a hundred workers that start at one time."""
+"""Enough for a hundred workers that start at the same time."""
 
 _POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_BATCH: "batch", os.SCHED_IDLE: "idle"}
 
@@ -28,20 +28,20 @@ _IOPRIO_CLASSES = {0: "none", 1: "realtime", 2: "best-effort", 3: "idle"}
 
 
 def apply_affinity(cpus: frozenset[int]) -> None:
-    """Bind to `cpus`; the kernel leaves out those that the cpuset forbids."""
+    """Bind to `cpus`; the kernel leaves out CPUs that the cpuset forbids."""
     os.sched_setaffinity(0, cpus)
 
 
 def read_affinity() -> frozenset[int]:
-    """CPUs that may be used."""
+    """The CPUs that this process may use."""
     return frozenset(os.sched_getaffinity(0))
 
 
 def apply_policy(policy: int) -> None:
     """Become SCHED_IDLE, SCHED_BATCH or SCHED_OTHER.
 
-    Into SCHED_IDLE goes everybody; out of it only who has CAP_SYS_NICE or an
-    RLIMIT_NICE that allows the nice value. Source: sched(7)
+    Any process can enter SCHED_IDLE. Leaving it needs CAP_SYS_NICE or an RLIMIT_NICE that allows
+    the nice value. Source: sched(7)
     """
     os.sched_setscheduler(0, policy, os.sched_param(0))
 
@@ -62,15 +62,15 @@ def read_nice() -> int:
 
 
 def apply_ioprio_idle() -> None:
-    """Get the disk only when nobody else wants it; BFQ and mq-deadline heed it."""
+    """Use the disk only when no other process does; BFQ and mq-deadline respect this."""
     apply_ioprio("idle")
 
 
 def apply_ioprio(words: str, tid: int = 0) -> None:
-    """Set the disk priority of a thread, as `read_ioprio` has it; 0 = the caller.
+    """Set the disk priority of a thread, in the words of `read_ioprio`; 0 = the caller.
 
     Raises:
-        ValueError: `words` are none of those that `read_ioprio` answers.
+        ValueError: `read_ioprio` never returns these words.
     """
     value = ctypes.c_int(_ioprio_value(words))
     syscall("ioprio_set", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(tid), value)
@@ -80,15 +80,15 @@ def _ioprio_value(words: str) -> int:
     name, _, level = words.partition(":")
     number = next((number for number, known in _IOPRIO_CLASSES.items() if known == name), None)
     if number is None:
-        raise ValueError(f'I/O priority "{words}": not one of {sorted(_IOPRIO_CLASSES.values())}')
+        raise ValueError(f'I/O priority "{words}": wanted one of {sorted(_IOPRIO_CLASSES.values())}')
     return (number << _IOPRIO_CLASS_SHIFT) | int(level or 0)
 
 
 def read_ioprio(tid: int = 0) -> str:
-    """The disk priority: "idle", "best-effort:N", "realtime:N" or "none"; "" if unknown.
+    """Read the disk priority: "idle", "best-effort:N", "realtime:N" or "none"; "" if unknown.
 
     Args:
-        tid: of a thread; 0 = the caller.
+        tid: id of a thread; 0 = the caller.
     """
     try:
         value = syscall("ioprio_get", ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(tid))
@@ -98,7 +98,7 @@ def read_ioprio(tid: int = 0) -> str:
 
 
 def parse_ioprio(value: int) -> str:
-    """The words for what ioprio_get answers."""
+    """The words for a result of ioprio_get."""
     name = _IOPRIO_CLASSES.get(value >> _IOPRIO_CLASS_SHIFT, "other")
     if name in {"idle", "none"}:
         return name
@@ -108,17 +108,17 @@ def parse_ioprio(value: int) -> str:
 def set_own_autogroup_nice(nice: int, proc: Path = PROC) -> None:
     """Set the weight of the caller's autogroup, and so of its whole session.
 
-    Nice values and SCHED_IDLE count only inside one scheduling group, and each
-    session is a group of its own. A process must have called setsid first, or
-    it changes the weight of the session it was started from.
+    Nice values and SCHED_IDLE count only inside one scheduling group, and each session is a
+    group of its own. Call setsid first, or the weight of the session that started this process
+    is changed.
 
-    Without CAP_SYS_ADMIN the whole machine may do this once in 0.1 s, so that
-    the workers of a large one wait for each other here.
+    Without CAP_SYS_ADMIN the kernel takes one change in 0.1 s from the whole machine, so the
+    workers of a large machine wait for each other here.
 
     Raises:
         FileNotFoundError: the kernel has no autogroups.
-        PermissionError: lower than it was, without CAP_SYS_NICE.
-        BlockingIOError: others were faster for AUTOGROUP_PATIENCE_S.
+        PermissionError: the value is lower than the old one, without CAP_SYS_NICE.
+        BlockingIOError: other processes were faster for AUTOGROUP_PATIENCE_S.
     Source: sched(7), kernel/sched/autogroup.c
     """
     until = time.monotonic() + AUTOGROUP_PATIENCE_S
@@ -127,7 +127,7 @@ def set_own_autogroup_nice(nice: int, proc: Path = PROC) -> None:
     try:
         while True:
             try:
-                # A file object would answer EAGAIN with None instead of raising.
+                # A file object would return None for EAGAIN instead of raising.
                 os.write(fd, b"%d" % nice)
                 return
             except BlockingIOError:
@@ -139,7 +139,7 @@ def set_own_autogroup_nice(nice: int, proc: Path = PROC) -> None:
 
 
 def has_autogroups(proc: Path = PROC) -> bool:
-    """Whether each session that begins now is a scheduling group."""
+    """Whether each new session is a scheduling group."""
     try:
         return (proc / "sys/kernel/sched_autogroup_enabled").read_text().strip() != "0"
     except OSError:
@@ -147,10 +147,10 @@ def has_autogroups(proc: Path = PROC) -> bool:
 
 
 def read_autogroup_nice(proc: Path = PROC, pid: str = "self") -> int | None:
-    """Nice value of a process's autogroup; None where autogroups do not count.
+    """Read the nice value of a process's autogroup; None if autogroups are off.
 
-    None too for a process in the kernel's first session, that of init and of what it
-    started without a session of its own: it is in the root group, whatever others are in.
+    Also None for a process in the kernel's first session, which is that of init and of its
+    children without a session of their own: this session is in the root group.
     Source: kernel/sched/autogroup.c, proc_sched_autogroup_show_task
     """
     try:
@@ -160,7 +160,7 @@ def read_autogroup_nice(proc: Path = PROC, pid: str = "self") -> int | None:
 
 
 def parse_autogroup(text: str) -> int | None:
-    """The nice value in "/autogroup-9 nice 0"; None where there is none."""
+    """Parse the nice value in "/autogroup-9 nice 0"; None if there is none."""
     _, found, nice = text.strip().rpartition(" nice ")
     try:
         return int(nice) if found else None

@@ -1,4 +1,4 @@
-"""Tell the service manager how we are, without its library.
+"""Send our state to the service manager, without its library.
 
 Source: sd_notify(3), which describes the protocol as stable.
 """
@@ -10,19 +10,19 @@ import socket
 from collections.abc import Mapping
 
 SEND_TIMEOUT_S = 0.05
-"""A manager that does not read must not hold up our loop."""
+"""Seconds. A manager that does not read must not block our event loop."""
 
 
 def notify(*lines: str, environment: Mapping[str, str] | None = None) -> bool:
     """Send assignments such as "READY=1" and "STATUS=text" in one message.
 
     Args:
-        lines: without newlines; one in a value would start another line, so
-            it becomes a blank.
-        environment: where NOTIFY_SOCKET is looked up; None = our own.
+        lines: assignments; a newline in one would start another line, so it is
+            replaced by a blank.
+        environment: has NOTIFY_SOCKET; None = our own environment.
     Returns:
-        Whether it was sent: False without a manager, or when it does not
-        listen. Never an exception: a daemon works on without being watched.
+        Whether the message was sent: False without a manager, or if it does not listen.
+        Never raises, since a daemon can work without being watched.
     """
     address = (os.environ if environment is None else environment).get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
@@ -33,7 +33,7 @@ def notify(*lines: str, environment: Mapping[str, str] | None = None) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.settimeout(SEND_TIMEOUT_S)
-            # One datagram, so that two messages can never mix.
+            # A single datagram, so that two messages never mix.
             sender.sendto(message, address)
     except OSError:
         return False

@@ -1,7 +1,7 @@
-"""Hear from the kernel itself when a device changes, without udev.
+"""Receive events of devices from the kernel, without udev.
 
-Source: lib/kobject_uevent.c, netlink(7). The kernel sends to group 1; group 2 is
-udev's own. Only network namespaces of the initial user namespace get any.
+The kernel sends to group 1; group 2 is udev's. Only network namespaces of the initial user
+namespace receive events. Source: lib/kobject_uevent.c, netlink(7)
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ KERNEL_GROUP = 1
 KERNEL_PORT = 0
 
 _EVENT_BYTES_MAX = 8192
-"""The kernel's own buffer is 2048 and the header. Source: UEVENT_BUFFER_SIZE"""
+"""The kernel's own buffer has 2048 bytes plus the header. Source: UEVENT_BUFFER_SIZE"""
 
 _EVENTS_PER_READ = 256
-"""Then others in the loop get a turn; what is left makes the socket readable again."""
+"""Most events per read, so that the event loop goes on; the socket stays readable if more are left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uevent:
-    """One event of one device; its other fields are not to be trusted, sysfs is read again."""
+    """One event of one device. Its other fields are not trusted: read sysfs instead."""
 
     action: str
     path: str
@@ -31,11 +31,11 @@ class Uevent:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What was read at one time.
+class Received:
+    """The result of one read.
 
     Args:
-        lost: events did not fit into the socket: anything may have changed.
+        lost: events did not fit into the socket, so anything may have changed.
     """
 
     events: tuple[Uevent, ...] = ()
@@ -43,7 +43,7 @@ class Heard:
 
 
 def open_uevents() -> socket.socket | None:
-    """A non-blocking socket that hears all events; None where the kernel gives none."""
+    """Open a non-blocking socket that receives all events; None if the kernel offers none."""
     sock = None
     try:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -56,11 +56,11 @@ def open_uevents() -> socket.socket | None:
     return sock
 
 
-def read_uevents(sock: socket.socket) -> Heard:
-    """All that can be read now, and that the kernel itself sent to everybody.
+def read_uevents(sock: socket.socket) -> Received:
+    """Read all events that are available and that the kernel itself sent to the group.
 
-    Who has CAP_NET_ADMIN can send to a netlink socket as well; those have a
-    port of their own as their sender.
+    A process with CAP_NET_ADMIN can send to a netlink socket as well; its messages have its own
+    port as sender and are dropped.
     """
     events, lost = [], False
     for _ in range(_EVENTS_PER_READ):
@@ -74,11 +74,11 @@ def read_uevents(sock: socket.socket) -> Heard:
         event = parse_uevent(data)
         if sender == (KERNEL_PORT, KERNEL_GROUP) and event is not None:
             events.append(event)
-    return Heard(tuple(events), lost)
+    return Received(tuple(events), lost)
 
 
 def parse_uevent(data: bytes) -> Uevent | None:
-    """The event in "change@/devices/...", NUL, "KEY=value", NUL ...; None if it is none."""
+    """Parse an event "change@/devices/...", NUL, "KEY=value", NUL ...; None if it is not one."""
     head, *lines = data.decode(errors="replace").split("\0")
     action, at, path = head.partition("@")
     fields = dict(line.split("=", 1) for line in lines if "=" in line)

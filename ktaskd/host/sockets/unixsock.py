@@ -1,4 +1,4 @@
-"""Unix sockets: who is at the other end, and file descriptors in messages."""
+"""Unix sockets: the peer of a connection, and file descriptors in messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UCRED = struct.Struct("3i")
 class Fds:
     """Owns open file descriptors until they are taken or closed.
 
-    A context manager: what was not taken by the end is closed.
+    A context manager: descriptors that were not taken by the end are closed.
     """
 
     def __init__(self, fds: Iterable[int] = ()) -> None:
@@ -36,7 +36,7 @@ class Fds:
         self._fds = list(fds)
 
     def __len__(self) -> int:
-        """How many it owns."""
+        """Number of descriptors that it owns."""
         return len(self._fds)
 
     def __iter__(self) -> Iterator[int]:
@@ -48,11 +48,11 @@ class Fds:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what was not taken."""
+        """Close the descriptors that were not taken."""
         self.close()
 
     def add(self, fd: int) -> None:
-        """Own one more."""
+        """Own one more descriptor."""
         self._fds.append(fd)
 
     def take(self) -> list[int]:
@@ -65,7 +65,7 @@ class Fds:
         return self._fds.pop(0)
 
     def close(self) -> None:
-        """Close all that are left. Blocks as long as the kernel's close does."""
+        """Close all that are left. Blocks for as long as the kernel's close does."""
         for fd in self.take():
             close_quietly(fd)
 
@@ -75,7 +75,7 @@ class Message:
     """One datagram; the receiver owns `fds`.
 
     Args:
-        complete: False if bytes or descriptors did not fit and are lost.
+        complete: False if bytes or descriptors did not fit and were lost.
     """
 
     data: bytes
@@ -84,9 +84,9 @@ class Message:
 
 
 def close_quietly(fd: int) -> None:
-    """Close `fd`; an error of close tells nothing that can be acted on.
+    """Close `fd` and ignore errors, since nothing can be done about them.
 
-    Linux frees the number whatever close returns. Source: close(2).
+    Linux frees the descriptor even if close fails. Source: close(2).
     """
     try:
         os.close(fd)
@@ -107,7 +107,7 @@ def open_peer_pidfd(sock: socket.socket) -> int:
     """A pidfd of the process that connected, owned by the caller.
 
     Returns:
-        -1 where the kernel has none, or when the process is gone.
+        -1 if the kernel cannot do it, or the process is gone.
     """
     try:
         return sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
@@ -116,20 +116,20 @@ def open_peer_pidfd(sock: socket.socket) -> int:
 
 
 def has_hung_up(sock: socket.socket) -> bool:
-    """Whether the other end of a connection was closed, whatever it sent before."""
+    """Whether the other end of a connection was closed, even if data is still unread."""
     poll = select.poll()
     poll.register(sock.fileno(), 0)
     return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
 
 
 def refuse_fds(listener: socket.socket) -> bool:
-    """Let nobody send descriptors to this socket and those it will accept.
+    """Refuse descriptors sent to this socket and to connections that it accepts.
 
-    Without it the kernel drops them in the reader, and dropping the last
-    reference to a file can block as long as the file's owner likes.
+    Without this the kernel drops them in the reading process, and dropping the last reference to
+    a file can block for as long as the file's owner wants.
 
     Returns:
-        False where the kernel cannot do it (before Linux 6.16).
+        False if the kernel cannot do it (before Linux 6.16).
     """
     try:
         listener.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
@@ -146,15 +146,15 @@ def receive(
     Not socket.recv_fds: that ignores its flags (cpython#128881).
 
     Args:
-        bytes_max: longest message; a longer one is cut and not `complete`.
-        fds_max: room for descriptors; what does not fit is closed by the
-            kernel, and the message is not `complete`.
+        bytes_max: longest message; a longer one is truncated and not `complete`.
+        fds_max: room for descriptors; the kernel closes those that do not fit, and
+            the message is not `complete`.
     Raises:
         OSError: as recvmsg(2), BlockingIOError included.
     """
     space = socket.CMSG_SPACE(fds_max * array.array("i").itemsize)
     data, ancillary, got, _ = sock.recvmsg(bytes_max, space, flags | socket.MSG_CMSG_CLOEXEC)
-    # The descriptors are in their owner before anything below can fail.
+    # Own the descriptors before anything below can fail.
     fds = Fds(fd for item in ancillary for fd in _fds_of(*item))
     return Message(data, fds, not got & (socket.MSG_TRUNC | socket.MSG_CTRUNC))
 
@@ -167,10 +167,10 @@ def _fds_of(level: int, kind: int, payload: bytes) -> array.array[int]:
 
 
 def send(sock: socket.socket, data: bytes, fds: Iterable[int] = (), *, flags: int = 0) -> None:
-    """Send one datagram with descriptors, which stay the caller's too.
+    """Send one datagram with copies of descriptors; the caller keeps its own.
 
     Raises:
-        OSError: as sendmsg(2); ETOOMANYREFS when too many are under way.
+        OSError: as sendmsg(2); ETOOMANYREFS if too many descriptors are in flight.
     """
     numbers = array.array("i", fds)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)] if numbers else []

@@ -1,1 +1,1 @@
-"""What ktaskd takes from others, and what it gets done: `python -m tests.bench.interference`."""
+"""The cost of ktaskd to other programs, and its throughput: `python -m tests.bench.interference`."""

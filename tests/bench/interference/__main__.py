@@ -1,8 +1,8 @@
-"""Measure what ktaskd takes from others and what it gets done, row by row.
+"""Measure what ktaskd takes from other programs and what its jobs get, row by row.
 
-Missing a goal is a result and no failure: the exit status is 0 all the same.
-What cannot be measured on this machine is a line that misses, with its reason.
-Ratios are of one run, in interleaved rounds.
+A missed goal is a result and no failure: the exit status is 0 all the same.
+A value that cannot be measured on this machine is a line that misses, with its reason.
+Ratios come from one run, in interleaved rounds.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _LEGEND = (
     "blue: the goal; green: met, red: missed, grey: none"
 )
 _SHARE = 3
-"""At most a third of the free memory is worked on."""
+"""Jobs work on at most a third of the free memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; the exit status."""
+    """Measure and print; returns the exit status."""
     options = _parse(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(report: Report, options: argparse.Namespace) -> None:
-    """What there is, also when it was broken off."""
+    """Write the results so far, also after an interruption."""
     if options.json:
         report.write(options.json)
     if any(section.lines for section in report.sections):
@@ -96,7 +96,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=_positive, default=5.0, help="of a window of measurement (default: 5)")
     add("--repeat", type=_count, default=5, help="rounds (default: 5)")
     add("--size", type=_size, default=_SIZE, help="most memory to work on (default: 6G)")
-    add("--json", type=Path, metavar="FILE", help="write all figures there")
+    add("--json", type=Path, metavar="FILE", help="write all figures to this file")
     add(
         "--out", type=Path, metavar="DIR", default=Path("build"), help="place of the picture (default: build)"
     )
@@ -136,11 +136,11 @@ def _size(text: str) -> int:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """A signal that would end us at once cleans up first."""
+    """Clean up on a signal whose default is to end the process at once."""
     raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # each row is seen when it is there
+        sys.stdout.reconfigure(line_buffering=True)  # each row is shown as soon as it is complete
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""What every row is given: how much to measure, and where."""
+"""The parameters of every row: how much to measure, and where."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAILURES = (
     *(Unmeasured, AssertionError, OSError, ktask.KtaskError, ktask.JobFailed, ktask.DaemonNotFound),
     *(grpc.RpcError, psutil.Error, subprocess.SubprocessError, ValueError, RuntimeError),
 )
-"""What a machine or a daemon can do to a measurement; anything else is a fault of the bench."""
+"""Errors that the machine or the daemon can cause; any other is a bug of the benchmark."""
 
 _WHY_MAX = 300
 
@@ -30,7 +30,7 @@ class Bench:
     Args:
         seconds: of one window of measurement; rows that need more take a multiple.
         repeat: rounds.
-        size: of the memory that is worked on, in bytes.
+        size: of the memory that jobs work on, in bytes.
         directory: an empty one with a short path, removed afterwards.
     """
 
@@ -48,7 +48,7 @@ Row = Callable[[Bench], Iterator[Line]]
 
 
 def attempt(name: str, lines: Callable[[], Iterator[Line]]) -> Iterator[Line]:
-    """The lines, and if they break off one more that says why."""
+    """The lines, and a last one with the reason if the measurement breaks off."""
     try:
         yield from lines()
     except FAILURES as error:
@@ -56,7 +56,7 @@ def attempt(name: str, lines: Callable[[], Iterator[Line]]) -> Iterator[Line]:
 
 
 def reason(error: BaseException) -> str:
-    """An error in one line; the end of a long one, since a log tells the cause last."""
+    """An error in one line; the end of a long one, since a log has the cause last."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     text = text.removeprefix("Unmeasured: ")
     return text if len(text) <= _WHY_MAX else f"... {text[-_WHY_MAX:]}"

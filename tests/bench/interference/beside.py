@@ -1,4 +1,4 @@
-"""What the others have beside them: nothing, our helpers, or plain processes with the same work."""
+"""The background next to others: nothing, our helpers, or plain processes with the same work."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from tests.bench.interference.rivals import cpus
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 _SETTLE_S = 0.5
-"""From when the work has begun until others are measured beside it."""
+"""Seconds from the start of the background to the measurement of others."""
 _UNITS = 100_000
 
 BURN = "burn"
 
 Used = Callable[[], float]
-"""CPU seconds that those beside have had so far."""
+"""CPU seconds that the background has had so far."""
 Beside = Callable[[], AbstractContextManager[Used]]
 
 
 def reading(memory: ktask.Memory) -> str:
-    """The work of plain processes that read the memory of this one over and over."""
+    """The work of plain processes that read this process's memory over and over."""
     return f"/proc/{os.getpid()}/fd/{memory.fileno()}"
 
 
 @contextmanager
 def nothing() -> Iterator[Used]:
-    """The idle machine, but for as long a wait."""
+    """The idle machine, after an equally long wait."""
     time.sleep(_SETTLE_S)
     yield lambda: 0.0
 
@@ -48,9 +48,9 @@ def ours(house: House, mode: str, memory: ktask.Memory | None = None) -> Beside:
     """A detached job on all helpers.
 
     Args:
-        mode: set before; "" = as it is. In "auto" the governor may hold helpers
-            back, else all of them have a chunk before others are measured.
-        memory: what they read over and over; None = they burn CPU time.
+        mode: set first; "" = unchanged. In "auto" the governor may hold helpers
+            back; otherwise all of them have a chunk before others are measured.
+        memory: read over and over; None = the helpers burn CPU time.
     """
 
     @contextmanager
@@ -71,7 +71,7 @@ def xargs(what: str = BURN) -> Beside:
     def made() -> Iterator[Used]:
         program = needed("xargs", "findutils")
         words = ["nice", "-n", "19", program, "-P", str(len(cpus())), "-n", "1", *_python(), "unit"]
-        # A file, since nobody would read from a pipe when all is killed.
+        # A file, since nobody would read a pipe when all processes are killed.
         with _lines(what, _UNITS) as stdin, _session(words, stdin) as process:
             time.sleep(2 * _SETTLE_S)
             yield lambda: cputime.tree(process.pid)

@@ -3,11 +3,11 @@
 Run as a program it reads JSON, one request a line, and answers each with a line:
 
     {"work": NAME, "size": BYTES, "passes": N}
-    {"work": "spin", "units": N, "ms": N, "apart": YES}   makes what is worked on
+    {"work": "spin", "units": N, "ms": N, "apart": YES}   makes the work
     {"do": "connect", "socket": DIR}
-    {"do": "alone"}                   does it in this process
-    {"do": "waited"}                  has it done and waits
-    {"do": "detached", "limit": S}    has it done, waits so long, cancels what is left
+    {"do": "alone"}                   does the work in this process
+    {"do": "waited"}                  has the daemon do it and waits
+    {"do": "detached", "limit": S}    submits it, waits for S seconds, cancels the remainder
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Client:
         self.process = process
 
     def tell(self, **request: Any) -> None:
-        """Send a request; `answer` has what came of it."""
+        """Send a request; `answer` returns its result."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> Json:
-        """The answer to the oldest request without one.
+        """The answer to the oldest unanswered request.
 
         Raises:
-            Unmeasured: it failed.
+            Unmeasured: the request failed.
         """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -67,10 +67,10 @@ class Client:
 
 @contextmanager
 def client(socket: str, group: Group | None = None) -> Iterator[Client]:
-    """A client process that is connected, killed at the end.
+    """A connected client process, killed at the end.
 
     Args:
-        group: where it is before it connects.
+        group: cgroup that it is put into before it connects.
     """
     words = [sys.executable, "-m", "tests.bench.interference.client"]
     with subprocess.Popen(
@@ -146,7 +146,7 @@ def _said(job: ktask.Job) -> Json:
 
 
 def _detached(client: ktask.Client, work: works.Work, limit: float) -> Json:
-    """All passes, one after the other; `ended` says whether they did before the limit."""
+    """All passes, one after the other; `ended` tells whether they were done before the limit."""
     until = time.monotonic() + limit
     for _ in range(work.passes):
         job = work.detached(client)
@@ -164,7 +164,7 @@ def _main() -> None:
         for line in sys.stdin:
             try:
                 answer = server.handle(json.loads(line))
-            except Exception as error:  # said to who asked
+            except Exception as error:  # reported to the requester
                 answer = {"error": f"{type(error).__name__}: {error}"}
             print(json.dumps(answer), flush=True)
 

@@ -1,4 +1,4 @@
-"""How much CPU time processes have had, to the nanosecond where one counts it so."""
+"""The CPU time of processes, in nanoseconds where the kernel counts them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 
 def on_cpu(pids: Iterable[int]) -> float:
-    """Seconds that these processes have had so far, all threads; one that is gone counts 0.
+    """Seconds that all threads of these processes have had so far; an ended process counts 0.
 
     Source: Documentation/scheduler/sched-stats.rst of the kernel, /proc/PID/schedstat
     """
@@ -27,9 +27,9 @@ def _task_seconds(pid: int) -> float:
 
 
 def tree(pid: int) -> float:
-    """Seconds that a process and all below it have had, children that have ended included.
+    """Seconds that a process and its descendants have had, including children that have ended.
 
-    In steps of 10 ms: what has ended is only known so.
+    In steps of 10 ms: the time of ended processes is known only to that precision.
     """
     total = 0.0
     with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""A machine of files that a daemon takes for its own: a laptop at its charger."""
+"""A machine made of files that a daemon takes for its own: a laptop at its charger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.bench.interference.programs import Unmeasured
 
 RECORDED = REPOSITORY / "tests" / "data" / "hosts" / "laptop-ac"
 UEVENT = Path("/sys/class/net/lo/uevent")
-"""A device that every machine has, and whose event means nothing. Root may ask for it."""
+"""A device that every machine has, and whose event means nothing. Root may trigger it."""
 
 _SMALLEST = {
     "sys/class/power_supply/AC/type": "Mains",
@@ -27,14 +27,14 @@ _SMALLEST = {
     "sys/class/thermal/thermal_zone0/trip_point_0_type": "critical",
     "sys/class/thermal/thermal_zone0/trip_point_0_temp": "100000",
 }
-"""What is looked at, where no recorded machine is there."""
+"""The files of the machine if no recorded one is available."""
 
 
 class FakeHost:
-    """A directory that is a machine; everything is put back by `calm`."""
+    """A directory that is a machine; `calm` restores everything."""
 
     def __init__(self, top: Path) -> None:
-        """Make it in the new directory `top`."""
+        """Make the machine in the new directory `top`."""
         self.top = top
         if RECORDED.is_dir():
             shutil.copytree(RECORDED, top, symlinks=True)
@@ -45,21 +45,21 @@ class FakeHost:
 
     @property
     def bus(self) -> Path:
-        """Where its system bus has its socket. Source: D-Bus specification."""
+        """Path of its system bus's socket. Source: D-Bus specification."""
         return self.top / "run" / "dbus" / "system_bus_socket"
 
     def unplug(self) -> None:
-        """The charger goes, the battery discharges."""
+        """Unplug the charger; the battery discharges."""
         self._change(self._supply("Mains") / "online", "0")
         self._change(self._supply("Battery") / "status", "Discharging")
 
     def drain(self) -> None:
-        """The battery is almost empty, and its charger too weak to keep it from falling."""
+        """Make the battery almost empty, and its charger too weak to hold the charge."""
         self._change(self._supply("Battery") / "capacity", "4")
         self._change(self._supply("Battery") / "status", "Discharging")
 
     def heat(self) -> None:
-        """A zone is one degree below where it would switch off."""
+        """Heat a zone to one degree below the temperature at which the machine switches off."""
         for zone in self._devices("thermal"):
             limit = _switches_off(zone)
             if limit:
@@ -68,7 +68,7 @@ class FakeHost:
         raise Unmeasured("no thermal zone of the fake machine has a critical trip point")
 
     def calm(self) -> None:
-        """All is as it was."""
+        """Restore everything."""
         for path, text in self._before.items():
             path.write_text(text)
         self._before.clear()
@@ -104,14 +104,14 @@ def _switches_off(zone: Path) -> int:
 
 
 def send_uevent() -> None:
-    """A real event of the kernel, to all who listen.
+    """Cause a real event of the kernel, for all listeners.
 
     Raises:
-        Unmeasured: we may not.
+        Unmeasured: we lack the right.
     """
     try:
         UEVENT.write_text("change\n")
     except OSError as error:
         raise Unmeasured(
-            f"{UEVENT}: {error.strerror}; wanted root, to have the kernel send an event"
+            f"{UEVENT}: {error.strerror}; only root may have the kernel send an event"
         ) from error

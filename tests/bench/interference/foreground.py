@@ -1,4 +1,4 @@
-"""Row 8: a web server at work. nginx and wrk on loopback, and what each background costs them."""
+"""Row 8: a web server at work. nginx and wrk on loopback, and the cost of each background to them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _PAGE_BYTES = 4096
 _UP_S = 10.0
 _WARM_S = 1.0
 _FIRST_S = 6.0
-"""The governor lowers the helpers in steps of 2 s. The load is there for so long before
-the window that is judged, in every way, and what the first seconds cost is told apart."""
+"""The governor lowers the helpers in steps of 2 s. With every background the load begins this long
+before the window that is judged, and the cost of these first seconds is reported separately."""
 
 _CONFIG = """
 daemon off;
@@ -67,7 +67,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What wrk saw in one window."""
+    """The figures of wrk for one window."""
 
     per_second: float
     p99_us: float
@@ -75,7 +75,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One window: its first seconds, what is judged, and CPU seconds of what ran beside."""
+    """One window: its first seconds, the part that is judged, and CPU seconds of the background."""
 
     first: Served
     served: Served
@@ -134,7 +134,7 @@ def _lines(where: str, found: Mapping[str, list[Window]], offered_s: float) -> I
     for name, windows in found.items():
         if name == ALONE:
             continue
-        # Mode always asks for all helpers whatever others lose; the default is auto.
+        # Mode always asks for all helpers no matter what others lose; the default is auto.
         judged = name == AUTO
         share = Spread.of([window.used_s / offered_s for window in windows]).median
         served = [window.served for window in windows]
@@ -155,9 +155,9 @@ def _lines(where: str, found: Mapping[str, list[Window]], offered_s: float) -> I
 
 @contextmanager
 def _nginx(place: Path, member: Group | None) -> Iterator[int]:
-    """A server of our own on loopback; its port. Ended at the end.
+    """Run a private server on loopback; yields its port.
 
-    Its workers are nobody where we are root, as Debian's are not root either.
+    Its workers run as nobody if we are root, since Debian's are not root either.
     """
     program = needed("nginx", "nginx-light")
     pages = place / "pages"
@@ -219,7 +219,7 @@ def _wrk(directory: Path, port: int, seconds: float) -> Served:
 
 
 def parse_wrk(text: str) -> Served:
-    """The line that the script adds to what wrk prints."""
+    """The line that the script adds to wrk's output."""
     found = json.loads(text.strip().splitlines()[-1])
     if found["errors"] or not found["requests"]:
         raise Unmeasured(f"wrk: {found['errors']} errors in {found['requests']} requests")

@@ -1,4 +1,4 @@
-"""CPU cgroups of our own, made where they can be made, and always removed."""
+"""CPU cgroups of our own, made where possible, and always removed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Group:
         (self.path / "cgroup.procs").write_text(f"{pid}\n")
 
     def limit(self, cpus: float | None) -> None:
-        """Leave its members so many CPUs' worth of time; None = no limit."""
+        """Limit its members to the time of this many CPUs; None = no limit."""
         quota = -1 if cpus is None else int(cpus * PERIOD_US)
         if self.v2:
             (self.path / "cpu.max").write_text(f"{'max' if quota < 0 else quota} {PERIOD_US}\n")
@@ -46,12 +46,12 @@ class Group:
 
 @contextmanager
 def group(name: str) -> Iterator[Group]:
-    """A new group below the root, or below our own where that is v2; removed at the end.
+    """A new group below the root, or with v2 below our own; removed at the end.
 
     Its processes must have ended by then.
 
     Raises:
-        Unmeasured: none can be made here.
+        Unmeasured: no group can be made here.
     """
     top, v2 = _place()
     path = top / f"ktaskd-bench-{os.getpid()}-{name}"

@@ -1,4 +1,4 @@
-"""Row 4: harvest. What a job gets of the CPUs that nobody else wants."""
+"""Row 4: harvest. The part that a job gets of the CPUs that nobody else wants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OF_THE_IDLE = Goal(0.9, at_least=True)
 ALL_OF_IT = Goal(0.95, at_least=True)
 _SPIN_MS = 5.0
 _START_S = 0.5
-"""From the submission to the window in which is measured."""
+"""Seconds from the submission to the window of the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Share:
 
 
 def measure(bench: Bench) -> Iterator[Line]:
-    """One CPU busy, then none."""
+    """Measure with one busy CPU, then with none."""
     if len(cpus()) < 2:
-        yield failed("one CPU busy and one idle", "this machine has one CPU, wanted two")
+        yield failed("one CPU busy and one idle", "this machine has one CPU, the row needs two")
         return
     with house(bench.directory, "row4") as home:
         try:
@@ -56,14 +56,14 @@ def measure(bench: Bench) -> Iterator[Line]:
 
 @contextmanager
 def _waited(home: House, who: Client, seconds: float) -> Iterator[None]:
-    """A waited job that lasts longer than that on all CPUs; cancelled at the end."""
+    """A waited job that lasts longer than this on all CPUs; cancelled at the end."""
     units = round(2 * len(cpus()) * seconds * 1e3 / _SPIN_MS)
     who.ask(work="spin", units=units, ms=_SPIN_MS)
     who.tell(do="waited")
     job = home.running_job()
     yield
     home.client.cancel(job)
-    with suppress(Unmeasured):  # it says that its job was cancelled
+    with suppress(Unmeasured):  # it reports that its job was cancelled
         who.answer()
 
 
@@ -94,7 +94,7 @@ def _of_waited(bench: Bench, home: House, who: Client) -> Callable[[], Share]:
 
 
 def _beside_one(bench: Bench, home: House) -> Iterator[Line]:
-    """The rival is pinned, so that the other CPUs are idle for certain."""
+    """Pin the rival, so that the other CPUs are certainly idle."""
     others = len(cpus()) - 1
     with ExitStack() as end:
         who = end.enter_context(client(str(home.daemon.place)))
@@ -126,7 +126,7 @@ def _about(shares: list[Share]) -> str:
 
 
 def _throughput(bench: Bench, home: House) -> Iterator[Line]:
-    """file.crc32 beside one rival, against one thread on the idle machine."""
+    """file.crc32 next to one rival, compared with one thread on the idle machine."""
     passes = max(1, round(bench.seconds / 2 * 4e9 / bench.size))
 
     def beside_rival() -> float:

@@ -1,4 +1,4 @@
-"""A private daemon, and what the rows ask of it. Only the public contract is used."""
+"""A private daemon and the requests of the rows to it, by the public contract only."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.bench.interference.programs import Unmeasured
 from tests.integration.rig import Daemon, Stubs, connected, running
 
 _ORPHAN_EXIT_S = 300
-"""A daemon whose starter was killed ends by itself after so long."""
+"""The daemon exits after this long without clients, so that it ends even if its starter was killed."""
 _POLL_S = 0.02
 _CALL_S = 15.0
 _ITEMS = 4096
 _BYTES_PER_CPU = 128 << 20
-"""All CPUs together read an item in some 25 ms, at 5 GB/s each."""
+"""Size of an item: all CPUs together read it in some 25 ms, at 5 GB/s each."""
 
 
 class House:
@@ -39,14 +39,14 @@ class House:
         self.stubs = stubs
 
     def status(self) -> pb.Status:
-        """The daemon as it is now."""
+        """The daemon's current status."""
         return self.stubs.control.GetStatus(pb.GetStatusRequest(), timeout=_CALL_S).status
 
     def set_mode(self, mode: str) -> None:
         """Set the mode: "auto", "always" or "paused".
 
         Raises:
-            Unmeasured: this daemon cannot.
+            Unmeasured: this daemon does not support the mode.
         """
         request = pb.SetModeRequest(mode=pb.Mode.Value(f"MODE_{mode.upper()}"))
         try:
@@ -73,11 +73,11 @@ class House:
 
     @contextmanager
     def working(self, memory: ktask.Memory | None = None, *, busy: bool = True) -> Iterator[ktask.Job]:
-        """A detached job that has work for all helpers, without end; cancelled at the end.
+        """A detached job with endless work for all helpers; cancelled at the end.
 
         Args:
-            memory: what is read over and over, some 100 s long on memory of
-                work_memory's size; None = it only burns CPU time.
+            memory: read over and over, some 100 s long on memory of
+                work_memory's size; None = the job only burns CPU time.
             busy: wait until every helper holds a chunk of it.
         Raises:
             Unmeasured: not all helpers become busy.
@@ -111,16 +111,16 @@ class House:
         return found[0]
 
     def all_busy(self) -> bool:
-        """Whether every helper that there is holds a chunk."""
+        """Whether every existing helper holds a chunk."""
         pools = [pool for pool in self.status().pools if pool.worker_class == pb.WORKER_CLASS_HELPER]
         states = [worker.state for pool in pools for worker in pool.workers]
         return bool(states) and all(state == pb.WORKER_STATE_BUSY for state in states)
 
     def wait(self, condition: Callable[[], bool], what: str, limit_s: float = 10.0) -> float:
-        """Seconds until it is so.
+        """Seconds until the condition holds.
 
         Raises:
-            Unmeasured: it is not so after `limit_s`.
+            Unmeasured: it does not hold after `limit_s`.
         """
         begin = time.monotonic()
         while not condition():
@@ -135,7 +135,7 @@ class House:
         return ", ".join(codes) or "no reason for fewer helpers"
 
     def gives_way(self) -> str:
-        """What makes helpers give way here, as the status says."""
+        """The mechanism by which helpers give way here, from the status."""
         found = {
             f"{worker.gives_way_by or 'cgroup ' + (worker.cgroup or '?')}, {worker.policy}, "
             f"nice {worker.nice}"
@@ -148,7 +148,7 @@ class House:
 
 @contextmanager
 def work_memory() -> Iterator[ktask.Memory]:
-    """Memory with something in it, more for more CPUs, larger than their caches."""
+    """Memory filled with data, more for more CPUs, larger than their caches."""
     with ktask.memory(_BYTES_PER_CPU * (os.cpu_count() or 1)) as memory:
         memory[:] = os.urandom(1 << 20) * (len(memory) >> 20)
         yield memory
@@ -156,7 +156,7 @@ def work_memory() -> Iterator[ktask.Memory]:
 
 @contextmanager
 def stopped_well(daemon: Daemon) -> Iterator[None]:
-    """Have a daemon end by itself when something went wrong: killed, it would leave its cgroups."""
+    """Let a daemon end on its own after an error: if killed, it would leave its cgroups."""
     try:
         yield
     except BaseException:
@@ -178,9 +178,9 @@ def house(
 
     Args:
         name: of its directory below `directory`; also of its log and of its
-            configuration, which is the default where no such file is there.
-        words: more of its command line.
-        environ: more of its environment.
+            configuration, which is the default if there is no such file.
+        words: added to its command line.
+        environ: added to its environment.
     """
     config = directory / f"{name}.toml"
     config.touch()

@@ -1,4 +1,4 @@
-"""Row 7: an idle daemon. Who wakes up, and how often.
+"""Row 7: an idle daemon. Its threads that wake up, and how often.
 
 Counted twice: by the kernel, undisturbed (each voluntary context switch of a
 thread is one sleep, and so one wake-up), and under strace. In the daemon every
@@ -24,7 +24,7 @@ from tests.integration.rig import Daemon, running
 
 NONE = Goal(0, at_least=False)
 _WINDOWS = 6
-"""So many windows of the usual length: 30 s."""
+"""The window is this many times the usual one: 30 s."""
 _SETTLE_S = 12.0
 """Keepers end some seconds after their last connection."""
 
@@ -33,7 +33,7 @@ Thread = tuple[int, int]
 
 
 def measure(bench: Bench) -> Iterator[Line]:
-    """A daemon that has run one job and has had nobody connected since."""
+    """A daemon that has run one job and has had no connection since."""
     seconds = bench.seconds * _WINDOWS
     config = bench.directory / "row7.toml"
     config.touch()
@@ -53,7 +53,7 @@ def _one_job(daemon: Daemon) -> None:
 
 
 def roles(daemon: Daemon) -> Mapping[Thread, str]:
-    """Which thread is whose, for every process of the daemon."""
+    """The owner of each thread, for every process of the daemon."""
     found: dict[Thread, str] = {}
     for process in daemon.tree():
         top = process.pid == daemon.process.pid
@@ -95,7 +95,7 @@ def _by_kernel(daemon: Daemon, names: Mapping[Thread, str], seconds: float) -> I
 
 
 def _lines(what: str, counts: Mapping[str, int], about: str) -> Iterator[Line]:
-    """The daemon and gRPC each, the others together and, where they woke up, one by one."""
+    """One line for the daemon, gRPC, and all others; other threads that woke up get their own."""
     others = {name: count for name, count in counts.items() if name.startswith("others: ")}
     ours = counts.get("daemon", 0)
     grpc = counts.get("daemon, threads of gRPC", 0)
@@ -112,12 +112,12 @@ def _lines(what: str, counts: Mapping[str, int], about: str) -> Iterator[Line]:
 
 
 def _by_strace(bench: Bench, daemon: Daemon, names: Mapping[Thread, str], seconds: float) -> Iterator[Line]:
-    """`strace -f -C`: both each call and the counts of `-c`."""
+    """Run `strace -f -C`, which prints each call and the counts of `-c`."""
     program = needed("strace", "strace")
     log = bench.directory / "strace"
     pids = sorted({pid for pid, _ in names})
     words = [program, "-f", "-C", "-tt", "-o", str(log), *(f"-p{pid}" for pid in pids)]
-    # strace lets go of all and writes its table on SIGINT, which timeout sends.
+    # On SIGINT, which timeout sends, strace detaches from all processes and writes its table.
     done = subprocess.run(
         ["timeout", "-s", "INT", "-k", "10", str(seconds), *words],
         check=False,
@@ -143,9 +143,9 @@ _SLEEPING = re.compile(
 
 
 def returns(text: str) -> dict[int, int]:
-    """By thread, how many calls in which it slept came back. One that sleeps is shown in two parts.
+    """By thread, the number of sleeping calls that returned. strace shows such a call in two parts.
 
-    Those that strace itself broke off when it began or ended do not count.
+    Calls that strace itself interrupted at its beginning or end do not count.
     """
     found: dict[int, int] = {}
     for match in _CALL.finditer(text):

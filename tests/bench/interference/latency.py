@@ -1,9 +1,9 @@
-"""Row 2: how late a periodic thread wakes up beside busy helpers.
+"""Row 2: how late a periodic thread wakes up next to busy helpers.
 
 Threads that may run anywhere and threads pinned to each CPU are both measured:
-the first may be placed by the kernel where no helper runs, the second cannot
-escape the helper on their CPU and show whether it is pre-empted at once. Those
-beside them read memory, so that they also take the caches.
+the kernel may place the first where no helper runs, but the second cannot
+escape the helper on their CPU and show whether it is pre-empted at once. The
+background reads memory, so that it also takes the caches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LATE = Goal(1.2, at_least=False)
 SHARES: Mapping[str, float] = {"median": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 _WINDOWS = 4
-"""So many windows of the usual length: 20 s are 20000 wake-ups of each thread."""
+"""The window is this many times the usual one: 20 s are 20000 wake-ups of each thread."""
 
 ANYWHERE, PINNED = "any CPU", "pinned"
 Figures = dict[tuple[str, str], float]
@@ -36,7 +36,7 @@ Figures = dict[tuple[str, str], float]
 
 
 def measure(bench: Bench) -> Iterator[Line]:
-    """Beside nothing, beside our helpers, and beside plain processes."""
+    """Measure next to nothing, next to our helpers, and next to plain processes."""
     with house(bench.directory, "row2") as home, work_memory() as memory:
         ways, without = usable(home, _backgrounds(home, memory), memory)
         program = str(bench.program("wakes"))
@@ -74,7 +74,7 @@ def _window(program: str, seconds: float, way: Beside) -> Callable[[], Figures]:
 
 
 def parse_wakes(text: str) -> Figures:
-    """Percentiles of what `wakes.c` printed; pinned threads are taken together."""
+    """Percentiles of the output of `wakes.c`; pinned threads are taken together."""
     late: dict[str, list[int]] = {ANYWHERE: [], PINNED: []}
     for line in text.splitlines():
         cpu, *values = map(int, line.split())

@@ -1,4 +1,4 @@
-"""One line of the result: figures with their spread and goal, or why there is none."""
+"""One line of the result: figures with their spread and goal, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PASS, MISSED = "PASS", "MISSED"
 
 @dataclass(frozen=True, slots=True)
 class Exactly:
-    """A count that has to be so in every round."""
+    """A count that every round must have."""
 
     bound: float
 
@@ -28,16 +28,16 @@ class Exactly:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure; what could not be measured is one too, and misses.
+    """One figure; one that could not be measured is a line too, and misses.
 
     Args:
         name: unique within its row.
         values: one for each round; empty if it was not measured.
         unit: of the values; "" for a ratio.
-        goal: of their median, or of each of them; None where nothing is aimed at.
-        about: what else is worth knowing.
-        why: why it was not measured; "" if it was.
-        bound: ">=" where the values are bounds that were reached, not measured.
+        goal: of their median, or of each of them; None = no goal.
+        about: further information.
+        why: the reason why it was not measured; "" if it was.
+        bound: ">=" if the values are bounds that were reached, not measured.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """PASS, MISSED, or nothing where nothing is aimed at."""
+        """PASS, MISSED, or "" without a goal."""
         spread = self.spread
         if spread is None:
             return MISSED
@@ -65,7 +65,7 @@ class Line:
         return PASS if all(map(self.goal.met, judged)) else MISSED
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """The line for programs."""
         spread = self.spread
         middle = {"median": spread.median, "min": spread.least, "max": spread.most} if spread else {}
         words = {"goal": str(self.goal) if self.goal else None, "verdict": self.verdict or None}
@@ -81,7 +81,7 @@ class Line:
 
 
 def failed(name: str, why: str) -> Line:
-    """What was not measured, and why."""
+    """A line that was not measured, with the reason."""
     return Line(name, why=why or "no reason was given")
 
 
@@ -107,14 +107,14 @@ def _cells(line: Line) -> Sequence[str]:
 
 
 def number(value: float) -> str:
-    """With about three digits."""
+    """The value with about three digits."""
     if value and abs(value) < 0.1:
         return f"{value:.4f}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _text(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Numbers to the right, words to the left."""
+    """Align numbers to the right, words to the left."""
     shown = [
         cell.rjust(width) if i in (1, 2, 3) else cell.ljust(width)
         for i, (cell, width) in enumerate(zip(cells, widths, strict=False))

@@ -1,7 +1,7 @@
 """Row 3: never stuck. With more rivals than CPUs, a waited job goes at the single-threaded pace.
 
-Each rival has a session of its own, and so has the client: they are so many
-users of a machine that is full. The lead stands for the client's thread.
+Each rival has a session of its own, and so has the client, like different users
+of a full machine. The lead takes the place of the client's thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.bench.measure import Goal, Spread
 PACE = Goal(1.1, at_least=False)
 _UNCUT_MS = 600.0
 _LIMIT = 3.0
-"""A job without a lead is given up after so many times the single-threaded time."""
+"""A job without a lead is given up after this many times the single-threaded time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Case:
 
 
 def cases(bench: Bench) -> list[Case]:
-    """Each takes about a quarter of a window where nobody disturbs it."""
-    # Bytes that one CPU does in a second, about; only the length of a round hangs on it.
+    """The works, each about a quarter of a window long if undisturbed."""
+    # Bytes that one CPU processes in a second, roughly; it affects only the length of a round.
     rates = {"crc32": 4e9, "fill": 8e9, "copy": 3e9}
     wanted = bench.seconds / 4
 
@@ -62,7 +62,7 @@ def _units(seconds: float) -> Mapping[str, Any]:
 
 
 def measure(bench: Bench) -> Iterator[Line]:
-    """Each function waited for, in both modes, and detached."""
+    """Measure each function waited for, in both modes, and detached."""
     with house(bench.directory, "row3") as home:
         modes, without = _modes(home)
         for case in cases(bench):
@@ -71,7 +71,7 @@ def measure(bench: Bench) -> Iterator[Line]:
 
 
 def _modes(home: House) -> tuple[list[str], list[Line]]:
-    """Modes to measure in: without a governor only that which there is."""
+    """The modes to measure in: without a governor only the existing one."""
     try:
         home.set_mode("always")
     except Unmeasured as error:
@@ -106,7 +106,7 @@ def _waited(home: House, who: Client, mode: str) -> Json:
 
 
 def _detached(home: House, who: Client, mode: str, alone: list[Json]) -> Callable[[], Json]:
-    """Helpers only, and so at most so many times what it takes alone."""
+    """Run with helpers only, and give up after GIVEN_UP times the time alone."""
     limit = _LIMIT * Spread.of([each["seconds"] for each in alone]).median
 
     def run() -> Json:
@@ -129,7 +129,7 @@ def _about(answers: list[Json]) -> str:
 
 
 def _without_lead(name: str, found: Mapping[str, list[Json]]) -> Line:
-    """What the same job takes with helpers only, once; a bound where it was given up."""
+    """The time of the same job with helpers only, once; a bound if it was given up."""
     (alone,), (detached,) = found["alone"], found["detached"]
     about, bound = ("helpers only", "") if detached["ended"] else ("helpers only; was given up then", ">=")
     return Line(f"{name}, detached", (detached["seconds"] / alone["seconds"],), about=about, bound=bound)

@@ -1,4 +1,4 @@
-"""Row 1: not in the way. What rivals keep of the CPU beside a busy background."""
+"""Row 1: not in the way. The part of the CPU that rivals keep next to a busy background."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.bench.measure import Goal, Spread
 
 KEPT = Goal(0.98, at_least=True)
 QUIET = Goal(0.95, at_least=True)
-"""What rivals get alone on a machine that does nothing else; on another no figure counts."""
+"""The part that rivals must get alone; with less the machine is not idle, and no figure counts."""
 SLOWER = Goal(1.02, at_least=False)
 _CALIBRATION_OPS = 20
 _ONCE_S = 0.2
@@ -30,11 +30,11 @@ ALONE, OURS, AUTO = "alone", "our helpers", "our helpers, mode auto"
 XARGS, NICE, POOL = "nice 19 xargs -P", "plain at nice 19", "ProcessPoolExecutor"
 
 Window = tuple[Got, float]
-"""What the rivals got, and CPU seconds of those beside them."""
+"""The CPU time of the rivals, and of the background."""
 
 
 def measure(bench: Bench) -> Iterator[Line]:
-    """Rivals in another session, in another cgroup, and stress-ng."""
+    """Measure rivals in another session, in another cgroup, and stress-ng."""
     with house(bench.directory, "row1") as home:
 
         def in_group() -> Iterator[Line]:
@@ -47,7 +47,7 @@ def measure(bench: Bench) -> Iterator[Line]:
 
 
 def backgrounds(home: House) -> Mapping[str, Beside]:
-    """All that is compared, in the order of a round."""
+    """All candidates, in the order of a round."""
     return {
         ALONE: beside.nothing,
         OURS: beside.ours(home, "always"),
@@ -61,10 +61,10 @@ def backgrounds(home: House) -> Mapping[str, Beside]:
 def usable(
     home: House, given: Mapping[str, Beside], memory: ktask.Memory | None = None
 ) -> tuple[Mapping[str, Beside], list[Line]]:
-    """Without what this daemon cannot do, and lines that say so; OURS then has the mode that there is.
+    """The candidates that this daemon supports, and a line for each other; OURS then has the existing mode.
 
     Args:
-        memory: what our helpers read; None = they burn CPU time.
+        memory: read by our helpers; None = they burn CPU time.
     """
     try:
         home.set_mode("always")
@@ -97,7 +97,7 @@ def _window(bench: Bench, them: Rivals, way: Beside) -> Callable[[], Window]:
 def kept_lines(
     where: str, found: Mapping[str, list[Window]], offered_s: float, gives_way: str
 ) -> Iterator[Line]:
-    """What the rivals kept beside each, of what they had alone in the same round.
+    """The part that the rivals kept next to each candidate, of their time alone in the same round.
 
     Args:
         offered_s: CPU seconds that the machine had in one window.
@@ -122,7 +122,7 @@ def kept_lines(
 
 
 def _stress(bench: Bench, home: House) -> Iterator[Line]:
-    """Time for a fixed number of stress-ng's operations, one process for each CPU."""
+    """Measure the time of a fixed number of stress-ng's operations, one process for each CPU."""
     program = needed("stress-ng", "stress-ng")
     operations = _operations(program, bench.seconds)
     ways, without = usable(home, backgrounds(home))
@@ -149,7 +149,7 @@ def _stress(bench: Bench, home: House) -> Iterator[Line]:
 
 
 def _operations(program: str, seconds: float) -> int:
-    """How many take about so long here."""
+    """The number of operations that take about this long here."""
     count = _CALIBRATION_OPS
     while (took := _run(program, count)) < _ONCE_S:
         count *= 4
@@ -160,7 +160,7 @@ def _run(program: str, operations: int) -> float:
     words = [program, "-c", str(len(cpus())), "--cpu-method", "ackermann"]
     words += ["--cpu-ops", str(operations), "--quiet"]
     begin = time.perf_counter()
-    # In a session of its own: in ours, it would share a scheduling group with us.
+    # In a session of its own, since in ours it would share a scheduling group with us.
     done = subprocess.run(words, check=False, capture_output=True, text=True, start_new_session=True)
     if done.returncode:
         raise Unmeasured(f"stress-ng: exit status {done.returncode}: {done.stderr.strip()}")

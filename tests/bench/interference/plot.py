@@ -20,7 +20,7 @@ _PANEL_INCHES = 0.95
 _NAME_MAX = 62
 _COLOURS: Mapping[str, str] = {PASS: "#1a7f37", MISSED: "#cf222e", "": "#57606a"}
 _WIDE = 30.0
-"""From this ratio of largest to smallest value on, an axis is logarithmic."""
+"""An axis is logarithmic if the largest value is at least this many times the smallest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Panel:
 
 
 def panels(sections: Iterable[Section]) -> list[Panel]:
-    """What is drawn, in order: lines of one row and unit together.
+    """The panels, in order: lines of one row and unit together.
 
-    What was not measured stands with the first. A unit in which nothing was
-    aimed at is left to the table, unless the row has no other.
+    Lines that were not measured are in the first panel of their row. A unit without any
+    goal is left to the table, unless the row has no other.
     """
     found: list[Panel] = []
     for section in sections:
@@ -58,12 +58,12 @@ def draw(sections: Iterable[Section], path: Path, about: str) -> None:
     """Write the picture as PNG.
 
     Args:
-        about: said at the top, as the machine and the effort.
+        about: text at the top, such as the machine and the effort.
     """
-    # Its cache of fonts stays in this directory; that it makes one is no news.
+    # matplotlib keeps its cache of fonts in this directory; its message about that is left out.
     os.environ.setdefault("MPLCONFIGDIR", str(REPOSITORY / ".cache" / "matplotlib"))
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    # Without a display, and loaded only where a picture is wanted.
+    # Without a display, and loaded only if a picture is requested.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

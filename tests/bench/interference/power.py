@@ -1,8 +1,8 @@
-"""Row 5: power. What happens when a laptop is unplugged, in a machine of files.
+"""Row 5: power. The effects of unplugging a laptop, on a machine made of files.
 
-The laptop is files, all else is real: the daemon, its helpers, the event of the
-kernel, the bus. Each round has a daemon of its own. A position of both jobs is a
-range of its own, so that a chunk is one position.
+Only the laptop is made of files; the daemon, its helpers, the event of the
+kernel and the bus are real. Each round has a daemon of its own. Each position of both
+jobs is a range of its own, so that a chunk is one position.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ SAID = Goal(1, at_least=True)
 NONE = Goal(0, at_least=False)
 
 HOLD_S = 2.0
-"""So long something must be over before helpers come back, in this row's configuration."""
+"""How long a cause must be over before helpers come back, in this row's configuration."""
 _HOLDS = ("ac_hold_s", "battery_hold_s", "heat_hold_s", "sleep_hold_s")
 _RESUMES = Goal(HOLD_S + 2.0, at_least=False)
 
 _POLL_S = 0.004
 _QUIET_S = 0.6
-"""No CPU time for so long is a stop."""
+"""A helper that has had no CPU time for this long has stopped."""
 _GIVE_UP_S = 5.0
 _RESUME_S = 30.0
 _NOTICED_S = 0.0002
-"""More than a helper takes to be told something."""
+"""More CPU time than a helper needs to receive a message."""
 _BEFORE_S = 0.5
 _LEAST_BEFORE = 0.3
-"""Of its CPU, for a helper that shall be seen to stop."""
+"""The part of its CPU that a helper must have, so that a stop can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Something that happens.
+    """An event that stops helpers.
 
     Args:
-        codes: any of these has to be the reason.
-        begin: makes it happen; None where the bus says it.
-        said: what the bus's services say at its beginning and its end; "" if they do not.
+        codes: one of these must be the reason.
+        begin: causes the event; None if the bus reports it.
+        said: requests to the bus's services at its beginning and its end; "" = none.
     """
 
     name: str
@@ -82,11 +82,11 @@ class Seen:
     """One scenario, once.
 
     Args:
-        stopped_s: until no helper got on.
+        stopped_s: until no helper made progress.
         lead, helpers: CPUs used while it lasted.
         said: whether the status and the detached job named the reason.
-        resumed_s: from its end until helpers got on.
-        failed: jobs that had ended.
+        resumed_s: from its end until helpers made progress.
+        failed: number of jobs that had ended.
     """
 
     stopped_s: float
@@ -98,14 +98,14 @@ class Seen:
 
 
 def measure(bench: Bench) -> Iterator[Line]:
-    """Each scenario, in turn."""
+    """Measure each scenario, in turn."""
     config = _configuration(bench.directory)
     for scenario in SCENARIOS:
         yield from attempt(scenario.name, lambda scenario=scenario: _scenario(bench, scenario, config))  # type: ignore[misc]
 
 
 def _configuration(directory: Path) -> str:
-    """The governor's section with short holds, or nothing where this daemon has no such keys."""
+    """The governor's section with short holds, or "" if this daemon has no such keys."""
     text = "[governor]\n" + "".join(f"{name} = {HOLD_S}\n" for name in _HOLDS)
     path = directory / "holds.toml"
     path.write_text(text)
@@ -188,10 +188,10 @@ def _happen(scenario: Scenario, host: FakeHost, bus: Services | None, *, over: b
 
 
 def _at_work(home: House) -> list[int]:
-    """The helpers that have a CPU, once there is one.
+    """The helpers that have a CPU, as soon as there is one.
 
-    The one whose CPU the lead took has next to nothing, before and after; it
-    would end its chunk late, whoever told it to stop.
+    The helper whose CPU the lead took has next to nothing, before and after; it
+    would end its chunk late, no matter what stops it.
     """
     found: list[int] = []
 
@@ -208,7 +208,7 @@ def _at_work(home: House) -> list[int]:
 
 
 def _until_quiet(home: House, helpers: Sequence[int], begin: float) -> float:
-    """Seconds until the helpers used CPU time for the last time."""
+    """Seconds until the helpers last used CPU time."""
     last, before = begin, cputime.on_cpu(helpers)
     while (now := time.monotonic()) - last < _QUIET_S:
         if now - begin > _GIVE_UP_S:

@@ -1,4 +1,4 @@
-"""Other programs that the rows need: two of our own in C, the others from the system."""
+"""Programs that the rows need: two of our own in C, the others from the system."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _TIMEOUT_S = 300.0
 
 
 class Unmeasured(Exception):
-    """Something cannot be measured on this machine; says why."""
+    """A value cannot be measured on this machine; the text is the reason."""
 
 
 @functools.cache
 def compiled(name: str, directory: Path) -> Path:
-    """One of the C programs beside this file, compiled into `directory`.
+    """One of the C programs next to this file, compiled into `directory`.
 
     Raises:
-        Unmeasured: there is no compiler, or it failed.
+        Unmeasured: there is no compiler, or the compilation failed.
     """
     target = directory / name
     words = ["gcc", "-O2", "-Wall", "-pthread", "-o", str(target), str(HERE / f"{name}.c")]
@@ -38,10 +38,10 @@ def compiled(name: str, directory: Path) -> Path:
 def needed(program: str, package: str) -> str:
     """Path of a program; installed from Debian's package of that name if we are root.
 
-    Installing starts no service: nginx's own would take port 80.
+    The installation starts no service: nginx's own would take port 80.
 
     Raises:
-        Unmeasured: it is not there and cannot be installed.
+        Unmeasured: the program is missing and cannot be installed.
     """
     path = _found(program)
     if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -59,9 +59,9 @@ def _found(program: str) -> str | None:
 
 
 def _install(package: str) -> None:
-    """apt-get install, with a PATH in which starting a service does nothing.
+    """Run apt-get install, with a PATH on which starting a service does nothing.
 
-    Maintainer scripts start services by these programs, which they find by PATH.
+    Maintainer scripts start services by these programs, which they find on PATH.
     Source: deb-systemd-invoke(1p), invoke-rc.d(8)
     """
     with tempfile.TemporaryDirectory() as directory:

@@ -21,18 +21,18 @@ from tests.bench.measure import Goal
 
 FOLLOWED = Goal(2.0, at_least=False)
 WITHIN = Goal(1.05, at_least=False)
-"""A lead that is paced oversteps by at most a quantum and a period."""
+"""A paced lead exceeds its quota by at most a quantum and a period."""
 
 _SPIN_MS = 5.0
 _SAMPLE_S = 0.02
 _START_S = 0.5
 _CALM_S = 1.0
-"""So long the number of workers must not rise again to count as followed."""
+"""How long the number of workers must not rise again to count as followed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A job in its window: workers planned, most that ran at one time, and what the lead used."""
+    """A job in its window: workers planned, the most that ran at once, and the lead's CPU time."""
 
     planned: int
     running: int
@@ -41,7 +41,7 @@ class Seen:
 
 
 def measure(bench: Bench) -> Iterator[Line]:
-    """Limits of the client's own group, of an ancestor, and one that changes."""
+    """Measure a limit of the client's own group, one of an ancestor, and one that changes."""
     with house(bench.directory, "row6") as home, group("quota") as outer, outer.child("in") as inner:
         for cpus_left, workers in ((0.5, 1), (1.5, 1), (2.0, 2)):
             yield from attempt(f"{cpus_left:g} CPUs", _limited(bench, home, inner, inner, cpus_left, workers))
@@ -52,7 +52,7 @@ def measure(bench: Bench) -> Iterator[Line]:
 def _limited(
     bench: Bench, home: House, limited: Group, member: Group, cpus_left: float, workers: int
 ) -> Callable[[], Iterator[Line]]:
-    """What a client in `member` gets while `limited`, which may be above it, has a limit."""
+    """The workers of a client in `member` while `limited`, which may be above it, has a limit."""
     where = "" if limited is member else " in an ancestor"
     name = f"{cpus_left:g} CPUs{where}"
 
@@ -64,7 +64,7 @@ def _limited(
             limited.limit(None)
         wanted = min(workers, len(cpus()))
         yield _exactly(f"{name}: workers planned", [each.planned for each in seen], wanted)
-        yield _exactly(f"{name}: most at one time", [each.running for each in seen], wanted)
+        yield _exactly(f"{name}: most at the same time", [each.running for each in seen], wanted)
         of_quota = tuple(each.lead / cpus_left for each in seen)
         about = "CPUs used by all workers: " + ", ".join(f"{each.all_workers:.2f}" for each in seen)
         yield Line(f"{name}: CPU time of the lead, of the quota", of_quota, "", WITHIN, about)
@@ -96,7 +96,7 @@ def _seen(bench: Bench, home: House, member: Group) -> Seen:
 
 
 def _spin(who: Client, seconds: float) -> None:
-    """A waited job that all CPUs could not end in that time."""
+    """A waited job that all CPUs could not end in this time."""
     units = round(2 * len(cpus()) * seconds * 1e3 / _SPIN_MS)
     who.ask(work="spin", units=units, ms=_SPIN_MS)
     who.tell(do="waited")
@@ -108,7 +108,7 @@ def _workers(home: House, job: ktask.Job) -> int:
 
 
 def _changes(bench: Bench, home: House, member: Group) -> Iterator[Line]:
-    """Down to half a CPU and up again while a job runs."""
+    """Lower the limit to half a CPU and raise it again while a job runs."""
     full = float(len(cpus()))
     down, up = [], []
     for _ in range(bench.repeat):

@@ -1,4 +1,4 @@
-"""What was measured: printed as it comes, and kept for JSON and the picture."""
+"""The results: printed one by one, and kept for JSON and the picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Section:
 
 
 class Report:
-    """Prints rows, and remembers them."""
+    """Prints rows and stores them."""
 
     def __init__(self, bench: Bench) -> None:
         """Begin with the machine."""
@@ -38,23 +38,23 @@ class Report:
         )
 
     def add(self, number: int, title: str, row: Row) -> None:
-        """Measure one row and print its table; one that fails is a line that says so."""
+        """Measure one row and print its table; a failure becomes a line with its reason."""
         begin = time.monotonic()
         section = Section(number, title)
         self.sections.append(section)
         for line in attempt("the rest of the row", lambda: row(self._bench)):
-            section.lines.append(line)  # kept, should the row be broken off
+            section.lines.append(line)  # kept even if the row is broken off
         took = time.monotonic() - begin
         print(f"\nrow {number}: {title} ({took:.0f} s, load {load()})\n{table(section.lines)}", flush=True)
 
     def verdicts(self) -> str:
-        """How many goals were met, in words."""
+        """The number of goals that were met, in words."""
         said = [line.verdict for section in self.sections for line in section.lines]
         unmeasured = sum(not line.values for section in self.sections for line in section.lines)
         return f"{said.count(PASS)} {PASS}, {said.count(MISSED)} {MISSED} ({unmeasured} of them not measured)"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """All rows, for programs."""
         rows = [
             {
                 "row": section.number,
@@ -67,5 +67,5 @@ class Report:
         return {"machine": self.machine, "effort": effort, "rows": rows}
 
     def write(self, path: Path) -> None:
-        """All of it as JSON."""
+        """All rows as JSON."""
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n")

@@ -1,9 +1,9 @@
-/* A rival: threads that burn CPU time and say how much of it they got.
+/* A rival: threads that burn CPU time and report how much of it they got.
  *
  *     rival COUNT [CPU ...]
  *
  * COUNT threads, the first ones pinned to the CPUs that are named. For each
- * line with a number of seconds on standard input all of them work for so long
+ * line with a number of seconds on standard input all of them work for that long
  * by the clock; then one line for each thread is printed:
  *
  *     ITERATIONS CPU_NANOSECONDS WALL_NANOSECONDS
@@ -19,7 +19,7 @@
 #include <time.h>
 
 #define THREADS_MAX 1024
-#define BATCH 20000 /* iterations between two looks at the clock, some 20 us */
+#define BATCH 20000 /* iterations between two readings of the clock, some 20 us */
 
 struct rival {
 	pthread_t thread;

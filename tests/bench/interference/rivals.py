@@ -1,4 +1,4 @@
-"""Rivals: real processes that want the CPU, in a session and maybe a cgroup of their own."""
+"""Rivals: real processes that want the CPU, in a session and optionally a cgroup of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FOREVER_S = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """What all threads of some rivals got together in one window."""
+    """The CPU time and iterations of all threads of some rivals together, in one window."""
 
     iterations: float
     cpu_s: float
@@ -43,13 +43,13 @@ class Rivals:
         self._threads = threads
 
     def start(self, seconds: float = _FOREVER_S) -> None:
-        """Have all threads work for so long."""
+        """Have all threads work for this long."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
 
     def collect(self) -> Got:
-        """Wait for the end of what was started; what they got."""
+        """Wait for the end of the work; returns the figures of all threads."""
         assert self.process.stdout is not None
         total = Got(0, 0)
         for _ in range(self._threads):
@@ -66,12 +66,12 @@ def cpus() -> list[int]:
 def rivals(
     program: Path, threads: int, *, pinned: Sequence[int] = (), group: Group | None = None
 ) -> Iterator[Rivals]:
-    """So many threads in one process, in a session of its own; killed at the end.
+    """One process with this many threads, in a session of its own; killed at the end.
 
     Args:
         program: `rival.c`, compiled.
         pinned: CPUs of the first threads; the others may run anywhere.
-        group: where the process is put; None = where we are.
+        group: cgroup that the process is put into; None = ours.
     """
     words = [str(program), str(threads), *map(str, pinned)]
     process = subprocess.Popen(
@@ -88,7 +88,7 @@ def rivals(
 
 @contextmanager
 def crowd(program: Path, count: int) -> Iterator[None]:
-    """So many rivals that never rest, each in a session of its own."""
+    """This many rivals that never pause, each in a session of its own."""
     with ExitStack() as end:
         for _ in range(count):
             end.enter_context(rivals(program, 1)).start()

@@ -1,4 +1,4 @@
-"""Rounds: everything has its turn in each, A B C A B C, so that a slow moment hits all alike."""
+"""Rounds: every candidate has its turn in each, A B C A B C, so that a slow moment affects all alike."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def interleaved(rounds: int, ways: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
-    """What each way gave in each round, by its name.
+    """The value of each candidate in each round, by its name.
 
-    A way that raises ends all: its rounds would not be comparable any more.
+    If a candidate raises, the measurement ends, since its rounds would no longer be comparable.
     """
     found: dict[str, list[T]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -22,7 +22,7 @@ def interleaved(rounds: int, ways: Mapping[str, Callable[[], T]]) -> dict[str, l
 
 
 def quotients(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
-    """The ratio of each round; both have one value for each, `under` none that is 0."""
+    """The ratio of each round; both have one value for each round, and `under` has no 0."""
     return tuple(a / b for a, b in zip(over, under, strict=True))
 
 
@@ -37,6 +37,6 @@ def percentile(values: Sequence[float], share: float) -> float:
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: got {share}, wanted more than 0 and at most 1")
-    # Rounded first: 0.999 * 1000 is a little more than 999 as a float.
+    # Rounded first, since 0.999 * 1000 is a little more than 999 as a float.
     rank = math.ceil(round(share * len(values), 9))
     return values[max(0, rank - 1)]

@@ -2,8 +2,8 @@
 
     python -m tests.bench.interference.services ADDRESS
 
-Owns the names of power-profiles-daemon and logind, says "ready", and then does
-what it reads, one request a line: `profile NAME`, `sleep yes`, `sleep no`.
+Owns the names of power-profiles-daemon and logind, prints "ready", and then executes
+requests, one a line: `profile NAME`, `sleep yes`, `sleep no`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Services:
         self._process = process
 
     def say(self, words: str) -> None:
-        """Have it done; returns when the signal is on its way."""
+        """Send a request; returns when the signal is on its way."""
         assert self._process.stdin is not None
         self._process.stdin.write(words + "\n")
         self._process.stdin.flush()

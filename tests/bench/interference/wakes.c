@@ -9,7 +9,7 @@
  *
  *     CPU LATENESS LATENESS ...
  *
- * in nanoseconds; CPU is -1 for the one that may run anywhere.
+ * in nanoseconds; CPU is -1 for the thread that may run anywhere.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -85,7 +85,7 @@ int main(int count, char **words)
 		wakers[i].late = malloc(wakers[i].count * sizeof(int64_t));
 		if (!wakers[i].late)
 			return 1;
-		/* No page is fetched while it counts. */
+		/* So that no page is fetched during the measurement. */
 		memset(wakers[i].late, 0xff, wakers[i].count * sizeof(int64_t));
 	}
 	for (int i = 0; i < threads; i++)

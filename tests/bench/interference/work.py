@@ -1,11 +1,11 @@
-"""The same work as that of our helpers, by plain processes.
+"""The same work as our helpers', by plain processes.
 
     python -m tests.bench.interference.work unit WHAT
     python -m tests.bench.interference.work pool COUNT WHAT
 
-WHAT is "burn", which uses CPU time as selftest.spin does, or a path, of which
-the CRC-32 is taken as file.crc32 does. `unit` does it once, `pool` without end
-in a ProcessPoolExecutor, and says "ready" once each of its processes works.
+WHAT is "burn", which uses CPU time like selftest.spin, or a path, whose
+CRC-32 is computed like file.crc32. `unit` does it once, `pool` endlessly
+in a ProcessPoolExecutor, and prints "ready" as soon as each of its processes works.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _QUANTUM = 2 << 20
 
 
 def unit(what: str) -> int:
-    """Do one unit; something that depends on the work."""
+    """Do one unit; returns a value that depends on the work."""
     return _burn() if what == "burn" else _sum(what)
 
 
@@ -50,7 +50,7 @@ def _sum(path: str) -> int:
 
 
 def pool(count: int, what: str) -> None:
-    """Keep so many processes busy, for ever."""
+    """Keep this many processes busy, forever."""
     with ProcessPoolExecutor(count) as executor:
         pending = {executor.submit(unit, what) for _ in range(2 * count)}
         said = 0

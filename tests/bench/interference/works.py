@@ -1,7 +1,7 @@
-"""Work that a client can do itself, single-threaded, or have done by the daemon.
+"""Work that a client can do itself, single-threaded, or have the daemon do.
 
-The same body does it both times: in the client's own process it is called as a
-worker calls it, over everything at once.
+The same body does it both times: the client's own process calls it like a
+worker does, over everything at once.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import ktask
 from ktaskd.functions import bodies
 from ktaskd.functions.body import Context
 from ktaskd.worker.sources import Source
-from tests.worker.rig import facts_of
+from tests.support.sources import facts_of
 
 APART_MAX = 4096
-"""A job has at most so many ranges."""
+"""The most ranges of a job."""
 
 _FILLER = bytes(range(256)) * 4096
 
 
 class Alone:
-    """Stands for the daemon where there is none: nobody recalls anything."""
+    """Stands for the daemon in a process without one: nobody recalls anything."""
 
     def quantum(self, position: int) -> bool:
         """Go on."""
@@ -41,10 +41,10 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One function with what it works on.
+    """One function with its sources.
 
     Args:
-        passes: times that it is done, one after the other; each is a job.
+        passes: number of times that it is done, one after the other; each is a job.
         apart: every position is a range of its own, and so a chunk.
     """
 
@@ -56,7 +56,7 @@ class Work:
     apart: bool = False
 
     def alone(self) -> None:
-        """Do it in this process, on this thread."""
+        """Do the work in this process, on this thread."""
         with ExitStack() as end:
             opened = {role: end.enter_context(_opened(memory)) for role, memory in self.sources.items()}
             body = bodies.find(self.function)
@@ -65,11 +65,11 @@ class Work:
                 body.run(context, 0, self.total, Alone())
 
     def waited(self, client: ktask.Client, **more: Any) -> ktask.Job:
-        """Have it done, and wait; the last job."""
+        """Have the daemon do the work, and wait; returns the last job."""
         return [client.run(self.function, **self._words(), **more) for _ in range(self.passes)][-1]
 
     def detached(self, client: ktask.Client) -> ktask.Job:
-        """Have one pass of it done without waiting."""
+        """Submit one pass of it, without waiting."""
         return client.submit(self.function, **self._words())
 
     def _words(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Work:
 
 @contextmanager
 def _opened(memory: ktask.Memory) -> Iterator[Source]:
-    # As the client library hands it over: nobody else uses the offset.
+    # Like the client library: nobody else uses the offset.
     source = Source(os.dup(memory.fileno()), facts_of(memory.fileno(), own_offset=True))
     try:
         yield source
@@ -92,29 +92,29 @@ def _opened(memory: ktask.Memory) -> Iterator[Source]:
 
 
 def crc32(size: int, passes: int, end: ExitStack) -> Work:
-    """Reads memory, writes nothing."""
+    """Work that reads memory and writes nothing."""
     return Work("file.crc32", size, passes, sources={"data": present(size, end)})
 
 
 def fill(size: int, passes: int, end: ExitStack) -> Work:
-    """Writes memory that is there."""
+    """Work that writes present memory."""
     return Work("mem.fill", size, passes, {"value": 7}, {"data": present(size, end)})
 
 
 def copy(size: int, passes: int, end: ExitStack) -> Work:
-    """Copies one memory over another; both are there, half of the size each."""
+    """Work that copies present memory over present memory, each of half the size."""
     half = size // 2
     sources = {"src": present(half, end), "dst": present(half, end)}
     return Work("file.copy", half, passes, sources=sources)
 
 
 def spin(units: int, ms: float, *, apart: bool = False) -> Work:
-    """Burns CPU time in units that cannot be cut; at most APART_MAX of them where they are apart."""
+    """Work that burns CPU time in units that cannot be cut; at most APART_MAX if they are apart."""
     return Work("selftest.spin", units, arg={"ms": ms}, apart=apart)
 
 
 def present(size: int, end: ExitStack) -> ktask.Memory:
-    """Memory with something in it, released at the end."""
+    """Memory filled with data, released at the end."""
     memory = end.enter_context(ktask.memory(size))
     for start in range(0, size, len(_FILLER)):
         memory[start : start + len(_FILLER)] = _FILLER[: size - start]

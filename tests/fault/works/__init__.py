@@ -1,4 +1,4 @@
-"""Jobs of known result for the campaign, over all functions."""
+"""Jobs with known results for the campaign, over all functions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ OWN: Mapping[str, Sequence[Maker]] = {
 
 
 def make(i: int, seed: int, place: Path, functions: Mapping[str, Sequence[Maker]] = MAKERS) -> Work:
-    """The work number `i`: all functions in turn, and of each all kinds, each different every time."""
+    """The work number `i`: all functions in turn, with all kinds of each, different every time."""
     rng = random.Random(f"{seed}/{i}")
     turn, function = divmod(i, len(functions))
     makers = functions[tuple(functions)[function]]

@@ -1,4 +1,4 @@
-"""Content changed as a whole, searched, summed up and compressed."""
+"""Functions that transform whole content, search, sum and compress."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _whole(size: int) -> int:
 
 
 def compress(rng: random.Random, place: Path) -> Work:
-    """What it made is read by others."""
+    """Its output is read by other tools."""
     content, kind = noise(rng, size_of(rng, 4, 16)), rng.choice(["zstd", "gzip"])
     src, dst = memory(content, rng), file(place, b"", os.O_RDWR)
 
@@ -87,7 +87,7 @@ def decompress(rng: random.Random, place: Path) -> Work:
     squeeze = rng.choice([zstandard.ZstdCompressor(level=1).compress, lambda piece: gzip.compress(piece, 1)])
     made = b"".join(map(squeeze, pieces))
     if made.startswith(b"\x28\xb5\x2f\xfd") and rng.random() < 0.5:
-        # A seek table that is wrong: one frame for all. What it says is found out, and written again.
+        # A wrong seek table, with one frame for all: that is detected, and the data written again.
         size = len(content) - rng.randrange(2)
         made += struct.pack("<5IBI", 0x184D2A5E, 17, len(made), size, 1, 0, 0x8F92EAB1)
     dst = file(place, b"", os.O_RDWR)

@@ -1,4 +1,4 @@
-"""Sums and digests."""
+"""Functions that compute checksums and digests."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def manifest_blocks(rng: random.Random, place: Path) -> Work:
 
 
 def verify_blocks(rng: random.Random, place: Path) -> Work:
-    """Some digests are wrong, and those are told."""
+    """Some digests are wrong, and those are reported."""
     content = noise(rng, size_of(rng, 4, 16))
     block = rng.randrange(64 << 10, 3 * MIB)
     pieces = _blocks(content, block)

@@ -1,4 +1,4 @@
-"""A function of the caller's own, whose undo puts back exactly what it has done."""
+"""A function of the caller's own, whose undo reverts exactly its work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fault.work import GUARD, Work, file, memory, noise, size_of
 
 
 def flip(data: Any, start: int, end: int, arg: int) -> int:
-    """Other bits; twice is not at all."""
+    """Flip some bits; flipping twice restores them."""
     numbers = np.frombuffer(data.read(start, end), np.uint8) ^ np.uint8(arg)
     data.write(start, numbers.tobytes())
     return end - start

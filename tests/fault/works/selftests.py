@@ -1,4 +1,4 @@
-"""The functions that are there for tests."""
+"""The functions that exist for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage reserved and given back, and the page cache."""
+"""Functions that reserve and free storage, or fill the page cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK = 512
 
 
 def _storage(fd: int) -> int:
-    """Bytes that it takes on its disk or of memory."""
+    """Bytes that the file or memory takes."""
     return os.fstat(fd).st_blocks * _BLOCK
 
 
@@ -25,9 +25,9 @@ def allocate(rng: random.Random, place: Path) -> Work:
     size = len(before) + rng.choice([0, rng.randrange(1, 8 * MIB)])
     is_memory = rng.random() < 0.5
     fd = memory(before, rng) if is_memory else file(place, before, os.O_RDWR)
-    # A file system keeps the block in which it notes many extents.
+    # A file system keeps the block in which it records many extents.
     notes = 0 if is_memory else PAGE
-    # What was just written has no place on its disk yet, and takes none that can be seen.
+    # Newly written data has no blocks on the disk yet, so none are counted for it.
     os.fsync(fd)
     had = _storage(fd)
 
@@ -48,7 +48,7 @@ def allocate(rng: random.Random, place: Path) -> Work:
 
 
 def punch(rng: random.Random, place: Path) -> Work:
-    """A part of it; what was in it is gone, whatever the end."""
+    """A hole in a part of it; the data there is gone, however the job ends."""
     before = noise(rng, size_of(rng, 8, 24))
     start, length = GUARD, len(before) - 2 * GUARD
     fd = memory(before, rng) if rng.random() < 0.5 else file(place, before, os.O_RDWR)
@@ -66,7 +66,7 @@ def warm(rng: random.Random, place: Path) -> Work:
 
 
 def compare(rng: random.Random, place: Path) -> Work:
-    """Equal, or with one difference."""
+    """Compare data that is equal, or has one difference."""
     content = noise(rng, size_of(rng, 4, 20))
     other, at = content, -1
     if rng.random() < 0.7:

@@ -1,4 +1,4 @@
-"""What is copied, filled and populated."""
+"""Functions that copy, fill and populate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def copy_files(rng: random.Random, place: Path) -> Work:
 
 
 def copy_memory(rng: random.Random, place: Path) -> Work:
-    """Into a new file, or over one that is shorter or longer; with the sum of it."""
+    """Copy to a new file, or over a shorter or longer one; with its checksum."""
     content = noise(rng, size_of(rng, 8, 20))
     before = noise(rng, size_of(rng, 1, 22)) if rng.random() < 0.5 else b""
     work = _copy(memory(content, rng), content, file(place, before, os.O_RDWR), before)
@@ -33,7 +33,7 @@ def copy_memory(rng: random.Random, place: Path) -> Work:
 
 
 def copy_part(rng: random.Random, place: Path) -> Work:
-    """Ranges of memory to memory."""
+    """Copy ranges of memory to memory."""
     size = size_of(rng, 12, 20)
     content, before = noise(rng, size), noise(rng, size)
     half = size // 2 // GUARD * GUARD
@@ -65,7 +65,7 @@ def populate(rng: random.Random, place: Path) -> Work:
 
 
 def copy_in_memory(rng: random.Random, place: Path) -> Work:
-    """From memory to memory that has holes; its undo has nothing to bring back where it is all holes."""
+    """Copy memory over memory with holes; where the target is all holes, the undo has nothing to restore."""
     content = noise(rng, size_of(rng, 8, 20))
     before = noise(rng, size_of(rng, 1, 20)) if rng.random() < 0.3 else bytes(len(content))
     after = content if len(before) <= len(content) else content + before[len(content) :]
@@ -76,7 +76,7 @@ def copy_in_memory(rng: random.Random, place: Path) -> Work:
 
 
 def pattern(rng: random.Random, place: Path) -> Work:
-    """Records with numbers, into holes or over noise."""
+    """Write records with numbers into holes or over noise."""
     size = size_of(rng, 8, 20)
     before = bytes(size) if rng.random() < 0.7 else noise(rng, size)
     record = rng.randbytes(rng.randrange(12, 200))

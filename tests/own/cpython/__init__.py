@@ -1,1 +1,1 @@
-"""CPython's own tests of executors, run with ours; `python -m tests.own.cpython --help` says how."""
+"""CPython's own tests of executors, run with ours; see `python -m tests.own.cpython --help`."""

@@ -6,7 +6,7 @@ Needs test_concurrent_futures.py of this version of Python. Debian has it in lib
     dpkg-deb -x libpython3.11-testsuite_*.deb build/cpython
     python -m tests.own.cpython build/cpython/usr/lib/python3.11/test
 
-The daemon is the one of KTASKD_SOCKET, else one that is started and ended here.
+The daemon is the one that KTASKD_SOCKET names, or else one that is started and ended here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.own.suite import a_daemon
 
 
 def main() -> int:
-    """Run what is chosen, print the counts; the exit status is 1 where anything failed."""
+    """Run the chosen tests and print the counts; the exit status is 1 if any failed."""
     parser = argparse.ArgumentParser(
         "python -m tests.own.cpython",
         description=__doc__,
@@ -44,7 +44,7 @@ def main() -> int:
 @contextlib.contextmanager
 def _importable(tests: Path) -> Iterator[None]:
     if not (tests / "test_concurrent_futures.py").exists():
-        sys.exit(f"{tests}: no test_concurrent_futures.py there; --help says where it can be had")
+        sys.exit(f"{tests}: no test_concurrent_futures.py there; --help says where to get it")
     with tempfile.TemporaryDirectory(prefix="ktask-cpython-") as place:
         theirs.make_package(tests, Path(place))
         yield

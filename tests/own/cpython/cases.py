@@ -1,4 +1,4 @@
-"""CPython's classes of tests with our executor in the place of theirs."""
+"""CPython's test classes, with our executor instead of theirs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import unittest
 from concurrent import futures
 from typing import Any
 
-from ktask.own.bursts import CallFuture
+from ktask.own.futures import CallFuture
 from ktask.v1.code import RemoteTraceback
 
 from tests.own.cpython import leftout
@@ -23,13 +23,13 @@ _PROCESS = types.SimpleNamespace(_RemoteTraceback=RemoteTraceback)
 
 
 class Futures(types.ModuleType):
-    """concurrent.futures with our classes for those that tests make."""
+    """concurrent.futures, with our classes for those that the tests create."""
 
     ThreadPoolExecutor = Ours
     process = _PROCESS
 
     def ProcessPoolExecutor(self, max_workers: int, mp_context: Any = None) -> Any:
-        """Ours, but a forking pool beside it, whose children find our threads gone."""
+        """Our executor; a forking pool next to it has children without our threads."""
         if max_workers == 1:
             return futures.ProcessPoolExecutor(1, mp_context=mp_context)
         return Ours(max_workers)
@@ -60,11 +60,11 @@ def _program(flag: str, text: str) -> Any:
 
 theirs.assert_python_ok = _program
 theirs.futures = Futures("futures")
-theirs.Future = type("Future", (CallFuture,), {})  # with the name that they look for
+theirs.Future = type("Future", (CallFuture,), {})  # under the name that the tests look for
 
 
 class Mixin:
-    """As their ProcessPoolSpawnMixin and ThreadPoolMixin have it."""
+    """Does the same as their ProcessPoolSpawnMixin and ThreadPoolMixin."""
 
     executor_type: type[Ours] = Ours
     _testMethodName: str
@@ -90,7 +90,7 @@ def _made(name: str, *bases: type) -> type[unittest.TestCase]:
 
 
 def _classes() -> dict[str, type[unittest.TestCase]]:
-    """Each class of theirs once; those that their module makes for each kind of pool as one of ours."""
+    """Each of their classes once; those that their module creates per kind of pool become one of ours."""
     mixin, base = theirs.ExecutorMixin, theirs.BaseTestCase
     names = (
         "InitializerMixin",
@@ -103,7 +103,7 @@ def _classes() -> dict[str, type[unittest.TestCase]]:
     )
     made = {name: _made(name, getattr(theirs, name), mixin, base) for name in names}
     for name in ("ThreadPoolShutdownTest", "ThreadPoolWaitTests", "ThreadPoolExecutorTest"):
-        # What the class of processes has as well is not run twice.
+        # Tests that the class for processes has as well run only once.
         made[name] = _without(_made(name, getattr(theirs, name)), getattr(theirs, name))
     made["FutureTests"] = type("FutureTests", (theirs.FutureTests,), {"__module__": __name__})
     return made
@@ -117,6 +117,6 @@ def _without(case: type[unittest.TestCase], original: type) -> type[unittest.Tes
 
 
 globals().update(_classes())
-"""By their names: a class is pickled by its own, and workers import this module."""
+"""Classes by name: a class is pickled by its name, and workers import this module."""
 
 CASES = [globals()[name] for name in _classes()]

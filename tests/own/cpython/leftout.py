@@ -1,4 +1,4 @@
-"""Which of CPython's tests are left out, and why; the reasons are printed with the counts."""
+"""CPython's tests that are left out, with reasons, which are printed with the counts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OWN_ERRORS = {
     "test_error_during_result_unpickle_in_result_handler": "UnpicklingError",
     "test_exit_during_result_unpickle_in_result_handler": SystemExit,
 }
-"""Tests that want a broken pool where ours gives the one call its own error: they run with that error."""
+"""Tests that expect a broken pool; ours fails only the one call, so they run with that error."""
 
 WARM = ("test_cancel_futures", "test_cancel_futures_wait_false")
-"""Tests that suppose a call begins at once: they run with an executor whose first worker has come."""
+"""Tests that expect a call to begin at once; they run with an executor that has its first worker."""

@@ -1,4 +1,4 @@
-"""Our executor in the place of theirs: takes the arguments of pools, and shows what their tests look at."""
+"""Our executor instead of theirs: takes the arguments of pools, with the attributes that the tests read."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 import ktask
 
-# A pool has these at once; ours has none before the daemon has sent one.
+# A pool has workers at once; ours has none before the daemon has sent one.
 _PATIENCE_S = 30.0
 
 
 class Worker:
-    """A worker that serves the executor, as a Process of multiprocessing for their tests."""
+    """A worker of the executor, in the form of a multiprocessing.Process."""
 
     def __init__(self, executor: Ours, pid: int) -> None:
         self._executor, self.pid = executor, pid
 
     def join(self) -> None:
-        """Wait until it serves the executor no more; its process is the daemon's."""
+        """Wait until it no longer serves the executor; its process belongs to the daemon."""
         end_s = time.monotonic() + _PATIENCE_S
         while self.pid in self._executor.pids():
             assert time.monotonic() < end_s, f"process {self.pid} still serves the executor"
@@ -33,7 +33,7 @@ class Worker:
 
 
 class Thread:
-    """The thread that serves workers; it is none where there are no calls."""
+    """The thread that serves workers, which exists only while there are calls."""
 
     def __init__(self, executor: Ours) -> None:
         self._calls = executor._calls
@@ -43,14 +43,14 @@ class Thread:
 
 
 class Queue:
-    """The queue of calls of a pool of processes, for tests that wait for its thread: we have none."""
+    """The call queue of a process pool, for tests that wait for its thread; we have none."""
 
     def join_thread(self) -> None:
         pass
 
 
 class Ours(ktask.Executor):
-    """With the daemon that KTASKD_SOCKET names."""
+    """Use the daemon that KTASKD_SOCKET names."""
 
     def __init__(self, max_workers: int | None = None, *, mp_context: Any = None, **options: Any) -> None:
         super().__init__(max_workers, **options)
@@ -73,16 +73,16 @@ class Ours(ktask.Executor):
         return [Thread(self)]
 
     def pids(self) -> set[int]:
-        """Processes of the workers that serve it now."""
+        """Process ids of the workers that serve it now."""
         with self._calls._lock:
             return {worker.pid for burst in self._calls._bursts for worker in burst.workers}
 
 
 class Warm(Ours):
-    """One whose first worker has come, as those of a pool come at once."""
+    """An executor whose first worker has connected, since those of a pool are there at once."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.submit(abs, 0).result()
-        while not self._calls._ready:
+        while not self._calls._board.ready:
             time.sleep(0.001)

@@ -1,7 +1,7 @@
 """Makes CPython's test_concurrent_futures importable, here and in workers.
 
-Its test programs and its pickles name it `test.test_concurrent_futures`. Where the package `test` is
-installed without it, a package of that name which looks in two directories stands in for it.
+Its test programs and its pickles name it `test.test_concurrent_futures`. If the installed package `test`
+lacks it, a package of that name that searches two directories replaces it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGE = "KTASK_CPYTHON_PACKAGE"
 
 
 def make_package(tests: Path, place: Path) -> None:
-    """Make a package `test` in `place` that has both what is installed and what is in `tests`."""
+    """Make a package `test` in `place` with the installed modules and those in `tests`."""
     found = importlib.util.find_spec("test")
     installed = list(found.submodule_search_locations or ()) if found is not None else []
     (place / "test").mkdir()
@@ -30,7 +30,7 @@ def make_package(tests: Path, place: Path) -> None:
 
 
 def load() -> Any:
-    """Return the module, which `make_package` has made importable in this process or one before it."""
+    """Return the module, which `make_package` has made importable in this process or in a parent."""
     if os.environ[PACKAGE] not in sys.path:
         sys.path.insert(0, os.environ[PACKAGE])
     return importlib.import_module("test.test_concurrent_futures")

@@ -1,1 +1,1 @@
-"""joblib's own tests, run with our backend; `python -m tests.own.joblibs --help` says how."""
+"""joblib's own tests, run with our backend; see `python -m tests.own.joblibs --help`."""

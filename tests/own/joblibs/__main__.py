@@ -1,8 +1,8 @@
-"""joblib's own tests with our backend in the place of loky's: python -m tests.own.joblibs.
+"""joblib's own tests with our backend instead of loky's: python -m tests.own.joblibs.
 
 Needs joblib and pytest in the environment of this interpreter; joblib brings its tests. `--backend loky` runs
-the same tests as they are, to compare with. The daemon is the one of KTASKD_SOCKET, else one that is started
-and ended here. Other modules of tests, such as scikit-learn's, can be named:
+the same tests unchanged, for comparison. The daemon is the one that KTASKD_SOCKET names, or else one that is
+started and ended here. Other modules of tests, such as scikit-learn's, can be named:
 
     python -m tests.own.joblibs --jobs 2 sklearn.model_selection.tests.test_search
 """
@@ -30,7 +30,7 @@ _TIMEOUT_S = 120
 
 
 def main() -> int:
-    """Run the tests, print the counts; the exit status is 1 where any failed."""
+    """Run the tests and print the counts; the exit status is 1 if any failed."""
     parser = argparse.ArgumentParser(
         "python -m tests.own.joblibs",
         description=__doc__,
@@ -64,7 +64,7 @@ def _run(place: Path, modules: Sequence[str], backend: str, pattern: str) -> Non
         "KTASK_JOBLIB_USED": f"{place}/used",
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
-    (place / "pytest.ini").write_text("[pytest]\n")  # not the settings of this project
+    (place / "pytest.ini").write_text("[pytest]\n")  # do not use the settings of this project
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-k", pattern]
     command += [f"--timeout={_TIMEOUT_S}", f"--junit-xml={place}/report.xml", "--pyargs", *modules]
     left_out = [f"--deselect={test}" for tests in LEFT_OUT.values() for test in _paths(tests)]
@@ -72,7 +72,7 @@ def _run(place: Path, modules: Sequence[str], backend: str, pattern: str) -> Non
 
 
 def _paths(tests: Sequence[str]) -> Iterator[str]:
-    """Tests by what pytest calls them, below any directory."""
+    """Tests by their pytest ids, below any directory."""
     import joblib
 
     directory = Path(joblib.__file__).parent / "test"

@@ -1,4 +1,4 @@
-"""Which of joblib's tests are left out, and why; the reasons are printed with the counts."""
+"""joblib's tests that are left out, with reasons, which are printed with the counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files on disks: of an ordinary user at home, on other file systems, in sandboxes and containers."""
+"""Files of an ordinary user at home, on other file systems, in sandboxes and containers."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ rm content copy content.zst list
 
 
 def _user() -> None:
-    """alice, who may use the service, and a file that she can read."""
+    """Make user alice, who may use the service, and a file that she can read."""
     if subprocess.run(["id", "alice"], check=False, capture_output=True).returncode:
         run("useradd", "-m", "-G", "ktask", "alice")
     Path("/srv/content").write_bytes(CONTENT)
 
 
 def _work_in(place: Path, *files: Path, before: Sequence[str] = AS_ALICE) -> None:
-    """Have alice work in a new directory there, and read other files."""
+    """Let alice work in a new directory there, and read other files."""
     said = run(*before, *WORK, str(place), *map(str, files), timeout=2 * PATIENCE_S)
     require(said.split() == [CRC] * (1 + len(files)), f"{place}: {said}")
 
@@ -52,7 +52,7 @@ def _type_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def _mounted(*words: str, at: Path, owner: str = "alice") -> Iterator[Path]:
-    """A mount, whose root belongs to a user; it is gone at the end."""
+    """Mount a file system whose root belongs to a user; unmount it at the end."""
     at.mkdir(exist_ok=True)
     run("mount", *words, str(at))
     try:
@@ -64,7 +64,7 @@ def _mounted(*words: str, at: Path, owner: str = "alice") -> Iterator[Path]:
 
 @check
 def machine_when_booted_then_its_root_is_a_disk() -> str:
-    """And both services have mount namespaces of their own, in which the same mounts have other ids."""
+    """Both services have their own mount namespaces, in which the same mounts have other ids."""
     kind = _type_of(Path("/"))
     require(kind == "ext2/ext3" and Path("/sys/dev/block/254:0").exists(), f"the root is on {kind}")
     _user()
@@ -77,7 +77,7 @@ def machine_when_booted_then_its_root_is_a_disk() -> str:
 
 @check
 def user_when_files_are_at_home_then_functions_work() -> str:
-    """Files of mode 0600 in a directory that only alice can look into, as the service does not see homes."""
+    """Files have mode 0600 in a directory that only alice can enter; the service does not see homes."""
     _user()
     HOME.chmod(0o700)
     _work_in(HOME / "work", Path("/srv/content"))
@@ -88,7 +88,7 @@ def user_when_files_are_at_home_then_functions_work() -> str:
 
 @check
 def user_when_files_are_on_xfs_then_functions_work() -> str:
-    """A disk of its own."""
+    """The files are on a disk of their own."""
     _user()
     run("mkfs.xfs", "-q", "-f", "/dev/vdb")
     with _mounted("/dev/vdb", at=MOUNTS / "xfs") as place:
@@ -114,7 +114,7 @@ def user_when_files_are_on_btrfs_then_functions_work_in_subvolumes_too() -> str:
 
 @check
 def user_when_files_are_on_other_mounts_then_functions_work() -> str:
-    """An overlay, a bind mount, tmpfs; those that are made while the service runs."""
+    """Mount an overlay, a bind mount and a tmpfs while the service runs."""
     _user()
     layers = [Path("/srv/layers", name) for name in ("lower", "upper", "work")]
     for layer in layers:
@@ -134,7 +134,7 @@ def user_when_files_are_on_other_mounts_then_functions_work() -> str:
 
 @check
 def client_when_in_a_sandboxed_unit_then_functions_work() -> str:
-    """PrivateTmp= and ProtectSystem=strict, of the system's manager and of the user's own."""
+    """Use PrivateTmp= and ProtectSystem=strict with the system's manager and the user's."""
     _user()
     (HOME / "content").write_bytes(CONTENT)
     uid = pwd.getpwnam("alice").pw_uid
@@ -147,7 +147,7 @@ def client_when_in_a_sandboxed_unit_then_functions_work() -> str:
     try:
         as_alice = ("runuser", "-u", "alice", "--", "env", f"XDG_RUNTIME_DIR=/run/user/{uid}")
         bus = f"DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{uid}/bus"
-        # A user's manager can do that in a user namespace only.
+        # A user's manager can do that only in a user namespace.
         more = ("--user", "-p", "PrivateUsers=yes", "-p", f"ReadWritePaths={HOME}", "--")
         mine = (*as_alice, bus, *common, *more)
         inside = run(*mine, "readlink", "/proc/self/ns/mnt").strip()
@@ -174,7 +174,7 @@ exec chroot . "$@"
 
 @check
 def client_when_in_a_container_then_functions_work() -> str:
-    """User, mount and process namespaces of its own; its root is a tmpfs and its /usr an overlay."""
+    """The container has its own namespaces; its root is a tmpfs and its /usr an overlay."""
     _user()
     (HOME / "content").write_bytes(CONTENT)
     Path("/usr/local/content").write_bytes(CONTENT)
@@ -190,7 +190,7 @@ def client_when_in_a_container_then_functions_work() -> str:
 
 @check
 def user_when_files_are_on_fuse_then_refused_in_plain_words() -> str:
-    """The service asks the server nothing: statfs is request 17."""
+    """The service sends no request to the server (statfs is request 17)."""
     _user()
     log, place = Path("/srv/fuse.log"), MOUNTS / "fuse"
     place.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the checks inside the virtual machine are made of."""
+"""Helpers for the checks inside the virtual machine."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ PATIENCE_S = 90.0
 
 SPIN = "while True: pass"
 NEEDED = frozenset({"first_client_when_it_comes_then_the_units_start"})
-"""Checks without which the others say nothing."""
+"""Checks whose failure makes the others meaningless."""
 
 CHECKS: dict[str, Callable[[], str]] = {}
 
 
 class Failed(Exception):
-    """A check found what should not be; the text says what."""
+    """A check found a fault; the message names it."""
 
 
 def check(function: Callable[[], str]) -> Callable[[], str]:
-    """Make a function a check: it returns a figure, or raises."""
+    """Register a function as a check, which returns a figure or raises."""
     CHECKS[function.__name__] = function
     return function
 
 
 def require(condition: object, text: str) -> None:
-    """Fail with the text where the condition does not hold."""
+    """Fail with this message unless the condition holds."""
     if not condition:
         raise Failed(text)
 
 
 def run(*words: str, user: str = "", ok: bool = True, timeout: float = PATIENCE_S, text: str = "") -> str:
-    """What a command printed, both streams; fails where its status is not what it should be.
+    """Run a command and return the output of both streams; fail if its exit status is not as expected.
 
     Args:
-        user: who runs it; "" = root.
+        user: name of the user that runs it; "" = root.
         ok: whether it has to end with 0; False = it has to fail.
-        text: what is written to it.
+        text: its standard input.
     """
     before = ["runuser", "-u", user, "--"] if user else []
-    # A file and not a pipe, whose end would be waited for while a grandchild has it.
+    # A file and not a pipe, since a grandchild could keep a pipe open.
     with tempfile.TemporaryFile("w+") as printed:
         done = subprocess.run(
             [*before, *words],
@@ -71,13 +71,13 @@ def run(*words: str, user: str = "", ok: bool = True, timeout: float = PATIENCE_
             check=False,
         )
         printed.seek(0)
-        said = printed.read()
-    require((done.returncode == 0) == ok, f"{' '.join(words)}: exit status {done.returncode}: {said}")
-    return said
+        output = printed.read()
+    require((done.returncode == 0) == ok, f"{' '.join(words)}: exit status {done.returncode}: {output}")
+    return output
 
 
 def until(what: str, reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """Wait until something is true; what it was."""
+    """Wait until the result of a function is true, and return it."""
     end_s = time.monotonic() + patience_s
     while True:
         found = reached()
@@ -88,14 +88,14 @@ def until(what: str, reached: Callable[[], Any], patience_s: float = PATIENCE_S)
 
 
 def ktask(*words: str, user: str = "", ok: bool = True) -> Any:
-    """The JSON that a ktask command printed."""
+    """Run a ktask command and return the JSON that it printed."""
     printed = run("ktask", "--json", *words, user=user, ok=ok)
-    # What it says for people comes on the other stream, behind the document or before it.
+    # Text for people is on the other stream, before or after the document.
     return json.JSONDecoder().raw_decode(printed[printed.index("{") :])[0] if "{" in printed else printed
 
 
-class _Line:
-    """One connection for all looks: to start a command takes seconds on an emulated machine."""
+class _Connection:
+    """One connection for all requests, since starting a command takes seconds on an emulated machine."""
 
     channel: grpc.Channel | None = None
 
@@ -105,24 +105,24 @@ class _Line:
             if cls.channel is None:
                 cls.channel = grpc.insecure_channel(f"unix:{SOCKET}")
             try:
-                said = ControlStub(cls.channel).GetStatus(GetStatusRequest(), timeout=PATIENCE_S)
+                answer = ControlStub(cls.channel).GetStatus(GetStatusRequest(), timeout=PATIENCE_S)
             except grpc.RpcError:  # the daemon was restarted
                 cls.channel.close()
                 cls.channel = None
                 if last:
                     raise
             else:
-                return MessageToDict(said.status)
+                return MessageToDict(answer.status)
         return None
 
 
 def status() -> Any:
     """The daemon's status, in protobuf's JSON form."""
-    return _Line.status()
+    return _Connection.status()
 
 
 def workers(kind: str = "HELPER") -> list[Any]:
-    """Workers of a class that are there, with the node of their pool as "nid"."""
+    """Workers of a class that have started, with the node of their pool as "nid"."""
     pools = [pool for pool in status()["pools"] if pool["workerClass"].endswith(kind)]
     return [
         {**worker, "nid": int(pool.get("nid", 0))}
@@ -138,7 +138,7 @@ def prop(unit: str, name: str) -> str:
 
 
 def usage_s(group: Path) -> float:
-    """CPU seconds that a cgroup has used, all below it included."""
+    """CPU seconds that a cgroup and all groups below it have used."""
     lines = (group / "cpu.stat").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("usage_usec"))) / 1e6
 
@@ -153,7 +153,7 @@ def cpu_s(pid: int) -> float:
 def unit(
     name: str, *words: str, properties: Sequence[str] = (), slice_: str = "system.slice"
 ) -> Iterator[Path]:
-    """A transient service, and its cgroup; it is gone at the end."""
+    """Run a transient service and yield its cgroup; stop it at the end."""
     options = [f"--property={text}" for text in properties]
     run("systemd-run", "--quiet", f"--unit={name}", f"--slice={slice_}", *options, *words)
     try:
@@ -164,14 +164,14 @@ def unit(
 
 
 def spinners(cpus: Sequence[int], each: int = 1) -> tuple[str, ...]:
-    """A command that computes for ever, so many times on each CPU."""
+    """A command that runs endless loops, `each` of them on each CPU."""
     starts = " ".join(f"taskset -c {cpu} python3 -S -c '{SPIN}' &" for cpu in cpus for _ in range(each))
     return ("sh", "-c", f"{starts} wait")
 
 
 @contextlib.contextmanager
 def rivals(cpus: Sequence[int], *, slice_: str = "user.slice", each: int = 1) -> Iterator[Path]:
-    """Other people's work at ordinary weight, on each of these CPUs."""
+    """Run other users' work with ordinary weight on each of these CPUs."""
     with unit("rival", *spinners(cpus, each), slice_=slice_) as group:
         until("the rivals compute", lambda: usage_s(group) > 0.3 * len(cpus))
         yield group
@@ -184,7 +184,7 @@ def client() -> Any:
 
 @contextlib.contextmanager
 def always() -> Iterator[None]:
-    """All helpers run meanwhile, whatever the governor thinks of this busy machine."""
+    """Let all helpers run, even if the governor would pause them on this busy machine."""
     with client() as one:
         one.set_mode("always")
     try:
@@ -196,7 +196,7 @@ def always() -> Iterator[None]:
 
 @contextlib.contextmanager
 def detached(ms: float, nid: int = -1, threads: int = 4) -> Iterator[str]:
-    """A detached job that would go on for ever, cancelled at the end; its id.
+    """Run an endless detached job and yield its id; cancel it at the end.
 
     Args:
         ms: CPU time of one unit.
@@ -213,13 +213,13 @@ def detached(ms: float, nid: int = -1, threads: int = 4) -> Iterator[str]:
 
 
 def say(line: dict[str, object], port: str = "/dev/ttyS1") -> None:
-    """One line of results."""
+    """Send one line of results to the host."""
     with open(port, "w", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def _journal(begin_s: float) -> str:
-    """What the services said during a check: around the first bug, or else at the end."""
+    """The services' journal during a check: around the first traceback, or else its end."""
     since = f"-{time.monotonic() - begin_s + 5:.0f}s"
     words = [
         "journalctl",
@@ -232,13 +232,13 @@ def _journal(begin_s: float) -> str:
         "--no-pager",
         "--no-hostname",
     ]
-    said = subprocess.run(words, check=False, capture_output=True, text=True).stdout
-    bug = said.find("Traceback")
-    return said[-4000:] if bug < 0 else said[max(bug - 3000, 0) : bug + 3000]
+    text = subprocess.run(words, check=False, capture_output=True, text=True).stdout
+    bug = text.find("Traceback")
+    return text[-4000:] if bug < 0 else text[max(bug - 3000, 0) : bug + 3000]
 
 
 def main(names: Sequence[str]) -> None:
-    """Run the checks that are named, or all, in their order."""
+    """Run the named checks, or all, in their order."""
     for name, function in CHECKS.items():
         if names and name not in names:
             continue
@@ -252,4 +252,4 @@ def main(names: Sequence[str]) -> None:
         took_s = time.monotonic() - begin_s
         say({"name": name, "ok": ok, "figure": figure, "detail": detail, "seconds": took_s})
         if not ok and name in NEEDED:
-            return  # nothing behind it can be true
+            return  # the later checks depend on it

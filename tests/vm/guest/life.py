@@ -1,4 +1,4 @@
-"""The services' life, and what is left of them."""
+"""The life of the services, and their removal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _journal(*fields: str) -> list[dict[str, Any]]:
 
 @check
 def journal_when_a_job_ends_then_its_fields_are_there() -> str:
-    """Job, uid, node and reason, as fields that can be asked for."""
+    """The fields job, uid, node and reason can be queried."""
     job = ktask("run", "selftest.fail", "--arg", "at=1", "--range", "0:3", ok=False)
     (entry,) = until("the entry", lambda: _journal(f"KTASKD_JOB={job['id']}"))
     got = {name: entry.get(f"KTASKD_{name}") for name in ("EVENT", "UID", "NID", "REASON", "STATE")}
@@ -34,7 +34,7 @@ def journal_when_a_job_ends_then_its_fields_are_there() -> str:
 
 @check
 def reload_when_asked_then_the_configuration_is_read_again() -> str:
-    """RELOADING and READY; what changes without a restart does."""
+    """The service sends RELOADING and READY, and applies settings that need no restart."""
     config = Path("/etc/ktaskd/ktaskd.toml")
     text = config.read_text()
     try:
@@ -52,7 +52,7 @@ def reload_when_asked_then_the_configuration_is_read_again() -> str:
 
 @check
 def hundred_jobs_when_ended_then_nothing_more_is_there() -> str:
-    """Processes, descriptors and handles."""
+    """No process, descriptor or handle is left."""
     ktask(*NOOP)
     until("idle", lambda: not int(_counts().get("keepers", 0)))
     before = _footprint()
@@ -84,21 +84,21 @@ def _pids(group: str) -> list[int]:
 
 @check
 def daemon_when_stopped_by_sigstop_then_the_watchdog_restarts_it() -> str:
-    """And the helpers' service goes on."""
+    """The helpers' service goes on."""
     pid, restarts = int(prop("ktaskd.service", "MainPID")), int(prop("ktaskd.service", "NRestarts"))
     hosts = prop("ktaskd-helpers.service", "MainPID")
     os.kill(pid, 19)
     until("a restart", lambda: int(prop("ktaskd.service", "NRestarts")) > restarts)
     until("it runs", lambda: prop("ktaskd.service", "ActiveState") == "active")
     require(int(prop("ktaskd.service", "MainPID")) != pid, "the same process")
-    require(prop("ktaskd-helpers.service", "MainPID") == hosts, "the helpers' service was restarted, too")
+    require(prop("ktaskd-helpers.service", "MainPID") == hosts, "the helpers' service was restarted as well")
     ktask(*NOOP)
     return f"restarts {prop('ktaskd.service', 'NRestarts')}"
 
 
 @check
 def helpers_service_when_killed_then_it_comes_back_and_jobs_go_on() -> str:
-    """The daemon does not notice but for chunks that are lost."""
+    """The daemon goes on and loses only chunks."""
     daemon = prop("ktaskd.service", "MainPID")
     with detached(5.0) as job:
         until("busy helpers", lambda: any(worker.get("jobId") for worker in workers()))
@@ -109,18 +109,18 @@ def helpers_service_when_killed_then_it_comes_back_and_jobs_go_on() -> str:
             lambda: any(worker.get("jobId") and worker["pid"] not in old for worker in workers()),
         )
         require(ktask("show", job)["state"] == "JOB_STATE_RUNNING", "the job does not run")
-    require(prop("ktaskd.service", "MainPID") == daemon, "the daemon was restarted, too")
+    require(prop("ktaskd.service", "MainPID") == daemon, "the daemon was restarted as well")
     gone = [pid for pid in old if Path(f"/proc/{pid}").exists()]
     require(not gone, f"old helpers are left: {gone}")
-    until("ways to raise a helper", lambda: "out of the idle cgroup" in status().get("raising", ()))
+    until("methods to raise a helper", lambda: "out of the idle cgroup" in status().get("raising", ()))
     return "came back, the job ran on"
 
 
 @check
 def native_function_when_declared_then_the_services_run_it() -> str:
-    """Loaded by workers of both units, whose calls of the system are filtered."""
-    place = Path("/etc/ktaskd/functions.d")
-    manifest = place / "clear.toml"
+    """Workers of both units, whose system calls are filtered, load the library."""
+    directory = Path("/etc/ktaskd/functions.d")
+    manifest = directory / "clear.toml"
     code = Path("/srv/clear_page.so")
     code.write_bytes(Path("/vm/clear_page.so").read_bytes())
     code.chmod(0o755)
@@ -140,7 +140,7 @@ def native_function_when_declared_then_the_services_run_it() -> str:
 
 @check
 def stop_when_jobs_run_then_undone_and_the_sockets_stay() -> str:
-    """What is under way is cancelled and undone; the next client starts all again."""
+    """Running jobs are cancelled and undone, and the next client starts everything again."""
     words = ["selftest.undo_log", "--memory", "data=4000", "--arg", "delay_ms=20"]
     with subprocess.Popen(["ktask", "--json", "run", *words], stdout=subprocess.PIPE, text=True) as process:
         until("a busy worker", lambda: any(worker.get("jobId") for worker in [*workers(), *workers("LEAD")]))
@@ -159,7 +159,7 @@ def stop_when_jobs_run_then_undone_and_the_sockets_stay() -> str:
 
 @check
 def uninstall_when_purged_then_nothing_is_left() -> str:
-    """Units, sockets, files, users and processes."""
+    """No unit, socket, file, user or process is left."""
     for name in ("test.conf", "zz-host.conf"):
         Path(f"/etc/systemd/system/ktaskd.service.d/{name}").unlink(missing_ok=True)
     Path("/etc/systemd/system/ktaskd.service.d").rmdir()
@@ -171,5 +171,7 @@ def uninstall_when_purged_then_nothing_is_left() -> str:
     units = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "ktaskd*")
     require(all("ktaskd-vm" in line for line in units.splitlines()), units)
     for database in ("passwd", "group"):
-        require("ktask" not in run("getent", database).replace("ktaskd-vm", ""), f"{database} has one left")
+        require(
+            "ktask" not in run("getent", database).replace("ktaskd-vm", ""), f"{database} still has an entry"
+        )
     return "no file, unit, user or process"

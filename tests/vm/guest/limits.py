@@ -1,4 +1,4 @@
-"""What a client itself may use, and power."""
+"""Limits of the client, and power."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ with ktask.connect("/run/ktaskd/ktaskd.sock") as client, ktask.memory({size}) as
 
 
 def _as_client(properties: list[str], *words: str) -> str:
-    """What a program printed that runs in a service with these limits."""
+    """Run a program in a service with these limits and return its output."""
     options = [f"--property={text}" for text in properties]
     done = subprocess.run(
         ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", *options, *words],
@@ -45,7 +45,7 @@ def _threads(properties: list[str]) -> int:
 
 @check
 def client_when_it_has_a_quota_or_a_cpuset_then_no_more_workers_than_it_may_use() -> str:
-    """CPUQuota=, AllowedCPUs= and CPUAffinity= of the client's service."""
+    """Jobs keep to CPUQuota=, AllowedCPUs= and CPUAffinity= of the client's service."""
     wanted = {
         (): 4,
         ("CPUQuota=50%",): 1,
@@ -61,22 +61,22 @@ def client_when_it_has_a_quota_or_a_cpuset_then_no_more_workers_than_it_may_use(
 
 @check
 def client_when_its_memory_is_limited_then_a_populate_is_refused_or_its_own() -> str:
-    """MemoryMax= of 64 MiB, and a memory of twice that."""
+    """MemoryMax= is 64 MiB, and the memory has twice that size."""
     code = POPULATE.format(size=2 * MEMORY)
-    said = json.loads(_as_client([f"MemoryMax={MEMORY}"], "/usr/lib/ktaskd/bin/python", "-c", code))
-    require(said[0] == "RESOURCE_EXHAUSTED", f"{said}")
-    require("MEMORY" in said[1] and str(MEMORY) in said[2], f"{said}")
+    limited = json.loads(_as_client([f"MemoryMax={MEMORY}"], "/usr/lib/ktaskd/bin/python", "-c", code))
+    require(limited[0] == "RESOURCE_EXHAUSTED", f"{limited}")
+    require("MEMORY" in limited[1] and str(MEMORY) in limited[2], f"{limited}")
     free = json.loads(_as_client([], "/usr/lib/ktaskd/bin/python", "-c", code))
     require(free[0] == "done", f"{free}")
-    return f"{said[0]} {said[1]}; without a limit done"
+    return f"{limited[0]} {limited[1]}; without a limit done"
 
 
 @check
 def power_when_unplugged_then_detached_jobs_pause_and_resume() -> str:
-    """By a machine of files and a real event of the kernel.
+    """Unplug a fake machine, with a real event of the kernel.
 
-    The kernel's own test_power would be a supply to unplug, but Debian's kernel is built without it
-    (CONFIG_TEST_POWER), and its source is not in the package of headers that modules are built with.
+    The kernel's test_power would be a supply to unplug, but Debian's kernel is built without it
+    (CONFIG_TEST_POWER), and the package of headers for modules does not have its source.
     """
     config = Path("/etc/ktaskd/ktaskd.toml")
     text = config.read_text()
@@ -104,7 +104,7 @@ def _power() -> str:
             until("busy helpers again", lambda: _busy())
     finally:
         _no_files()
-    return "a machine of files, and a real event"
+    return "a fake machine, and a real event"
 
 
 def _busy() -> int:
@@ -116,7 +116,7 @@ DROP_IN = Path("/etc/systemd/system/ktaskd.service.d/zz-host.conf")
 
 
 def _files() -> dict[bool, Any]:
-    """A laptop of files, which the governor looks at from now on."""
+    """Make a fake laptop, and let the governor read it from now on."""
     supply = TREE / "sys/class/power_supply/AC"
     supply.mkdir(parents=True, exist_ok=True)
     (TREE / "proc").mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ def _files() -> dict[bool, Any]:
 
     def switch(on: bool) -> None:
         (supply / "online").write_text("1\n" if on else "0\n")
-        # Any event of the kernel makes it look again.
+        # Any event of the kernel makes the governor look again.
         Path("/sys/class/mem/null/uevent").write_text("change\n")
 
     return {on: lambda on=on: switch(on) for on in (True, False)}

@@ -1,4 +1,4 @@
-"""Runs in the virtual machine, as root: installs the package, then the checks, and says what came of them."""
+"""Runs in the virtual machine as root: install the package, run the checks, and report the results."""
 
 import json
 import os
@@ -11,7 +11,7 @@ VENV = "/usr/lib/ktaskd/bin/python"
 
 
 def say(line: dict[str, object]) -> None:
-    """One line of results; the serial port is the only way out."""
+    """Send one line of results through the serial port, the only connection to the host."""
     with open(PORT, "w", encoding="utf-8") as port:
         port.write(json.dumps(line) + "\n")
 
@@ -25,7 +25,7 @@ def install() -> bool:
 
 
 def main() -> None:
-    """What the argument says: checks, or a script of somebody's."""
+    """Run the checks or the script that the argument names."""
     subprocess.run(["stty", "-F", PORT, "raw", "-echo"], check=False)
     try:
         if not install():

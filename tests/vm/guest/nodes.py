@@ -1,4 +1,4 @@
-"""NUMA: where pages go, and who works on what."""
+"""NUMA: nodes of pages, and of the workers that use them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SIZE = 32 * MIB
 
 
 def pages_by_node(memory: Any) -> dict[int, int]:
-    """Bytes of a memory on each node, as the kernel tells its owner."""
+    """Bytes of a memory on each node, as the kernel reports to its owner."""
     page = os.sysconf("SC_PAGE_SIZE")
     with mmap.mmap(memory.fileno(), SIZE) as view:
-        # Looked at, not touched anew: the pages are there.
+        # Read without touching: the pages are in memory already.
         sum(view[at] for at in range(0, SIZE, page))
         maps = Path("/proc/self/numa_maps").read_text().splitlines()
         line = next(text for text in maps if "memfd:ktask" in text)
@@ -35,7 +35,7 @@ def _placed(function: str, ranges: list[tuple[int, int, int]]) -> dict[int, int]
 
 @check
 def pages_when_a_range_names_a_node_then_they_are_there() -> str:
-    """mem.populate and mem.fill, on node 0, on node 1, and half on each."""
+    """Run mem.populate and mem.fill on node 0, on node 1, and half on each."""
     half = SIZE // 2
     wanted = {
         "node 0": ([(0, SIZE, 0)], {0: SIZE}),
@@ -52,7 +52,7 @@ def pages_when_a_range_names_a_node_then_they_are_there() -> str:
 
 @check
 def workers_when_looked_at_then_bound_to_their_node() -> str:
-    """CPUs and memory policy, as the kernel has them."""
+    """CPUs and memory policy, as the kernel reports them."""
     cpus = {0: {0, 1}, 1: {2, 3}}
     for worker in workers():
         pid, nid = worker["pid"], worker["nid"]
@@ -65,7 +65,7 @@ def workers_when_looked_at_then_bound_to_their_node() -> str:
 
 
 def _used(before: dict[int, float]) -> dict[int, float]:
-    """CPU seconds by node since then."""
+    """CPU seconds by node since `before`."""
     used = {0: 0.0, 1: 0.0}
     for worker in workers():
         used[worker["nid"]] += cpu_s(worker["pid"]) - before.get(worker["pid"], 0.0)
@@ -78,7 +78,7 @@ def _clocks() -> dict[int, float]:
 
 @check
 def range_of_a_node_when_its_workers_are_free_then_only_they_run_it() -> str:
-    """And the others help when they are not free."""
+    """Workers of the other node help if those of the job's node are busy."""
     with always(), detached(20.0, nid=1, threads=2):
         until("both helpers of node 1", lambda: _busy(1) == 2)
         before = _clocks()

@@ -1,10 +1,10 @@
-"""Times waited jobs against the same work in as many processes of one's own, at the same time.
+"""Compare waited jobs with the same work in as many processes of the caller, at the same time.
 
-Run as: pace.py COUNT SECONDS ROUNDS. Prints for each round the quotient of the wall times until the
-last has ended, and that of the CPU time which the daemon and its leads had in a second of it, and
-one's own processes. The first contains what the daemon takes for itself, which is little on a real
-machine and as much as a lead takes on an emulated one. The clients are there before the rivals
-come: to start one takes long beside them.
+Run as: pace.py COUNT SECONDS ROUNDS. Prints two quotients for each round: of the wall times until the
+last one has ended, and of the CPU time per second, of the daemon and its leads by that of the
+processes. The first includes the daemon's own work, which is little on a real machine and as much as
+that of a lead on an emulated one. The clients start before the rivals, since starting next to them
+takes long.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .kit import CGROUPS, DAEMON, spinners, usage_s
 
 
 def alone(seconds: float) -> None:
-    """Use so much CPU time in this process."""
+    """Use this much CPU time in this process."""
     end_s = time.process_time() + seconds
     while time.process_time() < end_s:
         pass
 
 
 def work(seconds: float, rounds: int, barrier: Barrier, took: Any, i: int) -> None:
-    """Both, one after the other, at the same moment as the others, with which `took` is shared."""
+    """Run the job and then the work, each at the same moment as the others; `took` is shared with them."""
     with ktask.connect("/run/ktaskd/ktaskd.sock") as client:
         client.run("selftest.noop")
         for k in range(rounds):
@@ -46,7 +46,7 @@ def work(seconds: float, rounds: int, barrier: Barrier, took: Any, i: int) -> No
 
 
 def main() -> None:
-    """Start them, and print."""
+    """Start the clients, and print the results."""
     count, seconds, rounds = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(count, action=Rivals(2 * rounds + 1))
@@ -62,15 +62,15 @@ def main() -> None:
 
 
 class Rivals:
-    """Starts the rivals when all clients wait for the first time, ends them at the last."""
+    """Starts the rivals when all clients wait for the first time, and ends them at the last."""
 
     def __init__(self, turns: int) -> None:
-        """Know how often there will be something to do."""
+        """Store how often the clients will wait."""
         self._turns = turns
         self._turn = multiprocessing.get_context("spawn").Value("i", 0)
 
     def __call__(self) -> None:
-        """Called by one of the clients, at each turn, while all others wait."""
+        """Called by one of the clients each time that all wait."""
         self._turn.value += 1
         if self._turn.value == 1:
             words = ["--unit=rival", "--slice=user.slice", *spinners((0, 1, 2, 3))]

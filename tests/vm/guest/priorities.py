@@ -1,4 +1,4 @@
-"""Who gets the CPUs."""
+"""The distribution of CPU time."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ROUNDS = 3
 UNIT_MS = 1500
 KEEPS = 0.97
 PACE = 1.2
-"""A waited job's time of what one thread of its own takes under the same rivals. Goal: 1.1 on a
-machine of its own; this one is emulated, and its host busy. With three at once only the CPU time
-is judged that the daemon and its leads get: the daemon itself takes a third of it here."""
+"""Limit for the time of a waited job, relative to one thread of the caller under the same rivals. The
+goal is 1.1 on a quiet machine; this one is emulated on a busy host. With three jobs at once only the
+CPU time of the daemon and its leads is judged, since the daemon itself takes a third of it here."""
 
 
-def _share(group: Path, seconds: float) -> float:
-    """What a group had of the CPU time that it and the helpers had, over so much of its own."""
+def _fraction(group: Path, seconds: float) -> float:
+    """The group's part of the CPU time of group and helpers, while the group uses this many seconds."""
     before = usage_s(group), usage_s(HELPERS)
     until("CPU time of the rivals", lambda: usage_s(group) - before[0] > seconds)
     mine, theirs = usage_s(group) - before[0], usage_s(HELPERS) - before[1]
@@ -43,7 +43,7 @@ def _share(group: Path, seconds: float) -> float:
 
 @check
 def rivals_when_helpers_are_busy_then_they_keep_their_cpu() -> str:
-    """In user.slice, and in another service."""
+    """Rivals run in user.slice, and in another service."""
     found = {}
     with always(), detached(5.0):
         until("four busy helpers", lambda: sum(bool(worker.get("jobId")) for worker in workers()) == 4)
@@ -51,18 +51,18 @@ def rivals_when_helpers_are_busy_then_they_keep_their_cpu() -> str:
         until("the helpers use CPUs", lambda: usage_s(HELPERS) - alone > 1.0)
         for slice_ in ("user.slice", "system.slice"):
             with rivals(CPUS, slice_=slice_) as group:
-                shares: list[float] = []
-                while len(shares) < ROUNDS and max(shares, default=0.0) < KEEPS:
-                    shares.append(_share(group, 4.0))
-                found[slice_] = max(shares)
-    require(all(share >= KEEPS for share in found.values()), f"shares: {found}")
-    return ", ".join(f"{name} keeps {share:.3f}" for name, share in found.items())
+                fractions: list[float] = []
+                while len(fractions) < ROUNDS and max(fractions, default=0.0) < KEEPS:
+                    fractions.append(_fraction(group, 4.0))
+                found[slice_] = max(fractions)
+    require(all(fraction >= KEEPS for fraction in found.values()), f"fractions: {found}")
+    return ", ".join(f"{name} keeps {fraction:.3f}" for name, fraction in found.items())
 
 
 @check
 def waited_jobs_when_the_machine_is_saturated_then_at_the_single_threaded_pace() -> str:
-    """One, and three at once, against as many threads of their own, in one service of a user."""
-    said = []
+    """Compare one job, and three at once, with as many threads of the caller in a service of a user."""
+    results = []
     for count in (1, 3):
         words = ["--setenv=PYTHONPATH=/vm", "/usr/lib/ktaskd/bin/python", "-m", "guest.pace"]
         asked = [str(count), "2.0", str(ROUNDS)]
@@ -70,14 +70,14 @@ def waited_jobs_when_the_machine_is_saturated_then_at_the_single_threaded_pace()
         printed = run(*service, *words, *asked, timeout=2 * PATIENCE_S)
         rounds = [tuple(map(float, line.split())) for line in printed.splitlines()]
         wall, cpu = min(wall for wall, _ in rounds), max(cpu for _, cpu in rounds)
-        said.append(f"{count} at once {wall:.2f} x the time, {cpu:.2f} x the CPU time a second")
-        require(cpu >= 1 / PACE and (count > 1 or wall <= PACE), f"{said}, of {rounds}")
-    return "; ".join(said)
+        results.append(f"{count} at once {wall:.2f} x the time, {cpu:.2f} x the CPU time a second")
+        require(cpu >= 1 / PACE and (count > 1 or wall <= PACE), f"{results}, of {rounds}")
+    return "; ".join(results)
 
 
 @check
 def starved_helper_of_a_writer_when_it_holds_a_chunk_then_raised_until_it_is_done() -> str:
-    """Units of 1.5 s that cannot be cut, and every CPU taken."""
+    """Units of 1.5 s cannot be cut, and every CPU is busy."""
     raised = 0
     with always(), client() as one, library.memory(8) as memory, futures.ThreadPoolExecutor(1) as thread:
         for _ in range(ROUNDS):
@@ -93,13 +93,13 @@ def starved_helper_of_a_writer_when_it_holds_a_chunk_then_raised_until_it_is_don
     require(raised, "no helper was raised")
     require(all(worker["policy"] == "idle" for worker in workers()), "a helper stayed at normal priority")
     inside = set((HELPERS / "cgroup.procs").read_text().split())
-    require(all(str(worker["pid"]) in inside for worker in workers()), "a helper stayed outside of the slice")
+    require(all(str(worker["pid"]) in inside for worker in workers()), "a helper stayed outside the slice")
     return f"{raised} raised, back in the slice"
 
 
 @check
 def helpers_when_nobody_wants_the_cpus_then_they_use_all() -> str:
-    """On an idle machine a detached job has every CPU."""
+    """A detached job uses every CPU of an idle machine."""
     with always(), detached(5.0):
         until("four busy helpers", lambda: sum(bool(worker.get("jobId")) for worker in workers()) == 4)
         before, begin_s = usage_s(HELPERS), time.monotonic()

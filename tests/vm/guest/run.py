@@ -1,4 +1,4 @@
-"""Runs the checks in the virtual machine, with the package's own interpreter."""
+"""Run the checks in the virtual machine, with the package's own interpreter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from . import kit
 
 ROOMS = ("units", "users", "disks", "nodes", "priorities", "limits", "life")
-"""In this order: the first starts the service, the last removes the package."""
+"""Modules in order: the first one starts the service, the last one removes the package."""
 
 if __name__ == "__main__":
     for room in ROOMS:

@@ -13,7 +13,7 @@ DROP_IN = Path("/etc/systemd/system/ktaskd.service.d/test.conf")
 
 @check
 def machine_has_two_nodes_cgroup_v2_and_psi() -> str:
-    """What the other checks stand on."""
+    """The other checks rely on these facts."""
     nodes = sorted(path.name for path in Path("/sys/devices/system/node").glob("node[0-9]*"))
     require(nodes == ["node0", "node1"], f"nodes: got {nodes}")
     controllers = (CGROUPS / "cgroup.controllers").read_text().split()
@@ -25,7 +25,7 @@ def machine_has_two_nodes_cgroup_v2_and_psi() -> str:
 
 @check
 def units_are_sound() -> str:
-    """systemd finds nothing to say about them."""
+    """systemd reports no problem."""
     names = [
         "ktaskd.socket",
         "ktaskd.service",
@@ -46,7 +46,7 @@ def units_are_sound() -> str:
 
 @check
 def first_client_when_it_comes_then_the_units_start() -> str:
-    """By socket activation; the daemon has no right of root's."""
+    """Socket activation starts the daemon, which has no rights of root."""
     require(prop("ktaskd.service", "ActiveState") == "inactive", "it ran already")
     require(ktask("status"), "no status")
     require(prop("ktaskd.service", "ActiveState") == "active", "ktaskd.service does not run")
@@ -63,7 +63,7 @@ def first_client_when_it_comes_then_the_units_start() -> str:
 
 @check
 def helpers_are_in_the_idle_slice_and_the_lead_is_not() -> str:
-    """As the kernel has it, and as the status tells it."""
+    """The kernel and the status agree."""
     require((CGROUPS / "ktaskd.slice/cpu.idle").read_text().strip() == "1", "ktaskd.slice: cpu.idle is 0")
     inside = set((HELPERS / "cgroup.procs").read_text().split())
     for worker in workers():
@@ -83,7 +83,7 @@ def helpers_are_in_the_idle_slice_and_the_lead_is_not() -> str:
 
 @check
 def selftest_functions_when_added_by_a_drop_in_then_the_service_restarts_with_them() -> str:
-    """How an administrator changes the command line; the other checks need these functions."""
+    """Change the command line like an administrator; the other checks need these functions."""
     DROP_IN.parent.mkdir(parents=True, exist_ok=True)
     command = "/usr/bin/ktaskd --runtime-dir /run/ktaskd --helpers-socket /run/ktaskd/helpers.sock --selftest"
     DROP_IN.write_text(f"[Service]\nExecStart=\nExecStart={command}\nWatchdogSec=8\n")

@@ -1,4 +1,4 @@
-"""Who may connect, and by what."""
+"""Users and programs that may connect."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def _users() -> None:
 
 
 def grpcurl(method: str, body: str = "", *, user: str = "", ok: bool = True) -> str:
-    """What grpcurl printed for a call."""
+    """Call a method with grpcurl and return its output."""
     data = ("-d", body) if body else ()
     return run(*GRPCURL, *data, str(SOCKET), *([method] if method else ["list"]), user=user, ok=ok)
 
 
 @check
 def health_when_asked_then_serving() -> str:
-    """By the standard health service."""
+    """The standard health service answers."""
     printed = grpcurl("grpc.health.v1.Health/Check")
     require(json.loads(printed)["status"] == "SERVING", printed)
     return "SERVING"
@@ -37,7 +37,7 @@ def health_when_asked_then_serving() -> str:
 
 @check
 def grpcurl_when_run_by_root_and_by_a_user_then_it_works() -> str:
-    """Reflection, the status, and a job: root's by path, a user's by a handle that `ktask hold` got."""
+    """Use reflection, the status and jobs: root's by path, a user's by a handle from `ktask hold`."""
     _users()
     for user in ("", "alice"):
         require("ktask.v1.Jobs" in grpcurl("list", user=user), "list: no ktask.v1.Jobs")
@@ -67,7 +67,7 @@ def grpcurl_when_run_by_root_and_by_a_user_then_it_works() -> str:
 
 @check
 def user_when_not_in_the_group_then_refused_by_the_socket() -> str:
-    """bob is not in ktask."""
+    """bob is not in the group ktask."""
     _users()
     printed = run("ktask", "--socket", "/run/ktaskd", "status", user="bob", ok=False)
     require("ermission denied" in printed, printed)
@@ -78,7 +78,7 @@ def user_when_not_in_the_group_then_refused_by_the_socket() -> str:
 
 @check
 def path_when_the_daemon_may_not_read_it_then_the_error_names_ktask_hold() -> str:
-    """An administrator's path is opened with the daemon's own rights."""
+    """The daemon opens an administrator's path with its own rights."""
     secret = Path("/srv/secret")
     secret.write_bytes(b"1234")
     secret.chmod(0o600)
@@ -109,7 +109,7 @@ with ktask.connect("/run/ktaskd") as client:
 
 @check
 def user_unit_when_a_user_starts_it_then_their_own_daemon_runs_jobs() -> str:
-    """bob, whom the system's daemon refuses, has one of his own, as `systemctl --user` makes it."""
+    """bob is refused by the system's daemon and has his own, started by `systemctl --user`."""
     _users()
     uid = pwd.getpwnam("bob").pw_uid
     runtime = f"/run/user/{uid}"

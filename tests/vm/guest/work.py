@@ -1,7 +1,7 @@
-"""What a user's program does with files of the user's own; run as `python work.py DIRECTORY [FILE ...]`.
+"""A user's program that works on its own files; run as `python work.py DIRECTORY [FILE ...]`.
 
-Makes DIRECTORY, works on new files in it, and removes them. Prints the CRC-32 of a file that it
-made there, then those of the FILEs, which are only read.
+It makes DIRECTORY, works on new files in it, and removes them. It prints the CRC-32 of a file that it
+made there, then those of the FILEs, which it only reads.
 """
 
 import os
@@ -14,7 +14,7 @@ CONTENT = b"".join(b"line %07d\n" % i for i in range(230_000))
 
 
 def work(client: ktask.Client, place: Path) -> int:
-    """Checksum, copy, compress, decompress, allocate, punch; the checksum."""
+    """Checksum, copy, compress, decompress, allocate and punch files; returns the checksum."""
     data, copy, packed, back = (place / name for name in ("data", "copy", "packed", "back"))
     data.write_bytes(CONTENT)
     checksum = crc32(client, data)
@@ -33,7 +33,7 @@ def work(client: ktask.Client, place: Path) -> int:
 
 
 def crc32(client: ktask.Client, path: Path) -> int:
-    """The CRC-32 that a job finds."""
+    """The CRC-32 from a job."""
     result = client.run("file.crc32", data=path).result
     assert result is not None
     return int(result["crc32"])

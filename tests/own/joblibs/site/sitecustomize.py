@@ -1,4 +1,4 @@
-"""Puts ktask's backend in the place of loky's, in a program of joblib's tests and in those that it starts."""
+"""Replaces loky's backend by ktask's, in a program of joblib's tests and in the programs that it starts."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ def _stand_in() -> None:
     from ktask.joblib import Backend
 
     class Standin(Backend):
-        """Ours, with what the tests look at."""
+        """Our backend, with the attributes that the tests read."""
 
-        # Ours is a backend that is chosen on purpose, and takes all CPUs then, as dask's does.
+        # Our backend is chosen explicitly and then uses all CPUs, as dask's does.
         default_n_jobs = 1
 
         def configure(self, *given: Any, **named: Any) -> int:
-            """Note which test this is for."""
+            """Store the name of the test."""
             with open(os.environ["KTASK_JOBLIB_USED"], "a") as file:
                 file.write(os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0] + "\n")
             return int(super().configure(*given, **named))
@@ -29,8 +29,8 @@ def _stand_in() -> None:
             return executor
 
     Standin.__name__ = Standin.__qualname__ = "LokyBackend"
-    # Tests ask for it by the name, by the class and as the default. joblib.parallel keeps the class that
-    # it has imported, to which it does what only loky's executor understands.
+    # Tests request it by name, by class and as the default. joblib.parallel keeps the class that
+    # it has imported, and calls methods on it that only loky's executor has.
     joblib.parallel.BACKENDS["loky"] = Standin
     joblib._parallel_backends.LokyBackend = Standin
 
@@ -39,7 +39,7 @@ _HELPS = any(
     word.startswith(("from multiprocessing", "from joblib.externals", "joblib.externals"))
     for word in sys.orig_argv
 )
-"""Whether this is a process of multiprocessing or of loky, which loads no more than it needs."""
+"""Whether this is a child process of multiprocessing or loky, which loads only what it needs."""
 
 if os.environ.get("KTASK_JOBLIB_BACKEND") == "ktask" and not _HELPS:
     _stand_in()

@@ -1,4 +1,4 @@
-"""example.words: how many words a file has, as `wc -w` counts them."""
+"""example.words: counts the words of a file, like `wc -w`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Words(Body):
                 break
             piece = os.pread(context.sources["data"].fd, min(PIECE, end - at), at)
             if not piece:
-                raise OSError(61, f'source "data": truncated, ends at {at}, wanted up to {end}')
+                raise OSError(61, f'source "data": ends at {at}, but the job needs bytes up to {end}')
             inside = not before.isspace() and not piece[:1].isspace()
             count += len(piece.split()) - inside
             before, at = piece[-1:], at + len(piece)

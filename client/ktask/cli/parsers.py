@@ -1,0 +1,271 @@
+"""The command line: its words, its options and its help texts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from ktask.cli.arguments import Parser, UsageError, count, duration, size
+
+_EPILOG = """commands:
+  run FUNCTION [NAME=PATH ...]   run a job and wait for it
+  jobs                           list your jobs, including ended ones
+  show ID                        all details of a job
+  watch ID                       follow a job to its end
+  cancel ID                      cancel a job, and wait for its undo
+  status                         the daemon, its pools and workers
+  mode [auto|always|paused]      who decides how many helpers run
+  functions [NAME]               list functions, or describe one
+  manifest PATH ...              print digests of files and trees
+  verify MANIFEST                check files against their digests
+  hold NAME=PATH ...             hand files over and print their handles
+
+Each command has its own --help. Without --socket, the daemon is the one that
+KTASKD_SOCKET names, or else one in $XDG_RUNTIME_DIR/ktaskd or /run/ktaskd. If none
+answers, run, manifest, verify, hold, functions and `mode MODE` start a daemon of
+your own, which ends when it is idle; they also report a system daemon that cannot
+be used. The other commands start nothing and exit 3.
+
+--json prints one document in protobuf's JSON form (lowerCamelCase names, 64-bit
+integers as strings, default values left out): the job for run, show and cancel,
+the call's response for the others. Everything else goes to standard error.
+
+exit status: 0 done, 1 the job failed or the daemon refused it for now, 2 bad input,
+3 no daemon, 130 interrupted, 143 terminated, 141 the reader of the output is gone.
+"""
+
+_RUN_EPILOG = """Sources are opened with your rights and the access that the function needs; a missing
+file is created if the function writes it. In SIZE and START:LENGTH the numbers may be
+followed by K, M, G or T (binary). A NID of -1 means any node. Ctrl-C cancels the job,
+waits for its undo and exits 130; a second Ctrl-C leaves the undo to the daemon.
+
+A created file has the mode of its source less the umask. It is removed again unless
+the job succeeds, or with --detach unless the job is accepted. "-" is standard input
+for a source that is read, and standard output for a target; "./-" is a file. If they
+are pipes, both go through a temporary file.
+
+The result goes to standard output, one "name: value" a line; with items one
+"PATH: values" a line. More than 1000 items take several jobs, one after the other;
+with --json these are then the list "jobs" of one object.
+"""
+
+_HOLD_EPILOG = """Each file is opened for reading and writing, or only for reading if you may not
+write it. For each file a line "NAME HANDLE" is printed. All processes of this user
+can use the handles until this command is interrupted, which is its normal end:
+after SIGINT and SIGTERM it exits 0. With --json the handles are one object.
+"""
+
+
+_MANIFEST_EPILOG = """The lines have the format of sha256sum and b3sum, which can check them. "-" is standard
+input. Below a directory, links are not followed; files that are not regular are left
+out, and so is the file that the list is written to. A file larger than --block gets a
+digest for each block, in lines that are comments to sha256sum. Only `ktask verify`
+checks such a file, and names its bad blocks.
+
+A file that cannot be read is reported, and the others are listed. --output FILE is
+replaced when the list is complete, and stays as it was if no file could be listed.
+With --json one object has all "files", for programs to read.
+
+exit status: 0 done, 1 a file could not be read, or there was no file.
+"""
+
+_VERIFY_EPILOG = """For each file "NAME: OK" or "NAME: FAILED" is printed, and for each bad block of a
+file with digests of blocks "NAME: FAILED bytes FIRST to LAST". The list may have any
+format that `sha256sum -c` or `b3sum -c` accepts: --tag, -z, BSD, DOS line ends.
+Lines in no such format are counted. The algorithm of lines that do not name it is
+detected, or taken from --algorithm. With --resume, an interrupted run continues where
+it was, and reports again what it had found.
+
+exit status: 0 all files match, 1 a file does not match, or there was nothing to check.
+"""
+
+_MODE_EPILOG = """modes:
+  auto     the daemon decides, from power, pressure, heat and limits
+  always   all helpers, also on battery
+  paused   no helpers: jobs that somebody waits for go on alone, detached ones wait
+
+Without a mode, the command prints the current one. Only uid 0 and the daemon's own
+user may set it. A mode lasts until the daemon ends, or with --for until that time is
+over; then it is auto again. An embedded daemon does not end while a mode is set.
+TIME is a number followed by s, m, h or d, such as 90s or 1.5h.
+"""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as values; raises UsageError, or SystemExit after --help."""
+    # The words after the command are parsed separately, since argparse cannot mix
+    # options and positional words below a subparser.
+    top = Parser(
+        prog="ktask",
+        usage="ktask [--socket DIR_OR_PATH] [--json] COMMAND ...",
+        description="Run jobs on CPUs that nobody else wants.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_common(top, None)
+    top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = top.parse_args(argv)
+    if options.version:
+        options.command = "version"
+        return options
+    if options.command not in _PARSERS:
+        got = f'got "{options.command}"' if options.command else "missing"
+        raise UsageError(f"command: {got}, wanted {', '.join(_PARSERS)}")
+    options = _PARSERS[options.command]().parse_intermixed_args(options.rest, options)
+    if options.socket == "":
+        raise UsageError("--socket: got an empty path, wanted a directory or a socket")
+    return options
+
+
+def _add_common(parser: Parser, default: object) -> None:
+    parser.add_argument(
+        "--socket",
+        metavar="DIR_OR_PATH",
+        default=default,
+        help="the daemon's directory or gRPC socket",
+    )
+    json_default = False if default is None else default
+    parser.add_argument("--json", action="store_true", default=json_default, help="print one JSON document")
+
+
+def _parser(command: str, description: str, epilog: str = "") -> Parser:
+    parser = Parser(
+        prog=f"ktask {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # These options may stand before the command or after it; the latter wins.
+    _add_common(parser, argparse.SUPPRESS)
+    return parser
+
+
+def _run_parser() -> Parser:
+    parser = _parser("run", "Run a job and wait for it.", _RUN_EPILOG)
+    add = parser.add_argument
+    add("function", metavar="FUNCTION", help="a name from `ktask functions`")
+    add("sources", nargs="*", metavar="NAME=PATH", help="a source, named by its role")
+    add(
+        "--memory",
+        action="append",
+        default=[],
+        metavar="NAME=SIZE",
+        help="a source: memory allocated for this run",
+    )
+    add(
+        "--items",
+        nargs="+",
+        action="extend",
+        default=None,
+        metavar="PATH",
+        help="sources that are processed one by one",
+    )
+    add(
+        "--arg", nargs="+", action="append", default=[], metavar="KEY=VALUE", help="arguments of the function"
+    )
+    add(
+        "--range",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="START:LENGTH[@NID]",
+        help="pieces to process, in positions",
+    )
+    add("--min-chunk", type=size, default=0, metavar="SIZE", help="fewest positions worth a worker")
+    add(
+        "--max-threads", type=count, default=0, metavar="N", help="most workers at the same time (default: 4)"
+    )
+    add("--no-undo", action="store_true", help="leave completed chunks as they are when the job fails")
+    _add_label(parser, "a name and a value of your own, for `ktask jobs`; at most 16")
+    add("--detach", action="store_true", help="print the job's id and leave it running")
+    add(
+        "--progress",
+        choices=("auto", "off"),
+        default="auto",
+        help="a progress bar, if standard error is a terminal",
+    )
+    return parser
+
+
+def _jobs_parser() -> Parser:
+    parser = _parser("jobs", "List your jobs, newest first, including ended ones that are still kept.")
+    _add_label(parser, "only jobs with this label; repeat it to require several labels")
+    return parser
+
+
+def _add_label(parser: Parser, words: str) -> None:
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help=words)
+
+
+def _job_parser(command: str, description: str) -> Parser:
+    parser = _parser(command, description)
+    parser.add_argument("id", metavar="ID", help="the job's id")
+    return parser
+
+
+def _functions_parser() -> Parser:
+    parser = _parser("functions", "List the functions; with NAME, describe one in full.")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME")
+    return parser
+
+
+def _mode_parser() -> Parser:
+    parser = _parser("mode", "Print or set who decides how many helpers run.", _MODE_EPILOG)
+    parser.add_argument("mode", nargs="?", choices=("auto", "always", "paused"))
+    parser.add_argument(
+        "--for", dest="seconds", type=duration, metavar="TIME", help="return to auto after TIME"
+    )
+    return parser
+
+
+def _manifest_parser() -> Parser:
+    parser = _parser(
+        "manifest", "Print a digest of each file, and of each file below directories.", _MANIFEST_EPILOG
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="a file or a directory")
+    add("--algorithm", choices=("sha256", "blake3"), default="sha256", help="the digest (default: sha256)")
+    add("--block", type=size, default=0, metavar="SIZE", help="digests of blocks for files larger than this")
+    add("--output", metavar="FILE", help="write the list to FILE")
+    return parser
+
+
+def _verify_parser() -> Parser:
+    parser = _parser("verify", "Check files against the digests of a manifest.", _VERIFY_EPILOG)
+    add = parser.add_argument
+    add("manifest", metavar="MANIFEST", help='what `ktask manifest` printed; "-" is standard input')
+    add(
+        "--algorithm",
+        choices=("sha256", "blake3"),
+        help="algorithm of lines that do not name it (default: detected)",
+    )
+    add("--quiet", action="store_true", help="report only files that do not match")
+    add("--resume", metavar="FILE", help="save the progress in FILE, and continue from it")
+    return parser
+
+
+def _hold_parser() -> Parser:
+    parser = _parser("hold", "Hand files over and print their handles, until interrupted.", _HOLD_EPILOG)
+    parser.add_argument("sources", nargs="+", metavar="NAME=PATH", help="a file, and a name for it")
+    return parser
+
+
+_PARSERS: dict[str, Callable[[], Parser]] = {
+    "run": _run_parser,
+    "jobs": _jobs_parser,
+    "show": lambda: _job_parser("show", "Print all details of a job."),
+    "watch": lambda: _job_parser("watch", "Follow a job to its end; exit 1 if it failed."),
+    "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
+    "status": lambda: _parser(
+        "status", "Print the state of the daemon, its pools and workers, and what they lack."
+    ),
+    "mode": _mode_parser,
+    "functions": _functions_parser,
+    "manifest": _manifest_parser,
+    "verify": _verify_parser,
+    "hold": _hold_parser,
+}

@@ -1,0 +1,1 @@
+"""People: the users of the machine, and when somebody last typed."""

@@ -1,0 +1,105 @@
+"""Frames from the daemon to one worker: kept in order, and sent when the socket has room."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from ktaskd.model.limits import FRAME_BYTES_MAX
+from ktaskd.worker import frames
+
+
+class Outbox:
+    """Sends frames over a socket that it does not own.
+
+    Args:
+        fail: called with the reason, in words, if a frame can never be sent.
+    """
+
+    def __init__(self, fail: Callable[[str], None]) -> None:
+        """Send nothing before `open`. Needs the running loop."""
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._sock: socket.socket | None = None
+        self._unsent: deque[tuple[bytes, int]] = deque()
+        self._with_next: list[bytes] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frame waits for room in the socket."""
+        return not self._unsent
+
+    def open(self, sock: socket.socket) -> None:
+        """Send over this non-blocking socket, which stays the caller's."""
+        self._sock = sock
+
+    def close(self) -> None:
+        """Drop all frames and send nothing more. Call it before the socket is closed."""
+        if self._sock is not None:
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock = None
+        for _, fd in self._unsent:
+            if fd >= 0:
+                os.close(fd)
+        self._unsent.clear()
+
+    def keep(self, frame: bytes) -> None:
+        """Send a frame together with the next one, which it needs to have an effect.
+
+        Each send wakes the worker, so one datagram for both saves a wake-up.
+        """
+        self._with_next.append(frame)
+        if sum(map(len, self._with_next)) > FRAME_BYTES_MAX // 4:
+            self.send(self._with_next.pop())
+
+    def drop_kept(self) -> None:
+        """Forget the frames that wait for the next one."""
+        self._with_next.clear()
+
+    def send(self, frame: bytes, fd: int = -1) -> None:
+        """Send a frame, and a descriptor with it, which stays the caller's; in order, maybe later."""
+        if self._sock is None:
+            return  # the worker is dying: its death tells what became of its chunks
+        if self._with_next:
+            kept, self._with_next = self._with_next, []
+            fits = fd < 0 and sum(map(len, kept)) + len(frame) < FRAME_BYTES_MAX - 1024
+            if fits:
+                frame = frames.pack_batch([*kept, frame])
+            else:
+                self.send(frames.pack_batch(kept))
+        if not self._unsent and self._try_send(frame, fd):
+            return
+        if not self._unsent:
+            self._loop.add_writer(self._sock.fileno(), self._on_writable)
+        self._unsent.append((frame, os.dup(fd) if fd >= 0 else -1))
+
+    def _try_send(self, frame: bytes, fd: int) -> bool:
+        """Whether the frame is done with: False if the socket has no room now."""
+        assert self._sock is not None
+        try:
+            if fd >= 0:
+                socket.send_fds(self._sock, [frame], [fd])
+            else:
+                self._sock.send(frame)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EMSGSIZE, errno.ETOOMANYREFS):
+                self._fail(f"the daemon could not send it {len(frame)} bytes: {error.strerror}")
+            # Any other error means that the worker is dying, see `send`.
+        return True
+
+    def _on_writable(self) -> None:
+        while self._unsent and self._sock is not None:
+            frame, fd = self._unsent[0]
+            if not self._try_send(frame, fd):
+                return
+            self._unsent.popleft()
+            if fd >= 0:
+                os.close(fd)
+        if self._sock is not None:
+            self._loop.remove_writer(self._sock.fileno())

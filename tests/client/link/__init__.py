@@ -1,0 +1,1 @@
+"""Finding, trusting and using a connection to a daemon."""

@@ -1,0 +1,473 @@
+"""text.search finds the same lines as grep, however the file is cut."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import re2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ktaskd.functions import quanta
+from ktaskd.functions.bodies import find
+from ktaskd.functions.body import Context
+from ktaskd.functions.text import compiled, counting, matching, search
+from ktaskd.model.limits import PART_BYTES_MAX
+from ktaskd.worker.failures import encoded
+from ktaskd.worker.sources import Source
+from tests.functions.inprocess import MIB, Recorder, lay_out, opened
+
+BODY = find("text.search")
+EDGE = 64 << 10
+DEFAULTS: dict[str, Any] = {"regex": False, "ignore_case": False, "show": "count", "limit": 1000}
+
+
+def context_of(source: Source, pattern: str, span: tuple[int, int], **arg: Any) -> Context:
+    return Context({**DEFAULTS, "pattern": pattern, **arg}, {"data": source}, {}, span, False)
+
+
+def look(source: Source, pattern: str, cuts: list[int] | None = None, **arg: Any) -> dict[str, Any]:
+    """The result of a job with these inner edges, recalled once in each chunk."""
+    size = source.size()
+    edges = sorted({0, size, *(cut for cut in cuts or () if cut < size)})
+    context = context_of(source, pattern, (0, size), **arg)
+    BODY.prepare(context)
+    parts = []
+    for start, end in pairwise(edges):
+        stop_after = 2
+        while start < end:
+            reached, part = BODY.run(context, start, end, Recorder(stop_after=stop_after))
+            assert part is not None
+            assert len(encoded(part)) <= PART_BYTES_MAX
+            parts.append(part)
+            start, stop_after = reached, -1
+    return BODY.combine(context, parts)
+
+
+def lines_of(content: bytes) -> list[tuple[int, bytes]]:
+    """All lines with their offsets; bytes after the last newline are a line, unless there are none."""
+    found, at = [], 0
+    for line in content.split(b"\n"):
+        found.append((at, line))
+        at += len(line) + 1
+    return found if found[-1][1] else found[:-1]
+
+
+WORDS = st.lists(st.sampled_from([b"a", b"ab", b"b", b"\n", b"\n\n", b"A", b"\xff", b"x" * 9]), max_size=40)
+PATTERNS = ["a", "ab", "", "ba", "x" * 12]
+EXPRESSIONS = [
+    "^a",
+    "b$",
+    "^$",
+    "a.b",
+    "[^a]",
+    "a|b",
+    r"\Aa",
+    r"b\z",
+    "a*",
+    r"\bA",
+    "(?i)ab",
+    r"x\Ca",
+    "(?-i)a",
+    r"\Qa\E",
+    r"[\n]",
+    r"\s|\W",
+    "(a|b)+$",
+    r"\Qa.\E|b",
+    r"\Qb\Ec",
+    r"(?m-s)^a.",
+    "(?s-m:^b.$)",
+    "(?-m:a$)",
+    r"\Ba",
+    "(?s).b",
+    "(?U)a+b*",
+    "(?P<x>a)(b)?",
+    r"\pL|[[:digit:]]",
+    "^ab$",
+    "x*",
+    "a.*?b.*x",
+    "(ab??|b+?)A",
+    r"[]\]a-]b|[^]a]b",
+    "[[:alpha:](?P<x>]b",
+    r"(?<y>^[(?-m])|\AA",
+    "[^b]{3,}",
+    ".ä",
+]
+SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@SLOW
+@given(WORDS, st.lists(st.integers(1, 60), max_size=5), st.sampled_from(PATTERNS), st.integers(3, 12))
+def test_literal_when_cut_anywhere_then_the_lines_that_have_it(
+    tmp_path: Path, words: list[bytes], cuts: list[int], pattern: str, window: int
+) -> None:
+    content = b"".join(words)
+    wanted = [at for at, line in lines_of(content) if pattern.encode() in line]
+    with opened("file", tmp_path) as source, small_windows(max(window, len(pattern) + 1)):
+        lay_out(source, len(content), [(0, content)])
+        found = look(source, pattern, cuts, show="offsets")
+        counted = look(source, pattern, cuts)
+    assert found == {"count": len(wanted), "offsets": wanted, "truncated": False}
+    assert counted == {"count": len(wanted)}
+
+
+@SLOW
+@given(WORDS, st.lists(st.integers(1, 60), max_size=5), st.sampled_from(EXPRESSIONS), st.booleans())
+def test_expression_when_cut_anywhere_then_as_on_each_line(
+    tmp_path: Path, words: list[bytes], cuts: list[int], pattern: str, ignore_case: bool
+) -> None:
+    content = b"".join(words)
+    options = re2.Options()
+    options.case_sensitive = not ignore_case
+    expression = re2.compile(pattern.encode(), options)
+    wanted = [at for at, line in lines_of(content) if expression.search(line)]
+    with opened("file", tmp_path) as source, small_windows(7):
+        lay_out(source, len(content), [(0, content)])
+        found = look(source, pattern, cuts, regex=True, ignore_case=ignore_case, show="offsets")
+        counted = look(source, pattern, cuts, regex=True, ignore_case=ignore_case)
+    assert found == {"count": len(wanted), "offsets": wanted, "truncated": False}
+    assert counted == {"count": len(wanted)}
+
+
+STRETCHES = st.lists(
+    st.tuples(
+        st.lists(
+            st.sampled_from([b"a", b"ab", b"b", b"A b", b"", "ä".encode(), b"\xff", b"bc" * 60]), min_size=1
+        ),
+        st.integers(1, 120),
+        st.sampled_from([b"", b"x" * 900 + b"\n"]),
+    ),
+    max_size=4,
+)
+"""Lines, how often they are repeated, and something sparse between them."""
+
+
+def text_of(stretches: list[tuple[list[bytes], int, bytes]]) -> bytes:
+    return b"".join((b"\n".join(lines) + b"\n" + sparse) * count for lines, count, sparse in stretches)
+
+
+def counted(pattern: str, text: bytes, *, regex: bool, ignore_case: bool = False) -> int:
+    """Run a test with PCRE2 if possible, and with RE2: both must find the same."""
+    arg: dict[str, Any] = {"pattern": pattern, "regex": regex, "ignore_case": ignore_case}
+    found = matching.matcher_of(arg).count(bytearray(text), len(text))
+    assert found == counted_by_re2(pattern, text, regex=regex, ignore_case=ignore_case)
+    return found
+
+
+def counted_by_re2(pattern: str, text: bytes, *, regex: bool, ignore_case: bool = False) -> int:
+    arg: dict[str, Any] = {"pattern": pattern, "regex": regex, "ignore_case": ignore_case}
+    with pytest.MonkeyPatch.context() as patch, forgotten():
+        patch.setattr(compiled, "program_of", lambda pattern: None)
+        return matching.matcher_of(arg).count(bytearray(text), len(text))
+
+
+@contextlib.contextmanager
+def forgotten() -> Iterator[None]:
+    """Keep no matcher from before this block, nor from inside it."""
+    matching._matcher.cache_clear()
+    try:
+        yield
+    finally:
+        matching._matcher.cache_clear()
+
+
+@SLOW
+@given(STRETCHES, st.sampled_from(EXPRESSIONS), st.booleans(), st.sampled_from([b"", b"\xff", b"a"]))
+def test_expression_when_lines_match_by_stretches_then_counted_as_on_each_line(
+    stretches: list[tuple[list[bytes], int, bytes]], pattern: str, ignore_case: bool, odd: bytes
+) -> None:
+    text = text_of(stretches) + odd
+    options = re2.Options()
+    options.case_sensitive = not ignore_case
+    expression = re2.compile(pattern.encode(), options)
+    lines = text.split(b"\n")
+    matched = {line: expression.search(line) is not None for line in set(lines)}
+    wanted = sum(matched[line] for line in lines)
+    assert counted(pattern, text, regex=True, ignore_case=ignore_case) == wanted
+
+
+@SLOW
+@given(
+    STRETCHES,
+    st.sampled_from(["", "a", "b", "A b", "ä", "a.b", "bcb", "c" * 3]),
+    st.sampled_from(["{}", "^{}", "{}$", "^{}$", r"\A{}", r"{}\z", r"\A{}\z"]),
+    st.sampled_from([b"", b"\xff"]),
+)
+def test_literal_when_lines_have_it_by_stretches_then_counted_as_on_each_line(
+    stretches: list[tuple[list[bytes], int, bytes]], literal: str, form: str, odd: bytes
+) -> None:
+    text, needle = text_of(stretches) + odd, literal.encode()
+    begins, ends = form[0] != "{", form[-1] != "}"
+    wanted = sum(
+        (line == needle if begins and ends else line.startswith(needle) if begins else line.endswith(needle))
+        if begins or ends
+        else needle in line
+        for line in text.split(b"\n")
+    )
+    if form == "{}":
+        assert counted(literal, text, regex=False) == wanted
+    if "." not in literal:
+        assert counted(form.format(literal), text, regex=True) == wanted
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 10, 30])
+def test_expression_when_lines_are_short_then_many_are_counted_at_once(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = b"127.0.0.1 GET 200\n" + b"none\n" * (every - 1)
+    text = block * 3000
+    for pattern in ("200|201", r"^(1|2)", r"\A1.", "(?i)get", "(GET|PUT) 200", r"\QGET\E .", "(?-i)T 2.0"):
+        calls = _calls(monkeypatch)
+        assert counted_by_re2(pattern, text, regex=True) == 3000
+        assert 0 < calls[0] <= 3000 / 10, pattern
+
+
+@pytest.mark.parametrize(
+    "pattern", ["q[0-9]", "^q|x", "q.?", "(?i)Q1", "q1$", r"q1\b", r"q1\z", "q[0-9]+y*ä?"]
+)
+@pytest.mark.parametrize(
+    "odd", [b"", b"q1\n", b"y" * 70 + b"q1\n", b"\n", b"y" * 90 + b"\n", b"y" * 15 + b"q1\n"]
+)
+@pytest.mark.parametrize("at", [0, 100, 699])
+def test_expression_when_long_lines_match_near_their_beginning_then_counted_as_on_each_line(
+    pattern: str, odd: bytes, at: int
+) -> None:
+    lines = [b"yq1" + b"y" * (50 + i % 40) + b"\n" for i in range(700)]
+    lines[at] = odd
+    text = b"".join(lines) * 3
+    expression = re2.compile(pattern.encode())
+    wanted = sum(expression.search(line) is not None for line in text.split(b"\n")[:-1])
+    matcher = matching.matcher_of({"pattern": pattern, "regex": True, "ignore_case": False})
+    assert matcher.count(bytearray(text), len(text) - 1) == wanted
+
+
+@pytest.mark.parametrize("pattern", ["q1 |y$", r"q1 |y\b", r"q1 |y\z", r"q1 |y\B$"])
+def test_expression_when_it_looks_at_what_follows_then_lines_are_not_cut_for_it(pattern: str) -> None:
+    lines = [b"yq1 " + b"x" * 60 + b"\n"] * 700
+    lines[300] = b"y" * 90 + b"z\n"
+    assert counted(pattern, b"".join(lines)[:-1], regex=True) == 699
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "wanted"),
+    [
+        (r"x\Ca", b"x\na\nxxa", 1),
+        (r"x\\Ca", b"x\\Ca\nxa", 1),
+        ("(?-m:^a)", b"b\na", 1),
+        ("(?i-ms)b$", b"B\na", 1),
+    ],
+)
+def test_expression_when_other_lines_could_be_seen_then_each_by_itself(
+    pattern: str, text: bytes, wanted: int
+) -> None:
+    assert counted(pattern, text, regex=True) == wanted
+
+
+def _calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list whose one element counts the calls of RE2 from now on."""
+    calls, matching_before = [0], re2._Regexp._make
+    matching.forget_patterns()
+
+    class Counted:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def Match(self, *args: Any) -> Any:
+            calls[0] += 1
+            return self._inner.Match(*args)
+
+    def make(*args: Any) -> Any:
+        found = matching_before(*args)
+        if not isinstance(found._regexp, Counted):
+            monkeypatch.setattr(re2._Regexp, "programsize", found.programsize)
+            found._regexp = Counted(found._regexp)
+        return found
+
+    make.cache_clear = matching_before.cache_clear  # type: ignore[attr-defined]
+    monkeypatch.setattr(re2._Regexp, "_make", make)
+    return calls
+
+
+def test_groups_when_their_automaton_outgrows_its_memory_then_no_longer_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(counting, "_SLOW_NS", 0)
+    monkeypatch.setattr(counting, "_SLOW_FROM_NS", 0)
+    text = b"a1\n" * 50_000
+    calls = _calls(monkeypatch)
+    assert counted_by_re2("a[0-9]", text, regex=True) == 50_000
+    assert calls[0] > 20_000
+
+
+class small_windows:
+    """Make windows so short that most lines are longer."""
+
+    def __init__(self, size: int) -> None:
+        self._patch = pytest.MonkeyPatch()
+        self._size = size
+
+    def __enter__(self) -> None:
+        self._patch.setattr(search, "BUFFER", self._size)
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+
+@pytest.mark.parametrize("kind", ["sealed", "file"])
+@pytest.mark.parametrize(
+    ("options", "arg"),
+    [
+        (["-F"], {}),
+        (["-E"], {"regex": True}),
+        (["-i", "-F"], {"ignore_case": True}),
+    ],
+)
+def test_search_when_beside_grep_then_the_same(
+    kind: str, options: list[str], arg: dict[str, Any], tmp_path: Path
+) -> None:
+    text = b"".join(b"%d the Quick brown fox %x\n" % (i, i * 7919) for i in range(50_000)) + b"no newline 17"
+    path = tmp_path / "text"
+    path.write_bytes(text)
+    with opened(kind, tmp_path) as source:
+        lay_out(source, len(text), [(0, text)])
+        for pattern in ("quick", "17", "zz", "f0"):
+            done = subprocess.run(
+                ["grep", "-a", "-b", *options, pattern, path], capture_output=True, check=False
+            )
+            offsets = [int(line.partition(b":")[0]) for line in done.stdout.splitlines()]
+            found = look(source, pattern, [MIB // 3, MIB], show="offsets", limit=1000, **arg)
+            assert found["count"] == len(offsets)
+            assert found["offsets"] == offsets[: len(found["offsets"])]
+            assert found["truncated"] == (len(offsets) > len(found["offsets"]))
+
+
+def test_search_when_there_is_more_than_is_told_then_the_first_whatever_the_cut(tmp_path: Path) -> None:
+    text = b"".join(b"x" * (i % 700) + b"\n" for i in range(3000))
+    with opened("file", tmp_path) as source:
+        lay_out(source, len(text), [(0, text)])
+        whole = look(source, "x", show="lines")
+        assert whole["truncated"]
+        assert 20 < len(whole["lines"]) < 1000
+        for cuts in ([1, 2, 3], list(range(0, len(text), 5000))):
+            assert look(source, "x", cuts, show="lines") == whole
+        assert len(look(source, "x", [9000], show="lines", limit=3)["lines"]) == 3
+
+
+def test_lines_when_told_then_as_they_are_or_escaped_or_cut(tmp_path: Path) -> None:
+    text = "ä1\n".encode() + b"\xff1\n" + b"1" * 2000 + b"\n"
+    with opened("file", tmp_path) as source:
+        lay_out(source, len(text), [(0, text)])
+        assert look(source, "1", show="lines")["lines"] == [
+            {"offset": 0, "text": "ä1"},
+            {"offset": 4, "text": "\\xff1"},
+            {"offset": 7, "text": "1" * 1000, "cut": True},
+        ]
+
+
+def test_line_when_longer_than_any_buffer_then_a_literal_is_found_and_an_expression_refuses(
+    tmp_path: Path,
+) -> None:
+    size = 9 * MIB
+    with opened("file", tmp_path) as source:
+        lay_out(source, size, [(0, b"a\n"), (quanta.BUFFER + 1, b"needle"), (size - 2, b"\nn")])
+        for cuts in ([], [5, MIB, 8 * MIB]):
+            assert look(source, "needle", cuts, show="offsets")["offsets"] == [2]
+            assert look(source, "n", cuts, show="offsets")["offsets"] == [2, size - 1]
+        with pytest.raises(OSError, match='source "data": the line at 2 is too long'):
+            look(source, "needle", regex=True)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_line_when_cut_off_while_it_is_read_then_an_error(pieces: int, tmp_path: Path) -> None:
+    size = pieces * quanta.BUFFER
+    with opened("file", tmp_path) as source:
+        lay_out(source, size, [(0, b"x" * size)])
+        context = context_of(Shrunk(source, size * 2), "x$", (0, size), regex=True)
+        with pytest.raises(OSError, match=f'source "data": ends at {size}'):
+            BODY.run(context, 0, size, Recorder())
+
+
+class Shrunk(Source):
+    """A source that was longer when its length was first read. It does not own the descriptor."""
+
+    def __init__(self, source: Source, before: int) -> None:
+        super().__init__(source.fd, source.facts)
+        self._sizes = [before, before]
+
+    def size(self) -> int:
+        return self._sizes.pop() if self._sizes else super().size()
+
+
+@pytest.mark.parametrize(
+    "length", [1, EDGE, quanta.BUFFER, quanta.BUFFER + 1, 3 * quanta.BUFFER, 8 * MIB - 1]
+)
+def test_line_when_longer_than_the_buffer_then_found(length: int, tmp_path: Path) -> None:
+    line = b"x" * (length - 1) + b"7"
+    text = b"a\n" + line + b"\nb\n" + line + b"\n"
+    with opened("file", tmp_path) as source:
+        lay_out(source, len(text), [(0, text)])
+        found = look(source, "x*7$", [5, MIB], regex=True, show="offsets")
+    assert found["offsets"] == [2, 5 + length]
+
+
+@pytest.mark.parametrize("size", [0, 1, EDGE - 1, EDGE, EDGE + 1])
+def test_search_when_all_are_newlines_then_every_line_is_empty(size: int, tmp_path: Path) -> None:
+    with opened("file", tmp_path) as source:
+        lay_out(source, size, [(0, b"\n" * size)])
+        assert look(source, "", [EDGE])["count"] == size
+        assert look(source, "^$", [EDGE - 1], regex=True)["count"] == size
+        assert look(source, "x", [EDGE])["count"] == 0
+
+
+def test_items_when_searched_then_one_result_each_and_no_part_too_long(tmp_path: Path) -> None:
+    with opened("file", tmp_path) as full, opened("memfd", tmp_path) as empty:
+        lay_out(full, 200_000, [(0, (b"y" * 99 + b"\n") * 2000)])
+        items = {0: full, 1: empty, 2: full, 3: full}
+        arg = {**DEFAULTS, "pattern": "y", "show": "lines"}
+        context, results, at = Context(arg, {}, items, (0, 4), True), [], 0
+        while at < 4:
+            at, part = BODY.run(context, at, 4, Recorder())
+            assert part is not None
+            assert len(encoded(part)) <= PART_BYTES_MAX
+            results += part["items"]
+    assert [result["count"] for result in results] == [2000, 0, 2000, 2000]
+    assert results[1] == {"count": 0, "lines": [], "truncated": False}
+
+
+@pytest.mark.parametrize(
+    ("arg", "words"),
+    [
+        ({"pattern": "(", "regex": True}, 'argument "pattern": not a regular expression of RE2: missing \\)'),
+        (
+            {"pattern": "a)(b", "regex": True},
+            'argument "pattern": not a regular expression of RE2: unexpected',
+        ),
+        ({"pattern": "a{1000}{1000}", "regex": True}, 'argument "pattern": not a regular expression of RE2'),
+        ({"pattern": "a\nb"}, 'argument "pattern": has a newline'),
+        ({"pattern": "x" * 4097}, 'argument "pattern": got 4097 bytes, wanted at most 4096'),
+        ({"pattern": "x", "show": "all"}, 'argument "show": got "all", wanted count, offsets or lines'),
+    ],
+)
+def test_arguments_when_wrong_then_refused_before_anything_is_read(arg: dict[str, Any], words: str) -> None:
+    with pytest.raises(OSError, match=words):
+        BODY.prepare(Context({**DEFAULTS, **arg}, {}, {}, (0, 0), True))
+
+
+def test_wipe_when_called_then_no_text_and_no_pattern_is_left(tmp_path: Path) -> None:
+    body = search.Search()
+    with opened("file", tmp_path) as source:
+        lay_out(source, 600_000, [(0, b"s" * 600_000)])
+        context = context_of(source, "secret", (0, 600_000), regex=True)
+        body.run(context, 0, 600_000, Recorder())
+    assert len(body._buffer) > 600_000
+    body.wipe()
+    assert not any(body._buffer)
+    assert len(body._buffer) == quanta.BUFFER
+    assert matching._matcher.cache_info().currsize == 0
+    assert re2._Regexp._make.cache_info().currsize == 0

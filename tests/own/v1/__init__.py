@@ -1,0 +1,1 @@
+"""The contract between clients and workers for code of the user's own."""
