@@ -85,8 +85,9 @@ class Demand:
         """Put the job into the queues that it belongs to now."""
         roster = self._roster
         active = job in self._wanting and job.step is None and not roster.has_resting(job)
-        job.full_disk = self.disks.full(job) if active and job.left > 0 else ""
-        queues = queues_of(job, active, roster.allowance.level, self.can_raise)
+        left = active and job.left > 0
+        job.full_disk = self.disks.full(job) if left else ""
+        queues = queues_of(job, active, left, roster.allowance.level, self.can_raise)
         if job.in_guest:
             recall_helper(job)
         # A job blocked by a disk limit is in no queue, but still counts as waiting so that its

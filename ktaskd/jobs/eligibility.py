@@ -38,13 +38,13 @@ def depends_on_level(job: Job) -> bool:
     return job.rescued or job.step is not None or job.in_guest
 
 
-def queues_of(job: Job, active: bool, level: Level, can_raise: Callable[[], bool]) -> Queues:
+def queues_of(job: Job, active: bool, left: bool, level: Level, can_raise: Callable[[], bool]) -> Queues:
     """The queues that a job belongs to.
 
     Args:
         active: it may be given chunks, and waits for no step.
+        left: it has positions besides that no worker holds.
     """
-    left = active and job.left > 0
     step = job.step is not None and job.crew.step_worker is None and may_step(job, level)
     if job.in_guest:
         free = (left or step) and job.crew.lead is None and not job.crew.helpers
