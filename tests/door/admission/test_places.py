@@ -25,7 +25,7 @@ from ktaskd.door.relay.door import PLACES_ACCOUNT, REQUESTS_ACCOUNT, RelayDoor
 from ktaskd.door.sockets.listener import RuntimeDir
 from ktaskd.model.identity import Identity
 from ktaskd.model.limits import MESSAGE_BYTES_MAX
-from tests.door.relay.test_door import relay_door, run
+from tests.door.relay.real_relay import relay_door, run
 from tests.door.virtual import run as run_virtual
 
 BODY = bytes(MESSAGE_BYTES_MAX - 1000)

@@ -10,7 +10,7 @@ from ktaskd.door.admission.turns import Turns, User
 from ktaskd.door.relay.calls import CALL_BYTES, PREFIX_BYTES, Calls
 from ktaskd.door.relay.door import REQUESTS_ACCOUNT, RelayDoor
 from ktaskd.door.relay.frames import DATA, END_HEADERS, HEADERS, PREFACE
-from tests.door.relay.test_door import connect, echo, hold, inner_server, relay_door, run, until
+from tests.door.relay.real_relay import connect, echo, hold, inner_server, relay_door, run, until
 from tests.door.relay.test_frames import frame
 
 

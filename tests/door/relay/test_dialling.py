@@ -15,7 +15,7 @@ import pytest
 
 from ktaskd.door.admission.turns import Turns
 from ktaskd.model.identity import Identity
-from tests.door.relay.test_door import connect, echo, inner_server, relay_door, run, until
+from tests.door.relay.real_relay import connect, echo, inner_server, relay_door, run, until
 
 
 def test_connection_when_it_goes_before_its_turn_then_nothing_is_read_of_its_caller(

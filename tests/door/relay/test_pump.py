@@ -25,8 +25,7 @@ from ktaskd.door.relay.door import REQUESTS_ACCOUNT, REQUESTS_FREE
 from ktaskd.door.relay.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM
 from ktaskd.door.relay.pump import FRAMES_MAX
 from ktaskd.door.relay.upstream import Upstream
-from tests.door.relay.test_calls import users_of
-from tests.door.relay.test_door import (
+from tests.door.relay.real_relay import (
     Who,
     connect,
     echo,
@@ -37,6 +36,7 @@ from tests.door.relay.test_door import (
     run,
     until,
 )
+from tests.door.relay.test_calls import users_of
 from tests.door.relay.test_frames import frame
 
 SETTINGS, PING, UNKNOWN = 4, 6, 0xFA
