@@ -253,8 +253,8 @@ async def test_log_when_a_value_moves_then_one_line_on_and_one_off(caplog: pytes
         machine.seen = Observation()
         governor.look()
     assert [record.getMessage() for record in caplog.records] == [
-        'governor reason=ON_BATTERY on value="61 %" threshold="clears on external power"',
-        "governor reason=ON_BATTERY off",
+        'reason_began reason=ON_BATTERY value="61 %" threshold="clears on external power"',
+        "reason_over reason=ON_BATTERY",
     ]
 
 
