@@ -18,7 +18,7 @@ from ktaskd.jobs.steps import Combine, Finish, Restore
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState
-from ktaskd.planner.plan import Plan, Share
+from ktaskd.planner.plan import Plan, NodePart
 from ktaskd.worker.messages import Failed, Value
 
 ERROR = JobError("FUNCTION_ERROR", "it failed")
@@ -41,7 +41,7 @@ class Leaving:
 def job_in(state: JobState, function: str = "file.crc32", *, total: int = 10, taken: bool = True) -> Job:
     """A job all of whose positions were given out, with nobody who holds anything."""
     checked = CheckedJob(CATALOGUE[function], {}, (), True, False, False)
-    plan = Plan((Share(0, total),) if total else (), 1, 10, 1, 1, 10)
+    plan = Plan((NodePart(0, total),) if total else (), 1, 10, 1, 1, 10)
     who = Identity(1, 1, 1, nid=0)
     job = Job(Accepted(JobId("j"), 1, 0.0), JobSpec(function), checked, who, Sources(), plan)
     job.state = state
