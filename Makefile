@@ -25,13 +25,16 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup test demo bench bench-interference bench-foreground fault-test against vm-test install uninstall deb proto lint fmt types clean
+.PHONY: help setup check test demo bench bench-interference bench-foreground fault-test against vm-test install uninstall deb proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with everything in it
 	@PYTHON='$(PYTHON)' tools/setup.sh
+
+check: lint types ## lint, types and the fast tests; below two minutes (PYTEST_ARGS="..." to choose)
+	@$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not alone' $(PYTEST_ARGS)
 
 test: setup ## run all tests (PYTEST_ARGS="..." to choose)
 	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS) || \

@@ -3,22 +3,28 @@
 Each test must end with the children, descriptors and threads that it began
 with. Processes further down are found at the end of the run, by a mark in
 their environment.
+
+Guards: I7, S10
 """
 
 from __future__ import annotations
 
+import compileall
+import gc
 import os
 import shutil
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.alone import has_the_machine
+from tests.support.alone import has_the_machine, is_parallel
 from tests.support.leaks import Footprint, marked_processes, wait_until_none
-from tests.support.users import OtherUsers, checkout_is_open, reachable_directory
+from tests.support.slow import is_slow
+from tests.support.users import REPOSITORY, OtherUsers, checkout_is_open, reachable_directory
 
 MARK = "KTASKD_TEST_RUN"
 NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
@@ -36,12 +42,27 @@ def pytest_configure(config: pytest.Config) -> None:
     and each program that a test starts would inherit that.
     """
     os.environ[MARK] = uuid.uuid4().hex
+    sys.dont_write_bytecode = False  # or every run would have all asserts rewritten again, for seconds
+    if not is_parallel():
+        # Many processes start in a run, and each would compile what has no byte code, as where
+        # PYTHONDONTWRITEBYTECODE is set: half of the CPU time that a daemon takes to come up.
+        for package in ("ktaskd", "client"):
+            compileall.compile_dir(REPOSITORY / package, quiet=2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what will never go (modules, tests) out of all looks of the garbage collector from now on."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what this user cannot do, and what this machine has no program for."""
+    """Mark what is slow; leave out what this user cannot do, and what this machine has no program for."""
+    for item in items:
+        if is_slow(item.nodeid):
+            item.add_marker(pytest.mark.slow)
     for marker, (need, is_there) in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and not is_there():

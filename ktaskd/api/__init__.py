@@ -1,1 +1,1 @@
-"""gRPC in, our words inside, gRPC out. No rule of its own."""
+"""gRPC in, our own types inside, gRPC out. No rule of its own."""

@@ -1,4 +1,4 @@
-"""The service Control: looking at the daemon and steering it."""
+"""The service Control: shows the daemon's state and steers it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ktaskd.model.identity import Identity
 
 INTERVAL_S = 1.0
 INTERVAL_MIN_S = 0.1
-"""Time between two looks at the status for a watcher."""
+"""Default and shortest time between two checks of the status for a watcher."""
 
 MODE_S_MAX = 366 * 86400
-"""Longest time that a mode may be set for; for longer there is "never"."""
+"""Longest duration of a mode that ends; without a duration it lasts forever."""
 
 _MODES = {pb.Mode.Value(f"MODE_{mode.name}"): mode for mode in Mode}
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A status, and what of it counts as a change; `made_s` on the loop's clock."""
+    """A status, and the part of it whose changes are reported; `made_s` on the loop's clock."""
 
     made_s: float
     status: pb.Status
@@ -37,15 +37,15 @@ class _Look:
 
 
 class ControlService(ControlServicer):
-    """Everybody may look, admins may steer."""
+    """Everybody may read the state, admins may change it."""
 
     def __init__(self, daemon: Daemon) -> None:
-        """Serve what it knows."""
+        """Serve this daemon's state."""
         self._daemon = daemon
         self._looks: dict[int, _Look] = {}
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
-        """The daemon as it is now, the machine read afresh."""
+        """Return the daemon's state, after a fresh look at the machine."""
         self._daemon.governor.refresh(STATUS_DUTY)
         await self._daemon.memory.refresh()
         return pb.GetStatusResponse(status=status_out(self._daemon, caller()))
@@ -53,25 +53,25 @@ class ControlService(ControlServicer):
     async def WatchStatus(
         self, request: pb.WatchStatusRequest, context: Context
     ) -> AsyncIterator[pb.WatchStatusResponse]:
-        """The status at once, and again whenever more than a counter changed."""
+        """Send the status at once, and again whenever more than a counter has changed."""
         interval_s = INTERVAL_S
         if request.HasField("min_interval"):
-            # Taken apart by hand: what is no valid Duration can be sent all the same.
+            # Read field by field, since clients can also send an invalid Duration.
             asked_s = request.min_interval.seconds + request.min_interval.nanos / 1e9
             interval_s = max(asked_s, INTERVAL_MIN_S)
         await self._daemon.memory.refresh()
         look = self._look(caller(), fresh=True)
         while True:
             yield pb.WatchStatusResponse(status=look.status)
-            told = look.essence
-            while look.essence == told:
+            sent = look.essence
+            while look.essence == sent:
                 await asyncio.sleep(interval_s)
                 look = self._look(caller())
 
     def _look(self, who: Identity, *, fresh: bool = False) -> _Look:
-        """The status as `who` may see it, made once for all who watch at one time."""
+        """Return the status as `who` may see it, made once for all watchers of that uid."""
         now = asyncio.get_running_loop().time()
-        # Somebody who watches an idle daemon is a reason to look at the machine.
+        # An idle daemon that somebody watches has a reason to look at the machine.
         self._daemon.governor.refresh()
         known = self._looks.get(who.uid)
         if fresh or known is None or now - known.made_s >= INTERVAL_MIN_S:
@@ -105,21 +105,21 @@ class ControlService(ControlServicer):
     def _check_admin(self, what: str) -> None:
         uid = caller().uid
         if uid not in self._daemon.admin_uids:
-            raise NotAllowed(f"uid {uid} may not {what}, wanted uid 0 or the daemon's own")
+            raise NotAllowed(f"uid {uid} may not {what}: only uid 0 and the daemon's own uid may")
 
 
 def _mode_in(request: pb.SetModeRequest) -> tuple[Mode, float | None]:
-    """Mode and seconds that are asked for; raises SpecInvalid."""
+    """Return the requested mode and its seconds; raises SpecInvalid."""
     if request.mode not in _MODES:
         names = ", ".join(pb.Mode.Name(number) for number in _MODES)
         raise SpecInvalid(f"mode: got {request.mode}, wanted one of {names}", field="mode")
     mode = _MODES[request.mode]
     if not request.HasField("duration"):
         return mode, None
-    # Taken apart by hand: what is no valid Duration can be sent all the same.
+    # Read field by field, since clients can also send an invalid Duration.
     seconds, nanos = request.duration.seconds, request.duration.nanos
     if mode is Mode.AUTO:
-        raise SpecInvalid("duration: got one for MODE_AUTO, which never ends, wanted none", field="duration")
+        raise SpecInvalid("duration: got one for MODE_AUTO, which never ends; leave it out", field="duration")
     if not 0 <= nanos < 10**9 or not (0, 0) < (seconds, nanos) <= (MODE_S_MAX, 0):
         raise SpecInvalid(
             f"duration: got {seconds} s and {nanos} ns, wanted more than 0 and at most {MODE_S_MAX} s",
@@ -129,7 +129,7 @@ def _mode_in(request: pb.SetModeRequest) -> tuple[Mode, float | None]:
 
 
 def _essence(status: pb.Status) -> bytes:
-    """The status without what counts, and without numbers that never stand still."""
+    """Encode the status without its counters and without other numbers that always change."""
     copy = pb.Status()
     copy.CopyFrom(status)
     del copy.counters[:]

@@ -1,4 +1,4 @@
-"""The contract's messages and our words, one into the other. No rule of its own."""
+"""Converts the contract's messages to our types and back. No rule of its own."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _PARTIAL: Mapping[Partial, pb.PartialPolicy.ValueType] = {
 
 
 async def spec_in(spec: pb.JobSpec) -> JobSpec:
-    """A request's spec; others have their turn while a long list is read.
+    """Convert a request's spec. Other calls proceed while a long list is read.
 
     Raises:
-        SpecInvalid: a message in it says nothing.
-        LimitExceeded: it has more of something than any may.
+        SpecInvalid: a message in it has no content.
+        LimitExceeded: a list in it is longer than its limit.
     """
     check_counts(spec)
     items: list[SourceRef] = []
@@ -87,13 +87,13 @@ def _value_in(name: str, value: struct_pb2.Value) -> ArgValue:
         return value.bool_value
     got = (kind or "nothing").removesuffix("_value")
     raise ArgumentInvalid(
-        f'argument "{name[:64]}": got {got}, wanted a number, a string or true or false',
+        f'argument "{name[:64]}": got {got}, wanted a number, a string, true or false',
         field=f"spec.arg.{name[:64]}",
     )
 
 
 def states_in(states: Iterable[int]) -> frozenset[JobState]:
-    """The states that a List asks for; raises SpecInvalid for one that is none."""
+    """Convert the states of a List request; raises SpecInvalid for an unknown one."""
     found = set()
     for state in states:
         if state not in STATES_BACK:
@@ -106,7 +106,7 @@ def states_in(states: Iterable[int]) -> frozenset[JobState]:
 
 
 def spec_out(spec: JobSpec) -> pb.JobSpec:
-    """A spec as it was asked for, with as much of it as is remembered."""
+    """Convert a spec, as much of it as is remembered."""
     out = pb.JobSpec(
         function=spec.function,
         items=[_source_out(item) for item in spec.items],
@@ -130,10 +130,10 @@ def _source_out(source: SourceRef) -> pb.Source:
 
 
 def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
-    """A job as it is now.
+    """Convert a job's present state.
 
     Args:
-        with_items: the results of items are part of it; not where they are sent one by one.
+        with_items: include the results of items; False when they are sent one by one.
     """
     progress, cpu = view.progress(job), view.cpu(job)
     error = view.full_error(job)
@@ -181,7 +181,7 @@ def _warning_out(warning: JobWarning) -> pb.JobWarning:
 
 
 def error_out(error: JobError) -> pb.JobError:
-    """How a job ended badly."""
+    """Convert the error of a job."""
     out = pb.JobError(
         reason=error.reason,
         message=error.message,
@@ -209,7 +209,7 @@ def _span_out(span: Span | None) -> pb.Span | None:
 
 
 def reason_out(reason: Reason) -> pb.Reason:
-    """Why fewer workers run."""
+    """Convert a reason why fewer workers run."""
     return pb.Reason(
         code=reason.code,
         message=reason.message,
@@ -220,7 +220,7 @@ def reason_out(reason: Reason) -> pb.Reason:
 
 
 def time_out(seconds: float) -> Timestamp | None:
-    """Seconds since the epoch; 0 = it has not happened."""
+    """Convert seconds since the epoch; 0 = it has not happened."""
     if not seconds:
         return None
     nanos = int(seconds * 1e9)
@@ -228,7 +228,7 @@ def time_out(seconds: float) -> Timestamp | None:
 
 
 def function_out(declaration: Declaration) -> pb.Function:
-    """What a function declares."""
+    """Convert the declaration of a function."""
     return pb.Function(
         name=declaration.name,
         summary=declaration.summary,

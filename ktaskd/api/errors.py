@@ -1,4 +1,4 @@
-"""Our errors as gRPC statuses. The only place that knows both."""
+"""Turns our errors into gRPC statuses. Only this module knows both."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from grpc_status import rpc_status
 from ktaskd.model.errors import KtaskError, QuotaFull
 
 DOMAIN = "ktask"
-"""ErrorInfo.domain of every error of ours."""
+"""ErrorInfo.domain of all our errors."""
 
 MESSAGE_BYTES_MAX = 1024
 FIELD_BYTES_MAX = 256
 _NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 METADATA_BYTES_MAX = 128
-"""All of a refusal goes into HTTP/2 headers, percent-encoded and as base64. Clients take
-8 KiB of them for certain, and see no more than a broken stream where there are more."""
+"""Limit of one value. A refusal as a whole goes into HTTP/2 headers, percent-encoded and as base64. All
+clients accept 8 KiB of headers; with more some see only a broken stream."""
 
 
 def to_status(error: KtaskError) -> Status:
-    """The google.rpc.Status of an error: ErrorInfo always, BadRequest where a field is wrong.
+    """Return the google.rpc.Status of an error: ErrorInfo always, BadRequest if a field is wrong.
 
-    Texts that are too long, which quote the caller then, are cut.
+    Texts that are too long are truncated; those quote the caller.
     """
     message = _cut(error.message, MESSAGE_BYTES_MAX)
     metadata = {key: _cut(value, METADATA_BYTES_MAX) for key, value in error.metadata.items()}
@@ -44,7 +44,7 @@ def to_status(error: KtaskError) -> Status:
 
 
 def _cut(text: str, bytes_max: int) -> str:
-    """The text, or its beginning with dots after it, in at most so many bytes of UTF-8."""
+    """Return the text, truncated with dots at the end if it has more than `bytes_max` bytes of UTF-8."""
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= bytes_max:
         return encoded.decode()
@@ -60,17 +60,17 @@ def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -
 async def abort(context: grpc.aio.ServicerContext[object, object], error: Exception) -> NoReturn:
     """End a call with an error.
 
-    Where the machine has no descriptor left that is RESOURCE_EXHAUSTED. What else
-    is not ours goes to the loop's exception handler, as if it had happened
-    in a callback, and is told as INTERNAL.
+    RESOURCE_EXHAUSTED if the machine has no descriptor or memory left. Any other error that
+    is not ours goes to the loop's exception handler, as if it had been raised
+    in a callback, and the caller gets INTERNAL.
     """
     if isinstance(error, OSError) and error.errno in _NOTHING_LEFT:
-        error = QuotaFull(f"the daemon: {error.strerror}; try again when others have ended")
+        error = QuotaFull(f"the daemon: {error.strerror}; try again when other jobs or calls have ended")
     if not isinstance(error, KtaskError):
-        told = {"message": "handler failed", "exception": error, "handler": True}
-        asyncio.get_running_loop().call_exception_handler(told)
-        error = KtaskError("internal error of the daemon, its log has the story")
-    # abort_with_status exists on the async context, but its stubs do not know it.
+        context_of_error = {"message": "handler failed", "exception": error, "handler": True}
+        asyncio.get_running_loop().call_exception_handler(context_of_error)
+        error = KtaskError("internal error of the daemon; its log has the details")
+    # abort_with_status exists on the async context, but not in its stubs.
     status = rpc_status.to_status(to_status(error))
     context.set_trailing_metadata(tuple(status.trailing_metadata or ()))
     await context.abort(status.code, status.details or "")

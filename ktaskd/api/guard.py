@@ -1,8 +1,8 @@
-"""A wrapper around every handler: who calls, and how errors leave.
+"""Wraps every handler: identifies the caller, limits its use, and turns errors into statuses.
 
 An interceptor sees no peer, so it wraps the handler, which does. A call whose
 peer has no live name did not come through the public socket and is refused,
-whatever it asks for: reflection and health are no exception.
+even a call of reflection or health.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ from ktaskd.model.errors import SpecInvalid, WatchTooSlow
 from ktaskd.model.identity import Identity
 
 LEAVE_S = 0.1
-"""Time for the status of a stream that is not read to leave at once."""
+"""Longest wait until the status of a stream that nobody reads is sent."""
 
 REQUEST_MAX = 2
-"""A request may take so many times as long as a reader may stand still."""
+"""A request may take this many times `stall_s`."""
+
+CALLS_PER_UID = 1024
+"""Calls of one uid that may run at the same time when nobody sets another limit."""
 
 MESSAGE_COST_S = 0.0002
-"""What gRPC does for one message of a stream. Measured."""
+"""Cost to gRPC of one message of a stream. Measured."""
 
 _CALLER: ContextVar[Identity] = ContextVar("caller")
 
 
 def caller() -> Identity:
-    """Who made the call that is being handled."""
+    """Return the caller of the call that is being handled."""
     return _CALLER.get()
 
 
@@ -49,15 +52,13 @@ class Guard(grpc.aio.ServerInterceptor):
 
     Args:
         identify: turns context.peer() into an identity, or raises.
-        stall_s: an answer that cannot be sent for so long is cut, and a stream of
-            requests of which nothing comes for so long is over; 0 = never.
-        calls_per_uid: most calls of one uid at one time; an account has at most
-            half of what the others leave of twice as many.
-        turns: who may use the loop now.
+        stall_s: the guard ends a call whose answer cannot be sent for this long, and a stream of
+            requests when none arrives for this long; 0 = never.
+        shares: counts the calls that run; more than it allows are refused.
+        turns: decides who may use the loop now.
         taken: called with context.peer() and the bytes when a request was parsed.
-        room: called with context.peer(); what it returns is entered while a request is read.
-            None: the whole request is here.
-        admins: uids that may use what is kept for admins.
+        room: called with context.peer(); returns a context in which a request is read, or
+            None if the whole request is here.
     """
 
     def __init__(
@@ -65,17 +66,18 @@ class Guard(grpc.aio.ServerInterceptor):
         identify: Callable[[str], Identity],
         *,
         stall_s: float = 0.0,
-        calls_per_uid: int = 1024,
+        shares: Shares | None = None,
         turns: Turns | None = None,
         taken: Callable[[str, int], None] = lambda _, __: None,
         room: Callable[[str], AbstractAsyncContextManager[None] | None] = lambda _: nullcontext(),
-        admins: frozenset[int] = frozenset(),
     ) -> None:
-        """Nobody calls yet."""
+        """Wrap nothing yet."""
         self._room = room
         self._identify = identify
         self._stall_s = stall_s
-        self._shares = Shares("calls", total=2 * calls_per_uid, per_uid=calls_per_uid, admins=admins)
+        if shares is None:  # an empty one is false
+            shares = Shares("calls", total=2 * CALLS_PER_UID, per_uid=CALLS_PER_UID)
+        self._shares = shares
         self._turns = turns or Turns(time.monotonic)
         self._taken = taken
 
@@ -84,7 +86,7 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """The handler with the guard around it; None stays None (no such method)."""
+        """Return the handler with the guard around it; None stays None (no such method)."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -96,19 +98,19 @@ class Guard(grpc.aio.ServerInterceptor):
             wrapped = self._unary(handler.stream_unary or handler.unary_unary, codec)
             make = grpc.stream_unary_rpc_method_handler
         if not handler.request_streaming:
-            # To grpc all requests are streams: of those that are none it would read all at once,
-            # as much as clients send.
+            # All handlers are registered as taking streams: grpc would read a single request at once,
+            # as many bytes as clients send.
             wrapped = self._reading(wrapped)
-        # Without a deserializer grpc hands the bytes over as they came, and without
-        # a serializer it sends what it gets: parsing and writing are steps of the call.
+        # Without a deserializer and a serializer grpc passes bytes through unchanged, so
+        # parsing and serializing are steps of the call.
         return make(wrapped, None, None)
 
     def _reading(self, guarded: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
-        """Read the one request when there is room for it."""
+        """Read the single request when there is room for it."""
 
         async def reading(_: AsyncIterator[bytes], context: Context) -> Any:
-            # Not by the iterator, which leaves a generator behind: to end that takes the loop longer than
-            # to read.
+            # The iterator is not used, since it leaves a generator behind, and ending that takes the loop
+            # longer than the read.
             room = self._room(context.peer())
             if room is None:
                 raw = await context.read()
@@ -116,7 +118,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 async with room:
                     raw = await self._read_in_time(context)
             if raw is grpc.aio.EOF:
-                await abort(context, SpecInvalid("request: it did not come whole, send it again"))
+                await abort(context, SpecInvalid("request: it did not arrive completely; send it again"))
             return await guarded(raw, context)
 
         return reading
@@ -157,12 +159,12 @@ class Guard(grpc.aio.ServerInterceptor):
         async def guarded(raw: Any, context: Context) -> None:
             async def body() -> None:
                 if inspect.iscoroutinefunction(inner):
-                    # grpc has handlers of this kind, too: they write their messages themselves.
+                    # Handlers of this kind write their messages themselves.
                     writing = _Writing(context, lambda one: self._send(context, codec.write(one), pace))
                     await inner(await codec.parse(raw, context), cast(Context, writing))
                     return
-                # Closed here: a handler that is cut must clean up now, not when
-                # the garbage collector comes by.
+                # Closed here, since a handler that is ended must clean up now, and not when
+                # the garbage collector runs.
                 request = await codec.parse(raw, context)
                 async with aclosing(inner(request, context)) as responses:
                     async for response in responses:
@@ -183,7 +185,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _admitted(self, context: Context) -> Iterator[User]:
-        """The time of one call, counted against its caller."""
+        """Count one call against its caller for the time of the block."""
         who = self._identify(context.peer())
         self._shares.check(who)
         _CALLER.set(who)
@@ -194,7 +196,7 @@ class Guard(grpc.aio.ServerInterceptor):
             self._shares.remove(who)
 
     async def _send(self, context: Context, response: Any, pace: Pace) -> None:
-        """Send one message of a stream; the next one is made when it is on its way."""
+        """Send one message of a stream. The next one is made when this one has been sent."""
         size, answers = size_of(response), pace.user.answers
         answers.add(size)
         pace.user.charge(MESSAGE_COST_S)
@@ -204,20 +206,20 @@ class Guard(grpc.aio.ServerInterceptor):
                 await context.write(response)
         except TimeoutError as error:
             raise WatchTooSlow(
-                f"stream: a message could not be sent for {self._stall_s:g} s, wanted a reader that keeps up;"
-                " a watch can be taken up again with after_sequence"
+                f"stream: a message could not be sent for {self._stall_s:g} s, since the client did not read;"
+                " resume a watch with after_sequence"
             ) from error
         except grpc.aio.InternalError as error:
-            # The client is gone, and that call's own end has not been seen yet.
+            # The client is gone, and gRPC has not cancelled this call yet.
             raise grpc.aio.AbortError from error
         finally:
             pace.hurried = False
             answers.drop(size)
-        # The next step needs a turn: what was awaited above went on in a hurry.
+        # The next step needs a turn again, which the steps above did without.
         await asyncio.sleep(0)
 
     def _send_off(self, user: User, answer: Any) -> None:
-        """Count an answer until it has left, which is the end of the call's task; cut one that does not."""
+        """Count an answer until it is sent, when the call's task ends; end a call whose answer is not."""
         size, task = size_of(answer), asyncio.current_task()
         if task is None or not size:
             return
@@ -233,7 +235,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 class _Writing:
-    """A call's context whose messages go the guard's way."""
+    """A call's context that writes through the guard."""
 
     def __init__(self, context: Context, send: Callable[[Any], Awaitable[None]]) -> None:
         self._context = context
@@ -247,7 +249,7 @@ class _Writing:
 
 
 async def _leave_behind(context: Context, error: WatchTooSlow) -> NoReturn:
-    """End a stream that nobody reads; the status waits behind what was sent before it."""
+    """End a stream that nobody reads. Its status waits behind the messages sent before."""
     with suppress(TimeoutError):
         async with asyncio.timeout(LEAVE_S):
             await abort(context, error)

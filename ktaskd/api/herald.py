@@ -1,4 +1,4 @@
-"""Wakes those who wait for changes of jobs: a few in each turn of the loop, accounts in turn."""
+"""Wakes watchers of jobs: a few in each iteration of the loop, accounts in turn."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 
 from ktaskd.jobs.job import Job
 
-WAKES_PER_TURN = 8
-"""Who is woken makes a message, which takes some 0.3 ms. A job may have thousands of watchers, and
-all of them at once would hold the loop for a second."""
+WAKES_AT_ONCE = 8
+"""Watchers woken in one iteration of the loop. Each makes a message, which takes about 0.3 ms, and a job may
+have thousands of watchers: all of them together would hold the loop for a second."""
 
 
 class Herald:
-    """Sets the events of waiters, in the order in which their accounts have their turn."""
+    """Sets the events of watchers, one account after the other."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
+        """Start without watchers."""
         self._queues: dict[int, dict[asyncio.Event, None]] = {}
         self._woken = 0
-        self._turn: asyncio.Handle | None = None
+        self._next: asyncio.Handle | None = None
 
     @contextmanager
     def changes(self, job: Job, account: int) -> Iterator[asyncio.Event]:
-        """An event that is set soon after every change of the job."""
+        """Give an event that is set soon after every change of the job."""
         event = asyncio.Event()
 
         def wake(_: Job) -> None:
@@ -39,18 +39,18 @@ class Herald:
             self._forget(account, event)
 
     def _wake(self, account: int, event: asyncio.Event) -> None:
-        """Set it now, where few were set in this turn; else it waits in the queue of its account."""
-        if not self._queues and self._woken < WAKES_PER_TURN:
+        """Set an event now if few were set in this iteration, or queue it for its account."""
+        if not self._queues and self._woken < WAKES_AT_ONCE:
             event.set()
             self._woken += 1
         else:
             self._queues.setdefault(account, {})[event] = None
-        if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._next_iteration)
 
-    def _next_turn(self) -> None:
-        self._turn, self._woken = None, 0
-        while self._queues and self._woken < WAKES_PER_TURN:
+    def _next_iteration(self) -> None:
+        self._next, self._woken = None, 0
+        while self._queues and self._woken < WAKES_AT_ONCE:
             account = next(iter(self._queues))
             queue = self._queues.pop(account)
             event = next(iter(queue))
@@ -60,7 +60,7 @@ class Herald:
             event.set()
             self._woken += 1
         if self._woken:
-            self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
+            self._next = asyncio.get_running_loop().call_soon(self._next_iteration)
 
     def _forget(self, account: int, event: asyncio.Event) -> None:
         queue = self._queues.get(account, {})

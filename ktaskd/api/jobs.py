@@ -1,4 +1,4 @@
-"""The service Jobs: one method for each of the contract's, no rule of its own."""
+"""The service Jobs: one method for each method of the contract, and no rule of its own."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from ktaskd.model.errors import FunctionUnknown, QuotaFull, SpecInvalid
 from ktaskd.model.limits import LIST_PAGE_DEFAULT, LIST_PAGE_MAX, READ_BYTES, READ_TIMES
 
 DEADLINE_SLACK_S = 0.25
-"""How much later than the caller's own clock ours may see a deadline pass."""
+"""The daemon may see a deadline pass this much later than the caller's own clock."""
 
 LIST_BYTES = 768 * 1024
-"""A page of jobs is at most this large, whatever number was asked for, or one job."""
+"""Largest page of jobs, whatever number was requested; a page always has at least one job."""
 
 LIST_LOOKS = 5000
-"""Jobs that one List looks at; a page that found few of them says where the next one begins."""
+"""Jobs that one List examines. A page that found few of them still says where the next one begins."""
 
 
 class JobsService(JobsServicer):
     """Converts, calls the engine, converts."""
 
     def __init__(self, engine: Engine, intake: Intake, governor: Governor) -> None:
-        """Serve what they know."""
+        """Serve their jobs and functions."""
         self._engine = engine
         self._intake = intake
         self._governor = governor
@@ -62,7 +62,7 @@ class JobsService(JobsServicer):
         return pb.SubmitResponse(job=job_out(job))
 
     async def _submit(self, spec: pb.JobSpec, *, guarded: bool) -> tuple[Job, bool]:
-        """Accept a job for the machine as it is now, which an idle daemon does not follow."""
+        """Accept a job after a look at the machine, which an idle daemon does not watch."""
         self._governor.refresh()
         with self._read(spec.ByteSize()):
             accepted = await self._intake.submit(await spec_in(spec), caller(), guarded=guarded)
@@ -71,12 +71,12 @@ class JobsService(JobsServicer):
 
     @contextmanager
     def _read(self, size: int) -> Iterator[None]:
-        """The time in which a request is made into a job, which takes several times its size."""
+        """Count the memory that a request takes until it is a job: several times its size."""
         account, ledger = caller().payer, self._reading
         if not ledger.has_room(account, size):
             raise QuotaFull(
-                f"requests: uid {caller().uid} has {mebibytes(ledger.of(account))} of them that are being "
-                f"read, and this one has {mebibytes(size)} (limit {mebibytes(ledger.bound(account))}); "
+                f"requests: uid {caller().uid} has {mebibytes(ledger.of(account))} of requests in progress, "
+                f"and this one has {mebibytes(size)} (limit {mebibytes(ledger.bound(account))}); "
                 "send it again when some of them are answered"
             )
         ledger.charge(account, size)
@@ -87,7 +87,7 @@ class JobsService(JobsServicer):
             self._engine.registry.on_freed(size * READ_TIMES)
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
-        """One job as it is."""
+        """Return one job."""
         return pb.GetResponse(job=job_out(self._find(request)))
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:
@@ -97,7 +97,7 @@ class JobsService(JobsServicer):
         return pb.CancelResponse(job=job_out(job))
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
-        """A page of the caller's jobs, newest first."""
+        """Return a page of the caller's jobs, newest first."""
         check_labels("labels", request.labels)
         size = min(request.page_size or LIST_PAGE_DEFAULT, LIST_PAGE_MAX)
         query = Query(
@@ -111,14 +111,14 @@ class JobsService(JobsServicer):
         while True:
             page = self._engine.registry.look(query, caller())
             for job in page.jobs:
-                told = job_out(job)
-                size_bytes += told.ByteSize()
+                message = job_out(job)
+                size_bytes += message.ByteSize()
                 if size_bytes > LIST_BYTES and response.jobs:
                     response.next_page_token = str(query.before_jno)
                     return response
-                response.jobs.append(told)
+                response.jobs.append(message)
                 query = replace(query, before_jno=job.jno, limit=query.limit - 1)
-                await asyncio.sleep(0)  # others are served in between
+                await asyncio.sleep(0)  # other callers are served in between
             looked += page.looked
             if not page.next_jno:
                 return response
@@ -131,7 +131,7 @@ class JobsService(JobsServicer):
     async def ListFunctions(
         self, request: pb.ListFunctionsRequest, context: Context
     ) -> pb.ListFunctionsResponse:
-        """What can be run."""
+        """Return the functions that can be run."""
         functions = self._intake.functions
         if request.name and request.name not in functions:
             raise FunctionUnknown(f'name: no function "{request.name[:128]}" here', field="name")
@@ -167,9 +167,9 @@ class JobsService(JobsServicer):
 
 
 def _why_cut(context: Context) -> str:
-    """DEADLINE or CLIENT_GONE: a cut is told in the same way for both.
+    """Return DEADLINE or CLIENT_GONE, since gRPC cancels a call in the same way for both.
 
-    A caller's own clock started when it sent the call, ours when we got it.
+    The caller's clock started when it sent the call, ours when the call arrived.
     """
     remaining = context.time_remaining()
     return "DEADLINE" if remaining is not None and remaining <= DEADLINE_SLACK_S else "CLIENT_GONE"
@@ -180,6 +180,7 @@ def _page_in(token: str) -> int:
         return 0
     if not (token.isascii() and token.isdecimal() and len(token) < 20):
         raise SpecInvalid(
-            f'page_token: got "{token[:64]}", wanted next_page_token of the answer before', field="page_token"
+            f'page_token: got "{token[:64]}", wanted next_page_token of the previous answer',
+            field="page_token",
         )
     return int(token)

@@ -1,4 +1,4 @@
-"""How much memory each worker has to itself, read without holding up the loop."""
+"""Reads how much private memory each worker has, without holding up the loop."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 import psutil
 
 PATIENCE_S = 0.3
-"""How long a status waits for the reading; after that the values before are told."""
+"""How long a status waits for the reading; after that it shows the previous values."""
 
 
 class PrivateMemory:
-    """Private bytes by pid, as of the last reading.
+    """Private bytes by pid, from the last reading.
 
-    The kernel walks the process's mappings for it and takes its lock, which a
-    starved worker may hold: so it is read in a thread, one reading at a time.
+    The kernel walks the mappings of a process and takes a lock, which a
+    starved worker may hold. So a thread reads the values, one reading at a time.
     """
 
     def __init__(self, pids: Callable[[], Sequence[int]]) -> None:
-        """Nothing is read yet; `pids` says of whom."""
+        """Nothing is read yet; `pids` returns the processes to read."""
         self._pids = pids
         self._bytes: dict[int, int] = {}
         self._reading: asyncio.Future[dict[int, int]] | None = None
@@ -29,7 +29,7 @@ class PrivateMemory:
         """Read again, unless it takes too long."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(asyncio.to_thread(_read_all, tuple(self._pids())))
-        with contextlib.suppress(TimeoutError, RuntimeError):  # no thread to give counts as too long
+        with contextlib.suppress(TimeoutError, RuntimeError):  # the latter if no thread can be started
             self._bytes = await asyncio.wait_for(asyncio.shield(self._reading), PATIENCE_S)
 
     def of(self, pid: int) -> int:

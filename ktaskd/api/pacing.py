@@ -1,6 +1,6 @@
-"""The steps of a handler, measured and given turns: a handler that never pauses cannot hold the loop.
+"""Measures the steps of a handler and gives them turns, so that no handler can hold the loop.
 
-A step is what a coroutine does between two awaits. Each is charged to the
+A step is the part of a coroutine between two awaits. Each is charged to the
 caller, and begins only when it is the caller's turn.
 """
 
@@ -19,7 +19,7 @@ class Pace:
     """The pace of one call.
 
     Attributes:
-        hurried: steps need no turn now, since something is timed.
+        hurried: steps need no turn now, since a time limit is running.
     """
 
     __slots__ = ("hurried", "user")
@@ -33,14 +33,14 @@ class Pace:
 class Paced(Awaitable[ResultT], Generic[ResultT]):
     """Awaits a coroutine, step by step.
 
-    A cancellation and any other error reach the coroutine at once: what cleans
-    up is not held up.
+    A cancellation and any other error reach the coroutine at once, so that nothing delays
+    its cleanup.
     """
 
     __slots__ = ("_coroutine", "_pace")
 
     def __init__(self, coroutine: Coroutine[Any, Any, ResultT], pace: Pace) -> None:
-        """Begin nothing yet."""
+        """Nothing runs yet."""
         self._coroutine = coroutine
         self._pace = pace
 
@@ -61,7 +61,7 @@ class Paced(Awaitable[ResultT], Generic[ResultT]):
             error = yield from _passed_on(awaited)
 
     def _wait(self) -> Generator[Any, None, BaseException | None]:
-        """Until it is its turn; the error that came instead."""
+        """Wait for the caller's turn; return the error that came instead."""
         if self._pace.hurried or self._pace.user.take_turn():
             return None
         try:
@@ -72,7 +72,7 @@ class Paced(Awaitable[ResultT], Generic[ResultT]):
 
 
 def _passed_on(awaited: Any) -> Generator[Any, None, BaseException | None]:
-    """Wait as the coroutine would; the error that came."""
+    """Wait as the coroutine would; return the error that came."""
     try:
         yield awaited
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Bytes into requests and responses into bytes, for the guard."""
+"""Turns bytes into requests and responses into bytes, for the guard."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _WITH_SPEC = (pb.RunRequest, pb.SubmitRequest)
 
 
 def size_of(message: Any) -> int:
-    """Its bytes; 0 for what was never made into any."""
+    """Return the size in bytes; 0 for an object that was never serialized."""
     return len(message) if isinstance(message, bytes) else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """What makes requests of bytes, or of a stream of bytes, and bytes of responses.
+    """Parses the request, or the stream of requests, of a method and serializes its responses.
 
-    grpc itself would answer UNKNOWN to bytes that are no message, and write two
-    stories into the log, as often as a caller likes.
+    grpc itself would answer UNKNOWN to bytes that are no message, and log two
+    tracebacks, as often as a caller likes.
 
     Args:
-        stall_s: a stream of requests is over when nothing comes for so long; 0 = never.
+        stall_s: a stream of requests ends when none arrives for this long; 0 = never.
         taken: called with context.peer() and the bytes when a request was parsed.
     """
 
@@ -45,12 +45,12 @@ class Codec:
 
     @classmethod
     def of(cls, handler: Handler, stall_s: float, taken: Callable[[str, int], None]) -> Codec:
-        """That of a handler."""
+        """Make the codec of a handler."""
         reader, writer = handler.request_deserializer, handler.response_serializer
         return cls(reader, writer, handler.request_streaming, stall_s, taken)
 
     async def parse(self, raw: Any, context: Context) -> Any:
-        """The request, or an iterator of requests."""
+        """Return the request, or an iterator of requests."""
         if self.streams:
             return self._each(context)
         request = await self._one(raw)
@@ -58,7 +58,7 @@ class Codec:
         return request
 
     def write(self, response: Any) -> Any:
-        """Its bytes."""
+        """Return the bytes of a response."""
         return self.writer(response) if self.writer else response
 
     async def _one(self, raw: bytes) -> Any:
@@ -73,7 +73,7 @@ class Codec:
             return reader(raw)
         except DecodeError as error:
             raise SpecInvalid(
-                f"request: got {len(raw)} bytes that are no message ({error}), wanted one of the contract"
+                f"request: got {len(raw)} bytes that are no message of the contract ({error})"
             ) from error
 
     async def _each(self, context: Context) -> AsyncIterator[Any]:

@@ -1,9 +1,9 @@
-"""Large requests, parsed in pieces of some milliseconds.
+"""Parses large requests in pieces that take about a millisecond each.
 
 protobuf parses a whole message in one go: 4 MiB of two-byte parts hold the loop
 for 60 ms and become 150 MiB of objects. Only a job's spec may be large, because
-of its items. So the bytes of a large request are walked field by field, which
-also counts the items, and the fields are parsed 64 KiB at a time.
+of its items. So this module walks the bytes of a large request field by field, which
+also counts the items, and parses the fields 64 KiB at a time.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ktaskd.model.errors import LimitExceeded
 from ktaskd.model.limits import ARG_BYTES_MAX, ITEMS_MAX
 
 PIECE_BYTES = 64 * 1024
-"""Parsed in one go: 1 ms and 2.5 MiB at most."""
+"""Bytes parsed in one go, which takes at most 1 ms and 2.5 MiB."""
 
 PART_BYTES_MAX = 20 * PIECE_BYTES
-"""One field, and a whole request without a spec: texts, of which 1 MiB takes 4 ms at most. A text that
+"""Limit of one field, and of a whole request without a spec. 1 MiB of text takes at most 4 ms. A text that
 is too long is refused later, by its name."""
 
 OTHERS_MAX = 16 * 1024
-"""Fields of a spec that are no items; four times as many as ranges, sources, labels and arguments may be."""
+"""Most fields of a spec that are no items: four times the limit of ranges, sources, labels and arguments."""
 
 PARTS_MAX = ITEMS_MAX + ITEMS_MAX // 2
-"""Items beyond this are refused before they are parsed; a spec with fewer is refused with their number."""
+"""More items are refused before they are parsed. With fewer, the refusal names their exact number."""
 
 TOP_FIELDS_MAX = 64
-"""Fields beside and with the spec; the contract has one."""
+"""Most fields of a request, including the spec; the contract has one."""
 
 _LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
@@ -58,13 +58,13 @@ def check_small(raw: bytes) -> None:
 
 
 async def parse_spec_request(make: Callable[[], SpecRequest], raw: bytes) -> SpecRequest:
-    """Parse a request that carries a spec; the result is that of `FromString`.
+    """Parse a request that carries a spec; the result is the same as that of `FromString`.
 
-    Others get the loop between two pieces of a large request.
+    Other callers are served between two pieces of a large request.
 
     Raises:
         DecodeError: the bytes are no message.
-        LimitExceeded: the spec has more parts than any may have.
+        LimitExceeded: the spec has more parts than allowed.
     """
     request = make()
     if len(raw) <= PIECE_BYTES:
@@ -93,20 +93,20 @@ async def _parse_spec(spec: pb.JobSpec, raw: bytes, at: int, end: int) -> None:
         at, counts = _walk(raw, at, end)
         items, others, arg_bytes = items + counts[0], others + counts[1], arg_bytes + counts[2]
         _check("spec.items", items, PARTS_MAX, ITEMS_MAX, "items")
-        _check("spec", others, OTHERS_MAX, OTHERS_MAX, "fields beside its items")
-        # Alone what may be nested. Its real limit is smaller.
+        _check("spec", others, OTHERS_MAX, OTHERS_MAX, "fields besides its items")
+        # Only the arguments may be nested. Their real limit is smaller.
         _check("spec.arg", arg_bytes, PIECE_BYTES, ARG_BYTES_MAX, "bytes")
         spec.MergeFromString(raw[start:at])
         await breathe()
 
 
 def _walk(raw: bytes, at: int, end: int) -> tuple[int, tuple[int, int, int]]:
-    """The end of a piece, and its items, other fields, and bytes of arguments."""
+    """Return the end of a piece, and its numbers of items, other fields, and bytes of arguments."""
     items = others = arg_bytes = 0
     stop = min(at + PIECE_BYTES, end - 1)
     while at < stop:
         if raw[at] == _ITEM and raw[at + 1] < 128:
-            # The usual item. The general case takes four times as long.
+            # The common form of an item. The general case takes four times as long.
             items += 1
             at += 2 + raw[at + 1]
             continue
@@ -123,7 +123,7 @@ def _walk(raw: bytes, at: int, end: int) -> tuple[int, tuple[int, int, int]]:
 
 
 def _field(raw: bytes, at: int) -> tuple[int, int, int]:
-    """The number of a field, and where its payload begins and ends."""
+    """Return the number of a field, and where its payload begins and ends."""
     key, at = _varint(raw, at)
     kind = key & 7
     if kind == 0:

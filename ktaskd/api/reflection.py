@@ -1,7 +1,7 @@
-"""Server reflection in both of its versions, so that any client finds out what there is.
+"""Server reflection in both of its versions, so that any client can list the services.
 
-The package of gRPC has only `grpc.reflection.v1alpha`. `grpc.reflection.v1` has the same messages
-under another name, and newer clients ask for it first.
+gRPC's package has only `grpc.reflection.v1alpha`. `grpc.reflection.v1` has the same messages
+under another name, and newer clients try it first.
 Source: grpc/reflection/v1/reflection.proto of grpc-proto.
 """
 
@@ -24,7 +24,7 @@ _METHOD = "ServerReflectionInfo"
 
 
 def add_reflection(names: Iterable[str], server: grpc.aio.Server) -> None:
-    """Have a server answer for these services, and for reflection itself, in both versions."""
+    """Make a server describe these services, and reflection itself, in both versions."""
     _declare_v1()
     servicer = reflection.aio.ReflectionServicer((*names, ALPHA, V1), pool=Symbols())
     messages: Any = reflection_pb2
@@ -38,7 +38,7 @@ def add_reflection(names: Iterable[str], server: grpc.aio.Server) -> None:
 
 
 def _declare_v1() -> None:
-    """Put the descriptor of v1 into the default pool, made from that of v1alpha."""
+    """Put the descriptor of v1, made from that of v1alpha, into the default pool."""
     pool = descriptor_pool.Default()
     try:
         pool.FindFileByName(_FILE)

@@ -24,24 +24,24 @@ JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"].full_name
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
 ANSWER_BYTES_MAX = 2 * SENT_BYTES_MAX
-"""No answer comes near it: one that did is a fault of ours, and better an error than memory."""
+"""No answer comes near this limit. A larger one is a fault of the daemon, and fails to protect its memory."""
 
 assert error_details_pb2.DESCRIPTOR
 
 
 LOOKAHEAD_BYTES = 16 * 1024
-"""Most that a client sends of a request before its handler reads."""
+"""Most bytes of a request that a client sends before its handler reads."""
 
 OPTIONS = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     ("grpc.http2.max_frame_size", FRAME_BYTES_MAX),
 )
-"""What the relay counts on: no larger windows or frames, however fast a connection is."""
+"""Options that the relay relies on: no larger windows or frames, however fast a connection is."""
 
 
 class Server:
-    """One server; nobody but the relay can reach its socket."""
+    """One server. Only the relay can reach its socket."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Server:
 
         Args:
             guard: around every handler.
-            streams_max: calls at one time on one connection.
+            streams_max: most calls at the same time on one connection.
         """
         options = [
             ("grpc.max_concurrent_streams", streams_max),
@@ -73,17 +73,17 @@ class Server:
         self._server.add_insecure_port("unix:" + quote(os.fsencode(inner_path)))
 
     async def start(self) -> None:
-        """Listen on the private socket; health says NOT_SERVING until told otherwise."""
+        """Listen on the private socket. Health answers NOT_SERVING until `set_serving`."""
         await self.set_serving(False)
         await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
-        """What health answers."""
+        """Set the answer of health."""
         answer = health_pb2.HealthCheckResponse
         status = answer.SERVING if serving else answer.NOT_SERVING
         for name in ("", JOBS, CONTROL):
             await self._health.set(name, status)
 
     async def close(self, grace_s: float) -> None:
-        """Refuse new calls, give those that run `grace_s` seconds, then end them."""
+        """Refuse new calls, wait `grace_s` seconds for those that run, then end them."""
         await self._server.stop(grace_s)

@@ -1,9 +1,9 @@
-"""What the daemon tells of itself: the parts that GetStatus is made from."""
+"""The parts of the daemon that GetStatus is made from and that the services steer."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ktaskd.api.memory import PrivateMemory
 from ktaskd.governor.governor import Governor
@@ -16,23 +16,24 @@ from ktaskd.pool.pool import Pool
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What a reload changed: paths of keys, as in "jobs.keep_s"."""
+    """Keys that a reload changed, by path, as in "jobs.keep_s"."""
 
     applied: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Daemon:
-    """The parts of the running daemon that the services look at and steer.
+    """The parts of the running daemon that the services read and steer.
 
     Args:
         reload: reads the configuration again; raises ReloadFailed.
         set_draining: stops or resumes the acceptance of jobs.
-        limits: bounds in force, by name.
-        counts: counters that other rooms keep, by name.
-        raiser: knows in which ways a helper can be raised.
-        missing: gives what the daemon lacks on this machine now, in words.
+        limits: returns the limits in force, by name.
+        counts: returns the counters of the doors, by name.
+        raiser: knows the methods by which a helper can be raised.
+        missing: returns what the daemon lacks on this machine now, in words.
+        memory: private memory of the workers.
     """
 
     version: str
@@ -50,11 +51,5 @@ class Daemon:
     limits: Callable[[], Mapping[str, int]]
     counts: Callable[[], Mapping[str, int]]
     raiser: Raiser
-    missing: Callable[[], Sequence[str]] = tuple
-    memory: PrivateMemory = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Read the memory of whoever is a worker then."""
-        self.memory = PrivateMemory(
-            lambda: [worker.pid for pool in self.pools for worker in pool.workers if worker.pid]
-        )
+    missing: Callable[[], Sequence[str]]
+    memory: PrivateMemory

@@ -1,4 +1,4 @@
-"""The daemon's status as the contract's message."""
+"""Makes the contract's message of the daemon's status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATE = {state: pb.WorkerState.Value(f"WORKER_STATE_{state.name}") for state in
 
 
 def status_out(daemon: Daemon, who: Identity) -> pb.Status:
-    """The status as `who` may see it: of others' jobs not even the ids."""
+    """Return the status as `who` may see it, without the ids of other users' jobs."""
     nodes = [
         pb.Node(nid=node.nid, cpulist=format_cpulist(node.cpus), memory_bytes=node.memory_bytes)
         for node in daemon.topology.nodes
@@ -36,7 +36,7 @@ def status_out(daemon: Daemon, who: Identity) -> pb.Status:
         mode_until=time_out(governor.mode_until_s),
         draining=daemon.intake.draining,
         topology=pb.Topology(nodes=nodes, cpulist=format_cpulist(daemon.topology.cpus)),
-        # One that was never needed has nothing to show.
+        # A pool that was never needed has nothing to show.
         pools=[_pool_out(daemon, pool, who) for pool in daemon.pools if pool.host_pid or pool.workers],
         allowance=_allowance_out(daemon),
         limits=[pb.Limit(name=name, value=value) for name, value in sorted(daemon.limits().items())],

@@ -1,4 +1,4 @@
-"""Descriptors for reflection: methods and fields are found as types are."""
+"""Descriptors for reflection, which finds methods and fields as well as types."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from google.protobuf.descriptor import FileDescriptor
 class Symbols:
     """The pool of all descriptors, which also knows the files of methods and fields.
 
-    Protobuf's own pool finds no method, so that `grpcurl describe
-    ktask.v1.Jobs.Run` would say that there is no such symbol.
+    Protobuf's own pool does not find methods, so `grpcurl describe ktask.v1.Jobs.Run`
+    would answer that there is no such symbol.
     """
 
     def __init__(self) -> None:
-        """Stand before the default pool."""
+        """Wrap the default pool."""
         self._pool = descriptor_pool.Default()
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the pool's."""
+        """Return any other attribute of the pool."""
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
-        """The file that declares a symbol; raises KeyError."""
+        """Return the file that declares a symbol; raises KeyError."""
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:

@@ -1,1 +1,1 @@
-"""Puts the house together and runs its life. Nobody imports it."""
+"""Makes all parts of a daemon and runs their life. Nobody imports it."""

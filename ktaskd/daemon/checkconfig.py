@@ -1,7 +1,7 @@
-"""`ktaskd --check-config`: where each value comes from, and what of a file this machine cannot do.
+"""`ktaskd --check-config`: where each value comes from, and which values this machine cannot satisfy.
 
-A daemon starts in spite of the latter and does without, as its status says: somebody may create the
-user later. Whoever asks for a check is told at once.
+A daemon starts in spite of such values and does without, as its status says: somebody may create the
+user later. The check reports them at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 
-from ktaskd.daemon import machine
+from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config, Given, flatten, load_config
 from ktaskd.daemon.plugins import read_plugins
 from ktaskd.functions.catalogue import CATALOGUE
@@ -26,7 +26,7 @@ FILE, DEFAULT = "file", "default"
 
 
 def sources(given: Given) -> dict[str, str]:
-    """Where each value comes from, by its path: FILE, DEFAULT, or the option in its place.
+    """Return where each value comes from, by its path: FILE, DEFAULT, or the option that replaces it.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -47,10 +47,10 @@ def sources(given: Given) -> dict[str, str]:
 
 
 def problems(given: Given, source_of: Mapping[str, str], root: HostRoot) -> list[str]:
-    """What somebody has asked for and this machine has not, each with where; nothing of the defaults.
+    """Return the values that were set and that this machine cannot satisfy, each with its place.
 
     Args:
-        source_of: as of `sources`.
+        source_of: as `sources` returns it. Defaults are not checked.
     """
     config = given.load()
     asked = {path for path, source in source_of.items() if source != DEFAULT}
@@ -67,8 +67,8 @@ def problems(given: Given, source_of: Mapping[str, str], root: HostRoot) -> list
 
 
 def _user(config: Config) -> str:
-    """Why a daemon of root would have no workers for others."""
-    user = machine.worker_user(config.workers, 0)
+    """Return why a daemon of root would have no workers for other users; "" if it has."""
+    user = hostconfig.worker_user(config.workers, 0)
     return "" if user.wanted else user.refusal
 
 
@@ -76,11 +76,11 @@ def _group(config: Config) -> str:
     name = config.sockets.group
     mode = config.sockets.mode
     if not name or (mode != "auto" and not int(mode, 8) & 0o070):
-        return ""  # nobody is let in by it
+        return ""  # the mode gives the group no access
     try:
         grp.getgrnam(name)
     except KeyError:
-        return f'there is no group "{name}", to own the sockets; create it (groupadd --system {name})'
+        return f'there is no group "{name}" to own the sockets; create it (groupadd --system {name})'
     return ""
 
 
@@ -111,7 +111,7 @@ def _disks(named: str, root: HostRoot) -> Iterator[str]:
 
 
 def _numbers(config: Config, root: HostRoot) -> Iterator[tuple[str, str]]:
-    """More helpers than CPUs: there is one for each CPU at most."""
+    """Find numbers of workers that exceed the CPUs: there is at most one helper for each CPU."""
     topology = read_topology(root, frozenset(os.sched_getaffinity(0)))
     most, wanted = max(len(node.cpus) for node in topology.nodes), config.workers.helpers_per_node
     if wanted > most:
@@ -122,10 +122,10 @@ def _numbers(config: Config, root: HostRoot) -> Iterator[tuple[str, str]]:
 
 
 def format_config(config: Config, source_of: Mapping[str, str]) -> str:
-    """The effective values as TOML, each with where it came from.
+    """Format the effective values as TOML, each with its origin.
 
     Args:
-        source_of: by path, in words.
+        source_of: origins in words, by path.
     """
     lines: list[str] = []
     for section, values in dataclasses.asdict(config).items():
@@ -138,5 +138,5 @@ def format_config(config: Config, source_of: Mapping[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of TOML, which is one of JSON but for DEL."""
+    """Quote a string for TOML, which differs from JSON only in DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

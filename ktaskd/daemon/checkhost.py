@@ -1,9 +1,8 @@
-"""`ktaskd --check-host`: whether helpers really give way on this machine, measured.
+"""`ktaskd --check-host`: measures whether helpers really give way on this machine.
 
-A helper is started as the daemon starts its own, by a pool and its host, and
-is set beside busy loops that want the same CPU. What it gives up and what is
-lacking are found by the same code as in a daemon. Where it is to be measured
-how a service does, this is to be started as that service is.
+It starts a helper as the daemon does, through a pool and its host, next to busy
+loops that use the same CPU. The same code as in a daemon finds out what the helper gives up
+and what is missing. To measure for a service, start this the way that service is started.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ import logging
 import os
 from pathlib import Path
 
-from ktaskd.daemon import machine
+from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config
 from ktaskd.daemon.findings import GIVES_WAY_BELOW as GIVES_WAY_BELOW
 from ktaskd.daemon.findings import Findings as Findings
 from ktaskd.daemon.lacking import Lacking
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
-from ktaskd.daemon.racing import PATIENCE_S, WorkerEars, busy_helper, race_all
+from ktaskd.daemon.racing import PATIENCE_S, WorkerEvents, busy_helper, race_all
 from ktaskd.door.sockets.listener import would_be_reached_by_others
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.watch import Watch
@@ -39,12 +38,12 @@ from ktaskd.pool.pool import Pool, PoolSpec
 
 
 def check_host(config: Config, directory: Path | None = None) -> int:
-    """Measure, and print what was found; 0 = helpers give way, 1 = they do not.
+    """Measure, and print the findings; return 0 if helpers give way, 1 if not.
 
     Args:
         directory: the runtime directory of the daemon in question; None = not known.
     """
-    logging.getLogger().addHandler(logging.NullHandler())  # what is worth it is printed below
+    logging.getLogger().addHandler(logging.NullHandler())  # the findings are printed below
     found = Findings()
     try:
         asyncio.run(_check(config, directory, found))
@@ -56,12 +55,12 @@ def check_host(config: Config, directory: Path | None = None) -> int:
 
 async def _check(config: Config, directory: Path | None, found: Findings) -> None:
     root = HostRoot()
-    mode, _ = machine.socket_mode(config.sockets, os.geteuid())
+    mode, _ = hostconfig.socket_mode(config.sockets, os.geteuid())
     private = not would_be_reached_by_others(directory, mode)
     if not private or os.geteuid() == 0:
-        apply_undumpable()  # as a daemon that serves others, and so are its workers
+        apply_undumpable()  # like a daemon that serves other users; its workers inherit it
     _describe_host(root, found)
-    group, why = machine.make_idle_group(config.workers)
+    group, why = hostconfig.make_idle_group(config.workers)
     try:
         found.add("own idle cgroup", _describe_group(config, group, why))
         await _measure(config, root, (group, why), private, found)
@@ -74,19 +73,19 @@ def _describe_group(config: Config, group: IdleGroup | None, why: str) -> str:
     if config.workers.helpers_socket:
         return f"helpers come from {config.workers.helpers_socket}"
     if config.workers.idle_group == "never":
-        return "not wanted by workers.idle_group"
+        return 'none, since workers.idle_group is "never"'
     return str(group.path) if group else why.partition(": ")[2] or "not needed"
 
 
 def _describe_host(root: HostRoot, found: Findings) -> None:
-    """What decides about priorities on this machine."""
+    """Report what decides about priorities on this machine."""
     topology = read_topology(root, frozenset(os.sched_getaffinity(0)))
     nodes = [f"{node.nid}: CPUs {format_cpulist(node.cpus) or 'none'}" for node in topology.nodes]
     found.add("nodes", "; ".join(nodes))
     place = cpugroup.read_cpu_groups(root)
     found.add("cgroups", cpugroup.describe(root))
     if place.enclosed:
-        found.add("container", "what is outside of it has the weight of this container against it, always")
+        found.add("container", "against processes outside, helpers have the weight of this container")
     found.add(
         "systemd", "manages the cgroups" if idlegroup.is_managed(root) else "does not manage the cgroups"
     )
@@ -107,10 +106,10 @@ async def _measure(
 ) -> None:
     (group, no_group), cpu = made, max(os.sched_getaffinity(0))
     topology = read_topology(root, frozenset(os.sched_getaffinity(0)))
-    user = machine.worker_user(config.workers, os.geteuid(), private=private)
-    ears, numbers = WorkerEars(), itertools.count(1)
-    starter = machine.helpers_unit(config.workers, -1, os.close)
-    # As `machine.pool_specs` has it, with one place.
+    user = hostconfig.worker_user(config.workers, os.geteuid(), private=private)
+    events, numbers = WorkerEvents(), itertools.count(1)
+    starter = hostconfig.helpers_unit(config.workers, -1, os.close)
+    # Like a spec of `hostconfig.pool_specs`, for one worker.
     spec = PoolSpec(
         "check",
         WorkerClass.HELPER,
@@ -123,19 +122,21 @@ async def _measure(
         0.0,
         user.own_code,
     )
-    pool = Pool(spec, ears, lambda: next(numbers), group=group, starter=starter)
+    pool = Pool(spec, events, lambda: next(numbers), group=group, starter=starter)
     watch = Watch(root, lambda: None)
     cgroup_fds = (group.idle_fd, group.normal_fd) if group else (-1, -1)
     async with contextlib.AsyncExitStack() as end:
         end.push_async_callback(watch.close)
         watch.start()
         raiser = end.enter_context(contextlib.closing(Raiser(*cgroup_fds)))
-        governor = Governor(config.governor, machine.make_allowance(topology, config.workers), watch, _ignore)
+        governor = Governor(
+            config.governor, hostconfig.make_allowance(topology, config.workers), watch, _ignore
+        )
         end.callback(governor.close)
         governor.refresh()
         _, problems = offered(False, config.functions.dir, (user.uid, user.gid), own_code=user.own_code)
         lacking = Lacking(user, Notifier(), no_group, problems, watch, governor, [pool], raiser)
-        worker = await end.enter_async_context(busy_helper(pool, ears))
+        worker = await end.enter_async_context(busy_helper(pool, events))
         applied = worker.applied
         found.gives_way_by = applied.gives_way_by
         found.add(
@@ -150,4 +151,4 @@ async def _measure(
 
 
 def _ignore(_: object) -> None:
-    """Nobody is to be told of an allowance."""
+    """Do nothing with an allowance."""

@@ -1,4 +1,4 @@
-"""The configuration file: TOML text to typed sections, strict. An unknown key is an error."""
+"""Reads the configuration file strictly: TOML text to typed sections. An unknown key is an error."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 IDLE_GROUPS = ("auto", "never")
 
 NUMBER_MAX = 10**9
-"""Of any number: seconds, connections, jobs."""
+"""Largest value of any number: seconds, connections, jobs."""
 
 WORKERS_MAX = 4096
-"""Every place for a worker takes a page of memory before there is one in it."""
+"""Limit of each number of workers. Each takes a page of shared memory before it starts."""
 
 _WORKERS = frozenset({"workers.helpers_per_node", "workers.warm", "workers.leads", "workers.leads_per_uid"})
 _NOT_ZERO = frozenset(
@@ -39,15 +39,15 @@ _NOT_ZERO = frozenset(
         "sockets.streams",
         "sockets.calls_per_uid",
         "sockets.handles_per_uid",
-        # What is measured over no time at all is nothing.
+        # Nothing can be measured over no time at all.
         "governor.pressure_window_s",
     }
 )
-"""With none of these nobody could use the daemon, not even to change that."""
+"""Keys that must not be 0: nobody could use the daemon, not even to change them."""
 
 
 class ConfigError(Exception):
-    """The file is wrong; the message has the file and the key's path."""
+    """The configuration is wrong; the message names the file and the key's path."""
 
 
 def load_config(
@@ -58,15 +58,15 @@ def load_config(
     own_user: bool = False,
     private: bool = False,
 ) -> Config:
-    """The configuration of a file; the defaults where there is none.
+    """Load the configuration of a file; without a file, the defaults.
 
     Args:
-        idle_exit_s: takes the place of daemon.idle_exit_s; None = does not.
-        helpers_socket: takes the place of workers.helpers_socket; None = does not.
-        own_user: workers.user counts as "", and sockets.mode "auto" is 0600 whatever groups there are.
+        idle_exit_s: replaces daemon.idle_exit_s; None = does not.
+        helpers_socket: replaces workers.helpers_socket; None = does not.
+        own_user: workers.user counts as "", and sockets.mode "auto" as 0600 even if the group exists.
         private: the sockets are 0600, whatever the file says.
     Raises:
-        ConfigError: it cannot be read, is no TOML, has an unknown key or a
+        ConfigError: the file cannot be read, is no TOML, has an unknown key or a
             value of a wrong type or out of bounds.
     """
     config = Config() if path is None else _read_config(path)
@@ -85,7 +85,7 @@ def load_config(
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What decides about the configuration, as `load_config` takes it.
+    """The arguments of `load_config`, as the command line gives them.
 
     Args:
         path: of the file; None = there is none.
@@ -98,7 +98,7 @@ class Given:
     private: bool = False
 
     def load(self) -> Config:
-        """The configuration; raises ConfigError."""
+        """Load the configuration; raises ConfigError."""
         return load_config(
             self.path,
             idle_exit_s=self.idle_exit_s,
@@ -113,7 +113,7 @@ def _read_config(path: Path) -> Config:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    # A number of too many digits is a bare ValueError, as is a text that is not UTF-8.
+    # A number with too many digits raises a bare ValueError, and so does a text that is not UTF-8.
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     try:
@@ -123,7 +123,7 @@ def _read_config(path: Path) -> Config:
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
-    """The configuration of parsed TOML; raises ConfigError."""
+    """Turn parsed TOML into the configuration; raises ConfigError."""
     types = get_type_hints(Config)
     _check_known(raw, list(types), "")
     sections = {name: _load_section(types[name], raw.get(name, {}), name) for name in types}
@@ -148,7 +148,7 @@ def _load_section(section: type[SectionT], raw: object, where: str) -> SectionT:
 
 def _typed(value: object, wanted: type, where: str) -> object:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        _check_number(where, value)  # one that is too large for a float, too
+        _check_number(where, value)  # before float(), which fails for a number that is too large
         value = float(value)
     if type(value) is not wanted:
         raise ConfigError(f"{where}: got {value!r}, wanted {wanted.__name__}")
@@ -160,10 +160,10 @@ def _check_values(config: Config) -> None:
         if isinstance(value, int | float):
             _check_number(path, value)
         elif "\0" in str(value):
-            raise ConfigError(f"{path}: got {value!r}, wanted no NUL in it")
+            raise ConfigError(f"{path}: got {value!r}, wanted a text without NUL")
     if config.sockets.mode != "auto" and not re.fullmatch("0?[0-7]{3}", config.sockets.mode):
         raise ConfigError(
-            f'sockets.mode: got "{config.sockets.mode}", wanted "auto" or octal digits as "0660"'
+            f'sockets.mode: got "{config.sockets.mode}", wanted "auto" or octal digits such as "0660"'
         )
     if config.daemon.log_level not in LOG_LEVELS:
         raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
@@ -201,5 +201,5 @@ def _check_governor(settings: GovernorSettings) -> None:
 def _check_number(path: str, value: float) -> None:
     least = 1 if path in _NOT_ZERO else 0
     most = WORKERS_MAX if path in _WORKERS else 100 if path.endswith("_percent") else NUMBER_MAX
-    if not least <= value <= most:  # NaN is in no bounds
+    if not least <= value <= most:  # NaN is never within bounds
         raise ConfigError(f"{path}: got {value}, wanted {least} to {most}")

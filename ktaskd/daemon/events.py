@@ -1,4 +1,4 @@
-"""What workers send, on its way to the engine."""
+"""Passes what workers send on to the engine."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class WorkerEvents:
         self._on_ready = on_ready
 
     def on_ready(self, worker: Worker) -> None:
-        """A worker has set itself up."""
+        """Pass on that a worker is ready."""
         self.ready.set()
         self._on_ready(worker)
         self.engine.on_ready(worker)
 
     def on_done(self, worker: Worker, done: Done) -> None:
-        """A chunk is done."""
+        """Pass on that a chunk is done."""
         self.engine.on_done(worker, done)
 
     def on_report(self, worker: Worker, report: Report) -> None:
-        """A worker reports something else."""
+        """Pass on any other answer."""
         self.engine.on_report(worker, report)
 
     def on_dead(self, worker: Worker, death: Death) -> None:
-        """A worker has ended."""
+        """Pass on that a worker has ended."""
         self.engine.on_dead(worker, death)

@@ -1,4 +1,4 @@
-"""Whether clients can still find the daemon: its directory may be removed or replaced."""
+"""Checks whether clients can still find the daemon, whose directory may be removed or replaced."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 
 
 class Found:
-    """Looks at the runtime directory whenever something in it is removed.
+    """Checks the runtime directory whenever something in it is removed.
 
     Args (attributes):
-        lost: why no client can connect any more, in words; "" while one can.
-        missing: why nobody would notice that, in words; "" where the kernel reports it.
+        lost: why no client can connect any more, in words; "" while clients can.
+        missing: why a loss would go unnoticed, in words; "" if the kernel reports it.
     """
 
     def __init__(self, runtime: RuntimeDir, on_lost: Callable[[], None]) -> None:
-        """Not started yet; `on_lost` is called once."""
+        """Not started yet. `on_lost` is called at most once."""
         self.lost = ""
         self.missing = ""
         self._runtime = runtime
@@ -30,21 +30,21 @@ class Found:
         self._watch: DirectoryWatch | None = None
 
     def start(self) -> None:
-        """Watch from now on, in the running loop; where the kernel cannot, that is logged."""
+        """Watch from now on, in the running loop. If the kernel cannot watch, log that."""
         inner = os.path.dirname(self._runtime.inner_path)
         try:
             self._watch = DirectoryWatch(os.fspath(self._runtime.path), inner)
         except OSError as error:
-            log.warning("runtime_dir_not_watched error=%s", error)
+            log.warning('runtime_dir_not_watched error="%s"', error)
             self.missing = (
-                f"runtime directory: nobody would notice its removal: {error.strerror}; "
+                f"runtime directory: its removal would go unnoticed: {error.strerror}; "
                 "raise fs.inotify.max_user_instances"
             )
             return
         asyncio.get_running_loop().add_reader(self._watch.fd, self._look)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.fd)
             self._watch.close()
@@ -58,5 +58,5 @@ class Found:
         self.lost = self._runtime.why_lost()
         if self.lost:
             words = "no client can connect any more, and the daemon ends when its jobs have ended"
-            log.error('runtime_dir_lost what="%s"; %s', self.lost, words)
+            log.error('runtime_dir_lost what="%s" means="%s"', self.lost, words)
             self._on_lost()

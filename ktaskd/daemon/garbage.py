@@ -1,10 +1,10 @@
 """Full garbage collections that stay short, however many jobs there are.
 
-Python looks through everything it holds in a full collection, and ten thousand
-jobs took it 0.2 to 0.5 s (measured), in which nobody is answered. What has just
-survived one that took long will mostly live on: it is frozen, and not looked at
-again. It is freed all the same when the last reference to it goes; only what
-refers to itself is not, so that all is looked through once when there is time.
+A full collection visits every object. With ten thousand jobs it took 0.2 to 0.5 s
+(measured), in which nobody gets an answer. Objects that have just survived a long
+collection will mostly live on, so they are frozen: later collections pass them over. They
+are still freed when their last reference goes, except reference cycles. So when there is
+time, one collection visits everything again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from ktaskd.host.libc import trim_heap
 
 LONG_S = 0.005
-"""A collection that takes longer is not to be repeated with the same objects."""
+"""After a collection that takes longer, the surviving objects are frozen."""
 
-REST_S = 1.0
-"""So long after its last job the daemon has time to look through everything."""
+QUIET_S = 1.0
+"""Quiet time after the last job, before a collection visits everything."""
 
 
 class Garbage:
@@ -29,29 +29,29 @@ class Garbage:
     def __init__(self) -> None:
         """Change nothing yet."""
         self.frozen = 0
-        """How often something was frozen since all was looked through."""
+        """How often objects were frozen since the last collection of everything."""
         self._began_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Freeze what is loaded by now, and watch."""
+        """Freeze all objects that exist now, and watch the collector."""
         gc.collect()
         gc.freeze()
         gc.callbacks.append(self._on_collection)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching the collector."""
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
         self._cancel()
 
     def look_through_soon(self, busy: Callable[[], object]) -> None:
-        """Look through everything as soon as the daemon has not been busy for REST_S."""
+        """Collect everything as soon as the daemon has not been busy for QUIET_S."""
         self._cancel()
         if self.frozen:
-            self._timer = asyncio.get_running_loop().call_later(REST_S, self._on_rested, busy)
+            self._timer = asyncio.get_running_loop().call_later(QUIET_S, self._on_quiet, busy)
 
-    def _on_rested(self, busy: Callable[[], object]) -> None:
+    def _on_quiet(self, busy: Callable[[], object]) -> None:
         self._timer = None
         if busy():
             self.look_through_soon(busy)
@@ -64,7 +64,7 @@ class Garbage:
             self._timer = None
 
     def look_through(self) -> None:
-        """If anything was frozen: find what refers to itself, give free memory back; takes 0.1 s."""
+        """If anything was frozen, collect everything and give free memory back. This takes 0.1 s."""
         if self.frozen:
             gc.unfreeze()
             gc.collect()

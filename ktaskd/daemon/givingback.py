@@ -1,7 +1,7 @@
 """Gives memory back to the machine after a load is over.
 
-What gRPC and Python have freed stays with the process, as much as the load had
-taken: glibc keeps free pages in each thread's arena.
+Memory that gRPC and Python have freed stays with the process, since glibc keeps
+free pages in the arena of each thread.
 """
 
 from __future__ import annotations
@@ -9,41 +9,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-REST_S = 1.0
-"""How long it has to be quiet."""
+QUIET_S = 1.0
+"""Quiet time before memory is given back."""
 
 WORTH_BYTES = 8 * 1024 * 1024
-"""Growth since the last time that is worth the look."""
+"""Growth since the last trim that makes another one worthwhile."""
 
 
 class GivingBack:
-    """Trims the heap when it has grown, or much was let go of, and nothing is held any more.
+    """Trims the heap after it has grown, or much was released, once little is held for clients.
 
     Args:
-        size: bytes of memory that the process has.
+        size: returns the process's resident memory in bytes.
         trim: gives free pages back; runs in a thread, since it takes 10 ms for 100 MiB.
-        held: bytes that are held for clients, and will be let go.
+        held: returns the bytes that are held for clients and will be released.
     """
 
     def __init__(self, size: Callable[[], int], trim: Callable[[], object], held: Callable[[], int]) -> None:
-        """Nothing has grown. Needs the running loop from the first note on."""
+        """Take the present size as the base. Needs the running loop from the first `note` on."""
         self._size = size
         self._trim = trim
         self._held = held
         self._least = size()
         self._freed = 0
-        """Bytes that were let go of since the last time: what a trim found in use then may be free now."""
+        """Bytes released since the last trim, which may have found them still in use."""
         self._timer: asyncio.TimerHandle | None = None
         self._trimming: asyncio.Future[object] | None = None
 
     def note(self, freed: int = 0) -> None:
-        """Something was let go of; `freed` are the bytes of it, as far as they are known."""
+        """Note that something was released; `freed` are its bytes, if they are known."""
         self._freed += max(freed, 0)
         if self._timer is None and self._trimming is None:
-            self._timer = asyncio.get_running_loop().call_later(REST_S, self._look)
+            self._timer = asyncio.get_running_loop().call_later(QUIET_S, self._look)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -58,7 +58,7 @@ class GivingBack:
         try:
             self._trimming = asyncio.get_running_loop().run_in_executor(None, self._trim)
         except RuntimeError:
-            # The machine has no thread to give now.
+            # No thread can be started now.
             self.note()
             return
         self._freed = 0
@@ -66,5 +66,5 @@ class GivingBack:
 
     def _on_trimmed(self, _: object) -> None:
         self._trimming = None
-        # What lives is not free: only what comes on top of it is looked at.
+        # Live memory cannot be given back, so only growth above it counts.
         self._least = self._size() - self._held()

@@ -1,4 +1,4 @@
-"""When a daemon that ends by itself may do so: nobody is connected, and nothing would be lost."""
+"""Ends an idle daemon when nobody is connected and nothing would be lost."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def held_s(
 ) -> float:
     """Return for how many seconds an idle daemon still holds what would be lost with it; 0 = nothing.
 
-    A mode holds it until the mode ends, so forever where it has no end: it is what somebody has
-    asked for until they say otherwise. The result of a detached job holds it for as long as
-    results are kept. That of a job that was waited for was sent already.
+    A mode holds the daemon until the mode ends, forever if it has no end: somebody asked for it
+    until they say otherwise. The result of a detached job holds the daemon as long as
+    results are kept. The result of a job that a client waited for was sent already.
 
     Args:
         mode_ends_s: None = never.
-        ended: the jobs that have ended and are remembered.
-        keep_s: how long they are.
-        now_s: a time of CLOCK_BOOTTIME, as all of these.
+        ended: the ended jobs that are remembered.
+        keep_s: how long they are remembered.
+        now_s: a time of CLOCK_BOOTTIME, like all of these.
     """
     ends_s = [job.ended_boot_s + keep_s for job in ended if job.detached]
     if mode is not Mode.AUTO:
@@ -38,12 +38,12 @@ class IdleEnd:
     """The one timer by which an idle daemon ends.
 
     Args:
-        held_s: for how long something would be lost, as `held_s` says.
+        held_s: returns for how long something would be lost, as `held_s` does.
         stop: ends the daemon.
     """
 
     def __init__(self, held_s: Callable[[], float], stop: Callable[[], object]) -> None:
-        """Needs the running loop. Nothing ends before `idle`."""
+        """Needs the running loop. Nothing happens before `idle`."""
         self._held_s = held_s
         self._stop = stop
         self._loop = asyncio.get_running_loop()
@@ -65,5 +65,5 @@ class IdleEnd:
             return
         log.info("idle_held seconds=%g", left_s)
         if left_s < math.inf:
-            # Asked again then, since this loop's clock stands still while the machine sleeps.
+            # Checked again then, since this loop's clock stands still while the machine sleeps.
             self._timer = self._loop.call_later(left_s, self._on_over)

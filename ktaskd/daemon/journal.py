@@ -1,7 +1,7 @@
 """Log lines as entries of the journal, with a field for each value.
 
-`journalctl KTASKD_JOB=...` finds what a job went through, KTASKD_REASON=ON_BATTERY
-when helpers gave way because of that.
+`journalctl KTASKD_JOB=...` finds the history of a job, KTASKD_REASON=ON_BATTERY
+the times when helpers gave way because of the battery.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Send = Callable[..., object]
 
 
 def find_send(socket: str = SOCKET) -> Send | None:
-    """The journal's own call, or None where systemd-python is not installed or nobody has made the socket.
+    """Return the journal's own send call; None if systemd-python is not installed or the socket is missing.
 
-    Without that socket the call succeeds and sends nothing: a container may have the journal's
-    stream as its standard error, and not the directory of the socket.
+    Without the socket the call succeeds and sends nothing. A container may have the journal's
+    stream as its standard error, but not the directory of the socket.
     """
     if not os.path.exists(socket):
         return None
@@ -41,10 +41,10 @@ def find_send(socket: str = SOCKET) -> Send | None:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:
-    """The values of a line of the form "event key=%s ...", by PREFIX and KEY.
+    """Return the values of a line of the form "event key=%s ...", by PREFIX and KEY.
 
-    Taken from the arguments and not from the text, so that a blank or a quote
-    in a value changes nothing. Lines of another form have no fields.
+    They come from the arguments and not from the text, so a blank or a quote
+    in a value does no harm. Lines of another form have no fields.
     """
     text = str(record.msg)
     args = record.args if isinstance(record.args, tuple) else ()
@@ -62,16 +62,16 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 class JournalHandler(logging.Handler):
-    """Sends each record to the journal; what cannot be sent goes to the handler beside it."""
+    """Sends each record to the journal, or to another handler if that fails."""
 
     def __init__(self, send: Send, fallback: logging.Handler) -> None:
-        """Send by `send`, or write by `fallback`."""
+        """Call `send`; where it fails, use `fallback`."""
         super().__init__()
         self._send = send
         self._fallback = fallback
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One entry."""
+        """Send one entry."""
         priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
         try:
             self._send(
@@ -84,7 +84,7 @@ class JournalHandler(logging.Handler):
                 CODE_FUNC=record.funcName,
                 **fields_of(record),
             )
-        except (OSError, UnicodeError):  # a name of bytes that are no text
+        except (OSError, UnicodeError):  # the latter for a name whose bytes are no text
             self._fallback.emit(record)
 
     def _text(self, record: logging.LogRecord) -> str:

@@ -1,7 +1,7 @@
-"""What a daemon does without on this machine, and how to get it: for its status and for `--check-host`.
+"""Collects what a daemon lacks on this machine, and how to get it.
 
-Both ask the same object, and it asks anew each time: much is found out only after the start, as a
-library that is loaded with the first connection, or goes away later.
+The status and `--check-host` use the same object, which looks again each time: much is found out only after
+the start, such as a library that is loaded with the first connection, and some of it changes later.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ktaskd.daemon.machine import WorkerUser
+from ktaskd.daemon.hostconfig import WorkerUser
 from ktaskd.daemon.notify import Notifier
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.watch import Watch
@@ -19,13 +19,13 @@ from ktaskd.pool.pool import Pool
 
 @dataclass(slots=True)
 class Lacking:
-    """Collects what each part of a daemon lacks, in words. Calling it gives all of it, each text once.
+    """Returns, when called, what each part of a daemon lacks, in words, each text once.
 
     Args:
-        no_group: why there is no idle cgroup of our own; "" = there is, or none is wanted.
-        functions: those that are not offered, and why.
-        pools: whose pool hosts may not be there.
-        others: further parts, each asked for its texts; empty ones do not count.
+        no_group: why there is no idle cgroup of our own; "" = there is one, or none is needed.
+        functions: functions that are not offered, with the reasons.
+        pools: pools whose hosts may be missing.
+        others: further sources of texts; empty texts do not count.
     """
 
     user: WorkerUser

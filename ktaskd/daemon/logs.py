@@ -1,4 +1,4 @@
-"""Where log lines go: to stderr, a few at a time, not in the middle of an answer."""
+"""Writes log lines to stderr or the journal, a few at a time and not in the middle of an answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ktaskd.daemon.journal import JournalHandler, find_send
 from ktaskd.host.logline import format_line, is_journal
 
 FLUSH_S = 0.05
-"""A line is held back so long at most."""
+"""Longest time for which a line is held back."""
 
 
 class LateHandler(logging.handlers.MemoryHandler):
-    """Formats and writes soon after instead of at once; a warning or worse at once.
+    """Formats and writes records a moment later; a warning or worse at once.
 
-    To format and write a line costs as much as a tenth of a small job's whole
-    round trip, and nobody waits for it.
+    Formatting and writing a line takes a tenth of a small job's whole round trip,
+    and nobody waits for it.
     """
 
     def __init__(self, target: logging.Handler) -> None:
@@ -29,10 +29,10 @@ class LateHandler(logging.handlers.MemoryHandler):
         self._timer: asyncio.TimerHandle | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record, and see that it is written soon."""
+        """Keep a record, and arrange for it to be written soon."""
         super().emit(record)
         if threading.current_thread() is not threading.main_thread() or not self._loop.is_running():
-            self.flush()  # the timers are the loop's own
+            self.flush()  # only the loop's own thread can set its timers
         elif self.buffer and self._timer is None:
             self._timer = self._loop.call_later(FLUSH_S, self._flush_late)
 
@@ -42,7 +42,7 @@ class LateHandler(logging.handlers.MemoryHandler):
 
 
 class LineFormatter(logging.Formatter):
-    """Formats records as `logline` has them; with the time unless the journal adds it."""
+    """Formats records as `logline` does, with the time unless the journal adds it."""
 
     def __init__(self, *, timed: bool) -> None:
         """Add the time of each record if `timed`."""
@@ -50,25 +50,25 @@ class LineFormatter(logging.Formatter):
         self._timed = timed
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line without the traceback, which `format` adds below it."""
+        """Format the line without the traceback, which `format` adds below it."""
         when_s = record.created if self._timed else None
         return format_line(record.levelname, record.name, record.getMessage(), when_s)
 
 
 def start_logging(level: str) -> None:
-    """Log from now on: to the journal with fields where stderr is that, else to stderr as key=value lines."""
+    """Log to stderr from now on: with fields if it is the journal, otherwise as key=value lines."""
     journal = is_journal()
     plain = logging.StreamHandler(sys.stderr)
     plain.setFormatter(LineFormatter(timed=not journal))
     send = find_send() if journal else None
     handler = plain if send is None else JournalHandler(send, plain)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Nobody prints these, and finding them out costs more than the message.
+    # No format uses these, and finding them out costs more than the message.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def write_late() -> None:
-    """Take the writing out of the way; called once the loop runs, in its thread."""
+    """Delay the writing of log lines from now on. Call it in the loop's thread when the loop runs."""
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)

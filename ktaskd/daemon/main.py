@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ktaskd import __version__
-from ktaskd.daemon import machine
+from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config, ConfigError, Given
 from ktaskd.daemon.logs import start_logging
 from ktaskd.daemon.preflight import why_not_start
@@ -23,17 +23,19 @@ from ktaskd.host.processes.process import apply_undumpable
 from ktaskd.host.root import HostRoot
 from ktaskd.pool.starting import environment, python
 
+log = logging.getLogger(__name__)
+
 READER_GONE = 141
-"""The status that a shell gives to a program which SIGPIPE has ended."""
+"""The status with which a shell reports a program that SIGPIPE has ended."""
 
 DEFAULT_CONFIG = Path("/etc/ktaskd/ktaskd.toml")
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what goes wrong while it prints help, which argparse passes over since Python 3.11.5."""
+    """Raises errors of printing help, which argparse ignores since Python 3.11.5."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # Where standard output is not buffered, the error comes here and not when it is flushed.
+        # If standard output is not buffered, the error occurs here and not when it is flushed.
         if file is not None and file is sys.stdout:
             file.write(message)
         else:
@@ -41,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(
         prog="ktaskd", description="Runs parallel work for every program, on CPUs that nobody else wants."
     )
@@ -62,36 +64,36 @@ def make_parser() -> argparse.ArgumentParser:
         help="start the helpers for a daemon whose workers.helpers_socket is the socket passed in LISTEN_FDS",
     )
     parser.add_argument(
-        "--idle-exit", type=float, metavar="SECONDS", help="end after so long with nothing to do"
+        "--idle-exit", type=float, metavar="SECONDS", help="end after this time with nothing to do"
     )
     parser.add_argument(
         "--host-root",
         type=Path,
         default=Path("/"),
         metavar="DIR",
-        help="what decides how many helpers may run is read in DIR/proc and DIR/sys (default: /)",
+        help="read DIR/proc and DIR/sys to decide how many helpers may run (default: /)",
     )
     parser.add_argument(
         "--helpers-socket",
         metavar="PATH",
-        help="where `ktaskd --pool-hosts` listens; takes the place of workers.helpers_socket",
+        help="socket of `ktaskd --pool-hosts`; replaces workers.helpers_socket",
     )
     parser.add_argument(
         "--own-user",
         action="store_true",
-        help='serve the user that started this alone, also root: as with workers.user = "" and '
-        'sockets.mode = "0600", unless the file that --config names has another mode',
+        help="serve only the user that started this, also if that is root: the same as "
+        'workers.user = "" and sockets.mode = "0600", unless the file named by --config sets another mode',
     )
     parser.add_argument("--version", action="version", version=f"ktaskd {__version__}")
     parser.epilog = (
-        "The runtime directory is /run/ktaskd for root, else $XDG_RUNTIME_DIR/ktaskd, or /tmp/ktaskd-UID "
-        "where that is not a directory of the user's own."
+        "The runtime directory is /run/ktaskd for root, otherwise $XDG_RUNTIME_DIR/ktaskd, or "
+        "/tmp/ktaskd-UID if XDG_RUNTIME_DIR is not a directory of the user's own."
     )
     return parser
 
 
 def default_runtime_dir() -> Path:
-    """Where the sockets go when nobody says so; clients of the same user look there, too."""
+    """Return the default directory of the sockets; clients of the same user look there, too."""
     if os.geteuid() == 0:
         return Path("/run/ktaskd")
     base = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -99,7 +101,7 @@ def default_runtime_dir() -> Path:
 
 
 def own_directory() -> Path:
-    """The directory of a user who has no XDG_RUNTIME_DIR, as after su or in a container."""
+    """Return the directory of a user without XDG_RUNTIME_DIR, as after su or in a container."""
     return Path(f"/tmp/ktaskd-{os.geteuid()}")
 
 
@@ -111,10 +113,10 @@ def _is_ours(directory: str) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon; 0 = ended well, 1 = could not start, 2 = wrong usage or configuration.
+    """Run the daemon; return 0 = ended well, 1 = could not start, 2 = wrong usage or configuration.
 
     With --check-host, 0 = helpers give way on this machine, 1 = they do not. With --check-config, 2
-    also where the machine has not what a file asks for. 141 = nobody reads what is printed any more.
+    also means that this machine lacks something that the file names. 141 = the output's reader has gone.
     """
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
@@ -139,8 +141,8 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _act(options: argparse.Namespace) -> int:
     if options.pool_hosts:
-        # Anew, since what is loaded here would be in every worker. It stays this
-        # process, which LISTEN_PID names.
+        # By exec, since otherwise every worker would contain the modules loaded here. The
+        # process stays the same one that LISTEN_PID names.
         passed = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
         os.execve(sys.executable, python("ktaskd.pool.hosts"), environment(*passed, erase=True))
     given = Given(
@@ -148,7 +150,7 @@ def _act(options: argparse.Namespace) -> int:
         options.idle_exit,
         options.helpers_socket,
         options.own_user,
-        # The machine's file is meant for the daemon that serves everybody.
+        # The machine's configuration file is for the daemon that serves everybody.
         private=options.own_user and options.config is None,
     )
     try:
@@ -166,13 +168,13 @@ def _act(options: argparse.Namespace) -> int:
         return check_host(config, directory)
     if not os.path.isdir(options.host_root):
         return _fail(f"--host-root: got {str(options.host_root)!r}, wanted a directory", 2)
-    # Absolute, since it shall stay the same whatever the working directory.
+    # Absolute, so that a change of the working directory does not matter.
     host_root = HostRoot(options.host_root.absolute())
     return _run(config, given.load, directory, options.selftest, host_root)
 
 
 def _check_config(given: Given, config: Config) -> int:
-    """Print the configuration; 2 = this machine has not all that it asks for."""
+    """Print the configuration; return 2 if this machine lacks something that it names."""
     from ktaskd.daemon.checkconfig import format_config, problems, sources
 
     source_of = sources(given)
@@ -189,11 +191,11 @@ def _fail(message: str, status: int) -> int:
 
 
 def _claim(config: Config, directory: Path) -> RuntimeDir:
-    """The runtime directory, ours for as long as we live; raises ListenError."""
-    if os.geteuid() == 0 and (owner := machine.worker_user(config.workers, 0).uid) > 0:
+    """Claim the runtime directory for this daemon's life; raises ListenError."""
+    if os.geteuid() == 0 and (owner := hostconfig.worker_user(config.workers, 0).uid) > 0:
         take_over(directory, owner, HostRoot())
     own = directory == own_directory()
-    if own and directory.is_symlink():  # anybody may make one in /tmp
+    if own and directory.is_symlink():  # any user can create one in /tmp
         raise ListenError(f"runtime directory {directory}: is a link, wanted a directory; remove it")
     return RuntimeDir.claim(directory, mode=0o700 if own else 0o755)
 
@@ -202,7 +204,7 @@ def _run(
     config: Config, load: Callable[[], Config], directory: Path, selftest: bool, host_root: HostRoot
 ) -> int:
     start_logging(config.daemon.log_level)
-    if why := machine.unmapped(HostRoot()):
+    if why := hostconfig.unmapped(HostRoot()):
         return _fail(why, 1)
     own_cgroup_fd = cgroup_fd.take_stdout()
     if os.geteuid() == 0:
@@ -210,7 +212,7 @@ def _run(
     lacking = why_not_start(len(os.sched_getaffinity(0)))
     if lacking:
         return _fail(lacking, 1)
-    mode, gid = machine.socket_mode(config.sockets, os.geteuid())
+    mode, gid = hostconfig.socket_mode(config.sockets, os.geteuid())
     try:
         runtime = _claim(config, directory)
     except ListenError as error:
@@ -218,9 +220,9 @@ def _run(
     try:
         listeners = open_listeners(runtime, mode=mode, gid=gid)
         if listeners.reached_by_others():
-            apply_undumpable()  # and then so are its pool hosts and workers
-        # gRPC's fork handlers would run in every child that is exec'd; they
-        # must be off before it is loaded, and so it is loaded only here.
+            apply_undumpable()  # its pool hosts and workers inherit it
+        # gRPC's fork handlers would run in every child process. They must be off
+        # before gRPC is loaded, so it is loaded only here.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
         from ktaskd.daemon.life import live
         from ktaskd.daemon.start import Start
@@ -233,8 +235,8 @@ def _run(
     except ListenError as error:
         return _fail(str(error), 1)
     except OSError as error:
-        # Whatever the machine refuses: a user can do more with one line than with a traceback.
-        logging.getLogger(__name__).debug("start_failed", exc_info=True)
+        # The machine refused something: one line helps the user more than a traceback.
+        log.debug("start_failed", exc_info=True)
         return _fail(f'cannot run: {error} (log_level = "debug" shows where)', 1)
     finally:
         runtime.close()

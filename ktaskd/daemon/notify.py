@@ -1,4 +1,4 @@
-"""Telling the service manager: by systemd-python, or by a small notify of our own."""
+"""Notifies the service manager, through systemd-python or a small notify of our own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ktaskd.host.sockets import notify as own
 
 
 class Notifier:
-    """Sends states to $NOTIFY_SOCKET; does nothing where there is none.
+    """Sends states to $NOTIFY_SOCKET; does nothing without one.
 
     Args (attributes):
         missing: what is missing and how to get it, in words; "" if nothing is.
     """
 
     def __init__(self) -> None:
-        """Find out which of the two there is."""
+        """Find out which of the two is available."""
         self.missing = ""
         self._notify: Callable[..., object] = own.notify
         try:
@@ -33,7 +33,7 @@ class Notifier:
         self._notify(*lines)
 
     def send_reloading(self) -> None:
-        """RELOADING with the time that newer service managers wait for.
+        """Send RELOADING, with the time that newer service managers require.
 
         Source: sd_notify(3)
         """

@@ -1,6 +1,6 @@
-"""Functions that are not built in: what packages have, and manifests of libraries.
+"""Functions that are not built in: those of installed packages, and manifests of libraries.
 
-A wrong one is told, and the others still load.
+A faulty one is reported, and the others still load.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from ktaskd.pool.starting import environment, python
 log = logging.getLogger(__name__)
 
 DESCRIBE_S = 60.0
-"""For all packages to be loaded once and described."""
+"""Longest time for loading and describing all packages."""
 
 _OTHERS_CODE = "this daemon is not its caller's own: ktask.connect(own=True)"
 
 
 @dataclass(slots=True)
 class Plugins:
-    """What was found.
+    """Functions that were found, and the faults of others.
 
     Args:
         functions: by name.
-        problems: each with the path and the key.
+        problems: each names the path and the key.
     """
 
     functions: dict[str, Declaration] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def close(self) -> None:
-        """Let go of the libraries; a daemon keeps them for as long as it lives."""
+        """Close the libraries. A daemon keeps them open as long as it lives."""
         for declaration in self.functions.values():
             _close(declaration)
 
@@ -57,12 +57,12 @@ def _close(declaration: Declaration) -> None:
 def offered(
     selftest: bool, directory: str, ids: tuple[int, int], *, own_code: bool = True
 ) -> tuple[dict[str, Declaration], list[str]]:
-    """All functions that a daemon offers, and what is wrong with those that it does not.
+    """Return all functions that a daemon offers, and the faults of those that it does not offer.
 
     Args:
         directory: of manifests; "" = none.
-        ids: uid and gid of the process that describes what packages have; -1 = ours.
-        own_code: code of our own user is run; else what does so is listed as unavailable.
+        ids: uid and gid of the process that describes the packages' functions; -1 = ours.
+        own_code: whether callers' own code is run; if not, functions that run it are listed as unavailable.
     """
     functions = {
         name: replace(one, unavailable=_OTHERS_CODE) if one.own and not own_code else one
@@ -72,23 +72,23 @@ def offered(
     more = read_plugins(directory, functions.keys() | CATALOGUE.keys() | found.functions.keys())
     problems = [*found.problems, *more.problems]
     for problem in problems:
-        log.warning("function_refused %s", problem)
+        log.warning('function_refused why="%s"', problem)
     return functions | found.functions | more.functions, [
         f"function not offered: {text}" for text in problems
     ]
 
 
 def read_packages(ids: tuple[int, int], taken: Iterable[str]) -> Plugins:
-    """What installed packages have, as a process of its own says, which ends then."""
+    """Have a short-lived process describe the functions of installed packages."""
     found = Plugins()
     ours = [point.name for point in plugin.installed() if _is_ours(point, found.problems)]
     if not ours:
         return found
     try:
-        said = json.loads(_describe(ids, ours).rpartition(b"\0")[2])
-        found.problems += said["problems"]
+        described = json.loads(_describe(ids, ours).rpartition(b"\0")[2])
+        found.problems += described["problems"]
         names = set(taken)
-        for raw in said["functions"]:
+        for raw in described["functions"]:
             declaration = from_json(raw)
             if declaration.name in names:
                 found.problems.append(f"entry point {declaration.name}: another function has this name")
@@ -101,7 +101,7 @@ def read_packages(ids: tuple[int, int], taken: Iterable[str]) -> Plugins:
 
 
 def _is_ours(point: EntryPoint, problems: list[str]) -> bool:
-    """Whether nobody but root and our own user can have made its code; else why not is in `problems`."""
+    """Whether only root and our own user can have written its code; if not, add the reason to `problems`."""
     place = plugin.install_dir_of(point)
     try:
         os.close(trusted.open_directory(place))
@@ -114,7 +114,7 @@ def _is_ours(point: EntryPoint, problems: list[str]) -> bool:
 
 
 def _describe(ids: tuple[int, int], names: Sequence[str]) -> bytes:
-    """What it printed; as another user where we are root and there is one."""
+    """Run the describing process, as another user if we are root, and return its output."""
     uid, gid = ids if os.geteuid() == 0 and ids[0] > 0 else (None, None)
     done = subprocess.run(
         [*python("ktaskd.functions.plugins.plugin"), *names],
@@ -131,10 +131,10 @@ def _describe(ids: tuple[int, int], names: Sequence[str]) -> bytes:
 
 
 def read_plugins(directory: str, taken: Iterable[str]) -> Plugins:
-    """All manifests of a directory, in the order of their names; "" or none there = nothing.
+    """Read all manifests of a directory, in the order of their names. "" or a missing directory gives none.
 
     Args:
-        taken: names that functions have already.
+        taken: names of functions that exist already.
     """
     found = Plugins()
     if not directory:
@@ -152,7 +152,7 @@ def read_plugins(directory: str, taken: Iterable[str]) -> Plugins:
             declaration = _read(path)
             if declaration.name in names:
                 _close(declaration)
-                raise ManifestInvalid("name", f'got "{declaration.name}", which another function has')
+                raise ManifestInvalid("name", f'got "{declaration.name}", the name of another function')
         except (ManifestInvalid, trusted.Untrusted) as error:
             found.problems.append(f"{path}: {error}")
             continue

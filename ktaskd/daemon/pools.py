@@ -1,4 +1,4 @@
-"""All pools of a daemon: the helpers of each node, the leads, and workers in callers' memory groups."""
+"""All pools of a daemon: the helpers of each node, the leads, and workers in callers' memory cgroups."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Pools:
     """The pools, in the order in which the status shows them.
 
     Args:
-        specs: of the helpers' pools, and of one of leads.
+        specs: of the helpers' pools and of one pool of leads.
         guests: of workers for one job each, which move into a caller's memory cgroup.
         group: the cgroup that helpers move into; stays the caller's.
         hooks: called back about workers.
-        helpers_unit: gets the helpers' pool hosts; None = as children of this process.
+        helpers_unit: starts the helpers' pool hosts; None = they are children of this process.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Pools:
         self.all: list[Pool] = [*self._usual, self._guests]
 
     def __iter__(self) -> Iterator[Pool]:
-        """All of them."""
+        """All pools."""
         return iter(self.all)
 
     def start(self) -> None:
-        """Start all pool hosts but that of guests, and a worker of each pool.
+        """Start all pool hosts except that of guests, and one worker of each pool.
 
-        One worker shows whether any can be had; where none is kept warm it ends soon.
+        One worker shows whether workers can start here; it ends soon if none is kept warm.
         """
         for pool in self.all:
             pool.start()
@@ -71,11 +71,11 @@ class Pools:
             pool.ensure(1)
 
     def want_leads(self, count: int) -> None:
-        """Have so many leads, soon."""
+        """Ask for this many leads."""
         self._leads.ensure(count)
 
     def want_helpers(self, nid: int, count: int) -> None:
-        """Have so many helpers of a node, soon."""
+        """Ask for this many helpers of a node."""
         for pool in self._usual:
             if pool.spec.nid == nid and pool is not self._leads:
                 pool.ensure(count)
@@ -87,11 +87,11 @@ class Pools:
         return self._guests.admit(memory_group, worker_class, nid=nid, cpu=cpu)
 
     def pids(self) -> list[int]:
-        """Of all workers and pool hosts."""
+        """Return the process ids of all workers and pool hosts."""
         workers = [worker.pid for pool in self.all for worker in pool.workers if worker.pid]
         return [*workers, *(pool.host_pid for pool in self.all if pool.host_pid)]
 
     def shared_pids(self) -> set[int]:
-        """Of all processes that run chunks for everybody, or fork those that do."""
+        """Return the process ids of workers that serve all users, and of their pool hosts."""
         pids = {worker.pid for pool in self._usual for worker in pool.workers}
         return (pids | {pool.host_pid for pool in self._usual}) - {0}

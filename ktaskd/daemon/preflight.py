@@ -1,4 +1,4 @@
-"""What must be there for a daemon to start at all; anything else is named in its status instead."""
+"""Checks what a daemon needs to start at all. Its status names everything else that is missing."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import threading
 from pathlib import Path
 
 FILES_BASE = 48
-"""Descriptors of a daemon without a worker: gRPC's, sockets, events, and some for clients."""
+"""Descriptors that a daemon needs without workers: gRPC's, sockets, events, and some for clients."""
 
 FILES_PER_CPU = 4
-"""A socket and a pidfd of a helper, and of a lead."""
-
+"""A socket and a pidfd each for a helper and a lead."""
 
 THREADS = 12
-"""As many as gRPC starts before the first call; where it cannot it tries again forever."""
+"""Threads that gRPC starts before the first call. If it cannot, it tries again forever."""
 
 
 def why_not_start(cpus: int, top: Path = Path("/")) -> str:
-    """What is missing and the next step, in words; "" if a daemon can start.
+    """Return what is missing and the next step, in words; "" if a daemon can start.
 
     Args:
-        cpus: that it may use.
-        top: what stands for "/".
+        cpus: number of CPUs that the daemon may use.
+        top: the directory that stands for "/".
     """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return _lacking_files(top) or _lacking_descriptors(cpus, most) or _lacking_threads()
@@ -47,7 +46,7 @@ def _lacking_descriptors(cpus: int, most: int) -> str:
 
 
 def _lacking_threads() -> str:
-    """Start as many threads as gRPC will, and end them."""
+    """Start as many threads as gRPC will, and end them; return the fault, or ""."""
     go, threads = threading.Event(), [threading.Thread(target=lambda: go.wait()) for _ in range(THREADS)]
     started: list[threading.Thread] = []
     try:

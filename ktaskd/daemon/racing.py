@@ -1,4 +1,4 @@
-"""A helper as the daemon has them, and how much it leaves to busy loops that want the same CPU."""
+"""Runs a helper next to busy loops that use the same CPU, and measures how much it takes from them."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
 
 RAISED_ABOVE = 0.30
-"""Share of a helper that was raised, beside one rival; half would be fair."""
+"""CPU share of a raised helper next to one rival that counts as enough; half would be fair."""
 
 MEASURE_S = 1.0
-"""CPU time that both together have used when a share is taken."""
+"""CPU time that both together must have used before a share is computed."""
 PATIENCE_S = 30.0
-"""For one step; a machine that is so busy can tell nothing."""
+"""Longest time for one step; nothing can be measured on a machine that is busier than that."""
 
 
-class WorkerEars:
-    """Hears of one worker that it is ready, or that it is dead."""
+class WorkerEvents:
+    """Queues the start and the death of one worker."""
 
     def __init__(self) -> None:
-        self.told: asyncio.Queue[Worker | Death] = asyncio.Queue()
+        self.queue: asyncio.Queue[Worker | Death] = asyncio.Queue()
 
     def on_ready(self, worker: Worker) -> None:
-        """It has set itself up."""
-        self.told.put_nowait(worker)
+        """Queue a worker that is ready."""
+        self.queue.put_nowait(worker)
 
     def on_done(self, worker: Worker, done: Done) -> None:
-        """Nothing: the chunk is given back at the end."""
+        """Ignore it: the chunk is given back at the end."""
 
     def on_report(self, worker: Worker, report: Report) -> None:
-        """Nothing is asked of it."""
+        """Ignore it: nothing was asked."""
 
     def on_dead(self, worker: Worker, death: Death) -> None:
-        """It has ended."""
-        self.told.put_nowait(death)
+        """Queue the death of a worker."""
+        self.queue.put_nowait(death)
 
 
 async def race_all(worker: Worker, cpu: int, root: HostRoot, raiser: Raiser, found: Findings) -> None:
-    """One rival after the other; then the helper is raised, and lowered again."""
+    """Race against one rival after the other, then with the helper raised and lowered again."""
     await _patiently(lambda: raiser.find_out(worker.pid))
     found.add("raising by", ", ".join(raiser.methods) or "nothing")
     top: Path | None = None
@@ -60,22 +60,22 @@ async def race_all(worker: Worker, cpu: int, root: HostRoot, raiser: Raiser, fou
             group = stack.enter_context(rival.group_for_rival(root))
             top = group.parent
             other = stack.enter_context(rival.rival_on(cpu, group))
-            await _race(worker.pid, other, "beside another cgroup", found)
+            await _race(worker.pid, other, "next to another cgroup", found)
         except IdleGroupRefused as error:
-            found.add("beside another cgroup", f"not measured: {error}")
-    # In the root, so that nothing but its session is what it has of its own.
+            found.add("next to another cgroup", f"not measured: {error}")
+    # This rival runs in the root cgroup, so that only its session sets it apart.
     with rival.rival_on(cpu, top) as other:
-        await _race(worker.pid, other, "beside another session", found)
+        await _race(worker.pid, other, "next to another session", found)
         raised = await _raised(raiser, worker.pid)
         share = await _share(worker.pid, other)
         enough = "" if share > RAISED_ABOVE else ": a chunk that cannot be cut may never end"
-        found.add("raised" if raised else "raised as far as can be", f"the helper keeps {share:.1%}{enough}")
+        found.add("raised" if raised else "raised in part", f"the helper keeps {share:.1%}{enough}")
         await _patiently(lambda: raiser.lower(worker.pid))
         await _race(worker.pid, other, "lowered again", found)
 
 
 async def _raised(raiser: Raiser, pid: int) -> bool:
-    """Raise it, as far as can be; a change of an autogroup may have to wait."""
+    """Raise the helper; return whether that worked in full. A change of an autogroup may have to wait."""
     for _ in range(20):
         if raiser.raise_(pid):
             return True
@@ -96,7 +96,7 @@ async def _share(helper: int, other: int) -> float:
 
 
 async def _patiently(reached: Callable[[], bool]) -> None:
-    """Look ten times a second; raises TimeoutError when it never will be."""
+    """Check ten times a second; raises TimeoutError after PATIENCE_S."""
     until_s = time.monotonic() + PATIENCE_S
     while not reached():
         if time.monotonic() > until_s:
@@ -105,16 +105,16 @@ async def _patiently(reached: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def busy_helper(pool: Pool, ears: WorkerEars) -> AsyncIterator[Worker]:
-    """A helper of a pool that burns its CPU; the pool is started and closed here.
+async def busy_helper(pool: Pool, events: WorkerEvents) -> AsyncIterator[Worker]:
+    """Start a pool and a helper in it that burns its CPU; close the pool at the end.
 
     Args:
-        ears: the pool's listener.
+        events: the pool's listener.
     """
     pool.start()
     worker: Worker | Death | None = None
     try:
-        worker = await _first(ears, pool)
+        worker = await _first(events, pool)
         if isinstance(worker, Death):
             raise ChildProcessError(f"a helper could not be started: {worker}")
         body = {
@@ -133,8 +133,8 @@ async def busy_helper(pool: Pool, ears: WorkerEars) -> AsyncIterator[Worker]:
         await pool.close(PATIENCE_S)
 
 
-async def _first(ears: WorkerEars, pool: Pool) -> Worker | Death:
+async def _first(events: WorkerEvents, pool: Pool) -> Worker | Death:
     try:
-        return await asyncio.wait_for(ears.told.get(), PATIENCE_S)
+        return await asyncio.wait_for(events.queue.get(), PATIENCE_S)
     except TimeoutError:
         raise TimeoutError(pool.trouble) from None

@@ -1,4 +1,4 @@
-"""What a changed configuration file changes in a running daemon. Pure."""
+"""Applies a changed configuration file to a running daemon. Pure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ RELOADABLE = frozenset(
 
 
 def reloaded(old: Config, new: Config) -> tuple[Config, Reloaded]:
-    """The configuration in force from now on, and the keys that changed.
+    """Return the configuration in force from now on, and the keys that changed.
 
     Args:
-        old: in force until now.
-        new: of the file as it is now.
+        old: the configuration in force until now.
+        new: that of the file as it is now.
     """
     before, after = flatten(old), flatten(new)
     changed = [path for path in after if before[path] != after[path]]

@@ -16,14 +16,14 @@ class SocketSettings:
 
     Args:
         mode: of both sockets, octal digits; "auto" = 0660 if the daemon is root
-            and the group exists, else 0600.
-        group: that owns the sockets where mode lets it in.
-        connections, connections_per_uid: gRPC connections at one time.
-        handoffs, handoffs_per_uid: connections to the handoff socket at one time.
-        streams: calls at one time on one gRPC connection.
-        calls_per_uid: calls of one uid at one time, on all its connections.
-        handles_per_uid: handed over descriptors at one time.
-        watch_stall_s: a stream whose reader takes nothing for so long is cut;
+            and the group exists, otherwise 0600.
+        group: owner of the sockets if the mode gives it access.
+        connections, connections_per_uid: most gRPC connections at the same time.
+        handoffs, handoffs_per_uid: most connections to the handoff socket at the same time.
+        streams: most calls at the same time on one gRPC connection.
+        calls_per_uid: most calls of one uid at the same time, on all its connections.
+        handles_per_uid: most handed over descriptors at the same time.
+        watch_stall_s: a stream that its reader does not read for this long is ended;
             0 = never.
     """
 
@@ -41,28 +41,28 @@ class SocketSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """How many workers there are, and who they are.
+    """How many workers there are, and which user they run as.
 
     Args:
-        user: that workers become if the daemon is root; where there is no such
-            user, or "", only uid 0 may run jobs.
+        user: that workers become if the daemon is root; if there is no such
+            user, or with "", only uid 0 may run jobs.
         helpers_per_node: most helpers of one node; 0 = one for each CPU.
         warm: helpers of each node, and leads, that are kept while there is
-            nothing to do; 0 = none, so that the next job waits for a start.
-        idle_timeout_s: time without work after which a worker beyond the warm
-            ones ends; 0 = it stays.
-        helpers_socket: where `ktaskd --pool-hosts` listens, which then starts the
-            helpers' pool hosts; "" = the daemon does.
-        idle_group: "auto" = helpers get a cgroup with cpu.idle where one may be
+            no work; 0 = none, so the next job waits for the start of a worker.
+        idle_timeout_s: time without work after which workers beyond the warm
+            ones end; 0 = they stay.
+        helpers_socket: socket of `ktaskd --pool-hosts`, which then starts the
+            helpers' pool hosts; "" = the daemon starts them.
+        idle_group: "auto" = helpers get a cgroup with cpu.idle if one may be
             made; "never" = no cgroup is made for them.
-        leads: most leads that use a CPU at one time; 0 = one for each CPU.
-        leads_per_uid: the same for one uid; 0 = as many as there are.
+        leads: most leads that use a CPU at the same time; 0 = one for each CPU.
+        leads_per_uid: the same for one uid; 0 = all leads.
         cancel_grace_s: time for a worker to give back its chunk before it is killed.
-        fence_s: time for a killed worker to be seen dead.
-        hang_cpu_s: CPU time that a worker may use without getting on, before it
+        fence_s: longest wait for the death of a killed worker.
+        hang_cpu_s: CPU time that a worker may use without progress before it
             is killed; 0 = no limit.
-        starvation_s: a job that nobody waits for gets a lead when it has made no
-            progress for so long; 0 = never.
+        starvation_s: time without progress after which a job that nobody waits for
+            gets a lead; 0 = never.
     """
 
     user: str = "ktaskd"
@@ -84,7 +84,7 @@ class FunctionSettings:
     """Functions that are not built in.
 
     Args:
-        dir: whose *.toml declare native functions; "" = none.
+        dir: directory whose *.toml files declare native functions; "" = none.
     """
 
     dir: str = "/etc/ktaskd/functions.d"
@@ -95,9 +95,9 @@ class DaemonSettings:
     """The daemon itself.
 
     Args:
-        idle_exit_s: end after so long without a connection and a job, but not while a mode is set or
+        idle_exit_s: end after this time without a connection and a job, but not while a mode is set or
             the result of a detached job is kept; 0 = never.
-        stop_s: time for jobs to be stopped and undone when the daemon ends.
+        stop_s: time in which jobs are stopped and undone when the daemon ends.
         log_level: "debug", "info", "warning" or "error".
     """
 
@@ -120,7 +120,7 @@ class Config:
 
 
 def flatten(config: Config) -> dict[str, object]:
-    """Every value by its path, as in "jobs.keep_s"."""
+    """Return every value by its path, as in "jobs.keep_s"."""
     return {
         f"{section}.{key}": value
         for section, values in dataclasses.asdict(config).items()

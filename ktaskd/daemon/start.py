@@ -1,4 +1,4 @@
-"""What the daemon is started with."""
+"""The arguments of a daemon's life."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ktaskd.host.root import HostRoot
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the command line decided.
+    """The decisions of the command line.
 
     Args:
         load: reads the configuration again; raises ConfigError.
         host_root: the machine that the governor looks at. Processes, callers and
             placement are always those of the real one.
-        own_cgroup_fd: cgroup.procs of our own group, if we were given it.
+        own_cgroup_fd: descriptor of cgroup.procs of our own group; -1 = none was passed.
     """
 
     config: Config

@@ -1,4 +1,4 @@
-"""The end of the jobs that still run when the daemon is told to end."""
+"""Ends the jobs that still run when the daemon is asked to end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 async def end_jobs(engine: Engine, stop_s: float) -> None:
-    """Stop every job, and wait until all are undone, at most `stop_s` seconds."""
+    """Stop every job, and wait at most `stop_s` seconds until all are undone."""
     for jobs in slices(engine.registry.running, 50):
         for job in jobs:
-            engine.stop(job, JobError("SHUTDOWN", "the daemon was told to stop"), cancel=True)
+            engine.stop(job, JobError("SHUTDOWN", "the daemon was asked to stop"), cancel=True)
         await breathe()
     idle = asyncio.Event()
     engine.on_idle = idle.set

@@ -1,6 +1,6 @@
-"""Says to the service manager that the main loop lives, after a look at itself.
+"""Pings the service manager's watchdog from the main loop, after a check of the daemon's own books.
 
-The only thing that wakes up an idle daemon, and only where a watchdog is asked for.
+Nothing else wakes up an idle daemon, and this does so only if a watchdog is configured.
 
 Source: sd_watchdog_enabled(3), which says to ping twice in the time.
 """
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def interval_s(environ: Mapping[str, str], pid: int) -> float:
-    """Seconds between two pings; 0 = nobody waits for them."""
+    """Return the seconds between two pings; 0 = no watchdog is configured."""
     usec = environ.get("WATCHDOG_USEC", "")
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid) or not usec.isdecimal():
         return 0.0
@@ -29,15 +29,15 @@ def interval_s(environ: Mapping[str, str], pid: int) -> float:
 
 
 class Watchdog:
-    """Pings from the loop, for as long as the check finds nothing wrong.
+    """Pings from the loop as long as the check finds no fault.
 
     Args:
-        check: what is wrong, in words; "" = nothing.
-        status: how we are, in words.
+        check: returns a fault in words; "" = none.
+        status: returns the daemon's state in words.
     """
 
     def __init__(self, notifier: Notifier, check: Callable[[], str], status: Callable[[], str]) -> None:
-        """Not started yet. Needs the running loop for that."""
+        """Not started yet."""
         self._notifier = notifier
         self._check = check
         self._status = status
@@ -45,12 +45,12 @@ class Watchdog:
         self._interval_s = interval_s(os.environ, os.getpid())
 
     def start(self) -> None:
-        """Ping now and from now on."""
+        """Ping now and regularly. Needs the running loop."""
         if self._interval_s:
             self._ping()
 
     def close(self) -> None:
-        """Ping no more."""
+        """Stop pinging."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -59,18 +59,18 @@ class Watchdog:
         self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._ping)
         wrong = self._check()
         if wrong:
-            # Without a ping we are ended and started again: that is the way out.
-            log.error("self_check_failed what=%s", wrong)
+            # Without a ping the service manager restarts the daemon, which repairs it.
+            log.error('self_check_failed what="%s"', wrong)
             self._notifier.send(f"STATUS=broken: {wrong}")
             return
         self._notifier.send("WATCHDOG=1", f"STATUS={self._status()}")
 
 
 def find_wrong(dispatch: Dispatch, inner_path: Path) -> str:
-    """What a daemon that goes on like this would do wrong, in words; "" = nothing.
+    """Check the daemon's books and its private socket; return a fault in words, or "".
 
     Args:
-        inner_path: where gRPC listens: without it nobody can call any more.
+        inner_path: gRPC's socket. Without it nobody can call any more.
     """
     if not os.path.exists(inner_path):
         return f"{inner_path} is gone"
@@ -86,10 +86,10 @@ def find_wrong(dispatch: Dispatch, inner_path: Path) -> str:
 
 
 def describe(dispatch: Dispatch, jobs: int) -> str:
-    """How the daemon is, for `systemctl status`.
+    """Describe the daemon's state for `systemctl status`.
 
     Args:
-        jobs: those that have not ended.
+        jobs: number of jobs that have not ended.
     """
     busy = sum(map(dispatch.roster.busy_helpers, dispatch.capacity))
     allowed = sum(dispatch.allowance.helpers.values())

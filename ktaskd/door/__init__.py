@@ -1,1 +1,1 @@
-"""Who is calling, and which file descriptors they gave us."""
+"""Identifies callers, and receives the file descriptors that they hand over."""

@@ -182,7 +182,7 @@ class Bus:
         error = None if life.cancelled() else life.exception()
         if str(error) != self._lost:
             self._lost = str(error)
-            log.info("bus_lost error=%s: %s", type(error).__name__, error)
+            log.info('bus_lost error="%s"', f"{type(error).__name__}: {error}")
         if error is not None:
             why = f"{error}" or type(error).__name__
             self.missing = (

@@ -165,7 +165,7 @@ class Governor:
         self._mode_since_s = self._wall()
         self.mode_until_s = 0.0 if duration_s is None else self._mode_since_s + duration_s
         self.mode = mode
-        log.info("mode mode=%s seconds=%s", mode.value, "-" if duration_s is None else f"{duration_s:g}")
+        log.info("mode_set mode=%s seconds=%s", mode.value, "-" if duration_s is None else f"{duration_s:g}")
         self._read(fresh=True)
 
     def readings(self) -> tuple[Reading, ...]:
@@ -210,7 +210,7 @@ class Governor:
 
     def _end_mode(self) -> None:
         if self._mode_ends_s is not None and self._clock() >= self._mode_ends_s:
-            log.info("mode mode=%s over=%s", Mode.AUTO.value, self.mode.value)
+            log.info("mode_over mode=%s now=%s", self.mode.value, Mode.AUTO.value)
             self.mode, self._mode_ends_s, self.mode_until_s = Mode.AUTO, None, 0.0
 
     def _log_doubted(self) -> None:
@@ -282,8 +282,11 @@ def _log_changes(before: tuple[Reason, ...], now: tuple[Reason, ...]) -> None:
     for reason in now:
         if reason.code not in known:
             log.info(
-                'governor reason=%s on value="%s" threshold="%s"', reason.code, reason.value, reason.threshold
+                'reason_began reason=%s value="%s" threshold="%s"',
+                reason.code,
+                reason.value,
+                reason.threshold,
             )
     for reason in before:
         if reason.code not in active:
-            log.info("governor reason=%s off", reason.code)
+            log.info("reason_over reason=%s", reason.code)

@@ -47,6 +47,7 @@ POINTS: frozenset[str] = frozenset(
         "worker.in_begin",
         "worker.in_combine",
         "worker.in_finish",
+        "worker.mid_finish",  # after a quantum of a finish
         "worker.in_undo",
         "worker.mid_undo",  # after a quantum of an undo
         "worker.in_restore",

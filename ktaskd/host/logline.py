@@ -52,7 +52,7 @@ def report_exception(name: str, error: BaseException) -> None:
     import traceback  # here, since few processes ever need it
 
     lines = "".join(traceback.format_exception(error)).rstrip()
-    report(name, f"broken error={type(error).__name__}\n{lines}")
+    report(name, f"broken kind={type(error).__name__}\n{lines}")
 
 
 def report_uncaught(name: str) -> None:

@@ -88,7 +88,7 @@ class Callers:
             try:
                 process = self._hold(job.owner)
             except OSError as error:
-                log.warning("caller_not_followed pid=%d error=%s", job.owner.pid, error)
+                log.warning('caller_not_followed pid=%d error="%s"', job.owner.pid, error)
                 return
             priority = self._ask(job.owner.pid, job.caller.priority)
             fresh = job.caller._replace(priority=priority) if process.alive else job.caller

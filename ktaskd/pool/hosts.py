@@ -104,7 +104,7 @@ class Hosts:
             pid = os.fork()
         except OSError as error:
             # The daemon sees the end of its connection and tries again later.
-            logline.report(LOG_NAME, f"fork_failed error={error}")
+            logline.report(LOG_NAME, f'fork_failed error="{error}"')
             return
         if pid == 0:
             self._become_host(connection, parent)

@@ -293,7 +293,7 @@ class Pool:
         lived_s = self._loop.time() - worker.started_s if worker.started_s else 0.0
         if worker.state is not WorkerState.STOPPING:
             log.warning(
-                "worker_died worker=%d pid=%d nid=%d pool=%s how=%s",
+                'worker_died worker=%d pid=%d nid=%d pool=%s how="%s"',
                 worker.id, worker.pid, worker.nid, self.spec.name, death,
             )  # fmt: skip
         worker.state = WorkerState.BACKOFF

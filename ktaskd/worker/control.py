@@ -125,6 +125,8 @@ class UndoControl:
         fault: passes a fault point; None = faults are off.
     """
 
+    FAULT = "worker.mid_undo"
+
     def __init__(
         self, words: memoryview, *, publish: bool, fault: Callable[[str], object] | None = None
     ) -> None:
@@ -139,7 +141,7 @@ class UndoControl:
             self._words[SLOT_POSITION] = position
         self._words[SLOT_BEATS] += 1
         if self._fault is not None:
-            self._fault("worker.mid_undo")
+            self._fault(self.FAULT)
         return False
 
     def prior(self, start: int, end: int, holes: Sequence[Hole]) -> None:
@@ -152,6 +154,8 @@ class UndoControl:
 
 class FinishControl(UndoControl):
     """The same for a finish, which can be stopped if its declaration allows it."""
+
+    FAULT = "worker.mid_finish"
 
     def quantum(self, position: int) -> bool:
         """Count a beat; True if the job was stopped."""

@@ -84,7 +84,8 @@ class Steps:
 
     def _finish(self, job: Job, payload: Json) -> Json:
         """Run `finish`."""
-        control = FinishControl(self._words, publish=True)
+        fault = self._points.hit if faults.ON else None
+        control = FinishControl(self._words, publish=True, fault=fault)
         job.context.combined = payload.get("combined") or {}
         amended = job.body.finish(job.context, payload["prepared"], control)
         return {"result": amended} if amended else {}

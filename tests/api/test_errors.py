@@ -12,7 +12,7 @@ from ktaskd.api.errors import DOMAIN, to_status
 from ktaskd.model.errors import KtaskError, SpecInvalid
 
 HEADERS_SAFE = 8192
-"""What every client takes. Source: grpc.max_metadata_size, its default."""
+"""Size that every client accepts. Source: the default of grpc.max_metadata_size."""
 
 
 def test_status_when_a_field_is_wrong_then_info_and_bad_request() -> None:

@@ -1,4 +1,7 @@
-"""The guard around handlers: errors leave as refusals, and what is cut cleans up."""
+"""The guard around handlers: errors leave as refusals, and handlers that it ends clean up.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from ktaskd.api.errors import abort
 from ktaskd.api.guard import Guard, caller
 from ktaskd.door.admission.ledger import Ledger, Purse
 from ktaskd.door.admission.meter import Meter
+from ktaskd.door.admission.shares import Shares
 from ktaskd.door.admission.turns import Turns
 from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
@@ -23,7 +27,7 @@ WHO = Identity(7, 8, 9)
 
 
 class FakeContext:
-    """What of a call's context is used here; abort raises, as the real one does."""
+    """The part of a call's context that the guard uses; abort raises, as the real one does."""
 
     def __init__(self) -> None:
         self.code: object = None
@@ -59,7 +63,7 @@ def identify(name: str) -> Identity:
 
 
 def guarded(handler: Any, who: Any = identify, **options: Any) -> Any:
-    """The handler as the server gets it."""
+    """Return the handler as the server gets it."""
 
     async def continuation(_: Any) -> Any:
         return handler
@@ -68,7 +72,7 @@ def guarded(handler: Any, who: Any = identify, **options: Any) -> Any:
 
 
 def run(test: Coroutine[Any, Any, None]) -> list[BaseException]:
-    """Run a test; what the loop's exception handler was told."""
+    """Run a test; return the exceptions that reached the loop's handler."""
     told: list[BaseException] = []
 
     async def with_handler() -> None:
@@ -191,7 +195,8 @@ def test_calls_when_a_uid_has_too_many_then_refused_until_one_is_answered() -> N
         async def handle(request: str, context: Any) -> None:
             await answer.wait()
 
-        guard = Guard(lambda peer: Identity(int(peer), 1, 1), calls_per_uid=2)
+        shares = Shares("calls", total=4, per_uid=2)
+        guard = Guard(lambda peer: Identity(int(peer), 1, 1), shares=shares)
         call = guard._unary(handle)
 
         def context(uid: int) -> Any:
@@ -209,7 +214,7 @@ def test_calls_when_a_uid_has_too_many_then_refused_until_one_is_answered() -> N
         answer.set()
         await asyncio.gather(*running)
         await call("x", context(7))
-        assert not len(guard._shares)
+        assert not len(shares)
 
     assert run(test()) == []
 
@@ -219,7 +224,7 @@ def fake() -> Any:
 
 
 class Machine:
-    """A guard whose caller's turns are seen, and a handler of some steps."""
+    """A guard whose turns a test can see, and a handler of many steps."""
 
     def __init__(self, **options: Any) -> None:
         self.turns = Turns(time.monotonic)
@@ -230,7 +235,7 @@ class Machine:
     async def many_steps(self, request: str, context: Any) -> bytes:
         while self.steps < 100:
             self.steps += 1
-            # As if the step had taken so long.
+            # As if the step had taken this long.
             self.user.charge(0.001)
             await asyncio.sleep(0)
         return b"x" * 1000
@@ -393,7 +398,7 @@ def test_abort_when_refused_then_code_text_and_details() -> None:
 
 
 def test_stream_when_it_always_has_a_message_then_it_waits_for_its_turns() -> None:
-    """A message leaves in a hurry; to make the next one needs a turn."""
+    """A message is sent without a turn; making the next one needs a turn."""
 
     async def test() -> None:
         machine, made = Machine(), 0

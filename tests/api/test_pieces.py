@@ -1,4 +1,4 @@
-"""Large requests in pieces: the same message, never much at once, and no more parts than any job may have."""
+"""Large requests in pieces: the same message, never much at once, and no more parts than a job may have."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def parsed(raw: bytes) -> pb.RunRequest:
     return found
 
 
+@pytest.mark.slow
 @given(specs=st.lists(SPEC, max_size=2), unknown=st.binary(max_size=20), piece=st.integers(1, 200))
 @settings(deadline=None)
 def test_request_when_parsed_in_pieces_then_as_if_whole(
@@ -109,8 +110,8 @@ EMPTY_ITEMS = b"\x22\x00" * (MESSAGE_BYTES_MAX // 2)
     ("spec", "wanted"),
     [
         (EMPTY_ITEMS, "spec.items: got .* items or more, wanted at most 100000"),
-        (b"\x2a\x00" * (MESSAGE_BYTES_MAX // 2), "spec: got .* fields beside its items or more"),
-        (b"\x4a\x00" * (4 * OTHERS_MAX), "spec: got .* fields beside its items or more"),
+        (b"\x2a\x00" * (MESSAGE_BYTES_MAX // 2), "spec: got .* fields besides its items or more"),
+        (b"\x4a\x00" * (4 * OTHERS_MAX), "spec: got .* fields besides its items or more"),
         (
             field(2, field(1, field(2, field(6, b"\x0a\x00" * 10**6)))),
             "spec.arg: got 2000016 bytes or more, wanted at most 16384",
@@ -132,7 +133,7 @@ def test_request_when_it_has_too_many_fields_then_refused() -> None:
 
 
 def test_items_when_a_few_too_many_then_they_are_counted() -> None:
-    """What refuses them then knows their exact number."""
+    """The later check refuses them with their exact number."""
     raw = field(1, b"\x22\x00" * PARTS_MAX)
     assert len(parsed(raw).spec.items) == PARTS_MAX
 

@@ -1,9 +1,10 @@
-"""Structs that are made by hand are the Structs that protobuf makes."""
+"""Structs from our own encoder equal those that protobuf makes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from google.protobuf import struct_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(texts, values, max_size=8))
 def test_struct_when_made_then_as_protobuf_makes_it(value: dict[str, Any]) -> None:
     expected = struct_pb2.Struct()

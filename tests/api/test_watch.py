@@ -1,4 +1,7 @@
-"""Watches: messages of bounded size, resumed exactly, and woken a few at a time."""
+"""Watches: messages of bounded size, resumed exactly, and woken a few at a time.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,7 @@ async def read(messages: AsyncIterator[pb.WatchResponse]) -> list[pb.WatchRespon
     return [message async for message in messages]
 
 
+@pytest.mark.slow
 def test_watch_when_a_job_has_the_most_items_then_no_message_is_large() -> None:
     job = job_over_items(ITEMS_MAX)
     job.add_items(0, [encode({"crc32": i, "bytes": 3}) for i in range(ITEMS_MAX)])
@@ -99,7 +103,7 @@ def test_watch_when_the_job_is_forgotten_then_results_that_were_not_read_are_an_
         while not (message := await anext(reader)).final:
             pass
         job.drop_results()
-        with pytest.raises(JobUnknown, match="forgotten while it was watched"):
+        with pytest.raises(JobUnknown, match="forgotten before the watch had read"):
             await anext(unread)
         assert message.final
 
@@ -115,7 +119,7 @@ def test_changes_when_a_job_has_thousands_of_watchers_then_a_few_are_woken_in_a_
         woken = []
         while not all(event.is_set() for event in events):
             woken.append(sum(event.is_set() for event in events))
-            job.touch()  # who has not been woken yet is not woken twice
+            job.touch()  # watchers that have not been woken yet are not woken twice
             await asyncio.sleep(0)
         assert len(woken) >= 50
         assert all(after - before <= 16 for before, after in pairwise(woken))
@@ -145,6 +149,6 @@ def test_changes_when_one_account_has_thousands_of_watchers_then_another_is_woke
         for _ in range(3):
             await asyncio.sleep(0)
         assert not herald._queues
-        assert herald._turn is None, "it wakes nobody, and looks no more"
+        assert herald._next is None, "it wakes nobody, and looks no more"
 
     asyncio.run(story())

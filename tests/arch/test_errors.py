@@ -1,4 +1,7 @@
-"""Every error that a caller may see can be told from the others."""
+"""Every error that a caller may see can be told from the others.
+
+Guards: S7
+"""
 
 from __future__ import annotations
 

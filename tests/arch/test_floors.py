@@ -1,4 +1,7 @@
-"""The layers of the packages. The contracts are in pyproject.toml; this runs and completes them."""
+"""The layers of the packages. The contracts are in pyproject.toml; this runs and completes them.
+
+Guards: I13
+"""
 
 from __future__ import annotations
 
@@ -66,18 +69,21 @@ def imported_by(code: str) -> set[str]:
 
 
 def test_floors_when_checked_then_kept() -> None:
+    """Guards: S1"""
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--no-logo"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_pure_files_when_read_then_import_nothing_of_the_world() -> None:
+    """Guards: S2"""
     pure = [source for source in sources() if is_pure(source)]
     assert len(pure) >= 10
     assert not offences(pure, IMPURE)
 
 
 def test_generated_code_when_used_in_the_daemon_then_only_by_api_and_daemon() -> None:
+    """Guards: S3"""
     others = [
         source
         for source in sources()
@@ -91,11 +97,13 @@ def test_generated_code_when_used_in_the_daemon_then_only_by_api_and_daemon() ->
 
 
 def test_daemon_when_it_imports_the_client_then_only_the_contract() -> None:
+    """Guards: S3"""
     daemon = [source for source in sources() if within(source.module, ("ktaskd",))]
     assert not client_imports(daemon)
 
 
 def test_contract_when_it_imports_then_nothing_of_the_client() -> None:
+    """Guards: S3"""
     contract = [source for source in sources() if within(source.module, ("ktask.v1",))]
     assert contract
     assert not client_imports(contract)

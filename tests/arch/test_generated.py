@@ -1,4 +1,7 @@
-"""The committed code of the contract is what the contract gives."""
+"""The committed code of the contract is what the contract gives.
+
+Guards: S8
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files and functions stay small enough to be read at once."""
+"""Files and functions stay small enough to be read at once.
+
+Guards: S4
+"""
 
 from __future__ import annotations
 

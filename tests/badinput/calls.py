@@ -14,7 +14,7 @@ from ktask.v1 import jobs_pb2 as pb
 from tests.badinput.case import Accept, Act, Case, Group, Refuse, answer_to, piece, run
 from tests.badinput.other import OTHER
 from tests.badinput.world import Outcome, World, handle, memfd
-from tests.integration.rig import spec
+from tests.support.real_daemon import spec
 
 TWO64 = 2**64 - 1
 UNNAMED = 'spec.labels["{name}"]: got "{name}", wanted a name that is not empty and has no "=" in it'
@@ -171,8 +171,8 @@ def large(size: int) -> bytes:
 
 def unparsed(why: str) -> Refuse:
     message = (
-        f"request: got … bytes that are no message (Error parsing message with type 'ktask.v1.…': {why}), "
-        "wanted one of the contract"
+        "request: got … bytes that are no message of the contract "
+        f"(Error parsing message with type 'ktask.v1.…': {why})"
     )
     return Refuse("INVALID_ARGUMENT", "SPEC_INVALID", message)
 
@@ -278,7 +278,7 @@ def by_other(method: str, request: Message) -> Act:
 
 
 def denied(what: str) -> Refuse:
-    message = f"uid {OTHER} may not {what}, wanted uid 0 or the daemon's own"
+    message = f"uid {OTHER} may not {what}: only uid 0 and the daemon's own uid may"
     return Refuse("PERMISSION_DENIED", "NOT_ALLOWED", message)
 
 
@@ -297,7 +297,7 @@ def listing(**fields: Any) -> Act:
 
 
 def token(text: str, shown: str = "") -> Case:
-    message = f'page_token: got "{shown or text}", wanted next_page_token of the answer before'
+    message = f'page_token: got "{shown or text}", wanted next_page_token of the previous answer'
     return Case(
         f"`List` with the page_token {shown + '…' if shown else text}",
         listing(page_token=text),
@@ -406,7 +406,7 @@ CALLS: Group = (
         Case(
             "`SetMode` to MODE_AUTO for a minute",
             mode_for(control_pb2.MODE_AUTO, 60),
-            duration("got one for MODE_AUTO, which never ends, wanted none"),
+            duration("got one for MODE_AUTO, which never ends; leave it out"),
         ),
         *(
             Case(

@@ -11,7 +11,7 @@ from typing import Any
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.badinput.world import PATTERN, SIZE, Maker, Outcome, World, attempt
-from tests.integration.rig import Refusal, state_name
+from tests.support.real_daemon import Refusal, state_name
 
 Act = Callable[[World], Outcome]
 Effect = Callable[[World, Any], None]

@@ -117,7 +117,7 @@ DESCRIPTORS: Group = (
             crc(descriptor(o_path)),
             unfit_fd("opened with O_PATH, wanted it open for reading or writing"),
         ),
-        Case("a closed one", closed, no_message("0 descriptors came along, wanted 1")),
+        Case("a closed one", closed, no_message("0 descriptors arrived, wanted 1")),
         Case(
             "a file of /proc",
             fill(opened("/proc/self/oom_score_adj", os.O_RDWR)),
@@ -146,12 +146,12 @@ DESCRIPTORS: Group = (
         Case(
             "one more than the message says",
             sent(message(handoff.HAND, 1, b"\1"), 2),
-            no_message("2 descriptors came along, wanted 1"),
+            no_message("2 descriptors arrived, wanted 1"),
         ),
         Case(
             "200 in one message",
             sent(message(handoff.HAND, 16, b"\1" * 16), 200),
-            no_message("200 descriptors came along, wanted 16"),
+            no_message("200 descriptors arrived, wanted 16"),
         ),
         Case("a count of 0", sent(message(handoff.HAND, 0, b""), 1), no_message("count 0: wanted 1 to 16")),
         Case(
@@ -182,7 +182,7 @@ DESCRIPTORS: Group = (
         Case(
             "a message of 600 bytes",
             sent(message(handoff.HAND, 1, b"\1" * 588), 1),
-            no_message("message of … bytes and 1 descriptors arrived cut"),
+            no_message("message of … bytes and 1 descriptors arrived truncated"),
         ),
         Case(
             "read-only memory, for a function that writes",

@@ -24,7 +24,7 @@ from tests.badinput.world import (
     handle,
     memfd,
 )
-from tests.integration.rig import spec
+from tests.support.real_daemon import spec
 
 DATA = 'spec.sources["data"]'
 
@@ -42,7 +42,10 @@ def fill(data: Maker) -> Act:
 
 def unknown(shown: str = "…") -> Refuse:
     return Refuse(
-        "NOT_FOUND", "HANDLE_UNKNOWN", f'handle "{shown}": not known, or its connection was closed', DATA
+        "NOT_FOUND",
+        "HANDLE_UNKNOWN",
+        f'handle "{shown}": not known, or its connection was closed; hand the file over again',
+        DATA,
     )
 
 
@@ -212,7 +215,7 @@ PATHS: Group = (
         Case(
             "a path with a NUL in it",
             crc(at(lambda _: "/etc/hostname\0x")),
-            wrong_path("path: holds a NUL character, which no path can hold"),
+            wrong_path("path: contains a NUL character, which no path can contain"),
         ),
         Case(
             "a path of 4097 bytes",

@@ -105,7 +105,7 @@ def wrong(got: str, name: str = "value", wanted: str = "an integer (above 2^53 a
 
 
 SEVEN = "\N{ARABIC-INDIC DIGIT SEVEN}"
-PLAIN = "a number, a string or true or false"
+PLAIN = "a number, a string, true or false"
 
 
 def nested(depth: int) -> Callable[[pb.JobSpec], None]:

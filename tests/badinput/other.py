@@ -13,8 +13,8 @@ import grpc
 from google.protobuf.message import Message
 from ktask.v1 import control_pb2
 
-from tests.badinput.house import House
-from tests.integration.rig import Refusal, refusal_of
+from tests.badinput.shared_daemon import SharedDaemon
+from tests.support.real_daemon import Refusal, refusal_of
 from tests.support.users import OtherUsers
 
 OTHER = 54321
@@ -90,9 +90,9 @@ class Other:
 
 
 @contextmanager
-def living(house: House, run_as: OtherUsers) -> Iterator[Other]:
+def living(shared: SharedDaemon, run_as: OtherUsers) -> Iterator[Other]:
     """That user's process, for as long as the block runs."""
-    words = [str(run_as.interpreter), "-c", CODE, str(house.daemon.place)]
+    words = [str(run_as.interpreter), "-c", CODE, str(shared.daemon.place)]
     with run_as.start(OTHER, words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         other = Other(process)
         # From now on the daemon counts the process as connected.

@@ -18,9 +18,9 @@ import grpc
 from ktask.v1 import control_pb2, handoff
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.badinput.house import HELPERS, LEADS, House
 from tests.badinput.other import Other
-from tests.integration.rig import (
+from tests.badinput.shared_daemon import HELPERS, LEADS, SharedDaemon
+from tests.support.real_daemon import (
     PATIENCE_S,
     Refusal,
     find_by_request,
@@ -81,11 +81,11 @@ Maker = Callable[["World"], Source]
 class World:
     """Opens sources and makes calls for a case. Closes everything when its block ends."""
 
-    def __init__(self, house: House, place: Path, other: Other | None = None) -> None:
+    def __init__(self, shared: SharedDaemon, place: Path, other: Other | None = None) -> None:
         """`other` is another user, if the case needs one; `place` an empty directory."""
-        self.house = house
-        self.jobs = house.stubs.jobs
-        self.control = house.stubs.control
+        self.shared = shared
+        self.jobs = shared.stubs.jobs
+        self.control = shared.stubs.control
         self.place = place
         self._other = other
         self.sources: list[Source] = []
@@ -146,7 +146,7 @@ class World:
         """Make another connection."""
         sock = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         sock.settimeout(PATIENCE_S)
-        sock.connect(os.fspath(self.house.daemon.handoff))
+        sock.connect(os.fspath(self.shared.daemon.handoff))
         return sock
 
     # -- calls -------------------------------------------------------------------
@@ -174,7 +174,7 @@ class World:
 
     def raw(self, method: str, request: bytes, **options: Any) -> Outcome:
         """Send bytes as a request, without a library that would check them first."""
-        call: Callable[..., bytes] = self.house.stubs.channel.unary_unary(f"/{method}")
+        call: Callable[..., bytes] = self.shared.stubs.channel.unary_unary(f"/{method}")
         return attempt(lambda: call(request, timeout=PATIENCE_S, **options))
 
     # -- while the job waits --------------------------------------------------------

@@ -13,7 +13,7 @@ from ktask.link import locate, trust
 
 from tests.client.fake import FakeDaemon
 from tests.client.processes import end, pids, program
-from tests.integration.rig import starting
+from tests.support.real_daemon import starting
 
 
 @pytest.fixture

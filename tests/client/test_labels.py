@@ -1,4 +1,7 @@
-"""Labels from the command line and from Python, by which jobs are found again."""
+"""Labels from the command line and from Python, by which jobs are found again.
+
+Tests: client/ktask/cli/arguments.py, client/ktask/client.py
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.shell import ktask as command
-from tests.integration.rig import Daemon, connected, refused, running
+from tests.support.real_daemon import Daemon, connected, refused, running
 
 NOOP = ("selftest.noop", "--range", "0:1")
 

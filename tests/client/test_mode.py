@@ -1,4 +1,7 @@
-"""Setting the mode from the client."""
+"""Setting the mode from the client.
+
+Tests: client/ktask/client.py
+"""
 
 from __future__ import annotations
 

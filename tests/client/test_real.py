@@ -1,4 +1,7 @@
-"""The client and the command line against the real daemon."""
+"""The client and the command line against the real daemon.
+
+Tests: client/ktask/client.py, client/ktask/cli/main.py
+"""
 
 from __future__ import annotations
 

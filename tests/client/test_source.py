@@ -57,6 +57,7 @@ def test_memory_when_closed_then_its_descriptor_is_too() -> None:
     assert "closed" in repr(m)
 
 
+@pytest.mark.slow
 def test_memory_when_gone_then_its_descriptor_is_too() -> None:
     m = ktask.memory(1)
     fd = m.fd

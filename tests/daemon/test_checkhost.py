@@ -1,4 +1,4 @@
-"""`ktaskd --check-host` on this machine, whatever it has."""
+"""`ktaskd --check-host` on this machine, whatever it provides."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ktaskd.daemon.checkhost import GIVES_WAY_BELOW, Findings
 from ktaskd.host.cgroups.idlegroup import IdleGroupRefused
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling.rival import group_for_rival
-from tests.integration.rig import Daemon, connected, running, until, write_config
 from tests.support.cgroups import cgroup, legacy_mount
 from tests.support.groups import idle_group, own_groups
+from tests.support.real_daemon import Daemon, connected, running, until, write_config
 from tests.support.units import listening, start_unit
 from tests.support.users import NOBODY, OtherUsers
 
@@ -27,28 +27,28 @@ KTASKD = Path(sys.executable).parent / "ktaskd"
 
 
 def found(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Its lines by their names; the status fits to the verdict."""
+    """Return its lines by their names, and check that the status agrees with the verdict."""
     assert done.stderr == ""
     lines = {line[:24].strip(): line[24:] for line in done.stdout.splitlines()}
     assert done.returncode == (0 if lines["verdict"].startswith("helpers give way here") else 1), done.stdout
     assert {"nodes", "cgroups", "systemd", "autogroup", "pressure (PSI)", "own idle cgroup"} <= lines.keys()
-    assert {"helper", "gives way by", "raising by", "beside another cgroup"} <= lines.keys(), done.stdout
+    assert {"helper", "gives way by", "raising by", "next to another cgroup"} <= lines.keys(), done.stdout
     return lines
 
 
 def kept(text: str) -> float:
-    """The share of the CPU in "the helper keeps 0.4% of the CPU"."""
+    """Return the CPU share in "the helper keeps 0.4% of the CPU"."""
     return float(text.partition("keeps ")[2].partition("%")[0]) / 100
 
 
 def lacking(out: str) -> set[str]:
-    """What is to be changed, by its lines, without what is of one process alone."""
+    """Return the advice in its lines, except advice about a single process."""
     texts = {line[24:] for line in out.splitlines() if line.startswith("to change")}
     return {text for text in texts if not text.startswith("idle cgroup")}
 
 
 def agree(daemon: Daemon, lines: dict[str, str], out: str) -> None:
-    """What `--check-host` says of helpers and of the machine is what the daemon's own status says."""
+    """Check that `--check-host` and the daemon's own status agree about helpers and the machine."""
 
     def told() -> control_pb2.Status:
         return stubs.control.GetStatus(control_pb2.GetStatusRequest(), timeout=60).status
@@ -94,8 +94,8 @@ def test_check_when_run_then_measured_as_helpers_are_placed_and_as_the_daemon_sa
     if possible:
         assert process.returncode == 0, out
         assert lines["gives way by"] == ("idle cgroup" if wanted == "auto" else "autogroup")
-        assert kept(lines["beside another cgroup"]) < GIVES_WAY_BELOW
-        assert kept(lines["beside another session"]) < GIVES_WAY_BELOW
+        assert kept(lines["next to another cgroup"]) < GIVES_WAY_BELOW
+        assert kept(lines["next to another session"]) < GIVES_WAY_BELOW
         assert kept(lines["lowered again"]) < GIVES_WAY_BELOW
         assert kept(lines["raised"]) > 0.3
 
@@ -111,7 +111,7 @@ def test_check_when_started_in_an_ordinary_group_then_1_and_what_to_change() -> 
                 timeout=110,
             )
     except IdleGroupRefused:
-        return  # nothing but what systemd manages: the other tests show what is said then
+        return  # systemd manages all cgroups here; other tests cover the advice for that
     assert done.returncode == 1
     lines = found(done)
     assert lines["gives way by"] == "nothing"
@@ -134,7 +134,7 @@ def test_check_when_helpers_come_from_a_unit_then_those_are_measured(tmp_path: P
     assert f"helpers come from {path}" in lines["own idle cgroup"]
     assert lines["gives way by"] == "idle slice"
     assert lines["raising by"].startswith("out of the idle cgroup")
-    assert kept(lines["beside another cgroup"]) < GIVES_WAY_BELOW
+    assert kept(lines["next to another cgroup"]) < GIVES_WAY_BELOW
     assert kept(lines["raised"]) > 0.3
     assert lines["verdict"] == "helpers give way here, by idle slice"
 
@@ -148,10 +148,10 @@ def test_check_when_run_by_a_user_then_measured_too(run_as: OtherUsers) -> None:
         agree(daemon, lines, done.stdout)
     assert f"uid {NOBODY}" in lines["helper"]
     assert os.geteuid() == 0
-    assert lines["beside another cgroup"].startswith("not measured: ")
+    assert lines["next to another cgroup"].startswith("not measured: ")
     if lines["gives way by"] == "autogroup":
         assert lines["raising by"] == "autogroup nice 0"
-        assert kept(lines["beside another session"]) < GIVES_WAY_BELOW
+        assert kept(lines["next to another session"]) < GIVES_WAY_BELOW
         assert kept(lines["raised"]) > 0.3
 
 
@@ -160,7 +160,7 @@ def test_check_when_run_by_a_user_then_measured_too(run_as: OtherUsers) -> None:
     [
         ("autogroup", [0.01, 0.04], True),
         ("autogroup", [0.01, 0.06], False),
-        ("", [0.01], False),  # there are rivals that could not be had
+        ("", [0.01], False),  # some rivals could not be measured
         ("autogroup", [], False),
     ],
 )

@@ -1,4 +1,4 @@
-"""The configuration file: strict, and its defaults are written down once."""
+"""The configuration file: it is strict, and its defaults are written down once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from ktaskd.daemon.checkconfig import format_config
 from ktaskd.daemon.config import Config, ConfigError, flatten, load_config
-from ktaskd.daemon.machine import socket_mode, worker_user
+from ktaskd.daemon.hostconfig import socket_mode, worker_user
 from ktaskd.daemon.reloading import RELOADABLE
 from tests.support.users import REPOSITORY
 
@@ -85,8 +85,11 @@ def test_load_when_a_value_is_given_then_only_that_differs(tmp_path: Path) -> No
         ("[workers]\nwarm = 4097\n", "workers.warm: got 4097, wanted 0 to 4096"),
         ('[workers]\nidle_group = "always"\n', 'workers.idle_group: got "always", wanted one of'),
         ("[workers]\nleads = 4097\n", "workers.leads: got 4097, wanted 0 to 4096"),
-        ('[workers]\nuser = "a\\u0000b"\n', "workers.user: got 'a\\x00b', wanted no NUL"),
-        ('[sockets]\nmode = "660x"\n', 'sockets.mode: got "660x", wanted "auto" or octal digits as "0660"'),
+        ('[workers]\nuser = "a\\u0000b"\n', "workers.user: got 'a\\x00b', wanted a text without NUL"),
+        (
+            '[sockets]\nmode = "660x"\n',
+            'sockets.mode: got "660x", wanted "auto" or octal digits such as "0660"',
+        ),
         ('[sockets]\nmode = "4755"\n', 'sockets.mode: got "4755"'),
         ('[daemon]\nlog_level = "loud"\n', 'daemon.log_level: got "loud", wanted one of'),
         (
@@ -179,7 +182,7 @@ MACHINE: list[tuple[str, str, str, str]] = [
     ("functions", 'dir = "/dev/null"', "functions.dir", "no such directory"),
     ("disks", 'named = "nosuch=1"', "disks.named", 'no disk "nosuch"'),
 ]
-"""A section, keys, the path that is at fault, and why."""
+"""Sections and keys, the path at fault, and the reason."""
 
 
 @pytest.mark.parametrize(("section", "keys", "path", "why"), MACHINE)
@@ -212,7 +215,7 @@ def test_check_config_when_a_manifest_is_wrong_then_2_and_which(tmp_path: Path) 
     [
         '[workers]\nuser = ""\n',
         '[workers]\nuser = "nobody"\n[sockets]\ngroup = "nogroup"\n',
-        '[sockets]\nmode = "0600"\ngroup = "nosuch"\n',  # which lets nobody in
+        '[sockets]\nmode = "0600"\ngroup = "nosuch"\n',  # the mode gives the group no access
         '[functions]\ndir = ""\n',
     ],
 )
@@ -223,7 +226,7 @@ def test_check_config_when_the_machine_has_all_of_it_then_0(tmp_path: Path, keys
 
 
 def test_check_config_when_no_file_sets_it_then_nothing_is_wrong_with_the_defaults(tmp_path: Path) -> None:
-    """A machine without the user ktaskd and the group ktask, as this one may be."""
+    """A machine without the user ktaskd and the group ktask; this one may be like that."""
     (tmp_path / "x").write_text("")
     done = ktaskd("--check-config", "--config", tmp_path / "x")
     assert (done.returncode, done.stderr) == (0, "")
@@ -232,7 +235,7 @@ def test_check_config_when_no_file_sets_it_then_nothing_is_wrong_with_the_defaul
 
 def test_check_config_when_options_say_otherwise_then_marked_with_those(tmp_path: Path) -> None:
     file = tmp_path / "x"
-    # At its default, and set by the file all the same.
+    # The file sets it, though to its default.
     file.write_text('[jobs]\nkept = 2000\n[daemon]\nidle_exit_s = 5\n[workers]\nuser = "nosuch"\n')
     done = ktaskd(
         "--check-config", "--config", file, "--idle-exit", "0", "--own-user", "--helpers-socket", "/x"
@@ -307,7 +310,7 @@ def test_command_when_there_is_no_runtime_directory_then_1(tmp_path: Path) -> No
     assert done.stderr == f"ktaskd: runtime directory {tmp_path}/none/x: No such file or directory\n"
 
 
-# -- what it means on this machine ---------------------------------------------------
+# -- its effect on this machine --------------------------------------------------------
 
 
 def test_worker_user_when_it_is_root_then_only_admins_may_run_jobs() -> None:

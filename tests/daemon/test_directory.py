@@ -1,4 +1,7 @@
-"""Where a daemon goes when nobody says so, and that clients of the same user find it there."""
+"""The default directory of a daemon, and that clients of the same user find it there.
+
+Tests: ktaskd/daemon/main.py, client/ktask/link/embedded.py
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from ktask.link.embedded import directory_of
 
 from ktaskd.daemon import main as module
-from tests.integration.rig import until
+from tests.support.real_daemon import until
 from tests.support.users import OtherUsers
 
 UID = 60033
@@ -19,7 +22,7 @@ UID = 60033
 
 @pytest.fixture
 def own() -> Iterator[Path]:
-    """The directory of a user without a runtime directory of the session."""
+    """The directory of a user whose session has no runtime directory."""
     path = Path(f"/tmp/ktaskd-{UID}")
     assert not os.path.lexists(path)
     yield path

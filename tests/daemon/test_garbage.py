@@ -1,4 +1,7 @@
-"""Full collections: short ones change nothing, a long one is not repeated."""
+"""Full collections: short ones change nothing, and a long one is not repeated.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from ktaskd.daemon import garbage
-from ktaskd.daemon.garbage import REST_S, Garbage
+from ktaskd.daemon.garbage import QUIET_S, Garbage
 from tests.door.virtual import VirtualLoop
 
 
@@ -75,9 +78,9 @@ def test_looking_through_when_the_daemon_is_busy_then_when_it_is_not(
         watched.frozen = 1
         waits = [True, True, False]
         watched.look_through_soon(lambda: waits.pop(0))
-        await asyncio.sleep(2.5 * REST_S)
+        await asyncio.sleep(2.5 * QUIET_S)
         assert (watched.frozen, waits) == (1, [False])
-        await asyncio.sleep(REST_S)
+        await asyncio.sleep(QUIET_S)
         assert (watched.frozen, waits) == (0, [])
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ktaskd.daemon.givingback import REST_S, WORTH_BYTES, GivingBack
+from ktaskd.daemon.givingback import QUIET_S, WORTH_BYTES, GivingBack
 from tests.door.virtual import VirtualLoop
 
 MIB = 1024 * 1024
@@ -26,7 +26,7 @@ class Process:
         return True
 
 
-async def rested(process: Process, giving_back: GivingBack, seconds: float = 2 * REST_S) -> int:
+async def rested(process: Process, giving_back: GivingBack, seconds: float = 2 * QUIET_S) -> int:
     giving_back.note()
     await asyncio.sleep(seconds)
     while giving_back._trimming is not None:
@@ -45,7 +45,7 @@ def test_memory_when_a_load_is_over_then_given_back_once() -> None:
         assert await rested(process, giving_back) == 1
         assert process.size == 50 * MIB
         assert await rested(process, giving_back) == 1
-        process.size += 2 * WORTH_BYTES  # of what lives on
+        process.size += 2 * WORTH_BYTES  # memory that lives on
         assert await rested(process, giving_back) == 2
         assert await rested(process, giving_back) == 2, "it was of no use the last time"
         giving_back.note()
@@ -93,7 +93,7 @@ def test_memory_when_no_thread_can_be_started_then_given_back_later() -> None:
 
 
 class Threads(ThreadPoolExecutor):
-    """Of a machine that has none left for a while."""
+    """Threads of a machine that cannot start any for a while."""
 
     none_left = False
 

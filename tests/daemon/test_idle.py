@@ -1,4 +1,4 @@
-"""When an idle daemon ends."""
+"""The end of an idle daemon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW_S = 1000.0
 
 @dataclass(frozen=True)
 class Ended:
-    """What counts of a job."""
+    """The attributes of a job that count here."""
 
     ended_boot_s: float
     detached: bool

@@ -1,4 +1,4 @@
-"""What a line of the log is in the journal."""
+"""Log lines as entries of the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found lacking after the start, or later, is in the status as well."""
+"""The status also shows what is found missing only after the start."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from ktask.v1 import control_pb2
 
 from ktaskd.daemon.found import Found
+from ktaskd.daemon.hostconfig import WorkerUser
 from ktaskd.daemon.lacking import Lacking
-from ktaskd.daemon.machine import WorkerUser
-from tests.integration.rig import connected, running, until
+from tests.support.real_daemon import connected, running, until
 
 
 @dataclass
 class Part:
-    """A part of the daemon that finds something out later."""
+    """A part of the daemon that finds out only later what it lacks."""
 
     missing: list[str] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ def test_lacking_when_the_user_is_as_wanted_then_no_refusal() -> None:
 def test_status_when_the_bus_cannot_be_used_then_it_says_why(
     tmp_path: Path, installed: bool, says: str
 ) -> None:
-    """Both are found out with the first connection, after the parts of the daemon were put together."""
+    """The first connection shows both, after all parts of the daemon were made."""
     (tmp_path / "dbus_fast.py").write_text("raise ImportError\n")
     environ = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={tmp_path}/none"}
     if not installed:
@@ -89,7 +89,7 @@ def test_found_when_the_directory_cannot_be_watched_then_it_says_why(tmp_path: P
         found = Found(runtime, lambda: None)
         assert found.missing == ""
         found.start()
-        assert found.missing.startswith("runtime directory: nobody would notice its removal: ")
+        assert found.missing.startswith("runtime directory: its removal would go unnoticed: ")
         found.close()
 
     asyncio.run(test())

@@ -1,4 +1,4 @@
-"""Lines of the log have a time and a level, unless the journal adds both."""
+"""Log lines have a time and a level, unless the journal adds both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ktaskd.host.logline import format_line, format_time
 from ktaskd.pool.starting import environment
-from tests.integration.rig import running
+from tests.support.real_daemon import running
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"
 LINE = re.compile(rf"{TIME} (DEBUG|INFO|WARNING|ERROR) ktaskd(\.\w+)* .+")
@@ -31,7 +31,7 @@ PROCESSES = [
         "except ArithmeticError as error: logline.report_exception('ktaskd.worker', error)",
     ],
 ]
-"""Processes of ours without logging, each with something to report."""
+"""Our processes without logging, each with something to report."""
 
 
 @given(st.floats(min_value=0, max_value=4e9))
@@ -46,7 +46,7 @@ def test_line_when_it_has_no_time_then_it_begins_with_the_level() -> None:
 
 
 def written_to(stream: str, command: list[str], path: Path) -> list[str]:
-    """What a program writes to a file as its standard error; `stream` is its JOURNAL_STREAM."""
+    """Return what a program writes to a file as its standard error; `stream` is its JOURNAL_STREAM."""
     with path.open("w") as err:
         status = os.fstat(err.fileno())
         place = f"{status.st_dev}:{status.st_ino}"
@@ -73,7 +73,7 @@ def test_process_when_it_reports_then_the_time_unless_the_journal_adds_it(
 def test_daemon_when_it_logs_then_each_line_has_the_time_unless_the_journal_adds_it(
     tmp_path: Path, same: bool, wanted: re.Pattern[str]
 ) -> None:
-    """A journal that cannot be reached: lines go to standard error, as without the library for it."""
+    """If the journal cannot be reached, lines go to standard error, as without its library."""
 
     def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
         status = os.fstat(options["stderr"].fileno())  # type: ignore[attr-defined]

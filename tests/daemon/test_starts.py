@@ -1,4 +1,7 @@
-"""A machine that lacks something: one line that says what to do, or a daemon that works without it."""
+"""Starts on a machine that lacks something: one line says what to do, or the daemon works without it.
+
+Tests: ktaskd/daemon/preflight.py, ktaskd/daemon/main.py
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.daemon.preflight import why_not_start
 from ktaskd.host.root import matching
-from tests.integration.rig import KTASKD, connected, running, spin, state_name
+from tests.support.real_daemon import KTASKD, connected, running, spin, state_name
 from tests.support.users import OtherUsers
 
 WAIT_S = 60.0
@@ -22,7 +25,7 @@ EMPTY = "ktaskd: --runtime-dir: got an empty path, wanted a directory\n"
 
 
 def start(script: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """A shell script in a mount namespace of its own; "$@" is the daemon's command."""
+    """Run a shell script in a mount namespace of its own; "$@" is the daemon's command."""
     command = ["unshare", "-m", "sh", "-ec", script, "sh", KTASKD, "--runtime-dir", *words]
     return subprocess.run(
         [str(word) for word in command],

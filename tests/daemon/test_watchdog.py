@@ -33,7 +33,7 @@ def test_interval_when_asked_for_then_half_of_the_time(environ: dict[str, str], 
 
 
 class Manager:
-    """What a service manager does: it listens, and starts a daemon."""
+    """Acts as a service manager: listens, and starts a daemon."""
 
     def __init__(self, directory: Path, **environ: str) -> None:
         self.heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -45,7 +45,7 @@ class Manager:
         )
 
     def until(self, wanted: str) -> list[str]:
-        """The message that has the line, after which others may have come."""
+        """Wait for the message with this line."""
         while True:
             lines = self.heard.recv(65536).decode().split("\n")
             if wanted in lines:
@@ -72,7 +72,7 @@ def test_daemon_when_watched_then_it_pings_and_says_how_it_is(manager: Manager, 
     assert any(line.startswith("MONOTONIC_USEC=") for line in lines)
     manager.until("READY=1")
     (tmp_path / "run/inner/grpc.sock").unlink()
-    # Nobody can reach it any more: it says so and ends, and is started again.
+    # Nobody can reach it any more: it reports that and ends, so that it is started again.
     while "grpc.sock was removed" not in (lines := manager.heard.recv(65536).decode().split("\n"))[0]:
         assert lines[0] in {"WATCHDOG=1", "STATUS=ready"}
     assert "WATCHDOG=1" not in lines

@@ -1,4 +1,4 @@
-"""Install into a directory, and uninstall."""
+"""Installing into a directory, and uninstalling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIX = "/opt/kt"
 
 
 def install(action: str, destination: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Without what it depends on, which takes long to fetch."""
+    """Install without the dependencies, which take long to fetch."""
     own = {
         "DESTDIR": str(destination),
         "PREFIX": PREFIX,

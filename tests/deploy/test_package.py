@@ -12,11 +12,11 @@ from tests.support.users import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 RECORD = '#!/bin/sh\necho "${0##*/} $*" >>"$LOG"\n'
-"""Writes down how it was called."""
+"""A program that records how it was called."""
 
 
 def run(script: str, action: str, directory: Path, *there: str) -> tuple[int, list[str], str]:
-    """Run a script where only these programs are; its status, what it called, and what it said."""
+    """Run a script with only these programs; return its status, its calls and its output."""
     if Path("/run/systemd/system").is_dir():
         pytest.skip("systemd runs here")
     programs, log = directory / "bin", directory / "log"

@@ -1,4 +1,4 @@
-"""The units are sound, give up what they can, and belong together."""
+"""The units are valid, give up all rights that they do not need, and fit together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 SERVICES = ("ktaskd.service", "ktaskd-helpers.service")
 UNITS = (*SERVICES, "ktaskd.socket", "ktaskd-helpers.socket", "ktaskd.slice")
 EXPOSURE_MAX = 1.2
-"""As systemd-localed has it on Debian 12."""
+"""The value of systemd-localed on Debian 12."""
 
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="needs the program systemd-analyze"
@@ -22,7 +22,7 @@ needs_systemd = pytest.mark.skipif(
 
 
 def read(name: str) -> dict[str, dict[str, list[str]]]:
-    """Sections, keys, and all values of a key, as systemd reads them."""
+    """Return sections, keys, and all values of a key, as systemd reads them."""
     found: dict[str, dict[str, list[str]]] = {}
     section = ""
     for line in (DEPLOY / name).read_text().splitlines():
@@ -64,7 +64,7 @@ def test_service_when_read_then_what_the_daemon_stands_on_is_there(name: str) ->
     assert service["KillMode"] == ["mixed"]
     slice_ = service.get("Slice", ["system.slice"])[0]
     assert service["StandardOutput"] == [f"file:/sys/fs/cgroup/{slice_}/%n/cgroup.procs"]
-    # Users' paths are what they are for the user, and callers are known by their uid.
+    # The daemon resolves users' paths as the users do, and identifies callers by their uid.
     assert not {"PrivateTmp", "PrivateUsers", "ProcSubset"} & service.keys()
     assert service.get("ProtectProc", ["default"]) == ["default"]
 
@@ -78,14 +78,14 @@ def percent(values: list[str]) -> int:
 @pytest.mark.parametrize("name", [*SERVICES, "ktaskd-user.service"])
 def test_service_when_read_then_memory_has_a_last_bound_that_workers_do_not_meet_early(name: str) -> None:
     service = read(name)["Service"]
-    # What is filled for clients is charged to the unit, so that only the machine bounds it.
+    # Memory that is filled for clients is charged to the unit, so only the machine limits it.
     assert 80 <= percent(service["MemoryHigh"]) < percent(service["MemoryMax"]) <= 95
     if name != "ktaskd-helpers.service":
         assert service["LimitDATA"] == ["1G:infinity"], "the daemon's own, which pool hosts lift"
 
 
 def test_slice_when_read_then_at_the_top_and_idle() -> None:
-    """A dash in its name would make it a child of a slice of ordinary weight."""
+    """A dash in its name would make it a child of a slice with ordinary weight."""
     assert read("ktaskd.slice")["Slice"] == {"CPUWeight": ["idle"], "IOWeight": ["1"]}
     assert read("ktaskd-helpers.service")["Service"]["Slice"] == ["ktaskd.slice"]
     assert "Slice" not in read("ktaskd.service")["Service"]

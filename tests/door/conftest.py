@@ -1,4 +1,4 @@
-"""What several tests of the door need."""
+"""Fixtures of several tests of the door."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.door.house import memory
+from tests.door.door_with_keepers import memory
 
 
 @pytest.fixture

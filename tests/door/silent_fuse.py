@@ -1,11 +1,11 @@
-"""A FUSE file system that answers until it is asked something that hangs its askers.
+"""A FUSE file system that does not answer some requests, which then hang the process that made them.
 
 Run as: python silent_fuse.py DIRECTORY [LOG [DEVICE]], as root. Prints "mounted". "DIR/file" can
-be looked up and opened, but its close (FLUSH) is never answered; neither is the
-look-up of "DIR/silent". Killing the process sets everybody free.
+be looked up and opened, but its close (FLUSH) is never answered, and neither is the
+look-up of "DIR/silent". Killing this process ends all waits.
 
-With LOG, a file that gets the number of each request as a line, the server is honest: it answers all,
-and the kernel may keep nothing in mind (attributes are valid for 0 s). With DEVICE, a block device,
+With LOG, a file that gets the number of each request as a line, the server answers everything,
+and the kernel caches nothing (attributes are valid for 0 s). With DEVICE, a block device,
 the type is fuseblk.
 """
 
@@ -34,7 +34,7 @@ def attributes(node: int) -> bytes:
 
 
 def answer(opcode: int, node: int, body: bytes) -> bytes | int | None:
-    """What to reply: bytes, an errno, or None for never."""
+    """Return the reply: bytes, an errno, or None for no reply."""
     if opcode == INIT:
         return struct.pack("<4I2H2I2H2I", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0, 0) + bytes(20)
     if LOGGED and opcode == FLUSH:

@@ -1,4 +1,7 @@
-"""The messages of the handoff socket: what is encoded is decoded, garbage is refused."""
+"""The messages of the handoff socket: decoding reverses encoding, and garbage is refused.
+
+Tests: client/ktask/v1/handoff.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files from mounts that are in no table of ours: of sandboxes, containers, and detached ones."""
+"""Files from mounts that are not in our mount table: of sandboxes, containers, and detached ones.
+
+Tests: ktaskd/door/handoff/vet.py, ktaskd/host/files/mounts.py
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,7 @@ DATA_LAYERS = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6,
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Where a client mounts; a file system on which overlays can be made."""
+    """A directory in which a client mounts, on a file system that can have overlays."""
     return tmp_path
 
 
@@ -128,7 +131,7 @@ def test_file_when_mounted_in_the_clients_namespace_only_then_it_passes(
     with client(recipe, place, detach=detach) as (fd, pid):
         assert mounts.find_mount_type(fd) is None, "a table of ours has it"
         if name == "overlay on tmpfs" and detach and DATA_LAYERS:
-            with pytest.raises(FdUnsuitable, match="cannot be seen from"):
+            with pytest.raises(FdUnsuitable, match="the daemon cannot see"):
                 vet(fd, own_offset=False, client=pid)
             return
         facts = vet(fd, own_offset=False, client=pid)
@@ -157,7 +160,7 @@ print(vet(0, own_offset=False).file_system)
 def test_file_of_the_machine_when_the_daemon_has_a_namespace_of_its_own_then_it_passes(
     tmp_path: Path,
 ) -> None:
-    """As systemd gives it to a unit: mounts are copied, and the copies have other ids."""
+    """A namespace as systemd makes it for a unit: its mounts are copies, with other ids."""
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("needs root and unshare")
     (tmp_path / "file").write_bytes(b"12345")
@@ -214,7 +217,7 @@ def test_overlay_when_above_a_server_of_the_clients_then_refused_without_asking_
     over = "mkdir s l u w; S=s; SERVE; mount -t overlay -o lowerdir=s:l,upperdir=u,workdir=w o m"
     with fuse(over, place, users=users) as (fd, log):
         before = requests(log)
-        with pytest.raises(FdUnsuitable, match="above a file system that cannot be seen"):
+        with pytest.raises(FdUnsuitable, match="above a file system that the daemon cannot see"):
             vet(fd, own_offset=False)
         assert requests(log) == before
 
@@ -237,13 +240,13 @@ def test_overlay_when_its_data_are_at_a_server_of_the_clients_then_refused_witho
     )
     with fuse(over, place, users=True) as (fd, log):
         before = requests(log)
-        with pytest.raises(FdUnsuitable, match="above a file system that cannot be seen"):
+        with pytest.raises(FdUnsuitable, match="above a file system that the daemon cannot see"):
             vet(fd, own_offset=False)
         assert requests(log) == before
 
 
 def test_overlay_when_of_a_user_on_a_disk_then_it_passes(place: Path) -> None:
-    """As those of containers without root have it."""
+    """A setup as in rootless containers."""
     with client(LAYERS.replace("-o ", "-o userxattr,"), place, users=True) as (fd, pid):
         facts = vet(fd, own_offset=False, client=pid)
         assert (facts.file_system, os.pread(fd, 10, 0)) == ("overlay", b"12345\n")

@@ -1,4 +1,7 @@
-"""Files whose server stays silent: the keeper is lost, nothing else is."""
+"""Files whose server stays silent: the keeper is lost, nothing else is.
+
+Tests: ktaskd/door/handoff/keepers.py, ktaskd/door/handoff/link.py
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ktask.v1.handoff import Refused
 from ktaskd.model.errors import FdUnsuitable, KeeperSilent
 from ktaskd.model.function import Access
 from tests.door import silent_fuse
-from tests.door.house import UID, Client, House, house, memory, run, until
+from tests.door.door_with_keepers import UID, Client, DoorWithKeepers, door_with_keepers, memory, run, until
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
@@ -31,7 +34,7 @@ print("sent", flush=True)
 
 @pytest.fixture
 def silent(reachable_dir: Path) -> Iterator[Path]:
-    """A directory on a file system that hangs who closes DIR/file or looks up DIR/silent."""
+    """A directory on a file system that hangs processes that close DIR/file or look up DIR/silent."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("no /dev/fuse here")
     place = reachable_dir / "mnt"
@@ -49,7 +52,7 @@ def silent(reachable_dir: Path) -> Iterator[Path]:
 
 
 def send_silent(client: Client, place: Path) -> subprocess.Popen[str]:
-    """Have another process send the file: whoever closes it hangs, its exit included."""
+    """Have another process send the file. Every process that closes it hangs, even at exit."""
     number = client.sock.fileno()
     command = [sys.executable, "-c", SEND, os.fspath(place / "file"), str(number)]
     sender = subprocess.Popen(command, pass_fds=[number], stdout=subprocess.PIPE, text=True)
@@ -60,12 +63,12 @@ def send_silent(client: Client, place: Path) -> subprocess.Popen[str]:
 
 
 def set_free(place: Path) -> None:
-    """Abort the file system; all that hangs in it gets an error."""
+    """Abort the file system, which ends all waits with an error."""
     ctypes.CDLL(None).umount2(os.fsencode(place), MNT_FORCE)
 
 
-async def works(it: House) -> None:
-    """A new connection is served."""
+async def works(it: DoorWithKeepers) -> None:
+    """Check that a new connection is served."""
     fd = memory()
     client = await it.client()
     assert await client.handles(fd)
@@ -76,19 +79,19 @@ async def works(it: House) -> None:
 @pytest.mark.other_uid
 def test_a_file_that_hangs_costs_its_keeper_only(reachable_dir: Path, silent: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0) as it:
             client = await it.client()
             sender = send_silent(client, silent)
             reply = await client.receive()
             assert isinstance(reply, Refused)
             assert (reply.number, reply.reason) == (9, "KEEPER_SILENT")
             assert await client.receive() is None
-            assert len(it.keepers._dying) == 1, "killed, and cannot die"
+            assert len(it.keepers._pool.dying) == 1, "killed, and cannot die"
             await works(it)
             assert it.keepers.lost == 1
             client.close()
             set_free(silent)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
             sender.wait()
 
     run(test())
@@ -99,7 +102,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
     reachable_dir: Path, silent: Path
 ) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0, per_uid=1) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0, per_uid=1) as it:
             good = await it.client()
             await until(lambda: it.door.connections == 1)
             it.door._acceptor.stop()
@@ -115,7 +118,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
             await works(it)
             good.close()
             set_free(silent)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
             sender.wait()
 
     run(test())
@@ -124,7 +127,7 @@ def test_a_file_that_hangs_in_a_refused_connection_does_not_hang_the_daemon(
 @pytest.mark.other_uid
 def test_a_path_that_hangs_is_given_up(reachable_dir: Path, silent: Path) -> None:
     async def test() -> None:
-        async with house(reachable_dir / "run", silence_s=1.0) as it:
+        async with door_with_keepers(reachable_dir / "run", silence_s=1.0) as it:
             with pytest.raises(FdUnsuitable, match='is on "fuse'):
                 await it.keepers.open_path(f"{silent}/file", Access.READ)
             with pytest.raises(KeeperSilent):
@@ -132,6 +135,6 @@ def test_a_path_that_hangs_is_given_up(reachable_dir: Path, silent: Path) -> Non
             await works(it)
             assert UID in it.keepers.pids()
             set_free(silent)
-            await until(lambda: not it.keepers._dying)
+            await until(lambda: not it.keepers._pool.dying)
 
     run(test())

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class _Selector(selectors.SelectSelector):
-    """Never waits; tells how long it would have."""
+    """Never waits; reports how long it would have waited."""
 
     waited_s = 0.0
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fair.users import KINDS, Share, a_daemon, covered, measure, table, worst
+from tests.fair.users import KINDS, Share, a_daemon, covered, is_fair, measure, table, worst
 from tests.support.users import OtherUsers
 
 TOLERANCE = 0.2
@@ -20,7 +20,7 @@ CPU_S = 8.0
 @pytest.mark.timeout(400)  # on a machine that gives one part in forty
 def test_uids_when_their_jobs_differ_then_equal_shares(run_as: OtherUsers) -> None:
     with a_daemon() as daemon:
-        shares = measure(run_as, daemon, clients=8, cpu_s=CPU_S)
+        shares = measure(run_as, daemon, 8, CPU_S, lambda shares: is_fair(shares, TOLERANCE))
     print(table(shares))
     assert worst(shares) <= TOLERANCE, table(shares)
 
@@ -35,6 +35,12 @@ def test_worst_when_a_uid_did_not_ask_for_more_then_it_may_have_less_and_not_mor
     assert worst([share(2.0), share(2.0), share(3.0, 0.5)]) == pytest.approx(0.5)
     with pytest.raises(AssertionError, match="too few uids"):
         worst([share(2.0), share(2.0, 0.5)])
+
+
+def test_is_fair_when_too_few_can_be_compared_or_one_has_more_then_not() -> None:
+    assert is_fair([share(2.0), share(2.2)], 0.2)
+    assert not is_fair([share(2.0), share(3.2)], 0.2)
+    assert not is_fair([share(2.0), share(2.0, 0.5)], 0.2)
 
 
 @given(st.lists(st.tuples(st.integers(-5, 25), st.integers(0, 9)), max_size=8))

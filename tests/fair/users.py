@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import Daemon, Stubs, connected, running, until, write_config
+from tests.support.real_daemon import Daemon, Stubs, connected, running, until, write_config
 from tests.support.users import OtherUsers, reachable_directory
 
 FIRST_UID = 60001
@@ -131,6 +131,19 @@ class Account:
         ]
         return covered(queued, since_s, until_s)
 
+    def since(self, before: list[Share], since_s: float) -> list[Share]:
+        """The shares of each uid since a moment of wall-clock time at which it had `before`."""
+        until_s = time.time()
+        return [
+            replace(
+                now,
+                lead_s=now.lead_s - then.lead_s,
+                helper_s=now.helper_s - then.helper_s,
+                waited=self.waited(now.uid, since_s, until_s),
+            )
+            for now, then in zip(self.shares(), before, strict=True)
+        ]
+
     def _jobs_of(self, uid: int) -> list[pb.Job]:
         return [job for job in self._of.values() if job.owner.uid == uid]
 
@@ -160,13 +173,21 @@ def a_daemon() -> Iterator[Daemon]:
             yield daemon
 
 
-def measure(run_as: OtherUsers, daemon: Daemon, clients: int, cpu_s: float) -> list[Share]:
+def measure(
+    run_as: OtherUsers,
+    daemon: Daemon,
+    clients: int,
+    cpu_s: float,
+    settled: Callable[[list[Share]], bool] = lambda _: True,
+) -> list[Share]:
     """Let `clients` of each uid work at once, until the machine has given the jobs enough CPU time.
 
     Other load on the machine makes that slower, but does not change the shares.
 
     Args:
-        cpu_s: CPU seconds that all workers together must get.
+        cpu_s: CPU seconds that all workers together have to get.
+        settled: whether the shares can be judged; else they are measured up to three times as long. Where
+            a machine is busy, a uid has all of it for a while, and then another one.
     Returns:
         The share of each uid meanwhile.
     """
@@ -193,24 +214,20 @@ def measure(run_as: OtherUsers, daemon: Daemon, clients: int, cpu_s: float) -> l
         while True:
             time.sleep(0.5)
             account.look()
-            after = account.shares()
-            if sum(share.cpu_s for share in after) - sum(share.cpu_s for share in before) >= cpu_s:
-                break
-    until_s = time.time()
-    return [
-        replace(
-            now,
-            lead_s=now.lead_s - then.lead_s,
-            helper_s=now.helper_s - then.helper_s,
-            waited=account.waited(now.uid, since_s, until_s),
-        )
-        for now, then in zip(after, before, strict=True)
-    ]
+            shares = account.since(before, since_s)
+            had_s = sum(share.cpu_s for share in shares)
+            if had_s >= 3 * cpu_s or (had_s >= cpu_s and settled(shares)):
+                return shares
 
 
 def _end(client: subprocess.Popen[str]) -> None:
     client.kill()
     client.wait()
+
+
+def is_fair(shares: list[Share], tolerance: float) -> bool:
+    """Whether enough uids can be compared, and none is further from an equal share."""
+    return sum(share.waited >= WAITED for share in shares) > 1 and worst(shares) <= tolerance
 
 
 WAITED = 0.95

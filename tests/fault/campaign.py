@@ -22,10 +22,10 @@ from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.handoff import FDS_MAX
 
 from tests.fault import recovery, works
-from tests.fault.armory import Armory, armory
+from tests.fault.armed_faults import ArmedFaults, armed_faults
 from tests.fault.killer import HOLDING, Killer
 from tests.fault.work import FILE, MEMFD, Work
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     connected,
@@ -96,7 +96,7 @@ class Campaign:
     """One run against one daemon."""
 
     def __init__(
-        self, daemon: Daemon, armed: Armory, report: Report, place: Path, functions: Functions
+        self, daemon: Daemon, armed: ArmedFaults, report: Report, place: Path, functions: Functions
     ) -> None:
         self._functions = functions
         self._daemon = daemon
@@ -107,8 +107,8 @@ class Campaign:
         self._lock = threading.Lock()
         self._ended: list[tuple[Work, str, pb.Job]] = []
 
-    def run(self, pause_s: float) -> None:
-        """Run all jobs, and judge them."""
+    def run(self, pause_s: float, recoveries: int) -> None:
+        """All of it."""
         report = self._report
         # One handle all the time, so that there is a keeper at every look.
         with memory(1) as fd, handed(self._daemon.handoff, [fd]), connected(self._daemon.socket) as stubs:
@@ -122,7 +122,7 @@ class Campaign:
                 killer.finish()
             self._judge(killer)
             settled(self._daemon, stubs, report.before)
-            report.recovery = recovery.measure(stubs)
+            report.recovery = recovery.measure(stubs, recoveries)
             report.after = settled(self._daemon, stubs, report.before)
             self._compare()
 
@@ -360,11 +360,23 @@ def is_source(name: str) -> bool:
 # -- the whole --------------------------------------------------------------------------
 
 
-def run(jobs: int, seed: int, functions: Functions = works.MAKERS, *, pause_s: float = 0.012) -> Report:
-    """A campaign of so many jobs against a daemon of its own; with works.OWN one of this user's own."""
+def run(
+    jobs: int,
+    seed: int,
+    functions: Functions = works.MAKERS,
+    *,
+    pause_s: float = 0.012,
+    recoveries: int = recovery.TIMES,
+) -> Report:
+    """A campaign of so many jobs against a daemon of its own; with works.OWN one of this user's own.
+
+    Args:
+        pause_s: between two strikes, on average.
+        recoveries: how often the time is measured until what was killed is replaced.
+    """
     report = Report(seed, jobs)
     began_s = time.monotonic()
-    with armory() as armed, reachable_directory() as place:
+    with armed_faults() as armed, reachable_directory() as place:
         settings: dict[str, dict[str, object]] = {
             "workers": {"cancel_grace_s": 0.5, "fence_s": 5.0, "hang_cpu_s": 0.5},
             "jobs": {"kept": 20},
@@ -380,7 +392,7 @@ def run(jobs: int, seed: int, functions: Functions = works.MAKERS, *, pause_s: f
         words = ["--own-user"] if functions is works.OWN else []
         with running(place / "run", "--config", config, *words, popen=popen) as daemon:
             try:
-                Campaign(daemon, armed, report, place, functions).run(pause_s)
+                Campaign(daemon, armed, report, place, functions).run(pause_s, recoveries)
             except BaseException:
                 print(daemon.log()[-4000:], file=sys.stderr)
                 raise

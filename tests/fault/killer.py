@@ -18,8 +18,8 @@ from ktask.v1 import control_pb2 as cpb
 from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.functions.catalogue import CATALOGUE
-from tests.fault.armory import Armory
-from tests.integration.rig import Stubs, connected
+from tests.fault.armed_faults import ArmedFaults
+from tests.support.real_daemon import Stubs, connected
 
 COPE_S = 0.5
 """How long the daemon has to deal with a stopped or sleeping worker before its job is cancelled."""
@@ -85,7 +85,7 @@ class Killer(threading.Thread):
         pause_s: on average between two strikes.
     """
 
-    def __init__(self, socket: Path, armed: Armory, seed: int, pause_s: float) -> None:
+    def __init__(self, socket: Path, armed: ArmedFaults, seed: int, pause_s: float) -> None:
         super().__init__(name="killer")
         self.landed: Counter[str] = Counter()
         """Strikes from outside at workers that held a chunk or a step, by signal."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ktask.v1 import control_pb2 as cpb
 
-from tests.integration.rig import Stubs, until
+from tests.support.real_daemon import Stubs, until
 
 TIMES = 5
 
@@ -26,11 +26,11 @@ def pids(stubs: Stubs) -> tuple[set[int], set[int]]:
     return {pool.host_pid for pool in found if pool.host_pid}, ready
 
 
-def measure(stubs: Stubs) -> dict[str, list[float]]:
-    """Kill an idle worker and a pool host several times; seconds until as many are ready as before."""
+def measure(stubs: Stubs, times: int = TIMES) -> dict[str, list[float]]:
+    """Kill an idle worker, and a pool host, again and again; seconds until as many are ready as before."""
     hosts, workers = pids(stubs)
     found: dict[str, list[float]] = {"worker": [], "pool host": []}
-    for _ in range(TIMES):
+    for _ in range(times):
         found["worker"].append(_replaced(stubs, lambda: min(pids(stubs)[1]), len(hosts), len(workers)))
         found["pool host"].append(_replaced(stubs, lambda: min(pids(stubs)[0]), len(hosts), len(workers)))
     return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ktaskd.functions.catalogue import CATALOGUE
 from tests.fault import campaign
 from tests.fault.__main__ import format_report
 from tests.fault.works import MAKERS, OWN
 
 JOBS = 40
+
+SMALL: dict[str, Any] = {"pause_s": 0.03, "recoveries": 1}
+"""Every strike has something begin again, and each look at the daemon for a victim takes its time."""
 
 STRUCK_BY_THEMSELVES = {"selftest.crash", "selftest.fail", "selftest.hang"}
 
@@ -16,7 +21,7 @@ OF_THE_CALLERS = {"python.calls", "python.run"}
 
 
 def test_own_daemon_when_its_workers_are_struck_then_the_callers_code_ends_as_it_may() -> None:
-    report = campaign.run(JOBS, 7, OWN)
+    report = campaign.run(JOBS, 7, OWN, **SMALL)
     told = format_report(report)
     assert report.violations == [], told
     assert set(report.functions) == set(OWN)
@@ -24,7 +29,7 @@ def test_own_daemon_when_its_workers_are_struck_then_the_callers_code_ends_as_it
 
 
 def test_daemon_when_its_workers_are_struck_then_every_job_ends_as_it_may() -> None:
-    report = campaign.run(JOBS, seed=7)
+    report = campaign.run(JOBS, 7, **SMALL)
     told = format_report(report)
     assert report.violations == [], told
     assert report.functions.total() == JOBS

@@ -13,7 +13,7 @@ import pytest
 
 from ktaskd.host import faults
 from tests.arch.tree import REPOSITORY
-from tests.fault.armory import Armory, armory
+from tests.fault.armed_faults import ArmedFaults, armed_faults
 
 HIT = "from ktaskd.host import faults; print(faults.ON, faults.hit('worker.at_start', 'f'))"
 
@@ -43,7 +43,7 @@ def test_fault_when_none_is_wanted_then_nothing(value: str) -> None:
     ],
 )
 def test_fault_when_armed_then_once_and_the_pid_is_told(action: str, status: int) -> None:
-    with armory() as armed:
+    with armed_faults() as armed:
         other = armed.arm("worker.in_undo", "kill")
         others = armed.arm("worker.at_start", "kill", "g")
         name = armed.arm("worker.at_start", action, "f")
@@ -56,7 +56,7 @@ def test_fault_when_armed_then_once_and_the_pid_is_told(action: str, status: int
 
 def test_fault_when_many_processes_pass_then_each_is_taken_by_one(tmp_path: Path) -> None:
     (tmp_path / "notes").touch()  # no fault, and in nobody's way
-    armed = Armory(tmp_path)
+    armed = ArmedFaults(tmp_path)
     names = armed.arm_all("worker.at_start:pass*4 worker.at_start:exit0*3")
     code = f"{HIT}\nfor _ in range(20): faults.hit('worker.at_start')\nprint('lived')"
     environ = {**os.environ, **armed.environ}

@@ -9,9 +9,9 @@ import pytest
 from ktaskd.jobs import view
 from ktaskd.model.job import JobState
 from ktaskd.model.worker import WorkerState
-from tests.fault.armory import Armory
-from tests.fault.house import faulty_house
-from tests.fault.victims import CHUNK, MAKERS, Victim
+from tests.fault.armed_faults import ArmedFaults
+from tests.fault.faulty_pools import faulty_pools
+from tests.fault.struck_jobs import CHUNK, MAKERS, StruckJob
 from tests.jobs.realjobs import CPUS, RealJobs
 
 # One worker, whose replacement does not start at once, so that the job waits with
@@ -24,12 +24,14 @@ FAULTS = "worker.mid_chunk:kill host.before_fork:raise"
     [("fill", JobState.DIRTY), ("copy", JobState.CANCELLED), ("populate", JobState.CANCELLED)],
 )
 def test_cancel_when_a_lost_chunk_waits_then_undone_or_named(maker: str, state: JobState) -> None:
-    with faulty_house(nodes=(CPUS[:1],), helpers=1, leads=1) as (one, armed):
+    with faulty_pools(nodes=(CPUS[:1],), helpers=1, leads=1) as (one, armed):
         victim = MAKERS[maker](one.jobs)
         one.run(_cancelled_while_it_waits(one.jobs, armed, victim, state))
 
 
-async def _cancelled_while_it_waits(h: RealJobs, armed: Armory, victim: Victim, state: JobState) -> None:
+async def _cancelled_while_it_waits(
+    h: RealJobs, armed: ArmedFaults, victim: StruckJob, state: JobState
+) -> None:
     armed.arm_all(FAULTS)
     job = await h.submit(victim.spec, waited=False)
     await h.until(lambda: job.tally.retried)
@@ -48,7 +50,7 @@ async def _cancelled_while_it_waits(h: RealJobs, armed: Armory, victim: Victim, 
 
 def test_undo_when_another_lead_is_free_then_one_of_them_has_it() -> None:
     """After every message the house checks that no job has two leads."""
-    with faulty_house(leads=2) as (one, _):
+    with faulty_pools(leads=2) as (one, _):
         one.run(_failed_beside_a_free_lead(one.jobs))
 
 

@@ -1,4 +1,7 @@
-"""The points at which a worker can be struck, and the outcome for its chunk, its job and the others."""
+"""The points at which a worker can be struck, and the outcome for its chunk, its job and the others.
+
+Guards: I6
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
 from ktaskd.model.spans import Span, SpanSet
-from tests.fault.armory import Armory
-from tests.fault.house import faulty_house
-from tests.fault.victims import CHUNK, MAKERS, Victim, rests
+from tests.fault.armed_faults import ArmedFaults
+from tests.fault.faulty_pools import faulty_pools
+from tests.fault.struck_jobs import CHUNK, MAKERS, StruckJob, rests
 from tests.jobs.realjobs import SharedJobs
 
 SUCCEEDED = JobState.SUCCEEDED
@@ -30,7 +33,7 @@ class Row:
     """One line of the matrix.
 
     Args:
-        faults: what happens, as Armory.arm_all reads it.
+        faults: what happens, as ArmedFaults.arm_all reads it.
         job: the job that is struck; a key of MAKERS.
         state, says: how the job ends, and its error's message (a regular
             expression); "cancelled": the test cancels it when all faults have happened.
@@ -175,9 +178,9 @@ UNDO = [
 
 
 class Scene:
-    """A house with faults, in which one row after the other is played."""
+    """Pools with faults, in which one row after the other is played."""
 
-    def __init__(self, one: SharedJobs, armed: Armory) -> None:
+    def __init__(self, one: SharedJobs, armed: ArmedFaults) -> None:
         self._one = one
         self._armed = armed
         self._rows = 0
@@ -212,7 +215,7 @@ class Scene:
             found.append(f"{len(h.deaths) - deaths} workers died, wanted {row.deaths}")
 
 
-def check(row: Row, job: Job, victim: Victim, whole: Span) -> Iterator[str]:
+def check(row: Row, job: Job, victim: StruckJob, whole: Span) -> Iterator[str]:
     """The differences of an ended job from the row."""
     error = view.full_error(job)
     says = error.message if error else ""
@@ -229,7 +232,7 @@ def check(row: Row, job: Job, victim: Victim, whole: Span) -> Iterator[str]:
         yield from check_dirty(row, victim, whole, dirty)
 
 
-def check_dirty(row: Row, victim: Victim, whole: Span, dirty: tuple[Span, ...]) -> Iterator[str]:
+def check_dirty(row: Row, victim: StruckJob, whole: Span, dirty: tuple[Span, ...]) -> Iterator[str]:
     """Check that the right part is dirty, and no more."""
     fits = {"": not dirty, "all": dirty == (whole,), "some": dirty and dirty != (whole,), "lost": dirty}
     fits["beyond"] = dirty and dirty[-1].end > whole.end
@@ -259,7 +262,7 @@ ROWS = {
 
 @pytest.mark.parametrize("where", ROWS)
 def test_worker_when_it_is_struck_then_as_the_matrix_says(where: str) -> None:
-    with faulty_house(grace_s=GRACE_S) as (one, armed):
+    with faulty_pools(grace_s=GRACE_S) as (one, armed):
         scene = Scene(one, armed)
         wrong = [what for row in ROWS[where] for what in scene.play(row)]
     assert wrong == []

@@ -11,9 +11,9 @@ import pytest
 
 from ktaskd.jobs import view
 from ktaskd.model.job import JobState
-from tests.fault.armory import Armory
-from tests.fault.house import faulty_house
-from tests.fault.victims import MAKERS, Victim
+from tests.fault.armed_faults import ArmedFaults
+from tests.fault.faulty_pools import faulty_pools
+from tests.fault.struck_jobs import MAKERS, StruckJob
 from tests.jobs.realjobs import RealJobs
 
 
@@ -43,7 +43,7 @@ def houses_processes() -> set[int]:
     return hosts.union(*(children(host) for host in hosts))
 
 
-async def survives(h: RealJobs, armed: Armory, victim: Victim, struck: int) -> None:
+async def survives(h: RealJobs, armed: ArmedFaults, victim: StruckJob, struck: int) -> None:
     """Strike a process while a job runs; the job succeeds, the pools come back."""
     job = await h.submit(victim.spec)
     # In a chunk: a step that is begun and lost twice ends the job.
@@ -73,7 +73,7 @@ async def survives(h: RealJobs, armed: Armory, victim: Victim, struck: int) -> N
     ],
 )
 def test_pool_when_its_host_dies_and_the_next_ones_fail_then_back_to_size(faults: str) -> None:
-    with faulty_house() as (one, armed):
+    with faulty_pools() as (one, armed):
         h = one.jobs
         armed.arm_all(faults)
         for maker, pool in (("fill", h.pools[0]), ("copy", h.pools[-1])):
@@ -82,7 +82,7 @@ def test_pool_when_its_host_dies_and_the_next_ones_fail_then_back_to_size(faults
 
 
 def test_pool_when_a_worker_dies_and_the_next_ones_fail_then_back_to_size() -> None:
-    with faulty_house() as (one, armed):
+    with faulty_pools() as (one, armed):
         h = one.jobs
         armed.arm_all(
             "worker.at_start:kill worker.at_start:exit0 worker.at_start:raise host.before_fork:raise"

@@ -11,15 +11,15 @@ import pytest
 from ktaskd.jobs import view
 from ktaskd.model.job import JobState
 from ktaskd.pool import link
-from tests.fault.armory import Armory
-from tests.fault.house import faulty_house
-from tests.fault.victims import MAKERS, Victim, rests
+from tests.fault.armed_faults import ArmedFaults
+from tests.fault.faulty_pools import faulty_pools
+from tests.fault.struck_jobs import MAKERS, StruckJob, rests
 from tests.jobs.realjobs import RealJobs
 
 PATTERN = b"reused"
 
 
-def overwrite(victim: Victim) -> bytes:
+def overwrite(victim: StruckJob) -> bytes:
     """Use the memory for other data, which its owner may do after the answer."""
     assert victim.memory is not None
     size = os.fstat(victim.memory.fd).st_size
@@ -34,7 +34,9 @@ def wake(stopped: set[int]) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-async def reused_after_the_answer(h: RealJobs, armed: Armory, victim: Victim, *, waited: bool) -> None:
+async def reused_after_the_answer(
+    h: RealJobs, armed: ArmedFaults, victim: StruckJob, *, waited: bool
+) -> None:
     armed.arm_all("worker.mid_chunk:stop")
     job = await h.submit(victim.spec, waited=waited)
     await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
@@ -54,14 +56,14 @@ async def reused_after_the_answer(h: RealJobs, armed: Armory, victim: Victim, *,
 
 
 def test_memory_when_reused_after_a_stopped_worker_then_as_its_owner_left_it() -> None:
-    with faulty_house(grace_s=0.1) as (one, armed):
+    with faulty_pools(grace_s=0.1) as (one, armed):
         for maker in ("fill", "fill_mapped", "copy_over", "log"):
             for waited in (True, False):
                 victim = MAKERS[maker](one.jobs)
                 one.run(reused_after_the_answer(one.jobs, armed, victim, waited=waited))
 
 
-async def stuck(h: RealJobs, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
+async def stuck(h: RealJobs, armed: ArmedFaults, victim: StruckJob, patch: pytest.MonkeyPatch) -> None:
     armed.arm_all("worker.mid_chunk:stop")
     job = await h.submit(victim.spec)
     await h.until(lambda: not armed.waiting() and all(map(rests, armed.fired().values())))
@@ -89,11 +91,13 @@ async def stuck(h: RealJobs, armed: Armory, victim: Victim, patch: pytest.Monkey
 def test_job_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with faulty_house(grace_s=0.1, fence_s=0.1) as (one, armed):
+    with faulty_pools(grace_s=0.1, fence_s=0.1) as (one, armed):
         one.run(stuck(one.jobs, armed, MAKERS["fill"](one.jobs), monkeypatch))
 
 
-async def stuck_in_undo(h: RealJobs, armed: Armory, victim: Victim, patch: pytest.MonkeyPatch) -> None:
+async def stuck_in_undo(
+    h: RealJobs, armed: ArmedFaults, victim: StruckJob, patch: pytest.MonkeyPatch
+) -> None:
     armed.arm_all("worker.in_undo:stop")
     patch.setattr(link.Worker, "kill", lambda *_: None)
     job = await h.submit(victim.spec)
@@ -109,5 +113,5 @@ async def stuck_in_undo(h: RealJobs, armed: Armory, victim: Victim, patch: pytes
 def test_undo_when_its_worker_cannot_be_killed_then_stuck_and_its_span_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with faulty_house(grace_s=0.1, fence_s=0.1) as (one, armed):
+    with faulty_pools(grace_s=0.1, fence_s=0.1) as (one, armed):
         one.run(stuck_in_undo(one.jobs, armed, MAKERS["bad_log"](one.jobs), monkeypatch))

@@ -1,4 +1,7 @@
-"""The client still shares a descriptor that it handed over, and can change flags and length during a job."""
+"""The client still shares a descriptor that it handed over, and can change flags and length during a job.
+
+Tests: ktaskd/host/files/writing.py, ktaskd/functions/quanta.py
+"""
 
 from __future__ import annotations
 

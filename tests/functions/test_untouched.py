@@ -1,4 +1,7 @@
-"""A chunk whose first write is refused reports that nothing has changed."""
+"""A chunk whose first write is refused reports that nothing has changed.
+
+Tests: ktaskd/functions/quanta.py, ktaskd/functions/failures.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Recorded days, replayed through the policy; the file has the expected results."""
+"""Recorded days, replayed through the policy; the file has the expected results.
+
+Guards: I9
+Tests: ktaskd/governor/policy.py
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ DAYS = sorted((Path(__file__).parents[1] / "data" / "days").glob("*.csv"))
 MACHINES = sorted((Path(__file__).parents[1] / "data" / "days" / "machines").glob("*.csv"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DAYS, ids=lambda path: path.stem)
 def test_day_when_replayed_then_at_every_point_what_the_file_says(path: Path) -> None:
     wrong = []
@@ -24,6 +29,7 @@ def test_day_when_replayed_then_at_every_point_what_the_file_says(path: Path) ->
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
 def test_day_of_a_machine_of_files_when_replayed_then_at_every_point_what_the_file_says(
     path: Path, tmp_path: Path

@@ -1,11 +1,14 @@
-"""Properties of the policy that hold for every machine."""
+"""Properties of the policy that hold for every machine.
+
+Tests: ktaskd/governor/policy.py
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktaskd.governor.policy import Decision, spread
@@ -35,6 +38,7 @@ def no_more(worse: Decision, than: Decision) -> bool:
 
 
 @pytest.mark.parametrize("field", WORSE)
+@settings(max_examples=40)  # of each of 17 fields
 @given(histories, moments, amounts)
 def test_allowance_when_one_thing_is_worse_then_never_more(
     field: str, history: list[Moment], moment: Moment, amount: float
@@ -51,6 +55,7 @@ def test_allowance_when_one_thing_is_worse_then_never_more(
 def test_allowance_when_many_things_are_worse_then_never_more_on_any_node(
     history: list[Moment], moment: Moment, changes: list[tuple[str, float]], there_are: dict[int, int]
 ) -> None:
+    """Guards: I9"""
     machine = Replayed(helpers=sum(there_are.values()))
     for one in history:
         machine.live(one)
@@ -93,6 +98,7 @@ def test_worse_when_listed_then_every_field_of_an_observation_is_in_it() -> None
     assert changed == every - said
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(moments, st.sampled_from(sorted(WORSE)), amounts), max_size=15))
 def test_machine_when_never_better_than_another_then_causes_never_leave_more(
     steps: list[tuple[Moment, str, float]],
@@ -136,11 +142,15 @@ runs = st.lists(st.builds(Run, steady, st.integers(4, 12)), min_size=1, max_size
 wrong_thermals = st.builds(Thermal, st.sampled_from(Heat), critical=st.booleans())
 
 
+@pytest.mark.slow
 @given(runs, st.data())
 def test_reading_when_one_among_right_ones_is_wrong_then_all_is_as_without_it_from_the_next_on(
     history: list[Run], data: st.DataObject
 ) -> None:
-    """The machine stays the same for long enough to be believed before, and for the next reading."""
+    """The machine stays the same for long enough to be believed before, and for the next reading.
+
+    Guards: I9
+    """
     which = data.draw(st.integers(0, len(history) - 1))
     wrong_at = sum(run.readings for run in history[:which])
     wrong_at += data.draw(st.integers(2, history[which].readings - 2))
@@ -196,6 +206,7 @@ def test_pressure_when_it_has_given_a_helper_back_then_it_was_calm_for_a_hold_ti
         have = helpers
 
 
+@pytest.mark.slow
 @given(histories)
 def test_allowance_when_all_is_calm_for_long_then_everything_runs(history: list[Moment]) -> None:
     machine = Replayed()

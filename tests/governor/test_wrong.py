@@ -1,4 +1,7 @@
-"""Any sensor of a fake machine shows anything, once: readers and policy together."""
+"""Any sensor of a fake machine shows anything, once: readers and policy together.
+
+Tests: ktaskd/governor/policy.py, ktaskd/host/power
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,7 @@ WRONG_AT = 5
 """Readings before the wrong one."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", ["ac", "battery"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shown=st.dictionaries(st.sampled_from(FILES), TEXTS, min_size=1, max_size=3), heard=st.booleans())

@@ -1,4 +1,7 @@
-"""Every fake machine, with the results of all readers."""
+"""Every fake machine, with the results of all readers.
+
+Tests: ktaskd/host/power, ktaskd/host/pressure, ktaskd/host/topology.py
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What a well-behaved client notices of each attack: `python -m tests.hostile`. Needs root.
+"""Measures what a well-behaved client notices of each attack: `python -m tests.hostile`. Needs root.
 
-Calm and attacked take turns, so that a machine that is busy with other things
-is so in both. Exit status 1 where one of 100 attacked calls took longer than
-three times what one of 100 calm ones did and than 50 ms, where the attacked
-median is more than twice the calm one, where a call failed, or where the daemon
-had more than 300 MiB. An attack by 70 programs is measured when all of them run,
-and judged against 70 that compute for themselves; both comparisons are printed.
+Calm and attacked times take turns, so that other load on the machine affects both.
+The exit status is 1 if the 99th percentile of the attacked calls is more than
+three times the calm one and above 50 ms, if the attacked median is more than twice
+the calm one, if a call failed, or if the daemon had more than 300 MiB. An attack by
+70 programs is measured when all of them run, and compared with 70 programs that only
+compute; both comparisons are printed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from tests.hostile.attacked_daemon import BESIDE, neighbour_of, open_daemon
 from tests.hostile.attacks import ATTACKS, Attack, Scene, record_good_call
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import BESIDE, neighbour_of, open_daemon
 from tests.hostile.rudeness import MANY_COMPUTE, MANY_MIXTURE, rude_attacks
-from tests.integration.rig import connected
+from tests.support.real_daemon import connected
 from tests.support.users import OtherUsers, reachable_directory
 
 RATIO_MAX = 2.0
@@ -44,7 +44,7 @@ def resident_mib(pid: int) -> int:
 
 
 class Peak(threading.Thread):
-    """The most memory that a process has while the block runs, MiB."""
+    """Measure the most memory that a process has while the block runs, in MiB."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(name="peak")
@@ -67,7 +67,7 @@ class Peak(threading.Thread):
 
 @dataclass
 class Row:
-    """One attack: what the neighbour's calls took, ms."""
+    """The times of the neighbour's calls during one attack and without it, ms."""
 
     name: str
     calm: list[float] = field(default_factory=list)
@@ -76,8 +76,8 @@ class Row:
     peak_mib: int = 0
     after_mib: int = 0
     like: Row | None = None
-    """As many programs that use as much CPU time and leave the daemon alone: what they cost, the kernel's
-    scheduler does. None: the attack is one program, which costs next to nothing."""
+    """The same number of programs that use as much CPU time and leave the daemon alone, so that only the
+    kernel's scheduler makes the difference. None: the attack is one program, which costs almost nothing."""
     errors: list[str] = field(default_factory=list)
 
     def p99(self, times: list[float]) -> float:
@@ -102,7 +102,7 @@ class Row:
         return self.beside.count(math.inf) + self.calm.count(math.inf)
 
     def more(self) -> Iterator[str]:
-        """Further lines."""
+        """Return further lines."""
         if self.like is not None:
             ratio, p99 = self._ratio_to(self.like.beside), self.p99(self.like.beside)
             yield f"against {self.like.name}: ratio {ratio:.2f}, p99 {p99:.2f} ms there"
@@ -125,7 +125,7 @@ HEAD = (
 
 
 def measure(name: str, attack: Attack, scene: Scene, neighbour: Neighbour, turns: int, turn_s: float) -> Row:
-    """Calm and attacked in turn."""
+    """Measure calm and attacked times in turn."""
     row = Row(name)
     for _ in range(turns):
         row.calm += neighbour.times(turn_s / 2)

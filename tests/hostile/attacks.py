@@ -1,4 +1,4 @@
-"""What hostile clients do, in rounds: each attack goes on until nobody asks for its next round."""
+"""Attacks of hostile clients, in rounds: each goes on as long as its next round is requested."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ import grpc
 from ktask.v1 import handoff
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.hostile.rig import SEQPACKET, dialled, keeper_of, limit_with_room
-from tests.integration.rig import (
+from tests.hostile.attacked_daemon import SEQPACKET, dialled, keeper_of, limit_with_room
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -41,18 +41,18 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = bytes(3) + b"\4" + bytes(5)
 
 AT_ONCE = 500
-"""Calls that one connection may have at one time."""
+"""Limit of calls at the same time on one connection."""
 
 CONNECTIONS = 490
-"""Nearly as many as one uid may have."""
+"""Slightly fewer than the limit of one uid."""
 
 HANDOFFS = 500
-"""As many as one uid may have."""
+"""The limit of one uid."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to attack, and a connection to look at it."""
+    """The daemon to attack, and a connection for looking at it."""
 
     daemon: Daemon
     stubs: Stubs
@@ -64,11 +64,11 @@ class Scene:
 
 Attack = Callable[[Scene], Iterator[None]]
 
-# -- what is sent --------------------------------------------------------------------
+# -- messages ------------------------------------------------------------------------
 
 
 def garbage(rng: random.Random) -> Iterator[bytes]:
-    """What is no HTTP/2, or nearly is."""
+    """Bytes that are no HTTP/2, or almost."""
     yield from (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", PREFACE[:10] + b"x" * 100, b"\0" * 1000, b"\n")
     for _ in range(30):
         frame = struct.pack(">I", rng.randrange(1 << 14))[1:] + rng.randbytes(6 + rng.randrange(200))
@@ -78,7 +78,7 @@ def garbage(rng: random.Random) -> Iterator[bytes]:
 
 
 def pushed(sock: socket.socket, data: bytes) -> None:
-    """Send all that the other side takes."""
+    """Send as much as the other side takes."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         sock.sendall(data)
 
@@ -94,7 +94,7 @@ def drained(sock: socket.socket) -> None:
 
 
 def recorded(path: Path, place: Path, talk: Callable[[Path], None]) -> bytes:
-    """What a well-behaved client sends to a socket, byte by byte."""
+    """Record what a well-behaved client sends to a socket, byte by byte."""
     said = bytearray()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.fspath(place))
@@ -144,7 +144,7 @@ def batched(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def all_of(method: Any, requests: Iterable[Any]) -> list[Any]:
-    """Many calls, no more at one time than one connection may have."""
+    """Make many calls, at most as many at the same time as one connection may have."""
     return [
         future.result()
         for some in batched(requests, AT_ONCE)
@@ -156,7 +156,7 @@ def all_of(method: Any, requests: Iterable[Any]) -> list[Any]:
 
 
 def silence(scene: Scene) -> Iterator[None]:
-    """Connections on both sockets that say nothing, or half a preface."""
+    """Connections on both sockets that send nothing, or half a preface."""
     while True:
         with ExitStack() as stack:
             for i in range(150):
@@ -230,7 +230,7 @@ def closing_in_a_hand(scene: Scene) -> Iterator[None]:
 
 
 def connections_with_calls(scene: Scene) -> Iterator[None]:
-    """As many connections as a uid may have, each with a call at once; again and again."""
+    """As many connections as a uid may have, each with a call right away, again and again."""
     while True:
         with ExitStack() as stack:
             socks = [stack.enter_context(dialled(scene.daemon.socket)) for _ in range(CONNECTIONS)]
@@ -243,14 +243,14 @@ def connections_with_calls(scene: Scene) -> Iterator[None]:
 
 
 def connections_refused(scene: Scene) -> Iterator[None]:
-    """All connections of the uid taken, and more asked for all the time."""
+    """All connections of the uid in use, and constant attempts to get more."""
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
             stack.enter_context(dialled(scene.daemon.socket))
         while True:
             with ExitStack() as more:
                 for _ in range(20):
-                    with contextlib.suppress(BlockingIOError):  # as many wait as the kernel lets
+                    with contextlib.suppress(BlockingIOError):  # the kernel's queue is full
                         more.enter_context(dialled(scene.daemon.socket))
             yield
 
@@ -271,7 +271,7 @@ def handoffs_refused(scene: Scene) -> Iterator[None]:
 
 
 def queued_jobs(scene: Scene) -> Iterator[None]:
-    """Detached jobs up to the bound, cancelled again."""
+    """Detached jobs up to the limit, cancelled again."""
     submit = pb.SubmitRequest(spec=spin(1, 200, labels={"of": "many"}))
     with connected(scene.daemon.socket) as stubs:
         while True:
@@ -356,7 +356,7 @@ def unread_flood_of_descriptors(scene: Scene) -> Iterator[None]:
 
 
 def cut_descriptors(scene: Scene) -> Iterator[None]:
-    """MSG_CTRUNC: the keeper has no room for what a message carries."""
+    """MSG_CTRUNC: the keeper has no room for the descriptors of a message."""
     request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
     with memory(1) as fd, dialled(scene.daemon.handoff, SEQPACKET) as first:
         keeper = keeper_of(scene.daemon, first)
@@ -374,7 +374,7 @@ def cut_descriptors(scene: Scene) -> Iterator[None]:
 
 
 def own_loop(scene: Scene) -> Iterator[None]:
-    """No attack: the attacker's process is busy with itself."""
+    """No attack: the attacker's process only computes."""
     while True:
         sum(range(20_000))
         yield

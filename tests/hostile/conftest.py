@@ -1,4 +1,4 @@
-"""A daemon for all hostile clients, which nobody may break, and a neighbour beside them."""
+"""A daemon for all hostile clients, which none of them may break, and a well-behaved neighbour."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import counters, fds_of, neighbour_of, open_daemon
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import counters, fds_of, neighbour_of, open_daemon
-from tests.integration.rig import Daemon, Stubs, connected, until
+from tests.support.real_daemon import Daemon, Stubs, connected, until
 from tests.support.users import OtherUsers
 
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
-    """Everybody may connect; small where a test has to fill something."""
+    """A daemon that everybody may connect to, with small limits where a test has to reach them."""
     with open_daemon() as started:
         yield started
 
@@ -40,7 +40,7 @@ def place(reachable_dir: Path) -> Path:
 
 @pytest.fixture
 def nothing_is_left(daemon: Daemon, stubs: Stubs) -> Iterator[None]:
-    """The daemon is as before in the end: connections, handles, jobs, descriptors."""
+    """Check that in the end the daemon is as before: connections, handles, jobs, descriptors."""
     stubs.jobs.List(pb.ListRequest())
     before, fds = counters(stubs), fds_of(daemon.process.pid)
     yield

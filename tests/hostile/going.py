@@ -1,4 +1,4 @@
-"""An attack that goes on beside what is measured."""
+"""Keeps an attack going while something is measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.hostile.attacks import Attack, Scene
 
 
 class Going(threading.Thread):
-    """One attack, round after round until it is told to end."""
+    """One attack, round after round until `end`."""
 
     def __init__(self, attack: Attack, scene: Scene) -> None:
         super().__init__(name="attack")
@@ -42,7 +42,7 @@ class Going(threading.Thread):
 
 @contextmanager
 def going(attack: Attack, scene: Scene) -> Iterator[Going]:
-    """The attack goes on while the block runs."""
+    """Keep the attack going while the block runs."""
     thread = Going(attack, scene)
     thread.start()
     try:

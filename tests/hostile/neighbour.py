@@ -1,4 +1,4 @@
-"""A well-behaved client: runs noops one after the other and says how long they took."""
+"""A well-behaved client, which runs noops one after the other and measures how long each takes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 CALM_CALLS = 60
+PAUSE_S = 0.002
+"""Between two calls, beside something: it wants to know how long they take, and not to use up a CPU."""
 RATIO_MAX = 10.0
 """Generous: no test depends on how busy the machine is. `python -m tests.hostile` asks for two."""
 
 
 @dataclass(slots=True)
 class Beside:
-    """What the neighbour noticed; filled in at the end of the block."""
+    """The effect on the neighbour; filled in at the end of the block."""
 
     calm_ms: float = 0.0
     beside_ms: float = 0.0
@@ -35,7 +37,7 @@ class Beside:
 
 
 class Neighbour:
-    """The process; a context, which ends it.
+    """The neighbour's process. As a context it ends the process.
 
     Args:
         start: starts a text of Python with these words and options.
@@ -72,18 +74,18 @@ class Neighbour:
         return told
 
     def calm(self) -> float:
-        """Median of noops now, ms."""
+        """Return the median time of noops now, ms."""
         self._ask(f"calls {CALM_CALLS}")
         return float(self._read()["median_ms"])
 
     def times(self, seconds: float) -> list[float]:
-        """How long each call took, ms, for about so long; at least one. One that failed took for ever."""
+        """Make calls for about `seconds`, at least one; return their times, ms. A failed one took forever."""
         self._ask(f"seconds {seconds}")
         return [float(ms) for ms in self._read()["times_ms"]]
 
     @contextmanager
     def beside(self, what: str) -> Iterator[Beside]:
-        """Work on while the block runs; fails if a call failed or the median grew too much."""
+        """Keep working while the block runs; fail if a call failed or the median grew too much."""
         found = Beside(calm_ms=self.calm())
         self._ask("begin")
         yield found
@@ -100,7 +102,7 @@ class Neighbour:
 
 
 def attempt(call: Callable[[], float], refusal: type[Any], errors: list[str]) -> float:
-    """How long a call took, ms; infinity and a line more in `errors` if it failed."""
+    """Make a call; return its time, ms, or infinity and add a line to `errors` if it failed."""
     begin = time.monotonic()
     try:
         return call()
@@ -110,8 +112,13 @@ def attempt(call: Callable[[], float], refusal: type[Any], errors: list[str]) ->
         return math.inf
 
 
+def is_told(words: Any) -> bool:
+    """Whether there is another line, or will be soon."""
+    return bool(select.select([words], [], [], PAUSE_S)[0])
+
+
 def main(place: str) -> None:
-    """Do what the lines on standard input say."""
+    """Follow the commands on standard input."""
     # Here, since the parent does not need them; and nothing of the tests, since
     # another user cannot read them.
     import grpc
@@ -140,11 +147,11 @@ def main(place: str) -> None:
             errors.clear()
 
         def times_of(word: str, number: float) -> list[float]:
-            """Calls, as the word says."""
+            """Make calls until the command is fulfilled."""
             if word == "calls":
                 return [tried() for _ in range(int(number))]
             times, end_s = [tried()], time.monotonic() + number
-            while time.monotonic() < end_s if word == "seconds" else not select.select([words], [], [], 0)[0]:
+            while time.monotonic() < end_s if word == "seconds" else not is_told(words):
                 times.append(tried())
             return times
 

@@ -1,6 +1,6 @@
-"""A program that attacks with HTTP/2 by hand, as one uid or as many: as rude as gRPC's own client cannot be.
+"""A program that attacks with hand-made HTTP/2, as one uid or many, in ways that gRPC's own client cannot.
 
-Started by root with the place of the sockets, the name of an attack, a number
+Root starts it with the directory of the sockets, the name of an attack, a number
 and uids; each uid is a process of its own. It goes on until standard input ends.
 """
 
@@ -23,7 +23,7 @@ FRAME_BYTES = 16384
 UNSENT_MAX = 1 << 16
 HALF_BYTES = 4 * 1024 * 1024 - 100
 REST_S = 0.002
-"""Between two rounds of one uid."""
+"""Pause between two rounds of one uid."""
 
 SERVER_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
@@ -48,7 +48,7 @@ def headers(path: str) -> bytes:
 
 
 class Connection:
-    """One connection; what the server sends is read, and DATA is kept by stream."""
+    """One connection. It reads what the server sends, and keeps DATA by stream."""
 
     def __init__(self, place: str, *, window: int = 65535) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
@@ -72,7 +72,7 @@ class Connection:
         return self.stream
 
     def push(self, stream: int, data: bytes) -> int:
-        """As much of a request as flow control lets; how much."""
+        """Send as much of a request as flow control allows; return how much."""
         size = min(len(data), self.windows.get(stream, 0), self.window, FRAME_BYTES)
         if size > 0:
             self.out += frame(DATA, 0, stream, data[:size])
@@ -85,7 +85,7 @@ class Connection:
         return len(self.out) > UNSENT_MAX
 
     def pump(self, wait_s: float = 0.0) -> None:
-        """Send and receive what is possible."""
+        """Send and receive as much as possible."""
         if self.dead:
             return
         readable, writable, _ = select.select([self.sock], [self.sock] if self.out else [], [], wait_s)
@@ -135,7 +135,7 @@ class Connection:
             self.ended.add(stream)
 
     def call(self, path: str, request: bytes) -> bytes:
-        """One call, to its end."""
+        """Make one call, to its end."""
         stream = self.open(path, request=message(request), end=True)
         self.out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 24))
         self.out += frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 24))
@@ -157,7 +157,7 @@ def connections(place: str, count: int, **options: Any) -> list[Connection]:
 
 
 def flood(place: str, count: int, more: Callable[[Connection], bytes]) -> Iterator[None]:
-    """Connections on which more of the same is sent as fast as it is taken."""
+    """Connections that send more of the same as fast as the daemon takes it."""
     made = connections(place, count)
     while True:
         for i, one in enumerate(made):
@@ -170,7 +170,7 @@ def flood(place: str, count: int, more: Callable[[Connection], bytes]) -> Iterat
 
 
 def resets(place: str, count: int) -> Iterator[None]:
-    """A call and its reset right behind, over and over."""
+    """A call and its reset right behind it, over and over."""
     block, body = headers("/ktask.v1.Control/GetStatus"), message(b"")
 
     def more(one: Connection) -> bytes:
@@ -210,7 +210,7 @@ def reflection(place: str, count: int) -> Iterator[None]:
 
 
 def lists(place: str, count: int) -> Iterator[None]:
-    """Lists of jobs that are others', one after the other on each connection."""
+    """Lists of other users' jobs, one after the other on each connection."""
     from ktask.v1 import jobs_pb2 as pb
 
     request = message(pb.ListRequest(page_size=1000, labels={"no": "such"}).SerializeToString())
@@ -274,7 +274,7 @@ def watches(place: str, count: int) -> Iterator[None]:
 
 
 def unread(method: str, function: str = "file.crc32", items: int = 100_000, **args: Any) -> Attack:
-    """Answers of a large job that nobody takes: the window is 0."""
+    """Answers of a large job that nobody reads: the window is 0."""
 
     def attack(place: str, count: int) -> Iterator[None]:
         from ktask.v1 import jobs_pb2 as pb
@@ -295,7 +295,7 @@ def unread(method: str, function: str = "file.crc32", items: int = 100_000, **ar
 
 
 def halves(place: str, count: int) -> Iterator[None]:
-    """Requests of nearly 4 MiB of which the last byte never comes, 100 on each connection."""
+    """Requests of nearly 4 MiB whose last byte never comes, 100 on each connection."""
     body = message(b"x" * (HALF_BYTES - 1), claim=HALF_BYTES)
     made = connections(place, max(count // 100, 1))
     sent = {(one, one.open("/ktask.v1.Jobs/Submit")): 0 for one in made for _ in range(min(count, 100))}
@@ -309,7 +309,7 @@ def halves(place: str, count: int) -> Iterator[None]:
 
 
 def queue(place: str, count: int) -> Iterator[None]:
-    """Jobs of as many ranges as one may have, until one is refused; then nothing more."""
+    """Jobs with the most ranges allowed, until one is refused; then nothing more."""
     from ktask.v1 import jobs_pb2 as pb
 
     ranges = [pb.Range(start=4 * i, length=1) for i in range(4096)]
@@ -332,7 +332,7 @@ def queue(place: str, count: int) -> Iterator[None]:
 
 
 def cancel_all(place: str) -> None:
-    """Cancel what an attack before this one has left: it would fill the account from the start."""
+    """Cancel the jobs of an earlier attack, which would fill the account from the start."""
     from ktask.v1 import jobs_pb2 as pb
 
     one, unended = Connection(place), [pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING]
@@ -347,7 +347,7 @@ def everything(place: str, count: int) -> Iterator[None]:
     cancel_all(place)
     parts = [ATTACKS[kind](place, count) for kind in ("unread", "unread-results")]
     for part in parts:
-        next(part)  # these have a job of their own, which must be accepted
+        next(part)  # these need a job of their own, which must be accepted
     yield from queue(place, count)
     parts.append(halves(place, 500))
     while True:
@@ -366,7 +366,7 @@ def mixture(place: str, count: int) -> Iterator[None]:
 
 
 def computing(place: str, count: int) -> Iterator[None]:
-    """No attack: each round uses so many milliseconds of CPU time, as a round of a mixture does."""
+    """No attack: each round uses `count` ms of CPU time, as a round of a mixture does."""
     while True:
         end_s = time.thread_time() + count / 1000
         while time.thread_time() < end_s:
@@ -398,7 +398,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 def attack_as(uid: int, place: str, name: str, count: int, rest_s: float) -> None:
-    """Attack as this uid, for ever; what it computes for itself must not be what others notice."""
+    """Attack as this uid, forever. Others must not notice merely its own use of CPU."""
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     begun = False
@@ -414,7 +414,7 @@ def attack_as(uid: int, place: str, name: str, count: int, rest_s: float) -> Non
 
 def main(place: str, name: str, count: str, *uids: str) -> None:
     """Attack until standard input ends; one line "begun" for each uid, "ended" for one that broke off."""
-    # Once, and not in each child: 70 interpreters that load it are no attack on the daemon.
+    # Loaded once and not in each child: 70 interpreters that load it are no attack on the daemon.
     import ktask.v1.jobs_pb2  # noqa: F401
 
     children = []

@@ -13,19 +13,19 @@ from ktask.v1 import jobs_pb2 as pb
 
 from tests.hostile import rude
 from tests.hostile.attacks import AT_ONCE, Attack, Scene, all_of, batched
-from tests.integration.rig import connected, spin
+from tests.support.real_daemon import connected, spin
 from tests.support.users import OtherUsers
 
 STRANGER = 60001
-"""Without an entry in the machine's files: pays together with the neighbour, who has none either."""
+"""A uid that the machine does not know. It shares an account with the neighbour, which is unknown, too."""
 
 MANY = range(60100, 60170)
-"""As many as somebody has who owns subordinate uids."""
+"""As many uids as an owner of subordinate uids can use."""
 
 MANY_MIXTURE = "a mixture by 70 uids of one account"
 MANY_COMPUTE = "(70 programs that compute for themselves)"
 MIXTURE_MS = 1
-"""CPU time that one round of a mixture takes the program that attacks. Measured: 0.7 ms."""
+"""CPU time of the attacking program for one round of a mixture. Measured: 0.7 ms."""
 
 OTHERS_JOBS = 9_500
 
@@ -33,7 +33,7 @@ BEGIN_S = 60.0
 
 
 def known_uid() -> int:
-    """A uid that pays for itself alone."""
+    """Return a uid that has an account of its own."""
     return next(entry.pw_uid for entry in pwd.getpwall() if 0 < entry.pw_uid < 60_000)
 
 
@@ -41,7 +41,7 @@ def known_uid() -> int:
 def rude_process(
     run_as: OtherUsers, place: Path, name: str, count: int, uids: Sequence[int]
 ) -> Iterator[subprocess.Popen[str]]:
-    """The attack, begun by all uids; ended at the end of the block."""
+    """Run the attack: all uids have begun when the block begins, and it ends with the block."""
     code = Path(rude.__file__).read_text()
     numbers = [str(count), *map(str, uids)]
     words: list[str | Path] = [run_as.interpreter, "-c", code, str(place), name, *numbers]
@@ -59,7 +59,7 @@ def rude_process(
 
 
 def by(name: str, count: int, uids: Sequence[int]) -> Attack:
-    """An attack of rude.py, by these uids."""
+    """Make an attack of rude.py by these uids."""
 
     def attack(scene: Scene) -> Iterator[None]:
         assert scene.run_as is not None
@@ -90,7 +90,7 @@ def beside_jobs(attack: Attack, *, cancel: bool = True) -> Attack:
 
 
 def rude_attacks() -> Mapping[str, Attack]:
-    """All of them by a uid with an account of its own, some by one that shares the neighbour's."""
+    """Return all attacks by a uid with an account of its own, and some by one that shares the neighbour's."""
     one, other = [known_uid()], [STRANGER]
     return {
         "resets, 8 connections": by("resets", 8, one),

@@ -11,9 +11,17 @@ import pytest
 from ktask.v1 import handoff
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import (
+    HANDLES,
+    SEQPACKET,
+    counters,
+    dialled,
+    fds_of,
+    keeper_of,
+    limit_with_room,
+)
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import HANDLES, SEQPACKET, counters, dialled, fds_of, keeper_of, limit_with_room
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     handed_over,
@@ -84,7 +92,7 @@ def test_descriptors_when_replies_are_not_read_then_bounded(
 
 
 def test_descriptors_when_only_queued_jobs_hold_them_then_they_count(daemon: Daemon, stubs: Stubs) -> None:
-    """Handing over, queueing and hanging up again does not collect descriptors without end."""
+    """Handing over, queueing and hanging up again and again does not accumulate descriptors."""
     jobs, refusals = [], 0
     blocker = stubs.jobs.Submit(pb.SubmitRequest(spec=spin(10**6, 1, max_threads=1000))).job.id
     wait_state(stubs.jobs, blocker, "RUNNING")
@@ -124,7 +132,7 @@ def test_descriptors_when_the_keeper_has_no_room_then_cut_is_seen_and_all_closed
             resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
         assert isinstance(reply, handoff.Refused)
         assert (reply.reason, reply.number) == ("PROTOCOL_INVALID", 5)
-        assert "arrived cut" in reply.message
+        assert "arrived truncated" in reply.message
         assert sock.recv(1) == b""
         until(lambda: fds_of(keeper) < before, "the keeper has closed all, and the connection")
     assert counters(stubs)["handles"] == 0

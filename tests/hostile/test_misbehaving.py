@@ -1,4 +1,7 @@
-"""Clients that misbehave on both sockets; whoever is beside them works on."""
+"""Clients that misbehave on both sockets; whoever is beside them works on.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,17 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
-from ktask.v1 import handoff
+from ktask.v1 import control_pb2, handoff
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
 from tests.hostile.attacks import (
     CONNECTIONS,
     PREFACE,
@@ -35,8 +40,7 @@ from tests.hostile.attacks import (
 )
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -46,6 +50,7 @@ from tests.integration.rig import (
     memory,
     refusal_of,
     refused,
+    spec,
     spin,
     until,
     wait_ended,
@@ -159,7 +164,7 @@ def test_close_when_at_every_byte_of_a_hand_then_no_descriptor_is_left(
 def test_connections_when_500_at_once_then_each_is_served(
     daemon: Daemon, neighbour: Neighbour, good_call: bytes
 ) -> None:
-    """As many as one uid may have, less what the test itself has open."""
+    """The limit of one uid, less the test's own connections."""
     with ExitStack() as stack, neighbour.beside("490 connections, each with a call at once"):
         socks = [stack.enter_context(dialled(daemon.socket)) for _ in range(CONNECTIONS)]
         for sock in socks:
@@ -173,7 +178,7 @@ def test_connections_when_500_at_once_then_each_is_served(
 def test_connections_when_they_come_again_and_again_then_no_call_of_another_fails(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour, good_call: bytes
 ) -> None:
-    """grpc refuses calls of anybody when a thousand wait for it; so many may never come together."""
+    """grpc refuses everybody's calls when a thousand wait, so that many must never wait at the same time."""
     scene = Scene(daemon, stubs, good_call)
     with going(connections_with_calls, scene) as attack:
         times = neighbour.times(3.0)
@@ -184,7 +189,7 @@ def test_connections_when_they_come_again_and_again_then_no_call_of_another_fail
 def test_connections_when_more_than_a_uid_may_have_then_closed_at_once(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour
 ) -> None:
-    """Somebody who has a connection already works on; the rest of its uid waits for room."""
+    """A client that already has a connection works on; the rest of its uid waits for room."""
     with ExitStack() as stack, neighbour.beside("all connections of the uid taken"):
         while True:
             sock = stack.enter_context(dialled(daemon.socket))
@@ -197,11 +202,27 @@ def test_connections_when_more_than_a_uid_may_have_then_closed_at_once(
     until(lambda: counters(stubs)["connections"] <= 3, "all are gone")
 
 
-def test_queue_when_10000_detached_jobs_then_all_end_and_their_memory_is_back(
+@contextmanager
+def paused(stubs: Stubs) -> Iterator[None]:
+    """No helper works in this block: jobs that nobody waits for stay in the queue, and take no CPU time."""
+    stubs.control.SetMode(control_pb2.SetModeRequest(mode=control_pb2.MODE_PAUSED))
+    try:
+        yield
+    finally:
+        stubs.control.SetMode(control_pb2.SetModeRequest(mode=control_pb2.MODE_AUTO))
+
+
+RANGES = 20
+"""Of each of these jobs, so that some thousands of them take as much memory as many more that have one."""
+
+
+def test_queue_when_thousands_of_detached_jobs_then_all_end_and_their_memory_is_back(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour
 ) -> None:
+    """More than are kept; `python -m tests.hostile` has nearly as many as a uid may have."""
     process = psutil.Process(daemon.process.pid)
-    job = spin(1, 200, labels={"of": "many"})
+    ranges = [{"start": str(2 * i), "length": "1"} for i in range(RANGES)]
+    job = spec("selftest.spin", arg={"ms": 200}, ranges=ranges, labels={"of": "many"})
 
     def flood(count: int) -> list[pb.SubmitResponse]:
         return all_of(stubs.jobs.Submit, itertools.repeat(pb.SubmitRequest(spec=job), count))
@@ -214,26 +235,26 @@ def test_queue_when_10000_detached_jobs_then_all_end_and_their_memory_is_back(
         until(lambda: counters(stubs)["jobs_unended"] == 0, "all have ended")
 
     before = process.memory_info().rss
-    answers = flood(9_000)
-    with neighbour.beside("10,000 detached jobs, submitted and cancelled"):
-        # Not all of them: beside a neighbour that calls all the time that takes two minutes.
-        last = flood(990)
-        top = process.memory_info().rss
-        end(last)
-    end_all(answers)
-    first = process.memory_info().rss
-    end_all(flood(3_000))
-    second = process.memory_info().rss
+    with paused(stubs):
+        answers = flood(KEPT)
+        with neighbour.beside("thousands of detached jobs, some submitted and cancelled"):
+            last = flood(500)
+            top = process.memory_info().rss
+            end(last)
+        end_all(answers)
+        first = process.memory_info().rss
+        end_all(flood(500))
+        second = process.memory_info().rss
     sizes = [size >> 20 for size in (before, top, first, second)]
     print("daemon: {} MiB before, {} with all jobs, {} after, {} after some more".format(*sizes))
     assert counters(stubs)["jobs_kept"] <= KEPT
-    # What is kept, and what the allocator has and does not give back; not what the jobs were.
+    # Kept jobs and memory that the allocator does not give back remain; the jobs' own memory does not.
     assert second - first < (top - before) // 4
 
 
 def test_queue_when_a_uid_has_as_many_as_it_may_then_refused(stubs: Stubs, place: Path) -> None:
-    """The bound itself, with a small one; the one above comes close to the real one."""
-    from tests.integration.rig import running, write_config
+    """The bound itself, with a small one."""
+    from tests.support.real_daemon import running, write_config
 
     config = write_config(place.parent / "c", jobs={"queued_per_uid": 5}, workers={"user": "nobody"})
     with running(place, "--config", config) as daemon, connected(daemon.socket) as own:
@@ -251,10 +272,26 @@ def test_queue_when_a_uid_has_as_many_as_it_may_then_refused(stubs: Stubs, place
 
 ITEMS = 30_000
 SMALL_WINDOW = ("grpc.http2.bdp_probe", 0)
-"""A client that takes no more ahead than HTTP/2's 64 KiB; else gRPC itself reads some MiB for it."""
+"""A client that reads no more ahead than HTTP/2's 64 KiB; otherwise gRPC itself reads some MiB for it."""
 
 
-@pytest.mark.other_uid  # else the jobs of the neighbour would have the watched one forgotten
+@contextmanager
+def sums_of(stubs: Stubs, handle: str, count: int) -> Iterator[pb.Job]:
+    """A job that sums one file again and again, and ends with the block at the latest.
+
+    Somebody waits for it: a job that nobody waits for has only what a busy machine leaves to helpers.
+    """
+    wanted = pb.JobSpec(
+        function="file.crc32", items=[pb.Source(handle=handle)] * count, request_id=uuid.uuid4().hex
+    )
+    run = stubs.jobs.Run.future(pb.RunRequest(spec=wanted))
+    try:
+        yield find_by_request(stubs.jobs, wanted.request_id)
+    finally:
+        run.cancel()
+
+
+@pytest.mark.other_uid  # otherwise the neighbour's jobs would displace the watched one
 def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour
 ) -> None:
@@ -264,13 +301,11 @@ def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
         handed_over(daemon.handoff, fd) as (handle,),
         connected(daemon.socket, SMALL_WINDOW) as slow,
     ):
-        items = [pb.Source(handle=handle)] * ITEMS
-        job = stubs.jobs.Submit(pb.SubmitRequest(spec=pb.JobSpec(function="file.crc32", items=items))).job
         before = process.memory_info().rss
-        with neighbour.beside("a watcher that does not read"):
+        with sums_of(stubs, handle, ITEMS) as job, neighbour.beside("a watcher that does not read"):
             watch = slow.jobs.Watch(pb.WatchRequest(id=job.id))
             wait_ended(stubs.jobs, job.id)
-            time.sleep(2 * STALL_S)  # longer than a stalled stream is waited for
+            time.sleep(2 * STALL_S)  # longer than the limit of a stalled stream
         grown = process.memory_info().rss - before
         print(f"daemon grown by {grown >> 20} MiB with {ITEMS} results that are not read")
         assert grown < 150 << 20
@@ -289,9 +324,12 @@ def test_watch_when_its_reader_stops_then_bounded_and_cut_with_a_status(
 
 
 def test_watch_when_its_reader_goes_on_in_time_then_complete(daemon: Daemon, stubs: Stubs) -> None:
-    with memory(64) as fd, handed_over(daemon.handoff, fd) as (handle,), connected(daemon.socket) as slow:
-        items = [pb.Source(handle=handle)] * 3000
-        job = stubs.jobs.Submit(pb.SubmitRequest(spec=pb.JobSpec(function="file.crc32", items=items))).job
+    with (
+        memory(64) as fd,
+        handed_over(daemon.handoff, fd) as (handle,),
+        sums_of(stubs, handle, 3000) as job,
+        connected(daemon.socket) as slow,
+    ):
         indexes = []
         for message in slow.jobs.Watch(pb.WatchRequest(id=job.id), timeout=PATIENCE_S):
             time.sleep(0.05)  # slow, but it reads
@@ -305,7 +343,7 @@ def test_watch_when_its_reader_goes_on_in_time_then_complete(daemon: Daemon, stu
 VANISHING = """
 import sys
 from pathlib import Path
-from tests.integration.rig import connected, spin
+from tests.support.real_daemon import connected, spin
 from ktask.v1 import jobs_pb2 as pb
 with connected(Path(sys.argv[1])) as stubs:
     stubs.jobs.Submit(pb.SubmitRequest(spec=spin(20, 5, request_id=sys.argv[2] + "-detached")))

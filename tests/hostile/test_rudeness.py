@@ -1,7 +1,8 @@
-"""Floods of other uids: whoever is beside them works on, and the memory stays bounded and comes back.
+"""Floods of other uids: their neighbours work on, and the memory stays bounded and comes back.
 
-How long it takes is what `python -m tests.hostile` shows; here nothing depends on how
-busy the machine is.
+`python -m tests.hostile` measures times; here nothing depends on how busy the machine is.
+
+Guards: I12
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ import psutil
 import pytest
 from ktask.v1 import jobs_pb2 as pb
 
+from tests.hostile.attacked_daemon import BESIDE
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.rig import BESIDE
 from tests.hostile.rudeness import MANY, STRANGER, known_uid, rude_process
-from tests.integration.rig import Daemon, Stubs, until
+from tests.support.real_daemon import Daemon, Stubs, until
 from tests.support.users import OtherUsers
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.other_uid]
 
 RESIDENT_MAX = 300 << 20
 LEFT_MAX = 64 << 20
-"""What may stay of a load: jobs that are kept, and what lies between what is in use."""
+"""Memory that may remain after a load: kept jobs, and free memory between used blocks."""
 
 FILLED, GIVEN_BACK_TO = 40 << 20, 26 << 20
-"""What all kinds together take at least, and what may stay of it: half of what the daemon begins with."""
+"""Least memory that all kinds together take, and most that may remain: half of the initial memory."""
 
 
 def resident(daemon: Daemon) -> int:
@@ -35,13 +36,13 @@ def resident(daemon: Daemon) -> int:
 
 @pytest.fixture(autouse=True)
 def no_job_is_left(stubs: Stubs, nothing_is_left: None) -> Iterator[None]:
-    """A detached job outlives whoever sent it."""
+    """A detached job outlives its sender."""
     yield
     cancel_all(stubs)
 
 
 def cancel_all(stubs: Stubs) -> None:
-    """Cancel what any user has had accepted."""
+    """Cancel all accepted jobs of all users."""
     states = [pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING]
     while jobs := stubs.jobs.List(pb.ListRequest(states=states)).jobs:
         for job in jobs:

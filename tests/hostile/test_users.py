@@ -1,4 +1,4 @@
-"""Nothing of one user is to be seen or touched by another: each way that was tried."""
+"""No user can see or touch anything of another: every way that was tried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.integration.test_users import OTHER, Caller
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     connected,
@@ -25,7 +26,6 @@ from tests.integration.rig import (
     wait_ended,
     wait_state,
 )
-from tests.integration.test_users import OTHER, Caller
 from tests.support.users import OtherUsers
 
 pytestmark = pytest.mark.other_uid
@@ -49,7 +49,7 @@ def secret(stubs: Stubs) -> Iterator[pb.Job]:
 
 
 def same_refusal(answers: list[Any], hidden: str, missing: str) -> None:
-    """What is there and what is not cannot be told apart."""
+    """A caller cannot tell existing from missing."""
     first, second = answers
     assert first[0] == second[0] == "NOT_FOUND"
     assert first[1].replace(hidden, missing) == second[1]
@@ -210,13 +210,13 @@ tell({way: sorted({tried(do, int(pid)) for pid in words}) for way, do in ways.it
 
 @pytest.fixture
 def processes(daemon: Daemon, secret: pb.Job) -> Iterator[list[str]]:
-    """Pids of the daemon, its pool hosts, workers and keepers."""
+    """Return the pids of the daemon, its pool hosts, workers and keepers."""
     with memory(4096) as fd, handed_over(daemon.handoff, fd):
         yield [str(process.pid) for process in daemon.tree()]
 
 
 def test_processes_of_the_daemon(other: Caller, stubs: Stubs, daemon: Daemon, processes: list[str]) -> None:
-    """Descriptors, memory, environment, ptrace, signals, priority: of each process, each way."""
+    """Descriptors, memory, environment, ptrace, signals, priority: of each process, by each means."""
     assert len(processes) >= 4, "daemon, pool host, worker, keeper"
     before = {process.pid for process in daemon.tree()}
     told = other(PROCESSES, *processes)
@@ -226,7 +226,7 @@ def test_processes_of_the_daemon(other: Caller, stubs: Stubs, daemon: Daemon, pr
 
 
 def test_private_socket_and_abstract_names(other: Caller, daemon: Daemon, stubs: Stubs) -> None:
-    """A relay's name can be read by all; neither dialling nor binding it gives anything."""
+    """Everybody can read a relay's name, but neither dialling nor binding it gives access."""
     stubs.jobs.List(pb.ListRequest())
     told = other(
         "import errno\n"
@@ -255,7 +255,7 @@ def test_private_socket_and_abstract_names(other: Caller, daemon: Daemon, stubs:
 
 
 def test_name_of_a_relay_bound_by_another_to_dial_the_private_socket(other: Caller, daemon: Daemon) -> None:
-    """With a name of one's own the private socket still cannot be reached."""
+    """A caller with a name of its own still cannot reach the private socket."""
     told = other(
         "with socket.socket(socket.AF_UNIX) as sock:\n"
         "    sock.bind(chr(0) + 'a' * 32)\n"
@@ -265,14 +265,14 @@ def test_name_of_a_relay_bound_by_another_to_dial_the_private_socket(other: Call
 
 
 def test_private_socket_dialled_by_an_admin_without_the_relay(daemon: Daemon) -> None:
-    """Whoever gets there has no identity, whatever name it is bound to."""
+    """A caller that reaches the private socket has no identity, whatever name it has bound."""
     with connected(daemon.inner) as inner:
         refusal = refused(inner.jobs.List, pb.ListRequest())
     assert (refusal.code, refusal.reason) == ("UNAUTHENTICATED", "IDENTITY_MISSING")
 
 
 def test_runtime_directory(other: Caller, daemon: Daemon) -> None:
-    """Sockets and lock can be neither removed nor replaced, nor the lock taken."""
+    """Others can neither remove nor replace the sockets and the lock file, nor take the lock."""
     told = other(
         "import errno, fcntl\n"
         "def tried(act, *args):\n"

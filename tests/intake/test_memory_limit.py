@@ -1,4 +1,7 @@
-"""Reading for a caller with a memory limit allocates nothing that its limit does not count."""
+"""Reading for a caller with a memory limit allocates nothing that its limit does not count.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.rig import Daemon, Stubs, connected, running, write_config
+from tests.support.real_daemon import Daemon, Stubs, connected, running, write_config
 from tests.support.users import reachable_directory
 
 

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
-import time
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ktask
+import pytest
 import zstandard
 
-from tests.integration.rig import Daemon
+from tests.fault.armed_faults import ArmedFaults, armed_faults
+from tests.support.real_daemon import Daemon, running, until
 
 MIB = 1 << 20
 
 
-def test_cancel_when_the_frames_are_being_moved_then_the_target_is_empty(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+def test_cancel_when_the_frames_are_being_moved_then_the_target_is_empty(place: Path, tmp_path: Path) -> None:
+    """A worker is stopped in the midst of it, and goes on when it has been told to break off."""
     source, target = tmp_path / "source", tmp_path / "target"
-    noise = os.urandom(MIB)
-    source.write_bytes(noise * 256)
-    with ktask.connect(daemon.place) as client:
-        for _ in range(10):
-            target.unlink(missing_ok=True)
-            job = client.submit("file.compress", src=source, dst=target, arg={"level": 1})
-            while (seen := client.job(job)).state in ("QUEUED", "RUNNING"):
-                time.sleep(0.001)  # without it this and the daemon take the CPUs from the workers
-            ended = client.cancel(job)
-            if seen.state == "COMBINING" and ended.state != "SUCCEEDED":
-                break
-        assert (ended.state, ended.error.reason if ended.error else "") == ("CANCELLED", "CANCELLED")
+    source.write_bytes(os.urandom(16 * MIB))
+    target.touch()  # what the client itself has made it removes
+    with (
+        armed_faults() as armed,
+        running(place, popen=with_faults(armed)),
+        ktask.connect(place) as client,
+        ThreadPoolExecutor(1) as waiter,
+    ):
+        armed.arm_all("worker.mid_finish:pass*5 worker.mid_finish:stop", "file.compress")
+        # Somebody waits for it: a machine that is busy gives helpers nothing.
+        run = waiter.submit(client.run, "file.compress", src=source, dst=target, arg={"level": 1})
+        until(lambda: run.done() or not armed.waiting(), "a worker is amid the frames")
+        (job,) = client.jobs()
+        assert job.state == "COMBINING"
+        assert target.stat().st_size > 16 * MIB
+        client.cancel(job, wait=False)
+        for pid in armed.fired().values():
+            os.kill(pid, signal.SIGCONT)
+        with pytest.raises(ktask.JobFailed) as ended:
+            run.result()
+        assert ended.value.job.state == "CANCELLED"
+        assert ended.value.job.error is not None
+        assert ended.value.job.error.reason == "CANCELLED"
         assert target.stat().st_size == 0
+
+
+def with_faults(armed: ArmedFaults) -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts a daemon whose workers find what is armed."""
+    return lambda words, **options: subprocess.Popen(words, env={**os.environ, **armed.environ}, **options)
 
 
 def test_decompress_when_the_seek_table_is_wrong_then_the_output_and_the_result_are_right(

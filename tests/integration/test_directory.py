@@ -11,7 +11,7 @@ import ktask
 import pytest
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     KTASKD,
     connected,
     run_program,

@@ -10,7 +10,8 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.hosts import FakeHost
+from tests.support.real_daemon import (
     PATIENCE_S,
     Stubs,
     connected,
@@ -20,7 +21,6 @@ from tests.integration.rig import (
     wait_state,
     write_config,
 )
-from tests.support.hosts import FakeHost
 
 UEVENT = Path("/sys/class/net/lo/uevent")
 """Writing here causes a real event of the kernel, which a fake machine takes for its own."""

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from ktask.v1 import control_pb2
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     answer,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import PATIENCE_S, connected, running, spec, spin, state_name, write_config
+from tests.support.real_daemon import PATIENCE_S, connected, running, spec, spin, state_name, write_config
 
 
 def test_worker_when_it_burns_cpu_without_progress_then_killed_and_others_do_not_notice(

@@ -22,7 +22,9 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.integration.test_priority import helpers, run_spin, status, workers
+from tests.support.cgroups import cgroup, legacy_mount
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -36,8 +38,6 @@ from tests.integration.rig import (
     until,
     write_config,
 )
-from tests.integration.test_priority import helpers, run_spin, status, workers
-from tests.support.cgroups import cgroup, legacy_mount
 from tests.support.units import listening, start_unit
 from tests.support.users import NOBODY, OtherUsers
 

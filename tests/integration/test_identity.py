@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import GRPCURL, Daemon, Refusal, Stubs, connected, refused, run_program, spin
+from tests.support.real_daemon import GRPCURL, Daemon, Refusal, Stubs, connected, refused, run_program, spin
 
 NOBODY_CALLS = Refusal(
     "UNAUTHENTICATED",

@@ -1,4 +1,7 @@
-"""Requests and answers of every size: refused in words, or answered."""
+"""Requests and answers of every size: refused in words, or answered.
+
+Guards: I12
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from google.protobuf import json_format
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,

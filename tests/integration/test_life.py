@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -90,6 +90,7 @@ def test_second_daemon_when_started_in_the_same_directory_then_1_and_the_first_g
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_when_jobs_run_then_undone_before_it_ends(place: Path, number: int) -> None:
+    """Guards: I11"""
     with (
         starting(place) as daemon,
         memory(SIZE) as waited,

@@ -20,7 +20,8 @@ from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.functions.catalogue import CATALOGUE
 from tests.integration.asker import Asker, asker
-from tests.integration.rig import (
+from tests.support.cgroups import cgroup, in_groups, own_group
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,
@@ -37,8 +38,7 @@ from tests.integration.rig import (
     wait_state,
     write_config,
 )
-from tests.support.cgroups import cgroup, in_groups, own_group
-from tests.support.users import NOBODY, OtherUsers
+from tests.support.users import NOBODY, OtherUsers, reachable_directory
 
 MIB = 1 << 20
 LIMIT = 96 * MIB
@@ -69,7 +69,7 @@ def daemon_in(group: Path, place: Path, *words: str | Path, **options: Any) -> I
         yield daemon
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ours() -> Iterator[Path]:
     """A memory cgroup for the daemon, without a limit."""
     with cgroup(own_group("memory")) as group:
@@ -83,12 +83,13 @@ def limited() -> Iterator[Path]:
         yield group
 
 
-@pytest.fixture
-def daemon(ours: Path, place: Path, tmp_path: Path) -> Iterator[Daemon]:
+@pytest.fixture(scope="module")
+def daemon(ours: Path) -> Iterator[Daemon]:
     """A daemon whose account is its own."""
-    config = write_config(tmp_path / "c", workers={"user": "nobody"})
-    with daemon_in(ours, place, "--config", config) as started:
-        yield started
+    with reachable_directory() as directory:
+        config = write_config(directory / "c", workers={"user": "nobody"})
+        with daemon_in(ours, directory / "run", "--config", config) as started:
+            yield started
 
 
 @pytest.fixture
@@ -175,6 +176,7 @@ def test_allocation_when_beyond_the_limit_then_it_ends_there_and_nobody_else_pay
 ) -> None:
     warm(client)
     with connected(daemon.socket) as stubs:
+        died = {one.name: one.value for one in status(stubs).counters}["workers_died"]
         other = stubs.jobs.Run.future(pb.RunRequest(spec=spin(500, 1)), timeout=PATIENCE_S)
         before = usage(ours), usage(limited)
         answer = client(ask(function, 256, big))
@@ -190,7 +192,7 @@ def test_allocation_when_beyond_the_limit_then_it_ends_there_and_nobody_else_pay
         assert client("run('selftest.noop', ranges=[(0, 1)])")["state"] == "SUCCEEDED"
         assert usage(limited) <= LIMIT
         counters = {one.name: one.value for one in status(stubs).counters}
-        assert counters["workers_died"] == 1, daemon.log()
+        assert counters["workers_died"] == died + 1, daemon.log()
 
 
 def test_client_when_its_job_filled_the_group_then_it_can_go_on_with_what_is_undone(
@@ -206,11 +208,15 @@ def test_client_when_its_job_filled_the_group_then_it_can_go_on_with_what_is_und
 
 
 def test_functions_that_do_not_allocate_when_the_caller_is_limited_then_as_ever(
-    daemon: Daemon, client: Asker, tmp_path: Path
+    place: Path, ours: Path, limited: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "f").write_bytes(bytes(32 * MIB))
-    assert client(f"run('file.crc32', data='{tmp_path / 'f'}')")["threads"] > 1
-    with connected(daemon.socket) as stubs:
+    with (
+        daemon_in(ours, place) as daemon,
+        asker(daemon.place, limited) as client,
+        connected(daemon.socket) as stubs,
+    ):
+        assert client(f"run('file.crc32', data='{tmp_path / 'f'}')")["threads"] > 1
         assert "guests" not in {pool.name for pool in status(stubs).pools}, "no guest was needed"
 
 
@@ -370,10 +376,10 @@ def status(stubs: Stubs) -> control_pb2.Status:
 @pytest.mark.parametrize(("cpus", "workers"), [(0.5, 1), (1.5, 1), (2, 2)])
 @pytest.mark.parametrize("where", ["its own group", "an ancestor"])
 def test_job_when_its_caller_has_so_many_cpus_then_so_many_workers(
-    place: Path, cpus: float, workers: int, where: str
+    daemon: Daemon, cpus: float, workers: int, where: str
 ) -> None:
-    """There are at least two helpers and a lead, so that the job would have three workers without a limit."""
-    with cgroup(own_group("cpu")) as upper, cgroup(upper, name="own") as group, running(place) as daemon:
+    """There are two helpers at least and a lead, so that three would be had without a limit."""
+    with cgroup(own_group("cpu")) as upper, cgroup(upper, name="own") as group:
         limited = group if where == "its own group" else upper
         (limited / "cpu.cfs_quota_us").write_text(str(int(cpus * 100_000)))
         with asker(daemon.place, group) as client:
@@ -381,11 +387,10 @@ def test_job_when_its_caller_has_so_many_cpus_then_so_many_workers(
             assert job == {"state": "SUCCEEDED", "threads": workers}
 
 
-def test_limit_when_changed_while_the_job_runs_then_followed(place: Path) -> None:
+def test_limit_when_changed_while_the_job_runs_then_followed(daemon: Daemon) -> None:
     with (
         cgroup(own_group("cpu")) as upper,
         cgroup(upper, name="own") as group,
-        running(place) as daemon,
         asker(daemon.place, group) as client,
         connected(daemon.socket) as stubs,
     ):

@@ -9,7 +9,7 @@ from typing import Any
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Stubs,
     connected,
@@ -83,7 +83,7 @@ def test_mode_when_its_time_is_over_then_auto_and_the_watcher_is_told(place: Pat
         assert status.mode_until.ToNanoseconds() > status.start_time.ToNanoseconds()
         assert watched_until_auto(watch) == {control_pb2.MODE_ALWAYS}
         assert not status_of(stubs).HasField("mode_until")
-        assert "governor mode mode=always seconds=1\n" in daemon.log()
+        assert "governor mode_set mode=always seconds=1\n" in daemon.log()
 
 
 def test_mode_when_set_by_the_command_then_printed(place: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import PATIENCE_S, Daemon, connected, running, spin, state_name, until
+from tests.support.real_daemon import PATIENCE_S, Daemon, connected, running, spin, state_name, until
 
 QUIET_S = 2.0
 """How long no thread may wake up. strace shows rarer wake-ups."""

@@ -1,4 +1,7 @@
-"""Several users of one daemon: their rights, and the jobs that each of them sees."""
+"""Several users of one daemon: their rights, and the jobs that each of them sees.
+
+Guards: I8
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     Daemon,
     Stubs,
     connected,
@@ -149,7 +152,7 @@ def test_control_when_another_user_steers_then_denied(other: Caller, stubs: Stub
         ("Drain", {}), ("Drain", {"resume": True}), ("Reload", {}), ("SetMode", {"mode": "MODE_PAUSED"})
     )
     assert {code for code, _ in answers} == {"PERMISSION_DENIED"}
-    assert answers[0][1] == f"uid {OTHER} may not drain the daemon, wanted uid 0 or the daemon's own"
+    assert answers[0][1] == f"uid {OTHER} may not drain the daemon: only uid 0 and the daemon's own uid may"
     assert not stubs.control.GetStatus(control_pb2.GetStatusRequest()).status.draining
 
 

@@ -1,4 +1,7 @@
-"""Callers that wait, follow, come back, or go away before their job has ended."""
+"""Callers that wait, follow, come back, or go away before their job has ended.
+
+Guards: I6
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import pytest
 from google.protobuf import json_format
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import (
+from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,
     Stubs,

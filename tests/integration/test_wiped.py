@@ -1,4 +1,7 @@
-"""Two users of one daemon, whose jobs the same worker runs one after the other."""
+"""Two users of one daemon, whose jobs the same worker runs one after the other.
+
+Guards: I8
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import pytest
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.integration.rig import connected, running, spec, state_name, write_config
 from tests.integration.test_priority import workers
 from tests.integration.test_users import OTHER, PRELUDE
+from tests.support.real_daemon import connected, running, spec, state_name, write_config
 from tests.support.remains import places_of
 from tests.support.users import OtherUsers
 

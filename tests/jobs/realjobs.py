@@ -2,6 +2,8 @@
 
 After everything that a worker says, RealJobs looks whether what must always
 hold does hold.
+
+Guards: I3
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Workers that use no CPU hold nobody up: leads and helpers that sleep, are stopped, or wait for a disk."""
+"""Workers that use no CPU hold nobody up: leads and helpers that sleep, are stopped, or wait for a disk.
+
+Guards: I3
+"""
 
 from __future__ import annotations
 

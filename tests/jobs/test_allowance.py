@@ -1,4 +1,8 @@
-"""Effects of the governor and of the caller's own limits on jobs that run."""
+"""Effects of the governor and of the caller's own limits on jobs that run.
+
+Guards: I3
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

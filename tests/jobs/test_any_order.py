@@ -1,4 +1,8 @@
-"""The books are right whatever workers, callers and the governor do, in any order."""
+"""The books are right whatever workers, callers and the governor do, in any order.
+
+Guards: I1, I3, I6
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Workers and pool hosts that die: what becomes of their job, and of the others."""
+"""Workers and pool hosts that die: what becomes of their job, and of the others.
+
+Guards: I6
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

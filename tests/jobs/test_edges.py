@@ -1,4 +1,7 @@
-"""Rare turns in the engine's story, each played step by step with simulated workers."""
+"""Rare turns in the engine's story, each played step by step with simulated workers.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

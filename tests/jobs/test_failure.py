@@ -1,4 +1,7 @@
-"""Jobs that fail, are stopped or cancelled: what is undone, and that nothing is left."""
+"""Jobs that fail, are stopped or cancelled: what is undone, and that nothing is left.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,8 @@ def check_log(memory: Memory, job: Job) -> None:
 @pytest.mark.parametrize("waited", [True, False])
 @pytest.mark.parametrize("fail_at", [0, 1777, SIZE - 1])
 def test_job_when_one_chunk_fails_then_every_completed_one_is_undone_once(fail_at: int, waited: bool) -> None:
+    """Guards: I1"""
+
     async def story() -> None:
         async with real_jobs() as h:
             memory = h.memory(SIZE)
@@ -227,6 +232,8 @@ def test_cancel_when_undoing_then_changes_nothing() -> None:
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMBINING, JobState.DRAINING])
 def test_cancel_of_a_copy_when_at_any_step_then_all_or_nothing(state: JobState) -> None:
+    """Guards: I2"""
+
     async def story() -> None:
         async with real_jobs() as h:
             content = random.Random(3).randbytes(2 * MIB + 5)

@@ -1,4 +1,7 @@
-"""After many jobs of every kind the daemon and its workers are as before."""
+"""After many jobs of every kind the daemon and its workers are as before.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,8 @@ async def one_of_each(h: RealJobs) -> list[JobState]:
 
 
 def test_daemon_when_many_jobs_ended_then_no_descriptor_or_process_more() -> None:
+    """Guards: I7"""
+
     async def story() -> None:
         async with real_jobs(leads=1, limits=JobLimits(kept=5)) as h:
             before, fds = footprint(h), len(h._fds)

@@ -1,4 +1,7 @@
-"""Work that concerns all jobs costs little for each of thousands that are queued."""
+"""Work that concerns all jobs costs little for each of thousands that are queued.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Undo of what is in very many pieces: exact, named in part, and in short turns."""
+"""Undo of what is in very many pieces: exact, named in part, and in short turns.
+
+Guards: I12
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which jobs are known, to whom, and for how long."""
+"""Which jobs are known, to whom, and for how long.
+
+Guards: I11
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,7 @@ def registry() -> Registry:
 
 
 def test_job_when_anothers_then_as_if_unknown_but_for_admins(registry: Registry) -> None:
+    """Guards: I8"""
     (job,) = add(registry, spec=JobSpec("selftest.noop", request_id="mine"))
     assert registry.find(job.id, "", ALICE) is job
     assert registry.find("", "mine", ALICE) is job

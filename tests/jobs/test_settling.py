@@ -18,7 +18,7 @@ from ktaskd.jobs.steps import Combine, Finish, Restore
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobId, JobSpec, JobState
-from ktaskd.planner.plan import Plan, NodePart
+from ktaskd.planner.plan import NodePart, Plan
 from ktaskd.worker.messages import Failed, Value
 
 ERROR = JobError("FUNCTION_ERROR", "it failed")

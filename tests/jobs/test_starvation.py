@@ -3,6 +3,8 @@
 A stopped process stands for one that gets no CPU time: it is as still, and for
 as long as the test wants. In tests of raising, the double of
 the kernel says that it could run, and raising it lets it go on.
+
+Guards: I10
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Real leads that somebody stops: their job goes on all the same."""
+"""Real leads that somebody stops: their job goes on all the same.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Jobs that succeed: what comes out, who did it, and in which order."""
+"""Jobs that succeed: what comes out, who did it, and in which order.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,7 @@ def test_job_when_it_ends_then_result_progress_and_times_are_right(waited: bool)
 
 
 def test_job_when_cut_in_any_way_then_the_same_result() -> None:
+    """Guards: I1, I5"""
     with shared_jobs(nodes=(CPUS[:1], CPUS[1:2], ())) as one:
         h = one.jobs
         source = h.memory(CONTENT)
@@ -130,6 +134,8 @@ def test_detached_job_when_run_then_helpers_alone_do_it() -> None:
 
 
 def test_helpers_when_the_allowance_changes_then_no_more_than_it_at_any_time() -> None:
+    """Guards: I3"""
+
     async def story() -> None:
         async with real_jobs() as h:
             spin = JobSpec("selftest.spin", arg={"ms": 2}, ranges=(RangeSpec(0, 60),), max_threads=4)

@@ -1,4 +1,7 @@
-"""An event is a short walk down: few modules, and none is entered again."""
+"""An event is a short walk down: few modules, and none is entered again.
+
+Tests: ktaskd/jobs/engine.py
+"""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ def test_directory_when_some_are_wrong_then_the_others_load_and_each_is_named(tm
     found.close()
     assert list(found.functions) == ["a", "z"]
     wanted = [
-        'b.toml: name: got "a", which another function has',
-        'c.toml: name: got "file.crc32", which another function has',
+        'b.toml: name: got "a", the name of another function',
+        'c.toml: name: got "file.crc32", the name of another function',
         f"d.toml: library: {tmp_path}/none.so: No such file or directory",
         f"e.toml: library: {shared}: other users can write it (mode 0666); run chmod go-w on it",
         "f.toml: other users can write it (mode 0664); run chmod go-w on it",

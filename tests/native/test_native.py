@@ -9,8 +9,8 @@ from pathlib import Path
 import ktask
 import pytest
 
-from tests.integration.rig import Daemon, running, until, write_config
 from tests.native.build import build, declare
+from tests.support.real_daemon import Daemon, running, until, write_config
 from tests.support.users import reachable_directory
 
 MIB = 1 << 20

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.arch.tree import REPOSITORY
-from tests.integration.rig import running, write_config
+from tests.support.real_daemon import running, write_config
 from tests.support.users import reachable_directory
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import ktask
 
-from tests.integration.rig import PATIENCE_S, Daemon, until
 from tests.own import things
+from tests.support.real_daemon import PATIENCE_S, Daemon, until
 
 
 class Blocker:

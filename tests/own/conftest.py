@@ -11,8 +11,8 @@ from typing import Any
 import ktask
 import pytest
 
-from tests.integration.rig import Daemon, running, write_config
 from tests.own.blocker import Blocker
+from tests.support.real_daemon import Daemon, running, write_config
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ import ktask
 import pytest
 from ktask.v1.code import RemoteTraceback
 
-from tests.integration.rig import PATIENCE_S, Daemon, running, starting, until
 from tests.own import things
 from tests.own.blocker import Blocker, jobs_left
+from tests.support.real_daemon import PATIENCE_S, Daemon, running, starting, until
 
 
 def jobs_open(executor: ktask.Executor) -> bool:

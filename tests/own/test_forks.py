@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.integration.rig import Daemon
+from tests.support.real_daemon import Daemon
 
 PATIENCE_S = 60
 

@@ -22,8 +22,8 @@ from ktask.v1 import code
 
 from ktaskd.functions.own import run as own
 from ktaskd.model import limits
-from tests.integration.rig import Daemon, until
 from tests.own import things
+from tests.support.real_daemon import Daemon, until
 
 MIB = 1 << 20
 

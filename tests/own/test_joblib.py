@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.rig import until
 from tests.own import things
+from tests.support.real_daemon import until
 
 
 def test_joblib_when_it_runs_again_then_by_the_same_executor(joblib: Any) -> None:

@@ -11,8 +11,8 @@ import ktask
 import psutil
 import pytest
 
-from tests.integration.rig import PATIENCE_S, Daemon, until
 from tests.own import kin, things
+from tests.support.real_daemon import PATIENCE_S, Daemon, until
 
 
 @pytest.mark.parametrize("how", kin.WAYS)
@@ -94,7 +94,7 @@ _kept: list[shared_memory.SharedMemory] = []
 
 
 def test_daemon_when_killed_then_what_calls_have_left_ends_too(tmp_path: Path) -> None:
-    from tests.integration.rig import starting
+    from tests.support.real_daemon import starting
 
     mark = tmp_path / "mark"
     with starting(tmp_path / "run", "--own-user") as daemon:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.arch.tree import REPOSITORY
-from tests.integration.rig import Daemon, running
 from tests.plugins.test_plugins import environment
+from tests.support.real_daemon import Daemon, running
 from tests.support.users import reachable_directory
 
 BIN = Path(sys.executable).parent

@@ -12,10 +12,10 @@ import pytest
 from ktask.v1 import calls
 
 from ktaskd.daemon.config import Config
-from ktaskd.daemon.machine import worker_user
+from ktaskd.daemon.hostconfig import worker_user
 from tests.client.processes import end
-from tests.integration.rig import running, write_config
 from tests.own import things
+from tests.support.real_daemon import running, write_config
 from tests.support.users import NOBODY, OtherUsers, reachable_directory
 
 

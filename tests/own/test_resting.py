@@ -11,8 +11,8 @@ from collections import deque
 import ktask
 import psutil
 
-from tests.integration.rig import PATIENCE_S, Daemon, until
 from tests.own.blocker import jobs_left
+from tests.support.real_daemon import PATIENCE_S, Daemon, until
 
 SAME_IN_A_ROW = 30
 """Checks, 0.01 s apart, during which nothing may wake a worker."""

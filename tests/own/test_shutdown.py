@@ -10,9 +10,9 @@ from pathlib import Path
 import ktask
 import pytest
 
-from tests.integration.rig import PATIENCE_S, Daemon, until
 from tests.own import things
 from tests.own.blocker import Blocker, jobs_left
+from tests.support.real_daemon import PATIENCE_S, Daemon, until
 
 
 def test_cancel_when_not_begun_then_never_begun(blocker: Blocker, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import ktask
 import psutil
 import pytest
 
-from tests.integration.rig import PATIENCE_S, Daemon, running, until
 from tests.own import things
+from tests.support.real_daemon import PATIENCE_S, Daemon, running, until
 
 CPUS = len(os.sched_getaffinity(0))
 

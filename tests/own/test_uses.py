@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tests.arch.tree import REPOSITORY
-from tests.integration.rig import until
 from tests.own import things
+from tests.support.real_daemon import until
 
 
 def test_callback_when_it_submits_then_that_is_done_too(executor: ktask.Executor) -> None:

@@ -1,4 +1,7 @@
-"""Every position is handed out once, in whatever order workers pull and give back."""
+"""Every position is handed out once, in whatever order workers pull and give back.
+
+Guards: I1
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pytest
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.plugins.described import DescriptionInvalid, from_json, to_json
 from tests.arch.tree import REPOSITORY
-from tests.integration.rig import Daemon, running
+from tests.support.real_daemon import Daemon, running
 from tests.support.users import reachable_directory
 
 EXAMPLE = Path(__file__).parent / "example"

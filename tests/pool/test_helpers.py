@@ -2,6 +2,8 @@
 
 Fractions are of the CPU time that helper and rival used over the same period, so a busy machine
 only makes the tests slower.
+
+Tests: ktaskd/pool/pool.py, ktaskd/host/scheduling/raising.py
 """
 
 from __future__ import annotations

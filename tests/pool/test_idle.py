@@ -1,4 +1,7 @@
-"""Surplus workers end, down to the warm ones, and nothing is lost."""
+"""Surplus workers end, down to the warm ones, and nothing is lost.
+
+Tests: ktaskd/pool/pool.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A worker that is killed is raised to die soon, and nothing else ever is."""
+"""A worker that is killed is raised to die soon, and nothing else ever is.
+
+Tests: ktaskd/pool/link.py
+"""
 
 from __future__ import annotations
 

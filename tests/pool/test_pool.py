@@ -283,6 +283,8 @@ def test_host_when_it_cannot_be_started_then_tried_again_with_pauses(monkeypatch
 
 
 def test_processes_when_looked_at_then_none_has_grpc() -> None:
+    """Guards: I13"""
+
     async def story() -> None:
         async with pool(1) as (made, events):
             for pid in (made.host_pid, events.ready[0].pid):

@@ -1,4 +1,7 @@
-"""A worker that rests looks at no flag: it has to be woken."""
+"""A worker that rests looks at no flag: it has to be woken.
+
+Tests: ktaskd/pool/pool.py
+"""
 
 from __future__ import annotations
 

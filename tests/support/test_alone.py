@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.rig import until
 from tests.support import alone
 from tests.support.alone import has_the_machine
+from tests.support.real_daemon import until
 
 
 @pytest.fixture(autouse=True)

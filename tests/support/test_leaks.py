@@ -1,4 +1,7 @@
-"""The fixtures find what is left behind, and other users are what they seem."""
+"""The fixtures find what is left behind, and other users are what they seem.
+
+Guards: S10
+"""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ GOOD_LEAD = Applied(frozenset({1}), "normal", 0, "none", LEAD_OOM_SCORE, 0, "/",
 
 
 def test_helper_when_set_up_then_the_kernel_agrees() -> None:
+    """Guards: I4"""
     placement = {"worker_class": "helper", "cpus": [CPU], "nid": 0}
     with started(placement, autogroup=19) as worker:
         applied = applied_from_json(worker.note(frames.READY).body)

@@ -1,4 +1,8 @@
-"""A worker keeps nothing of one user's jobs when another user's jobs begin."""
+"""A worker keeps nothing of one user's jobs when another user's jobs begin.
+
+Guards: I8
+Tests: ktaskd/worker/loop.py, ktaskd/host/memory/erasing.py
+"""
 
 from __future__ import annotations
 

@@ -36,6 +36,9 @@ _TAKEN_ON = frozenset(
         *("PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
         *("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHONASYNCIODEBUG"),
         *("PYTHON_HISTORY", "PYTHON_COLORS", "PYTHON_BASIC_REPL"),
+        # joblib, threadpoolctl and scikit-learn set these in every program that imports them, for
+        # OpenMP runtimes that a worker has not loaded before it takes them on.
+        *("KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"),
     }
 )
 """Exceptions from these: what such a variable decides is taken on in another way, is read later, or is

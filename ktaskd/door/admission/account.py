@@ -1,11 +1,11 @@
-"""The line of one account: its users wait here, and the one that has used least is next."""
+"""The queue of one account: its users wait here, and the one that has used least is next."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ktaskd.door.admission.meter import Meter
 from ktaskd.door.admission.prices import (
@@ -17,14 +17,19 @@ from ktaskd.door.admission.prices import (
     UNBEGUN_MAX,
     UNBEGUN_S,
 )
-from ktaskd.door.admission.user import User
+from ktaskd.door.admission.user import Others, User
 
-if TYPE_CHECKING:
-    from ktaskd.door.admission.turns import Turns
+
+class Accounts(Others, Protocol):
+    """All accounts, as one of them sees them."""
+
+    @property
+    def waiting(self) -> set[Account]:
+        """Accounts in which something waits."""
 
 
 class Account:
-    """The users that one person pays for, and the line in which they wait. One turn at a time."""
+    """The users that one person pays for, and the queue in which they wait. One turn at a time."""
 
     __slots__ = (
         "_armed_cpu_s",
@@ -40,31 +45,31 @@ class Account:
         "waiting",
     )
 
-    def __init__(self, turns: Turns, number: int) -> None:
-        """Nobody is there."""
+    def __init__(self, turns: Accounts, number: int) -> None:
+        """Start without users."""
         self.turns = turns
         self.number = number
         self.pace = Meter()
         self.light = Meter()
         self.users: dict[int, User] = {}
         self.waiting: dict[User, None] = {}
-        """Users of which something waits."""
+        """Users with something that waits."""
         self.virtual_s = 0.0
-        """What the user had used that was served last."""
+        """Use, when it was served, of the user that was served last."""
         self.unbegun = 0
-        """Calls inside that no handler has begun with, as far as is known."""
+        """Admitted calls that no handler has begun with, as far as is known."""
         self._let_in_s = -math.inf
         self._armed_cpu_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def wait(self, user: User) -> None:
-        """Something of a user waits."""
+        """Note that something of a user waits."""
         self.waiting[user] = None
         self.turns.waiting.add(self)
         self._arm()
 
     def left(self, user: User) -> None:
-        """Something of a user waits no more."""
+        """Note that something of a user waits no more."""
         if not user:
             self.waiting.pop(user, None)
         if not self.waiting:
@@ -72,12 +77,12 @@ class Account:
             self._disarm()
 
     def let_in(self) -> None:
-        """A call comes in."""
+        """Count a call that is admitted."""
         self.unbegun += 1
         self._let_in_s = self.turns.now()
 
     def began(self, count: int) -> None:
-        """Handlers have begun with `count` calls, or the calls have ended before."""
+        """Note that handlers have begun with `count` calls, or that the calls ended before that."""
         if count and self.unbegun:
             self.unbegun = max(self.unbegun - count, 0)
             if self.waiting:
@@ -92,11 +97,11 @@ class Account:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be different without it."""
+        """Whether it can be forgotten, since nothing would be different without it."""
         return not self.users and self.pace.debt_s(self.turns.now()) <= 0
 
     def _next(self) -> User | None:
-        """The user that has used least, of those that may go on."""
+        """Return the user that has used least among those that may continue."""
         clogged = self.is_clogged()
         ready = [user for user in self.waiting if not (clogged and user.next_is_call)]
         return min(ready, key=_used, default=None)
@@ -119,18 +124,18 @@ class Account:
             self._timer = None
 
     def _serve(self) -> None:
-        """Give one turn, to one user. What it costs is known when this is called again."""
+        """Give one turn to one user. Its cost is known when this is called again."""
         assert self._timer is not None
         now_s, begin_s = self.turns.now(), time.thread_time()
         lag_s = min(now_s - self._timer.when(), begin_s - self._armed_cpu_s)
         self._timer = None
         if lag_s > LAG_S:
             self.pace.charge(now_s, min(lag_s, LAG_MAX_S))
-        # A debt of less than the clock can tell would have us wake up for nothing.
+        # A debt below the clock's resolution would wake up the loop for nothing.
         if self.pace.debt_s(now_s) <= GRACE_S + TICK_S and (user := self._next()) is not None:
             self.virtual_s = max(self.virtual_s, user.virtual_s)
             ticket = user.take()
-            # To find who is next costs more the longer the line is.
+            # Finding the next user costs more the longer the queue is.
             user.charge(max(TURN_COST_S, time.thread_time() - begin_s))
             ticket.go()
         self._arm()

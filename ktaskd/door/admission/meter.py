@@ -1,9 +1,9 @@
-"""How much of the loop's time was used, and when there may be more. No I/O, no clock."""
+"""Measures use of the loop's time as a debt that passing time pays off. No I/O, no clock."""
 
 from __future__ import annotations
 
 DEBT_MAX_S = 2.0
-"""No debt is longer, whatever one step cost: a caller is slowed down, never locked out."""
+"""Longest debt, whatever one step cost: a caller is slowed down, never locked out."""
 
 
 class Meter:
@@ -12,7 +12,7 @@ class Meter:
     __slots__ = ("_paid_at_s",)
 
     def __init__(self) -> None:
-        """Nothing was used."""
+        """There is no debt."""
         self._paid_at_s = 0.0
 
     def charge(self, now_s: float, cost_s: float) -> None:
@@ -20,5 +20,5 @@ class Meter:
         self._paid_at_s = min(max(self._paid_at_s, now_s) + cost_s, now_s + DEBT_MAX_S)
 
     def debt_s(self, now_s: float) -> float:
-        """Seconds until all is paid off; <= 0 = it is."""
+        """Return the seconds until the debt is paid off; <= 0 = there is none."""
         return self._paid_at_s - now_s

@@ -1,9 +1,9 @@
 """Time limits that count only time in which the loop runs.
 
 A daemon that was stopped, or had no CPU, finds all its timers due at once, and
-has read nothing of what its clients sent meanwhile. Such a pause must not cut
-anybody. So a limit is waited for in parts, and however late one part ends, the
-next one begins then.
+has not yet read what its clients sent meanwhile. Such a pause must not end a
+client's connection. So each limit is divided into parts, and each part begins only when
+the one before has ended, however late that is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 PARTS = 4
-"""A pause of the daemon counts for one of so many parts of a limit at most."""
+"""A pause of the daemon counts for at most one of this many parts of a limit."""
 
 
 class Alarm:
@@ -22,7 +22,7 @@ class Alarm:
     __slots__ = ("_left", "_part_s", "_ring", "_timer")
 
     def __init__(self, seconds: float, ring: Callable[[], object]) -> None:
-        """Begin to wait, in the running loop."""
+        """Start waiting, in the running loop."""
         self._part_s = seconds / PARTS
         self._left = PARTS
         self._ring = ring
@@ -36,17 +36,17 @@ class Alarm:
             self._ring()
 
     def cancel(self) -> None:
-        """Do not ring; after the ring it does nothing."""
+        """Do not ring. After the ring this does nothing."""
         self._timer.cancel()
 
 
 class Patience:
-    """An asynchronous context: TimeoutError if its block takes longer than `seconds`; 0 = no limit."""
+    """An asynchronous context: raises TimeoutError if its block takes longer than `seconds`; 0 = no limit."""
 
     __slots__ = ("_alarm", "_seconds", "_timeout")
 
     def __init__(self, seconds: float) -> None:
-        """Begin nothing yet."""
+        """Nothing is timed yet."""
         self._seconds = seconds
         self._timeout = asyncio.timeout(None)
         self._alarm: Alarm | None = None

@@ -1,6 +1,6 @@
-"""Places for large requests: each account has a few come in at one time, and its others wait.
+"""Places for large requests: a few of each account come in at the same time, and its others wait.
 
-In an account the uid with the fewest places is next, and in a uid whoever came first.
+In an account the uid with the fewest places is next, and within a uid its oldest request.
 """
 
 from __future__ import annotations
@@ -13,80 +13,81 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
-    """Those of one account."""
+class _Queue:
+    """The requests of one account."""
 
     taken: Counter[int] = field(default_factory=Counter)
     """Places that each uid has."""
     waiting: dict[asyncio.Future[bool], int] = field(default_factory=dict)
-    """Requests without a place, and whose they are; the oldest comes first."""
+    """Requests without a place, with their uids; the oldest comes first."""
 
     def next(self) -> asyncio.Future[bool] | None:
-        """The request that gets the next place; None: none waits for one."""
+        """Return the request that gets the next place; None if none waits."""
         pending = (came for came in self.waiting if not came.done())
         return min(pending, key=lambda came: self.taken[self.waiting[came]], default=None)
 
 
 class Places:
-    """Places for requests that are read.
+    """Places for requests that are being read.
 
-    A client sends next to nothing of a request without a place, so requests
-    cannot fill the room that all need to be whole.
+    A client sends next to nothing of a request without a place. So requests that come in together
+    cannot use up the room that each of them needs to be completed.
 
     Args:
         account: places of an account.
-        total: of all accounts; an account that has none gets one all the same.
+        total: places of all accounts; an account that has none gets one all the same.
     """
 
     def __init__(self, *, account: int, total: int) -> None:
-        """All are free."""
+        """All places are free."""
         self.taken = 0
         self._account_max = account
         self._total_max = total
-        self._lines: dict[int, _Line] = {}
+        self._queues: dict[int, _Queue] = {}
 
     def __len__(self) -> int:
-        """Requests that wait for a place."""
-        return sum(len(line.waiting) for line in self._lines.values())
+        """Return the number of requests that wait for a place."""
+        return sum(len(queue.waiting) for queue in self._queues.values())
 
     @asynccontextmanager
     async def place(self, account: int, uid: int, came: asyncio.Future[bool]) -> AsyncIterator[bool]:
-        """Have a place, after a wait for it if need be; whether there is one.
+        """Wait for a place, and hold it for the time of the block; gives whether there is one.
 
         Args:
-            came: pending; becomes True with the place. Whoever sets it to False needs none any more.
+            came: pending; becomes True with the place. The caller may set it to False when it
+                needs no place any more.
         """
-        line = self._lines.setdefault(account, _Line())
-        line.waiting[came] = uid
-        self._give(account, line)
+        queue = self._queues.setdefault(account, _Queue())
+        queue.waiting[came] = uid
+        self._give(account, queue)
         try:
             yield await came
         finally:
-            waited = line.waiting.pop(came, None) is not None
+            waited = queue.waiting.pop(came, None) is not None
             if not waited:
-                self._free(line, uid)
+                self._free(queue, uid)
             self._give_all()
 
-    def _free(self, line: _Line, uid: int) -> None:
-        line.taken[uid] -= 1
-        if not line.taken[uid]:
-            del line.taken[uid]
+    def _free(self, queue: _Queue, uid: int) -> None:
+        queue.taken[uid] -= 1
+        if not queue.taken[uid]:
+            del queue.taken[uid]
         self.taken -= 1
 
     def _give_all(self) -> None:
-        for account, line in list(self._lines.items()):
-            self._give(account, line)
+        for account, queue in list(self._queues.items()):
+            self._give(account, queue)
 
-    def _give(self, account: int, line: _Line) -> None:
-        """Give an account what it may have now."""
-        while self._has_place(line) and (came := line.next()) is not None:
-            line.taken[line.waiting.pop(came)] += 1
+    def _give(self, account: int, queue: _Queue) -> None:
+        """Give an account the places that it may have now."""
+        while self._has_place(queue) and (came := queue.next()) is not None:
+            queue.taken[queue.waiting.pop(came)] += 1
             self.taken += 1
             came.set_result(True)
-        if not (line.taken or line.waiting):
-            self._lines.pop(account, None)
+        if not (queue.taken or queue.waiting):
+            self._queues.pop(account, None)
 
-    def _has_place(self, line: _Line) -> bool:
-        if not line.taken:
+    def _has_place(self, queue: _Queue) -> bool:
+        if not queue.taken:
             return True
-        return line.taken.total() < self._account_max and self.taken < self._total_max
+        return queue.taken.total() < self._account_max and self.taken < self._total_max

@@ -1,4 +1,4 @@
-"""How many things of a kind each uid and each account may have: a first line before bytes and time."""
+"""Limits how many things of a kind each uid and each account may have, before bytes and time are counted."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ktaskd.model.errors import QuotaFull
 from ktaskd.model.identity import Identity
 
 RESERVE_PART = 16
-"""One of so many places is for admins."""
+"""One in this many is reserved for admins."""
 
 
 class Shares:
-    """Counts them.
+    """Counts the things of one kind.
 
     Args:
-        what: the things, in the plural.
-        total: most of all users.
-        per_uid: most of one uid.
+        what: their name in messages, in the plural.
+        total: limit of all users.
+        per_uid: limit of one uid.
         admins: uids that may use the reserve, and more than half.
     """
 
@@ -32,18 +32,18 @@ class Shares:
         self._by_account: Counter[int] = Counter()
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return self._all
 
     def of(self, uid: int) -> int:
-        """How many a uid has."""
+        """Return how many a uid has."""
         return self._by_uid[uid]
 
     def check(self, who: Identity) -> None:
         """Raise QuotaFull unless the caller may have one more.
 
         An account gets at most half of what the others and the admins' reserve
-        leave, so that there is always something for the next one.
+        leave, so that something is always left for the next one.
         """
         mine = self._by_account[who.payer]
         if self._by_uid[who.uid] >= self.per_uid:
@@ -57,16 +57,16 @@ class Shares:
         free = self.total - self.total // RESERVE_PART - (self._all - mine)
         if mine >= free // 2 and (mine or free < 1):
             raise QuotaFull(
-                f"{self.what}: the account of uid {who.uid} has {mine}, half of what others leave;"
+                f"{self.what}: the account of uid {who.uid} has {mine}, which is half of what others leave;"
                 " end some first, or try again when others have ended theirs"
             )
 
     def add(self, who: Identity) -> None:
-        """The caller has one more."""
+        """Count one more for the caller."""
         self._change(who, 1)
 
     def remove(self, who: Identity) -> None:
-        """The caller has one fewer."""
+        """Count one fewer for the caller."""
         self._change(who, -1)
 
     def _change(self, who: Identity, count: int) -> None:

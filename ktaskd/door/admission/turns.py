@@ -1,14 +1,14 @@
-"""Who may use the daemon's one loop now: turns are given by what was used, not by what was sent.
+"""Gives turns at the daemon's one loop by what users have used, not by what they have sent.
 
-Everything that the loop does for a client is charged to the client's user and
-account, in seconds: what was measured in our own callbacks, and an estimate for
-what gRPC's code does where nobody can measure it. There are two lanes.
+All work of the loop for a client is charged to the client's user and account, in
+seconds: the time measured in our own callbacks, and an estimate for the work
+of gRPC's code, which cannot be measured. There are two lanes.
 
 * A user that does one modest thing after the other is *light*, and never waits
-  in line, as long as all light users of its account leave a third of the loop.
-* Everything else waits in its account's line. That lane has a third of the
-  loop while others are there who would notice, and nearly all of it otherwise.
-  In the line the user that has used least is next.
+  in a queue, as long as all light users of its account leave a third of the loop.
+* Everything else waits in its account's queue. That lane has a third of the
+  loop while others are present who would notice, and nearly all of it otherwise.
+  In the queue the user that has used least is next.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from ktaskd.door.admission.user import User as User
 ANSWERS_FREE = 1024 * 1024
 ANSWERS_ACCOUNT = 16 * 1024 * 1024
 ANSWERS_TOTAL = 48 * 1024 * 1024
-"""Bytes of answers that were not read yet: of a uid always, of an account, of all."""
+"""Bytes of answers that are not read yet: always free to a uid, and the limits of an account and of all."""
 
 
 class Turns:
     """All accounts that have connections.
 
     Args:
-        now: seconds on the loop's clock.
+        now: returns seconds on the loop's clock.
     """
 
     def __init__(self, now: Callable[[], float] | None = None) -> None:
-        """Nobody is there."""
+        """Start without users."""
         self.now = now or asyncio.get_running_loop().time
         self.answers = Ledger(free=ANSWERS_FREE, account=ANSWERS_ACCOUNT, total=ANSWERS_TOTAL)
         self.waiting: set[Account] = set()
-        """Those in which something waits."""
+        """Accounts in which something waits."""
         self._accounts: dict[int, Account] = {}
         self._recent: dict[User, None] = {}
-        """The user that used anything last is the last."""
+        """All users, ordered by their last use."""
         self._quiet: list[User] = []
         self._look_at_s = -math.inf
         self._sweep_at = 16
 
     def join(self, uid: int, account: int | None = None) -> User:
-        """The user of a uid, for one connection more; `leave` ends that.
+        """Return the user of a uid, and count one more connection until `leave`.
 
         Args:
-            account: who pays; None = the uid itself.
+            account: the account that pays; None = the uid itself.
         """
         user = self.find(uid, account)
         user.members += 1
         return user
 
     def find(self, uid: int, account: int | None = None) -> User:
-        """The user of a uid, without a connection more."""
+        """Return the user of a uid, without counting a connection."""
         number = uid if account is None else account
         found = self._accounts.get(number)
         user = found.users.get(uid) if found is not None else None
@@ -74,11 +74,11 @@ class Turns:
         return user
 
     def leave(self, user: User) -> None:
-        """A connection is over. Its account is remembered while it has a debt."""
+        """Note the end of a connection. The account is remembered while it has a debt."""
         user.members -= 1
 
     def _sweep(self) -> None:
-        """Forget accounts that are not there, now and then."""
+        """From time to time, forget users and accounts without connections and debts."""
         if len(self._recent) >= self._sweep_at:
             for user in [user for user in self._recent if not (user.members or user)]:
                 del self._recent[user], user.account.users[user.uid]
@@ -87,13 +87,13 @@ class Turns:
             self._sweep_at = max(2 * len(self._recent), 16)
 
     def note(self, user: User) -> None:
-        """The user is present now."""
+        """Note that the user is present now."""
         with contextlib.suppress(KeyError):  # swept in the meantime
             del self._recent[user]
             self._recent[user] = None
 
     def is_noticed(self, user: User, now_s: float) -> bool:
-        """Whether anybody else is present who does not wait in line itself."""
+        """Whether another user is present that does not wait in a queue itself."""
         if now_s >= self._look_at_s:
             recent = takewhile(lambda one: one.seen_s >= now_s - THERE_S, reversed(self._recent))
             self._quiet = [one for one in recent if not one][:2]

@@ -1,14 +1,15 @@
-"""What one uid uses of the daemon's loop, and what of it waits for its turn."""
+"""One uid's use of the daemon's loop, and its work that waits for a turn."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import Protocol
 
-from ktaskd.door.admission.ledger import Purse
+from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.meter import Meter
 from ktaskd.door.admission.prices import (
     CALL_COST_S,
     GRACE_S,
@@ -21,30 +22,86 @@ from ktaskd.door.admission.prices import (
     UNBEGUN_S,
 )
 
-if TYPE_CHECKING:
-    from ktaskd.door.admission.account import Account
+
+class Others(Protocol):
+    """All accounts, as one user sees them."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Returns seconds on the loop's clock."""
+
+    @property
+    def answers(self) -> Ledger:
+        """Bytes of answers that are not read yet."""
+
+    @property
+    def waiting(self) -> Collection[object]:
+        """Accounts in which something waits."""
+
+    def note(self, user: User) -> None:
+        """Note that the user is present now."""
+
+    def is_noticed(self, user: User, now_s: float) -> bool:
+        """Whether another user is present that does not wait in a queue itself."""
+
+
+class Payer(Protocol):
+    """The account of a user, as the user sees it."""
+
+    light: Meter
+    pace: Meter
+    users: dict[int, User]
+    virtual_s: float
+    unbegun: int
+
+    @property
+    def turns(self) -> Others:
+        """All accounts."""
+
+    @property
+    def number(self) -> int:
+        """The account's number."""
+
+    @property
+    def waiting(self) -> Collection[User]:
+        """Users with something that waits."""
+
+    def wait(self, user: User) -> None:
+        """Note that something of a user waits."""
+
+    def left(self, user: User) -> None:
+        """Note that something of a user waits no more."""
+
+    def let_in(self) -> None:
+        """Count a call that is admitted."""
+
+    def began(self, count: int) -> None:
+        """Note that handlers have begun with `count` calls, or that the calls ended before that."""
+
+    def is_clogged(self) -> bool:
+        """Whether calls have to wait for handlers that have not begun."""
 
 
 class Ticket:
-    """One thing that waits for its turn."""
+    """Something that waits for its turn."""
 
     __slots__ = ("call", "go", "user", "waits")
 
     def __init__(self, user: User, go: Callable[[], None], call: bool) -> None:
-        """Hold them."""
+        """Note what to call when it is its turn."""
         self.user = user
         self.go = go
         self.call = call
         self.waits = True
-        """Whether it is in the line: most that are cancelled were served before."""
+        """Whether it is in the queue; most tickets that are cancelled were served before."""
 
     def cancel(self) -> None:
-        """It does not want its turn any more."""
+        """Give up the turn."""
         self.user.drop(self)
 
 
 class User:
-    """What one uid has inside, and what of it waits. First come, first served."""
+    """One uid: its admitted calls, and its tickets, first come, first served."""
 
     __slots__ = (
         "_resets",
@@ -52,45 +109,45 @@ class User:
         "account",
         "answers",
         "calls",
-        "in_line",
         "members",
+        "queued",
         "seen_s",
         "spent_s",
         "uid",
         "virtual_s",
     )
 
-    def __init__(self, account: Account, uid: int) -> None:
-        """Nothing is inside."""
+    def __init__(self, account: Payer, uid: int) -> None:
+        """Start without calls and tickets."""
         self.uid = uid
         self.account = account
         self.answers = Purse(account.turns.answers, account.number)
-        """Bytes of answers that are on their way to it."""
+        """Bytes of answers that it has not read yet."""
         self.calls = 0
-        """Calls that were let in and have not ended."""
+        """Calls that were admitted and have not ended."""
         self.spent_s = 0.0
-        """What was used since it was last answered."""
-        self.in_line = False
-        """Whether it has waited in line since then."""
+        """Use since the last answer."""
+        self.queued = False
+        """Whether it has waited in the queue since then."""
         self.virtual_s = 0.0
-        """What it has used in line; after a pause at least what the account's last one had."""
+        """Use through the queue; after a pause at least that of the account's last user."""
         self.seen_s = -math.inf
-        """When it used anything last."""
+        """Time of its last use."""
         self.members = 0
-        """Connections of it."""
+        """Its connections."""
         self._waiting: deque[Ticket] = deque()
         self._resets: deque[float] = deque()
 
     def __len__(self) -> int:
-        """What waits."""
+        """Return the number of tickets that wait."""
         return len(self._waiting)
 
     def ask(self, go: Callable[[], None], *, call: bool = False) -> Ticket | None:
-        """Ask for a turn, or for a call to come in.
+        """Ask for a turn, or for the admission of a call.
 
         Returns:
-            None if it is its turn now; `go` is not called. Otherwise `go` is
-            called when it is, unless the ticket is cancelled before.
+            None if it is the user's turn now; then `go` is not called. Otherwise a ticket: `go`
+            is called when it is its turn, unless the ticket is cancelled before.
         """
         now_s = self.note()
         if not self._waiting and self._may_now(call, now_s):
@@ -102,7 +159,7 @@ class User:
         return ticket
 
     def take_turn(self) -> bool:
-        """Whether it is its turn now; otherwise `turn` waits for that."""
+        """Return whether it is the user's turn now; otherwise `turn` waits for that."""
         now_s = self.note()
         return not self._waiting and not self.answers.is_over and self._may_now(False, now_s)
 
@@ -133,7 +190,7 @@ class User:
             self.answers.forget(on_room)
 
     def charge(self, cost_s: float) -> None:
-        """The loop has worked for it, so many seconds."""
+        """Charge the user for `cost_s` seconds of the loop's work."""
         now_s = self.note()
         light = self._is_light(False, now_s)
         self.spent_s += cost_s
@@ -144,70 +201,70 @@ class User:
             account.light.charge(now_s, cost_s * (LIGHT_PRICE if noticed else 1.0))
             account.pace.charge(now_s, cost_s)
         else:
-            # Only what is used in line counts there: users that come new to it would be served before
-            # one that has called now and then for long, until each had used as much.
+            # Only use through the queue counts in it. Otherwise users that are new to the queue would be
+            # served before one that has called now and then for long, until each had used as much.
             self.virtual_s = max(self.virtual_s, account.virtual_s) + cost_s
             crowd = len(turns.waiting) + (account not in turns.waiting)
             account.pace.charge(now_s, cost_s * (PRICE if noticed else 1.0) * crowd)
 
     def began(self) -> None:
-        """A handler has begun with a call."""
+        """Note that a handler has begun with a call."""
         self.account.began(1)
 
     def ended(self, count: int, unbegun: int, *, answered: bool = False) -> None:
-        """Calls have ended, `unbegun` of them before a handler began with them."""
+        """Note the end of calls, `unbegun` of them before a handler began with them."""
         self.calls -= count
         if answered and not self.calls:
-            self._start_anew()
+            self._start_again()
         self.account.began(unbegun)
 
     def was_reset(self) -> None:
-        """The client took a call back. gRPC goes on with it for a while, so it counts as one inside."""
+        """Note that the client cancelled a call. gRPC works on it for a while, so it still counts."""
         self.calls -= 1
         now_s = self.account.turns.now()
         self._inside(now_s)
         self._resets.append(now_s + UNBEGUN_S)
 
     def drop(self, ticket: Ticket) -> None:
-        """Forget what waits; one that does not wait does no harm."""
+        """Forget a ticket; ignored if it does not wait."""
         if ticket.waits:
             ticket.waits = False
             self._waiting.remove(ticket)
             self.account.left(self)
 
     def note(self) -> float:
-        """It is present now; the time."""
+        """Note that the user is present now, and return the time."""
         turns = self.account.turns
         now_s = turns.now()
         pause_s = now_s - self.seen_s
         if pause_s > LOOK_S:
             if pause_s > THERE_S and not self._waiting:
-                self._start_anew()
+                self._start_again()
             self.seen_s = now_s
             turns.note(self)
         return now_s
 
-    def _start_anew(self) -> None:
-        self.spent_s, self.in_line = 0.0, False
+    def _start_again(self) -> None:
+        self.spent_s, self.queued = 0.0, False
 
     @property
     def next_is_call(self) -> bool:
-        """Whether a call is the first that waits."""
+        """Whether the first ticket is for a call."""
         return self._waiting[0].call
 
     def take(self) -> Ticket:
-        """Let in the first that waits."""
+        """Give the first ticket its turn, and return it."""
         self.note()
         ticket = self._waiting.popleft()
         ticket.waits = False
-        self.in_line = True
+        self.queued = True
         self.account.left(self)
         self._let_in(ticket.call)
         return ticket
 
     def _is_light(self, call: bool, now_s: float) -> bool:
-        """Whether it does one modest thing after the other, also with one call more."""
-        if self._waiting or self.in_line or self.spent_s > MODEST_S:
+        """Whether it does one modest thing after the other, even with one more call."""
+        if self._waiting or self.queued or self.spent_s > MODEST_S:
             return False
         return self._inside(now_s) + call <= 1
 

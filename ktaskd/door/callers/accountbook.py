@@ -1,4 +1,4 @@
-"""The accounts of this machine, kept up to date without ever holding up the loop."""
+"""Keeps the accounts of this machine up to date without holding up the loop."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from ktaskd.door.callers.accounts import STRANGERS, AccountTable, owner_names, p
 from ktaskd.host.people.users import UserFiles
 
 LOOK_S = 1.0
-"""The files are looked at once in this time at most, while somebody connects."""
+"""Shortest time between two checks of the files. They are checked only when somebody connects."""
 
 NAMED_S = 600.0
-"""An answer of the name service counts for this long."""
+"""How long an answer of the name service is valid."""
 
 NAMED_MAX, PENDING_MAX = 4096, 256
-"""Answers that are kept, and questions that wait."""
+"""Most answers that are kept, and most questions that wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserSource:
-    """Where the users are.
+    """Functions that read the machine's users.
 
     Args:
-        stamp: changes when the files do.
+        stamp: returns a value that changes when the files do.
         read: reads the files; may take long.
-        is_known: asks the name service whether there is such a uid; may take for ever.
-        find_uid: asks it for the uid of a name; may take for ever.
+        is_known: asks the name service whether a uid exists; may take forever.
+        find_uid: asks the name service for the uid of a name; may take forever.
     """
 
     stamp: Callable[[], object]
@@ -39,12 +39,12 @@ class UserSource:
 class AccountBook:
     """Accounts by uid.
 
-    The name service may hang (a directory server that does not answer), so it is
-    asked in a thread. Until it has answered the uid is a stranger: it shares an
+    The name service may hang, as with a directory server that does not answer, so a
+    thread asks it. Until it has answered the uid counts as unknown: it shares an
     account with others, and is served all the same.
 
     Args:
-        now: seconds on any clock.
+        now: returns seconds on any clock.
     """
 
     def __init__(self, source: UserSource, admins: frozenset[int], now: Callable[[], float]) -> None:
@@ -57,12 +57,12 @@ class AccountBook:
         self._lock = threading.Lock()
         self._asking = self._reading = self._naming = False
         self._owners: dict[str, int | None] = {}
-        """What the name service said of owners that the files do not know."""
+        """Answers of the name service about owners that the files do not know."""
         self._look_at_s = now() + LOOK_S
         self._read()
 
     def account_of(self, uid: int) -> int:
-        """Who pays for a uid."""
+        """Return the account that pays for a uid."""
         self._look()
         found = self._table.find(uid)
         if found is not None:
@@ -93,7 +93,7 @@ class AccountBook:
             self._naming = _start(lambda: self._find_owners(unknown))
 
     def _find_owners(self, names: set[str]) -> None:
-        """Ask for each once; until that is done their ranges are strangers'."""
+        """Look up each owner once; until then the uids of its ranges count as unknown."""
         self._owners = self._owners | {name: self._source.find_uid(name) for name in names}
         self._naming = False
         self._read()
@@ -124,7 +124,7 @@ class AccountBook:
 
 
 def _start(work: Callable[[], None]) -> bool:
-    """In a thread that nobody waits for, since it may hang; False where there can be none now."""
+    """Run `work` in a thread that nobody waits for, since it may hang; False if none can be started."""
     try:
         threading.Thread(target=work, name="accounts", daemon=True).start()
     except RuntimeError:

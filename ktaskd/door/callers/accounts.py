@@ -1,8 +1,8 @@
-"""Which account pays for a uid. No I/O: texts come from elsewhere.
+"""Decides which account pays for a uid. No I/O: the caller reads the files.
 
-A uid that the machine's files know pays for itself. Subordinate uids are paid
-for by their owner, since anybody can make all of them at once by `newuidmap`.
-All uids that nobody knows share one account.
+A uid that the machine's files know pays for itself. The owner of subordinate uids pays
+for them, since any user can use all of its own at once with `newuidmap`.
+All unknown uids share one account.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 STRANGERS = -1
-"""The account of all uids that are nobody's. No uid has this number."""
+"""The account of all unknown uids. No uid has this number."""
 
 _FOREIGN = -2
-"""Subordinate uids of an admin are not the admin: -2 for uid 0, -3 for uid 1 and so on."""
+"""Subordinate uids of an admin have an account apart from the admin: -2 for uid 0, -3 for uid 1 and so on."""
 
 _UID_MAX = 2**32
 
 
 @dataclass(frozen=True, slots=True)
 class SubRange:
-    """Uids that belong to one owner, as /etc/subuid says."""
+    """Uids that belong to one owner, from /etc/subuid."""
 
     start: int
     count: int
@@ -31,12 +31,12 @@ class SubRange:
 
     @property
     def end(self) -> int:
-        """The first uid behind it."""
+        """The first uid behind the range."""
         return self.start + self.count
 
 
 def parse_passwd(text: str) -> dict[str, int]:
-    """Uids by name; lines that are none are passed over. Source: passwd(5)."""
+    """Return the uids by name, without malformed lines. Source: passwd(5)."""
     found: dict[str, int] = {}
     for line in text.splitlines():
         fields = line.split(":")
@@ -46,7 +46,7 @@ def parse_passwd(text: str) -> dict[str, int]:
 
 
 def parse_subuids(text: str, uids: Mapping[str, int]) -> list[SubRange]:
-    """Ranges whose owner is known, by name or number. Source: subuid(5)."""
+    """Return the ranges whose owner is known, by name or number. Source: subuid(5)."""
     found = []
     for line in text.splitlines():
         name, _, rest = line.strip().partition(":")
@@ -58,7 +58,7 @@ def parse_subuids(text: str, uids: Mapping[str, int]) -> list[SubRange]:
 
 
 def owner_names(text: str) -> set[str]:
-    """Owners that are given by name. Source: subuid(5)."""
+    """Return the owners that are given by name. Source: subuid(5)."""
     names = {line.strip().partition(":")[0] for line in text.splitlines()}
     return {name for name in names if name and not name.startswith("#") and not _is_number(name)}
 
@@ -72,14 +72,14 @@ class AccountTable:
 
     Args:
         known: uids with an entry of their own.
-        ranges: of subordinate uids; where two overlap, the one that begins later counts.
-        admins: uids whose subordinate uids pay for themselves, together.
+        ranges: of subordinate uids; if two overlap, the one that begins later counts.
+        admins: uids whose subordinate uids have one account together, apart from the admin's.
     """
 
     def __init__(
         self, known: Iterable[int], ranges: Iterable[SubRange] = (), admins: Iterable[int] = ()
     ) -> None:
-        """Look nothing up yet."""
+        """Sort the ranges."""
         self._known = frozenset(known)
         self._admins = frozenset(admins)
         self._ranges = sorted(ranges, key=lambda one: one.start)
@@ -87,11 +87,11 @@ class AccountTable:
         self._reach = list(accumulate((one.end for one in self._ranges), max))
 
     def find(self, uid: int) -> int | None:
-        """The account of a uid; None if nobody knows the uid."""
+        """Return the account of a uid; None if the uid is unknown."""
         if uid in self._known or uid in self._admins:
             return uid
         i = bisect_right(self._starts, uid) - 1
-        # The nearest one may lie in another one that reaches further.
+        # The nearest range may lie inside another one that reaches further.
         while i >= 0 and uid < self._reach[i]:
             if uid < self._ranges[i].end:
                 owner = self._ranges[i].owner

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from ktaskd.model.errors import IdentityMissing
 from ktaskd.model.identity import Identity
@@ -12,25 +14,36 @@ from ktaskd.model.identity import Identity
 _PREFIX = "unix-abstract:"
 """How grpc's context.peer() begins for a peer that is bound to an abstract name."""
 
+log = logging.getLogger(__name__)
+
+
+def _as_it_is(identity: Identity) -> Identity:
+    return identity
+
 
 class PeerTable:
     """Identities of living connections, by random name.
 
-    A name is no secret, since all can read it in /proc/net/unix. It proves who
+    A name is no secret, since everybody can read it in /proc/net/unix. It proves who
     calls because only the daemon's uid reaches the socket that names are used
     on, and a name that is bound cannot be bound again.
+
+    Args:
+        describer: returns an identity with more known facts about the caller; when it
+            raises, the caller is served without them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, describer: Callable[[Identity], Identity] = _as_it_is) -> None:
         """Start empty."""
         self._identities: dict[str, Identity] = {}
+        self._describer = describer
         self.on_call: Callable[[str], None] = lambda _: None
-        """Called with the name of a connection when a handler begins with a call of it."""
+        """Called with the name of a connection when a handler begins with one of its calls."""
         self.on_taken: Callable[[str, int], None] = lambda _, __: None
-        """Called with the name, and the bytes, when a handler has taken a request over."""
+        """Called with the name and the bytes when a handler has taken over a request."""
 
         self.on_reading: Callable[[str], AbstractAsyncContextManager[None] | None] = lambda _: None
-        """The time in which a handler of the connection of this name reads its request; None: it is here."""
+        """Called with the name; returns a context in which a handler reads its request, or None."""
 
     def __len__(self) -> int:
         """Living connections of all uids."""
@@ -42,19 +55,28 @@ class PeerTable:
         self._identities[name] = identity
         return name
 
-    def describe(self, name: str, identity: Identity) -> None:
-        """More is known of who is behind a name; the uid stays the same."""
-        self._identities[name] = identity
+    def describe(self, name: str) -> None:
+        """Look up more about who is behind a name. Credentials and account stay as they were."""
+        identity = self._identities[name]
+        uid, gid, pid, pidfd = identity.uid, identity.gid, identity.pid, identity.pidfd
+        try:
+            # The kernel has named the caller, and no description changes that.
+            described = self._describer(identity)
+            self._identities[name] = replace(
+                described, uid=uid, gid=gid, pid=pid, pidfd=pidfd, account=identity.account
+            )
+        except Exception:
+            log.exception("describe_failed pid=%d", pid)
 
     def remove(self, name: str) -> None:
         """Forget a name; from now on calls in that name are refused."""
         del self._identities[name]
 
     def identity(self, peer: str) -> Identity:
-        """Who calls; asked once for each call, when its handler begins.
+        """Return who calls. Ask once for each call, when its handler begins.
 
         Args:
-            peer: what grpc's context.peer() says.
+            peer: the value of grpc's context.peer().
         Raises:
             IdentityMissing: the call did not come through a living relay.
         """
@@ -66,9 +88,9 @@ class PeerTable:
         return identity
 
     def reading(self, peer: str) -> AbstractAsyncContextManager[None] | None:
-        """The time in which a handler reads the request of a call; it may begin with a wait."""
+        """Return a context in which a handler reads the request of a call; entering it may wait."""
         return self.on_reading(peer.removeprefix(_PREFIX))
 
     def taken(self, peer: str, size: int) -> None:
-        """A handler has taken over the request of a call, which the relay need not count any more."""
+        """Note that a handler has taken over the request of a call, so the relay stops counting it."""
         self.on_taken(peer.removeprefix(_PREFIX), size)

@@ -1,4 +1,4 @@
-"""Who it is that connects: a uid with its account, or nobody."""
+"""Identifies callers by uid and account, and keeps descriptors free for others."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
 
 SPARE_PART, SPARE_MAX = 4, 256
-"""One descriptor of so many, at most so many, stay free for workers, jobs and files of the machine."""
+"""One descriptor in this many, at most this many, stay free for workers, jobs and the machine's files."""
 
 ADMIN_SPARE = 16
-"""So many stay free where an admin connects."""
+"""Descriptors that stay free when an admin connects."""
 
 
 class Reception:
-    """The same for all doors.
+    """Identifies callers, in the same way for all doors.
 
     Args:
-        account_of: who pays for a uid; None = the uid itself.
-        nobody: the uid that everybody has whom our user namespace does not map.
-        admins: uids for which descriptors and places are kept; None = uid 0 and the daemon's own.
+        account_of: returns the account that pays for a uid; None = the uid itself.
+        nobody: the uid of all users that our user namespace does not map.
+        admins: uids for which descriptors are kept free; None = uid 0 and the daemon's own.
     """
 
     def __init__(
@@ -32,17 +32,17 @@ class Reception:
         nobody: int | None = None,
         admins: frozenset[int] | None = None,
     ) -> None:
-        """Nobody has connected."""
+        """Nobody is identified yet."""
         self.admins = frozenset({0, os.geteuid()}) if admins is None else admins
         self._account_of = account_of
         self._nobody = nobody
 
     def identify(self, pid: int, uid: int, gid: int) -> Identity:
-        """The caller with these credentials; raises IdentityMissing if it could be anybody."""
+        """Return the caller with these credentials; raises IdentityMissing if they fit any user."""
         if uid == self._nobody:
             raise IdentityMissing(
-                f"uid {uid} stands for every user that the daemon's user namespace does not map, so nobody"
-                " knows who this is; run the daemon in a namespace that maps its users"
+                f"uid {uid} stands for every user that the daemon's user namespace does not map, so this one"
+                " cannot be identified; run the daemon in a namespace that maps its users"
             )
         return Identity(uid=uid, gid=gid, pid=pid, account=self._account_of(uid))
 
@@ -50,27 +50,27 @@ class Reception:
         """Raise QuotaFull if too few descriptors would be left.
 
         Args:
-            fd: the newest one. The kernel gives the lowest number that is free, so
-                that as many are in use at least.
+            fd: the newest one. The kernel assigns the lowest free number, so at least
+                this many are in use.
         """
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         spare = ADMIN_SPARE if who.uid in self.admins else min(limit // SPARE_PART, SPARE_MAX)
         if limit != resource.RLIM_INFINITY and fd >= limit - spare:
             raise QuotaFull(
                 f"descriptors: {fd} of the daemon's limit of {limit} are in use; raise its RLIMIT_NOFILE"
-                " (LimitNOFILE= of the unit), or try again when others have ended"
+                " (LimitNOFILE= of the unit), or try again when other connections have ended"
             )
 
     def check_share(self, who: Identity, mine: int, others: int) -> None:
         """Raise QuotaFull if an account would hold more than half of the descriptors that others leave.
 
         Args:
-            mine, others: descriptors that were handed over, of the account and of all others.
+            mine, others: descriptors that the account and all others have handed over.
         """
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         free = limit - min(limit // SPARE_PART, SPARE_MAX) - others
         if limit != resource.RLIM_INFINITY and who.uid not in self.admins and mine > free // 2:
             raise QuotaFull(
                 f"handles: the account of uid {who.uid} would hold {mine} descriptors, more than half of what"
-                " others leave; give some back first"
+                " others leave; drop some first"
             )

@@ -1,7 +1,7 @@
-"""Connections that nobody serves: a keeper closes them, since closing what is in them can hang.
+"""Connections that nobody serves. A keeper closes them, since closing the descriptors in them can hang.
 
 A connection that was refused, or whose keeper is lost, may hold descriptors
-that nobody has taken out. Whoever closes the connection last closes those too.
+that nobody has taken out. The process that closes the connection last closes those, too.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from ktaskd.host.sockets.unixsock import Fds, close_quietly
 
 PARKED_MAX = 1024
-"""Connections that wait for a keeper to close them."""
+"""Most connections that wait for a keeper to close them."""
 
 BURY_S = 0.02
 BURY_MAX = 64
-"""Refused connections are passed on for closing together: so long after the first, so many at most."""
+"""Refused connections are passed on together: this long after the first, and at most this many."""
 
 Grave = tuple[int, int]
-"""The uid and the account whose keeper closes what was never served."""
+"""The uid and the account whose keeper closes a connection that was never served."""
 
 
 class Burials:
@@ -28,18 +28,18 @@ class Burials:
 
     Args:
         send: passes descriptors on to the keeper of a grave, and then owns them;
-            False if there is no keeper now.
+            returns False if there is no keeper now.
     """
 
     def __init__(self, send: Callable[[Grave, Fds], bool]) -> None:
-        """There are none."""
+        """Start with none."""
         self._send = send
         self._parked: deque[tuple[Grave, int]] = deque()
         self._refused: dict[Grave, Fds] = {}
         self._closed = False
 
     def collect(self, grave: Grave, fd: int) -> None:
-        """Have a refused connection closed soon, together with others; owns `fd`."""
+        """Pass a refused connection on soon, together with others; owns `fd`."""
         known = self._refused.get(grave)
         if known is None:
             known = self._refused[grave] = Fds()
@@ -54,7 +54,7 @@ class Burials:
             self.bury(grave, refused)
 
     def bury(self, grave: Grave, fds: Fds) -> None:
-        """Have connections closed, now or when there is a keeper again; owns `fds`."""
+        """Pass connections on, now or when there is a keeper again; owns `fds`."""
         if self._send(grave, fds):
             return
         for fd in fds.take():
@@ -64,19 +64,19 @@ class Burials:
                 self._parked.append((grave, fd))
 
     def try_again(self) -> None:
-        """There may be room for a keeper now."""
+        """Pass on what waits, now that there may be room for a keeper."""
         for _ in range(len(self._parked)):
             grave, fd = self._parked.popleft()
             self.bury(grave, Fds([fd]))
 
     def flush(self) -> None:
-        """Pass on what was collected. From now on what no keeper takes is closed here."""
+        """Pass on the collected connections. From now on those that no keeper takes are closed here."""
         for grave, refused in list(self._refused.items()):
             self._bury_refused(grave, refused)
         self._closed = True
 
     def close(self) -> None:
-        """Close what still waits."""
+        """Close the connections that still wait."""
         for _, fd in self._parked:
             close_quietly(fd)
         self._parked.clear()

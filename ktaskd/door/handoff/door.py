@@ -12,8 +12,8 @@ from ktask.v1.handoff import Dropped, Handles, Refused, Reply
 
 from ktaskd.door.admission.prices import CONNECTION_COST_S
 from ktaskd.door.admission.shares import Shares
-from ktaskd.door.admission.turns import Ticket, Turns, User
-from ktaskd.door.callers.reception import Reception
+from ktaskd.door.admission.turns import Ticket, User
+from ktaskd.door.entry import Entry
 from ktaskd.door.handoff.handles import HandleTable
 from ktaskd.door.handoff.keepers import Keepers
 from ktaskd.door.sockets.acceptor import Acceptor
@@ -23,15 +23,15 @@ from ktaskd.model.identity import Identity
 from ktaskd.model.source import SourceFacts
 
 HAND_COST_S = 5e-5
-"""What a request costs the loop, and each descriptor in it: messages of the keeper, and the handle."""
+"""Cost to the loop of a request, and of each descriptor in it: the keeper's messages and the handle."""
 
 _CONNECTIONS = itertools.count(1)
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class _Client:
-    """One connection: what the keeper passes on becomes handles of its uid."""
+    """One connection: descriptors that the keeper passes on become handles of its uid."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class _Client:
         self.sock = sock
         self.user = user
         self.ticket: Ticket | None = None
-        """While it waits to be served."""
+        """Set while the connection waits for its turn to be served."""
         self._answer: Ticket | None = None
-        """While an answer waits for its turn."""
+        """Set while an answer waits for its turn."""
         self.conn = -1
         self._connection = next(_CONNECTIONS)
         self._handles = handles
@@ -57,7 +57,7 @@ class _Client:
         self._check_room = check_room
 
     def on_handed(self, number: int, facts: list[SourceFacts], fds: Fds) -> Reply:
-        """Hold all of them, or none."""
+        """Make handles for all descriptors, or for none."""
         self.user.charge(HAND_COST_S * (1 + len(facts)))
         try:
             self._check_room(self, len(facts), max(fds, default=0))
@@ -68,14 +68,14 @@ class _Client:
         return Handles(number, tuple(self._handles.add(self.uid, self._connection, *pair) for pair in pairs))
 
     def on_drop(self, number: int, handles: list[str]) -> Reply:
-        """Forget those that are this connection's."""
+        """Forget the handles that belong to this connection."""
         self.user.charge(HAND_COST_S * (1 + len(handles)))
         for handle in handles:
             self._handles.drop(handle, self._connection)
         return Dropped(number, len(handles))
 
     def in_turn(self, go: Callable[[], None]) -> None:
-        """Have `go` called when it is the user's turn, unless the connection is over before."""
+        """Call `go` when it is the user's turn, unless the connection ends before that."""
 
         def on_turn() -> None:
             self._answer = None
@@ -98,10 +98,8 @@ class HandoffDoor:
 
     Args:
         listener: stays the caller's.
-        per_uid, total: most connections at one time; more are told so and closed.
-        on_change: called whenever a connection came or went.
-        turns: whose connections come in when; shared with other doors.
-        reception: who it is that connects.
+        shares: counts the connections; more than it allows are refused.
+        entry: what this door shares with the other one.
     """
 
     def __init__(
@@ -109,20 +107,16 @@ class HandoffDoor:
         listener: socket.socket,
         handles: HandleTable,
         keepers: Keepers,
-        *,
-        per_uid: int,
-        total: int,
-        on_change: Callable[[], None] | None = None,
-        turns: Turns | None = None,
-        reception: Reception | None = None,
+        shares: Shares,
+        entry: Entry,
     ) -> None:
-        """Hold them; nothing is accepted before start."""
-        self._turns = turns or Turns()
-        self._reception = reception or Reception()
-        self._shares = Shares("connections", total=total, per_uid=per_uid, admins=self._reception.admins)
+        """Nothing is accepted before `start`."""
+        self._turns = entry.turns
+        self._reception = entry.reception
+        self._changed = entry.on_change
+        self._shares = shares
         self._handles = handles
         self._keepers = keepers
-        self._on_change = on_change
         self._acceptor = Acceptor(listener, self._on_accept)
         self._clients: set[_Client] = set()
         self.refused = 0
@@ -174,14 +168,14 @@ class HandoffDoor:
         self._changed()
 
     def _check_room(self, client: _Client, count: int, fd: int) -> None:
-        """Raise QuotaFull unless an account may hold so many descriptors more; `fd` is the newest."""
+        """Raise QuotaFull unless an account may hold `count` more descriptors; `fd` is the newest."""
         self._reception.check_room(client.who, fd)
         mine = sum(self._handles.count(uid) for uid in client.user.account.users)
         others = len(self._handles) - mine
         self._reception.check_share(client.who, mine + count, others)
 
     def _serve(self, client: _Client) -> None:
-        """It is the connection's turn."""
+        """Give the connection to a keeper, now that it is its turn."""
         client.ticket = None
         begin_s = time.thread_time()
         try:
@@ -190,7 +184,7 @@ class HandoffDoor:
             self._refuse_admitted(client, error)
         except OSError:
             self._refuse_admitted(client, QuotaFull("the daemon has no descriptors left"))
-        # With the start of a keeper, where it took one.
+        # This includes the start of a keeper, if one was needed.
         client.user.charge(CONNECTION_COST_S + time.thread_time() - begin_s)
 
     def _refuse_admitted(self, client: _Client, error: KtaskError) -> None:
@@ -198,9 +192,9 @@ class HandoffDoor:
         self._on_gone(client)
 
     def _refuse(self, uid: int, sock: socket.socket, error: KtaskError, account: int | None = None) -> None:
-        """Send why it is not served, and close."""
+        """Send the reason why a connection is not served, and close it."""
         self.refused += 1
-        _log.info("event=handoff_refused uid=%d error=%s", uid, error)
+        log.info('handoff_refused uid=%d error="%s"', uid, error)
         self._keepers.refuse(uid, sock, error, account=account)
 
     def _on_gone(self, client: _Client) -> None:
@@ -208,7 +202,3 @@ class HandoffDoor:
         self._shares.remove(client.who)
         self._turns.leave(client.user)
         self._changed()
-
-    def _changed(self) -> None:
-        if self._on_change is not None:
-            self._on_change()

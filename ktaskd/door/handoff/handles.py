@@ -1,4 +1,4 @@
-"""Open sources that the daemon holds, and the handles that name them."""
+"""Open sources that the daemon holds for clients, and the handles that name them."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _SIDS = itertools.count(1)
 
 
 def ignore_gone(sid: int) -> None:
-    """For a source whose end nobody wants to know."""
+    """Do nothing at the end of a source."""
 
 
 class BackgroundCloser:
     """Closes descriptors in a thread of its own, so that the loop does not wait.
 
-    The last one to close a memfd or an unlinked file frees all of it, which
-    takes about 0.1 s for a GiB. The thread exists from the first call on; while
-    the machine has none to give, descriptors are closed where they are given.
+    The last close of a memfd or an unlinked file frees all of it, which takes about
+    0.1 s for a GiB. The thread starts with the first call. While no thread can be
+    started, descriptors are closed in the calling thread.
     """
 
     def __init__(self) -> None:
-        """Start nothing yet."""
+        """Start no thread yet."""
         self._fds: SimpleQueue[int | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._over = False
 
     def __call__(self, fd: int) -> None:
         """Close `fd` soon; owns it."""
-        # After shutdown there is nobody left who could be kept waiting.
+        # After shutdown no client is left that could be kept waiting.
         if not self._over and self._has_thread():
             self._fds.put(fd)
         else:
@@ -56,7 +56,7 @@ class BackgroundCloser:
             self._thread = None
 
     def _has_thread(self) -> bool:
-        """Whether there is one now: a descriptor is queued only then, so that it is closed once."""
+        """Start the thread if need be; return whether there is one. Only then are descriptors queued."""
         if self._thread is None:
             thread = Thread(target=self._close_all, name="close", daemon=True)
             try:
@@ -72,15 +72,15 @@ class BackgroundCloser:
 
 
 class HeldSource:
-    """Owns one vetted descriptor while anybody refers to it.
+    """Owns one vetted descriptor as long as there are references to it.
 
-    It is made with one reference, its maker's.
+    It begins with one reference, which belongs to its maker.
 
     Args:
         fd: owned from now on.
-        uid: who handed it over, or who asked for the path.
-        on_gone: called with the sid when the last reference went.
-        close: takes the descriptor then, as BackgroundCloser does.
+        uid: the user that handed it over or named the path.
+        on_gone: called with the sid when the last reference is released.
+        close: gets the descriptor then, as BackgroundCloser does.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class HeldSource:
         self._references = 1
 
     def acquire(self) -> None:
-        """Refer to it once more. Assumes that the caller knows of a reference."""
+        """Add a reference. Assumes that there is another one."""
         assert self._references > 0, f"source {self.sid}: acquired when gone"
         self._references += 1
 
     def release(self) -> None:
-        """Give one reference back; the last one closes the descriptor."""
+        """Remove one reference; the last one closes the descriptor."""
         assert self._references > 0, f"source {self.sid}: released too often"
         self._references -= 1
         if self._references:
@@ -126,10 +126,10 @@ class _Entry:
 class HandleTable:
     """Handles by their text: 128 random bits, valid for one uid.
 
-    A handle belongs to the connection that it was made on, and ends with it;
-    a source that a job has acquired lives on without its handle, and counts as
-    its uid's until it is gone. Uid 0 cannot use another's handle: the descriptor
-    is the permission, and it was given by somebody else.
+    A handle belongs to the connection that it was made on, and ends with it.
+    A source that a job has acquired lives on without its handle, and counts for
+    its uid until the job releases it. Uid 0 cannot use the handle of another user: the
+    descriptor is the permission, and it was given to that user.
     """
 
     def __init__(
@@ -138,9 +138,9 @@ class HandleTable:
         """Start empty.
 
         Args:
-            per_uid: most handles of one uid, and descriptors that its jobs hold
-                on to after their handles went.
-            on_gone, close: as HeldSource's.
+            per_uid: limit of one uid for its handles, and the descriptors that its jobs
+                still hold after their handles ended.
+            on_gone, close: as for HeldSource.
         """
         self.per_uid = per_uid
         self._on_gone = on_gone
@@ -150,27 +150,28 @@ class HandleTable:
         self._per_uid: Counter[int] = Counter()
 
     def __len__(self) -> int:
-        """Handles of all uids."""
+        """Return the number of handles of all uids."""
         return len(self._entries)
 
     def count(self, uid: int) -> int:
-        """Descriptors that are held for a uid."""
+        """Return the number of descriptors that are held for a uid."""
         return self._per_uid[uid]
 
     def check_room(self, uid: int, count: int) -> None:
         """Raise QuotaFull unless `uid` may have `count` more handles."""
         if self._per_uid[uid] + count > self.per_uid:
             raise QuotaFull(
-                f"handles: uid {uid} holds {self._per_uid[uid]}, those included that only its jobs use,"
-                f" and wants {count} more, at most {self.per_uid} are allowed",
+                f"handles: uid {uid} holds {self._per_uid[uid]}, including those that only its jobs use, and"
+                f" {count} more would exceed its limit of {self.per_uid}; drop some, or try again when jobs"
+                " have ended",
                 limit=str(self.per_uid),
             )
 
     def add(self, uid: int, connection: int, fd: int, facts: SourceFacts) -> str:
-        """Hold `fd` under a fresh handle, and own it whatever happens.
+        """Make a handle for `fd`, which it owns in any case.
 
         Raises:
-            QuotaFull: `uid` has as many as it may; `fd` is closed.
+            QuotaFull: `uid` has reached its limit; `fd` is closed.
         """
         try:
             self.check_room(uid, 1)
@@ -185,18 +186,20 @@ class HandleTable:
         return handle
 
     def resolve(self, handle: str, uid: int) -> HeldSource:
-        """The source of a handle, for whoever wants to acquire it.
+        """Return the source of a handle, for a caller that acquires it.
 
         Raises:
-            HandleUnknown: there is none, or it is another uid's.
+            HandleUnknown: there is none, or it belongs to another uid.
         """
         entry = self._entries.get(handle)
         if entry is None or entry.source.uid != uid:
-            raise HandleUnknown(f'handle "{handle[:64]}": not known, or its connection was closed')
+            raise HandleUnknown(
+                f'handle "{handle[:64]}": not known, or its connection was closed; hand the file over again'
+            )
         return entry.source
 
     def drop(self, handle: str, connection: int) -> None:
-        """Forget a handle of this connection; any other is passed over."""
+        """Forget a handle of this connection; ignore any other."""
         entry = self._entries.get(handle)
         if entry is None or entry.connection != connection:
             return

@@ -1,8 +1,8 @@
-"""A keeper: the process that meets the descriptors of one uid first.
+"""A keeper: the process that receives the descriptors of one uid first.
 
-A descriptor can hang whoever holds it, for ever and unkillably: this process
-may be lost to that, the daemon may not. So it says BUSY before anything that
-could hang and IDLE after it, and passes on only what is sound. It loads
+A descriptor can hang the process that holds it, forever and unkillably. A keeper
+may be lost to that, the daemon may not. So a keeper sends BUSY before anything that
+could hang and IDLE after it, and passes on only vetted descriptors. It loads
 neither grpc nor asyncio, and does one thing at a time.
 
 Run as: python -I -m ktaskd.door.handoff.keeper CONTROL_FD DAEMON_PID
@@ -43,10 +43,10 @@ class DaemonGone(Exception):
 
 
 class Connection:
-    """One client. Owns its socket; a request is read when the last was answered."""
+    """One client. Owns its socket; a request is read when the one before was answered."""
 
     def __init__(self, conn: int, sock: socket.socket) -> None:
-        """Hold them."""
+        """Read who is behind the socket."""
         self.conn = conn
         self.sock = sock
         self.pid, _, _ = read_peer_credentials(sock)
@@ -55,7 +55,7 @@ class Connection:
 
 
 class Keeper:
-    """Serves the connections that the daemon passes on, until the daemon goes."""
+    """Serves the connections that the daemon passes on, until the daemon closes the control socket."""
 
     def __init__(self, control: socket.socket) -> None:
         """Become the owner of the control socket."""
@@ -67,7 +67,7 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until the control socket is closed."""
-        self._say(Frame(wire.READY))
+        self._send(Frame(wire.READY))
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._control.fileno():
@@ -77,7 +77,7 @@ class Keeper:
 
     # ---- the daemon's side
 
-    def _say(self, frame: Frame, fds: Fds | None = None) -> None:
+    def _send(self, frame: Frame, fds: Fds | None = None) -> None:
         try:
             send(self._control, frame.pack(), fds or ())
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -95,7 +95,7 @@ class Keeper:
             if frame.kind == wire.ANSWER:
                 self._on_answer(frame)
                 return
-            self._say(Frame(wire.BUSY, frame.conn, frame.number))
+            self._send(Frame(wire.BUSY, frame.conn, frame.number))
             handlers: dict[int, Callable[[Frame, Fds], None]] = {
                 wire.SERVE: self._on_serve,
                 wire.CLOSE: self._on_close,
@@ -103,12 +103,12 @@ class Keeper:
                 wire.BURY: self._on_bury,
             }
             handlers[frame.kind](frame, message.fds)
-        self._say(Frame(wire.IDLE))
+        self._send(Frame(wire.IDLE))
 
     def _on_serve(self, frame: Frame, fds: Fds) -> None:
         if not fds:
-            # No descriptor was free here to receive it with.
-            self._say(Frame(wire.ENDED, frame.conn))
+            # This process had no free descriptor to receive the connection with.
+            self._send(Frame(wire.ENDED, frame.conn))
             return
         sock = socket.socket(fileno=fds.take_first())
         sock.setblocking(False)
@@ -138,10 +138,10 @@ class Keeper:
             fd, facts = open_vetted(wanted["path"], Access(wanted["access"]))
         except KtaskError as error:
             body = wire.pack_json({"reason": error.reason, "message": error.message})
-            self._say(Frame(wire.UNOPENED, number=frame.number, body=body))
+            self._send(Frame(wire.UNOPENED, number=frame.number, body=body))
             return
         with Fds([fd]) as opened:
-            self._say(Frame(wire.OPENED, number=frame.number, body=wire.pack_facts([facts])), opened)
+            self._send(Frame(wire.OPENED, number=frame.number, body=wire.pack_facts([facts])), opened)
 
     # ---- the clients' side
 
@@ -152,8 +152,8 @@ class Keeper:
             self._reply(connection, connection.unsent)
             return
         try:
-            # Nothing is taken out of the queue yet, so nothing can hang yet,
-            # and the daemon knows whom to answer if it does.
+            # MSG_PEEK takes nothing out of the queue, so it cannot hang. If the next step
+            # hangs, the daemon knows which request to answer.
             head = connection.sock.recv(handoff.HEAD_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             self._poll.modify(connection.sock, _IN | _ONCE)
@@ -161,14 +161,14 @@ class Keeper:
         except OSError:
             self._end(connection)
             return
-        self._say(Frame(wire.BUSY, connection.conn, handoff.peek_number(head)))
+        self._send(Frame(wire.BUSY, connection.conn, handoff.peek_number(head)))
         self._take_request(connection)
-        self._say(Frame(wire.IDLE))
+        self._send(Frame(wire.IDLE))
 
     def _take_request(self, connection: Connection) -> None:
         try:
-            # Room for as many descriptors as can be sent, so that none is
-            # dropped unseen, and for a longer message than is allowed.
+            # There is room for as many descriptors as a message can carry, so that none is
+            # dropped unseen, and for a message longer than allowed.
             message = receive(connection.sock, handoff.REQUEST_BYTES_MAX + 1)
         except OSError:
             self._end(connection)
@@ -188,15 +188,15 @@ class Keeper:
     def _on_request(self, connection: Connection, message: Message) -> None:
         if not message.complete:
             raise handoff.HandoffInvalid(
-                f"message of {len(message.data)} bytes and {len(message.fds)} descriptors arrived cut"
+                f"message of {len(message.data)} bytes and {len(message.fds)} descriptors arrived truncated"
             )
         request = handoff.decode_request(message.data)
         wanted = len(request.flags) if isinstance(request, handoff.Hand) else 0
         if len(message.fds) != wanted:
-            raise handoff.HandoffInvalid(f"{len(message.fds)} descriptors came along, wanted {wanted}")
+            raise handoff.HandoffInvalid(f"{len(message.fds)} descriptors arrived, wanted {wanted}")
         if isinstance(request, handoff.Drop):
             body = wire.pack_json(request.handles)
-            self._say(Frame(wire.DROP, connection.conn, request.number, body))
+            self._send(Frame(wire.DROP, connection.conn, request.number, body))
             return
         self._on_hand(connection, request, message.fds)
 
@@ -212,14 +212,14 @@ class Keeper:
                 return
         frame = Frame(wire.HANDED, connection.conn, hand.number, wire.pack_facts(facts))
         try:
-            self._say(frame, fds)
+            self._send(frame, fds)
         except OSError as error:
-            # ETOOMANYREFS: a bound of the kernel on descriptors under way.
+            # ETOOMANYREFS: the kernel's limit on descriptors in flight.
             text = f"descriptors cannot be passed on: {error.strerror}"
             self._refuse(connection, fds, handoff.Refused(hand.number, "QUOTA_FULL", text))
 
     def _refuse(self, connection: Connection, fds: Fds, refused: handoff.Refused) -> None:
-        # Closed before the answer: whoever has the answer may rely on that.
+        # Closed before the answer, so that the client can rely on it.
         fds.close()
         self._reply(connection, handoff.encode_reply(refused))
 
@@ -236,19 +236,18 @@ class Keeper:
         self._poll.modify(connection.sock, (_OUT if connection.unsent else _IN) | _ONCE)
 
     def _end(self, connection: Connection) -> None:
-        """Ask the daemon to let go of its copy; ours is closed last, as that may hang."""
+        """Ask the daemon to close its copy first; ours is closed last, since that may hang."""
         if not connection.closing:
             connection.closing = True
-            # Once, or a hang-up would be reported again and again.
+            # _ONCE, since otherwise a hang-up would be reported again and again.
             self._poll.modify(connection.sock, _ONCE)
-            self._say(Frame(wire.ENDED, connection.conn))
+            self._send(Frame(wire.ENDED, connection.conn))
 
 
 def _close_drained(sock: socket.socket) -> None:
-    """Close a connection, and all that nobody has taken out of it.
+    """Close a connection, and all descriptors in it that nobody has taken out.
 
-    What is left in it at the end would reset the connection, and hide the last
-    reply from the client.
+    Unread messages would reset the connection, and hide the last reply from the client.
     """
     try:
         sock.shutdown(socket.SHUT_RDWR)
@@ -258,17 +257,17 @@ def _close_drained(sock: socket.socket) -> None:
             if not message.data:
                 break
     except OSError:
-        # Never connected, or reset by the client: nothing is owed to it.
+        # Never connected, or reset by the client, which then expects nothing.
         pass
     sock.close()
 
 
 def settle(daemon_pid: int) -> None:
-    """End with the daemon, and be closed to other processes of this uid."""
+    """Arrange to die with the daemon, and keep other processes of this uid from tracing this one."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    # The terminal's signals are the daemon's to act on.
+    # The daemon acts on the terminal's signals.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     if os.getppid() != daemon_pid:
@@ -276,7 +275,7 @@ def settle(daemon_pid: int) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Serve until the daemon closes the control socket; 0."""
+    """Serve until the daemon closes the control socket; return the exit status."""
     control_fd, daemon_pid = map(int, argv[1:])
     try:
         settle(daemon_pid)

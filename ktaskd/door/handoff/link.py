@@ -1,4 +1,4 @@
-"""One keeper process as the daemon sees it: messages, silence, death."""
+"""One keeper process from the daemon's side: messages, silence, death."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from ktaskd.door.handoff.wire import Frame
 from ktaskd.host.sockets.unixsock import Fds, close_quietly, receive, send
 
 START_S = 20.0
-"""Longest time until READY: an interpreter on an overloaded machine."""
+"""Longest time until READY: an interpreter starts on an overloaded machine."""
 
-FRAMES_PER_TURN = 64
+FRAMES_AT_ONCE = 64
 
 NICE = 5
-"""Of a keeper, above the daemon's own nice value. A session of its own has an autogroup of its own as well;
-without autogroups the nice value counts. A uid that floods its keeper slows that down, and not the daemon."""
+"""Added to the daemon's nice value for a keeper, so that a uid that floods its keeper slows down the keeper
+and not the daemon. With autogroups its own session does that; without them the nice value does."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class LinkOwner(Protocol):
-    """Who is told what a keeper does."""
+    """The object that a keeper's messages and its end are reported to."""
 
     def on_frame(self, link: Link, frame: Frame, fds: Fds, complete: bool) -> None:
-        """A message other than BUSY, IDLE and READY; fds not taken are closed after."""
+        """Act on a message other than BUSY, IDLE and READY. Descriptors not taken are closed afterwards."""
 
     def on_lost(self, link: Link, why: str) -> None:
-        """The link is of no more use, since the keeper hangs or died. Told once."""
+        """Act on a keeper that hangs or died. Called once."""
 
     def on_reaped(self, link: Link) -> None:
-        """The process is dead and no zombie any more. Told once."""
+        """Act on the reaping of a dead keeper. Called once, after `on_lost`."""
 
 
 class Link:
     """One keeper process. Must be made in the loop's thread.
 
-    The keeper asks to be killed when the thread that started it ends, so that
-    thread must be one that lives as long as the daemon.
+    The kernel kills the keeper when the thread that started it ends, so that
+    thread must live as long as the daemon.
 
     Attributes:
-        culprit: (conn, number) that the keeper is busy with; zeros if with none.
-        unsent: messages that wait for room, with the descriptors they own.
+        culprit: (conn, number) of the request that the keeper works on; zeros if none.
+        unsent: messages that wait for room in the socket, with the descriptors they own.
     """
 
     def __init__(self, uid: int, owner: LinkOwner, *, silence_s: float) -> None:
@@ -91,7 +91,7 @@ class Link:
 
     @property
     def busy(self) -> bool:
-        """Whether something is expected of it now."""
+        """Whether it has something to do now."""
         return self._expected
 
     @property
@@ -102,7 +102,7 @@ class Link:
     def send(self, frame: Frame, fds: Fds | None = None) -> None:
         """Send a message, now or when there is room; owns `fds`.
 
-        A keeper that does not begin with it in time counts as silent.
+        A keeper that does not act on it in time counts as silent.
         """
         fds = fds or Fds()
         if not self.unsent and self._try_send(frame, fds):
@@ -113,7 +113,7 @@ class Link:
         self._expect(frame)
 
     def end(self) -> None:
-        """Let the process end by itself: it sees the end of its control socket."""
+        """Close the control socket, at which the process ends on its own."""
         if not self.lost:
             self.lost = True
             self._disconnect()
@@ -121,12 +121,12 @@ class Link:
                 self.unsent.popleft()[1].close()
 
     def kill(self) -> None:
-        """Kill the process. It may take for ever to die; nobody waits for that."""
+        """Kill the process. It may take forever to die; nobody waits for that."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGKILL)
 
     def forget(self) -> None:
-        """Stop looking at the process, dead or not."""
+        """Stop watching the process, dead or not."""
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             close_quietly(self._pidfd)
@@ -135,18 +135,18 @@ class Link:
     # ---- sending
 
     def _try_send(self, frame: Frame, fds: Fds) -> bool:
-        """Whether it is done with; False if there is no room now."""
+        """Send a message; return False if there is no room now."""
         try:
             send(self._control, frame.pack(), fds, flags=socket.MSG_DONTWAIT)
         except (BlockingIOError, ConnectionError):
-            # Full; or dead, which is about to be seen.
+            # The socket is full, or the keeper is dead, which will be noticed in a moment.
             return False
         except OSError as error:
             if not fds:
                 raise
-            # Some descriptors cannot be passed: sockets nested in sockets. The
-            # keeper answers a message that lacks what it should carry.
-            _log.warning("event=keeper_send_failed uid=%d error=%s", self.uid, error)
+            # Some descriptors cannot be passed, as sockets nested in sockets. The
+            # keeper also answers a message that arrives without its descriptors.
+            log.warning('keeper_send_failed uid=%d error="%s"', self.uid, error)
             fds.close()
             return self._try_send(frame, fds)
         fds.close()
@@ -171,18 +171,18 @@ class Link:
 
     def _watch(self) -> None:
         self._stop_watching()
-        # The keeper may have had no time either, where the daemon had none.
+        # When the daemon gets no CPU time, the keeper may get none either.
         self._timer = Alarm(self._patience_s, self._on_silent)
 
     # ---- receiving
 
     def _on_readable(self) -> None:
-        for _ in range(FRAMES_PER_TURN):
+        for _ in range(FRAMES_AT_ONCE):
             if self.lost or not self._take_one():
                 return
 
     def _take_one(self) -> bool:
-        """Whether there may be more."""
+        """Act on one message; return whether there may be more."""
         try:
             message = receive(self._control, wire.FRAME_BYTES_MAX, flags=socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
@@ -197,9 +197,9 @@ class Link:
             try:
                 self._on_frame(wire.unpack(message.data), message.fds, message.complete)
             except (struct.error, ValueError, KeyError, TypeError) as error:
-                _log.exception("event=keeper_nonsense uid=%d", self.uid)
+                log.exception("keeper_nonsense uid=%d", self.uid)
                 self.kill()
-                self._lose(f"it sent nonsense: {error!r}")
+                self._lose(f"it sent an invalid message: {error!r}")
         return True
 
     def _on_frame(self, frame: Frame, fds: Fds, complete: bool) -> None:
@@ -229,7 +229,7 @@ class Link:
 
     def _on_silent(self) -> None:
         self._timer = None
-        # The loop itself may have been late: what has arrived counts.
+        # The loop itself may have been late, so messages that have arrived count.
         heard = self._heard
         self._on_readable()
         if self.lost or self._timer is not None:
@@ -242,7 +242,7 @@ class Link:
             self._watch()
 
     def _on_dead(self) -> None:
-        # What it said before it died still counts.
+        # Messages that it sent before it died still count.
         self._on_readable()
         self._process.wait()
         self.forget()
@@ -254,7 +254,7 @@ class Link:
             return
         self.lost = True
         self._disconnect()
-        _log.warning("event=keeper_lost uid=%d pid=%d why=%r", self.uid, self.pid, why)
+        log.warning('keeper_lost uid=%d pid=%d why="%s"', self.uid, self.pid, why)
         self._owner.on_lost(self, why)
 
     def _disconnect(self) -> None:
@@ -268,8 +268,8 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with theirs:
-            # -I: nothing of the daemon's working directory or environment
-            # decides what code a keeper runs.
+            # -I: neither the daemon's working directory nor its environment
+            # decides which code a keeper runs.
             command = [sys.executable, "-I", "-m", "ktaskd.door.handoff.keeper"]
             process = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(os.getpid())],
@@ -279,7 +279,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
                 cwd="/",
                 start_new_session=True,
             )
-        # Before it has loaded anything: what starts is for one user, and others are there.
+        # At once, before it has loaded anything: it works for one user, and other users are waiting.
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
     except BaseException:

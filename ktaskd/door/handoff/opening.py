@@ -1,6 +1,6 @@
-"""Opening a path with the daemon's rights, vetted like a client's descriptor.
+"""Opens a path with the daemon's rights, and vets it like a client's descriptor.
 
-Runs in a keeper only: a path may lead to where even looking hangs.
+Runs in a keeper only: a path may lead to a place where even stat hangs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ktaskd.model.source import SourceFacts
 ERRORS: dict[str, type[KtaskError]] = {
     error.reason: error for error in (PathNotFound, NotAllowed, FdUnsuitable, SourceInvalid)
 }
-"""What opening can raise, by reason."""
+"""The errors of opening a path, by reason."""
 
 _MODES = {Access.READ: os.O_RDONLY, Access.WRITE: os.O_WRONLY, Access.READ_WRITE: os.O_RDWR}
 
@@ -35,25 +35,25 @@ def check_path(path: str) -> None:
     try:
         size = len(os.fsencode(path))
     except UnicodeEncodeError as error:
-        raise SourceInvalid("path: holds characters that no path can hold") from error
+        raise SourceInvalid("path: contains characters that no path can contain") from error
     if size > PATH_BYTES_MAX:
         raise SourceInvalid(f"path: {size} bytes long, wanted at most {PATH_BYTES_MAX}")
     if "\0" in path:
-        raise SourceInvalid("path: holds a NUL character, which no path can hold")
+        raise SourceInvalid("path: contains a NUL character, which no path can contain")
     if not path.startswith("/"):
         raise SourceInvalid(f"{_show(path)}: relative, wanted an absolute path")
 
 
 def _show(path: str) -> str:
-    """How messages name it; they have to fit into the header of a reply."""
+    """Shorten a path for a message, which has to fit into the header of a reply."""
     return f'path "{path[:SHOWN_MAX]}{"..." if len(path) > SHOWN_MAX else ""}"'
 
 
 def open_vetted(path: str, access: Access) -> tuple[int, SourceFacts]:
-    """Open `path` and look at it; the caller owns the descriptor.
+    """Open `path` and vet it; the caller owns the descriptor.
 
-    It is looked at before it is opened, since to open a device can do
-    something already. The link under /proc leads to the very file looked at.
+    The file is checked before it is opened, since merely opening a device can have
+    effects. The link under /proc leads to the very file that was checked.
 
     Raises:
         PathNotFound, NotAllowed, FdUnsuitable, SourceInvalid
@@ -62,10 +62,10 @@ def open_vetted(path: str, access: Access) -> tuple[int, SourceFacts]:
     what = _show(path)
     try:
         with Fds([os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)]) as found:
-            (place,) = found
-            _check_before(place, what)
+            (path_fd,) = found
+            _check_before(path_fd, what)
             flags = _MODES[access] | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-            opened = Fds([os.open(f"/proc/self/fd/{place}", flags)])
+            opened = Fds([os.open(f"/proc/self/fd/{path_fd}", flags)])
     except OSError as error:
         raise _refusal(error, what, access) from error
     with opened:
@@ -74,10 +74,10 @@ def open_vetted(path: str, access: Access) -> tuple[int, SourceFacts]:
         return opened.take_first(), facts
 
 
-def _check_before(place: int, what: str) -> None:
-    """Raise FdUnsuitable unless it is a regular file where files may be opened."""
-    find_file_system(place, what)
-    mode = os.fstat(place).st_mode
+def _check_before(path_fd: int, what: str) -> None:
+    """Raise FdUnsuitable unless it is a regular file on a file system that is safe to use."""
+    find_file_system(path_fd, what)
+    mode = os.fstat(path_fd).st_mode
     if not stat.S_ISREG(mode):
         raise FdUnsuitable(f"{what}: is a {describe_type(mode)}, wanted a regular file")
 
@@ -91,5 +91,7 @@ def _refusal(error: OSError, what: str, access: Access) -> KtaskError:
             "instead: `ktask run` does, and `ktask hold` prints a handle for other programs"
         )
     if error.errno == errno.EWOULDBLOCK:
-        return FdUnsuitable(f"{what}: opening it would block: another process holds a lease on it")
+        return FdUnsuitable(
+            f"{what}: opening it would block, since another process holds a lease on it; try again later"
+        )
     return FdUnsuitable(f"{what}: cannot be opened to {access} it: {error.strerror}")

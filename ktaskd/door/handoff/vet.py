@@ -1,9 +1,9 @@
-"""What a client's descriptor is, looked at in an order that does not block.
+"""Finds out what a client's descriptor is, in an order that does not block.
 
 Runs in a keeper only. A file of FUSE or of a network file system can hang
-whoever asks it anything, fstat included, so first comes what the kernel
-answers by itself: the flags, the seals, and what `host/files/mounts.py` finds out of the
-file system. Only what is memory, or is on a local file system, is asked more.
+any process that asks it anything, fstat included. So the first questions are those that the
+kernel answers on its own: the flags, the seals, and what `host/files/mounts.py` knows about the
+file system. Only memory, and files on a local file system, are asked more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOCAL = frozenset((*_ON_DISK, *_OTHER))
 MEMORY = frozenset(("tmpfs", "ramfs", "rootfs"))
 HUGE = "hugetlbfs"
 NODES = frozenset(("devtmpfs", "devpts"))
-"""Safe to ask what a file is, but never to be worked on."""
+"""File systems whose files may be asked what they are, but are never used."""
 
 _ASKABLE = LOCAL | MEMORY | NODES | {HUGE}
 
@@ -53,19 +53,19 @@ _LINKS = {"socket:": "socket", "pipe:": "pipe"}
 
 
 def vet(fd: int, *, own_offset: bool, what: str = "descriptor", client: int = 0) -> SourceFacts:
-    """Find out what `fd` is, and whether it can be worked on.
+    """Find out what `fd` is, and whether jobs can use it.
 
     Args:
-        own_offset: what the sender promised of the offset.
-        what: how messages call it.
+        own_offset: the sender promises that nobody else uses the offset.
+        what: its name in messages.
         client: pid of the sender; 0 = not known.
     Raises:
-        FdUnsuitable: it cannot be worked on, or could not be looked at.
+        FdUnsuitable: jobs cannot use it, or it could not be examined.
     """
     try:
         return _vet(fd, own_offset, what, client)
     except OSError as error:
-        raise FdUnsuitable(f"{what}: cannot be looked at: {error.strerror}") from error
+        raise FdUnsuitable(f"{what}: cannot be examined: {error.strerror}") from error
 
 
 def _vet(fd: int, own_offset: bool, what: str, client: int) -> SourceFacts:
@@ -98,7 +98,7 @@ def _vet(fd: int, own_offset: bool, what: str, client: int) -> SourceFacts:
 
 
 def read_seals(fd: int) -> int | None:
-    """F_GET_SEALS; None where the file is not shmem or hugetlbfs.
+    """Return F_GET_SEALS; None if the file is not shmem or hugetlbfs.
 
     The kernel answers from its own inode, so this never blocks, and a number
     proves that the file is memory. Source: mm/memfd.c.
@@ -110,7 +110,7 @@ def read_seals(fd: int) -> int | None:
 
 
 def _without_sealed(access: Access, seals: int, what: str) -> Access:
-    """The access that is left when writing is sealed, whatever the descriptor says."""
+    """Return the access that is left when a seal forbids writing."""
     if not seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
         return access
     if access is Access.WRITE:
@@ -121,10 +121,10 @@ def _without_sealed(access: Access, seals: int, what: str) -> Access:
 
 
 def _file_system(fd: int, seals: int | None, what: str, client: int) -> str:
-    """Name of the file system.
+    """Return the name of the file system.
 
     Raises:
-        FdUnsuitable: nothing more may be asked of this file.
+        FdUnsuitable: further questions to this file could hang.
     """
     if seals is not None:
         # tmpfs or hugetlbfs: neither has a server.
@@ -136,10 +136,10 @@ def _file_system(fd: int, seals: int | None, what: str, client: int) -> str:
 
 
 def find_file_system(fd: int, what: str, client: int = 0) -> str:
-    """Name of the file system of a descriptor, which may be an O_PATH one; no server is asked.
+    """Return the name of a descriptor's file system without asking any server. O_PATH descriptors work, too.
 
     Raises:
-        FdUnsuitable: its files cannot be worked on, or may hang whoever asks.
+        FdUnsuitable: jobs cannot use its files, or a question to them may hang.
     """
     standing = read_standing(fd, client)
     _check_standing(standing, what)
@@ -147,8 +147,8 @@ def find_file_system(fd: int, what: str, client: int = 0) -> str:
     _check_name(name, what)
     if name == OVERLAY and not standing.shown:
         raise FdUnsuitable(
-            f'{what}: is on "{name}" in a namespace of its own, above a file system that cannot be seen from '
-            f"here, {_WANTED_PLACE}"
+            f'{what}: is on "{name}" in another mount namespace, above a file system that the daemon cannot '
+            f"see, {_WANTED_PLACE}"
         )
     return standing.name or name
 
@@ -161,7 +161,7 @@ def _check_standing(standing: Standing, what: str) -> None:
 
 
 def _check_name(name: str, what: str) -> None:
-    """Raise FdUnsuitable unless a file there may be asked what it is."""
+    """Raise FdUnsuitable unless files of this file system may be asked what they are."""
     if name.partition(".")[0] in _SERVED:
         raise FdUnsuitable(f'{what}: is on "{name}"; {_SERVED_WHY}; {_SERVED_HELP}')
     if name not in _ASKABLE:
@@ -179,12 +179,12 @@ def _kind(file_system: str, what: str) -> SourceKind:
 
 
 def describe_type(mode: int) -> str:
-    """What kind of file a st_mode is, in words."""
+    """Describe the kind of file that a st_mode names."""
     return _TYPES.get(stat.S_IFMT(mode), "file of an unknown type")
 
 
 def _describe_link(fd: int) -> str:
-    """What is known, from its name alone, of a descriptor that is on no mount; "" if nothing."""
+    """Describe a descriptor that is on no mount, from the name of its link; "" if it may be a file."""
     link = os.readlink(f"/proc/self/fd/{fd}")
     for prefix, words in _LINKS.items():
         if link.startswith(prefix):

@@ -4,20 +4,20 @@ One message is one datagram of a SOCK_SEQPACKET pair. `conn` is the daemon's
 number of a client's connection (0 = none), `number` that of a request.
 
 Daemon to keeper:
-    SERVE   conn               a client's connection rides along: take requests from it
+    SERVE   conn               with a client's connection: take requests from it
     ANSWER  conn, reply        send these bytes to the client
     CLOSE   conn               close the connection
     OPEN    number, want       open a path
-    BURY                       descriptors ride along: close them, however long that takes
+    BURY                       with connections: close them, however long that takes
 Keeper to daemon:
     READY
-    BUSY    conn, number       what comes now may hang, on behalf of this request
-    IDLE                       it did not hang
-    HANDED  conn, number, facts    vetted descriptors ride along
-    DROP    conn, number, handles
-    ENDED   conn               the connection is at its end; CLOSE is wanted
-    OPENED  number, facts      one vetted descriptor rides along
-    UNOPENED number, refusal
+    BUSY    conn, number       the next step may hang, on behalf of this request
+    IDLE                       the step did not hang
+    HANDED  conn, number, facts    with vetted descriptors
+    DROP    conn, number, handles  the client gives these handles back
+    ENDED   conn               the connection has ended; send CLOSE
+    OPENED  number, facts      with one vetted descriptor
+    UNOPENED number, refusal   the path cannot be used
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SERVE, ANSWER, CLOSE, OPEN, BURY = range(1, 6)
 READY, BUSY, IDLE, HANDED, DROP, ENDED, OPENED, UNOPENED = range(65, 73)
 
 FRAME_BYTES_MAX = 64 * 1024
-"""Longest message. A path of 4096 bytes may be 24 KiB when it is escaped."""
+"""Longest message. A path of 4096 bytes may take 24 KiB in escaped form."""
 
 _HEAD = struct.Struct("<BQI")
 
@@ -49,33 +49,33 @@ class Frame:
     body: bytes = b""
 
     def pack(self) -> bytes:
-        """Its bytes."""
+        """Return its bytes."""
         return _HEAD.pack(self.kind, self.conn, self.number) + self.body
 
 
 def unpack(data: bytes) -> Frame:
-    """The message in `data`; raises struct.error if it is none."""
+    """Return the message in `data`; raises struct.error if there is none."""
     kind, conn, number = _HEAD.unpack_from(data)
     return Frame(kind, conn, number, data[_HEAD.size :])
 
 
 def pack_json(value: Any) -> bytes:
-    """A body that is not bytes already."""
+    """Encode a body that is not bytes already."""
     return json.dumps(value).encode()
 
 
 def unpack_json(body: bytes) -> Any:
-    """Inverse of pack_json; raises ValueError."""
+    """Decode what pack_json made; raises ValueError."""
     return json.loads(body)
 
 
 def pack_facts(facts: list[SourceFacts]) -> bytes:
-    """The facts of descriptors, in their order."""
+    """Encode the facts of descriptors, in their order."""
     return pack_json([asdict(one) | {"kind": one.kind.value, "access": one.access.value} for one in facts])
 
 
 def unpack_facts(body: bytes) -> list[SourceFacts]:
-    """Inverse of pack_facts; raises ValueError, KeyError or TypeError."""
+    """Decode what pack_facts made; raises ValueError, KeyError or TypeError."""
     return [
         SourceFacts(**one | {"kind": SourceKind(one["kind"]), "access": Access(one["access"])})
         for one in unpack_json(body)

@@ -1,1 +1,1 @@
-"""The relay in front of gRPC."""
+"""The relay in front of gRPC: one connection dialled to gRPC for each client's."""

@@ -1,4 +1,4 @@
-"""The calls of one connection, as its bytes tell: whose turn it is, and what of them is held."""
+"""The calls of one connection, as its bytes show them: which wait, and how many bytes they hold."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from ktaskd.door.admission.places import Places
 from ktaskd.door.admission.turns import Ticket, User
 
 CALL_BYTES = 32 * 1024
-"""What gRPC holds for a call before a handler has begun with it. Measured: 30 to 50 KiB."""
-
-
+"""Memory that gRPC holds for a call before a handler has begun with it. Measured: 30 to 50 KiB."""
 PREFIX_BYTES = 5
-"""What comes before a message. Source: gRPC over HTTP/2, "Length-Prefixed-Message"."""
+"""Length of the prefix of a message. Source: gRPC over HTTP/2, "Length-Prefixed-Message"."""
 
 
 @dataclass(slots=True)
 class _Request:
-    """What came of one call's request so far, and what of it no handler has taken over."""
+    """The request of one call.
+
+    Args:
+        held: bytes that no handler has taken over.
+        whole: the client has sent all of it.
+    """
 
     begun_s: float
     held: int = CALL_BYTES
@@ -29,24 +32,24 @@ class _Request:
 
 
 class Calls:
-    """Counts them, and has each wait for its turn.
+    """Counts the calls, and makes each wait for its turn.
 
-    Invariant: all in the set are inside, but for one while there is a ticket.
+    Invariant: all known requests are inside, except for one while there is a ticket.
 
     Args:
         purse: bytes of requests that no handler has begun with.
 
     Attributes:
-        clock: seconds for which the client has been waited for.
-        placed: requests that have a place, so that their client can send all of them.
+        clock: returns the seconds for which the relay has waited for the client.
+        placed: requests that have a place, so that their client can send them to the end.
     """
 
     __slots__ = (
-        "_halves",
         "_highest",
         "_requests",
         "_ticket",
         "_unbegun",
+        "_unfinished",
         "_unplaced",
         "_whole",
         "clock",
@@ -63,11 +66,11 @@ class Calls:
         self._highest = 0
         self.placed = 0
         self._unplaced: dict[asyncio.Future[bool], None] = {}
-        """Handlers that wait for a place to read their request."""
-        self._halves: dict[int, None] = {}
-        """Requests that have not ended."""
+        """Handlers that wait for a place before they read their request."""
+        self._unfinished: dict[int, None] = {}
+        """Requests of which the client has not sent the last byte."""
         self._whole: dict[int, None] = {}
-        """Requests that have ended, and that no handler has begun with."""
+        """Complete requests that no handler has taken over."""
         self._unbegun = 0
         self._ticket: Ticket | None = None
 
@@ -77,14 +80,14 @@ class Calls:
         return self._ticket is not None
 
     def begin(self, stream: int, go: Callable[[], None]) -> bool:
-        """Whether a call may come in now; otherwise `go` is called when it is in."""
+        """Admit a call; return False if it has to wait, and then call `go` when it is in."""
         if stream <= self._highest or not stream % 2:
-            # It goes on with a call, or gRPC passes it over: a client numbers its calls
-            # upwards, and has the odd numbers. Source: RFC 9113, section 5.1.1.
+            # The frame continues a call, or gRPC ignores it: a client numbers its calls
+            # upwards, with odd numbers. Source: RFC 9113, section 5.1.1.
             return True
         self._highest = stream
         self._requests[stream] = _Request(self.clock())
-        self._halves[stream] = None
+        self._unfinished[stream] = None
         self.purse.add(CALL_BYTES)
 
         def on_turn() -> None:
@@ -98,23 +101,23 @@ class Calls:
         return self._ticket is None
 
     def sent(self, stream: int, size: int) -> None:
-        """The client sends bytes of a request."""
+        """Count bytes of a request that the client sends."""
         request = self._requests.get(stream)
         if request is not None and not request.whole:
             request.held += size
             self.purse.add(size)
 
     def sent_all(self, stream: int) -> None:
-        """The client has sent the last byte of a request."""
+        """Note that the client has sent the last byte of a request."""
         request = self._requests.get(stream)
         if request is not None and not request.whole:
             request.whole = True
-            self._is_half_no_more(stream)
+            self._finish(stream)
             self._whole[stream] = None
 
     def reading(self, places: Places) -> AbstractAsyncContextManager[None] | None:
-        """To be entered while a handler reads its request; None: all requests are whole."""
-        return self._placed(places) if self._halves else None
+        """Return a context for a handler that reads its request; None if all requests are complete."""
+        return self._placed(places) if self._unfinished else None
 
     @asynccontextmanager
     async def _placed(self, places: Places) -> AsyncIterator[None]:
@@ -131,30 +134,30 @@ class Calls:
             finally:
                 self.placed -= has_place
 
-    def _is_half_no_more(self, stream: int) -> None:
-        """A request has ended. Where all have, nobody needs a place: small ones come whole without one."""
-        self._halves.pop(stream, None)
-        if not self._halves:
+    def _finish(self, stream: int) -> None:
+        """Note that a request is complete. Once all are, no handler has to wait for a place."""
+        self._unfinished.pop(stream, None)
+        if not self._unfinished:
             for came in list(self._unplaced):
                 if not came.done():
                     came.set_result(False)
 
     def _start_again(self) -> None:
-        """Requests that have not ended could not, so their time begins now."""
+        """Restart the time of the unfinished requests, which could not be sent until now."""
         now_s = self.clock()
-        for stream in self._halves:
+        for stream in self._unfinished:
             self._requests[stream].begun_s = now_s
 
     def began(self) -> None:
-        """A handler has begun with one of them."""
+        """Note that a handler has begun with a call."""
         if self._unbegun:
             self._unbegun -= 1
             self.user.began()
 
     def taken(self, size: int) -> None:
-        """A handler has taken over a whole request of so many bytes.
+        """Note that a handler has taken over a complete request of `size` bytes.
 
-        Which is not known: the oldest is taken for it of those that fit best.
+        The request is not named, so this takes the oldest of those that fit best.
         """
         if self._whole:
             held = size + CALL_BYTES + PREFIX_BYTES
@@ -163,12 +166,12 @@ class Calls:
             self._release(self._requests[stream])
 
     def answered(self, stream: int) -> None:
-        """The server has begun to answer: a handler is there, and bounds the wait for what is to come.
+        """Note that the server has begun to answer: its handler limits the wait for later messages.
 
-        What was sent before has led to the answer; what comes later is counted anew.
+        Bytes that were sent before led to the answer; later ones are counted from zero.
         """
-        if stream in self._halves:
-            self._is_half_no_more(stream)
+        if stream in self._unfinished:
+            self._finish(stream)
             self._release(self._requests[stream])
 
     def _release(self, request: _Request) -> None:
@@ -177,7 +180,7 @@ class Calls:
             self.purse.drop(held)
 
     def end(self, stream: int) -> None:
-        """The server has ended one; one that is not known does no harm."""
+        """Note that the server has ended a call; an unknown number is ignored."""
         if self._forget(stream):
             inside = len(self._requests) - (self._ticket is not None)
             unbegun = max(self._unbegun - inside, 0)
@@ -185,7 +188,7 @@ class Calls:
             self.user.ended(1, unbegun, answered=True)
 
     def reset(self, stream: int) -> None:
-        """The client has taken one back. Whether a handler begins with it all the same is not known."""
+        """Note that the client has cancelled a call. A handler may begin with it all the same."""
         if self._forget(stream):
             self.user.was_reset()
 
@@ -194,27 +197,27 @@ class Calls:
         if request is None:
             return False
         self._whole.pop(stream, None)
-        self._is_half_no_more(stream)
+        self._finish(stream)
         self._release(request)
         return True
 
-    def oldest_half_s(self) -> float | None:
-        """When the oldest request began that has not ended, by the clock.
+    def oldest_unfinished_s(self) -> float | None:
+        """Return when the oldest unfinished request began, on the clock.
 
-        None if all have, or if one waits for a place: the client may not send then.
+        None if there is none, or if one waits for a place, since the client cannot send then.
         """
         if self._unplaced:
             return None
-        stream = next(iter(self._halves), None)
+        stream = next(iter(self._unfinished), None)
         return None if stream is None else self._requests[stream].begun_s
 
     def end_all(self) -> None:
-        """The connection is over."""
+        """Note that the connection is closed: all its calls have ended."""
         if self._ticket is not None:
             self._ticket.cancel()
         count = len(self._requests) - (self._ticket is not None)
         self._ticket = None
-        for known in (self._requests, self._halves, self._whole):
+        for known in (self._requests, self._unfinished, self._whole):
             known.clear()
         self.purse.drop(self.purse.held)
         unbegun, self._unbegun = self._unbegun, 0

@@ -1,6 +1,6 @@
 """Which calls begin and end in the bytes of one direction of an HTTP/2 connection. No I/O.
 
-Only the heads of frames are looked at: nine bytes each, no header is decoded.
+Only the frame headers are read, nine bytes each. HTTP header fields are not decoded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client says first. Source: RFC 9113, section 3.4."""
+"""First bytes of a client. Source: RFC 9113, section 3.4."""
 
 DATA, HEADERS, RST_STREAM = 0, 1, 3
 END_STREAM, END_HEADERS = 1, 4
@@ -20,11 +20,11 @@ _HEAD_BYTES = 9
 
 
 class Mark(NamedTuple):
-    """The head of a frame.
+    """The header of a frame.
 
     Args:
-        offset: where it begins in the bytes at hand; 0 if it began before them.
-        stream: its call, by a number that no other call of the connection has.
+        offset: where it begins in the current piece; 0 if it began before that.
+        stream: number of its call, unique in the connection.
         size: bytes of its payload.
     """
 
@@ -36,45 +36,45 @@ class Mark(NamedTuple):
 
     @property
     def opens(self) -> bool:
-        """Whether it begins a call, unless that has begun already (then it ends it)."""
+        """Whether it begins a call, or ends one that has begun already."""
         return self.kind == HEADERS
 
     @property
     def ends(self) -> bool:
-        """Whether nothing more comes of the call from whoever sent this."""
+        """Whether the sender of the frame sends nothing more in this call."""
         if self.kind == RST_STREAM:
             return True
         return self.kind in (DATA, HEADERS) and bool(self.flags & END_STREAM)
 
 
 class Frames:
-    """Finds the heads in a stream that comes in pieces.
+    """Finds the frame headers in a stream that arrives in pieces.
 
     Args:
-        preface: what comes before the first frame. A stream that begins with
-            anything else has no frames: whatever it is, it is no call.
+        preface: expected before the first frame. A stream that begins with
+            anything else has no frames, so it never begins a call.
     """
 
     __slots__ = ("_head", "_left", "_preface")
 
     def __init__(self, preface: bytes = b"") -> None:
-        """At the begin of the stream."""
+        """Start at the beginning of the stream."""
         self._preface = preface
         self._head = b""
         self._left = 0
 
     @property
     def inside(self) -> bool:
-        """Whether payload of the last frame is still to come."""
+        """Whether part of the last frame's payload has not arrived."""
         return self._left > 0
 
     def next(self, data: memoryview | bytes, at: int) -> tuple[Mark | None, int]:
-        """The next head in a piece, and the offset behind it.
+        """Return the next frame header in a piece, and the offset behind it.
 
         Args:
-            at: where to go on: 0 for a new piece, then what was returned.
+            at: where to continue: 0 for a new piece, then the offset returned before.
         Returns:
-            None and the size of the piece when there is no further one in it.
+            None and the size of the piece when it contains no further header.
         """
         size = len(data)
         if self._preface:
@@ -100,10 +100,10 @@ class Frames:
         return Mark(start, head[3], head[4], stream, self._left), at
 
     def _skip_preface(self, data: memoryview | bytes) -> int:
-        """How many bytes at the begin of `data` are still of the preface; all where it is none."""
+        """Return how many bytes of `data` belong to the preface; anything else makes it ignore the stream."""
         wanted = self._preface[: len(data)]
         if data[: len(wanted)] != wanted:
-            self._left = 1 << 63  # for ever
+            self._left = 1 << 63  # the rest of the stream
             self._preface = b""
             return 0
         self._preface = self._preface[len(wanted) :]

@@ -1,4 +1,4 @@
-"""The directions of a relay: bytes pass unchanged, and none is read that cannot be passed on."""
+"""One direction of a relay: bytes pass unchanged, and are read only when they can be passed on."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ from collections.abc import Callable
 
 from ktaskd.door.admission.turns import Ticket
 from ktaskd.door.relay.calls import Calls
-from ktaskd.door.relay.frames import DATA, HEADERS, Frames, Mark
+from ktaskd.door.relay.frames import Frames, Mark
 
 BUFFER_BYTES = 64 * 1024
 """Most bytes that wait in one direction of one relay."""
 
 CROWDED_BYTES = 16 * 1024
-"""Most that are read at once of somebody who waits in line, since many may."""
+"""Most bytes read at once from a user who waits in the queue, since many may wait there."""
 
 FRAMES_MAX = 100
-"""Frames that are looked at in one turn: 0.2 ms."""
+"""Frames that are looked at in one turn. They take 0.2 ms."""
 
 FRAME_COST_S = 4e-6
-"""What a frame costs gRPC, with what it sends back. Measured with pings."""
+"""Cost of one frame to gRPC, including the answer. Measured with pings."""
 
 FRAME_BYTES_MAX = 16384
-"""Most payload of a frame: the server announces no more. Source: RFC 9113, section 6.5.2."""
+"""Largest payload of a frame that the server announces. Source: RFC 9113, section 6.5.2."""
 
-# One loop runs all relays, and each is done with the buffer when it returns.
+# One loop runs all relays, and each has finished with the buffer when it returns.
 _BUFFER = memoryview(bytearray(BUFFER_BYTES))
 
 
-class Way:
-    """One direction. Each turn of its user it reads once, and looks at some frames.
+class Pump:
+    """One direction. In each turn of its user it reads once, and looks at some frames.
 
     It reads nothing more while bytes that were read have not been passed on.
+
+    Args:
+        on_done: called when the source has ended and the end was passed on.
+        on_broken: called when either socket fails.
     """
 
     __slots__ = (
@@ -64,6 +68,7 @@ class Way:
         on_done: Callable[[], None],
         on_broken: Callable[[], None],
     ) -> None:
+        """Nothing is read before `start`."""
         self._loop = asyncio.get_running_loop()
         self._calls = calls
         self._source = source
@@ -72,10 +77,10 @@ class Way:
         self._on_done = on_done
         self._on_broken = on_broken
         self._data: memoryview | bytes = b""
-        """What was read; of it, what comes before `_from` was passed on, before `_at` looked at."""
+        """Bytes that were read: those before `_from` were passed on, those before `_at` looked at."""
         self._from = self._at = 0
         self._rest: memoryview | bytes = b""
-        """What was passed on and the kernel has not taken."""
+        """Bytes that were passed on and that the kernel has not taken."""
         self._reading = False
         self._stopped = False
         self._ticket: Ticket | None = None
@@ -99,7 +104,7 @@ class Way:
             self._loop.remove_reader(self._source.fileno())
 
     def stop(self) -> None:
-        """Neither read nor write any more; for good."""
+        """Neither read nor write any more. There is no way back."""
         self._stopped = True
         self._pause()
         self._loop.remove_writer(self._sink.fileno())
@@ -137,7 +142,7 @@ class Way:
             self._prepare()
 
     def _prepare(self) -> None:
-        """See that there is another turn as soon as there can be one."""
+        """Arrange for the next turn, as soon as there can be one."""
         if self._rest or self._waits():
             self._pause()
         elif not self._data:
@@ -145,7 +150,7 @@ class Way:
         else:
             self._pause()
             if self._ask():
-                # Others are served in between.
+                # Other connections are served in between.
                 self._handle = self._loop.call_soon(self._go_on)
 
     def _holds(self) -> bool:
@@ -153,13 +158,13 @@ class Way:
         return False
 
     def _waits(self) -> bool:
-        """Whether something other than the kernel has to come first, which goes on by itself then."""
+        """Whether something other than the kernel has to happen first, which then continues on its own."""
         return False
 
     # -- one turn
 
     def _read(self) -> bool:
-        """Whether bytes were read."""
+        """Read once; return whether there were any bytes."""
         light = not self._calls.user and self._calls.user.calls <= 1
         try:
             count = self._source.recv_into(_BUFFER, BUFFER_BYTES if light else CROWDED_BYTES)
@@ -175,7 +180,7 @@ class Way:
         return True
 
     def _look(self) -> int:
-        """Look at the next frames, up to one that has to wait; how many."""
+        """Look at the next frames, up to one that has to wait; return how many."""
         size = len(self._data)
         for count in range(FRAMES_MAX):
             if self._at == size:
@@ -189,24 +194,24 @@ class Way:
         return FRAMES_MAX
 
     def _visit(self, mark: Mark) -> bool:
-        """Whether a frame may be passed on now."""
-        raise NotImplementedError  # each direction does its own
+        """Act on a frame; return whether it may be passed on now."""
+        raise NotImplementedError  # each direction has its own
 
     def _pass_on(self) -> None:
-        """Pass on what was looked at, and keep what was not."""
+        """Pass on the bytes that were looked at, and keep the rest."""
         if not self._holds():
             self._pass(self._data[self._from : self._at])
             self._from = self._at
         if self._from == len(self._data):
             self._data, self._from, self._at = b"", 0, 0
         elif isinstance(self._data, memoryview):
-            # The buffer is everybody's.
+            # All relays share the buffer.
             self._data = bytes(self._data[self._from :])
             self._at -= self._from
             self._from = 0
 
     def _pass(self, data: memoryview | bytes) -> None:
-        """Have the kernel take it; what it does not take waits, and reading pauses."""
+        """Hand bytes to the kernel. Bytes that it does not take wait, and reading pauses."""
         if self._rest:
             self._rest = bytes(self._rest) + bytes(data)
             return
@@ -231,7 +236,7 @@ class Way:
             return 0
 
     def _finish(self) -> None:
-        """Pass the end of the stream on; the other direction may go on."""
+        """Pass on the end of the stream; the other direction may continue."""
         self._pause()
         self.done = True
         try:
@@ -240,16 +245,3 @@ class Way:
             self._on_broken()
             return
         self._on_done()
-
-
-class WayOut(Way):
-    """From gRPC to the client: sees which calls end."""
-
-    __slots__ = ()
-
-    def _visit(self, mark: Mark) -> bool:
-        if mark.ends:
-            self._calls.end(mark.stream)
-        elif mark.kind in (DATA, HEADERS):
-            self._calls.answered(mark.stream)
-        return True

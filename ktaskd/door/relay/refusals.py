@@ -1,7 +1,7 @@
-"""Telling a gRPC client why its connection is not served, without gRPC.
+"""Sends a gRPC client the reason why its connection is not served, without gRPC.
 
-A connection that is just closed is UNAVAILABLE to the client, which connects
-again at once. So the first call is waited for, and answered.
+A client sees a connection that is just closed as UNAVAILABLE, and connects
+again at once. So the door waits for the first call, and answers it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ktaskd.door.admission.patience import Alarm
 from ktaskd.door.relay.frames import HEADERS, PREFACE, Frames
 
 PENDING_MAX = 32
-"""Connections that are answered at one time; those beyond are just closed."""
+"""Connections that wait for their answer at the same time; further ones are just closed."""
 
 PATIENCE_S = 1.0
-"""Longest time for the client to begin a call."""
+"""Longest wait for the client to begin a call."""
 
 FRAMES_MAX, BYTES_MAX = 100, 16 * 1024
-"""Most that the client may send before it begins a call; nobody pays for looking at it."""
+"""Most that the client may send before it begins a call; no account pays for the look at it."""
 
 UNAUTHENTICATED, RESOURCE_EXHAUSTED = 16, 8
 """Source: gRPC's status codes."""
@@ -32,7 +32,7 @@ _SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 
 
 def encode_refusal(stream: int, status: int, message: str) -> bytes:
-    """What a gRPC server sends that answers one call with an error and closes.
+    """Encode what a gRPC server sends when it answers one call with an error and closes.
 
     Source: RFC 9113 and 7541 (literals without indexing); gRPC over HTTP/2, "Trailers-Only".
     """
@@ -48,7 +48,7 @@ def encode_refusal(stream: int, status: int, message: str) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    """A string of RFC 7541, section 5.2, without Huffman's code."""
+    """Encode a string without Huffman coding. Source: RFC 7541, section 5.2."""
     data, rest = text.encode("ascii"), len(text) - 127
     if rest < 0:
         return bytes([len(data)]) + data
@@ -67,17 +67,17 @@ class _Pending:
     message: str
     frames: Frames
     left: int = FRAMES_MAX
-    """Frames that it may still send."""
+    """Frames that the client may still send."""
     room: int = BYTES_MAX
-    """Bytes that it may still send."""
+    """Bytes that the client may still send."""
     timer: Alarm | None = None
 
 
 class Refusals:
-    """Connections that wait for their answer. Owns their sockets."""
+    """Refused connections that wait for their answer. Owns their sockets."""
 
     def __init__(self) -> None:
-        """There are none."""
+        """Start with none."""
         self._pending: set[_Pending] = set()
 
     def refuse(self, sock: socket.socket, status: int, message: str) -> None:
@@ -114,7 +114,7 @@ class Refusals:
             self._close(one)
 
     def _call_in(self, one: _Pending, data: bytes) -> int:
-        """The stream of the first call; 0 = not yet."""
+        """Return the stream of the first call; 0 = none has begun."""
         at = 0
         while at < len(data) and one.left:
             mark, at = one.frames.next(data, at)

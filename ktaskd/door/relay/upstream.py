@@ -1,36 +1,49 @@
-"""From the client to gRPC: calls wait for their turn, and requests for room."""
+"""From the client to gRPC: calls wait here for their turn, and requests for room."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import socket
+from collections.abc import Callable
 
 from ktaskd.door.admission.patience import Alarm
-from ktaskd.door.relay.frames import DATA, END_HEADERS, RST_STREAM, Mark
-from ktaskd.door.relay.pump import FRAME_BYTES_MAX, Way
+from ktaskd.door.relay.calls import Calls
+from ktaskd.door.relay.frames import DATA, END_HEADERS, PREFACE, RST_STREAM, Frames, Mark
+from ktaskd.door.relay.pump import FRAME_BYTES_MAX, Pump
 from ktaskd.host.sockets.unixsock import has_hung_up
 
-HALVES_LOOK_S = 0.05
-"""Shortest time between two looks at requests that have not ended."""
+UNFINISHED_LOOK_S = 0.05
+"""Shortest time between two checks of unfinished requests."""
 
 HANGUP_S = 0.5
-"""How often it is looked whether a client is still there that may send no more now."""
+"""How often to check whether a client is still connected while nothing is read from it."""
 
 
-class WayIn(Way):
-    """From the client to gRPC: a call waits here for its turn, and what comes after it too.
+class Upstream(Pump):
+    """Passes requests on. A call waits for its turn, and so does everything behind it.
 
     Args:
-        half_s: longest time for a request to be sent; 0 = no limit.
+        request_s: longest time for the client to send one request; 0 = no limit.
+        on_done: called when the client has closed its sending side.
+        on_broken: called when the connection has to be closed.
     """
 
-    __slots__ = ("_client_s", "_deadline", "_ending", "_half_s", "_hangup", "_own", "_room", "_since_s")
+    __slots__ = ("_client_s", "_deadline", "_ending", "_hangup", "_own", "_request_s", "_room", "_since_s")
 
-    def __init__(self, half_s: float, *args: Any) -> None:
-        super().__init__(*args)
-        self._half_s = half_s
+    def __init__(
+        self,
+        request_s: float,
+        calls: Calls,
+        source: socket.socket,
+        sink: socket.socket,
+        on_done: Callable[[], None],
+        on_broken: Callable[[], None],
+    ) -> None:
+        """Nothing is read before `start`."""
+        super().__init__(calls, source, sink, Frames(PREFACE), on_done, on_broken)
+        self._request_s = request_s
         self._room = self._own = False
-        """Whether it waits for room, and whether that is its own account's doing."""
+        """Whether it waits for room, and whether its own account alone has used up the room."""
         self._ending = 0
         """The request whose last frame has begun."""
         self._deadline: Alarm | None = None
@@ -40,7 +53,7 @@ class WayIn(Way):
         self._calls.clock = self._clock
 
     def stop(self) -> None:
-        """Neither read nor write any more; for good."""
+        """Neither read nor write any more. There is no way back."""
         super().stop()
         self._calls.purse.forget(self._on_room)
         for timer in (self._deadline, self._hangup):
@@ -49,7 +62,7 @@ class WayIn(Way):
 
     def _look(self) -> int:
         count = super()._look()
-        # The head of its last frame is a mere promise: a request is whole with the last byte.
+        # The header of the last frame only promises the payload: a request is complete with its last byte.
         if self._ending and not self._frames.inside:
             self._calls.sent_all(self._ending)
             self._ending = 0
@@ -61,7 +74,7 @@ class WayIn(Way):
             calls.sent_all(self._ending)
             self._ending = 0
         if mark.kind == DATA and mark.size > FRAME_BYTES_MAX:
-            # gRPC would close the connection, and what was promised would be counted until then.
+            # gRPC would close the connection, and the announced bytes would be counted until then.
             self._loop.call_soon(self._on_broken)
             return True
         if mark.opens:
@@ -77,7 +90,7 @@ class WayIn(Way):
 
     def _on_turn(self) -> None:
         if has_hung_up(self._source):
-            # What is left of its calls would be cancelled as soon as it was read.
+            # gRPC would cancel the remaining calls as soon as it had read them.
             self._ticket = None
             self._on_broken()
         else:
@@ -87,7 +100,7 @@ class WayIn(Way):
         if has_hung_up(self._source):
             self._on_broken()
             return
-        # Where there is no room the call goes on with the next turn.
+        # Without room the call continues with the next turn.
         if not (self._rest or self._waits()):
             self._go_on()
 
@@ -96,7 +109,7 @@ class WayIn(Way):
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._watch_halves()
+        self._watch_unfinished()
 
     def _waits(self) -> bool:
         if self._calls.waits:
@@ -111,11 +124,11 @@ class WayIn(Way):
         return False
 
     def _may_end(self) -> bool:
-        """Whether it has to go on, so that requests with a place can end and make room."""
+        """Whether to continue without room, so that requests with a place can end and make room."""
         return self._calls.placed > 0 and not self._calls.purse.is_far_over
 
     def _look_for_hangup(self) -> None:
-        """Whoever is not read from could go without being noticed, and what it holds would stay."""
+        """Check whether a client that nobody reads from has hung up: it could leave its bytes counted."""
         if has_hung_up(self._source):
             self._hangup = self._loop.call_later(0, self._on_broken)
         else:
@@ -129,12 +142,12 @@ class WayIn(Way):
         if not self._stopped:
             self._prepare()
 
-    # -- requests that do not end
+    # -- unfinished requests
 
     def _clock(self) -> float:
-        """Seconds that the client was waited for: not those in which it waits for its turn.
+        """Return for how long the relay has waited for the client, without the time spent waiting for a turn.
 
-        Time without room counts where that is its own account's doing.
+        Time without room counts if its own account has used up the room.
         """
         now_s = self._loop.time()
         if self._since_s is not None:
@@ -154,18 +167,18 @@ class WayIn(Way):
             super()._pause()
             self._clock()
 
-    def _watch_halves(self) -> None:
-        if self._deadline is not None or not self._half_s:
+    def _watch_unfinished(self) -> None:
+        if self._deadline is not None or not self._request_s:
             return
-        begun_s = self._calls.oldest_half_s()
+        begun_s = self._calls.oldest_unfinished_s()
         if begun_s is not None:
-            left_s = begun_s + self._half_s - self._clock()
-            self._deadline = Alarm(max(left_s, HALVES_LOOK_S), self._on_deadline)
+            left_s = begun_s + self._request_s - self._clock()
+            self._deadline = Alarm(max(left_s, UNFINISHED_LOOK_S), self._on_deadline)
 
     def _on_deadline(self) -> None:
         self._deadline = None
-        begun_s = self._calls.oldest_half_s()
-        if begun_s is not None and begun_s + self._half_s <= self._clock():
+        begun_s = self._calls.oldest_unfinished_s()
+        if begun_s is not None and begun_s + self._request_s <= self._clock():
             self._on_broken()
         else:
-            self._watch_halves()
+            self._watch_unfinished()

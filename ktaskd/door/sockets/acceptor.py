@@ -1,4 +1,4 @@
-"""Accepting connections on one listening socket, whatever happens."""
+"""Accepts connections on one listening socket, also when descriptors or memory run out."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import socket
 import time
 from collections.abc import Callable
 
-ACCEPTS_PER_TURN, ACCEPT_TURN_S = 8, 0.001
-"""Connections taken before the loop may do something else, and CPU time after which no further one is."""
+ACCEPTS_AT_ONCE, ACCEPTS_AT_ONCE_S = 8, 0.001
+"""Connections accepted before the loop does something else, and CPU time after which no more are."""
 
 REFUSED_PAUSE_S = 0.002
 REFUSED_PRICE = 8.0
-"""Wait after a turn in which somebody was refused, and so many times what the turn took: whoever
-is refused belongs to nobody's account, and asking again must not cost us more than them."""
+"""Shortest pause after a refusal, and the pause as a multiple of the CPU time used. No account pays for
+a refused client, and its next attempt must not cost the daemon more than the client."""
 
 PAUSE_S = 0.5
-"""Wait before the next try when there is no descriptor or memory left."""
+"""Pause before the next attempt when no descriptor or memory is left."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Calls `on_accept` with each new connection, which then owns the socket.
+    """Calls `on_accept` with each new connection.
 
-    It returns whether the connection may stay. The listening socket stays its creator's.
+    `on_accept` owns the connection and returns whether it may stay. The listening socket stays its creator's.
     """
 
     def __init__(self, listener: socket.socket, on_accept: Callable[[socket.socket], bool]) -> None:
-        """Hold them; nothing is accepted before start."""
+        """Nothing is accepted before `start`."""
         self._listener = listener
         self._on_accept = on_accept
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -42,7 +42,7 @@ class Acceptor:
         self._listen()
 
     def stop(self) -> None:
-        """Accept no more; who connects now waits in the kernel's queue."""
+        """Accept no more; new connections wait in the kernel's queue."""
         if self._loop is None:
             return
         if self._pause is not None:
@@ -58,7 +58,7 @@ class Acceptor:
 
     def _on_readable(self) -> None:
         refused, begin_s = False, time.thread_time()
-        for _ in range(ACCEPTS_PER_TURN):
+        for _ in range(ACCEPTS_AT_ONCE):
             try:
                 sock, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -70,18 +70,18 @@ class Acceptor:
             refused = not self._on_accept(sock) or refused
             if self._loop is None:
                 return
-            if time.thread_time() - begin_s > ACCEPT_TURN_S:
+            if time.thread_time() - begin_s > ACCEPTS_AT_ONCE_S:
                 break
         if refused:
-            self._rest(max(REFUSED_PAUSE_S, REFUSED_PRICE * (time.thread_time() - begin_s)))
+            self._pause_for(max(REFUSED_PAUSE_S, REFUSED_PRICE * (time.thread_time() - begin_s)))
 
     def _on_failed(self, error: OSError) -> None:
-        """Wait a little: the connection stays queued, and trying at once would spin."""
-        _log.warning("event=accept_paused error=%s pause_s=%s", error, PAUSE_S)
-        self._rest(PAUSE_S)
+        """Pause: the connection stays queued, and an immediate retry would spin."""
+        log.warning('accept_paused error="%s" pause_s=%s', error, PAUSE_S)
+        self._pause_for(PAUSE_S)
 
-    def _rest(self, pause_s: float) -> None:
-        """Accept nothing for so long; who connects waits in the kernel's queue."""
+    def _pause_for(self, pause_s: float) -> None:
+        """Accept nothing for `pause_s` seconds; new connections wait in the kernel's queue."""
         assert self._loop is not None
         self._loop.remove_reader(self._listener.fileno())
         self._pause = self._loop.call_later(pause_s, self._listen)

@@ -25,7 +25,7 @@ class Listeners:
     """The two public listening sockets; the caller owns them.
 
     Args:
-        adopted: the names of those that were passed by the service manager.
+        adopted: names of the sockets that the service manager passed.
     """
 
     relay: socket.socket
@@ -33,7 +33,7 @@ class Listeners:
     adopted: frozenset[str]
 
     def reached_by_others(self) -> bool:
-        """Whether the mode of either lets another user connect than the one we are."""
+        """Whether the mode of either socket lets users other than the daemon's connect."""
         return any(_is_open_to_others(sock) for sock in (self.relay, self.handoff))
 
     def close(self) -> None:
@@ -43,10 +43,10 @@ class Listeners:
 
 
 def would_be_reached_by_others(directory: Path | None, mode: int) -> bool:
-    """As `Listeners.reached_by_others`, of a daemon that need not run.
+    """Like `Listeners.reached_by_others`, for a daemon that need not run.
 
     Args:
-        directory: its runtime directory, whose sockets count where there are any; None = not known.
+        directory: its runtime directory, whose sockets count if there are any; None = not known.
         mode: of the sockets that it would make.
     """
     paths = [directory / name for name in (RELAY_NAME, HANDOFF_NAME)] if directory else []
@@ -61,7 +61,7 @@ def _is_open_to_others(sock: socket.socket) -> bool:
 def _is_path_open_to_others(path: str | Path) -> bool:
     try:
         status = os.stat(path)
-    except (OSError, ValueError):  # of no path, or of one that cannot be seen: whoever knows
+    except (OSError, ValueError):  # no path, or one that cannot be examined: assume the worst
         return True
     return status.st_uid != os.geteuid() or bool(status.st_mode & 0o077)
 
@@ -69,13 +69,13 @@ def _is_path_open_to_others(path: str | Path) -> bool:
 def open_listeners(
     runtime: RuntimeDir, *, mode: int, gid: int = -1, environ: MutableMapping[str, str] = os.environ
 ) -> Listeners:
-    """The sockets that the service manager passed, or new ones in `runtime`.
+    """Return the sockets that the service manager passed, or new ones in `runtime`.
 
     Args:
-        mode, gid: of new ones; adopted ones are left as they are.
-        environ: LISTEN_* is read and taken out of it.
+        mode, gid: of new sockets; adopted ones are left as they are.
+        environ: LISTEN_* is read and removed.
     Raises:
-        ListenError: what was passed is not what is wanted, or one cannot be made.
+        ListenError: the passed sockets are wrong, or one cannot be made.
     """
     found = adopt(environ)
     adopted = frozenset(found)
@@ -91,10 +91,10 @@ def open_listeners(
 
 
 def adopt(environ: MutableMapping[str, str]) -> dict[str, socket.socket]:
-    """Listening sockets that were passed to this process, by RELAY_NAME and HANDOFF_NAME.
+    """Return the listening sockets that were passed to this process, by RELAY_NAME and HANDOFF_NAME.
 
-    They are told apart by their type. The protocol's variables are taken out
-    of `environ`, so that no child believes that they were meant for it.
+    Their type tells them apart. The protocol's variables are removed from
+    `environ`, so that no child takes them for its own.
 
     Raises:
         ListenError: something else was passed; all that was passed is closed.
@@ -104,7 +104,7 @@ def adopt(environ: MutableMapping[str, str]) -> dict[str, socket.socket]:
     if pid != str(os.getpid()) or not count:
         return {}
     if not count.isdecimal() or int(count) > LISTEN_FDS_MAX:
-        raise ListenError(f"LISTEN_FDS={count}: wanted a number up to {LISTEN_FDS_MAX}")
+        raise ListenError(f"LISTEN_FDS={count}: wanted a number of at most {LISTEN_FDS_MAX}")
     fds = range(LISTEN_FDS_START, LISTEN_FDS_START + int(count))
     labels = dict(zip(fds, names.split(":"), strict=False))
     found: dict[str, socket.socket] = {}
@@ -115,7 +115,7 @@ def adopt(environ: MutableMapping[str, str]) -> dict[str, socket.socket]:
             name, sock = _adopt_one(fd, what)
             if name in found:
                 sock.close()
-                raise ListenError(f"{what}: a second socket for {name}")
+                raise ListenError(f"{what}: is a second socket for {name}; pass one of each type")
             found[name] = sock
     except (OSError, ListenError) as error:
         for sock in found.values():

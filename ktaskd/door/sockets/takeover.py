@@ -1,9 +1,9 @@
-"""Root's daemon in the directory that was made for a daemon of the workers' user.
+"""Lets root's daemon use the directory that was made for a daemon of the workers' user.
 
-The package and the service manager give /run/ktaskd to that user, as whom the service runs. Where
-nothing but root starts the daemon, as in a container, the directory is in the way: its owner could
-replace the sockets. So root takes it, unless somebody is there; the service manager gives it back
-to the user whenever it starts the service.
+The package and the service manager give /run/ktaskd to that user, since the service runs as that
+user. When root starts the daemon without a service manager, as in a container, root cannot use the
+directory as it is: its owner could replace the sockets. So root takes the directory over, unless a daemon
+uses it; the service manager gives it back to the user whenever it starts the service.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def take_over(path: Path, owner: int, root: HostRoot) -> None:
-    """Have the directory belong to root, if it belongs to `owner`. Needs uid 0.
+    """Make root the owner of the directory, if it belongs to `owner`. Needs uid 0.
 
     Raises:
         DirectoryBusy: a daemon is running there.
-        ListenError: somebody else listens there, or it cannot be taken.
+        ListenError: another process listens there, or the owner cannot be changed.
     """
     try:
         fd = os.open(path, _DIRECTORY)
     except OSError:
-        return  # not there, or no directory: whoever claims it has the words for that
+        return  # missing, or no directory: RuntimeDir.claim reports it
     try:
         if os.fstat(fd).st_uid != owner:
             return
@@ -52,17 +52,17 @@ def take_over(path: Path, owner: int, root: HostRoot) -> None:
 
 
 def _take(path: Path, fd: int, owner: int, root: HostRoot) -> None:
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a daemon has it for as long as it lives
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a daemon holds this lock as long as it lives
     for name in (RELAY_NAME, HANDOFF_NAME):
         if listens(root, path / name):
             raise ListenError(
-                f"{path / name}: the service manager listens there; start the daemon by it (systemctl start "
-                "ktaskd), or stop it first (systemctl stop ktaskd.socket)"
+                f"{path / name}: the service manager listens there; start the daemon with it (systemctl "
+                "start ktaskd), or stop its socket first (systemctl stop ktaskd.socket)"
             )
     os.fchown(fd, 0, 0)
     os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
-    # From here on its former owner changes nothing in it. What it has left is not used: a
-    # name of ours may be a link to a file of somebody else.
+    # From here on the former owner can change nothing in it. Files that it left are not used: one
+    # of our names may be a link to another user's file.
     for name in (RELAY_NAME, HANDOFF_NAME, LOCK_NAME):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(name, dir_fd=fd)

@@ -1,1 +1,4 @@
-"""The cost of ktaskd to other programs, and its throughput: `python -m tests.bench.interference`."""
+"""The cost of ktaskd to other programs, and its throughput: `python -m tests.bench.interference`.
+
+Guards: I10
+"""

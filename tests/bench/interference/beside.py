@@ -15,7 +15,7 @@ from pathlib import Path
 import ktask
 
 from tests.bench.interference import cputime
-from tests.bench.interference.house import House
+from tests.bench.interference.private_daemon import PrivateDaemon
 from tests.bench.interference.programs import Unmeasured, needed
 from tests.bench.interference.rivals import cpus
 
@@ -44,7 +44,7 @@ def nothing() -> Iterator[Used]:
     yield lambda: 0.0
 
 
-def ours(house: House, mode: str, memory: ktask.Memory | None = None) -> Beside:
+def ours(private_daemon: PrivateDaemon, mode: str, memory: ktask.Memory | None = None) -> Beside:
     """A detached job on all helpers.
 
     Args:
@@ -56,10 +56,10 @@ def ours(house: House, mode: str, memory: ktask.Memory | None = None) -> Beside:
     @contextmanager
     def made() -> Iterator[Used]:
         if mode:
-            house.set_mode(mode)
-        with house.working(memory, busy=mode != "auto"):
+            private_daemon.set_mode(mode)
+        with private_daemon.working(memory, busy=mode != "auto"):
             time.sleep(_SETTLE_S)
-            yield house.worker_seconds
+            yield private_daemon.worker_seconds
 
     return made
 

@@ -16,9 +16,9 @@ from tests.bench.interference import beside
 from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.beside import Beside, Used
 from tests.bench.interference.groups import Group, group
-from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line
 from tests.bench.interference.notinway import ALONE, AUTO, OURS, POOL, XARGS, usable
+from tests.bench.interference.private_daemon import PrivateDaemon, private_daemon
 from tests.bench.interference.programs import Unmeasured, needed
 from tests.bench.interference.rivals import cpus
 from tests.bench.interference.rounds import interleaved, quotients
@@ -84,7 +84,7 @@ class Window:
 
 def measure(bench: Bench) -> Iterator[Line]:
     """nginx in a session of its own, then also in a cgroup of its own."""
-    with house(bench.directory, "row8") as home:
+    with private_daemon(bench.directory, "row8") as home:
 
         def in_group() -> Iterator[Line]:
             with group("nginx") as place:
@@ -94,7 +94,7 @@ def measure(bench: Bench) -> Iterator[Line]:
         yield from attempt("own cgroup", in_group)
 
 
-def _served(bench: Bench, home: House, where: str, place: Group | None) -> Iterator[Line]:
+def _served(bench: Bench, home: PrivateDaemon, where: str, place: Group | None) -> Iterator[Line]:
     with ExitStack() as end:
         port = end.enter_context(_nginx(bench.directory / f"nginx-{where[4:]}", place))
         given: Mapping[str, Beside] = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from tests.bench.interference import cputime
 from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.client import Client, client
-from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line, failed
+from tests.bench.interference.private_daemon import PrivateDaemon, private_daemon
 from tests.bench.interference.programs import Unmeasured
 from tests.bench.interference.rivals import cpus, rivals
 from tests.bench.interference.rounds import interleaved, quotients
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> Iterator[Line]:
     if len(cpus()) < 2:
         yield failed("one CPU busy and one idle", "this machine has one CPU, the row needs two")
         return
-    with house(bench.directory, "row4") as home:
+    with private_daemon(bench.directory, "row4") as home:
         try:
             home.set_mode("always")
         except Unmeasured as error:
@@ -55,7 +55,7 @@ def measure(bench: Bench) -> Iterator[Line]:
 
 
 @contextmanager
-def _waited(home: House, who: Client, seconds: float) -> Iterator[None]:
+def _waited(home: PrivateDaemon, who: Client, seconds: float) -> Iterator[None]:
     """A waited job that lasts longer than this on all CPUs; cancelled at the end."""
     units = round(2 * len(cpus()) * seconds * 1e3 / _SPIN_MS)
     who.ask(work="spin", units=units, ms=_SPIN_MS)
@@ -67,7 +67,7 @@ def _waited(home: House, who: Client, seconds: float) -> Iterator[None]:
         who.answer()
 
 
-def _share(home: House, seconds: float) -> Share:
+def _share(home: PrivateDaemon, seconds: float) -> Share:
     helpers, leads = home.helpers(), home.leads()
     before, begin = (cputime.on_cpu(helpers), cputime.on_cpu(leads)), time.monotonic()
     time.sleep(seconds)
@@ -75,7 +75,7 @@ def _share(home: House, seconds: float) -> Share:
     return Share((after[0] - before[0]) / took, (after[1] - before[1]) / took)
 
 
-def _of_detached(bench: Bench, home: House) -> Callable[[], Share]:
+def _of_detached(bench: Bench, home: PrivateDaemon) -> Callable[[], Share]:
     def run() -> Share:
         with home.working(busy=False):
             time.sleep(_START_S)
@@ -84,7 +84,7 @@ def _of_detached(bench: Bench, home: House) -> Callable[[], Share]:
     return run
 
 
-def _of_waited(bench: Bench, home: House, who: Client) -> Callable[[], Share]:
+def _of_waited(bench: Bench, home: PrivateDaemon, who: Client) -> Callable[[], Share]:
     def run() -> Share:
         with _waited(home, who, bench.seconds + 2 * _START_S):
             time.sleep(_START_S)
@@ -93,7 +93,7 @@ def _of_waited(bench: Bench, home: House, who: Client) -> Callable[[], Share]:
     return run
 
 
-def _beside_one(bench: Bench, home: House) -> Iterator[Line]:
+def _beside_one(bench: Bench, home: PrivateDaemon) -> Iterator[Line]:
     """Pin the rival, so that the other CPUs are certainly idle."""
     others = len(cpus()) - 1
     with ExitStack() as end:
@@ -107,7 +107,7 @@ def _beside_one(bench: Bench, home: House) -> Iterator[Line]:
     yield from attempt("throughput", lambda: _throughput(bench, home))
 
 
-def _idle(bench: Bench, home: House) -> Iterator[Line]:
+def _idle(bench: Bench, home: PrivateDaemon) -> Iterator[Line]:
     with client(str(home.daemon.place)) as who:
         ways = {"detached": _of_detached(bench, home), "waited": _of_waited(bench, home, who)}
         shares = interleaved(bench.repeat, ways)
@@ -125,7 +125,7 @@ def _about(shares: list[Share]) -> str:
 # -- throughput ----------------------------------------------------------------------
 
 
-def _throughput(bench: Bench, home: House) -> Iterator[Line]:
+def _throughput(bench: Bench, home: PrivateDaemon) -> Iterator[Line]:
     """file.crc32 next to one rival, compared with one thread on the idle machine."""
     passes = max(1, round(bench.seconds / 2 * 4e9 / bench.size))
 

@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.bench.interference.bench import Bench, attempt
-from tests.bench.interference.house import stopped_well
 from tests.bench.interference.line import Line
+from tests.bench.interference.private_daemon import stopped_well
 from tests.bench.interference.programs import Unmeasured, needed
 from tests.bench.interference.rivals import cpus
 from tests.bench.measure import Goal
-from tests.integration.rig import Daemon, running
+from tests.support.real_daemon import Daemon, running
 
 NONE = Goal(0, at_least=False)
 _WINDOWS = 6

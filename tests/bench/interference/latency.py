@@ -16,9 +16,9 @@ import ktask
 from tests.bench.interference import beside
 from tests.bench.interference.bench import Bench
 from tests.bench.interference.beside import Beside
-from tests.bench.interference.house import House, house, work_memory
 from tests.bench.interference.line import Line
 from tests.bench.interference.notinway import ALONE, AUTO, OURS, POOL, XARGS, usable
+from tests.bench.interference.private_daemon import PrivateDaemon, private_daemon, work_memory
 from tests.bench.interference.programs import Unmeasured
 from tests.bench.interference.rivals import cpus
 from tests.bench.interference.rounds import interleaved, percentile, quotients
@@ -37,7 +37,7 @@ Figures = dict[tuple[str, str], float]
 
 def measure(bench: Bench) -> Iterator[Line]:
     """Measure next to nothing, next to our helpers, and next to plain processes."""
-    with house(bench.directory, "row2") as home, work_memory() as memory:
+    with private_daemon(bench.directory, "row2") as home, work_memory() as memory:
         ways, without = usable(home, _backgrounds(home, memory), memory)
         program = str(bench.program("wakes"))
         seconds = bench.seconds * _WINDOWS
@@ -49,7 +49,7 @@ def measure(bench: Bench) -> Iterator[Line]:
         yield Line(f"beside {line.name}", why=line.why)
 
 
-def _backgrounds(home: House, memory: ktask.Memory) -> Mapping[str, Beside]:
+def _backgrounds(home: PrivateDaemon, memory: ktask.Memory) -> Mapping[str, Beside]:
     what = beside.reading(memory)
     return {
         ALONE: beside.nothing,

@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.client import Client, Json, client
-from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line
+from tests.bench.interference.private_daemon import PrivateDaemon, private_daemon
 from tests.bench.interference.programs import Unmeasured
 from tests.bench.interference.rivals import cpus, crowd
 from tests.bench.interference.rounds import interleaved, quotients
@@ -63,14 +63,14 @@ def _units(seconds: float) -> Mapping[str, Any]:
 
 def measure(bench: Bench) -> Iterator[Line]:
     """Measure each function waited for, in both modes, and detached."""
-    with house(bench.directory, "row3") as home:
+    with private_daemon(bench.directory, "row3") as home:
         modes, without = _modes(home)
         for case in cases(bench):
             yield from attempt(case.name, lambda case=case: _case(bench, home, case, modes))  # type: ignore[misc]
     yield from without
 
 
-def _modes(home: House) -> tuple[list[str], list[Line]]:
+def _modes(home: PrivateDaemon) -> tuple[list[str], list[Line]]:
     """The modes to measure in: without a governor only the existing one."""
     try:
         home.set_mode("always")
@@ -79,7 +79,7 @@ def _modes(home: House) -> tuple[list[str], list[Line]]:
     return ["always", "auto"], []
 
 
-def _case(bench: Bench, home: House, case: Case, modes: list[str]) -> Iterator[Line]:
+def _case(bench: Bench, home: PrivateDaemon, case: Case, modes: list[str]) -> Iterator[Line]:
     with ExitStack() as end:
         who = end.enter_context(client(str(home.daemon.place)))
         who.ask(**case.request)
@@ -99,13 +99,13 @@ def _case(bench: Bench, home: House, case: Case, modes: list[str]) -> Iterator[L
     yield _without_lead(case.name, without_lead)
 
 
-def _waited(home: House, who: Client, mode: str) -> Json:
+def _waited(home: PrivateDaemon, who: Client, mode: str) -> Json:
     if mode:
         home.set_mode(mode)
     return who.ask(do="waited")
 
 
-def _detached(home: House, who: Client, mode: str, alone: list[Json]) -> Callable[[], Json]:
+def _detached(home: PrivateDaemon, who: Client, mode: str, alone: list[Json]) -> Callable[[], Json]:
     """Run with helpers only, and give up after GIVEN_UP times the time alone."""
     limit = _LIMIT * Spread.of([each["seconds"] for each in alone]).median
 

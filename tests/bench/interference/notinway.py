@@ -12,8 +12,8 @@ from tests.bench.interference import beside
 from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.beside import Beside
 from tests.bench.interference.groups import Group, group
-from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line, number
+from tests.bench.interference.private_daemon import PrivateDaemon, private_daemon
 from tests.bench.interference.programs import Unmeasured, needed
 from tests.bench.interference.rivals import Got, Rivals, cpus, rivals
 from tests.bench.interference.rounds import interleaved, quotients
@@ -35,7 +35,7 @@ Window = tuple[Got, float]
 
 def measure(bench: Bench) -> Iterator[Line]:
     """Measure rivals in another session, in another cgroup, and stress-ng."""
-    with house(bench.directory, "row1") as home:
+    with private_daemon(bench.directory, "row1") as home:
 
         def in_group() -> Iterator[Line]:
             with group("rivals") as place:
@@ -46,7 +46,7 @@ def measure(bench: Bench) -> Iterator[Line]:
         yield from attempt("stress-ng", lambda: _stress(bench, home))
 
 
-def backgrounds(home: House) -> Mapping[str, Beside]:
+def backgrounds(home: PrivateDaemon) -> Mapping[str, Beside]:
     """All candidates, in the order of a round."""
     return {
         ALONE: beside.nothing,
@@ -59,7 +59,7 @@ def backgrounds(home: House) -> Mapping[str, Beside]:
 
 
 def usable(
-    home: House, given: Mapping[str, Beside], memory: ktask.Memory | None = None
+    home: PrivateDaemon, given: Mapping[str, Beside], memory: ktask.Memory | None = None
 ) -> tuple[Mapping[str, Beside], list[Line]]:
     """The candidates that this daemon supports, and a line for each other; OURS then has the existing mode.
 
@@ -74,7 +74,7 @@ def usable(
     return given, []
 
 
-def _kept(bench: Bench, home: House, where: str, place: Group | None) -> Iterator[Line]:
+def _kept(bench: Bench, home: PrivateDaemon, where: str, place: Group | None) -> Iterator[Line]:
     with rivals(bench.program("rival"), len(cpus()), group=place) as them:
         ways, without = usable(home, backgrounds(home))
         found = interleaved(bench.repeat, {name: _window(bench, them, way) for name, way in ways.items()})
@@ -121,7 +121,7 @@ def kept_lines(
 # -- the ktask author's own test ----------------------------------------------------
 
 
-def _stress(bench: Bench, home: House) -> Iterator[Line]:
+def _stress(bench: Bench, home: PrivateDaemon) -> Iterator[Line]:
     """Measure the time of a fixed number of stress-ng's operations, one process for each CPU."""
     program = needed("stress-ng", "stress-ng")
     operations = _operations(program, bench.seconds)

@@ -20,13 +20,13 @@ from tests.bench.interference import cputime
 from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.client import client
 from tests.bench.interference.fakehost import FakeHost, send_uevent
-from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Line
+from tests.bench.interference.private_daemon import PrivateDaemon, private_daemon
 from tests.bench.interference.programs import Unmeasured
 from tests.bench.interference.services import Services, services
 from tests.bench.interference.works import APART_MAX
 from tests.bench.measure import Goal
-from tests.integration.rig import KTASKD
+from tests.support.real_daemon import KTASKD
 
 CHUNK_S = 0.02
 STOPS = Goal(0.2 + CHUNK_S, at_least=False)
@@ -139,7 +139,9 @@ def _once(bench: Bench, scenario: Scenario, config: str, number: int) -> Seen:
         bus = end.enter_context(services(host.bus)) if scenario.said[0] else None
         (bench.directory / f"{label}.toml").write_text(config)
         environ = {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={host.bus}"}
-        home = end.enter_context(house(bench.directory, label, "--host-root", host.top, environ=environ))
+        home = end.enter_context(
+            private_daemon(bench.directory, label, "--host-root", host.top, environ=environ)
+        )
         job = home.client.submit(
             "selftest.spin",
             arg={"ms": CHUNK_S * 1e3},
@@ -154,7 +156,12 @@ def _once(bench: Bench, scenario: Scenario, config: str, number: int) -> Seen:
 
 
 def _watched(
-    bench: Bench, scenario: Scenario, home: House, job: ktask.Job, host: FakeHost, bus: Services | None
+    bench: Bench,
+    scenario: Scenario,
+    home: PrivateDaemon,
+    job: ktask.Job,
+    host: FakeHost,
+    bus: Services | None,
 ) -> Seen:
     working, helpers = _at_work(home), home.helpers()
     begin = time.monotonic()
@@ -187,7 +194,7 @@ def _happen(scenario: Scenario, host: FakeHost, bus: Services | None, *, over: b
     send_uevent()
 
 
-def _at_work(home: House) -> list[int]:
+def _at_work(home: PrivateDaemon) -> list[int]:
     """The helpers that have a CPU, as soon as there is one.
 
     The helper whose CPU the lead took has next to nothing, before and after; it
@@ -207,7 +214,7 @@ def _at_work(home: House) -> list[int]:
     return found
 
 
-def _until_quiet(home: House, helpers: Sequence[int], begin: float) -> float:
+def _until_quiet(home: PrivateDaemon, helpers: Sequence[int], begin: float) -> float:
     """Seconds until the helpers last used CPU time."""
     last, before = begin, cputime.on_cpu(helpers)
     while (now := time.monotonic()) - last < _QUIET_S:
@@ -221,7 +228,7 @@ def _until_quiet(home: House, helpers: Sequence[int], begin: float) -> float:
     return last - begin
 
 
-def _until_busy(home: House, helpers: Sequence[int], begin: float) -> float:
+def _until_busy(home: PrivateDaemon, helpers: Sequence[int], begin: float) -> float:
     """Seconds until the helpers have used a chunk's CPU time again."""
     before = cputime.on_cpu(helpers)
     while cputime.on_cpu(helpers) - before < CHUNK_S:
@@ -233,7 +240,7 @@ def _until_busy(home: House, helpers: Sequence[int], begin: float) -> float:
     return time.monotonic() - begin
 
 
-def _is_said(home: House, job: ktask.Job, codes: frozenset[str]) -> bool:
+def _is_said(home: PrivateDaemon, job: ktask.Job, codes: frozenset[str]) -> bool:
     status = {reason.code for reason in home.status().allowance.reasons}
     waiting = {reason.code for reason in home.client.job(job).waiting_reasons}
     return bool(codes & status) and bool(codes & waiting)

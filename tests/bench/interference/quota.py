@@ -13,8 +13,8 @@ from tests.bench.interference import cputime
 from tests.bench.interference.bench import Bench, attempt
 from tests.bench.interference.client import Client, client
 from tests.bench.interference.groups import Group, group
-from tests.bench.interference.house import House, house
 from tests.bench.interference.line import Exactly, Line
+from tests.bench.interference.private_daemon import PrivateDaemon, private_daemon
 from tests.bench.interference.programs import Unmeasured
 from tests.bench.interference.rivals import cpus
 from tests.bench.measure import Goal
@@ -42,7 +42,7 @@ class Seen:
 
 def measure(bench: Bench) -> Iterator[Line]:
     """Measure a limit of the client's own group, one of an ancestor, and one that changes."""
-    with house(bench.directory, "row6") as home, group("quota") as outer, outer.child("in") as inner:
+    with private_daemon(bench.directory, "row6") as home, group("quota") as outer, outer.child("in") as inner:
         for cpus_left, workers in ((0.5, 1), (1.5, 1), (2.0, 2)):
             yield from attempt(f"{cpus_left:g} CPUs", _limited(bench, home, inner, inner, cpus_left, workers))
         yield from attempt("ancestor", _limited(bench, home, outer, inner, 1.5, 1))
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> Iterator[Line]:
 
 
 def _limited(
-    bench: Bench, home: House, limited: Group, member: Group, cpus_left: float, workers: int
+    bench: Bench, home: PrivateDaemon, limited: Group, member: Group, cpus_left: float, workers: int
 ) -> Callable[[], Iterator[Line]]:
     """The workers of a client in `member` while `limited`, which may be above it, has a limit."""
     where = "" if limited is member else " in an ancestor"
@@ -76,7 +76,7 @@ def _exactly(name: str, counts: list[int], wanted: int) -> Line:
     return Line(name, tuple(map(float, counts)), "workers", Exactly(wanted))
 
 
-def _seen(bench: Bench, home: House, member: Group) -> Seen:
+def _seen(bench: Bench, home: PrivateDaemon, member: Group) -> Seen:
     with client(str(home.daemon.place), member) as who:
         _spin(who, bench.seconds + 2 * _START_S)
         job = home.running_job()
@@ -102,12 +102,12 @@ def _spin(who: Client, seconds: float) -> None:
     who.tell(do="waited")
 
 
-def _workers(home: House, job: ktask.Job) -> int:
+def _workers(home: PrivateDaemon, job: ktask.Job) -> int:
     progress = home.client.job(job).progress
     return progress.running_helpers + progress.running_leads
 
 
-def _changes(bench: Bench, home: House, member: Group) -> Iterator[Line]:
+def _changes(bench: Bench, home: PrivateDaemon, member: Group) -> Iterator[Line]:
     """Lower the limit to half a CPU and raise it again while a job runs."""
     full = float(len(cpus()))
     down, up = [], []
@@ -128,7 +128,7 @@ def _changes(bench: Bench, home: House, member: Group) -> Iterator[Line]:
     yield Line("raised while a job runs: followed after", tuple(up), "s", FOLLOWED)
 
 
-def _followed(home: House, job: ktask.Job, right: Callable[[int], bool], what: str) -> float:
+def _followed(home: PrivateDaemon, job: ktask.Job, right: Callable[[int], bool], what: str) -> float:
     """Seconds until the number of workers is right and, when asked for less, stays so."""
     begin = time.monotonic()
     since = begin

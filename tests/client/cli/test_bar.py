@@ -10,7 +10,7 @@ import ktask
 import pytest
 
 from tests.client.screen import on_terminal, seen
-from tests.integration.rig import Daemon, running, write_config
+from tests.support.real_daemon import Daemon, running, write_config
 
 SIZE = 96 << 20
 

@@ -1,4 +1,7 @@
-"""Every command ends quietly when its reader leaves, and prints one document with --json."""
+"""Every command ends quietly when its reader leaves, and prints one document with --json.
+
+Tests: client/ktask/cli/main.py
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ktask.cli.parsers import _PARSERS
 
 from tests.client.shell import KTASK, WAIT_S, environment
 from tests.client.shell import ktask as command
-from tests.integration.rig import Daemon, running
+from tests.support.real_daemon import Daemon, running
 
 READER_GONE = 128 + signal.SIGPIPE
 

@@ -131,6 +131,7 @@ LINES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n"])).map(b"".join), max_size=6).map(b"".join))
 def test_lines_when_any_then_read_as_sha256sum_does(text: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Commands that only read start no daemon; the others do."""
+"""Commands that only read start no daemon; the others do.
+
+Tests: client/ktask/cli/main.py
+"""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ def test_connect_when_there_is_none_then_one_is_started_and_found_again(
     assert (nowhere / "ktaskd").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_connect_when_many_programs_need_one_then_only_one_is_started(
     nowhere: Path, fake_python: Path
 ) -> None:

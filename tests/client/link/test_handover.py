@@ -30,6 +30,7 @@ def test_run_when_on_memory_then_worked_on_in_place_and_handed_over_once(
     assert fake.handoff.held == 0
 
 
+@pytest.mark.slow
 def test_memory_when_gone_without_a_close_then_the_daemon_gives_it_back(
     fake: FakeDaemon, client: ktask.Client
 ) -> None:

@@ -11,7 +11,7 @@ import ktask
 import pytest
 from ktask.link import locate, starting
 
-from tests.integration.rig import KTASKD, until
+from tests.support.real_daemon import KTASKD, until
 
 START = "import pathlib, sys, time; sys.stdin.read()"
 """A process that waits for the end of its standard input."""
@@ -22,6 +22,7 @@ def directory(reachable_dir: Path) -> Path:
     return reachable_dir / "run"
 
 
+@pytest.mark.slow
 def test_connect_when_the_daemon_was_started_a_moment_ago_then_waited_for(directory: Path) -> None:
     log = directory.with_suffix(".log")
     with (

@@ -18,8 +18,8 @@ from ktask.link.handover import Handover
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.fake import FakeDaemon
-from tests.integration.rig import running, starting
 from tests.integration.test_life import launcher, listening
+from tests.support.real_daemon import running, starting
 from tests.support.users import OtherUsers
 
 OTHER = 60017
@@ -285,6 +285,7 @@ def test_overflow_uid_when_not_all_uids_are_mapped_then_nobody_but_the_systems_d
         assert done.stdout.split() == ["refused", "True", "SUCCEEDED"], done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.other_uid
 def test_packaged_daemon_when_its_sockets_are_passed_by_root_then_all_users_trust_it(
     reachable_dir: Path, run_as: OtherUsers, monkeypatch: pytest.MonkeyPatch
@@ -316,6 +317,7 @@ def test_packaged_daemon_when_its_sockets_are_passed_by_root_then_all_users_trus
             assert daemon.stop() == 0, daemon.log()
 
 
+@pytest.mark.slow
 @pytest.mark.other_uid
 def test_roots_daemon_when_anywhere_and_open_to_all_then_others_use_it(
     reachable_dir: Path, tmp_path: Path

@@ -320,6 +320,7 @@ def test_gzip_when_there_are_only_zeros_then_refused(tmp_path: Path) -> None:
         whole(DECOMPRESS, context_of(src, dst, format="gzip"), [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -356,6 +357,7 @@ def test_finish_when_it_is_stopped_then_broken_off_and_done_later(tmp_path: Path
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["zstd", "gzip"]),

@@ -268,6 +268,7 @@ def test_frame_of_many_blocks_when_recalled_at_any_quantum_then_it_begins_again_
         assert content(dst) == b"first" + some(1000) * 200
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["table", "pzstd"]),

@@ -1,4 +1,7 @@
-"""If somebody else writes or cuts an archive's target, the job fails; it never succeeds with garbage."""
+"""If somebody else writes or cuts an archive's target, the job fails; it never succeeds with garbage.
+
+Tests: ktaskd/functions/archives/slots.py, ktaskd/functions/archives/decompress.py
+"""
 
 from __future__ import annotations
 

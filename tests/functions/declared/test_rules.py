@@ -38,6 +38,7 @@ def is_of_re2(pattern: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=1500)
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
 def test_expression_when_re2_takes_it_then_it_is_not_refused(pattern: str) -> None:

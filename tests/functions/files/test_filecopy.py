@@ -1,4 +1,7 @@
-"""Copies are equal, holes included, and their undo reports everything that it cannot restore."""
+"""Copies are equal, holes included, and their undo reports everything that it cannot restore.
+
+Guards: I2
+"""
 
 from __future__ import annotations
 

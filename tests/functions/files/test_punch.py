@@ -1,4 +1,7 @@
-"""file.punch makes holes exactly in the given ranges."""
+"""file.punch makes holes exactly in the given ranges.
+
+Tests: ktaskd/functions/files/allocate.py
+"""
 
 from __future__ import annotations
 

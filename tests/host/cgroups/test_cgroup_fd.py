@@ -79,6 +79,7 @@ def test_stdout_when_it_is_a_door_then_taken_and_nobody_inherits_it() -> None:
         assert "cgroup.procs" not in listed
 
 
+@pytest.mark.slow
 @pytest.mark.other_uid
 def test_door_when_root_opened_it_then_a_user_without_rights_moves_through_it(run_as: OtherUsers) -> None:
     mount = legacy_mount("cpu")

@@ -132,6 +132,7 @@ def hog(group: Path, policy: int) -> int:
     return child
 
 
+@pytest.mark.slow
 @pytest.mark.other_uid  # only root may make groups
 def test_cpu_when_real_groups_wait_then_those_of_others_count_and_ours_do_not(tmp_path: Path) -> None:
     mounts = [mount for mount in parse_mounts(Path("/proc/self/mountinfo").read_text()) if not mount.legacy]

@@ -14,7 +14,7 @@ import ktask
 import pytest
 from ktask.v1 import start
 
-from tests.integration.rig import Daemon
+from tests.support.real_daemon import Daemon
 from tests.support.users import REPOSITORY
 
 PATIENCE_S = 100
@@ -156,9 +156,10 @@ def test_call_when_packages_were_installed_meanwhile_then_nothing_old_is_loaded(
 def test_start_when_only_variables_differ_that_do_not_matter_then_not_again() -> None:
     """Containers set these variables; restarting for them would delay each program's first call."""
     environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": "/x", "HOME": "/x", "TZ": "UTC"}
+    environ |= {"KMP_INIT_AT_FORK": "FALSE", "KMP_DUPLICATE_LIB_OK": "True"}
     same = {**start.take(), "options": ["-B", "-s"]}
     start.check(same, environ, ["/x"])
-    for name in ("PYTHONHASHSEED", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"):
+    for name in ("PYTHONHASHSEED", "OMP_NUM_THREADS", "LD_LIBRARY_PATH", "KMP_AFFINITY"):
         with pytest.raises(start.StartAgain) as caught:
             start.check(same, {**environ, name: "1x"}, ["/x"])
         assert caught.value.environ[name] == "1x"

@@ -23,8 +23,8 @@ from ktask.own.futures import WorkerLost
 from ktask.own.initial import InitializerFailed
 from ktask.v1 import calls, surroundings
 
-from tests.integration.rig import Daemon, until
 from tests.own import things
+from tests.support.real_daemon import Daemon, until
 from tests.support.users import REPOSITORY
 
 PATIENCE_S = 60
