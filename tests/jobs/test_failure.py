@@ -104,7 +104,7 @@ def test_job_when_a_source_became_shorter_then_says_so() -> None:
             os.truncate(memory.fd, 10)
             await h.ended(job, spin)
             error = view.full_error(job)
-            assert error is None or (error.errno == errno.ENODATA and "truncated" in error.message)
+            assert error is None or (error.errno == errno.ENODATA and "ends at 10" in error.message)
 
     run(story())
 
