@@ -9,8 +9,9 @@ PYTHON ?=
 # What pytest gets besides its configuration, as in PYTEST_ARGS="tests/host -x".
 PYTEST_ARGS ?=
 # Tests run in so many processes (pytest-xdist); PARALLEL= has them run one by one, as `-s` and `--pdb` need it.
-# Helpers get only the time that other tests leave, so what fails there is run once more, one by one.
-PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist worksteal
+# One more than there are CPUs, since many tests wait. Helpers get only the time that other tests leave, so
+# what fails there is run once more, one by one.
+PARALLEL ?= --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist worksteal
 # What pytest gets for the checks in the virtual machine, as in VM_ARGS=-v.
 VM_ARGS ?=
 # Where `make install` puts programs and units, and what stands for "/" while a package is made.
