@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -45,10 +45,14 @@ def main() -> int:
         if args.backend == "ktask":
             stack.enter_context(a_daemon())
         begun_s = time.monotonic()
+        left: Mapping[str, Sequence[str]]
         left = LEFT_OUT if args.backend == "ktask" and tuple(args.modules) == MODULES else {}
+        os.environ["KTASK_JOBLIB_LEFT_OUT"] = "\n".join(test for tests in left.values() for test in tests)
         os.environ["KTASK_JOBLIB_JOBS"] = args.jobs
         _run(Path(place), args.modules, args.backend, args.pattern)
         cases = ElementTree.parse(f"{place}/report.xml").getroot().iter("testcase")
+        found = Path(place, "left_out").read_text().splitlines()
+        left = {why: [test for test in tests if test in found] for why, tests in left.items()}
         status = _report(list(cases), args.backend, left, time.monotonic() - begun_s)
         used = Path(place, "used")
         if used.exists():
@@ -66,18 +70,9 @@ def _run(place: Path, modules: Sequence[str], backend: str, pattern: str) -> Non
     }
     (place / "pytest.ini").write_text("[pytest]\n")  # do not use the settings of this project
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-k", pattern]
+    command += ["-p", "ktask_leftout"]
     command += [f"--timeout={_TIMEOUT_S}", f"--junit-xml={place}/report.xml", "--pyargs", *modules]
-    left_out = [f"--deselect={test}" for tests in LEFT_OUT.values() for test in _paths(tests)]
-    subprocess.run([*command, *(left_out if backend == "ktask" else [])], cwd=place, env=environ, check=False)
-
-
-def _paths(tests: Sequence[str]) -> Iterator[str]:
-    """Tests by their pytest ids, below any directory."""
-    import joblib
-
-    directory = Path(joblib.__file__).parent / "test"
-    for test in tests:
-        yield f"{directory}/{test}"
+    subprocess.run(command, cwd=place, env=environ, check=False)
 
 
 def _report(

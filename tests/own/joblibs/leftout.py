@@ -27,4 +27,4 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"{_T}initializer_not_reused[4]",
     ),
 }
-"""Tests by reason, as pytest names them below joblib/test."""
+"""Tests by reason: the name of the file and of the test."""
