@@ -6,7 +6,7 @@ import errno
 import re
 from pathlib import Path
 
-from tests.badinput import calls, changes, descriptors, given, names, positions
+from tests.badinput import calls, changes, descriptors, given, limits, messages, names, positions, request_ids
 from tests.badinput.case import Accept, Case, End, Group, Refuse, slug
 from tests.support.users import REPOSITORY
 
@@ -18,6 +18,9 @@ GROUPS: list[Group] = [
     *given.GROUPS,
     *descriptors.GROUPS,
     *changes.GROUPS,
+    *limits.GROUPS,
+    *request_ids.GROUPS,
+    *messages.GROUPS,
     *calls.GROUPS,
 ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import random
-import re
 import subprocess
 import sys
 import threading
@@ -16,15 +15,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-from ktask.v1 import control_pb2 as cpb
 from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.handoff import FDS_MAX
 
 from tests.fault import recovery, works
 from tests.fault.armed_faults import ArmedFaults, armed_faults
+from tests.fault.footprint import MEMORY, settled
 from tests.fault.killer import HOLDING, Killer
-from tests.fault.work import FILE, MEMFD, Work
+from tests.fault.work import Work
 from tests.support.real_daemon import (
     Daemon,
     Stubs,
@@ -44,9 +42,6 @@ CALLERS = 6
 
 JOB_S = 90.0
 """A job that takes longer than this has not ended in bounded time."""
-
-SETTLE_S = 30.0
-"""The same for the daemon as a whole, after the last job."""
 
 MEMORY_MAX = 6 << 20
 """How much more private memory the daemon may have in the end: allocators keep some."""
@@ -277,84 +272,6 @@ def handed(path: Path, fds: list[int]) -> Iterator[list[dict[str, str]]]:
         for first in range(0, len(fds), FDS_MAX):
             found += stack.enter_context(handed_over(path, *fds[first : first + FDS_MAX]))
         yield [{"handle": handle} for handle in found]
-
-
-# -- the footprint ----------------------------------------------------------------------
-
-LOOKS = 4
-"""Looks that must agree before their result counts as the state at rest."""
-
-COUNTERS = ("jobs_unended", "handles", "handoff_connections", "keepers")
-MEMORY = "private bytes of the daemon"
-IN_A_WORKER = "descriptors of a worker"
-
-
-def footprint(daemon: Daemon, status: cpb.Status) -> dict[str, int]:
-    """Everything that must be the same before and after."""
-    counters = {counter.name: counter.value for counter in status.counters}
-    found: Counter[str] = Counter()
-    for name in COUNTERS:
-        found[name] = counters[name]
-    for pool in status.pools:
-        for worker in pool.workers:
-            state = cpb.WorkerState.Name(worker.state).removeprefix("WORKER_STATE_").lower()
-            found[f"workers in {pool.name}, {state}"] += 1
-            if worker.state == cpb.WORKER_STATE_IDLE:
-                for what, count in descriptors(worker.pid).items():
-                    name = f"{IN_A_WORKER} in {pool.name}: {what}"
-                    found[name] = max(found[name], count)
-    for process in daemon.tree():
-        found[f"processes called {process.name()}"] += 1
-    for what, count in descriptors(daemon.process.pid).items():
-        found[f"descriptors of the daemon: {what}"] = count
-    found[MEMORY] = int(psutil.Process(daemon.process.pid).memory_full_info().uss)
-    return dict(found)
-
-
-def descriptors(pid: int) -> Counter[str]:
-    """The number of descriptors of each kind that a process has open."""
-    found: Counter[str] = Counter()
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found[re.sub(r"\d+", "N", os.readlink(f"/proc/{pid}/fd/{name}"))] += 1
-        except FileNotFoundError:
-            continue
-    return found
-
-
-def settled(daemon: Daemon, stubs: Stubs, wanted: dict[str, int] | None) -> dict[str, int]:
-    """The footprint as soon as it is as wanted, or at rest and stable; otherwise the last one."""
-    deadline, before, same = time.monotonic() + SETTLE_S, None, 0
-    while True:
-        try:
-            found = footprint(daemon, stubs.control.GetStatus(cpb.GetStatusRequest()).status)
-        except (psutil.NoSuchProcess, FileNotFoundError):
-            continue
-        figures = {name: value for name, value in found.items() if name != MEMORY}
-        same = same + 1 if figures == before else 0
-        before = figures
-        if wanted is None:
-            done = same >= LOOKS and at_rest(found)
-        else:
-            done = figures == {name: value for name, value in wanted.items() if name != MEMORY}
-        if done or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
-
-
-def at_rest(found: dict[str, int]) -> bool:
-    """Whether nothing is going on, as far as the daemon and the workers' descriptors say."""
-    idle = all(name.endswith(", idle") for name in found if name.startswith("workers in "))
-    # It was asked to forget its sources, but at its priority may not have run yet.
-    forgot = not any(name.startswith(IN_A_WORKER) and is_source(name) for name in found)
-    # The governor keeps looking for a moment after the last job.
-    calm = not any("/proc/pressure/" in name for name in found)
-    return idle and forgot and calm and not found["jobs_unended"] and found["handles"] == 1
-
-
-def is_source(name: str) -> bool:
-    """Whether a descriptor's name is that of a job's source."""
-    return f"memfd:{MEMFD}" in name or f"/{FILE}" in name
 
 
 # -- the whole --------------------------------------------------------------------------

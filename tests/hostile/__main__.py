@@ -23,10 +23,11 @@ from dataclasses import dataclass, field
 import psutil
 
 from tests.hostile.attacked_daemon import BESIDE, neighbour_of, open_daemon
-from tests.hostile.attacks import ATTACKS, Attack, Scene, record_good_call
+from tests.hostile.attacks import ATTACKS, Attack, Scene
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
 from tests.hostile.rudeness import MANY_COMPUTE, MANY_MIXTURE, rude_attacks
+from tests.hostile.wire import record_good_call
 from tests.support.real_daemon import connected
 from tests.support.users import OtherUsers, reachable_directory
 

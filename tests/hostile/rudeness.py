@@ -11,10 +11,9 @@ from pathlib import Path
 
 from ktask.v1 import jobs_pb2 as pb
 
-from tests.hostile import rude
 from tests.hostile.attacks import AT_ONCE, Attack, Scene, all_of, batched
 from tests.support.real_daemon import connected, spin
-from tests.support.users import OtherUsers
+from tests.support.users import REPOSITORY, OtherUsers
 
 STRANGER = 60001
 """A uid that the machine does not know. It shares an account with the neighbour, which is unknown, too."""
@@ -29,6 +28,14 @@ MIXTURE_MS = 1
 
 OTHERS_JOBS = 9_500
 
+PROGRAM = """
+import sys
+sys.path[0] = sys.argv.pop(1)
+from tests.hostile import rude
+rude.main(*sys.argv[1:])
+"""
+"""Starts rude.py. Root loads it from this checkout, which the other users may be unable to read."""
+
 BEGIN_S = 60.0
 
 
@@ -42,9 +49,8 @@ def rude_process(
     run_as: OtherUsers, place: Path, name: str, count: int, uids: Sequence[int]
 ) -> Iterator[subprocess.Popen[str]]:
     """Run the attack: all uids have begun when the block begins, and it ends with the block."""
-    code = Path(rude.__file__).read_text()
     numbers = [str(count), *map(str, uids)]
-    words: list[str | Path] = [run_as.interpreter, "-c", code, str(place), name, *numbers]
+    words: list[str | Path] = [run_as.interpreter, "-c", PROGRAM, REPOSITORY, str(place), name, *numbers]
     process = run_as.start(0, words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None

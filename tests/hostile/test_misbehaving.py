@@ -26,20 +26,10 @@ from ktask.v1 import control_pb2, handoff
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.hostile.attacked_daemon import KEPT, SEQPACKET, STALL_S, counters, dialled, fds_of, keeper_of
-from tests.hostile.attacks import (
-    CONNECTIONS,
-    PREFACE,
-    SETTINGS,
-    Scene,
-    all_of,
-    connections_with_calls,
-    drained,
-    garbage,
-    pushed,
-    record_good_call,
-)
+from tests.hostile.attacks import CONNECTIONS, Scene, all_of, connections_with_calls
 from tests.hostile.going import going
 from tests.hostile.neighbour import Neighbour
+from tests.hostile.wire import PREFACE, SETTINGS, drained, garbage, pushed, record_good_call
 from tests.support.real_daemon import (
     PATIENCE_S,
     Daemon,

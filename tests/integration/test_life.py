@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import stat
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +34,7 @@ from tests.support.real_daemon import (
     state_name,
     until,
     wait_state,
+    works,
     write_config,
 )
 
@@ -52,13 +49,6 @@ def undo_log(handle: str, request_id: str = "", delay_ms: float = 2) -> pb.JobSp
         ranges=[{"length": str(SIZE)}],
         request_id=request_id,
     )
-
-
-def works(daemon: Daemon) -> bool:
-    """Whether a job runs, over a new connection."""
-    with connected(daemon.socket) as stubs:
-        job = stubs.jobs.Run(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S).job
-    return state_name(job) == "SUCCEEDED"
 
 
 def submit_hang(stubs: Stubs, *, cpu: bool = False) -> pb.Job:
@@ -244,142 +234,6 @@ def test_idle_exit_when_a_mode_is_set_or_a_result_is_kept_then_not_before_that_i
             request.duration.FromMilliseconds(200)
             stubs.control.SetMode(request)
         assert daemon.wait() == 0, daemon.log()
-
-
-# -- the service manager -------------------------------------------------------------
-
-
-class Manager:
-    """The socket that a service manager listens to."""
-
-    def __init__(self, path: Path) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.sock.bind(os.fspath(path))
-        self.sock.settimeout(PATIENCE_S)
-
-    def next(self) -> dict[str, str]:
-        """The next message, by key."""
-        text = self.sock.recv(4096).decode()
-        return dict(line.partition("=")[::2] for line in text.splitlines())
-
-    def until(self, key: str) -> dict[str, str]:
-        while key not in (found := self.next()):
-            pass
-        return found
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    path = tmp_path / "notify"
-    made = Manager(path)
-    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
-    with made.sock:
-        yield made
-
-
-def test_notify_when_it_lives_then_ready_reloading_stopping(
-    place: Path, tmp_path: Path, manager: Manager
-) -> None:
-    config = write_config(tmp_path / "c", jobs={"kept": 5})
-    with starting(place, "--config", config) as daemon:
-        assert manager.next()["READY"] == "1"
-        assert works(daemon)  # ready means that a job can run
-        for text in ("[jobs]\nkept = 6\n", "no = configuration"):
-            config.write_text(text)
-            before_us = time.monotonic_ns() // 1000
-            daemon.signal(signal.SIGHUP)
-            told = manager.next()
-            assert told["RELOADING"] == "1"
-            assert before_us <= int(told["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
-            assert manager.next()["READY"] == "1"
-        with connected(daemon.socket) as stubs:
-            status = stubs.control.GetStatus(control_pb2.GetStatusRequest()).status
-        assert {limit.name: limit.value for limit in status.limits}["jobs_kept"] == 6
-        daemon.signal(signal.SIGTERM)
-        assert manager.next()["STOPPING"] == "1"
-        assert daemon.wait() == 0, daemon.log()
-
-
-LAUNCHER = """
-import os, sys
-n = int(sys.argv[1])
-for fd in range(3, 3 + n):
-    os.set_inheritable(fd, True)
-os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), str(n)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-def launcher(*sockets: socket.socket, interpreter: str | Path = sys.executable) -> Any:
-    """Starts a command with listening sockets from descriptor 3 on, like a service manager."""
-
-    def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        # A shell moves them to their numbers; its own descriptors are above them.
-        moves = " ".join(f"{3 + i}<&{sock.fileno()}" for i, sock in enumerate(sockets))
-        python = [os.fspath(interpreter), "-c", LAUNCHER, str(len(sockets)), *map(str, command)]
-        words = ["bash", "-c", f'exec "$@" {moves}', "launcher", *python]
-        fds = [sock.fileno() for sock in sockets]
-        return subprocess.Popen(words, pass_fds=fds, **options)
-
-    return popen
-
-
-def listening(path: Path, kind: socket.SocketKind) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, kind)
-    sock.bind(os.fspath(path))
-    path.chmod(0o640)
-    sock.listen(16)
-    return sock
-
-
-def test_activation_when_both_sockets_are_passed_then_used_and_left_in_place(place: Path) -> None:
-    place.mkdir()
-    relay, handoff = place / "ktaskd.sock", place / "handoff.sock"
-    with (
-        listening(handoff, socket.SOCK_SEQPACKET) as second,
-        listening(relay, socket.SOCK_STREAM) as first,
-        connected(relay) as stubs,
-    ):
-        # This connects before there is a daemon; the kernel keeps the connection.
-        early = stubs.jobs.Run.future(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S)
-        with starting(place, popen=launcher(second, first)) as daemon, memory(SIZE) as fd:
-            assert state_name(early.result().job) == "SUCCEEDED"
-            with handed_over(handoff, fd) as (handle,):
-                fill = spec("mem.fill", arg={"value": 3}, sources={"data": {"handle": handle}})
-                job = stubs.jobs.Run(pb.RunRequest(spec=fill), timeout=PATIENCE_S).job
-            assert state_name(job) == "SUCCEEDED"
-            assert os.pread(fd, SIZE, 0) == bytes([3]) * SIZE
-            assert daemon.stop() == 0, daemon.log()
-        assert sorted(path.name for path in place.iterdir()) == ["handoff.sock", "ktaskd.sock"]
-        for path in (relay, handoff):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        # The next daemon gets the sockets again, and a client that connects in between waits for it.
-        late = stubs.jobs.Run.future(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S, wait_for_ready=True)
-        with starting(place, popen=launcher(second, first)) as daemon:
-            assert state_name(late.result().job) == "SUCCEEDED"
-            assert daemon.stop() == 0, daemon.log()
-
-
-def test_activation_when_only_one_is_passed_then_the_other_is_made(place: Path) -> None:
-    place.mkdir()
-    with listening(place / "ktaskd.sock", socket.SOCK_STREAM) as sock:
-        with starting(place, popen=launcher(sock)) as daemon:
-            daemon.wait_ready()
-            assert works(daemon)
-            with memory(SIZE) as fd, handed_over(daemon.handoff, fd) as handles:
-                assert len(handles) == 1
-            assert daemon.stop() == 0, daemon.log()
-        assert [path.name for path in place.iterdir()] == ["ktaskd.sock"]
-
-
-def test_activation_when_something_else_is_passed_then_1_and_said(place: Path) -> None:
-    place.mkdir()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        with starting(place, popen=launcher(sock)) as daemon:
-            assert daemon.wait() == 1
-        assert "wanted a listening unix socket, stream or seqpacket" in daemon.log()
-        assert "Traceback" not in daemon.log()
-        assert not list(place.iterdir())
 
 
 # -- draining and looking ------------------------------------------------------------

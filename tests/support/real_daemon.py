@@ -304,6 +304,13 @@ def state_name(job: pb.Job) -> str:
 # -- descriptors -----------------------------------------------------------------
 
 
+def works(daemon: Daemon) -> bool:
+    """Whether a job succeeds, over a new connection."""
+    with connected(daemon.socket) as stubs:
+        job = stubs.jobs.Run(pb.RunRequest(spec=spin(1, 1)), timeout=PATIENCE_S).job
+    return state_name(job) == "SUCCEEDED"
+
+
 @contextmanager
 def handed_over(path: Path, *fds: int) -> Iterator[list[str]]:
     """Handles of descriptors; they live as long as the block, and jobs that use them."""

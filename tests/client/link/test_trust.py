@@ -18,7 +18,7 @@ from ktask.link.handover import Handover
 from ktask.v1 import jobs_pb2 as pb
 
 from tests.client.fake import FakeDaemon
-from tests.integration.test_life import launcher, listening
+from tests.integration.launcher import launcher, listening
 from tests.support.real_daemon import running, starting
 from tests.support.users import OtherUsers
 

@@ -8,13 +8,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ktaskd.door.admission.meter import DEBT_MAX_S, Meter
 from ktaskd.door.admission.prices import (
     CALL_COST_S,
     GRACE_S,
@@ -337,98 +333,5 @@ def test_turn_when_answers_are_not_read_then_waits_for_room() -> None:
         loud.answers.drop(100 * 1024 * 1024)
         await asyncio.wait([cut])
         assert not turns.answers.waiting
-
-    run(test())
-
-
-@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 1)), max_size=50))
-def test_meter_when_charged_then_the_debt_is_paid_off_by_time_and_bounded(
-    steps: list[tuple[float, float]],
-) -> None:
-    meter, now_s, used_s = Meter(), 100.0, 0.0
-    for pause_s, cost_s in steps:
-        now_s += pause_s
-        before_s = max(meter.debt_s(now_s), 0.0)
-        meter.charge(now_s, cost_s)
-        used_s += cost_s
-        assert abs(meter.debt_s(now_s) - min(before_s + cost_s, DEBT_MAX_S)) < 1e-6
-        assert meter.debt_s(now_s) <= used_s + 1e-6
-
-
-_STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["ask", "call", "begin", "end", "reset", "cancel", "charge", "wait"]),
-        st.integers(0, 3),
-    ),
-    max_size=120,
-)
-
-
-class Story:
-    """Four users of two accounts, with any events."""
-
-    def __init__(self) -> None:
-        self.turns = Turns()
-        self.users = [self.turns.join(uid, uid % 2) for uid in range(4)]
-        self.asked: list[list[int]] = [[] for _ in self.users]
-        self.came: list[list[int]] = [[] for _ in self.users]
-        self._tickets: list[dict[int, Ticket]] = [{} for _ in self.users]
-        self._numbers = iter(range(10**6))
-
-    def ask(self, i: int, *, call: bool = False) -> None:
-        number = next(self._numbers)
-        self.asked[i].append(number)
-
-        def on_turn() -> None:
-            self._tickets[i].pop(number, None)
-            self.came[i].append(number)
-
-        ticket = self.users[i].ask(on_turn, call=call)
-        if ticket is None:
-            on_turn()
-        else:
-            self._tickets[i][number] = ticket
-
-    def call(self, i: int) -> None:
-        self.ask(i, call=True)
-
-    def begin(self, i: int) -> None:
-        self.users[i].began()
-
-    def end(self, i: int) -> None:
-        if self.users[i].calls:
-            self.users[i].ended(1, 1, answered=True)
-
-    def reset(self, i: int) -> None:
-        if self.users[i].calls:
-            self.users[i].was_reset()
-
-    def charge(self, i: int) -> None:
-        self.users[i].charge(SLICE_S)
-
-    def cancel(self, i: int) -> None:
-        if self._tickets[i]:
-            number, ticket = self._tickets[i].popitem()
-            ticket.cancel()
-            self.asked[i].remove(number)
-
-
-@settings(deadline=None)
-@given(_STEPS)
-def test_turns_when_anything_happens_then_all_come_in_once_and_in_order(steps: list[tuple[str, int]]) -> None:
-    async def test() -> None:
-        story = Story()
-        for what, i in steps:
-            if what == "wait":
-                await asyncio.sleep(SLICE_S)
-            else:
-                act: Callable[[int], None] = getattr(story, what)
-                act(i)
-        await asyncio.sleep(120 * UNBEGUN_S)
-        assert story.came == story.asked
-        for user in story.users:
-            assert min(user.calls, user.account.unbegun) >= 0
-            assert not user
-        assert not story.turns.waiting
 
     run(test())
