@@ -113,7 +113,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             failed: Future[Any] = Future()
             failed.set_exception(_unpicklable(error))
             return failed
-        return self._executor.submit(mapped.run, *task, self._environ)
+        return self._executor.submit(mapped.run, *task, self._environ, self.inner_max_num_threads)
 
     apply_async = submit
     """The name in older versions of joblib."""

@@ -83,6 +83,20 @@ def test_joblib_when_threads_of_libraries_are_limited_then_tasks_find_the_limit(
         assert found == [str(count)] * 3
 
 
+def test_joblib_when_threads_are_limited_then_a_blas_that_was_loaded_before_has_as_many(joblib: Any) -> None:
+    """Workers have loaded numpy before they see a program, and so its variables."""
+
+    def blas_threads() -> list[int]:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+        return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+
+    calls = [joblib.delayed(blas_threads)() for _ in range(3)]
+    for count in (3, None):  # the second run has the workers of the first
+        with joblib.parallel_config(backend="ktask", n_jobs=2, inner_max_num_threads=count):
+            found = joblib.Parallel()(calls)
+        assert found == [[count or 1]] * 3
+
+
 def test_joblib_when_one_task_fails_then_the_others_are_not_waited_for(joblib: Any, tmp_path: Path) -> None:
     def task(i: int) -> None:
         if i == 0:

@@ -7,12 +7,15 @@ the same arrays, in the same directory, in the same mode.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import pickle
+import sys
 import threading
 from collections import ChainMap
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ktask.v1 import code
@@ -68,14 +71,30 @@ class Mapped:
             self._folders._clean_temporary_resources(allow_non_empty=True)
 
 
-def run(task: bytes, returned: Reducers, environ: Mapping[str, str]) -> bytes:
+def run(task: bytes, returned: Reducers, environ: Mapping[str, str], threads: int | None) -> bytes:
     """In a worker: run a task and return its pickled result; arrays mapped from the run's files are copied.
 
     Args:
         environ: limits of threads, for libraries that this task is the first to load.
+        threads: the same limit as the program has given it, for the BLAS that the worker had loaded
+            before; None = one thread.
     """
     os.environ.update(environ)
-    return _dumps(pickle.loads(task)(), returned)
+    with _blas_threads(threads):
+        value = pickle.loads(task)()
+    return _dumps(value, returned)
+
+
+def _blas_threads(count: int | None) -> AbstractContextManager[object]:
+    """Limit the threads of BLAS in a block; only threadpoolctl can, as it can for other backends."""
+    if count is None or "numpy" not in sys.modules:
+        return nullcontext()
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        return nullcontext()
+    limits: AbstractContextManager[object] = threadpoolctl.threadpool_limits(count, user_api="blas")
+    return limits
 
 
 def _dumps(value: Any, reducers: Reducers) -> bytes:
