@@ -6,6 +6,7 @@ Tests: ktaskd/jobs/engine.py
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from random import Random
 from typing import cast
@@ -14,7 +15,9 @@ import pytest
 
 from ktaskd.jobs import view
 from ktaskd.model.allowance import Level
+from ktaskd.model.function import Access, SourceRole
 from ktaskd.model.job import JobState
+from ktaskd.worker.frames import Done
 from tests.jobs.leaploop import pending
 from tests.jobs.simulated import KEEP_S, READER, STEPS, WRITER, Simulation, play
 from tests.jobs.simulated_worker import SimulatedWorker
@@ -175,6 +178,30 @@ def test_guest_when_it_starts_slowly_for_the_last_step_then_it_is_waited_for() -
         sim.fill()
         finish(sim)
         assert job.state is JobState.SUCCEEDED
+
+    play(story)
+
+
+@pytest.mark.parametrize("item", [7, "seven", ["seven"], None])
+def test_result_of_an_item_when_it_is_no_object_then_its_worker_is_killed(item: object) -> None:
+    """Code that is not ours may send anything in its worker's name."""
+    role = SourceRole("data", Access.READ, "The source.")
+
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(replace(READER, steady=True, sources=(role,)), 10)
+        job.counts_items = True
+        worker = worker_of(sim, lead=True)
+        worker.begin()
+        (seq, _, _, (start, end)), *_ = worker.queue
+        part = json.dumps({"items": [item] * (end - start)}).encode()
+        sim.engine.on_done(worker, Done(seq, end, 1, part))
+        assert worker.is_killed
+        assert not job.completed
+        job.counts_items = False
+        worker.die()
+        sim.fill()
+        finish(sim)
 
     play(story)
 
