@@ -14,6 +14,7 @@ from typing import cast
 import pytest
 
 from ktaskd.jobs import view
+from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Level
 from ktaskd.model.function import Access, SourceRole
 from ktaskd.model.job import JobState
@@ -403,5 +404,40 @@ def test_ended_job_when_the_clock_is_set_then_it_is_kept_as_long_as_ever() -> No
             assert job.id in sim.registry._by_id
             await asyncio.sleep(2.0)
             assert job.id not in sim.registry._by_id
+
+    play(story)
+
+
+def test_job_when_its_end_cancels_another_job_then_both_end_once() -> None:
+    """An event within an event waits for the end of the outer one."""
+
+    async def story(sim: Simulation) -> None:
+        first, second = (sim.submit(WRITER, 40, waited=False) for _ in range(2))
+        states: list[JobState] = []
+
+        def on_change(job: Job) -> None:
+            states.append(job.state)
+            if job.state.ended:
+                sim.engine.cancel(first)
+                sim.engine.cancel(second)
+
+        first.watch(on_change)
+        sim.engine.cancel(first)
+        assert states == [JobState.DRAINING, JobState.UNDOING, JobState.CANCELLED]
+        assert second.state is JobState.CANCELLED
+        assert sim.engine.counters["jobs_cancelled"] == 2
+
+    play(story)
+
+
+def test_job_when_a_bug_breaks_its_entry_off_then_it_does_not_go_on_as_if_that_was_done() -> None:
+    async def story(sim: Simulation) -> None:
+        job, other = (sim.submit(WRITER, 40, waited=False) for _ in range(2))
+        job.positions.begin_undo = None  # type: ignore[method-assign, assignment]
+        with pytest.raises(TypeError):
+            sim.engine.cancel(job)
+        sim.engine.cancel(other)
+        assert other.state is JobState.CANCELLED
+        assert job.state is JobState.UNDOING, "it is neither undone nor named dirty"
 
     play(story)
