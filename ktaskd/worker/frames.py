@@ -42,9 +42,9 @@ _CHUNK = struct.Struct("<BQQQQi")
 _DONE = struct.Struct("<BQQQ")
 _LENGTH = struct.Struct("<I")
 
-NESTED_MAX = 200
-"""Levels of lists and objects in a frame from a worker. Python can read JSON that uses up its stack, but
-a few calls further down it cannot write the same again. Clients read fewer levels still."""
+NESTED_MAX = 30
+"""Levels of lists and objects in a frame from a worker. Clients read a message of 100 levels, and an object
+in a result takes three of them. Source: protobuf's default recursion limit"""
 
 # The words of a worker's page in the board, which it shares with the daemon. Each has 8 bytes
 # and is aligned, so no reader sees a word half written.
@@ -170,7 +170,7 @@ def unpack_part(part: bytes) -> dict[str, Any]:
 
 
 def check_nesting(text: bytes, value: object) -> None:
-    """Raise ValueError if the value of a JSON text from a worker has more levels than NESTED_MAX."""
+    """Raise ValueError if a value, of which `text` is the JSON, has more levels than NESTED_MAX."""
     if text.count(b"[") + text.count(b"{") <= NESTED_MAX:
         return
     level = [value]
@@ -179,7 +179,7 @@ def check_nesting(text: bytes, value: object) -> None:
             inner
             for outer in level
             for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]
-            if isinstance(inner, dict | list)
+            if isinstance(inner, dict | list | tuple)
         ]
         if not level:
             return

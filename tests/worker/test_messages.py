@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ktask.v1 import jobs_pb2 as pb
 
+from ktaskd.api.structs import struct_out
 from ktaskd.model.worker import Applied
 from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_to_json
+from ktaskd.worker.failures import encoded
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import (
     Failed,
@@ -111,6 +114,22 @@ def test_part_when_nested_too_deep_to_be_passed_on_then_refused() -> None:
     assert frames.unpack_part(json.dumps(nested(frames.NESTED_MAX)).encode())
     with pytest.raises(FrameInvalid, match="nested"):
         frames.unpack_part(json.dumps(nested(frames.NESTED_MAX + 1)).encode())
+
+
+def test_result_when_nested_too_deep_then_its_worker_sends_an_error_instead() -> None:
+    assert encoded(nested(frames.NESTED_MAX))
+    for value in (nested(frames.NESTED_MAX + 1), {"tuple": (nested(frames.NESTED_MAX - 1),)}):
+        with pytest.raises(ValueError, match="nested"):
+            encoded(value)
+
+
+def test_value_when_as_deep_as_it_may_be_then_clients_can_read_it() -> None:
+    value: dict[str, Any] = {}
+    for _ in range(frames.NESTED_MAX - 1):
+        value = {"deep": value}
+    frames.unpack_part(json.dumps(value).encode())
+    sent = pb.RunResponse(job=pb.Job(result=struct_out(value))).SerializeToString()
+    assert pb.RunResponse.FromString(sent).job.result
 
 
 def test_text_when_it_has_lone_surrogates_then_it_can_be_sent_on() -> None:
