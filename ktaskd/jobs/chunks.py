@@ -241,4 +241,6 @@ def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
         items = part.get("items") if part is not None else None
         if not isinstance(items, list) or len(items) != done.reached - chunk.start:
             raise FrameInvalid(f"chunk of {done.reached - chunk.start} items: not as many results")
+        if not all(isinstance(item, dict) for item in items):
+            raise FrameInvalid("result of an item: is no object")
     return part

@@ -82,17 +82,26 @@ class Settling:
         self._departures = departures
         self._entries = entries
         self._marked: dict[Job, None] = {}
-
-    def mark(self, job: Job) -> None:
-        """Something has happened to the job."""
-        self._marked[job] = None
+        self._is_settling = False
 
     def settle(self, job: Job | None = None) -> None:
-        """The event is over: bring all marked jobs, and `job`, to their next states; then assign workers."""
+        """An event is over: mark `job`. If no other event is under way, settle all marked jobs.
+
+        They are brought to their next states; then workers are assigned.
+        """
         if job is not None:
             self._marked[job] = None
-        while self._marked:
-            self._advance(next(iter(self._marked)))
+        if self._is_settling:
+            return  # a watcher of a job has made another event: the outermost one settles both
+        self._is_settling = True
+        try:
+            while self._marked:
+                job = next(iter(self._marked))
+                # First of all: if a bug breaks its entry off, the next event must not take that for done.
+                del self._marked[job]
+                self._advance(job)
+        finally:
+            self._is_settling = False
         self._dispatch.pump()
 
     def apply(self, job: Job, event: Event) -> None:
@@ -106,7 +115,6 @@ class Settling:
             self.apply(job, event)
         if not job.state.ended:
             self._dispatch.refresh(job)
-        del self._marked[job]
 
     def _due(self, job: Job) -> Event | None:
         if job.guest.worker is not None and _needs_no_worker(job):

@@ -108,7 +108,7 @@ class Worker:
         """Whether it has got code that is not ours, and so ends with its job."""
         self._state = WorkerState.STARTING
         self._hooks = hooks
-        self._killed = self._is_dead = self._ended = False
+        self._is_set_up = self._killed = self._is_dead = self._ended = False
         self.applied = Applied()
         self.started_s = 0.0
         self.sids: set[int] = set()
@@ -287,6 +287,11 @@ class Worker:
         if isinstance(message, Done):
             self._listener.on_done(self, message)
         elif isinstance(message, Ready):
+            if self._is_set_up:
+                # It may hold something, and may have run code that is not ours: it must get no more work.
+                self.kill("sent nonsense (READY twice)")
+                return
+            self._is_set_up = True
             self.applied = message.applied
             self.base = self.priority = self.applied.priority
             self.own_missing = self.applied.missing

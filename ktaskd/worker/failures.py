@@ -9,6 +9,7 @@ from typing import Any
 
 from ktaskd.functions.failures import Failed
 from ktaskd.model.limits import PART_BYTES_MAX
+from ktaskd.worker.frames import check_nesting
 
 Json = dict[str, Any]
 
@@ -19,10 +20,11 @@ _TRACEBACK_MAX = 4 * _MESSAGE_MAX
 
 
 def encoded(value: Json) -> bytes:
-    """A chunk's result as bytes; raises ValueError if it is too large for a frame."""
+    """A chunk's result as bytes; raises ValueError if it is too large or too deep for a frame."""
     part = json.dumps(value, separators=(",", ":")).encode()
     if len(part) > PART_BYTES_MAX:
         raise ValueError(f"result of a chunk: got {len(part)} bytes, wanted at most {PART_BYTES_MAX}")
+    check_nesting(part, value)
     return part
 
 

@@ -42,6 +42,10 @@ _CHUNK = struct.Struct("<BQQQQi")
 _DONE = struct.Struct("<BQQQ")
 _LENGTH = struct.Struct("<I")
 
+NESTED_MAX = 30
+"""Levels of lists and objects in a frame from a worker. Clients read a message of 100 levels, and an object
+in a result takes three of them. Source: protobuf's default recursion limit"""
+
 # The words of a worker's page in the board, which it shares with the daemon. Each has 8 bytes
 # and is aligned, so no reader sees a word half written.
 SLOT_BYTES = 4096
@@ -157,8 +161,26 @@ def unpack_part(part: bytes) -> dict[str, Any]:
     """The JSON result of a chunk; raises FrameInvalid."""
     try:
         value = json.loads(part)
+        check_nesting(part, value)
     except (ValueError, RecursionError) as error:
         raise FrameInvalid(f"part of {len(part)} bytes: {error}") from error
     if not isinstance(value, dict):
         raise FrameInvalid(f"part: is {type(value).__name__}, wanted an object")
     return value
+
+
+def check_nesting(text: bytes, value: object) -> None:
+    """Raise ValueError if a value, of which `text` is the JSON, has more levels than NESTED_MAX."""
+    if text.count(b"[") + text.count(b"{") <= NESTED_MAX:
+        return
+    level = [value]
+    for _ in range(NESTED_MAX):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]
+            if isinstance(inner, dict | list | tuple)
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested more than {NESTED_MAX} levels")

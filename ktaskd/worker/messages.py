@@ -21,6 +21,8 @@ Pairs = Sequence[Sequence[int]]
 
 _MESSAGE_MAX = 4096
 _EXCEPTION_MAX = 16384
+_CPU_NS_MAX = 2**63 - 1
+_ERRNO_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def parse(frame: bytes) -> Message:
     if read is None:
         raise FrameInvalid(f"frame kind {note.kind}: workers do not send it")
     try:
+        frames.check_nesting(frame, note.body)
         return read(note)
     except (KeyError, TypeError, ValueError) as error:
         raise FrameInvalid(f"frame kind {note.kind}: {type(error).__name__}: {error}") from error
@@ -131,8 +134,10 @@ def _ready(note: Note) -> Ready:
 
 
 def _prior(note: Note) -> Prior:
-    body = note.body
-    return Prior(note.number, _position(body["start"]), _position(body["end"]), _pairs(body["holes"]))
+    start, end = _position(note.body["start"]), _position(note.body["end"])
+    if start > end:
+        raise ValueError(f"span [{start}, {end})")
+    return Prior(note.number, start, end, _pairs(note.body["holes"]))
 
 
 def _planned(note: Note) -> Planned:
@@ -140,18 +145,18 @@ def _planned(note: Note) -> Planned:
 
 
 def _reply(note: Note) -> Reply:
-    return Reply(note.number, _number(note.body.get("cpu_ns", 0)), _value(note.body))
+    return Reply(note.number, _number(note.body.get("cpu_ns", 0), _CPU_NS_MAX), _value(note.body))
 
 
 def _failed(note: Note) -> Failed:
     body = note.body
     return Failed(
         note.number,
-        _number(body.get("cpu_ns", 0)),
-        str(body.get("reason", "")),
-        str(body.get("message", ""))[:_MESSAGE_MAX],
-        _number(body.get("errno") or 0),
-        str(body.get("exception", ""))[:_EXCEPTION_MAX],
+        _number(body.get("cpu_ns", 0), _CPU_NS_MAX),
+        _text(body.get("reason", "")),
+        _text(body.get("message", ""))[:_MESSAGE_MAX],
+        _number(body.get("errno") or 0, _ERRNO_MAX),
+        _text(body.get("exception", ""))[:_EXCEPTION_MAX],
         _pairs(body.get("dirty", [])),
     )
 
@@ -180,17 +185,23 @@ def value_of(content: Json) -> Value:
     return Value(content, kept, by_prepare, by_finish)
 
 
-def _number(value: object) -> int:
+def _number(value: object, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{type(value).__name__} in place of a number")
+    if not 0 <= value <= most:
+        raise ValueError(f"number out of [0, {most}]")
     return value
 
 
+def _text(value: object) -> str:
+    """A text that can be sent on: errors with names of files may have lone surrogates."""
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a text")
+    return value.encode(errors="backslashreplace").decode()
+
+
 def _position(value: object) -> int:
-    position = _number(value)
-    if not 0 <= position <= POSITION_MAX:
-        raise ValueError(f"position {position}")
-    return position
+    return _number(value, POSITION_MAX)
 
 
 def _pairs(value: object) -> list[list[int]]:

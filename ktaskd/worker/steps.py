@@ -14,7 +14,7 @@ from ktaskd.worker.causes import explained
 from ktaskd.worker.control import FinishControl, UndoControl
 from ktaskd.worker.failures import changed_elsewhere, failure
 from ktaskd.worker.faultpoints import FaultPoints
-from ktaskd.worker.frames import SLOT_POSITION, SLOT_SEQ, Op, pack_note
+from ktaskd.worker.frames import SLOT_POSITION, SLOT_SEQ, Op, check_nesting, pack_note
 from ktaskd.worker.jobs import Job, Known
 
 Json = dict[str, Any]
@@ -51,6 +51,7 @@ class Steps:
             frame = pack_note(frames.REPLY, seq, {"cpu_ns": time.thread_time_ns() - before, "value": value})
             if len(frame) > FRAME_BYTES_MAX:
                 raise ValueError(f"result of {len(frame)} bytes, wanted at most {FRAME_BYTES_MAX}")
+            check_nesting(frame, [value])
         except Exception as error:
             dirty = [[payload["start"], payload["end"]]] if body["op"] == Op.UNDO else []
             dirty += changed_elsewhere(error)

@@ -6,6 +6,7 @@ Tests: ktaskd/jobs/engine.py
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from random import Random
 from typing import cast
@@ -13,8 +14,11 @@ from typing import cast
 import pytest
 
 from ktaskd.jobs import view
+from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Level
+from ktaskd.model.function import Access, SourceRole
 from ktaskd.model.job import JobState
+from ktaskd.worker.frames import Done
 from tests.jobs.leaploop import pending
 from tests.jobs.simulated import KEEP_S, READER, STEPS, WRITER, Simulation, play
 from tests.jobs.simulated_worker import SimulatedWorker
@@ -175,6 +179,30 @@ def test_guest_when_it_starts_slowly_for_the_last_step_then_it_is_waited_for() -
         sim.fill()
         finish(sim)
         assert job.state is JobState.SUCCEEDED
+
+    play(story)
+
+
+@pytest.mark.parametrize("item", [7, "seven", ["seven"], None])
+def test_result_of_an_item_when_it_is_no_object_then_its_worker_is_killed(item: object) -> None:
+    """Code that is not ours may send anything in its worker's name."""
+    role = SourceRole("data", Access.READ, "The source.")
+
+    async def story(sim: Simulation) -> None:
+        sim.fill()
+        job = sim.submit(replace(READER, steady=True, sources=(role,)), 10)
+        job.counts_items = True
+        worker = worker_of(sim, lead=True)
+        worker.begin()
+        (seq, _, _, (start, end)), *_ = worker.queue
+        part = json.dumps({"items": [item] * (end - start)}).encode()
+        sim.engine.on_done(worker, Done(seq, end, 1, part))
+        assert worker.is_killed
+        assert not job.completed
+        job.counts_items = False
+        worker.die()
+        sim.fill()
+        finish(sim)
 
     play(story)
 
@@ -376,5 +404,40 @@ def test_ended_job_when_the_clock_is_set_then_it_is_kept_as_long_as_ever() -> No
             assert job.id in sim.registry._by_id
             await asyncio.sleep(2.0)
             assert job.id not in sim.registry._by_id
+
+    play(story)
+
+
+def test_job_when_its_end_cancels_another_job_then_both_end_once() -> None:
+    """An event within an event waits for the end of the outer one."""
+
+    async def story(sim: Simulation) -> None:
+        first, second = (sim.submit(WRITER, 40, waited=False) for _ in range(2))
+        states: list[JobState] = []
+
+        def on_change(job: Job) -> None:
+            states.append(job.state)
+            if job.state.ended:
+                sim.engine.cancel(first)
+                sim.engine.cancel(second)
+
+        first.watch(on_change)
+        sim.engine.cancel(first)
+        assert states == [JobState.DRAINING, JobState.UNDOING, JobState.CANCELLED]
+        assert second.state is JobState.CANCELLED
+        assert sim.engine.counters["jobs_cancelled"] == 2
+
+    play(story)
+
+
+def test_job_when_a_bug_breaks_its_entry_off_then_it_does_not_go_on_as_if_that_was_done() -> None:
+    async def story(sim: Simulation) -> None:
+        job, other = (sim.submit(WRITER, 40, waited=False) for _ in range(2))
+        job.positions.begin_undo = None  # type: ignore[method-assign, assignment]
+        with pytest.raises(TypeError):
+            sim.engine.cancel(job)
+        sim.engine.cancel(other)
+        assert other.state is JobState.CANCELLED
+        assert job.state is JobState.UNDOING, "it is neither undone nor named dirty"
 
     play(story)

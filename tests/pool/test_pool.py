@@ -14,7 +14,7 @@ from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool import pool as pool_module
 from ktaskd.pool import respawn
 from ktaskd.worker import frames
-from ktaskd.worker.codec import facts_to_json
+from ktaskd.worker.codec import applied_to_json, facts_to_json
 from tests.pool.realpool import PATIENCE_S, WorkerEvents, hang_up, idle, noop, pool, run
 from tests.support.sources import facts_of
 
@@ -142,6 +142,22 @@ def test_worker_when_it_sends_what_is_no_frame_then_killed(frame: bytes) -> None
             await events.until(lambda: events.dead)
             assert events.dead[0][1].signal == signal.SIGKILL
             await events.until(lambda: idle(made))
+
+    run(story())
+
+
+@pytest.mark.parametrize("state", [WorkerState.IDLE, WorkerState.BUSY])
+def test_worker_when_it_says_twice_that_it_is_ready_then_killed_and_given_nothing(state: WorkerState) -> None:
+    """Code that is not ours could have its worker given the work, and the files, of another user."""
+
+    async def story() -> None:
+        async with pool() as (_made, events):
+            worker = events.ready[0]
+            worker.state = state
+            worker._on_frame(frames.pack_note(frames.READY, 0, applied_to_json(worker.applied)))
+            await events.until(lambda: events.dead)
+            assert events.dead[0][1].signal == signal.SIGKILL
+            assert events.ready.count(worker) == 1
 
     run(story())
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ktask.v1 import jobs_pb2 as pb
 
+from ktaskd.api.structs import struct_out
 from ktaskd.model.worker import Applied
 from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_to_json
+from ktaskd.worker.failures import encoded
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import (
     Failed,
@@ -72,6 +76,13 @@ def test_done_when_sent_then_as_packed(number: int, part: bytes) -> None:
         (frames.PRIOR, {"start": -1, "end": 9, "holes": []}),
         (frames.REPLY, {"value": [1]}),
         (frames.REPLY, {"value": {"kept": 7}}),
+        (frames.PRIOR, {"start": 9, "end": 0, "holes": []}),
+        (frames.REPLY, {"cpu_ns": -1}),
+        (frames.REPLY, {"cpu_ns": 10**400}),
+        (frames.FAILED, {"cpu_ns": 2**64}),
+        (frames.FAILED, {"errno": 2**31}),
+        (frames.FAILED, {"message": ["m"]}),
+        (frames.FAILED, {"exception": 7}),
         (frames.FAILED, {"errno": "EIO"}),
         (frames.FAILED, {"dirty": [1, 2]}),
         (frames.READY, {"cpulist": "0"}),
@@ -81,6 +92,49 @@ def test_done_when_sent_then_as_packed(number: int, part: bytes) -> None:
 def test_message_when_no_worker_would_send_it_then_refused(kind: int, body: dict[str, Any]) -> None:
     with pytest.raises(FrameInvalid):
         parse(frames.pack_note(kind, 7, body))
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: Any = []
+    for _ in range(levels - 2):
+        value = [value]
+    return {"deep": value}
+
+
+@pytest.mark.parametrize("kind", [frames.REPLY, frames.PLANNED])
+def test_value_when_nested_too_deep_to_be_passed_on_then_refused(kind: int) -> None:
+    flat: dict[str, Any] = {"flat": [[] for _ in range(3 * frames.NESTED_MAX)]}
+    for value in (nested(frames.NESTED_MAX - 1), flat):
+        assert parse(frames.pack_note(kind, 7, {"value": value}))
+    with pytest.raises(FrameInvalid, match="nested"):
+        parse(frames.pack_note(kind, 7, {"value": nested(frames.NESTED_MAX)}))
+
+
+def test_part_when_nested_too_deep_to_be_passed_on_then_refused() -> None:
+    assert frames.unpack_part(json.dumps(nested(frames.NESTED_MAX)).encode())
+    with pytest.raises(FrameInvalid, match="nested"):
+        frames.unpack_part(json.dumps(nested(frames.NESTED_MAX + 1)).encode())
+
+
+def test_result_when_nested_too_deep_then_its_worker_sends_an_error_instead() -> None:
+    assert encoded(nested(frames.NESTED_MAX))
+    for value in (nested(frames.NESTED_MAX + 1), {"tuple": (nested(frames.NESTED_MAX - 1),)}):
+        with pytest.raises(ValueError, match="nested"):
+            encoded(value)
+
+
+def test_value_when_as_deep_as_it_may_be_then_clients_can_read_it() -> None:
+    value: dict[str, Any] = {}
+    for _ in range(frames.NESTED_MAX - 1):
+        value = {"deep": value}
+    frames.unpack_part(json.dumps(value).encode())
+    sent = pb.RunResponse(job=pb.Job(result=struct_out(value))).SerializeToString()
+    assert pb.RunResponse.FromString(sent).job.result
+
+
+def test_text_when_it_has_lone_surrogates_then_it_can_be_sent_on() -> None:
+    failed = parse(frames.pack_note(frames.FAILED, 7, {"message": "no file a\udcff", "exception": "\udcff"}))
+    assert failed == Failed(7, message="no file a\\udcff", exception="\\udcff", dirty=[])
 
 
 @given(st.binary(max_size=60))
