@@ -26,7 +26,7 @@ from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Prior, Rests, Wakes
 
-TURNS_LOST_MAX = 16
+SLICES_LOST_MAX = 16
 """Workers that may die in a row in slices of one job, since a job that kills them all would never end."""
 
 REST_S = 1.0
@@ -75,13 +75,13 @@ class Chunks:
         if not whole and record.starved:
             cooldowns.pause(worker, self._now() + REST_S)
         # A helper that was starved is not given the same positions again before
-        # the lead had its turn; and one that is raised is lowered first.
+        # the lead could take them; and a raised helper is lowered first.
         return whole and job.goes_on and not record.partly_raised
 
     def _note(self, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
         chunk, reached, error = held.chunk, done.reached, None
         if job.checked.declaration.open_ended:
-            self._note_turn(job, part)
+            self._note_slice(job, part)
             part = None
         job.positions.complete(chunk, reached)  # also where its part is too much: then it is undone
         if reached > chunk.start:
@@ -97,9 +97,9 @@ class Chunks:
         if error is not None:
             job.halt(error)
 
-    def _note_turn(self, job: Job, part: Json | None) -> None:
+    def _note_slice(self, job: Job, part: Json | None) -> None:
         """Record a slice that ended well; after the last slice of a job none is begun."""
-        job.tally.turns_lost = 0
+        job.tally.slices_lost = 0
         if part is not None and part.get("last"):
             job.positions.close()
             self._dispatch.unwant(job)
@@ -178,7 +178,7 @@ class Chunks:
             job.attempts[chunk.start] = attempt + begun
             return  # its twin has it, or has done it
         if declaration.open_ended:
-            _pass_turn(job, lost, death)
+            _pass_slice(job, lost, death)
             return
         if begun:
             job.positions.note_touched(chunk, undoing=death.undoing)
@@ -213,16 +213,16 @@ def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
     return counts
 
 
-def _pass_turn(job: Job, lost: HeldChunk, death: Death) -> None:
+def _pass_slice(job: Job, lost: HeldChunk, death: Death) -> None:
     """Go on after a death in a slice: the client sees on its own connection which call has failed."""
-    turn = lost.chunk
-    job.tally.turns_lost += 1
-    if job.tally.turns_lost < TURNS_LOST_MAX:
-        job.positions.complete(turn, turn.end)
+    slice_ = lost.chunk
+    job.tally.slices_lost += 1
+    if job.tally.slices_lost < SLICES_LOST_MAX:
+        job.positions.complete(slice_, slice_.end)
     else:
-        job.positions.lose(turn)
-        words = f"worker {death}, and so did {job.tally.turns_lost - 1} before it"
-        job.halt(JobError("WORKER_LOST", words, Span(turn.start, turn.end), signal=death.signal))
+        job.positions.lose(slice_)
+        words = f"worker {death}, and so did {job.tally.slices_lost - 1} before it"
+        job.halt(JobError("WORKER_LOST", words, Span(slice_.start, slice_.end), signal=death.signal))
 
 
 def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:

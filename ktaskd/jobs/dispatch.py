@@ -192,7 +192,7 @@ class Dispatch:
         self._give_guest_helpers(in_turn=True)
         self._give_helpers()
         self._give_guest_helpers(in_turn=False)
-        self._give_calls_to_leads()
+        self._give_steps_to_leads()
         if self.demand.for_helpers or self.demand.for_steps:
             self.helpers.want(self.demand.for_helpers, len(self.demand.for_steps), self._may_help)
         if self.demand.leads_are_contended or self.demand.helpers_are_contended:
@@ -230,15 +230,15 @@ class Dispatch:
         self.refresh(job)
         self.pump()
 
-    def _send_call(self, worker: Worker, job: Job) -> None:
+    def _send_step(self, worker: Worker, job: Job) -> None:
         step = job.begin_step()
         self._join(worker, job)
         introduce(worker, self.roster[worker], job)
         job.crew.step_worker = worker
-        job.crew.step_seq = worker.send_call(job.jno, step.op, step.payload)
+        job.crew.step_seq = worker.send_step(job.jno, step.op, step.payload)
         self.refresh(job)
 
-    def call_ended(self, worker: Worker, job: Job) -> None:
+    def step_ended(self, worker: Worker, job: Job) -> None:
         """Note that a worker has answered a step."""
         job.crew.step_worker = None
         self.release(worker)
@@ -272,13 +272,13 @@ class Dispatch:
 
     def _turns_for_leads(self) -> list[Job]:
         """Return the next job of each uid, the uid that had the least CPU time first."""
-        calls = self.demand.for_steps.firsts() if self.leads.idle else []
-        jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
+        steps = self.demand.for_steps.firsts() if self.leads.idle else []
+        jobs = [job for job in steps if job.has_lead or job.state is JobState.UNDOING]
         jobs += self.demand.for_leads.firsts()
         jobs += self.demand.for_guest_leads.firsts() if self._guest_retry is None else []
         return sorted(jobs, key=self.demand.turn)
 
-    def _give_calls_to_leads(self) -> None:
+    def _give_steps_to_leads(self) -> None:
         """Give leads the steps that no helper is free for; start leads for them if none is idle."""
         jobs = self.demand.for_steps.firsts() if not self.leads.idle else []
         if any(job.has_lead or job.state is JobState.UNDOING for job in jobs):
@@ -361,7 +361,7 @@ class Dispatch:
             self.remove(worker)
             return
         if job.step is not None:
-            self._send_call(worker, job)
+            self._send_step(worker, job)
             return
         self._join(worker, job)
         introduce(worker, self.roster[worker], job)

@@ -262,7 +262,7 @@ class Engine:
     def _on_reply(self, job: Job, worker: Worker, reply: Reply) -> None:
         self._chunks.account(job, worker, reply.cpu_ns)
         step = job.take_step()
-        self.dispatch.call_ended(worker, job)
+        self.dispatch.step_ended(worker, job)
         if job.state is not JobState.DRAINING or isinstance(step, Prepare):
             course.note_value(job, step, reply.value)
         self._go_on(job)
@@ -270,7 +270,7 @@ class Engine:
 
     def _on_step_failed(self, job: Job, worker: Worker, failed: Failed) -> None:
         step = job.take_step()
-        self.dispatch.call_ended(worker, job)
+        self.dispatch.step_ended(worker, job)
         course.note_failure(job, step, failed)
         self._go_on(job)
         self._settle(job)

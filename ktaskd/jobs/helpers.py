@@ -94,18 +94,18 @@ class Helpers:
         """Whether a node has a helper that could begin something now."""
         return bool(self.cooldowns.ready(self._idle.get(nid, ()))) and self.has_room(nid)
 
-    def want(self, waiting: Iterable[Job], calls: int, may_help: Callable[[Job, int], bool]) -> None:
+    def want(self, waiting: Iterable[Job], steps: int, may_help: Callable[[Job, int], bool]) -> None:
         """Ask each node for as many helpers as the waiting jobs could use there.
 
         Args:
             waiting: jobs that wait for helpers, users in turn.
-            calls: number of steps that wait.
+            steps: number of steps that wait.
             may_help: whether a job has work for a helper of a node.
         """
         for nid in self._allowance().helpers:
             busy = self.holders.busy(nid)
             most = self.allowed(nid) + busy - self.holders.active(nid)
-            wanted = busy + calls
+            wanted = busy + steps
             for job in waiting:
                 if wanted >= most:
                     break

@@ -109,7 +109,7 @@ class Holders(Generic[W]):
 
     @property
     def resting(self) -> int:
-        """Return the workers that rest."""
+        """Return the number of workers that rest."""
         return len(self._resting)
 
     def is_blocked(self, worker: W) -> bool:

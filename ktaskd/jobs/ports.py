@@ -93,7 +93,7 @@ class Worker(Protocol):
     ) -> int:
         """Send a chunk; returns the number that its answer will carry."""
 
-    def send_call(self, jno: int, op: Op, payload: Json, /) -> int:
+    def send_step(self, jno: int, op: Op, payload: Json, /) -> int:
         """Send a step; returns the number that its answer will carry."""
 
     def recall(self) -> None:

@@ -344,7 +344,7 @@ def digest_of(spec: JobSpec) -> bytes:
 
 
 class Digest:
-    """The digest of a spec, made in pieces: 100,000 items take longer than one turn may."""
+    """The digest of a spec, made in pieces: 100,000 items take too long for one turn of the loop."""
 
     def __init__(self) -> None:
         """Start with nothing added."""

@@ -178,7 +178,7 @@ class Roster:
         return job in self._resting
 
     def idle_jobs(self, job: Job) -> int:
-        """Return the other jobs whose workers all rest."""
+        """Return the number of other jobs whose workers all rest."""
         others = (other for other in self._resting if other is not job)
         return sum(all(worker.resting for worker in other.crew.busy) for other in others)
 

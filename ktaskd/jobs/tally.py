@@ -14,7 +14,7 @@ class Tally:
         retried: chunks that were run again after their worker had died in them.
         duplicated: chunks that the lead ran as well while a starved helper held them.
         raised: times that a starved helper was raised.
-        turns_lost: workers that died in slices of an open-ended job since a slice last ended well.
+        slices_lost: workers that died in slices of an open-ended job since a slice last ended well.
         lead_ns, helper_ns: CPU time.
     """
 
@@ -23,7 +23,7 @@ class Tally:
     retried: int = 0
     duplicated: int = 0
     raised: int = 0
-    turns_lost: int = 0
+    slices_lost: int = 0
     lead_ns: int = 0
     helper_ns: int = 0
 

@@ -28,8 +28,8 @@ ITEM_SOURCE_BYTES = 400
 TEXT_BYTES = 100
 """A text without its characters, with its entry in a dict."""
 
-TOLD_RANGE_BYTES = 200
-TOLD_ITEM_BYTES = 150
+REMEMBERED_RANGE_BYTES = 200
+REMEMBERED_ITEM_BYTES = 150
 """A range or an item of the remembered spec."""
 
 
@@ -68,8 +68,8 @@ def _spec_bytes(spec: JobSpec) -> int:
     refs = [*spec.items, *spec.sources.values()]
     words = [word for ref in refs for word in (ref.handle, ref.path)]
     words += [str(word) for pair in (*spec.labels.items(), *spec.arg.items()) for word in pair]
-    told = TOLD_ITEM_BYTES * len(refs) + TOLD_RANGE_BYTES * len(spec.ranges)
-    return told + _text_bytes([*words, *spec.sources, spec.request_id])
+    remembered = REMEMBERED_ITEM_BYTES * len(refs) + REMEMBERED_RANGE_BYTES * len(spec.ranges)
+    return remembered + _text_bytes([*words, *spec.sources, spec.request_id])
 
 
 def _text_bytes(texts: Iterable[str]) -> int:
