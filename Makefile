@@ -17,6 +17,8 @@ VM_ARGS ?=
 # Where `make install` puts programs and units, and what stands for "/" while a package is made.
 PREFIX ?= /usr/local
 DESTDIR ?=
+# What `make bench-before` compares with.
+COMMIT ?= HEAD~1
 # What the bench of interference gets, as in BENCH_ARGS="--rows 1,3 --repeat 3".
 BENCH_ARGS ?=
 # What the comparison with other tools gets.
@@ -26,7 +28,7 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup check test demo bench bench-interference bench-foreground fault-test against vm-test install uninstall deb proto lint fmt types clean
+.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground fault-test against vm-test install uninstall deb proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +49,9 @@ demo: setup ## start a private daemon and run real jobs on it
 
 bench: setup ## print the figures of this machine
 	@$(BIN)/python -m tests.bench
+
+bench-before: setup ## the cost of a job and of a chunk against an earlier commit, 4 minutes (COMMIT=main~20)
+	@$(BIN)/python -m tests.bench.before $(COMMIT)
 
 bench-interference: setup ## what others lose beside our helpers, and what jobs get; 40 minutes (BENCH_ARGS="--rows N")
 	@$(BIN)/python -m tests.bench.interference $(BENCH_ARGS)

@@ -20,6 +20,7 @@ PROMISED = {
         "test",
         "demo",
         "bench",
+        "bench-before",
         "bench-interference",
         "bench-foreground",
         "fault-test",

@@ -1,10 +1,11 @@
-"""The shape of the package `jobs`: short modules, few parameters, and classes that change themselves."""
+"""The shape of the code: short modules in `jobs`, few parameters, and classes that change themselves."""
 
 from __future__ import annotations
 
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 
 from tests.arch.tree import Source, sources, within
@@ -15,8 +16,16 @@ PARAMETERS_MAX = 6
 WRITTEN_BY_OTHERS_MAX = 12
 
 
+PUBLIC_FACE = {"client.py: run", "client.py: submit"}
+"""Functions whose parameters are documented one by one for users, and given by name."""
+
+
 def of_room() -> list[Source]:
     return [source for source in sources() if within(source.module, (ROOM,))]
+
+
+def of_product() -> list[Source]:
+    return [source for source in sources() if within(source.module, ("ktaskd", "ktask"))]
 
 
 def test_modules_when_counted_then_short() -> None:
@@ -28,14 +37,14 @@ def test_modules_when_counted_then_short() -> None:
 
 def test_functions_when_their_parameters_are_counted_then_six_at_most() -> None:
     many = []
-    for source in of_room():
+    for source in of_product():
         for node in ast.walk(ast.parse(source.text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
                 count = len(names) - (names[:1] in (["self"], ["cls"]))
                 if count > PARAMETERS_MAX:
-                    many.append(f"{source.name}: {node.name} has {count}")
-    assert not many
+                    many.append(f"{Path(source.name).name}: {node.name}")
+    assert sorted(many) == sorted(PUBLIC_FACE)
 
 
 def written(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -58,10 +67,9 @@ def written(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def test_classes_when_others_write_their_attributes_then_a_dozen_at_most() -> None:
     """A variable is named for its class here: `job`, `worker`, `crew`, `course`, `tally`, `record`."""
     attributes: defaultdict[str, set[str]] = defaultdict(set)
-    for source in sources():
-        if within(source.module, (ROOM, "ktaskd.intake", "ktaskd.api", "ktaskd.daemon")):
-            for name, attribute in written(ast.parse(source.text)):
-                attributes[name].add(attribute)
+    for source in of_product():
+        for name, attribute in written(ast.parse(source.text)):
+            attributes[name].add(attribute)
     assert attributes["job"], "the test finds nothing any more"
     assert not {
         name: sorted(found) for name, found in attributes.items() if len(found) > WRITTEN_BY_OTHERS_MAX

@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(shown).rstrip()
 
 
-def in_turn(rounds: int, *ways: Callable[[], float]) -> list[list[float]]:
+def in_turn(rounds: int, *ways: Callable[[], Value]) -> list[list[Value]]:
     """The value of each candidate in each round, after one round that does not count.
 
     All candidates have their turn in each round, in an order that is reversed
@@ -104,7 +106,7 @@ def in_turn(rounds: int, *ways: Callable[[], float]) -> list[list[float]]:
     """
     for way in ways:
         way()
-    results: list[list[float]] = [[] for _ in ways]
+    results: list[list[Value]] = [[] for _ in ways]
     for number in range(rounds):
         order = range(len(ways)) if number % 2 == 0 else reversed(range(len(ways)))
         for i in order:

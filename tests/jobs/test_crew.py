@@ -1,4 +1,7 @@
-"""Each chunk counts once, whoever answers, gives back or dies."""
+"""Each chunk counts once, whoever answers, gives back or dies.
+
+Guards: I1
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Each position of a job is in exactly one place, whatever comes."""
+"""Each position of a job is in exactly one place, whatever comes.
+
+Guards: I1
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
-from tests.bench import throughput
+from tests.bench import before, throughput
 from tests.bench.measure import Figure, Goal, Spread, in_turn, ratios, table
 from tests.support.users import REPOSITORY
 
@@ -80,3 +80,22 @@ def test_in_turn_when_several_rounds_then_each_once_in_both_orders() -> None:
 
 def test_ratios_when_rounds_then_of_each_round() -> None:
     assert ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == Spread(3.0, 2.0, 4.0)
+
+
+@pytest.mark.alone
+def test_comparison_when_with_an_earlier_commit_then_each_figure_and_nothing_left() -> None:
+    words = [sys.executable, "-m", "tests.bench.before", "HEAD", "--quick", "--rounds", "1"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode in (0, 1), done.stderr) == (True, "")
+    for name in ("selftest.noop by client.run", "a chunk, 1 worker"):
+        assert f"\n{name} " in done.stdout
+    trees = subprocess.run(
+        ["git", "worktree", "list"], check=True, capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert "ktaskd-before-" not in trees.stdout
+
+
+def test_comparison_when_a_figure_is_new_then_only_what_both_have() -> None:
+    (figure,) = before.compared([{"a": 2.0}, {"a": 4.0}], [{"a": 2.1, "b": 1.0}, {"a": 4.0, "b": 1.0}])
+    assert (figure.name, figure.spread) == ("a", Spread(1.025, 1.0, 1.05))
+    assert figure.verdict == "PASS"
