@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ledger import Ledger, Sum, mebibytes
+from ktaskd.jobs.quota import JointQuota, Quota, mebibytes
 from ktaskd.jobs.weight import kept_bytes, live_bytes
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
 from ktaskd.model.identity import Identity
@@ -103,9 +103,9 @@ class Registry:
     def __init__(self, limits: JobLimits, admin_uids: frozenset[int]) -> None:
         """Start without jobs. `admin_uids` may see the jobs of all users."""
         self.limits = limits
-        self.held = Sum(ACCOUNT_BYTES)
+        self.held = JointQuota(ACCOUNT_BYTES)
         """Bytes that each account holds in jobs, ended or not, and in requests that are being read."""
-        self.live, self.kept_memory = Ledger(LIVE_BYTES, self.held), Ledger(KEPT_BYTES)
+        self.live, self.kept_memory = Quota(LIVE_BYTES, self.held), Quota(KEPT_BYTES)
         self.on_freed: Callable[[int], None] = lambda _: None
         """Called with a number of bytes that a job has just released."""
         self._admin_uids = admin_uids
