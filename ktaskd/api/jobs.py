@@ -19,7 +19,7 @@ from ktaskd.intake.check import check_labels
 from ktaskd.intake.submit import Intake
 from ktaskd.jobs.engine import Engine
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ledger import Ledger, mebibytes
+from ktaskd.jobs.quota import Quota, mebibytes
 from ktaskd.jobs.registry import Query
 from ktaskd.model.errors import FunctionUnknown, QuotaFull, SpecInvalid
 from ktaskd.model.limits import LIST_PAGE_DEFAULT, LIST_PAGE_MAX, READ_BYTES, READ_TIMES
@@ -43,7 +43,7 @@ class JobsService(JobsServicer):
         self._intake = intake
         self._governor = governor
         self._herald = Herald()
-        self._reading = Ledger(READ_BYTES, engine.registry.held, READ_TIMES)
+        self._reading = Quota(READ_BYTES, engine.registry.held, READ_TIMES)
         self._functions: dict[str, pb.Function] = {}
 
     async def Run(self, request: pb.RunRequest, context: Context) -> pb.RunResponse:
@@ -72,18 +72,18 @@ class JobsService(JobsServicer):
     @contextmanager
     def _read(self, size: int) -> Iterator[None]:
         """Count the memory that a request takes until it is a job: several times its size."""
-        account, ledger = caller().payer, self._reading
-        if not ledger.has_room(account, size):
+        account, quota = caller().payer, self._reading
+        if not quota.has_room(account, size):
             raise QuotaFull(
-                f"requests: uid {caller().uid} has {mebibytes(ledger.of(account))} of requests in progress, "
-                f"and this one has {mebibytes(size)} (limit {mebibytes(ledger.bound(account))}); "
+                f"requests: uid {caller().uid} has {mebibytes(quota.of(account))} of requests in progress, "
+                f"and this one has {mebibytes(size)} (limit {mebibytes(quota.bound(account))}); "
                 "send it again when some of them are answered"
             )
-        ledger.charge(account, size)
+        quota.charge(account, size)
         try:
             yield
         finally:
-            ledger.charge(account, -size)
+            quota.charge(account, -size)
             self._engine.registry.on_freed(size * READ_TIMES)
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:

@@ -204,8 +204,8 @@ def _build_upkeep(start: Start, life: Lifecycle, engine: Engine, doors: Doors, g
 
     giving_back = GivingBack(resident_bytes, trim_heap, doors.held_bytes)
     engine.registry.on_freed = giving_back.note
-    for ledger in (doors.entry.turns.answers, doors.relay.requests):
-        ledger.on_change = giving_back.note
+    for budget in (doors.entry.turns.answers, doors.relay.requests):
+        budget.on_change = giving_back.note
     notifier = Notifier()
     return Upkeep(
         notifier,

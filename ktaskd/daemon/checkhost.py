@@ -21,7 +21,7 @@ from ktaskd.daemon.findings import Findings as Findings
 from ktaskd.daemon.lacking import Lacking
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
-from ktaskd.daemon.racing import PATIENCE_S, WorkerEvents, busy_helper, race_all
+from ktaskd.daemon.racing import PATIENCE_S, WorkerQueue, busy_helper, race_all
 from ktaskd.door.sockets.listener import would_be_reached_by_others
 from ktaskd.governor.governor import Governor
 from ktaskd.governor.watch import Watch
@@ -107,7 +107,7 @@ async def _measure(
     (group, no_group), cpu = made, max(os.sched_getaffinity(0))
     topology = read_topology(root, frozenset(os.sched_getaffinity(0)))
     user = hostconfig.worker_user(config.workers, os.geteuid(), private=private)
-    events, numbers = WorkerEvents(), itertools.count(1)
+    events, numbers = WorkerQueue(), itertools.count(1)
     starter = hostconfig.helpers_unit(config.workers, -1, os.close)
     # Like a spec of `hostconfig.pool_specs`, for one worker.
     spec = PoolSpec(

@@ -29,7 +29,7 @@ PATIENCE_S = 30.0
 """Longest time for one step; nothing can be measured on a machine that is busier than that."""
 
 
-class WorkerEvents:
+class WorkerQueue:
     """Queues the start and the death of one worker."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ async def _patiently(reached: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def busy_helper(pool: Pool, events: WorkerEvents) -> AsyncIterator[Worker]:
+async def busy_helper(pool: Pool, events: WorkerQueue) -> AsyncIterator[Worker]:
     """Start a pool and a helper in it that burns its CPU; close the pool at the end.
 
     Args:
@@ -133,7 +133,7 @@ async def busy_helper(pool: Pool, events: WorkerEvents) -> AsyncIterator[Worker]
         await pool.close(PATIENCE_S)
 
 
-async def _first(events: WorkerEvents, pool: Pool) -> Worker | Death:
+async def _first(events: WorkerQueue, pool: Pool) -> Worker | Death:
     try:
         return await asyncio.wait_for(events.queue.get(), PATIENCE_S)
     except TimeoutError:

@@ -1,1 +1,1 @@
-"""The life of a job, from accepted to ended."""
+"""Everything that happens to a job, from its acceptance to its end."""

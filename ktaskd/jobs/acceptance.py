@@ -1,4 +1,4 @@
-"""Makes a checked request a job that the registry knows."""
+"""Turns a checked request into a job, and adds the job to the registry."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Acceptance:
         allowance: Callable[[], Allowance | None],
         wall: Callable[[], float],
     ) -> None:
-        """No job was accepted yet."""
+        """Start with no job."""
         self._registry, self._counters = registry, counters
         self._allowance, self._wall = allowance, wall
         self._jnos = itertools.count(1)
@@ -54,9 +54,9 @@ class Acceptance:
         """Accept a checked job; the references of its sources become the job's.
 
         Args:
-            digest: of the spec; b"" = it is worked out where it is needed.
+            digest: of the spec; b"" = it is computed when it is needed.
         Raises:
-            QuotaFull, QueueFull: and the references stay the caller's.
+            QuotaFull, QueueFull: the job is not accepted, and the references stay the caller's.
         """
         digest = digest or (digest_of(spec) if spec.request_id else b"")
         spec = abridged(spec)

@@ -1,4 +1,4 @@
-"""The facts and the sources that a job is given when it is accepted."""
+"""The facts and the sources that a job gets when it is accepted."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Sources:
     """The open sources of a job.
 
     Args:
-        items: those of its items, in order.
-        owned: each of them once; the job gives back one reference to each.
+        items: the sources of its items, in order.
+        owned: every source once; the job gives back one reference to each.
     """
 
     by_role: Mapping[str, HeldSource] = field(default_factory=dict)

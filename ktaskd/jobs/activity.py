@@ -1,9 +1,9 @@
 """Looks at the busy workers: which of them use a CPU, and which stand still.
 
 Only workers that use a CPU count against the limits of leads and helpers. While jobs wait for
-workers, the busy ones are looked at often: a worker that uses no CPU does not count until it does
-again, and another worker is given out. A worker that stands still is sent SIGCONT, and killed if
-that does not help, so that its job goes on in another one.
+workers, the busy workers are looked at often. A worker that uses no CPU stops counting until it uses
+one again, and another worker may start instead. A worker that stands still gets SIGCONT. If that does
+not help it is killed, and another worker continues its job.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ktaskd.model.limits import ATTEMPTS_MAX
 log = logging.getLogger(__name__)
 
 LOOK_LEADS_S = 0.05
-"""Between two looks while a job waits for a lead."""
+"""Time between two looks while a job waits for a lead."""
 
 LOOK_EACH_S = 0.001
-"""The least time for each busy worker, so that many of them do not keep the daemon busy."""
+"""Least time between two looks, multiplied by the busy workers, so that many do not keep the daemon busy."""
 
 LOOK_HELPERS_S = 0.25
-"""The same while a job waits for a helper."""
+"""Time between two looks while a job waits for a helper."""
 
 LOOK_S = 0.5
-"""The same while nobody waits."""
+"""Time between two looks while no job waits for a worker."""
 
 
 class ActivityWatch:
@@ -48,20 +48,20 @@ class ActivityWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_join(self) -> None:
-        """A worker has been given something."""
+        """Note that a worker was given work."""
         if self._timer is None:
             self._look_within(LOOK_S)
 
     def on_contended(self) -> None:
-        """Jobs wait for workers that others hold."""
+        """Note that jobs wait for workers that other jobs hold."""
         self._look_within(self._delay_s())
 
     def on_left(self, worker: Worker) -> None:
-        """A worker has nothing in hand any more."""
+        """Note that a worker holds nothing any more."""
         self._sights.pop(worker, None)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -88,7 +88,7 @@ class ActivityWatch:
             self._look_within(self._delay_s())
 
     def _look_at(self, worker: Worker, job: Job) -> bool:
-        """Look at one worker; whether it counts where it did not, or the other way round."""
+        """Look at one worker; return whether it has begun or stopped to count against the limits."""
         if not worker.pid or worker.is_dying or worker.resting:
             return False
         sight = self._sights.get(worker)
@@ -107,7 +107,7 @@ class ActivityWatch:
         now, cpu_s = self._loop.time(), self._kernel.cpu_seconds(worker.pid)
         seq, _ = worker.position
         busy = sight is not None and sight.share_until(now, cpu_s) >= USES_NO_CPU
-        # The state in /proc is not needed of a worker that uses its CPU.
+        # A worker that uses its CPU does not stand still, whatever /proc reports.
         return Sample(now, cpu_s, "R" if busy else self._kernel.state(worker.pid), (seq, worker.beats))
 
     def _help(self, worker: Worker, job: Job, sight: Sight) -> None:
@@ -128,10 +128,11 @@ class ActivityWatch:
 
 
 def _may_count_as_blocked(worker: Worker, job: Job, sight: Sight) -> bool:
-    """Whether others may work beside a worker that uses no CPU.
+    """Whether another worker may run instead of one that uses no CPU.
 
-    Any lead, since those who wait for it have no other worker. A helper only where it sleeps
-    in code that is not ours: one that waits for a disk is one more at that disk.
+    True for any lead, since a job that waits for a lead has no other worker. True for a helper only
+    if it sleeps in code that is not ours: if it waits for a disk, another helper would add to
+    the load on that disk.
     """
     return worker.is_lead or (sight.sleeps and (sight.stopped or job.checked.declaration.foreign))
 

@@ -9,7 +9,7 @@ from ktaskd.model.topology import Node
 
 
 def lead_cpus(allowed: frozenset[int], taken: frozenset[int], leads: int = 1) -> frozenset[int]:
-    """The CPUs of a lead: those of its caller, without the taken ones while enough others are free.
+    """Return the CPUs of a lead: its caller's, without those in `taken` while enough others are free.
 
     The kernel takes a CPU that only runs SCHED_IDLE work for an idle one when it
     places a normal thread, so it would put the lead right there. But leads must not share
@@ -23,6 +23,6 @@ def lead_cpus(allowed: frozenset[int], taken: frozenset[int], leads: int = 1) ->
 
 
 def quietest_cpu(node: Node | None, taken: Iterable[int]) -> int:
-    """The CPU of a node that occurs least in `taken`; -1 where there is no node."""
+    """Return the CPU of a node that occurs least in `taken`; -1 if there is no node."""
     counts = Counter(taken)
     return min(sorted(node.cpus), key=counts.__getitem__, default=-1) if node is not None else -1

@@ -1,4 +1,4 @@
-"""The limits and the priority of the callers of jobs, read again for as long as a job has not ended.
+"""Reads the limits and the priority of callers again and again until their jobs have ended.
 
 A caller's affinity, cpuset, quota and priority may change at any time, and no event tells it:
 inotify sees no change of cpu.max. So they are read about once a second, for callers
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 FIRST_S = 0.1
 PERIOD_S = 1.0
-"""How long after the first job, and then how often, it is looked: a change is followed
-within twice the period. A job that is shorter has the limits of the connection."""
+"""Time until the first look at a caller, and between two looks: a change takes effect within twice
+this time. A shorter job runs with the limits that were read at the connection."""
 
 AT_ONCE = 8
 """Callers that are read in one turn of the loop: each takes some 0.2 ms, and nothing may
@@ -34,7 +34,7 @@ hold the loop for long."""
 
 @dataclass(slots=True)
 class _Watched:
-    """A caller that has jobs. One for each connection, since that is what has a pidfd."""
+    """A caller that has jobs, one for each connection, since each connection has a pidfd."""
 
     owner: Identity
     process: Incarnation
@@ -45,10 +45,9 @@ class _Watched:
 class Callers:
     """Follows the limits of the callers of jobs that have not ended.
 
-    The process of a caller is held by a pidfd of our own, since the connection's is
-    closed with it and jobs may outlive that; or known by when it was started. Once
-    it is gone the limits stay as they were last: a later process of the same pid is
-    somebody else.
+    A caller's process is identified by a pidfd of our own, or by its start time. The connection's
+    pidfd is closed with the connection, which a job may outlive. When the process has ended, the
+    limits stay as they were read last: a later process with the same pid is another caller.
     """
 
     def __init__(
@@ -58,14 +57,14 @@ class Callers:
         on_limits: Callable[[Job, Caller], None],
         ask: Callable[[int, Priority], Priority] = ask_priority,
     ) -> None:
-        """Watch nobody yet. Needs the running loop.
+        """Start without callers. Needs the running loop.
 
         Args:
-            read: what the process of this pid may use now.
+            read: returns what the process of this pid may use now.
             hold: takes hold of a caller's process; may raise OSError.
             on_limits: called for each job whose caller's limits have changed.
-            ask: the priority of a process now, from what is known of it. Cheap: it is
-                asked with each job that begins to be watched, however short that is.
+            ask: returns the priority of a process now, given the one known last. Must be cheap: it is
+                called for every new job, however short.
         """
         self._read = read
         self._hold = hold
@@ -77,7 +76,7 @@ class Callers:
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
-        """Callers that are watched."""
+        """Return the number of callers that are watched."""
         return len(self._watched)
 
     def add(self, job: Job) -> None:
@@ -129,7 +128,7 @@ class Callers:
 
     def _look_at(self, watched: _Watched) -> None:
         fresh = self._read(watched.owner.pid)
-        # The node that it runs on at the moment is no limit.
+        # The node that the caller runs on at the moment is no limit.
         fresh = fresh._replace(nid=watched.caller.nid)
         if not fresh.cpus and watched.caller.cpus:
             return  # it could not be read, for want of a descriptor for one
@@ -145,7 +144,7 @@ class Callers:
             self._timer = None
 
     def close(self) -> None:
-        """Watch nobody any more."""
+        """Stop watching all callers."""
         self._stop()
         for watched in self._watched.values():
             watched.process.close()

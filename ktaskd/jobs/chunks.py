@@ -1,4 +1,4 @@
-"""Notes the answers of workers on chunks in the books of their job: done, given back, failed or lost.
+"""Records workers' answers on chunks in the books of the job: done, given back, failed or lost.
 
 If two workers hold the same chunk, the job's crew decides whose answer counts.
 """
@@ -26,18 +26,18 @@ from ktaskd.worker import frames
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Failed, Prior, Rests, Wakes
 
-TURNS_LOST_MAX = 16
-"""Workers that may die in a row, in turns of one job: a job that kills them all would go on forever."""
+SLICES_LOST_MAX = 16
+"""Workers that may die in a row in slices of one job, since a job that kills them all would never end."""
 
 REST_S = 1.0
-"""A helper that was starved gets nothing for this long, since others have its CPU."""
+"""A starved helper gets no work for this long, since other processes have its CPU."""
 
 
 class Chunks:
-    """Takes answers on chunks.
+    """Records workers' answers on chunks.
 
     Args:
-        note_progress: called with the uid of a job that has got on.
+        note_progress: called with the uid of a job that has made progress.
     """
 
     def __init__(self, dispatch: Dispatch, registry: Registry, note_progress: Callable[[int], None]) -> None:
@@ -50,12 +50,12 @@ class Chunks:
     # -- done -----------------------------------------------------------------
 
     def take_done(self, worker: Worker, job: Job | None, done: Done) -> bool:
-        """A chunk is done, or given back from `done.reached` on.
+        """Record a chunk that is done, or given back from `done.reached` on.
 
         Returns:
-            Whether all is as it was but for that chunk, so that its worker may have the next one.
+            Whether nothing else has changed, so that the worker may get the next chunk of the same job.
         Raises:
-            FrameInvalid: no sound worker would send that; nothing is noted.
+            FrameInvalid: a sound worker does not send this; nothing is recorded.
         """
         held = job.crew.holding(worker, done.seq) if job is not None else None
         if job is None or held is None:
@@ -75,13 +75,13 @@ class Chunks:
         if not whole and record.starved:
             cooldowns.pause(worker, self._now() + REST_S)
         # A helper that was starved is not given the same positions again before
-        # the lead had its turn; and one that is raised is lowered first.
+        # the lead could take them; and a raised helper is lowered first.
         return whole and job.goes_on and not record.partly_raised
 
     def _note(self, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
         chunk, reached, error = held.chunk, done.reached, None
         if job.checked.declaration.open_ended:
-            self._note_turn(job, part)
+            self._note_slice(job, part)
             part = None
         job.positions.complete(chunk, reached)  # also where its part is too much: then it is undone
         if reached > chunk.start:
@@ -97,15 +97,15 @@ class Chunks:
         if error is not None:
             job.halt(error)
 
-    def _note_turn(self, job: Job, part: Json | None) -> None:
-        """A turn has ended well; where it was the last one, no other is begun."""
-        job.tally.turns_lost = 0
+    def _note_slice(self, job: Job, part: Json | None) -> None:
+        """Record a slice that ended well; after the last slice of a job none is begun."""
+        job.tally.slices_lost = 0
         if part is not None and part.get("last"):
             job.positions.close()
             self._dispatch.unwant(job)
 
     def account(self, job: Job, worker: Worker, cpu_ns: int, held: HeldChunk | None = None) -> None:
-        """Note the CPU time that a chunk or a step took, and who owes for it."""
+        """Charge the CPU time of a chunk or a step to the job and its owner."""
         dispatch, cpu_s = self._dispatch, cpu_ns / 1e9
         dispatch.shares.charge(job.owner.uid, cpu_s - (held.charged_s if held is not None else 0.0))
         if not worker.is_lead:
@@ -124,7 +124,7 @@ class Chunks:
             other.sent_s = now  # it could not begin before
 
     def _keep_part(self, job: Job, start: int, part: Json | None, text: bytes) -> JobError | None:
-        """Hold what a chunk has found; why the job fails where that is too large for the memory."""
+        """Keep the result of a chunk; return the error that the job fails with if memory is short for it."""
         if part is None:
             return None
         if not job.counts_items:
@@ -139,7 +139,7 @@ class Chunks:
     # -- while it is in hand --------------------------------------------------
 
     def take_rest(self, worker: Worker, job: Job, report: Rests | Wakes) -> None:
-        """A worker has nothing to do in its chunk for now, or goes on with it."""
+        """Record that a worker rests in its chunk until a call comes, or continues with it."""
         if not job.checked.declaration.open_ended or job.crew.holding(worker, report.seq) is None:
             worker.kill("sent nonsense (it cannot rest)")
         elif isinstance(report, Rests):
@@ -148,7 +148,7 @@ class Chunks:
             self._dispatch.resting.end(worker, job)
 
     def take_prior(self, job: Job, prior: Prior) -> None:
-        """A worker reports what a span holds before it changes it."""
+        """Record what a span held; its worker reports that before it changes the span."""
         hold = self._registry.hold
         job.positions.report_prior(
             prior.start, prior.end, prior.holes, lambda count: hold(job, HOLE_BYTES * count)
@@ -157,7 +157,7 @@ class Chunks:
     # -- failed, lost ---------------------------------------------------------
 
     def take_failed(self, worker: Worker, job: Job, failed: Failed) -> bool:
-        """A chunk ended with an error, and its worker has cleaned it up; False = it has no such chunk."""
+        """Record a chunk that failed and was cleaned up; False = the worker has no such chunk."""
         held = job.crew.take(worker, failed.seq)
         if held is None:
             return False
@@ -170,15 +170,15 @@ class Chunks:
         return True
 
     def lose(self, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
-        """The worker that held a chunk has died: run it again, or stop the job."""
+        """Run a chunk again whose worker has died, or stop the job."""
         chunk, declaration = lost.chunk, job.checked.declaration
         attempt = job.attempts.get(chunk.start, 1)
         counts = _counts(job, lost, whole=False)
         if not counts and (lost.void or attempt < ATTEMPTS_MAX):
             job.attempts[chunk.start] = attempt + begun
-            return  # somebody else has it, or has done it
+            return  # its twin has it, or has done it
         if declaration.open_ended:
-            _pass_turn(job, lost, death)
+            _pass_slice(job, lost, death)
             return
         if begun:
             job.positions.note_touched(chunk, undoing=death.undoing)
@@ -197,7 +197,7 @@ class Chunks:
         job.halt(JobError("WORKER_LOST", words, span, chunk.nid, signal=death.signal))
 
     def give_back(self, job: Job, held: HeldChunk) -> None:
-        """Nobody holds this chunk any more; nothing of it is done."""
+        """Make a chunk wait again: no worker holds it any more, and no part of it is done."""
         if not _counts(job, held, whole=False):
             return
         job.positions.give_back(held.chunk)
@@ -206,23 +206,23 @@ class Chunks:
 
 
 def _counts(job: Job, held: HeldChunk, *, whole: bool) -> bool:
-    """Whether this answer counts; recalls the worker that has lost against it."""
+    """Whether this answer counts; if so, recall the worker that holds the same chunk."""
     counts, to_recall = job.crew.settle(held, whole=whole)
     if to_recall is not None:
         to_recall.recall()
     return counts
 
 
-def _pass_turn(job: Job, lost: HeldChunk, death: Death) -> None:
-    """The call in which its worker died fails; its caller sees that on a connection of its own."""
-    turn = lost.chunk
-    job.tally.turns_lost += 1
-    if job.tally.turns_lost < TURNS_LOST_MAX:
-        job.positions.complete(turn, turn.end)
+def _pass_slice(job: Job, lost: HeldChunk, death: Death) -> None:
+    """Go on after a death in a slice: the client sees on its own connection which call has failed."""
+    slice_ = lost.chunk
+    job.tally.slices_lost += 1
+    if job.tally.slices_lost < SLICES_LOST_MAX:
+        job.positions.complete(slice_, slice_.end)
     else:
-        job.positions.lose(turn)
-        words = f"worker {death}, and so did {job.tally.turns_lost - 1} before it"
-        job.halt(JobError("WORKER_LOST", words, Span(turn.start, turn.end), signal=death.signal))
+        job.positions.lose(slice_)
+        words = f"worker {death}, and so did {job.tally.slices_lost - 1} before it"
+        job.halt(JobError("WORKER_LOST", words, Span(slice_.start, slice_.end), signal=death.signal))
 
 
 def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:
@@ -232,7 +232,7 @@ def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:
 
 
 def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
-    """The result of a chunk; raises FrameInvalid where no sound worker would send it."""
+    """Return the result of a chunk; raises FrameInvalid if a sound worker does not send it."""
     chunk = held.chunk
     if not chunk.start <= done.reached <= chunk.end:
         raise FrameInvalid(f"reached {done.reached} in [{chunk.start}, {chunk.end})")

@@ -1,4 +1,4 @@
-"""The end of a job: it lets go of everything that it held, and is remembered for a while."""
+"""Ends a job: releases everything that the job held, and keeps its record for a while."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Closing:
-    """Closes the books of jobs that have ended.
+    """Closes the books of ended jobs.
 
     Args:
-        workers: all that live, of any pool.
+        workers: returns all living workers of every pool.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Closing:
         workers: Set[Worker],
         clocks: Clocks,
     ) -> None:
-        """No job has ended. Needs the running loop."""
+        """Start with no ended job. Needs the running loop."""
         self.on_idle: Callable[[], None] = lambda: None
         self._dispatch, self._registry, self._counters = dispatch, registry, counters
         self._workers = workers
@@ -43,7 +43,7 @@ class Closing:
         self._forgetting: asyncio.TimerHandle | None = None
 
     def end(self, job: Job) -> None:
-        """The job has its final state, and nobody holds anything of it."""
+        """End a job that is in its final state and that no worker holds anything of."""
         self._dispatch.unwant(job)
         for worker in job.crew.introduced & self._workers:
             worker.forget_job(job.jno)
@@ -51,7 +51,7 @@ class Closing:
         for_each(job.owned, HeldSource.release)
         job.end(self._clocks.wall(), self._clocks.boot(), view.progress(job))
         self._counters[f"jobs_{job.state.value}"] += 1
-        # Later in this turn of the loop: whoever waits for the answer goes first.
+        # Later in this turn of the loop, so that the client gets its answer first.
         self._loop.call_soon(
             log.info,
             "job_ended job=%s uid=%d nid=%d state=%s reason=%s seconds=%.3f",
@@ -77,6 +77,6 @@ class Closing:
             self._forgetting = self._loop.call_later(delay_s, self._forget_now)
 
     def close(self) -> None:
-        """Forget the timer."""
+        """Stop the timer."""
         if self._forgetting is not None:
             self._forgetting.cancel()

@@ -1,4 +1,4 @@
-"""Helpers that get no work for a while although they are idle. Times are of the event loop's clock."""
+"""Pauses of idle helpers. Times are of the event loop's clock."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from ktaskd.jobs.ports import Worker
 
 DUTY_PAUSE_MAX_S = 30.0
-"""Longest pause of all helpers where they may work only a part of the time."""
+"""Longest pause of all helpers when they may work only a part of the time."""
 
 
 class Cooldowns:
-    """Pauses one helper that was starved, or all helpers where they may work only a part of the time."""
+    """Pauses one helper that was starved, or all helpers when they may work only a part of the time."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         """Pause no helper yet; `wake` is called each time that a pause ends."""
@@ -22,7 +22,7 @@ class Cooldowns:
         self._all_until_s = 0.0
 
     def pause(self, worker: Worker, until_s: float) -> None:
-        """Give a starved helper nothing before `until_s`."""
+        """Give a starved helper no work before `until_s`."""
         self._until_s[worker] = max(until_s, self._until_s.get(worker, 0.0))
         self._loop.call_at(until_s, self._wake)
 
@@ -38,11 +38,11 @@ class Cooldowns:
             self._loop.call_at(self._all_until_s, self._wake)
 
     def end_duty_pause(self) -> None:
-        """End the pause of all helpers: they may work more of the time than before."""
+        """End the pause of all helpers, which may now work more of the time."""
         self._all_until_s = 0.0
 
     def forget(self, worker: Worker) -> None:
-        """Drop a helper that is gone."""
+        """Forget a helper that has ended."""
         self._until_s.pop(worker, None)
 
     @property
@@ -51,7 +51,7 @@ class Cooldowns:
         return self._loop.time() < self._all_until_s
 
     def ready(self, workers: Iterable[Worker]) -> list[Worker]:
-        """Those of the workers that are not paused."""
+        """Return the workers that are not paused."""
         if self.pauses_all:
             return []
         if self._until_s:

@@ -1,4 +1,4 @@
-"""Chooses the next step of a job, and notes the answer to a step in its books. Knows no worker.
+"""Chooses the next step of a job, and records the answer to a step in the job's books. Knows no worker.
 
 A job has one step at a time: `job.step`, which waits for a worker or is in the hands of one.
 """
@@ -29,9 +29,9 @@ _NOTHING = Value({})
 
 
 def begin_success(job: Job) -> None:
-    """All positions are done: begin the steps that make the result of the parts.
+    """Begin the steps that combine the parts into the result, now that all positions are done.
 
-    All is read by now: where a source changed meanwhile the job says so, or fails.
+    Everything was read: if a source changed meanwhile, the job gets a warning or fails.
     """
     if (error := job.watched.look(job.checked, job.sources)) is not None:
         job.halt(error)
@@ -44,7 +44,7 @@ def begin_success(job: Job) -> None:
 
 
 def begin_undo(job: Job) -> None:
-    """Nobody holds anything any more: begin the steps that take back what was done, ascending."""
+    """Begin the steps that undo what was done, in ascending order, now that no worker holds anything."""
     job.watched.look(job.checked, job.sources)
     untouched = job.positions.untouched
     job.positions.begin_undo()
@@ -55,7 +55,7 @@ def begin_undo(job: Job) -> None:
 
 
 def take_next_step(job: Job) -> None:
-    """Let the job have the next step, or none if nothing is left to do; it may fail by that."""
+    """Set the job's next step, or none if nothing is left to do. The job fails if a step is too large."""
     step = _next_undo(job) if job.state is JobState.UNDOING else _next_success(job)
     if isinstance(step, Combine) and (words := too_large(step)):
         job.halt(JobError("RESULT_TOO_LARGE", words))
@@ -90,7 +90,7 @@ def _next_undo(job: Job) -> Step | None:
 
 
 def note_value(job: Job, step: Step, value: Value) -> None:
-    """A step is done."""
+    """Record the value of a step that is done."""
     match step:
         case Prepare():
             job.course.prepared = value
@@ -111,11 +111,11 @@ def _amend(job: Job, amended: object) -> None:
 
 
 def note_failure(job: Job, step: Step, failed: Failed) -> None:
-    """A step raised an error: before the end the job fails, in the undo its span is dirty."""
+    """Record the error of a step: the job fails, or in the undo the step's span is dirty."""
     if job.state is JobState.UNDOING:
         lose_undo(job, step, 0)
     elif step.may_break_off and failed.errno == errno.ECANCELED and job.state is JobState.COMBINING:
-        # Its worker was wanted elsewhere; what it has done it does not do again.
+        # Its worker was recalled; the parts that are done are not done again.
         job.set_step(step, again=True)
     else:
         job.positions.mark_failure(failed.dirty)
@@ -123,15 +123,15 @@ def note_failure(job: Job, step: Step, failed: Failed) -> None:
 
 
 def note_death(job: Job, step: Step, death: Death, killed: str, *, begun: bool) -> bool:
-    """The worker that had a step in hand has died; whether the step waits for another worker.
+    """Record that a worker died in a step; return whether the step waits for another worker.
 
     Args:
-        killed: why it would be killed again, in words; "" = it may not be.
+        killed: why the next worker would be killed as well, in words; "" = it would not.
     """
     repeatable = is_repeatable(job, step)
     again = (not begun or repeatable) and not killed and job.state is not JobState.DRAINING
     if begun and isinstance(step, Finish):
-        # Its changes count as dirty if the job does not succeed after all.
+        # Its changes count as dirty unless the job succeeds.
         job.positions.mark_dirty((job.course.prepared or _NOTHING).by_finish)
     if (begun or death.by_itself) and job.step_attempts >= ATTEMPTS_MAX:
         again = False
@@ -146,7 +146,7 @@ def note_death(job: Job, step: Step, death: Death, killed: str, *, begun: bool) 
 
 
 def lose_undo(job: Job, step: Step, reached: int) -> None:
-    """Positions that this step had not put back for certain are dirty; the other steps go on."""
+    """Mark positions dirty that this step may not have put back; the other steps continue."""
     if isinstance(step, Undo):
         job.positions.lose_undo(step.span, reached)
     else:
@@ -154,7 +154,7 @@ def lose_undo(job: Job, step: Step, reached: int) -> None:
 
 
 def give_up_undo(job: Job) -> None:
-    """Leave as it is whatever no worker was asked to take back; it is dirty."""
+    """Mark everything dirty that no worker was asked to undo yet."""
     job.positions.give_up_undo()
     if job.course.is_to_restore:
         mark_prepared_dirty(job)
@@ -162,16 +162,16 @@ def give_up_undo(job: Job) -> None:
 
 
 def mark_prepared_dirty(job: Job) -> None:
-    """Name dirty what the prepare changes, as it has reported that itself."""
+    """Mark dirty what the prepare step reported that it would change."""
     job.positions.mark_dirty((job.course.prepared or _NOTHING).by_prepare)
 
 
 def is_repeatable(job: Job, step: Step) -> bool:
-    """Whether a step may be done again after it was begun."""
+    """Whether a step may be repeated after it was begun."""
     return step.may_repeat(job.checked.declaration.partial, planned=job.course.prepared is not None)
 
 
 def function_error(failed: Failed, chunk: Span | None, nid: int) -> JobError:
-    """The error of a job whose function raised one."""
+    """Return the error of a job whose function raised one."""
     reason = failed.reason if failed.reason in REASONS else "FUNCTION_ERROR"
     return JobError(reason, failed.message, chunk, nid, failed.errno, failed.exception)

@@ -1,8 +1,8 @@
-"""The hands that hold the chunks of one job, and whose answer counts. Pure: nothing is sent, no clock.
+"""The workers that hold the chunks of one job, and whose answer counts. Pure: sends nothing, reads no clock.
 
-A chunk may be in two hands: what a starved helper holds, the lead may run as well where the function
-writes nothing. The two are each other's *twin*. The first that ends the chunk wins, and the answer of
-the other one is *void*. A worker that gives the chunk back leaves all of it to the twin.
+Two workers may hold the same chunk: if the function writes nothing, the lead may run a starved
+helper's chunk as well. The two are each other's *twin*. The first to finish wins, and the other's
+answer is *void*. If one gives the chunk back, its twin does all of it.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from ktaskd.planner.cursor import Chunk
 
 @dataclass(slots=True, eq=False)
 class HeldChunk:
-    """A chunk that a worker holds. `sent_s` is when it could begin with it."""
+    """A chunk that a worker holds. `sent_s` is the time from which the worker could work on it."""
 
     chunk: Chunk
     sent_s: float
     worker: Worker
     charged_s: float = 0.0
-    """CPU seconds that its owner was charged ahead for it."""
+    """CPU seconds that the job's owner was charged in advance."""
     twin: HeldChunk | None = None
-    """The same chunk in the hands of another worker: the first that ends it wins."""
+    """The same chunk, held by another worker: the first to finish it wins."""
     void: bool = False
-    """Whether its twin was faster, so that its answer counts for nothing any more."""
+    """Whether its twin was faster, so that this worker's answer is ignored."""
 
 
 class Verdict(NamedTuple):
     """The worth of an answer on a chunk.
 
     Args:
-        counts: what the answer says is noted.
-        to_recall: holds the twin, whose answer is void from now on.
+        counts: the answer is recorded; otherwise it is ignored.
+        to_recall: the worker that holds the twin, whose answer is void from now on; None = no worker.
     """
 
     counts: bool
@@ -47,7 +47,7 @@ _COUNTS, _IS_VOID, _TWIN_DOES_IT = Verdict(True), Verdict(False), Verdict(False)
 
 @dataclass(slots=True)
 class Crew:
-    """The workers that have something of a job in hand.
+    """The workers that hold a part of one job.
 
     Invariant: a worker is in at most one crew, and in one exactly if it is BUSY.
     """
@@ -58,13 +58,13 @@ class Crew:
     step_worker: Worker | None = None
     step_seq: int = 0
     introduced: set[Worker] = field(default_factory=set)
-    """Workers that know the job, and are to forget it when it ends."""
+    """Workers that were sent the job, and have to forget it when it ends."""
     to_duplicate: list[HeldChunk] = field(default_factory=list)
-    """Chunks of starved helpers that the lead is to run as well."""
+    """Chunks of starved helpers that the lead will run as well."""
 
     @property
     def busy(self) -> set[Worker]:
-        """Everybody who may touch a source of the job now."""
+        """All workers that may touch a source of the job now."""
         workers = {worker for worker, chunks in self.held.items() if chunks}
         if self.step_worker is not None:
             workers.add(self.step_worker)
@@ -73,24 +73,24 @@ class Crew:
     # -- chunks ---------------------------------------------------------------
 
     def holding(self, worker: Worker, seq: int) -> HeldChunk | None:
-        """The chunk that a worker holds under this number; None = it holds none."""
+        """Return the chunk that a worker holds under this number; None = it holds none."""
         chunks = self.held.get(worker)
         return chunks.get(seq) if chunks else None
 
     def give(self, worker: Worker, seq: int, held: HeldChunk) -> None:
-        """A worker was sent a chunk under this number."""
+        """Record that a worker was sent a chunk under this number."""
         self.held[worker][seq] = held
 
     def take(self, worker: Worker, seq: int) -> HeldChunk | None:
-        """A worker has answered: it holds this no more."""
+        """Record that a worker has answered and no longer holds this chunk."""
         chunks = self.held.get(worker)
         return chunks.pop(seq, None) if chunks else None
 
     def settle(self, held: HeldChunk, *, whole: bool) -> Verdict:
-        """Return the worth of an answer on a chunk, or of the death of its worker.
+        """Decide whether an answer on a chunk, or the death of its worker, counts.
 
         Args:
-            whole: the worker has ended the chunk, well or not; else nobody may count on it.
+            whole: the worker has finished or failed the whole chunk; False = it gave a part back or died.
         """
         if self.to_duplicate and held in self.to_duplicate:
             self.to_duplicate.remove(held)
@@ -108,21 +108,21 @@ class Crew:
     # -- twins ----------------------------------------------------------------
 
     def duplicate(self, worker: Worker) -> None:
-        """Have the lead run what a worker holds as well, except for chunks that have a twin or are void."""
+        """Have the lead run the chunks of a worker as well, unless they have a twin or are void."""
         chunks = self.held.get(worker, {}).values()
         self.to_duplicate += [held for held in chunks if held.twin is None and not held.void]
 
     def take_duplicate(self) -> HeldChunk:
-        """The chunk that the lead is to run next."""
+        """Return the next chunk that the lead has to run as well."""
         return self.to_duplicate.pop(0)
 
     @staticmethod
     def pair(held: HeldChunk, twin: HeldChunk) -> None:
-        """The lead holds the same chunk now."""
+        """Record that the lead holds the same chunk now."""
         held.twin, twin.twin = twin, held
 
     def holds_only_void(self, worker: Worker) -> bool:
-        """Whether a worker holds something, and none of its answers will count."""
+        """Whether a worker holds chunks, all of them void."""
         chunks = self.held.get(worker, {}).values()
         return bool(chunks) and all(held.void for held in chunks)
 
@@ -140,7 +140,7 @@ class _Nothing(dict[Worker, dict[int, HeldChunk]]):
 
 
 NOBODY = Crew(helpers=_Nobody(), held=_Nothing(), introduced=_Nobody())
-"""The crew of all jobs that no worker has anything of: a crew takes 600 bytes."""
+"""One empty crew for all jobs that no worker holds a part of, since a crew takes 600 bytes."""
 
 
 @dataclass(slots=True)
@@ -148,10 +148,10 @@ class GuestNeed:
     """Whether a job needs a worker in its caller's memory cgroup, and which one it has.
 
     Args:
-        limit: what it allocates must count against this; None = any worker will do.
-        worker: the guest, in whatever state.
-        unpaid: its caller has a limit that ordinary workers would evade for it, so that they
-            must not allocate by reading a hole of memory through a mapping.
+        limit: the job's allocations must count against this limit; None = any worker will do.
+        worker: the guest, in any state; None = there is none.
+        unpaid: ordinary workers would evade the caller's limit if they allocated. So they must not
+            read holes of memory through a mapping, which allocates.
     """
 
     limit: MemoryLimit | None = None

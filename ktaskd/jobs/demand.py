@@ -1,4 +1,4 @@
-"""Which jobs want workers, in which queues they wait, and which comes first."""
+"""The jobs that want workers: their queues, and which job is next in each."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ktaskd.jobs.queues import Queues
 from ktaskd.jobs.roster import Roster
 
 RECENT_S = 1.0
-"""Chunks stay short for this long after another job arrives: small jobs come one after the other,
-and each of them would recall the long chunks."""
+"""Chunks stay short for this long after another job arrives: small jobs often arrive one after the
+other, and each would recall the long chunks."""
 
 
 class RecentArrival:
@@ -31,14 +31,14 @@ class RecentArrival:
         return now_s < self._last_s + RECENT_S
 
     def comes(self, now_s: float) -> bool:
-        """Note that a job arrives; returns whether none had for a while."""
+        """Note that a job arrives; return whether no other arrived recently."""
         first = not self.is_near(now_s)
         self._last_s = now_s
         return first
 
 
 def recall_patient(job_of: Mapping[Worker, Job]) -> None:
-    """Recall the long chunks of a job that had all helpers for itself, since another job arrives."""
+    """Recall the long chunks of a job that had all helpers to itself, since another job arrives."""
     for worker, job in job_of.items():
         if not (worker.is_lead or job.waited):
             worker.recall()
@@ -53,7 +53,7 @@ class Demand:
     """
 
     def __init__(self, roster: Roster) -> None:
-        """Start with no job."""
+        """Start without jobs."""
         self.can_raise: Callable[[], bool] = lambda: True
         self.shares = Shares()
         self.disks = Disks()
@@ -75,7 +75,7 @@ class Demand:
         self.refresh(job)
 
     def unwant(self, job: Job) -> None:
-        """Hand out nothing more of the job."""
+        """Give out nothing more of the job."""
         self._wanting.pop(job, None)
         self.disks.forget(job)
         self.refresh(job)
@@ -102,7 +102,7 @@ class Demand:
                 queue.put(job, flag in queues)
 
     def refresh_all(self, more: Iterable[Job]) -> None:
-        """Put all jobs into their queues whose queues depend on the allowance, and `more`."""
+        """Update the queues of all jobs whose queues depend on the allowance, and those of `more`."""
         concerned = filter(depends_on_level, (*self._wanting, *self.for_steps))
         for job in dict.fromkeys((*more, *self._roster.job_of.values(), *concerned)):
             self.refresh(job)
@@ -114,11 +114,11 @@ class Demand:
         return by_itself and self._roster.allowance.duty >= 1.0
 
     def firsts(self) -> list[Job]:
-        """The jobs that come next, one for each uid: for a helper, and for a step."""
+        """Return the next jobs, one for each uid: for a helper, and for a step."""
         return [*self.for_helpers.firsts(), *self.for_steps.firsts()]
 
     def turn(self, job: Job) -> tuple[float, bool]:
-        """Sorts jobs: of the uid that had least first, its steps before its chunks."""
+        """Return a sort key: the uid that had the least CPU time first, its steps before its chunks."""
         return self.shares.had(job.owner.uid), job.step is None
 
     def is_its_turn(self, worker: Worker, job: Job) -> bool:
@@ -135,14 +135,14 @@ class Demand:
 
     @property
     def leads_are_contended(self) -> bool:
-        """Whether jobs wait for leads that others have, or some of these are blocked."""
+        """Whether jobs wait for leads that other jobs hold, or some of these leads are blocked."""
         holders = self._roster.leads.holders
         waits = self.for_leads or self.for_guest_leads or self.for_steps
         return bool(holders.blocked or (waits and len(holders)))
 
     @property
     def helpers_are_contended(self) -> bool:
-        """Whether jobs without a helper wait for those that others have, or some of these are blocked."""
+        """Whether jobs without a helper wait for those of other jobs, or some of these are blocked."""
         holders = self._roster.helpers.holders
         waits = self.for_steps or any(not job.crew.helpers for job in self.for_helpers)
         return bool(holders.blocked or (len(holders) and waits))

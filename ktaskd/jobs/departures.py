@@ -1,7 +1,7 @@
-"""Workers that have run a job's foreign code, hold nothing any more, and end with it.
+"""Workers that have run foreign code of a job, hold nothing of the job any more, and end with it.
 
-A job has no final state, and is not undone, before these are seen dead, which the pool reports only
-when nothing is left of what they have started.
+A job is neither undone nor ended before all these workers are dead. The pool reports a death only
+when no process that the worker started is left.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 class Departures:
-    """The workers that are about to end, and the jobs that wait for that.
+    """The workers that are about to end, and the jobs that wait for their ends.
 
     Args:
-        grace_s: seconds that a worker has to end by itself, before it is killed.
-        fence_s: seconds that a killed worker has to be seen dead, before its job waits no longer.
-        on_given_up: called with the job of a worker that is not waited for any longer.
+        grace_s: seconds in which a worker has to end on its own, before it is killed.
+        fence_s: seconds that a job waits for the death of a killed worker.
+        on_given_up: called with the job of a worker when the job stops waiting for it.
     """
 
     def __init__(self, grace_s: float, fence_s: float, on_given_up: Callable[[Job], None]) -> None:
-        """No worker is about to end."""
+        """Start without workers."""
         self._grace_s, self._fence_s = grace_s, fence_s
         self._on_given_up = on_given_up
         self._loop = asyncio.get_running_loop()
@@ -36,29 +36,29 @@ class Departures:
         self._stuck: dict[Worker, Job] = {}
 
     def add(self, worker: Worker, job: Job) -> None:
-        """A worker was told to end after what it has done for a job; once more does no harm."""
+        """Note that a worker was asked to end after its work for a job. Repeating this does no harm."""
         if worker in self._leaving or worker in self._stuck:
             return
         self._leaving[worker] = job
         self._timers[worker] = self._loop.call_later(self._grace_s, self._kill, worker)
 
     def remove(self, worker: Worker) -> Job | None:
-        """A worker is dead, and nothing is left of what it started; the job that it had left, if any."""
+        """Note the death of a worker and all that it started; return the job that it had left, if any."""
         self._stuck.pop(worker, None)
         if (timer := self._timers.pop(worker, None)) is not None:
             timer.cancel()
         return self._leaving.pop(worker, None)
 
     def are_awaited(self, job: Job) -> bool:
-        """Whether workers of the job are still to be seen dead."""
+        """Whether the job still waits for the death of workers."""
         return any(known is job for known in self._leaving.values())
 
     def are_stuck(self, job: Job) -> bool:
-        """Whether what workers of the job have started is not seen dead, and not waited for any longer."""
+        """Whether the job has stopped waiting for workers whose processes are not known to be dead."""
         return any(known is job for known in self._stuck.values())
 
     def stuck_error(self, job: Job) -> JobError | None:
-        """Why a job cannot end well: what its workers have started is not dead."""
+        """Return the error of a job whose workers' processes are not known to be dead."""
         pids = ", ".join(str(worker.pid) for worker, known in self._stuck.items() if known is job)
         if not pids:
             return None
@@ -69,17 +69,17 @@ class Departures:
         return JobError("WORKER_STUCK", words)
 
     def forget(self, job: Job) -> None:
-        """The job has ended."""
+        """Forget a job that has ended."""
         for worker in [worker for worker, known in self._stuck.items() if known is job]:
             del self._stuck[worker]
 
     def close(self) -> None:
-        """Forget the timers."""
+        """Stop the timers."""
         for timer in self._timers.values():
             timer.cancel()
 
     def _kill(self, worker: Worker) -> None:
-        """Kill a worker that has not ended in time: its code may have stopped it."""
+        """Kill a worker that has not ended in time: its code may keep it from ending."""
         job = self._leaving[worker]
         words = (job.id, worker.id, worker.pid)
         log.warning("worker_killed job=%s worker=%d pid=%d reason=does_not_end", *words)
@@ -87,7 +87,7 @@ class Departures:
         self._timers[worker] = self._loop.call_later(self._fence_s, self._give_up, worker)
 
     def _give_up(self, worker: Worker) -> None:
-        """Stop waiting for a worker; a job that still runs gets the error when it ends."""
+        """Stop waiting for a worker. A job that is still running gets the error when it ends."""
         job = self.remove(worker)
         assert job is not None
         self._stuck[worker] = job

@@ -1,8 +1,8 @@
-"""How many workers are at a disk at the same time.
+"""Limits how many workers use a disk at the same time.
 
-A disk that turns is slower the more read from it at once: the best number is
-one, and ten are a third slower than that. Leads are never held back, since they
-stand for callers who would read by themselves; but they count.
+A rotating disk gets slower with each further reader: one reader is best, and ten are a third
+slower. Leads count against the limit but are never held back, since their callers would
+otherwise read the disk themselves.
 
 Source: the measurements of issue 10161 of BorgBackup
 """
@@ -17,7 +17,7 @@ from ktaskd.jobs.ports import Worker
 
 
 class Disks:
-    """The workers at disks that have a limit, and the jobs that wait for one."""
+    """The workers that use disks with a limit, and the jobs that wait for such a disk."""
 
     def __init__(self) -> None:
         """Start with all disks free."""
@@ -30,7 +30,7 @@ class Disks:
             self._wanting.setdefault(name, {})[job] = None
 
     def forget(self, job: Job) -> None:
-        """Note that it has none any more."""
+        """Note that the job has no such positions any more."""
         for name in job.disks:
             jobs = self._wanting.get(name, {})
             jobs.pop(job, None)
@@ -38,12 +38,12 @@ class Disks:
                 self._wanting.pop(name, None)
 
     def join(self, job: Job) -> list[Job]:
-        """Note that a worker begins with the job; returns the jobs that this concerns, the job first."""
+        """Note that a worker begins with the job; return the jobs whose queues may change, this job first."""
         self._at.update(job.disks.keys())
         return self._concerned(job, 0)
 
     def leave(self, job: Job) -> list[Job]:
-        """Note that a worker has left the job; returns what `join` does."""
+        """Note that a worker has left the job; return jobs as `join` does."""
         self._at.subtract(job.disks.keys())
         return self._concerned(job, -1)
 
@@ -53,15 +53,15 @@ class Disks:
         return list(dict.fromkeys([job, *others]))
 
     def full(self, job: Job) -> str:
-        """Name of a disk of the job that has reached its limit; "" = none has."""
+        """Return the name of a disk of the job that has reached its limit; "" = none has."""
         return next((name for name, most in job.disks.items() if self._at[name] >= most), "")
 
     def over(self, job: Job) -> str:
-        """Name of a disk of the job that is over its limit, since a lead came; "" = none is."""
+        """Return the name of a disk of the job that is over its limit because of a lead; "" = none is."""
         return next((name for name, most in job.disks.items() if self._at[name] > most), "")
 
     def is_anothers_turn(self, job: Job, had: Callable[[int], float]) -> bool:
-        """Whether a job of a user who has had less waits for a disk of this one."""
+        """Whether a job of a user with less CPU time waits for a disk of this job."""
         uid, had_s = job.owner.uid, had(job.owner.uid)
         others = (other.owner.uid for name in job.disks for other in self._wanting.get(name, ()))
         return any(other != uid and had(other) < had_s for other in others)

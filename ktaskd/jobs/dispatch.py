@@ -1,7 +1,7 @@
-"""Which worker gets the next chunk of which job: users in turn, first come, first served.
+"""Gives chunks and steps of jobs to workers: users in turn, and the jobs of one user in order.
 
-Workers pull: nothing is assigned ahead of the chunk in hand, or two where
-chunks are short. Lowering the allowance takes effect by not handing out.
+Workers pull: each holds only the chunk that it works on, or a few more if chunks are short. So a
+lower allowance takes effect by giving out nothing more.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Dispatch:
     """Hands chunks and steps to workers.
 
     Attributes:
-        roster: which workers there are, and who is busy.
-        demand: which jobs want workers.
-        capacity: helpers that there are, by node, whatever is allowed now.
+        roster: the existing workers, and which of them are busy.
+        demand: the jobs that want workers.
+        capacity: the largest number of helpers, by node, whatever is allowed now.
         on_start: called with a job that begins.
         on_join: called with a worker that begins to work for a job.
-        on_left: called with a worker that has nothing in hand any more, or rests.
-        on_awake: called with a worker that rested and works on.
-        on_departure: called with a worker that ends with what it has done for a job, and lives.
-        on_contended: called while jobs wait for workers that others hold, who may use no CPU.
+        on_left: called with a worker that holds nothing any more, or rests.
+        on_awake: called with a worker that rested and continues.
+        on_departure: called with a living worker that was asked to end after its work for a job.
+        on_contended: called while jobs wait for workers that other jobs hold and that may use no CPU.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Dispatch:
         self._topology = topology
         self.roster = Roster(topology, allowance, pools, kernel, self.pump)
         self.demand = Demand(self.roster)
-        # These are used for each chunk, so they are found here without one more call.
+        # These are used for each chunk; direct attributes save a call.
         self.job_of, self.leads, self.helpers = self.roster.job_of, self.roster.leads, self.roster.helpers
         self.shares = self.demand.shares
         self.want, self.unwant, self.refresh = self.demand.want, self.demand.unwant, self.demand.refresh
@@ -96,7 +96,7 @@ class Dispatch:
         return self.roster.allowance
 
     def set_allowance(self, allowance: Allowance, unrescued: Iterable[Job] = ()) -> None:
-        """Let so many workers run; the surplus gives its chunks back. `unrescued` jobs lose their lead."""
+        """Change the allowance; surplus workers give their chunks back. `unrescued` jobs lose their lead."""
         before, self.roster.allowance = self.roster.allowance, allowance
         if allowance.duty > before.duty:
             self.cooldowns.end_duty_pause()
@@ -109,14 +109,14 @@ class Dispatch:
         self.pump()
 
     def shrink(self, job: Job) -> None:
-        """Have the workers of a job give back that are too many, since it may hold fewer than before."""
+        """Recall surplus helpers of a job that may hold fewer workers than before."""
         for worker in sorted(job.crew.helpers, key=lambda worker: worker.id)[max(job.helpers_max, 0) :]:
             worker.recall()
         job.paced_until_s = 0.0  # if it still has to wait, the next look finds that out
         self.stand_ins.follow(job)
         self.refresh(job)
         if self._pumping is None:
-            # Once for all jobs of one caller, which may have thousands.
+            # Pump once for all jobs of a caller, which may have thousands.
             self._pumping = asyncio.get_running_loop().call_soon(self._pump_once)
 
     def _pump_once(self) -> None:
@@ -140,7 +140,7 @@ class Dispatch:
             self._start(worker, job)
 
     def remove(self, worker: Worker) -> None:
-        """Drop a worker that is dead or not to be used again."""
+        """Drop a worker that is dead or must not be used again."""
         self.roster.forget_idle(worker)
         self._leave(worker)
         self._guests.forget(worker)
@@ -176,7 +176,7 @@ class Dispatch:
         self.roster.place_leads()
 
     def release(self, worker: Worker) -> None:
-        """Free a worker that has nothing of its job in hand."""
+        """Free a worker that holds nothing of its job any more."""
         job = self.job_of.get(worker)
         self._leave(worker)
         if worker.state is WorkerState.BUSY and not worker.ends_with_its_job():
@@ -187,29 +187,29 @@ class Dispatch:
     # -- giving -----------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Give everything that can be given now."""
+        """Give out everything that can be given out now."""
         self._give_leads()
         self._give_guest_helpers(in_turn=True)
         self._give_helpers()
         self._give_guest_helpers(in_turn=False)
-        self._give_calls_to_leads()
+        self._give_steps_to_leads()
         if self.demand.for_helpers or self.demand.for_steps:
             self.helpers.want(self.demand.for_helpers, len(self.demand.for_steps), self._may_help)
         if self.demand.leads_are_contended or self.demand.helpers_are_contended:
             self.on_contended()
 
     def next(self, worker: Worker, job: Job) -> bool:
-        """A worker has done a chunk: another one of the same job, if it is its turn; whether it has one."""
+        """Give a worker the next chunk of its job if it is the job's turn; return whether it has work."""
         if not (self.demand.is_its_turn(worker, job) and self._may_go_on(worker, job)):
             return False
         self._feed(worker, job)
-        # A worker that got nothing leaves: the rest of the job is another node's, which waits for its turn.
+        # A worker that got nothing leaves: the remainder of the job is another node's.
         return worker in self.job_of
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
             return self._lead_may_go_on(worker, job)
-        # Somebody may have begun to wait for the job: then one place is its lead's.
+        # A client may have begun to wait for the job: then one of its workers has to be a lead.
         fits = not self.helpers.is_over(worker.nid) and len(job.crew.helpers) <= job.helpers_max
         return fits and not self.demand.disks.over(job) and not self._lead_comes(job)
 
@@ -221,7 +221,7 @@ class Dispatch:
         return may and not self._pauses.hold_back(job)
 
     def _lead_comes(self, job: Job) -> bool:
-        """Whether a helper has the only place of a job for want of a lead, and a lead is free now."""
+        """Whether a job of one worker had to use a helper instead of a lead, and a lead is free now."""
         if not job.lead_limited_s or len(job.crew.helpers) < job.threads:
             return False
         return may_have_lead(job, self.roster.allowance.level) and self._lead_allowed(job)
@@ -230,16 +230,16 @@ class Dispatch:
         self.refresh(job)
         self.pump()
 
-    def _send_call(self, worker: Worker, job: Job) -> None:
+    def _send_step(self, worker: Worker, job: Job) -> None:
         step = job.begin_step()
         self._join(worker, job)
         introduce(worker, self.roster[worker], job)
         job.crew.step_worker = worker
-        job.crew.step_seq = worker.send_call(job.jno, step.op, step.payload)
+        job.crew.step_seq = worker.send_step(job.jno, step.op, step.payload)
         self.refresh(job)
 
-    def call_ended(self, worker: Worker, job: Job) -> None:
-        """The worker has answered a call."""
+    def step_ended(self, worker: Worker, job: Job) -> None:
+        """Note that a worker has answered a step."""
         job.crew.step_worker = None
         self.release(worker)
 
@@ -247,7 +247,7 @@ class Dispatch:
         return self.leads.may_begin(job, self.roster.allowance)
 
     def _give_leads(self) -> None:
-        """Leads for waited jobs and for cleaning up, the uid that had least first."""
+        """Give leads to waited jobs and to undos, the uid that had the least CPU time first."""
         while job := self._next_for_lead():
             if job.in_guest:
                 self._give_guest(job, WorkerClass.LEAD)
@@ -258,7 +258,7 @@ class Dispatch:
             self._start(self.leads.pick(job), job)
 
     def _next_for_lead(self) -> Job | None:
-        """The job whose turn it is to have a lead; notes which may not have one."""
+        """Return the next job that gets a lead; update the queues of jobs that may not have one now."""
         hold_back = self._pauses.hold_back
         while (jobs := self._turns_for_leads()) and jobs[0].step is None and hold_back(jobs[0]):
             self.refresh(jobs[0])  # its caller's earlier jobs have used up the quota
@@ -271,15 +271,15 @@ class Dispatch:
         return None
 
     def _turns_for_leads(self) -> list[Job]:
-        """The next of each uid, the uid that had least first."""
-        calls = self.demand.for_steps.firsts() if self.leads.idle else []
-        jobs = [job for job in calls if job.has_lead or job.state is JobState.UNDOING]
+        """Return the next job of each uid, the uid that had the least CPU time first."""
+        steps = self.demand.for_steps.firsts() if self.leads.idle else []
+        jobs = [job for job in steps if job.has_lead or job.state is JobState.UNDOING]
         jobs += self.demand.for_leads.firsts()
         jobs += self.demand.for_guest_leads.firsts() if self._guest_retry is None else []
         return sorted(jobs, key=self.demand.turn)
 
-    def _give_calls_to_leads(self) -> None:
-        """A call that no helper is free for is not kept waiting by an idle lead, or for want of one."""
+    def _give_steps_to_leads(self) -> None:
+        """Give leads the steps that no helper is free for; start leads for them if none is idle."""
         jobs = self.demand.for_steps.firsts() if not self.leads.idle else []
         if any(job.has_lead or job.state is JobState.UNDOING for job in jobs):
             self.leads.want(len(self.demand.for_steps), self.roster.allowance)
@@ -292,7 +292,7 @@ class Dispatch:
     # -- guests ---------------------------------------------------------------------
 
     def _give_guest(self, job: Job, worker_class: WorkerClass, nid: int = NUMA_NO_NODE) -> None:
-        """Give a job its guest, which counts as at work from here on, ready or not."""
+        """Give a job its guest, which counts as busy from here on, ready or not."""
         worker = self._guests.engage(job, worker_class, nid, self.roster.quietest_cpu(nid))
         if worker is None:
             # That this changes need not be seen by any event; nobody else waits for it.
@@ -308,7 +308,7 @@ class Dispatch:
         self.pump()
 
     def _give_guest_helpers(self, *, in_turn: bool) -> None:
-        """Guests for jobs that nobody waits for, beside or instead of other helpers."""
+        """Give guests to jobs that nobody waits for, in addition to or instead of other helpers."""
         for job in self.demand.for_guest_helpers.firsts():
             rival = self.demand.for_helpers.first
             if in_turn and rival is not None and self.demand.turn(rival) < self.demand.turn(job):
@@ -321,7 +321,7 @@ class Dispatch:
                 self._give_guest(job, WorkerClass.HELPER, nid)
 
     def dismiss_guest(self, job: Job) -> None:
-        """The job needs no guest any more; it has nothing in hand."""
+        """Let the guest of a job end; it holds nothing and the job needs it no longer."""
         guest = job.guest.worker
         if guest is not None:
             self._leave(guest)
@@ -335,7 +335,7 @@ class Dispatch:
             pass
 
     def _give_some_helpers(self) -> bool:
-        """Give each free helper something, if there is; whether one was given any."""
+        """Give each free helper work if there is any; return whether any got some."""
         given = False
         for worker in self.helpers.free():
             if not self.demand.for_helpers and not self.demand.for_steps:
@@ -349,7 +349,7 @@ class Dispatch:
         return given
 
     def _may_help(self, job: Job, nid: int) -> bool:
-        """Whether a job has something for a helper of a node."""
+        """Whether a job has work for a helper of a node."""
         takes = job.positions.may_take(nid, lead=False, has_free=self.helpers.has_free)
         return takes and self.helpers.may_begin(job, nid)
 
@@ -361,14 +361,14 @@ class Dispatch:
             self.remove(worker)
             return
         if job.step is not None:
-            self._send_call(worker, job)
+            self._send_step(worker, job)
             return
         self._join(worker, job)
         introduce(worker, self.roster[worker], job)
         self._feed(worker, job)
 
     def _feed(self, worker: Worker, job: Job) -> None:
-        """Give a worker as many chunks as it should hold; free it if it has none."""
+        """Give a worker as many chunks as it should hold; free it if it holds none."""
         self._feeder.feed(worker, job)
         if not job.left and not job.crew.to_duplicate:
             self.unwant(job)

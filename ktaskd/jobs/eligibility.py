@@ -1,4 +1,4 @@
-"""Which workers a job may be given, as things stand. Pure."""
+"""Decides which kinds of workers a job may get now. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def may_have_lead(job: Job, level: Level) -> bool:
 def may_have_helpers(job: Job, can_raise: Callable[[], bool]) -> bool:
     """Whether a job may have helpers.
 
-    A chunk that can neither be taken back, run twice nor raised is left to the lead.
+    If a chunk can be neither recalled nor duplicated, and helpers cannot be raised, only the lead runs it.
     """
     declaration = job.checked.declaration
     safe = can_raise() or not declaration.writes or declaration.partial is Partial.RERUN_SAFE
@@ -28,7 +28,7 @@ def may_have_helpers(job: Job, can_raise: Callable[[], bool]) -> bool:
 
 
 def may_step(job: Job, level: Level) -> bool:
-    """Whether a job may do a step. While detached jobs are paused none begins; one that began goes on."""
+    """Whether a job may do a step. While detached jobs are paused, they begin none before their undo."""
     begun = job.state not in (JobState.QUEUED, JobState.RUNNING)
     return begun or job.waited or level < Level.PAUSED
 
@@ -42,8 +42,8 @@ def queues_of(job: Job, active: bool, left: bool, level: Level, can_raise: Calla
     """The queues that a job belongs to.
 
     Args:
-        active: it may be given chunks, and waits for no step.
-        left: it has positions besides that no worker holds.
+        active: its chunks may be given out, and it waits for no step.
+        left: it also has positions that no worker holds.
     """
     step = job.step is not None and job.crew.step_worker is None and may_step(job, level)
     if job.in_guest:
@@ -51,7 +51,7 @@ def queues_of(job: Job, active: bool, left: bool, level: Level, can_raise: Calla
         return guest_queues(lead=free and may_have_lead(job, level), helper=free and not job.has_lead)
     to_duplicate = bool(job.crew.to_duplicate)
     lead = (left or (active and to_duplicate)) and may_have_lead(job, level) and job.crew.lead is None
-    # A helper that works in the lead's place has the only one that there is.
+    # A helper that works instead of the lead is the only worker that the job may have.
     replaced = bool(job.lead_limited_s) and len(job.crew.helpers) >= job.threads and not to_duplicate
     room = left and len(job.crew.helpers) < job.helpers_max and not job.full_disk
     helper = room and may_have_helpers(job, can_raise)

@@ -1,8 +1,8 @@
-"""The events of jobs: each edits the books of a job and marks it, and then the marked jobs are settled.
+"""The events of jobs: each edits the books of a job and marks the job; then all marked jobs are settled.
 
-Everything runs on one event loop, so each event is one step that nothing interrupts. Workers report by the
-`Listener` methods, callers come in by `accept`, `launch`, `guard`, `stop`. No event says what follows from
-it for the job's state: that is in the tables of `settling`.
+Everything runs on one event loop, so nothing interrupts an event. Workers report through the `Listener`
+methods; callers use `launch`, `guard` and `stop`. No event decides the job's next state: the tables of
+`settling` do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Engine:
     """Runs the accepted jobs on the workers that `Dispatch` gives them.
 
     Args:
-        raiser: raises starved helpers; None = nothing can.
+        raiser: raises starved helpers; None = they cannot be raised.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Engine:
         self.dispatch = dispatch
         self.counters: Counter[str] = Counter()
         self.on_cost: Callable[[Identity, float], None] = lambda _, __: None
-        """Called with the owner of a job and the CPU seconds that this loop has just spent on it."""
+        """Called with the owner of a job and the CPU seconds that this loop has just spent on the job."""
         self._clocks = clocks
         self._workers: set[Worker] = set()
         self.watches = Watches(dispatch, registry, self.counters, patience, raiser)
@@ -91,13 +91,13 @@ class Engine:
         self._closing.on_idle = on_idle
 
     def _settle(self, job: Job | None = None) -> None:
-        """The end of each event."""
+        """Settle all marked jobs at the end of an event."""
         self._settling.settle(job)
 
     # -- jobs come in -------------------------------------------------------------
 
     def launch(self, job: Job) -> None:
-        """Begin an accepted job; separate, so that its waiter is known before."""
+        """Begin an accepted job; a separate event, so that the job's waiter is known before."""
         if job.detached:
             self.watches.rescue.look_later()
         if job.plan.total or job.step is not None:
@@ -105,11 +105,11 @@ class Engine:
         self._settle(job)
 
     def set_allowance(self, allowance: Allowance) -> None:
-        """Let this many workers run; jobs that wait for that report it."""
+        """Change the allowance; jobs that it makes wait report that."""
         running = self.registry.running  # thousands may be queued: each must cost little
         before_pause = [job for job in running if job.rescued] if allowance.level is Level.PAUSED else []
         for job in before_pause:
-            job.set_rescued(False)  # its time without progress begins again after that
+            job.set_rescued(False)  # the pause does not count as time without progress
         if allowance.level is Level.PAUSED:
             self.watches.rescue.forget()
         self.dispatch.set_allowance(allowance, before_pause)
@@ -118,29 +118,29 @@ class Engine:
                 job.touch()
 
     def set_caller(self, job: Job, caller: Caller) -> None:
-        """The job's owner may use other CPUs, or more or less CPU time, than before."""
+        """Note that the CPUs or the CPU time that the job's owner may use have changed."""
         if not job.state.ended and job.set_caller(caller):
             job.touch()
         self.dispatch.shrink(job)
 
     def guard(self, job: Job) -> None:
-        """Somebody waits for the job, and its going cancels it."""
+        """Note that a caller waits for the job and that the job is cancelled if the caller goes away."""
         job.guard()
         self.dispatch.refresh(job)
 
     def unguard(self, job: Job, cut: str = "") -> None:
-        """A waiter has gone; with `cut` (a reason) before it had its answer."""
+        """Note that a waiter has gone; `cut` = the reason, if that was before it got its answer."""
         job.unguard()
         if cut and not job.guards and not job.state.ended:
             self.stop(job, JobError(cut, CUT_WORDS[cut]), cancel=True)
         self.dispatch.refresh(job)
 
     def cancel(self, job: Job) -> None:
-        """Stop a job because somebody asked for it."""
+        """Stop a job on request."""
         self.stop(job, JobError("CANCELLED", "cancelled by request"), cancel=True)
 
     def stop(self, job: Job, error: JobError, *, cancel: bool = False) -> None:
-        """No new chunk of the job starts; what runs gives its rest back.
+        """Stop a job: no new chunk of it starts, and running chunks give back their remainder.
 
         The first reason counts. An ended job stays as it is.
         """
@@ -150,7 +150,7 @@ class Engine:
         self._settle(job)
 
     def _is_too_late(self, job: Job) -> bool:
-        """Whether a job cannot be cancelled any more: all is done, and the last step is not taken back."""
+        """Whether it is too late to cancel a job: all is done, and the last step cannot be broken off."""
         if job.state is not JobState.COMBINING:
             return False
         finishes = job.crew.step_worker is not None and isinstance(job.step, Finish)
@@ -162,13 +162,13 @@ class Engine:
     # -- what workers report ----------------------------------------------------------
 
     def on_ready(self, worker: Worker) -> None:
-        """A worker can be given work."""
+        """Note that a worker can be given work."""
         self._workers.add(worker)
         self.dispatch.add(worker)
         self._settle()
 
     def on_done(self, worker: Worker, done: Done) -> None:
-        """A chunk is done, or given back from `reached` on."""
+        """Record a chunk that is done, or given back from `reached` on."""
         job = self.dispatch.job_of.get(worker)
         try:
             goes_on = self._chunks.take_done(worker, job, done)
@@ -176,13 +176,13 @@ class Engine:
             worker.kill(f"sent nonsense ({error})")
             return
         assert job is not None
-        # The short way: the worker has the next chunk of the same job, and nothing else has changed.
+        # The short way: the worker gets the next chunk of the same job, and nothing else has changed.
         if not (goes_on and self.dispatch.next(worker, job)):
             self._free(worker, job)
             self._settle(job)
 
     def on_report(self, worker: Worker, report: Report) -> None:
-        """A worker reports something of its chunk or step, or that one is over."""
+        """Record any other report of a worker on its chunk or step."""
         job = self.dispatch.job_of.get(worker)
         if job is None:
             worker.kill()
@@ -210,7 +210,7 @@ class Engine:
                 self._on_step_failed(job, worker, report)
 
     def on_dead(self, worker: Worker, death: Death) -> None:
-        """A worker is dead: what it had begun is lost, the rest goes back."""
+        """Record the death of a worker: its begun chunk or step is lost, the other chunks go back."""
         self._workers.discard(worker)
         left = self._departures.remove(worker)
         job = self.dispatch.job_of.get(worker)
@@ -239,7 +239,7 @@ class Engine:
         self._settle(job or left)
 
     def _free(self, worker: Worker, job: Job) -> None:
-        """A worker has answered; it is free if it holds nothing more of its job."""
+        """Free a worker that has answered, unless it holds more of its job."""
         if self.dispatch.job_of.get(worker) is job and not job.crew.held.get(worker):
             self.dispatch.release(worker)
 
@@ -253,7 +253,7 @@ class Engine:
     # -- steps for the whole job ---------------------------------------------------
 
     def _on_planned(self, job: Job, worker: Worker, planned: Planned) -> None:
-        """Note what a prepare is about to change, so that it can be taken back whatever comes."""
+        """Record what a prepare step is about to change, so that it can be undone whatever happens."""
         if job.course.prepared is not None:
             worker.kill()
         else:
@@ -262,7 +262,7 @@ class Engine:
     def _on_reply(self, job: Job, worker: Worker, reply: Reply) -> None:
         self._chunks.account(job, worker, reply.cpu_ns)
         step = job.take_step()
-        self.dispatch.call_ended(worker, job)
+        self.dispatch.step_ended(worker, job)
         if job.state is not JobState.DRAINING or isinstance(step, Prepare):
             course.note_value(job, step, reply.value)
         self._go_on(job)
@@ -270,13 +270,13 @@ class Engine:
 
     def _on_step_failed(self, job: Job, worker: Worker, failed: Failed) -> None:
         step = job.take_step()
-        self.dispatch.call_ended(worker, job)
+        self.dispatch.step_ended(worker, job)
         course.note_failure(job, step, failed)
         self._go_on(job)
         self._settle(job)
 
     def _go_on(self, job: Job) -> None:
-        """A step is over, one way or the other: what comes next."""
+        """Continue after a step has ended, successful or not."""
         if job.goes_on:
             self.dispatch.want(job)
         elif job.step is None and (job.state is JobState.UNDOING or job.error is None):
@@ -289,7 +289,7 @@ class Engine:
         self.watches.on_start()
 
     def _drain(self, job: Job) -> None:
-        """Have everything given back."""
+        """Recall every chunk of the job."""
         if job.error is None and (stuck := self._departures.stuck_error(job)) is not None:
             job.set_stuck(stuck)
         self.dispatch.unwant(job)
@@ -314,19 +314,19 @@ class Engine:
         self._closing.end(job)
 
     def forget_source(self, sid: int) -> None:
-        """A source is gone: workers unmap and close it."""
+        """Have all workers unmap and close a source that the daemon has closed."""
         for worker in self._workers:
             worker.forget_source(sid)
 
     def close(self) -> None:
-        """Forget the timers."""
+        """Stop the timers."""
         self._closing.close()
         self.watches.close()
         self._departures.close()
 
 
 def _note_stuck(job: Job, error: JobError | None) -> None:
-    """Processes that workers of the job have started are not seen dead: all that it may write is dirty."""
+    """Mark everything dirty that a job may write, since processes that its workers started may still run."""
     if error is None:
         return
     if job.checked.declaration.writes:

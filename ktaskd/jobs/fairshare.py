@@ -1,4 +1,4 @@
-"""Which job is next: users by the CPU time that they had, jobs of one user in order. Pure."""
+"""Chooses the next job: users by the CPU time that they had, jobs of one user in order. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from ktaskd.jobs.job import Job
 
 FIRST_CHUNK_S = 0.005
-"""Assumed cost of a chunk while nothing is known of its owner's chunks."""
+"""CPU seconds that a chunk is assumed to cost while nothing is known about its owner's chunks."""
 
 
 class Shares:
-    """How much CPU time each uid has had, for as long as it matters.
+    """The CPU time that each uid has had, kept as long as it makes a difference.
 
     Start-time fair queueing: a virtual clock stands at what the uid had that got a worker
     last. A uid that begins to wait counts as having had at least that much: a user gains
@@ -24,7 +24,7 @@ class Shares:
     """
 
     def __init__(self) -> None:
-        """Start with nobody who has had anything."""
+        """Start with no CPU time used."""
         self._had_s: dict[int, float] = {}
         self._waiting: Counter[int] = Counter()
         self._holding: Counter[int] = Counter()
@@ -33,24 +33,24 @@ class Shares:
         self._sweep_at = 16
 
     def enter(self, uid: int) -> None:
-        """One more job of this uid waits for workers."""
+        """Note that one more job of this uid waits for workers."""
         if not self._waiting[uid]:
             self._had_s[uid] = max(self._had_s.get(uid, 0.0), self._clock_s)
         self._waiting[uid] += 1
 
     def leave(self, uid: int) -> None:
-        """One job less of this uid waits for workers."""
+        """Note that one job less of this uid waits for workers."""
         _less(self._waiting, uid)
         self._sweep()
 
     def hold(self, uid: int) -> None:
-        """The uid got one more worker, in its turn."""
+        """Note that the uid got one more worker in its turn."""
         self._had_s.setdefault(uid, self._clock_s)
         self._clock_s = max(self._clock_s, self._had_s[uid])
         self._holding[uid] += 1
 
     def let_go(self, uid: int, chunk_s: float = 0.0) -> None:
-        """The uid has one worker less than before.
+        """Note that the uid has one worker less than before.
 
         Args:
             chunk_s: CPU seconds that one chunk of the job cost; 0 = not known.
@@ -62,7 +62,7 @@ class Shares:
         self._sweep()
 
     def likely_s(self, uid: int) -> float:
-        """Expected CPU seconds of a chunk of a new job of this uid."""
+        """Return the expected CPU seconds of a chunk of a new job of this uid."""
         return self._chunk_s.get(uid, FIRST_CHUNK_S)
 
     def charge(self, uid: int, seconds: float) -> None:
@@ -71,15 +71,15 @@ class Shares:
             self._had_s[uid] += seconds
 
     def had(self, uid: int) -> float:
-        """CPU seconds that the uid had, comparable between uids that want workers now."""
+        """Return the CPU seconds that the uid had, comparable between uids that want workers now."""
         return self._had_s.get(uid, 0.0)
 
     def __len__(self) -> int:
-        """Uids that are remembered."""
+        """Return the number of remembered uids."""
         return len(self._had_s)
 
     def _sweep(self) -> None:
-        """Now and then forget the uids to which forgetting makes no difference."""
+        """From time to time, forget uids if that makes no difference to them."""
         if not self._waiting and not self._holding:
             self._had_s.clear()
             self._chunk_s.clear()
@@ -101,8 +101,8 @@ def _less(counter: Counter[int], uid: int) -> None:
 class UserQueue:
     """Jobs of one user in the order in which they were accepted.
 
-    Cheap where they arrive in order, and where many come at the same time: the queue is sorted
-    when it is read.
+    Cheap if jobs arrive in order or many at the same time, since the queue is sorted only when it
+    is read.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class UserQueue:
         self._is_sorted = True
 
     def put(self, job: Job, wanted: bool) -> None:
-        """Add the job to the queue, or remove it where it is not wanted there."""
+        """Add the job to the queue, or remove it if it no longer belongs there."""
         if not wanted:
             self._jobs.pop(job.jno, None)
             return
@@ -127,20 +127,20 @@ class UserQueue:
 
     @property
     def first(self) -> Job | None:
-        """The job that has waited longest."""
+        """Return the job that has waited longest."""
         return next(iter(self._sorted().values()), None)
 
     def __iter__(self) -> Iterator[Job]:
-        """Oldest first. The queue must not be changed meanwhile."""
+        """Iterate over the jobs, oldest first. The queue must not be changed meanwhile."""
         return iter(self._sorted().values())
 
     def __len__(self) -> int:
-        """Jobs in it."""
+        """Return the number of jobs in the queue."""
         return len(self._jobs)
 
 
 class FairQueue:
-    """A queue of each uid; the uid that had least CPU time comes first."""
+    """One queue for each uid; the uid that had the least CPU time comes first."""
 
     def __init__(self, shares: Shares) -> None:
         """Start empty; `shares` knows how much each uid had."""
@@ -148,7 +148,7 @@ class FairQueue:
         self._of: dict[int, UserQueue] = {}
 
     def put(self, job: Job, wanted: bool) -> None:
-        """Add the job to its owner's queue, or remove it where it is not wanted there."""
+        """Add the job to its owner's queue, or remove it if it no longer belongs there."""
         uid = job.owner.uid
         queue = self._of.get(uid)
         if queue is None:
@@ -161,7 +161,7 @@ class FairQueue:
 
     @property
     def first(self) -> Job | None:
-        """The oldest job of the uid that had least."""
+        """Return the oldest job of the uid that had the least CPU time."""
         if not self._of:
             return None
         return self._of[min(self._of, key=self._shares.had)].first
@@ -170,7 +170,7 @@ class FairQueue:
         """Whether the first job of this queue comes before another chunk of `job`.
 
         Args:
-            steps: this queue is of steps, which come before all chunks of the same user.
+            steps: this is the queue of steps, which come before all chunks of the same user.
         """
         rival = self.first
         if rival is None:
@@ -181,19 +181,19 @@ class FairQueue:
         return steps or rival.jno < job.jno
 
     def firsts(self) -> list[Job]:
-        """The oldest job of each uid, the uid that had least first."""
+        """Return the oldest job of each uid, the uid that had the least CPU time first."""
         queues = [self._of[uid] for uid in sorted(self._of, key=self._shares.had)]
         return [queue.first for queue in queues if queue.first is not None]
 
     def __len__(self) -> int:
-        """Jobs of all users."""
+        """Return the number of jobs of all users."""
         return sum(map(len, self._of.values()))
 
     def __iter__(self) -> Iterator[Job]:
-        """Jobs in turn: the uid that had least first. Not to be changed meanwhile."""
+        """Iterate over the jobs, users in turn. The queue must not be changed meanwhile."""
         for uid in sorted(self._of, key=self._shares.had):
             yield from self._of[uid]
 
     def __bool__(self) -> bool:
-        """Whether any job is in it; cheaper than the length."""
+        """Whether the queue has any job; cheaper than its length."""
         return bool(self._of)

@@ -1,4 +1,4 @@
-"""How much work one worker is sent at once, and what it must know for it."""
+"""Sends a worker its chunks, and before them the job and the sources."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ktaskd.worker.codec import facts_to_json
 
 IN_FLIGHT_S = 0.0005
 IN_FLIGHT_MAX = 8
-"""Limits of what one worker holds ahead where chunks are short: seconds of work, and chunks."""
+"""Most work that one worker holds if chunks are short: in seconds, and in chunks."""
 
 LIBRARY_SIDS = 1 << 62
-"""Sources from here on are libraries, by their descriptor in the daemon."""
+"""Source numbers from here on are libraries: this plus the library's descriptor in the daemon."""
 
 ITEMS_PER_CHUNK = 64
-"""Sources sent along with one chunk over items."""
+"""Most items in one chunk, each with a source that is sent along."""
 
 
 def introduce(worker: Worker, record: Record, job: Job) -> None:
@@ -62,7 +62,7 @@ def introduce(worker: Worker, record: Record, job: Job) -> None:
 
 
 def _send_library(worker: Worker, native: Native) -> int:
-    """Give it the library that was looked at, as a source that nobody closes; the sid."""
+    """Send a worker the library that was checked, as a source that stays open; return its sid."""
     sid = LIBRARY_SIDS + native.fd
     status = os.fstat(native.fd)
     facts = SourceFacts(
@@ -74,7 +74,7 @@ def _send_library(worker: Worker, native: Native) -> int:
 
 
 def renewed(worker: Worker, record: Record, job: Job) -> bool:
-    """Whether the worker has given up what the job's code may need; then a new one takes its place."""
+    """Replace a worker that has given up rights that the job's code may need; return whether that was so."""
     if not (record.confined and job.checked.declaration.own):
         return False
     worker.retire()
@@ -85,14 +85,14 @@ class Feeder:
     """Gives chunks to a worker that is in the crew of a job.
 
     Args:
-        has_free: whether a node has a helper that could take its own.
-        alone: whether no job but this one wants workers, and nothing makes them rest.
+        has_free: whether a node has a free helper for the ranges of that node.
+        alone: whether no other job wants workers, and helpers may work all of the time.
     """
 
     def __init__(
         self, shares: Shares, has_free: Callable[[int], bool], alone: Callable[[Job], bool] = lambda _: False
     ) -> None:
-        """Charge what is given to `shares`."""
+        """Charge the chunks that are given to `shares`."""
         self._shares = shares
         self._alone = alone
         self._has_free = has_free
@@ -113,9 +113,9 @@ class Feeder:
                 self._give(worker, job, chunk, more=i < len(chunks))
 
     def _give(self, worker: Worker, job: Job, chunk: Chunk, *, more: bool = False) -> HeldChunk:
-        """Send one chunk; its owner is charged ahead for it."""
+        """Send one chunk, and charge its owner in advance."""
         uid = job.owner.uid
-        # CPU time, not the rate: that is by the clock, and low where a helper is starved.
+        # By CPU time: the rate is measured by the clock, and is low for a starved helper.
         cost_s = job.tally.cpu_s / (job.completed or 1)
         self._send_items(worker, job, chunk)
         seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
@@ -126,14 +126,14 @@ class Feeder:
         return held
 
     def _run_again(self, lead: Worker, job: Job) -> None:
-        """Let the lead run what a starved helper still holds; the first that ends it wins."""
+        """Have the lead run a chunk that a starved helper still holds; the first to finish wins."""
         held = job.crew.take_duplicate()
         job.crew.pair(held, self._give(lead, job, held.chunk))
         job.tally.duplicated += 1
 
     @staticmethod
     def _depth(worker: Worker, job: Job, size: int) -> int:
-        """Chunks in flight to one worker: more than one hides the dispatch of short ones.
+        """Return how many chunks a worker should hold: more than one hides the dispatch of short chunks.
 
         Two for chunks below 2 ms; below a quarter of a millisecond so many that
         the worker need not be woken for each. Two for a lead as well: on a busy
@@ -150,7 +150,7 @@ class Feeder:
 
     def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
         nid = job.owner.nid if worker.is_lead else worker.nid
-        # A guest has the job for itself, whichever node its ranges are on.
+        # A guest has the whole job, whichever node its ranges are on.
         lead = worker.is_lead or bool(worker.memory_group)
         chunks: list[Chunk] = []
         while len(chunks) < count:

@@ -1,7 +1,7 @@
-"""Limits the time in which workers give back what they hold of a job that stops.
+"""Limits the time in which workers have to give back the chunks of a job that stops.
 
-First the worker is asked, by a recall. A worker that has not answered after the grace time is killed. If it
-is not seen dead after the fence time it is given up: it may still write, so all that it holds is dirty.
+First the worker's chunks are recalled. If it has not answered after the grace time, it is killed. If it
+is not dead after the fence time either, it is given up: it may still write, so its spans are dirty.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ktaskd.model.worker import WorkerState
 log = logging.getLogger(__name__)
 
 _Sight = tuple[Worker, int, int, float]
-"""A worker at its step: its seq, its quanta and its CPU seconds so far."""
+"""A worker in a step, with its seq, its quanta and its CPU seconds so far."""
 
 
 class Fences:
-    """Waits for workers of jobs that are to end, and gives them up.
+    """Waits for the workers of stopping jobs, kills those that do not answer, gives up those that do not die.
 
     Args:
-        patience: `grace_s` is also the time that a worker has to get on in a step.
+        patience: `grace_s` is also the time in which a worker has to make progress in a step.
         settle: called with a job whose worker was given up.
     """
 
     def __init__(self, dispatch: Dispatch, patience: Patience, settle: Callable[[Job], None]) -> None:
-        """Wait for nobody. Needs the running loop."""
+        """Start without workers. Needs the running loop."""
         self._dispatch = dispatch
         self._grace_s, self._fence_s = patience.grace_s, patience.fence_s
         self._settle = settle
@@ -43,7 +43,7 @@ class Fences:
     # -- chunks ---------------------------------------------------------------
 
     def begin_grace(self, job: Job) -> None:
-        """The workers of a stopping job were asked to give back."""
+        """Start the grace time, now that the chunks of a stopping job were recalled."""
         self._loop.call_later(self._grace_s, self._on_grace_over, job)
 
     def _on_grace_over(self, job: Job) -> None:
@@ -64,13 +64,13 @@ class Fences:
     # -- steps ----------------------------------------------------------------
 
     def watch_steps(self, job: Job) -> None:
-        """From now on kill a worker that stands still in a step: nobody can cancel that one."""
+        """From now on kill a worker that stands still in a step, since steps cannot be cancelled."""
         if job not in self._watched and not job.state.ended:
             self._watched.add(job)
             self._loop.call_later(self._grace_s, self._look_at_step, job, None)
 
     def _look_at_step(self, job: Job, seen: _Sight | None) -> None:
-        """Kill the worker if nothing has moved since `seen`. A starved worker is runnable, and waited for."""
+        """Kill the worker if it has made no progress since `seen`, unless it is runnable (starved)."""
         if job.state.ended:
             self._watched.discard(job)
             return
@@ -88,7 +88,7 @@ class Fences:
         self._loop.call_later(delay_s, self._look_at_step, job, now)
 
     def _give_up_on_step(self, job: Job, worker: Worker) -> None:
-        """The worker was killed and is not seen dead: the rest of the undo is given up."""
+        """Give up the remainder of the undo, since the worker was killed and is not dead."""
         step = job.step
         self._give_up_on(job, {worker})
         if step is not None:
@@ -98,9 +98,9 @@ class Fences:
         self._settle(job)
 
     def _give_up_on(self, job: Job, workers: set[Worker]) -> None:
-        """Workers that were killed and are not seen dead: their spans are dirty.
+        """Mark the spans dirty of workers that were killed and are not dead.
 
-        They are never used again. Their descriptors of sources stay theirs; the job lets its own go.
+        The workers are never used again and keep their descriptors of sources; the job closes its own.
         """
         for worker in workers:
             chunks = [held.chunk for held in job.crew.held.get(worker, {}).values()]

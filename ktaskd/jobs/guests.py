@@ -1,8 +1,8 @@
-"""Jobs whose worker must be in their caller's memory cgroup, and what its death means.
+"""The guests: workers that each serve one job inside the memory cgroup of its caller.
 
-Such a job has one worker at a time, a guest, of the class that it would have had
-otherwise: a lead if somebody waits, else a helper. It stands in line and counts
-against the allowance as any other; but it is started for the job, and ends with it.
+A job that needs a guest has one at a time, of the usual class: a lead if a client waits, otherwise
+a helper. The job waits in the queues and the guest counts against the allowance like any other, but
+the guest is started for this job and ends with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Guests:
         self._job_of: dict[Worker, Job] = {}
 
     def engage(self, job: Job, worker_class: WorkerClass, nid: int, cpu: int) -> Worker | None:
-        """The job's guest of this class, which may still be starting; None = none is available now."""
+        """Return the job's guest of this class, which may still be starting; None = none is available now."""
         guest = job.guest.worker
         if guest is not None and guest.worker_class is worker_class and guest.state is WorkerState.IDLE:
             return guest
@@ -43,34 +43,34 @@ class Guests:
         return guest
 
     def _free_a_place(self) -> None:
-        """Let a guest end whose job may not go on now: it may wait for the very job that needs one."""
+        """End a guest whose job may not continue now: otherwise each job could wait for the other."""
         for guest, job in self._job_of.items():
             if guest.state is WorkerState.IDLE and job.guest.worker is guest:
                 self.dismiss(job)
                 return
 
     def dismiss(self, job: Job) -> None:
-        """Let the job's guest, which has nothing in hand, end."""
+        """Let the job's guest, which holds nothing, end."""
         if job.guest.worker is not None:
             job.guest.worker.stop()
             job.guest.worker = None
 
     def forget(self, guest: Worker) -> None:
-        """Drop a guest that is dead, or given up on."""
+        """Drop a guest that is dead or was given up."""
         job = self._job_of.pop(guest, None)
         if job is not None and job.guest.worker is guest:
             job.guest.worker = None
 
 
 def recall_helper(job: Job) -> None:
-    """Take back what a helper guest has in hand once the job may have a lead, which will do it."""
+    """Recall the chunks of a helper guest when the job may have a lead, which will do them."""
     guest = job.guest.worker
     if job.has_lead and guest is not None and not guest.is_lead and guest in job.crew.helpers:
         guest.recall()
 
 
 def note_death(job: Job, death: Death) -> JobError | None:
-    """Count the death of a job's guest; the error if the job may have no other one."""
+    """Count the death of a job's guest; return the error if the job may have no other."""
     job.guest.deaths += 1
     assert job.guest.limit is not None
     if death.status is not None and os.waitstatus_to_exitcode(death.status) == EXIT_GROUP:
@@ -83,10 +83,10 @@ def note_death(job: Job, death: Death) -> JobError | None:
 
 
 def killed_words(job: Job, death: Death) -> str:
-    """Why a guest's chunk is not tried again: "" if it may be.
+    """Return why a guest's chunk is not tried again; "" = it is.
 
-    The kernel kills a guest where the group is full, before anything else there, and
-    would do so again: what was allocated so far stays until it is undone.
+    If the group is full, the kernel kills the guest first, and would kill the next one as well:
+    the memory that was allocated so far stays until the undo.
     """
     memory = job.guest.limit
     if memory is None or not job.in_guest or death.signal != signal.SIGKILL or death.why:

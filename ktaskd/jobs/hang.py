@@ -1,4 +1,4 @@
-"""Workers that burn CPU time and get nowhere."""
+"""Finds workers that use CPU time without making progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ktaskd.jobs.ports import Worker
 
 @dataclass(slots=True)
 class _Sight:
-    """A worker as it was when it was first seen with this count of quanta."""
+    """A worker when it was first seen with this count of quanta."""
 
     seq: int
     beats: int
@@ -18,11 +18,10 @@ class _Sight:
 
 
 class HangWatch:
-    """Finds busy workers that have used too much CPU time without a quantum.
+    """Finds busy workers that have used too much CPU time without finishing a quantum.
 
-    Measured in the worker's own CPU time: a starved worker uses none, and so
-    never counts as hanging, however long it waits. A worker that sleeps uses none
-    either; it is found when its job is cancelled. No clock, no I/O of its own.
+    Measured in the worker's own CPU time. A starved worker uses none, so it never counts
+    as hanging. Neither does a worker that sleeps; it is found when its job is cancelled. Reads no clock.
     """
 
     def __init__(self, limit_s: float, read_cpu_s: Callable[[int], float]) -> None:
@@ -37,8 +36,8 @@ class HangWatch:
         self._seen: dict[Worker, _Sight] = {}
 
     def look(self, busy: Iterable[Worker]) -> list[Worker]:
-        """Note how far the busy workers are; those that hang."""
-        busy = {worker for worker in busy if worker.pid}  # one that is being started has none yet
+        """Note the progress of the busy workers; return those that hang."""
+        busy = {worker for worker in busy if worker.pid}  # a worker that is being started has no pid yet
         for worker in [worker for worker in self._seen if worker not in busy]:
             del self._seen[worker]
         return [worker for worker in busy if self._hangs(worker)] if self.limit_s else []

@@ -1,11 +1,11 @@
-"""Busy workers, and which of them use a CPU: only those count against a limit. Pure.
+"""The busy workers, and which of them use a CPU: only these count against a limit. Pure.
 
-A worker that sleeps, waits for a disk or is stopped is *blocked*. It keeps what
-it holds, and others may have the CPU that it does not use. How many may be blocked
-at the same time has a limit, in all and for each account, since each is a process.
+A worker that sleeps, waits for a disk or is stopped is *blocked*. It keeps its chunks, and another
+worker may use its CPU. The number of blocked workers is limited, in all and for each account, since
+each of them is a process.
 
-A worker that *rests* has nothing to do until a call comes, and keeps nobody from anything: if
-too many do, those that have rested longest end.
+A worker that *rests* waits in its chunk for a call, and no other worker waits for it. If too many
+rest, those that have rested longest end.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ class _Holder:
 
 
 class Holders(Generic[W]):
-    """The busy workers of one class, the one that became busy first comes first.
+    """The busy workers of one class, in the order in which they became busy.
 
     Args:
-        blocked_max: most workers that may be blocked when another one is started.
+        blocked_max: no further worker may begin while this many are blocked.
     """
 
     def __init__(self, blocked_max: int = BLOCKED_MAX) -> None:
-        """Nobody is busy."""
+        """Start without workers."""
         self._blocked_max = blocked_max
         self._holders: dict[W, _Holder] = {}
         self._busy: Counter[int] = Counter()
         self._active_on: Counter[int] = Counter()
         self._active_of: Counter[int] = Counter()
         self._blocked_of: Counter[int] = Counter()
-        self._resting: dict[W, None] = {}  # who has rested longest comes first
+        self._resting: dict[W, None] = {}  # the worker that has rested longest comes first
 
     def __len__(self) -> int:
-        """Busy workers, blocked or not."""
+        """Return the number of busy workers, blocked or not."""
         return len(self._holders)
 
     def __contains__(self, worker: W) -> bool:
-        """Whether it is busy."""
+        """Whether a worker is busy."""
         return worker in self._holders
 
     def add(self, worker: W, uid: int, account: int, nid: int) -> None:
-        """A worker has begun to work for a user."""
+        """Note that a worker has begun to work for a user."""
         self._holders[worker] = _Holder(uid, account, nid)
         self._busy[nid] += 1
         self._count(self._holders[worker], 1)
 
     def remove(self, worker: W) -> None:
-        """It holds nothing any more."""
+        """Note that a worker holds nothing any more."""
         self.set_blocked(worker, blocked=False)
         self.wake(worker)
         holder = self._holders.pop(worker)
@@ -75,7 +75,7 @@ class Holders(Generic[W]):
             del self._active_of[holder.uid]
 
     def set_blocked(self, worker: W, *, blocked: bool) -> bool:
-        """Note whether a busy worker uses a CPU; whether that is news."""
+        """Note whether a busy worker uses no CPU; return whether that has changed."""
         holder = self._holders.get(worker)
         if holder is None or holder.resting or holder.blocked is blocked:
             return False
@@ -87,7 +87,7 @@ class Holders(Generic[W]):
         return True
 
     def rest(self, worker: W) -> list[W]:
-        """A busy worker has nothing to do for now; those that have rested longest, where too many do."""
+        """Note that a busy worker rests; return those that have rested longest if too many rest."""
         self.set_blocked(worker, blocked=False)
         holder = self._holders[worker]
         if not holder.resting:
@@ -99,7 +99,7 @@ class Holders(Generic[W]):
         return own[: -min(most, BLOCKED_PER_ACCOUNT_MAX)] or list(self._resting)[:-most]
 
     def wake(self, worker: W) -> None:
-        """A worker that rested works on, as the newest of all."""
+        """Note that a worker that rested continues; it then counts as the newest."""
         holder = self._holders[worker]
         if holder.resting:
             holder.resting = False
@@ -109,45 +109,45 @@ class Holders(Generic[W]):
 
     @property
     def resting(self) -> int:
-        """Busy workers that have nothing to do for now."""
+        """Return the number of workers that rest."""
         return len(self._resting)
 
     def is_blocked(self, worker: W) -> bool:
-        """Whether it is busy and uses no CPU."""
+        """Whether a worker is busy and uses no CPU."""
         holder = self._holders.get(worker)
         return holder is not None and (holder.blocked or holder.resting)
 
     @property
     def blocked(self) -> int:
-        """Busy workers that use no CPU, though they are at work."""
+        """Return the number of blocked workers; those that rest do not count."""
         return self._blocked_of.total()
 
     def busy(self, nid: int) -> int:
-        """Busy workers of a node, blocked or not."""
+        """Return the number of busy workers of a node, blocked or not."""
         return self._busy[nid]
 
     def blocked_on(self, nid: int) -> int:
-        """Busy workers of a node that use no CPU, though they are at work."""
+        """Return the number of blocked workers of a node; those that rest do not count."""
         resting = sum(self._holders[worker].nid == nid for worker in self._resting)
         return self._busy[nid] - self._active_on[nid] - resting
 
     def active(self, nid: int) -> int:
-        """Busy workers of a node that use a CPU."""
+        """Return the number of busy workers of a node that use a CPU."""
         return self._active_on[nid]
 
     def active_of(self, uid: int) -> int:
-        """Busy workers of a user that use a CPU."""
+        """Return the number of busy workers of a user that use a CPU."""
         return self._active_of[uid]
 
     @property
     def active_total(self) -> int:
-        """Busy workers that use a CPU."""
+        """Return the number of busy workers that use a CPU."""
         return len(self._holders) - self.blocked - self.resting
 
     def may_begin(self, account: int) -> bool:
-        """Whether one more worker may begin for an account, as to how many are blocked.
+        """Whether one more worker may begin for an account, given how many are blocked.
 
-        Nobody is bounded while nothing is blocked. An account has at most
+        There is no bound while no worker is blocked. An account has at most
         BLOCKED_PER_ACCOUNT_MAX of them, and at most half of what others leave; an
         account without any may have one for as long as there is room at all.
         """
@@ -158,7 +158,7 @@ class Holders(Generic[W]):
         return self.blocked < self._blocked_max and own < max(min(BLOCKED_PER_ACCOUNT_MAX, room // 2), 1)
 
     def newest_active(self, nid: int | None = None) -> list[W]:
-        """Workers that use a CPU, of one node or of all, the newest first."""
+        """Return the workers that use a CPU, of one node or of all, the newest first."""
         return [
             worker
             for worker, holder in reversed(self._holders.items())

@@ -1,4 +1,4 @@
-"""The results of a job that counts items, brought into the order of the items."""
+"""The results of a job's items, put into the order of the items."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ktaskd.model.limits import RESULT_BYTES_MAX, RESULT_VALUES_MAX
 Json = dict[str, Any]
 
 ITEM_BYTES = 64
-"""Memory that one result takes in addition to its text: its version, its index, its object."""
+"""Bytes of memory that one result takes in addition to its text: its version, its index, its object."""
 
 
 class ItemResults:
-    """Takes results in any order, gives them out in order.
+    """Takes results in any order, and gives them out in order.
 
-    Results are held as JSON text: as Python's objects they would take ten times
-    as much memory, and how much would not be known. Each one that is in order
-    has a version of its own, so that a reader can go on after any of them.
+    Results are held as JSON text: as Python objects they would take ten times as much
+    memory, of unknown size. Each result that is in order has a version of its own, so that
+    a reader can continue after any of them.
     """
 
     def __init__(self, ranges: Sequence[RangeSpec]) -> None:
-        """`ranges` are the items that there will be results of."""
+        """Expect the results of the items in `ranges`."""
         ordered = sorted(ranges, key=lambda piece: piece.start)
         self._order = (index for piece in ordered for index in range(piece.start, piece.end))
         self._next = next(self._order, None)
@@ -36,25 +36,25 @@ class ItemResults:
         self._texts: list[bytes] = []
         self._text_bytes = self._values = 0
         self.dropped = 0
-        """Results that were in order, and are not held any more."""
+        """Number of results that were in order and are not held any more."""
 
     def __len__(self) -> int:
-        """Results that are in order: those of all items before them are there."""
+        """Return the number of results in order: all items before them have theirs."""
         return len(self._texts)
 
     def __iter__(self) -> Iterator[tuple[int, int, Json]]:
-        """In order of items: (version when it became known, index, result)."""
+        """Iterate over (version, index, result), in the order of the items."""
         for i, text in enumerate(self._texts):
             yield self._versions[i], self._indices[i], json.loads(text)
 
     def add(self, start: int, texts: Iterable[bytes], version: int) -> int:
-        """Note the results of the items from `start` on.
+        """Add the results of the items from `start` on.
 
         Args:
             texts: each result as JSON.
-            version: the last one that was given.
+            version: the last one that was assigned.
         Returns:
-            The last version that is given now: one more for each result in order.
+            The last version that is assigned now: one more for each result that is now in order.
         """
         self._ahead.update(enumerate(texts, start))
         while self._next in self._ahead:
@@ -71,15 +71,15 @@ class ItemResults:
         self._values += 1 + text.count(b",")
 
     def place_after(self, version: int) -> int:
-        """Place of the first result that is newer than a version."""
+        """Return the index of the first result that is newer than a version."""
         return bisect_right(self._versions, version)
 
     def version_at(self, place: int) -> int:
-        """The version of the result at a place."""
+        """Return the version of the result at an index."""
         return self._versions[place]
 
     def batch(self, place: int, bytes_max: int, count_max: int) -> list[tuple[int, Json]]:
-        """(index, result) from a place on: at least one if there is any, else as many as fit."""
+        """Return (item, result) pairs from an index on: as one message holds, at least one."""
         found: list[tuple[int, Json]] = []
         size = 0
         for i in range(place, min(place + count_max, len(self._texts))):
@@ -91,16 +91,16 @@ class ItemResults:
 
     @property
     def fits(self) -> bool:
-        """Whether all of them together are small enough for one message, beside a job."""
+        """Whether all results together fit into one message next to a job."""
         return self._text_bytes <= RESULT_BYTES_MAX and self._values <= RESULT_VALUES_MAX
 
     @property
     def held_bytes(self) -> int:
-        """Memory that the results that are in order take."""
+        """Bytes of memory that the results in order take."""
         return self._text_bytes + ITEM_BYTES * len(self._texts)
 
     def drop(self) -> None:
-        """Give the memory back: nobody can ask for the job any more."""
+        """Free the memory: no client can ask for the job any more."""
         self.dropped = self.dropped or len(self._texts)
         self._ahead.clear()
         self._texts.clear()
@@ -109,6 +109,6 @@ class ItemResults:
 
 
 def encode(result: Json) -> bytes:
-    """A result as the text that is held."""
+    """Return a result as the JSON text that is held."""
     text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""The kernel of this machine, as jobs ask it about workers."""
+"""Asks the kernel about workers, and changes their CPUs and priorities."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ktaskd.model.priority import Priority
 
 
 class HostKernel:
-    """Asks by system calls; see `jobs.ports.Kernel`."""
+    """Implements `jobs.ports.Kernel` with system calls."""
 
     def cpu_seconds(self, pid: int) -> float:
-        """CPU seconds that a process has used so far."""
+        """Return the CPU seconds that a process has used so far; 0.0 if it is gone."""
         return read_cpu_seconds(pid)
 
     def state(self, pid: int) -> str:
-        """State of its main thread, one letter."""
+        """Return the state of its main thread, one letter; "" if it is gone."""
         return read_state(pid)
 
     def bind(self, pid: int, cpus: frozenset[int]) -> bool:
-        """Let a process run on these CPUs only."""
+        """Let a process run on these CPUs only; return False if it is gone or not ours."""
         return bind_to_cpus(pid, cpus)
 
     def set_priority(self, pid: int, priority: Priority) -> Mapping[str, OSError]:
-        """Set nice value, policy and I/O class."""
+        """Set nice value, policy and I/O class; return the errors of those that could not be set."""
         return set_priority(pid, priority)

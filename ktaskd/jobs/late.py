@@ -1,4 +1,4 @@
-"""Attributes that are made when they are first used, so that what waits takes little memory."""
+"""Attributes that are made at their first use, so that waiting jobs take little memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 class _Late:
-    """Makes the attribute at the first look; from then on the object's own attribute hides this one."""
+    """Makes the attribute at its first use; from then on the object's own attribute hides this descriptor."""
 
     __slots__ = ("_make", "_name")
 
@@ -28,7 +28,7 @@ class _Late:
 
 
 def late(make: Callable[[], Value]) -> Value:
-    """Declare, in the body of a class, an attribute that each object makes when it is first looked at.
+    """Declare, in the body of a class, an attribute that each object makes at its first use.
 
     Write `name: Type = late(Type)`. The attribute can be set like any other one.
     """

@@ -1,4 +1,4 @@
-"""The life of a job as a table. Pure.
+"""The states of a job and their transitions, as a table. Pure.
 
 All transitions are in NEXT; ARCHITECTURE.md has its picture, made by
 `picture()`. Events that come from outside may arrive in any state: IGNORE in
@@ -18,15 +18,15 @@ class Event(Enum):
     """The events that change the state of a job."""
 
     START = "start"
-    """A worker was found for its first step."""
+    """The first worker is about to get a part of the job."""
     ALL_DONE = "all done"
     """Every position was processed."""
     FINISHED = "finished"
     """The results are combined and the function has finished."""
     STOP = "stop"
-    """From outside: it failed, was cancelled, or its time is over."""
+    """The job failed, was cancelled, or has passed its deadline."""
     DRAINED = "drained"
-    """No worker holds a chunk of it any more."""
+    """No worker holds a chunk of the job any more."""
     END_FAILED = "end: failed"
     """The undo after an error is over."""
     END_CANCELLED = "end: cancelled"
@@ -59,11 +59,11 @@ NEXT: Mapping[tuple[JobState, Event], JobState | None] = {
 
 
 class IllegalTransition(Exception):
-    """An event came in a state that does not expect it: our bug."""
+    """An event arrived in a state that does not expect it: a bug of ours."""
 
 
 def step(state: JobState, event: Event) -> JobState:
-    """The state after an event; raises IllegalTransition and changes nothing."""
+    """Return the state after an event; raises IllegalTransition if the table has no entry."""
     try:
         after = NEXT[state, event]
     except KeyError:
@@ -72,7 +72,7 @@ def step(state: JobState, event: Event) -> JobState:
 
 
 def picture() -> str:
-    """The table as a Mermaid state diagram; ignored events are left out."""
+    """Return the table as a Mermaid state diagram, without ignored events."""
     lines = ["stateDiagram-v2", "    [*] --> QUEUED"]
     lines += [
         f"    {state.name} --> {after.name}: {event.value}" for (state, event), after in NEXT.items() if after

@@ -1,4 +1,4 @@
-"""A lead goes at the pace of its caller's CPU quota. Pure: time comes as an argument."""
+"""Keeps leads to the CPU quota of their caller. Pure: times are arguments."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 PERIOD_S = 0.1
-"""A caller may use at once as much as its quota gives in this time. Source: the kernel's
+"""A caller may use in one burst what its quota gives in this time. Source: the kernel's
 default cpu.cfs_period_us."""
 
 SLACK_S = 0.005
-"""Ignored debt in CPU seconds: a shorter pause is not worth the wake-up."""
+"""Debts below this, in CPU seconds, are ignored: so short a pause is not worth the wake-up."""
 
 
 @dataclass(slots=True)
 class _Account:
-    """CPU seconds used beyond what the quota had given at `at_s`; negative = it gave more."""
+    """CPU seconds used beyond what the quota had given at `at_s`; negative = less was used than given."""
 
     owed_s: float
     at_s: float
@@ -35,11 +35,11 @@ class Pacer:
         self._accounts: dict[Hashable, _Account] = {}
 
     def charge(self, caller: Hashable, cpu_s: float, quota: float, now_s: float, took_s: float = 0.0) -> None:
-        """A lead of the caller has used CPU time.
+        """Charge a caller for CPU time that its lead has used.
 
         Args:
             quota: CPUs' worth of time that the caller's cgroups allow; 0 = no limit.
-            took_s: how long it took by the clock: what the quota gave meanwhile counts.
+            took_s: the elapsed time, in which the quota gave CPU time as well.
         """
         if quota > 0:
             saved_s = quota * max(PERIOD_S, took_s)
@@ -62,7 +62,7 @@ class Pacer:
         return max(account.owed_s - quota * (now_s - account.at_s), -saved_s)
 
     def _sweep(self, now_s: float) -> None:
-        """Now and then forget callers that were not charged for long."""
+        """From time to time, forget callers that were not charged for long."""
         if len(self._accounts) > 64:
             kept = {caller: one for caller, one in self._accounts.items() if now_s - one.at_s < 60.0}
             self._accounts = kept

@@ -13,45 +13,45 @@ from ktaskd.model.limits import PART_BYTES_MAX
 Json = dict[str, Any]
 
 PART_OVERHEAD_BYTES = 64
-"""Memory that one result takes in addition to its text."""
+"""Bytes of memory that one result takes in addition to its text."""
 
 
 class Parts:
-    """Chunk results by where their chunks begin, as the JSON text that workers sent.
+    """Results of chunks by the start of the chunk, as the JSON text that workers sent.
 
-    Python's objects of a million small results would take ten times the memory.
+    A million small results would take ten times as much memory as Python objects.
     """
 
     def __init__(self) -> None:
-        """Hold none."""
+        """Start without results."""
         self._starts = array("q")
         self._texts: list[bytes] = []
 
     def __len__(self) -> int:
-        """Results held."""
+        """Return the number of results."""
         return len(self._texts)
 
     def add(self, start: int, text: bytes) -> int:
-        """Hold the result of a chunk that begins at `start`; the bytes that it takes."""
+        """Add the result of the chunk that begins at `start`; return the bytes that it takes."""
         place = bisect(self._starts, start)
         self._starts.insert(place, start)
         self._texts.insert(place, text)
         return len(text) + PART_OVERHEAD_BYTES
 
     def take_all(self) -> deque[bytes]:
-        """The results in order of their chunks; none is held any more."""
+        """Remove and return all results, in the order of their chunks."""
         taken = deque(self._texts)
         self.clear()
         return taken
 
     def clear(self) -> None:
-        """Hold none any more."""
+        """Remove all results."""
         del self._starts[:]
         self._texts = []
 
 
 def take_fitting(parts: deque[bytes]) -> list[Json]:
-    """Take as many off the front as one message holds: at least two, or a round would not end."""
+    """Remove and return as many of the first results as fit into one message: at least two, to get on."""
     batch: list[Json] = []
     size = 0
     while parts:

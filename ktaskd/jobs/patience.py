@@ -1,4 +1,4 @@
-"""Limits on how long jobs and workers are waited for, and the clocks for them."""
+"""Time limits of jobs and workers, and the clocks for them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 
 def boot_seconds() -> float:
-    """Seconds since the machine was started, those of its sleep included."""
+    """Return the seconds since the machine was started, including those that it slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Times in seconds.
+    """Time limits in seconds.
 
     Args:
-        grace_s: that a worker has to give a chunk back when its job stops, before it is killed.
-        fence_s: that a killed worker has to be seen dead, before its job is reported dirty with WORKER_STUCK.
-        hang_cpu_s: CPU time that a worker may use without a quantum, before it is killed; 0 = no limit.
-        starvation_s: without progress after which a job gets a lead that nobody waits for; 0 = it gets none.
+        grace_s: in which a worker has to give a chunk back when its job stops, before it is killed.
+        fence_s: in which a killed worker has to die, before its job is reported dirty with WORKER_STUCK.
+        hang_cpu_s: CPU time that a worker may use without finishing a quantum; 0 = no limit.
+        starvation_s: without progress, after which a job gets a lead although no client waits; 0 = never.
     """
 
     grace_s: float
@@ -35,8 +35,8 @@ class Clocks:
 
     Args:
         wall: seconds since the epoch, for display.
-        boot: seconds of a clock that nobody sets, also while the machine sleeps; ended
-            jobs are kept by it.
+        boot: seconds since the machine was started, including its sleep. Ended jobs are
+            kept by this clock, which nobody can set.
     """
 
     wall: Callable[[], float]

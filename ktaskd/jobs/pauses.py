@@ -1,4 +1,4 @@
-"""Jobs whose lead is held back, since their caller has used up its CPU quota."""
+"""Holds back the leads of jobs whose caller has used up its CPU quota."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ktaskd.jobs.pace import Pacer
 
 
 class Pauses:
-    """Holds leads back for as long as their callers owe CPU time.
+    """Holds leads back as long as their callers owe CPU time.
 
     Args:
         wall: seconds since the epoch.
@@ -18,14 +18,14 @@ class Pauses:
     """
 
     def __init__(self, wall: Callable[[], float], on_end: Callable[[Job], None]) -> None:
-        """Nobody is held back. Needs the running loop."""
+        """Start with no lead held back. Needs the running loop."""
         self.pacer = Pacer()
         self._wall = wall
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
 
     def hold_back(self, job: Job) -> bool:
-        """Hold the job's lead back if it is ahead of its caller's quota; whether it is."""
+        """Hold the job's lead back if its caller owes CPU time; return whether it does."""
         if job.paced_until_s:
             return True  # its timer is set
         now = self._loop.time()

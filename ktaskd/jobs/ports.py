@@ -1,4 +1,4 @@
-"""Workers, pools and the kernel as jobs use them: protocols.
+"""Protocols of the workers, the pools and the kernel, as `jobs` uses them.
 
 `pool.link.Worker` and `jobs.kernel.HostKernel` are the real ones; tests put doubles in their place.
 """
@@ -18,9 +18,9 @@ Json = dict[str, Any]
 
 
 class Worker(Protocol):
-    """One worker process: what is known of it, and what it can be sent.
+    """One worker process: its properties, and the messages to it.
 
-    `pid` is 0 until it has been forked. Nothing may be done by the pid of a worker that `is_dying`.
+    `pid` is 0 until the process was forked. The pid of a worker that `is_dying` must not be used.
     """
 
     id: int
@@ -32,14 +32,14 @@ class Worker(Protocol):
     """The CPU that it was started on; -1 for a lead."""
     state: WorkerState
     memory_group: str
-    """Directory of the memory cgroup of a caller that it works in; "" = ours."""
+    """Directory of the caller's memory cgroup that it is in; "" = ours."""
     priority: Priority
     base: Priority
-    """The priority that it was started with; `priority` is what it has now."""
+    """The priority that it was started with; `priority` is its present one."""
     applied: Applied
     own_missing: tuple[str, ...]
     jnos: dict[int, frozenset[int]]
-    """Jobs that it knows, each with the sources that it needs to its end."""
+    """Jobs that it was sent, each with the sources that it needs until the job's end."""
     retired: bool
     resting: bool
     tainted: bool
@@ -58,23 +58,23 @@ class Worker(Protocol):
 
     @property
     def position(self) -> tuple[int, int]:
-        """Number of the chunk or step that it works on, and how far it is."""
+        """Number of the chunk or step that it works on, and the position that it has reached."""
 
     @property
     def beats(self) -> int:
-        """Quanta worked since it started."""
+        """Number of quanta since it started."""
 
     def has_priority_for(self, caller: Priority, /) -> bool:
-        """Whether it has the priority of a lead that stands in for such a caller."""
+        """Whether it has the priority that a lead needs for a caller with this priority."""
 
     def serves(self, uid: int, /) -> bool:
-        """Whether nothing of another user is in it."""
+        """Whether it holds nothing of another user."""
 
     def turn_to(self, uid: int, /) -> None:
-        """Work for this user from now on; what it has of another one is erased first."""
+        """Make it work for this user, after erasing everything of another user."""
 
     def send_source(self, sid: int, body: Json, fd: int, /) -> None:
-        """Send a source, unless the worker has it."""
+        """Send a source, unless the worker has it already."""
 
     def forget_source(self, sid: int, /) -> None:
         """Have it unmap and close a source."""
@@ -83,7 +83,7 @@ class Worker(Protocol):
         """Have it close a source that one chunk needed, unless a job needs it too."""
 
     def send_job(self, jno: int, body: Json, /) -> None:
-        """Send what a job is, or more items of one that it knows."""
+        """Send a job, or more items of a job that was sent."""
 
     def forget_job(self, jno: int, /) -> None:
         """Have it drop a job."""
@@ -93,35 +93,35 @@ class Worker(Protocol):
     ) -> int:
         """Send a chunk; returns the number that its answer will carry."""
 
-    def send_call(self, jno: int, op: Op, payload: Json, /) -> int:
+    def send_step(self, jno: int, op: Op, payload: Json, /) -> int:
         """Send a step; returns the number that its answer will carry."""
 
     def recall(self) -> None:
-        """Ask for the rest of every chunk that it was sent so far."""
+        """Ask it to give back the remainder of every chunk that it was sent so far."""
 
     def note_rest(self, *, resting: bool) -> None:
-        """Note that it sleeps in its chunk, or works on."""
+        """Note that it rests in its chunk, or continues."""
 
     def resume(self) -> None:
         """Send SIGCONT."""
 
     def kill(self, why: str = "", /) -> None:
-        """Send SIGKILL; `why` says what it did wrong, "" = nothing."""
+        """Send SIGKILL; `why` = its fault in words, "" = none."""
 
     def stop(self) -> None:
-        """Let it end by itself."""
+        """Let it end on its own."""
 
     def retire(self) -> None:
-        """Let it end by itself, and another one take its place."""
+        """Let it end on its own, and have its pool replace it."""
 
     def taint(self) -> None:
-        """Note that it gets code that is not ours, so that it ends with its job.
+        """Note that it gets code that is not ours, so that it has to end with its job.
 
-        It counts as dead when nothing is left of what that code has started.
+        Its death counts when no process that the code started is left.
         """
 
     def ends_with_its_job(self) -> bool:
-        """Let it end if it has run code that is not ours; whether it does."""
+        """Let it end if it has run code that is not ours; return whether it does."""
 
 
 class Admit(Protocol):
@@ -130,7 +130,7 @@ class Admit(Protocol):
     def __call__(
         self, memory_group: str, worker_class: WorkerClass, /, *, nid: int = -1, cpu: int = -1
     ) -> Worker | None:
-        """The worker, which is not ready yet."""
+        """Return a worker that is not ready yet; None = none is available now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +149,19 @@ class PoolRequests:
 
 
 class Kernel(Protocol):
-    """The kernel, asked about the process of a worker by its pid."""
+    """The kernel, by the pid of a worker."""
 
     def cpu_seconds(self, pid: int, /) -> float:
-        """CPU seconds that a process has used so far; 0.0 if it is gone."""
+        """Return the CPU seconds that a process has used so far; 0.0 if it is gone."""
 
     def state(self, pid: int, /) -> str:
-        """State of its main thread as proc_pid_stat(5) has it, "R" runs or waits for a CPU; "" = gone."""
+        """Return its main thread's state as in proc_pid_stat(5): "R" = has or awaits a CPU; "" = gone."""
 
     def bind(self, pid: int, cpus: frozenset[int], /) -> bool:
-        """Let a process run on these CPUs only; False if it is gone or not ours."""
+        """Let a process run on these CPUs only; return False if it is gone or not ours."""
 
     def set_priority(self, pid: int, priority: Priority, /) -> Mapping[str, OSError]:
-        """Set nice value, policy and I/O class; returns what could not be set."""
+        """Set nice value, policy and I/O class; return the errors of those that could not be set."""
 
 
 class Raiser(Protocol):
@@ -169,17 +169,17 @@ class Raiser(Protocol):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that work on this machine, in words."""
+        """Return the methods that work on this machine, in words."""
 
     def raise_(self, pid: int) -> bool:
-        """Give a process normal priority; whether that worked, else it may next time."""
+        """Give a process normal priority; return whether that worked in full. It may work the next time."""
 
     def lower(self, pid: int) -> bool:
-        """Make it a helper again; True too if it is gone."""
+        """Give it a helper's priority again; return whether that worked in full, or the process is gone."""
 
 
 class NoRaiser:
-    """For a machine on which nothing can be raised."""
+    """The raiser of a machine on which no helper can be raised."""
 
     methods: tuple[str, ...] = ()
 

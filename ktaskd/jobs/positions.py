@@ -1,23 +1,23 @@
-"""The place of every position of one job. Pure: no worker, no job, no clock.
+"""The state of every position of one job. Pure: no worker, no job, no clock.
 
-Each position of the plan is in exactly one of these places:
+Each position of the plan is in exactly one of these states:
 
-    waiting   nobody has begun it, or it was given back
-    held      a worker has it in hand
+    waiting   no worker has begun it, or it was given back
+    held      a worker holds it
     done      completed
     failed    its function raised an error, and its worker has cleaned up
     lost      its worker died, and it is not run again
-    dropped   a turn of an open-ended job that is not begun any more
+    dropped   a slice of an open-ended job that will not be begun
 
-`begin_undo` moves what is to be taken back, and from then on a position may be in one of these as well:
+`begin_undo` moves the positions that have to be undone. From then on there are these states as well:
 
     to undo   completed, or changed by a worker that died
-    undoing   in the one undo step that was given out last
-    undone    put back as it was before the job
-    dirty     not put back
+    undoing   in the undo step that is being done
+    undone    as it was before the job
+    dirty     may differ from before the job
 
-Beside its place the books remember of a position whether it was a hole, whether a dead worker may have
-changed it, and whether somebody has named it dirty. Those may be said of positions in any place.
+Besides, the books record for positions in any state whether they were holes, whether a dead worker may
+have changed them, and whether they were marked dirty.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_STEPS: Iterator[UndoStep] = iter(())
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Spans that were too many to be named: how many there are beyond the named ones, and the hull of all."""
+    """The spans that a message leaves out: how many beyond the named ones, and the hull of all."""
 
     omitted: int = 0
     hull: Span | None = None
@@ -49,7 +49,7 @@ NOTHING_CUT = Cut()
 
 
 def cut(spans: SpanSet) -> tuple[SpanSet, Cut]:
-    """The first spans, as many as a message names; and how many there are beyond."""
+    """Return the first spans, as many as a message names, and the count and hull of the others."""
     if len(spans) <= SPANS_LISTED:
         return spans, Cut(0, spans.hull) if spans else NOTHING_CUT
     return SpanSet(spans.first(SPANS_LISTED)), Cut(len(spans) - SPANS_LISTED, spans.hull)
@@ -60,31 +60,31 @@ class Positions:
 
     Args:
         plan: its positions, and how they are cut into chunks.
-        declaration: what its function can do about a chunk that is not completed.
-        undo: whether the job takes back what it has done, if it does not succeed.
+        declaration: its function's, which decides what happens to incomplete chunks.
+        undo: whether the job is undone if it does not succeed.
     """
 
     completed = 0
-    """Positions that were completed; an undo does not change the number."""
+    """Number of completed positions; an undo does not change it."""
     undo_at = 0
-    """Positions to undo from here on were given to no worker."""
+    """The positions to undo from here on were not given to a worker yet."""
     failed: SpanSet = late(SpanSet)
     lost: SpanSet = late(SpanSet)
     to_undo: SpanSet = late(SpanSet)
     undone: SpanSet = late(SpanSet)
     dirty: SpanSet = late(SpanSet)
-    """Named dirty: by a worker, or because nothing puts it back. Also outside of the plan."""
+    """Positions marked dirty: by a worker, or since they cannot be undone. They may be outside the plan."""
     touched: SpanSet = late(SpanSet)
     """Positions that workers may have changed before they died."""
     holes: SpanSet = late(SpanSet)
-    """Holes that there were before the job wrote."""
+    """Holes as they were before the job wrote."""
     reported: SpanSet = late(SpanSet)
-    """Positions whose holes are known: a second report would see our own writes."""
+    """Positions whose holes were reported. A second report would show our own writes."""
     cut_undone = cut_dirty = NOTHING_CUT
     _steps = _NO_STEPS
 
     def __init__(self, plan: Plan, declaration: Declaration, *, undo: bool) -> None:
-        """Every position of the plan waits."""
+        """Start with every position of the plan waiting."""
         self._waiting = Cursor(plan)
         self._function = declaration
         self._undo = undo
@@ -102,11 +102,11 @@ class Positions:
         return self._waiting.may_take(nid, lead=lead, has_free=has_free)
 
     def take(self, size: int, nid: int, *, lead: bool, has_free: Callable[[int], bool]) -> Chunk | None:
-        """Waiting to held: a chunk of about `size` positions, as of `Cursor.take`."""
+        """Waiting to held: return a chunk of about `size` positions, as `Cursor.take` does."""
         return self._waiting.take(size, nid, lead=lead, has_free=has_free)
 
     def complete(self, chunk: Chunk, reached: int) -> None:
-        """Held to done: the chunk up to `reached`. The rest of it waits again."""
+        """Held to done: the chunk up to `reached`. Its remainder waits again."""
         if reached > chunk.start:
             self.done.add(chunk.start, reached)
             self.completed += reached - chunk.start
@@ -118,22 +118,22 @@ class Positions:
         self._waiting.give_back(chunk, chunk.start, chunk.end)
 
     def close(self) -> None:
-        """Waiting to dropped, and so with everything that is given back later."""
+        """Waiting to dropped, also for everything that is given back later."""
         self._waiting.close()
 
     def fail(self, chunk: Chunk, dirty: Iterable[Sequence[int]] = ()) -> None:
-        """Held to failed. `dirty` is what the chunk's worker could not put back, wherever that is."""
+        """Held to failed. `dirty` = spans that the chunk's worker could not put back, in any state."""
         self.failed.add(chunk.start, chunk.end)
         self.mark_failure(dirty)
 
     def lose(self, chunk: Chunk) -> None:
-        """Held to lost: its worker died, and nobody runs it again."""
+        """Held to lost: its worker died, and the chunk is not run again."""
         self.lost.add(chunk.start, chunk.end)
 
     def note_touched(self, chunk: Chunk, *, undoing: bool) -> None:
-        """A worker that had begun the chunk died.
+        """Note that a worker died that had begun the chunk.
 
-        Noted also where the chunk is run again: it may be cut shorter then, or the job be stopped before.
+        Noted even if the chunk is run again, since it may then be cut shorter, or the job may stop before.
 
         Args:
             undoing: the chunk had failed, and the worker was cleaning it up.
@@ -152,15 +152,15 @@ class Positions:
     def report_prior(
         self, start: int, end: int, holes: Iterable[Sequence[int]], hold: Callable[[int], bool]
     ) -> None:
-        """Note what a span held before its worker changes it; what was reported first counts.
+        """Note what a span held before its worker changed it; the first report counts.
 
         Args:
-            hold: whether this many more spans may be remembered. The undo of a span that
+            hold: returns whether this many more spans may be remembered. The undo of a span that
                 is not remembered reports it as kept.
         """
         known = self.reported.intersection(start, end)
         self.reported.add(start, end)
-        # A worker has written where it was reported before, so only what was seen first counts.
+        # After the first report a worker has written there, so a later report is ignored.
         seen = SpanSet()
         seen.add_all(holes)
         fresh = without(seen, known)
@@ -170,12 +170,12 @@ class Positions:
     # -- what is named dirty --------------------------------------------------
 
     def mark_dirty(self, spans: Iterable[Sequence[int]]) -> None:
-        """Name positions dirty, in whatever place they are."""
+        """Mark positions dirty, in any state."""
         for start, end in spans:
             self.dirty.add(start, end)
 
     def mark_failure(self, dirty: Iterable[Sequence[int]]) -> None:
-        """Name dirty what the worker of a failed chunk, or step, could not put back."""
+        """Mark dirty what the worker of a failed chunk or step could not put back."""
         self.mark_dirty(dirty)
         if self._undo:
             # That worker saw what dead workers had left, not what was there before the job. The spans of
@@ -185,15 +185,15 @@ class Positions:
 
     @property
     def untouched(self) -> bool:
-        """Whether the job has changed nothing, as far as is known."""
+        """Whether the job is known to have changed nothing."""
         return not (self.done or self.touched or self.dirty)
 
     # -- the undo -------------------------------------------------------------
 
     def begin_undo(self) -> None:
-        """Done and changed by dead workers to "to undo", or to dirty where the job has no undo.
+        """Done, or changed by dead workers, to "to undo", or to dirty if the job has no undo.
 
-        Nobody may hold anything. Positions of a job that only reads stay done.
+        No worker may hold any position. The positions of a job that only reads stay done.
         """
         if not (self._undo or self._function.writes_bytes):
             return
@@ -210,27 +210,27 @@ class Positions:
         self._steps = undo_steps(self.to_undo, self.holes)
 
     def next_undo(self) -> UndoStep | None:
-        """To undo to undoing: the next step, ascending; None when none is left."""
+        """To undo to undoing: return the next step, in ascending order; None = none is left."""
         step = next(self._steps, None)
         if step is not None:
             self.undo_at = step.end
         return step
 
     def put_back(self, step: Span, kept: Iterable[Sequence[int]] = ()) -> None:
-        """Undoing to undone, but what the undo had to leave as it is (`kept`), which is dirty."""
+        """Undoing to undone, except for spans that the undo could not restore (`kept`), which are dirty."""
         left = SpanSet()
         left.add_all(kept)
         self.dirty.add_all((piece.start, piece.end) for piece in left)
         self.undone.add_all(without([step], left))
 
     def lose_undo(self, step: Span, reached: int) -> None:
-        """Undoing to undone up to `reached`, where that is in the step; what is left of the step is dirty."""
+        """Undoing to undone up to `reached`, if that is in the step; the remainder of the step is dirty."""
         reached = min(max(reached, step.start), step.end)
         self.undone.add(step.start, reached)
         self.dirty.add(reached, step.end)
 
     def give_up_undo(self) -> None:
-        """To undo to dirty: no worker will be given what is left."""
+        """To undo to dirty: no worker will undo what is left."""
         self.dirty.add_all(
             (span.start, span.end) for span in self.to_undo.intersection(self.undo_at, POSITION_MAX)
         )
@@ -239,7 +239,7 @@ class Positions:
     # -- the end --------------------------------------------------------------
 
     def remains(self) -> Positions:
-        """The part that is remembered of an ended job: the first undone and dirty spans, and how many."""
+        """Return what is remembered of an ended job: the first undone and dirty spans, and their numbers."""
         if not (self.undone or self.dirty):
             return NOTHING_LEFT
         kept = copy(NOTHING_LEFT)
@@ -249,4 +249,4 @@ class Positions:
 
 
 NOTHING_LEFT = Positions(Plan((), 0, 1, 1, 1, 1), Declaration("", ""), undo=False)
-"""The books of every ended job of which nothing is undone or dirty; changed by nobody."""
+"""The books of every ended job without undone or dirty positions. Never changed."""

@@ -1,4 +1,4 @@
-"""In which of the dispatch's queues a job stands."""
+"""The dispatch's queues, as flags of a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Flag
 class Queues(Flag):
     """One flag for each queue.
 
-    A job that needs a worker in its caller's memory cgroup, a guest, is in the queues for those.
+    A job that needs a guest (a worker in its caller's memory cgroup) is in the queues for guests.
     """
 
     NONE = 0
@@ -28,10 +28,10 @@ _CHUNKS_AND_STEPS = {
 
 
 def queues(*, lead: bool, helper: bool, step: bool) -> Queues:
-    """The flags of a job that needs no guest: one dict look-up, since each chunk asks."""
+    """Return the flags of a job that needs no guest. One dict look-up, since it is called for each chunk."""
     return _CHUNKS_AND_STEPS[lead, helper, step]
 
 
 def guest_queues(*, lead: bool, helper: bool) -> Queues:
-    """The flags of a job that needs a guest."""
+    """Return the flags of a job that needs a guest."""
     return (Queues.GUEST_LEADS if lead else Queues.NONE) | (Queues.GUEST_HELPERS if helper else Queues.NONE)

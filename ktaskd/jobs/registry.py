@@ -1,4 +1,4 @@
-"""The jobs that the daemon knows, who may see them, and for how long. No clock."""
+"""The jobs that the daemon remembers, and which callers may see them. Reads no clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ledger import Ledger, Sum, mebibytes
+from ktaskd.jobs.quota import JointQuota, Quota, mebibytes
 from ktaskd.jobs.weight import kept_bytes, live_bytes
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
 from ktaskd.model.identity import Identity
@@ -19,10 +19,10 @@ from ktaskd.model.limits import ACCOUNT_BYTES, JOB_RESULTS_BYTES_MAX, KEPT_BYTES
 
 _PARTS_PER_JOB = 64
 _TEXT_PER_JOB = 8192
-"""This many ranges and items, or characters, count as one more job."""
+"""A job counts as one more for each this many ranges and items, and this many characters."""
 
 LOOK_JOBS = 200
-"""Jobs that one step of a List looks at: half a millisecond."""
+"""Jobs that one step of a List looks at, which takes half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class JobLimits:
     """Bounds on jobs; the configuration's section "jobs".
 
     Args:
-        queued: jobs that have not ended, of all uids. A large one, of many
-            ranges or items or of long texts, counts as several.
-        queued_per_uid: the same of one uid.
+        queued: jobs that have not ended, of all uids. A large job, with many
+            ranges or items or with long texts, counts as several.
+        queued_per_uid: jobs of one uid that have not ended, counted the same way.
         kept: ended jobs that are remembered, of all uids, counted the same way.
-            Beyond that the oldest go, of the uid that has most of them.
+            Beyond that, the oldest of the account with the most ended jobs are forgotten.
         keep_s: seconds that an ended job is remembered.
     """
 
@@ -57,10 +57,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The jobs that one look found, newest first.
+    """The jobs that one step of a List found, newest first.
 
     Args:
-        next_jno: the `before_jno` of the next look; 0 = nothing is left.
+        next_jno: the `before_jno` of the next step; 0 = nothing is left.
         looked: jobs that were looked at.
     """
 
@@ -70,7 +70,7 @@ class Page:
 
 
 class _Index:
-    """Jobs by number, which any of them can be gone from."""
+    """Jobs by number, any of which can be removed."""
 
     __slots__ = ("_jobs",)
 
@@ -89,7 +89,7 @@ class _Index:
             del self._jobs[place]
 
     def newest(self, before_jno: int, most: int) -> list[Job]:
-        """Up to `most` jobs, newest first, of those with a smaller number; 0 = of all."""
+        """Return up to `most` jobs with a smaller number, newest first; 0 = of all jobs."""
         end = bisect_left(self._jobs, before_jno, key=_jno) if before_jno else len(self._jobs)
         return self._jobs[max(end - most, 0) : end][::-1]
 
@@ -101,20 +101,20 @@ class Registry:
     """Every accepted job until it is forgotten, by id and by request_id."""
 
     def __init__(self, limits: JobLimits, admin_uids: frozenset[int]) -> None:
-        """`admin_uids` see the jobs of everybody."""
+        """Start without jobs. `admin_uids` may see the jobs of all users."""
         self.limits = limits
-        self.held = Sum(ACCOUNT_BYTES)
+        self.held = JointQuota(ACCOUNT_BYTES)
         """Bytes that each account holds in jobs, ended or not, and in requests that are being read."""
-        self.live, self.kept_memory = Ledger(LIVE_BYTES, self.held), Ledger(KEPT_BYTES)
+        self.live, self.kept_memory = Quota(LIVE_BYTES, self.held), Quota(KEPT_BYTES)
         self.on_freed: Callable[[int], None] = lambda _: None
-        """Called with a number of bytes that a job has just let go of."""
+        """Called with a number of bytes that a job has just released."""
         self._admin_uids = admin_uids
         self._by_id: dict[str, Job] = {}
         self._all = _Index()
         self._of_uid: dict[int, _Index] = {}
         self._by_request: dict[tuple[int, str], tuple[Job, bytes]] = {}
         self._running: dict[str, Job] = {}
-        # All of these are by account: uids that share one share its bounds.
+        # All of these are by account: the uids of one account share its limits.
         self._unended: Counter[int] = Counter()
         self._unended_weight = 0
         self._ended: dict[str, Job] = {}
@@ -123,7 +123,7 @@ class Registry:
         self._kept_weight = 0
 
     def __iter__(self) -> Iterator[Job]:
-        """All jobs, oldest first."""
+        """Iterate over all jobs, oldest first."""
         return iter(tuple(self._by_id.values()))
 
     @property
@@ -133,18 +133,18 @@ class Registry:
 
     @property
     def unended(self) -> int:
-        """Jobs that have not ended."""
+        """Number of jobs that have not ended."""
         return len(self._running)
 
     @property
     def kept(self) -> int:
-        """Jobs that have ended and are remembered."""
+        """Number of jobs that have ended and are remembered."""
         return len(self._ended)
 
     # -- room -------------------------------------------------------------------------
 
     def check_room(self, who: Identity, count: int = 0) -> None:
-        """Refuse one job more, which takes `count` bytes, than `who`, or all, may have."""
+        """Raise QuotaFull or QueueFull if one more job, of `count` bytes, would exceed a limit."""
         unended = self._unended[who.payer]
         if unended >= self.limits.queued_per_uid:
             raise QuotaFull(
@@ -164,7 +164,7 @@ class Registry:
             )
 
     def hold(self, job: Job, count: int) -> bool:
-        """Charge bytes that an unfinished job is about to hold; False if it may not hold them."""
+        """Charge bytes that an unfinished job is about to hold; return False if that exceeds a limit."""
         if not self.live.has_room(job.owner.payer, count):
             return False
         job.held_bytes += count
@@ -172,7 +172,7 @@ class Registry:
         return True
 
     def hold_results(self, job: Job, count: int) -> JobError | None:
-        """The same for results; the error that the job ends with if it may not hold them."""
+        """Charge bytes of results; return the error that the job fails with if that exceeds a limit."""
         job.results_bytes += count
         if job.results_bytes > JOB_RESULTS_BYTES_MAX and job.counts_items:
             held, bound = job.results_bytes, JOB_RESULTS_BYTES_MAX
@@ -190,10 +190,10 @@ class Registry:
     # -- jobs come, end and go -----------------------------------------------------------
 
     def same_request(self, spec: JobSpec, owner: Identity, digest: bytes | None = None) -> Job | None:
-        """The job of the same request_id and spec, None if there is none yet.
+        """Return the job of the same request_id and spec; None if there is none yet.
 
         Args:
-            digest: of the spec, where it is known.
+            digest: of the spec, if it is known.
         """
         known = self._by_request.get((owner.uid, spec.request_id)) if spec.request_id else None
         if known is None:
@@ -208,10 +208,10 @@ class Registry:
         return job
 
     def add(self, job: Job, digest: bytes | None = None) -> None:
-        """Know an accepted job.
+        """Add an accepted job.
 
         Args:
-            digest: of its whole spec, of which the job has only the first items.
+            digest: of its whole spec; the job keeps only the first items.
         """
         self._by_id[job.id] = self._running[job.id] = job
         self._all.add(job)
@@ -226,7 +226,7 @@ class Registry:
             self._by_request[job.owner.uid, job.spec.request_id] = known
 
     def note_ended(self, job: Job) -> None:
-        """The job counts as ended from now on; beyond the bounds others are forgotten."""
+        """Count the job as ended from now on, and forget others beyond the limits."""
         payer, weight = job.owner.payer, job.weight
         del self._running[job.id]
         self._unended[payer] -= weight
@@ -244,12 +244,12 @@ class Registry:
         self._make_room(job)
 
     def _keep(self, payer: int, count: int) -> None:
-        """Ended jobs of the account hold so many bytes more, or fewer if negative."""
+        """Count more bytes of ended jobs of the account, or fewer if negative."""
         self.kept_memory.charge(payer, count)
         self.held.charge(payer, count)
 
     def _make_room(self, ended: Job) -> None:
-        """Forget the oldest of whoever has most, so that nobody can have another's jobs forgotten."""
+        """Forget the oldest jobs of the account that has most, so that nobody can displace another's jobs."""
         while self._kept_weight > self.limits.kept and len(self._ended) > 1:
             fullest = max(self._kept_of, key=self._kept_of.__getitem__)
             self._forget(next(iter(self._ended_of[fullest].values())))
@@ -260,7 +260,7 @@ class Registry:
             pass
 
     def _forget_oldest(self, payer: int, but: Job) -> bool:
-        """Forget the account's oldest ended job; not the one that has just ended, which nobody has seen."""
+        """Forget the account's oldest ended job, but not the one that has just ended, still unseen."""
         oldest = next(iter(self._ended_of.get(payer, {}).values()), but)
         if oldest is but:
             return False
@@ -268,10 +268,10 @@ class Registry:
         return True
 
     def forget_ended_before(self, boot_s: float, most: int | None = None) -> float | None:
-        """Forget jobs that ended before a time of CLOCK_BOOTTIME; the end time of the oldest left.
+        """Forget jobs that ended before a time of CLOCK_BOOTTIME; return the end time of the oldest left.
 
         Args:
-            most: jobs that are forgotten in one turn; None = all.
+            most: most jobs to forget in this call; None = all.
         """
         while self._ended:
             job = next(iter(self._ended.values()))
@@ -308,7 +308,7 @@ class Registry:
         return job.owner.uid == who.uid or who.uid in self._admin_uids
 
     def find(self, job_id: str, request_id: str, who: Identity) -> Job:
-        """The job of this id, or of the caller's own request_id."""
+        """Return the job of this id, or of the caller's own request_id; raises JobUnknown."""
         if job_id:
             job = self._by_id.get(job_id)
         else:
@@ -319,9 +319,9 @@ class Registry:
         return job
 
     def look(self, query: Query, who: Identity, most: int = LOOK_JOBS) -> Page:
-        """Look at the next jobs that the caller may see, and find those that were asked for.
+        """Look at the next jobs that the caller may see, and return those that match the query.
 
-        Costs what the caller's own jobs cost, whatever others have; at most `most` are looked at.
+        Takes no longer because of other users' jobs; looks at most at `most` jobs.
         """
         index = self._all if who.uid in self._admin_uids else self._of_uid.get(who.uid, _Index())
         jobs = index.newest(query.before_jno, most)
@@ -335,7 +335,7 @@ class Registry:
 
 
 def digest_of(spec: JobSpec) -> bytes:
-    """A digest of 32 bytes that differs between specs; the request_id is no part of it."""
+    """Return a digest of 32 bytes that identifies a spec; the request_id is not part of it."""
     digest = Digest()
     digest.add_head(spec)
     digest.add(spec.items)
@@ -344,10 +344,10 @@ def digest_of(spec: JobSpec) -> bytes:
 
 
 class Digest:
-    """The digest of a spec, made in pieces: 100,000 items take longer than one turn may."""
+    """The digest of a spec, made in pieces: 100,000 items take too long for one turn of the loop."""
 
     def __init__(self) -> None:
-        """Of nothing yet."""
+        """Start with nothing added."""
         self._hash = hashlib.blake2b(digest_size=32)
 
     def add_head(self, spec: JobSpec) -> None:
@@ -357,17 +357,17 @@ class Digest:
         self._hash.update(repr((words, [sorted(one.items()) for one in mappings])).encode())
 
     def add(self, pieces: Sequence[object]) -> None:
-        """Add items or ranges, in order; how they are cut into calls makes no difference."""
+        """Add items or ranges, in order. It makes no difference how many are added in one call."""
         self._hash.update("".join(map(repr, pieces)).encode("utf-8", "surrogatepass"))
 
     @property
     def value(self) -> bytes:
-        """The digest of what was added."""
+        """Return the digest of everything that was added."""
         return self._hash.digest()
 
 
 def _spec_weight(spec: JobSpec) -> int:
-    """How many jobs one counts for, so that large ones do not fill the memory."""
+    """Return how many jobs a spec counts for, so that large ones do not fill the memory."""
     parts = len(spec.ranges) + len(spec.items) + spec.ranges_omitted + spec.items_omitted
     texts = sum(len(str(word)) for pair in (*spec.labels.items(), *spec.arg.items()) for word in pair)
     return 1 + parts // _PARTS_PER_JOB + texts // _TEXT_PER_JOB

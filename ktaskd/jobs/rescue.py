@@ -1,7 +1,7 @@
-"""A job that nobody waits for and that gets nowhere gets a lead after a while.
+"""Gives a lead to jobs that no client waits for and that have made no progress for a while.
 
 Helpers run only when nobody else wants the CPU, so on a machine that is always
-busy such a job would never end. A paused job gets none: that is what the pause is for.
+busy such a job would never end. While detached jobs are paused they get no lead.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ktaskd.jobs.registry import Registry
 from ktaskd.model.allowance import Level
 
 LOOKS = 6
-"""In the time that a job may make no progress."""
+"""Looks in the time for which a job may make no progress."""
 
 
 @dataclass(slots=True)
 class _Mark:
-    """The progress of a job at one moment, and since when it has not changed."""
+    """The progress of a job, and since when it has not changed."""
 
     progress: tuple[object, ...]
     since_s: float
 
 
 class Rescue:
-    """Looks for jobs that starve, for as long as there are any that nobody waits for."""
+    """Looks for starving jobs as long as there are jobs that no client waits for."""
 
     def __init__(
         self, dispatch: Dispatch, registry: Registry, counters: Counter[str], starvation_s: float
@@ -37,18 +37,18 @@ class Rescue:
         """Start without jobs.
 
         Args:
-            starvation_s: time without progress; 0 = a job may wait forever.
+            starvation_s: time without progress after which a job gets a lead; 0 = never.
         """
         self._dispatch, self._registry, self._counters = dispatch, registry, counters
         self._starvation_s = starvation_s
         self._loop = asyncio.get_running_loop()
         self._marks: dict[Job, _Mark] = {}
         self._progress_s: dict[int, float] = {}
-        """When a chunk of a job of a uid was done last: its other jobs wait in line behind it."""
+        """When a chunk of any job of a uid was last done: the uid's other jobs wait behind that job."""
         self._timer: asyncio.TimerHandle | None = None
 
     def look_later(self) -> None:
-        """Look soon: there is a job that nobody waits for."""
+        """Look soon, since there is a job that no client waits for."""
         if self._timer is None and self._starvation_s:
             self._timer = self._loop.call_later(self._starvation_s / LOOKS, self._look)
 
@@ -58,11 +58,11 @@ class Rescue:
             self._progress_s[uid] = self._loop.time()
 
     def forget(self) -> None:
-        """Start to count again: while detached jobs are paused, time does not count."""
+        """Count from zero again: the time in which detached jobs are paused does not count."""
         self._marks.clear()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -83,12 +83,12 @@ class Rescue:
             self._progress_s.clear()
 
     def _since_s(self, job: Job, mark: _Mark) -> float:
-        """Since when it makes no progress, or those before it in its line make none."""
+        """Return since when neither the job nor those before it in the queue have made progress."""
         in_hand = bool(job.crew.busy)
         return mark.since_s if in_hand else max(mark.since_s, self._progress_s.get(job.owner.uid, 0.0))
 
     def _first_in_line(self) -> list[Job]:
-        """Jobs that would be given a helper next, or hold one: the others only wait for these."""
+        """Return the jobs that hold a helper or would get the next one: the others wait behind these."""
         dispatch = self._dispatch
         jobs = dict.fromkeys((*dispatch.job_of.values(), *dispatch.demand.firsts()))
         return [job for job in jobs if not job.waited and not job.state.ended]

@@ -1,8 +1,8 @@
-"""Workers that wait in their chunk for a call of the caller's own code, and their jobs.
+"""Workers that rest: they wait in their chunk for a call of the caller's own code.
 
-They use no CPU and hold no permit, and their job wants no more workers: a call would go to one of
-them. When a call comes such a worker does it at once; where it is one too many then, it ends after
-the call.
+They use no CPU and hold no permit, and their job wants no more workers, since the next call goes to
+one of them. When a call comes, such a worker does it at once. If it is then one worker too many, it
+ends after the call.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ktaskd.model.allowance import Allowance
 
 
 class Resting:
-    """Moves permits, queues and CPUs when a worker rests, and when it works on.
+    """Updates permits, queues and CPUs when a worker begins or ceases to rest.
 
     Args:
         on_left: called with a worker that rests from now on.
-        on_awake: called with one that works on, and its job.
-        pump: gives out what can be given.
+        on_awake: called with a worker that continues, and its job.
+        pump: gives out everything that can be given out.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Resting:
         self._on_left, self._on_awake, self._pump = on_left, on_awake, pump
 
     def begin(self, worker: Worker, job: Job) -> None:
-        """Note that a worker has nothing to do; others get its permit and its CPU."""
+        """Note that a worker rests from now on; others get its permit and its CPU."""
         if worker.resting:
             return
         too_many = self._roster.rest(worker, job)
@@ -53,13 +53,13 @@ class Resting:
         self._pump()
 
     def end(self, worker: Worker, job: Job) -> None:
-        """Note that a worker works on."""
+        """Note that a worker continues."""
         if not worker.resting:
             return
         now_s = asyncio.get_running_loop().time()
         self.leave(worker, job)
         for held in job.crew.held.get(worker, {}).values():
-            held.sent_s = now_s  # what a turn takes is not the time between two calls
+            held.sent_s = now_s  # the time between two calls does not count for the rate
         self._demand.refresh(job)
         self._on_awake(worker, job)
         self._roster.place_leads()
@@ -81,13 +81,13 @@ class Resting:
 def recall_surplus(
     job_of: Mapping[Worker, Job], surplus: dict[int, int], allowance: Allowance, *, every: bool
 ) -> None:
-    """Have workers give back what they hold that may not go on with it.
+    """Recall the chunks of workers that may not continue.
 
-    Helpers that rest are left alone as long as any helper may work.
+    Helpers that rest are not recalled as long as any helper may work.
 
     Args:
         surplus: by node, how many helpers are too many; those of detached jobs go first.
-        every: all that work give back.
+        every: recall all helpers that work.
     """
     for worker, job in sorted(job_of.items(), key=lambda pair: pair[1].waited):
         if worker.is_lead:

@@ -1,7 +1,7 @@
-"""Whether there is memory for what a job would allocate in memory that it writes.
+"""Refuses jobs that would allocate more memory in their sources than the machine has.
 
-Pages of memfds, tmpfs and hugetlbfs stay as long as their file does, and are nobody's to
-take back: a job that asks for more than there is would have the kernel kill some program.
+Pages of memfds, tmpfs and hugetlbfs live as long as their file, and the kernel cannot reclaim
+them. A job that allocated more than there is would make the kernel kill some program.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from ktaskd.model.source import SourceFacts, SourceKind
 from ktaskd.model.spans import Span, SpanSet
 
 RESERVE_PARTS = 32
-"""Jobs leave one of this many parts of the machine's memory to everybody else."""
+"""One in this many bytes of the machine's memory is never given to jobs."""
 
 SMALL_BYTES = 1 << 20
-"""Smaller needs are not checked."""
+"""Allocations smaller than this are not checked."""
 
 _BLOCK = 512
 """Unit of st_blocks. Source: stat(2)"""
 
 _COPIES = frozenset({"file.copy", "mem.copy"})
-"""Their target gets the positions of their source, and holes stay holes."""
+"""Functions whose target is written at the positions of the source, and whose holes stay holes."""
 
 _File = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The least that a job would allocate in one source.
+    """The least number of bytes that a job would allocate in one source.
 
     Args:
-        role: that the request has it as.
+        role: of the source in the request.
         file: device and inode.
-        nbytes: pages that it writes, less all that the file has already, wherever that is.
+        nbytes: of the pages that it writes, less all pages that the file has already, anywhere.
     """
 
     role: str
@@ -53,21 +53,21 @@ class Need:
 
 
 class MemoryRoom:
-    """Refuses jobs that would allocate more than there is; counts what accepted ones still may."""
+    """Refuses jobs that would allocate too much, given what accepted jobs may still allocate."""
 
     def __init__(self, root: HostRoot) -> None:
-        """Look at this machine."""
+        """Start without jobs. `root` is where the machine's memory is read."""
         self._root = root
         self._held: dict[Job, list[Need]] = {}
 
     def check(self, needs: Sequence[Need]) -> None:
-        """Raise MemoryShort unless there is memory for all of them, beside what was accepted before."""
+        """Raise MemoryShort unless there is memory for each need in addition to the accepted jobs'."""
         for need in needs:
             if need.nbytes >= SMALL_BYTES:
                 self._check(need)
 
     def hold(self, job: Job, needs: Sequence[Need]) -> None:
-        """Count the large ones of a job that has not ended until it has."""
+        """Count the large needs of a job until it has ended."""
         large = [need for need in needs if need.nbytes >= SMALL_BYTES]
         if not large:
             return
@@ -103,7 +103,7 @@ class MemoryRoom:
         )
 
     def _promised(self, need: Need) -> int:
-        """Bytes that accepted jobs may still allocate of the same kind; in one file they share them."""
+        """Return the bytes of this kind that accepted jobs may still allocate. In one file they share."""
         left: dict[_File, int] = {}
         for job, held in ((job, held) for job, needs in self._held.items() for held in needs):
             if (held.kind, held.page_size) == (need.kind, need.page_size) and held.file != need.file:
@@ -112,17 +112,17 @@ class MemoryRoom:
 
 
 def _left(job: Job, need: Need) -> int:
-    """Bytes that the job has not allocated yet, judged by its progress."""
+    """Return the bytes that the job has not allocated yet, judged by its progress."""
     total = job.plan.total
     return need.nbytes if not total else need.nbytes * max(total - job.completed, 0) // total
 
 
 def needs_of(checked: CheckedJob, sources: Mapping[str, HeldSource]) -> list[Need]:
-    """Bytes that a job would allocate in memory, for each source that it writes.
+    """Return the bytes that a job would allocate in memory, for each source that it writes.
 
-    Never more than it would: where the storage of a file lies is not asked, since that takes
-    long for a large one. Functions whose output has another length than their input are not
-    known beforehand; a worker that runs out of memory ends the job (`worker.memory_guard`).
+    The estimate is never too high: the daemon does not ask where a file has its pages, since that
+    takes long for a large file. The output length of some functions is not known in advance; a
+    worker that runs out of memory ends the job (`worker.memory_guard`).
     """
     declaration = checked.declaration
     if not declaration.allocates or checked.position_bytes != 1 or not declaration.sources:
@@ -150,6 +150,6 @@ def _need(checked: CheckedJob, role: str, source: HeldSource, most: int | None) 
 
 
 def _pages(checked: CheckedJob, facts: SourceFacts) -> SpanSet:
-    """The ranges, made larger to whole pages."""
+    """Return the ranges, extended to whole pages."""
     page = facts.page_size
     return SpanSet(Span(r.start // page * page, -(-r.end // page) * page) for r in checked.ranges)

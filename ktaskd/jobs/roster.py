@@ -1,4 +1,4 @@
-"""Which workers there are, the record of each, and which job each busy one works for."""
+"""The existing workers: a record of each, and the job that each busy one works for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ktaskd.model.worker import WorkerState
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """The state of one worker that concerns jobs.
+    """The state of one worker, as far as it concerns jobs.
 
     Attributes:
         cpu: the CPU that a helper is pinned to; -1 for a lead.
-        cpus: where it may run now.
-        chunks: how many it has done.
-        starved: whether others have its CPU, as of the last look.
+        cpus: the CPUs that it may run on now.
+        chunks: number of chunks that it has done.
+        starved: whether other processes had its CPU at the last look.
         raised: whether it runs at normal priority for a while, to finish a chunk.
-        partly_raised: the same, or whether some part of raising it worked: it gets no more work
-            before it was lowered.
-        confined: whether it has given up what code of a caller's own may need.
+        partly_raised: whether raising it worked at least in part; it gets no more work before it
+            was lowered.
+        confined: whether it has given up rights that a caller's own code may need.
     """
 
     cpu: int
@@ -41,13 +41,13 @@ class Record:
 
 
 class Roster:
-    """The workers of all pools that are ready, and guests that are starting.
+    """The ready workers of all pools, and guests that are starting.
 
     Invariant: a worker that is IDLE is in exactly one of the idle sets; a BUSY
     one is in the crew of exactly one job, which `job_of` names.
 
     Attributes:
-        allowance: how many workers may work now.
+        allowance: the present allowance.
         job_of: the busy workers, each with its job.
     """
 
@@ -59,7 +59,7 @@ class Roster:
         kernel: Kernel,
         wake: Callable[[], None],
     ) -> None:
-        """Start without workers; `wake` is called when a helper that was paused may work again."""
+        """Start without workers. `wake` is called when the pause of a helper has ended."""
         self.allowance = allowance
         self.job_of: dict[Worker, Job] = {}
         self.leads = Leads(pools.want_leads)
@@ -70,11 +70,11 @@ class Roster:
         self._resting: dict[Job, set[Worker]] = {}
 
     def __getitem__(self, worker: Worker) -> Record:
-        """The record of a worker that is ready, or works for a job."""
+        """Return the record of a worker that is ready or busy."""
         return self._records[worker]
 
     def find(self, worker: Worker) -> Record | None:
-        """The record of any worker; None if it is not ready yet, or gone."""
+        """Return the record of any worker; None if it is not ready yet, or gone."""
         return self._records.get(worker)
 
     # -- workers come, work and go ------------------------------------------------------
@@ -85,7 +85,7 @@ class Roster:
         record.cpus = worker.applied.cpus
 
     def add_idle(self, worker: Worker) -> None:
-        """Note that a worker has nothing in hand. A guest is not for other jobs, so it is in no idle set."""
+        """Note that a worker holds nothing. A guest serves only its job, so it is in no idle set."""
         worker.state = WorkerState.IDLE
         if not worker.memory_group:
             (self.leads if worker.is_lead else self.helpers).add(worker)
@@ -106,7 +106,7 @@ class Roster:
             job.crew.helpers.add(worker)
 
     def end(self, worker: Worker, job: Job) -> None:
-        """Note that a worker works no longer for its job."""
+        """Note that a worker no longer works for its job."""
         del self.job_of[worker]
         job.crew.held.pop(worker, None)
         if job.crew.step_worker is worker:
@@ -124,18 +124,18 @@ class Roster:
         self.helpers.forget(worker)
 
     def forget(self, worker: Worker) -> None:
-        """Drop the record of a worker that is dead or not to be used again."""
+        """Drop the record of a worker that is dead or must not be used again."""
         self._records.pop(worker, None)
 
     # -- who is busy --------------------------------------------------------------------
 
     def busy_helpers(self, nid: int) -> int:
-        """Helpers of a node that hold something."""
+        """Return the number of busy helpers of a node."""
         return self.helpers.holders.busy(nid)
 
     @property
     def busy_leads(self) -> int:
-        """Leads that hold something."""
+        """Return the number of busy leads."""
         return len(self.leads.holders)
 
     @property
@@ -144,28 +144,28 @@ class Roster:
         return next(iter(self.helpers.free()), None) is not None
 
     def holders_of(self, worker: Worker) -> Holders[Worker]:
-        """The busy workers of its class."""
+        """Return the busy workers of this worker's class."""
         return (self.leads if worker.is_lead else self.helpers).holders
 
     def is_blocked(self, worker: Worker) -> bool:
-        """Whether a busy worker uses no CPU, and so does not count."""
+        """Whether a busy worker uses no CPU, so that it does not count."""
         return self.holders_of(worker).is_blocked(worker)
 
     def recall_excess(self) -> None:
-        """Have the newest workers give back what they hold, where more use a CPU than may."""
+        """Recall the chunks of the newest workers if more use a CPU than allowed."""
         self.leads.recall_excess(self.allowance)
         self.helpers.recall_excess()
 
     # -- who rests in its chunk ------------------------------------------------------------
 
     def rest(self, worker: Worker, job: Job) -> list[Worker]:
-        """Note that a busy worker has nothing to do for now; returns those that rest too long."""
+        """Note that a busy worker rests; return those that have rested longest if too many rest."""
         worker.note_rest(resting=True)
         self._resting.setdefault(job, set()).add(worker)
         return self.holders_of(worker).rest(worker)
 
     def wake(self, worker: Worker, job: Job) -> None:
-        """Note that a worker that rested works on, or is gone."""
+        """Note that a worker that rested continues, or is gone."""
         worker.note_rest(resting=False)
         workers = self._resting[job]
         workers.remove(worker)
@@ -174,11 +174,11 @@ class Roster:
         self.holders_of(worker).wake(worker)
 
     def has_resting(self, job: Job) -> bool:
-        """Whether a worker of the job waits for something to do."""
+        """Whether a worker of the job rests."""
         return job in self._resting
 
     def idle_jobs(self, job: Job) -> int:
-        """Other jobs that have workers, none of which works."""
+        """Return the number of other jobs whose workers all rest."""
         others = (other for other in self._resting if other is not job)
         return sum(all(worker.resting for worker in other.crew.busy) for other in others)
 
@@ -187,8 +187,8 @@ class Roster:
     def place_leads(self) -> None:
         """Bind each busy lead to the CPUs that it should use now.
 
-        The CPU of a starved helper is somebody else's, and as good as any other; that of a
-        blocked one is free.
+        Leads may use the CPU of a starved helper, which other processes have anyway, and that of a
+        blocked helper, which is free.
         """
         leads = [(worker, job) for worker, job in self.job_of.items() if worker.is_lead and worker.pid]
         if not leads:
@@ -204,7 +204,7 @@ class Roster:
                 record.cpus = wanted
 
     def _move(self, helper: Worker) -> None:
-        """Bind a helper that begins to a CPU where no other one works, if its own has one."""
+        """If another helper works on this helper's CPU, bind it to a CPU without one."""
         holders = self.helpers.holders
         if not holders.blocked or helper.memory_group:
             return
@@ -215,5 +215,5 @@ class Roster:
             record.cpu, record.cpus = free[0], frozenset(free[:1])
 
     def quietest_cpu(self, nid: int) -> int:
-        """The CPU of a node with the fewest busy workers; -1 where there is no such node."""
+        """Return the CPU of a node with the fewest busy workers; -1 if there is no such node."""
         return quietest_cpu(self._topology.node(nid), (self._records[one].cpu for one in self.job_of))

@@ -1,9 +1,9 @@
 """Brings a job to its next state after something has happened to it, by three tables.
 
-Something happens: the books of a job are edited, and the job is marked. At the end of the outermost event
-`settle` asks, for each marked job, the table of guards which event is due, the table of transitions
-(`machine.NEXT`) which state that leads to, and the table of entries what is done there, until no guard has
-anything. Then workers are assigned, once.
+An event edits the books of a job and marks the job. At the end of the outermost event, `settle` goes
+through the marked jobs. For each, the table of guards names the event that is due, the table of transitions
+(`machine.NEXT`) the next state, and the table of entries the work to do on entry. This is repeated until no
+event is due. Then workers are assigned, once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ktaskd.jobs.machine import Event
 from ktaskd.model.job import JobState
 
 Entry = Callable[[Job], None]
-"""The work on entry into a state; it may edit the books, and so make the next event due."""
+"""The work on entry into a state. It may edit the books, and so make the next event due."""
 
 
 def _when_queued(job: Job, _: Departures) -> Event | None:
     if job.error is not None:
         return Event.STOP
-    # Any other job is started by the first worker that is given something of it.
+    # Any other job starts when the first worker gets a part of it.
     return Event.START if job.step is None and not job.plan.total else None
 
 
@@ -38,7 +38,7 @@ def _when_combining(job: Job, departures: Departures) -> Event | None:
         return Event.STOP
     if job.step is not None or departures.are_awaited(job):
         return None
-    # Processes that its workers have started may still write.
+    # Processes that its workers started may still write.
     return Event.STOP if departures.are_stuck(job) else Event.FINISHED
 
 
@@ -66,26 +66,30 @@ GUARDS: Mapping[JobState, Callable[[Job, Departures], Event | None]] = {
     JobState.UNDOING: _when_undoing,
     **{state: _when_ended for state in JobState if state.ended},
 }
-"""The event that is due in each state, as the books are; None = none."""
+"""For each state, returns the event that is due according to the books; None = none."""
 
 
 class Settling:
-    """Marked jobs, until they are settled.
+    """Collects the marked jobs, and settles them.
 
     Args:
-        entries: what is done when a job comes into each state.
+        entries: the work to do when a job enters a state, by state.
     """
 
     def __init__(self, dispatch: Dispatch, departures: Departures, entries: Mapping[JobState, Entry]) -> None:
-        """No job is marked."""
+        """Start with no marked job."""
         self._dispatch = dispatch
         self._departures = departures
         self._entries = entries
         self._marked: dict[Job, None] = {}
         self._is_settling = False
 
+    def mark(self, job: Job) -> None:
+        """Mark a job whose books were edited."""
+        self._marked[job] = None
+
     def settle(self, job: Job | None = None) -> None:
-        """An event is over: mark `job`. If no other event is under way, settle all marked jobs.
+        """End an event: mark `job`. If no other event is under way, settle all marked jobs.
 
         They are brought to their next states; then workers are assigned.
         """
@@ -105,7 +109,7 @@ class Settling:
         self._dispatch.pump()
 
     def apply(self, job: Job, event: Event) -> None:
-        """One transition, and what is done for it."""
+        """Make one transition, and do the work on entry."""
         job.apply(event)
         self._entries[job.state](job)
         job.touch()
@@ -123,7 +127,7 @@ class Settling:
 
 
 def _needs_no_worker(job: Job) -> bool:
-    """Whether a job holds nothing and is about to leave its state: so its guest may go."""
+    """Whether the job's guest may end: no worker holds a part of the job, which is about to change state."""
     return job.step is None and not job.crew.busy and job.state in (
         JobState.DRAINING, JobState.COMBINING, JobState.UNDOING
     )  # fmt: skip

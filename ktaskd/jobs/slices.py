@@ -1,4 +1,4 @@
-"""Long work in short turns of the loop, so that others are served in between."""
+"""Splits long work of the loop into short slices, so that other clients are served in between."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from itertools import islice
 from typing import TypeVar
 
 SLICE = 500
-"""Things that one turn works on: at a few microseconds each, a millisecond or two."""
+"""Things in one slice: at a few microseconds each, a millisecond or two."""
 
 Thing = TypeVar("Thing")
 
 
 def slices(things: Sequence[Thing], size: int = SLICE) -> Iterator[Sequence[Thing]]:
-    """Cut what is long into pieces for one turn each."""
+    """Cut a long sequence into slices."""
     for first in range(0, len(things), size):
         yield things[first : first + size]
 
 
 async def breathe(*, after: int = SLICE) -> None:
-    """Let others have their turn; not after less than a whole slice, which most jobs have."""
+    """Let the loop serve others, unless fewer things than a slice were worked on, as for most jobs."""
     if after >= SLICE:
         await asyncio.sleep(0)
 
 
 def for_each(things: Collection[Thing], do: Callable[[Thing], object]) -> None:
-    """Do something to each: to the first ones now, to the others in later turns of the loop."""
+    """Call `do` with each thing: with the first slice now, with the others in later turns of the loop."""
     _go_on(iter(things), do)
 
 

@@ -1,9 +1,8 @@
-"""A lead has the priority of the caller that it stands in for.
+"""Gives each lead the priority of the caller that it works for.
 
-It does for the caller what the caller's own thread would do, so a caller at nice 19,
-under SCHED_IDLE or with an idle I/O class gets no worker that asks for more. A lead keeps its
-priority until it works for a caller with another one. A lead that cannot be raised again is
-replaced.
+A lead does the work of the caller's own thread. So a caller at nice 19, under SCHED_IDLE or with
+an idle I/O class gets no lead with a higher priority. A lead keeps its priority until it works for
+a caller with another one. A lead that cannot be raised again is replaced.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ktaskd.model.priority import Priority
 log = logging.getLogger(__name__)
 
 AGAIN_S = 0.1
-"""The kernel takes a change of an autogroup as often. Source: kernel/sched/autogroup.c"""
+"""The kernel accepts one change of an autogroup in this time. Source: kernel/sched/autogroup.c"""
 
 SetPriority = Callable[[int, Priority], Mapping[str, OSError]]
 """Sets the priority of a process; returns what could not be set."""
@@ -32,27 +31,27 @@ class StandIns:
     def __init__(self, set_: SetPriority) -> None:
         """Start without leads. Needs the running loop."""
         self.raiser: Raiser = NoRaiser()
-        """Moves a lead to where the helpers are, for a caller under SCHED_IDLE, and back."""
+        """Moves a lead into the helpers' scheduling group, for a caller under SCHED_IDLE, and back."""
         self._set = set_
         self._loop = asyncio.get_running_loop()
 
     def fit(self, lead: Worker, job: Job) -> bool:
-        """Give a lead the priority of the job's caller; whether it has that now."""
+        """Give a lead the priority of the job's caller; return whether it has that now."""
         if not lead.is_lead or lead.has_priority_for(job.caller.priority):
             return True
         return self._change(lead, job.caller.priority.standing_in(lead.base))
 
     def follow(self, job: Job) -> None:
-        """The caller's priority has changed: its lead, at work already, gets it too.
+        """Give a busy lead the priority of its caller, which has changed.
 
-        A lead that cannot be raised goes on as it is, and is replaced after its chunk.
+        A lead that cannot be raised continues at its priority, and is replaced after its chunk.
         """
         lead = job.crew.lead
         if lead is not None and lead.pid and not lead.is_dying:
             self.fit(lead, job)
 
     def replaces(self, lead: Worker, job: Job) -> bool:
-        """Let a lead end that cannot have the priority of the job's caller; another one takes its place."""
+        """Replace a lead that cannot have the priority of the job's caller; return whether it is."""
         if self.fit(lead, job):
             return False
         log.info("lead_replaced worker=%d pid=%d reason=priority", lead.id, lead.pid)
@@ -65,7 +64,7 @@ class StandIns:
         if was_idle and not idle and not lead.memory_group and not self.raiser.raise_(lead.pid):
             return False
         if idle and not was_idle and not lead.memory_group:
-            self.raiser.lower(lead.pid)  # as far as that can be taken back; the rest follows here
+            self.raiser.lower(lead.pid)  # reverts as much as it can; the remainder is set below
         failed.update(self._set(lead.pid, wanted))
         rises = _rises(lead.priority, wanted)
         if rises and failed:
@@ -74,7 +73,7 @@ class StandIns:
         return True
 
     def _note(self, lead: Worker, wanted: Priority, failed: Mapping[str, OSError]) -> None:
-        """Remember and show what it has now; what the kernel takes later is tried again."""
+        """Record and show the lead's present priority; try again later what the kernel refused for now."""
         lead.priority = wanted
         if any(isinstance(error, BlockingIOError) for error in failed.values()):
             self._loop.call_later(AGAIN_S, self._again, lead, wanted)

@@ -1,8 +1,8 @@
-"""Whether a busy worker uses a CPU, and whether it stands still. Pure: samples and times are arguments.
+"""Decides whether a busy worker uses a CPU, and whether it stands still. Pure: samples are arguments.
 
-A worker that sleeps uses no CPU and is all right: it may wait for as long as its code likes.
-A worker stands still if its CPU clock does not move at all although it holds something and does
-not wait for a CPU: somebody has stopped it, or a disk does not answer.
+A worker that sleeps uses no CPU and is fine: its code may wait as long as it likes. A worker stands
+still if its CPU clock does not move at all although it holds a chunk and does not wait for a CPU:
+somebody has stopped it, or a disk does not answer.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from enum import Enum
 from ktaskd.model.worker import WorkerClass
 
 USES_NO_CPU = 0.05
-"""Share of a CPU below which a worker counts as blocked, if it does not wait for a CPU."""
+"""Fraction of a CPU below which a worker counts as blocked, if it does not wait for a CPU."""
 
 OUTRUN = 0.5
-"""The same for a lead that stands in for a client of low priority: others have its CPU."""
+"""The same fraction for a lead of a client with low priority, whose CPU others may take."""
 
 STOPPED = ("T", "t")
 """States of a process that somebody has stopped."""
 
 LOOKS = 2
-"""Looks in a row that say so, before it counts."""
+"""Looks in a row that must agree before a worker counts as blocked."""
 
 STOPPED_S = {WorkerClass.LEAD: 1.0, WorkerClass.HELPER: 5.0}
-"""Time after which a stopped worker is sent SIGCONT. A helper has longer, since others get on meanwhile."""
+"""Time after which a stopped worker gets SIGCONT. A helper has longer, since others work meanwhile."""
 
 KILL_S = 2.0
-"""Time after that until it is killed, if it still stands still."""
+"""Time between SIGCONT and SIGKILL for a worker that still stands still."""
 
 DISK_S = 20.0
-"""Time that a disk may take to answer before what waits for it is tried by another worker."""
+"""Time that a disk has to answer before another worker tries the chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Sample:
 
     Args:
         at_s: on any clock that does not jump.
-        cpu_s: CPU seconds so far, of all its threads.
-        state: of its main thread, as `read_state` has it.
-        step: changes with each quantum, chunk and step that it begins.
+        cpu_s: CPU seconds so far of all its threads.
+        state: of its main thread, as `read_state` returns it.
+        step: a value that changes with each quantum, chunk and step that it begins.
     """
 
     at_s: float
@@ -60,7 +60,7 @@ class Sight:
     """
 
     def __init__(self, first: Sample) -> None:
-        """See it for the first time."""
+        """Start with the first look."""
         self.resumed = self.killed = False
         self._last = first
         self._moved_s = first.at_s
@@ -68,20 +68,20 @@ class Sight:
         self._blocked = False
 
     def share_until(self, at_s: float, cpu_s: float) -> float:
-        """Share of a CPU that it has had since it was last seen."""
+        """Return the fraction of a CPU that it has had since the last look."""
         seconds = at_s - self._last.at_s
         return (cpu_s - self._last.cpu_s) / seconds if seconds > 0 else 0.0
 
     def look(self, sample: Sample, *, lowered: bool = False) -> None:
-        """See it again, some time later.
+        """Add another look.
 
         Args:
-            lowered: it stands in for a client of low priority.
+            lowered: it works for a client of low priority.
         """
         if sample.at_s <= self._last.at_s:
             return
         share = self.share_until(sample.at_s, sample.cpu_s)
-        # A worker that is stopped again and again uses a little of the CPU in between.
+        # A worker that is stopped repeatedly uses a little CPU time in between.
         moves = sample.state == "R" or (share > 0 and sample.state not in STOPPED)
         if moves or sample.step != self._last.step:
             self._moved_s = sample.at_s
@@ -93,7 +93,7 @@ class Sight:
         self._low, self._high = (self._low + 1, 0) if low else (0, self._high + 1)
         if self._low >= LOOKS:
             self._blocked = True
-        # A look may find a process that only polls at the moment when it runs.
+        # A look may hit the moment at which a process that only polls is running.
         elif self._high >= LOOKS or share >= USES_NO_CPU:
             self._blocked = False
 
@@ -104,17 +104,17 @@ class Sight:
 
     @property
     def still_s(self) -> float:
-        """For how long it has stood still."""
+        """Seconds for which it has stood still."""
         return self._last.at_s - self._moved_s
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody has stopped it, by SIGSTOP or as a debugger does."""
+        """Whether it was stopped, by SIGSTOP or a debugger."""
         return self._last.state in STOPPED
 
     @property
     def sleeps(self) -> bool:
-        """Whether it sleeps or is stopped, and waits for no disk."""
+        """Whether it sleeps or was stopped, and waits for no disk."""
         return self._last.state in ("S", "I", *STOPPED)
 
 
@@ -128,13 +128,13 @@ class Remedy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The chunk or step that a worker has in hand, and which remedies it allows.
+    """The properties of a worker's chunk or step that decide which remedies are allowed.
 
     Args:
-        begun: it has begun it.
-        foreign: code that is not ours, which may sleep for as long as it likes.
-        own: the caller's own code, which nobody else touches.
-        repeatable: another worker may do it once more, and that was not tried too often.
+        begun: the worker has begun it.
+        foreign: it runs code that is not ours, which may sleep as long as it likes.
+        own: it runs the caller's own code, which we leave alone.
+        repeatable: another worker may repeat it, and that was not tried too often.
     """
 
     begun: bool
@@ -144,7 +144,7 @@ class Held:
 
 
 def remedy(sight: Sight, worker_class: WorkerClass, held: Held) -> Remedy:
-    """The action that a worker which may stand still needs."""
+    """Return the action that a worker needs that may stand still."""
     if sight.killed or (held.begun and held.own):
         return Remedy.NONE
     bound_s = STOPPED_S[worker_class]

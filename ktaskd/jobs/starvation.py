@@ -1,10 +1,10 @@
-"""Helpers whose CPU others have taken, and jobs that make no progress because of it.
+"""Acts on helpers that other processes keep off the CPU, so that their jobs make progress.
 
-In this order: the helper's chunk is recalled, which needs no right and costs it
-one quantum; it is raised to normal priority until it has answered, one helper of
-a job at a time; and where that does not help soon, the lead runs the chunk once
-more, if the function writes nothing. So the lead never waits for a helper that is
-not getting on, and nobody touches a source after the job has ended.
+First the helper's chunk is recalled, which needs no right and takes one quantum. Then the
+helper is raised to normal priority until it has answered, one helper of a job at a time. If
+that does not help soon and the function writes nothing, the lead runs the chunk as well. So
+the lead never waits long for a helper without a CPU, and no worker touches a source after the
+job has ended.
 
 Source of the raise: ktask v4 05/13, which waits for one helper after the other
 at the priority of the thread that waits.
@@ -23,41 +23,41 @@ from ktaskd.jobs.roster import Record
 from ktaskd.model.job import JobState
 
 LOOK_S = 0.03
-"""Between two looks at the helpers of a job that somebody waits for."""
+"""Time between two looks at the helpers of a job that a client waits for."""
 
 LOOK_SLOW_S = 0.5
-"""The same where nobody waits."""
+"""The same if no client waits."""
 
 STANDS_STILL = 0.02
-"""A helper that got less of the CPU than this is recalled at once."""
+"""A helper that got less than this fraction of its CPU is recalled at once."""
 
 STARVED = 0.5
-"""A helper that got less of its CPU than this is not waited for at the end: a lead
+"""At its end a job does not wait for a helper that got less than this fraction of its CPU. A lead
 gets as much on a machine where everybody else has one thread for each CPU."""
 
 LOWER_AGAIN_S = 0.1
-"""The kernel takes a change of an autogroup as often. Source: kernel/sched/autogroup.c"""
+"""The kernel accepts one change of an autogroup in this time. Source: kernel/sched/autogroup.c"""
 
 RUN_AGAIN_AFTER = 3
-"""Looks (0.1 s) that a raised helper has to answer, before the lead does its chunk."""
+"""Looks (0.1 s) in which a raised helper has to answer, before the lead runs its chunk as well."""
 
 KILL_AFTER, KILL_STARVED_AFTER = 7, 40
-"""Looks (0.2 and 1.2 s) that a helper has to answer whose answer counts for
-nothing any more, before it is killed."""
+"""Looks (0.2 and 1.2 s) after which a helper is killed that does not give back a void chunk; the second
+is for a starved one."""
 
 
 @dataclass(slots=True)
 class _Sight:
-    """A helper as it was when it was last looked at."""
+    """A helper at the last look."""
 
     cpu_s: float
     at_s: float
     looks: int = 0
-    """In a row in which it was starved."""
+    """Looks in a row in which it was starved."""
 
 
 class StarvedWatch:
-    """Looks at the busy helpers, for as long as there are any."""
+    """Looks at the busy helpers as long as there are any."""
 
     def __init__(self, dispatch: Dispatch, counters: Counter[str], raiser: Raiser) -> None:
         """Start without helpers."""
@@ -71,9 +71,9 @@ class StarvedWatch:
         self._slow = False
 
     def on_join(self, worker: Worker, job: Job) -> None:
-        """A worker has been given something; helpers are looked at from now on."""
+        """Note that a worker was given work; look at helpers from now on."""
         if not worker.is_lead:
-            # A guest that is still being started has no process: pid 0 is ourselves.
+            # A guest that is still being started has no process, and pid 0 would be ourselves.
             cpu_s = self._kernel.cpu_seconds(worker.pid) if worker.pid else 0.0
             self._sights[worker] = _Sight(cpu_s, self._loop.time())
             if self._timer is not None and self._slow and job.has_lead:
@@ -83,7 +83,7 @@ class StarvedWatch:
                 self._look_later(soon=True)
 
     def on_left(self, worker: Worker) -> None:
-        """A worker has nothing in hand any more."""
+        """Note that a worker holds nothing any more."""
         self._sights.pop(worker, None)
         record = self._roster[worker]
         record.starved = False
@@ -91,17 +91,17 @@ class StarvedWatch:
             self._lower(worker, record)
 
     def _lower(self, worker: Worker, record: Record) -> None:
-        """Make it a helper again; it is given nothing before it is one."""
-        # The pid of a dead one may be anybody's, and a killed one should die soon.
+        """Lower a raised worker; it gets no work before that has succeeded."""
+        # The pid of a dead worker may be another process's, and a killed worker should die soon.
         still = not worker.is_dying and not self._raiser.lower(worker.pid)
         record.raised = record.partly_raised = still
         if still:
             self._loop.call_later(LOWER_AGAIN_S, self._lower, worker, record)
-            # It has been tried again before its rest is over.
+            # It will be tried again before its pause is over.
             self._dispatch.cooldowns.pause(worker, self._loop.time() + 2 * LOWER_AGAIN_S)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -125,10 +125,10 @@ class StarvedWatch:
         self._timer = self._loop.call_later(LOOK_S if soon else LOOK_SLOW_S, self._look)
 
     def _note(self, worker: Worker) -> bool:
-        """See whether a helper is starved; whether that has changed."""
+        """Note whether a helper is starved; return whether that has changed."""
         sight, now = self._sights[worker], self._loop.time()
         if now - sight.at_s < LOOK_S / 2 or not worker.pid:
-            return False  # it has just begun, or not even that: nothing can be seen yet
+            return False  # it has just begun, or not even that: there is nothing to measure yet
         cpu_s = self._kernel.cpu_seconds(worker.pid)
         record = self._roster[worker]
         share, before = (cpu_s - sight.cpu_s) / (now - sight.at_s), record.starved
@@ -141,13 +141,13 @@ class StarvedWatch:
         return record.starved != before
 
     def _recall_early(self, worker: Worker) -> None:
-        """While the lead is still busy, so that it does not wait for the answer later."""
+        """Recall starved helpers while the lead is still busy, so that it does not wait for them later."""
         job = self._dispatch.job_of.get(worker)
         if job is not None and job.has_lead and job.crew.held.get(worker):
             worker.recall()
 
     def _help(self, job: Job) -> None:
-        """Get a job on that has nothing left but what slow helpers hold."""
+        """Help a job that has nothing left but the chunks of slow helpers."""
         helpers = sorted(job.crew.helpers, key=lambda worker: worker.id)
         sights = {worker: self._sights[worker] for worker in helpers if not worker.resting}
         slow = [worker for worker, sight in sights.items() if sight.looks]
@@ -163,12 +163,12 @@ class StarvedWatch:
         self._end_void(stuck, job)
 
     def _waits_for_helpers(self, job: Job, slow: list[Worker]) -> bool:
-        """Whether somebody could do sooner what these helpers hold, or nobody can go on."""
+        """Whether another worker could finish these helpers' chunks sooner, or no worker can continue."""
         if job.state is not JobState.RUNNING or job.crew.step_worker in slow:
             return True
         if job.checked.declaration.open_ended:
-            # It has always something left, but maybe nothing that its caller waits for: the
-            # lead's turn is no reason to wait while that has no call itself, and sleeps.
+            # An open-ended job always has a slice left, but maybe no call that its caller waits for. So a
+            # lead that sleeps in its slice without a call is no reason to wait.
             return job.has_lead and not (job.crew.lead and self._kernel.state(job.crew.lead.pid) == "R")
         if job.left or job.crew.lead is not None:
             return False
@@ -178,13 +178,13 @@ class StarvedWatch:
         roster = self._roster
         if any(roster[worker].raised for worker in job.crew.helpers):
             return
-        # One in its caller's memory cgroup stays there; its job has no other worker anyway.
+        # A guest stays in its caller's memory cgroup; its job has no other worker anyway.
         worker = next(
             (worker for worker in stuck if roster[worker].starved and not worker.memory_group), None
         )
         if worker is None or worker.is_dying or not self._may_raise(job):
             return
-        roster[worker].partly_raised = True  # also where only a part of it works
+        roster[worker].partly_raised = True  # even if only a part of the raise works
         if self._raiser.raise_(worker.pid):
             roster[worker].raised = True
             job.tally.raised += 1
@@ -192,12 +192,12 @@ class StarvedWatch:
 
     @staticmethod
     def _may_raise(job: Job) -> bool:
-        """A job of a client of low priority gets no worker at normal priority, but for its cleaning up."""
+        """Whether helpers of a job may be raised: for a client of low priority, only to clean up."""
         ends = job.state not in (JobState.RUNNING, JobState.COMBINING)
         return ends or not job.caller.priority.lowered
 
     def _run_again(self, job: Job, stuck: list[Worker]) -> None:
-        """Let the lead do what a helper does not answer for, not even raised."""
+        """Have the lead run the chunks of helpers that do not answer even when raised."""
         if not job.writes_nothing or job.crew.to_duplicate:
             return
         for worker in stuck:
@@ -208,9 +208,9 @@ class StarvedWatch:
             self._dispatch.pump()
 
     def _end_void(self, stuck: list[Worker], job: Job) -> None:
-        """Kill workers that do not give back a void chunk: they can only read.
+        """Kill workers that do not give back a void chunk, which is safe since they can only read.
 
-        A starved one takes long to die as well, so it is given more time.
+        A starved worker takes long to die as well, so it gets more time.
         """
         for worker in stuck:
             record = self._roster[worker]

@@ -1,8 +1,8 @@
-"""Sources that change while a job reads them: warnings of the job, or its error.
+"""Detects sources that change while a job reads them, for a warning or the error of the job.
 
-Sources by role are looked at here, at the first chunk and after the last one, since several workers
-read them. Items are looked at by the worker that reads each. Only the length and the times of a file
-are read, which cannot hang for a vetted file.
+Several workers read a source that has a role, so it is checked here, at the first chunk and after the
+last. An item is checked by the worker that reads it. Only the length and the times of a file are read,
+which cannot hang for a vetted file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 class Watched:
-    """The sources of a job as they were at its start, and warnings of those that changed.
+    """The sources of a job at its start, and the warnings about those that changed.
 
     Attributes:
         warnings: the first of them.
@@ -33,25 +33,25 @@ class Watched:
     __slots__ = ("_stamps", "omitted", "warnings")
 
     def __init__(self) -> None:
-        """Start before any source was looked at."""
+        """Start without sources."""
         self.warnings: list[JobWarning] = []
         self.omitted = 0
         self._stamps: dict[str, Stamp] = {}
 
     def begin(self, checked: CheckedJob, sources: Mapping[str, HeldSource]) -> None:
-        """Remember the length and the times of the sources that the job only reads."""
+        """Record the length and the times of the sources that the job only reads."""
         if not checked.declaration.steady:
             return
         for role in _read_only(checked, sources):
             self._stamps[role] = read_stamp(sources[role].fd)
         first = checked.declaration.sources[0].role
         if first in self._stamps and checked.whole and checked.position_bytes == 1:
-            # Its length as it was when the positions were counted.
+            # The length from which the positions were counted.
             known = self._stamps[first]
             self._stamps[first] = Stamp(checked.span[1], known.mtime_ns, known.ctime_ns)
 
     def look(self, checked: CheckedJob, sources: Mapping[str, HeldSource]) -> JobError | None:
-        """Note once what has changed since then; returns the error if the job asked to fail for it."""
+        """Record changes since then, once; return the error if the job asked to fail because of a change."""
         stamps, self._stamps = self._stamps, {}
         error = None
         for role, before in stamps.items():
@@ -62,10 +62,10 @@ class Watched:
         return error if checked.arg.get("changed") == "fail" else None
 
     def note_items(self, checked: CheckedJob, start: int, results: Sequence[Json], *, by_role: bool) -> None:
-        """Note which items, from `start` on, changed while their worker read them.
+        """Record which items, from `start` on, changed while their worker read them.
 
         Args:
-            by_role: the one item of a function of whole files was given by its role.
+            by_role: the job has one whole file, given by its role and not as an item.
         """
         if not checked.declaration.steady:
             return
@@ -82,7 +82,7 @@ class Watched:
 
 
 def _read_only(checked: CheckedJob, sources: Mapping[str, HeldSource]) -> Iterable[str]:
-    """Roles that the job only reads, of files that it does not write by another role."""
+    """Return the roles that the job only reads, without files that it writes in another role."""
     roles = [role for role in checked.declaration.sources if role.role in sources]
     facts = {role.role: sources[role.role].facts for role in roles}
     written = {

@@ -1,6 +1,6 @@
-"""The steps that one worker does for a whole job, once: before its chunks, after them, and in its undo. Pure.
+"""The steps of a job: work that one worker does once, before the chunks, after them, or in the undo. Pure.
 
-A step says itself whether it may be done again after it was begun, and whether a worker may give it back.
+Each step knows whether it may be repeated after it was begun, and whether a worker may give it back.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ktaskd.worker.messages import Value
 Json = dict[str, Any]
 
 COMBINE_BYTES_MAX = FRAME_BYTES_MAX - 1024
-"""Results that are combined at the same time, as JSON: they travel in one message."""
+"""Bytes of JSON that one Combine step takes, since they travel in one message."""
 
 _NOTHING = Value({})
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Look before the first chunk; then make what the chunks need."""
+    """The step before the first chunk: look at the sources, then set up what the chunks need."""
 
     op: ClassVar[Op] = Op.PREPARE
     only_reads: ClassVar[bool] = True
@@ -38,13 +38,13 @@ class Prepare:
     payload: ClassVar[Json] = {}
 
     def may_repeat(self, partial: Partial, *, planned: bool) -> bool:
-        """Until its worker has reported what it is about to change, it has changed nothing."""
+        """True until its worker has reported what it is about to change: it has changed nothing yet."""
         return not planned
 
 
 @dataclass(frozen=True, slots=True)
 class Combine:
-    """Make one result of several."""
+    """The step that combines several results into one."""
 
     parts: list[Json]
     op: ClassVar[Op] = Op.COMBINE
@@ -57,7 +57,7 @@ class Combine:
         return {"parts": self.parts}
 
     def may_repeat(self, partial: Partial, *, planned: bool) -> bool:
-        """Always: it reads no source."""
+        """Always true, since it reads no source."""
         return True
 
 
@@ -66,8 +66,7 @@ class Finish:
     """The last step of a job that succeeds.
 
     Args:
-        may_break_off: whether its worker gives it back where the job is stopped, or the worker is
-            wanted elsewhere.
+        may_break_off: whether its worker gives it back if the job is stopped or the worker is recalled.
     """
 
     prepared: Value
@@ -88,7 +87,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """Put back what chunks have completed."""
+    """A step of the undo: put back positions as they were before the job."""
 
     step: UndoStep
     op: ClassVar[Op] = Op.UNDO
@@ -112,7 +111,7 @@ class Undo:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Take back what the prepare did; the last step of an undo."""
+    """The last step of an undo: revert what the prepare step did."""
 
     prepared: Value
     op: ClassVar[Op] = Op.RESTORE
@@ -134,17 +133,17 @@ Step = Prepare | Combine | Finish | Undo | Restore
 
 @dataclass(slots=True)
 class Combination:
-    """Chunk results on their way to one: in rounds, as many at a time as fit into a frame.
+    """Combines the results of the chunks in rounds, as many at a time as fit into a frame.
 
     Args:
-        waiting: results that are still to be combined in this round, in order, as JSON text.
+        waiting: results not combined yet in this round, in order, as JSON text.
     """
 
     waiting: deque[bytes]
     done: deque[bytes] = field(default_factory=deque)
 
     def next(self) -> Combine | None:
-        """The next step; None if one result is left."""
+        """Return the next step; None if one result is left."""
         if not self.waiting and len(self.done) == 1:
             return None
         if not self.waiting:
@@ -152,7 +151,7 @@ class Combination:
         return Combine(take_fitting(self.waiting))
 
     def add(self, value: Mapping[str, Any]) -> None:
-        """Note the result that a step has made of its parts."""
+        """Add the result of a step."""
         self.done.append(encode(dict(value)))
 
     @property
@@ -164,12 +163,12 @@ class Combination:
 
 @dataclass(slots=True)
 class Course:
-    """The outcome of the steps of one job so far, and those that are still to be done.
+    """The outcome of a job's steps so far, and the steps that are left.
 
     Args:
-        prepared: what the prepare has found: reported before it changed anything, and once more when
-            it was done.
-        combined: the result with what only the finish may read.
+        prepared: the value of the prepare step: reported before it changes anything, and again when it
+            is done.
+        combined: the combined result, including the parts that only the finish step may read.
     """
 
     prepared: Value | None = None
@@ -180,7 +179,7 @@ class Course:
 
 
 def too_large(step: Combine) -> str:
-    """Why the parts of a step cannot travel in one message; "" = they can."""
+    """Return why the parts of a step do not fit into one message; "" = they do."""
     size = len(encode(step.payload))
     if size <= COMBINE_BYTES_MAX:
         return ""

@@ -1,4 +1,4 @@
-"""The cost of a job so far, and the measures that kept it going."""
+"""Counters of a job: its cost so far, and the measures that kept it going."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one job.
+    """The counters of one job.
 
     Args:
-        recalled: chunks that a worker gave back.
+        recalled: chunks that workers gave back.
         retried: chunks that were run again after their worker had died in them.
         duplicated: chunks that the lead ran as well while a starved helper held them.
         raised: times that a starved helper was raised.
-        turns_lost: workers that died in turns of an open-ended job since one of those has ended well.
+        slices_lost: workers that died in slices of an open-ended job since a slice last ended well.
         lead_ns, helper_ns: CPU time.
     """
 
@@ -23,7 +23,7 @@ class Tally:
     retried: int = 0
     duplicated: int = 0
     raised: int = 0
-    turns_lost: int = 0
+    slices_lost: int = 0
     lead_ns: int = 0
     helper_ns: int = 0
 

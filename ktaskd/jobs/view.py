@@ -1,4 +1,4 @@
-"""A job as others see it: its progress, why it waits, its cost and its outcome. Changes nothing."""
+"""The public view of a job: progress, reasons for waiting, cost and outcome. Changes nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ktaskd.model.job import CpuUsage, JobError, JobState, Progress
 
 
 def progress(job: Job) -> Progress:
-    """How far a job is, the positions inside running chunks included."""
+    """Return the progress of a job, including positions inside running chunks."""
     if job.last_progress is not None:
         return job.last_progress
     total, unit = job.plan.total, job.checked.position_bytes
     held = job.crew.held
     at_work = [worker for worker in job.crew.busy if not worker.resting]
-    # A job that has not begun is not asked for records that only a begun one has.
+    # Reading the records of a job that has not begun would make them.
     begun = job.state is not JobState.QUEUED
     done = min(job.completed + sum(_inside(job, worker) for worker in held), total) if begun else 0
     chunks = job.tally.chunks_done if begun else 0
@@ -45,7 +45,7 @@ def _inside(job: Job, worker: Worker) -> int:
 
 
 def cpu(job: Job) -> CpuUsage:
-    """CPU time spent so far on chunks and steps that have ended, and what was done to keep the job going."""
+    """Return the CPU time of ended chunks and steps, and the counts of measures that kept the job going."""
     if job.state is JobState.QUEUED:
         return CpuUsage()
     tally = job.tally
@@ -60,7 +60,7 @@ def cpu(job: Job) -> CpuUsage:
 
 
 def waiting_reasons(job: Job) -> tuple[Reason, ...]:
-    """Why a job does not run, or runs without its lead."""
+    """Return why a job does not run, or runs without its lead."""
     reasons: list[Reason] = []
     if job.state.ended:
         return ()
@@ -94,19 +94,19 @@ def _waits_for_lead(job: Job) -> bool:
 
 
 def full_result(job: Job) -> Json | None:
-    """Job.result: what was combined, or the items if they are not too many."""
+    """Return Job.result: the combined result, or the items' results if they fit into a message."""
     if not job.counts_items or job.state is not JobState.SUCCEEDED or job.item_results.dropped:
         return job.result
     if not job.item_results.fits:
         return {"items_omitted": len(job.item_results)}
     results = [result for _, _, result in job.item_results]
     if job.checked.declaration.whole_files and not job.spec.items:
-        return results[0]  # the one file that was named by its role
+        return results[0]  # the only file, which was given by its role
     return {"items": results}
 
 
 def full_error(job: Job) -> JobError | None:
-    """The error with what was undone and what is dirty, or the first spans of both."""
+    """Return the error with the spans that were undone and are dirty, or the first of them."""
     if job.error is None:
         return None
     positions = job.positions

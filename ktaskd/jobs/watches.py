@@ -1,4 +1,4 @@
-"""Everything that looks at busy workers and unfinished jobs from time to time."""
+"""The watches, which look at busy workers and unfinished jobs from time to time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Watches:
-    """The watches, and what makes each of them look.
+    """All watches, connected with the events that make them look.
 
     Args:
-        raiser: raises starved helpers; None = nothing can.
+        raiser: raises starved helpers; None = they cannot be raised.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Watches:
         patience: Patience,
         raiser: Raiser | None,
     ) -> None:
-        """See nobody yet. Needs the running loop."""
+        """Start without workers and jobs. Needs the running loop."""
         self._dispatch, self._registry = dispatch, registry
         self._loop = asyncio.get_running_loop()
         self._hang = HangWatch(patience.hang_cpu_s, dispatch.kernel.cpu_seconds)
@@ -50,7 +50,7 @@ class Watches:
         dispatch.demand.can_raise = lambda: raiser is not None and bool(raiser.methods)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._looking is not None:
             self._looking.cancel()
         self.starved.close()
@@ -68,17 +68,17 @@ class Watches:
     def _on_join(self, worker: Worker, job: Job) -> None:
         self._on_awake(worker, job)
         if job.watchers and len(job.crew.helpers) + (job.crew.lead is not None) == 1:
-            job.touch()  # who watches a job that nobody works on waits for a change, not for progress
+            job.touch()  # a job that no worker works on makes no progress to report
 
     def on_start(self) -> None:
-        """A job has begun: look for workers that hang, for as long as any is busy."""
+        """Note that a job has begun; look for workers that hang as long as any is busy."""
         limit_s = self._hang.limit_s
         if self._looking is None and limit_s:
             self._looking = self._loop.call_later(min(max(limit_s / 4, 0.05), 5.0), self._look)
 
     def _look(self) -> None:
         self._looking = None
-        # How long its own code takes is its owner's business, who can cancel it.
+        # A caller's own code may take as long as it likes; its owner can cancel the job.
         others = [at for at, job in self._dispatch.job_of.items() if not job.checked.declaration.own]
         for worker in self._hang.look(others):
             log.warning("worker_hangs worker=%d pid=%d nid=%d", worker.id, worker.pid, worker.nid)

@@ -375,7 +375,7 @@ class Worker:
             self._send(frame)
         return self._seq
 
-    def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
+    def send_step(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         """Send it a prepare, undo, combine, finish or restore; returns the seq."""
         self._seq += 1
         self._send(frames.pack_note(frames.STEP, self._seq, {"jno": jno, "op": op, "payload": payload}))

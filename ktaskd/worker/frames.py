@@ -14,7 +14,7 @@ Daemon to worker:
     BATCH   frames                    several of these (except SOURCE) in one datagram
 Worker to daemon:
     READY   applied                   once, after the worker has set itself up
-    DONE    seq, reached, cpu, part   if reached < end, the rest is given back
+    DONE    seq, reached, cpu, part   if reached < end, the remainder is given back
     PRIOR   seq, state                the former content of a span, sent before it is written
     PLANNED seq, value                the result of a prepare, sent before begin changes anything
     REPLY   seq, cpu, value           a STEP is done

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ktaskd.api.guard import Guard
-from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.budget import Budget, Purse
 from ktaskd.door.admission.meter import Meter
 from ktaskd.door.admission.turns import Turns
 from tests.api.guarded import WHO, FakeContext, identify, run
@@ -106,7 +106,7 @@ def test_answer_when_it_does_not_leave_then_counted_and_cut() -> None:
 def test_answers_when_many_are_not_read_then_no_more_are_made_and_others_are() -> None:
     async def test() -> None:
         machine, made = Machine(), 0
-        machine.turns.answers = Ledger(free=1000, account=5000, total=100_000)
+        machine.turns.answers = Budget(free=1000, account=5000, total=100_000)
         machine.user.answers = Purse(machine.turns.answers, WHO.payer)
         handler = machine.guard._unary(machine.many_steps)
         machine.steps = 100

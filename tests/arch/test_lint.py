@@ -1,4 +1,4 @@
-"""Linters and the type checker have nothing to say.
+"""Linters and the type checker report nothing.
 
 Guards: S5
 """

@@ -62,7 +62,7 @@ class SimulatedWorker:
         self._sent("chunk", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} more={more}")
         return self._seq
 
-    def send_call(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
+    def send_step(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         assert not self.record.raised, "a raised helper is given work"
         self._seq += 1
         self.queue.append((self._seq, op, jno, payload))

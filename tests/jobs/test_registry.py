@@ -13,8 +13,8 @@ import pytest
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.jobs.accepted import Accepted, Sources
 from ktaskd.jobs.job import Job
-from ktaskd.jobs.ledger import Ledger
 from ktaskd.jobs.machine import Event
+from ktaskd.jobs.quota import Quota
 from ktaskd.jobs.registry import Digest, JobLimits, Query, Registry, digest_of
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import JobUnknown, QueueFull, QuotaFull, RequestIdReused
@@ -237,7 +237,7 @@ def test_memory_when_an_account_has_half_of_it_then_refused_in_words_and_others_
 
 def test_memory_when_requests_and_ended_jobs_take_it_then_less_is_left_for_unfinished_ones() -> None:
     registry = Registry(JobLimits(), frozenset())
-    reading = Ledger(registry.held.most, registry.held, 10)
+    reading = Quota(registry.held.most, registry.held, 10)
     first, second = add(registry, 2)
     end(registry, first)
     assert registry.held.left(ALICE.uid) == registry.held.most - first.held_bytes - second.held_bytes

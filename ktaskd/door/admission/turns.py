@@ -20,7 +20,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from ktaskd.door.admission.account import Account
-from ktaskd.door.admission.ledger import Ledger
+from ktaskd.door.admission.budget import Budget
 from ktaskd.door.admission.prices import LOOK_S, THERE_S
 from ktaskd.door.admission.user import Ticket as Ticket
 from ktaskd.door.admission.user import User as User
@@ -41,7 +41,7 @@ class Turns:
     def __init__(self, now: Callable[[], float] | None = None) -> None:
         """Start without users."""
         self.now = now or asyncio.get_running_loop().time
-        self.answers = Ledger(free=ANSWERS_FREE, account=ANSWERS_ACCOUNT, total=ANSWERS_TOTAL)
+        self.answers = Budget(free=ANSWERS_FREE, account=ANSWERS_ACCOUNT, total=ANSWERS_TOTAL)
         self.waiting: set[Account] = set()
         """Accounts in which something waits."""
         self._accounts: dict[int, Account] = {}

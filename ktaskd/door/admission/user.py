@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.budget import Budget, Purse
 from ktaskd.door.admission.meter import Meter
 from ktaskd.door.admission.prices import (
     CALL_COST_S,
@@ -31,7 +31,7 @@ class Others(Protocol):
         """Returns seconds on the loop's clock."""
 
     @property
-    def answers(self) -> Ledger:
+    def answers(self) -> Budget:
         """Bytes of answers that are not read yet."""
 
     @property

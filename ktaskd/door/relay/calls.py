@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from ktaskd.door.admission.ledger import Purse
+from ktaskd.door.admission.budget import Purse
 from ktaskd.door.admission.places import Places
 from ktaskd.door.admission.turns import Ticket, User
 

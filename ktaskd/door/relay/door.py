@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.budget import Budget, Purse
 from ktaskd.door.admission.places import Places
 from ktaskd.door.admission.shares import Shares
 from ktaskd.door.callers.peers import PeerTable
@@ -75,7 +75,7 @@ class RelayDoor:
         self._reception = entry.reception
         self._changed = entry.on_change
         self._request_s = REQUEST_STALLS_MAX * stall_s
-        self.requests = Ledger(free=REQUESTS_FREE, account=REQUESTS_ACCOUNT, total=REQUESTS_TOTAL)
+        self.requests = Budget(free=REQUESTS_FREE, account=REQUESTS_ACCOUNT, total=REQUESTS_TOTAL)
         self._places = Places(account=PLACES_ACCOUNT, total=PLACES_TOTAL)
         self._refusals = Refusals()
         self._shares = shares

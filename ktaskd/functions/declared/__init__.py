@@ -1,4 +1,4 @@
-"""The declarations of the built-in thread functions, by the same subjects as the rooms of bodies.
+"""The declarations of the built-in thread functions, in modules named as the packages of their bodies.
 
-Imports no body: only workers load `bodies`, which has those.
+Imports no body: only workers load `bodies`.
 """

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ktaskd.api.guard import Guard
 from ktaskd.api.server import OPTIONS
-from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.budget import Budget, Purse
 from ktaskd.door.admission.places import Places
 from ktaskd.door.admission.turns import Turns
 from ktaskd.door.callers.peers import PeerTable
@@ -108,8 +108,8 @@ def test_small_request_when_its_handler_begins_before_its_end_then_needs_no_plac
     async def test() -> None:
         places = Places(account=1, total=1)
         user = Turns().join(1, 7)
-        ledger = Ledger(free=0, account=1 << 20, total=1 << 20)
-        large, small = (Calls(user, Purse(ledger, 7)) for _ in range(2))
+        budget = Budget(free=0, account=1 << 20, total=1 << 20)
+        large, small = (Calls(user, Purse(budget, 7)) for _ in range(2))
         for calls in (large, small):
             calls.begin(1, lambda: None)
         first, second = large.reading(places), small.reading(places)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.budget import Budget, Purse
 from ktaskd.door.admission.shares import RESERVE_PART, Shares
 from ktaskd.door.callers.reception import Reception
 from ktaskd.model.errors import IdentityMissing, QuotaFull
@@ -121,8 +121,8 @@ def noted(calls: list[str], name: str) -> Callable[[], None]:
 
 
 def test_purse_when_its_account_is_full_then_over_unless_it_holds_little() -> None:
-    ledger = Ledger(free=10, account=100, total=1000)
-    large, small, other = Purse(ledger, 1), Purse(ledger, 1), Purse(ledger, 2)
+    budget = Budget(free=10, account=100, total=1000)
+    large, small, other = Purse(budget, 1), Purse(budget, 1), Purse(budget, 2)
     large.add(101)
     small.add(10)
     other.add(50)
@@ -132,8 +132,8 @@ def test_purse_when_its_account_is_full_then_over_unless_it_holds_little() -> No
 
 
 def test_purse_when_all_accounts_are_full_then_whoever_holds_much_waits() -> None:
-    ledger = Ledger(free=10, account=100, total=310)
-    purses = [Purse(ledger, number) for number in range(4)]
+    budget = Budget(free=10, account=100, total=310)
+    purses = [Purse(budget, number) for number in range(4)]
     for purse in purses[:3]:
         purse.add(100)
     purses[3].add(10)
@@ -144,10 +144,10 @@ def test_purse_when_all_accounts_are_full_then_whoever_holds_much_waits() -> Non
 
 def test_purse_when_all_accounts_are_full_then_one_that_holds_its_share_goes_on() -> None:
     """Many small connections of one account do not hold up other accounts."""
-    ledger = Ledger(free=10, account=100, total=300)
+    budget = Budget(free=10, account=100, total=300)
     for _ in range(40):
-        Purse(ledger, 1).add(10)
-    mine = Purse(ledger, 2)
+        Purse(budget, 1).add(10)
+    mine = Purse(budget, 2)
     mine.add(25)
     assert not mine.is_over
     mine.add(1)
@@ -156,8 +156,8 @@ def test_purse_when_all_accounts_are_full_then_one_that_holds_its_share_goes_on(
 
 def test_purse_when_all_together_have_room_again_then_called_though_the_one_that_gave_it_is_full() -> None:
     calls: list[str] = []
-    ledger = Ledger(free=10, account=100, total=300)
-    greedy, waiting = Purse(ledger, 1), Purse(ledger, 2)
+    budget = Budget(free=10, account=100, total=300)
+    greedy, waiting = Purse(budget, 1), Purse(budget, 2)
     greedy.add(290)
     waiting.add(50)
     waiting.wait(noted(calls, "waiting"))
@@ -167,8 +167,8 @@ def test_purse_when_all_together_have_room_again_then_called_though_the_one_that
 
 def test_purse_when_there_is_room_again_then_all_of_the_account_are_called_once() -> None:
     calls: list[str] = []
-    ledger = Ledger(free=10, account=100, total=1000)
-    one, two = Purse(ledger, 1), Purse(ledger, 1)
+    budget = Budget(free=10, account=100, total=1000)
+    one, two = Purse(budget, 1), Purse(budget, 1)
     one.add(60)
     two.add(60)
     forgotten = noted(calls, "forgotten")
@@ -180,13 +180,13 @@ def test_purse_when_there_is_room_again_then_all_of_the_account_are_called_once(
     assert calls == []
     one.drop(20)
     assert sorted(calls) == ["one", "two"]
-    assert not ledger.waiting
+    assert not budget.waiting
 
 
 def test_purse_when_it_holds_little_again_then_called_though_the_account_is_full() -> None:
     calls: list[str] = []
-    ledger = Ledger(free=10, account=100, total=1000)
-    large, small = Purse(ledger, 1), Purse(ledger, 1)
+    budget = Budget(free=10, account=100, total=1000)
+    large, small = Purse(budget, 1), Purse(budget, 1)
     large.add(200)
     small.add(20)
     small.wait(noted(calls, "small"))
@@ -198,14 +198,14 @@ def test_purse_when_it_holds_little_again_then_called_though_the_account_is_full
 def test_ledger_when_anything_is_added_and_dropped_then_the_sums_are_right(
     steps: list[tuple[int, int]],
 ) -> None:
-    ledger = Ledger(free=10, account=100, total=300)
-    purses = [Purse(ledger, number % 2) for number in range(4)]
+    budget = Budget(free=10, account=100, total=300)
+    purses = [Purse(budget, number % 2) for number in range(4)]
     for i, count in steps:
         if count % 2:
             purses[i].drop(min(count, purses[i].held))
         else:
             purses[i].add(count)
-        assert ledger.total == sum(purse.held for purse in purses) <= ledger.peak
+        assert budget.total == sum(purse.held for purse in purses) <= budget.peak
     for purse in purses:
         purse.drop(purse.held)
-    assert not ledger._by_account
+    assert not budget._by_account

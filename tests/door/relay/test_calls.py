@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ktaskd.door.admission.ledger import Ledger, Purse
+from ktaskd.door.admission.budget import Budget, Purse
 from ktaskd.door.admission.turns import Turns, User
 from ktaskd.door.relay.calls import CALL_BYTES, PREFIX_BYTES, Calls
 from ktaskd.door.relay.door import REQUESTS_ACCOUNT, RelayDoor
@@ -82,8 +82,8 @@ def test_request_when_taken_over_then_the_one_of_its_size_is_let_go() -> None:
     """Other requests may be complete as well: refused ones, or streams whose client has finished."""
 
     async def test() -> None:
-        ledger = Ledger(free=0, account=1 << 30, total=1 << 30)
-        calls = Calls(Turns().join(1), Purse(ledger, 1))
+        budget = Budget(free=0, account=1 << 30, total=1 << 30)
+        calls = Calls(Turns().join(1), Purse(budget, 1))
         for stream, size in ((1, 10), (3, 4_000_000), (5, 10)):
             assert calls.begin(stream, lambda: None)
             calls.sent(stream, size + PREFIX_BYTES)
@@ -91,7 +91,7 @@ def test_request_when_taken_over_then_the_one_of_its_size_is_let_go() -> None:
         calls.taken(4_000_000)
         assert calls.purse.held == 2 * (CALL_BYTES + PREFIX_BYTES + 10)
         calls.end_all()
-        assert ledger.total == 0
+        assert budget.total == 0
 
     run(test())
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ktaskd.door.admission.ledger import Purse
+from ktaskd.door.admission.budget import Purse
 from ktaskd.door.admission.prices import CALL_COST_S, PRICE
 from ktaskd.door.admission.turns import User
 from ktaskd.door.relay import pump

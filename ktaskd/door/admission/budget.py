@@ -17,63 +17,63 @@ class Purse:
         held: bytes.
     """
 
-    __slots__ = ("_ledger", "_waiting", "account", "held")
+    __slots__ = ("_budget", "_waiting", "account", "held")
 
-    def __init__(self, ledger: Ledger, account: int) -> None:
+    def __init__(self, budget: Budget, account: int) -> None:
         """Nothing is held."""
         self.held = 0
-        self._ledger = ledger
+        self._budget = budget
         self.account = account
         self._waiting: list[Callable[[], None]] = []
 
     def add(self, count: int) -> None:
         """Count more bytes."""
         self.held += count
-        self._ledger.change(self.account, count)
+        self._budget.change(self.account, count)
 
     def drop(self, count: int) -> None:
         """Count fewer bytes."""
         self.held -= count
-        self._ledger.change(self.account, -count)
+        self._budget.change(self.account, -count)
         if self._waiting and not self.is_over:
             self.wake()
 
     @property
     def is_over(self) -> bool:
         """Whether it has to wait before it may hold more."""
-        return self.held > self._ledger.free and self._ledger.is_full(self.account)
+        return self.held > self._budget.free and self._budget.is_full(self.account)
 
     @property
     def is_far_over(self) -> bool:
         """Whether its account is over twice its limit."""
-        return self._ledger.by_account(self.account) > 2 * self._ledger.account_max
+        return self._budget.by_account(self.account) > 2 * self._budget.account_max
 
     @property
     def is_own_doing(self) -> bool:
         """Whether its account alone is over its limit."""
-        return self._ledger.by_account(self.account) > self._ledger.account_max
+        return self._budget.by_account(self.account) > self._budget.account_max
 
     def wait(self, go: Callable[[], None]) -> None:
         """Call `go` once, when there may be room; `go` has to check again."""
         self._waiting.append(go)
-        self._ledger.waiting[self] = None
+        self._budget.waiting[self] = None
 
     def forget(self, go: Callable[[], None]) -> None:
         """Do not call `go` any more; ignored if it does not wait."""
         if go in self._waiting:
             self._waiting.remove(go)
         if not self._waiting:
-            self._ledger.waiting.pop(self, None)
+            self._budget.waiting.pop(self, None)
 
     def wake(self) -> None:
         """Call all waiting functions."""
         waiting, self._waiting = self._waiting, []
-        self._ledger.waiting.pop(self, None)
+        self._budget.waiting.pop(self, None)
         for go in waiting:
             go()
 
 
-class Ledger:
+class Budget:
     """All purses of one kind of bytes.
 
     Args:
