@@ -49,6 +49,7 @@ _X86_64 = {
     "process_vm_readv": 310,
     "process_vm_writev": 311,
     "seccomp": 317,
+    "membarrier": 324,
     **_NEW,
 }
 _GENERIC = {
@@ -62,6 +63,7 @@ _GENERIC = {
     "process_vm_readv": 270,
     "process_vm_writev": 271,
     "seccomp": 277,
+    "membarrier": 283,
     **_NEW,
 }
 NUMBERS_OF = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}

@@ -23,7 +23,7 @@ from ktaskd.model.limits import ATTEMPTS_MAX, HOLE_BYTES
 from ktaskd.model.spans import Span
 from ktaskd.pool.death import Death
 from ktaskd.worker import frames
-from ktaskd.worker.frames import Done, FrameInvalid
+from ktaskd.worker.frames import Done, FrameInvalid, LeaseDone
 from ktaskd.worker.messages import Failed, Prior, Rests, Wakes
 
 SLICES_LOST_MAX = 16
@@ -78,6 +78,27 @@ class Chunks:
         # the lead could take them; and a raised helper is lowered first.
         return whole and job.goes_on and not record.partly_raised
 
+    def take_lease_done(self, worker: Worker, job: Job, done: LeaseDone) -> None:
+        """Record what is done of a lease, of which its worker keeps the remainder.
+
+        Raises:
+            FrameInvalid: a sound worker does not send this; nothing is recorded.
+        """
+        held = job.crew.holding(worker, done.seq)
+        if held is None or not held.is_lease:
+            raise FrameInvalid("it was not given that lease")
+        part = _checked_part(job, held, done)
+        chunk = held.chunk
+        self._charge(job, worker, done.cpu_ns, self._now() - held.sent_s)
+        held.sent_s = self._now()
+        if not _counts(job, held, whole=True):
+            held.chunk = chunk.since(done.reached)
+            return
+        held.chunk = job.positions.advance(chunk, done.reached)
+        self._note_progress(job.owner.uid)
+        if (error := self._keep_part(job, chunk.start, part, done.part)) is not None:
+            job.halt(error)
+
     def _note(self, job: Job, held: HeldChunk, done: Done, part: Json | None) -> None:
         chunk, reached, error = held.chunk, done.reached, None
         if job.checked.declaration.open_ended:
@@ -87,13 +108,13 @@ class Chunks:
         if reached > chunk.start:
             error = self._keep_part(job, chunk.start, part, done.part)
             self._note_progress(job.owner.uid)
-        if reached < chunk.end:
-            job.tally.recalled += 1
-            if job.goes_on:
-                self._dispatch.want(job)
-        else:
-            job.tally.chunks_done += 1
+        whole = reached == chunk.end
+        job.tally.chunks_done += whole or bool(held.slice_s)
+        job.tally.recalled += not (whole or held.slice_s)
+        if whole:
             self._learn(job, held)
+        elif job.goes_on:
+            self._dispatch.want(job)
         if error is not None:
             job.halt(error)
 
@@ -106,16 +127,22 @@ class Chunks:
 
     def account(self, job: Job, worker: Worker, cpu_ns: int, held: HeldChunk | None = None) -> None:
         """Charge the CPU time of a chunk or a step to the job and its owner."""
+        if held is None:
+            self._charge(job, worker, cpu_ns)
+        else:
+            self._charge(job, worker, cpu_ns, self._now() - held.sent_s, held.charged_s)
+
+    def _charge(
+        self, job: Job, worker: Worker, cpu_ns: int, took_s: float = 0.0, charged_s: float = 0.0
+    ) -> None:
         dispatch, cpu_s = self._dispatch, cpu_ns / 1e9
-        dispatch.shares.charge(job.owner.uid, cpu_s - (held.charged_s if held is not None else 0.0))
+        dispatch.shares.charge(job.owner.uid, cpu_s - charged_s)
         if not worker.is_lead:
             job.tally.helper_ns += cpu_ns
             return
         job.tally.lead_ns += cpu_ns
-        if job.caller.cpu_quota:
-            now = self._now()
-            took_s = now - held.sent_s if held is not None else 0.0
-            dispatch.pacer.charge((job.owner.uid, job.owner.pid), cpu_s, job.caller.cpu_quota, now, took_s)
+        if quota := job.caller.cpu_quota:
+            dispatch.pacer.charge((job.owner.uid, job.owner.pid), cpu_s, quota, self._now(), took_s)
 
     def _learn(self, job: Job, held: HeldChunk) -> None:
         now, worker = self._now(), held.worker
@@ -161,8 +188,9 @@ class Chunks:
         held = job.crew.take(worker, failed.seq)
         if held is None:
             return False
-        chunk = held.chunk
         self.account(job, worker, failed.cpu_ns, held)
+        self._give_back_unclaimed(job, held, worker.claim)
+        chunk = held.chunk
         if not held.void:
             _counts(job, held, whole=True)
             job.positions.fail(chunk, failed.dirty)
@@ -170,7 +198,9 @@ class Chunks:
         return True
 
     def lose(self, job: Job, lost: HeldChunk, death: Death, *, begun: bool) -> None:
-        """Run a chunk again whose worker has died, or stop the job."""
+        """Run a chunk again whose worker has died, or stop the job. Of a lease, only what it had claimed."""
+        if begun:
+            self._give_back_unclaimed(job, lost, death.claim)
         chunk, declaration = lost.chunk, job.checked.declaration
         attempt = job.attempts.get(chunk.start, 1)
         counts = _counts(job, lost, whole=False)
@@ -195,6 +225,15 @@ class Chunks:
         words = f"worker {death} in chunk [{chunk.start}, {chunk.end}){times}{killed}"
         span = Span(chunk.start, chunk.end)
         job.halt(JobError("WORKER_LOST", words, span, chunk.nid, signal=death.signal))
+
+    def _give_back_unclaimed(self, job: Job, held: HeldChunk, claim: int) -> None:
+        """Make wait again what its worker cannot have begun of a lease."""
+        chunk = held.chunk
+        if not held.is_lease or held.twin is not None or held.void or claim >= chunk.end:
+            return
+        held.chunk = job.positions.shorten(chunk, max(claim, chunk.start))
+        if job.goes_on:
+            self._dispatch.want(job)
 
     def give_back(self, job: Job, held: HeldChunk) -> None:
         """Make a chunk wait again: no worker holds it any more, and no part of it is done."""
@@ -231,7 +270,7 @@ def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:
             worker.forget_item(job.items[position].sid)
 
 
-def _checked_part(job: Job, held: HeldChunk, done: Done) -> Json | None:
+def _checked_part(job: Job, held: HeldChunk, done: Done | LeaseDone) -> Json | None:
     """Return the result of a chunk; raises FrameInvalid if a sound worker does not send it."""
     chunk = held.chunk
     if not chunk.start <= done.reached <= chunk.end:

@@ -7,6 +7,7 @@ answer is *void*. If one gives the chunk back, its twin does all of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
@@ -26,6 +27,10 @@ class HeldChunk:
     """CPU seconds that the job's owner was charged in advance."""
     twin: HeldChunk | None = None
     """The same chunk, held by another worker: the first to finish it wins."""
+    is_lease: bool = False
+    """Whether the worker reports parts of it, and its end may be moved: `chunk` is what is left of it."""
+    slice_s: float = 0.0
+    """Of a lease: time after which its worker gives the rest back; 0 = no limit."""
     void: bool = False
     """Whether its twin was faster, so that this worker's answer is ignored."""
 
@@ -85,6 +90,12 @@ class Crew:
         """Record that a worker has answered and no longer holds this chunk."""
         chunks = self.held.get(worker)
         return chunks.pop(seq, None) if chunks else None
+
+    @property
+    def leases(self) -> Iterator[HeldChunk]:
+        """All leases whose end may be moved: no other worker has the same positions."""
+        for chunks in self.held.values():
+            yield from (held for held in chunks.values() if held.is_lease and not (held.twin or held.void))
 
     def settle(self, held: HeldChunk, *, whole: bool) -> Verdict:
         """Decide whether an answer on a chunk, or the death of its worker, counts.

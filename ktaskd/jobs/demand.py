@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from ktaskd.jobs.disks import Disks
 from ktaskd.jobs.eligibility import depends_on_level, queues_of
@@ -17,6 +18,13 @@ from ktaskd.jobs.roster import Roster
 RECENT_S = 1.0
 """Chunks stay short for this long after another job arrives: small jobs often arrive one after the
 other, and each would recall the long chunks."""
+
+
+class MayDivide(Protocol):
+    """As `Leases.may_divide`."""
+
+    def __call__(self, job: Job, nid: int, /, *, lead: bool) -> bool:
+        """Whether another worker, of this node, could get a part of a lease of the job."""
 
 
 class RecentArrival:
@@ -38,9 +46,9 @@ class RecentArrival:
 
 
 def recall_patient(job_of: Mapping[Worker, Job]) -> None:
-    """Recall the long chunks of a job that had all helpers to itself, since another job arrives."""
+    """Recall what workers hold without a limit of time, since another job arrives."""
     for worker, job in job_of.items():
-        if not (worker.is_lead or job.waited):
+        if job.has_leases or not (worker.is_lead or job.waited):
             worker.recall()
 
 
@@ -50,7 +58,10 @@ class Demand:
     Attributes:
         can_raise: whether a starved helper can be raised, so that a helper may be given a writer's chunk.
         shares: how much CPU time each user had; decides whose job is first in each queue.
+        may_divide: whether a worker of a node could get a part of a lease of a job.
     """
+
+    may_divide: MayDivide
 
     def __init__(self, roster: Roster) -> None:
         """Start without jobs."""
@@ -68,11 +79,16 @@ class Demand:
 
     def want(self, job: Job) -> None:
         """Note that the job has positions that no worker holds."""
-        if job not in self._wanting and self._wanting and self._arrival.comes(self._now()):
+        if job not in self._wanting and self._meets_others(job) and self._arrival.comes(self._now()):
             recall_patient(self._roster.job_of)
         self._wanting[job] = None
         self.disks.enter(job)
         self.refresh(job)
+
+    def _meets_others(self, job: Job) -> bool:
+        """Whether other jobs want workers, or hold leases when this one begins."""
+        holding = self._roster.job_of.values() if not job.start_s else ()
+        return bool(self._wanting) or any(other.has_leases for other in holding)
 
     def unwant(self, job: Job) -> None:
         """Give out nothing more of the job."""
@@ -85,7 +101,7 @@ class Demand:
         """Put the job into the queues that it belongs to now."""
         roster = self._roster
         active = job in self._wanting and job.step is None and not roster.has_resting(job)
-        left = active and job.left > 0
+        left = active and (job.left > 0 or self.may_share(job))
         job.full_disk = self.disks.full(job) if left else ""
         queues = queues_of(job, active, left, roster.allowance.level, self.can_raise)
         if job.in_guest:
@@ -100,6 +116,10 @@ class Demand:
             job.queues = queues
             for flag, queue in self._queues:
                 queue.put(job, flag in queues)
+
+    def may_share(self, job: Job) -> bool:
+        """Whether one more worker could get a part of what the job's workers have."""
+        return job.goes_on and self.may_divide(job, job.owner.nid, lead=True)
 
     def refresh_all(self, more: Iterable[Job]) -> None:
         """Update the queues of all jobs whose queues depend on the allowance, and those of `more`."""
@@ -123,8 +143,12 @@ class Demand:
 
     def is_its_turn(self, worker: Worker, job: Job) -> bool:
         """Whether no job that waits for a worker of this class comes before `job`."""
-        if not job.left or job.step is not None or job not in self._wanting:
+        if not (job.left or job.has_leases) or job.step is not None or job not in self._wanting:
             return False
+        return self.has_turn(worker, job)
+
+    def has_turn(self, worker: Worker, job: Job) -> bool:
+        """The same for a job that may have nothing left to give out."""
         if self.for_steps.is_before(job, steps=True):
             return False
         if worker.is_lead:

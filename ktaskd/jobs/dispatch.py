@@ -15,6 +15,7 @@ from ktaskd.jobs.eligibility import may_have_lead
 from ktaskd.jobs.feed import Feeder, introduce, renewed
 from ktaskd.jobs.guests import Guests
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.leases import Leases
 from ktaskd.jobs.pauses import Pauses
 from ktaskd.jobs.ports import Kernel, PoolRequests, Worker
 from ktaskd.jobs.resting import Resting, recall_surplus
@@ -86,7 +87,9 @@ class Dispatch:
         self._pauses = Pauses(wall, self._go_on)
         self.pacer = self._pauses.pacer
         self._pumping: asyncio.Handle | None = None
-        self._feeder = Feeder(self.shares, self.helpers.has_free, self.demand.is_alone)
+        self.leases = Leases(self._workers_of, self.helpers.has_free, self.demand.is_alone)
+        self.demand.may_divide = self.leases.may_divide
+        self._feeder = Feeder(self.shares, self.helpers.has_free, self.leases, self.demand.is_alone)
         self._guests = Guests(pools.admit)
         self._guest_retry: asyncio.TimerHandle | None = None  # set while no guest is available
 
@@ -205,6 +208,23 @@ class Dispatch:
         self._feed(worker, job)
         # A worker that got nothing leaves: the remainder of the job is another node's.
         return worker in self.job_of
+
+    def may_keep(self, worker: Worker, job: Job) -> bool:
+        """Whether a worker may continue with its lease, as it might begin another one."""
+        return self.demand.has_turn(worker, job) and self._may_go_on(worker, job)
+
+    def reclaim(self, worker: Worker) -> bool:
+        """Take everything from a starved worker that it has not claimed, and recall what it has.
+
+        Returns:
+            Whether that can be given to others, by `pump`.
+        """
+        job = self.job_of.get(worker)
+        taken = job is not None and job.goes_on and self.leases.withdraw(worker, job)
+        if taken and job is not None:
+            self.want(job)
+        worker.recall()
+        return taken
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:
@@ -348,9 +368,15 @@ class Dispatch:
                 given = given or worker in self.job_of
         return given
 
+    def _workers_of(self, job: Job) -> int:
+        """Return how many workers a job may have now, as far as is known."""
+        helpers = min(job.helpers_max, sum(map(self.helpers.allowed, self.roster.allowance.helpers)))
+        return min(job.has_lead + helpers, job.threads)
+
     def _may_help(self, job: Job, nid: int) -> bool:
         """Whether a job has work for a helper of a node."""
         takes = job.positions.may_take(nid, lead=False, has_free=self.helpers.has_free)
+        takes = takes or self.leases.may_divide(job, nid, lead=False)
         return takes and self.helpers.may_begin(job, nid)
 
     def _job_for(self, worker: Worker) -> Job | None:
@@ -370,7 +396,7 @@ class Dispatch:
     def _feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold; free it if it holds none."""
         self._feeder.feed(worker, job)
-        if not job.left and not job.crew.to_duplicate:
+        if not (job.left or job.crew.to_duplicate or self.demand.may_share(job)):
             self.unwant(job)
         else:
             self.refresh(job)

@@ -32,7 +32,7 @@ from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobState
 from ktaskd.pool.death import Death
-from ktaskd.worker.frames import Done, FrameInvalid
+from ktaskd.worker.frames import Done, FrameInvalid, LeaseDone
 from ktaskd.worker.messages import Failed, Planned, Prior, Reply, Report, Rests, Wakes
 
 CUT_WORDS = {"DEADLINE": "the caller's deadline passed", "CLIENT_GONE": "the caller went away"}
@@ -194,6 +194,8 @@ class Engine:
     def _take_report(self, job: Job, worker: Worker, report: Report) -> None:
         is_of_step = job.crew.step_worker is worker and report.seq == job.crew.step_seq
         match report:
+            case LeaseDone():
+                self._on_lease_done(job, worker, report)
             case Prior():
                 self._chunks.take_prior(job, report)
             case Rests() | Wakes():
@@ -208,6 +210,17 @@ class Engine:
                 self._on_reply(job, worker, report)
             case Failed():
                 self._on_step_failed(job, worker, report)
+
+    def _on_lease_done(self, job: Job, worker: Worker, done: LeaseDone) -> None:
+        try:
+            self._chunks.take_lease_done(worker, job, done)
+        except FrameInvalid as error:
+            worker.kill(f"sent nonsense ({error})")
+            return
+        if not job.goes_on:
+            self._settle(job)
+        elif not self.dispatch.may_keep(worker, job):
+            worker.recall()
 
     def on_dead(self, worker: Worker, death: Death) -> None:
         """Record the death of a worker: its begun chunk or step is lost, the other chunks go back."""

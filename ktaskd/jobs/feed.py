@@ -11,6 +11,7 @@ from ktaskd.functions.plugins.manifests import note_of
 from ktaskd.jobs.crew import HeldChunk
 from ktaskd.jobs.fairshare import Shares
 from ktaskd.jobs.job import Job
+from ktaskd.jobs.leases import Leases
 from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.roster import Record
 from ktaskd.model.function import Access, Native
@@ -90,10 +91,15 @@ class Feeder:
     """
 
     def __init__(
-        self, shares: Shares, has_free: Callable[[int], bool], alone: Callable[[Job], bool] = lambda _: False
+        self,
+        shares: Shares,
+        has_free: Callable[[int], bool],
+        leases: Leases,
+        alone: Callable[[Job], bool] = lambda _: False,
     ) -> None:
         """Charge the chunks that are given to `shares`."""
         self._shares = shares
+        self._leases = leases
         self._alone = alone
         self._has_free = has_free
         self._now = asyncio.get_running_loop().time
@@ -103,6 +109,10 @@ class Feeder:
         held = job.crew.held[worker]
         if worker.is_lead and job.crew.to_duplicate and not held:
             self._run_again(worker, job)
+        if job.has_leases:
+            if not held:
+                self._lease(worker, job)
+            return
         size = job.next_size(lead=worker.is_lead, alone=self._alone(job))
         if job.counts_items:
             size = min(size, ITEMS_PER_CHUNK)
@@ -112,16 +122,29 @@ class Feeder:
             for i, chunk in enumerate(chunks, 1):
                 self._give(worker, job, chunk, more=i < len(chunks))
 
+    def _lease(self, worker: Worker, job: Job) -> None:
+        """Give a worker its share of what nobody has, or else half of what the busiest worker has left."""
+        nid, lead = self._place(worker, job)
+        if not job.left and not self._leases.divide(job, nid, lead=lead):
+            return
+        for chunk in self._take(worker, job, self._leases.size(job), 1):
+            self._give(worker, job, chunk)
+
     def _give(self, worker: Worker, job: Job, chunk: Chunk, *, more: bool = False) -> HeldChunk:
-        """Send one chunk, and charge its owner in advance."""
+        """Send one chunk or lease, and charge its owner in advance."""
         uid = job.owner.uid
         # By CPU time: the rate is measured by the clock, and is low for a starved helper.
         cost_s = job.tally.cpu_s / (job.completed or 1)
-        self._send_items(worker, job, chunk)
-        seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
         likely_s = (chunk.end - chunk.start) * cost_s if cost_s else self._shares.likely_s(uid)
-        self._shares.charge(uid, likely_s)
         held = HeldChunk(chunk, self._now(), worker, likely_s)
+        if job.has_leases:
+            held.is_lease, held.slice_s = True, self._leases.slice_s(worker, job)
+            held.charged_s = self._leases.cost_s(likely_s, held.slice_s)
+            seq = worker.send_lease(job.jno, chunk.start, chunk.end, nid=chunk.nid, slice_s=held.slice_s)
+        else:
+            self._send_items(worker, job, chunk)
+            seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)
+        self._shares.charge(uid, held.charged_s)
         job.crew.give(worker, seq, held)
         return held
 
@@ -148,10 +171,15 @@ class Feeder:
         wanted = min(max(int(IN_FLIGHT_S * rate / size), 2), IN_FLIGHT_MAX)
         return max(min(wanted, job.left // (2 * size * job.threads)), 1)
 
-    def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
+    @staticmethod
+    def _place(worker: Worker, job: Job) -> tuple[int, bool]:
+        """Return the node that a worker takes positions of, and whether it may take those of any node."""
         nid = job.owner.nid if worker.is_lead else worker.nid
         # A guest has the whole job, whichever node its ranges are on.
-        lead = worker.is_lead or bool(worker.memory_group)
+        return nid, worker.is_lead or bool(worker.memory_group)
+
+    def _take(self, worker: Worker, job: Job, size: int, count: int) -> list[Chunk]:
+        nid, lead = self._place(worker, job)
         chunks: list[Chunk] = []
         while len(chunks) < count:
             chunk = job.positions.take(size, nid, lead=lead, has_free=self._has_free)

@@ -300,6 +300,11 @@ class Job:
 
     # -- chunks -----------------------------------------------------------------
 
+    @property
+    def has_leases(self) -> bool:
+        """Whether its workers get leases, and not chunks."""
+        return self.checked.declaration.quantum > 0 and not self.counts_items
+
     def rate(self, *, lead: bool) -> float:
         """Return the positions a second of a worker of this class; 0 = not known yet.
 
@@ -315,6 +320,8 @@ class Job:
         Args:
             alone: no other job wants workers, and helpers may work all of the time.
         """
+        if self.has_leases:
+            return self.left
         rate = self.rate(lead=lead)
         if not rate:
             return self.plan.probe

@@ -93,6 +93,18 @@ class Worker(Protocol):
     ) -> int:
         """Send a chunk; returns the number that its answer will carry."""
 
+    def send_lease(
+        self, jno: int, start: int, end: int, /, *, nid: int = NUMA_NO_NODE, slice_s: float = 0.0
+    ) -> int:
+        """Send a lease to a worker that holds nothing; returns the number that its answers will carry."""
+
+    @property
+    def claim(self) -> int:
+        """Position before which it may work in its lease without another look at the lease's end."""
+
+    def shorten(self, end: int, /) -> int:
+        """Let its lease end earlier; return where it ends. Raises OSError if that is not possible."""
+
     def send_step(self, jno: int, op: Op, payload: Json, /) -> int:
         """Send a step; returns the number that its answer will carry."""
 

@@ -113,6 +113,18 @@ class Positions:
         if reached < chunk.end:
             self._waiting.give_back(chunk, reached, chunk.end)
 
+    def advance(self, lease: Chunk, reached: int) -> Chunk:
+        """Held to done: the lease up to `reached`. Return the remainder, which is still held."""
+        if reached > lease.start:
+            self.done.add(lease.start, reached)
+            self.completed += reached - lease.start
+        return lease.since(reached)
+
+    def shorten(self, lease: Chunk, end: int) -> Chunk:
+        """Held to waiting: the lease from `end` on. Return what is still held."""
+        self._waiting.give_back(lease, end, lease.end)
+        return lease.until(end)
+
     def give_back(self, chunk: Chunk) -> None:
         """Held to waiting: the whole chunk."""
         self._waiting.give_back(chunk, chunk.start, chunk.end)

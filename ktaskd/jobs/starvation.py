@@ -69,6 +69,8 @@ class StarvedWatch:
         self._sights: dict[Worker, _Sight] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._slow = False
+        self._has_taken = False
+        """Whether positions were taken from helpers that nobody was given yet."""
 
     def on_join(self, worker: Worker, job: Job) -> None:
         """Note that a worker was given work; look at helpers from now on."""
@@ -116,6 +118,9 @@ class StarvedWatch:
             self._roster.place_leads()
         for job in jobs:
             self._help(job)
+        if self._has_taken:
+            self._has_taken = False
+            self._dispatch.pump()
         waited = any(job.has_lead or job.state is not JobState.RUNNING for job in jobs)
         if self._timer is None:
             self._look_later(soon=waited)
@@ -144,7 +149,7 @@ class StarvedWatch:
         """Recall starved helpers while the lead is still busy, so that it does not wait for them later."""
         job = self._dispatch.job_of.get(worker)
         if job is not None and job.has_lead and job.crew.held.get(worker):
-            worker.recall()
+            self._has_taken |= self._dispatch.reclaim(worker)
 
     def _help(self, job: Job) -> None:
         """Help a job that has nothing left but the chunks of slow helpers."""
@@ -154,7 +159,7 @@ class StarvedWatch:
         if not slow or not self._waits_for_helpers(job, slow):
             return
         for worker in slow:
-            worker.recall()
+            self._has_taken |= self._dispatch.reclaim(worker)
         stuck = [worker for worker in slow if self._sights[worker].looks > 1]
         if job.has_lead or job.state is not JobState.RUNNING:
             self._raise_one(job, stuck)

@@ -132,6 +132,9 @@ class Declaration:
         steady: its results describe its sources at one moment, so a source that changes meanwhile is
             reported, in the way that the argument "changed" says.
         ranges_only: positions come only from the ranges, whatever sources there are.
+        quantum: most positions that its body works on between two calls of Control.quantum, if it can stop
+            and continue at any multiple of `align`; its workers then hold leases. 0 = its workers get
+            chunks, each of which is one whole call. Not with `boundary`.
         open_ended: the number of positions is not known in advance. The position whose result has
             "last" is the last one to begin. A position whose worker died is not run again.
     """
@@ -167,6 +170,7 @@ class Declaration:
     own: bool = False
     steady: bool = False
     ranges_only: bool = False
+    quantum: int = 0
     open_ended: bool = False
 
     @property

@@ -26,6 +26,9 @@ runs at normal priority; a recall does not wait for the end of a chunk."""
 CHUNK_TIME_ALONE_S = 2.0
 """The same if no other job needs the helpers either; they are recalled when a job arrives."""
 
+LEASE_REPORT_S = 0.5
+"""Time after which a worker reports what it has done of a lease: as much is lost at most when it dies."""
+
 SHORT_CHUNK_S = 0.002
 """If chunks are shorter than this, two are kept in flight to one worker, to hide the dispatch."""
 

@@ -32,6 +32,14 @@ class Chunk:
     part_i: int
     nid: int
 
+    def until(self, end: int) -> Chunk:
+        """The same up to `end` only."""
+        return Chunk(self.start, end, self.part_i, self.nid)
+
+    def since(self, start: int) -> Chunk:
+        """The same from `start` on only."""
+        return Chunk(start, self.end, self.part_i, self.nid)
+
 
 class Cursor:
     """The positions of one job that nobody holds yet."""

@@ -7,6 +7,8 @@ import os
 import signal
 from dataclasses import dataclass
 
+from ktaskd.model.limits import POSITION_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class Death:
@@ -18,6 +20,7 @@ class Death:
         position: the position in that chunk that it had published.
         why: the fault that it was killed for, in words; "" = we did not kill it, or for no fault.
         undoing: whether that chunk had failed, and the worker was undoing it.
+        claim: of a lease, the end of the quantum that it had begun.
     """
 
     status: int | None
@@ -25,6 +28,7 @@ class Death:
     position: int
     why: str = ""
     undoing: bool = False
+    claim: int = POSITION_MAX
 
     @property
     def signal(self) -> int:

@@ -9,15 +9,16 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
+from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
 from ktaskd.pool.death import Death
+from ktaskd.pool.instructed import Instructed
 from ktaskd.pool.outbox import Outbox
 from ktaskd.worker import frames, messages
-from ktaskd.worker.frames import Done, FrameInvalid, Op
+from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Ready, Report
 
 STATUS_WAIT_S = 1.0
@@ -82,23 +83,21 @@ class WorkerHooks:
     raise_: Callable[[int], object] = _ignore
 
 
-class Worker:
+class Worker(Instructed):
     """One worker process, from its start until its death is seen."""
 
     base = priority = Priority()
     """Its priority after the start, and its priority now, as a lead for its caller."""
     own_missing: tuple[str, ...] = ()
     """Settings that could not be applied at its start, in words."""
-    resting = False
-    """Whether it sleeps in its chunk until a call arrives."""
 
     def __init__(self, worker_id: int, seat: Seat, listener: Listener, hooks: WorkerHooks) -> None:
         """Represent a worker that was requested from the pool host. Needs the running loop."""
+        super().__init__(seat.page, Outbox(self.kill))
         self.id = worker_id
         self.worker_class = seat.worker_class
         self.nid = seat.nid
         self.cpu = seat.cpu
-        self.slot = seat.page
         self.pid = 0
         self.idle_since_s = 0.0
         """When it last became idle, by the loop's clock."""
@@ -111,18 +110,12 @@ class Worker:
         self._is_set_up = self._killed = self._is_dead = self._ended = False
         self.applied = Applied()
         self.started_s = 0.0
-        self.sids: set[int] = set()
-        self.jnos: dict[int, frozenset[int]] = {}
-        """Jobs that were sent to it, each with the sids that it needs until its end."""
         self.memory_group = ""
         """Directory of the memory cgroup of a caller that it works in; "" = ours."""
-        self._served: int | None = None  # the user of the jobs that were sent to it last
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._sock: socket.socket | None = None
         self._pidfd = -1
-        self._seq = 0
-        self._outbox = Outbox(self.kill)
         self._why, self._status_final = "", False
         self._status: int | None = None
         self._dead_timer: asyncio.TimerHandle | None = None
@@ -219,7 +212,7 @@ class Worker:
         slot = self.slot
         seq = slot[frames.SLOT_SEQ]
         undoing = slot[frames.SLOT_UNDOING] == seq > 0
-        death = Death(self._status, seq, slot[frames.SLOT_POSITION], self._why, undoing)
+        death = Death(self._status, seq, slot[frames.SLOT_POSITION], self._why, undoing, self.claim)
         self._hooks.gone(self, death)
 
     def _close(self) -> None:
@@ -299,99 +292,3 @@ class Worker:
             self._listener.on_ready(self)
         else:
             self._listener.on_report(self, message)
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """The chunk that it works on and its position in it, as it publishes them: (seq, position)."""
-        return self.slot[frames.SLOT_SEQ], self.slot[frames.SLOT_POSITION]
-
-    @property
-    def beats(self) -> int:
-        """Quanta that it has worked since its start; does not move while it is starved or hangs."""
-        beats: int = self.slot[frames.SLOT_BEATS]
-        return beats
-
-    # -- frames to it -----------------------------------------------------------
-
-    def serves(self, uid: int) -> bool:
-        """Whether it has no data of another user."""
-        return self._served in (uid, None)
-
-    def turn_to(self, uid: int) -> None:
-        """Let it work for this user from now on, after it has erased all data of another user.
-
-        Call it only while it has nothing in hand.
-        """
-        if not self.serves(uid):
-            self.sids.clear()
-            self.jnos.clear()
-            self._outbox.drop_kept()  # they belong to the other user and are not needed now
-            self._outbox.keep(frames.pack_note(frames.WIPE, 0))
-        self._served = uid
-
-    def send_source(self, sid: int, body: dict[str, Any], fd: int) -> None:
-        """Send it a source, unless it has it; the fd stays the caller's."""
-        if sid not in self.sids:
-            self.sids.add(sid)
-            self._send(frames.pack_note(frames.SOURCE, sid, body), fd)
-
-    def forget_source(self, sid: int) -> None:
-        """Let it unmap and close a source."""
-        if sid in self.sids:
-            self.sids.remove(sid)
-            self._send(frames.pack_note(frames.FORGET_SOURCE, sid))
-
-    def forget_item(self, sid: int) -> None:
-        """Let it close a source that one chunk needed, unless a job needs it as well."""
-        if not any(sid in sids for sids in self.jnos.values()):
-            self.forget_source(sid)
-
-    def send_job(self, jno: int, body: dict[str, Any]) -> None:
-        """Send it a job, or more items of a job that it has."""
-        if jno not in self.jnos:
-            self.jnos[jno] = frozenset(body.get("sources", {}).values())
-        self._outbox.keep(frames.pack_note(frames.JOB, jno, body))
-
-    def forget_job(self, jno: int) -> None:
-        """Let it drop a job."""
-        if jno in self.jnos:
-            del self.jnos[jno]
-            self._outbox.keep(frames.pack_note(frames.FORGET_JOB, jno))
-
-    def send_chunk(
-        self, jno: int, start: int, end: int, *, nid: int = NUMA_NO_NODE, more: bool = False
-    ) -> int:
-        """Send it a chunk; returns the seq that its DONE or FAILED will have.
-
-        Args:
-            nid: node of new pages, which may differ from the worker's node.
-            more: whether another chunk follows at once, so that both go in one datagram.
-        """
-        self._seq += 1
-        frame = frames.pack_chunk(self._seq, jno, start, end, nid)
-        if more:
-            self._outbox.keep(frame)
-        else:
-            self._send(frame)
-        return self._seq
-
-    def send_step(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
-        """Send it a prepare, undo, combine, finish or restore; returns the seq."""
-        self._seq += 1
-        self._send(frames.pack_note(frames.STEP, self._seq, {"jno": jno, "op": op, "payload": payload}))
-        return self._seq
-
-    def recall(self) -> None:
-        """Request the remainder of every chunk that was sent so far."""
-        self.slot[frames.SLOT_RECALL] = self._seq
-        if self.resting:
-            self._send(frames.pack_note(frames.NUDGE, 0))
-
-    def note_rest(self, *, resting: bool) -> None:
-        """Record that it sleeps in its chunk, or goes on; wake it if it was recalled meanwhile."""
-        self.resting = resting
-        if resting and self.slot[frames.SLOT_RECALL] >= self._seq:
-            self._send(frames.pack_note(frames.NUDGE, 0))
-
-    def _send(self, frame: bytes, fd: int = -1) -> None:
-        self._outbox.send(frame, fd)

@@ -1,8 +1,9 @@
-"""Processes chunks and answers them."""
+"""Processes chunks and leases, and answers them."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 
@@ -11,16 +12,24 @@ from ktaskd.host.memory import mempolicy
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.worker import frames
 from ktaskd.worker.causes import explained
-from ktaskd.worker.control import ChunkControl, FaultyControl, UndoControl
+from ktaskd.worker.control import (
+    ChunkControl,
+    FaultyControl,
+    FaultyLeaseControl,
+    LeaseControl,
+    UndoControl,
+)
 from ktaskd.worker.failures import changed_elsewhere, encoded, failure
 from ktaskd.worker.faultpoints import FaultPoints
 from ktaskd.worker.frames import (
+    SLOT_END,
     SLOT_POSITION,
     SLOT_RECALL,
     SLOT_SEQ,
     SLOT_UNDOING,
     pack_done,
     pack_note,
+    pack_part,
 )
 from ktaskd.worker.jobs import Job, Known
 
@@ -28,7 +37,7 @@ LOG_NAME = "ktaskd.worker"
 
 
 class Chunks:
-    """Processes one chunk at a time.
+    """Processes one chunk or lease at a time.
 
     Args:
         words: the worker's page of the board, as 64-bit words.
@@ -44,12 +53,62 @@ class Chunks:
         self._known = known
         self._own_nid = self._memory_nid = own_nid
         self._points = points
-        self._control = ChunkControl(words, sock.send, sock.fileno())
+        self._chunk_control = ChunkControl(words, sock.send, sock.fileno())
+        self._lease_control = LeaseControl(words, sock.send, sock.fileno())
         if faults.ON:
-            self._control = FaultyControl(words, sock.send, sock.fileno(), points.hit)
+            self._chunk_control = FaultyControl(words, sock.send, sock.fileno())
+            self._lease_control = FaultyLeaseControl(words, sock.send, sock.fileno())
+            self._chunk_control.fault = self._lease_control.fault = points.hit
+        self._control = self._chunk_control
 
     def process(self, seq: int, jno: int, start: int, end: int, nid: int) -> None:
         """Process one chunk and answer it."""
+        if not self._begin(seq, jno, start, nid):
+            return
+        before = time.thread_time_ns()
+        control = self._control = self._chunk_control
+        control.begin(seq)
+        job = None
+        try:
+            job = self._known.jobs.get(jno) or self._known.job(jno)
+            control.room = job.room
+            reached, value = job.body.run(job.context, start, end, control)
+            part = b"" if value is None else encoded(value)
+        except Exception as error:
+            self._send_failed(seq, job, (start, end), explained(error, job), before)
+            return
+        self._send_done(pack_done(seq, reached, time.thread_time_ns() - before, part))
+
+    def process_lease(self, seq: int, jno: int, start: int, end: int, nid: int, slice_ms: int) -> None:
+        """Process a lease, report what is done of it from time to time, and answer it in the end."""
+        if not self._begin(seq, jno, start, nid):
+            return
+        before = time.thread_time_ns()
+        control = self._control = self._lease_control
+        job, at = None, start
+        try:
+            job = self._known.jobs.get(jno) or self._known.job(jno)
+            control.room = job.room
+            control.open(seq, job.declaration, _ends_at(slice_ms))
+            part = b""
+            while at < (end := control.resume(at)):
+                position, value = job.body.run(job.context, at, end, control)
+                reached = control.reached(position)
+                part = b"" if value is None or reached == at else encoded(value)
+                last, at = at, reached
+                if at >= self._words[SLOT_END] or control.is_over():
+                    break
+                if at > last:
+                    now = time.thread_time_ns()
+                    self._send(pack_part(seq, at, now - before, part))
+                    part, before = b"", now
+        except Exception as error:
+            self._send_failed(seq, job, (at, max(at, end)), explained(error, job), before)
+            return
+        self._send_done(pack_done(seq, at, time.thread_time_ns() - before, part))
+
+    def _begin(self, seq: int, jno: int, start: int, nid: int) -> bool:
+        """Publish that a chunk or lease has begun; return False if it was recalled, and so is given back."""
         if nid != self._memory_nid:
             self._move_memory(nid)
         if faults.ON:
@@ -60,19 +119,10 @@ class Chunks:
         words[SLOT_SEQ] = seq
         if words[SLOT_RECALL] >= seq:
             self._send(pack_done(seq, start, 0, b""))
-            return
-        before = time.thread_time_ns()
-        self._control.begin(seq)
-        job = None
-        try:
-            job = self._known.jobs.get(jno) or self._known.job(jno)
-            self._control.room = job.room
-            reached, value = job.body.run(job.context, start, end, self._control)
-            part = b"" if value is None else encoded(value)
-        except Exception as error:
-            self._send_failed(seq, job, (start, end), explained(error, job), before)
-            return
-        frame = pack_done(seq, reached, time.thread_time_ns() - before, part)
+            return False
+        return True
+
+    def _send_done(self, frame: bytes) -> None:
         if faults.ON:
             self._points.hit("worker.after_work")
             frame = frame[: len(frame) // 2] if self._points.hit("worker.half_frame") else frame
@@ -85,7 +135,8 @@ class Chunks:
 
     def forget(self) -> None:
         """Keep nothing of the chunks so far."""
-        self._control.begin(0)
+        self._chunk_control.begin(0)
+        self._lease_control.begin(0)
 
     def _move_memory(self, nid: int) -> None:
         """Take new pages from node `nid`; for NUMA_NO_NODE from the worker's own again.
@@ -127,3 +178,8 @@ class Chunks:
             logline.report_exception(LOG_NAME, error)
             return [[start, reached]]
         return [[first, after] for first, after in kept]
+
+
+def _ends_at(slice_ms: int) -> float:
+    """The end of a slice that begins now, on the monotonic clock."""
+    return time.monotonic() + slice_ms / 1000 if slice_ms else math.inf

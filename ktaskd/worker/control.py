@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable, Sequence
 
+from ktaskd.model.function import Declaration
+from ktaskd.model.limits import LEASE_REPORT_S
 from ktaskd.worker.frames import (
     PRIOR,
     RESTS,
     SLOT_BEATS,
+    SLOT_CLAIM,
+    SLOT_END,
     SLOT_POSITION,
     SLOT_RECALL,
     SLOT_SEQ,
@@ -83,24 +88,86 @@ class ChunkControl:
         return wanted in ready
 
 
-class FaultyControl(ChunkControl):
-    """The same with a fault point after the first quantum of each chunk.
+class LeaseControl(ChunkControl):
+    """The same for leases, of which the daemon may take the tail while the worker is in it.
 
-    Args:
-        fault: passes a fault point.
+    Before each quantum the worker writes how far the quantum may reach, its *claim*, and then reads the end.
+    The daemon writes an earlier end and then reads the claim. Whichever comes first, the two agree that the
+    worker has everything up to the larger of both: if it sees the new end it stops before the quantum, and
+    if it does not, the daemon sees the claim.
     """
 
-    def __init__(
-        self,
-        words: memoryview,
-        send: Callable[[bytes], object],
-        socket_fd: int,
-        fault: Callable[[str], object],
-    ) -> None:
-        """Begin without a chunk."""
-        super().__init__(words, send, socket_fd)
-        self._fault = fault
-        self._begun = False
+    _quantum = _align = 1
+    _at = _end = _granted = 0
+    _report_s = _give_back_s = 0.0
+
+    def open(self, seq: int, function: Declaration, give_back_s: float) -> None:
+        """Serve lease `seq` from now on.
+
+        Args:
+            give_back_s: when to give the rest back, on the monotonic clock; infinite = never.
+        """
+        self.begin(seq)
+        self._quantum, self._align, self._give_back_s = function.quantum, function.align, give_back_s
+
+    def _claim(self, at: int) -> int:
+        """Publish and return how far the quantum from `at` on may reach; others may begin there."""
+        claim = at + self._quantum
+        claim += -claim % self._align
+        self._words[SLOT_CLAIM] = claim
+        return claim
+
+    def resume(self, at: int) -> int:
+        """Claim the quantum from `at` on, and return the end of the lease as it is now."""
+        words = self._words
+        words[SLOT_POSITION] = at
+        self._at, self._granted = at, self._claim(at)
+        self._end = words[SLOT_END]  # after the claim
+        self._report_s = time.monotonic() + LEASE_REPORT_S
+        if self.holes:
+            self.holes = []
+        return self._end
+
+    def is_over(self) -> bool:
+        """Whether the rest is wanted back, or the time is over."""
+        return bool(self._words[SLOT_RECALL] >= self._seq) or time.monotonic() >= self._give_back_s
+
+    def reached(self, position: int) -> int:
+        """The position up to which the work counts, for a body that has returned `position`.
+
+        A body may return a position beyond its claim if it has only looked there, for the begin of a record.
+        """
+        return min(position, self._end, self._granted) if position < self._end else self._end
+
+    def quantum(self, position: int) -> bool:
+        """Publish the position and claim the next quantum; True if the body has to return.
+
+        That is so if the lease was recalled or shortened, and after some work if its time is over or a
+        report is due.
+
+        Raises:
+            OSError: ENOMEM if the job writes memory and the machine has too little left.
+        """
+        if super().quantum(position):
+            return True
+        claim = self._claim(position)
+        end = self._words[SLOT_END]  # after the claim
+        if end < self._end and end < claim:
+            return True
+        if position > self._at:
+            now_s = time.monotonic()
+            if now_s >= self._report_s or now_s >= self._give_back_s:
+                return True
+        self._granted = claim
+        return False
+
+
+class _Faulty(ChunkControl):
+    """Adds a fault point after the first quantum of each chunk or lease."""
+
+    _begun = False
+    fault: Callable[[str], object]
+    """Passes a fault point."""
 
     def begin(self, seq: int) -> None:
         """Serve chunk `seq` from now on."""
@@ -111,9 +178,17 @@ class FaultyControl(ChunkControl):
         """Publish the position; pass the fault point after the first quantum."""
         is_recalled = super().quantum(position)
         if self._begun:
-            self._fault("worker.mid_chunk")
+            self.fault("worker.mid_chunk")
         self._begun = True
         return is_recalled
+
+
+class FaultyControl(_Faulty, ChunkControl):
+    """A control for chunks with that fault point."""
+
+
+class FaultyLeaseControl(_Faulty, LeaseControl):
+    """A control for leases with that fault point."""
 
 
 class UndoControl:

@@ -7,6 +7,7 @@ Daemon to worker:
     SOURCE  sid, facts                one descriptor comes with it
     JOB     jno, setup                function, arguments, role -> sid, items
     CHUNK   seq, jno, start, end, nid node for new pages; -1 = the worker's own
+    LEASE   seq, jno, start, end, nid, slice    a chunk whose end the daemon may move while it is worked on
     STEP    seq, jno, op, payload     prepare, undo, combine, finish or restore
     FORGET  jno or sid                drop a job or a source
     WIPE                              forget everything and erase it: the next job is another user's
@@ -15,6 +16,7 @@ Daemon to worker:
 Worker to daemon:
     READY   applied                   once, after the worker has set itself up
     DONE    seq, reached, cpu, part   if reached < end, the remainder is given back
+    PART    seq, reached, cpu, part   a lease is done up to reached, and the worker continues with it
     PRIOR   seq, state                the former content of a span, sent before it is written
     PLANNED seq, value                the result of a prepare, sent before begin changes anything
     REPLY   seq, cpu, value           a STEP is done
@@ -34,11 +36,12 @@ from typing import Any
 
 from ktaskd.model.limits import NUMA_NO_NODE
 
-SOURCE, JOB, CHUNK, STEP, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE = range(1, 10)
-READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES = range(65, 73)
+SOURCE, JOB, CHUNK, STEP, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE, LEASE = range(1, 11)
+READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES, PART = range(65, 74)
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<BQQQQi")
+_LEASE = struct.Struct("<BQQQQiI")
 _DONE = struct.Struct("<BQQQ")
 _LENGTH = struct.Struct("<I")
 
@@ -60,6 +63,12 @@ SLOT_BEATS = 3
 """Written by the worker: number of quanta since it started."""
 SLOT_UNDOING = 4
 """Written by the worker: the last failed chunk that it began to undo."""
+SLOT_END = 5
+"""Written by the daemon: the end of the lease. The worker reads it before each quantum."""
+SLOT_CLAIM = 6
+"""Written by the worker before it reads the end: the end of the quantum that it is about to begin."""
+SLOT_ORDERED = 7
+"""Written by the worker: 1 if `host.memory.barrier` orders its accesses, so that leases may be shortened."""
 
 
 class Op(StrEnum):
@@ -87,6 +96,19 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseDone:
+    """A lease was processed up to `reached`, and its worker continues.
+
+    `part` is the result since the last such report, as JSON, or b"".
+    """
+
+    seq: int
+    reached: int
+    cpu_ns: int
+    part: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Any other frame: its kind, its number (seq, jno or sid), and its JSON body."""
 
@@ -106,18 +128,34 @@ def unpack_chunk(frame: bytes) -> tuple[int, int, int, int, int]:
     return seq, jno, start, end, nid
 
 
+def pack_lease(seq: int, jno: int, start: int, end: int, nid: int, slice_ms: int) -> bytes:
+    """Pack a LEASE frame; `slice_ms` = time after which the rest is given back, 0 = no limit."""
+    return _LEASE.pack(LEASE, seq, jno, start, end, nid, slice_ms)
+
+
+def unpack_lease(frame: bytes) -> tuple[int, int, int, int, int, int]:
+    """The seq, jno, start, end, nid and slice of a LEASE frame."""
+    _, seq, jno, start, end, nid, slice_ms = _LEASE.unpack(frame)
+    return seq, jno, start, end, nid, slice_ms
+
+
 def pack_done(seq: int, reached: int, cpu_ns: int, part: bytes) -> bytes:
     """Pack a DONE frame."""
     return _DONE.pack(DONE, seq, reached, cpu_ns) + part
 
 
+def pack_part(seq: int, reached: int, cpu_ns: int, part: bytes) -> bytes:
+    """Pack a PART frame."""
+    return _DONE.pack(PART, seq, reached, cpu_ns) + part
+
+
 def pack_note(kind: int, number: int, body: dict[str, Any] | None = None) -> bytes:
-    """Pack any frame except CHUNK and DONE."""
+    """Pack any frame except CHUNK, LEASE, DONE and PART."""
     return _HEAD.pack(kind, number) + (json.dumps(body).encode() if body else b"")
 
 
 def unpack_note(frame: bytes) -> Note:
-    """Unpack any frame except CHUNK and DONE; raises FrameInvalid."""
+    """Unpack any frame except CHUNK, LEASE, DONE and PART; raises FrameInvalid."""
     try:
         kind, number = _HEAD.unpack_from(frame)
         body = json.loads(frame[_HEAD.size :]) if len(frame) > _HEAD.size else {}
@@ -148,13 +186,13 @@ def unpack_batch(frame: bytes) -> list[bytes]:
     return found
 
 
-def unpack_done(frame: bytes) -> Done:
-    """Unpack a DONE frame; raises FrameInvalid."""
+def unpack_done(frame: bytes) -> Done | LeaseDone:
+    """Unpack a DONE or PART frame; raises FrameInvalid."""
     try:
-        _, seq, reached, cpu_ns = _DONE.unpack_from(frame)
+        kind, seq, reached, cpu_ns = _DONE.unpack_from(frame)
     except struct.error as error:
         raise FrameInvalid(f"DONE frame of {len(frame)} bytes: {error}") from error
-    return Done(seq, reached, cpu_ns, frame[_DONE.size :])
+    return (LeaseDone if kind == PART else Done)(seq, reached, cpu_ns, frame[_DONE.size :])
 
 
 def unpack_part(part: bytes) -> dict[str, Any]:

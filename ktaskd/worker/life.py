@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ktaskd.host import faults, logline
+from ktaskd.host.memory import barrier
 from ktaskd.model.worker import Placement
 from ktaskd.worker import frames, restart, setup
 from ktaskd.worker.codec import applied_to_json
@@ -60,7 +61,9 @@ def run(
         gc.freeze()
         sock.setblocking(True)
         confined = not placement.own_code
-        worker = Worker(sock, slot.cast("Q"), placement.nid, confined=confined, board=board)
+        words = slot.cast("Q")
+        words[frames.SLOT_ORDERED] = barrier.register()
+        worker = Worker(sock, words, placement.nid, confined=confined, board=board)
         worker.send(pack_note(frames.READY, 0, applied_to_json(applied)))
         worker.serve()
         status = 0

@@ -16,7 +16,7 @@ from ktaskd.worker import frames, restart, setup
 from ktaskd.worker.chunks import Chunks
 from ktaskd.worker.codec import facts_from_json
 from ktaskd.worker.faultpoints import FaultPoints
-from ktaskd.worker.frames import BATCH, CHUNK
+from ktaskd.worker.frames import BATCH, CHUNK, LEASE
 from ktaskd.worker.jobs import Known
 from ktaskd.worker.restart import Board, Held
 from ktaskd.worker.sources import Source
@@ -99,6 +99,10 @@ class Worker:
                 frame = bytes(view[:count])
                 self._at_hand = [frame]
                 process(*frames.unpack_chunk(frame))
+            elif buffer[0] == LEASE and not ancillary:
+                frame = bytes(view[:count])
+                self._at_hand = [frame]
+                self._chunks.process_lease(*frames.unpack_lease(frame))
             elif buffer[0] == BATCH and not ancillary:
                 self._on_frames(frames.unpack_batch(bytes(view[:count])))
             else:
@@ -111,6 +115,8 @@ class Worker:
             self._at_hand = batch[i:]
             if frame[0] == CHUNK:
                 self._chunks.process(*frames.unpack_chunk(frame))
+            elif frame[0] == LEASE:
+                self._chunks.process_lease(*frames.unpack_lease(frame))
             else:
                 self._on_note(frame, [], 0)
 

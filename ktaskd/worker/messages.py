@@ -13,7 +13,7 @@ from ktaskd.model.limits import POSITION_MAX
 from ktaskd.model.worker import Applied
 from ktaskd.worker import frames
 from ktaskd.worker.codec import applied_from_json
-from ktaskd.worker.frames import Done, FrameInvalid, Note
+from ktaskd.worker.frames import Done, FrameInvalid, LeaseDone, Note
 
 Json = dict[str, Any]
 Pairs = Sequence[Sequence[int]]
@@ -106,8 +106,8 @@ class Wakes:
     seq: int
 
 
-Report = Prior | Planned | Reply | Failed | Rests | Wakes
-"""All reports of a worker on a job, except that a chunk is done."""
+Report = LeaseDone | Prior | Planned | Reply | Failed | Rests | Wakes
+"""All reports of a worker on a job, except that a chunk or lease is done."""
 
 Message = Ready | Done | Report
 
@@ -116,7 +116,7 @@ def parse(frame: bytes) -> Message:
     """Read a frame from a worker; raises FrameInvalid."""
     if not frame:
         raise FrameInvalid("empty frame")
-    if frame[0] == frames.DONE:
+    if frame[0] in (frames.DONE, frames.PART):
         return frames.unpack_done(frame)
     note = frames.unpack_note(frame)
     read = _READERS.get(note.kind)

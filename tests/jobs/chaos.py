@@ -14,18 +14,24 @@ from random import Random
 from ktaskd.jobs.job import Job
 from ktaskd.model.allowance import Level
 from ktaskd.model.worker import WorkerState
-from tests.jobs.simulated import READER, REWRITER, SLEEPER, STEPS, WRITER, Simulation, play
+from tests.jobs.simulated import LEASED, READER, REWRITER, SLEEPER, STEPS, WRITER, Simulation, play
 from tests.jobs.simulated_worker import SimulatedWorker
 
-SEEDS = 80
+SEEDS = 160
+FIRST_WITH_LEASES = 80
+"""In the stories from this one on workers hold leases, where a function allows it."""
 STEPS_PER_STORY = 150
 
 
 class Chaos:
     """Does anything that can happen."""
 
-    def __init__(self, sim: Simulation, random: Random, *, guests: bool) -> None:
+    def __init__(self, sim: Simulation, random: Random, *, guests: bool, leases: bool = False) -> None:
         self.sim, self.random, self.guests = sim, random, guests
+        self.kinds = [READER, READER, STEPS, WRITER, REWRITER, SLEEPER]
+        if leases:
+            self.kinds = [LEASED.get(kind, kind) for kind in self.kinds]
+            sim.on_shorten = self._race
         sim.raiser.works = lambda: random.random() < 0.6
 
     def _busy(self) -> SimulatedWorker | None:
@@ -40,7 +46,7 @@ class Chaos:
         random = self.random
         if self.sim.registry.unended < 6:
             self.sim.submit(
-                random.choice([READER, READER, STEPS, WRITER, REWRITER, SLEEPER]),
+                random.choice(self.kinds),
                 random.choice([2, 20, 60]),
                 waited=random.random() < 0.6,
                 threads=random.randint(1, 4),
@@ -57,17 +63,23 @@ class Chaos:
         if worker is None:
             return
         if not worker.begun:
-            if worker.recalled and worker.queue[0][1] == "chunk":
+            if worker.recalled and worker.queue[0][1] in ("chunk", "lease"):
                 worker.begin()
                 worker.answer(whole=False)
                 return
             worker.begin()
         worker.get_on(self.random)
-        chunk = worker.queue[0][1] == "chunk"
-        if chunk and worker.recalled and self.random.random() < 0.7:
+        chunk = worker.queue[0][1] in ("chunk", "lease")
+        if worker.queue[0][1] == "lease" and self.random.random() < 0.5:
+            worker.report()
+        elif chunk and worker.recalled and self.random.random() < 0.7:
             worker.answer(whole=False)
         elif self.random.random() < 0.6:
             worker.answer()
+
+    def _race(self, worker: SimulatedWorker) -> None:
+        if self.random.random() < 0.5:
+            worker.claim_more(self.random)
 
     def fail(self) -> None:
         worker = self._busy()
@@ -165,7 +177,7 @@ def tell(seed: int, watch: Callable[[Simulation], None] = lambda _: None) -> Non
 
     async def story(sim: Simulation) -> None:
         watch(sim)
-        chaos = Chaos(sim, random, guests=seed % 3 == 0)
+        chaos = Chaos(sim, random, guests=seed % 3 == 0, leases=seed >= FIRST_WITH_LEASES)
         sim.fill()
         for _ in range(STEPS_PER_STORY):
             await chaos.step()

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ktaskd.host.caller import Caller
@@ -38,7 +39,7 @@ from ktaskd.pool.death import Death
 from ktaskd.worker.frames import Done
 from ktaskd.worker.messages import Report
 from tests.jobs.leaploop import LeapLoop, pending
-from tests.jobs.simulated_worker import SimulatedWorker
+from tests.jobs.simulated_worker import QUANTUM, SimulatedWorker
 
 KEEP_S = 5.0
 
@@ -52,6 +53,8 @@ REWRITER = Declaration(
     "rewriter", "Writes the same.", partial=Partial.RERUN_SAFE, undo=True, writes_bytes=True, sources=(_ROLE,)
 )
 SLEEPER = Declaration("sleeper", "Sleeps in the caller's own code.", own=True)
+LEASED = {kind: replace(kind, quantum=QUANTUM) for kind in (READER, STEPS, WRITER, REWRITER)}
+"""The same functions for workers that hold leases."""
 GROUP = MemoryLimit(1 << 20, "/group", "/group")
 
 
@@ -106,6 +109,8 @@ class Simulation:
             Clocks(lambda: self.wall(), self.loop.time),
             self.raiser if raises else None,
         )
+        self.on_shorten: Callable[[SimulatedWorker], None] = lambda _: None
+        """Called with a worker whose lease is about to be shortened, which may still claim a quantum."""
         self.on_send: Callable[[SimulatedWorker, str, str], None] = lambda *_: None
         """Called with each worker that is sent something: the verb, and what."""
         self.workers: list[SimulatedWorker] = []

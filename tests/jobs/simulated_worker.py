@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,15 @@ from ktaskd.jobs.roster import Record
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
 from ktaskd.pool.death import Death
-from ktaskd.worker.frames import Done, Op
+from ktaskd.worker.frames import Done, LeaseDone, Op
 from ktaskd.worker.messages import Failed, Reply, value_of
 
 if TYPE_CHECKING:
     from tests.jobs.simulated import Simulation
+
+
+QUANTUM = 4
+"""Most positions that a worker claims at once."""
 
 
 class SimulatedWorker:
@@ -32,7 +37,7 @@ class SimulatedWorker:
         self.jnos: dict[int, frozenset[int]] = {}
         self.retired = self.resting = self.tainted = False
         self.queue: list[tuple[int, str, int, Any]] = []
-        """Sent and not answered: (seq, "chunk" or an op, jno, span or payload)."""
+        """Sent and not answered: (seq, "chunk", "lease" or an op, jno, span or payload)."""
         self.share, self.runnable = 1.0, True
         self.cpu_s, self.cpu_at_s = 0.0, sim.loop.time()
         self.asleep_as = "S"
@@ -41,6 +46,10 @@ class SimulatedWorker:
         self.at = (0, 0)
         """The number of what it has begun, and how far it is."""
         self.recalled_to = 0
+        self.claim = 0
+        """How far the quantum may reach that it has begun in a lease."""
+        self.is_ordered = True
+        """Whether its lease may be shortened."""
         self.is_ready = self.is_killed = self.is_dead = self.is_high = False
         self._seq = 0
         self._why = ""
@@ -61,6 +70,32 @@ class SimulatedWorker:
         self.queue.append((self._seq, "chunk", jno, (start, end)))
         self._sent("chunk", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} more={more}")
         return self._seq
+
+    def send_lease(self, jno: int, start: int, end: int, *, nid: int = -1, slice_s: float = 0.0) -> int:
+        assert not self.record.raised, "a raised helper is given work"
+        assert self.state is WorkerState.BUSY
+        assert not self.queue, "a worker that holds something gets a lease"
+        self._seq += 1
+        self.claim = start
+        self.queue.append((self._seq, "lease", jno, (start, end)))
+        self._sent("lease", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} slice={slice_s:g}")
+        return self._seq
+
+    def shorten(self, end: int) -> int:
+        if not self.is_ordered:
+            raise OSError(errno.ENOSYS, "membarrier")
+        seq, kind, jno, (start, before) = self.queue[0]
+        assert kind == "lease"
+        assert start <= end < before
+        self.sim.on_shorten(self)  # it may claim another quantum before it sees the new end
+        self.queue[0] = (seq, kind, jno, (start, max(end, self.claim)))
+        self._sent("shorten", f"{seq} to {end}")
+        return max(end, self.claim)
+
+    def claim_more(self, random: Random) -> None:
+        """Claim the next quantum of its lease, if it has begun it."""
+        if self.begun and self.queue[0][1] == "lease":
+            self.claim = min(self.at[1] + random.randint(1, QUANTUM), self.queue[0][3][1])
 
     def send_step(self, jno: int, op: Op, payload: dict[str, Any]) -> int:
         assert not self.record.raised, "a raised helper is given work"
@@ -163,12 +198,19 @@ class SimulatedWorker:
 
     def begin(self) -> None:
         seq, kind, _, what = self.queue[0]
-        self.at = (seq, what[0] if kind == "chunk" else what.get("start", 0))
+        if kind == "lease" and self.begun:
+            return
+        self.at = (seq, what[0] if kind in ("chunk", "lease") else what.get("start", 0))
 
     def get_on(self, random: Random) -> None:
         """Get a bit further in what it has begun."""
         seq, kind, jno, what = self.queue[0]
-        if kind == "chunk" or kind == "undo":
+        if kind == "lease":
+            self.claim_more(random)
+            before, after = self.at[1], random.randint(self.at[1], self.claim)
+            self.at = (seq, after)
+            self.sim.touch(jno, before, after)
+        elif kind == "chunk" or kind == "undo":
             end = what[1] if kind == "chunk" else what["end"]
             before = self.at[1]
             after = random.randint(before, end)
@@ -176,19 +218,28 @@ class SimulatedWorker:
             self.sim.touch(jno, before, after, undo=kind == "undo")
         self.beats += 1
 
+    def report(self) -> None:
+        """Say what is done of its lease, and keep the rest."""
+        seq, kind, jno, (start, end) = self.queue[0]
+        assert kind == "lease"
+        reached = self.at[1]
+        self.queue[0] = (seq, kind, jno, (reached, end))
+        self.sim.on_report(self, LeaseDone(seq, reached, 2_000_000, self._part(jno, start, reached)))
+
     def answer(self, *, whole: bool = True) -> None:
         """End what it has begun; not `whole` = give the rest back."""
         seq, kind, jno, what = self.queue.pop(0)
-        if kind != "chunk":
+        if kind not in ("chunk", "lease"):
             self._reply(seq, kind, jno, what)
             return
         start, end = what
         reached = end if whole else self.at[1]
         self.sim.touch(jno, self.at[1], reached)
-        part = (
-            json.dumps({"n": reached - start}).encode() if self.sim.counts(jno) and reached > start else b""
-        )
-        self.sim.on_done(self, Done(seq, reached, 2_000_000, part))
+        self.sim.on_done(self, Done(seq, reached, 2_000_000, self._part(jno, start, reached)))
+
+    def _part(self, jno: int, start: int, reached: int) -> bytes:
+        counts = self.sim.counts(jno) and reached > start
+        return json.dumps({"n": reached - start}).encode() if counts else b""
 
     def _reply(self, seq: int, op: str, jno: int, payload: Any) -> None:
         value: dict[str, Any] = {}
@@ -201,7 +252,7 @@ class SimulatedWorker:
     def fail(self) -> None:
         """Raise in what it has begun, and clean up."""
         seq, kind, jno, what = self.queue.pop(0)
-        if kind == "chunk":
+        if kind in ("chunk", "lease"):
             self.sim.touch(jno, *what, undo=True)
         self.sim.on_report(self, Failed(seq, 1000, message="it failed"))
 
@@ -212,5 +263,8 @@ class SimulatedWorker:
         self.state, stopping = WorkerState.BACKOFF, self.state is WorkerState.STOPPING
         self.sim.workers.remove(self)
         self.sim.on_dead(
-            self, Death(0 if stopping and not self.is_killed else status, seq, position, self._why)
+            self,
+            Death(
+                0 if stopping and not self.is_killed else status, seq, position, self._why, claim=self.claim
+            ),
         )

@@ -23,7 +23,7 @@ from ktaskd.model.source import SourceFacts
 from ktaskd.model.worker import Placement, WorkerClass
 from ktaskd.worker import frames, life
 from ktaskd.worker.codec import facts_to_json
-from ktaskd.worker.frames import SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, Done, Note
+from ktaskd.worker.frames import SLOT_BEATS, SLOT_POSITION, SLOT_RECALL, SLOT_SEQ, Done, LeaseDone, Note
 
 PATIENCE_S = 60.0
 """Time after which a test that cannot pass gives up."""
@@ -63,9 +63,10 @@ class RealWorker:
         self.slot.release()
         self._page.close()
 
-    def receive(self) -> Done | Note:
+    def receive(self) -> Done | LeaseDone | Note:
         frame = self.sock.recv(FRAME_BYTES_MAX)
-        return frames.unpack_done(frame) if frame[0] == frames.DONE else frames.unpack_note(frame)
+        done = frame[0] in (frames.DONE, frames.PART)
+        return frames.unpack_done(frame) if done else frames.unpack_note(frame)
 
     def done(self) -> Done:
         frame = self.receive()

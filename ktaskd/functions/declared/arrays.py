@@ -28,6 +28,7 @@ _ARRAY_REDUCE = Declaration(
     align=MIB,
     min_chunk=MIB,
     probe=8 * MIB,
+    quantum=MIB,
     sources=(SourceRole("data", Access.READ, "The numbers, one after the other."),),
     arguments=(
         _DTYPE,
@@ -61,6 +62,7 @@ _ARRAY_MAP = Declaration(
     align=MIB,
     min_chunk=MIB,
     probe=8 * MIB,
+    quantum=MIB,
     sources=(SourceRole("data", Access.READ_WRITE, "The numbers, one after the other."),),
     arguments=(
         _DTYPE,

@@ -14,6 +14,7 @@ def _crc(name: str, summary: str, *needs: str) -> Declaration:
         summary=summary,
         min_chunk=MIB,
         probe=8 * MIB,
+        quantum=2 * MIB,
         sources=(_DATA,),
         arguments=(CHANGED,),
         steady=True,

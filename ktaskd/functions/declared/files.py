@@ -14,6 +14,7 @@ _FILE_COPY = Declaration(
     align=PAGE,
     min_chunk=MIB,
     probe=4 * MIB,
+    quantum=2 * MIB,
     sources=(
         SourceRole("src", Access.READ, "The file or memory to copy from."),
         SourceRole("dst", Access.WRITE, "The file or memory to copy to; extended if needed."),
@@ -47,6 +48,7 @@ _FILE_ALLOCATE = Declaration(
     align=PAGE,
     min_chunk=16 * MIB,
     probe=64 * MIB,
+    quantum=8 * MIB,
     # Reserving needs no right to read, but the undo reads to find zeros.
     sources=(SourceRole("data", Access.READ_WRITE, "The file or the memory to reserve storage for."),),
     allocates=True,
@@ -73,6 +75,7 @@ _FILE_PUNCH = Declaration(
     align=2 * MIB,
     min_chunk=16 * MIB,
     probe=64 * MIB,
+    quantum=8 * MIB,
     sources=(SourceRole("data", Access.WRITE, "The file or the memory to make holes in."),),
     partial=Partial.RERUN_SAFE,
     writes_bytes=True,
@@ -90,6 +93,7 @@ _FILE_WARM = Declaration(
     align=PAGE,
     min_chunk=MIB,
     probe=8 * MIB,
+    quantum=2 * MIB,
     sources=(SourceRole("data", Access.READ, "The file to read into the page cache."),),
     arguments=(
         Argument(
@@ -119,6 +123,7 @@ _FILE_COMPARE = Declaration(
     ),
     min_chunk=MIB,
     probe=8 * MIB,
+    quantum=2 * MIB,
     sources=(
         SourceRole("a", Access.READ, "The first file or memory; ranges refer to it."),
         SourceRole("b", Access.READ, "The second file or memory."),

@@ -18,6 +18,7 @@ _MEM_FILL = Declaration(
     # About 0.5 ms of work on memory, against some 30 us to hand out a chunk.
     min_chunk=2 * MIB,
     probe=8 * MIB,
+    quantum=2 * MIB,
     sources=(SourceRole("data", Access.WRITE, "The memory or the file to fill."),),
     arguments=(Argument("value", ArgType.INT, 0, "The byte to write, 0 to 255.", 0, 255),),
     allocates=True,
@@ -33,6 +34,7 @@ _MEM_POPULATE = Declaration(
     align=PAGE,
     min_chunk=2 * MIB,
     probe=8 * MIB,
+    quantum=2 * MIB,
     sources=(
         # A page is allocated through a writable mapping, which needs both rights.
         SourceRole("data", Access.READ_WRITE, "The memory to populate.", memory_only=True),
@@ -57,6 +59,7 @@ _MEM_COPY = Declaration(
     align=PAGE,
     min_chunk=MIB,
     probe=4 * MIB,
+    quantum=2 * MIB,
     sources=(
         SourceRole("src", Access.READ, "The memory to copy from.", memory_only=True),
         SourceRole("dst", Access.WRITE, "The memory to copy to; extended if needed.", memory_only=True),
@@ -83,6 +86,7 @@ _MEM_PATTERN = Declaration(
     align=PAGE,
     min_chunk=2 * MIB,
     probe=8 * MIB,
+    quantum=2 * MIB,
     sources=(SourceRole("data", Access.READ_WRITE, "The memory to initialise.", memory_only=True),),
     arguments=(
         Argument("record", ArgType.STRING, None, "The bytes of one record in hex, 1 to 4096 bytes."),

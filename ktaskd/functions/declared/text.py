@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktaskd.functions.declared.common import CHANGED, MIB
+from ktaskd.functions.declared.common import CHANGED, KIB, MIB
 from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partial, SourceRole
 
 _TEXT_SEARCH = Declaration(
@@ -16,6 +16,7 @@ _TEXT_SEARCH = Declaration(
     ),
     min_chunk=MIB,
     probe=8 * MIB,
+    quantum=512 * KIB,
     sources=(SourceRole("data", Access.READ, "The file or the memory to read."),),
     arguments=(
         Argument(

@@ -1,0 +1,100 @@
+"""Gives leases their size and their time, and shortens them for other workers.
+
+`planner.leases` decides; this moves the ends and keeps the books of the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ktaskd.jobs.crew import HeldChunk
+from ktaskd.jobs.job import Job
+from ktaskd.jobs.ports import Worker
+from ktaskd.model.limits import CHUNK_TIME_DETACHED_S, CHUNK_TIME_TARGET_S, LEASE_REPORT_S
+from ktaskd.planner.leases import Grain, Rest, cut_of, largest, share
+
+
+class Leases:
+    """The leases of all jobs; their books are in the jobs.
+
+    Args:
+        workers_of: how many workers a job may have now.
+        has_free: whether a node has a free helper for the ranges of that node.
+        alone: whether no other job wants workers, and helpers may work all of the time.
+    """
+
+    def __init__(
+        self,
+        workers_of: Callable[[Job], int],
+        has_free: Callable[[int], bool],
+        alone: Callable[[Job], bool],
+    ) -> None:
+        """Needs the running loop, for its clock."""
+        self._workers_of, self._has_free, self._alone = workers_of, has_free, alone
+        self._now = asyncio.get_running_loop().time
+
+    def size(self, job: Job) -> int:
+        """Return how many positions the next lease of a job should have."""
+        busy = sum(bool(chunks) for chunks in job.crew.held.values())
+        return share(job.left, self._workers_of(job) - busy, job.plan.min_chunk)
+
+    def slice_s(self, worker: Worker, job: Job) -> float:
+        """Return the time after which a worker has to give the rest of a lease back; 0 = no limit."""
+        if self._alone(job) and not (worker.is_lead and job.caller.cpu_quota):
+            return 0.0
+        return CHUNK_TIME_TARGET_S if job.waited else CHUNK_TIME_DETACHED_S
+
+    @staticmethod
+    def cost_s(likely_s: float, slice_s: float) -> float:
+        """Return the CPU seconds that are charged in advance, for a lease that may take `likely_s`."""
+        return min(likely_s, slice_s or LEASE_REPORT_S)
+
+    def may_divide(self, job: Job, nid: int, *, lead: bool) -> bool:
+        """Whether another worker, of this node, could get a part of a lease of the job."""
+        if not job.has_leases or sum(map(bool, job.crew.held.values())) >= job.threads:
+            return False
+        return bool(self._cuts(job, nid, lead=lead))
+
+    def divide(self, job: Job, nid: int, *, lead: bool) -> bool:
+        """Take half of the largest rest for a worker of this node; return whether something waits now."""
+        return any(self._shorten(job, held, cut) for held, cut in self._cuts(job, nid, lead=lead))
+
+    def withdraw(self, worker: Worker, job: Job) -> bool:
+        """Take everything that a worker has not claimed; return whether something waits now."""
+        held = next((held for held in job.crew.leases if held.worker is worker), None)
+        return held is not None and self._shorten(job, held, max(worker.claim, held.chunk.start))
+
+    def _shorten(self, job: Job, held: HeldChunk, end: int) -> bool:
+        if end >= held.chunk.end:
+            return False
+        try:
+            end = held.worker.shorten(end)
+        except OSError:
+            return False  # the kernel cannot order the accesses
+        if not held.chunk.start <= end < held.chunk.end:
+            return False  # it has done the rest meanwhile
+        held.chunk = job.positions.shorten(held.chunk, end)
+        return True
+
+    def _cuts(self, job: Job, nid: int, *, lead: bool) -> list[tuple[HeldChunk, int]]:
+        """Return the leases that can be divided for a worker, the best first, each with its new end."""
+        plan = job.plan
+        grain = Grain(plan.min_chunk, plan.align, job.checked.declaration.quantum)
+        leases = [held for held in job.crew.leases if self._may_have(job, held, nid, lead=lead)]
+        rests = [self._rest(held) for held in leases]
+        cuts = [(i, cut_of(rests[i], grain)) for i in largest(enumerate(rests), nid)]
+        return [(leases[i], cut) for i, cut in cuts if cut is not None]
+
+    def _may_have(self, job: Job, held: HeldChunk, nid: int, *, lead: bool) -> bool:
+        """Whether a worker of a node may get positions of this lease, as `Cursor.take` would decide."""
+        if lead or held.chunk.nid in (nid, -1):
+            return True
+        return not (job.plan.parts[held.chunk.part_i].only or self._has_free(held.chunk.nid))
+
+    def _rest(self, held: HeldChunk) -> Rest:
+        chunk, (_, position) = held.chunk, held.worker.position
+        claim = min(max(held.worker.claim, chunk.start), chunk.end)
+        took_s = self._now() - held.sent_s
+        rate = max(position - chunk.start, 0) / took_s if took_s > 0 else 0.0
+        return Rest(claim, chunk.end, chunk.nid, rate)
