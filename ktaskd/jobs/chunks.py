@@ -61,6 +61,8 @@ class Chunks:
         if job is None or held is None:
             raise FrameInvalid("it was not given that chunk")
         part = _checked_part(job, held, done)
+        if done.combined and not (held.is_sole and done.reached - held.chunk.start == job.plan.total):
+            raise FrameInvalid("it was not given the whole job")
         job.crew.take(worker, done.seq)
         self.account(job, worker, done.cpu_ns, held)
         whole = done.reached == held.chunk.end
@@ -107,6 +109,7 @@ class Chunks:
         job.positions.complete(chunk, reached)  # also where its part is too much: then it is undone
         if reached > chunk.start:
             error = self._keep_part(job, chunk.start, part, done.part)
+            job.parts.is_combined = done.combined
             self._note_progress(job.owner.uid)
         whole = reached == chunk.end
         job.tally.chunks_done += whole or bool(held.slice_s)

@@ -38,7 +38,7 @@ def begin_success(job: Job) -> None:
         return
     declaration = job.checked.declaration
     if declaration.combine and not job.counts_items:
-        job.course.combination = Combination(job.parts.take_all())
+        job.course.combination = Combination.of(job.parts)
     job.course.is_to_finish = declaration.lifecycle
     take_next_step(job)
 

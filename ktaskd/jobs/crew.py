@@ -29,6 +29,8 @@ class HeldChunk:
     """The same chunk, held by another worker: the first to finish it wins."""
     is_lease: bool = False
     """Whether the worker reports parts of it, and its end may be moved: `chunk` is what is left of it."""
+    is_sole: bool = False
+    """Of a lease: whether it is the whole job, and its worker may combine the result."""
     slice_s: float = 0.0
     """Of a lease: time after which its worker gives the rest back; 0 = no limit."""
     void: bool = False

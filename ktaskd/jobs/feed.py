@@ -140,7 +140,15 @@ class Feeder:
         if job.has_leases:
             held.is_lease, held.slice_s = True, self._leases.slice_s(worker, job)
             held.charged_s = self._leases.cost_s(likely_s, held.slice_s)
-            seq = worker.send_lease(job.jno, chunk.start, chunk.end, nid=chunk.nid, slice_s=held.slice_s)
+            held.is_sole = job.combines_alone and chunk.end - chunk.start == job.plan.total
+            seq = worker.send_lease(
+                job.jno,
+                chunk.start,
+                chunk.end,
+                nid=chunk.nid,
+                slice_s=held.slice_s,
+                sole=held.is_sole,
+            )
         else:
             self._send_items(worker, job, chunk)
             seq = worker.send_chunk(job.jno, chunk.start, chunk.end, nid=chunk.nid, more=more)

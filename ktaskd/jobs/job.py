@@ -305,6 +305,12 @@ class Job:
         """Whether its workers get leases, and not chunks."""
         return self.checked.declaration.quantum > 0 and not self.counts_items
 
+    @property
+    def combines_alone(self) -> bool:
+        """Whether the worker that does all of the job may combine the result: no step comes between."""
+        declaration = self.checked.declaration
+        return declaration.combine and not (declaration.lifecycle or self.counts_items)
+
     def rate(self, *, lead: bool) -> float:
         """Return the positions a second of a worker of this class; 0 = not known yet.
 

@@ -22,6 +22,9 @@ class Parts:
     A million small results would take ten times as much memory as Python objects.
     """
 
+    is_combined = False
+    """Whether there is one, which is the combined result."""
+
     def __init__(self) -> None:
         """Start without results."""
         self._starts = array("q")

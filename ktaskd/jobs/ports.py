@@ -94,7 +94,15 @@ class Worker(Protocol):
         """Send a chunk; returns the number that its answer will carry."""
 
     def send_lease(
-        self, jno: int, start: int, end: int, /, *, nid: int = NUMA_NO_NODE, slice_s: float = 0.0
+        self,
+        jno: int,
+        start: int,
+        end: int,
+        /,
+        *,
+        nid: int = NUMA_NO_NODE,
+        slice_s: float = 0.0,
+        sole: bool = False,
     ) -> int:
         """Send a lease to a worker that holds nothing; returns the number that its answers will carry."""
 

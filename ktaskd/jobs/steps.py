@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ktaskd.jobs.items import encode
-from ktaskd.jobs.parts import take_fitting
+from ktaskd.jobs.parts import Parts, take_fitting
 from ktaskd.model.function import Partial
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.model.spans import Span
@@ -141,6 +141,12 @@ class Combination:
 
     waiting: deque[bytes]
     done: deque[bytes] = field(default_factory=deque)
+
+    @classmethod
+    def of(cls, parts: Parts) -> Combination:
+        """Take over the results of the chunks, or the one that a worker has combined already."""
+        taken = parts.take_all()
+        return cls(deque(), taken) if parts.is_combined else cls(taken)
 
     def next(self) -> Combine | None:
         """Return the next step; None if one result is left."""

@@ -110,17 +110,27 @@ class Instructed:
         return self._seq
 
     def send_lease(
-        self, jno: int, start: int, end: int, *, nid: int = NUMA_NO_NODE, slice_s: float = 0.0
+        self,
+        jno: int,
+        start: int,
+        end: int,
+        *,
+        nid: int = NUMA_NO_NODE,
+        slice_s: float = 0.0,
+        sole: bool = False,
     ) -> int:
         """Send it a lease, while it holds nothing; returns the seq that its DONE or FAILED will have.
 
         Args:
             nid: node of new pages, which may differ from the worker's node.
             slice_s: time after which it gives the rest back; 0 = no limit.
+            sole: it is the whole job, and the worker combines its result unless it is shortened.
         """
         self._seq += 1
         self.slot[frames.SLOT_CLAIM], self.slot[frames.SLOT_END] = start, end
-        self._send(frames.pack_lease(self._seq, jno, start, end, nid, int(slice_s * 1000)))
+        self._send(
+            frames.pack_lease(frames.Lease(self._seq, jno, start, end, nid, int(slice_s * 1000), sole))
+        )
         return self._seq
 
     @property

@@ -6,6 +6,7 @@ import contextlib
 import math
 import socket
 import time
+from dataclasses import dataclass
 
 from ktaskd.host import faults, logline
 from ktaskd.host.memory import mempolicy
@@ -27,13 +28,29 @@ from ktaskd.worker.frames import (
     SLOT_RECALL,
     SLOT_SEQ,
     SLOT_UNDOING,
+    Lease,
     pack_done,
     pack_note,
     pack_part,
+    pack_whole,
 )
-from ktaskd.worker.jobs import Job, Known
+from ktaskd.worker.jobs import Job, Json, Known
 
 LOG_NAME = "ktaskd.worker"
+
+
+@dataclass(slots=True)
+class _Run:
+    """The work on a lease: [at, end) is being worked on, after the last report, which was at `since_ns`."""
+
+    at: int
+    end: int
+    since_ns: int
+
+    def spent_ns(self) -> int:
+        """The CPU time since the last report, which is now."""
+        before, self.since_ns = self.since_ns, time.thread_time_ns()
+        return self.since_ns - before
 
 
 class Chunks:
@@ -79,33 +96,49 @@ class Chunks:
             return
         self._send_done(pack_done(seq, reached, time.thread_time_ns() - before, part))
 
-    def process_lease(self, seq: int, jno: int, start: int, end: int, nid: int, slice_ms: int) -> None:
+    def process_lease(self, lease: Lease) -> None:
         """Process a lease, report what is done of it from time to time, and answer it in the end."""
-        if not self._begin(seq, jno, start, nid):
+        if not self._begin(lease.seq, lease.jno, lease.start, lease.nid):
             return
-        before = time.thread_time_ns()
-        control = self._control = self._lease_control
-        job, at = None, start
+        run = _Run(lease.start, lease.start, time.thread_time_ns())
+        self._control = self._lease_control
+        job = None
         try:
-            job = self._known.jobs.get(jno) or self._known.job(jno)
-            control.room = job.room
-            control.open(seq, job.declaration, _ends_at(slice_ms))
-            part = b""
-            while at < (end := control.resume(at)):
-                position, value = job.body.run(job.context, at, end, control)
-                reached = control.reached(position)
-                part = b"" if value is None or reached == at else encoded(value)
-                last, at = at, reached
-                if at >= self._words[SLOT_END] or control.is_over():
-                    break
-                if at > last:
-                    now = time.thread_time_ns()
-                    self._send(pack_part(seq, at, now - before, part))
-                    part, before = b"", now
+            job = self._known.jobs.get(lease.jno) or self._known.job(lease.jno)
+            answer = self._work(job, lease, run)
         except Exception as error:
-            self._send_failed(seq, job, (at, max(at, end)), explained(error, job), before)
+            span = run.at, max(run.at, run.end)
+            self._send_failed(lease.seq, job, span, explained(error, job), run.since_ns)
             return
-        self._send_done(pack_done(seq, at, time.thread_time_ns() - before, part))
+        self._send_done(answer)
+
+    def _work(self, job: Job, lease: Lease, run: _Run) -> bytes:
+        """Work on a lease until it is over; return the answer."""
+        control, part = self._lease_control, b""
+        control.room = job.room
+        control.open(lease.seq, job.declaration, _ends_at(lease.slice_ms))
+        while run.at < control.resume(run.at):
+            run.end = control.end
+            position, value = job.body.run(job.context, run.at, run.end, control)
+            last, run.at = run.at, control.reached(position)
+            if lease.sole and (last, run.at) == (lease.start, lease.end):
+                return self._whole(job, lease, value or {}, run)
+            part = b"" if value is None or run.at == last else encoded(value)
+            if run.at >= self._words[SLOT_END] or control.is_over():
+                break
+            if run.at > last:
+                self._send(pack_part(lease.seq, run.at, run.spent_ns(), part))
+                part = b""
+        return pack_done(lease.seq, run.at, run.spent_ns(), part)
+
+    def _whole(self, job: Job, lease: Lease, value: Json, run: _Run) -> bytes:
+        """The answer on a lease that was the whole job: its result needs no step to combine it."""
+        try:
+            result = encoded(job.body.combine(job.context, [value]))
+        except Exception:
+            # The step will fail in the same way, and then the job can be undone.
+            return pack_done(lease.seq, lease.end, run.spent_ns(), encoded(value))
+        return pack_whole(lease.seq, lease.end, run.spent_ns(), result)
 
     def _begin(self, seq: int, jno: int, start: int, nid: int) -> bool:
         """Publish that a chunk or lease has begun; return False if it was recalled, and so is given back."""

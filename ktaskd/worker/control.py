@@ -98,7 +98,9 @@ class LeaseControl(ChunkControl):
     """
 
     _quantum = _align = 1
-    _at = _end = _granted = 0
+    _at = _granted = 0
+    end = 0
+    """The end of the lease when the worker last looked."""
     _report_s = _give_back_s = 0.0
 
     def open(self, seq: int, function: Declaration, give_back_s: float) -> None:
@@ -122,11 +124,11 @@ class LeaseControl(ChunkControl):
         words = self._words
         words[SLOT_POSITION] = at
         self._at, self._granted = at, self._claim(at)
-        self._end = words[SLOT_END]  # after the claim
+        self.end = words[SLOT_END]  # after the claim
         self._report_s = time.monotonic() + LEASE_REPORT_S
         if self.holes:
             self.holes = []
-        return self._end
+        return self.end
 
     def is_over(self) -> bool:
         """Whether the rest is wanted back, or the time is over."""
@@ -137,7 +139,7 @@ class LeaseControl(ChunkControl):
 
         A body may return a position beyond its claim if it has only looked there, for the begin of a record.
         """
-        return min(position, self._end, self._granted) if position < self._end else self._end
+        return min(position, self.end, self._granted) if position < self.end else self.end
 
     def quantum(self, position: int) -> bool:
         """Publish the position and claim the next quantum; True if the body has to return.
@@ -152,7 +154,7 @@ class LeaseControl(ChunkControl):
             return True
         claim = self._claim(position)
         end = self._words[SLOT_END]  # after the claim
-        if end < self._end and end < claim:
+        if end < self.end and end < claim:
             return True
         if position > self._at:
             now_s = time.monotonic()

@@ -7,7 +7,9 @@ Daemon to worker:
     SOURCE  sid, facts                one descriptor comes with it
     JOB     jno, setup                function, arguments, role -> sid, items
     CHUNK   seq, jno, start, end, nid node for new pages; -1 = the worker's own
-    LEASE   seq, jno, start, end, nid, slice    a chunk whose end the daemon may move while it is worked on
+    LEASE   seq, jno, start, end, nid, slice, sole
+                                      a chunk whose end the daemon may move while it is worked on; sole: it is
+                                      the whole job, whose result has to be combined
     STEP    seq, jno, op, payload     prepare, undo, combine, finish or restore
     FORGET  jno or sid                drop a job or a source
     WIPE                              forget everything and erase it: the next job is another user's
@@ -16,6 +18,7 @@ Daemon to worker:
 Worker to daemon:
     READY   applied                   once, after the worker has set itself up
     DONE    seq, reached, cpu, part   if reached < end, the remainder is given back
+    WHOLE   seq, reached, cpu, result the same for the whole job: the result is combined already
     PART    seq, reached, cpu, part   a lease is done up to reached, and the worker continues with it
     PRIOR   seq, state                the former content of a span, sent before it is written
     PLANNED seq, value                the result of a prepare, sent before begin changes anything
@@ -37,11 +40,11 @@ from typing import Any
 from ktaskd.model.limits import NUMA_NO_NODE
 
 SOURCE, JOB, CHUNK, STEP, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE, LEASE = range(1, 11)
-READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES, PART = range(65, 74)
+READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES, PART, WHOLE = range(65, 75)
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<BQQQQi")
-_LEASE = struct.Struct("<BQQQQiI")
+_LEASE = struct.Struct("<BQQQQiI?")
 _DONE = struct.Struct("<BQQQ")
 _LENGTH = struct.Struct("<I")
 
@@ -87,12 +90,17 @@ class FrameInvalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A chunk was processed up to `reached`; `part` is its result as JSON, or b""."""
+    """A chunk was processed up to `reached`; `part` is its result as JSON, or b"".
+
+    Args:
+        combined: the chunk was the whole job, and its result is combined already.
+    """
 
     seq: int
     reached: int
     cpu_ns: int
     part: bytes
+    combined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +136,34 @@ def unpack_chunk(frame: bytes) -> tuple[int, int, int, int, int]:
     return seq, jno, start, end, nid
 
 
-def pack_lease(seq: int, jno: int, start: int, end: int, nid: int, slice_ms: int) -> bytes:
-    """Pack a LEASE frame; `slice_ms` = time after which the rest is given back, 0 = no limit."""
-    return _LEASE.pack(LEASE, seq, jno, start, end, nid, slice_ms)
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease as its worker gets it: [start, end) of a job.
+
+    Args:
+        nid: node of new pages; -1 = the worker's own.
+        slice_ms: time after which the rest is given back; 0 = no limit.
+        sole: it is the whole job; its result has to be combined if it is not shortened.
+    """
+
+    seq: int
+    jno: int
+    start: int
+    end: int
+    nid: int = NUMA_NO_NODE
+    slice_ms: int = 0
+    sole: bool = False
 
 
-def unpack_lease(frame: bytes) -> tuple[int, int, int, int, int, int]:
-    """The seq, jno, start, end, nid and slice of a LEASE frame."""
-    _, seq, jno, start, end, nid, slice_ms = _LEASE.unpack(frame)
-    return seq, jno, start, end, nid, slice_ms
+def pack_lease(lease: Lease) -> bytes:
+    """Pack a LEASE frame."""
+    return _LEASE.pack(LEASE, *(getattr(lease, name) for name in Lease.__slots__))
+
+
+def unpack_lease(frame: bytes) -> Lease:
+    """Unpack a LEASE frame."""
+    _, *fields = _LEASE.unpack(frame)
+    return Lease(*fields)
 
 
 def pack_done(seq: int, reached: int, cpu_ns: int, part: bytes) -> bytes:
@@ -149,13 +176,18 @@ def pack_part(seq: int, reached: int, cpu_ns: int, part: bytes) -> bytes:
     return _DONE.pack(PART, seq, reached, cpu_ns) + part
 
 
+def pack_whole(seq: int, reached: int, cpu_ns: int, result: bytes) -> bytes:
+    """Pack a WHOLE frame."""
+    return _DONE.pack(WHOLE, seq, reached, cpu_ns) + result
+
+
 def pack_note(kind: int, number: int, body: dict[str, Any] | None = None) -> bytes:
-    """Pack any frame except CHUNK, LEASE, DONE and PART."""
+    """Pack any frame except CHUNK, LEASE, DONE, PART and WHOLE."""
     return _HEAD.pack(kind, number) + (json.dumps(body).encode() if body else b"")
 
 
 def unpack_note(frame: bytes) -> Note:
-    """Unpack any frame except CHUNK, LEASE, DONE and PART; raises FrameInvalid."""
+    """Unpack any frame except CHUNK, LEASE, DONE, PART and WHOLE; raises FrameInvalid."""
     try:
         kind, number = _HEAD.unpack_from(frame)
         body = json.loads(frame[_HEAD.size :]) if len(frame) > _HEAD.size else {}
@@ -187,12 +219,15 @@ def unpack_batch(frame: bytes) -> list[bytes]:
 
 
 def unpack_done(frame: bytes) -> Done | LeaseDone:
-    """Unpack a DONE or PART frame; raises FrameInvalid."""
+    """Unpack a DONE, PART or WHOLE frame; raises FrameInvalid."""
     try:
         kind, seq, reached, cpu_ns = _DONE.unpack_from(frame)
     except struct.error as error:
         raise FrameInvalid(f"DONE frame of {len(frame)} bytes: {error}") from error
-    return (LeaseDone if kind == PART else Done)(seq, reached, cpu_ns, frame[_DONE.size :])
+    part = frame[_DONE.size :]
+    if kind == PART:
+        return LeaseDone(seq, reached, cpu_ns, part)
+    return Done(seq, reached, cpu_ns, part, combined=kind == WHOLE)
 
 
 def unpack_part(part: bytes) -> dict[str, Any]:

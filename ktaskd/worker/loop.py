@@ -102,7 +102,7 @@ class Worker:
             elif buffer[0] == LEASE and not ancillary:
                 frame = bytes(view[:count])
                 self._at_hand = [frame]
-                self._chunks.process_lease(*frames.unpack_lease(frame))
+                self._chunks.process_lease(frames.unpack_lease(frame))
             elif buffer[0] == BATCH and not ancillary:
                 self._on_frames(frames.unpack_batch(bytes(view[:count])))
             else:
@@ -116,7 +116,7 @@ class Worker:
             if frame[0] == CHUNK:
                 self._chunks.process(*frames.unpack_chunk(frame))
             elif frame[0] == LEASE:
-                self._chunks.process_lease(*frames.unpack_lease(frame))
+                self._chunks.process_lease(frames.unpack_lease(frame))
             else:
                 self._on_note(frame, [], 0)
 

@@ -116,7 +116,7 @@ def parse(frame: bytes) -> Message:
     """Read a frame from a worker; raises FrameInvalid."""
     if not frame:
         raise FrameInvalid("empty frame")
-    if frame[0] in (frames.DONE, frames.PART):
+    if frame[0] in (frames.DONE, frames.PART, frames.WHOLE):
         return frames.unpack_done(frame)
     note = frames.unpack_note(frame)
     read = _READERS.get(note.kind)

@@ -71,14 +71,26 @@ class SimulatedWorker:
         self._sent("chunk", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} more={more}")
         return self._seq
 
-    def send_lease(self, jno: int, start: int, end: int, *, nid: int = -1, slice_s: float = 0.0) -> int:
+    def send_lease(
+        self,
+        jno: int,
+        start: int,
+        end: int,
+        *,
+        nid: int = -1,
+        slice_s: float = 0.0,
+        sole: bool = False,
+    ) -> int:
         assert not self.record.raised, "a raised helper is given work"
         assert self.state is WorkerState.BUSY
         assert not self.queue, "a worker that holds something gets a lease"
         self._seq += 1
         self.claim = start
         self.queue.append((self._seq, "lease", jno, (start, end)))
-        self._sent("lease", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} slice={slice_s:g}")
+        self.sole = (start, end) if sole else (0, 0)
+        self._sent(
+            "lease", f"{self._seq} of job {jno} [{start}, {end}) nid={nid} slice={slice_s:g} sole={sole}"
+        )
         return self._seq
 
     def shorten(self, end: int) -> int:
@@ -235,7 +247,8 @@ class SimulatedWorker:
         start, end = what
         reached = end if whole else self.at[1]
         self.sim.touch(jno, self.at[1], reached)
-        self.sim.on_done(self, Done(seq, reached, 2_000_000, self._part(jno, start, reached)))
+        part, combined = self._part(jno, start, reached), kind == "lease" and self.sole == (start, reached)
+        self.sim.on_done(self, Done(seq, reached, 2_000_000, part, combined=combined and bool(part)))
 
     def _part(self, jno: int, start: int, reached: int) -> bytes:
         counts = self.sim.counts(jno) and reached > start

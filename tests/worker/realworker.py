@@ -65,7 +65,7 @@ class RealWorker:
 
     def receive(self) -> Done | LeaseDone | Note:
         frame = self.sock.recv(FRAME_BYTES_MAX)
-        done = frame[0] in (frames.DONE, frames.PART)
+        done = frame[0] in (frames.DONE, frames.PART, frames.WHOLE)
         return frames.unpack_done(frame) if done else frames.unpack_note(frame)
 
     def done(self) -> Done:
