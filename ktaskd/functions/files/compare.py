@@ -7,13 +7,15 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, wipe
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, pass_over, wipe
 from ktaskd.functions.spans import common, gaps
 from ktaskd.functions.transfer import Naming, read_full, require_size
 
 
 class Compare(Body):
     """file.compare."""
+
+    quantum = QUANTUM
 
     def __init__(self) -> None:
         """Allocate a buffer for each source."""
@@ -35,7 +37,8 @@ class Compare(Body):
             found = self._difference(a, b, first, after)
             if found >= 0:
                 # Differences after this one are not the first.
-                return end, _part(found, end - start)
+                reached = pass_over(control, first, end, QUANTUM)
+                return reached, _part(found, reached - start)
         longer = context.whole and end == context.span[1] and _is_longer(a, b, end)
         return end, _part(end if longer else -1, end - start)
 
