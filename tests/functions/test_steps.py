@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ktaskd.functions import bodies
 from ktaskd.functions.body import UNBOUNDED, Context, Json
+from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.quanta import pass_over
 from tests.functions.cases import CASES, SELFTESTS, WHOLE_CALLS, Case, fresh, outcome
 from tests.functions.inprocess import Recorder, prepare
@@ -132,3 +133,11 @@ def test_pass_over_when_stopped_then_beyond_the_start(
     assert reached == start + more or start < reached == control.positions[-1]
     steps = [start, *control.positions, reached]
     assert all(0 <= after - first <= quantum for first, after in pairwise(steps))
+
+
+@pytest.mark.parametrize("name", [name for name, known in CATALOGUE.items() if known.quantum])
+def test_declaration_when_it_has_a_quantum_then_that_of_its_body_and_no_boundary(name: str) -> None:
+    declaration = CATALOGUE[name]
+    assert declaration.quantum == bodies.find(name).quantum
+    assert not declaration.boundary
+    assert declaration.quantum % declaration.align == 0

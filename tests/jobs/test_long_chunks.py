@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from ktaskd.model.job import JobState
 from tests.jobs.byhand import do, finish, worker_of
 from tests.jobs.simulated import READER, Simulation, play
 from tests.jobs.simulated_worker import SimulatedWorker
