@@ -201,6 +201,11 @@ class SimulatedWorker:
     # -- what it does ---------------------------------------------------------------
 
     @property
+    def holds_only_empty(self) -> bool:
+        """Whether nothing is left of its lease, so that it will touch no source."""
+        return all(kind == "lease" and what[0] == what[1] for _, kind, _, what in self.queue)
+
+    @property
     def begun(self) -> bool:
         return bool(self.queue) and self.at[0] == self.queue[0][0]
 
@@ -221,7 +226,8 @@ class SimulatedWorker:
             self.claim_more(random)
             before, after = self.at[1], random.randint(self.at[1], self.claim)
             self.at = (seq, after)
-            self.sim.touch(jno, before, after)
+            if not self.holds_only_empty:
+                self.sim.touch(jno, before, after)
         elif kind == "chunk" or kind == "undo":
             end = what[1] if kind == "chunk" else what["end"]
             before = self.at[1]
@@ -246,7 +252,8 @@ class SimulatedWorker:
             return
         start, end = what
         reached = end if whole else self.at[1]
-        self.sim.touch(jno, self.at[1], reached)
+        if kind == "chunk" or start < end:
+            self.sim.touch(jno, self.at[1], reached)
         part, combined = self._part(jno, start, reached), kind == "lease" and self.sole == (start, reached)
         self.sim.on_done(self, Done(seq, reached, 2_000_000, part, combined=combined and bool(part)))
 
