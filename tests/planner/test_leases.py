@@ -40,7 +40,7 @@ def test_cut_when_it_is_made_then_both_sides_are_worth_it_and_it_is_beyond_the_c
 @settings(deadline=None)
 @given(rests, grains)
 def test_cut_when_there_is_room_for_one_then_it_is_made(rest: Rest, grain: Grain) -> None:
-    """Else a worker would stay idle beside a long lease."""
+    """A worker would stay idle beside a long lease otherwise."""
     least = max(grain.min_chunk, int(rest.rate * TAKEN_S))
     ahead = max(QUANTA_AHEAD * grain.quantum, least)
     needed = max(ahead + least, 2 * least) + max(grain.align, 1)
