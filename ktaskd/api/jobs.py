@@ -62,8 +62,8 @@ class JobsService(JobsServicer):
         return pb.SubmitResponse(job=job_out(job))
 
     async def _submit(self, spec: pb.JobSpec, *, guarded: bool) -> tuple[Job, bool]:
-        """Accept a job after a look at the machine, which an idle daemon does not watch."""
-        self._governor.refresh()
+        """Accept a job after a look at the machine, unless it was looked at a moment ago."""
+        self._governor.renew()
         with self._read(spec.ByteSize()):
             accepted = await self._intake.submit(await spec_in(spec), caller(), guarded=guarded)
         self._governor.queued(self._engine.registry.unended > 0)

@@ -15,6 +15,7 @@ from ktaskd import __version__
 from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config, ConfigError, Given
 from ktaskd.daemon.logs import start_logging
+from ktaskd.daemon.poller import with_own_poller
 from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.sockets.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.door.sockets.takeover import take_over
@@ -224,8 +225,9 @@ def _run(
         # gRPC's fork handlers would run in every child process. They must be off
         # before gRPC is loaded, so it is loaded only here.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-        from ktaskd.daemon.life import live
-        from ktaskd.daemon.start import Start
+        with with_own_poller():
+            from ktaskd.daemon.life import live
+            from ktaskd.daemon.start import Start
 
         start = Start(config, load, runtime, listeners, selftest, host_root, own_cgroup_fd)
         try:

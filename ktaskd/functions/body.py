@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ktaskd.model.function import ArgValue
+from ktaskd.model.limits import POSITION_MAX, QUANTUM_BYTES_MAX
 from ktaskd.model.source import SourceFacts, Stamp
 
 Json = dict[str, Any]
+
+UNBOUNDED = POSITION_MAX
+"""The quantum of a body that may handle any number of positions without a report."""
 
 
 class Guarded(Protocol):
@@ -170,6 +174,17 @@ class Context:
 
 class Body:
     """Base of all bodies; each overrides the methods that its declaration promises."""
+
+    quantum: int = QUANTUM_BYTES_MAX
+    """Bound of the positions between two calls of Control.quantum, before the first, and after the last.
+
+    Before it calls again, `run` uses no position at or beyond the reported one plus this bound. So
+    what lies behind may be given to another worker while this one runs.
+    """
+
+    def quantum_of(self, context: Context) -> int:
+        """The same for the chunk that comes next, whose positions may be items."""
+        return 1 if context.items else self.quantum
 
     def prepare(self, context: Context) -> Json:
         """Runs before the first chunk, on one worker; changes nothing.

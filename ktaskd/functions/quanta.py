@@ -5,11 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 
-from ktaskd.functions.body import Body
-
-QUANTUM_BYTES_MAX = 8 << 20
-"""Most bytes between two calls of Control.quantum. A starved helper gave its chunk back in 0.4 s
-with this limit, and in 7 to 9 s with 64 MiB."""
+from ktaskd.functions.body import Body, Control
 
 QUANTUM = 2 << 20
 """About 0.5 to 1 ms of work. Fits the L2 cache, so pages that were just cleared or read are still
@@ -36,6 +32,18 @@ def cut(start: int, end: int, quantum: int) -> Iterator[tuple[int, int]]:
         stop = min(end, start - start % quantum + quantum)
         yield start, stop
         start = stop
+
+
+def pass_over(control: Control, start: int, end: int, quantum: int) -> int:
+    """Report [start, end), which needs no more work, in steps of `quantum`.
+
+    Returns:
+        `end`, or the position beyond `start` at which control stopped it.
+    """
+    for position in range(start + quantum, end, quantum):
+        if control.quantum(position):
+            return position
+    return end
 
 
 def make_buffer(size: int) -> bytearray:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from ktaskd.functions.body import Body, Context, Control, Json
+from ktaskd.functions.body import UNBOUNDED, Body, Context, Control, Json
 from ktaskd.functions.transfer import require_size
 
 _SLICE_NS = 1_000_000
@@ -29,6 +29,8 @@ def _burn(position: int, ns: int, control: Control) -> bool:
 class Noop(Body):
     """selftest.noop."""
 
+    quantum = UNBOUNDED
+
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Do nothing."""
         return end, None
@@ -36,6 +38,8 @@ class Noop(Body):
 
 class Spin(Body):
     """selftest.spin."""
+
+    quantum = 1
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Burn `ms` per position; an interrupted position is given back whole."""
@@ -48,6 +52,8 @@ class Spin(Body):
 
 class _AtPosition(Body):
     """Misbehaves at one position and does nothing at the others."""
+
+    quantum = UNBOUNDED
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Misbehave if `at` is in the chunk."""
@@ -92,6 +98,10 @@ class Hang(_AtPosition):
 
 class UndoLog(Body):
     """selftest.undo_log."""
+
+    def quantum_of(self, context: Context) -> int:
+        """A record, since it stops only between two of them."""
+        return int(context.arg["record"])
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Add 1 to every byte, one byte per quantum."""

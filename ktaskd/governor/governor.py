@@ -113,7 +113,7 @@ class Governor:
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._seen = Observation()
-        self._read_s = float("-inf")
+        self._read_s = self._fresh_s = float("-inf")
         self._cost_s = 0.0
         self._mode_since_s = 0.0
         self._mode_ends_s: float | None = None
@@ -139,6 +139,16 @@ class Governor:
             self._read(fresh=True)
         return self.allowance
 
+    def renew(self) -> Allowance:
+        """The allowance for a new job, by a reading that is at most one window of pressure old.
+
+        Pressure is counted over such windows, and what changes at once is announced: an event has
+        it read at once. So a reading for each of many short jobs would find nothing new.
+        """
+        if self._clock() - self._fresh_s >= max(self._settings.pressure_window_s, self._cost_s / SUBMIT_DUTY):
+            self._read(fresh=True)
+        return self.allowance
+
     def look(self) -> None:
         """Read and decide; to be called when something has changed."""
         self._read(fresh=self._doubts)  # a second reading must not come from a cache
@@ -150,6 +160,7 @@ class Governor:
         self._seen = self._watch.observe(self._own(), fresh=fresh, user=user)
         self._read_s = self._clock()
         if fresh:
+            self._fresh_s = self._read_s
             # Smoothed, since now and then another process gets the CPU in the middle of a reading.
             cost_s = self._read_s - begin_s
             self._cost_s = (7 * self._cost_s + cost_s) / 8 if self._cost_s else cost_s

@@ -115,6 +115,9 @@ class Dispatch:
         """Recall surplus helpers of a job that may hold fewer workers than before."""
         for worker in sorted(job.crew.helpers, key=lambda worker: worker.id)[max(job.helpers_max, 0) :]:
             worker.recall()
+        lead = job.crew.lead
+        if lead is not None and job.has_leases and job.caller.cpu_quota:
+            lead.recall()  # its next lease is short, to keep to the quota
         job.paced_until_s = 0.0  # if it still has to wait, the next look finds that out
         self.stand_ins.follow(job)
         self.refresh(job)
@@ -212,19 +215,6 @@ class Dispatch:
     def may_keep(self, worker: Worker, job: Job) -> bool:
         """Whether a worker may continue with its lease, as it might begin another one."""
         return self.demand.has_turn(worker, job) and self._may_go_on(worker, job)
-
-    def reclaim(self, worker: Worker) -> bool:
-        """Take everything from a starved worker that it has not claimed, and recall what it has.
-
-        Returns:
-            Whether that can be given to others, by `pump`.
-        """
-        job = self.job_of.get(worker)
-        taken = job is not None and job.goes_on and self.leases.withdraw(worker, job)
-        if taken and job is not None:
-            self.want(job)
-        worker.recall()
-        return taken
 
     def _may_go_on(self, worker: Worker, job: Job) -> bool:
         if worker.is_lead:

@@ -14,6 +14,7 @@ from ktaskd.jobs.job import Job
 from ktaskd.jobs.leases import Leases
 from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.roster import Record
+from ktaskd.jobs.sizes import next_size
 from ktaskd.model.function import Access, Native
 from ktaskd.model.limits import SHORT_CHUNK_S
 from ktaskd.model.source import SourceFacts, SourceKind
@@ -113,7 +114,7 @@ class Feeder:
             if not held:
                 self._lease(worker, job)
             return
-        size = job.next_size(lead=worker.is_lead, alone=self._alone(job))
+        size = next_size(job, lead=worker.is_lead, alone=self._alone(job))
         if job.counts_items:
             size = min(size, ITEMS_PER_CHUNK)
         depth = self._depth(worker, job, size)

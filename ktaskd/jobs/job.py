@@ -31,20 +31,15 @@ from ktaskd.model.compact import compact
 from ktaskd.model.function import Partial
 from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobSpec, JobState, Progress
-from ktaskd.model.limits import (
-    CHUNK_TIME_ALONE_S,
-    CHUNK_TIME_DETACHED_S,
-    CHUNK_TIME_TARGET_S,
-    SHORT_CHUNK_S,
-)
 from ktaskd.planner.plan import Plan
+from ktaskd.planner.saturation import Saturation
 from ktaskd.planner.threads import clamp_to_caller
 
 _ONLY_OF_A_LIVE_JOB = frozenset({
     "sources", "items", "owned", "crew", "_uncut", "parts", "course", "step",
     "step_attempts", "attempts",
     "_helper_rate", "_lead_rate", "full_disk",
-    "lead_limited_s", "paced_until_s", "paced_since_s",
+    "lead_limited_s", "paced_until_s", "paced_since_s", "saturation",
 })  # fmt: skip
 """Attributes that an ended job drops. Reading one gives the value that a new job begins with."""
 
@@ -70,6 +65,8 @@ class Job:
     """Until when its lead is held back by the caller's CPU quota, on the loop's clock, and since when
     (seconds since the epoch); 0 = it is not."""
 
+    saturation: Saturation | None = None
+    """How many workers make it faster; None = it has not had several for long enough."""
     disks: Mapping[str, int] = MappingProxyType({})
     """Disks with a limit that it reads or writes, each with the most workers at the same time."""
     full_disk = ""
@@ -287,9 +284,14 @@ class Job:
 
         If all leads are taken, a job of one worker has a helper instead of its lead.
         """
-        if not self.waited:
-            return self.threads
-        return max(self.threads - 1, int(bool(self.lead_limited_s)))
+        threads = self.threads_paying
+        return threads if not self.waited else max(threads - 1, int(bool(self.lead_limited_s)))
+
+    @property
+    def threads_paying(self) -> int:
+        """Workers that it may hold, less those that make it no faster."""
+        limit = self.saturation.limit if self.saturation is not None else 0
+        return min(self.threads, limit or self.threads)
 
     @property
     def writes_nothing(self) -> bool:
@@ -319,24 +321,6 @@ class Job:
         if lead:
             return self._lead_rate or self._helper_rate
         return self._helper_rate or self._lead_rate
-
-    def next_size(self, *, lead: bool = False, alone: bool = False) -> int:
-        """Return how many positions the next chunk should have at the rate measured so far.
-
-        Args:
-            alone: no other job wants workers, and helpers may work all of the time.
-        """
-        if self.has_leases:
-            return self.left
-        rate = self.rate(lead=lead)
-        if not rate:
-            return self.plan.probe
-        # Chunks get smaller towards the end, so that all workers end together.
-        share = -(-self.left // (2 * self.threads))
-        patient_s = CHUNK_TIME_ALONE_S if alone else CHUNK_TIME_DETACHED_S
-        target_s = CHUNK_TIME_TARGET_S if self.waited else patient_s
-        wanted = max(min(int(rate * target_s), share), int(rate * SHORT_CHUNK_S))
-        return min(max(wanted, self.plan.min_chunk), self.plan.chunk)
 
     def learn(self, positions: int, seconds: float, *, lead: bool) -> None:
         """Update the rate by the time that a chunk took."""

@@ -52,7 +52,7 @@ class Leases:
 
     def may_divide(self, job: Job, nid: int, *, lead: bool) -> bool:
         """Whether another worker, of this node, could get a part of a lease of the job."""
-        if not job.has_leases or sum(map(bool, job.crew.held.values())) >= job.threads:
+        if not job.has_leases or sum(map(bool, job.crew.held.values())) >= job.threads_paying:
             return False
         return bool(self._cuts(job, nid, lead=lead))
 

@@ -149,7 +149,15 @@ class StarvedWatch:
         """Recall starved helpers while the lead is still busy, so that it does not wait for them later."""
         job = self._dispatch.job_of.get(worker)
         if job is not None and job.has_lead and job.crew.held.get(worker):
-            self._has_taken |= self._dispatch.reclaim(worker)
+            self._reclaim(worker)
+
+    def _reclaim(self, worker: Worker) -> None:
+        """Take everything from a helper that it has not claimed, and recall what it has."""
+        job = self._dispatch.job_of.get(worker)
+        if job is not None and job.goes_on and self._dispatch.leases.withdraw(worker, job):
+            self._dispatch.want(job)
+            self._has_taken = True
+        worker.recall()
 
     def _help(self, job: Job) -> None:
         """Help a job that has nothing left but the chunks of slow helpers."""
@@ -159,7 +167,7 @@ class StarvedWatch:
         if not slow or not self._waits_for_helpers(job, slow):
             return
         for worker in slow:
-            self._has_taken |= self._dispatch.reclaim(worker)
+            self._reclaim(worker)
         stuck = [worker for worker in slow if self._sights[worker].looks > 1]
         if job.has_lead or job.state is not JobState.RUNNING:
             self._raise_one(job, stuck)

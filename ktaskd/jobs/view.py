@@ -7,6 +7,7 @@ from dataclasses import replace
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.positions import cut
+from ktaskd.jobs.sizes import next_size
 from ktaskd.jobs.steps import Json
 from ktaskd.model.allowance import Level, Reason
 from ktaskd.model.job import CpuUsage, JobError, JobState, Progress
@@ -30,7 +31,7 @@ def progress(job: Job) -> Progress:
         bytes_done=done * unit,
         bytes_total=total * unit,
         chunks_done=chunks,
-        chunks_total=chunks + sum(map(len, held.values())) + -(-job.left // max(job.next_size(), 1)),
+        chunks_total=chunks + sum(map(len, held.values())) + -(-job.left // max(next_size(job), 1)),
         running_helpers=len(at_work) - leads,
         running_leads=leads,
     )
@@ -79,6 +80,12 @@ def waiting_reasons(job: Job) -> tuple[Reason, ...]:
     allowance = job.allowance()
     if allowance is not None and allowance.level is not Level.RUN and job.plan.wanted > job.waited:
         reasons += allowance.reasons
+    if job.saturation is not None and (rates := job.saturation.against_more) is not None:
+        unit = job.checked.position_bytes or 1
+        words = f"{rates.workers} workers make it no faster than {rates.workers - 1}"
+        value = f"{rates.with_all * unit / 1e6:.0f} MB/s with {rates.workers}"
+        limit = f"{rates.with_fewer * unit / 1e6:.0f} MB/s with {rates.workers - 1}"
+        reasons.append(Reason("SATURATED", words, value, limit, since_s=job.start_s))
     if job.full_disk:
         most = job.disks[job.full_disk]
         words = f"disk {job.full_disk} has all the workers that it may have"

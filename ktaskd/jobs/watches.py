@@ -14,6 +14,7 @@ from ktaskd.jobs.patience import Patience
 from ktaskd.jobs.ports import NoRaiser, Raiser, Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.rescue import Rescue
+from ktaskd.jobs.saturated import SaturationWatch
 from ktaskd.jobs.starvation import StarvedWatch
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Watches:
         self.starved = StarvedWatch(dispatch, counters, raiser or NoRaiser())
         self.rescue = Rescue(dispatch, registry, counters, patience.starvation_s)
         self.activity = ActivityWatch(dispatch, counters)
+        self._saturation = SaturationWatch(dispatch)
         dispatch.on_join = self._on_join
         dispatch.on_left = self._on_left
         dispatch.on_awake = self._on_awake
@@ -55,6 +57,7 @@ class Watches:
             self._looking.cancel()
         self.starved.close()
         self.activity.close()
+        self._saturation.close()
         self.rescue.close()
 
     def _on_left(self, worker: Worker) -> None:
@@ -67,6 +70,7 @@ class Watches:
 
     def _on_join(self, worker: Worker, job: Job) -> None:
         self._on_awake(worker, job)
+        self._saturation.on_join(job)
         if job.watchers and len(job.crew.helpers) + (job.crew.lead is not None) == 1:
             job.touch()  # a job that no worker works on makes no progress to report
 

@@ -1,6 +1,7 @@
-"""How a job is shared out in leases: who gets how much, and where a lease is shortened for another worker.
+"""Shares a job out in leases: how much a worker gets, and where a lease is shortened for another worker.
 
-A worker gets its share of a job at once. Who is done takes half of what is left of the largest lease.
+A worker gets its share of a job at once. When it is done, it takes half of what is left of the largest
+lease.
 This is lazy binary splitting on an interval, so taking work from another worker moves one number.
 Source: Tzannes, Caragea, Barua, Vishkin: Lazy binary-splitting, PPoPP 2010
 """
@@ -42,7 +43,7 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Grain:
-    """Where positions may be divided.
+    """The rules for dividing positions.
 
     Args:
         min_chunk: least positions on either side.
@@ -66,7 +67,7 @@ def share(left: int, workers: int, min_chunk: int) -> int:
 
 
 def cut_of(rest: Rest, grain: Grain) -> int | None:
-    """Where to shorten a lease so that another worker gets half of the rest; None = it is too little."""
+    """Return the new end of a lease, which gives another worker half of the rest; None = it is too little."""
     least = max(grain.min_chunk, int(rest.rate * TAKEN_S))
     nearest = rest.claim + max(QUANTA_AHEAD * grain.quantum, least)
     cut = round_up(max(nearest, rest.claim + rest.left // 2), max(grain.align, 1))

@@ -1,4 +1,4 @@
-"""What one worker was sent: the frames to it, and the words of its page that the daemon writes and reads."""
+"""The frames to one worker, and the words of its page that the daemon writes and reads."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Chunks:
             position, value = job.body.run(job.context, run.at, run.end, control)
             last, run.at = run.at, control.reached(position)
             if lease.sole and (last, run.at) == (lease.start, lease.end):
-                return self._whole(job, lease, value or {}, run)
+                return self._whole(job, lease, value, run)
             part = b"" if value is None or run.at == last else encoded(value)
             if run.at >= self._words[SLOT_END] or control.is_over():
                 break
@@ -131,13 +131,14 @@ class Chunks:
                 part = b""
         return pack_done(lease.seq, run.at, run.spent_ns(), part)
 
-    def _whole(self, job: Job, lease: Lease, value: Json, run: _Run) -> bytes:
+    def _whole(self, job: Job, lease: Lease, value: Json | None, run: _Run) -> bytes:
         """The answer on a lease that was the whole job: its result needs no step to combine it."""
+        parts = [] if value is None else [value]
         try:
-            result = encoded(job.body.combine(job.context, [value]))
+            result = encoded(job.body.combine(job.context, parts))
         except Exception:
             # The step will fail in the same way, and then the job can be undone.
-            return pack_done(lease.seq, lease.end, run.spent_ns(), encoded(value))
+            return pack_done(lease.seq, lease.end, run.spent_ns(), b"" if value is None else encoded(value))
         return pack_whole(lease.seq, lease.end, run.spent_ns(), result)
 
     def _begin(self, seq: int, jno: int, start: int, nid: int) -> bool:

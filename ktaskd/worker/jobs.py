@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ktaskd.functions import bodies
-from ktaskd.functions.body import Body, Context
+from ktaskd.functions.body import Body, Context, OpenSource
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.functions.declared.own import as_asked
 from ktaskd.functions.plugins import plugin
@@ -16,6 +16,7 @@ from ktaskd.functions.plugins.native import NativeBody
 from ktaskd.host.root import HostRoot
 from ktaskd.model.function import Declaration
 from ktaskd.worker.codec import facts_from_json, facts_to_json
+from ktaskd.worker.mapped import Mapped
 from ktaskd.worker.memory_guard import guard_of
 from ktaskd.worker.sources import Source
 
@@ -62,6 +63,7 @@ class Known:
         self.jobs: dict[int, Job] = {}
         self._broken: dict[int, str] = {}
         self._sources: dict[int, Source] = {}
+        self.mapped = Mapped(HostRoot())
 
     def add_source(self, sid: int, source: Source) -> None:
         """Keep a source; it replaces one of the same number."""
@@ -72,6 +74,7 @@ class Known:
         """Unmap and close a source; an unknown number is ignored."""
         source = self._sources.pop(sid, None)
         if source is not None:
+            self.mapped.forget(source)
             source.close()
 
     def add_job(self, jno: int, note: Json) -> None:
@@ -94,6 +97,15 @@ class Known:
         """Drop a job; an unknown number is ignored."""
         self.jobs.pop(jno, None)
         self._broken.pop(jno, None)
+        if self.mapped:
+            self.mapped.trim(self._in_use())
+
+    def rest(self) -> None:
+        """Keep nothing mapped while there is nothing to do. Call it while no chunk runs."""
+        self.mapped.rest(self._in_use())
+
+    def _in_use(self) -> set[OpenSource]:
+        return {source for job in self.jobs.values() for source in job.context.sources.values()}
 
     def job(self, jno: int) -> Job:
         """The job of a number; raises JobUnusable with the reason."""
@@ -139,6 +151,8 @@ class Known:
         }
         for source in sources.values():
             source.begin_job()
+            if not unmapped:
+                self.mapped.use(source)
         start, end = note["span"]
         context = Context({**defaults, **note["arg"]}, sources, {}, (start, end), bool(note["whole"]))
         return Job(declaration, body, context, note, unmapped=unmapped)

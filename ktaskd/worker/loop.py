@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from array import array
 
 from ktask.v1 import start
@@ -18,12 +19,15 @@ from ktaskd.worker.codec import facts_from_json
 from ktaskd.worker.faultpoints import FaultPoints
 from ktaskd.worker.frames import BATCH, CHUNK, LEASE
 from ktaskd.worker.jobs import Known
+from ktaskd.worker.mapped import IDLE_S
 from ktaskd.worker.restart import Board, Held
 from ktaskd.worker.sources import Source
 from ktaskd.worker.steps import Steps
 
 _FDS_PER_FRAME = 4
 """One is expected; more are received only to be closed."""
+_TIMEVAL = struct.Struct("@ll")
+"""Source: socket(7), SO_RCVTIMEO; struct timeval"""
 _ANCILLARY = socket.CMSG_SPACE(_FDS_PER_FRAME * array("i").itemsize)
 
 
@@ -55,6 +59,8 @@ class Worker:
         self.send = sock.send
         self._buffer = bytearray(FRAME_BYTES_MAX)
         self._known = Known()
+        self._patient = False
+        """Whether a receive ends after IDLE_S."""
         points = FaultPoints(self._known)
         self._chunks = Chunks(words, sock, self._known, nid, points)
         self._steps = Steps(words, sock.send, self._known, points)
@@ -92,7 +98,12 @@ class Worker:
         receive, process = self._sock.recvmsg_into, self._chunks.process
         while True:
             # recv would be a little faster, but would lose the descriptors.
-            count, ancillary, flags, _ = receive(buffers, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            try:
+                count, ancillary, flags, _ = receive(buffers, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                self._known.rest()
+                self._set_patience(0)
+                continue
             if not count:
                 return
             if buffer[0] == CHUNK and not ancillary:
@@ -109,6 +120,15 @@ class Worker:
                 frame = bytes(view[:count])
                 self._at_hand = [frame]
                 self._on_note(frame, _descriptors(ancillary), flags)
+            if self._known.mapped and not self._patient:
+                self._set_patience(IDLE_S)
+
+    def _set_patience(self, seconds: float) -> None:
+        """Have the next receives end after this long without a frame; 0 = never."""
+        self._patient = seconds > 0
+        whole = int(seconds)
+        time_limit = _TIMEVAL.pack(whole, int((seconds - whole) * 1e6))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_limit)
 
     def _on_frames(self, batch: list[bytes]) -> None:
         for i, frame in enumerate(batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections import Counter
@@ -178,6 +179,23 @@ class Source:
     def cache_room(self) -> int | None:
         """Bytes of memory that are available without evicting pages in use; None = not known."""
         return pagecache.read_room(HostRoot())
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of its mapping; 0 = it has none."""
+        return self._mapping.size if self._mapping is not None else 0
+
+    @property
+    def outlives_jobs(self) -> bool:
+        """Whether its mapping may stay when its job has ended: memory's may, a file's would keep it busy."""
+        return self.facts.kind is not SourceKind.FILE
+
+    def unmap(self) -> None:
+        """Drop the mapping, which is made again when it is needed; it stays while a view is in use."""
+        with contextlib.suppress(BufferError):
+            if self._mapping is not None:
+                self._mapping.close()
+                self._mapping, self._populated = None, SpanSet()
 
     def close(self) -> None:
         """Unmap and close."""

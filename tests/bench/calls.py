@@ -31,10 +31,10 @@ def round_trips(client: ktask.Client, calls: int, rounds: int) -> Iterator[Figur
     with contextlib.closing(open_channel(grpc_target(client.socket))) as channel:
         bare, job, stub, empty = in_turn(
             rounds,
-            lambda: _median(calls, _bare(channel)),
-            lambda: _median(calls, lambda: client.run("selftest.noop", ranges=[(0, 1, -1)], max_threads=1)),
-            lambda: _median(calls, _run_by_stub(channel)),
-            lambda: _median(calls, lambda: client.run("selftest.noop")),
+            lambda: median_s(calls, _bare(channel)),
+            lambda: median_s(calls, lambda: client.run("selftest.noop", ranges=[(0, 1, -1)], max_threads=1)),
+            lambda: median_s(calls, _run_by_stub(channel)),
+            lambda: median_s(calls, lambda: client.run("selftest.noop")),
         )
     yield Figure("bare unary round trip", _us(bare), "us", about="Health/Check, same socket")
     for name, goal, values in (
@@ -58,7 +58,7 @@ def _run_by_stub(channel: grpc.Channel) -> Callable[[], object]:
     return lambda: run(jobs_pb2.RunRequest(spec=spec))
 
 
-def _median(calls: int, call: Callable[[], object]) -> float:
+def median_s(calls: int, call: Callable[[], object]) -> float:
     """Median seconds of `calls` calls."""
     times = []
     for _ in range(calls):

@@ -144,6 +144,34 @@ async def test_refresh_when_reading_is_slow_then_so_seldom_that_it_takes_its_sha
 
 
 @in_loop
+async def test_renew_when_the_last_fresh_reading_is_within_a_window_then_nothing_is_read() -> None:
+    async with governed(pressure_window_s=2.0) as (machine, governor):
+        assert governor.renew() == FULL
+        machine.seen = Observation(replace(UNPLUGGED.power, events=Events(1, True)))
+        machine.skipped_s += 1.9
+        assert governor.renew() == FULL
+        assert machine.reads == 1
+        governor.look()  # on an event: not a fresh reading, but it counts at once
+        assert (governor.renew().level, machine.fresh) == (Level.PAUSED, 1)
+        machine.skipped_s += 0.2
+        governor.renew()
+        assert machine.fresh == 2
+
+
+@in_loop
+async def test_renew_when_reading_is_slow_then_so_seldom_that_it_takes_its_share() -> None:
+    async with governed(pressure_window_s=2.0) as (machine, governor):
+        machine.cost_s = 0.2  # each reading
+        governor.renew()
+        machine.skipped_s += 3.8
+        governor.renew()
+        assert machine.reads == 1
+        machine.skipped_s += 0.3
+        governor.renew()
+        assert machine.reads == 2
+
+
+@in_loop
 async def test_governor_when_nothing_is_queued_then_no_timer_and_no_polling() -> None:
     async with governed() as (machine, governor):
         machine.seen = UNPLUGGED

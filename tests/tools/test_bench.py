@@ -95,6 +95,19 @@ def test_comparison_when_with_an_earlier_commit_then_each_figure_and_nothing_lef
     assert "ktaskd-before-" not in trees.stdout
 
 
+@pytest.mark.alone
+def test_job_cost_when_short_then_each_figure_beside_its_goal() -> None:
+    words = [sys.executable, "-m", "tests.bench.jobcost", "--rounds", "1", "--calls", "5", "--jobs", "8"]
+    done = subprocess.run(
+        [*words, "--size", "1"], check=False, capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    goals = {"an empty job": "<= 2", "empty jobs, 4 programs at once": "<= 2.5"}
+    for name, goal in (goals | {"CPU of crc32, 1 MiB region, again": "<= 1.1"}).items():
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"{name}  "))
+        assert goal in line
+
+
 def test_comparison_when_a_figure_is_new_then_only_what_both_have() -> None:
     (figure,) = before.compared([{"a": 2.0}, {"a": 4.0}], [{"a": 2.1, "b": 1.0}, {"a": 4.0, "b": 1.0}])
     assert (figure.name, figure.spread) == ("a", Spread(1.025, 1.0, 1.05))

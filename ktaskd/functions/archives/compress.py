@@ -99,6 +99,10 @@ class _Written:
 class Compress(Written, Buffered):
     """file.compress."""
 
+    def quantum_of(self, context: Context) -> int:
+        """A frame."""
+        return int(context.arg["frame"])
+
     def prepare(self, context: Context) -> Json:
         """Check arguments and target.
 

@@ -19,7 +19,7 @@ from ktaskd.functions.archives.framing import GZIP_MAGIC
 from ktaskd.functions.archives.sums import Sum
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.failures import source_changed, target_changed
-from ktaskd.functions.quanta import BUFFER, Buffered, cut
+from ktaskd.functions.quanta import BUFFER, QUANTUM, Buffered, cut, pass_over
 from ktaskd.functions.restoring import has_holes
 from ktaskd.functions.transfer import Naming, read_full, require_size, write_full
 from ktaskd.model.limits import POSITION_MAX
@@ -62,6 +62,8 @@ class Decompress(Written, Buffered):
     A frame belongs to the chunk in which it begins. If a file does not say where its frames
     are, or how long they become, the chunk at 0 decompresses all of it.
     """
+
+    quantum = QUANTUM
 
     def __init__(self) -> None:
         """Allocate a buffer for decompressed bytes."""
@@ -113,19 +115,24 @@ class Decompress(Written, Buffered):
                 return self._all(context, known, start, end, control)
         except Stopped:
             return start, None
-        reached, total, count, frames = end, Sum(), 0, known.frames
+        reached, total, count, frames = start, Sum(), 0, known.frames
+        astray: Json = {}
         for number in frames.beginning_in(start, end):
+            at = frames.starts[number]
+            if (reached := pass_over(control, reached, at, QUANTUM)) < at:
+                return reached, _part(total, reached - start, count)
             try:
                 total.join(self._frame(context, known, frames, number, control))
             except Stopped:
-                reached = frames.starts[number]
-                break
+                return at, _part(total, at - start, count)
             except Astray:
                 if frames.sure:
                     raise
-                return end, {**_part(total, end - start, count), "_astray": frames.starts[number]}
+                astray = {"_astray": at}
+                break
             count += 1
-        return reached, _part(total, reached - start, count)
+        reached = pass_over(control, reached, end, QUANTUM)
+        return reached, {**_part(total, reached - start, count), **astray}
 
     def _frame(self, context: Context, known: _Known, frames: Frames, number: int, control: Control) -> Sum:
         """Decompress one frame; returns the sum of its decompressed bytes.
@@ -160,8 +167,9 @@ class Decompress(Written, Buffered):
         written = Sum()
         if start == 0:
             self._append(context, known, 0, written, control)
-        part = _part(written, end - start, 0)
-        return end, {**part, "garbage": known.garbage} if start == 0 and known.garbage else part
+        reached = pass_over(control, start, end, QUANTUM)
+        part = _part(written, reached - start, 0)
+        return reached, {**part, "garbage": known.garbage} if start == 0 and known.garbage else part
 
     def _append(self, context: Context, known: _Known, start: int, written: Sum, control: Control) -> None:
         """Decompress everything from `start` on, and append it where `written` ends; raises Stopped."""

@@ -34,6 +34,8 @@ BINARY: Mapping[str, np.ufunc] = {
 class Map(Buffered):
     """array.map."""
 
+    quantum = BLOCK
+
     def __init__(self) -> None:
         """Allocate a buffer for the numbers of one block."""
         super().__init__(BLOCK)

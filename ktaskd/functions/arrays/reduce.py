@@ -31,6 +31,8 @@ class Reduce(Buffered):
     numpy gets the same blocks wherever chunks are cut, and its results are joined without rounding.
     """
 
+    quantum = BLOCK
+
     def __init__(self) -> None:
         """Allocate a buffer for the numbers of one block."""
         super().__init__(BLOCK)

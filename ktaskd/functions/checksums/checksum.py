@@ -8,6 +8,7 @@ from isal.isal_zlib import crc32, crc32_combine
 
 from ktaskd.functions import steady
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.quanta import QUANTUM
 from ktaskd.functions.reading import Reader, run_each
 
 
@@ -19,6 +20,8 @@ class Crc(Body):
         extend: takes more bytes and the checksum so far; returns the checksum of both.
         join: takes the checksums of two spans and the length of the second; returns that of both.
     """
+
+    quantum = QUANTUM
 
     def __init__(
         self,

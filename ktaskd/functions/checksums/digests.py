@@ -70,6 +70,8 @@ class Digest(Body):
         algorithm: one of ALGORITHMS; "" = the job's argument "algorithm".
     """
 
+    quantum = 1
+
     def __init__(self, algorithm: str = "") -> None:
         """Begin without any file half done."""
         self._algorithm = algorithm

@@ -48,7 +48,7 @@ _FILE_ALLOCATE = Declaration(
     align=PAGE,
     min_chunk=16 * MIB,
     probe=64 * MIB,
-    quantum=8 * MIB,
+    quantum=64 * MIB,
     # Reserving needs no right to read, but the undo reads to find zeros.
     sources=(SourceRole("data", Access.READ_WRITE, "The file or the memory to reserve storage for."),),
     allocates=True,

@@ -16,7 +16,7 @@ _TEXT_SEARCH = Declaration(
     ),
     min_chunk=MIB,
     probe=8 * MIB,
-    quantum=512 * KIB,
+    quantum=256 * KIB,
     sources=(SourceRole("data", Access.READ, "The file or the memory to read."),),
     arguments=(
         Argument(

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import PAGE, QUANTUM_BYTES_MAX, UNDO_QUANTUM, Buffered, cut
+from ktaskd.functions.quanta import PAGE, UNDO_QUANTUM, Buffered, cut
 from ktaskd.functions.restoring import PUNCH_REFUSED, Spans, Target, free_zeros, grow
 from ktaskd.functions.spans import gaps
 from ktaskd.functions.transfer import Naming, require_size
+from ktaskd.model.limits import QUANTUM_BYTES_MAX
 from ktaskd.model.source import SourceKind
 
 _REPORTED = 64 << 20
@@ -26,6 +27,9 @@ _FAR = 1 << 62
 
 class Allocate(Buffered):
     """file.allocate."""
+
+    quantum = _REPORTED
+    """What others may reserve meanwhile is not looked at."""
 
     def prepare(self, context: Context) -> Json:
         """Find the length that the source needs.

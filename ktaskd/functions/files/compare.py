@@ -7,13 +7,15 @@ import os
 from collections.abc import Sequence
 
 from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, wipe
+from ktaskd.functions.quanta import QUANTUM, READ_BUFFER, cut, make_buffer, pass_over, wipe
 from ktaskd.functions.spans import common, gaps
 from ktaskd.functions.transfer import Naming, read_full, require_size
 
 
 class Compare(Body):
     """file.compare."""
+
+    quantum = QUANTUM
 
     def __init__(self) -> None:
         """Allocate a buffer for each source."""
@@ -29,15 +31,16 @@ class Compare(Body):
         """Find the first difference in [start, end)."""
         a, b = context.sources["a"], context.sources["b"]
         require_size(a, "a", end)
-        found = -1
         for first, after in cut(start, end, QUANTUM):
             if control.quantum(first):
-                return first, _part(found, first - start)
-            if found < 0:  # a difference after another one is not the first
-                found = self._difference(a, b, first, after)
-        if found < 0 and context.whole and end == context.span[1] and _is_longer(a, b, end):
-            found = end
-        return end, _part(found, end - start)
+                return first, _part(-1, first - start)
+            found = self._difference(a, b, first, after)
+            if found >= 0:
+                # Differences after this one are not the first.
+                reached = pass_over(control, first, end, QUANTUM)
+                return reached, _part(found, reached - start)
+        longer = context.whole and end == context.span[1] and _is_longer(a, b, end)
+        return end, _part(end if longer else -1, end - start)
 
     def _difference(self, a: OpenSource, b: OpenSource, start: int, end: int) -> int:
         """The first position in [start, end) where they differ, -1 if there is none."""

@@ -28,6 +28,8 @@ Source: copy_file_range(2)"""
 class Copy(Buffered):
     """file.copy."""
 
+    quantum = QUANTUM
+
     def prepare(self, context: Context) -> Json:
         """Find the length that dst needs.
 

@@ -40,6 +40,8 @@ class _Input:
 class Warm(Buffered):
     """file.warm."""
 
+    quantum = QUANTUM
+
     def __init__(self) -> None:
         """Allocate a buffer for bytes that are read and thrown away."""
         super().__init__(READ_BUFFER)

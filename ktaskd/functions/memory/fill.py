@@ -16,6 +16,8 @@ from ktaskd.functions.transfer import UNTOUCHED, Naming, require_size
 class Fill(CountsPages):
     """mem.fill."""
 
+    quantum = QUANTUM
+
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Set all bytes of [start, end) to one value."""
         source = context.sources["data"]
@@ -102,6 +104,8 @@ def _buffer_of(value: int) -> bytes:
 
 class Populate(Buffered, CountsPages):
     """mem.populate."""
+
+    quantum = QUANTUM
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Allocate the pages without changing a byte."""

@@ -30,6 +30,8 @@ class _Record(NamedTuple):
 class Pattern(CountsPages):
     """mem.pattern."""
 
+    quantum = QUANTUM
+
     def __init__(self) -> None:
         """Allocate a buffer for records and one for reading."""
         self._block = make_buffer(BUFFER)

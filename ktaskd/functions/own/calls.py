@@ -14,7 +14,7 @@ from typing import Any
 
 from ktask.v1 import calls, code
 
-from ktaskd.functions.body import Body, Context, Control, Json
+from ktaskd.functions.body import UNBOUNDED, Body, Context, Control, Json
 from ktaskd.functions.own.connection import Connection, Frame, flush
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S
 
@@ -27,6 +27,8 @@ REST_AFTER_S = 0.03
 
 class Calls(Body):
     """python.calls."""
+
+    quantum = UNBOUNDED
 
     def __init__(self) -> None:
         """Begin without a connection."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from ktask.v1 import code
 
-from ktaskd.functions.body import Body, Context, Control, Json, OpenSource
+from ktaskd.functions.body import UNBOUNDED, Body, Context, Control, Json, OpenSource
 from ktaskd.functions.own.connection import Connection, flush
 from ktaskd.functions.transfer import read_full, require_size, write_full
 from ktaskd.model.limits import PART_BYTES_MAX
@@ -109,6 +109,8 @@ class Code:
 
 class Run(Body):
     """python.run. Keeps the code of its job; a worker has only one such job, and ends with it."""
+
+    quantum = UNBOUNDED
 
     def __init__(self) -> None:
         """Begin without any code."""

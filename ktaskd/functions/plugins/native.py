@@ -34,6 +34,7 @@ class NativeBody(Body):
         self._declaration = declaration
         self._native: Native = declaration.native
         self._library: ctypes.CDLL | None = None
+        self.quantum = declaration.min_chunk
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Call the function for [start, end), in pieces of the smallest chunk.

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from ktaskd.functions import steady
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, QUANTUM_BYTES_MAX, Buffered
+from ktaskd.functions.quanta import BUFFER, Buffered, pass_over
 from ktaskd.functions.reading import run_each
 from ktaskd.functions.text.matching import CannotMatch, Matcher, forget_patterns, matcher_of
 from ktaskd.functions.transfer import Naming, require_size
-from ktaskd.model.limits import PART_BYTES_MAX
+from ktaskd.model.limits import PART_BYTES_MAX, QUANTUM_BYTES_MAX
 
 RETURNED_BYTES = 16 << 10
 """Limit of the matches that a job returns, as JSON. Half as much for an item, so that two fit a part."""
@@ -34,6 +34,8 @@ class Search(Buffered):
     A line belongs to the chunk in which it begins, so each line is searched once, however the file
     is cut.
     """
+
+    quantum = BUFFER
 
     def wipe(self) -> None:
         """Forget texts and patterns, and shrink the buffer that a long line extended."""
@@ -170,7 +172,7 @@ class _Scan:
     def run(self, start: int, end: int) -> int:
         """Search [start, end) until control stops it; returns the position reached."""
         require_size(self._source, self._role, end)
-        at = self._line_begin(start, end)
+        at = self._pass(start, self._line_begin(start, end))
         while at < end and not self._stops(at):
             size = self._source.size()
             whole = self._fill(at, BUFFER)
@@ -178,8 +180,16 @@ class _Scan:
             after = at + self._search(at, end, cut) if cut else self._long_line(at, end, size)
             if self._recalled:
                 return at
-            at = after
+            at = self._pass(at, min(after, end))
         return min(at, end)
+
+    def _pass(self, at: int, after: int) -> int:
+        """Report the rest of a long line, in which no other line begins; returns the position reached."""
+        if self._item is not None:
+            return after
+        reached = pass_over(self._control, at, after, Search.quantum)
+        self._recalled = self._recalled or reached < after
+        return reached
 
     def _stops(self, at: int) -> bool:
         self._recalled = self._recalled or self._control.quantum(at if self._item is None else self._item)
