@@ -20,7 +20,7 @@ from ktaskd.pool.instructed import Instructed
 from ktaskd.pool.outbox import Outbox
 from ktaskd.worker.frames import SLOT_BYTES, SLOT_ORDERED, Done, Lease, LeaseDone
 from ktaskd.worker.sources import Source
-from tests.functions.inprocess import PAGE, Recorder, content, opened, seal
+from tests.functions.inprocess import MIB, PAGE, Recorder, content, opened, seal
 from tests.worker.scheduled import Page, Wire, chunks_of
 
 LEASED = sorted(name for name, declaration in CATALOGUE.items() if declaration.quantum)
@@ -43,7 +43,7 @@ BY_MOMENT = {"resident_before", "resident_after", "changed"}
 
 def size_of(declaration: Declaration) -> int:
     """Some quanta and a tail, of whole numbers for arrays."""
-    return 3 * declaration.quantum + 3 * PAGE + 8
+    return max(min(3 * declaration.quantum, 24 * MIB), declaration.quantum) + 3 * PAGE + 8
 
 
 def text_of(size: int, *, long_lines: bool = False) -> bytes:
