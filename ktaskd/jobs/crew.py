@@ -31,10 +31,17 @@ class HeldChunk:
     """Whether the worker reports parts of it, and its end may be moved: `chunk` is what is left of it."""
     is_sole: bool = False
     """Of a lease: whether it is the whole job, and its worker may combine the result."""
+    is_fixed: bool = False
+    """Of a lease: whether its end cannot be moved, since its worker might not see that in time."""
     slice_s: float = 0.0
     """Of a lease: time after which its worker gives the rest back; 0 = no limit."""
     void: bool = False
     """Whether its twin was faster, so that this worker's answer is ignored."""
+
+    @property
+    def is_movable(self) -> bool:
+        """Whether it is a lease whose end may be moved: no other worker has the same positions."""
+        return self.is_lease and not (self.is_fixed or self.twin or self.void)
 
 
 class Verdict(NamedTuple):
@@ -95,9 +102,9 @@ class Crew:
 
     @property
     def leases(self) -> Iterator[HeldChunk]:
-        """All leases whose end may be moved: no other worker has the same positions."""
+        """All leases whose end may be moved."""
         for chunks in self.held.values():
-            yield from (held for held in chunks.values() if held.is_lease and not (held.twin or held.void))
+            yield from (held for held in chunks.values() if held.is_movable)
 
     def settle(self, held: HeldChunk, *, whole: bool) -> Verdict:
         """Decide whether an answer on a chunk, or the death of its worker, counts.

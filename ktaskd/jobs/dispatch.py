@@ -390,7 +390,7 @@ class Dispatch:
     def _feed(self, worker: Worker, job: Job) -> None:
         """Give a worker as many chunks as it should hold; free it if it holds none."""
         self._feeder.feed(worker, job)
-        if not (job.left or job.crew.to_duplicate or self.demand.may_share(job)):
+        if not (job.left or job.crew.to_duplicate or (job.goes_on and self.leases.is_divisible(job))):
             self.unwant(job)
         else:
             self.refresh(job)

@@ -56,6 +56,10 @@ class Leases:
             return False
         return bool(self._cuts(job, nid, lead=lead))
 
+    def is_divisible(self, job: Job) -> bool:
+        """Whether a worker could get a part of a lease of the job, once the job has one worker less."""
+        return job.has_leases and bool(self._cuts(job, job.owner.nid, lead=True))
+
     def divide(self, job: Job, nid: int, *, lead: bool) -> bool:
         """Take half of the largest rest for a worker of this node; return whether something waits now."""
         return any(self._shorten(job, held, cut) for held, cut in self._cuts(job, nid, lead=lead))
@@ -71,7 +75,8 @@ class Leases:
         try:
             end = held.worker.shorten(end)
         except OSError:
-            return False  # the kernel cannot order the accesses
+            held.is_fixed = True  # the kernel cannot order the accesses, and will not the next time
+            return False
         if not held.chunk.start <= end < held.chunk.end:
             return False  # it has done the rest meanwhile
         held.chunk = job.positions.shorten(held.chunk, end)
@@ -96,5 +101,7 @@ class Leases:
         chunk, (_, position) = held.chunk, held.worker.position
         claim = min(max(held.worker.claim, chunk.start), chunk.end)
         took_s = self._now() - held.sent_s
-        rate = max(position - chunk.start, 0) / took_s if took_s > 0 else 0.0
+        # Before the worker begins, its position is that of its last lease.
+        done = position - chunk.start if chunk.start <= position <= held.worker.claim else 0
+        rate = done / took_s if took_s > 0 else 0.0
         return Rest(claim, chunk.end, chunk.nid, rate)

@@ -138,8 +138,14 @@ class LeaseControl(ChunkControl):
         """The position up to which the work counts, for a body that has returned `position`.
 
         A body may return a position beyond its claim if it has only looked there, for the begin of a record.
+        The positions in between are claimed now, and belong to this lease unless its end was moved there.
         """
-        return min(position, self.end, self._granted) if position < self.end else self.end
+        position = min(position, self.end)
+        if position > self._granted:
+            self._words[SLOT_CLAIM] = position
+            end = self._words[SLOT_END]  # after the claim
+            position = min(position, max(end, self._granted))
+        return position
 
     def quantum(self, position: int) -> bool:
         """Publish the position and claim the next quantum; True if the body has to return.

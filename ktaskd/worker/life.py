@@ -85,6 +85,7 @@ def go_on(state: dict[str, Any]) -> NoReturn:
     try:
         held = restart.resume(state)
         words = memoryview(held.board.page()).cast("Q")
+        words[frames.SLOT_ORDERED] = barrier.register()  # exec has ended the registration
         worker = Worker(held.sock, words, held.nid, confined=False)
         worker.restore(held)
         worker.serve()
