@@ -24,6 +24,9 @@ JOB_MS = Goal(60, at_least=False)
 """The goals for a help text and for a small job."""
 
 BIN = Path(sys.executable).parent
+Measured = tuple[str, Goal | None, list[float], list[float]]
+"""Name, goal, milliseconds of wall time and of CPU time."""
+
 LIMIT = (sys.executable, "-I", "-c", "pass")
 
 
@@ -53,15 +56,20 @@ def commands(runtime: str, directory: Path) -> Iterator[tuple[str, Goal | None, 
     yield "ktask run file.crc32, 4 KiB", JOB_MS, (*job, "file.crc32", f"data={small}")
 
 
-def starts(runtime: str, directory: Path, rounds: int) -> list[Figure]:
-    """The figures of all commands, interleaved: milliseconds of wall time, with CPU time beside them."""
+def starts(runtime: str, directory: Path, repeat: int) -> list[Figure]:
+    """The figures of all commands: milliseconds of wall time, with CPU time beside them."""
+    return [
+        Figure(name, Spread.of(wall), "ms", goal, _about(cpu))
+        for name, goal, wall, cpu in rounds(runtime, directory, repeat)
+    ]
+
+
+def rounds(runtime: str, directory: Path, repeat: int) -> Iterator[Measured]:
+    """Name, goal, and the milliseconds of wall and CPU time of each round, of all commands, interleaved."""
     chosen = list(commands(runtime, directory))
     runs: list[Callable[[], tuple[float, float]]] = [partial(_run, words) for _, _, words in chosen]
-    found = in_turn(rounds, *runs)
-    return [
-        Figure(name, Spread.of([wall for wall, _ in times]), "ms", goal, _about([cpu for _, cpu in times]))
-        for (name, goal, _), times in zip(chosen, found, strict=True)
-    ]
+    for (name, goal, _), times in zip(chosen, in_turn(repeat, *runs), strict=True):
+        yield name, goal, [wall for wall, _ in times], [cpu for _, cpu in times]
 
 
 def _about(cpu: Sequence[float]) -> str:
