@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ktask.v1 import calls, code
+from ktask.v1 import calls, code, parcels
+from ktask.v1.parcels import Parcel
+from ktask.v1.segments import Segment
 
 from ktaskd.functions.body import Body, Context, Control, Json
-from ktaskd.functions.own.connection import Connection, Frame, flush
+from ktaskd.functions.own.connection import Connection, flush
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S
 
 IDLE_LOOK_S = 0.01
@@ -68,6 +70,7 @@ class _CallConnection(Connection):
     def __init__(self, name: str) -> None:
         """Connect; raises OSError."""
         self._functions: dict[int, Any] = {}
+        self._table: tuple[bytes, tuple[Segment, ...]] = b"", ()
         self._is_settled = False
         super().__init__(name)
         self._poll = select.poll()
@@ -122,32 +125,47 @@ class _CallConnection(Connection):
     def _take(self, kind: int, number: int, payload: bytes) -> bool:
         """Handle a frame; returns whether it was a call."""
         if kind in (calls.CALL, calls.CALL_OF):
-            self.send(*self._result(kind, number, payload))
+            self._answer(kind, number, payload)
             return True
-        if kind == calls.FUNCTION:
-            self._functions[number] = payload
+        if kind == calls.MEMORY:
+            self._table = payload, self.passed(number)
+        elif kind == calls.FUNCTION:
+            self._functions[number] = self._parcel(payload)
             if len(self._functions) > calls.FUNCTIONS_MAX:
                 del self._functions[next(iter(self._functions))]
         else:
             self.take_on(kind, number, payload)
         return False
 
-    def _result(self, kind: int, number: int, payload: bytes) -> Frame:
+    def _answer(self, kind: int, number: int, payload: bytes) -> None:
+        """Make a call, and send its result."""
         try:
             function, given, named = self._unpacked(kind, payload)
-            return calls.RESULT, number, code.dumps(function(*given, **named))
+            result = parcels.dump(function(*given, **named))
+            del given, named  # the call's memory is given back before its result arrives
+            frames = calls.pack(calls.RESULT, number, result.inline)
+            if result.table:
+                frames = calls.pack(calls.MEMORY, len(result.segments), result.table) + frames
+            segments = result.segments
         # SystemExit as well: it ends the call, not the worker.
         except BaseException as error:
-            return calls.RAISED, number, code.dump_exception(error)
+            frames, segments = calls.pack(calls.RAISED, number, code.dump_exception(error)), ()
         finally:
             flush()
+        self.send_all(frames, segments)
 
     def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
         if kind == calls.CALL:
-            function, given, named = code.loads(payload)
+            function, given, named = code.explained(self._parcel(payload).load)
             return function, given, named
         number, pickled = calls.split_call_of(payload)
+        parcel = self._parcel(pickled)
         found = self._functions[number]
-        if isinstance(found, bytes):
-            found = self._functions[number] = code.loads(found)
-        return found, code.loads(pickled), {}
+        if isinstance(found, Parcel):
+            found = self._functions[number] = code.explained(found.load)
+        return found, code.explained(parcel.load), {}
+
+    def _parcel(self, inline: bytes | memoryview) -> Parcel:
+        """The parcel of a frame, with the segments that came before it."""
+        table, self._table = self._table, (b"", ())
+        return Parcel(inline, *table)

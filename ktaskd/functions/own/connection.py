@@ -14,16 +14,14 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ktask.v1 import calls, code, surroundings
+from ktask.v1.segments import Segment
 
 _CONNECT_S = 10.0
 _CREDENTIALS = struct.Struct("3i")
-_ANCILLARY = socket.CMSG_SPACE(8)
-"""Space for the two descriptors of OUTPUT."""
-
 _PLAIN = (bool, bytes, int, float, str, type(None))
 
 Frame = tuple[int, int, bytes]
@@ -77,8 +75,20 @@ class Connection:
 
     def send(self, kind: int, number: int = 0, payload: bytes = b"") -> None:
         """Send a frame; raises OSError."""
+        self.send_all(calls.pack(kind, number, payload))
+
+    def send_all(self, frames: bytes, segments: Sequence[Segment] = ()) -> None:
+        """Send frames with the descriptors that they mention; raises OSError."""
         with self._sending:  # threads of a call may log
-            self.socket.sendall(calls.pack(kind, number, payload))
+            sent = 0
+            if segments:
+                sent = socket.send_fds(self.socket, [frames], [segment.fd for segment in segments])
+            self.socket.sendall(memoryview(frames)[sent:])
+
+    def passed(self, count: int) -> tuple[Segment, ...]:
+        """The oldest descriptors that have come and that nothing else has taken; raises OSError."""
+        taken, self._passed = self._passed[:count], self._passed[count:]
+        return tuple(map(Segment.received, taken))
 
     def receive(self) -> Frame:
         """Wait for the next frame: kind, number, payload; raises EOFError at the end."""
@@ -90,11 +100,12 @@ class Connection:
         with memoryview(buffer) as view:
             done = 0
             while done < count:
-                got, passed, _, _ = self.socket.recvmsg_into(
-                    [view[done:]], _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+                got, passed, flags, _ = self.socket.recvmsg_into(
+                    [view[done:]], calls.ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
                 )
-                for _, _, data in passed:
-                    self._passed += struct.unpack(f"{len(data) // 4}i", data)
+                self._passed += calls.descriptors(passed)
+                if flags & socket.MSG_CTRUNC:
+                    raise OSError(errno.EMFILE, "calls: this worker has no descriptor left")
                 if not got:
                     raise EOFError("the caller has closed its connection")
                 done += got
