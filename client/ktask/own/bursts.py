@@ -28,6 +28,8 @@ SLICES = 2**32
 """Positions of the job; more than it could ever use."""
 
 _RECEIVE_BYTES = 256 * 1024
+_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
+"""As plain numbers, with which the operators are much faster."""
 
 
 class Peer:
@@ -104,15 +106,14 @@ class Peer:
             BlockingIOError: nothing has come.
         """
         try:
-            data, passed, flags, _ = self.sock.recvmsg(
-                _RECEIVE_BYTES, wire.ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
-            )
+            data, passed, flags, _ = self.sock.recvmsg(_RECEIVE_BYTES, wire.ANCILLARY_BYTES, _CLOEXEC)
         except BlockingIOError:
             raise
         except OSError:
             return None
-        self._passed += map(Segment.received, wire.descriptors(passed))
-        if flags & socket.MSG_CTRUNC:
+        if passed:
+            self._passed += map(Segment.received, wire.descriptors(passed))
+        if flags & _TRUNCATED:
             return None  # this process has no descriptor left, and nobody knows which ones are missing
         return [*self._parcels(self._decoder.feed(data))] if data else None
 

@@ -28,6 +28,10 @@ SEGMENTS_MAX = 16
 _OPEN_MAX = 128
 """Segments of a store that exist at the same time: each has a descriptor."""
 
+_NUMBERS = frozenset({int, float, bool, complex, type(None)})
+_STRINGS = frozenset({str, bytes})
+_PLAIN_BYTES = 1000
+
 _COUNT = struct.Struct("<I")
 _PART = struct.Struct("<iQQ?")
 _Part = tuple[int, int, int, bool]
@@ -123,9 +127,17 @@ def dump(value: Any, store: Store | None = None) -> Parcel:
     Args:
         store: where large parts may be already; None = nowhere.
     """
+    if _is_plain(value) or (type(value) is tuple and all(map(_is_plain, value))):
+        return Parcel(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     builder = _Builder(store)
     code.pickler()(builder, pickle.HIGHEST_PROTOCOL, buffer_callback=builder.take_buffer).dump(value)
     return builder.finish()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is small and needs no pickler of ours: most items of `map` are numbers or names."""
+    kind = type(value)
+    return kind in _NUMBERS or (kind in _STRINGS and len(value) < _PLAIN_BYTES)
 
 
 class _Builder:

@@ -64,6 +64,15 @@ def is_helper() -> bool:
     return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_IDLE
 
 
+def _ready() -> bytes:
+    return calls.pack(calls.READY, is_helper())
+
+
+_Answer = tuple[bytes, tuple[Segment, ...]]
+"""Frames, and the segments that they mention."""
+_NO_ANSWER: _Answer = b"", ()
+
+
 class _CallConnection(Connection):
     """A connection that carries calls."""
 
@@ -71,6 +80,7 @@ class _CallConnection(Connection):
         """Connect; raises OSError."""
         self._functions: dict[int, Any] = {}
         self._table: tuple[bytes, tuple[Segment, ...]] = b"", ()
+        self._answer: _Answer = _NO_ANSWER
         self._is_settled = False
         super().__init__(name)
         self._poll = select.poll()
@@ -90,9 +100,9 @@ class _CallConnection(Connection):
             return True
         while not (stop() or time.monotonic() >= until_s):
             if not asked:
-                self.send(calls.READY, is_helper())
+                self.send_all(_ready())
                 asked, idle_s = True, 0.0
-            if not self._poll.poll(IDLE_LOOK_S * 1000):
+            if not self.has_more and not self._poll.poll(IDLE_LOOK_S * 1000):
                 idle_s += IDLE_LOOK_S
                 if idle_s < REST_AFTER_S:
                     continue
@@ -103,7 +113,9 @@ class _CallConnection(Connection):
             if frame[0] == calls.NO_MORE:
                 return False
             if self._take(*frame):
-                asked = False
+                asked = not (stop() or time.monotonic() >= until_s)
+                self._send_answer(_ready() if asked else b"")
+                idle_s = 0.0
         return self._leave() if asked else True
 
     def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:
@@ -120,12 +132,13 @@ class _CallConnection(Connection):
             frame = self.receive()
             if frame[0] in (calls.LEAVE, calls.NO_MORE):
                 return frame[0] == calls.LEAVE
-            self._take(*frame)
+            if self._take(*frame):
+                self._send_answer()
 
     def _take(self, kind: int, number: int, payload: bytes) -> bool:
-        """Handle a frame; returns whether it was a call."""
+        """Handle a frame; returns whether it was a call, which was made and is to be answered."""
         if kind in (calls.CALL, calls.CALL_OF):
-            self._answer(kind, number, payload)
+            self._answer = self._made(kind, number, payload)
             return True
         if kind == calls.MEMORY:
             self._table = payload, self.passed(number)
@@ -137,22 +150,27 @@ class _CallConnection(Connection):
             self.take_on(kind, number, payload)
         return False
 
-    def _answer(self, kind: int, number: int, payload: bytes) -> None:
-        """Make a call, and send its result."""
+    def _made(self, kind: int, number: int, payload: bytes) -> _Answer:
+        """Make a call; returns the frames of its answer."""
         try:
             function, given, named = self._unpacked(kind, payload)
             result = parcels.dump(function(*given, **named))
             del given, named  # the call's memory is given back before its result arrives
-            frames = calls.pack(calls.RESULT, number, result.inline)
-            if result.table:
-                frames = calls.pack(calls.MEMORY, len(result.segments), result.table) + frames
-            segments = result.segments
         # SystemExit as well: it ends the call, not the worker.
         except BaseException as error:
-            frames, segments = calls.pack(calls.RAISED, number, code.dump_exception(error)), ()
+            return calls.pack(calls.RAISED, number, code.dump_exception(error)), ()
         finally:
             flush()
-        self.send_all(frames, segments)
+        frame = calls.pack(calls.RESULT, number, result.inline)
+        if not result.table:
+            return frame, ()
+        memory = calls.pack(calls.MEMORY, len(result.segments), result.table)
+        return memory + frame, result.segments
+
+    def _send_answer(self, also: bytes = b"") -> None:
+        """Send the answer of the last call, with another frame: each message wakes the client."""
+        (frames, segments), self._answer = self._answer, _NO_ANSWER
+        self.send_all(frames + also, segments)
 
     def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
         if kind == calls.CALL:

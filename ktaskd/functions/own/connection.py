@@ -22,6 +22,10 @@ from ktask.v1.segments import Segment
 
 _CONNECT_S = 10.0
 _CREDENTIALS = struct.Struct("3i")
+_RECEIVE_BYTES = 64 * 1024
+_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
+"""As plain numbers, with which the operators are much faster."""
+
 _PLAIN = (bool, bytes, int, float, str, type(None))
 
 Frame = tuple[int, int, bytes]
@@ -34,6 +38,7 @@ class Connection:
         """Connect; raises OSError, also if another user listens there."""
         self.socket = _connected(name)
         self._passed: list[int] = []
+        self._received = b""
         self._sending = threading.Lock()
         # A child that a call forks must not keep the connection open after this worker has ended.
         os.register_at_fork(after_in_child=self._leave_in_child)
@@ -90,26 +95,32 @@ class Connection:
         taken, self._passed = self._passed[:count], self._passed[count:]
         return tuple(map(Segment.received, taken))
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something has been received that `receive` has not returned yet."""
+        return bool(self._received)
+
     def receive(self) -> Frame:
         """Wait for the next frame: kind, number, payload; raises EOFError at the end."""
         kind, number, length = calls.unpack_head(self._read(calls.HEAD_BYTES))
         return kind, number, self._read(length)
 
     def _read(self, count: int) -> bytes:
-        buffer = bytearray(count)
-        with memoryview(buffer) as view:
-            done = 0
-            while done < count:
-                got, passed, flags, _ = self.socket.recvmsg_into(
-                    [view[done:]], calls.ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
-                )
-                self._passed += calls.descriptors(passed)
-                if flags & socket.MSG_CTRUNC:
-                    raise OSError(errno.EMFILE, "calls: this worker has no descriptor left")
-                if not got:
-                    raise EOFError("the caller has closed its connection")
-                done += got
-        return bytes(buffer)
+        while len(self._received) < count:
+            data = self._receive_some(max(_RECEIVE_BYTES, count - len(self._received)))
+            self._received = self._received + data if self._received else data
+        found, self._received = self._received[:count], self._received[count:]
+        return found
+
+    def _receive_some(self, count: int) -> bytes:
+        data, passed, flags, _ = self.socket.recvmsg(count, calls.ANCILLARY_BYTES, _CLOEXEC)
+        if passed:
+            self._passed += calls.descriptors(passed)
+        if flags & _TRUNCATED:
+            raise OSError(errno.EMFILE, "calls: this worker has no descriptor left")
+        if not data:
+            raise EOFError("the caller has closed its connection")
+        return data
 
 
 def flush() -> None:
