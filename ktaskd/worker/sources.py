@@ -92,10 +92,21 @@ class Source:
         if start >= end:
             return
         mapping = self._mapped(end)
-        known = self.facts.kind is not SourceKind.HUGE and self._populated.covers(start, end)
-        if not (known and _is_present(mapping, start, end)):
+        if not self.is_populated(start, end):
             mapping.populate(start, end)
             self._populated.add(start, end)
+
+    def is_populated(self, start: int, end: int) -> bool:
+        """Whether `populate` has mapped [start, end) here before and its pages are still there."""
+        mapping = self._mapping
+        if mapping is None or self.facts.kind is SourceKind.HUGE or not self._populated.covers(start, end):
+            return False
+        return mapping.size >= end and _is_present(mapping, start, end)
+
+    def touch(self, start: int, end: int, step: int) -> None:
+        """Map the pages at multiples of `step` in [start, end); raises OSError."""
+        if start < end:
+            self._mapped(end).touch(start, end, max(step, self.facts.page_size))
 
     def holes(self, start: int, end: int) -> list[tuple[int, int]] | None:
         """Parts of [start, end) without storage; None if asking is not allowed or not possible.
@@ -120,6 +131,13 @@ class Source:
         if start >= end or self.facts.kind is SourceKind.HUGE:
             return []
         return self._mapped(end).absent(start, end)
+
+    def vacant(self, start: int, end: int) -> list[tuple[int, int]] | None:
+        """Parts of [start, end) without a page in memory; None if the kernel does not report it."""
+        try:
+            return pagecache.read_vacant(self.fd, start, end)
+        except OSError:
+            return None
 
     def unallocated(self, start: int, end: int) -> list[tuple[int, int]] | None:
         """Parts of [start, end) for which no storage is even reserved; None = not known."""
