@@ -43,6 +43,14 @@ class OpenSource(Protocol):
         Only for mappable sources. The caller releases the view.
         """
 
+    def cached(self, start: int, end: int) -> memoryview | None:
+        """Bytes [start, end) of a file through a mapping, if all of them are in the page cache.
+
+        None if they are not, or if that is not known; read them then. Nothing else tells a file that
+        became shorter, or that cannot be read. The caller releases the view at once: a file that
+        is cut while the view is in use kills the worker, and its chunk is run again.
+        """
+
     def guarded(self, start: int, end: int, *, write: bool) -> Guarded:
         """[start, end) mapped alone, between guard pages; raises OSError. The caller closes it."""
 

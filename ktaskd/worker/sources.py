@@ -35,6 +35,7 @@ class Source:
         self._mapping: Mapping | None = None
         self._data = (0, 0)
         self._populated = SpanSet()
+        self._is_cachable = facts.kind is SourceKind.FILE and Access.READ in facts.access
 
     def unmapped(self) -> Source:
         """The same descriptor for a job that must not map it; this object still owns it.
@@ -68,6 +69,26 @@ class Source:
         mapping = self._mapped(end)
         if write and not mapping.write:
             raise OSError(errno.EACCES, "the source cannot be mapped for writing")
+        return mapping.view(start, end)
+
+    def cached(self, start: int, end: int) -> memoryview | None:
+        """[start, end) of a file through a mapping, if all of it is in the page cache; else None.
+
+        Mapping the pages first leaves only a moment in which a cut of the file raises SIGBUS. The
+        chunk of a worker that dies of it is run again, and then finds the file shorter.
+        """
+        if not self._is_cachable:
+            return None
+        try:
+            if pagecache.read_resident(self.fd, start, end) < end - start:
+                return None
+            mapping = self._mapped(end)
+            mapping.populate(start, end)
+        except OSError:
+            # Not again: the kernel does not report it, or the file cannot be mapped. A file that
+            # is shorter now ends the job anyway.
+            self._is_cachable = False
+            return None
         return mapping.view(start, end)
 
     def guarded(self, start: int, end: int, *, write: bool) -> GuardedMapping:
@@ -215,7 +236,9 @@ class Source:
             if size < end:
                 raise OSError(errno.ENODATA, f"ends at {size}, but the job needs bytes up to {end}")
             self._unmap()
-            self._mapping = Mapping(self.fd, size, write=self._map_writable(), page_size=self.facts.page_size)
+            # A file is mapped to be read: to map its pages for writing would make them dirty.
+            write = self._map_writable() and self.facts.kind is not SourceKind.FILE
+            self._mapping = Mapping(self.fd, size, write=write, page_size=self.facts.page_size)
         return self._mapping
 
     def _unmap(self) -> None:
