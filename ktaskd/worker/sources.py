@@ -33,6 +33,8 @@ class Source:
         self.fd = fd
         self.facts = facts
         self._mapping: Mapping | None = None
+        self._cache: Mapping | None = None
+        """A file, mapped only to be read: mapping its pages for writing would make them dirty."""
         self._data = (0, 0)
         self._populated = SpanSet()
         self._is_cachable = facts.kind is SourceKind.FILE and Access.READ in facts.access
@@ -82,9 +84,9 @@ class Source:
         try:
             if pagecache.read_resident(self.fd, start, end) < end - start:
                 return None
-            mapping = self._mapped(end)
+            mapping = self._read_mapping(end)
             mapping.populate(start, end)
-        except OSError:
+        except (OSError, ValueError):
             # Not again: the kernel does not report it, or the file cannot be mapped. A file that
             # is shorter now ends the job anyway.
             self._is_cachable = False
@@ -221,6 +223,9 @@ class Source:
     def close(self) -> None:
         """Unmap and close."""
         self._unmap()
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
@@ -236,10 +241,17 @@ class Source:
             if size < end:
                 raise OSError(errno.ENODATA, f"ends at {size}, but the job needs bytes up to {end}")
             self._unmap()
-            # A file is mapped to be read: to map its pages for writing would make them dirty.
-            write = self._map_writable() and self.facts.kind is not SourceKind.FILE
-            self._mapping = Mapping(self.fd, size, write=write, page_size=self.facts.page_size)
+            self._mapping = Mapping(self.fd, size, write=self._map_writable(), page_size=self.facts.page_size)
         return self._mapping
+
+    def _read_mapping(self, end: int) -> Mapping:
+        """The mapping of the page cache; made, or made again, to reach `end`."""
+        if self._cache is None or self._cache.size < end:
+            if self._cache is not None:
+                self._cache.close()
+            self._cache = None
+            self._cache = Mapping(self.fd, self.size(), write=False, page_size=self.facts.page_size)
+        return self._cache
 
     def _unmap(self) -> None:
         """Unmap the source."""

@@ -16,7 +16,9 @@ _FILE_COPY = Declaration(
     probe=4 * MIB,
     sources=(
         SourceRole("src", Access.READ, "The file or memory to copy from."),
-        SourceRole("dst", Access.WRITE, "The file or memory to copy to; extended if needed."),
+        SourceRole(
+            "dst", Access.WRITE, "The file or memory to copy to; extended if needed.", one_writer=True
+        ),
     ),
     arguments=(
         Argument(

@@ -19,7 +19,7 @@ _MEM_FILL = Declaration(
     # About 0.5 ms of work on memory, against some 30 us to hand out a chunk.
     min_chunk=2 * MIB,
     probe=8 * MIB,
-    sources=(SourceRole("data", Access.WRITE, "The memory or the file to fill."),),
+    sources=(SourceRole("data", Access.WRITE, "The memory or the file to fill.", one_writer=True),),
     arguments=(Argument("value", ArgType.INT, 0, "The byte to write, 0 to 255.", 0, 255),),
     allocates=True,
     partial=Partial.RERUN_SAFE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Json
-from ktaskd.functions.choosing import Fastest
 from ktaskd.functions.memory.node_pages import STEP
 from ktaskd.functions.quanta import QUANTUM
 from ktaskd.worker.sources import Source
@@ -29,6 +27,7 @@ from tests.functions.inprocess import (
     lay_out,
     opened,
     seal,
+    take_turns,
 )
 
 FILL = find("mem.fill")
@@ -225,19 +224,12 @@ def test_populate_when_truncated_during_then_an_error_and_no_signal(tmp_path: Pa
         assert caught.value.errno == errno.EFAULT
 
 
-def turns(monkeypatch: pytest.MonkeyPatch, *ways: int) -> None:
-    """Let the quanta take these ways in turn, whatever they cost."""
-    order = cycle(ways)
-    monkeypatch.setattr(Fastest, "begin", lambda self: next(order))
-    monkeypatch.setattr(Fastest, "end", lambda self, count: None)
-
-
 @pytest.mark.parametrize("ways", [(0,), (1,), (0, 1, 1)])
 @pytest.mark.parametrize("value", [0, 7])
 def test_fill_when_long_then_the_same_bytes_and_pages_by_either_way(
     value: int, ways: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns(monkeypatch, *ways)
+    take_turns(monkeypatch, *ways)
     size, start, end = 24 * MIB, PAGE + 1, 23 * MIB + 5
     with opened("sealed", tmp_path) as source:
         lay_out(source, size, [(MIB, b"x" * 9 * MIB), (size - 1, b"y")])
@@ -273,7 +265,7 @@ def test_populate_when_done_again_then_the_second_undo_frees_nothing(
     kind: str, own_offset: bool, ways: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pages were there before the second job, though nobody has written to them."""
-    turns(monkeypatch, *ways)
+    take_turns(monkeypatch, *ways)
     size = 3 * QUANTUM
     with opened(kind, tmp_path, own_offset=own_offset) as source:
         fit(source, kind, size)
