@@ -10,9 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-TRIED_AGAIN = 16, 256
-"""Quanta until the slower way is tried again: at first, and at most; doubled each time. Alone, trying
-it costs 1 to 2 % of a job of 1 GiB."""
+TRIED_AGAIN = 64, 512
+"""Quanta until the slower way is tried again: at first, and at most; doubled each time. Alone,
+trying it costs 1 to 2 % of a job of 1 GiB."""
 
 
 LOOKED_AT = 6
