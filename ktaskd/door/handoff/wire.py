@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from ktaskd.model.function import Access
@@ -37,6 +38,11 @@ FRAME_BYTES_MAX = 64 * 1024
 """Longest message. A path of 4096 bytes may take 24 KiB in escaped form."""
 
 _HEAD = struct.Struct("<BQI")
+
+_KINDS = {kind.value: kind for kind in SourceKind}
+_ACCESSES = {access.value: access for access in (Access.READ, Access.WRITE, Access.READ_WRITE)}
+_plain_of = attrgetter(*[field.name for field in fields(SourceFacts)][2:])
+"""All facts after the kind and the access, which JSON knows as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +76,12 @@ def unpack_json(body: bytes) -> Any:
 
 
 def pack_facts(facts: list[SourceFacts]) -> bytes:
-    """Encode the facts of descriptors, in their order."""
-    return pack_json([asdict(one) | {"kind": one.kind.value, "access": one.access.value} for one in facts])
+    """Encode the facts of descriptors, in their order: a list for each, since there may be 253."""
+    return pack_json([[one.kind.value, one.access.value, *_plain_of(one)] for one in facts])
 
 
 def unpack_facts(body: bytes) -> list[SourceFacts]:
     """Decode what pack_facts made; raises ValueError, KeyError or TypeError."""
     return [
-        SourceFacts(**one | {"kind": SourceKind(one["kind"]), "access": Access(one["access"])})
-        for one in unpack_json(body)
+        SourceFacts(_KINDS[kind], _ACCESSES[access], *plain) for kind, access, *plain in unpack_json(body)
     ]
