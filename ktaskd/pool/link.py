@@ -7,10 +7,11 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
@@ -333,7 +334,7 @@ class Worker:
         """Send it a source, unless it has it; the fd stays the caller's."""
         if sid not in self.sids:
             self.sids.add(sid)
-            self._send(frames.pack_note(frames.SOURCE, sid, body), fd)
+            self._outbox.send(frames.pack_note(frames.SOURCE, sid, body), [fd])
 
     def forget_source(self, sid: int) -> None:
         """Let it unmap and close a source."""
@@ -341,13 +342,27 @@ class Worker:
             self.sids.remove(sid)
             self._send(frames.pack_note(frames.FORGET_SOURCE, sid))
 
-    def forget_item(self, sid: int) -> None:
-        """Let it close a source that one chunk needed, unless a job needs it as well."""
-        if not any(sid in sids for sids in self.jnos.values()):
-            self.forget_source(sid)
+    def send_items(self, jno: int, start: int, items: Sequence[HeldSource]) -> None:
+        """Send it the items of a job's next chunk, which begins at `start`.
+
+        There are at most FDS_PER_MESSAGE_MAX. Each source that it does not have goes along; the
+        descriptors stay the caller's.
+        """
+        new = {item.sid: item for item in items if item.sid not in self.sids}
+        self.sids.update(new)
+        rows = [(sid, item.facts.row) for sid, item in new.items()]
+        body = {"start": start, "sids": [item.sid for item in items], "new": rows}
+        self._outbox.send(frames.pack_note(frames.ITEMS, jno, body), [item.fd for item in new.values()])
+
+    def forget_items(self, sids: Iterable[int]) -> None:
+        """Let it close the sources that one chunk needed, except those that a job needs as well."""
+        gone = self.sids.intersection(sids).difference(*self.jnos.values())
+        if gone:
+            self.sids -= gone
+            self._send(frames.pack_note(frames.FORGET_SOURCES, 0, {"sids": list(gone)}))
 
     def send_job(self, jno: int, body: dict[str, Any]) -> None:
-        """Send it a job, or more items of a job that it has."""
+        """Send it a job."""
         if jno not in self.jnos:
             self.jnos[jno] = frozenset(body.get("sources", {}).values())
         self._outbox.keep(frames.pack_note(frames.JOB, jno, body))
@@ -393,5 +408,5 @@ class Worker:
         if resting and self.slot[frames.SLOT_RECALL] >= self._seq:
             self._send(frames.pack_note(frames.NUDGE, 0))
 
-    def _send(self, frame: bytes, fd: int = -1) -> None:
-        self._outbox.send(frame, fd)
+    def _send(self, frame: bytes) -> None:
+        self._outbox.send(frame)

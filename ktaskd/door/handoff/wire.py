@@ -24,12 +24,10 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import Any
 
-from ktaskd.model.function import Access
-from ktaskd.model.source import SourceFacts, SourceKind
+from ktaskd.model.source import SourceFacts
 
 SERVE, ANSWER, CLOSE, OPEN, BURY = range(1, 6)
 READY, BUSY, IDLE, HANDED, DROP, ENDED, OPENED, UNOPENED = range(65, 73)
@@ -38,11 +36,6 @@ FRAME_BYTES_MAX = 64 * 1024
 """Longest message. A path of 4096 bytes may take 24 KiB in escaped form."""
 
 _HEAD = struct.Struct("<BQI")
-
-_KINDS = {kind.value: kind for kind in SourceKind}
-_ACCESSES = {access.value: access for access in (Access.READ, Access.WRITE, Access.READ_WRITE)}
-_plain_of = attrgetter(*[field.name for field in fields(SourceFacts)][2:])
-"""All facts after the kind and the access, which JSON knows as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +70,9 @@ def unpack_json(body: bytes) -> Any:
 
 def pack_facts(facts: list[SourceFacts]) -> bytes:
     """Encode the facts of descriptors, in their order: a list for each, since there may be 253."""
-    return pack_json([[one.kind.value, one.access.value, *_plain_of(one)] for one in facts])
+    return pack_json([one.row for one in facts])
 
 
 def unpack_facts(body: bytes) -> list[SourceFacts]:
     """Decode what pack_facts made; raises ValueError, KeyError or TypeError."""
-    return [
-        SourceFacts(_KINDS[kind], _ACCESSES[access], *plain) for kind, access, *plain in unpack_json(body)
-    ]
+    return [SourceFacts.of_row(row) for row in unpack_json(body)]
