@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.jobs.roster import Record
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
@@ -154,8 +156,11 @@ class SimulatedWorker:
     def forget_source(self, sid: int) -> None:
         self._sent("forget", f"source {sid}")
 
-    def forget_item(self, sid: int) -> None:
-        self.forget_source(sid)
+    def send_items(self, jno: int, start: int, items: Sequence[HeldSource]) -> None:
+        self._sent("items", f"of job {jno} from {start} on: {[item.sid for item in items]}")
+
+    def forget_items(self, sids: Iterable[int]) -> None:
+        self._sent("forget", f"sources {list(sids)}")
 
     def send_job(self, jno: int, body: dict[str, Any]) -> None:
         self.jnos[jno] = frozenset()
