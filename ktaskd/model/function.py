@@ -111,6 +111,8 @@ class Declaration:
         reports: it reports what a span holds before it changes anything in it; a span without a
             report has not changed.
         combine: results of chunks are joined into one.
+        single: the result of a chunk is the job's result if there is no other, so that joining it with
+            nothing would only cost a message to a worker.
         grows: ranges may reach beyond the end of the first source, which prepare then extends.
         boundary: name of the integer argument with the record size in positions; "" = cut wherever
             align allows.
@@ -152,6 +154,7 @@ class Declaration:
     undo_summary: str = ""
     reports: bool = False
     combine: bool = False
+    single: bool = False
     grows: bool = False
     boundary: str = ""
     items: bool = False

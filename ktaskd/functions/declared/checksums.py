@@ -19,6 +19,7 @@ def _crc(name: str, summary: str, *needs: str) -> Declaration:
         steady=True,
         partial=Partial.RERUN_SAFE,
         combine=True,
+        single=True,
         items=True,
         needs=needs,
     )

@@ -127,6 +127,7 @@ _FILE_COMPARE = Declaration(
     steady=True,
     partial=Partial.RERUN_SAFE,
     combine=True,
+    single=True,
 )
 
 DECLARATIONS = (_FILE_COPY, _FILE_ALLOCATE, _FILE_PUNCH, _FILE_WARM, _FILE_COMPARE)
