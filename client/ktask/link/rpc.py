@@ -37,7 +37,7 @@ with _without_notes():
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """Largest message received or sent; the daemon's own limits are lower."""
 
-DETAILS_KEY = "grpc-status-details-bin"
+_DETAILS_KEY = "grpc-status-details-bin"
 
 _OPTIONS = (
     # The default would be the percent-encoded path of the socket, which some servers refuse.
@@ -77,7 +77,7 @@ def translate(error: grpc.RpcError) -> KtaskError:
     reason, field, metadata = "", "", {}
     # The type stubs declare a metadata item as an object; it is a pair.
     trailing: Any = error.trailing_metadata() or ()
-    for packed in (value for key, value in trailing if key == DETAILS_KEY):
+    for packed in (value for key, value in trailing if key == _DETAILS_KEY):
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         # Unreadable details must not hide the error itself.
         with contextlib.suppress(DecodeError):

@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import errno
 import os
-import socket
 import threading
 import time
 import weakref
@@ -18,12 +15,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ktask.core import Draft
-from ktask.errors import DaemonNotTrusted, KtaskError
+from ktask.errors import KtaskError
 from ktask.link import naming, rpc
 from ktask.link.caller import Caller
-from ktask.link.direct import Direct, Unusable
 from ktask.link.handover import Handover
-from ktask.link.locate import Endpoint, grpc_target, open_unix
+from ktask.link.locate import Endpoint, grpc_target
 from ktask.link.resolve import opened
 from ktask.link.rpc import grpc
 from ktask.link.stubs import Stubs
@@ -34,10 +30,6 @@ from ktask.v1 import jobs_pb2 as pb
 
 _CALL_TIMEOUT_S = 30.0
 """Timeout of calls that the daemon answers at once."""
-
-_DIAL_TIMEOUT_S = 5.0
-
-_RUN = f"/{pb.DESCRIPTOR.services_by_name['Jobs'].full_name}/Run"
 
 _RESUMES_MAX = 6
 _RESUME_FIRST_S, _RESUME_MOST_S = 0.02, 1.0
@@ -65,7 +57,6 @@ class Session:
         self._anchor = Anchor(os.path.dirname(endpoint.socket))
         self._left: list[tuple[Stubs, Anchor]] = []
         self._stubs: Stubs | None = self._make_stubs()
-        self._direct: Direct | None = None
         self.handover = Handover(endpoint.handoff)
         self.caller = Caller()
         self._functions: dict[str, pb.Function] = {}
@@ -79,9 +70,6 @@ class Session:
             if self._stubs is None or self._forked:
                 return
             stubs, self._stubs = self._stubs, None
-            direct = self._direct
-        if direct is not None:
-            direct.close()
         self.caller.call(stubs.channel.close)
         self.caller.close()
         self.handover.close()
@@ -100,10 +88,7 @@ class Session:
             if self._stubs is None:
                 return
             stubs, self._stubs = self._stubs, self._make_stubs()
-            direct, self._direct = self._direct, None
         stubs.channel.close()
-        if direct is not None:
-            direct.close()
 
     def _follow(self) -> None:
         """Connect to the directory that has the name now; running calls keep the old connection.
@@ -117,9 +102,6 @@ class Session:
             self._left.append((self._stubs, self._anchor))
             self._anchor = anchor
             self._stubs = self._make_stubs()
-            direct, self._direct = self._direct, None
-        if direct is not None:
-            direct.retire()
         self.handover.close()  # the new daemon does not know the old handles
 
     def run(self, draft: Draft, timeout: float | None = None, on_job: OnJob | None = None) -> pb.Job:
@@ -142,29 +124,6 @@ class Session:
             return WaitedJob(self, spec, timeout).wait(on_job)
 
         return self._with_sources(draft, call)
-
-    def run_call(self, request: pb.RunRequest, timeout: float | None) -> pb.Job:
-        """One call of Run, which answers at the end of the job.
-
-        Raises:
-            grpc.RpcError: it did not succeed.
-        """
-        stubs = self.stubs
-        if self._direct is not None:
-            with contextlib.suppress(Unusable):
-                answer = self._direct.call(_RUN, request.SerializeToString(), timeout)
-                return pb.RunResponse.FromString(answer).job
-        else:
-            # The first job takes the channel, which is there: a program that has only one needs no second
-            # connection.
-            self._direct = Direct(self._dial)
-        return stubs.jobs.Run(request, timeout=timeout).job
-
-    def _dial(self) -> socket.socket:
-        try:
-            return open_unix(self.endpoint.socket, socket.SOCK_STREAM, _DIAL_TIMEOUT_S)
-        except DaemonNotTrusted as error:
-            raise OSError(errno.EACCES, str(error)) from error
 
     def submit(self, draft: Draft, timeout: float | None = None) -> pb.Job:
         """Submit a detached job; it goes on without this connection."""
@@ -356,8 +315,6 @@ class Session:
         """In the child: gRPC's threads are gone, so the channel must not be touched."""
         self._forked = True
         self.handover.abandon()
-        if self._direct is not None:
-            self._direct.abandon()
         # Closing the channel, as garbage collection would, may wait forever for those threads.
         _never_collected.append(self._stubs)
 

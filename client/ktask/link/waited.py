@@ -13,6 +13,7 @@ from ktask.link import rpc
 from ktask.link.caller import Caller, Pending, get
 from ktask.link.interrupt import Deferred, can_defer
 from ktask.link.rpc import grpc
+from ktask.link.stubs import Stubs
 from ktask.v1 import jobs_pb2 as pb
 
 DEADLINE_GRACE_S = 30.0
@@ -29,8 +30,9 @@ class Connection(Protocol):
 
     caller: Caller
 
-    def run_call(self, request: pb.RunRequest, timeout: float | None) -> pb.Job:
-        """One call of Run. Raises grpc.RpcError."""
+    @property
+    def stubs(self) -> Stubs:
+        """The channel and its stubs."""
 
     def stream(self, request: pb.WatchRequest, timeout: float | None) -> Iterator[pb.WatchResponse]:
         """One Watch call. Raises grpc.RpcError."""
@@ -68,7 +70,7 @@ class WaitedJob:
             raise rpc.translate(error) from None
 
     def _run(self) -> pb.Job:
-        return self._session.run_call(self._request, self._timeout)
+        return self._session.stubs.jobs.Run(self._request, timeout=self._timeout).job
 
     def _run_deferring(self) -> pb.Job:
         """The fast path: one call in this thread; Ctrl-C makes it return."""
