@@ -6,8 +6,6 @@ A job has one step at a time: `job.step`, which waits for a worker or is in the 
 from __future__ import annotations
 
 import errno
-import json
-from collections.abc import Collection
 
 from ktaskd.functions.failures import REASONS
 from ktaskd.jobs.job import Job

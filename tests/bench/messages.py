@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
@@ -30,9 +30,9 @@ def counted() -> Iterator[Counter[str]]:
     counts: Counter[str] = Counter()
     send, take = Outbox._try_send, Worker._on_frame
 
-    def counting_send(box: Outbox, frame: bytes, fd: int) -> bool:
+    def counting_send(box: Outbox, frame: bytes, fds: Iterable[int]) -> bool:
         counts["to"] += 1
-        return send(box, frame, fd)
+        return send(box, frame, fds)
 
     def counting_take(worker: Worker, frame: bytes) -> None:
         counts["from"] += 1
