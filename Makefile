@@ -21,6 +21,8 @@ DESTDIR ?=
 COMMIT ?= HEAD~1
 # What the bench of interference gets, as in BENCH_ARGS="--rows 1,3 --repeat 3".
 BENCH_ARGS ?=
+# What the comparison of speed with other programs gets, as in PEERS_ARGS="--only copy,fill --repeat 9".
+PEERS_ARGS ?=
 # What the comparison with other tools gets.
 AGAINST_ARGS ?=
 # What the fault test gets, as in FAULT_ARGS="--each 50 --seed 7".
@@ -28,7 +30,7 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground fault-test against vm-test install uninstall deb proto lint fmt types clean
+.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground bench-peers fault-test against vm-test install uninstall deb proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +60,9 @@ bench-interference: setup ## what others lose beside our helpers, and what jobs 
 
 bench-foreground: setup ## a web server beside a detached job, and beside plain processes
 	@$(BIN)/python -m tests.bench.interference --rows 8 --picture foreground.png $(BENCH_ARGS)
+
+bench-peers: setup ## speed beside cp, sha256sum, pigz, loky and others; 30 minutes (PEERS_ARGS="--only ROW")
+	@$(BIN)/python -m tests.bench.peers $(PEERS_ARGS)
 
 fault-test: setup ## run 200 jobs of each function while workers are killed; 20 minutes (FAULT_ARGS="--jobs 300")
 	@$(BIN)/python -m tests.fault $(FAULT_ARGS)

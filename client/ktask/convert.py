@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ktask import results
-from ktask.declarations import Argument, Function, SourceRole
-from ktask.status import Allowance, Node, NodeAllowance, Pool, Reading, Status, Worker
+# Whole modules, so that the command loads only those that it uses.
+from ktask import declarations, results
+from ktask import status as records
 from ktask.v1 import jobs_pb2 as pb
 
 if TYPE_CHECKING:
@@ -167,13 +167,13 @@ def _time(message: pb.Job | pb.Reason | control.Status, field: str) -> datetime 
     return datetime.fromtimestamp(stamp.seconds, UTC).replace(microsecond=stamp.nanos // 1000)
 
 
-def function(message: pb.Function) -> Function:
+def function(message: pb.Function) -> declarations.Function:
     """The declaration of a thread function."""
-    return Function(
+    return declarations.Function(
         name=message.name,
         summary=message.summary,
         sources=tuple(
-            SourceRole(one.role, _name(pb.Access, one.access, "ACCESS_"), one.summary)
+            declarations.SourceRole(one.role, _name(pb.Access, one.access, "ACCESS_"), one.summary)
             for one in message.sources
         ),
         unit=message.unit,
@@ -193,12 +193,12 @@ def function(message: pb.Function) -> Function:
     )
 
 
-def _argument(message: pb.FunctionArgument) -> Argument:
+def _argument(message: pb.FunctionArgument) -> declarations.Argument:
     default, minimum, maximum = (
         plain_value(getattr(message, name)) if message.HasField(name) else None
         for name in ("default", "minimum", "maximum")
     )
-    return Argument(
+    return declarations.Argument(
         message.name, message.type, default, message.summary, minimum, maximum, tuple(message.choices)
     )
 
@@ -209,18 +209,18 @@ def _name(enum: Any, number: int, prefix: str) -> str:
     return value.name.removeprefix(prefix) if value else str(number)
 
 
-def status(message: control.Status) -> Status:
+def status(message: control.Status) -> records.Status:
     """The daemon's status."""
     # Loaded only here, so that running a job does not take the time.
     from ktask.v1 import control_pb2
 
-    return Status(
+    return records.Status(
         version=message.version,
         pid=message.pid,
         start_time=_time(message, "start_time"),
         mode=_name(control_pb2.Mode, message.mode, "MODE_"),
         draining=message.draining,
-        nodes=tuple(Node(one.nid, one.cpulist, one.memory_bytes) for one in message.topology.nodes),
+        nodes=tuple(records.Node(one.nid, one.cpulist, one.memory_bytes) for one in message.topology.nodes),
         cpulist=message.topology.cpulist,
         pools=tuple(_pool(one, control_pb2) for one in message.pools),
         allowance=_allowance(message.allowance, control_pb2),
@@ -231,13 +231,13 @@ def status(message: control.Status) -> Status:
         raising=tuple(message.raising),
         selftest=message.selftest,
         mode_until=_time(message, "mode_until"),
-        readings=tuple(Reading(one.name, one.value, one.source) for one in message.readings),
+        readings=tuple(records.Reading(one.name, one.value, one.source) for one in message.readings),
     )
 
 
-def _allowance(message: control.Allowance, contract: Any) -> Allowance:
-    return Allowance(
-        nodes=tuple(NodeAllowance(one.nid, one.helpers, one.busy) for one in message.nodes),
+def _allowance(message: control.Allowance, contract: Any) -> records.Allowance:
+    return records.Allowance(
+        nodes=tuple(records.NodeAllowance(one.nid, one.helpers, one.busy) for one in message.nodes),
         leads=message.leads,
         leads_per_uid=message.leads_per_uid,
         reasons=tuple(_reason(one) for one in message.reasons),
@@ -246,8 +246,8 @@ def _allowance(message: control.Allowance, contract: Any) -> Allowance:
     )
 
 
-def _pool(message: control.Pool, contract: Any) -> Pool:
-    return Pool(
+def _pool(message: control.Pool, contract: Any) -> records.Pool:
+    return records.Pool(
         name=message.name,
         worker_class=_name(contract.WorkerClass, message.worker_class, "WORKER_CLASS_"),
         nid=message.nid,
@@ -257,8 +257,8 @@ def _pool(message: control.Pool, contract: Any) -> Pool:
     )
 
 
-def _worker(message: control.Worker, contract: Any) -> Worker:
-    return Worker(
+def _worker(message: control.Worker, contract: Any) -> records.Worker:
+    return records.Worker(
         id=message.id,
         pid=message.pid,
         state=_name(contract.WorkerState, message.state, "WORKER_STATE_"),

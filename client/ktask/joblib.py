@@ -12,7 +12,6 @@ Importing this module loads joblib, which the rest of ktask does not need.
 from __future__ import annotations
 
 import os
-import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -120,7 +119,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """Return the result of a batch; raises what the batch raised."""
-        return pickle.loads(out.result())
+        return mapped.loaded(out.result())
 
     def terminate(self) -> None:
         """End the run; its workers are kept for the next one for a while."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import mmap
 import os
 import stat
@@ -277,6 +278,8 @@ def is_memory(source: Any) -> bool:
 
 def check_source(what: str, source: Any) -> None:
     """Raise TypeError unless `source` can be handed over, and ValueError for an empty path."""
+    if isinstance(source, Memory | File | Handle | io.IOBase):
+        return  # the usual ones: to ask whether an object has a protocol takes 20 us
     if isinstance(source, bool | int):
         raise TypeError(f"{what}: got {source!r}, wanted an object with fileno(), not a bare number")
     if not isinstance(source, str | bytes | os.PathLike | Handle | HasFileno):

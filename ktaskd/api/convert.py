@@ -9,7 +9,7 @@ from google.protobuf import struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from ktask.v1 import jobs_pb2 as pb
 
-from ktaskd.api.structs import struct_out
+from ktaskd.api.structs import struct_bytes
 from ktaskd.intake.check import check_counts
 from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
@@ -17,7 +17,16 @@ from ktaskd.jobs.slices import breathe, slices
 from ktaskd.model.allowance import Reason
 from ktaskd.model.errors import ArgumentInvalid, SpecInvalid
 from ktaskd.model.function import Access, ArgValue, Declaration, Partial
-from ktaskd.model.job import JobError, JobSpec, JobState, JobWarning, RangeSpec, SourceRef
+from ktaskd.model.job import (
+    CpuUsage,
+    JobError,
+    JobSpec,
+    JobState,
+    JobWarning,
+    Progress,
+    RangeSpec,
+    SourceRef,
+)
 from ktaskd.model.spans import Span
 
 STATES: Mapping[JobState, pb.JobState.ValueType] = {
@@ -107,22 +116,28 @@ def states_in(states: Iterable[int]) -> frozenset[JobState]:
 
 def spec_out(spec: JobSpec) -> pb.JobSpec:
     """Convert a spec, as much of it as is remembered."""
-    out = pb.JobSpec(
-        function=spec.function,
-        items=[_source_out(item) for item in spec.items],
-        ranges=[pb.Range(start=piece.start, length=piece.length, nid=piece.nid) for piece in spec.ranges],
-        min_chunk=spec.min_chunk,
-        max_threads=spec.max_threads,
-        undo=spec.undo,
-        labels=spec.labels,
-        request_id=spec.request_id,
-        arg=struct_out(spec.arg) if spec.arg else None,
-        items_omitted=spec.items_omitted,
-        ranges_omitted=spec.ranges_omitted,
-    )
+    out = pb.JobSpec()
+    _fill_spec(out, spec)
+    return out
+
+
+def _fill_spec(out: pb.JobSpec, spec: JobSpec) -> None:
+    """Convert a spec into an empty message."""
+    out.function, out.request_id = spec.function, spec.request_id
+    if spec.items:
+        out.items.extend(_source_out(item) for item in spec.items)
+    if spec.ranges:
+        out.ranges.extend(pb.Range(start=one.start, length=one.length, nid=one.nid) for one in spec.ranges)
+    out.min_chunk, out.max_threads = spec.min_chunk, spec.max_threads
+    if spec.undo is not None:
+        out.undo = spec.undo
+    if spec.labels:
+        out.labels.update(spec.labels)
+    if spec.arg:
+        out.arg.MergeFromString(struct_bytes(spec.arg))
+    out.items_omitted, out.ranges_omitted = spec.items_omitted, spec.ranges_omitted
     for role, source in spec.sources.items():
         out.sources[role].CopyFrom(_source_out(source))
-    return out
 
 
 def _source_out(source: SourceRef) -> pb.Source:
@@ -135,45 +150,53 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
     Args:
         with_items: include the results of items; False when they are sent one by one.
     """
-    progress, cpu = view.progress(job), view.cpu(job)
-    error = view.full_error(job)
+    # Parts are filled in place: a message that is given to another's constructor is written and read again.
     out = pb.Job(
         id=job.id,
-        spec=spec_out(job.spec),
         state=STATES[job.state],
-        progress=pb.Progress(
-            positions_done=progress.positions_done,
-            positions_total=progress.positions_total,
-            bytes_done=progress.bytes_done,
-            bytes_total=progress.bytes_total,
-            chunks_done=progress.chunks_done,
-            chunks_total=progress.chunks_total,
-            running_helpers=progress.running_helpers,
-            running_leads=progress.running_leads,
-        ),
-        result=struct_out(view.full_result(job)) if with_items or not job.counts_items else None,
-        error=error_out(error) if error is not None else None,
-        waiting_reasons=[reason_out(reason) for reason in view.waiting_reasons(job)],
-        create_time=time_out(job.create_s),
-        start_time=time_out(job.start_s),
-        end_time=time_out(job.end_s),
-        cpu=pb.CpuUsage(
-            lead_seconds=cpu.lead_s,
-            helper_seconds=cpu.helper_s,
-            chunks_recalled=cpu.chunks_recalled,
-            chunks_rerun=cpu.chunks_rerun,
-            helpers_raised=cpu.helpers_raised,
-            chunks_run_twice=cpu.chunks_run_twice,
-        ),
-        owner=pb.Owner(uid=job.owner.uid, gid=job.owner.gid, pid=job.owner.pid),
         detached=job.detached,
         sequence=job.version,
-        warnings=[_warning_out(warning) for warning in job.watched.warnings],
         warnings_omitted=job.watched.omitted,
     )
+    _fill_spec(out.spec, job.spec)
+    _fill_progress(out.progress, view.progress(job))
+    if (result := view.full_result(job) if with_items or not job.counts_items else None) is not None:
+        out.result.SetInParent()
+        out.result.MergeFromString(struct_bytes(result))
+    if (error := view.full_error(job)) is not None:
+        out.error.CopyFrom(error_out(error))
+    out.waiting_reasons.extend(map(reason_out, view.waiting_reasons(job)))
+    for stamp, seconds in (
+        ("create_time", job.create_s),
+        ("start_time", job.start_s),
+        ("end_time", job.end_s),
+    ):
+        if seconds:
+            _fill_time(getattr(out, stamp), seconds)
+    _fill_cpu(out.cpu, view.cpu(job))
+    owner = out.owner
+    owner.SetInParent()
+    owner.uid, owner.gid, owner.pid = job.owner.uid, job.owner.gid, job.owner.pid
+    out.warnings.extend(map(_warning_out, job.watched.warnings))
     if job.state is not JobState.QUEUED:
-        out.plan.CopyFrom(pb.Plan(threads=job.threads, chunk=job.plan.chunk))
+        out.plan.SetInParent()
+        out.plan.threads, out.plan.chunk = job.threads, job.plan.chunk
     return out
+
+
+def _fill_progress(out: pb.Progress, progress: Progress) -> None:
+    out.SetInParent()
+    out.positions_done, out.positions_total = progress.positions_done, progress.positions_total
+    out.bytes_done, out.bytes_total = progress.bytes_done, progress.bytes_total
+    out.chunks_done, out.chunks_total = progress.chunks_done, progress.chunks_total
+    out.running_helpers, out.running_leads = progress.running_helpers, progress.running_leads
+
+
+def _fill_cpu(out: pb.CpuUsage, cpu: CpuUsage) -> None:
+    out.SetInParent()
+    out.lead_seconds, out.helper_seconds = cpu.lead_s, cpu.helper_s
+    out.chunks_recalled, out.chunks_rerun = cpu.chunks_recalled, cpu.chunks_rerun
+    out.helpers_raised, out.chunks_run_twice = cpu.helpers_raised, cpu.chunks_run_twice
 
 
 def _warning_out(warning: JobWarning) -> pb.JobWarning:
@@ -223,8 +246,13 @@ def time_out(seconds: float) -> Timestamp | None:
     """Convert seconds since the epoch; 0 = it has not happened."""
     if not seconds:
         return None
-    nanos = int(seconds * 1e9)
-    return Timestamp(seconds=nanos // 10**9, nanos=nanos % 10**9)
+    out = Timestamp()
+    _fill_time(out, seconds)
+    return out
+
+
+def _fill_time(out: Timestamp, seconds: float) -> None:
+    out.seconds, out.nanos = divmod(int(seconds * 1e9), 10**9)
 
 
 def function_out(declaration: Declaration) -> pb.Function:

@@ -80,6 +80,8 @@ class Guard(grpc.aio.ServerInterceptor):
         self._shares = shares
         self._turns = turns or Turns(time.monotonic)
         self._taken = taken
+        self._wrapped: dict[int, tuple[Handler, Handler]] = {}
+        """By id: a handler, and the handler with the guard around it."""
 
     async def intercept_service(
         self,
@@ -90,6 +92,13 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
+        # A method has the same handler each time, and only methods that exist have one.
+        known = self._wrapped.get(id(handler))
+        if known is None:
+            known = self._wrapped[id(handler)] = handler, self._wrap(handler)
+        return known[1]
+
+    def _wrap(self, handler: Handler) -> Handler:
         codec = Codec.of(handler, self._stall_s, self._taken)
         if handler.response_streaming:
             wrapped = self._stream(handler.stream_stream or handler.unary_stream, codec)

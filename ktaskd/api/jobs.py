@@ -154,6 +154,8 @@ class JobsService(JobsServicer):
                 self._engine.unguard(job, cut=_why_cut(context))
 
     async def _wait_ended(self, job: Job) -> None:
+        if job.state.ended:
+            return
         with self._herald.changes(job, caller().payer) as changed:
             while not job.state.ended:
                 changed.clear()

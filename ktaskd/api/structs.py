@@ -23,7 +23,7 @@ _NULL, _FALSE, _TRUE = b"\x08\x00", b"\x20\x00", b"\x20\x01"
 
 def struct_out(value: Mapping[str, Any] | None) -> struct_pb2.Struct | None:
     """Turn a JSON object into a Struct; integers that a double cannot hold become strings."""
-    return None if value is None else struct_pb2.Struct.FromString(_fields(value))
+    return None if value is None else struct_pb2.Struct.FromString(struct_bytes(value))
 
 
 @lru_cache(maxsize=256)
@@ -33,8 +33,8 @@ def _key(name: str) -> bytes:
     return b"\x0a" + _length(len(text)) + text + b"\x12"
 
 
-def _fields(value: Mapping[str, Any]) -> bytes:
-    """Encode a Struct: a map of names to Values, field 1."""
+def struct_bytes(value: Mapping[str, Any]) -> bytes:
+    """Encode a JSON object as a Struct: a map of names to Values, field 1."""
     found: list[bytes] = []
     for name, one in value.items():
         encoded = _value(one)
@@ -56,7 +56,7 @@ def _value(value: Any) -> bytes:
         return b"\x11" + _DOUBLE(value) if -_EXACT_MAX <= value <= _EXACT_MAX else _value(str(value))
     if value is None:
         return _NULL
-    tag, encoded = (b"\x2a", _fields(value)) if isinstance(value, dict) else (b"\x32", _values(value))
+    tag, encoded = (b"\x2a", struct_bytes(value)) if isinstance(value, dict) else (b"\x32", _values(value))
     return tag + _length(len(encoded)) + encoded
 
 

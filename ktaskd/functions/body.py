@@ -43,6 +43,14 @@ class OpenSource(Protocol):
         Only for mappable sources. The caller releases the view.
         """
 
+    def cached(self, start: int, end: int) -> memoryview | None:
+        """Bytes [start, end) of a file through a mapping, if all of them are in the page cache.
+
+        None if they are not, or if that is not known; read them then. Nothing else tells a file that
+        became shorter, or that cannot be read. The caller releases the view at once: a file that
+        is cut while the view is in use kills the worker, and its chunk is run again.
+        """
+
     def guarded(self, start: int, end: int, *, write: bool) -> Guarded:
         """[start, end) mapped alone, between guard pages; raises OSError. The caller closes it."""
 
@@ -57,6 +65,16 @@ class OpenSource(Protocol):
                 page would raise SIGBUS; here it is an errno.
         """
 
+    def is_populated(self, start: int, end: int) -> bool:
+        """Whether `populate` has mapped [start, end) here before and its pages are still there."""
+
+    def touch(self, start: int, end: int, step: int) -> None:
+        """Map the pages at multiples of `step` in [start, end), for `nodes`; they are there already.
+
+        Raises:
+            OSError: the source has become shorter.
+        """
+
     def holes(self, start: int, end: int) -> list[tuple[int, int]] | None:
         """Parts of [start, end) without storage, ascending; they read as zeros.
 
@@ -69,6 +87,12 @@ class OpenSource(Protocol):
 
         For memory without own_offset. A page that was swapped out is absent too, so the
         caller must check that an absent page reads as zeros before it treats it as a hole.
+        """
+
+    def vacant(self, start: int, end: int) -> list[tuple[int, int]] | None:
+        """Parts of [start, end) without a page in memory, ascending; None if it is not known.
+
+        For memory. Unlike `holes` it takes a page that was reserved but never written for a page.
         """
 
     def unallocated(self, start: int, end: int) -> list[tuple[int, int]] | None:

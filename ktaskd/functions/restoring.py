@@ -123,11 +123,15 @@ class Target:
 
     def write(self, position: int, view: memoryview) -> None:
         """Write all of `view`."""
-        end = position + len(view)
-        if self.mapped:
-            with self.view(position, end) as target:
-                target[:] = view
+        if not self.mapped:
+            self.put(position, view)
             return
+        with self.view(position, position + len(view)) as target:
+            target[:] = view
+
+    def put(self, position: int, view: memoryview) -> None:
+        """Write all of `view` without a mapping; not possible on hugetlbfs."""
+        end = position + len(view)
         try:
             while position < end:
                 self.touched = end

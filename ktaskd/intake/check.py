@@ -301,3 +301,11 @@ def check_records(ranges: Sequence[RangeSpec], arg: Mapping[str, ArgValue], decl
                 f'records, wanted a multiple of {record} (argument "{declaration.boundary}")',
                 field=f"spec.ranges[{i}].start",
             )
+
+
+def is_for_one(declaration: Declaration, facts: Mapping[str, SourceFacts]) -> bool:
+    """Whether a second worker would only wait for the first one."""
+    return any(
+        role.one_writer and role.role in facts and facts[role.role].kind is SourceKind.FILE
+        for role in declaration.sources
+    )

@@ -18,6 +18,7 @@ from ktaskd.intake.check import (
     check_limits,
     check_roles,
     find_function,
+    is_for_one,
 )
 from ktaskd.intake.disk_limits import DiskOf
 from ktaskd.intake.memory_limit import LimitFor, as_allocating
@@ -161,7 +162,8 @@ class Intake:
         everything = [one.facts for one in opened.references]
         memory, unpaid = self._memory_of(declaration, everything, who)
         # A worker in the caller's memory cgroup is the only one of its job.
-        bounded = spec if memory is None else replace(spec, max_threads=1)
+        alone = memory is not None or is_for_one(declaration, facts)
+        bounded = replace(spec, max_threads=1) if alone else spec
         needs = needs_of(checked, opened.sources) if conditions.room is not None else []
         if conditions.room is not None:
             conditions.room.check(needs)

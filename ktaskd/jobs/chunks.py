@@ -269,8 +269,7 @@ def _pass_slice(job: Job, lost: HeldChunk, death: Death) -> None:
 
 def _forget_items(job: Job, worker: Worker, held: HeldChunk) -> None:
     if job.items:
-        for position in range(held.chunk.start, held.chunk.end):
-            worker.forget_item(job.items[position].sid)
+        worker.forget_items(item.sid for item in job.items[held.chunk.start : held.chunk.end])
 
 
 def _checked_part(job: Job, held: HeldChunk, done: Done | LeaseDone) -> Json | None:

@@ -13,6 +13,7 @@ from ktaskd.jobs.steps import (
     Combination,
     Combine,
     Finish,
+    Json,
     Prepare,
     Restore,
     Step,
@@ -68,12 +69,17 @@ def _next_success(job: Job) -> Step | None:
     if course.combination is not None:
         if (step := course.combination.next()) is not None:
             return step
-        course.combined, course.combination = course.combination.result, None
-        job.result = {name: value for name, value in course.combined.items() if not name.startswith("_")}
+        combined, course.combination = course.combination.result, None
+        _set_result(job, combined)
     if not course.is_to_finish:
         return None
     course.is_to_finish = False
     return Finish(job.course.prepared or _NOTHING, course.combined, job.checked.declaration.long_finish)
+
+
+def _set_result(job: Job, combined: Json) -> None:
+    job.course.combined = combined
+    job.result = {name: value for name, value in combined.items() if not name.startswith("_")}
 
 
 def _next_undo(job: Job) -> Step | None:

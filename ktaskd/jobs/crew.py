@@ -130,7 +130,11 @@ class Crew:
     def duplicate(self, worker: Worker) -> None:
         """Have the lead run the chunks of a worker as well, unless they have a twin or are void."""
         chunks = self.held.get(worker, {}).values()
-        self.to_duplicate += [held for held in chunks if held.twin is None and not held.void]
+        self.to_duplicate += [
+            held
+            for held in chunks
+            if held.twin is None and not held.void and held.chunk.start < held.chunk.end
+        ]
 
     def take_duplicate(self) -> HeldChunk:
         """Return the next chunk that the lead has to run as well."""
@@ -140,6 +144,11 @@ class Crew:
     def pair(held: HeldChunk, twin: HeldChunk) -> None:
         """Record that the lead holds the same chunk now."""
         held.twin, twin.twin = twin, held
+
+    def holds_only_empty(self, worker: Worker) -> bool:
+        """Whether a worker holds a lease, and nothing is left of it."""
+        chunks = self.held.get(worker, {}).values()
+        return bool(chunks) and all(held.is_lease and held.chunk.start >= held.chunk.end for held in chunks)
 
     def holds_only_void(self, worker: Worker) -> bool:
         """Whether a worker holds chunks, all of them void."""

@@ -21,6 +21,7 @@ from ktaskd.jobs.ports import Kernel, PoolRequests, Worker
 from ktaskd.jobs.resting import Resting, recall_surplus
 from ktaskd.jobs.roster import Roster
 from ktaskd.jobs.standins import StandIns
+from ktaskd.jobs.strays import Strays
 from ktaskd.model.allowance import Allowance
 from ktaskd.model.job import JobState
 from ktaskd.model.limits import NUMA_NO_NODE
@@ -37,6 +38,7 @@ class Dispatch:
     Attributes:
         roster: the existing workers, and which of them are busy.
         demand: the jobs that want workers.
+        strays: helpers that have no job and have not answered yet.
         capacity: the largest number of helpers, by node, whatever is allowed now.
         on_start: called with a job that begins.
         on_join: called with a worker that begins to work for a job.
@@ -84,6 +86,7 @@ class Dispatch:
             lambda worker, job: self.on_awake(worker, job),
             self.pump,
         )
+        self.strays = Strays(self._leave, self._add_idle)
         self._pauses = Pauses(wall, self._go_on)
         self.pacer = self._pauses.pacer
         self._pumping: asyncio.Handle | None = None
@@ -148,6 +151,7 @@ class Dispatch:
     def remove(self, worker: Worker) -> None:
         """Drop a worker that is dead or must not be used again."""
         self.roster.forget_idle(worker)
+        self.strays.forget(worker)
         self._leave(worker)
         self._guests.forget(worker)
         self.roster.forget(worker)

@@ -61,7 +61,7 @@ class Engine:
         """Called with the owner of a job and the CPU seconds that this loop has just spent on the job."""
         self._clocks = clocks
         self._workers: set[Worker] = set()
-        self.watches = Watches(dispatch, registry, self.counters, patience, raiser)
+        self.watches = Watches(dispatch, registry, self.counters, patience, raiser, self._settle)
         self.accept = Acceptance(registry, self.counters, lambda: dispatch.allowance, clocks.wall).accept
         self._departures = Departures(patience.grace_s, patience.fence_s, self._settle)
         self._fences = Fences(dispatch, patience, self._settle)
@@ -170,6 +170,9 @@ class Engine:
     def on_done(self, worker: Worker, done: Done) -> None:
         """Record a chunk that is done, or given back from `reached` on."""
         job = self.dispatch.job_of.get(worker)
+        if job is None and self.dispatch.strays.take_done(worker, done):
+            self._settle()
+            return
         try:
             goes_on = self._chunks.take_done(worker, job, done)
         except FrameInvalid as error:
@@ -334,6 +337,7 @@ class Engine:
     def close(self) -> None:
         """Stop the timers."""
         self._closing.close()
+        self.dispatch.strays.close()
         self.watches.close()
         self._departures.close()
 

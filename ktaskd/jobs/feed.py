@@ -199,11 +199,5 @@ class Feeder:
 
     @staticmethod
     def _send_items(worker: Worker, job: Job, chunk: Chunk) -> None:
-        if not job.items:
-            return
-        items = {}
-        for position in range(chunk.start, chunk.end):
-            source = job.items[position]
-            worker.send_source(source.sid, {"facts": facts_to_json(source.facts)}, source.fd)
-            items[str(position)] = source.sid
-        worker.send_job(job.jno, {"items": items})
+        if job.items:
+            worker.send_items(job.jno, chunk.start, job.items[chunk.start : chunk.end])

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
@@ -79,8 +80,11 @@ class Worker(Protocol):
     def forget_source(self, sid: int, /) -> None:
         """Have it unmap and close a source."""
 
-    def forget_item(self, sid: int, /) -> None:
-        """Have it close a source that one chunk needed, unless a job needs it too."""
+    def send_items(self, jno: int, start: int, items: Sequence[HeldSource], /) -> None:
+        """Send the items of a job's next chunk, which begins at `start`, with the sources that it has not."""
+
+    def forget_items(self, sids: Iterable[int], /) -> None:
+        """Have it close the sources that one chunk needed, except those that a job needs too."""
 
     def send_job(self, jno: int, body: Json, /) -> None:
         """Send a job, or more items of a job that was sent."""

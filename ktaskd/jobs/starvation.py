@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ktaskd.jobs.dispatch import Dispatch
@@ -59,8 +60,19 @@ class _Sight:
 class StarvedWatch:
     """Looks at the busy helpers as long as there are any."""
 
-    def __init__(self, dispatch: Dispatch, counters: Counter[str], raiser: Raiser) -> None:
-        """Start without helpers."""
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        counters: Counter[str],
+        raiser: Raiser,
+        settle: Callable[[Job], None],
+    ) -> None:
+        """Start without helpers.
+
+        Args:
+            settle: brings a job to its next state, and gives out what it has left.
+        """
+        self._settle = settle
         self._dispatch = dispatch
         self._kernel, self._roster = dispatch.kernel, dispatch.roster
         self._counters = counters
@@ -69,8 +81,8 @@ class StarvedWatch:
         self._sights: dict[Worker, _Sight] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._slow = False
-        self._has_taken = False
-        """Whether positions were taken from helpers that nobody was given yet."""
+        self._left: dict[Job, None] = {}
+        """Jobs that helpers were taken off, or that have got positions back, in this look."""
 
     def on_join(self, worker: Worker, job: Job) -> None:
         """Note that a worker was given work; look at helpers from now on."""
@@ -114,13 +126,13 @@ class StarvedWatch:
         # Ordered, unlike a set: the order decides which job has its helper raised first.
         job_of = self._dispatch.job_of
         jobs = dict.fromkeys(job for worker in self._sights if (job := job_of.get(worker)))
-        if sum([self._note(worker) for worker in self._sights]):
+        if sum([self._note(worker) for worker in tuple(self._sights)]):
             self._roster.place_leads()
         for job in jobs:
             self._help(job)
-        if self._has_taken:
-            self._has_taken = False
-            self._dispatch.pump()
+        left, self._left = self._left, {}
+        for job in left:
+            self._settle(job)
         waited = any(job.has_lead or job.state is not JobState.RUNNING for job in jobs)
         if self._timer is None:
             self._look_later(soon=waited)
@@ -156,8 +168,11 @@ class StarvedWatch:
         job = self._dispatch.job_of.get(worker)
         if job is not None and job.goes_on and self._dispatch.leases.withdraw(worker, job):
             self._dispatch.want(job)
-            self._has_taken = True
+            self._left[job] = None
         worker.recall()
+        if job is not None and not worker.memory_group and job.crew.holds_only_empty(worker):
+            self._dispatch.strays.add(worker)
+            self._left[job] = None
 
     def _help(self, job: Job) -> None:
         """Help a job that has nothing left but the chunks of slow helpers."""
@@ -168,7 +183,7 @@ class StarvedWatch:
             return
         for worker in slow:
             self._reclaim(worker)
-        stuck = [worker for worker in slow if self._sights[worker].looks > 1]
+        stuck = [worker for worker in slow if worker in self._sights and self._sights[worker].looks > 1]
         if job.has_lead or job.state is not JobState.RUNNING:
             self._raise_one(job, stuck)
         if job.has_lead and job.state is JobState.RUNNING:

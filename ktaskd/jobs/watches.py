@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from ktaskd.jobs.activity import ActivityWatch
 from ktaskd.jobs.dispatch import Dispatch
@@ -25,6 +26,7 @@ class Watches:
 
     Args:
         raiser: raises starved helpers; None = they cannot be raised.
+        settle: brings a job to its next state, and gives out what it has left.
     """
 
     def __init__(
@@ -34,13 +36,14 @@ class Watches:
         counters: Counter[str],
         patience: Patience,
         raiser: Raiser | None,
+        settle: Callable[[Job], None],
     ) -> None:
         """Start without workers and jobs. Needs the running loop."""
         self._dispatch, self._registry = dispatch, registry
         self._loop = asyncio.get_running_loop()
         self._hang = HangWatch(patience.hang_cpu_s, dispatch.kernel.cpu_seconds)
         self._looking: asyncio.TimerHandle | None = None
-        self.starved = StarvedWatch(dispatch, counters, raiser or NoRaiser())
+        self.starved = StarvedWatch(dispatch, counters, raiser or NoRaiser(), settle)
         self.rescue = Rescue(dispatch, registry, counters, patience.starvation_s)
         self.activity = ActivityWatch(dispatch, counters)
         self._saturation = SaturationWatch(dispatch)

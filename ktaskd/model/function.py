@@ -55,6 +55,9 @@ class SourceRole:
     summary: str
     memory_only: bool = False
     """Only memory (memfd, tmpfs, hugetlbfs) is allowed, no file on disk."""
+    one_writer: bool = False
+    """If it is a file on a disk, the job has one worker: writes to a file wait for each other at the
+    lock of its inode, and the function does little else."""
 
 
 @dataclass(frozen=True, slots=True)

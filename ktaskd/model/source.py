@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import Enum
+from operator import attrgetter
+from typing import Any
 
 from ktaskd.model.function import Access
 
@@ -58,6 +61,22 @@ class SourceFacts:
     def mappable(self) -> bool:
         """Whether a mapping can be touched without the risk of SIGBUS."""
         return bool(self.seals & F_SEAL_SHRINK)
+
+    @property
+    def row(self) -> list[Any]:
+        """All facts in their order, as JSON knows them: short, for messages with many."""
+        return [self.kind.value, self.access.value, *_after_access(self)]
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> SourceFacts:
+        """The inverse of `row`; raises KeyError, TypeError or ValueError."""
+        kind, access, *others = row
+        return cls(_KINDS[kind], _ACCESSES[access], *others)
+
+
+_after_access = attrgetter(*[field.name for field in fields(SourceFacts)][2:])
+_KINDS = {kind.value: kind for kind in SourceKind}
+_ACCESSES = {access.value: access for access in (Access.READ, Access.WRITE, Access.READ_WRITE)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.host.memory import barrier
 from ktaskd.model.limits import NUMA_NO_NODE
 from ktaskd.pool.outbox import Outbox
@@ -67,7 +69,7 @@ class Instructed:
         """Send it a source, unless it has it; the fd stays the caller's."""
         if sid not in self.sids:
             self.sids.add(sid)
-            self._send(frames.pack_note(frames.SOURCE, sid, body), fd)
+            self._outbox.send(frames.pack_note(frames.SOURCE, sid, body), [fd])
 
     def forget_source(self, sid: int) -> None:
         """Let it unmap and close a source."""
@@ -75,13 +77,27 @@ class Instructed:
             self.sids.remove(sid)
             self._send(frames.pack_note(frames.FORGET_SOURCE, sid))
 
-    def forget_item(self, sid: int) -> None:
-        """Let it close a source that one chunk needed, unless a job needs it as well."""
-        if not any(sid in sids for sids in self.jnos.values()):
-            self.forget_source(sid)
+    def send_items(self, jno: int, start: int, items: Sequence[HeldSource]) -> None:
+        """Send it the items of a job's next chunk, which begins at `start`.
+
+        There are at most FDS_PER_MESSAGE_MAX. Each source that it does not have goes along; the
+        descriptors stay the caller's.
+        """
+        new = {item.sid: item for item in items if item.sid not in self.sids}
+        self.sids.update(new)
+        rows = [(sid, item.facts.row) for sid, item in new.items()]
+        body = {"start": start, "sids": [item.sid for item in items], "new": rows}
+        self._outbox.send(frames.pack_note(frames.ITEMS, jno, body), [item.fd for item in new.values()])
+
+    def forget_items(self, sids: Iterable[int]) -> None:
+        """Let it close the sources that one chunk needed, except those that a job needs as well."""
+        gone = self.sids.intersection(sids).difference(*self.jnos.values())
+        if gone:
+            self.sids -= gone
+            self._send(frames.pack_note(frames.FORGET_SOURCES, 0, {"sids": list(gone)}))
 
     def send_job(self, jno: int, body: dict[str, Any]) -> None:
-        """Send it a job, or more items of a job that it has."""
+        """Send it a job."""
         if jno not in self.jnos:
             self.jnos[jno] = frozenset(body.get("sources", {}).values())
         self._outbox.keep(frames.pack_note(frames.JOB, jno, body))
@@ -169,5 +185,5 @@ class Instructed:
         if resting and self.slot[frames.SLOT_RECALL] >= self._seq:
             self._send(frames.pack_note(frames.NUDGE, 0))
 
-    def _send(self, frame: bytes, fd: int = -1) -> None:
-        self._outbox.send(frame, fd)
+    def _send(self, frame: bytes) -> None:
+        self._outbox.send(frame)

@@ -7,8 +7,9 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
+from ktaskd.host.sockets.unixsock import Fds, send
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.worker import frames
 
@@ -25,7 +26,7 @@ class Outbox:
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._sock: socket.socket | None = None
-        self._unsent: deque[tuple[bytes, int]] = deque()
+        self._unsent: deque[tuple[bytes, Fds]] = deque()
         self._with_next: list[bytes] = []
 
     @property
@@ -42,9 +43,8 @@ class Outbox:
         if self._sock is not None:
             self._loop.remove_writer(self._sock.fileno())
             self._sock = None
-        for _, fd in self._unsent:
-            if fd >= 0:
-                os.close(fd)
+        for _, fds in self._unsent:
+            fds.close()
         self._unsent.clear()
 
     def keep(self, frame: bytes) -> None:
@@ -60,31 +60,29 @@ class Outbox:
         """Forget the frames that wait for the next one."""
         self._with_next.clear()
 
-    def send(self, frame: bytes, fd: int = -1) -> None:
-        """Send a frame, and a descriptor with it, which stays the caller's; in order, maybe later."""
+    def send(self, frame: bytes, fds: Sequence[int] = ()) -> None:
+        """Send a frame, and descriptors with it, which stay the caller's; in order, maybe later."""
         if self._sock is None:
             return  # the worker is dying: its death tells what became of its chunks
         if self._with_next:
             kept, self._with_next = self._with_next, []
-            fits = fd < 0 and sum(map(len, kept)) + len(frame) < FRAME_BYTES_MAX - 1024
+            fits = not fds and sum(map(len, kept)) + len(frame) < FRAME_BYTES_MAX - 1024
             if fits:
                 frame = frames.pack_batch([*kept, frame])
             else:
                 self.send(frames.pack_batch(kept))
-        if not self._unsent and self._try_send(frame, fd):
+        if not self._unsent and self._try_send(frame, fds):
             return
+        copies = _copies(fds)
         if not self._unsent:
             self._loop.add_writer(self._sock.fileno(), self._on_writable)
-        self._unsent.append((frame, os.dup(fd) if fd >= 0 else -1))
+        self._unsent.append((frame, copies))
 
-    def _try_send(self, frame: bytes, fd: int) -> bool:
+    def _try_send(self, frame: bytes, fds: Iterable[int]) -> bool:
         """Whether the frame is done with: False if the socket has no room now."""
         assert self._sock is not None
         try:
-            if fd >= 0:
-                socket.send_fds(self._sock, [frame], [fd])
-            else:
-                self._sock.send(frame)
+            send(self._sock, frame, fds)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -95,11 +93,22 @@ class Outbox:
 
     def _on_writable(self) -> None:
         while self._unsent and self._sock is not None:
-            frame, fd = self._unsent[0]
-            if not self._try_send(frame, fd):
+            frame, fds = self._unsent[0]
+            if not self._try_send(frame, fds):
                 return
             self._unsent.popleft()
-            if fd >= 0:
-                os.close(fd)
+            fds.close()
         if self._sock is not None:
             self._loop.remove_writer(self._sock.fileno())
+
+
+def _copies(fds: Iterable[int]) -> Fds:
+    """Copies of descriptors; raises OSError, and then owns none."""
+    copies = Fds()
+    try:
+        for fd in fds:
+            copies.add(os.dup(fd))
+    except OSError:
+        copies.close()
+        raise
+    return copies

@@ -5,16 +5,17 @@ packed by hand; everything else is rare and JSON. Numbers are little endian.
 
 Daemon to worker:
     SOURCE  sid, facts                one descriptor comes with it
-    JOB     jno, setup                function, arguments, role -> sid, items
+    JOB     jno, setup                function, arguments, role -> sid
+    ITEMS   jno, start, sids, new     items of the job's next chunk; a descriptor comes for each new one
     CHUNK   seq, jno, start, end, nid node for new pages; -1 = the worker's own
     LEASE   seq, jno, start, end, nid, slice, sole
                                       a chunk whose end the daemon may move while it is worked on; sole: it is
                                       the whole job, whose result has to be combined
     STEP    seq, jno, op, payload     prepare, undo, combine, finish or restore
-    FORGET  jno or sid                drop a job or a source
+    FORGET  jno, sid or sids          drop a job, a source, or several sources
     WIPE                              forget everything and erase it: the next job is another user's
     NUDGE                             no content: wakes a worker that rests and is recalled
-    BATCH   frames                    several of these (except SOURCE) in one datagram
+    BATCH   frames                    several of these (except SOURCE and ITEMS) in one datagram
 Worker to daemon:
     READY   applied                   once, after the worker has set itself up
     DONE    seq, reached, cpu, part   if reached < end, the remainder is given back
@@ -39,7 +40,9 @@ from typing import Any
 
 from ktaskd.model.limits import NUMA_NO_NODE
 
-SOURCE, JOB, CHUNK, STEP, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE, LEASE = range(1, 11)
+SOURCE, JOB, CHUNK, STEP, FORGET_JOB, FORGET_SOURCE, BATCH, WIPE, NUDGE, ITEMS, FORGET_SOURCES, LEASE = range(
+    1, 13
+)
 READY, DONE, PRIOR, REPLY, FAILED, PLANNED, RESTS, WAKES, PART, WHOLE = range(65, 75)
 
 _HEAD = struct.Struct("<BQ")

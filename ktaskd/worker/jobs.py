@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ktaskd.functions import bodies
@@ -78,17 +79,24 @@ class Known:
             source.close()
 
     def add_job(self, jno: int, note: Json) -> None:
-        """Take the body of a JOB frame: a whole job, or the items of a known job's next chunk."""
+        """Take the body of a JOB frame."""
+        with self._breaking(jno):
+            self._broken.pop(jno, None)
+            self.jobs[jno] = self._made(note)
+
+    def set_items(self, jno: int, start: int, sids: Sequence[int]) -> None:
+        """Take the items of a known job's next chunk, which begins at `start`."""
+        with self._breaking(jno):
+            job = self.jobs.get(jno)
+            if job is not None:
+                sources = (self._source(sid, unmapped=job.unmapped) for sid in sids)
+                job.context.items = dict(enumerate(sources, start))
+
+    @contextlib.contextmanager
+    def _breaking(self, jno: int) -> Iterator[None]:
+        """Drop the job if its frame was wrong: its chunks fail with the reason."""
         try:
-            if "function" in note:
-                self._broken.pop(jno, None)
-                self.jobs[jno] = self._made(note)
-            elif jno in self.jobs:
-                job = self.jobs[jno]
-                job.context.items = {
-                    int(position): self._source(sid, unmapped=job.unmapped)
-                    for position, sid in note["items"].items()
-                }
+            yield
         except (JobUnusable, LookupError, TypeError, ValueError) as error:
             self.jobs.pop(jno, None)
             self._broken[jno] = f"{type(error).__name__}: {error}"

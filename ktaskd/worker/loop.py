@@ -7,12 +7,15 @@ import os
 import socket
 import struct
 from array import array
+from collections.abc import Callable, Mapping
 
 from ktask.v1 import start
 
 from ktaskd.functions import bodies, quanta
 from ktaskd.functions.catalogue import CATALOGUE
+from ktaskd.host.sockets.unixsock import FDS_PER_MESSAGE_MAX
 from ktaskd.model.limits import FRAME_BYTES_MAX, NUMA_NO_NODE
+from ktaskd.model.source import SourceFacts
 from ktaskd.worker import frames, restart, setup
 from ktaskd.worker.chunks import Chunks
 from ktaskd.worker.codec import facts_from_json
@@ -24,11 +27,9 @@ from ktaskd.worker.restart import Board, Held
 from ktaskd.worker.sources import Source
 from ktaskd.worker.steps import Steps
 
-_FDS_PER_FRAME = 4
-"""One is expected; more are received only to be closed."""
+_ANCILLARY = socket.CMSG_SPACE(FDS_PER_MESSAGE_MAX * array("i").itemsize)
 _TIMEVAL = struct.Struct("@ll")
 """Source: socket(7), SO_RCVTIMEO; struct timeval"""
-_ANCILLARY = socket.CMSG_SPACE(_FDS_PER_FRAME * array("i").itemsize)
 
 
 class Worker:
@@ -64,6 +65,16 @@ class Worker:
         points = FaultPoints(self._known)
         self._chunks = Chunks(words, sock, self._known, nid, points)
         self._steps = Steps(words, sock.send, self._known, points)
+        self._with_fds = {frames.SOURCE: self._on_source, frames.ITEMS: self._on_items}
+        self._handlers: Mapping[int, Callable[[frames.Note], None]] = {
+            frames.JOB: self._on_job,
+            frames.STEP: lambda note: self._steps.answer(note.number, note.body),
+            frames.FORGET_JOB: lambda note: self._forget_job(note.number),
+            frames.FORGET_SOURCE: lambda note: self._known.forget_source(note.number),
+            frames.FORGET_SOURCES: self._forget_sources,
+            frames.WIPE: lambda _: self._wipe(),
+            frames.NUDGE: lambda _: None,
+        }
 
     def serve(self) -> None:
         """Answer frames until the other side closes, or become another program that does."""
@@ -146,20 +157,13 @@ class Worker:
             if flags & socket.MSG_TRUNC:
                 raise frames.FrameInvalid(f"frame longer than {FRAME_BYTES_MAX} bytes")
             note = frames.unpack_note(frame)
-            if note.kind == frames.SOURCE:
-                self._on_source(note, fds)
-            elif note.kind == frames.JOB:
-                self._on_job(note)
-            elif note.kind == frames.STEP:
-                self._steps.answer(note.number, note.body)
-            elif note.kind == frames.FORGET_JOB:
-                self._forget_job(note.number)
-            elif note.kind == frames.FORGET_SOURCE:
-                self._known.forget_source(note.number)
-            elif note.kind == frames.WIPE:
-                self._wipe()
-            elif note.kind != frames.NUDGE:
+            if note.kind in (frames.SOURCE, frames.ITEMS):
+                self._with_fds[note.kind](note, fds)
+                return
+            handler = self._handlers.get(note.kind)
+            if handler is None:
                 raise frames.FrameInvalid(f"frame kind {note.kind}: not for workers")
+            handler(note)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -176,6 +180,10 @@ class Worker:
         self._known.forget_job(jno)
         self._chunks.return_memory()
 
+    def _forget_sources(self, note: frames.Note) -> None:
+        for sid in note.body["sids"]:
+            self._known.forget_source(sid)
+
     def _wipe(self) -> None:
         """Keep nothing of the jobs so far; comes between chunks, so nothing is in use."""
         self._known.forget_all()
@@ -189,6 +197,17 @@ class Worker:
         if len(fds) == 1:
             facts = facts_from_json(note.body["facts"])
             self._known.add_source(note.number, Source(fds.pop(), facts))
+
+    def _on_items(self, note: frames.Note, fds: list[int]) -> None:
+        """Keep the sources of a chunk's items; the chunk fails if a descriptor of them was lost."""
+        new = note.body["new"]
+        for sid, _ in new:
+            self._known.forget_source(sid)
+        if len(fds) == len(new):
+            for sid, row in new:
+                facts = SourceFacts.of_row(row)
+                self._known.add_source(sid, Source(fds.pop(0), facts))
+        self._known.set_items(note.number, note.body["start"], note.body["sids"])
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -34,8 +34,11 @@ class Source:
         self.fd = fd
         self.facts = facts
         self._mapping: Mapping | None = None
+        self._cache: Mapping | None = None
+        """A file, mapped only to be read: mapping its pages for writing would make them dirty."""
         self._data = (0, 0)
         self._populated = SpanSet()
+        self._is_cachable = facts.kind is SourceKind.FILE and Access.READ in facts.access
 
     def unmapped(self) -> Source:
         """The same descriptor for a job that must not map it; this object still owns it.
@@ -71,6 +74,26 @@ class Source:
             raise OSError(errno.EACCES, "the source cannot be mapped for writing")
         return mapping.view(start, end)
 
+    def cached(self, start: int, end: int) -> memoryview | None:
+        """[start, end) of a file through a mapping, if all of it is in the page cache; else None.
+
+        Mapping the pages first leaves only a moment in which a cut of the file raises SIGBUS. The
+        chunk of a worker that dies of it is run again, and then finds the file shorter.
+        """
+        if not self._is_cachable:
+            return None
+        try:
+            if pagecache.read_resident(self.fd, start, end) < end - start:
+                return None
+            mapping = self._read_mapping(end)
+            mapping.populate(start, end)
+        except (OSError, ValueError):
+            # Not again: the kernel does not report it, or the file cannot be mapped. A file that
+            # is shorter now ends the job anyway.
+            self._is_cachable = False
+            return None
+        return mapping.view(start, end)
+
     def guarded(self, start: int, end: int, *, write: bool) -> GuardedMapping:
         """[start, end) mapped alone, between guard pages; the caller closes it."""
         return GuardedMapping(self.fd, start, end, write=write, page_size=self.facts.page_size)
@@ -93,10 +116,21 @@ class Source:
         if start >= end:
             return
         mapping = self._mapped(end)
-        known = self.facts.kind is not SourceKind.HUGE and self._populated.covers(start, end)
-        if not (known and _is_present(mapping, start, end)):
+        if not self.is_populated(start, end):
             mapping.populate(start, end)
             self._populated.add(start, end)
+
+    def is_populated(self, start: int, end: int) -> bool:
+        """Whether `populate` has mapped [start, end) here before and its pages are still there."""
+        mapping = self._mapping
+        if mapping is None or self.facts.kind is SourceKind.HUGE or not self._populated.covers(start, end):
+            return False
+        return mapping.size >= end and _is_present(mapping, start, end)
+
+    def touch(self, start: int, end: int, step: int) -> None:
+        """Map the pages at multiples of `step` in [start, end); raises OSError."""
+        if start < end:
+            self._mapped(end).touch(start, end, max(step, self.facts.page_size))
 
     def holes(self, start: int, end: int) -> list[tuple[int, int]] | None:
         """Parts of [start, end) without storage; None if asking is not allowed or not possible.
@@ -121,6 +155,13 @@ class Source:
         if start >= end or self.facts.kind is SourceKind.HUGE:
             return []
         return self._mapped(end).absent(start, end)
+
+    def vacant(self, start: int, end: int) -> list[tuple[int, int]] | None:
+        """Parts of [start, end) without a page in memory; None if the kernel does not report it."""
+        try:
+            return pagecache.read_vacant(self.fd, start, end)
+        except OSError:
+            return None
 
     def unallocated(self, start: int, end: int) -> list[tuple[int, int]] | None:
         """Parts of [start, end) for which no storage is even reserved; None = not known."""
@@ -200,6 +241,9 @@ class Source:
     def close(self) -> None:
         """Unmap and close."""
         self._unmap()
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
@@ -217,6 +261,15 @@ class Source:
             self._unmap()
             self._mapping = Mapping(self.fd, size, write=self._map_writable(), page_size=self.facts.page_size)
         return self._mapping
+
+    def _read_mapping(self, end: int) -> Mapping:
+        """The mapping of the page cache; made, or made again, to reach `end`."""
+        if self._cache is None or self._cache.size < end:
+            if self._cache is not None:
+                self._cache.close()
+            self._cache = None
+            self._cache = Mapping(self.fd, self.size(), write=False, page_size=self.facts.page_size)
+        return self._cache
 
     def _unmap(self) -> None:
         """Unmap the source."""

@@ -18,7 +18,7 @@ from ktaskd.api.guard import Guard, caller
 from ktaskd.door.admission.shares import Shares
 from ktaskd.model.errors import IdentityMissing, QuotaFull
 from ktaskd.model.identity import Identity
-from tests.api.guarded import WHO, FakeContext, guarded, run
+from tests.api.guarded import WHO, FakeContext, guarded, identify, run
 
 
 def test_guard_when_there_is_no_such_method_then_none() -> None:
@@ -215,3 +215,19 @@ def test_abort_when_refused_then_code_text_and_details() -> None:
     assert run(test()) == []
     assert (context.code, context.text) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many")
     assert [key for key, _ in context.trailing] == ["grpc-status-details-bin"]
+
+
+def test_handler_when_called_again_then_wrapped_once_and_another_one_by_itself() -> None:
+    guard = Guard(identify)
+    handlers: list[Any] = [grpc.unary_unary_rpc_method_handler(lambda _, __: None) for _ in range(2)]
+
+    def wrapped(handler: Any) -> Any:
+        async def continuation(_: Any) -> Any:
+            return handler
+
+        return asyncio.run(guard.intercept_service(continuation, None))  # type: ignore[arg-type]
+
+    first, second = map(wrapped, handlers)
+    assert wrapped(handlers[0]) is first is not second
+    assert wrapped(handlers[1]) is second
+    assert wrapped(None) is None

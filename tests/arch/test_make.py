@@ -23,6 +23,7 @@ PROMISED = {
         "bench-before",
         "bench-interference",
         "bench-foreground",
+        "bench-peers",
         "fault-test",
     ),
     *("against", "vm-test", "install", "uninstall", "deb", "proto", "lint", "fmt", "types", "clean"),

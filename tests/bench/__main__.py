@@ -16,7 +16,7 @@ import ktask
 
 from tests.bench.calls import dispatch, round_trips
 from tests.bench.cancels import cancels
-from tests.bench.executors import executors
+from tests.bench.executors.calls import executors
 from tests.bench.footprint import sizes
 from tests.bench.lines import PATTERNS, Pattern
 from tests.bench.machine import describe_machine, load

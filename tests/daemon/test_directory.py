@@ -1,6 +1,6 @@
 """The default directory of a daemon, and that clients of the same user find it there.
 
-Tests: ktaskd/daemon/main.py, client/ktask/link/embedded.py
+Tests: ktaskd/daemon/command.py, client/ktask/link/embedded.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ktask.link.embedded import directory_of
 
-from ktaskd.daemon import main as module
+from ktaskd.daemon import command as module
 from tests.support.real_daemon import until
 from tests.support.users import OtherUsers
 

@@ -1,6 +1,6 @@
 """Starts on a machine that lacks something: one line says what to do, or the daemon works without it.
 
-Tests: ktaskd/daemon/preflight.py, ktaskd/daemon/main.py
+Tests: ktaskd/daemon/preflight.py, ktaskd/daemon/command.py
 """
 
 from __future__ import annotations

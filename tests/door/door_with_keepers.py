@@ -61,7 +61,7 @@ class Client:
 
     async def receive(self) -> handoff.Reply | None:
         """Return a reply; None at the end of the connection."""
-        data = await self.loop.sock_recv(self.sock, 4096)
+        data = await self.loop.sock_recv(self.sock, handoff.REPLY_BYTES_MAX)
         return handoff.decode_reply(data) if data else None
 
     async def hand(self, *fds: int, flags: Sequence[int] = ()) -> handoff.Reply | None:

@@ -15,8 +15,10 @@ from ktask.v1.handoff import Drop, Dropped, Hand, Handles, HandoffInvalid, Refus
 
 numbers = st.integers(1, 2**32 - 1)
 handles = st.text("0123456789abcdef", min_size=32, max_size=32)
-handle_lists = st.lists(handles, min_size=1, max_size=16).map(tuple)
-flag_lists = st.lists(st.sampled_from((0, handoff.OWN_OFFSET)), min_size=1, max_size=16).map(tuple)
+handle_lists = st.lists(handles, min_size=1, max_size=handoff.FDS_MAX).map(tuple)
+flag_lists = st.lists(st.sampled_from((0, handoff.OWN_OFFSET)), min_size=1, max_size=handoff.FDS_MAX).map(
+    tuple
+)
 
 
 @settings(deadline=None)
@@ -36,8 +38,8 @@ texts = st.text(st.characters(codec="utf-8"), max_size=200)
 @given(
     st.one_of(
         st.builds(Handles, numbers, handle_lists),
-        st.builds(Dropped, numbers, st.integers(1, 16)),
-        st.builds(Refused, st.integers(0, 2**32 - 1), reasons, texts, st.integers(-1, 15)),
+        st.builds(Dropped, numbers, st.integers(1, handoff.FDS_MAX)),
+        st.builds(Refused, st.integers(0, 2**32 - 1), reasons, texts, st.integers(-1, handoff.FDS_MAX - 1)),
     )
 )
 def test_a_reply_survives_the_way(reply: handoff.Reply) -> None:
@@ -91,7 +93,7 @@ def test_the_layout_is_the_documented_one() -> None:
         (b"KTFD\x02\x01\x01\x00\x01\x00\x00\x00\x00", "version 2"),
         (b"KTFD\x01\x07\x01\x00\x01\x00\x00\x00\x00", "kind 7"),
         (b"KTFD\x01\x01\x00\x00\x01\x00\x00\x00", "count 0"),
-        (b"KTFD\x01\x01\x11\x00\x01\x00\x00\x00" + bytes(17), "count 17"),
+        (b"KTFD\x01\x01\xfe\x00\x01\x00\x00\x00" + bytes(254), "count 254"),
         (b"KTFD\x01\x01\x01\x00\x00\x00\x00\x00\x00", "number 0"),
         (b"KTFD\x01\x01\x01\x00\x01\x00\x00\x00\x02", "unknown bits"),
         (b"KTFD\x01\x02\x01\x00\x01\x00\x00\x00" + b"G" * 32, "hexadecimal"),
@@ -103,7 +105,7 @@ def test_what_is_wrong_is_said(data: bytes, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [Hand(1, ()), Hand(1, (0,) * 17), Hand(1, (2,)), Drop(1, ("x",)), Drop(1, ())]
+    "wrong", [Hand(1, ()), Hand(1, (0,) * 254), Hand(1, (2,)), Drop(1, ("x",)), Drop(1, ())]
 )
 def test_nothing_beyond_the_bounds_is_encoded(wrong: handoff.Request) -> None:
     with pytest.raises(HandoffInvalid):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ktaskd.door.handoff.vet import find_file_system, vet
+from ktaskd.door.handoff.vet import Sender, find_file_system, vet
 from ktaskd.host.files import mounts
 from ktaskd.host.sockets.unixsock import receive
 from ktaskd.model.errors import FdUnsuitable
@@ -129,12 +129,12 @@ def test_file_when_mounted_in_the_clients_namespace_only_then_it_passes(
 ) -> None:
     recipe, file_system, kind = RECIPES[name]
     with client(recipe, place, detach=detach) as (fd, pid):
-        assert mounts.find_mount_type(fd) is None, "a table of ours has it"
+        assert mounts.MountTables().type_of(fd) is None, "a table of ours has it"
         if name == "overlay on tmpfs" and detach and DATA_LAYERS:
             with pytest.raises(FdUnsuitable, match="the daemon cannot see"):
-                vet(fd, own_offset=False, client=pid)
+                vet(fd, own_offset=False, sender=Sender(pid))
             return
-        facts = vet(fd, own_offset=False, client=pid)
+        facts = vet(fd, own_offset=False, sender=Sender(pid))
         assert (facts.kind, facts.size, os.pread(fd, 10, 0)) == (kind, 6, b"12345\n")
         if file_system:
             assert facts.file_system == file_system
@@ -248,7 +248,7 @@ def test_overlay_when_its_data_are_at_a_server_of_the_clients_then_refused_witho
 def test_overlay_when_of_a_user_on_a_disk_then_it_passes(place: Path) -> None:
     """A setup as in rootless containers."""
     with client(LAYERS.replace("-o ", "-o userxattr,"), place, users=True) as (fd, pid):
-        facts = vet(fd, own_offset=False, client=pid)
+        facts = vet(fd, own_offset=False, sender=Sender(pid))
         assert (facts.file_system, os.pread(fd, 10, 0)) == ("overlay", b"12345\n")
 
 

@@ -137,6 +137,7 @@ CASES = [
     Case("mem.fill", {"value": 7}, _data(_SPARSE, "sealed"), written="data"),
     Case("mem.fill", {"value": 0}, _data(_SPARSE, "sealed"), written="data"),
     Case("mem.fill", {"value": 7}, _data(_SPARSE), written="data"),
+    Case("mem.fill", {"value": 7}, _data(_SPARSE, "sealed", 40 * MIB), written="data"),
     Case("mem.populate", {}, _data(_SPARSE, "sealed"), written="data"),
     Case("mem.copy", {}, {**_copied("sealed"), "src": ("sealed", _SIZE, _SPARSE)}, written="dst"),
     Case(

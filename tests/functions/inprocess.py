@@ -6,9 +6,13 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
+import pytest
+
 from ktaskd.functions.body import Body, Context, Json
+from ktaskd.functions.choosing import Fastest
 from ktaskd.model.function import Access, ArgValue
 from ktaskd.worker.sources import Source
 from tests.support.sources import facts_of
@@ -124,3 +128,10 @@ def context_of(
 ) -> Context:
     """A context as a worker makes it."""
     return Context(arg or {}, sources, {}, span, whole)
+
+
+def take_turns(monkeypatch: pytest.MonkeyPatch, *ways: int) -> None:
+    """Let the quanta take these ways in turn, whatever they cost."""
+    order = cycle(ways)
+    monkeypatch.setattr(Fastest, "begin", lambda self: next(order))
+    monkeypatch.setattr(Fastest, "end", lambda self, count: None)

@@ -35,6 +35,9 @@ from tests.support.real_daemon import (
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
+COUNTS = (16, handoff.FDS_MAX)
+"""Descriptors in one message: some, and as many as the kernel passes on."""
+
 
 def test_handles_when_guessed_or_replayed_then_not_found(
     daemon: Daemon, stubs: Stubs, neighbour: Neighbour
@@ -115,18 +118,19 @@ def test_descriptors_when_only_queued_jobs_hold_them_then_they_count(daemon: Dae
         wait_ended(stubs.jobs, job)
 
 
+@pytest.mark.parametrize("count", COUNTS)
 def test_descriptors_when_the_keeper_has_no_room_then_cut_is_seen_and_all_closed(
-    daemon: Daemon, stubs: Stubs
+    daemon: Daemon, stubs: Stubs, count: int
 ) -> None:
     """MSG_CTRUNC: some of the descriptors of a message could not be received."""
-    request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
+    request = handoff.encode_request(handoff.Hand(5, (0,) * count))
     with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
         keeper = keeper_of(daemon, sock)
         before = fds_of(keeper)
         limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
         resource.prlimit(keeper, resource.RLIMIT_NOFILE, (limit_with_room(keeper, 6), limits[1]))
         try:
-            socket.send_fds(sock, [request], [fd] * 16)
+            socket.send_fds(sock, [request], [fd] * count)
             reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
         finally:
             resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
@@ -138,10 +142,11 @@ def test_descriptors_when_the_keeper_has_no_room_then_cut_is_seen_and_all_closed
     assert counters(stubs)["handles"] == 0
 
 
+@pytest.mark.parametrize("count", COUNTS)
 def test_descriptors_when_the_daemon_has_no_room_then_told_and_all_closed(
-    daemon: Daemon, stubs: Stubs
+    daemon: Daemon, stubs: Stubs, count: int
 ) -> None:
-    request = handoff.encode_request(handoff.Hand(5, (0,) * 16))
+    request = handoff.encode_request(handoff.Hand(5, (0,) * count))
     pid = daemon.process.pid
     with dialled(daemon.handoff, SEQPACKET) as sock, memory(1) as fd:
         until(lambda: counters(stubs)["handoff_connections"] == 1, "the connection is known")
@@ -149,12 +154,12 @@ def test_descriptors_when_the_daemon_has_no_room_then_told_and_all_closed(
         limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit_with_room(pid, 4), limits[1]))
         try:
-            socket.send_fds(sock, [request], [fd] * 16)
+            socket.send_fds(sock, [request], [fd] * count)
             reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
         finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         assert isinstance(reply, handoff.Refused)
         assert (reply.reason, reply.number) == ("QUOTA_FULL", 5)
         until(lambda: fds_of(pid) <= before, "the daemon has closed all")
-        socket.send_fds(sock, [request], [fd] * 16)
+        socket.send_fds(sock, [request], [fd] * count)
         assert isinstance(handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX)), handoff.Handles)

@@ -130,10 +130,11 @@ def test_close_when_at_every_byte_of_a_call_then_nothing_is_left(
     assert counters(stubs)["jobs_accepted"] >= accepted + beside.calls
 
 
+@pytest.mark.parametrize("count", [3, 40])
 def test_close_when_at_every_byte_of_a_hand_then_no_descriptor_is_left(
-    daemon: Daemon, neighbour: Neighbour
+    daemon: Daemon, neighbour: Neighbour, count: int
 ) -> None:
-    request = handoff.encode_request(handoff.Hand(1, (handoff.OWN_OFFSET,) * 3))
+    request = handoff.encode_request(handoff.Hand(1, (handoff.OWN_OFFSET,) * count))
     with dialled(daemon.handoff, SEQPACKET) as first, memory(4096) as fd:
         keeper = keeper_of(daemon, first)
         before = fds_of(keeper)
@@ -141,7 +142,7 @@ def test_close_when_at_every_byte_of_a_hand_then_no_descriptor_is_left(
             for length in range(1, len(request) + 1):
                 for reads in (True, False):
                     with dialled(daemon.handoff, SEQPACKET) as sock:
-                        socket.send_fds(sock, [request[:length]], [fd] * 3)
+                        socket.send_fds(sock, [request[:length]], [fd] * count)
                         if reads:
                             reply = handoff.decode_reply(sock.recv(handoff.REPLY_BYTES_MAX))
                             assert isinstance(reply, handoff.Handles) == (length == len(request))

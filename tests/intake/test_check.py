@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.intake.check import check_items, check_job, check_limits, check_roles, find_function
+from ktaskd.intake.check import (
+    check_items,
+    check_job,
+    check_limits,
+    check_roles,
+    find_function,
+    is_for_one,
+)
 from ktaskd.model import errors, limits
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.function import Access
@@ -263,3 +270,13 @@ def test_range_when_the_function_grows_its_source_then_it_may_reach_beyond_the_e
     spec = JobSpec("file.allocate", sources={"data": REF}, ranges=(RangeSpec(50, 1000),))
     assert check(spec, data=MEMORY).span == (50, 1050)
     assert check(replace(spec, ranges=()), data=MEMORY).span == (0, 100)
+
+
+@pytest.mark.parametrize("name", ["file.copy", "mem.fill"])
+def test_workers_when_all_bytes_go_to_one_file_then_one(name: str) -> None:
+    """Writes to a file wait for each other."""
+    declaration = CATALOGUE[name]
+    written = declaration.sources[-1].role
+    assert is_for_one(declaration, {"src": MEMORY, written: FILE})
+    assert not is_for_one(declaration, {"src": FILE, written: MEMORY})
+    assert not is_for_one(CATALOGUE["file.crc32"], {"data": FILE})

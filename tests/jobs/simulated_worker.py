@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ktaskd.door.handoff.handles import HeldSource
 from ktaskd.jobs.roster import Record
 from ktaskd.model.priority import Priority
 from ktaskd.model.worker import Applied, WorkerClass, WorkerState
@@ -154,8 +156,11 @@ class SimulatedWorker:
     def forget_source(self, sid: int) -> None:
         self._sent("forget", f"source {sid}")
 
-    def forget_item(self, sid: int) -> None:
-        self.forget_source(sid)
+    def send_items(self, jno: int, start: int, items: Sequence[HeldSource]) -> None:
+        self._sent("items", f"of job {jno} from {start} on: {[item.sid for item in items]}")
+
+    def forget_items(self, sids: Iterable[int]) -> None:
+        self._sent("forget", f"sources {list(sids)}")
 
     def send_job(self, jno: int, body: dict[str, Any]) -> None:
         self.jnos[jno] = frozenset()
@@ -201,6 +206,11 @@ class SimulatedWorker:
     # -- what it does ---------------------------------------------------------------
 
     @property
+    def holds_only_empty(self) -> bool:
+        """Whether nothing is left of its lease, so that it will touch no source."""
+        return all(kind == "lease" and what[0] == what[1] for _, kind, _, what in self.queue)
+
+    @property
     def begun(self) -> bool:
         return bool(self.queue) and self.at[0] == self.queue[0][0]
 
@@ -221,7 +231,8 @@ class SimulatedWorker:
             self.claim_more(random)
             before, after = self.at[1], random.randint(self.at[1], self.claim)
             self.at = (seq, after)
-            self.sim.touch(jno, before, after)
+            if not self.holds_only_empty:
+                self.sim.touch(jno, before, after)
         elif kind == "chunk" or kind == "undo":
             end = what[1] if kind == "chunk" else what["end"]
             before = self.at[1]
@@ -246,7 +257,8 @@ class SimulatedWorker:
             return
         start, end = what
         reached = end if whole else self.at[1]
-        self.sim.touch(jno, self.at[1], reached)
+        if kind == "chunk" or start < end:
+            self.sim.touch(jno, self.at[1], reached)
         part, combined = self._part(jno, start, reached), kind == "lease" and self.sole == (start, reached)
         self.sim.on_done(self, Done(seq, reached, 2_000_000, part, combined=combined and bool(part)))
 

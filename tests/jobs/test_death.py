@@ -244,8 +244,8 @@ def test_items_when_their_note_kills_workers_then_the_job_fails(monkeypatch: pyt
 
     async def story() -> None:
         async with real_jobs() as h:
-            refs = (h.memory(b"abc").ref,) * 8000
-            job = await h.run(replace(JobSpec("file.crc32", items=refs), min_chunk=8000))
+            refs = (h.memory(b"abc").ref,) * 40_000
+            job = await h.run(replace(JobSpec("file.crc32", items=refs), min_chunk=40_000))
             error = view.full_error(job)
             assert job.state is JobState.FAILED
             assert error is not None

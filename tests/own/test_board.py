@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ktask.own.board import Board
 from ktask.own.bursts import Peer
 from ktask.own.futures import Call
+from ktask.v1.parcels import Parcel
 
 MAX_WORKERS = 3
 
@@ -30,7 +31,7 @@ class FakePeer:
 
 
 def a_call() -> Call:
-    return Call(Future[Any](), b"")
+    return Call(Future[Any](), Parcel(b""))
 
 
 def ready(board: Board, *workers: FakePeer) -> None:

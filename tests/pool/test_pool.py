@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ktaskd.door.handoff.handles import HeldSource
+from ktaskd.host.sockets.unixsock import FDS_PER_MESSAGE_MAX
 from ktaskd.model.worker import WorkerClass, WorkerState
 from ktaskd.pool import pool as pool_module
 from ktaskd.pool import respawn
@@ -185,15 +187,14 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             fds = len(os.listdir("/proc/self/fd"))
             source = os.memfd_create("test", os.MFD_CLOEXEC)
             os.write(source, b"abc")
-            body = {"facts": facts_to_json(facts_of(source))}
-            for sid in range(1, 1501):
-                worker.send_source(sid, body, source)
+            items = [HeldSource(source, facts_of(source), 0) for _ in range(1500)]
+            for item in items:
+                worker.send_source(item.sid, {"facts": facts_to_json(item.facts)}, source)
             assert not worker._outbox.is_empty
             assert len(os.listdir("/proc/self/fd")) > fds + 1, "each that waits has a descriptor"
-            items = {str(i): 1 + i for i in range(1500)}
             spec = {"function": "file.crc32", "arg": {}, "sources": {}, "span": [0, 1500], "whole": True}
             worker.send_job(1, spec)
-            worker.send_job(1, {"items": items})
+            worker.send_items(1, 1490, items[1490:])
             worker.send_chunk(1, 1490, 1500)
             noop(worker, 2)
             last = [worker.send_chunk(2, i, i + 1) for i in range(50)]
@@ -204,8 +205,7 @@ def test_worker_when_it_does_not_read_then_all_is_kept_and_arrives_in_order() ->
             assert events.done[0].reached == 1500
             assert not events.reports
             assert worker._outbox.is_empty
-            for sid in range(1, 1501):
-                worker.forget_source(sid)
+            worker.forget_items(item.sid for item in items)
             assert not worker.sids
             await events.until(lambda: len(os.listdir(f"/proc/{worker.pid}/fd")) < 20)
             assert len(os.listdir("/proc/self/fd")) == fds
@@ -223,6 +223,7 @@ def test_worker_when_it_dies_with_descriptors_unsent_then_they_are_closed() -> N
             for sid in range(1, 1001):
                 worker.send_source(sid, body, source)
             assert not worker._outbox.is_empty
+            worker.send_items(1, 0, [HeldSource(source, facts_of(source), 0) for _ in range(253)])
             os.close(source)
             worker.kill()
             await events.until(lambda: events.dead)
@@ -230,6 +231,35 @@ def test_worker_when_it_dies_with_descriptors_unsent_then_they_are_closed() -> N
             worker.send_source(2000, body, -1)
             worker.send_chunk(1, 0, 1)
             assert worker._outbox.is_empty, "nothing is kept for the dead"
+
+    run(story())
+
+
+def test_worker_when_sent_items_then_each_source_goes_along_once_and_is_forgotten() -> None:
+    async def story() -> None:
+        async with pool() as (_made, events):
+            worker = events.ready[0]
+            source = os.memfd_create("test", os.MFD_CLOEXEC)
+            os.write(source, b"abc")
+            items = [HeldSource(source, facts_of(source), 0) for _ in range(FDS_PER_MESSAGE_MAX)]
+            role = items[0]
+            worker.send_source(role.sid, {"facts": facts_to_json(role.facts)}, source)
+            sources = {"data": role.sid}
+            spec = {"function": "file.crc32", "arg": {}, "sources": sources, "span": [0, 600], "whole": True}
+            worker.send_job(1, spec)
+            for start in (0, 300):
+                worker.send_items(1, start, items)
+                worker.send_chunk(1, start, start + len(items))
+            worker.send_items(1, 600, [items[0]] * 3)
+            worker.send_chunk(1, 600, 603)
+            await events.until(lambda: len(events.done) == 3)
+            assert [done.reached for done in events.done] == [253, 553, 603]
+            assert worker.sids == {item.sid for item in items}
+            worker.forget_items(item.sid for item in items)
+            worker.forget_items(item.sid for item in items)
+            assert worker.sids == {role.sid}, "a job needs it"
+            await events.until(lambda: len(os.listdir(f"/proc/{worker.pid}/fd")) < 20)
+            os.close(source)
 
     run(story())
 

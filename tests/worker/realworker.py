@@ -101,8 +101,10 @@ class RealWorker:
         }
         self.sock.send(frames.pack_note(frames.JOB, jno, body))
 
-    def items(self, jno: int, items: dict[int, int]) -> None:
-        self.sock.send(frames.pack_note(frames.JOB, jno, {"items": items}))
+    def items(self, jno: int, start: int, sids: list[int]) -> None:
+        """Send the items of the next chunk, whose sources the worker has."""
+        body = {"start": start, "sids": sids, "new": []}
+        self.sock.send(frames.pack_note(frames.ITEMS, jno, body))
 
     def chunk(self, seq: int, jno: int, start: int, end: int, nid: int = -1) -> None:
         self.sock.send(frames.pack_chunk(seq, jno, start, end, nid))

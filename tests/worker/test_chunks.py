@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import zlib
 from pathlib import Path
 
@@ -229,6 +230,22 @@ def test_worker_when_it_hangs_then_only_a_kill_helps(worker: RealWorker, cpu: bo
     assert worker.process.wait() == -signal.SIGKILL
 
 
+def test_items_when_a_descriptor_of_them_was_lost_then_the_chunk_fails(
+    worker: RealWorker, tmp_path: Path
+) -> None:
+    """The kernel drops descriptors that the receiver has no room for: MSG_CTRUNC."""
+    (tmp_path / "file").write_bytes(b"abc")
+    with (tmp_path / "file").open("rb") as file:
+        row = facts_of(file.fileno()).row
+        worker.job(1, "file.crc32", span=(0, 3))
+        body = {"start": 0, "sids": [7, 8, 9], "new": [(sid, row) for sid in (7, 8, 9)]}
+        socket.send_fds(worker.sock, [frames.pack_note(frames.ITEMS, 1, body)], [file.fileno()] * 2)
+    before = len(os.listdir(f"/proc/{worker.process.pid}/fd"))
+    worker.chunk(1, 1, 0, 3)
+    assert "did not arrive" in worker.note(frames.FAILED).body["message"]
+    assert len(os.listdir(f"/proc/{worker.process.pid}/fd")) <= before
+
+
 def test_items_when_sent_before_each_chunk_then_each_has_its_own(worker: RealWorker, tmp_path: Path) -> None:
     contents = [b"a" * 10, b"", b"c" * 5000]
     worker.job(1, "file.crc32", {}, {}, (0, 3))
@@ -237,9 +254,9 @@ def test_items_when_sent_before_each_chunk_then_each_has_its_own(worker: RealWor
         path.write_bytes(content)
         with path.open("rb") as file:
             worker.source(position + 10, file.fileno(), facts_of(file.fileno()))
-    worker.items(1, {0: 10, 1: 11})
+    worker.items(1, 0, [10, 11])
     worker.chunk(1, 1, 0, 2)
-    worker.items(1, {2: 12})
+    worker.items(1, 2, [12])
     worker.chunk(2, 1, 2, 3)
     parts = [json.loads(worker.done().part) for _ in range(2)]
     assert parts[0] == {"items": [{"crc32": zlib.crc32(c), "bytes": len(c)} for c in contents[:2]]}

@@ -6,10 +6,10 @@ import argparse
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ktask.core import SECONDS_MAX
-from ktask.v1 import jobs_pb2 as pb
+if TYPE_CHECKING:
+    from ktask.v1 import jobs_pb2 as pb
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"([0-9]+)(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII)
@@ -62,6 +62,9 @@ def size(text: str) -> int:
 
 def duration(text: str) -> float:
     """Seconds of a duration such as "90", "90s", "15m", "1.5h" or "2d"; more than 0."""
+    # Loaded only here, since a help text needs no protobuf.
+    from ktask.core import SECONDS_MAX
+
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2] or ""] if match else 0.0
     if not 0 < seconds < SECONDS_MAX:

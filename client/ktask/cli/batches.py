@@ -1,4 +1,4 @@
-"""Processes many files in few jobs; a bad file is found, and does not stop the others."""
+"""A job over several files: a bad file is found, and does not stop the others."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import contextlib
 import errno
 import os
 import re
-import resource
 import stat
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import IO, Any, Generic, TypeVar
 
 from ktask import convert
-from ktask.cli.arguments import UsageError
 from ktask.cli.streams import DASH, input_source
 from ktask.core import Draft
 from ktask.errors import JobFailed, KtaskError
@@ -23,11 +19,8 @@ from ktask.link.session import Session
 from ktask.results import JobState
 from ktask.source import kind_name
 
-FILES_PER_JOB = 500
-"""Files open at the same time; the usual limit of a process is 1024 descriptors."""
-
-_SPARE_FILES = 24
-"""Descriptors left for connections to the daemon and memory for digests."""
+_CHUNK_BYTES = 4 << 20
+_CHUNK_FILES = 64
 
 _OF_A_FILE = frozenset(
     {
@@ -64,50 +57,7 @@ class Opened(Generic[Asked]):
         return os.fstat(self.file.fileno()).st_size
 
 
-@contextlib.contextmanager
-def _closing(opened: Sequence[Opened[Asked]], end: contextlib.ExitStack) -> Iterator[Sequence[Opened[Asked]]]:
-    with end:
-        yield opened
-
-
-def batches(
-    asked: Iterable[Asked], name_of: Callable[[Asked], bytes]
-) -> Iterator[contextlib.AbstractContextManager[Sequence[Opened[Asked]]]]:
-    """Yield batches of open files, as large as this process's descriptors allow.
-
-    Use each batch in a `with`, which closes its files, before taking the next one. A batch ends
-    early when no descriptor is left.
-    """
-    rest, waiting = iter(asked), deque[Asked]()
-    while True:
-        most = _most()
-        waiting.extend(islice(rest, most - len(waiting)))
-        if not waiting:
-            return
-        end, opened = contextlib.ExitStack(), list[Opened[Asked]]()
-        while waiting and len(opened) < most:
-            one = waiting.popleft()
-            try:
-                opened.append(Opened(one, _open(name_of(one), end)))
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE) and any(other.file for other in opened):
-                    waiting.appendleft(one)
-                    break
-                opened.append(Opened(one, None, error.strerror or str(error)))
-            except UsageError as error:
-                opened.append(Opened(one, None, str(error)))
-        yield _closing(opened, end)
-
-
-def _most() -> int:
-    """How many files this process may open now."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError):
-        return min(max(limit - len(os.listdir("/proc/self/fd")) - _SPARE_FILES, 1), FILES_PER_JOB)
-    return 1
-
-
-def _open(name: bytes, end: contextlib.ExitStack) -> Any:
+def open_file(name: bytes, end: contextlib.ExitStack) -> Any:
     """Open a regular file, or standard input for "-"; raises OSError."""
     if name == os.fsencode(DASH):
         return input_source("-", end)
@@ -121,6 +71,12 @@ def _open(name: bytes, end: contextlib.ExitStack) -> Any:
         raise OSError(errno.EINVAL, f"is a {kind_name(mode)}, wanted a regular file")
     file: IO[bytes] = os.fdopen(fd, "rb", buffering=0)
     return end.enter_context(file)
+
+
+def min_chunk(files: Sequence[Opened[Asked]]) -> int:
+    """How many of these files a worker gets at least at a time, so that small ones are worth a message."""
+    size = sum(one.size for one in files)
+    return max(min(_CHUNK_FILES, _CHUNK_BYTES * len(files) // max(size, 1)), 1)
 
 
 def results(session: Session, draft: Draft) -> list[Result]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.exits import (
@@ -16,11 +17,19 @@ from ktask.cli.exits import (
     complain,
     drop_output,
     end_cleanly,
+    end_now,
     status_of,
     status_of_interrupt,
 )
+from ktask.cli.lazily import load_lazily, uncollected
 from ktask.cli.parsers import parse
 from ktask.errors import DaemonNotFound, KtaskError
+
+
+def command() -> NoReturn:
+    """Run the process's command line, and end the process with its exit status."""
+    load_lazily()
+    end_now(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     try:
         options = parse(argv)
-        return _command(options.command)(options)
+        with uncollected():
+            command = _command(options.command)
+        return command(options)
     except SystemExit as end:  # argparse, after --help
         return int(end.code or DONE)
     except KeyboardInterrupt as interrupt:
@@ -109,4 +120,4 @@ def _write_anything() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

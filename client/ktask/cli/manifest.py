@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from ktask.cli.arguments import UsageError
-from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
+from ktask.cli.batches import Opened, Result, Unreadable, each, is_of_a_file, min_chunk, problem_of, results
 from ktask.cli.exits import DONE, FAILED, complain, warn
 from ktask.cli.manifest_text import BlockedFile, WholeFile, format_entry
 from ktask.cli.output import print_document, write_out
+from ktask.cli.pipeline import in_order
 from ktask.cli.replacement import Replacement
 from ktask.cli.streams import DASH
 from ktask.core import Draft
@@ -91,29 +92,47 @@ def _entries(
     session: Session, names: Iterable[bytes], options: argparse.Namespace, bad: Complaints
 ) -> Iterator[Made]:
     """Yield the entries of readable files, in their order."""
-    for batch in batches(names, lambda name: name):
-        with batch as opened:
-            huge = {
-                i for i, one in enumerate(opened) if one.file and options.block and one.size > options.block
-            }
-            small = [i for i, one in enumerate(opened) if one.file and i not in huge]
-            digests = dict(zip(small, _digests(session, [opened[i] for i in small], options), strict=True))
-            for i, one in enumerate(opened):
-                made = _by_blocks(session, one, options) if i in huge else digests.get(i)
-                if made is None or isinstance(made, Unreadable):
-                    bad.add(one.asked, made.problem if made else one.problem)
-                elif isinstance(made, BlockedFile):
-                    yield made
-                else:
-                    yield WholeFile(one.asked, str(made["digest"]))
+
+    def work(opened: Sequence[Opened[bytes]]) -> list[Made | Unreadable]:
+        return _made(session, opened, options)
+
+    for batch in in_order(session, names, lambda name: name, work):
+        for one, made in batch:
+            if isinstance(made, Unreadable):
+                bad.add(one.asked, made.problem)
+            else:
+                yield made
+
+
+def _made(
+    session: Session, opened: Sequence[Opened[bytes]], options: argparse.Namespace
+) -> list[Made | Unreadable]:
+    """The entry of each file."""
+    huge = {i for i, one in enumerate(opened) if one.file and options.block and one.size > options.block}
+    small = [i for i, one in enumerate(opened) if one.file and i not in huge]
+    digests = dict(zip(small, _digests(session, [opened[i] for i in small], options), strict=True))
+    found: list[Made | Unreadable] = []
+    for i, one in enumerate(opened):
+        if i in huge:
+            found.append(_by_blocks(session, one, options))
+        elif not one.file:
+            found.append(Unreadable(one.problem))
+        else:
+            found.append(_whole(one.asked, digests[i]))
+    return found
+
+
+def _whole(name: bytes, result: Result | Unreadable) -> Made | Unreadable:
+    return result if isinstance(result, Unreadable) else WholeFile(name, str(result["digest"]))
 
 
 def _digests(
     session: Session, files: Sequence[Opened[bytes]], options: argparse.Namespace
 ) -> list[Result | Unreadable]:
     def run(numbers: range) -> list[Result]:
-        items = [files[i].file for i in numbers]
-        return results(session, Draft("file.manifest", arg={"algorithm": options.algorithm}, items=items))
+        chosen = [files[i] for i in numbers]
+        arg, items = {"algorithm": options.algorithm}, [one.file for one in chosen]
+        return results(session, Draft("file.manifest", arg=arg, items=items, min_chunk=min_chunk(chosen)))
 
     return each(run, range(len(files)))
 

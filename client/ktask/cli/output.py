@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import Any
-
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING, Any
 
 from ktask.cli.exits import drop_output
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 def print_out(text: str) -> None:
@@ -62,6 +62,9 @@ def format_document(document: Any) -> str:
 
 def as_document(message: Message) -> dict[str, Any]:
     """A message in protobuf's JSON form."""
+    # Loaded only here: most commands print no JSON.
+    from google.protobuf.json_format import MessageToDict
+
     document: dict[str, Any] = whole_numbers(MessageToDict(message))
     return document
 

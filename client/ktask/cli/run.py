@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -116,7 +116,7 @@ def _jobs(order: _Order) -> Iterator[tuple[Draft, Sequence[str]]]:
     first = 0
     for draft in split(order.draft):
         count = len(tuple(draft.items or ()))
-        yield replace(draft, request_id=secrets.token_hex(16)), order.names[first : first + count]
+        yield replace(draft, request_id=os.urandom(16).hex()), order.names[first : first + count]
         first += count
 
 
@@ -197,7 +197,7 @@ def _order(options: argparse.Namespace, function: pb.Function, end: contextlib.E
         undo=not options.no_undo,
         labels=arguments.labels(options.label),
         sources=streams.sources(sources),
-        request_id=secrets.token_hex(16),
+        request_id=os.urandom(16).hex(),
     )
     if streams.output is not None and (options.json or options.detach):
         word = "--json" if options.json else "--detach"

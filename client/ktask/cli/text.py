@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ktask.cli.escaping import printable
-from ktask.declarations import Argument, Function
 from ktask.errors import describe_failure
-from ktask.results import CpuUsage, Job, Reason
-from ktask.status import Allowance, Pool, Status, Worker
+
+if TYPE_CHECKING:
+    from ktask.declarations import Argument, Function
+    from ktask.results import CpuUsage, Job, Reason
+    from ktask.status import Allowance, Pool, Status, Worker
 
 _LEVELS = {
     "RUN": "all helpers run",

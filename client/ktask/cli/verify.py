@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ktask.cli.arguments import UsageError
-from ktask.cli.batches import Opened, Result, Unreadable, batches, each, is_of_a_file, problem_of, results
+from ktask.cli.batches import Opened, Result, Unreadable, each, is_of_a_file, min_chunk, problem_of, results
 from ktask.cli.exits import warn
 from ktask.cli.manifest_text import ALGORITHMS, BlockedFile, BrokenEntry, Entry, Listed, WholeFile, parse
+from ktask.cli.pipeline import in_order
 from ktask.cli.report import Found, Report, State
 from ktask.cli.streams import DASH
 from ktask.core import Draft
@@ -41,11 +42,10 @@ def verify(options: argparse.Namespace) -> int:
     if listed.entries:
         with contextlib.closing(open_session(options.socket, warn=warn)) as session:
             checker = _Checker(session, options.algorithm)
-            for batch in batches(listed.entries[state.done :], lambda entry: entry.name):
-                with batch as opened:
-                    for one, found in zip(opened, checker.check(opened), strict=True):
-                        report.add(one.asked.name, found)
-                    state.note(len(opened))
+            for batch in in_order(session, listed.entries[state.done :], _name_of, checker.check):
+                for one, found in batch:
+                    report.add(one.asked.name, found)
+                state.note(len(batch))
     state.forget()
     return report.summarize(listed, options.manifest)
 
@@ -66,7 +66,7 @@ def _forbid_dash(listed: Listed) -> None:
 
 
 class _Checker:
-    """Compares files with digests, and detects the algorithm of the digests."""
+    """Compares files with digests, and detects the algorithm of the digests. Thread-safe."""
 
     def __init__(self, session: Session, algorithm: str | None) -> None:
         """Check nothing yet.
@@ -137,7 +137,8 @@ class _Checker:
         def run(numbers: range) -> list[Result]:
             chosen = [files[i] for i in numbers]
             digests = [one.asked.digest for one in chosen if isinstance(one.asked, WholeFile)]
-            return self._results(algorithm, digests, items=[one.file for one in chosen])
+            items = [one.file for one in chosen]
+            return self._results(algorithm, digests, items=items, min_chunk=min_chunk(chosen))
 
         return each(run, range(len(files)))
 
@@ -170,6 +171,10 @@ class _Checker:
             sources = {**draft.pop("sources", {}), "expected": expected}
             arg = {"algorithm": algorithm, **draft.pop("arg", {})}
             return results(self._session, Draft("file.verify", arg=arg, sources=sources, **draft))
+
+
+def _name_of(entry: Entry) -> bytes:
+    return entry.name
 
 
 def _algorithm_of(one: Opened[Entry]) -> str:

@@ -10,9 +10,11 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ktask.errors import KtaskError
+from ktask.link.kept import KeptObjects, identity_of, may_be_kept
 from ktask.link.locate import open_unix
 from ktask.source import File, Memory
 from ktask.v1 import handoff as wire
@@ -53,6 +55,7 @@ class Handover:
         self._socket: socket.socket | None = None
         self._number = 0
         self._handles: weakref.WeakKeyDictionary[Memory | File, _Kept] = weakref.WeakKeyDictionary()
+        self._objects = KeptObjects()
         self._unwanted: deque[tuple[int, str]] = deque()
         self.generation = 0
 
@@ -73,6 +76,30 @@ class Handover:
             self._handles[source] = _Kept(handle, gone)
         source.call_on_close(self._on_close)
         self.discard(())
+        return handle
+
+    def handle_of_object(self, source: Any, fd: int) -> str | None:
+        """The handle of memory behind an object of another type, which has this descriptor now.
+
+        It is handed over once, and again when the descriptor is open on something else.
+
+        Returns:
+            None if its handle cannot be kept: `hand_over` it.
+        Raises:
+            KtaskError: the daemon refuses it, or cannot be reached.
+        """
+        identity = identity_of(fd)
+        if identity is None or not may_be_kept(source):
+            return None
+        with self._lock:
+            self._notice_end()
+            handle = self._objects.find(source, identity)
+            if handle is None:
+                (handle,) = self._hand([(fd, 0)])
+                on_gone = partial(_discard, weakref.ref(self), self.generation, handle)
+                self._objects.add(source, identity, handle, on_gone)
+            stale = self._objects.take_stale()
+        self.discard(stale)
         return handle
 
     def hand_over(self, fds: Sequence[tuple[int, int]]) -> list[str]:
@@ -207,6 +234,7 @@ class Handover:
             self._socket.close()
             self._socket = None
         self._handles.clear()
+        self._objects.clear()
         self.generation += 1
 
 

@@ -14,7 +14,7 @@ from ktask.errors import KtaskError
 from ktask.link.checked import check_arg
 from ktask.link.handover import Handover
 from ktask.link.made import MadeFiles, mode_for
-from ktask.source import File, Handle, Memory, check_source, file, is_memory
+from ktask.source import File, Handle, HasFileno, Memory, check_source, file, is_memory
 from ktask.v1 import handoff as wire
 from ktask.v1 import jobs_pb2 as pb
 
@@ -135,6 +135,10 @@ class Opened:
     def _handle_of(self, source: Any) -> str:
         if isinstance(source, Memory | File):
             return self._handover.handle_of(source)
+        if isinstance(source, HasFileno) and not _is_path(source):
+            kept = self._handover.handle_of_object(source, _flushed_fileno(source))
+            if kept is not None:
+                return kept
         return self._batch([source])[0]
 
     def _open_item(self, path: Any) -> File:

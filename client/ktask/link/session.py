@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import threading
 import time
 import weakref
@@ -121,7 +120,7 @@ class Session:
 
         def call(spec: pb.JobSpec) -> pb.Job:
             # Run answers only at the end, so until then the job is found by its request_id.
-            spec.request_id = spec.request_id or secrets.token_hex(16)
+            spec.request_id = spec.request_id or os.urandom(16).hex()
             return WaitedJob(self, spec, timeout).wait(on_job)
 
         return self._with_sources(draft, call)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ktask import convert
 from ktask.errors import JobFailed
@@ -18,11 +19,17 @@ from ktask.own.poller import Poller
 from ktask.results import JobState
 from ktask.v1 import calls as wire
 from ktask.v1 import jobs_pb2 as pb
+from ktask.v1.parcels import Parcel
+from ktask.v1.segments import Segment
+
+Segments = tuple[Segment, ...]
 
 SLICES = 2**32
 """Positions of the job; more than it could ever use."""
 
 _RECEIVE_BYTES = 256 * 1024
+_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
+"""As plain numbers, with which the operators are much faster."""
 
 
 class Peer:
@@ -44,8 +51,10 @@ class Peer:
         self.is_helper = False
         self.pid = 0
         self._decoder = wire.Decoder()
-        self._unsent: deque[memoryview] = deque()
+        self._unsent: deque[tuple[memoryview, Segments]] = deque()
         self._known: dict[int, None] = {}
+        self._passed: deque[Segment] = deque()
+        self._table: tuple[bytes, Segments] = b"", ()
         poller.selector.register(sock, selectors.EVENT_READ, self)
 
     def close(self) -> None:
@@ -53,68 +62,95 @@ class Peer:
         self._poller.selector.unregister(self.sock)
         self.sock.close()
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frames: bytes, segments: Segments = ()) -> None:
         """Send what can be sent now; the thread that polls sends the rest."""
         if self._unsent:
-            self._unsent.append(memoryview(frame))
+            self._unsent.append((memoryview(frames), segments))
             return
-        try:
-            sent = self.sock.send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # the worker has ended, which the next read finds
-        if sent < len(frame):
-            self._unsent.append(memoryview(frame)[sent:])
+        sent = self._send(frames, segments)
+        if sent is not None and sent < len(frames):
+            self._unsent.append((memoryview(frames)[sent:], segments if not sent else ()))
             self._poller.selector.modify(self.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
             self._poller.wake()
 
     def send_rest(self) -> None:
         """Send what had to wait, as far as that is possible now."""
         while self._unsent:
-            piece = self._unsent[0]
-            try:
-                sent = self.sock.send(piece)
-            except BlockingIOError:
-                return
-            except OSError:
+            piece, segments = self._unsent[0]
+            sent = self._send(piece, segments)
+            if sent is None:
                 self._unsent.clear()
                 break
             if sent < len(piece):
-                self._unsent[0] = piece[sent:]
+                self._unsent[0] = piece[sent:], segments if not sent else ()
                 return
             self._unsent.popleft()
         self._poller.selector.modify(self.sock, selectors.EVENT_READ, self)
 
-    def receive(self) -> list[tuple[int, int, bytes]] | None:
+    def _send(self, frames: bytes | memoryview, segments: Segments) -> int | None:
+        """Return how many bytes could be sent, with all descriptors if any; None: the worker has ended."""
+        try:
+            if not segments:
+                return self.sock.send(frames)
+            return socket.send_fds(self.sock, [frames], [segment.fd for segment in segments])
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            # As many descriptors of this user as may be are on their way; they will arrive.
+            return 0 if error.errno == errno.ETOOMANYREFS else None  # the next read finds a worker's end
+
+    def receive(self) -> list[tuple[int, int, Parcel]] | None:
         """Kind, number and payload of each frame that is whole now; None at the end of the connection.
 
         Raises:
             BlockingIOError: nothing has come.
         """
         try:
-            data = self.sock.recv(_RECEIVE_BYTES)
+            data, passed, flags, _ = self.sock.recvmsg(_RECEIVE_BYTES, wire.ANCILLARY_BYTES, _CLOEXEC)
         except BlockingIOError:
             raise
         except OSError:
-            data = b""
-        return list(self._decoder.feed(data)) if data else None
+            return None
+        if passed:
+            self._passed += map(Segment.received, wire.descriptors(passed))
+        if flags & _TRUNCATED:
+            return None  # this process has no descriptor left, and nobody knows which ones are missing
+        return [*self._parcels(self._decoder.feed(data))] if data else None
 
-    def frames_of(self, call: Call) -> Iterator[bytes]:
-        """The frames that hand a call over: its function first, if this worker does not have it."""
-        if call.function is None:
-            yield wire.pack(wire.CALL, call.number, call.payload)
-            return
-        if call.function.number not in self._known:
+    def _parcels(self, frames: Iterable[tuple[int, int, bytes]]) -> Iterator[tuple[int, int, Parcel]]:
+        """The frames, each with the segments that came before it."""
+        for kind, number, payload in frames:
+            if kind == wire.MEMORY:
+                self._table = payload, tuple(self._passed.popleft() for _ in range(number))
+            else:
+                yield kind, number, Parcel(payload, *self._table)
+                self._table = b"", ()
+
+    def message_of(self, call: Call) -> tuple[bytes, Segments]:
+        """Frames that hand a call over: its function first, if this worker does not have it."""
+        parts, segments = [], call.payload.segments
+        if call.function is not None and call.function.number not in self._known:
             self._learn(call.function)
-            yield wire.pack(wire.FUNCTION, call.function.number, call.function.pickled)
-        yield wire.pack_call_of(call.number, call.function.number, call.payload)
+            pickled = call.function.pickled
+            parts += [*_memory(pickled), wire.pack(wire.FUNCTION, call.function.number, pickled.inline)]
+            segments = pickled.segments + segments
+        parts += _memory(call.payload)
+        if call.function is None:
+            parts.append(wire.pack(wire.CALL, call.number, call.payload.inline))
+        else:
+            parts.append(wire.pack_call_of(call.number, call.function.number, call.payload.inline))
+        return b"".join(parts), segments
 
     def _learn(self, function: Shared) -> None:
         """Note that the worker has a function; like the worker, forget the oldest beyond the limit."""
         self._known[function.number] = None
         if len(self._known) > wire.FUNCTIONS_MAX:
             del self._known[next(iter(self._known))]
+
+
+def _memory(parcel: Parcel) -> list[bytes]:
+    """The frame before a parcel's small parts, if it has others."""
+    return [wire.pack(wire.MEMORY, len(parcel.segments), parcel.table)] if parcel.table else []
 
 
 class Burst:

@@ -23,6 +23,7 @@ from ktask.own.futures import Call
 from ktask.own.poller import Poller
 from ktask.v1 import calls as wire
 from ktask.v1 import code
+from ktask.v1.parcels import Parcel
 
 LINGER_S = 60.0
 """How long workers are kept while no call comes. They sleep, and others have their CPUs."""
@@ -343,10 +344,10 @@ class CallServer:
             self._on_frame(worker, kind, number, payload)
         return True
 
-    def _on_frame(self, worker: Peer, kind: int, number: int, payload: bytes) -> None:
+    def _on_frame(self, worker: Peer, kind: int, number: int, payload: Parcel) -> None:
         if kind == wire.HELLO:
             worker.pid = number
-            self._check_python(worker, payload.decode(errors="replace"))
+            self._check_python(worker, bytes(payload.inline).decode(errors="replace"))
         elif kind == wire.READY:
             worker.leaving, worker.is_helper = False, bool(number)
             self._on_ready(worker)
@@ -362,7 +363,7 @@ class CallServer:
             if worker.leaving:
                 worker.send(wire.pack(wire.LEAVE))
         elif kind == wire.LOG:
-            self._done.append(lambda: sockets.log(payload))
+            self._done.append(lambda: sockets.log(payload.inline))
 
     def _check_python(self, worker: Peer, theirs: str) -> None:
         try:
@@ -385,8 +386,7 @@ class CallServer:
     def _assign(self) -> None:
         """Send waiting calls to ready workers."""
         for worker, call in self._board.assign():
-            for frame in worker.frames_of(call):
-                worker.send(frame)
+            worker.send(*worker.message_of(call))
 
     def _drop(self, worker: Peer) -> None:
         """Forget a worker that is gone, and fail the call that it had."""

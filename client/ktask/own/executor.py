@@ -20,7 +20,7 @@ from ktask.own.bursts import Burst
 from ktask.own.calls import CallServer
 from ktask.own.futures import Call, CallFuture, Shared
 from ktask.own.initial import Initial, InitializerFailed
-from ktask.v1 import code
+from ktask.v1 import parcels
 
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
@@ -86,6 +86,7 @@ class Executor(Base):
             raise ValueError(f"max_workers must be greater than 0, got {max_workers!r}")
         self._max_workers = count
         begin = partial(Burst, labels=check_labels(labels))
+        self._store = parcels.Store()
         self._down = False
         self._pid = os.getpid()
         self._failed: InitializerFailed | None = None
@@ -157,7 +158,7 @@ class Executor(Base):
     def _pickle_and_submit(self, future: Future[Any], given: Any, shared: Shared | None = None) -> None:
         """Submit one call; if pickling fails, the future has the error."""
         try:
-            payload = code.dumps(given)
+            payload = parcels.dump(given, self._store)
         except Exception as error:
             future.set_running_or_notify_cancel()
             future.set_exception(error)

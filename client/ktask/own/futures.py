@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import pickle
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +12,8 @@ from typing import Any, TypeVar
 
 from ktask.errors import KtaskError
 from ktask.v1 import calls as wire
-from ktask.v1 import code
+from ktask.v1 import code, parcels
+from ktask.v1.parcels import Parcel
 
 Value = TypeVar("Value")
 
@@ -52,7 +52,7 @@ class Shared:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Pickle it; raises what pickling raises."""
-        self.pickled = code.dumps(function)
+        self.pickled = parcels.dump(function)
         self.number = next(self._numbers)
 
 
@@ -66,18 +66,18 @@ class Call:
 
     __slots__ = ("function", "future", "number", "payload")
 
-    def __init__(self, future: Future[Any], payload: bytes, function: Shared | None = None) -> None:
+    def __init__(self, future: Future[Any], payload: Parcel, function: Shared | None = None) -> None:
         """The call gets its number when it is queued."""
         self.future, self.payload, self.function = future, payload, function
         self.number = 0
 
-    def settle(self, kind: int, payload: bytes) -> None:
+    def settle(self, kind: int, payload: Parcel) -> None:
         """Set the future's result or exception from a worker's RESULT or RAISED frame."""
         if kind == wire.RAISED:
-            self.future.set_exception(code.load_exception(payload))
+            self.future.set_exception(code.load_exception(payload.inline))
             return
         try:
-            value = pickle.loads(payload)
+            value = payload.load()
         except BaseException as error:  # SystemExit too: all calls share this thread
             self.future.set_exception(error)
             return

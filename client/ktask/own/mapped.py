@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from ktask.v1 import code
+from ktask.v1 import code, parcels
 
 try:
     from joblib._memmapping_reducer import TemporaryResourcesManager, get_memmapping_reducers
@@ -26,6 +26,12 @@ except ImportError:  # not a public module; without it arrays are pickled like e
     TemporaryResourcesManager = get_memmapping_reducers = None
 
 Reducers = Mapping[type, Callable[[Any], Any]]
+
+Buffer = pickle.PickleBuffer | memoryview
+"""One before it is sent, the other one afterwards."""
+
+Reduced = tuple[bytes, list[Buffer]]
+"""A pickle, and its large buffers."""
 
 _USED = ("max_nbytes", "mmap_mode", "verbose")
 
@@ -60,7 +66,7 @@ class Mapped:
             self._folders = TemporaryResourcesManager(self._place)
         return str(self._folders.resolve_temp_folder_name())
 
-    def task(self, function: Callable[[], Any]) -> tuple[bytes, Reducers]:
+    def task(self, function: Callable[[], Any]) -> tuple[Reduced, Reducers]:
         """Return the arguments of `run` for a task; raises what pickling raises."""
         with self._lock:  # so that two threads do not write the same array
             return _dumps(function, self._given), self._returned
@@ -71,8 +77,8 @@ class Mapped:
             self._folders._clean_temporary_resources(allow_non_empty=True)
 
 
-def run(task: bytes, returned: Reducers, environ: Mapping[str, str], threads: int | None) -> bytes:
-    """In a worker: run a task and return its pickled result; arrays mapped from the run's files are copied.
+def run(task: Reduced, returned: Reducers, environ: Mapping[str, str], threads: int | None) -> Reduced:
+    """In a worker: run a task and return its result for `loaded`; arrays of the run's files are copied.
 
     Args:
         environ: limits of threads, for libraries that this task is the first to load.
@@ -81,7 +87,7 @@ def run(task: bytes, returned: Reducers, environ: Mapping[str, str], threads: in
     """
     os.environ.update(environ)
     with _blas_threads(threads):
-        value = pickle.loads(task)()
+        value = loaded(task)()
     return _dumps(value, returned)
 
 
@@ -97,10 +103,26 @@ def _blas_threads(count: int | None) -> AbstractContextManager[object]:
     return limits
 
 
-def _dumps(value: Any, reducers: Reducers) -> bytes:
+def loaded(reduced: Reduced) -> Any:
+    """Return the value; raises what unpickling raises."""
+    pickled, buffers = reduced
+    return pickle.loads(pickled, buffers=buffers)
+
+
+def _dumps(value: Any, reducers: Reducers) -> Reduced:
     pickler = code.pickler()
     # A pickler class reads its table when it is created, so each table needs a class.
     table = ChainMap(dict(reducers), pickler.dispatch_table)
-    buffer = io.BytesIO()
-    type("Pickler", (pickler,), {"dispatch_table": table})(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
-    return buffer.getvalue()
+    stream, buffers = io.BytesIO(), list[Buffer]()
+
+    def is_small(buffer: pickle.PickleBuffer) -> bool:
+        """Whether a buffer goes into the pickle; the executor has a faster way for large ones."""
+        with buffer.raw() as data:
+            small = data.nbytes < parcels.LARGE_BYTES
+        if not small:
+            buffers.append(buffer)
+        return small
+
+    made = type("Pickler", (pickler,), {"dispatch_table": table})
+    made(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=is_small).dump(value)
+    return stream.getvalue(), buffers

@@ -73,7 +73,7 @@ def _is_open(number: int) -> bool:
     return True
 
 
-def log(payload: bytes) -> None:
+def log(payload: bytes | memoryview) -> None:
     """Handle a worker's log record as if it had been made here; never raises."""
     try:
         record = logging.makeLogRecord(pickle.loads(payload))

@@ -5,6 +5,10 @@ user can reach. The socket's path is the argument `line` of the function python.
 workers of that job connect to it. A worker takes one call at a time and asks for each, so a
 worker that has to stop never holds a call that it will not make.
 
+Both ways:
+    MEMORY    number: count of descriptors, which come with it or before it by SCM_RIGHTS; payload:
+              table of the parcel (`parcels`) whose small parts are in the next FUNCTION, CALL,
+              CALL_OF or RESULT. A sender closes its descriptors as soon as it does not need them
 Client to worker:
     OUTPUT    payload: numbers of descriptors, a byte each, with the descriptors by SCM_RIGHTS:
               standard output and error of the calls; sent once, first
@@ -27,11 +31,12 @@ Worker to client:
 from __future__ import annotations
 
 import os
+import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote_to_bytes
 
-SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE, OUTPUT = range(1, 8)
+SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE, OUTPUT, MEMORY = range(1, 9)
 HELLO, READY, AWAY, RESULT, RAISED, LOG = range(65, 71)
 
 DIRECTORY = "inner"
@@ -44,6 +49,11 @@ path fits into a socket address."""
 FUNCTIONS_MAX = 64
 """Functions that a worker keeps for later calls. With one more it forgets the oldest, and the
 client takes that into account."""
+
+DESCRIPTORS_MAX = 32
+"""Descriptors that come with one message: those of a function and those of a call."""
+
+ANCILLARY_BYTES = socket.CMSG_SPACE(4 * DESCRIPTORS_MAX)
 
 _HEAD = struct.Struct("<BQQ")
 _NUMBER = struct.Struct("<Q")
@@ -75,12 +85,12 @@ class CallsInvalid(Exception):
     """The other side sent an invalid frame."""
 
 
-def pack(kind: int, number: int = 0, payload: bytes = b"") -> bytes:
+def pack(kind: int, number: int = 0, payload: bytes | memoryview = b"") -> bytes:
     """One frame."""
     return _HEAD.pack(kind, number, len(payload)) + payload
 
 
-def pack_call_of(number: int, function: int, payload: bytes) -> bytes:
+def pack_call_of(number: int, function: int, payload: bytes | memoryview) -> bytes:
     """A CALL_OF frame."""
     return _HEAD.pack(CALL_OF, number, _NUMBER.size + len(payload)) + _NUMBER.pack(function) + payload
 
@@ -90,6 +100,11 @@ def split_call_of(payload: bytes) -> tuple[int, memoryview]:
     if len(payload) < _NUMBER.size:
         raise CallsInvalid(f"CALL_OF frame: got {len(payload)} bytes, wanted at least {_NUMBER.size}")
     return _NUMBER.unpack_from(payload)[0], memoryview(payload)[_NUMBER.size :]
+
+
+def descriptors(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors in the ancillary data of a message."""
+    return [fd for _, _, data in ancillary for fd in struct.unpack(f"{len(data) // 4}i", data)]
 
 
 def unpack_head(head: bytes) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ import pickle
 import sys
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ktask.v1 import start, surroundings
@@ -83,8 +83,13 @@ def loads(data: bytes | memoryview) -> Any:
         ModuleMissing: the value needs a module that cannot be imported here.
         Exception: whatever else unpickling raises.
     """
+    return explained(lambda: pickle.loads(data))
+
+
+def explained(load: Callable[[], Any]) -> Any:
+    """Return what `load` returns; raises as `loads`."""
     try:
-        return pickle.loads(data)
+        return load()
     except ModuleNotFoundError as error:
         here, program = start.interpreters()
         words = (
@@ -150,7 +155,7 @@ def in_words(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
 
 
-def load_exception(data: bytes) -> BaseException:
+def load_exception(data: bytes | memoryview) -> BaseException:
     """Unpickle an exception, with the traceback as its cause; returns CodeInvalid if that fails."""
     try:
         error, text = pickle.loads(data)

@@ -26,7 +26,7 @@ Header, 12 bytes, of every message in both directions
 
 Requests
     kind 1, HAND: hand descriptors over.
-        count   1 to 16, the number of descriptors
+        count   1 to 253, the number of descriptors (SCM_MAX_FD, unix(7))
         body    `count` bytes, one per descriptor, its flags:
                 bit 0, OWN_OFFSET: the sender promises that nobody, itself
                 included, uses the file offset of this open file description
@@ -34,9 +34,11 @@ Requests
                 All other bits must be 0.
         Exactly `count` descriptors ride along, in one SCM_RIGHTS message, in
         the order of the flags. They stay open in the sender; it may close its
-        copies once the reply has come.
+        copies once the reply has come. The kernel limits the descriptors that
+        one user has sent and nobody has received (ETOOMANYREFS): send fewer
+        at a time, or again a moment later.
     kind 2, DROP: give handles of this connection back.
-        count   1 to 16, the number of handles
+        count   1 to 253, the number of handles
         body    `count` handles
         Handles of other connections are ignored.
 
@@ -77,7 +79,7 @@ HANDLES, DROPPED, ERROR = 65, 66, 67
 OWN_OFFSET = 0x1
 """Flag: nobody uses the offset of this open file description."""
 
-FDS_MAX = 16
+FDS_MAX = 253
 """Descriptors in one HAND, and handles in one DROP."""
 
 HANDLE_BYTES = 32

@@ -11,6 +11,7 @@ from typing import Protocol
 from ktaskd.door.admission.budget import Budget, Purse
 from ktaskd.door.admission.meter import Meter
 from ktaskd.door.admission.prices import (
+    CALL_ALONE_S,
     CALL_COST_S,
     GRACE_S,
     LIGHT_GRACE_S,
@@ -286,4 +287,6 @@ class User:
         if call:
             self.calls += 1
             self.account.let_in()
-            self.charge(CALL_COST_S)
+            turns = self.account.turns
+            noticed = turns.is_noticed(self, turns.now())
+            self.charge(CALL_COST_S if noticed else CALL_ALONE_S)

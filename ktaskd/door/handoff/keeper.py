@@ -22,7 +22,7 @@ from ktask.v1 import handoff
 
 from ktaskd.door.handoff import wire
 from ktaskd.door.handoff.opening import open_vetted
-from ktaskd.door.handoff.vet import vet
+from ktaskd.door.handoff.vet import Sender, vet
 from ktaskd.door.handoff.wire import Frame
 from ktaskd.host import logline
 from ktaskd.host.sockets.unixsock import Fds, Message, read_peer_credentials, receive, send
@@ -201,12 +201,12 @@ class Keeper:
         self._on_hand(connection, request, message.fds)
 
     def _on_hand(self, connection: Connection, hand: handoff.Hand, fds: Fds) -> None:
-        facts = []
+        facts, sender = [], Sender(connection.pid)
         for i, (fd, flags) in enumerate(zip(fds, hand.flags, strict=True)):
             try:
                 own_offset = bool(flags & handoff.OWN_OFFSET)
                 what = f"descriptor {i}"
-                facts.append(vet(fd, own_offset=own_offset, what=what, client=connection.pid))
+                facts.append(vet(fd, own_offset=own_offset, what=what, sender=sender))
             except FdUnsuitable as error:
                 self._refuse(connection, fds, handoff.Refused(hand.number, error.reason, error.message, i))
                 return

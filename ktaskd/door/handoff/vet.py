@@ -11,8 +11,9 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from dataclasses import dataclass, field
 
-from ktaskd.host.files.mounts import OVERLAY, Standing, ask_file_system, read_standing
+from ktaskd.host.files.mounts import OVERLAY, MountTables, Standing, ask_file_system, read_standing
 from ktaskd.model.errors import FdUnsuitable
 from ktaskd.model.function import Access
 from ktaskd.model.source import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SourceFacts, SourceKind
@@ -52,23 +53,36 @@ _TYPES = {
 _LINKS = {"socket:": "socket", "pipe:": "pipe"}
 
 
-def vet(fd: int, *, own_offset: bool, what: str = "descriptor", client: int = 0) -> SourceFacts:
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The process that sent the descriptors of one message.
+
+    Args:
+        pid: 0 = not known.
+        tables: made after the message was received.
+    """
+
+    pid: int = 0
+    tables: MountTables = field(default_factory=MountTables)
+
+
+def vet(fd: int, *, own_offset: bool, what: str = "descriptor", sender: Sender | None = None) -> SourceFacts:
     """Find out what `fd` is, and whether jobs can use it.
 
     Args:
         own_offset: the sender promises that nobody else uses the offset.
         what: its name in messages.
-        client: pid of the sender; 0 = not known.
+        sender: the sender of its message; None = nobody sent it.
     Raises:
         FdUnsuitable: jobs cannot use it, or it could not be examined.
     """
     try:
-        return _vet(fd, own_offset, what, client)
+        return _vet(fd, own_offset, what, sender or Sender())
     except OSError as error:
         raise FdUnsuitable(f"{what}: cannot be examined: {error.strerror}") from error
 
 
-def _vet(fd: int, own_offset: bool, what: str, client: int) -> SourceFacts:
+def _vet(fd: int, own_offset: bool, what: str, sender: Sender) -> SourceFacts:
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     # O_PATH reads as O_RDONLY, but gives no right to the bytes.
     if flags & os.O_PATH:
@@ -77,7 +91,7 @@ def _vet(fd: int, own_offset: bool, what: str, client: int) -> SourceFacts:
     if access is None:
         raise FdUnsuitable(f"{what}: opened neither for reading nor for writing")
     seals = read_seals(fd)
-    file_system = _file_system(fd, seals, what, client)
+    file_system = _file_system(fd, seals, what, sender)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise FdUnsuitable(f"{what}: is a {describe_type(status.st_mode)}, {_WANTED}")
@@ -120,7 +134,7 @@ def _without_sealed(access: Access, seals: int, what: str) -> Access:
     return Access.READ
 
 
-def _file_system(fd: int, seals: int | None, what: str, client: int) -> str:
+def _file_system(fd: int, seals: int | None, what: str, sender: Sender) -> str:
     """Return the name of the file system.
 
     Raises:
@@ -132,16 +146,17 @@ def _file_system(fd: int, seals: int | None, what: str, client: int) -> str:
     link = _describe_link(fd)
     if link:
         raise FdUnsuitable(f"{what}: is a {link}, {_WANTED}")
-    return find_file_system(fd, what, client)
+    return find_file_system(fd, what, sender)
 
 
-def find_file_system(fd: int, what: str, client: int = 0) -> str:
+def find_file_system(fd: int, what: str, sender: Sender | None = None) -> str:
     """Return the name of a descriptor's file system without asking any server. O_PATH descriptors work, too.
 
     Raises:
         FdUnsuitable: jobs cannot use its files, or a question to them may hang.
     """
-    standing = read_standing(fd, client)
+    sender = sender or Sender()
+    standing = read_standing(fd, sender.pid, sender.tables)
     _check_standing(standing, what)
     name = ask_file_system(fd)
     _check_name(name, what)

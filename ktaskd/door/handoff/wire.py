@@ -24,11 +24,10 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from ktaskd.model.function import Access
-from ktaskd.model.source import SourceFacts, SourceKind
+from ktaskd.model.source import SourceFacts
 
 SERVE, ANSWER, CLOSE, OPEN, BURY = range(1, 6)
 READY, BUSY, IDLE, HANDED, DROP, ENDED, OPENED, UNOPENED = range(65, 73)
@@ -70,13 +69,10 @@ def unpack_json(body: bytes) -> Any:
 
 
 def pack_facts(facts: list[SourceFacts]) -> bytes:
-    """Encode the facts of descriptors, in their order."""
-    return pack_json([asdict(one) | {"kind": one.kind.value, "access": one.access.value} for one in facts])
+    """Encode the facts of descriptors, in their order: a list for each, since there may be 253."""
+    return pack_json([one.row for one in facts])
 
 
 def unpack_facts(body: bytes) -> list[SourceFacts]:
     """Decode what pack_facts made; raises ValueError, KeyError or TypeError."""
-    return [
-        SourceFacts(**one | {"kind": SourceKind(one["kind"]), "access": Access(one["access"])})
-        for one in unpack_json(body)
-    ]
+    return [SourceFacts.of_row(row) for row in unpack_json(body)]

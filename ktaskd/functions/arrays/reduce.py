@@ -61,9 +61,11 @@ class Reduce(Buffered):
         return position, operation.join(parts)
 
     def _block(self, source: OpenSource, operation: Operation, start: int, end: int) -> Json:
-        if is_resident(source):
-            with source.view(start, end, write=False) as view:
-                return operation.reduce(view)
+        resident = is_resident(source)
+        pages = source.view(start, end, write=False) if resident else source.cached(start, end)
+        if pages is not None:
+            with pages:
+                return operation.reduce(pages)
         with memoryview(self._buffer)[: end - start] as view:
             read_full(source, "data", start, view)
             return operation.reduce(view)

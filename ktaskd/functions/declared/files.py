@@ -17,7 +17,9 @@ _FILE_COPY = Declaration(
     quantum=2 * MIB,
     sources=(
         SourceRole("src", Access.READ, "The file or memory to copy from."),
-        SourceRole("dst", Access.WRITE, "The file or memory to copy to; extended if needed."),
+        SourceRole(
+            "dst", Access.WRITE, "The file or memory to copy to; extended if needed.", one_writer=True
+        ),
     ),
     arguments=(
         Argument(

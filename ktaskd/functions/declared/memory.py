@@ -7,19 +7,20 @@ from ktaskd.model.function import Access, ArgType, Argument, Declaration, Partia
 
 _PAGES = (
     " Returns how many pages are on each NUMA node (pages): of all pages in a job of up to 16 MiB, of one "
-    "page in 128 KiB in a larger one, and of none if the workers do not map the memory ({unmapped})."
+    "page in 128 KiB or more in a larger one (at most 8192 in all), and of none if the workers do not map "
+    "the memory ({unmapped})."
 )
 _UNSEALED = "memory that is not sealed against shrinking, and files"
 
 _MEM_FILL = Declaration(
     name="mem.fill",
-    summary="Sets every byte to one value." + _PAGES.format(unmapped=_UNSEALED),
+    summary="Sets every byte to one value. With 0, holes stay holes." + _PAGES.format(unmapped=_UNSEALED),
     align=PAGE,
     # About 0.5 ms of work on memory, against some 30 us to hand out a chunk.
     min_chunk=2 * MIB,
     probe=8 * MIB,
     quantum=2 * MIB,
-    sources=(SourceRole("data", Access.WRITE, "The memory or the file to fill."),),
+    sources=(SourceRole("data", Access.WRITE, "The memory or the file to fill.", one_writer=True),),
     arguments=(Argument("value", ArgType.INT, 0, "The byte to write, 0 to 255.", 0, 255),),
     allocates=True,
     partial=Partial.RERUN_SAFE,
@@ -45,10 +46,11 @@ _MEM_POPULATE = Declaration(
     undo=True,
     reports=True,
     undo_summary=(
-        "Frees the pages that were not allocated before and still read as zeros. Pages that were reserved "
-        "with fallocate but never written count as not allocated. Huge pages stay allocated, and so do "
-        "pages whose former state is not known. No byte changes, unless somebody writes to a page at the "
-        "moment when it is freed: do not cancel a populate of memory that is already in use."
+        "Frees the pages that were not allocated before and still read as zeros. Before Linux 6.5, pages "
+        "that were reserved with fallocate but never written count as not allocated. Huge pages stay "
+        "allocated, and so do pages whose former state is not known. No byte changes, unless somebody "
+        "writes to a page at the moment when it is freed: do not cancel a populate of memory that is "
+        "already in use."
     ),
 )
 

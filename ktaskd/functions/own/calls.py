@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ktask.v1 import calls, code
+from ktask.v1 import calls, code, parcels
+from ktask.v1.parcels import Parcel
+from ktask.v1.segments import Segment
 
 from ktaskd.functions.body import UNBOUNDED, Body, Context, Control, Json
-from ktaskd.functions.own.connection import Connection, Frame, flush
+from ktaskd.functions.own.connection import Connection, flush
 from ktaskd.model.limits import CHUNK_TIME_TARGET_S
 
 IDLE_LOOK_S = 0.01
@@ -64,12 +66,23 @@ def is_helper() -> bool:
     return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_IDLE
 
 
+def _ready() -> bytes:
+    return calls.pack(calls.READY, is_helper())
+
+
+_Answer = tuple[bytes, tuple[Segment, ...]]
+"""Frames, and the segments that they mention."""
+_NO_ANSWER: _Answer = b"", ()
+
+
 class _CallConnection(Connection):
     """A connection that carries calls."""
 
     def __init__(self, name: str) -> None:
         """Connect; raises OSError."""
         self._functions: dict[int, Any] = {}
+        self._table: tuple[bytes, tuple[Segment, ...]] = b"", ()
+        self._answer: _Answer = _NO_ANSWER
         self._is_settled = False
         super().__init__(name)
         self._poll = select.poll()
@@ -89,9 +102,9 @@ class _CallConnection(Connection):
             return True
         while not (stop() or time.monotonic() >= until_s):
             if not asked:
-                self.send(calls.READY, is_helper())
+                self.send_all(_ready())
                 asked, idle_s = True, 0.0
-            if not self._poll.poll(IDLE_LOOK_S * 1000):
+            if not self.has_more and not self._poll.poll(IDLE_LOOK_S * 1000):
                 idle_s += IDLE_LOOK_S
                 if idle_s < REST_AFTER_S:
                     continue
@@ -102,7 +115,9 @@ class _CallConnection(Connection):
             if frame[0] == calls.NO_MORE:
                 return False
             if self._take(*frame):
-                asked = False
+                asked = not (stop() or time.monotonic() >= until_s)
+                self._send_answer(_ready() if asked else b"")
+                idle_s = 0.0
         return self._leave() if asked else True
 
     def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:
@@ -119,37 +134,58 @@ class _CallConnection(Connection):
             frame = self.receive()
             if frame[0] in (calls.LEAVE, calls.NO_MORE):
                 return frame[0] == calls.LEAVE
-            self._take(*frame)
+            if self._take(*frame):
+                self._send_answer()
 
     def _take(self, kind: int, number: int, payload: bytes) -> bool:
-        """Handle a frame; returns whether it was a call."""
+        """Handle a frame; returns whether it was a call, which was made and is to be answered."""
         if kind in (calls.CALL, calls.CALL_OF):
-            self.send(*self._result(kind, number, payload))
+            self._answer = self._made(kind, number, payload)
             return True
-        if kind == calls.FUNCTION:
-            self._functions[number] = payload
+        if kind == calls.MEMORY:
+            self._table = payload, self.passed(number)
+        elif kind == calls.FUNCTION:
+            self._functions[number] = self._parcel(payload)
             if len(self._functions) > calls.FUNCTIONS_MAX:
                 del self._functions[next(iter(self._functions))]
         else:
             self.take_on(kind, number, payload)
         return False
 
-    def _result(self, kind: int, number: int, payload: bytes) -> Frame:
+    def _made(self, kind: int, number: int, payload: bytes) -> _Answer:
+        """Make a call; returns the frames of its answer."""
         try:
             function, given, named = self._unpacked(kind, payload)
-            return calls.RESULT, number, code.dumps(function(*given, **named))
+            result = parcels.dump(function(*given, **named))
+            del given, named  # the call's memory is given back before its result arrives
         # SystemExit as well: it ends the call, not the worker.
         except BaseException as error:
-            return calls.RAISED, number, code.dump_exception(error)
+            return calls.pack(calls.RAISED, number, code.dump_exception(error)), ()
         finally:
             flush()
+        frame = calls.pack(calls.RESULT, number, result.inline)
+        if not result.table:
+            return frame, ()
+        memory = calls.pack(calls.MEMORY, len(result.segments), result.table)
+        return memory + frame, result.segments
+
+    def _send_answer(self, also: bytes = b"") -> None:
+        """Send the answer of the last call, with another frame: each message wakes the client."""
+        (frames, segments), self._answer = self._answer, _NO_ANSWER
+        self.send_all(frames + also, segments)
 
     def _unpacked(self, kind: int, payload: bytes) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
         if kind == calls.CALL:
-            function, given, named = code.loads(payload)
+            function, given, named = code.explained(self._parcel(payload).load)
             return function, given, named
         number, pickled = calls.split_call_of(payload)
+        parcel = self._parcel(pickled)
         found = self._functions[number]
-        if isinstance(found, bytes):
-            found = self._functions[number] = code.loads(found)
-        return found, code.loads(pickled), {}
+        if isinstance(found, Parcel):
+            found = self._functions[number] = code.explained(found.load)
+        return found, code.explained(parcel.load), {}
+
+    def _parcel(self, inline: bytes | memoryview) -> Parcel:
+        """The parcel of a frame, with the segments that came before it."""
+        table, self._table = self._table, (b"", ())
+        return Parcel(inline, *table)

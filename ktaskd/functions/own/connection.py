@@ -14,15 +14,17 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ktask.v1 import calls, code, surroundings
+from ktask.v1.segments import Segment
 
 _CONNECT_S = 10.0
 _CREDENTIALS = struct.Struct("3i")
-_ANCILLARY = socket.CMSG_SPACE(8)
-"""Space for the two descriptors of OUTPUT."""
+_RECEIVE_BYTES = 64 * 1024
+_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
+"""As plain numbers, with which the operators are much faster."""
 
 _PLAIN = (bool, bytes, int, float, str, type(None))
 
@@ -36,6 +38,7 @@ class Connection:
         """Connect; raises OSError, also if another user listens there."""
         self.socket = _connected(name)
         self._passed: list[int] = []
+        self._received = b""
         self._sending = threading.Lock()
         # A child that a call forks must not keep the connection open after this worker has ended.
         os.register_at_fork(after_in_child=self._leave_in_child)
@@ -77,8 +80,25 @@ class Connection:
 
     def send(self, kind: int, number: int = 0, payload: bytes = b"") -> None:
         """Send a frame; raises OSError."""
+        self.send_all(calls.pack(kind, number, payload))
+
+    def send_all(self, frames: bytes, segments: Sequence[Segment] = ()) -> None:
+        """Send frames with the descriptors that they mention; raises OSError."""
         with self._sending:  # threads of a call may log
-            self.socket.sendall(calls.pack(kind, number, payload))
+            sent = 0
+            if segments:
+                sent = socket.send_fds(self.socket, [frames], [segment.fd for segment in segments])
+            self.socket.sendall(memoryview(frames)[sent:])
+
+    def passed(self, count: int) -> tuple[Segment, ...]:
+        """The oldest descriptors that have come and that nothing else has taken; raises OSError."""
+        taken, self._passed = self._passed[:count], self._passed[count:]
+        return tuple(map(Segment.received, taken))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something has been received that `receive` has not returned yet."""
+        return bool(self._received)
 
     def receive(self) -> Frame:
         """Wait for the next frame: kind, number, payload; raises EOFError at the end."""
@@ -86,19 +106,21 @@ class Connection:
         return kind, number, self._read(length)
 
     def _read(self, count: int) -> bytes:
-        buffer = bytearray(count)
-        with memoryview(buffer) as view:
-            done = 0
-            while done < count:
-                got, passed, _, _ = self.socket.recvmsg_into(
-                    [view[done:]], _ANCILLARY, socket.MSG_CMSG_CLOEXEC
-                )
-                for _, _, data in passed:
-                    self._passed += struct.unpack(f"{len(data) // 4}i", data)
-                if not got:
-                    raise EOFError("the caller has closed its connection")
-                done += got
-        return bytes(buffer)
+        while len(self._received) < count:
+            data = self._receive_some(max(_RECEIVE_BYTES, count - len(self._received)))
+            self._received = self._received + data if self._received else data
+        found, self._received = self._received[:count], self._received[count:]
+        return found
+
+    def _receive_some(self, count: int) -> bytes:
+        data, passed, flags, _ = self.socket.recvmsg(count, calls.ANCILLARY_BYTES, _CLOEXEC)
+        if passed:
+            self._passed += calls.descriptors(passed)
+        if flags & _TRUNCATED:
+            raise OSError(errno.EMFILE, "calls: this worker has no descriptor left")
+        if not data:
+            raise EOFError("the caller has closed its connection")
+        return data
 
 
 def flush() -> None:

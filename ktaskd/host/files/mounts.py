@@ -37,7 +37,7 @@ import fcntl
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ktaskd.host import libc
@@ -108,14 +108,42 @@ class Standing:
     shown: bool
 
 
-def read_standing(fd: int, client: int = 0) -> Standing:
+class MountTables:
+    """Tables of mounts, each read once, when it is needed.
+
+    A mount keeps its id while a descriptor on it is open, and the file system of a mount never changes. So
+    an object that is made after a descriptor was opened or received is right about it until it is closed,
+    and one object serves all descriptors of a message: reading a table takes longer than everything else.
+    """
+
+    def __init__(self, *paths: str) -> None:
+        """Read nothing yet; without `paths`, the tables are TABLES."""
+        self._unread = list(paths or TABLES)
+        self._tables: list[Mapping[int, str]] = []
+
+    def type_of(self, fd: int) -> str | None:
+        """File system type of the descriptor's mount; None = the mount is in none of the tables."""
+        mount = read_mount_id(fd)
+        for table in self._tables:
+            if mount in table:
+                return table[mount]
+        while self._unread:
+            table = _read_table(self._unread.pop(0))
+            self._tables.append(table)
+            if mount in table:
+                return table[mount]
+        return None
+
+
+def read_standing(fd: int, client: int = 0, tables: MountTables | None = None) -> Standing:
     """Find these facts without asking the file system's server, if it has one; raises OSError.
 
     Args:
         fd: an O_PATH descriptor suffices.
         client: pid of the process that sent the descriptor; 0 = not known.
+        tables: made after `fd` was opened or received; None = read them now.
     """
-    name = find_mount_type(fd, TABLES)
+    name = (tables or MountTables()).type_of(fd)
     if name is not None:
         return Standing(name, local=False, shown=True)
     device, mask = libc.cached_facts_of(fd)
@@ -134,7 +162,7 @@ def _is_roots(fd: int, client: int) -> bool:
             initial = file.read().split() == [b"0", b"0", b"4294967295"]
     except OSError:
         return False
-    return initial and find_mount_type(fd, (f"/proc/{client}/mountinfo",)) is not None
+    return initial and MountTables(f"/proc/{client}/mountinfo").type_of(fd) is not None
 
 
 def _has_local_data(fd: int) -> bool:
@@ -159,16 +187,6 @@ def ask_file_system(fd: int) -> str:
     """The name of the file system, from fstatfs, which asks a server if there is one; raises OSError."""
     magic = libc.file_system_of(fd)
     return MAGICS.get(magic, f"unknown, of type {magic:#x}")
-
-
-def find_mount_type(fd: int, tables: Iterable[str] = TABLES) -> str | None:
-    """File system type of the descriptor's mount; None = the mount is in none of the tables."""
-    mount = read_mount_id(fd)
-    for table in tables:
-        found = _read_table(table).get(mount)
-        if found is not None:
-            return found
-    return None
 
 
 def _read_table(path: str) -> Mapping[int, str]:

@@ -68,9 +68,20 @@ class Mapping:
         try:
             self._map.madvise(advice, first, min(end, self.size) - first)
         except OSError as error:
-            number = error.errno or errno.EIO
-            why = _REASONS.get(number, "the kernel refused")
-            raise OSError(number, f"bytes {start} to {end} cannot be populated: {why}") from error
+            raise _unavailable(error, start, end) from error
+
+    def touch(self, start: int, end: int, step: int) -> None:
+        """Map the page at each multiple of `step` in [start, end); a page that is absent is allocated.
+
+        Raises:
+            OSError: a page is not available; touching it would have raised SIGBUS.
+        """
+        advice = _MADV_POPULATE_WRITE if self.write else _MADV_POPULATE_READ
+        for position in range(-(-start // step) * step, min(end, self.size), step):
+            try:
+                self._map.madvise(advice, position, 1)
+            except OSError as error:
+                raise _unavailable(error, position, position + 1) from error
 
     def absent(self, start: int, end: int) -> list[tuple[int, int]]:
         """Parts of [start, end) whose pages are not in memory; touches none of them.
@@ -115,6 +126,12 @@ class Mapping:
         """Address of the mapping, which must be writable."""
         anchor = ctypes.c_char.from_buffer(self._map)
         return ctypes.addressof(anchor)
+
+
+def _unavailable(error: OSError, start: int, end: int) -> OSError:
+    number = error.errno or errno.EIO
+    why = _REASONS.get(number, "the kernel refused")
+    return OSError(number, f"bytes {start} to {end} cannot be populated: {why}")
 
 
 def _runs(present: bytes, first: int, start: int, end: int) -> list[tuple[int, int]]:

@@ -37,6 +37,31 @@ def read_resident(fd: int, start: int, end: int) -> int:
     return min(pages * mmap.PAGESIZE, end - start)
 
 
+def read_vacant(fd: int, start: int, end: int) -> list[tuple[int, int]]:
+    """Parts of [start, end) without a page in memory, ascending.
+
+    Raises:
+        OSError: as `read_resident`.
+    """
+    first, after = start // mmap.PAGESIZE, -(-end // mmap.PAGESIZE)
+    runs = _vacant(fd, first, after) if start < end else []
+    return [(max(start, a * mmap.PAGESIZE), min(end, b * mmap.PAGESIZE)) for a, b in runs]
+
+
+def _vacant(fd: int, first: int, after: int) -> list[tuple[int, int]]:
+    """Numbers of the pages that are not in memory, by halving what has some."""
+    resident = read_resident(fd, first * mmap.PAGESIZE, after * mmap.PAGESIZE)
+    if not resident:
+        return [(first, after)]
+    if resident == (after - first) * mmap.PAGESIZE:
+        return []
+    middle = (first + after) // 2
+    left, right = _vacant(fd, first, middle), _vacant(fd, middle, after)
+    if left and right and left[-1][1] == right[0][0]:
+        left[-1], right = (left[-1][0], right[0][1]), right[1:]
+    return left + right
+
+
 def read_room(root: HostRoot) -> int | None:
     """Bytes that can be cached without pushing out memory that is in use; None if not known.
 

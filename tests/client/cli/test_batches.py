@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ktask.cli.batches import Result, Unreadable, batches, each
+from ktask.cli.batches import Opened, Result, Unreadable, each, min_chunk, open_file
 from ktask.cli.replacement import Replacement
 from ktask.errors import KtaskError
 
@@ -59,18 +60,20 @@ def test_each_when_the_daemon_is_why_then_no_file_is_blamed(reason: str) -> None
     assert len(calls) == 1
 
 
-def test_batches_when_taken_then_each_file_once_in_order_and_closed(tmp_path: Path) -> None:
-    names = [os.fsencode(tmp_path / f"{i}") for i in range(1100)]
-    for name in names[::2]:
-        Path(os.fsdecode(name)).touch()
-    before, seen = len(os.listdir("/proc/self/fd")), list[bytes]()
-    for batch in batches(names, lambda name: name):
-        with batch as opened:
-            seen += [one.asked for one in opened]
-            assert all((one.file is not None) == (one.problem == "") for one in opened)
-            assert sum(one.file is not None for one in opened) <= 500
-        assert len(os.listdir("/proc/self/fd")) == before
-    assert seen == names
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [((0,) * 100, 64), ((4096,) * 10, 64), ((1 << 20,) * 10, 4), ((3 << 20,) * 10, 1), ((1 << 30, 0), 1)],
+)
+def test_min_chunk_when_files_are_small_then_many_of_them(
+    tmp_path: Path, sizes: tuple[int, ...], wanted: int
+) -> None:
+    with contextlib.ExitStack() as end:
+        opened = []
+        for i, size in enumerate(sizes):
+            (tmp_path / str(i)).touch()
+            os.truncate(tmp_path / str(i), size)
+            opened.append(Opened(i, open_file(os.fsencode(tmp_path / str(i)), end)))
+        assert min_chunk(opened) == wanted
 
 
 def test_replacement_when_not_complete_then_the_file_is_as_it_was(tmp_path: Path) -> None:

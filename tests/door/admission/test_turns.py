@@ -12,6 +12,7 @@ from collections import deque
 import pytest
 
 from ktaskd.door.admission.prices import (
+    CALL_ALONE_S,
     CALL_COST_S,
     GRACE_S,
     LIGHT_GRACE_S,
@@ -54,6 +55,23 @@ class Flood:
         self.used_s += self._cost_s
         self.user.charge(self._cost_s)
         self.ask()
+
+
+@pytest.mark.parametrize(("others", "price_s"), [(False, CALL_ALONE_S), (True, PRICE * CALL_COST_S)])
+def test_call_when_somebody_would_notice_then_charged_as_one_of_the_worst(
+    others: bool, price_s: float
+) -> None:
+    async def test() -> None:
+        turns = Turns(now)
+        loud = turns.join(LOUD)
+        if others:
+            turns.join(QUIET).note()
+        loud.ask(never, call=True)
+        before_s = loud.account.pace.debt_s(now())
+        loud.ask(never, call=True)  # the second one at the same time: no light user's any more
+        assert loud.account.pace.debt_s(now()) - max(before_s, 0.0) == pytest.approx(price_s)
+
+    run(test())
 
 
 async def one_call_after_the_other(user: User, seconds: float) -> int:

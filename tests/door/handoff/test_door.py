@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -37,6 +38,30 @@ def test_descriptors_become_handles_with_facts(reachable_dir: Path, fd: int) -> 
             client.close()
             await until(lambda: it.door.connections == 0)
             assert len(it.gone) == 2
+
+    run(test())
+
+
+def test_as_many_descriptors_as_one_message_carries_become_handles_in_their_order(
+    reachable_dir: Path, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with door_with_keepers(reachable_dir, handles_per_uid=handoff.FDS_MAX) as it:
+            client = await it.client()
+            with contextlib.ExitStack() as files:
+                paths = [tmp_path / str(i) for i in range(handoff.FDS_MAX)]
+                for i, path in enumerate(paths):
+                    path.write_bytes(bytes(i))
+                opened = [files.enter_context(path.open("rb")) for path in paths]
+                reply = await client.hand(*(file.fileno() for file in opened))
+            assert isinstance(reply, Handles)
+            sources = [it.handles.resolve(handle, UID) for handle in reply.handles]
+            assert [source.facts.size for source in sources] == list(range(handoff.FDS_MAX))
+            assert [os.fstat(source.fd).st_size for source in sources] == list(range(handoff.FDS_MAX))
+            client.send(handoff.encode_request(Drop(8, reply.handles)))
+            assert await client.receive() == Dropped(8, handoff.FDS_MAX)
+            assert it.gone == [source.sid for source in sources]
+            client.close()
 
     run(test())
 

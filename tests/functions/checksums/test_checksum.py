@@ -89,10 +89,15 @@ def test_sparse_memory_when_summed_then_its_holes_stay(tmp_path: Path) -> None:
         assert os.fstat(source.fd).st_blocks == before
 
 
+@pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("kind", ["memfd", "file"])
-def test_source_when_truncated_before_or_during_then_a_clear_error(kind: str, tmp_path: Path) -> None:
+def test_source_when_truncated_before_or_during_then_a_clear_error(
+    kind: str, cached: bool, tmp_path: Path
+) -> None:
     with opened(kind, tmp_path) as source:
         os.ftruncate(source.fd, 3 * QUANTUM)
+        if cached:
+            os.pwrite(source.fd, b"x" * 3 * QUANTUM, 0)
         context = context_of((0, 3 * QUANTUM), data=source)
 
         def shorten(position: int) -> None:

@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktaskd.functions.bodies import find
+from ktaskd.functions.memory.node_pages import STEP
 from ktaskd.functions.quanta import QUANTUM
 from ktaskd.model.function import Access
+from ktaskd.worker.sources import Source
 from tests.functions.inprocess import (
     KINDS,
     MIB,
@@ -34,6 +36,7 @@ from tests.functions.inprocess import (
     opened,
     prepare,
     seal,
+    take_turns,
 )
 
 BODY = find("file.copy")
@@ -95,6 +98,12 @@ def test_whole_when_dst_was_longer_then_it_has_the_length_of_src(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_span_when_undone_then_only_the_dirty_may_differ(tmp_path: Path, data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        take_turns(patch, data.draw(st.integers(0, 1)), data.draw(st.integers(0, 1)))
+        span_is_undone(tmp_path, data)
+
+
+def span_is_undone(tmp_path: Path, data: st.DataObject) -> None:
     src_kind, dst_kind = data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from(KINDS))
     src_own, dst_own = data.draw(st.booleans()), data.draw(st.booleans())
     size = 46 * PAGE + data.draw(st.integers(0, PAGE))
@@ -138,32 +147,32 @@ def test_span_when_undone_then_only_the_dirty_may_differ(tmp_path: Path, data: s
 
 def test_chunk_when_recalled_then_no_prior_for_what_was_not_reached(tmp_path: Path) -> None:
     with opened("file", tmp_path, name="src") as src, opened("file", tmp_path, own_offset=True) as dst:
-        os.pwrite(src.fd, b"s" * (3 * QUANTUM), 0)
-        os.ftruncate(dst.fd, 3 * QUANTUM)
-        context = context_of((0, 3 * QUANTUM), src=src, dst=dst)
+        os.pwrite(src.fd, b"s" * (3 * BODY.quantum), 0)
+        os.ftruncate(dst.fd, 3 * BODY.quantum)
+        context = context_of((0, 3 * BODY.quantum), src=src, dst=dst)
         control = Recorder(stop_after=2)
-        reached, _ = BODY.run(context, 0, 3 * QUANTUM, control)
-        assert reached == 2 * QUANTUM
-        assert control.spans == [(0, QUANTUM), (QUANTUM, 2 * QUANTUM)]
-        assert hole_map(dst) == [(0, 2 * QUANTUM)]
+        reached, _ = BODY.run(context, 0, 3 * BODY.quantum, control)
+        assert reached == 2 * BODY.quantum
+        assert control.spans == [(0, BODY.quantum), (BODY.quantum, 2 * BODY.quantum)]
+        assert hole_map(dst) == [(0, 2 * BODY.quantum)]
 
 
 def test_chunk_when_it_fails_then_the_position_covers_what_was_touched_and_no_more(tmp_path: Path) -> None:
     with opened("memfd", tmp_path, name="src") as src, opened("file", tmp_path, own_offset=True) as dst:
-        os.pwrite(src.fd, b"s" * (3 * QUANTUM), 0)
-        os.ftruncate(dst.fd, 3 * QUANTUM)
-        context = context_of((0, 3 * QUANTUM), src=src, dst=dst)
+        os.pwrite(src.fd, b"s" * (3 * BODY.quantum), 0)
+        os.ftruncate(dst.fd, 3 * BODY.quantum)
+        context = context_of((0, 3 * BODY.quantum), src=src, dst=dst)
 
         def shorten(position: int) -> None:
-            if position == QUANTUM:
-                os.ftruncate(src.fd, QUANTUM + PAGE)
+            if position == BODY.quantum:
+                os.ftruncate(src.fd, BODY.quantum + PAGE)
 
         control = Recorder(on_quantum=shorten)
         with pytest.raises(OSError, match="the job needs bytes up to") as caught:
-            BODY.run(context, 0, 3 * QUANTUM, control)
+            BODY.run(context, 0, 3 * BODY.quantum, control)
         assert caught.value.errno == errno.ENODATA
-        assert control.positions[-1] == QUANTUM
-        assert hole_map(dst) == [(0, QUANTUM)]
+        assert control.positions[-1] == BODY.quantum
+        assert hole_map(dst) == [(0, BODY.quantum)]
 
 
 def test_chunk_when_the_disk_is_full_then_what_was_touched_can_be_undone(
@@ -171,7 +180,6 @@ def test_chunk_when_the_disk_is_full_then_what_was_touched_can_be_undone(
 ) -> None:
     path = small_disk / "dst"
     with opened("memfd", tmp_path, name="src") as src, path.open("w+b") as file:
-        from ktaskd.worker.sources import Source
         from tests.support.sources import facts_of
 
         os.pwrite(src.fd, b"s" * (8 * MIB), 0)
@@ -377,3 +385,61 @@ def test_checksum_when_cut_anywhere_then_that_of_the_whole(cuts: list[int], tmp_
         found = BODY.combine(context, [part for part in parts if part is not None])
         assert found == {"bytes": size, "crc32": zlib.crc32(content(src))}
         assert BODY.combine(context, []) == {"bytes": 0, "crc32": 0}
+
+
+@pytest.mark.parametrize("ways", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("src_kind", KINDS)
+@pytest.mark.parametrize("dst_kind", ["sealed", "file"])
+def test_copy_when_by_any_way_then_the_same_bytes_holes_and_sum(
+    src_kind: str, dst_kind: str, ways: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_turns(monkeypatch, *ways)
+    size = 13 * MIB + 5
+    with opened(src_kind, tmp_path, own_offset=True, name="src") as src, opened(dst_kind, tmp_path) as dst:
+        lay_out(src, size, [(MIB, os.urandom(3 * MIB)), (5 * MIB, b"a"), (7 * MIB, os.urandom(6 * MIB + 5))])
+        fit(dst, dst_kind, size)
+        if src_kind == "sealed":
+            seal(src)
+        for checksum in (False, True):
+            context = context_of((0, size), whole=True, arg={"checksum": checksum}, src=src, dst=dst)
+            reached, part = BODY.run(context, 0, size, Recorder())
+            assert (reached, content(dst)) == (size, content(src))
+            assert hole_map(dst) == hole_map(src)
+        assert part == {"bytes": size, "crc32": zlib.crc32(content(src))}
+
+
+@pytest.mark.parametrize("ways", [(0,), (1,), (0, 1)])
+def test_memory_when_copied_by_any_way_then_its_pages_are_counted(
+    ways: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_turns(monkeypatch, *ways)
+    size = 20 * MIB
+    with opened("sealed", tmp_path, name="src") as src, opened("sealed", tmp_path) as dst:
+        lay_out(src, size, [(0, os.urandom(size))])
+        seal(src)
+        fit(dst, "sealed", size)
+        _, part = find("mem.copy").run(context_of((0, size), src=src, dst=dst), 0, size, Recorder())
+        assert content(dst) == content(src)
+        assert part is not None
+        assert sum(part["pages"].values()) == part["pages_sampled"] == size // STEP
+
+
+def test_src_when_cut_while_its_pages_are_written_then_that_is_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write from pages that are gone fails with EFAULT, which says nothing about src."""
+    with opened("file", tmp_path, own_offset=True, name="src") as src, opened("file", tmp_path) as dst:
+        os.pwrite(src.fd, b"s" * MIB, 0)
+        os.ftruncate(dst.fd, MIB)
+        take_turns(monkeypatch, 1)
+
+        def cached(start: int, end: int) -> memoryview:
+            view = Source.cached(src, start, end)
+            assert view is not None
+            os.ftruncate(src.fd, PAGE)
+            return view
+
+        monkeypatch.setattr(src, "cached", cached)
+        with pytest.raises(OSError, match='"src": ends at 4096, but the job needs bytes up to') as caught:
+            BODY.run(context_of((0, MIB), src=src, dst=dst), 0, MIB, Recorder())
+        assert caught.value.errno == errno.ENODATA

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from ktaskd.functions.bodies import find
 from ktaskd.functions.body import Json
+from ktaskd.functions.memory.node_pages import STEP
 from ktaskd.functions.quanta import QUANTUM
+from ktaskd.worker.sources import Source
 from tests.functions.inprocess import (
     KINDS,
     MIB,
@@ -25,6 +27,7 @@ from tests.functions.inprocess import (
     lay_out,
     opened,
     seal,
+    take_turns,
 )
 
 FILL = find("mem.fill")
@@ -108,7 +111,6 @@ def test_fill_when_the_disk_is_full_then_no_space(small_disk: Path) -> None:
     (small_disk / "other").write_bytes(b"x" * (300 << 10))  # so that it is not full between two quanta
     with path.open("w+b") as file:
         os.ftruncate(file.fileno(), 64 * MIB)
-        from ktaskd.worker.sources import Source
         from tests.support.sources import facts_of
 
         source = Source(os.dup(file.fileno()), facts_of(file.fileno()))
@@ -220,3 +222,84 @@ def test_populate_when_truncated_during_then_an_error_and_no_signal(tmp_path: Pa
         with pytest.raises(OSError) as caught:
             POPULATE.run(context_of((0, 4 * QUANTUM), data=source), 0, 4 * QUANTUM, control)
         assert caught.value.errno == errno.EFAULT
+
+
+@pytest.mark.parametrize("ways", [(0,), (1,), (0, 1, 1)])
+@pytest.mark.parametrize("value", [0, 7])
+def test_fill_when_long_then_the_same_bytes_and_pages_by_either_way(
+    value: int, ways: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_turns(monkeypatch, *ways)
+    size, start, end = 24 * MIB, PAGE + 1, 23 * MIB + 5
+    with opened("sealed", tmp_path) as source:
+        lay_out(source, size, [(MIB, b"x" * 9 * MIB), (size - 1, b"y")])
+        seal(source)
+        expected = bytearray(content(source))
+        expected[start:end] = bytes([value]) * (end - start)
+        for _ in range(2):
+            reached, part = FILL.run(
+                context_of((0, size), arg={"value": value}, data=source), start, end, Recorder()
+            )
+            assert reached == end
+            assert pages_told(part) == len(range(STEP, end, STEP))
+            assert content(source) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fill_when_with_zeros_then_holes_stay_holes(kind: str, tmp_path: Path) -> None:
+    with opened(kind, tmp_path, own_offset=True) as source:
+        lay_out(source, 3 * QUANTUM, [(MIB, b"x" * MIB)])
+        if kind == "sealed":
+            seal(source)
+        before = hole_map(source)
+        context = context_of((0, 3 * QUANTUM), arg={"value": 0}, data=source)
+        FILL.run(context, 0, 3 * QUANTUM, Recorder())
+        assert content(source) == bytes(3 * QUANTUM)
+        assert hole_map(source) == before
+
+
+@pytest.mark.parametrize("ways", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("own_offset", [False, True])
+@pytest.mark.parametrize("kind", MEMORY)
+def test_populate_when_done_again_then_the_second_undo_frees_nothing(
+    kind: str, own_offset: bool, ways: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages were there before the second job, though nobody has written to them."""
+    take_turns(monkeypatch, *ways)
+    size = 3 * QUANTUM
+    with opened(kind, tmp_path, own_offset=own_offset) as source:
+        fit(source, kind, size)
+        context = context_of((0, size), data=source)
+        first, second = Recorder(), Recorder()
+        POPULATE.run(context, PAGE, size, first)
+        POPULATE.run(context, 0, size, second)
+        assert second.holes == [(0, PAGE)]
+        POPULATE.undo(context, 0, size, second.holes, Recorder())
+        assert os.fstat(source.fd).st_blocks * 512 == size - PAGE
+        POPULATE.undo(context, 0, size, first.holes, Recorder())
+        assert os.fstat(source.fd).st_blocks == 0
+
+
+@pytest.mark.parametrize("own_offset", [False, True])
+def test_populate_when_pages_were_reserved_then_its_undo_leaves_them(
+    own_offset: bool, tmp_path: Path
+) -> None:
+    with opened("sealed", tmp_path, own_offset=own_offset) as source:
+        fit(source, "sealed", 8 * PAGE)
+        os.posix_fallocate(source.fd, 2 * PAGE, 3 * PAGE)
+        control, context = Recorder(), context_of((0, 8 * PAGE), data=source)
+        POPULATE.run(context, 0, 8 * PAGE, control)
+        assert control.holes == [(0, 2 * PAGE), (5 * PAGE, 8 * PAGE)]
+        POPULATE.undo(context, 0, 8 * PAGE, control.holes, Recorder())
+        assert os.fstat(source.fd).st_blocks * 512 == 3 * PAGE
+
+
+def test_populate_when_the_kernel_reports_no_pages_then_it_maps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Source, "vacant", lambda *_: None)
+    monkeypatch.setattr(Source, "allocate", None)
+    with opened("sealed", tmp_path) as source:
+        fit(source, "sealed", 8 * PAGE)
+        POPULATE.run(context_of((0, 8 * PAGE), data=source), 0, 8 * PAGE, Recorder())
+        assert hole_map(source) == [(0, 8 * PAGE)]

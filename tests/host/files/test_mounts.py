@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from ktaskd.host.files.mounts import find_mount_type, parse_mount_types, read_mount_id
+from ktaskd.host.files.mounts import MountTables, parse_mount_types, read_mount_id
 
 
 def test_mountinfo_is_read_as_written_by_the_kernel() -> None:
@@ -30,7 +31,7 @@ def test_mount_of_a_descriptor_when_in_a_table_then_its_type() -> None:
     fd = os.open("/proc/self/status", os.O_PATH)
     try:
         assert read_mount_id(fd) > 0
-        assert find_mount_type(fd) == "proc"
+        assert MountTables().type_of(fd) == "proc"
     finally:
         os.close(fd)
 
@@ -38,6 +39,23 @@ def test_mount_of_a_descriptor_when_in_a_table_then_its_type() -> None:
 def test_mount_of_a_descriptor_when_the_kernels_own_then_in_no_table() -> None:
     fd = os.memfd_create("test")
     try:
-        assert find_mount_type(fd) is None
+        assert MountTables().type_of(fd) is None
+    finally:
+        os.close(fd)
+
+
+def test_tables_when_asked_about_many_descriptors_then_each_is_read_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    fd = os.open("/proc/self/status", os.O_PATH)
+    try:
+        line = f"{read_mount_id(fd)} 1 0:5 / /proc rw - proc proc rw\n"
+        first.write_text("")
+        second.write_text(line)
+        tables = MountTables(str(first), str(second))
+        assert tables.type_of(fd) == "proc"
+        first.unlink()
+        second.unlink()
+        assert tables.type_of(fd) == "proc"
+        assert MountTables(str(second)).type_of(fd) is None, "a table that cannot be read has nothing"
     finally:
         os.close(fd)

@@ -1,0 +1,1 @@
+"""Executors: ours beside those of the standard library and of joblib."""
