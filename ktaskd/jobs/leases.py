@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
 
 from ktaskd.jobs.crew import HeldChunk
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.ports import Worker
 from ktaskd.model.limits import CHUNK_TIME_DETACHED_S, CHUNK_TIME_TARGET_S, LEASE_REPORT_S
-from ktaskd.planner.leases import Grain, Rest, cut_of, largest, share
+from ktaskd.planner.leases import TAIL_S, Grain, Rest, choose, cut_of, share
 
 
 class Leases:
@@ -33,9 +34,12 @@ class Leases:
         """Needs the running loop, for its clock."""
         self._workers_of, self._has_free, self._alone = workers_of, has_free, alone
         self._now = asyncio.get_running_loop().time
+        self._tails: WeakKeyDictionary[Job, float] = WeakKeyDictionary()
+        """Until when the leases of a job need no look, since none could be divided."""
 
     def size(self, job: Job) -> int:
-        """Return how many positions the next lease of a job should have."""
+        """Return how many positions the next lease of a job should have, which is given then."""
+        self._tails.pop(job, None)
         busy = sum(bool(chunks) for chunks in job.crew.held.values())
         return share(job.left, self._workers_of(job) - busy, job.plan.min_chunk)
 
@@ -54,11 +58,11 @@ class Leases:
         """Whether another worker, of this node, could get a part of a lease of the job."""
         if not job.has_leases or sum(map(bool, job.crew.held.values())) >= job.threads_paying:
             return False
-        return bool(self._cuts(job, nid, lead=lead))
+        return self._can_cut(job, nid, lead=lead)
 
     def is_divisible(self, job: Job) -> bool:
         """Whether a worker could get a part of a lease of the job, once the job has one worker less."""
-        return job.has_leases and bool(self._cuts(job, job.owner.nid, lead=True))
+        return job.has_leases and self._can_cut(job, job.owner.nid, lead=True)
 
     def divide(self, job: Job, nid: int, *, lead: bool) -> bool:
         """Take half of the largest rest for a worker of this node; return whether something waits now."""
@@ -82,14 +86,24 @@ class Leases:
         held.chunk = job.positions.shorten(held.chunk, end)
         return True
 
-    def _cuts(self, job: Job, nid: int, *, lead: bool) -> list[tuple[HeldChunk, int]]:
-        """Return the leases that can be divided for a worker, the best first, each with its new end."""
-        plan = job.plan
-        grain = Grain(plan.min_chunk, plan.align, job.checked.declaration.quantum)
-        leases = [held for held in job.crew.leases if self._may_have(job, held, nid, lead=lead)]
-        rests = [self._rest(held) for held in leases]
-        cuts = [(i, cut_of(rests[i], grain)) for i in largest(enumerate(rests), nid)]
-        return [(leases[i], cut) for i, cut in cuts if cut is not None]
+    def _can_cut(self, job: Job, nid: int, *, lead: bool) -> bool:
+        """Whether any lease can be divided; looks no further than the first that can."""
+        if self._now() < self._tails.get(job, 0.0):
+            return False
+        grain, leases = _grain(job), self._within_reach(job, nid, lead=lead)
+        can = any(cut_of(self._rest(held), grain) is not None for held in leases)
+        if lead and not can:
+            self._tails[job] = self._now() + TAIL_S
+        return can
+
+    def _cuts(self, job: Job, nid: int, *, lead: bool) -> Iterator[tuple[HeldChunk, int]]:
+        """Yield the leases that can be divided for a worker, each with its new end."""
+        leases = list(self._within_reach(job, nid, lead=lead))
+        rests = ((i, self._rest(held)) for i, held in enumerate(leases))
+        return ((leases[i], cut) for i, cut in choose(rests, _grain(job), nid))
+
+    def _within_reach(self, job: Job, nid: int, *, lead: bool) -> Iterator[HeldChunk]:
+        return (held for held in job.crew.leases if self._may_have(job, held, nid, lead=lead))
 
     def _may_have(self, job: Job, held: HeldChunk, nid: int, *, lead: bool) -> bool:
         """Whether a worker of a node may get positions of this lease, as `Cursor.take` would decide."""
@@ -105,3 +119,7 @@ class Leases:
         done = position - chunk.start if chunk.start <= position <= held.worker.claim else 0
         rate = done / took_s if took_s > 0 else 0.0
         return Rest(claim, chunk.end, chunk.nid, rate)
+
+
+def _grain(job: Job) -> Grain:
+    return Grain(job.plan.min_chunk, job.plan.align, job.checked.declaration.quantum)

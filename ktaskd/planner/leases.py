@@ -8,8 +8,9 @@ Source: Tzannes, Caragea, Barua, Vishkin: Lazy binary-splitting, PPoPP 2010
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from ktaskd.planner.threads import ceil_div, round_up
 
@@ -19,6 +20,14 @@ new end before the order is known to it."""
 
 TAKEN_S = 0.001
 """Work that is worth taking from another worker: about ten times as long as it takes to send it."""
+
+
+LOOKS = 16
+"""Leases that are compared to find a large one."""
+
+
+TAIL_S = 0.01
+"""If no lease of a job can be divided, none is looked at for this long unless one is given. Rests only shrink."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,22 @@ def cut_of(rest: Rest, grain: Grain) -> int | None:
     nearest = rest.claim + max(QUANTA_AHEAD * grain.quantum, least)
     cut = round_up(max(nearest, rest.claim + rest.left // 2), max(grain.align, 1))
     return cut if cut <= rest.end - least else None
+
+
+def choose(rests: Iterable[tuple[int, Rest]], grain: Grain, nid: int) -> Iterator[tuple[int, int]]:
+    """Yield the leases that can be divided for a worker of a node, each with its new end, the best first.
+
+    Best is the largest of the worker's node, else the largest, among LOOKS leases at a time: to look at all
+    leases of a job with hundreds of workers for each of them would take the daemon longer than the work.
+
+    Args:
+        rests: leases by a number of the caller's; no more of them are looked at than are asked for.
+    """
+    rests = iter(rests)
+    while some := dict(islice(rests, LOOKS)):
+        for at in largest(some.items(), nid):
+            if (cut := cut_of(some[at], grain)) is not None:
+                yield at, cut
 
 
 def largest(rests: Iterable[tuple[int, Rest]], nid: int) -> list[int]:

@@ -5,10 +5,12 @@ Guards: I1
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktaskd.planner.leases import QUANTA_AHEAD, TAKEN_S, Grain, Rest, cut_of, largest, share
+from ktaskd.planner.leases import LOOKS, QUANTA_AHEAD, TAKEN_S, Grain, Rest, choose, cut_of, largest, share
 from ktaskd.planner.threads import ceil_div
 
 rests = st.builds(
@@ -95,3 +97,32 @@ def test_largest_when_ordered_then_the_own_node_first_and_there_the_largest(
     for group in (True, False):
         sizes = [found[i].left for i, mine in zip(order, own, strict=True) if mine is group]
         assert sizes == sorted(sizes, reverse=True)
+
+
+@settings(deadline=None)
+@given(st.lists(rests, max_size=40), grains, st.integers(-1, 2))
+def test_choice_when_made_then_all_that_can_be_divided_and_the_best_of_some_first(
+    found: list[Rest], grain: Grain, nid: int
+) -> None:
+    chosen = list(choose(enumerate(found), grain, nid))
+    assert dict(chosen) == {
+        i: cut for i, rest in enumerate(found) if (cut := cut_of(rest, grain)) is not None
+    }
+    assert len(chosen) == len(dict(chosen))
+    if chosen:
+        first = chosen[0][0]
+        batch = [i for i in dict(chosen) if i // LOOKS == first // LOOKS]
+        assert first == largest([(i, found[i]) for i in batch], nid)[0]
+        assert all(i // LOOKS >= first // LOOKS for i in dict(chosen))
+
+
+def test_choice_when_the_first_is_enough_then_not_all_leases_are_looked_at() -> None:
+    looked: list[int] = []
+
+    def rests_of() -> Iterator[tuple[int, Rest]]:
+        for i in range(256):
+            looked.append(i)
+            yield i, Rest(0, 1000 + i, 0)
+
+    assert next(choose(rests_of(), Grain(1, 1, 1), 0)) == (LOOKS - 1, (1000 + LOOKS - 1) // 2)
+    assert len(looked) == LOOKS
