@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from ktask.link import http2
@@ -148,7 +148,7 @@ class _Connection:
             self._give_up()
         self.sock.settimeout(left_s)
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> NoReturn:
         with contextlib.suppress(OSError):
             cancel = http2.CANCEL.to_bytes(4, "big")
             self.sock.sendall(http2.encode_frame(http2.RST_STREAM, 0, self._stream, cancel))
@@ -272,7 +272,8 @@ class Direct:
         with self._lock:
             self._used.discard(connection)
             if goes_on and connection.fit and not self._closed:
-                connection.sock.settimeout(None)
+                if connection.sock.gettimeout() is not None:
+                    connection.sock.settimeout(None)
                 self._idle.append(connection)
                 return
         connection.sock.close()
