@@ -121,23 +121,25 @@ def spec_out(spec: JobSpec) -> pb.JobSpec:
     return out
 
 
-def _fill_spec(out: pb.JobSpec, spec: JobSpec) -> None:
+def _fill_spec(to_spec: pb.JobSpec, spec: JobSpec) -> None:
     """Convert a spec into an empty message."""
-    out.function, out.request_id = spec.function, spec.request_id
+    to_spec.function, to_spec.request_id = spec.function, spec.request_id
     if spec.items:
-        out.items.extend(_source_out(item) for item in spec.items)
+        to_spec.items.extend(_source_out(item) for item in spec.items)
     if spec.ranges:
-        out.ranges.extend(pb.Range(start=one.start, length=one.length, nid=one.nid) for one in spec.ranges)
-    out.min_chunk, out.max_threads = spec.min_chunk, spec.max_threads
+        to_spec.ranges.extend(
+            pb.Range(start=one.start, length=one.length, nid=one.nid) for one in spec.ranges
+        )
+    to_spec.min_chunk, to_spec.max_threads = spec.min_chunk, spec.max_threads
     if spec.undo is not None:
-        out.undo = spec.undo
+        to_spec.undo = spec.undo
     if spec.labels:
-        out.labels.update(spec.labels)
+        to_spec.labels.update(spec.labels)
     if spec.arg:
-        out.arg.MergeFromString(struct_bytes(spec.arg))
-    out.items_omitted, out.ranges_omitted = spec.items_omitted, spec.ranges_omitted
+        to_spec.arg.MergeFromString(struct_bytes(spec.arg))
+    to_spec.items_omitted, to_spec.ranges_omitted = spec.items_omitted, spec.ranges_omitted
     for role, source in spec.sources.items():
-        out.sources[role].CopyFrom(_source_out(source))
+        to_spec.sources[role].CopyFrom(_source_out(source))
 
 
 def _source_out(source: SourceRef) -> pb.Source:
@@ -184,19 +186,22 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
     return out
 
 
-def _fill_progress(out: pb.Progress, progress: Progress) -> None:
-    out.SetInParent()
-    out.positions_done, out.positions_total = progress.positions_done, progress.positions_total
-    out.bytes_done, out.bytes_total = progress.bytes_done, progress.bytes_total
-    out.chunks_done, out.chunks_total = progress.chunks_done, progress.chunks_total
-    out.running_helpers, out.running_leads = progress.running_helpers, progress.running_leads
+def _fill_progress(to_progress: pb.Progress, progress: Progress) -> None:
+    to_progress.SetInParent()
+    to_progress.positions_done, to_progress.positions_total = (
+        progress.positions_done,
+        progress.positions_total,
+    )
+    to_progress.bytes_done, to_progress.bytes_total = progress.bytes_done, progress.bytes_total
+    to_progress.chunks_done, to_progress.chunks_total = progress.chunks_done, progress.chunks_total
+    to_progress.running_helpers, to_progress.running_leads = progress.running_helpers, progress.running_leads
 
 
-def _fill_cpu(out: pb.CpuUsage, cpu: CpuUsage) -> None:
-    out.SetInParent()
-    out.lead_seconds, out.helper_seconds = cpu.lead_s, cpu.helper_s
-    out.chunks_recalled, out.chunks_rerun = cpu.chunks_recalled, cpu.chunks_rerun
-    out.helpers_raised, out.chunks_run_twice = cpu.helpers_raised, cpu.chunks_run_twice
+def _fill_cpu(to_cpu: pb.CpuUsage, cpu: CpuUsage) -> None:
+    to_cpu.SetInParent()
+    to_cpu.lead_seconds, to_cpu.helper_seconds = cpu.lead_s, cpu.helper_s
+    to_cpu.chunks_recalled, to_cpu.chunks_rerun = cpu.chunks_recalled, cpu.chunks_rerun
+    to_cpu.helpers_raised, to_cpu.chunks_run_twice = cpu.helpers_raised, cpu.chunks_run_twice
 
 
 def _warning_out(warning: JobWarning) -> pb.JobWarning:

@@ -38,8 +38,10 @@ def struct_bytes(value: Mapping[str, Any]) -> bytes:
     found: list[bytes] = []
     for name, one in value.items():
         encoded = _value(one)
-        entry = _key(name) + _length(len(encoded)) + encoded
-        found.append(b"\x0a" + _length(len(entry)) + entry)
+        size = len(encoded)
+        entry = _key(name) + (_LENGTHS[size] if size < 128 else _length(size)) + encoded
+        size = len(entry)
+        found.append(b"\x0a" + (_LENGTHS[size] if size < 128 else _length(size)) + entry)
     return b"".join(found)
 
 

@@ -30,7 +30,7 @@ from ktaskd.jobs.feed import ITEMS_PER_CHUNK
 from ktaskd.jobs.job import Job, caller_cpus
 from ktaskd.jobs.registry import Digest
 from ktaskd.jobs.room import MemoryRoom, needs_of
-from ktaskd.jobs.slices import breathe, slices
+from ktaskd.jobs.slices import SLICE, breathe, slices
 from ktaskd.model.checked import CheckedJob
 from ktaskd.model.errors import Draining, FunctionUnavailable, NotAllowed
 from ktaskd.model.function import Declaration, Native
@@ -97,7 +97,9 @@ class Intake:
             KtaskError: the job is refused, and nothing is left of it.
         """
         check_limits(spec)
-        digest = await _digest(spec) if spec.request_id else b""
+        # For a few items and ranges the digest is made when it is needed.
+        parts = len(spec.items) + len(spec.ranges)
+        digest = await _digest(spec) if spec.request_id and parts > SLICE else b""
         known = self._engine.registry.same_request(spec, who, digest)
         if known is None:
             self._check_may_submit(who)

@@ -54,12 +54,13 @@ class Acceptance:
         """Accept a checked job; the references of its sources become the job's.
 
         Args:
-            digest: of the spec; b"" = it is computed when it is needed.
+            digest: of the spec, if it has more items or ranges than the job keeps; b"" = not made yet.
         Raises:
             QuotaFull, QueueFull: the job is not accepted, and the references stay the caller's.
         """
-        digest = digest or (digest_of(spec) if spec.request_id else b"")
-        spec = abridged(spec)
+        whole, spec = spec, abridged(spec)
+        if whole.request_id and not digest and (spec.items_omitted or spec.ranges_omitted):
+            digest = digest_of(whole)
         weight = live_bytes_of(spec, len(sources.items), len(sources.owned), len(checked.ranges))
         self._registry.check_room(owner, weight)
         accepted = Accepted(JobId(secrets.token_hex(16)), next(self._jnos), self._wall(), self._allowance)

@@ -17,6 +17,12 @@ ITEM_BYTES = 64
 """Bytes of memory that one result takes in addition to its text: its version, its index, its object."""
 
 
+_AT_ONCE = 256
+"""Results that are parsed together, which takes a third of the time."""
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 class ItemResults:
     """Takes results in any order, and gives them out in order.
 
@@ -44,8 +50,10 @@ class ItemResults:
 
     def __iter__(self) -> Iterator[tuple[int, int, Json]]:
         """Iterate over (version, index, result), in the order of the items."""
-        for i, text in enumerate(self._texts):
-            yield self._versions[i], self._indices[i], json.loads(text)
+        for first in range(0, len(self._texts), _AT_ONCE):
+            texts = self._texts[first : first + _AT_ONCE]
+            for i, result in enumerate(json.loads(b"[" + b",".join(texts) + b"]"), first):
+                yield self._versions[i], self._indices[i], result
 
     def add(self, start: int, texts: Iterable[bytes], version: int) -> int:
         """Add the results of the items from `start` on.
@@ -110,5 +118,4 @@ class ItemResults:
 
 def encode(result: Json) -> bytes:
     """Return a result as the JSON text that is held."""
-    text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")
+    return _encoder.encode(result).encode("utf-8", "surrogatepass")

@@ -199,7 +199,7 @@ class Registry:
         if known is None:
             return None
         job, first = known
-        if (digest or digest_of(spec)) != first:
+        if (digest or digest_of(spec)) != (first or digest_of(job.spec)):
             raise RequestIdReused(
                 f'spec.request_id: "{spec.request_id}" was used for another spec; '
                 "send the same spec, or a new request_id",
@@ -211,7 +211,8 @@ class Registry:
         """Add an accepted job.
 
         Args:
-            digest: of its whole spec; the job keeps only the first items.
+            digest: of its whole spec, if the job keeps only the first items of that. Otherwise it is made
+                when another request has the same id, which is rare.
         """
         self._by_id[job.id] = self._running[job.id] = job
         self._all.add(job)
@@ -222,7 +223,7 @@ class Registry:
         job.held_bytes = live_bytes(job)
         self.live.charge(job.owner.payer, job.held_bytes)
         if job.spec.request_id:
-            known = job, digest or digest_of(job.spec)
+            known = job, digest or b""
             self._by_request[job.owner.uid, job.spec.request_id] = known
 
     def note_ended(self, job: Job) -> None:

@@ -27,7 +27,7 @@ AGAIN_S, AGAIN_MAX_S = 2.0, 60.0
 
 
 class Order(Enum):
-    """What to do with the newest helper of a job."""
+    """The order about the newest helper of a job."""
 
     NOTHING = "nothing"
     TAKE_OFF = "take off"
@@ -68,7 +68,7 @@ class _Phase(Enum):
 
 @dataclass(slots=True)
 class Saturation:
-    """What is known of one job.
+    """The state of the trials of one job.
 
     Args:
         first_s: time with the same workers before the first trial.

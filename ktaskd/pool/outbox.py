@@ -13,6 +13,9 @@ from ktaskd.host.sockets.unixsock import Fds, send
 from ktaskd.model.limits import FRAME_BYTES_MAX
 from ktaskd.worker import frames
 
+IN_FLIGHT_PAUSE_S = 0.005
+"""Pause while too many descriptors of this user are on their way; see ETOOMANYREFS in unix(7)."""
+
 
 class Outbox:
     """Sends frames over a socket that it does not own.
@@ -28,6 +31,8 @@ class Outbox:
         self._sock: socket.socket | None = None
         self._unsent: deque[tuple[bytes, Fds]] = deque()
         self._with_next: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        """Set while too many descriptors are on their way."""
 
     @property
     def is_empty(self) -> bool:
@@ -43,6 +48,9 @@ class Outbox:
         if self._sock is not None:
             self._loop.remove_writer(self._sock.fileno())
             self._sock = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for _, fds in self._unsent:
             fds.close()
         self._unsent.clear()
@@ -74,7 +82,7 @@ class Outbox:
         if not self._unsent and self._try_send(frame, fds):
             return
         copies = _copies(fds)
-        if not self._unsent:
+        if not self._unsent and self._timer is None:
             self._loop.add_writer(self._sock.fileno(), self._on_writable)
         self._unsent.append((frame, copies))
 
@@ -86,10 +94,24 @@ class Outbox:
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in (errno.EMSGSIZE, errno.ETOOMANYREFS):
+            if error.errno == errno.ETOOMANYREFS:
+                self._pause()
+                return False
+            if error.errno == errno.EMSGSIZE:
                 self._fail(f"the daemon could not send it {len(frame)} bytes: {error.strerror}")
             # Any other error means that the worker is dying, see `send`.
         return True
+
+    def _pause(self) -> None:
+        """Go on a moment later. The socket is writable meanwhile, so its writer would not wait."""
+        assert self._sock is not None
+        self._loop.remove_writer(self._sock.fileno())
+        self._timer = self._timer or self._loop.call_later(IN_FLIGHT_PAUSE_S, self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        if self._sock is not None and self._unsent:
+            self._loop.add_writer(self._sock.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
         while self._unsent and self._sock is not None:

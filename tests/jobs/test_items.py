@@ -55,6 +55,12 @@ def test_results_when_dropped_then_their_number_is_known_and_nothing_is_held() -
     assert items.batch(0, 100, 100) == []
 
 
+def test_results_when_they_are_many_then_each_has_its_version_and_index() -> None:
+    results = ItemResults([RangeSpec(0, 1000)])
+    results.add(0, [encode({"n": n}) for n in range(1000)], 5)
+    assert list(results) == [(6 + n, n, {"n": n}) for n in range(1000)]
+
+
 def test_results_when_they_are_large_or_of_many_values_then_not_for_one_message() -> None:
     large, many, small = (ItemResults([RangeSpec(0, 2)]) for _ in range(3))
     large.add(0, [encode({"text": "x" * RESULT_BYTES_MAX})], 1)

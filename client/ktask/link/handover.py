@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +23,8 @@ from ktask.v1 import handoff as wire
 
 _REPLY_TIMEOUT_S = 30.0
 """The daemon gives up on a descriptor that blocks after a few seconds."""
+
+_IN_FLIGHT_PAUSE_S = 0.005
 
 _CODES = {
     "FD_UNSUITABLE": "FAILED_PRECONDITION",
@@ -202,11 +206,7 @@ class Handover:
         """Send one request and read its reply; a broken connection is closed."""
         try:
             connection = self._connected()
-            data = wire.encode_request(request)
-            if fds:
-                socket.send_fds(connection, [data], list(fds))
-            else:
-                connection.send(data)
+            _send(connection, wire.encode_request(request), fds)
             reply = wire.decode_reply(connection.recv(wire.REPLY_BYTES_MAX))
         except (OSError, wire.HandoffInvalid) as error:
             self._reset()
@@ -236,6 +236,19 @@ class Handover:
         self._handles.clear()
         self._objects.clear()
         self.generation += 1
+
+
+def _send(connection: socket.socket, data: bytes, fds: Sequence[int]) -> None:
+    """Send a request; wait while too many descriptors of this user are on their way to other processes."""
+    until_s = time.monotonic() + _REPLY_TIMEOUT_S
+    while True:
+        try:
+            socket.send_fds(connection, [data], list(fds))
+            return
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS or time.monotonic() > until_s:
+                raise
+        time.sleep(_IN_FLIGHT_PAUSE_S)
 
 
 def _discard(reference: weakref.ref[Handover], generation: int, handle: str) -> None:

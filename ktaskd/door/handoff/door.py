@@ -64,8 +64,8 @@ class _Client:
             self._handles.check_room(self.uid, len(facts))
         except QuotaFull as error:
             return Refused(number, error.reason, error.message)
-        pairs = zip(fds.take(), facts, strict=True)
-        return Handles(number, tuple(self._handles.add(self.uid, self._connection, *pair) for pair in pairs))
+        opened = list(zip(fds.take(), facts, strict=True))
+        return Handles(number, tuple(self._handles.add_all(self.uid, self._connection, opened)))
 
     def on_drop(self, number: int, handles: list[str]) -> Reply:
         """Forget the handles that belong to this connection."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -19,6 +19,9 @@ CloseFd = Callable[[int], None]
 OnGone = Callable[[int], None]
 
 _SIDS = itertools.count(1)
+
+_HANDLE_BYTES = 16
+"""Random bytes in a handle; it is twice as many hexadecimal digits."""
 
 
 def ignore_gone(sid: int) -> None:
@@ -168,22 +171,30 @@ class HandleTable:
             )
 
     def add(self, uid: int, connection: int, fd: int, facts: SourceFacts) -> str:
-        """Make a handle for `fd`, which it owns in any case.
+        """Make a handle for `fd`, which it owns in any case; raises as `add_all`."""
+        return self.add_all(uid, connection, [(fd, facts)])[0]
+
+    def add_all(self, uid: int, connection: int, opened: Sequence[tuple[int, SourceFacts]]) -> list[str]:
+        """Make a handle for each descriptor, all of which it owns in any case.
 
         Raises:
-            QuotaFull: `uid` has reached its limit; `fd` is closed.
+            QuotaFull: they would exceed the limit of `uid`; they are closed.
         """
         try:
-            self.check_room(uid, 1)
+            self.check_room(uid, len(opened))
         except QuotaFull:
-            self._close(fd)
+            for fd, _ in opened:
+                self._close(fd)
             raise
-        handle = secrets.token_hex(16)
-        source = HeldSource(fd, facts, uid, on_gone=partial(self._on_source_gone, uid), close=self._close)
-        self._entries[handle] = _Entry(source, connection)
-        self._of_connection.setdefault(connection, set()).add(handle)
-        self._per_uid[uid] += 1
-        return handle
+        text = secrets.token_hex(_HANDLE_BYTES * len(opened))
+        handles = [text[i : i + 2 * _HANDLE_BYTES] for i in range(0, len(text), 2 * _HANDLE_BYTES)]
+        on_gone = partial(self._on_source_gone, uid)
+        for handle, (fd, facts) in zip(handles, opened, strict=True):
+            source = HeldSource(fd, facts, uid, on_gone=on_gone, close=self._close)
+            self._entries[handle] = _Entry(source, connection)
+        self._of_connection.setdefault(connection, set()).update(handles)
+        self._per_uid[uid] += len(handles)
+        return handles
 
     def resolve(self, handle: str, uid: int) -> HeldSource:
         """Return the source of a handle, for a caller that acquires it.

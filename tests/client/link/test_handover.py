@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import socket
 import zlib
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,22 @@ def test_run_when_on_memory_then_worked_on_in_place_and_handed_over_once(
         assert (fake.handoff.hands, fake.handoff.held) == (1, 1)
         assert fake.handoff.flags == [wire.OWN_OFFSET]
     assert fake.handoff.held == 0
+
+
+def test_hand_over_when_too_many_descriptors_are_on_their_way_then_sent_again(
+    fake: FakeDaemon, client: ktask.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals, real = [OSError(errno.ETOOMANYREFS, "too many")] * 3, socket.send_fds
+
+    def send_fds(sock: socket.socket, data: list[bytes], fds: list[int]) -> int:
+        if refusals:
+            raise refusals.pop()
+        return real(sock, data, fds)
+
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    with ktask.memory(10) as m:
+        assert client.run("file.crc32", data=m).result == {"crc32": zlib.crc32(bytes(10))}
+        assert (fake.handoff.hands, refusals) == (1, [])
 
 
 @pytest.mark.slow

@@ -119,6 +119,21 @@ def test_the_cap_counts_per_uid_and_closes_what_is_too_much() -> None:
     table.drop_connection(2)
 
 
+def test_many_at_once_have_handles_of_their_own_or_none_has_one() -> None:
+    table = HandleTable(per_uid=5)
+    fds = [new_fd() for _ in range(4)]
+    handles = table.add_all(7, 1, [(fd, FACTS) for fd in fds])
+    assert [table.resolve(handle, 7).fd for handle in handles] == fds
+    assert len({handle[:16] for handle in handles}) == len({handle[16:] for handle in handles}) == 4
+    more = [new_fd() for _ in range(2)]
+    with pytest.raises(QuotaFull):
+        table.add_all(7, 1, [(fd, FACTS) for fd in more])
+    assert not any(map(is_open, more))
+    assert (len(table), table.count(7)) == (4, 4)
+    table.drop_connection(1)
+    assert (len(table), table.count(7)) == (0, 0)
+
+
 def test_closing_in_the_background_happens_in_another_thread() -> None:
     closer = BackgroundCloser()
     before = threading.active_count()
