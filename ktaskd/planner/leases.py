@@ -27,8 +27,7 @@ LOOKS = 16
 
 
 TAIL_S = 0.01
-"""If no lease of a job can be divided, none is looked at for this long unless one is given: rests only
-shrink."""
+"""If no lease of a job can be divided, none is looked at for this long, unless one is given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ktaskd.host.cgroups import memgroup
 from ktaskd.host.cgroups.cpugroup import CpuGroups, gives_way_by, read_cpu_groups, why_not
-from ktaskd.host.memory import erasing, mempolicy
+from ktaskd.host.memory import barrier, erasing, mempolicy
 from ktaskd.host.processes import confine, descendants, process
 from ktaskd.host.root import HostRoot
 from ktaskd.host.scheduling import sched
@@ -75,6 +75,8 @@ def apply(placement: Placement, parent: int = 0, missing_before: Sequence[str] =
         _apply_lowest(missing)
     else:
         _apply_normal(missing)
+    if not barrier.register():
+        missing.append("membarrier: refused, so leases are not shortened; allow it in the service's filter")
     if placement.memory_group:
         _enter_memory_group(placement.memory_group)
     _apply_identity(placement, parent, missing)

@@ -114,7 +114,7 @@ def test_lease_when_half_a_second_is_over_then_reported_and_not_before(
 def test_lease_when_its_slice_is_over_then_something_is_done_and_the_rest_given_back(
     lessee: Lessee, clock: Callable[[float], None]
 ) -> None:
-    """Otherwise a lease that begins late would go to and fro for ever."""
+    """Otherwise a lease that begins late would go to and fro without end."""
     clock(10.0)
     (done,) = lessee.work(2, 7, slice_ms=100)
     assert isinstance(done, Done)

@@ -175,5 +175,5 @@ def test_lease_when_its_worker_dies_then_the_page_says_how_far_it_can_have_come(
     position, claim = leased.worker.position, leased.worker.slot[SLOT_CLAIM]
     assert leased.worker.seq == 3
     assert 4096 < position <= claim <= position + QUANTUM
-    # What it has not claimed can be taken from a dead worker as well.
+    # The positions that it has not claimed can be taken from a dead worker as well.
     assert leased.daemon.shorten(0) == claim

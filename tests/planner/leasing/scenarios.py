@@ -1,4 +1,4 @@
-"""What is simulated, and the numbers that come out of it."""
+"""The simulated workers and jobs, and the numbers that come out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a rule gives.
+    """The numbers of one rule.
 
     Args:
         daemon_s: CPU time of the daemon.

@@ -17,10 +17,10 @@ STARVED = 0.15
 
 
 class Speed:
-    """The speed of one worker for ever, made as far as it is asked for.
+    """The speed of one worker at any time, made as far as it is asked for.
 
     Args:
-        changes: whether it changes; else it is `factor` for ever.
+        changes: whether it changes; otherwise it stays `factor`.
         starves: whether it is 0 from time to time.
     """
 
