@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ktask.own.board import Board
 from ktask.own.bursts import Peer
 from ktask.own.futures import Call
+from ktask.own.tokens import Tokens
 from ktask.v1.parcels import Parcel
 
 MAX_WORKERS = 3
@@ -26,8 +28,11 @@ class FakePeer:
     """A worker as the board sees it."""
 
     is_helper: bool
-    call: Call | None = None
+    calls: deque[Call] = field(default_factory=deque)
     burst: FakeBurst = field(default_factory=FakeBurst)
+    tokens: Tokens = field(default_factory=Tokens)
+    takes_ahead: bool = False
+    is_quick: bool = True
 
 
 def a_call() -> Call:
@@ -50,12 +55,12 @@ def test_calls_when_anything_happens_then_each_goes_to_one_worker_in_order(steps
             ready(board, FakePeer(step == "helper"))
         elif step == "answer" and working:
             worker = working.pop(0)
-            assert board.take_back(worker) is not None
+            assert board.answered(worker, worker.calls[0].number) is not None
             board.ready.append(worker)
         elif step == "leave" and board.ready:
             board.retire(board.ready[0])
         for worker, call in board.assign():
-            assert worker.call is call
+            assert worker.calls == deque([call])
             assert worker not in board.ready
             assert worker.burst.began
             assigned.append(call)

@@ -261,7 +261,7 @@ def test_executor_when_its_thread_dies_then_all_calls_fail(
         burst.run.cancel()
         burst.close()
         for worker in burst.workers:
-            worker.sock.close()
+            worker.hang_up()
     calls._end_thread()
 
 

@@ -212,3 +212,9 @@ def memory_left(_: object = None) -> int:
     mapped = Path("/proc/self/maps").read_text().count("ktask-call")
     links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     return mapped + sum("ktask-call" in os.readlink(link) for link in links if os.path.lexists(link))
+
+
+def dies_at_200(item: int) -> int:
+    if item == 200:
+        die()
+    return item

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import selectors
 import socket
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ktask import convert
 from ktask.errors import JobFailed
@@ -16,13 +17,18 @@ from ktask.link.session import Session
 from ktask.own import sockets
 from ktask.own.futures import Call, Shared
 from ktask.own.poller import Poller
+from ktask.own.tokens import Tokens
 from ktask.results import JobState
 from ktask.v1 import calls as wire
 from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.parcels import Parcel
 from ktask.v1.segments import Segment
 
-Segments = tuple[Segment, ...]
+Segments = tuple[Segment | Tokens, ...]
+"""Objects whose descriptors a message takes along."""
+
+QUICK_S = 0.002
+"""A worker that takes longer for a call is sent none ahead: waiting for each costs it little."""
 
 SLICES = 2**32
 """Positions of the job; more than it could ever use."""
@@ -36,7 +42,10 @@ class Peer:
     """A worker that has connected.
 
     Attributes:
-        call: the call that it has in hand.
+        calls: the call that it makes, and those that it was sent ahead.
+        tokens: for the calls that it was sent ahead.
+        takes_ahead: whether it may be sent further calls ahead.
+        is_quick: whether it has answered its last call at once.
         leaving: whether it wants no call for now.
         is_helper: whether it gives way to everybody else on the machine.
         pid: its process; 0 until it has sent HELLO.
@@ -46,7 +55,10 @@ class Peer:
         """Have `poller` watch it from now on."""
         self.sock, self.burst = sock, burst
         self._poller = poller
-        self.call: Call | None = None
+        self.calls: deque[Call] = deque()
+        self.tokens = Tokens()
+        self.takes_ahead = self.is_quick = False
+        self._since_s = 0.0
         self.leaving = False
         self.is_helper = False
         self.pid = 0
@@ -54,13 +66,18 @@ class Peer:
         self._unsent: deque[tuple[memoryview, Segments]] = deque()
         self._known: dict[int, None] = {}
         self._passed: deque[Segment] = deque()
-        self._table: tuple[bytes, Segments] = b"", ()
+        self._table: tuple[bytes, tuple[Segment, ...]] = b"", ()
         poller.selector.register(sock, selectors.EVENT_READ, self)
 
     def close(self) -> None:
         """End the connection."""
         self._poller.selector.unregister(self.sock)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Give the descriptors back."""
         self.sock.close()
+        self.tokens.close()
 
     def send(self, frames: bytes, segments: Segments = ()) -> None:
         """Send what can be sent now; the thread that polls sends the rest."""
@@ -126,9 +143,24 @@ class Peer:
                 yield kind, number, Parcel(payload, *self._table)
                 self._table = b"", ()
 
+    def note_begin(self) -> None:
+        """Note that a call begins."""
+        self._since_s = time.monotonic()
+
+    def note_answer(self) -> None:
+        """Note that a call has ended, and that the next one begins."""
+        now_s = time.monotonic()
+        self.is_quick, self._since_s = now_s - self._since_s < QUICK_S, now_s
+
+    def send_ahead(self, calls: Sequence[Call]) -> None:
+        """Send calls that the worker may begin when it has ended those before them."""
+        self.send(b"".join(wire.pack(wire.AHEAD) + self.message_of(call)[0] for call in calls))
+        self.tokens.put(len(calls))
+
     def message_of(self, call: Call) -> tuple[bytes, Segments]:
         """Frames that hand a call over: its function first, if this worker does not have it."""
-        parts, segments = [], call.payload.segments
+        parts: list[bytes] = []
+        segments: Segments = call.payload.segments
         if call.function is not None and call.function.number not in self._known:
             self._learn(call.function)
             pickled = call.function.pickled
@@ -193,17 +225,22 @@ class Burst:
         """Whether it gets no more calls, and has no worker that could be sent NO_MORE."""
         return bool(self.closed_s) and not self.workers
 
-    def accept(self, poller: Poller) -> Peer | None:
-        """The next worker that has connected; None if there is none."""
+    def accept(self, poller: Poller) -> None:
+        """Send the next worker that has connected, if there is one, what it needs before any call."""
         try:
             sock, _ = self.listener.accept()
         except OSError:
-            return None
+            return
         sock.setblocking(False)
         sockets.lend_output(sock)
-        peer = Peer(sock, self, poller)
+        try:
+            peer = Peer(sock, self, poller)
+        except OSError:
+            sock.close()  # no descriptor is left for its tokens
+            return
+        peer.send(self.setup)
+        peer.send(wire.pack(wire.TOKENS), (peer.tokens,))
         self.workers.add(peer)
-        return peer
 
     def error(self) -> Exception | None:
         """Why the job did not succeed, None if it did; ask when it has ended."""

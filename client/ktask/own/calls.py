@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
+from functools import partial
 
-from ktask.errors import KtaskError
 from ktask.link.session import Session
 from ktask.own import programend, sockets
 from ktask.own.board import Board
@@ -22,7 +22,6 @@ from ktask.own.bursts import Burst, Peer
 from ktask.own.futures import Call
 from ktask.own.poller import Poller
 from ktask.v1 import calls as wire
-from ktask.v1 import code
 from ktask.v1.parcels import Parcel
 
 LINGER_S = 60.0
@@ -168,9 +167,7 @@ class CallServer:
                 self._on_event(key, mask)
             self._check_jobs()
         self._finish_done()
-        with self._lock:
-            needs_burst = bool(self._board.queue) and self._open is None
-        if needs_burst:
+        if self._board.queue and self._open is None:
             self._begin_burst()
 
     def _finish_done(self) -> None:
@@ -181,13 +178,12 @@ class CallServer:
     def _drop_all(self) -> None:
         """Stop waiting for any call; the daemon ends those that run."""
         with self._lock:
-            queued = self._board.take_queue()
             for burst in list(self._bursts):
                 burst.run.cancel()
                 for worker in list(burst.workers):
                     self._drop(worker)
                 self._forget(burst)
-            self._open = None
+            queued, self._open = self._board.take_queue(), None
         for call in queued:
             call.cancel()
         self._finish_done()
@@ -201,15 +197,15 @@ class CallServer:
         with self._lock:
             self._broken = RuntimeError("executor: its thread has died; make another executor")
             self._broken.__cause__ = error
-            in_hand = [worker.call for burst in self._bursts for worker in burst.workers]
-            calls = [*filter(None, in_hand), *self._board.take_queue()]
+            in_hand = [call for burst in self._bursts for worker in burst.workers for call in worker.calls]
+            calls = [*in_hand, *self._board.take_queue()]
             bursts, self._open = list(self._bursts), None
         self._finish_done()
         for burst in bursts:
             burst.run.cancel()  # the daemon ends its workers, which nobody serves any more
             burst.close()
             for worker in burst.workers:
-                worker.sock.close()
+                worker.hang_up()
         for call in calls:
             with contextlib.suppress(InvalidStateError):
                 call.future.set_exception(error)
@@ -234,7 +230,7 @@ class CallServer:
         if key.data is None:
             self._poller.note_woken()
         elif isinstance(key.data, Burst):
-            self._accept(key.data)
+            key.data.accept(self._poller)
         else:
             # An event just before this one may have been the worker's end.
             if mask & selectors.EVENT_WRITE and key.data in key.data.burst.workers:
@@ -283,7 +279,7 @@ class CallServer:
         burst.closed_s, self._open, self._idle_since_s = time.monotonic(), None, None
         self._board.ready.clear()
         for worker in burst.workers:
-            if worker.call is None and not worker.leaving:
+            if not (worker.calls or worker.leaving):
                 worker.send(wire.pack(wire.NO_MORE))
         if not burst.workers:
             burst.run.cancel()  # no worker has connected, and none is needed any more
@@ -326,11 +322,6 @@ class CallServer:
 
     # -- workers -------------------------------------------------------------------------
 
-    def _accept(self, burst: Burst) -> None:
-        worker = burst.accept(self._poller)
-        if worker is not None:
-            worker.send(burst.setup)
-
     def _receive(self, worker: Peer) -> bool:
         """Handle what a worker has sent; whether there may be more."""
         try:
@@ -354,27 +345,29 @@ class CallServer:
         elif kind == wire.AWAY:
             worker.leaving = True
             self._board.retire(worker)
-            if worker.call is None:
-                worker.send(wire.pack(wire.LEAVE))
-        elif kind in (wire.RESULT, wire.RAISED) and worker.call and worker.call.number == number:
-            call = worker.call
             self._board.take_back(worker)
-            self._done.append(lambda: call.settle(kind, payload))
-            if worker.leaving:
+            self._assign()
+            if not worker.calls:
+                worker.send(wire.pack(wire.LEAVE))
+        elif kind in (wire.RESULT, wire.RAISED) and (call := self._board.answered(worker, number)):
+            answered = call
+            self._done.append(lambda: answered.settle(kind, payload))
+            worker.note_answer()
+            if worker.calls:
+                self._send_ahead(worker)
+            elif worker.leaving:
                 worker.send(wire.pack(wire.LEAVE))
         elif kind == wire.LOG:
             self._done.append(lambda: sockets.log(payload.inline))
 
     def _check_python(self, worker: Peer, theirs: str) -> None:
-        try:
-            code.check_python(theirs)
-        except code.CodeInvalid as error:
-            failed = KtaskError(str(error), code="FAILED_PRECONDITION", reason="PYTHON_DIFFERS")
-            self._done.append(lambda: self._fail_queued(failed))
+        if failed := sockets.python_error(theirs):
+            self._done.append(partial(self._fail_queued, failed))
             if self._open is worker.burst:
                 self._close(worker.burst)  # before any of its workers is given a call
 
     def _on_ready(self, worker: Peer) -> None:
+        self._board.take_back(worker)
         if worker.burst.closed_s:
             worker.send(wire.pack(wire.NO_MORE))
             return
@@ -387,14 +380,20 @@ class CallServer:
         """Send waiting calls to ready workers."""
         for worker, call in self._board.assign():
             worker.send(*worker.message_of(call))
+            worker.note_begin()
+            self._send_ahead(worker)
+
+    def _send_ahead(self, worker: Peer) -> None:
+        if calls := self._board.send_ahead(worker):
+            worker.send_ahead(calls)
 
     def _drop(self, worker: Peer) -> None:
         """Forget a worker that is gone, and fail the call that it had."""
         if worker not in worker.burst.workers:
             return
         worker.burst.workers.discard(worker)
-        worker.close()
         self._board.retire(worker)
-        call = self._board.take_back(worker)
-        if call is not None:
-            self._done.append(lambda: call.lose(worker.pid))
+        self._board.take_back(worker)
+        worker.close()
+        for call in self._board.lost(worker):
+            self._done.append(partial(call.lose, worker.pid))

@@ -152,10 +152,12 @@ class Executor(Base):
             if self._initial is not None:
                 future.add_done_callback(self._note_failure)
             futures.append(future)
-            self._pickle_and_submit(future, one, shared)
+            self._pickle_and_submit(future, one, shared, is_ours=True)
         return futures
 
-    def _pickle_and_submit(self, future: Future[Any], given: Any, shared: Shared | None = None) -> None:
+    def _pickle_and_submit(
+        self, future: Future[Any], given: Any, shared: Shared | None = None, *, is_ours: bool = False
+    ) -> None:
         """Submit one call; if pickling fails, the future has the error."""
         try:
             payload = parcels.dump(given, self._store)
@@ -163,7 +165,7 @@ class Executor(Base):
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return
-        self._calls.submit(Call(future, payload, shared))
+        self._calls.submit(Call(future, payload, shared, is_ours=is_ours))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.

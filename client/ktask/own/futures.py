@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +16,9 @@ from ktask.v1 import code, parcels
 from ktask.v1.parcels import Parcel
 
 Value = TypeVar("Value")
+
+_AHEAD_BYTES = 1024
+"""Longer calls are not sent ahead, so that what was sent ahead fits into the socket's buffer."""
 
 _log = logging.getLogger("concurrent.futures")
 
@@ -62,14 +65,28 @@ class Call:
     Args:
         payload: function, arguments and keyword arguments, pickled; with `function` only the
             arguments.
+        is_ours: nobody but the executor has the future.
     """
 
-    __slots__ = ("function", "future", "number", "payload")
+    __slots__ = ("_has_begun", "function", "future", "is_ours", "number", "payload")
 
-    def __init__(self, future: Future[Any], payload: Parcel, function: Shared | None = None) -> None:
+    def __init__(
+        self, future: Future[Any], payload: Parcel, function: Shared | None = None, *, is_ours: bool = False
+    ) -> None:
         """The call gets its number when it is queued."""
-        self.future, self.payload, self.function = future, payload, function
+        self.future, self.payload, self.function, self.is_ours = future, payload, function, is_ours
         self.number = 0
+        self._has_begun = False
+
+    @property
+    def may_go_ahead(self) -> bool:
+        """Whether a worker may get it before it asks: its future then counts as running."""
+        return self.is_ours and not self.payload.table and len(self.payload.inline) < _AHEAD_BYTES
+
+    def begin(self) -> bool:
+        """Have the future count as running; False if it was cancelled."""
+        self._has_begun = self._has_begun or self.future.set_running_or_notify_cancel()
+        return self._has_begun
 
     def settle(self, kind: int, payload: Parcel) -> None:
         """Set the future's result or exception from a worker's RESULT or RAISED frame."""
@@ -90,10 +107,13 @@ class Call:
 
     def fail(self, error: BaseException) -> None:
         """Fail a call that no worker has, unless it was cancelled."""
-        if self.future.set_running_or_notify_cancel():
+        if self.begin():
             self.future.set_exception(error)
 
     def cancel(self) -> None:
         """Cancel a call that no worker has."""
+        if self._has_begun:  # it was sent ahead, and came back
+            self.future.set_exception(CancelledError())
+            return
         self.future.cancel()
         self.future.set_running_or_notify_cancel()

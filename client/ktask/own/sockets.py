@@ -12,7 +12,7 @@ import socket
 from ktask.errors import KtaskError
 from ktask.link.locate import VARIABLE, Endpoint, short_path
 from ktask.v1 import calls as wire
-from ktask.v1 import surroundings
+from ktask.v1 import code, surroundings
 
 _log = logging.getLogger("concurrent.futures")
 
@@ -71,6 +71,15 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def python_error(theirs: str) -> KtaskError | None:
+    """Why a worker with another version of Python cannot make the calls of this program; None if it can."""
+    try:
+        code.check_python(theirs)
+    except code.CodeInvalid as error:
+        return KtaskError(str(error), code="FAILED_PRECONDITION", reason="PYTHON_DIFFERS")
+    return None
 
 
 def log(payload: bytes | memoryview) -> None:

@@ -2,8 +2,8 @@
 
 The client listens on a socket of its own, in the part of the daemon's directory that only this
 user can reach. The socket's path is the argument `line` of the function python.calls, and the
-workers of that job connect to it. A worker takes one call at a time and asks for each, so a
-worker that has to stop never holds a call that it will not make.
+workers of that job connect to it. A worker takes one call at a time and asks for each, or takes a
+token for one that it was sent ahead. So a worker that has to stop holds no call that it will not make.
 
 Both ways:
     MEMORY    number: count of descriptors, which come with it or before it by SCM_RIGHTS; payload:
@@ -16,6 +16,9 @@ Client to worker:
     FUNCTION  number, payload: a function that later calls refer to by this number
     CALL      number, payload: function, arguments, keyword arguments
     CALL_OF   number, payload: number of a function (8 bytes), arguments
+    TOKENS    with a descriptor: an eventfd that counts the calls ahead that nobody has begun
+    AHEAD     the next call is for later: the worker may begin it without asking, if it then takes a
+              token. A call without AHEAD, which a worker has asked for, voids those ahead before it
     NO_MORE   there are no more calls
     LEAVE     answer to AWAY: no call was sent meanwhile
 Worker to client:
@@ -36,7 +39,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote_to_bytes
 
-SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE, OUTPUT, MEMORY = range(1, 9)
+SETUP, FUNCTION, CALL, CALL_OF, NO_MORE, LEAVE, OUTPUT, MEMORY, TOKENS, AHEAD = range(1, 11)
 HELLO, READY, AWAY, RESULT, RAISED, LOG = range(65, 71)
 
 DIRECTORY = "inner"

@@ -1,7 +1,8 @@
 """The body that serves calls of the caller's own functions, which come straight from the caller.
 
 A chunk is a slice of time: the worker serves calls for as long as a chunk should last, and then lets
-the daemon decide what is next. It asks for each call, so it holds none when it leaves.
+the daemon decide what is next. It asks for each call, or takes a token for one that it was sent ahead,
+so it holds none when it leaves.
 """
 
 from __future__ import annotations
@@ -83,10 +84,19 @@ class _CallConnection(Connection):
         self._functions: dict[int, Any] = {}
         self._table: tuple[bytes, tuple[Segment, ...]] = b"", ()
         self._answer: _Answer = _NO_ANSWER
+        self._tokens = -1
+        self._is_ahead = False
         self._is_settled = False
         super().__init__(name)
         self._poll = select.poll()
         self._poll.register(self.socket, select.POLLIN)
+
+    def close(self) -> None:
+        """Close the connection, and the eventfd of the calls ahead."""
+        super().close()
+        if self._tokens >= 0:
+            os.close(self._tokens)
+            self._tokens = -1
 
     def serve(self, stop: Callable[[], bool], rest: Callable[[int], bool]) -> bool:
         """Serve calls until `stop` returns True or the slice is over.
@@ -98,9 +108,13 @@ class _CallConnection(Connection):
         """
         asked, idle_s = False, 0.0
         until_s = time.monotonic() + CHUNK_TIME_TARGET_S
+
+        def is_over() -> bool:
+            return stop() or time.monotonic() >= until_s
+
         if not self._settled(stop, until_s):
             return True
-        while not (stop() or time.monotonic() >= until_s):
+        while not is_over():
             if not asked:
                 self.send_all(_ready())
                 asked, idle_s = True, 0.0
@@ -115,10 +129,28 @@ class _CallConnection(Connection):
             if frame[0] == calls.NO_MORE:
                 return False
             if self._take(*frame):
-                asked = not (stop() or time.monotonic() >= until_s)
-                self._send_answer(_ready() if asked else b"")
-                idle_s = 0.0
-        return self._leave() if asked else True
+                asked, idle_s = self._go_on(is_over), 0.0
+        return self._leave()
+
+    def _go_on(self, is_over: Callable[[], bool]) -> bool:
+        """Answer a call, make those that were sent ahead, and ask for another one; False: did not ask."""
+        while not is_over():
+            if not self._took_token():
+                self._send_answer(_ready())
+                return True
+            self._send_answer()
+            while not self._take(*self.receive(), may_be_ahead=True):
+                pass
+        self._send_answer()
+        return False
+
+    def _took_token(self) -> bool:
+        """Whether the next call that was sent ahead is this worker's now."""
+        try:
+            os.eventfd_read(self._tokens)
+        except BlockingIOError:
+            return False
+        return True
 
     def _settled(self, stop: Callable[[], bool], until_s: float) -> bool:
         """Adopt the program's surroundings before asking for a call; returns whether that is done."""
@@ -137,13 +169,21 @@ class _CallConnection(Connection):
             if self._take(*frame):
                 self._send_answer()
 
-    def _take(self, kind: int, number: int, payload: bytes) -> bool:
+    def _take(self, kind: int, number: int, payload: bytes, *, may_be_ahead: bool = False) -> bool:
         """Handle a frame; returns whether it was a call, which was made and is to be answered."""
         if kind in (calls.CALL, calls.CALL_OF):
+            is_ahead, self._is_ahead = self._is_ahead, False
+            if is_ahead and not may_be_ahead:
+                self._parcel(b"")  # the client has taken it back, or will
+                return False
             self._answer = self._made(kind, number, payload)
             return True
         if kind == calls.MEMORY:
-            self._table = payload, self.passed(number)
+            self._table = payload, tuple(map(Segment.received, self.passed(number)))
+        elif kind == calls.AHEAD:
+            self._is_ahead = True
+        elif kind == calls.TOKENS:
+            (self._tokens,) = self.passed(1)
         elif kind == calls.FUNCTION:
             self._functions[number] = self._parcel(payload)
             if len(self._functions) > calls.FUNCTIONS_MAX:

@@ -73,10 +73,9 @@ class Connection:
 
     def _print_to(self, numbers: bytes) -> None:
         """Redirect this process's output to the caller's."""
-        for number, fd in zip(numbers, self._passed, strict=True):
+        for number, fd in zip(numbers, self.passed(len(numbers)), strict=True):
             os.dup2(fd, number)
             os.close(fd)
-        self._passed.clear()
 
     def send(self, kind: int, number: int = 0, payload: bytes = b"") -> None:
         """Send a frame; raises OSError."""
@@ -90,10 +89,10 @@ class Connection:
                 sent = socket.send_fds(self.socket, [frames], [segment.fd for segment in segments])
             self.socket.sendall(memoryview(frames)[sent:])
 
-    def passed(self, count: int) -> tuple[Segment, ...]:
-        """The oldest descriptors that have come and that nothing else has taken; raises OSError."""
+    def passed(self, count: int) -> list[int]:
+        """The oldest descriptors that have come and that nothing else has taken."""
         taken, self._passed = self._passed[:count], self._passed[count:]
-        return tuple(map(Segment.received, taken))
+        return taken
 
     @property
     def has_more(self) -> bool:
