@@ -216,7 +216,9 @@ class RealJobs:
         for pool in (*self.pools, self.guests):
             for worker in pool.workers:
                 busy_now = worker.state is WorkerState.BUSY
-                assert busy_now == (worker in crews) or worker.state is WorkerState.STOPPING
+                astray = worker in self.dispatch.strays._timers
+                known = worker in crews or astray
+                assert busy_now == known or worker.state is WorkerState.STOPPING
 
     def _watch_permits(self) -> None:
         given = self.dispatch.on_join
