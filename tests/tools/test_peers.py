@@ -6,8 +6,11 @@ Tests: tests/bench/peers/contest.py, tests/bench/peers/used.py, tests/bench/peer
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +136,22 @@ def test_comparison_when_quick_then_table_figures_and_picture(tmp_path: Path) ->
     assert not [line for line in lines if line["why"]]
     assert all(line["name"].strip() in done.stdout and line["median"] > 0 for line in lines)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_comparison_when_it_is_ended_then_figures_are_written_and_nothing_is_left(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    words = [sys.executable, "-m", "tests.bench.peers", "--quick", "--repeat", "1"]
+    words += ["--only", "fill,empty-many", "--json", str(figures), "--picture", str(tmp_path / "peers.png")]
+    with tempfile.TemporaryDirectory(prefix="p-", dir="/tmp") as short:  # else a socket's path is too long
+        environ = {**os.environ, "TMPDIR": short}
+        with subprocess.Popen(
+            words, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environ
+        ) as process:
+            assert process.stdout is not None
+            next(line for line in process.stdout if line.startswith("fill: "))
+            assert os.listdir(short)  # the second row is being measured
+            process.terminate()
+            assert process.wait() == 128 + signal.SIGTERM
+        assert not os.listdir(short)
+    assert json.loads(figures.read_text())["rows"][0]["row"] == "fill"

@@ -11,10 +11,12 @@ import argparse
 import contextlib
 import io
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ktask
@@ -37,6 +39,8 @@ _FULL, _QUICK = (1 << 30, (8192, 100_000), 10_000), (32 << 20, (300, 1000), 400)
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
     options = _parse(argv)
+    for fatal in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(fatal, _end)
     if options.list:
         print("\n".join(f"{name:<13} {row.title}" for name, row in ROWS.items()))
         return 0
@@ -124,6 +128,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     default = Path("build/peers.png")
     add("--picture", type=Path, default=default, metavar="FILE", help=f"the picture (default: {default})")
     return parser.parse_args(argv)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """Clean up on a signal whose default is to end the process at once."""
+    raise SystemExit(128 + number)
 
 
 def _names(text: str) -> list[str]:

@@ -43,7 +43,7 @@ def _compress(bench: Bench, kind: str, level: int, tool: list[str], goal: float)
     sizes = ours.stat().st_size, theirs.stat().st_size
     _check_same(source, ours, [program, "-d", "-c"])
     about = f"{sizes[0]} and {sizes[1]} bytes; both give back the source"
-    yield Line("  compressed size over theirs", (sizes[0] / sizes[1],), "", at_most(_RATIO), about)
+    yield Line(f"  compressed size, {kind}, over theirs", (sizes[0] / sizes[1],), "", at_most(_RATIO), about)
     for path in (source, ours, theirs):
         path.unlink()
 
