@@ -17,6 +17,7 @@ from ktaskd.model.worker import Applied, WorkerClass, WorkerState
 from ktaskd.pool.death import Death
 from ktaskd.pool.instructed import Instructed
 from ktaskd.pool.outbox import Outbox
+from ktaskd.pool.seat import Seat
 from ktaskd.worker import frames, messages
 from ktaskd.worker.frames import Done, FrameInvalid
 from ktaskd.worker.messages import Ready, Report
@@ -46,22 +47,6 @@ class Listener(Protocol):
 
         None of them touches anything any more. All frames of the worker were reported before.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """The place of a worker in its pool.
-
-    Args:
-        nid: its node; -1 for a lead.
-        cpu: the CPU that it is pinned to; -1 for a lead.
-        page: its page of the shared board, as 8-byte words.
-    """
-
-    worker_class: WorkerClass
-    nid: int
-    cpu: int
-    page: memoryview
 
 
 def _ignore(*_: object) -> None:

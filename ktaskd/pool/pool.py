@@ -16,8 +16,9 @@ from ktaskd.model.worker import Placement, WorkerClass, WorkerState
 from ktaskd.pool.death import Death
 from ktaskd.pool.host import placement_to_json
 from ktaskd.pool.hostlink import HostLink
-from ktaskd.pool.link import Listener, Seat, Worker, WorkerHooks
+from ktaskd.pool.link import Listener, Worker, WorkerHooks
 from ktaskd.pool.respawn import respawn_delay
+from ktaskd.pool.seat import Seat
 from ktaskd.pool.starting import Children, Starter
 from ktaskd.worker.frames import SLOT_BYTES
 

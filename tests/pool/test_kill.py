@@ -14,7 +14,8 @@ import pytest
 
 from ktaskd.model.worker import WorkerClass
 from ktaskd.pool.death import Death
-from ktaskd.pool.link import Seat, Worker, WorkerHooks
+from ktaskd.pool.link import Worker, WorkerHooks
+from ktaskd.pool.seat import Seat
 from ktaskd.worker import frames
 from ktaskd.worker.frames import Done
 from tests.pool.realpool import WorkerEvents, run

@@ -112,3 +112,17 @@ def test_comparison_when_a_figure_is_new_then_only_what_both_have() -> None:
     (figure,) = before.compared([{"a": 2.0}, {"a": 4.0}], [{"a": 2.1, "b": 1.0}, {"a": 4.0, "b": 1.0}])
     assert (figure.name, figure.spread) == ("a", Spread(1.025, 1.0, 1.05))
     assert figure.verdict == "PASS"
+
+
+@pytest.mark.alone
+def test_many_files_when_few_then_all_figures_are_printed() -> None:
+    words = [sys.executable, "-m", "tests.bench.manyfiles", "--files", "30", "--size", "100", "--repeat", "1"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in (
+        "ktask manifest / xargs -P2 -n 500 sha256sum",
+        "CPU of the client",
+        "b3sum",
+        "memory of the daemon",
+    ):
+        assert name in done.stdout
