@@ -22,6 +22,9 @@ from ktaskd.model.spans import SpanSet
 
 _WRITER = writing.Positioned()
 
+_CACHED_MIN = 4 << 20
+"""Shorter files are read: mapping and unmapping one costs more than a copy of its bytes, and a descriptor."""
+
 
 class Source:
     """Implements `functions.body.OpenSource`; owns one descriptor.
@@ -80,7 +83,7 @@ class Source:
         Mapping the pages first leaves only a moment in which a cut of the file raises SIGBUS. The
         chunk of a worker that dies of it is run again, and then finds the file shorter.
         """
-        if not self._is_cachable:
+        if not self._is_cachable or (self._cache is None and self.size() < _CACHED_MIN):
             return None
         try:
             if pagecache.read_resident(self.fd, start, end) < end - start:

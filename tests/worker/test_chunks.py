@@ -158,17 +158,17 @@ def test_chunk_when_it_fails_before_it_changed_a_byte_then_nothing_is_dirty(
 def test_copy_when_it_fails_then_holes_are_back_and_the_rest_is_dirty(
     worker: RealWorker, memory: int, other_memory: int
 ) -> None:
-    os.pwrite(memory, b"s" * (4 * MIB), 0)
-    os.ftruncate(other_memory, 6 * MIB)
+    os.pwrite(memory, b"s" * (8 * MIB), 0)
+    os.ftruncate(other_memory, 12 * MIB)
     os.pwrite(other_memory, b"d" * MIB, MIB)
     worker.source(1, memory, facts_of(memory))
     worker.source(2, other_memory, facts_of(other_memory, own_offset=True))
-    worker.job(1, "file.copy", {}, {"src": 1, "dst": 2}, (0, 6 * MIB))
-    worker.chunk(1, 1, 0, 6 * MIB)
+    worker.job(1, "file.copy", {}, {"src": 1, "dst": 2}, (0, 12 * MIB))
+    worker.chunk(1, 1, 0, 12 * MIB)
     priors = [worker.note(frames.PRIOR), worker.note(frames.PRIOR)]
     assert [note.body for note in priors] == [
-        {"start": 0, "end": 2 * MIB, "holes": [[0, MIB]]},
-        {"start": 2 * MIB, "end": 4 * MIB, "holes": [[2 * MIB, 4 * MIB]]},
+        {"start": 0, "end": 4 * MIB, "holes": [[0, MIB], [2 * MIB, 4 * MIB]]},
+        {"start": 4 * MIB, "end": 8 * MIB, "holes": [[4 * MIB, 8 * MIB]]},
     ]
     failed = worker.note(frames.FAILED)
     assert failed.body["dirty"] == [[MIB, 2 * MIB]]

@@ -16,6 +16,8 @@ from ktaskd.worker.sources import Source
 from tests.support.sources import facts_of
 
 PAGE = 4096
+LONG = 4 << 20
+"""Bytes of a file that is mapped to be read."""
 
 
 def sealed_memory(size: int) -> int:
@@ -165,7 +167,7 @@ def test_close_when_closed_then_descriptor_and_mapping_are_gone(source: Source) 
 def on_disk(tmp_path: Path) -> Iterator[Source]:
     """A file that was just written, so it is in the page cache."""
     path = tmp_path / "file"
-    path.write_bytes(b"x" * 5 * PAGE + b"end")
+    path.write_bytes(b"x" * LONG + b"end")
     fd = os.open(path, os.O_RDWR)
     os.fsync(fd)
     made = Source(fd, facts_of(fd))
@@ -176,28 +178,38 @@ def on_disk(tmp_path: Path) -> Iterator[Source]:
 def test_cached_when_all_of_it_is_in_the_page_cache_then_its_bytes_and_nobody_can_write_there(
     on_disk: Source,
 ) -> None:
-    view = on_disk.cached(PAGE - 1, 5 * PAGE + 3)
+    view = on_disk.cached(PAGE - 1, LONG + 3)
     assert view is not None
     with view:
-        assert bytes(view) == b"x" * (4 * PAGE + 1) + b"end"
+        assert bytes(view) == b"x" * (LONG - PAGE + 1) + b"end"
         assert view.readonly
 
 
 def test_cached_when_a_page_is_not_there_then_none_until_it_is(on_disk: Source) -> None:
-    os.ftruncate(on_disk.fd, 64 * PAGE)
-    assert on_disk.cached(0, 64 * PAGE) is None
-    os.pread(on_disk.fd, 64 * PAGE, 0)
-    view = on_disk.cached(0, 64 * PAGE)
+    os.ftruncate(on_disk.fd, 2 * LONG)
+    assert on_disk.cached(0, 2 * LONG) is None
+    os.pread(on_disk.fd, 2 * LONG, 0)
+    view = on_disk.cached(0, 2 * LONG)
     assert view is not None
     view.release()
 
 
 def test_cached_when_the_file_was_cut_then_none_instead_of_a_signal(on_disk: Source) -> None:
-    view = on_disk.cached(0, 5 * PAGE)
+    view = on_disk.cached(0, LONG)
     assert view is not None
     view.release()
     os.ftruncate(on_disk.fd, PAGE)
-    assert on_disk.cached(0, 5 * PAGE) is None
+    assert on_disk.cached(0, LONG) is None
+
+
+def test_cached_when_the_file_is_short_then_none(tmp_path: Path) -> None:
+    """A mapping costs more than it saves, and a descriptor."""
+    path = tmp_path / "short"
+    path.write_bytes(b"x" * (LONG - 1))
+    fd = os.open(path, os.O_RDWR)
+    made = Source(fd, facts_of(fd))
+    assert made.cached(0, PAGE) is None
+    made.close()
 
 
 def test_cached_when_it_is_memory_then_none(source: Source) -> None:

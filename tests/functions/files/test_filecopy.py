@@ -429,8 +429,8 @@ def test_src_when_cut_while_its_pages_are_written_then_that_is_the_error(
 ) -> None:
     """A write from pages that are gone fails with EFAULT, which says nothing about src."""
     with opened("file", tmp_path, own_offset=True, name="src") as src, opened("file", tmp_path) as dst:
-        os.pwrite(src.fd, b"s" * MIB, 0)
-        os.ftruncate(dst.fd, MIB)
+        os.pwrite(src.fd, b"s" * 5 * MIB, 0)
+        os.ftruncate(dst.fd, 5 * MIB)
         take_turns(monkeypatch, 1)
 
         def cached(start: int, end: int) -> memoryview:
@@ -441,5 +441,5 @@ def test_src_when_cut_while_its_pages_are_written_then_that_is_the_error(
 
         monkeypatch.setattr(src, "cached", cached)
         with pytest.raises(OSError, match='"src": ends at 4096, but the job needs bytes up to') as caught:
-            BODY.run(context_of((0, MIB), src=src, dst=dst), 0, MIB, Recorder())
+            BODY.run(context_of((0, 5 * MIB), src=src, dst=dst), 0, 5 * MIB, Recorder())
         assert caught.value.errno == errno.ENODATA
