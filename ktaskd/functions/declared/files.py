@@ -14,7 +14,7 @@ _FILE_COPY = Declaration(
     align=PAGE,
     min_chunk=MIB,
     probe=4 * MIB,
-    quantum=2 * MIB,
+    quantum=4 * MIB,
     sources=(
         SourceRole("src", Access.READ, "The file or memory to copy from."),
         SourceRole(
