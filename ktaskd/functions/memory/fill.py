@@ -152,10 +152,14 @@ def _buffer_of(value: int) -> bytes:
     return bytes([value]) * BUFFER
 
 
+_POPULATE_QUANTUM = 4 << 20
+"""About 0.5 ms to reserve, 2 ms to map. Half as many reports as with 2 MiB."""
+
+
 class Populate(Buffered, CountsPages):
     """mem.populate."""
 
-    quantum = QUANTUM
+    quantum = _POPULATE_QUANTUM
 
     def __init__(self) -> None:
         """Begin without a job."""
@@ -181,7 +185,7 @@ class Populate(Buffered, CountsPages):
 
     def _populate(self, source: OpenSource, start: int, end: int, control: Control) -> int:
         """Allocate [start, end) until control stops it."""
-        for first, after in cut(start, end, QUANTUM):
+        for first, after in cut(start, end, _POPULATE_QUANTUM):
             if control.quantum(first):
                 return first
             with Naming("data", "map", first, after):

@@ -207,12 +207,12 @@ def test_populate_when_zeros_were_stored_before_then_they_stay_stored(tmp_path: 
 
 def test_populate_when_recalled_then_given_back(tmp_path: Path) -> None:
     with opened("memfd", tmp_path) as source:
-        fit(source, "memfd", 4 * QUANTUM)
-        context = context_of((0, 4 * QUANTUM), data=source)
-        reached, part = POPULATE.run(context, 0, 4 * QUANTUM, Recorder(stop_after=1))
-        assert reached == QUANTUM
-        assert pages_told(part) == QUANTUM // PAGE
-        assert os.fstat(source.fd).st_blocks * 512 == QUANTUM
+        fit(source, "memfd", 4 * POPULATE.quantum)
+        context = context_of((0, 4 * POPULATE.quantum), data=source)
+        reached, part = POPULATE.run(context, 0, 4 * POPULATE.quantum, Recorder(stop_after=1))
+        assert reached == POPULATE.quantum
+        assert pages_told(part) == POPULATE.quantum // PAGE
+        assert os.fstat(source.fd).st_blocks * 512 == POPULATE.quantum
 
 
 def test_populate_when_truncated_during_then_an_error_and_no_signal(tmp_path: Path) -> None:
