@@ -92,7 +92,7 @@ def run(case: Case, context: Context, start: int, end: int, cuts: Cuts, parts: P
 
 
 def whole(case: Case, directory: Path, cuts: Cuts) -> tuple[Json, bytes]:
-    """What a job gives whose chunk is cut while it runs."""
+    """The result of a job whose chunk is cut while it runs."""
     body = fresh(case.name)
     with case.opened(directory) as context:
         prepared = prepare(body, context)

@@ -29,7 +29,7 @@ class Allocate(Buffered):
     """file.allocate."""
 
     quantum = _REPORTED
-    """What others may reserve meanwhile is not looked at."""
+    """Others may reserve what lies behind it meanwhile, which must not be looked at."""
 
     def prepare(self, context: Context) -> Json:
         """Find the length that the source needs.

@@ -76,7 +76,7 @@ class Step:
         self.crc = crc
         self.fastest = fastest
         self.written = SpanSet()
-        """What was written to memory without a mapping."""
+        """Spans that were written to memory without a mapping."""
         self._buffer = buffer
         self._src_holes: Spans | None = None
         self._src_mapped = False

@@ -81,7 +81,7 @@ class _Pen:
     def __init__(self, source: OpenSource, value: int, fastest: Fastest | None) -> None:
         self.touched = 0
         self.written = SpanSet()
-        """What was written without a mapping."""
+        """Spans that were written without a mapping."""
         self._source = source
         self._value = value
         self._mapped = source.write_mapped()

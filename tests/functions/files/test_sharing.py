@@ -1,4 +1,7 @@
-"""On a file system that can share storage, a copy takes none, and its undo gives none back."""
+"""On a file system that can share storage, a copy takes none, and its undo gives none back.
+
+Tests: ktaskd/functions/files/copying.py
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def free_bytes(place: Path) -> int:
 def test_copy_when_storage_can_be_shared_then_it_is_and_the_undo_leaves_src(
     sharing: tuple[str, Path], way: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is faster: reading and writing would take storage."""
+    """Storage is shared even if another way is faster: reading and writing would take storage."""
     take_turns(monkeypatch, way)
     kind, place = sharing
     src, dst = opened(place / "src", kind), opened(place / "dst", kind)
