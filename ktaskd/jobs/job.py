@@ -305,7 +305,8 @@ class Job:
     @property
     def has_leases(self) -> bool:
         """Whether its workers get leases, and not chunks."""
-        return self.checked.declaration.quantum > 0 and not self.counts_items
+        declaration = self.checked.declaration
+        return declaration.quantum > 0 and not (declaration.foreign or self.counts_items)
 
     @property
     def combines_alone(self) -> bool:

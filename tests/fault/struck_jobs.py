@@ -122,7 +122,9 @@ def sealed(h: RealJobs, content: bytes) -> Memory:
 
 
 def crc(h: RealJobs) -> StruckJob:
-    spec = JobSpec("file.crc32", sources={"data": h.memory(NOISE).ref}, min_chunk=CHUNK)
+    """In two ranges, so that two results have to be combined."""
+    ranges = RangeSpec(0, 5 * MIB), RangeSpec(5 * MIB, 5 * MIB)
+    spec = JobSpec("file.crc32", sources={"data": h.memory(NOISE).ref}, ranges=ranges, min_chunk=CHUNK)
     return StruckJob(spec, result={"crc32": zlib.crc32(NOISE), "bytes": len(NOISE)})
 
 
@@ -132,6 +134,21 @@ def copy(h: RealJobs) -> StruckJob:
     target = h.memory(0)
     spec = JobSpec("file.copy", sources={"src": h.memory(source).ref, "dst": target.ref}, min_chunk=CHUNK)
     return StruckJob(spec, target, b"", source, result={"bytes": len(source)})
+
+
+def copy_parts(h: RealJobs) -> StruckJob:
+    """Copy in two ranges, so that one can be done while a worker is struck in the other one."""
+    victim = copy(h)
+    half = len(victim.after) // 2 // PAGE * PAGE
+    ranges = RangeSpec(0, half), RangeSpec(half, len(victim.after) - half)
+    return replace(victim, spec=replace(victim.spec, ranges=ranges))
+
+
+def copy_over_parts(h: RealJobs) -> StruckJob:
+    """The same over data with holes."""
+    victim = copy_over(h)
+    ranges = RangeSpec(0, 4 * MIB), RangeSpec(4 * MIB, 4 * MIB)
+    return replace(victim, spec=replace(victim.spec, ranges=ranges))
 
 
 def copy_over(h: RealJobs) -> StruckJob:
@@ -208,7 +225,9 @@ MAKERS: Mapping[str, Callable[[RealJobs], StruckJob]] = {
         fill_mapped,
         crc,
         copy,
+        copy_parts,
         copy_over,
+        copy_over_parts,
         copy_shorter,
         populate,
         longer,

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.jobs import view
 from ktaskd.model.job import JobState
 from ktaskd.model.worker import WorkerState
 from tests.fault.armed_faults import ArmedFaults
 from tests.fault.faulty_pools import faulty_pools
-from tests.fault.struck_jobs import CHUNK, MAKERS, StruckJob
+from tests.fault.struck_jobs import GUARD, MAKERS, StruckJob
 from tests.jobs.realjobs import CPUS, RealJobs
 
 # One worker, whose replacement does not start at once, so that the job waits with
@@ -43,7 +44,9 @@ async def _cancelled_while_it_waits(
     assert error is not None
     assert (job.state, error.reason) == (state, "CANCELLED")
     assert victim.wrong(error.dirty, succeeded=False) == ""
-    assert sum(span.length for span in error.dirty) == (CHUNK if state is JobState.DIRTY else 0)
+    # Struck in its second quantum: it had claimed no more.
+    claimed = 2 * CATALOGUE["mem.fill"].quantum - GUARD
+    assert sum(span.length for span in error.dirty) == (claimed if state is JobState.DIRTY else 0)
     assert bool(victim.changed()) is (state is JobState.DIRTY)
     await h.until(lambda: h.at_rest and not armed.waiting())
 

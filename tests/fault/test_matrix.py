@@ -157,16 +157,17 @@ UNDO = [
     # The undo of a copy may be repeated.
     Row("worker.mid_chunk:raise worker.in_restore:kill*2", "copy", FAILED, "a fault that"),
     Row("worker.mid_chunk:raise worker.in_restore:kill*3", "copy", DIRTY, "a fault that", dirty="all"),
-    # (A copied chunk has two quanta: one before the copy, and one after it.)
+    # (A lease of a range of 4.5 MiB meets the point twice, and one of 4 MiB once.)
     Row(
-        "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*2", "copy", FAILED, "a fault that"
+        "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*2", "copy_parts",
+        FAILED, "a fault that",
     ),
     Row(
         "worker.mid_chunk:pass*1 worker.mid_chunk:raise worker.after_step:pass*1 worker.after_step:segv*2",
-        "copy_over", DIRTY, "a fault that", dirty="some",
+        "copy_over_parts", DIRTY, "a fault that", dirty="some",
     ),
     Row(
-        "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*3", "copy",
+        "worker.mid_chunk:pass*2 worker.mid_chunk:raise worker.in_undo:kill*3", "copy_parts",
         DIRTY, "a fault that", dirty="some",
     ),
     # Nobody can cancel an undo, so a worker that stands still in one is killed.

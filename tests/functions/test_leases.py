@@ -13,7 +13,7 @@ import pytest
 
 from ktaskd.functions.bodies import find
 from ktaskd.functions.catalogue import CATALOGUE
-from tests.functions.inprocess import MIB
+from tests.functions.inprocess import MIB, take_turns
 from tests.functions.leased import LEASED, Divided, in_one_piece, in_steps, job_of, size_of, text_of
 
 KINDS = ("sealed", "file")
@@ -24,6 +24,12 @@ CASES = [
     for kind in KINDS
     if kind == "sealed" or not any(role.memory_only for role in CATALOGUE[name].sources)
 ]
+
+
+@pytest.fixture(autouse=True)
+def one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that are written without a mapping are not counted, so the way must not depend on the time."""
+    take_turns(monkeypatch, 0)
 
 
 def test_declarations_when_with_leases_then_they_can_be_cut_anywhere() -> None:

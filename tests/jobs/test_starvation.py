@@ -13,14 +13,19 @@ import os
 import signal
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytest
+
+from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.jobs import ports, view
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.kernel import HostKernel
+from ktaskd.model.function import Declaration
 from ktaskd.model.job import JobSpec, JobState, RangeSpec
+from ktaskd.model.worker import WorkerState
 from ktaskd.pool.link import Worker
 from ktaskd.worker import frames
 from tests.jobs.realjobs import RealJobs, real_jobs, run
@@ -78,7 +83,30 @@ def undo_log(h: RealJobs, size: int) -> tuple[JobSpec, Any]:
     return JobSpec("selftest.undo_log", sources={"data": memory.ref}, min_chunk=size // 3), memory
 
 
-def test_helper_when_still_in_a_chunk_that_writes_nothing_then_the_lead_runs_it_once_more() -> None:
+def test_helper_when_it_has_not_begun_its_lease_then_the_lead_does_it_and_nobody_waits() -> None:
+    async def story() -> None:
+        async with real_jobs(helpers=1) as h:
+            content = os.urandom(12 << 20)
+            helpers = await stop_helpers(h)
+            spec = JobSpec("file.crc32", sources={"data": h.memory(content).ref}, min_chunk=4 << 20)
+            job = await h.run(spec)
+            assert job.state is JobState.SUCCEEDED
+            assert view.full_result(job) == {"crc32": zlib.crc32(content), "bytes": len(content)}
+            usage = view.cpu(job)
+            assert (usage.chunks_run_twice, usage.chunks_rerun, usage.helpers_raised) == (0, 0, 0)
+            assert h.deaths == []
+            let_go(helpers)
+            await h.until(lambda: all(helper.state is WorkerState.IDLE for helper in helpers))
+
+    run(story())
+
+
+def test_helper_when_still_in_a_chunk_that_writes_nothing_then_the_lead_runs_it_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole_calls = replace(CATALOGUE["file.crc32"], quantum=0)
+    monkeypatch.setitem(cast(dict[str, Declaration], CATALOGUE), "file.crc32", whole_calls)
+
     async def story() -> None:
         async with real_jobs(helpers=1) as h:
             content = os.urandom(12 << 20)

@@ -77,7 +77,7 @@ def test_demo_when_a_check_says_no_then_exit_1(reachable_dir: Path) -> None:
     status, out, err = finished(reachable_dir, "-c", code, *SMALL)
     assert (status, err) == (1, "")
     assert re.findall(r"^(\S+ \w+) .* WRONG (.*)$", out, re.MULTILINE) == [
-        ("file.copy file", "same bytes"),
+        ("file.copy file", "same bytes (1 of 2 workers planned)"),
         ("file.copy memory", "same bytes"),
     ]
     assert out.endswith("SOMETHING WAS WRONG\n")

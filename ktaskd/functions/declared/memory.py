@@ -35,7 +35,7 @@ _MEM_POPULATE = Declaration(
     align=PAGE,
     min_chunk=2 * MIB,
     probe=8 * MIB,
-    quantum=2 * MIB,
+    quantum=4 * MIB,
     sources=(
         # A page is allocated through a writable mapping, which needs both rights.
         SourceRole("data", Access.READ_WRITE, "The memory to populate.", memory_only=True),

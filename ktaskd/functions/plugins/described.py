@@ -13,7 +13,7 @@ _LETTERS = {access: letters for letters, access in _ACCESS.items()}
 
 _PLAIN: Mapping[str, type] = {
     **dict.fromkeys(("name", "summary", "unit", "undo_summary", "boundary", "record", "plugin"), str),
-    **dict.fromkeys(("bytes_per_position", "align", "min_chunk", "probe"), int),
+    **dict.fromkeys(("bytes_per_position", "align", "min_chunk", "probe", "quantum"), int),
     **dict.fromkeys(("allocates", "writes_bytes", "undo", "reports", "combine", "grows"), bool),
     **dict.fromkeys(("items", "whole_files", "lifecycle", "long_finish", "ranges_only", "steady"), bool),
 }
@@ -35,6 +35,7 @@ def to_json(declaration: Declaration) -> dict[str, Any]:
                 "access": _LETTERS[source.access],
                 "summary": source.summary,
                 "memory_only": source.memory_only,
+                "one_writer": source.one_writer,
             }
             for source in declaration.sources
         ],
@@ -74,7 +75,13 @@ def _typed(raw: Mapping[str, Any], name: str, kind: type, default: object) -> An
 
 
 def _source(raw: Mapping[str, Any]) -> SourceRole:
-    return SourceRole(str(raw["role"]), _ACCESS[raw["access"]], str(raw["summary"]), bool(raw["memory_only"]))
+    return SourceRole(
+        str(raw["role"]),
+        _ACCESS[raw["access"]],
+        str(raw["summary"]),
+        bool(raw["memory_only"]),
+        bool(raw["one_writer"]),
+    )
 
 
 def _argument(raw: Mapping[str, Any]) -> Argument:
