@@ -226,8 +226,8 @@ class Source:
 
     @property
     def mapped_bytes(self) -> int:
-        """Bytes of its mapping; 0 = it has none."""
-        return self._mapping.size if self._mapping is not None else 0
+        """Bytes of its mappings; 0 = it has none."""
+        return sum(mapping.size for mapping in (self._mapping, self._cache) if mapping is not None)
 
     @property
     def outlives_jobs(self) -> bool:
@@ -235,11 +235,15 @@ class Source:
         return self.facts.kind is not SourceKind.FILE
 
     def unmap(self) -> None:
-        """Drop the mapping, which is made again when it is needed; it stays while a view is in use."""
+        """Drop the mappings, which are made again when they are needed; one stays while a view is in use."""
         with contextlib.suppress(BufferError):
             if self._mapping is not None:
                 self._mapping.close()
                 self._mapping, self._populated = None, SpanSet()
+        with contextlib.suppress(BufferError):
+            if self._cache is not None:
+                self._cache.close()
+                self._cache = None
 
     def close(self) -> None:
         """Unmap and close."""

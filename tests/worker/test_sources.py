@@ -214,3 +214,28 @@ def test_cached_when_the_file_is_short_then_none(tmp_path: Path) -> None:
 
 def test_cached_when_it_is_memory_then_none(source: Source) -> None:
     assert source.cached(0, PAGE) is None
+
+
+def test_unmap_when_a_file_was_read_in_the_page_cache_then_nothing_is_mapped_until_it_is_read_again(
+    on_disk: Source,
+) -> None:
+    def mapped() -> bool:
+        return on_disk_path(on_disk) in Path("/proc/self/maps").read_text()
+
+    view = on_disk.cached(0, LONG)
+    assert view is not None
+    on_disk.unmap()
+    assert mapped(), "a view is in use"
+    view.release()
+    assert on_disk.mapped_bytes > LONG
+    on_disk.unmap()
+    assert not mapped()
+    assert on_disk.mapped_bytes == 0
+    again = on_disk.cached(0, 1)
+    assert again is not None
+    with again:
+        assert bytes(again) == b"x"
+
+
+def on_disk_path(source: Source) -> str:
+    return os.readlink(f"/proc/self/fd/{source.fd}")
