@@ -120,10 +120,11 @@ class Chunks:
         while run.at < control.resume(run.at):
             run.end = control.end
             position, value = job.body.run(job.context, run.at, run.end, control)
-            last, run.at = run.at, control.reached(position)
-            if lease.sole and (last, run.at) == (lease.start, lease.end):
+            reached = control.reached(position)
+            if lease.sole and (run.at, reached) == (lease.start, lease.end):
                 return self._whole(job, lease, value, run)
-            part = b"" if value is None or run.at == last else encoded(value)
+            part = b"" if value is None or reached == run.at else encoded(value)
+            last, run.at = run.at, reached  # not earlier: where the result is too large, this is undone
             if run.at >= self._words[SLOT_END] or control.is_over():
                 break
             if run.at > last:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from ktaskd.functions.bodies import find
+from ktaskd.functions.body import Body, Context, Control, Json
 from ktaskd.functions.catalogue import CATALOGUE
-from ktaskd.model.limits import LEASE_REPORT_S
+from ktaskd.functions.selftest import UndoLog
+from ktaskd.model.limits import LEASE_REPORT_S, PART_BYTES_MAX
 from ktaskd.worker import chunks, control, frames
 from ktaskd.worker.frames import SLOT_BYTES, SLOT_CLAIM, SLOT_END, SLOT_POSITION, Done, Lease, LeaseDone, Note
 from ktaskd.worker.sources import Source
@@ -32,18 +35,21 @@ DONE, UNDONE = 1, 1 + 16
 class Lessee:
     """A worker without a process, with a lease of a function that adds 1 to each byte."""
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, body: Body | None = None) -> None:
         os.ftruncate(memory, SIZE)
         self.words = memoryview(bytearray(SLOT_BYTES)).cast("Q")
         self.wire = Wire()
         self.source = Source(os.dup(memory), facts_of(memory))
         declaration = replace(CATALOGUE["selftest.undo_log"], quantum=1)
         context = context_of((0, SIZE), arg={**ARGUMENTS}, data=self.source)
-        self.chunks = chunks_of(self.words, self.wire, declaration, find("selftest.undo_log"), context)
+        body = body or find("selftest.undo_log")
+        self.chunks = chunks_of(self.words, self.wire, declaration, body, context)
 
-    def work(self, start: int = 0, end: int = SIZE, *, slice_ms: int = 0) -> list[Done | LeaseDone | Note]:
+    def work(
+        self, start: int = 0, end: int = SIZE, *, slice_ms: int = 0, sole: bool = False
+    ) -> list[Done | LeaseDone | Note]:
         self.words[SLOT_CLAIM], self.words[SLOT_END] = start, end
-        self.chunks.process_lease(Lease(1, 1, start, end, slice_ms=slice_ms))
+        self.chunks.process_lease(Lease(1, 1, start, end, slice_ms=slice_ms, sole=sole))
         return self.wire.answers
 
     def content(self) -> list[int]:
@@ -119,3 +125,21 @@ def test_lease_when_its_slice_is_over_then_something_is_done_and_the_rest_given_
     (done,) = lessee.work(2, 7, slice_ms=100)
     assert isinstance(done, Done)
     assert done.reached == 3
+
+
+class Wordy(UndoLog):
+    """The same, with a result that no frame can hold."""
+
+    def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
+        reached, _ = super().run(context, start, end, control)
+        return reached, {"words": "x" * (PART_BYTES_MAX + 1)}
+
+
+@pytest.mark.parametrize("sole", [False, True])
+def test_lease_when_its_result_is_too_large_then_all_of_it_is_undone(memory: int, sole: bool) -> None:
+    lessee = Lessee(memory, Wordy())
+    with closing(lessee.source):
+        (failed,) = lessee.work(0, 6, sole=sole)
+        assert isinstance(failed, Note)
+        assert (failed.kind, failed.body["reached"], failed.body["dirty"]) == (frames.FAILED, 6, [])
+        assert lessee.content() == [UNDONE] * 6 + [0] * 6
