@@ -32,8 +32,8 @@ class SaturationWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_join(self, job: Job) -> None:
-        """Note that a worker was given work of a job."""
-        if not job.has_leases or len(job.crew.held) < 2:
+        """Note that a worker has joined a job, whose crew has it already."""
+        if not job.has_leases or len(job.crew.helpers) + (job.crew.lead is not None) < 2:
             return
         if job.saturation is None:
             writes = job.checked.declaration.writes

@@ -1,0 +1,64 @@
+"""A worker that makes a job no faster is taken off it while the job is alone, and given back later.
+
+Tests: ktaskd/jobs/saturated.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ktaskd.jobs import view
+from ktaskd.jobs.job import Job
+from ktaskd.model.job import JobState
+from ktaskd.planner.saturation import AGAIN_S, FIRST_WRITING_S, MEASURE_S
+from tests.jobs.simulated import LEASED, REWRITER, Simulation, play
+from tests.jobs.simulated_worker import QUANTUM, SimulatedWorker
+from tests.jobs.test_leases import all_answer, begun
+
+TOTAL = 10**9
+STEP_S = MEASURE_S / 6
+TRIAL_S = FIRST_WRITING_S + 4 * MEASURE_S
+"""By then the first trial is over."""
+
+
+def at_work(sim: Simulation, job: Job) -> list[SimulatedWorker]:
+    return [worker for worker in sim.workers if worker.queue and sim.dispatch.job_of.get(worker) is job]
+
+
+def reasons(job: Job) -> list[str]:
+    return [reason.code for reason in view.waiting_reasons(job)]
+
+
+async def work(sim: Simulation, job: Job, seconds: float, speeds: Sequence[int]) -> int:
+    """Let the workers of a job get on, which together do `speeds[workers]` positions a step.
+
+    Returns:
+        The most workers that were at it at the same time in the end.
+    """
+    for _ in range(round(seconds / STEP_S)):
+        await asyncio.sleep(STEP_S)
+        workers = at_work(sim, job)
+        for worker in workers:
+            worker.begin()
+            end = worker.queue[0][3][1]
+            worker.at = (worker.at[0], min(worker.at[1] + speeds[len(workers)] // len(workers), end))
+            worker.claim = min(worker.at[1] + QUANTUM, end)
+            if worker.recalled:
+                worker.answer(whole=False)
+    return len(at_work(sim, job))
+
+
+def test_helper_when_two_are_no_faster_than_one_then_taken_off_and_tried_again() -> None:
+    async def story(sim: Simulation) -> None:
+        job = sim.submit(LEASED[REWRITER], TOTAL, threads=2)
+        begun(sim, job)
+        assert await work(sim, job, TRIAL_S, [0, 1000, 1000]) == 1
+        assert reasons(job) == ["SATURATED"]
+        assert await work(sim, job, AGAIN_S + 2 * MEASURE_S, [0, 1000, 2000]) == 2
+        assert await work(sim, job, 2 * TRIAL_S, [0, 1000, 2000]) == 2
+        assert reasons(job) == []
+        all_answer(sim)
+        assert job.state is JobState.SUCCEEDED
+
+    play(story)
