@@ -22,6 +22,9 @@ SETTLE_S = 0.005
 FIRST_WRITING_S, FIRST_READING_S = 0.05, 1.0
 """Work of a job before the first trial. Writers often take turns in the kernel; readers hardly ever do."""
 
+STALE_S = 3 * MEASURE_S
+"""After a longer gap between two looks a rate is measured anew: the workers may have changed meanwhile."""
+
 AGAIN_S, AGAIN_MAX_S = 2.0, 60.0
 """Time before the next trial; it doubles each time, up to the second."""
 
@@ -95,25 +98,52 @@ class Saturation:
         """Take a look into account; return what to do."""
         if self._phase is _Phase.TRYING and now.workers > self.limit:
             return Order.NOTHING  # the helper that was taken off has not answered yet
-        if self._window is None or self._window.workers != now.workers:
-            self._window, self._is_settled = now, False
-            self._due_s = self._due_s or now.at_s + self.first_s
-        if not self._is_settled and now.at_s - self._window.at_s >= SETTLE_S:
-            self._window, self._is_settled = now, True
-        since = self._window
+        since = self._since(now)
         if not self._is_settled or now.at_s - since.at_s < MEASURE_S:
             return Order.NOTHING
         rate = (now.done - since.done) / (now.at_s - since.at_s)
         self._window = Look(now.at_s, now.done, now.workers)
         return self._judge(now, rate) if self._phase is _Phase.TRYING else self._try(now, rate)
 
+    def pause(self, at_s: float) -> Order:
+        """Do without a look, since other jobs or processes take CPUs: the rate would show only that.
+
+        A trial ends without a result: otherwise the job would have a worker less for as long as that lasts.
+        """
+        self._window = None
+        if self._phase is _Phase.ALL:
+            self._due_s = max(self._due_s, at_s + self.first_s)
+        elif self._phase is _Phase.TRYING or at_s >= self._due_s:
+            return self._give_back(at_s)
+        return Order.NOTHING
+
+    def wait_s(self, at_s: float) -> float:
+        """Return the time for which no look is needed."""
+        if self._phase is _Phase.TRYING or not self._due_s:
+            return 0.0
+        return max(self._due_s - at_s - SETTLE_S - 2 * MEASURE_S, 0.0)
+
+    def _since(self, now: Look) -> Look:
+        """Return the look from which on the rate is measured."""
+        since = self._window
+        if since is None or since.workers != now.workers or now.at_s - since.at_s > STALE_S:
+            since, self._is_settled = now, False
+            self._due_s = self._due_s or now.at_s + self.first_s
+        if not self._is_settled and now.at_s - since.at_s >= SETTLE_S:
+            since, self._is_settled = now, True
+        self._window = since
+        return since
+
+    def _give_back(self, at_s: float) -> Order:
+        self._phase, self.limit, self._due_s = _Phase.ALL, 0, at_s + self.first_s
+        return Order.GIVE_BACK
+
     def _try(self, now: Look, rate: float) -> Order:
         """Begin a trial if it is time for one."""
         if now.at_s < self._due_s:
             return Order.NOTHING
         if self._phase is _Phase.FEWER:
-            self._phase, self.limit, self._due_s = _Phase.ALL, 0, now.at_s + self.first_s
-            return Order.GIVE_BACK
+            return self._give_back(now.at_s)
         if now.workers < 2:
             return Order.NOTHING
         self._phase, self.limit, self._with_all, self._window = _Phase.TRYING, now.workers - 1, rate, None

@@ -18,6 +18,7 @@ from ktaskd.planner.saturation import (
     MEASURE_S,
     PAYS,
     SETTLE_S,
+    STALE_S,
     Look,
     Order,
     Saturation,
@@ -108,3 +109,53 @@ def test_limit_when_a_worker_adds_less_or_more_than_a_twentieth_then_as_said(
 
 def test_job_when_it_has_one_worker_then_left_alone() -> None:
     assert Machine(lambda workers, _: 1e9, workers=1).run(100.0).orders == []
+
+
+def tried() -> Machine:
+    """A machine that is in the middle of a trial."""
+    machine = Machine(lambda workers, _: 1e9)
+    while not machine.orders:
+        machine.run(LOOK_S)
+    return machine
+
+
+def test_pause_when_in_a_trial_then_given_back_and_tried_again_from_the_begin() -> None:
+    machine = tried().run(2 * LOOK_S)
+    assert machine.workers == 1
+    assert machine.known.pause(machine.now_s) is Order.GIVE_BACK
+    assert (machine.known.limit, machine.known.rates) == (0, None)
+    assert machine.known.pause(machine.now_s) is Order.NOTHING
+    machine.workers = 2
+    machine.run(FIRST_WRITING_S)
+    assert machine.orders[1:] == []
+    machine.run(10 * MEASURE_S)
+    assert machine.known.limit == 1
+
+
+def test_pause_when_a_worker_is_off_then_given_back_when_it_is_due_and_not_before() -> None:
+    machine = tried().run(10 * MEASURE_S)
+    known = machine.known
+    assert known.against_more
+    assert known.pause(machine.now_s) is Order.NOTHING
+    assert known.pause(machine.now_s + AGAIN_S) is Order.GIVE_BACK
+    assert known.against_more is None
+
+
+def test_look_when_there_was_a_gap_then_no_rate_is_measured_over_it() -> None:
+    machine = tried()
+    machine.now_s += 10 * STALE_S  # other workers may have been there
+    machine.done += 1e9 * STALE_S
+    machine.run(10 * MEASURE_S)
+    assert machine.known.rates is not None
+    assert round(machine.known.rates.with_fewer / 1e9, 2) == 1.0
+
+
+def test_wait_when_a_trial_is_far_off_then_long_enough_to_be_ready_for_it() -> None:
+    machine = tried()
+    assert machine.known.wait_s(machine.now_s) == 0
+    machine.run(10 * MEASURE_S)
+    wait_s = machine.known.wait_s(machine.now_s)
+    assert AGAIN_S / 2 < wait_s < AGAIN_S
+    machine.now_s += wait_s
+    machine.run(SETTLE_S + 4 * MEASURE_S)
+    assert machine.orders[-1][1] is Order.GIVE_BACK
