@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,15 @@ def environment(socket: object) -> dict[str, str]:
     return {**os.environ, "KTASKD_SOCKET": str(socket), "LC_ALL": "C"}
 
 
-def ktask(socket: object, *words: Any, **more: Any) -> Ended:
-    """Run a command to its end."""
+def ktask(socket: object, *words: Any, through: Sequence[str] = (), **more: Any) -> Ended:
+    """Run a command to its end.
+
+    Args:
+        through: a command that changes something and then becomes the words that follow it. A function for
+            that between fork and exec would run where gRPC is loaded, and writes errors.
+    """
     done = subprocess.run(
-        [KTASK, *(word if isinstance(word, bytes) else str(word) for word in words)],
+        [*through, KTASK, *(word if isinstance(word, bytes) else str(word) for word in words)],
         env=environment(socket),
         capture_output=True,
         timeout=WAIT_S,

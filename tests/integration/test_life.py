@@ -177,8 +177,9 @@ def test_kill_when_workers_are_busy_then_nothing_is_left_running(place: Path, re
     with starting(place) as daemon, memory(SIZE) as fd:
         daemon.wait_ready()
         with connected(daemon.socket) as stubs, handed_over(daemon.handoff, fd) as (handle,):
-            call = stubs.jobs.Run.future(pb.RunRequest(spec=undo_log(handle)))
+            # In this order: a later job of the same user may wait for a helper until the first has ended.
             submit_hang(stubs, cpu=True)
+            call = stubs.jobs.Run.future(pb.RunRequest(spec=undo_log(handle)))
             until(lambda: any(os.pread(fd, SIZE, 0)), "the waited job has begun")
             tree = daemon.tree()
             assert len(tree) >= 6, "the daemon, two pool hosts, workers, a keeper"

@@ -78,6 +78,16 @@ def let_go(helpers: Iterable[ports.Worker]) -> None:
             os.kill(worker.pid, signal.SIGCONT)
 
 
+async def summed_without_helpers(h: RealJobs) -> tuple[Job, list[Worker]]:
+    """A checksum that has the right result although all helpers stand still."""
+    content = os.urandom(12 << 20)
+    helpers = await stop_helpers(h)
+    job = await h.run(JobSpec("file.crc32", sources={"data": h.memory(content).ref}, min_chunk=4 << 20))
+    assert job.state is JobState.SUCCEEDED
+    assert view.full_result(job) == {"crc32": zlib.crc32(content), "bytes": len(content)}
+    return job, helpers
+
+
 def undo_log(h: RealJobs, size: int) -> tuple[JobSpec, Any]:
     memory = h.memory(size)
     return JobSpec("selftest.undo_log", sources={"data": memory.ref}, min_chunk=size // 3), memory
@@ -86,12 +96,7 @@ def undo_log(h: RealJobs, size: int) -> tuple[JobSpec, Any]:
 def test_helper_when_it_has_not_begun_its_lease_then_the_lead_does_it_and_nobody_waits() -> None:
     async def story() -> None:
         async with real_jobs(helpers=1) as h:
-            content = os.urandom(12 << 20)
-            helpers = await stop_helpers(h)
-            spec = JobSpec("file.crc32", sources={"data": h.memory(content).ref}, min_chunk=4 << 20)
-            job = await h.run(spec)
-            assert job.state is JobState.SUCCEEDED
-            assert view.full_result(job) == {"crc32": zlib.crc32(content), "bytes": len(content)}
+            job, helpers = await summed_without_helpers(h)
             usage = view.cpu(job)
             assert (usage.chunks_run_twice, usage.chunks_rerun, usage.helpers_raised) == (0, 0, 0)
             assert h.deaths == []
@@ -109,12 +114,7 @@ def test_helper_when_still_in_a_chunk_that_writes_nothing_then_the_lead_runs_it_
 
     async def story() -> None:
         async with real_jobs(helpers=1) as h:
-            content = os.urandom(12 << 20)
-            helpers = await stop_helpers(h)
-            spec = JobSpec("file.crc32", sources={"data": h.memory(content).ref}, min_chunk=4 << 20)
-            job = await h.run(spec)
-            assert job.state is JobState.SUCCEEDED
-            assert view.full_result(job) == {"crc32": zlib.crc32(content), "bytes": len(content)}
+            job, helpers = await summed_without_helpers(h)
             assert view.cpu(job).chunks_run_twice == 1
             # It was killed, and seen dead before the job was told as ended: no end of a job is
             # earlier than the last worker's, as RealJobs asserts.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -132,13 +131,11 @@ def test_files_when_few_may_be_open_then_all_in_smaller_batches(
     for name in names:
         (tmp_path / name).write_text(name)
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-    made = command(real, "manifest", *names, cwd=tmp_path, preexec_fn=limit)
+    limited = ("prlimit", f"--nofile={most}")
+    made = command(real, "manifest", *names, cwd=tmp_path, through=limited)
     assert (made.status, made.err, len(made.out.splitlines())) == (0, "", 120)
     listed(tmp_path, made.out.encode())
-    assert command(real, "verify", "--quiet", "list", cwd=tmp_path, preexec_fn=limit) == Ended(0, "", "")
+    assert command(real, "verify", "--quiet", "list", cwd=tmp_path, through=limited) == Ended(0, "", "")
 
 
 # -- empty lists, and the output file ---------------------------------------------------
