@@ -153,9 +153,16 @@ class Peer:
         self.is_quick, self._since_s = now_s - self._since_s < QUICK_S, now_s
 
     def send_ahead(self, calls: Sequence[Call]) -> None:
-        """Send calls that the worker may begin when it has ended those before them."""
+        """Send calls that the worker may begin when it has ended those before them.
+
+        Their arguments are short, and it has their functions: their frames mention no descriptor.
+        """
         self.send(b"".join(wire.pack(wire.AHEAD) + self.message_of(call)[0] for call in calls))
         self.tokens.put(len(calls))
+
+    def has_function_of(self, call: Call) -> bool:
+        """Whether the worker has all that a call needs besides its arguments."""
+        return call.function is None or call.function.number in self._known
 
     def message_of(self, call: Call) -> tuple[bytes, Segments]:
         """Frames that hand a call over: its function first, if this worker does not have it."""
