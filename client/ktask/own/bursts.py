@@ -119,6 +119,8 @@ class Peer:
     def receive(self) -> list[tuple[int, int, Parcel]] | None:
         """Kind, number and payload of each frame that is whole now; None at the end of the connection.
 
+        A worker whose frames make no sense, or whose descriptors are lost, is treated like one that has ended.
+
         Raises:
             BlockingIOError: nothing has come.
         """
@@ -132,12 +134,17 @@ class Peer:
             self._passed += map(Segment.received, wire.descriptors(passed))
         if flags & _TRUNCATED:
             return None  # this process has no descriptor left, and nobody knows which ones are missing
-        return [*self._parcels(self._decoder.feed(data))] if data else None
+        try:
+            return [*self._parcels(self._decoder.feed(data))] if data else None
+        except wire.CallsInvalid:
+            return None
 
     def _parcels(self, frames: Iterable[tuple[int, int, bytes]]) -> Iterator[tuple[int, int, Parcel]]:
-        """The frames, each with the segments that came before it."""
+        """The frames, each with the segments that came before it; raises CallsInvalid."""
         for kind, number, payload in frames:
             if kind == wire.MEMORY:
+                if number > len(self._passed):
+                    raise wire.CallsInvalid(f"MEMORY frame: {number} descriptors, {len(self._passed)} came")
                 self._table = payload, tuple(self._passed.popleft() for _ in range(number))
             else:
                 yield kind, number, Parcel(payload, *self._table)
