@@ -119,7 +119,7 @@ class Peer:
     def receive(self) -> list[tuple[int, int, Parcel]] | None:
         """Kind, number and payload of each frame that is whole now; None at the end of the connection.
 
-        A worker whose frames make no sense, or whose descriptors are lost, is treated like one that has ended.
+        A worker whose frames make no sense, or whose descriptors are lost, counts as ended.
 
         Raises:
             BlockingIOError: nothing has come.
