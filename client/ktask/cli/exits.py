@@ -78,9 +78,13 @@ def warn(message: str) -> None:
 def end_now(status: int) -> NoReturn:
     """End the process without clearing every module, which takes longer than a small job.
 
-    What is registered with `atexit` runs, as at any other end. Both streams were flushed before.
+    The functions of `atexit` are called as at any other end, and what they print is written.
     """
     atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # Closed: None, or no file. `main` has reported what became of the command's own output.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
     os._exit(status)
 
 
