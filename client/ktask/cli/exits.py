@@ -62,11 +62,16 @@ def status_of(error: KtaskError) -> int:
     return NO_DAEMON if error.code == "UNAVAILABLE" else FAILED
 
 
+def print_error(text: str) -> None:
+    """Print a line to standard error; if that is closed, the caller still has the exit status."""
+    if sys.stderr is not None:  # else print() would take standard output
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
 def complain(message: str, status: int) -> int:
     """Print an error to standard error; return `status`."""
-    # If standard error is closed, the caller still has the exit status.
-    with contextlib.suppress(OSError):
-        print(f"ktask: {printable(message)}", file=sys.stderr, flush=True)
+    print_error(f"ktask: {printable(message)}")
     return status
 
 
