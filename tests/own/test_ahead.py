@@ -17,6 +17,7 @@ from ktask.own.board import Board
 from ktask.own.bursts import Peer
 from ktask.own.futures import Call
 from ktask.own.tokens import Tokens
+from ktask.v1 import parcels
 from ktask.v1.parcels import Parcel
 
 from tests.own import things
@@ -41,6 +42,9 @@ class FakeWorker:
     sent: deque[tuple[str, Call | None]] = field(default_factory=lambda: deque([("READY", None)]))
     making: Call | None = None
     made: list[Call] = field(default_factory=list)
+
+    def has_function_of(self, _: Call) -> bool:
+        return True
 
     def finish(self) -> None:
         """End a call; go on with one that was sent ahead, or ask for one."""
@@ -168,6 +172,15 @@ def test_call_ahead_when_another_worker_is_free_then_it_does_not_wait() -> None:
 def test_map_when_calls_are_short_then_each_is_made_once(executor: ktask.Executor, tmp_path: Path) -> None:
     list(executor.map(things.note_a_call, [str(tmp_path)] * 3000))
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) == 3000
+
+
+def test_map_when_its_function_is_large_and_others_run_then_it_arrives_whole(daemon: Any) -> None:
+    large = bytes(parcels.LARGE_BYTES)
+    with ktask.Executor(1, target=daemon.place) as executor:
+        before = executor.map(things.same, range(2000))
+        found = executor.map(lambda i: len(large) + i, range(20))
+        assert list(before) == list(range(2000))
+        assert list(found) == [len(large) + i for i in range(20)]
 
 
 def test_map_when_a_worker_dies_among_short_calls_then_one_of_them_fails(executor: ktask.Executor) -> None:

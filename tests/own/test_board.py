@@ -34,6 +34,9 @@ class FakePeer:
     takes_ahead: bool = False
     is_quick: bool = True
 
+    def has_function_of(self, _: Call) -> bool:
+        return True
+
 
 def a_call() -> Call:
     return Call(Future[Any](), Parcel(b""))

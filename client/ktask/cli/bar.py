@@ -93,8 +93,8 @@ def _columns(stream: TextIO) -> int:
     return found or shutil.get_terminal_size().columns
 
 
-def drawer_for(stream: TextIO, wanted: str) -> Drawer | None:
-    """A drawer for `stream`; None if the user or the terminal wants no bar."""
-    if wanted == "off" or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+def drawer_for(stream: TextIO | None, wanted: str) -> Drawer | None:
+    """A drawer for `stream`; None if the user or the terminal wants no bar, or the stream is closed."""
+    if wanted == "off" or stream is None or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return None
     return Drawer(stream)

@@ -62,11 +62,16 @@ def status_of(error: KtaskError) -> int:
     return NO_DAEMON if error.code == "UNAVAILABLE" else FAILED
 
 
+def print_error(text: str) -> None:
+    """Print a line to standard error; if that is closed, the caller still has the exit status."""
+    if sys.stderr is not None:  # else print() would take standard output
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
 def complain(message: str, status: int) -> int:
     """Print an error to standard error; return `status`."""
-    # If standard error is closed, the caller still has the exit status.
-    with contextlib.suppress(OSError):
-        print(f"ktask: {printable(message)}", file=sys.stderr, flush=True)
+    print_error(f"ktask: {printable(message)}")
     return status
 
 
@@ -78,9 +83,13 @@ def warn(message: str) -> None:
 def end_now(status: int) -> NoReturn:
     """End the process without clearing every module, which takes longer than a small job.
 
-    What is registered with `atexit` runs, as at any other end. Both streams were flushed before.
+    The functions of `atexit` are called as at any other end, and what they print is written.
     """
     atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # Closed: None, or no file. `main` has reported what became of the command's own output.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
     os._exit(status)
 
 

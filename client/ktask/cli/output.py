@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ktask.cli.exits import drop_output
+from ktask.cli.exits import drop_output, print_error
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -42,7 +42,7 @@ def write_out(data: bytes) -> None:
 def print_warnings(lines: Iterable[str]) -> None:
     """Print warnings to standard error; they change neither the output nor the exit status."""
     for line in lines:
-        print(f"ktask: warning: {line}", file=sys.stderr)
+        print_error(f"ktask: warning: {line}")
 
 
 def print_json(message: Message) -> None:

@@ -16,7 +16,7 @@ from ktask.cli import arguments, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
 from ktask.cli.escaping import escaped
-from ktask.cli.exits import BAD_INPUT, DONE, FAILED, complain, status_of_interrupt, warn
+from ktask.cli.exits import BAD_INPUT, DONE, FAILED, complain, print_error, status_of_interrupt, warn
 from ktask.cli.output import (
     as_document,
     print_document,
@@ -92,7 +92,7 @@ def _wait_all(options: argparse.Namespace, session: Session, order: _Order) -> i
             documents.append(_document(session, message, names))
         status = _report(options, session, convert.job(message), names, order.output)
         if drawer is not None and status == DONE:
-            print(text.describe_success(convert.job(message)), file=sys.stderr)
+            print_error(text.describe_success(convert.job(message)))
         if status != DONE:
             break
     if options.json:

@@ -78,8 +78,9 @@ class Handover:
             gone = weakref.finalize(source, _discard, weakref.ref(self), self.generation, handle)
             gone.atexit = False
             self._handles[source] = _Kept(handle, gone)
+            stale = self._objects.take_stale()
         source.call_on_close(self._on_close)
-        self.discard(())
+        self.discard(stale)
         return handle
 
     def handle_of_object(self, source: Any, fd: int) -> str | None:
@@ -88,7 +89,7 @@ class Handover:
         It is handed over once, and again when the descriptor is open on something else.
 
         Returns:
-            None if its handle cannot be kept: `hand_over` it.
+            None if its handle cannot be kept, or as many are as may be: `hand_over` it.
         Raises:
             KtaskError: the daemon refuses it, or cannot be reached.
         """
@@ -98,7 +99,7 @@ class Handover:
         with self._lock:
             self._notice_end()
             handle = self._objects.find(source, identity)
-            if handle is None:
+            if handle is None and not self._objects.is_full:
                 (handle,) = self._hand([(fd, 0)])
                 on_gone = partial(_discard, weakref.ref(self), self.generation, handle)
                 self._objects.add(source, identity, handle, on_gone)
@@ -124,7 +125,9 @@ class Handover:
         except BaseException:
             self.discard(handles)
             raise
-        self.discard(())
+        with self._lock:
+            stale = self._objects.take_stale()
+        self.discard(stale)
         return handles
 
     def discard(self, handles: Sequence[str], generation: int | None = None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 OBJECTS_MAX = 16
-"""Most objects that are kept; the one that was used longest ago is dropped first."""
+"""Most objects that are kept. None gives way to another one, since a job may be about to name its handle."""
 
 Identity = tuple[int, ...]
 """Tells whether a descriptor is still open on the same memory, in the same way."""
@@ -49,14 +49,19 @@ class KeptObjects:
 
     def find(self, source: Any, identity: Identity) -> str | None:
         """The handle of an object whose descriptor has this identity now; None = hand it over."""
-        kept = self._by_id.pop(id(source), None)
+        kept = self._by_id.get(id(source))
         if kept is None:
             return None
         if kept.reference() is source and kept.identity == identity:
-            self._by_id[id(source)] = kept
             return kept.handle
-        self._drop(kept)
+        self._drop(id(source))
         return None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no other object can be kept now."""
+        self._drop_closed()
+        return len(self._by_id) >= OBJECTS_MAX
 
     def add(self, source: Any, identity: Identity, handle: str, on_gone: Callable[[], object]) -> None:
         """Keep a handle; `on_gone` is called when the object is collected while it is kept."""
@@ -65,14 +70,8 @@ class KeptObjects:
         self._by_id[id(source)] = _Kept(weakref.ref(source), identity, handle, gone)
 
     def take_stale(self) -> list[str]:
-        """Forget closed objects and those beyond the limit, and return the handles to give back."""
-        for key, kept in list(self._by_id.items()):
-            source = kept.reference()
-            if source is None or getattr(source, "closed", False) is True:
-                del self._by_id[key]
-                self._drop(kept)
-        while len(self._by_id) > OBJECTS_MAX:
-            self._drop(self._by_id.pop(next(iter(self._by_id))))
+        """Forget objects that are closed, and return the handles to give back."""
+        self._drop_closed()
         stale, self._stale = self._stale, []
         return stale
 
@@ -83,7 +82,14 @@ class KeptObjects:
         self._by_id.clear()
         self._stale.clear()
 
-    def _drop(self, kept: _Kept) -> None:
+    def _drop_closed(self) -> None:
+        for key, kept in list(self._by_id.items()):
+            source = kept.reference()
+            if source is None or getattr(source, "closed", False) is True:
+                self._drop(key)
+
+    def _drop(self, key: int) -> None:
+        kept = self._by_id.pop(key)
         # An object that was collected has given its handle back.
         if kept.gone.detach() is not None:
             self._stale.append(kept.handle)

@@ -77,7 +77,9 @@ class Board:
         found: list[Call] = []
         if not (worker.takes_ahead and worker.is_quick) or len(worker.calls) > _AHEAD_LEAST:
             return found
-        while self.queue and self.queue[0].may_go_ahead and len(worker.calls) < AHEAD_MAX:
+        while self.queue and len(worker.calls) < AHEAD_MAX:
+            if not (self.queue[0].may_go_ahead and worker.has_function_of(self.queue[0])):
+                break
             call = self.queue.popleft()
             if call.begin():
                 worker.calls.append(call)

@@ -119,6 +119,8 @@ class Peer:
     def receive(self) -> list[tuple[int, int, Parcel]] | None:
         """Kind, number and payload of each frame that is whole now; None at the end of the connection.
 
+        A worker whose frames make no sense, or whose descriptors are lost, counts as ended.
+
         Raises:
             BlockingIOError: nothing has come.
         """
@@ -132,12 +134,17 @@ class Peer:
             self._passed += map(Segment.received, wire.descriptors(passed))
         if flags & _TRUNCATED:
             return None  # this process has no descriptor left, and nobody knows which ones are missing
-        return [*self._parcels(self._decoder.feed(data))] if data else None
+        try:
+            return [*self._parcels(self._decoder.feed(data))] if data else None
+        except wire.CallsInvalid:
+            return None
 
     def _parcels(self, frames: Iterable[tuple[int, int, bytes]]) -> Iterator[tuple[int, int, Parcel]]:
-        """The frames, each with the segments that came before it."""
+        """The frames, each with the segments that came before it; raises CallsInvalid."""
         for kind, number, payload in frames:
             if kind == wire.MEMORY:
+                if number > len(self._passed):
+                    raise wire.CallsInvalid(f"MEMORY frame: {number} descriptors, {len(self._passed)} came")
                 self._table = payload, tuple(self._passed.popleft() for _ in range(number))
             else:
                 yield kind, number, Parcel(payload, *self._table)
@@ -153,9 +160,16 @@ class Peer:
         self.is_quick, self._since_s = now_s - self._since_s < QUICK_S, now_s
 
     def send_ahead(self, calls: Sequence[Call]) -> None:
-        """Send calls that the worker may begin when it has ended those before them."""
+        """Send calls that the worker may begin when it has ended those before them.
+
+        Their arguments are short, and it has their functions: their frames mention no descriptor.
+        """
         self.send(b"".join(wire.pack(wire.AHEAD) + self.message_of(call)[0] for call in calls))
         self.tokens.put(len(calls))
+
+    def has_function_of(self, call: Call) -> bool:
+        """Whether the worker has all that a call needs besides its arguments."""
+        return call.function is None or call.function.number in self._known
 
     def message_of(self, call: Call) -> tuple[bytes, Segments]:
         """Frames that hand a call over: its function first, if this worker does not have it."""

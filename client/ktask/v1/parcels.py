@@ -9,6 +9,7 @@ pickled, so that nothing that happens afterwards is seen.
 from __future__ import annotations
 
 import pickle
+import resource
 import struct
 import weakref
 from collections import deque
@@ -27,6 +28,8 @@ SEGMENTS_MAX = 16
 
 _OPEN_MAX = 128
 """Segments of a store that exist at the same time: each has a descriptor."""
+_DESCRIPTORS_SHARE = 8
+"""Only one in so many descriptors that this process may have is for them: it needs others for its workers."""
 
 _NUMBERS = frozenset({int, float, bool, complex, type(None)})
 _STRINGS = frozenset({str, bytes})
@@ -114,7 +117,8 @@ class Store:
     @property
     def is_full(self) -> bool:
         """Whether there are as many segments as there may be."""
-        return len(self._all) >= _OPEN_MAX
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return len(self._all) >= min(_OPEN_MAX, limit // _DESCRIPTORS_SHARE)
 
 
 def _key(data: memoryview) -> tuple[int, int]:

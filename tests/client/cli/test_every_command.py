@@ -113,3 +113,24 @@ def test_command_when_json_is_asked_for_then_one_document_and_nothing_else(world
     done = run_with(world, [*world.words(line), "--json"])
     assert (done.returncode, done.stderr) == (0, b"")
     assert isinstance(json.loads(done.stdout), dict)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        *((line, 0) for line in COMMANDS if not line.startswith("hold")),
+        *[("run no.such.function", 2), ("manifest no-such-file", 1), ("no-such-command", 2)],
+    ],
+)
+def test_command_when_standard_error_is_closed_then_it_ends_as_without_it(
+    world: World, line: str, status: int
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$@" 2>&-', KTASK, *world.words(line)],
+        env=environment(world.socket),
+        stdout=subprocess.PIPE,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == status
+    assert b"ktask: " not in done.stdout

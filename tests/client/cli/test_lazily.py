@@ -86,7 +86,7 @@ def test_command_when_it_ends_at_once_then_registered_functions_run_and_nothing_
     code = (
         "import atexit, sys\n"
         "from ktask.cli import main\n"
-        "atexit.register(lambda: print('registered', flush=True))\n"
+        "atexit.register(lambda: print('registered'))\n"
         "sys.argv = ['ktask', 'no-such-command']\n"
         "main.command()"
     )

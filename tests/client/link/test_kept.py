@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import os
@@ -54,6 +55,29 @@ def test_object_when_closed_and_not_collected_then_given_back_with_the_next_job(
         assert fake.handoff.held == 1
         with pytest.raises(ValueError, match="closed"):
             summed(client, closed)
+
+
+def test_object_when_closed_then_given_back_with_the_next_job_on_a_path(
+    fake: FakeDaemon, client: ktask.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "named").write_bytes(b"text")
+    with memfd(b"abc") as closed:
+        summed(client, closed)
+    summed(client, tmp_path / "named")
+    assert fake.handoff.held == 0
+
+
+def test_object_when_many_others_come_before_its_job_then_its_handle_is_still_known(
+    fake: FakeDaemon, client: ktask.Client
+) -> None:
+    with contextlib.ExitStack() as end:
+        files = [end.enter_context(memfd(b"%d" % i)) for i in range(OBJECTS_MAX + 5)]
+        handover = client._session.handover
+        first = handover.handle_of_object(files[0], files[0].fileno())
+        for file in files[1:]:
+            assert summed(client, file)
+        assert first == handover.handle_of_object(files[0], files[0].fileno())
+        assert (fake.handoff.hands, fake.handoff.held) == (len(files), OBJECTS_MAX)
 
 
 class Changing:
@@ -142,12 +166,15 @@ def nothing() -> None:
     """Called for objects that are collected."""
 
 
-def test_books_when_beyond_the_limit_then_those_used_longest_ago_go(books: KeptObjects) -> None:
-    sources = [io.BytesIO() for _ in range(OBJECTS_MAX + 2)]
+def test_books_when_full_then_there_is_room_once_an_object_is_closed(books: KeptObjects) -> None:
+    sources = [io.BytesIO() for _ in range(OBJECTS_MAX)]
     for i, source in enumerate(sources):
+        assert not books.is_full
         books.add(source, (i,), f"handle {i}", nothing)
-    assert books.find(sources[0], (0,)) == "handle 0"
-    assert books.take_stale() == ["handle 1", "handle 2"]
+    assert books.is_full
+    sources[3].close()
+    assert not books.is_full
+    assert books.take_stale() == ["handle 3"]
     assert books.take_stale() == []
 
 

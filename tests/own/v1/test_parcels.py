@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,3 +168,14 @@ def test_segment_when_sealed_then_nobody_can_change_it() -> None:
     for change in (lambda: os.pwrite(segment.fd, b"x", 0), lambda: os.ftruncate(segment.fd, 0)):
         with pytest.raises(PermissionError):
             change()
+
+
+def test_store_when_a_program_may_have_few_descriptors_then_it_takes_an_eighth_of_them() -> None:
+    store, limits = Store(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    values = [bytearray(LARGE) for _ in range(12)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (80, limits[1]))
+    try:
+        kept = [dump(value, store) for value in values]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [len(parcel.segments) for parcel in kept] == [1] * 10 + [0] * 2
