@@ -30,6 +30,9 @@ SIZE_MAX = 2**63 - 1
 class UsageError(Exception):
     """The command line is wrong; the text says where, and what it should be."""
 
+    status = 2
+    """The exit status; that of the program that it imitates for a verb."""
+
 
 class Parser(argparse.ArgumentParser):
     """Raises UsageError instead of ending the process."""
@@ -44,6 +47,39 @@ class Parser(argparse.ArgumentParser):
             super().print_help(file)
             return
         print(self.format_help(), end="", flush=True)
+
+
+def parser_of(command: str, description: str, epilog: str = "", *, json: bool = True) -> Parser:
+    """A parser of the words after a command, with the options that may also stand before it.
+
+    Args:
+        json: whether it takes --json.
+    """
+    parser = Parser(
+        prog=f"ktask {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # Of an option that stands before the command and after it, the latter wins.
+    add_common(parser, argparse.SUPPRESS, json=json)
+    return parser
+
+
+def add_common(parser: Parser, default: object, *, json: bool = True) -> None:
+    """Add the options that every command has."""
+    parser.add_argument(
+        "--socket",
+        metavar="DIR_OR_PATH",
+        default=default,
+        help="the daemon's directory or gRPC socket",
+    )
+    if json:
+        json_default = False if default is None else default
+        parser.add_argument(
+            "--json", action="store_true", default=json_default, help="print one JSON document"
+        )
 
 
 def size(text: str) -> int:

@@ -23,6 +23,7 @@ from ktask.cli.exits import (
 )
 from ktask.cli.lazily import load_lazily, uncollected
 from ktask.cli.parsers import parse
+from ktask.cli.verbs import MODULES, Verb
 from ktask.errors import DaemonNotFound, KtaskError
 
 
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     try:
         options = parse(argv)
+        if options.command in MODULES:
+            return _run_verb(options)
         with uncollected():
             command = _command(options.command)
         return command(options)
@@ -64,11 +67,29 @@ def _run(argv: Sequence[str]) -> int:
     except KtaskError as error:
         return complain(str(error), status_of(error))
     except UsageError as error:
-        return complain(str(error), BAD_INPUT)
+        return complain(str(error), error.status)
     except BrokenPipeError:
         raise
     except OSError as error:
         return complain(_describe(error), BAD_INPUT)
+
+
+def _run_verb(options: argparse.Namespace) -> int:
+    """Run a verb; errors have its exit status, as of the program that people know."""
+    end_cleanly()
+    verb: Verb = options.verb
+    try:
+        return verb.run(options)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _complain_of(options, _describe(error))
+    except (KtaskError, UsageError) as error:
+        return _complain_of(options, str(error))
+
+
+def _complain_of(options: argparse.Namespace, message: str) -> int:
+    return complain(f"{options.command}: {message}", options.verb.trouble)
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from ktask.cli.arguments import Parser, UsageError, count, duration, size
+from ktask.cli.arguments import Parser, UsageError, add_common, count, duration, parser_of, size
+from ktask.cli.verbs import MODULES, Verb, verb
 
 _EPILOG = """commands:
   run FUNCTION [NAME=PATH ...]   run a job and wait for it
@@ -103,7 +104,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_common(top, None)
+    add_common(top, None)
     top.add_argument("--version", action="store_true", help="print the version")
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -111,41 +112,49 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if options.version:
         options.command = "version"
         return options
+    if not options.command:
+        top.print_help()
+        raise SystemExit(0)
+    if options.command in MODULES:
+        return _parse_verb(verb(options.command), options)
     if options.command not in _PARSERS:
-        got = f'got "{options.command}"' if options.command else "missing"
-        raise UsageError(f"command: {got}, wanted {', '.join(_PARSERS)}")
+        raise UsageError(_unknown(options.command))
     options = _PARSERS[options.command]().parse_intermixed_args(options.rest, options)
-    if options.socket == "":
-        raise UsageError("--socket: got an empty path, wanted a directory or a socket")
+    _check_common(options)
     return options
 
 
-def _add_common(parser: Parser, default: object) -> None:
-    parser.add_argument(
-        "--socket",
-        metavar="DIR_OR_PATH",
-        default=default,
-        help="the daemon's directory or gRPC socket",
-    )
-    json_default = False if default is None else default
-    parser.add_argument("--json", action="store_true", default=json_default, help="print one JSON document")
+def _parse_verb(found: Verb, options: argparse.Namespace) -> argparse.Namespace:
+    """The words of a verb as values; a UsageError has the verb's exit status."""
+    options.verb = found
+    try:
+        if options.json and not found.has_json:
+            raise UsageError(f"--json: `ktask {options.command}` has no JSON output; leave it out")
+        options = found.parser().parse_intermixed_args(options.rest, options)
+        _check_common(options)
+    except UsageError as error:
+        error.status = found.trouble
+        raise
+    return options
 
 
-def _parser(command: str, description: str, epilog: str = "") -> Parser:
-    parser = Parser(
-        prog=f"ktask {command}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    # These options may stand before the command or after it; the latter wins.
-    _add_common(parser, argparse.SUPPRESS)
-    return parser
+def _check_common(options: argparse.Namespace) -> None:
+    if options.socket == "":
+        raise UsageError("--socket: got an empty path, wanted a directory or a socket")
+
+
+def _unknown(word: str) -> str:
+    """The complaint about a command that there is not, with one that is spelled like it."""
+    from difflib import get_close_matches
+
+    names = [*MODULES, *_PARSERS]
+    close = get_close_matches(word, names, 1)
+    hint = f'did you mean "{close[0]}"?' if close else f"wanted {', '.join(names)}"
+    return f'command: got "{word}", {hint}'
 
 
 def _run_parser() -> Parser:
-    parser = _parser("run", "Run a job and wait for it.", _RUN_EPILOG)
+    parser = parser_of("run", "Run a job and wait for it.", _RUN_EPILOG)
     add = parser.add_argument
     add("function", metavar="FUNCTION", help="a name from `ktask functions`")
     add("sources", nargs="*", metavar="NAME=PATH", help="a source, named by its role")
@@ -192,7 +201,7 @@ def _run_parser() -> Parser:
 
 
 def _jobs_parser() -> Parser:
-    parser = _parser("jobs", "List your jobs, newest first, including ended ones that are still kept.")
+    parser = parser_of("jobs", "List your jobs, newest first, including ended ones that are still kept.")
     _add_label(parser, "only jobs with this label; repeat it to require several labels")
     return parser
 
@@ -202,19 +211,19 @@ def _add_label(parser: Parser, words: str) -> None:
 
 
 def _job_parser(command: str, description: str) -> Parser:
-    parser = _parser(command, description)
+    parser = parser_of(command, description)
     parser.add_argument("id", metavar="ID", help="the job's id")
     return parser
 
 
 def _functions_parser() -> Parser:
-    parser = _parser("functions", "List the functions; with NAME, describe one in full.")
+    parser = parser_of("functions", "List the functions; with NAME, describe one in full.")
     parser.add_argument("name", nargs="?", default="", metavar="NAME")
     return parser
 
 
 def _mode_parser() -> Parser:
-    parser = _parser("mode", "Print or set who decides how many helpers run.", _MODE_EPILOG)
+    parser = parser_of("mode", "Print or set who decides how many helpers run.", _MODE_EPILOG)
     parser.add_argument("mode", nargs="?", choices=("auto", "always", "paused"))
     parser.add_argument(
         "--for", dest="seconds", type=duration, metavar="TIME", help="return to auto after TIME"
@@ -223,7 +232,7 @@ def _mode_parser() -> Parser:
 
 
 def _manifest_parser() -> Parser:
-    parser = _parser(
+    parser = parser_of(
         "manifest", "Print a digest of each file, and of each file below directories.", _MANIFEST_EPILOG
     )
     add = parser.add_argument
@@ -235,7 +244,7 @@ def _manifest_parser() -> Parser:
 
 
 def _verify_parser() -> Parser:
-    parser = _parser("verify", "Check files against the digests of a manifest.", _VERIFY_EPILOG)
+    parser = parser_of("verify", "Check files against the digests of a manifest.", _VERIFY_EPILOG)
     add = parser.add_argument
     add("manifest", metavar="MANIFEST", help='what `ktask manifest` printed; "-" is standard input')
     add(
@@ -249,7 +258,7 @@ def _verify_parser() -> Parser:
 
 
 def _hold_parser() -> Parser:
-    parser = _parser("hold", "Hand files over and print their handles, until interrupted.", _HOLD_EPILOG)
+    parser = parser_of("hold", "Hand files over and print their handles, until interrupted.", _HOLD_EPILOG)
     parser.add_argument("sources", nargs="+", metavar="NAME=PATH", help="a file, and a name for it")
     return parser
 
@@ -260,7 +269,7 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
     "show": lambda: _job_parser("show", "Print all details of a job."),
     "watch": lambda: _job_parser("watch", "Follow a job to its end; exit 1 if it failed."),
     "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
-    "status": lambda: _parser(
+    "status": lambda: parser_of(
         "status", "Print the state of the daemon, its pools and workers, and what they lack."
     ),
     "mode": _mode_parser,

@@ -140,7 +140,6 @@ def test_parse_when_options_stand_anywhere_then_understood() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [],
         ["frob"],
         ["--frob"],
         ["run"],

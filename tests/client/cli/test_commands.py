@@ -104,7 +104,7 @@ def test_job_when_it_has_warnings_then_they_are_on_stderr_and_the_status_is_0(fa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "command: missing"),
+        ("runn file.copy", 'did you mean "run"?'),
         ("run fake.steps --arg count=x", 'argument "count": got "x", wanted an integer'),
         ("run fake.steps --arg nope=1", 'argument "nope": function "fake.steps" has no such argument'),
         ("run fake.steps --arg count=1 count=2", 'argument "count": given twice'),
@@ -343,3 +343,7 @@ def test_help_when_asked_then_0_and_no_daemon_is_needed(tmp_path: Path) -> None:
         assert command in done.out
         assert ktask(tmp_path, command, "--help").status == 0
     assert ktask(tmp_path, "--version").out.startswith("ktask 0.")
+
+
+def test_command_when_there_is_none_then_the_help(tmp_path: Path) -> None:
+    assert ktask(tmp_path) == ktask(tmp_path, "--help")

@@ -1,0 +1,39 @@
+"""Verbs: commands that do what a well-known program does, with its options, output and exit statuses.
+
+Each verb has a module here with a `VERB`. It builds the parser without gRPC or protobuf, and imports what
+does the work only within `run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+from ktask.cli.arguments import Parser
+
+MODULES: dict[str, str] = {}
+"""The module below this package of each verb."""
+
+
+class Verb(NamedTuple):
+    """A verb of the command line.
+
+    Args:
+        parser: builds the parser of the words after the verb.
+        run: does the work; returns the exit status.
+        trouble: exit status of a wrong command line and of errors, as of the program that people know.
+        has_json: whether the verb takes --json.
+    """
+
+    parser: Callable[[], Parser]
+    run: Callable[[argparse.Namespace], int]
+    trouble: int
+    has_json: bool = False
+
+
+def verb(name: str) -> Verb:
+    """The verb of this name, which must be in `MODULES`."""
+    found: Verb = import_module(f"{__name__}.{MODULES[name]}").VERB
+    return found

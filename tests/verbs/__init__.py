@@ -1,0 +1,1 @@
+"""Each verb of ktask beside the program that it imitates."""
