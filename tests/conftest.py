@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Mark every process that a test will start, and give it the signals of a foreground job.
 
     Each xdist worker has its own mark. A shell has its background jobs ignore SIGINT and SIGQUIT,
-    and each program that a test starts would inherit that.
+    and nohup has its command ignore SIGHUP; each program that a test starts would inherit that.
     """
     os.environ[MARK] = uuid.uuid4().hex
     sys.dont_write_bytecode = False  # or every run would have all asserts rewritten again, for seconds
@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
             compileall.compile_dir(REPOSITORY / package, quiet=2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

@@ -23,7 +23,7 @@ FIRST_WRITING_S, FIRST_READING_S = 0.05, 1.0
 """Work of a job before the first trial. Writers often take turns in the kernel; readers hardly ever do."""
 
 STALE_S = 3 * MEASURE_S
-"""After a longer gap between two looks a rate is measured anew: the workers may have changed meanwhile."""
+"""After a longer gap between two looks a rate is measured again: the workers may have changed meanwhile."""
 
 AGAIN_S, AGAIN_MAX_S = 2.0, 60.0
 """Time before the next trial; it doubles each time, up to the second."""
