@@ -18,7 +18,7 @@ from ktaskd.daemon.preflight import why_not_start
 from ktaskd.door.sockets.listener import ListenError, RuntimeDir, open_listeners
 from ktaskd.door.sockets.takeover import take_over
 from ktaskd.host.cgroups import cgroup_fd
-from ktaskd.host.processes.process import apply_undumpable
+from ktaskd.host.processes.process import apply_undumpable, refuse_new_code
 from ktaskd.host.root import HostRoot
 from ktaskd.pool.starting import environment, python
 
@@ -118,6 +118,7 @@ def _run(
     if why := hostconfig.unmapped(HostRoot()):
         return _fail(why, 1)
     own_cgroup_fd = cgroup_fd.take_stdout()
+    refuse_new_code()  # it reads every client's messages; workers compile patterns
     if os.geteuid() == 0:
         apply_undumpable()  # it holds other users' descriptors
     lacking = why_not_start(len(os.sched_getaffinity(0)))

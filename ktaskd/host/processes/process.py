@@ -18,7 +18,11 @@ _PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_NO_NEW_PRIVS = 39
+_PR_SET_MDWE = 65
 """Source: prctl(2), linux/prctl.h"""
+
+_REFUSE_EXEC_GAIN, _NO_INHERIT = 1, 2
+"""Source: PR_SET_MDWE(2const)"""
 
 
 def set_death_signal(number: int) -> None:
@@ -57,6 +61,19 @@ def apply_no_new_privileges() -> None:
 def has_no_new_privileges() -> bool:
     """Whether no_new_privs is set."""
     return prctl(_PR_GET_NO_NEW_PRIVS, 0) == 1
+
+
+def refuse_new_code() -> bool:
+    """Never again make memory of this process executable that was writable; its children still can.
+
+    Returns:
+        Whether the kernel does that, as Linux does from 6.6 on.
+    """
+    try:
+        prctl(_PR_SET_MDWE, _REFUSE_EXEC_GAIN | _NO_INHERIT)
+    except OSError:
+        return False
+    return True
 
 
 def apply_undumpable() -> None:

@@ -55,3 +55,26 @@ def test_data_limit_when_lifted_then_what_the_hard_one_is() -> None:
         "print(*resource.getrlimit(resource.RLIMIT_DATA))\n"
     )
     assert in_own_process(code) == [f"{1 << 40} {1 << 40}"]
+
+
+def test_process_when_it_refuses_new_code_then_its_children_do_not() -> None:
+    code = (
+        "import mmap\n"
+        "def can():\n"
+        "    try:\n"
+        "        mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()\n"
+        "    except PermissionError:\n"
+        "        return False\n"
+        "    return True\n"
+        "print(can(), process.refuse_new_code(), flush=True)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    print(can(), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "print(can())\n"
+    )
+    first, *after = in_own_process(code)
+    if first == "True False":
+        pytest.skip("needs PR_SET_MDWE with PR_MDWE_NO_INHERIT, of Linux 6.6")
+    assert (first, after) == ("True True", ["True", "False"])

@@ -82,6 +82,24 @@ def helpers_are_in_the_idle_slice_and_the_lead_is_not() -> str:
 
 
 @check
+def patterns_are_compiled_under_the_units() -> str:
+    """The library's compiler makes memory executable, which a unit could forbid."""
+    text = Path("/tmp/lines")
+    text.write_bytes(b"line of text 12\n" * (1 << 19))
+    found = ktask("run", "text.search", f"data={text}", "pattern=l[a-z]+ of", "regex=true")
+    text.unlink()
+    # Normal memory maps have no part that is writable and executable.
+    compiling = [one["pid"] for one in [*workers(), *workers("LEAD")] if _has_compiled(int(one["pid"]))]
+    require(compiling, f"no worker has compiled a pattern: {found}")
+    return f"{len(compiling)} workers"
+
+
+def _has_compiled(pid: int) -> bool:
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return any("rwxp" in line for line in lines)
+
+
+@check
 def selftest_functions_when_added_by_a_drop_in_then_the_service_restarts_with_them() -> str:
     """Change the command line like an administrator; the other checks need these functions."""
     DROP_IN.parent.mkdir(parents=True, exist_ok=True)
