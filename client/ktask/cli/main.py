@@ -108,6 +108,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         from ktask.cli.verify import verify
 
         return verify
+    if name == "doctor":
+        from ktask.cli.doctor import doctor
+
+        return doctor
     if name == "version":
         from ktask.cli.version import version
 

@@ -15,6 +15,7 @@ _EPILOG = """commands:
   watch ID                       follow a job to its end
   cancel ID                      cancel a job, and wait for its undo
   status                         the daemon, its pools and workers
+  doctor                         what should be mended, and how
   mode [auto|always|paused]      who decides how many helpers run
   functions [NAME]               list functions, or describe one
   manifest PATH ...              print digests of files and trees
@@ -48,6 +49,13 @@ are pipes, both go through a temporary file.
 The result goes to standard output, one "name: value" a line; with items one
 "PATH: values" a line. More than 1000 items take several jobs, one after the other;
 with --json these are then the list "jobs" of one object.
+"""
+
+_DOCTOR_EPILOG = """Each line is "ok", "note" (works less well than it could) or "mend" (does not work and
+should); "->" leads to the command or the change that mends it. Nothing is started
+and nothing is changed.
+
+exit status: 0 nothing must be mended, 1 something must, 2 bad input.
 """
 
 _HOLD_EPILOG = """Each file is opened for reading and writing, or only for reading if you may not
@@ -290,6 +298,9 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
     "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
     "status": lambda: parser_of(
         "status", "Print the state of the daemon, its pools and workers, and what they lack."
+    ),
+    "doctor": lambda: parser_of(
+        "doctor", "Examine client, daemon and machine, and print what mends each finding.", _DOCTOR_EPILOG
     ),
     "mode": _mode_parser,
     "functions": _functions_parser,

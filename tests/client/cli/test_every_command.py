@@ -66,6 +66,7 @@ COMMANDS = [
     "watch JOB",
     "cancel JOB",
     "status",
+    "doctor",
     "mode",
     "mode auto",
     "functions",
