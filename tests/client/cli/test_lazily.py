@@ -15,6 +15,7 @@ import ktaskd
 
 VERBS = (
     *("run", "jobs", "show", "watch", "cancel", "status", "mode", "functions", "manifest", "verify", "hold"),
+    "sum",
 )
 HEAVY = ("asyncio", "google", "grpc", "importlib.metadata", "inspect", "logging", "numpy", "socket", "ssl")
 """Packages that a help text has no use for; each takes at least a millisecond to load."""
