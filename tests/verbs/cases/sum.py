@@ -86,6 +86,11 @@ CASES = [
     _same("check: no line end at the end", "-c s", f"{_GOOD}; truncate -s -1 s"),
     _same("check: lines of BSD with one blank", "-c s", f"{_GOOD}; sed -i 's/  / /' s"),
     _same("check: forms mixed", "-c s", f"{_GOOD}; sed -i '2s/  / /' s"),
+    _same(
+        "check: forms mixed, and the rest would be a name",
+        "-c s",
+        f"{_GOOD}; cp a xb; sha256sum xb | sed 's/  / /' >> s",
+    ),
     _same("check: tagged lines", "-c s", f"{_GOOD}; sha256sum --tag a b > s"),
     _same("check: tagged lines with little space", "-c s", f"{_GOOD}; sha256sum --tag a | tr -d ' ' > s"),
     _same("check: odd names", "-c s", f"{_ODD}\nsha256sum *a* *b* *c* *d* *e* *f* *g* > s || :"),
