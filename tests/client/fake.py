@@ -151,6 +151,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         size = request.page_size or 2
         found = [job.message for job in reversed(self.jobs.values())]
         found = [job for job in found if not request.states or job.state in request.states]
+        found = [job for job in found if request.function in ("", job.spec.function)]
         token = str(start + size) if start + size < len(found) else ""
         return pb.ListResponse(jobs=found[start : start + size], next_page_token=token)
 

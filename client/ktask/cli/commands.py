@@ -13,8 +13,9 @@ from types import FrameType
 
 from ktask import convert
 from ktask.cli import text
-from ktask.cli.arguments import UsageError, labels, pair, unique
+from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
+from ktask.cli.chosen import chosen, id_of
 from ktask.cli.escaping import printable
 from ktask.cli.exits import DONE, FAILED, NO_DAEMON, complain, warn
 from ktask.cli.output import format_document, print_json, print_out, print_warnings
@@ -28,7 +29,6 @@ from ktask.source import File, file
 from ktask.v1 import control_pb2
 from ktask.v1 import jobs_pb2 as pb
 
-_PAGE = 1000
 _ITEMS = ("items", "items_omitted")
 """Names in the result of a job whose items have results of their own."""
 
@@ -44,11 +44,10 @@ def _session(options: argparse.Namespace, *, start: bool = False) -> Iterator[Se
 
 
 def jobs(options: argparse.Namespace) -> int:
-    """List the caller's jobs; with --json all pages in one document."""
-    whole, wanted = pb.ListResponse(), labels(options.label)
+    """List the jobs that the options choose; with --json all pages in one document."""
+    whole = pb.ListResponse()
     with _session(options) as session:
-        for page in session.pages(pb.ListRequest(page_size=_PAGE, labels=wanted)):
-            whole.jobs.extend(page.jobs)
+        whole.jobs.extend(chosen(session, options))
     if options.json:
         print_json(whole)
     else:
@@ -59,16 +58,16 @@ def jobs(options: argparse.Namespace) -> int:
 def show(options: argparse.Namespace) -> int:
     """Show one job."""
     with _session(options) as session:
-        _print_job(options, session.get(id=options.id))
+        _print_job(options, session.get(id=id_of(session, options.id)))
     return DONE
 
 
 def cancel(options: argparse.Namespace) -> int:
     """Cancel one job and wait for its undo."""
     with _session(options) as session:
-        message = session.cancel(id=options.id)
+        message = session.cancel(id=id_of(session, options.id))
         if message.state not in ENDED:
-            message = session.wait(id=options.id) or message
+            message = session.wait(id=message.id) or message
         _print_job(options, message)
     return DONE
 
@@ -87,7 +86,7 @@ def watch(options: argparse.Namespace) -> int:
     state: JobState | None = None
     with _session(options) as session:
         try:
-            for last in session.watch(id=options.id):
+            for last in session.watch(id=id_of(session, options.id)):
                 results += last.results
                 if not options.json:
                     state = _print_step(last, state, drawer)

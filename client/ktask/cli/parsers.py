@@ -11,7 +11,7 @@ from ktask.cli.verbs import MODULES, Verb, verb
 _EPILOG = """commands:
   run FUNCTION [NAME=PATH ...]   run a job and wait for it
   jobs                           list your jobs, including ended ones
-  show ID                        all details of a job
+  show ID                        all details of a job ("last" is the newest)
   watch ID                       follow a job to its end
   cancel ID                      cancel a job, and wait for its undo
   status                         the daemon, its pools and workers
@@ -203,9 +203,28 @@ def _run_parser() -> Parser:
     return parser
 
 
+_STATES = (
+    *("queued", "running", "combining", "draining", "undoing"),
+    *("succeeded", "failed", "cancelled", "dirty"),
+)
+
+
 def _jobs_parser() -> Parser:
     parser = parser_of("jobs", "List your jobs, newest first, including ended ones that are still kept.")
     _add_label(parser, "only jobs with this label; repeat it to require several labels")
+    add = parser.add_argument
+    add("--user", default="", metavar="USER", help="only jobs of this user, a name or a uid")
+    add(
+        "--state",
+        action="append",
+        default=[],
+        type=str.lower,
+        choices=_STATES,
+        metavar="STATE",
+        help=f"only jobs in this state: {', '.join(_STATES)}; repeat it for several",
+    )
+    add("--function", default="", metavar="NAME", help="only jobs of this function")
+    add("--since", type=duration, metavar="TIME", help="only jobs of the last TIME, such as 15m")
     return parser
 
 
@@ -215,7 +234,7 @@ def _add_label(parser: Parser, words: str) -> None:
 
 def _job_parser(command: str, description: str) -> Parser:
     parser = parser_of(command, description)
-    parser.add_argument("id", metavar="ID", help="the job's id")
+    parser.add_argument("id", metavar="ID", help='the job\'s id, its beginning, or "last", the newest')
     return parser
 
 
