@@ -41,12 +41,30 @@ class Parser(argparse.ArgumentParser):
         """Called by argparse with its complaint."""
         raise UsageError(f'{message} (see "{self.prog} --help")')
 
+    def parse_words(self, args: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
+        """Parse words; those after "--" are no options, which argparse forgets when it parses twice."""
+        words = list(args)
+        end = words.index("--") if "--" in words else len(words)
+        # No word of a command line contains a zero byte.
+        names = [f"\0{word}" if word.startswith("-") else word for word in words[end + 1 :]]
+        options = self.parse_intermixed_args([*words[:end], *names], namespace)
+        for name, value in vars(options).items():
+            setattr(options, name, _unmarked(value))
+        return options
+
     def print_help(self, file: Any = None) -> None:
         """Print the help; argparse itself ignores write errors since Python 3.11.5."""
         if file is not None:
             super().print_help(file)
             return
         print(self.format_help(), end="", flush=True)
+
+
+def _unmarked(value: Any) -> Any:
+    """A parsed value without the mark of words after "--"."""
+    if isinstance(value, list):
+        return [_unmarked(one) for one in value]
+    return value.removeprefix("\0") if isinstance(value, str) else value
 
 
 def parser_of(command: str, description: str, epilog: str = "", *, json: bool = True) -> Parser:

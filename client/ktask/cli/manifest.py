@@ -51,7 +51,7 @@ def manifest(options: argparse.Namespace) -> int:
         if new is not None:
             end.push(new)  # before the file exists: a signal may come at any moment
             new.open()
-        own = set(new.identities()) if new else _output_identity()
+        own = set(new.identities()) if new else output_identity()
         documents = []
         for made in _entries(session, walk(map(os.fsencode, options.paths), own, bad), options, bad):
             count += 1
@@ -72,7 +72,7 @@ def manifest(options: argparse.Namespace) -> int:
     return bad.status
 
 
-def _output_identity() -> set[tuple[int, int]]:
+def output_identity() -> set[tuple[int, int]]:
     """Device and inode of standard output if it is a file, which may lie below a listed directory."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         status = os.fstat(sys.stdout.fileno())

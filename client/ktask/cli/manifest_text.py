@@ -171,7 +171,7 @@ class _Reader:
 
     def _tagged(self, line: bytes) -> WholeFile | None:
         match = _TAGGED.fullmatch(line)
-        name = _name(match[3], match[1]) if match else None
+        name = unescape(match[3], match[1]) if match else None
         if match is None or not name:
             return None
         return WholeFile(name, match[4].decode().lower(), match[2].decode().lower())
@@ -187,12 +187,12 @@ class _Reader:
             return None
         if self._reversed is None:
             self._reversed = one_blank
-        name = _name(rest if self._reversed else rest[1:], match[1])
+        name = unescape(rest if self._reversed else rest[1:], match[1])
         return WholeFile(name, match[2].decode().lower()) if name else None
 
     def _open(self, match: re.Match[bytes], number: int) -> None:
         """Read the head of a file with digests of blocks."""
-        name, algorithm, block = _name(match[6], match[1]), match[2].decode(), int(match[3])
+        name, algorithm, block = unescape(match[6], match[1]), match[2].decode(), int(match[3])
         if name is None:
             self.found.bad_lines.append(number)
             return
@@ -244,7 +244,7 @@ def escape(name: bytes) -> tuple[bytes, bytes]:
     return b"\\", name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
 
 
-def _name(name: bytes, mark: bytes) -> bytes | None:
+def unescape(name: bytes, mark: bytes) -> bytes | None:
     """The unescaped name of a line; None if it is invalid."""
     if b"\0" in name:
         return None

@@ -20,6 +20,7 @@ _EPILOG = """commands:
   functions [NAME]               list functions, or describe one
   manifest PATH ...              print digests of files and trees
   verify MANIFEST                check files against their digests
+  sum [-c] FILE ...              print or check checksums, as sha256sum does
   hold NAME=PATH ...             hand files over and print their handles
 
 Each command has its own --help. Without --socket, the daemon is the one that
@@ -116,7 +117,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     top.add_argument("--version", action="store_true", help="print the version")
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    options = top.parse_args(argv)
+    # argparse would take "--" after the command as its own; no word of a command line contains a zero byte.
+    options = top.parse_args(["\0--" if i and word == "--" else word for i, word in enumerate(argv)])
+    options.rest = [word.removeprefix("\0") for word in options.rest]
     if options.version:
         options.command = "version"
         return options
@@ -127,7 +130,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         return _parse_verb(verb(options.command), options)
     if options.command not in _PARSERS:
         raise UsageError(_unknown(options.command))
-    options = _PARSERS[options.command]().parse_intermixed_args(options.rest, options)
+    options = _PARSERS[options.command]().parse_words(options.rest, options)
     _check_common(options)
     return options
 
@@ -138,7 +141,7 @@ def _parse_verb(found: Verb, options: argparse.Namespace) -> argparse.Namespace:
     try:
         if options.json and not found.has_json:
             raise UsageError(f"--json: `ktask {options.command}` has no JSON output; leave it out")
-        options = found.parser().parse_intermixed_args(options.rest, options)
+        options = found.parser().parse_words(options.rest, options)
         _check_common(options)
     except UsageError as error:
         error.status = found.trouble

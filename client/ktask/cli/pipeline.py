@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, open_file
@@ -29,6 +29,7 @@ _SPARE_FILES = 24
 Asked = TypeVar("Asked")
 Outcome = TypeVar("Outcome")
 Work = Callable[[Sequence[Opened[Asked]]], list[Outcome]]
+Open = Callable[[bytes, contextlib.ExitStack], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class _Batch(Generic[Asked]):
 class _Opener(Generic[Asked]):
     """Opens files, as many at a time as this process's descriptors allow."""
 
-    def __init__(self, asked: Iterable[Asked], name_of: Callable[[Asked], bytes]) -> None:
+    def __init__(self, asked: Iterable[Asked], name_of: Callable[[Asked], bytes], open_one: Open) -> None:
+        self._open = open_one
         self._rest = iter(asked)
         self._name_of = name_of
         self._waiting: deque[Asked] = deque()
@@ -66,7 +68,7 @@ class _Opener(Generic[Asked]):
             return False
         one = self._waiting.popleft()
         try:
-            batch.opened.append(Opened(one, open_file(self._name_of(one), batch.files)))
+            batch.opened.append(Opened(one, self._open(self._name_of(one), batch.files)))
         except OSError as error:
             shared = not alone or any(other.file for other in batch.opened)
             if shared and error.errno in (errno.EMFILE, errno.ENFILE):
@@ -90,17 +92,22 @@ def room_for(running: int) -> int:
 
 
 def in_order(
-    session: Session, asked: Iterable[Asked], name_of: Callable[[Asked], bytes], work: Work[Asked, Outcome]
+    session: Session,
+    asked: Iterable[Asked],
+    name_of: Callable[[Asked], bytes],
+    work: Work[Asked, Outcome],
+    open_one: Open = open_file,
 ) -> Iterator[list[tuple[Opened[Asked], Outcome]]]:
     """Yield batches of files with their outcomes, in the order of `asked`.
 
     Args:
         work: makes the outcomes of a batch, one for each file; called in other threads, for up to
             JOBS_AHEAD batches at the same time. The files are open until their batch was yielded.
+        open_one: opens a file by its name; the stack closes it. Raises OSError or UsageError.
     Raises:
         KtaskError, or whatever `work` raises first. The session is closed then, which cancels its jobs.
     """
-    opener = _Opener(asked, name_of)
+    opener = _Opener(asked, name_of, open_one)
     begun: deque[tuple[_Batch[Asked], Pending[list[Outcome]]]] = deque()
     try:
         while True:

@@ -51,6 +51,20 @@ def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes
         raise UsageError(f"{what}: standard input: {error.strerror}") from None
 
 
+def spool(file: IO[bytes], end: contextlib.ExitStack) -> IO[bytes]:
+    """A temporary file with what can still be read from this one.
+
+    Args:
+        end: closes it; it has no name.
+    Raises:
+        OSError: the file cannot be read.
+    """
+    copy = _temporary(end)
+    shutil.copyfileobj(file, copy, 1 << 20)
+    copy.flush()
+    return copy
+
+
 def input_file() -> int:
     """The descriptor of standard input, which must be a regular file; raises UsageError."""
     fd = _standard_input()

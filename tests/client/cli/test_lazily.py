@@ -14,20 +14,8 @@ from ktask.cli.version import VERSION
 import ktaskd
 
 VERBS = (
-    *(
-        "run",
-        "jobs",
-        "show",
-        "watch",
-        "cancel",
-        "status",
-        "doctor",
-        "mode",
-        "functions",
-        "manifest",
-        "verify",
-        "hold",
-    ),
+    *("run", "jobs", "show", "watch", "cancel", "status", "doctor", "mode", "functions"),
+    *("manifest", "verify", "hold", "sum"),
 )
 HEAVY = ("asyncio", "google", "grpc", "importlib.metadata", "inspect", "logging", "numpy", "socket", "ssl")
 """Packages that a help text has no use for; each takes at least a millisecond to load."""

@@ -1,0 +1,94 @@
+"""Lines of checksums, as sha256sum, b3sum and cksum print and accept them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ktask.cli.manifest_text import escape, unescape
+
+DIGITS = {"sha256": 64, "blake3": 64, "crc32": 8, "crc32c": 8, "xxh3": 16}
+"""Hexadecimal digits of each checksum."""
+
+_TAGGED = re.compile(
+    rb"[ \t]*(\\?)(SHA256|BLAKE3|CRC32C|CRC32|XXH3) ?\((.*)\)[ \t]*=[ \t]*([0-9a-fA-F]+)", re.DOTALL
+)
+_PLAIN = re.compile(rb"[ \t]*(\\?)([0-9a-fA-F]+)[ \t](.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The checksum that a list has for a file, in lower-case digits."""
+
+    name: bytes
+    algorithm: str
+    digest: str
+
+
+def format_sum(found: Expected, *, tag: bool, binary: bool, zero: bool) -> bytes:
+    """The line of a file, with its end; `zero` ends it with a zero byte and escapes no name."""
+    mark, name = (b"", found.name) if zero else escape(found.name)
+    end = b"\0" if zero else b"\n"
+    digest = found.digest.encode()
+    if tag:
+        return mark + found.algorithm.upper().encode() + b" (" + name + b") = " + digest + end
+    return mark + digest + (b" *" if binary else b"  ") + name + end
+
+
+class Lines:
+    """Reads lists, one after the other."""
+
+    def __init__(self, given: str | None) -> None:
+        """Read nothing yet.
+
+        Args:
+            given: the algorithm of all lines; None = tagged lines name theirs, the others are sha256.
+        """
+        self._given = given
+        self._usual = given or "sha256"
+        self._reversed: bool | None = None
+        """Whether lines have one blank before the name, as from BSD's -r; the first line decides."""
+
+    def read(self, content: bytes, *, is_input: bool) -> Iterator[tuple[int, Expected | None]]:
+        """Yield the number of each line, from 1, with its entry; None for a line in no known format.
+
+        Args:
+            is_input: whether the list is standard input, which then cannot be a file of the list.
+        """
+        lines = content.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            text = line.removesuffix(b"\r")
+            if not text or text.startswith(b"#"):
+                continue
+            entry = self._tagged(text) or self._plain(text)
+            yield number, None if entry and is_input and entry.name == b"-" else entry
+
+    def _tagged(self, line: bytes) -> Expected | None:
+        match = _TAGGED.fullmatch(line)
+        if match is None:
+            return None
+        algorithm = match[2].decode().lower()
+        if self._given not in (None, algorithm):
+            return None
+        return _entry(match[3], match[1], algorithm, match[4])
+
+    def _plain(self, line: bytes) -> Expected | None:
+        match = _PLAIN.fullmatch(line)
+        if match is None or len(match[2]) != DIGITS[self._usual]:
+            return None
+        rest = match[3]
+        one_blank = len(rest) == 1 or rest[:1] not in (b" ", b"*")
+        # If forms were mixed, a name that begins with a blank would be ambiguous.
+        if one_blank and self._reversed is False:
+            return None
+        if self._reversed is None:
+            self._reversed = one_blank
+        return _entry(rest if self._reversed else rest[1:], match[1], self._usual, match[2])
+
+
+def _entry(name: bytes, mark: bytes, algorithm: str, digest: bytes) -> Expected | None:
+    plain = unescape(name, mark)
+    if not plain or len(digest) != DIGITS[algorithm]:
+        return None
+    return Expected(plain, algorithm, digest.decode().lower())
