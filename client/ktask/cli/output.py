@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ktask.cli.escaping import printable
 from ktask.cli.exits import drop_output, print_error
 
 if TYPE_CHECKING:
@@ -37,6 +39,13 @@ def write_out(data: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def safe_line(line: bytes) -> bytes:
+    """The line without control characters if it goes to a terminal, where they could forge another line."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return line
+    return printable(os.fsdecode(line)).encode(errors="backslashreplace")
 
 
 def print_warnings(lines: Iterable[str]) -> None:

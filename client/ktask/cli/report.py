@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Unreadable
-from ktask.cli.escaping import printable
 from ktask.cli.exits import DONE, FAILED, complain
 from ktask.cli.manifest_text import Listed, escape
-from ktask.cli.output import print_document, write_out
+from ktask.cli.output import print_document, safe_line, write_out
 from ktask.cli.replacement import Replacement
 
 _UNREADABLE = " open or read"
@@ -64,10 +62,7 @@ class Report:
     def _print(self, line: bytes) -> None:
         if self._json:
             return
-        if sys.stdout is not None and sys.stdout.isatty():
-            # Control characters could make one line look like another.
-            line = printable(os.fsdecode(line)).encode(errors="backslashreplace")
-        write_out(line + b"\n")
+        write_out(safe_line(line) + b"\n")
 
     def summarize(self, listed: Listed, path: str) -> int:
         """Report how many files were bad; return the exit status."""

@@ -19,11 +19,16 @@ _PLAIN = re.compile(rb"[ \t]*(\\?)([0-9a-fA-F]+)[ \t](.+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The checksum that a list has for a file, in lower-case digits."""
+    """The checksum that a list has for a file, in lower-case digits.
+
+    Args:
+        sure: whether the line or the caller names the algorithm; otherwise 64 digits may be of another one.
+    """
 
     name: bytes
     algorithm: str
     digest: str
+    sure: bool = True
 
 
 def format_sum(found: Expected, *, tag: bool, binary: bool, zero: bool) -> bytes:
@@ -84,11 +89,12 @@ class Lines:
             return None
         if self._reversed is None:
             self._reversed = one_blank
-        return _entry(rest if self._reversed else rest[1:], match[1], self._usual, match[2])
+        name = rest if self._reversed else rest[1:]
+        return _entry(name, match[1], self._usual, match[2], sure=self._given is not None)
 
 
-def _entry(name: bytes, mark: bytes, algorithm: str, digest: bytes) -> Expected | None:
+def _entry(name: bytes, mark: bytes, algorithm: str, digest: bytes, sure: bool = True) -> Expected | None:
     plain = unescape(name, mark)
     if not plain or len(digest) != DIGITS[algorithm]:
         return None
-    return Expected(plain, algorithm, digest.decode().lower())
+    return Expected(plain, algorithm, digest.decode().lower(), sure)

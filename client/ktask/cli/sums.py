@@ -12,7 +12,7 @@ from typing import Any
 from ktask.cli.batches import Opened, Result, Unreadable, each, min_chunk, results
 from ktask.cli.exits import DONE, FAILED, complain, warn
 from ktask.cli.manifest import Complaints, output_identity, walk
-from ktask.cli.output import write_out
+from ktask.cli.output import safe_line, write_out
 from ktask.cli.pipeline import in_order
 from ktask.cli.streams import DASH, input_source, spool
 from ktask.cli.sum_lines import DIGITS, Expected, format_sum
@@ -43,10 +43,14 @@ def print_sums(options: argparse.Namespace) -> int:
                     report_unreadable(one.asked, found.problem)
                     bad.status = FAILED
                 else:
-                    entry = Expected(one.asked, algorithm, found)
-                    lines.append(format_sum(entry, tag=options.tag, binary=options.binary, zero=options.zero))
+                    lines.append(_line(Expected(one.asked, algorithm, found), options))
             write_out(b"".join(lines))
     return bad.status
+
+
+def _line(entry: Expected, options: argparse.Namespace) -> bytes:
+    line = format_sum(entry, tag=options.tag, binary=options.binary, zero=options.zero)
+    return line if options.zero else safe_line(line[:-1]) + b"\n"
 
 
 def report_unreadable(name: bytes, problem: str) -> None:

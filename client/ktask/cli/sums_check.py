@@ -14,7 +14,7 @@ from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Opened, Unreadable
 from ktask.cli.exits import DONE, FAILED, complain, warn
 from ktask.cli.manifest_text import escape
-from ktask.cli.output import write_out
+from ktask.cli.output import safe_line, write_out
 from ktask.cli.pipeline import in_order
 from ktask.cli.streams import DASH
 from ktask.cli.sum_lines import Expected, Lines
@@ -23,6 +23,9 @@ from ktask.link.connect import open_session
 from ktask.link.session import Session
 
 _MISSING = os.strerror(errno.ENOENT)
+
+_OTHER = {"sha256": "blake3", "blake3": "sha256"}
+"""Two algorithms of as many digits, which lines without a name can be of."""
 
 
 @dataclass(slots=True)
@@ -62,12 +65,17 @@ def _read(path: str) -> bytes:
     return sys.stdin.buffer.read()
 
 
+def _differs(one: Expected, found: str | Unreadable) -> bool:
+    return not isinstance(found, Unreadable) and found != one.digest
+
+
 class _List:
     """Checks one list, and reports on standard error as sha256sum does."""
 
     def __init__(self, options: argparse.Namespace, path: str, session: Session) -> None:
         self._options, self._path, self._session = options, path, session
         self._counts = _Counts()
+        self._usual = "sha256"
 
     def check(self, lines: Lines, content: bytes) -> int:
         """Check all files of the list; return the exit status."""
@@ -90,12 +98,43 @@ class _List:
     def _found(self, opened: Sequence[Opened[Expected]]) -> list[str | Unreadable]:
         """The checksum of each file, by one job for each algorithm."""
         found: list[str | Unreadable] = [""] * len(opened)
-        for algorithm in dict.fromkeys(one.asked.algorithm for one in opened):
-            chosen = [i for i, one in enumerate(opened) if one.asked.algorithm == algorithm]
-            sums = digests(self._session, [opened[i] for i in chosen], algorithm)
-            for i, digest in zip(chosen, sums, strict=True):
-                found[i] = digest
+        usual = self._usual
+        names = [one.asked.algorithm if one.asked.sure else usual for one in opened]
+        for algorithm in dict.fromkeys(names):
+            self._compute(opened, [i for i, name in enumerate(names) if name == algorithm], algorithm, found)
+        unsure = [i for i, one in enumerate(opened) if not one.asked.sure and _differs(one.asked, found[i])]
+        self._try_other(opened, unsure, _OTHER[usual], found)
         return found
+
+    def _compute(
+        self,
+        opened: Sequence[Opened[Expected]],
+        chosen: Sequence[int],
+        algorithm: str,
+        found: list[str | Unreadable],
+    ) -> None:
+        """Fill in the checksums of the chosen files."""
+        sums = digests(self._session, [opened[i] for i in chosen], algorithm)
+        for i, digest in zip(chosen, sums, strict=True):
+            found[i] = digest
+
+    def _try_other(
+        self,
+        opened: Sequence[Opened[Expected]],
+        unsure: Sequence[int],
+        other: str,
+        found: list[str | Unreadable],
+    ) -> None:
+        """Take another algorithm's checksums for lines that do not name theirs and do not match."""
+        if not unsure:
+            return
+        tried = list(found)
+        self._compute(opened, unsure, other, tried)
+        right = [i for i in unsure if tried[i] == opened[i].asked.digest]
+        for i in right:
+            found[i] = tried[i]
+        if 2 * len(right) > len(unsure):
+            self._usual = other  # of the files that follow, so that few are read twice
 
     def _add(self, one: Expected, found: str | Unreadable) -> None:
         if isinstance(found, Unreadable):
@@ -117,7 +156,7 @@ class _List:
         if not self._options.status:
             # coreutils escape a name here only for a line end in it.
             mark, shown = escape(name) if b"\n" in name else (b"", name)
-            write_out(mark + shown + b": " + result + b"\n")
+            write_out(safe_line(mark + shown + b": " + result) + b"\n")
 
     def _summarize(self) -> int:
         counts = self._counts

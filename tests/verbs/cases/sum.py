@@ -104,6 +104,18 @@ CASES = [
     Case("cksum's sha256", "cksum -a sha256 a b", "ktask sum -a sha256 --tag a b", _GOOD),
     Case("cksum's sha256, untagged", "cksum -a sha256 --untagged a", "ktask sum -a sha256 a", _GOOD),
     Case("BLAKE3", "b3sum a b - < a", "ktask sum -a blake3 a b - < a", _GOOD),
+    Case(
+        "check BLAKE3 that nothing names",
+        "b3sum -c s",
+        "ktask sum -c s",
+        "printf a > a; printf b > b; b3sum a b > s",
+    ),
+    Case(
+        "check lines of two algorithms that nothing names",
+        "sha256sum -c s",
+        "ktask sum -c t",
+        "printf a > a; printf b > b; printf c > c; sha256sum a b c > s; (b3sum a; sha256sum b; b3sum c) > t",
+    ),
     Case("check BLAKE3", "b3sum -c s", "ktask sum -a blake3 -c s", "printf a > a; b3sum a > s"),
     Case(
         "check BLAKE3, wrong",
