@@ -19,6 +19,7 @@ from ktask.cli.chosen import chosen, id_of
 from ktask.cli.escaping import printable
 from ktask.cli.exits import DONE, FAILED, NO_DAEMON, complain, warn
 from ktask.cli.output import format_document, print_json, print_out, print_warnings
+from ktask.cli.overview import describe_overview
 from ktask.cli.streams import DASH, input_file
 from ktask.core import mode_request
 from ktask.errors import describe_failure
@@ -123,13 +124,14 @@ def _print_step(message: pb.WatchResponse, before: JobState | None, drawer: Draw
 
 
 def status(options: argparse.Namespace) -> int:
-    """Show the status of the daemon."""
+    """Show the status of the daemon on one screen, or with -v all of it."""
     with _session(options) as session:
         response = session.status()
     if options.json:
         print_json(response)
     else:
-        print_out(text.describe_status(convert.status(response.status)))
+        describe = text.describe_status if options.verbose else describe_overview
+        print_out(describe(convert.status(response.status)))
     return DONE
 
 

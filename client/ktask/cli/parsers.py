@@ -252,6 +252,14 @@ def _functions_parser() -> Parser:
     return parser
 
 
+def _status_parser() -> Parser:
+    parser = parser_of("status", "Print the state of the daemon on one screen.")
+    parser.add_argument(
+        *("-v", "--verbose"), action="store_true", help="all workers, what they lack, limits and counters"
+    )
+    return parser
+
+
 def _mode_parser() -> Parser:
     parser = parser_of("mode", "Print or set who decides how many helpers run.", _MODE_EPILOG)
     parser.add_argument("mode", nargs="?", choices=("auto", "always", "paused"))
@@ -299,9 +307,7 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
     "show": lambda: _job_parser("show", "Print all details of a job."),
     "watch": lambda: _job_parser("watch", "Follow a job to its end; exit 1 if it failed."),
     "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
-    "status": lambda: parser_of(
-        "status", "Print the state of the daemon, its pools and workers, and what they lack."
-    ),
+    "status": _status_parser,
     "doctor": lambda: parser_of(
         "doctor", "Examine client, daemon and machine, and print what mends each finding.", _DOCTOR_EPILOG
     ),

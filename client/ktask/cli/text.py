@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ktask.results import CpuUsage, Job, Reason
     from ktask.status import Allowance, Pool, Status, Worker
 
-_LEVELS = {
+LEVELS = {
     "RUN": "all helpers run",
     "FEWER": "fewer helpers",
     "LEADS_ONLY": "no helpers",
@@ -113,7 +113,7 @@ def describe_job(job: Job) -> str:
         ("chunks", f"{progress.chunks_done} of {progress.chunks_total}" if progress.chunks_total else ""),
         ("plan", f"{job.plan.threads} workers, chunks of at most {job.plan.chunk}" if job.plan else ""),
         ("cpu", _format_cpu(job.cpu)),
-        *(("waits", _format_reason(reason)) for reason in job.waiting_reasons),
+        *(("waits", format_reason(reason)) for reason in job.waiting_reasons),
     ]
     parts = [fields(pairs), *(f"warning: {line}" for line in list_warnings(job))]
     if job.error:
@@ -275,13 +275,13 @@ def describe_status(status: Status) -> str:
 
 def _describe_allowance(allowance: Allowance) -> str:
     nodes = ", ".join(f"node {one.nid}: {one.helpers} helpers, {one.busy} busy" for one in allowance.nodes)
-    level = _LEVELS.get(allowance.level, allowance.level.lower())
+    level = LEVELS.get(allowance.level, allowance.level.lower())
     share = f", {allowance.share * 100:g} % of the time" if allowance.share < 1 else ""
     lines = [
         f"allowance: {printable(level)}{share}",
         f"  {nodes or 'no helpers'}; {allowance.leads} leads, {allowance.leads_per_uid} for one user",
     ]
-    return "\n".join(lines + [f"  because: {_format_reason(reason)}" for reason in allowance.reasons])
+    return "\n".join(lines + [f"  because: {format_reason(reason)}" for reason in allowance.reasons])
 
 
 def _describe_pool(pool: Pool) -> str:
@@ -332,7 +332,8 @@ def _worker_row(worker: Worker) -> tuple[object, ...]:
     )
 
 
-def _format_reason(reason: Reason) -> str:
+def format_reason(reason: Reason) -> str:
+    """A reason with its value, its threshold and its begin."""
     measured = ", ".join(filter(None, [reason.value, reason.threshold and f"threshold {reason.threshold}"]))
     since = f" since {format_time(reason.since)}" if reason.since else ""
     return printable(f"{reason.code}: {reason.message}{f' ({measured})' if measured else ''}{since}")

@@ -248,7 +248,8 @@ def test_show_status_and_functions_when_asked_then_words_or_one_document(fake: F
     ktask(fake.directory, "run", "fake.fail")
     assert "FUNCTION_ERROR: it went wrong" in ktask(fake.directory, "show", "job0").out
     assert json.loads(ktask(fake.directory, "show", "job0", "--json").out)["id"] == "job0"
-    assert "pool node0" in ktask(fake.directory, "status").out
+    assert "pool node0" in ktask(fake.directory, "status", "-v").out
+    assert "node 0: CPUs 0-1" in ktask(fake.directory, "status").out
     assert json.loads(ktask(fake.directory, "--json", "status").out)["status"]["version"] == "0.1.0"
     assert "mem.fill" in ktask(fake.directory, "functions").out
     assert "written. The dst." in ktask(fake.directory, "functions", "file.copy").out
