@@ -20,18 +20,23 @@ _EPILOG = """commands:
   functions [NAME]               list functions, or describe one
   manifest PATH ...              print digests of files and trees
   verify MANIFEST                check files against their digests
-  sum [-c] FILE ...              print or check checksums, as sha256sum does
   hold NAME=PATH ...             hand files over and print their handles
+
+verbs, with the options, output and exit statuses of a program that you know:
+  sum [-c] FILE ...              print or check checksums, as sha256sum does
+  compare FILE1 [FILE2]          find the first difference, as cmp does
+  warm [-e] FILE ...             read files into the page cache, as vmtouch does
 
 Each command has its own --help. Without --socket, the daemon is the one that
 KTASKD_SOCKET names, or else one in $XDG_RUNTIME_DIR/ktaskd or /run/ktaskd. If none
-answers, run, manifest, verify, hold, functions and `mode MODE` start a daemon of
-your own, which ends when it is idle; they also report a system daemon that cannot
-be used. The other commands start nothing and exit 3.
+answers, run, manifest, verify, hold, functions, `mode MODE` and the verbs start a
+daemon of your own, which ends when it is idle; they also report a system daemon that
+cannot be used. The other commands start nothing and exit 3.
 
 --json prints one document in protobuf's JSON form (lowerCamelCase names, 64-bit
 integers as strings, default values left out): the job for run, show and cancel,
-the call's response for the others. Everything else goes to standard error.
+the call's response for the others. Everything else goes to standard error. The verbs
+have no --json.
 
 exit status: 0 done, 1 the job failed or the daemon refused it for now, 2 bad input,
 3 no daemon, 130 interrupted, 143 terminated, 141 the reader of the output is gone.

@@ -30,7 +30,7 @@ _SMALL = 64 << 10
 def print_sums(options: argparse.Namespace) -> int:
     """Print a line with the checksum of each file; 1 if one could not be read."""
     bad, algorithm = Complaints(), options.algorithm or "sha256"
-    names = _files(map(os.fsencode, options.files or [DASH]), bad, recursive=options.recursive)
+    names = files_of(map(os.fsencode, options.files or [DASH]), bad, recursive=options.recursive)
     with contextlib.closing(open_session(options.socket, warn=warn)) as session:
 
         def work(opened: Sequence[Opened[bytes]]) -> list[str | Unreadable]:
@@ -40,7 +40,7 @@ def print_sums(options: argparse.Namespace) -> int:
             lines = []
             for one, found in batch:
                 if isinstance(found, Unreadable):
-                    report_unreadable(one.asked, found.problem)
+                    report_unreadable("sum", one.asked, found.problem)
                     bad.status = FAILED
                 else:
                     lines.append(_line(Expected(one.asked, algorithm, found), options))
@@ -53,12 +53,12 @@ def _line(entry: Expected, options: argparse.Namespace) -> bytes:
     return line if options.zero else safe_line(line[:-1]) + b"\n"
 
 
-def report_unreadable(name: bytes, problem: str) -> None:
+def report_unreadable(verb: str, name: bytes, problem: str) -> None:
     """Report a file that cannot be read on standard error."""
-    complain(f'sum: file "{os.fsdecode(name)}": {problem}', DONE)
+    complain(f'{verb}: file "{os.fsdecode(name)}": {problem}', DONE)
 
 
-def _files(paths: Iterable[bytes], bad: Complaints, *, recursive: bool) -> Iterator[bytes]:
+def files_of(paths: Iterable[bytes], bad: Complaints, *, recursive: bool) -> Iterator[bytes]:
     """Yield the given names, and with `recursive` the files below directories in their place."""
     for path in paths:
         if recursive and path != os.fsencode(DASH) and os.path.isdir(path):

@@ -48,7 +48,7 @@ def check_lists(options: argparse.Namespace) -> int:
             try:
                 content = _read(path)
             except OSError as error:
-                report_unreadable(os.fsencode(path), error.strerror or str(error))
+                report_unreadable("sum", os.fsencode(path), error.strerror or str(error))
                 status = FAILED
                 continue
             status = max(status, _List(options, path, session).check(lines, content))
@@ -141,7 +141,7 @@ class _List:
             if self._options.ignore_missing and found.problem == _MISSING:
                 self._counts.skipped += 1
                 return
-            report_unreadable(one.name, found.problem)
+            report_unreadable("sum", one.name, found.problem)
             self._counts.unreadable += 1
             self._print(one.name, b"FAILED open or read")
         elif found != one.digest:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from ktask.cli.parsers import _PARSERS
+from ktask.cli.verbs import MODULES
 
 from tests.client.shell import KTASK, WAIT_S, environment
 from tests.client.shell import ktask as command
@@ -77,11 +78,14 @@ COMMANDS = [
     "hold x=A",
     "--version",
 ]
-HELP = ["--help", *(f"{name} --help" for name in _PARSERS)]
+IMITATED = ["sum A B", "sum -c LIST", "sum -c MANY", "compare A B", "warm A B"]
+"""Verbs that imitate another program; none has --json."""
+HELP = ["--help", *(f"{name} --help" for name in (*_PARSERS, *MODULES))]
 
 
 def test_commands_when_compared_then_each_is_here() -> None:
     assert {line.split()[0] for line in COMMANDS} >= _PARSERS.keys()
+    assert {line.split()[0] for line in IMITATED} == MODULES.keys()
 
 
 def run_with(world: World, words: list[str], **streams: object) -> subprocess.CompletedProcess[bytes]:
@@ -99,7 +103,7 @@ def run_with(world: World, words: list[str], **streams: object) -> subprocess.Co
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
-@pytest.mark.parametrize("line", [*COMMANDS, *(f"{line} --json" for line in COMMANDS), *HELP])
+@pytest.mark.parametrize("line", [*COMMANDS, *IMITATED, *(f"{line} --json" for line in COMMANDS), *HELP])
 def test_command_when_its_reader_has_left_then_it_ends_quietly(world: World, line: str) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -119,6 +123,7 @@ def test_command_when_json_is_asked_for_then_one_document_and_nothing_else(world
 @pytest.mark.parametrize(
     ("line", "status"),
     [
+        *((line, 0) for line in IMITATED),
         *((line, 0) for line in COMMANDS if not line.startswith("hold")),
         *[("run no.such.function", 2), ("manifest no-such-file", 1), ("no-such-command", 2)],
     ],

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ktask.cli.arguments import Parser
 
-MODULES: dict[str, str] = {"sum": "sum"}
+MODULES: dict[str, str] = {"compare": "compare", "sum": "sum", "warm": "warm"}
 """The module below this package of each verb."""
 
 
