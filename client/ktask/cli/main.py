@@ -23,7 +23,7 @@ from ktask.cli.exits import (
 )
 from ktask.cli.lazily import load_lazily, uncollected
 from ktask.cli.parsers import parse
-from ktask.cli.verbs import MODULES, Verb
+from ktask.cli.verbs import NAMES, Verb
 from ktask.errors import DaemonNotFound, KtaskError
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     try:
         options = parse(argv)
-        if options.command in MODULES:
+        if options.command in NAMES:
             return _run_verb(options)
         with uncollected():
             command = _command(options.command)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from ktask.cli.arguments import Parser, UsageError, add_common, count, duration, parser_of, size
-from ktask.cli.verbs import MODULES, Verb, verb
+from ktask.cli.verbs import NAMES, Verb, verb
 
 _EPILOG = """commands:
   run FUNCTION [NAME=PATH ...]   run a job and wait for it
@@ -24,6 +24,8 @@ _EPILOG = """commands:
 
 verbs, with the options, output and exit statuses of a program that you know:
   sum [-c] FILE ...              print or check checksums, as sha256sum does
+  compress [FILE ...]            compress files or a stream, as zstd and gzip do
+  decompress [FILE ...]          decompress files or a stream
   compare FILE1 [FILE2]          find the first difference, as cmp does
   warm [-e] FILE ...             read files into the page cache, as vmtouch does
 
@@ -131,7 +133,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if not options.command:
         top.print_help()
         raise SystemExit(0)
-    if options.command in MODULES:
+    if options.command in NAMES:
         return _parse_verb(verb(options.command), options)
     if options.command not in _PARSERS:
         raise UsageError(_unknown(options.command))
@@ -163,7 +165,7 @@ def _unknown(word: str) -> str:
     """The complaint about a command that there is not, with one that is spelled like it."""
     from difflib import get_close_matches
 
-    names = [*MODULES, *_PARSERS]
+    names = [*NAMES, *_PARSERS]
     close = get_close_matches(word, names, 1)
     hint = f'did you mean "{close[0]}"?' if close else f"wanted {', '.join(names)}"
     return f'command: got "{word}", {hint}'

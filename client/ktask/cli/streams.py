@@ -42,7 +42,7 @@ def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes
         # If the offset is not 0, the input is only the rest of the file, and is copied.
         if stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
             return _Descriptor(fd)
-        spool = _temporary(end)
+        spool = end.enter_context(temporary_file())
         with os.fdopen(fd, "rb", closefd=False) as source:
             shutil.copyfileobj(source, spool, 1 << 20)
         spool.flush()
@@ -59,7 +59,7 @@ def spool(file: IO[bytes], end: contextlib.ExitStack) -> IO[bytes]:
     Raises:
         OSError: the file cannot be read.
     """
-    copy = _temporary(end)
+    copy = end.enter_context(temporary_file())
     shutil.copyfileobj(file, copy, 1 << 20)
     copy.flush()
     return copy
@@ -81,10 +81,10 @@ def _standard_input() -> int:
     return sys.stdin.fileno()
 
 
-def _temporary(end: contextlib.ExitStack) -> IO[bytes]:
-    """A file without a name, which no other process can open; `end` closes it."""
-    file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
-    return end.enter_context(file)
+def temporary_file() -> IO[bytes]:
+    """A file without a name, which no other process can open."""
+    file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
+    return file
 
 
 class Streams:
@@ -137,7 +137,7 @@ class Output:
         """Create the temporary file; `end` closes it. Raises UsageError."""
         if sys.stdout is None:
             raise UsageError("standard output: it is closed")
-        self.file = _temporary(end)
+        self.file = end.enter_context(temporary_file())
 
     def send(self) -> None:
         """Copy all to standard output; raises OSError."""

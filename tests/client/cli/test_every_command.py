@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ktask.cli.parsers import _PARSERS
-from ktask.cli.verbs import MODULES
+from ktask.cli.verbs import NAMES
 
 from tests.client.shell import KTASK, WAIT_S, environment
 from tests.client.shell import ktask as command
@@ -37,6 +37,8 @@ class World:
         self.many = place / "many"
         # More than a pipe holds.
         self.many.write_text(self.list.read_text().splitlines(keepends=True)[0] * 2000)
+        self.packed = place / "packed.zst"
+        command(self.socket, "compress", "-o", self.packed, self.files[0])
         self.job = command(self.socket, "run", "selftest.noop", "--range", "0:1", "--detach").out.strip()
 
     def words(self, line: str) -> list[str]:
@@ -47,6 +49,7 @@ class World:
             "B": self.files[1],
             "LIST": self.list,
             "MANY": self.many,
+            "PACKED": self.packed,
         }
         return [str(names.get(word, word)).replace("=A", f"={self.files[0]}") for word in line.split()]
 
@@ -78,14 +81,22 @@ COMMANDS = [
     "hold x=A",
     "--version",
 ]
-IMITATED = ["sum A B", "sum -c LIST", "sum -c MANY", "compare A B", "warm A B"]
+IMITATED = [
+    "sum A B",
+    "sum -c LIST",
+    "sum -c MANY",
+    "compare A B",
+    "warm A B",
+    "compress -c A",
+    "decompress -c PACKED",
+]
 """Verbs that imitate another program; none has --json."""
-HELP = ["--help", *(f"{name} --help" for name in (*_PARSERS, *MODULES))]
+HELP = ["--help", *(f"{name} --help" for name in (*_PARSERS, *NAMES))]
 
 
 def test_commands_when_compared_then_each_is_here() -> None:
     assert {line.split()[0] for line in COMMANDS} >= _PARSERS.keys()
-    assert {line.split()[0] for line in IMITATED} == MODULES.keys()
+    assert {line.split()[0] for line in IMITATED} == set(NAMES)
 
 
 def run_with(world: World, words: list[str], **streams: object) -> subprocess.CompletedProcess[bytes]:

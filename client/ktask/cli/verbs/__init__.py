@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ktask.cli.arguments import Parser
 
-MODULES: dict[str, str] = {"compare": "compare", "sum": "sum", "warm": "warm"}
-"""The module below this package of each verb."""
+NAMES = ("compare", "compress", "decompress", "sum", "warm")
+"""The verbs; each is a module of this package."""
 
 
 class Verb(NamedTuple):
@@ -34,6 +34,6 @@ class Verb(NamedTuple):
 
 
 def verb(name: str) -> Verb:
-    """The verb of this name, which must be in `MODULES`."""
-    found: Verb = import_module(f"{__name__}.{MODULES[name]}").VERB
+    """The verb of this name, which must be in `NAMES`."""
+    found: Verb = import_module(f"{__name__}.{name}").VERB
     return found

@@ -1,0 +1,92 @@
+"""A stream in pieces of bounded size, several at a time in work, in their order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, TypeVar
+
+from ktask.link.caller import Pending
+from ktask.link.session import Session
+
+PIECE_BYTES = 16 << 20
+PIECES_AHEAD = 4
+"""Pieces in memory at the same time, each with its result."""
+
+_READ = 1 << 20
+
+Outcome = TypeVar("Outcome")
+
+
+def pieces(fd: int) -> Iterator[IO[bytes]]:
+    """Yield the content of a descriptor in files in memory; an empty one if there is nothing.
+
+    The caller closes them.
+    """
+    is_first = True
+    while True:
+        piece, is_last = _piece(fd)
+        if is_first or not is_last or os.fstat(piece.fileno()).st_size:
+            yield piece
+        else:
+            piece.close()
+        if is_last:
+            return
+        is_first = False
+
+
+def _piece(fd: int) -> tuple[IO[bytes], bool]:
+    """The next piece, and whether the end was reached."""
+    piece = in_memory()
+    left = PIECE_BYTES
+    try:
+        while left:
+            data = os.read(fd, min(left, _READ))
+            if not data:
+                return piece, True
+            piece.write(data)
+            left -= len(data)
+    except BaseException:
+        piece.close()
+        raise
+    return piece, False
+
+
+def in_memory() -> IO[bytes]:
+    """An empty file in memory, which can grow."""
+    return os.fdopen(os.memfd_create("ktask", os.MFD_CLOEXEC), "r+b", buffering=0)
+
+
+def worked(
+    session: Session, given: Iterable[IO[bytes]], work: Callable[[IO[bytes]], Outcome]
+) -> Iterator[Outcome]:
+    """Yield the outcome of each piece, in order; each piece is closed after that.
+
+    Args:
+        work: called in other threads, for up to PIECES_AHEAD pieces at the same time.
+    Raises:
+        KtaskError, or whatever `work` raises first. The session is closed then, which cancels its jobs.
+    """
+    begun: deque[tuple[IO[bytes], Pending[Outcome]]] = deque()
+    rest = iter(given)
+    try:
+        while True:
+            while len(begun) < PIECES_AHEAD and (piece := next(rest, None)) is not None:
+                pending = Pending(lambda piece=piece: work(piece))  # type: ignore[misc]
+                begun.append((piece, pending))
+                session.caller.start(pending)
+            if not begun:
+                return
+            piece, pending = begun[0]
+            yield pending.result()
+            begun.popleft()
+            piece.close()
+    finally:
+        for piece, pending in begun:
+            if not pending.withdraw():
+                session.close()
+                with contextlib.suppress(Exception):
+                    pending.result()
+            piece.close()

@@ -1,0 +1,114 @@
+"""`ktask compress` and `ktask decompress` leave nothing half done, and no file that others can read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ktask.cli.archive_names import compressed_name, plain_name
+from ktask.cli.newfile import NewFile
+
+from tests.client.shell import KTASK, WAIT_S, environment, ktask
+from tests.support.real_daemon import running
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of a daemon."""
+    with running(tmp_path_factory.mktemp("archives") / "d") as daemon:
+        yield daemon.place
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_file_when_the_command_is_ended_by_a_signal_then_no_new_one(
+    place: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(48 << 20))
+    words = [str(KTASK), "compress", "-19", "--rm", str(tmp_path / "a")]
+    with subprocess.Popen(words, env=environment(place), stderr=subprocess.PIPE) as process:
+        while len(os.listdir(tmp_path)) == 1:
+            assert process.poll() is None
+        process.send_signal(number)
+        process.communicate(timeout=WAIT_S)
+    assert process.returncode == 128 + number
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_stream_when_its_reader_leaves_then_it_ends_quietly(place: Path) -> None:
+    line = f"head -c 100000000 /dev/urandom | {KTASK} compress | head -c 10 > /dev/null"
+    done = subprocess.run(
+        ["sh", "-c", line], env=environment(place), capture_output=True, timeout=WAIT_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_stream_when_the_input_ends_slowly_then_all_of_it(place: Path) -> None:
+    line = f"(printf one; printf two) | {KTASK} compress | {KTASK} decompress"
+    done = subprocess.run(
+        ["sh", "-c", line], env=environment(place), capture_output=True, timeout=WAIT_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"onetwo", b"")
+
+
+def test_decompressed_when_it_would_be_huge_then_an_error_and_no_file(place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\xe0" + (1 << 62).to_bytes(8, "little") + b"\x01\x00\x00")
+    done = ktask(place, "decompress", path)
+    assert (done.status, done.out) == (1, "")
+    assert str(path) in done.err
+    assert os.listdir(tmp_path) == ["a.zst"]
+
+
+def test_file_when_new_then_its_owner_alone_can_open_it(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.touch(0o640)
+    with NewFile(os.fsencode(tmp_path / "new"), replace=False) as new:
+        (name,) = set(os.listdir(tmp_path)) - {"source"}
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+        new.complete(source.stat(), sync=True)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["new", "source"]
+
+
+def test_file_when_its_name_is_taken_meanwhile_then_the_other_stays(tmp_path: Path) -> None:
+    with NewFile(os.fsencode(tmp_path / "new"), replace=False) as new:
+        (tmp_path / "new").write_text("theirs")
+        with pytest.raises(FileExistsError):
+            new.complete(None, sync=False)
+    assert (tmp_path / "new").read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        (b"a.zst", b"a"),
+        (b"a.tar.gz", b"a.tar"),
+        (b"x/a.tgz", b"x/a.tar"),
+        (b"a.tzst", b"a.tar"),
+        (b".zst", None),
+        (b"x/.gz", None),
+        (b"a.txt", None),
+        (b"a", None),
+    ],
+)
+def test_name_when_decompressed_then_without_its_suffix(name: bytes, plain: bytes | None) -> None:
+    assert plain_name(name) == plain
+    assert plain_name(compressed_name(name, "zstd")) == name
+
+
+def test_options_when_they_contradict_each_other_then_1_and_nothing_is_made(
+    place: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    path.write_text("a")
+    for words in (["-k", "--rm"], ["-o", "x", "-c"], ["-1", "-2"], ["--format", "gzip", "-10"], ["-20"]):
+        done = ktask(place, "compress", *words, path)
+        assert (done.status, done.out) == (1, "")
+        assert done.err
+    assert os.listdir(tmp_path) == ["a"]
