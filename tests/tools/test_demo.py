@@ -62,7 +62,7 @@ def test_demo_when_run_then_all_is_shown_and_right(reachable_dir: Path) -> None:
     assert re.search(r"^undone: +\d+-\d+", out, re.MULTILINE)
     assert re.search(r"^dirty: +nothing$", out, re.MULTILINE)
     assert re.search(r"^bytes: .* 0 done and not undone, \d+ done and undone$", out, re.MULTILINE)
-    assert "pool node0: helpers" in out
+    assert "helpers give way by" in out
     assert out.endswith("all results were right\n")
     assert "\x1b" not in out
 

@@ -116,6 +116,6 @@ def _described(path: bytes, mtimes: bool) -> str:
     elif stat.S_ISREG(status.st_mode):
         with open(path, "rb") as file:
             parts.append(f"{status.st_size} bytes {hashlib.file_digest(file, 'sha256').hexdigest()}")
-    if mtimes:
+    if mtimes and not stat.S_ISLNK(status.st_mode):
         parts.append(f"{status.st_mtime_ns} ns")
     return " ".join(parts)

@@ -18,16 +18,21 @@ from ktask.cli.bar import drawer_for
 from ktask.cli.exits import DONE, FAILED, complain, warn
 from ktask.cli.frame_reader import FrameReader
 from ktask.cli.newfile import NewFile
-from ktask.cli.pieces import in_memory, pieces, worked
+from ktask.cli.output import print_warnings
+from ktask.cli.pieces import PIECES_AHEAD, in_memory, pieces, worked
 from ktask.cli.streams import DASH, Output, input_source, temporary_file
+from ktask.cli.text import list_warnings
 from ktask.core import Draft
-from ktask.errors import JobFailed
+from ktask.errors import JobFailed, KtaskError
 from ktask.link.connect import open_session
 from ktask.link.session import Session
 from ktask.results import JobState
 from ktask.source import kind_name
 
 _COPY = 1 << 20
+
+_FRAME_MIN, _FRAME_MAX = 64 << 10, 64 << 20
+"""Bytes of a frame that file.compress accepts."""
 
 _WARNED = 2
 """Exit status of gzip(1) after a warning."""
@@ -48,21 +53,35 @@ def _each(options: argparse.Namespace, kind: Callable[[argparse.Namespace, Sessi
     """Do all files; one that fails does not stop the others."""
     status = DONE
     names = options.files or [DASH]
-    if options.output is None and (options.stdout or DASH in names):
+    if options.output == DASH or (options.output is None and (options.stdout or DASH in names)):
         _check_output(options)
-    with contextlib.closing(open_session(options.socket, warn=warn)) as session:
-        archiver = kind(options, session)
-        for name in names:
-            try:
-                archiver.do(os.fsencode(name))
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                what = os.fsdecode(error.filename) if error.filename is not None else name
-                status = complain(f"{options.command}: {what}: {error.strerror or error}", FAILED)
-            except (JobFailed, UsageError) as error:
-                status = complain(f"{options.command}: {name}: {error}", FAILED)
-    return _WARNED if archiver.warned and status == DONE else status
+    warned = False
+    rest = list(reversed(names))
+    while rest:
+        # A stream that fails closes its session, which ends the jobs of its other pieces.
+        with contextlib.closing(open_session(options.socket, warn=warn)) as session:
+            archiver = kind(options, session)
+            while rest and (fine := _try(archiver, rest.pop(), options)):
+                pass
+            status = status if fine else FAILED
+            warned = warned or archiver.warned
+    return _WARNED if warned and status == DONE else status
+
+
+def _try(archiver: _Archiver, name: str, options: argparse.Namespace) -> bool:
+    """Do one file, and report why it failed; return whether it did not."""
+    try:
+        archiver.do(os.fsencode(name))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = os.fsdecode(error.filename) if error.filename is not None else name
+        complain(f"{options.command}: {what}: {error.strerror or error}", FAILED)
+        return False
+    except (KtaskError, UsageError) as error:
+        complain(f"{options.command}: {name}: {error}", FAILED)
+        return False
+    return True
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -80,33 +99,48 @@ class _Archiver:
     def __init__(self, options: argparse.Namespace, session: Session) -> None:
         self._options, self._session = options, session
         self.warned = False
+        # With a limit of workers only one job at a time may have them.
+        self._ahead = 1 if options.threads else PIECES_AHEAD
 
     def do(self, name: bytes) -> None:
         """Do one file, or standard input; raises OSError, KtaskError, UsageError."""
         is_input = name == os.fsencode(DASH)
         with contextlib.ExitStack() as end:
-            if self._options.output is None and (is_input or self._options.stdout):
-                fd = _input_fd() if is_input else end.enter_context(_opened(name)).fileno()
+            if self._options.output in (None, DASH) and (
+                is_input or self._options.stdout or self._options.output
+            ):
+                fd = _input_fd() if is_input else end.enter_context(self._opened(name)).fileno()
                 self.stream(fd, end)
                 return
-            source = input_source("-", end) if is_input else end.enter_context(_opened(name))
+            source = input_source("-", end) if is_input else end.enter_context(self._opened(name))
             target = self._options.output
             self._to_file(source, name, os.fsencode(target) if target else self.target(name), is_input)
 
     def _to_file(self, source: Any, name: bytes, target: bytes, is_input: bool) -> None:
         status = None if is_input else os.fstat(source.fileno())
         removes = not is_input and self.removes(name)
+        if status is not None and os.path.exists(target) and os.path.samestat(status, os.stat(target)):
+            raise UsageError("is its own new file; -o gives another name")
+        if removes and status is not None and status.st_nlink > 1 and not self._options.force:
+            raise UsageError(f"has {status.st_nlink - 1} other links; -k keeps it, -f removes this one")
+        # A source that is removed in the end must not have changed after it was read.
+        changed = "fail" if removes else "warn"
         with NewFile(target, replace=self._options.force) as new:
-            self.job(source, new.file, progress=not self._options.quiet)
+            self.job(source, new.file, changed, progress=not self._options.quiet)
             new.complete(status, sync=removes)
-        if removes:
+        if removes and os.path.samestat(os.fstat(source.fileno()), os.lstat(name)):
             os.unlink(name)
 
-    def job(self, source: Any, target: Any, *, progress: bool = False) -> None:
-        """Run the job of one source; raises KtaskError."""
+    def job(self, source: Any, target: Any, changed: str = "warn", *, progress: bool = False) -> None:
+        """Run the job of one source; raises KtaskError.
+
+        Args:
+            changed: what happens if the source changes meanwhile.
+        """
         drawer = drawer_for(sys.stderr, "auto" if progress else "off")
         sources = {"src": source, "dst": target}
-        draft = Draft(self.function, arg=self.arg(), sources=sources, max_threads=self._options.threads)
+        arg = {**self.arg(), "changed": changed}
+        draft = Draft(self.function, arg=arg, sources=sources, max_threads=self._options.threads)
         try:
             job = convert.job(self._session.run(draft, on_job=drawer))
         finally:
@@ -114,9 +148,14 @@ class _Archiver:
                 drawer.clear()
         if job.state is not JobState.SUCCEEDED:
             raise JobFailed(job)
+        print_warnings(list_warnings(job))
         if garbage := (job.result or {}).get("garbage"):
             self.warned = True
             warn(f"{self._options.command}: trailing garbage ignored ({garbage} bytes)")
+
+    def _opened(self, name: bytes) -> IO[bytes]:
+        options = self._options
+        return _opened(name, follow=options.force or options.stdout or options.output == DASH)
 
     def _made(self, piece: IO[bytes]) -> IO[bytes]:
         """The result of a piece, in a file in memory."""
@@ -150,7 +189,9 @@ class _Compressor(_Archiver):
 
     def arg(self) -> dict[str, Any]:
         found = {"format": self._options.format, "level": self._options.level}
-        return found if self._options.long is None else {**found, "frame": 1 << self._options.long}
+        if self._options.long is None:
+            return found
+        return {**found, "frame": min(max(1 << self._options.long, _FRAME_MIN), _FRAME_MAX)}
 
     def target(self, name: bytes) -> bytes:
         if self._options.format == "gzip" and format_of(name) == "gzip":
@@ -163,7 +204,7 @@ class _Compressor(_Archiver):
 
     def stream(self, fd: int, end: contextlib.ExitStack) -> None:
         """Compress piece by piece: each becomes frames or members of its own."""
-        for packed in worked(self._session, pieces(fd), self._made):
+        for packed in worked(self._session, pieces(fd), self._made, self._ahead):
             with packed:
                 _send(packed)
 
@@ -187,22 +228,33 @@ class _Decompressor(_Archiver):
 
     def stream(self, fd: int, end: contextlib.ExitStack) -> None:
         """Decompress groups of frames as they come, and what has none by way of a temporary file."""
+        is_whole = stat.S_ISREG(os.fstat(fd).st_mode) and not os.lseek(fd, 0, os.SEEK_CUR)
         reader = FrameReader(fd)
         if self._options.format != "gzip":
-            for plain in worked(self._session, reader, self._made):
+            for plain in worked(self._session, reader, self._made, self._ahead):
                 with plain:
                     _send(plain)
-        if not reader.groups or reader.rest:
-            self._decompress_rest(bytes(reader.rest), fd, end)
+        if not reader.rest and reader.skipped:
+            return
+        if not reader.groups and is_whole:
+            self._decompress_whole(end.enter_context(os.fdopen(os.dup(fd), "rb", buffering=0)), end)
+        elif not reader.groups or reader.rest:
+            self._decompress_whole(_spooled(bytes(reader.rest), fd, end), end)
 
-    def _decompress_rest(self, begun: bytes, fd: int, end: contextlib.ExitStack) -> None:
-        source, output = end.enter_context(temporary_file()), Output(end)
-        source.write(begun)
-        while data := os.read(fd, _COPY):
-            source.write(data)
-        source.flush()
+    def _decompress_whole(self, source: IO[bytes], end: contextlib.ExitStack) -> None:
+        output = Output(end)
         self.job(source, output.file)
         output.send()
+
+
+def _spooled(begun: bytes, fd: int, end: contextlib.ExitStack) -> IO[bytes]:
+    """A temporary file with what was read of a stream, and the rest of it."""
+    source = end.enter_context(temporary_file())
+    source.write(begun)
+    while data := os.read(fd, _COPY):
+        source.write(data)
+    source.flush()
+    return source
 
 
 def _input_fd() -> int:
@@ -211,10 +263,21 @@ def _input_fd() -> int:
     return sys.stdin.fileno()
 
 
-def _opened(name: bytes) -> IO[bytes]:
-    """A regular file, open for reading; raises OSError."""
+def _opened(name: bytes, *, follow: bool) -> IO[bytes]:
+    """A regular file, open for reading; raises OSError.
+
+    Args:
+        follow: open the file that a link names; otherwise a link is refused.
+    """
     # O_NONBLOCK: do not wait for a fifo.
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        fd = os.open(name, flags | (0 if follow else os.O_NOFOLLOW))
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            text = "is a link, ignored; -f follows it, -c writes to standard output"
+            raise OSError(errno.ELOOP, text, os.fsdecode(name)) from None
+        raise
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)

@@ -23,6 +23,8 @@ class FrameReader:
         self._fd = fd
         self.rest = bytearray()
         self.groups = 0
+        self.skipped = False
+        """Whether there was a frame that decoders pass over."""
 
     def __iter__(self) -> Iterator[IO[bytes]]:
         """Yield groups in files in memory, which the caller closes.
@@ -37,6 +39,7 @@ class FrameReader:
                 break
             if frame.is_skippable:
                 del self.rest[end : end + frame.length]
+                self.skipped = True
                 continue
             size = frame.content or 0
             if end and content + size > CONTENT_MAX:

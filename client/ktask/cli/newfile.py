@@ -10,6 +10,8 @@ import stat
 from types import TracebackType
 from typing import IO, Self
 
+from ktask.source import kind_name
+
 
 class NewFile:
     """A file that appears under its name when it is complete, and not at all otherwise.
@@ -26,11 +28,13 @@ class NewFile:
             replace: whether a file with this name may be replaced.
         Raises:
             FileExistsError: it exists and may not be replaced.
-            IsADirectoryError: it is a directory.
+            OSError: it is a directory, a device or the like, which is never replaced.
         """
         self._path, self._replace, self._new = path, replace, b""
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
+        if os.path.exists(path) and not os.path.isfile(path):
+            kind = kind_name(os.stat(path).st_mode)
+            text = f"is a {kind}, wanted a regular file; -c writes to standard output"
+            raise OSError(errno.EINVAL, text, os.fsdecode(path))
         if not replace and os.path.lexists(path):
             raise _exists(path)
 

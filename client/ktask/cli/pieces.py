@@ -60,12 +60,12 @@ def in_memory() -> IO[bytes]:
 
 
 def worked(
-    session: Session, given: Iterable[IO[bytes]], work: Callable[[IO[bytes]], Outcome]
+    session: Session, given: Iterable[IO[bytes]], work: Callable[[IO[bytes]], Outcome], ahead: int
 ) -> Iterator[Outcome]:
     """Yield the outcome of each piece, in order; each piece is closed after that.
 
     Args:
-        work: called in other threads, for up to PIECES_AHEAD pieces at the same time.
+        work: called in other threads, for up to `ahead` pieces at the same time.
     Raises:
         KtaskError, or whatever `work` raises first. The session is closed then, which cancels its jobs.
     """
@@ -73,7 +73,7 @@ def worked(
     rest = iter(given)
     try:
         while True:
-            while len(begun) < PIECES_AHEAD and (piece := next(rest, None)) is not None:
+            while len(begun) < ahead and (piece := next(rest, None)) is not None:
                 pending = Pending(lambda piece=piece: work(piece))  # type: ignore[misc]
                 begun.append((piece, pending))
                 session.caller.start(pending)

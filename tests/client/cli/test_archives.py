@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -85,6 +86,31 @@ def test_file_when_its_name_is_taken_meanwhile_then_the_other_stays(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("words", "changed"), [(["--rm"], "fail"), ([], "warn"), (["--format", "gzip"], "fail")]
+)
+def test_file_when_it_is_removed_in_the_end_then_it_must_not_change_meanwhile(
+    place: Path, tmp_path: Path, words: list[str], changed: str
+) -> None:
+    (tmp_path / "a").write_text("a")
+    assert ktask(place, "compress", *words, tmp_path / "a").status == 0
+    assert (tmp_path / "a").exists() == (changed == "warn")
+    (spec,) = [json.loads(ktask(place, "show", "last", "--json").out)["spec"]]
+    assert spec["arg"]["changed"] == changed
+
+
+def test_name_when_it_is_of_a_device_then_refused_and_still_there(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for target in ("fifo", "link", "."):
+        done = ktask(place, "compress", "-f", "-o", tmp_path / target, tmp_path / "a")
+        assert (done.status, done.out) == (1, "")
+        assert "wanted a regular file" in done.err
+    assert sorted(os.listdir(tmp_path)) == ["a", "fifo", "link"]
+    assert os.readlink(tmp_path / "link") == "/dev/null"
+
+
+@pytest.mark.parametrize(
     ("name", "plain"),
     [
         (b"a.zst", b"a"),
@@ -107,7 +133,7 @@ def test_options_when_they_contradict_each_other_then_1_and_nothing_is_made(
 ) -> None:
     path = tmp_path / "a"
     path.write_text("a")
-    for words in (["-k", "--rm"], ["-o", "x", "-c"], ["-1", "-2"], ["--format", "gzip", "-10"], ["-20"]):
+    for words in (["-k", "--rm"], ["-o", "x", "-c"], ["--format", "gzip", "-10"], ["-20"]):
         done = ktask(place, "compress", *words, path)
         assert (done.status, done.out) == (1, "")
         assert done.err

@@ -47,6 +47,7 @@ def gzip(title: str, words: str, *, given: str = GZIP, differs: str = "") -> Cas
 CASES = [
     both("a file", "a.zst"),
     both("several files", "a.zst b.zst empty.zst"),
+    both("standard output, one that is cut off and another", "-c cut.zst b.zst | tail -c 6", given=CUT),
     both("removed", "--rm a.zst"),
     both("another name", "-o x a.zst"),
     both("a file that exists", "a.zst", given=FILES + "echo old > a\n"),
@@ -103,6 +104,12 @@ CASES = [
         "head -c 99999 a.zst | ktask decompress | sha256sum",
         FILES,
         differs="ktask writes whole blocks of a cut frame not at all",
+    ),
+    Case(
+        "a stream of a frame that decoders skip",
+        "zstd -q -dc < x",
+        "ktask decompress < x",
+        r"printf '\120\052\115\030\003\000\000\000abc' > x",
     ),
     Case("an empty stream", "cat /dev/null | zstd -q -d", "cat /dev/null | ktask decompress", FILES),
     Case("a pipe", "cat a.zst b.zst | zstd -q -d", "cat a.zst b.zst | ktask decompress", FILES),

@@ -45,13 +45,26 @@ def parser_for(verb: str, description: str, epilog: str) -> Parser:
     add("files", nargs="*", metavar="FILE", help='a file; "-" is standard input')
     add("-k", "--keep", action="store_true", help="keep FILE")
     add("--rm", action="store_true", help="remove FILE when its new file is on the disk")
-    add("-f", "--force", action="store_true", help="replace files that exist, and write to a terminal")
+    add(
+        "-f",
+        "--force",
+        action="store_true",
+        help="replace files that exist, follow links, and write to a terminal",
+    )
     add("-c", "--stdout", action="store_true", help="write to standard output, and keep FILE")
-    add("-o", dest="output", metavar="OUT", help="name of the new file")
+    add("-o", dest="output", metavar="OUT", help='name of the new file; "-" is standard output')
     add("-q", "--quiet", action="store_true", help="draw no progress on a terminal")
     add("--format", choices=("zstd", "gzip"), help="the format")
     add("-T", "--threads", type=count, default=0, metavar="N", help="use at most N workers; 0 = all")
     return parser
+
+
+def _add_long(parser: Parser, text: str) -> None:
+    """Add --long[=N]: a word after it is a file, which argparse's optional values would take."""
+    add = parser.add_argument
+    add("--long", action="store_const", const=27, help=f"--long[=N]: {text}")
+    for number in range(10, 32):
+        add(f"--long={number}", dest="long", action="store_const", const=number, help=argparse.SUPPRESS)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -66,25 +79,17 @@ def check(options: argparse.Namespace) -> None:
 
 def _parser() -> Parser:
     parser = parser_for("compress", "Compress files or a stream in parallel.", _COMPRESS)
-    levels = parser.add_mutually_exclusive_group()
     for level in LEVELS:
         text = "level: fast and large to slow and small (up to -19 for zstd, -9 for gzip)"
-        levels.add_argument(
+        parser.add_argument(
             *(f"-{level}",),
             dest="level",
             action="store_const",
             const=level,
             help=text if level == 1 else argparse.SUPPRESS,
         )
-    parser.add_argument(
-        *("--long",),
-        nargs="?",
-        type=int,
-        const=26,
-        choices=range(20, 27),
-        metavar="N",
-        help="frames of 2^N bytes (20 to 26), so that repeats further apart are found",
-    )
+    text = "frames of 2^N bytes, but of 64 MiB at most, so that repeats further apart are found"
+    _add_long(parser, text)
     parser.set_defaults(level=0)
     return parser
 
@@ -103,15 +108,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _decompress_parser() -> Parser:
     parser = parser_for("decompress", "Decompress files or a stream in parallel.", _DECOMPRESS)
-    parser.add_argument(
-        *("--long",),
-        nargs="?",
-        type=int,
-        const=27,
-        choices=range(10, 32),
-        metavar="N",
-        help="accept zstd frames that need a window of 2^N bytes (10 to 31; by default 27)",
-    )
+    text = "accept zstd frames that need a window of 2^N bytes (10 to 31; by default 27)"
+    _add_long(parser, text)
     return parser
 
 
