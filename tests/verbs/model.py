@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 _BIN = Path(sys.executable).parent
 _PATIENCE_S = 100
 
+_PROGRAMS = ("b3sum", "cksum", "cmp", "gzip", "sha256sum", "tar", "zstd")
+"""Programs that not every machine has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -22,7 +26,7 @@ class Case:
 
     Args:
         title: the behaviour that is tried, in a few words; unique for its verb.
-        model: shell line of the known program. Its first word must be that program.
+        model: shell line of the known program.
         ours: shell line of ktask.
         given: shell lines that prepare the empty directory in which either line runs.
         differs: the reason for a different outcome, for the page. Then the outcomes must differ.
@@ -37,14 +41,10 @@ class Case:
     mtimes: bool = False
 
     @property
-    def program(self) -> str:
-        """The known program."""
-        return self.model.split()[0]
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this machine has the known program."""
-        return shutil.which(self.program) is not None
+    def missing(self) -> list[str]:
+        """The programs that it needs and that this machine does not have."""
+        words = set(re.findall(r"\w+", f"{self.given} {self.model} {self.ours}"))
+        return [name for name in _PROGRAMS if name in words and shutil.which(name) is None]
 
 
 @dataclass(frozen=True, slots=True)

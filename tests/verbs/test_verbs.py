@@ -29,8 +29,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("case", EACH)
 def test_verb_when_run_beside_its_model_then_the_same(case: Case, daemon: Path, tmp_path: Path) -> None:
-    if not case.is_here:
-        pytest.skip(f"there is no {case.program}")
+    if case.missing:
+        pytest.skip(f"there is no {' and no '.join(case.missing)}")
     wanted, their_messages = run(case, case.model, tmp_path / "model", daemon)
     got, our_messages = run(case, case.ours, tmp_path / "ours", daemon)
     if case.differs:
