@@ -92,8 +92,8 @@ def test_mode_when_set_by_the_command_then_printed(place: Path) -> None:
         assert (done.returncode, done.stdout[:13]) == (0, "paused until "), done.stderr
         assert run_program([KTASK, "--socket", daemon.place, "mode"]).stdout == done.stdout
         shown = run_program([KTASK, "--socket", daemon.place, "status"]).stdout
-        assert ": no helpers, detached jobs wait\n" in shown
-        assert "because ADMIN_PAUSED: " in shown
+        assert "allowance: no helpers, detached jobs wait\n" in shown
+        assert "because: ADMIN_PAUSED: " in shown
 
 
 def test_governor_when_its_section_changes_then_without_a_restart(place: Path) -> None:

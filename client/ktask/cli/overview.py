@@ -42,9 +42,10 @@ def _head(status: Status) -> Iterator[str]:
     share = status.allowance.share
     part = f", {share * 100:g} % of the time" if share < 1 else ""
     draining = "; draining: accepts no new jobs" if status.draining else ""
-    yield f"mode {format_mode(status)}: {level}{part}{draining}"
+    yield f"mode: {format_mode(status)}{draining}"
+    yield f"allowance: {level}{part}"
     for reason in status.allowance.reasons:
-        yield from _wrapped(f"because {format_reason(reason)}")
+        yield from _wrapped(f"because: {format_reason(reason)}")
 
 
 def _pools(status: Status) -> Iterator[str]:

@@ -37,8 +37,9 @@ def test_overview_when_shown_then_what_people_ask_for(status: Status) -> None:
     shown = describe_overview(status)
     for words in (
         "ktaskd 0.1.0, process ",
-        "mode auto: fewer helpers",
-        "because ON_BATTERY: on battery (30 %)",
+        "mode: auto\n",
+        "allowance: fewer helpers\n",
+        "because: ON_BATTERY: on battery (30 %)",
         "node 0: CPUs 0-1, 8.0 GiB; 1 helper (1 idle, 1 raised), 2 may run",
         "helpers give way by idle cgroup; a starved one is raised by autogroup nice 0",
         "battery: 30 %",
