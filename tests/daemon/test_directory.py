@@ -57,7 +57,7 @@ def test_daemon_when_a_user_has_no_runtime_directory_then_it_serves_that_users_c
         assert f" ready dir={own} " in log.read_text()
         assert oct(own.stat().st_mode & 0o777) == "0o700"
         done = run_as(UID, [run_as.program("ktask"), "status"])
-        assert f", process {daemon.pid}, since " in done.stdout, done.stderr
+        assert f", pid {daemon.pid}, since " in done.stdout, done.stderr
         assert (
             run_as(UID, [run_as.program("ktask"), "run", "selftest.noop", "--range", "0:1"]).returncode == 0
         )

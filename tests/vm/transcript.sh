@@ -4,7 +4,7 @@ export PATH="$PATH:/vm"
 useradd -m alice
 for _ in $(seq 60); do ktask status | grep -q 'idle slice' && break; sleep 1; done
 show 'adduser --quiet alice ktask'
-show 'ktask status'
+show 'ktask status -v | head -20'
 show 'ktask status -v | grep -A 3 "^pool node"'
 show 'runuser -u alice -- ktask run file.crc32 data=/usr/bin/python3.11'
 body='{"spec": {"function": "file.crc32", "sources": {"data": {"path": "/usr/bin/python3.11"}}}}'

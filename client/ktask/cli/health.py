@@ -142,13 +142,13 @@ def _of_helpers(status: Status) -> Iterator[Finding]:
 
 
 def _workers(status: Status, kind: str) -> Sequence[Worker]:
-    """Workers of a class that have a process."""
+    """Workers of a class that are set up."""
     return [
         worker
         for pool in status.pools
         if pool.worker_class == kind
         for worker in pool.workers
-        if worker.pid > 0
+        if worker.pid > 0 and worker.state != "STARTING"
     ]
 
 

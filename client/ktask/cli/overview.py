@@ -36,7 +36,7 @@ def describe_overview(status: Status) -> str:
 
 
 def _head(status: Status) -> Iterator[str]:
-    yield f"ktaskd {status.version}, process {status.pid}, since {format_time(status.start_time)}"
+    yield f"ktaskd {status.version}, pid {status.pid}, since {format_time(status.start_time)}"
     yield from _wrapped(f"directory {status.runtime_dir}")
     level = LEVELS.get(status.allowance.level, status.allowance.level.lower())
     share = status.allowance.share
@@ -66,7 +66,13 @@ def _pools(status: Status) -> Iterator[str]:
 def _ways(status: Status) -> Iterator[str]:
     """How helpers give way to other programs, and how a starved one is raised."""
     helpers = [worker for pool in status.pools if pool.worker_class == "HELPER" for worker in pool.workers]
-    ways = sorted({worker.gives_way_by or "nothing" for worker in helpers if worker.pid > 0})
+    ways = sorted(
+        {
+            worker.gives_way_by or "nothing"
+            for worker in helpers
+            if worker.pid > 0 and worker.state != "STARTING"
+        }
+    )
     parts = [f"helpers give way by {', '.join(ways)}"] if ways else []
     parts += [f"a starved one is raised by {', '.join(status.raising)}"] if status.raising else []
     if parts:

@@ -78,6 +78,10 @@ def test_daemon_when_a_helper_is_raised_then_it_may_have_normal_priority(sound: 
     assert bad(list(of_daemon(with_helper(sound, policy="normal", raised=True), VERSION, {}))) == []
 
 
+def test_daemon_when_a_helper_is_not_set_up_yet_then_no_finding(sound: Status) -> None:
+    assert bad(list(of_daemon(with_helper(sound, state="STARTING", gives_way_by=""), VERSION, {}))) == []
+
+
 def test_daemon_when_a_function_cannot_run_then_noted(sound: Status) -> None:
     found = list(of_daemon(sound, VERSION, {"array.map": "needs numpy"}))
     assert bad(found) == [(Grade.NOTE, "function")]

@@ -36,7 +36,7 @@ def large(status: Status, nodes: int, cpus: int) -> Status:
 def test_overview_when_shown_then_what_people_ask_for(status: Status) -> None:
     shown = describe_overview(status)
     for words in (
-        "ktaskd 0.1.0, process ",
+        "ktaskd 0.1.0, pid ",
         "mode: auto\n",
         "allowance: fewer helpers\n",
         "because: ON_BATTERY: on battery (30 %)",
@@ -62,6 +62,14 @@ def test_overview_when_much_is_missing_then_only_counted(status: Status) -> None
     lines = describe_overview(replace(large(status, 2, 4), missing=missing)).splitlines()
     assert len(lines) <= 24
     assert "27 more missing" in lines[-1]
+
+
+def test_overview_when_a_helper_is_not_set_up_yet_then_not_counted_as_one_that_does_not_give_way(
+    status: Status,
+) -> None:
+    starting = replace(status.pools[0].workers[0], state="STARTING", gives_way_by="")
+    pool = replace(status.pools[0], workers=(*status.pools[0].workers, starting))
+    assert "give way by idle cgroup;" in describe_overview(replace(status, pools=(pool,)))
 
 
 def test_overview_when_a_reading_says_nothing_then_left_out(status: Status) -> None:
