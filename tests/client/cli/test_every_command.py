@@ -70,7 +70,6 @@ COMMANDS = [
     "watch JOB",
     "cancel JOB",
     "status",
-    "doctor",
     "mode",
     "mode auto",
     "functions",
@@ -95,7 +94,8 @@ HELP = ["--help", *(f"{name} --help" for name in (*_PARSERS, *NAMES))]
 
 
 def test_commands_when_compared_then_each_is_here() -> None:
-    assert {line.split()[0] for line in COMMANDS} >= _PARSERS.keys()
+    # The exit status of doctor depends on the machine; its own tests are in test_doctor.
+    assert {"doctor", *(line.split()[0] for line in COMMANDS)} >= _PARSERS.keys()
     assert {line.split()[0] for line in IMITATED} == set(NAMES)
 
 
