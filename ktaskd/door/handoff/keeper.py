@@ -29,7 +29,7 @@ from ktaskd.host.sockets.unixsock import Fds, Message, read_peer_credentials, re
 from ktaskd.model.errors import FdUnsuitable, KtaskError
 from ktaskd.model.function import Access
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 1, 4, 65, 1
 """Source: linux/prctl.h."""
 
 _IN, _OUT, _ONCE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLONESHOT
@@ -263,10 +263,12 @@ def _close_drained(sock: socket.socket) -> None:
 
 
 def settle(daemon_pid: int) -> None:
-    """Arrange to die with the daemon, and keep other processes of this uid from tracing this one."""
+    """Arrange to die with the daemon, to be traced by no process of this uid, and to run no new code."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # It reads what clients send. Kernels before Linux 6.3 refuse this, and nothing else can be done there.
+    prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0)
     # The daemon acts on the terminal's signals.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.door.door_with_keepers import (
     run,
     until,
 )
+from tests.support.users import REPOSITORY
 
 
 @pytest.mark.other_uid  # only root can look into one
@@ -316,3 +318,23 @@ def test_a_keeper_that_had_no_time_because_the_daemon_had_none_is_not_given_up(
             second.close()
 
     run(test())
+
+
+SETTLED = """
+import mmap, os
+from ktaskd.door.handoff import keeper
+keeper.settle(os.getppid())
+try:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+except PermissionError:
+    print("refused")
+"""
+
+
+def test_a_keeper_runs_no_code_that_it_was_sent() -> None:
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 3):
+        pytest.skip("needs PR_SET_MDWE, of Linux 6.3")
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLED], check=True, capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.stdout == "refused\n"
