@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 import zstandard
@@ -65,27 +66,16 @@ def test_bytes_when_hostile_then_a_frame_or_none_or_an_error(data: bytes, has_ma
 
 def groups(stream: bytes) -> tuple[list[bytes], bytes]:
     """The groups that a stream is cut into, and the rest with what was not read."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(read)
-        try:
-            os.write(write, stream) if len(stream) < 4096 else [
-                os.write(write, stream[i : i + 4096]) for i in range(0, len(stream), 4096)
-            ]
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb", buffering=0) as source:
+    found = []
+    with tempfile.TemporaryFile() as source:
+        source.write(stream)
+        source.seek(0)
         reader = FrameReader(source.fileno())
-        found = []
         for group in reader:
             with group:
                 group.seek(0)
                 found.append(group.read())
-        rest = bytes(reader.rest) + source.read()
-    os.waitpid(pid, 0)
-    return found, rest
+        return found, bytes(reader.rest) + os.read(source.fileno(), len(stream))
 
 
 def test_stream_when_all_frames_state_their_size_then_nothing_is_left() -> None:
