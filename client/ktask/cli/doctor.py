@@ -44,7 +44,6 @@ def _lines(finding: Finding) -> str:
 
 def _client() -> Client:
     return Client(
-        VERSION,
         resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         Path("/proc/pressure/cpu").exists(),
         {name: find_spec(name) is not None for name in _PACKAGES},

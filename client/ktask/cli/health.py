@@ -39,14 +39,12 @@ class Client:
     """Facts about this process and its machine.
 
     Args:
-        version: of the client library.
         open_files: soft limit of descriptors.
         has_pressure: whether the kernel reports pressure.
         packages: optional packages of Python, and whether each can be imported.
         pending_group: name of the socket's group if this user is in it, but this login is older; else "".
     """
 
-    version: str
     open_files: int
     has_pressure: bool
     packages: Mapping[str, bool]

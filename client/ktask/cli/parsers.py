@@ -146,7 +146,7 @@ def _parse_verb(found: Verb, options: argparse.Namespace) -> argparse.Namespace:
     """The words of a verb as values; a UsageError has the verb's exit status."""
     options.verb = found
     try:
-        if options.json and not found.has_json:
+        if options.json:
             raise UsageError(f"--json: `ktask {options.command}` has no JSON output; leave it out")
         options = found.parser().parse_words(options.rest, options)
         _check_common(options)

@@ -17,7 +17,7 @@ from tests.client.fake_messages import a_status
 from tests.client.shell import ktask
 from tests.support.real_daemon import running
 
-SOUND = Client(VERSION, 1024, True, {"numpy": True})
+SOUND = Client(1024, True, {"numpy": True})
 
 
 def a_worker(**values: object) -> Worker:

@@ -18,19 +18,17 @@ NAMES = ("compare", "compress", "decompress", "sum", "warm")
 
 
 class Verb(NamedTuple):
-    """A verb of the command line.
+    """A verb of the command line; none has --json.
 
     Args:
         parser: builds the parser of the words after the verb.
         run: does the work; returns the exit status.
         trouble: exit status of a wrong command line and of errors, as of the program that people know.
-        has_json: whether the verb takes --json.
     """
 
     parser: Callable[[], Parser]
     run: Callable[[argparse.Namespace], int]
     trouble: int
-    has_json: bool = False
 
 
 def verb(name: str) -> Verb:
