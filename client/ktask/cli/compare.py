@@ -12,8 +12,7 @@ from typing import Any
 from ktask import convert
 from ktask.cli.exits import DONE, FAILED, complain, warn
 from ktask.cli.output import safe_line, write_out
-from ktask.cli.streams import DASH
-from ktask.cli.sums import open_any
+from ktask.cli.streams import DASH, open_any
 from ktask.core import Draft
 from ktask.errors import JobFailed
 from ktask.link.connect import open_session

@@ -23,17 +23,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from ktask.cli.sums.lines import Lines, escape, unescape
+
 ALGORITHMS = ("sha256", "blake3")
 
-_LINE = re.compile(rb"[ \t]*(\\?)([0-9a-fA-F]{64})[ \t](.+)", re.DOTALL)
-_TAGGED = re.compile(rb"[ \t]*(\\?)(SHA256|BLAKE3) ?\((.*)\)[ \t]*=[ \t]*([0-9a-fA-F]{64})", re.DOTALL)
 _HEAD = re.compile(
     rb"(\\?)# ktask blocks algorithm=(\w+) block=(\d{1,15}) bytes=(\d{1,18}) root=([0-9a-f]{64})  (.+)",
     re.DOTALL,
 )
 _BLOCK = re.compile(rb"# ([0-9a-f]{64})")
-_ESCAPE = re.compile(rb"\\(.?)", re.DOTALL)
-_MEANINGS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 
 
 class ManifestInvalid(ValueError):
@@ -143,8 +141,7 @@ class _Reader:
         self._head: BlockedFile | None = None
         self._root, self._where = "", 0
         self._digests: list[str] = []
-        self._reversed: bool | None = None
-        """Whether lines have one blank before the name, as from BSD's -r; the first line decides."""
+        self._lines = Lines(None)
 
     def line(self, line: bytes, number: int) -> None:
         """Read the next line."""
@@ -158,37 +155,17 @@ class _Reader:
         if match := _HEAD.fullmatch(line):
             self._open(match, number)
         elif line and not line.startswith(b"#"):
-            entry = self._tagged(line) or self._plain(line)
-            if entry is None:
+            entry = self._lines.entry(line)
+            if entry is None or entry.algorithm not in ALGORITHMS:
                 self.found.bad_lines.append(number)
             else:
-                self.found.entries.append(entry)
+                algorithm = entry.algorithm if entry.sure else ""
+                self.found.entries.append(WholeFile(entry.name, entry.digest, algorithm))
 
     def end(self) -> None:
         """Note that there are no more lines."""
         if self._head is not None:
             self._break(f"line {self._where}: the list ends, {self._missing()}")
-
-    def _tagged(self, line: bytes) -> WholeFile | None:
-        match = _TAGGED.fullmatch(line)
-        name = unescape(match[3], match[1]) if match else None
-        if match is None or not name:
-            return None
-        return WholeFile(name, match[4].decode().lower(), match[2].decode().lower())
-
-    def _plain(self, line: bytes) -> WholeFile | None:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            return None
-        rest = match[3]
-        one_blank = len(rest) == 1 or rest[:1] not in (b" ", b"*")
-        # If forms were mixed, a name that begins with a blank would be ambiguous.
-        if one_blank and self._reversed is False:
-            return None
-        if self._reversed is None:
-            self._reversed = one_blank
-        name = unescape(rest if self._reversed else rest[1:], match[1])
-        return WholeFile(name, match[2].decode().lower()) if name else None
 
     def _open(self, match: re.Match[bytes], number: int) -> None:
         """Read the head of a file with digests of blocks."""
@@ -235,21 +212,3 @@ class _Reader:
 
 def _count(head: BlockedFile) -> int:
     return -(-head.size // head.block)
-
-
-def escape(name: bytes) -> tuple[bytes, bytes]:
-    """The mark before the line of a name that contains a line end or a backslash, and the escaped name."""
-    if not re.search(rb"[\\\n\r]", name):
-        return b"", name
-    return b"\\", name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-
-
-def unescape(name: bytes, mark: bytes) -> bytes | None:
-    """The unescaped name of a line; None if it is invalid."""
-    if b"\0" in name:
-        return None
-    if not mark:
-        return name
-    if any(found not in _MEANINGS for found in _ESCAPE.findall(name)):
-        return None
-    return _ESCAPE.sub(lambda match: _MEANINGS[match[1]], name)

@@ -11,9 +11,10 @@ from typing import Any
 from ktask.cli.arguments import UsageError
 from ktask.cli.batches import Unreadable
 from ktask.cli.exits import DONE, FAILED, complain
-from ktask.cli.manifest_text import Listed, escape
+from ktask.cli.manifest_text import Listed
 from ktask.cli.output import print_document, safe_line, write_out
 from ktask.cli.replacement import Replacement
+from ktask.cli.sums.lines import escape
 
 _UNREADABLE = " open or read"
 

@@ -17,6 +17,9 @@ from ktask.v1 import jobs_pb2 as pb
 
 DASH = "-"
 
+_SMALL = 64 << 10
+"""Bytes up to which a file that occupies no block may be one of /sys, which has no true length."""
+
 
 class _Descriptor:
     """A descriptor that stays open, as a source."""
@@ -63,6 +66,35 @@ def spool(file: IO[bytes], end: contextlib.ExitStack) -> IO[bytes]:
     shutil.copyfileobj(file, copy, 1 << 20)
     copy.flush()
     return copy
+
+
+def open_any(name: bytes, end: contextlib.ExitStack) -> Any:
+    """Open a file to be read to its end; that of no regular file goes to a temporary one first.
+
+    Raises:
+        OSError: it cannot be opened or read, or is a directory.
+        UsageError: standard input is closed.
+    """
+    if name == os.fsencode(DASH):
+        return input_source("-", end)
+    file = end.enter_context(open(name, "rb", buffering=0))  # noqa: SIM115 - closed by `end`
+    return file if _has_length(file.fileno()) else spool(file, end)
+
+
+def _has_length(fd: int) -> bool:
+    """Whether the content of a file is as long as its status says, which is not so in /proc and /sys."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if status.st_size and (status.st_blocks or status.st_size > _SMALL):
+        return True
+    return not status.st_size and not os.pread(fd, 1, 0)
+
+
+def read_whole(path: str) -> bytes:
+    """The content of a file, or of standard input for "-"; raises OSError, UsageError."""
+    with open(_standard_input() if path == DASH else path, "rb", closefd=path != DASH) as file:
+        return file.read()
 
 
 def input_file() -> int:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 from ktask.cli.batches import Opened, Result, Unreadable, each, min_chunk, results
 from ktask.cli.exits import FAILED, warn
-from ktask.cli.manifest import Complaints
 from ktask.cli.output import safe_line, write_out
 from ktask.cli.pipeline import in_order
-from ktask.cli.sums import files_of, report_unreadable
 from ktask.cli.text import format_bytes
+from ktask.cli.walking import Complaints, files_of, report_unreadable
 from ktask.core import Draft
 from ktask.link.connect import open_session
 from ktask.link.session import Session

@@ -19,10 +19,10 @@ from ktask.cli.manifest_text import (
     Listed,
     WholeFile,
     digest_of,
-    escape,
     format_entry,
     parse,
 )
+from ktask.cli.sums.lines import escape
 
 NAMES = [
     b"a",

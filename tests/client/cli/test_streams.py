@@ -146,7 +146,7 @@ def test_items_when_more_than_a_user_may_hand_over_then_several_jobs(real: Path,
     ("words", "closed", "problem"),
     [
         ("run file.crc32 data=-", 0, "standard input: it is closed"),
-        ("verify -", 0, "standard input is closed"),
+        ("verify -", 0, "standard input: it is closed"),
         ("hold a=-", 0, "standard input: it is closed"),
         ("run file.copy src=a dst=-", 1, "standard output: it is closed"),
     ],

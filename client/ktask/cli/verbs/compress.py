@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     from ktask.cli.lazily import uncollected
 
     with uncollected():
-        from ktask.cli.archives import compress
+        from ktask.cli.archives.archiving import compress
     return compress(options)
 
 
@@ -118,7 +118,7 @@ def _run_decompress(options: argparse.Namespace) -> int:
     from ktask.cli.lazily import uncollected
 
     with uncollected():
-        from ktask.cli.archives import decompress
+        from ktask.cli.archives.archiving import decompress
     return decompress(options)
 
 

@@ -53,8 +53,8 @@ def _run(options: argparse.Namespace) -> int:
     from ktask.cli.lazily import uncollected
 
     with uncollected():
-        from ktask.cli.sums import print_sums
-        from ktask.cli.sums_check import check_lists
+        from ktask.cli.sums.checking import check_lists
+        from ktask.cli.sums.printing import print_sums
     return check_lists(options) if options.check else print_sums(options)
 
 

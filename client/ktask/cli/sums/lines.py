@@ -6,15 +6,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ktask.cli.manifest_text import escape, unescape
-
 DIGITS = {"sha256": 64, "blake3": 64, "crc32": 8, "crc32c": 8, "xxh3": 16}
 """Hexadecimal digits of each checksum."""
+
+AMBIGUOUS = ("sha256", "blake3")
+"""Algorithms with as many digits as each other; a line that names none can be of either."""
 
 _TAGGED = re.compile(
     rb"[ \t]*(\\?)(SHA256|BLAKE3|CRC32C|CRC32|XXH3) ?\((.*)\)[ \t]*=[ \t]*([0-9a-fA-F]+)", re.DOTALL
 )
 _PLAIN = re.compile(rb"[ \t]*(\\?)([0-9a-fA-F]+)[ \t](.+)", re.DOTALL)
+
+_ESCAPE = re.compile(rb"\\(.?)", re.DOTALL)
+_MEANINGS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,12 @@ class Lines:
             text = line.removesuffix(b"\r")
             if not text or text.startswith(b"#"):
                 continue
-            entry = self._tagged(text) or self._plain(text)
+            entry = self.entry(text)
             yield number, None if entry and is_input and entry.name == b"-" else entry
+
+    def entry(self, line: bytes) -> Expected | None:
+        """The entry of one line without its end; None if it is in no known format."""
+        return self._tagged(line) or self._plain(line)
 
     def _tagged(self, line: bytes) -> Expected | None:
         match = _TAGGED.fullmatch(line)
@@ -98,3 +106,21 @@ def _entry(name: bytes, mark: bytes, algorithm: str, digest: bytes, sure: bool =
     if not plain or len(digest) != DIGITS[algorithm]:
         return None
     return Expected(plain, algorithm, digest.decode().lower(), sure)
+
+
+def escape(name: bytes) -> tuple[bytes, bytes]:
+    """The mark before the line of a name that contains a line end or a backslash, and the escaped name."""
+    if not re.search(rb"[\\\n\r]", name):
+        return b"", name
+    return b"\\", name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+
+
+def unescape(name: bytes, mark: bytes) -> bytes | None:
+    """The unescaped name of a line; None if it is invalid."""
+    if b"\0" in name:
+        return None
+    if not mark:
+        return name
+    if any(found not in _MEANINGS for found in _ESCAPE.findall(name)):
+        return None
+    return _ESCAPE.sub(lambda match: _MEANINGS[match[1]], name)

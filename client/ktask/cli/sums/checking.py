@@ -6,26 +6,21 @@ import argparse
 import contextlib
 import errno
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ktask.cli.arguments import UsageError
-from ktask.cli.batches import Opened, Unreadable
+from ktask.cli.batches import Unreadable
 from ktask.cli.exits import DONE, FAILED, complain, warn
-from ktask.cli.manifest_text import escape
 from ktask.cli.output import safe_line, write_out
 from ktask.cli.pipeline import in_order
-from ktask.cli.streams import DASH
-from ktask.cli.sum_lines import Expected, Lines
-from ktask.cli.sums import digests, open_any, report_unreadable
+from ktask.cli.streams import DASH, open_any, read_whole
+from ktask.cli.sums.digests import Detector
+from ktask.cli.sums.lines import Expected, Lines, escape
+from ktask.cli.walking import report_unreadable
 from ktask.link.connect import open_session
 from ktask.link.session import Session
 
 _MISSING = os.strerror(errno.ENOENT)
-
-_OTHER = {"sha256": "blake3", "blake3": "sha256"}
-"""Two algorithms of as many digits, which lines without a name can be of."""
 
 
 @dataclass(slots=True)
@@ -46,7 +41,7 @@ def check_lists(options: argparse.Namespace) -> int:
     with contextlib.closing(open_session(options.socket, warn=warn)) as session:
         for path in options.files or [DASH]:
             try:
-                content = _read(path)
+                content = read_whole(path)
             except OSError as error:
                 report_unreadable("sum", os.fsencode(path), error.strerror or str(error))
                 status = FAILED
@@ -55,32 +50,18 @@ def check_lists(options: argparse.Namespace) -> int:
     return status
 
 
-def _read(path: str) -> bytes:
-    """The whole list; raises OSError, UsageError."""
-    if path != DASH:
-        with open(path, "rb") as file:
-            return file.read()
-    if sys.stdin is None:
-        raise UsageError("standard input: it is closed")
-    return sys.stdin.buffer.read()
-
-
-def _differs(one: Expected, found: str | Unreadable) -> bool:
-    return not isinstance(found, Unreadable) and found != one.digest
-
-
 class _List:
     """Checks one list, and reports on standard error as sha256sum does."""
 
     def __init__(self, options: argparse.Namespace, path: str, session: Session) -> None:
         self._options, self._path, self._session = options, path, session
         self._counts = _Counts()
-        self._usual = "sha256"
 
     def check(self, lines: Lines, content: bytes) -> int:
         """Check all files of the list; return the exit status."""
         expected = self._expected(lines, content)
-        for batch in in_order(self._session, expected, lambda one: one.name, self._found, open_any):
+        work = Detector(self._session).found
+        for batch in in_order(self._session, expected, lambda one: one.name, work, open_any):
             for one, found in batch:
                 self._add(one.asked, found)
         return self._summarize()
@@ -94,47 +75,6 @@ class _List:
             self._counts.bad_lines += 1
             if self._options.warn:
                 complain(f"sum: {self._path}: {number}: improperly formatted checksum line", DONE)
-
-    def _found(self, opened: Sequence[Opened[Expected]]) -> list[str | Unreadable]:
-        """The checksum of each file, by one job for each algorithm."""
-        found: list[str | Unreadable] = [""] * len(opened)
-        usual = self._usual
-        names = [one.asked.algorithm if one.asked.sure else usual for one in opened]
-        for algorithm in dict.fromkeys(names):
-            self._compute(opened, [i for i, name in enumerate(names) if name == algorithm], algorithm, found)
-        unsure = [i for i, one in enumerate(opened) if not one.asked.sure and _differs(one.asked, found[i])]
-        self._try_other(opened, unsure, _OTHER[usual], found)
-        return found
-
-    def _compute(
-        self,
-        opened: Sequence[Opened[Expected]],
-        chosen: Sequence[int],
-        algorithm: str,
-        found: list[str | Unreadable],
-    ) -> None:
-        """Fill in the checksums of the chosen files."""
-        sums = digests(self._session, [opened[i] for i in chosen], algorithm)
-        for i, digest in zip(chosen, sums, strict=True):
-            found[i] = digest
-
-    def _try_other(
-        self,
-        opened: Sequence[Opened[Expected]],
-        unsure: Sequence[int],
-        other: str,
-        found: list[str | Unreadable],
-    ) -> None:
-        """Take another algorithm's checksums for lines that do not name theirs and do not match."""
-        if not unsure:
-            return
-        tried = list(found)
-        self._compute(opened, unsure, other, tried)
-        right = [i for i in unsure if tried[i] == opened[i].asked.digest]
-        for i in right:
-            found[i] = tried[i]
-        if 2 * len(right) > len(unsure):
-            self._usual = other  # of the files that follow, so that few are read twice
 
     def _add(self, one: Expected, found: str | Unreadable) -> None:
         if isinstance(found, Unreadable):

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from ktask import convert
-from ktask.cli.archive_names import compressed_name, format_of, plain_name
+from ktask.cli.archives.frame_reader import FrameReader
+from ktask.cli.archives.names import compressed_name, format_of, plain_name
+from ktask.cli.archives.newfile import NewFile
+from ktask.cli.archives.pieces import PIECES_AHEAD, in_memory, pieces, worked
 from ktask.cli.arguments import UsageError
 from ktask.cli.bar import drawer_for
 from ktask.cli.exits import DONE, FAILED, complain, warn
-from ktask.cli.frame_reader import FrameReader
-from ktask.cli.newfile import NewFile
 from ktask.cli.output import print_warnings
-from ktask.cli.pieces import PIECES_AHEAD, in_memory, pieces, worked
 from ktask.cli.streams import DASH, Output, input_source, temporary_file
 from ktask.cli.text import list_warnings
 from ktask.core import Draft

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ktask.cli.archive_names import compressed_name, plain_name
-from ktask.cli.newfile import NewFile
 
 from tests.client.shell import KTASK, WAIT_S, environment, ktask
 from tests.support.real_daemon import running
@@ -65,26 +62,6 @@ def test_decompressed_when_it_would_be_huge_then_an_error_and_no_file(place: Pat
     assert os.listdir(tmp_path) == ["a.zst"]
 
 
-def test_file_when_new_then_its_owner_alone_can_open_it(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.touch(0o640)
-    with NewFile(os.fsencode(tmp_path / "new"), replace=False) as new:
-        (name,) = set(os.listdir(tmp_path)) - {"source"}
-        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
-        new.complete(source.stat(), sync=True)
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
-    assert sorted(os.listdir(tmp_path)) == ["new", "source"]
-
-
-def test_file_when_its_name_is_taken_meanwhile_then_the_other_stays(tmp_path: Path) -> None:
-    with NewFile(os.fsencode(tmp_path / "new"), replace=False) as new:
-        (tmp_path / "new").write_text("theirs")
-        with pytest.raises(FileExistsError):
-            new.complete(None, sync=False)
-    assert (tmp_path / "new").read_text() == "theirs"
-    assert os.listdir(tmp_path) == ["new"]
-
-
 @pytest.mark.parametrize(
     ("words", "changed"), [(["--rm"], "fail"), ([], "warn"), (["--format", "gzip"], "fail")]
 )
@@ -108,24 +85,6 @@ def test_name_when_it_is_of_a_device_then_refused_and_still_there(place: Path, t
         assert "wanted a regular file" in done.err
     assert sorted(os.listdir(tmp_path)) == ["a", "fifo", "link"]
     assert os.readlink(tmp_path / "link") == "/dev/null"
-
-
-@pytest.mark.parametrize(
-    ("name", "plain"),
-    [
-        (b"a.zst", b"a"),
-        (b"a.tar.gz", b"a.tar"),
-        (b"x/a.tgz", b"x/a.tar"),
-        (b"a.tzst", b"a.tar"),
-        (b".zst", None),
-        (b"x/.gz", None),
-        (b"a.txt", None),
-        (b"a", None),
-    ],
-)
-def test_name_when_decompressed_then_without_its_suffix(name: bytes, plain: bytes | None) -> None:
-    assert plain_name(name) == plain
-    assert plain_name(compressed_name(name, "zstd")) == name
 
 
 def test_options_when_they_contradict_each_other_then_1_and_nothing_is_made(

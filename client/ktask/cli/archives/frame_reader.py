@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
-from ktask.cli.pieces import PIECE_BYTES, in_memory
-from ktask.cli.zstd_frames import Frame, NoFrame, frame_at
+from ktask.cli.archives.pieces import PIECE_BYTES, in_memory
+from ktask.cli.archives.zstd_frames import Frame, NoFrame, frame_at
 
 CONTENT_MAX = 32 << 20
 """Bytes that the frames of one group decompress to at most."""

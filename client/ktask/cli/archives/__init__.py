@@ -1,0 +1,1 @@
+"""Compressed files and streams: `ktask compress` and `ktask decompress`."""

@@ -1,0 +1,1 @@
+"""Checksums of files and lists of them: `ktask sum`, and the parts that `ktask verify` shares with it."""

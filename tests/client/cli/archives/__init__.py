@@ -1,0 +1,1 @@
+"""Tests of compressed files and streams."""

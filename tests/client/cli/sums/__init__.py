@@ -1,0 +1,1 @@
+"""Tests of checksums and lists of them."""
