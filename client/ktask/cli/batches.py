@@ -57,12 +57,13 @@ class Opened(Generic[Asked]):
         return os.fstat(self.file.fileno()).st_size
 
 
-def open_file(name: bytes, end: contextlib.ExitStack) -> Any:
-    """Open a regular file, or standard input for "-"; raises OSError."""
+def open_file(name: bytes, end: contextlib.ExitStack, *, follow: bool = True) -> Any:
+    """Open a regular file, or standard input for "-"; raises OSError, ELOOP for a link without `follow`."""
     if name == os.fsencode(DASH):
         return input_source("-", end)
     # O_NONBLOCK: do not wait for a fifo that has replaced the file.
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    fd = os.open(name, flags if follow else flags | os.O_NOFOLLOW)
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)

@@ -40,7 +40,7 @@ def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes
     Raises:
         UsageError: standard input is closed or cannot be read.
     """
-    fd = _standard_input()
+    fd = standard_input()
     try:
         # If the offset is not 0, the input is only the rest of the file, and is copied.
         if stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
@@ -93,20 +93,20 @@ def _has_length(fd: int) -> bool:
 
 def read_whole(path: str) -> bytes:
     """The content of a file, or of standard input for "-"; raises OSError, UsageError."""
-    with open(_standard_input() if path == DASH else path, "rb", closefd=path != DASH) as file:
+    with open(standard_input() if path == DASH else path, "rb", closefd=path != DASH) as file:
         return file.read()
 
 
 def input_file() -> int:
     """The descriptor of standard input, which must be a regular file; raises UsageError."""
-    fd = _standard_input()
+    fd = standard_input()
     kind = os.fstat(fd).st_mode
     if not stat.S_ISREG(kind):
         raise UsageError(f"standard input: got a {kind_name(kind)}, wanted a regular file")
     return fd
 
 
-def _standard_input() -> int:
+def standard_input() -> int:
     """Its descriptor; raises UsageError if it was closed, since another file may have its number."""
     if sys.stdin is None:
         raise UsageError("standard input: it is closed")

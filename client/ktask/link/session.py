@@ -78,6 +78,11 @@ class Session:
             left.channel.close()
             anchor.close()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed and takes no more calls."""
+        return self._stubs is None
+
     def _make_stubs(self) -> Stubs:
         """A channel that only reaches the directory that was checked, however often it reconnects."""
         return Stubs(grpc_target(self._anchor.path(os.path.basename(self.endpoint.socket))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
@@ -22,7 +23,10 @@ class FrameReader:
         """Read nothing yet; the caller keeps the descriptor."""
         self._fd = fd
         self.rest = bytearray()
-        self.groups = 0
+        self.position = 0
+        """Position of `rest` in the stream."""
+        self.starts: deque[int] = deque()
+        """Positions of the groups in the stream; a caller removes that of a group that is done."""
         self.skipped = False
         """Whether there was a frame that decoders pass over."""
 
@@ -37,14 +41,14 @@ class FrameReader:
             frame = self._next(end)
             if frame is None:
                 break
-            if frame.is_skippable:
-                del self.rest[end : end + frame.length]
-                self.skipped = True
-                continue
             size = frame.content or 0
-            if end and content + size > CONTENT_MAX:
+            if end and (frame.is_skippable or content + size > CONTENT_MAX):
                 yield self._group(end)
                 end, content = 0, 0
+            if frame.is_skippable:
+                self._take(frame.length)
+                self.skipped = True
+                continue
             end, content = end + frame.length, content + size
             if end >= PIECE_BYTES:
                 yield self._group(end)
@@ -70,6 +74,10 @@ class FrameReader:
         group = in_memory()
         with memoryview(self.rest)[:end] as part:
             group.write(part)
-        del self.rest[:end]
-        self.groups += 1
+        self.starts.append(self.position)
+        self._take(end)
         return group
+
+    def _take(self, count: int) -> None:
+        del self.rest[:count]
+        self.position += count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TypeVar
@@ -90,3 +91,12 @@ def worked(
                 with contextlib.suppress(Exception):
                     pending.result()
             piece.close()
+
+
+def send(piece: IO[bytes]) -> None:
+    """Write a file in memory to standard output; raises OSError."""
+    piece.seek(0)
+    sys.stdout.flush()
+    while data := piece.read(_READ):
+        sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

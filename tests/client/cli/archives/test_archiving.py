@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -51,6 +52,20 @@ def test_stream_when_the_input_ends_slowly_then_all_of_it(place: Path) -> None:
         ["sh", "-c", line], env=environment(place), capture_output=True, timeout=WAIT_S, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"onetwo", b"")
+
+
+def test_stream_when_it_is_cut_off_then_the_error_says_where_its_positions_begin(
+    place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(40 << 20))
+    assert ktask(place, "compress", tmp_path / "a").status == 0
+    with (tmp_path / "a.zst").open("r+b") as file:
+        file.truncate(39 << 20)
+    done = ktask(place, "decompress", "-c", tmp_path / "a.zst")
+    found = re.search(r"positions count from byte (\d+) of the stream", done.err)
+    assert done.status == 1
+    assert found is not None
+    assert 0 < int(found[1]) < 39 << 20
 
 
 def test_decompressed_when_it_would_be_huge_then_an_error_and_no_file(place: Path, tmp_path: Path) -> None:

@@ -48,3 +48,15 @@ def test_stream_when_frames_grow_a_thousandfold_then_no_group_does(monkeypatch: 
     assert groups(frame + large + frame) == ([frame], large + frame)
     assert CONTENT_MAX > 1 << 20
     assert rest == b""
+
+
+def test_groups_when_cut_then_their_positions_are_known() -> None:
+    frame, table = packed(b"a" * 500, True, True), skippable(b"table", 3)
+    with tempfile.TemporaryFile() as source:
+        source.write(table + frame * 2 + table + frame + b"rest")
+        source.seek(0)
+        reader = FrameReader(source.fileno())
+        for group in reader:
+            group.close()
+    assert list(reader.starts) == [len(table), 2 * len(table) + 2 * len(frame)]
+    assert (reader.position, bytes(reader.rest)) == (2 * len(table) + 3 * len(frame), b"rest")
