@@ -27,7 +27,7 @@ def compress(bench: Bench) -> Iterator[Line]:
 def _compress(bench: Bench, kind: str, level: int, tool: list[str], goal: float) -> Iterator[Line]:
     program = needed(tool[0], tool[0])
     source, ours, theirs = (bench.directory / name for name in ("text", "ours", "theirs"))
-    size = _make_text(source, bench)
+    size = make_text(source, bench)
 
     def job() -> None:
         bench.client.run("file.compress", arg={"format": kind, "level": level}, src=source, dst=ours)
@@ -59,7 +59,7 @@ def search(bench: Bench) -> Iterator[Line]:
     """A literal that one line has."""
     program = needed("rg", "ripgrep")
     path = bench.directory / "text"
-    size = _make_text(path, bench)
+    size = make_text(path, bench)
     with path.open("ab") as stream:
         stream.write(f"{_NEEDLE}\n".encode())
     with_job: Callable[[], object] = lambda: (  # noqa: E731
@@ -72,7 +72,7 @@ def search(bench: Bench) -> Iterator[Line]:
     path.unlink()
 
 
-def _make_text(path: Path, bench: Bench) -> int:
+def make_text(path: Path, bench: Bench) -> int:
     """Write text of the usual size; returns the size."""
     lines = b"".join(b"line %d of some text, %x\n" % (i, i * 7919) for i in range(100_000))
     size = min(bench.size, _SIZE_MAX)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.bench.interference.line import Line
-from tests.bench.peers import archives, crc, empty, many, pools, starting, storage, used
+from tests.bench.peers import archives, crc, empty, many, pools, starting, storage, used, verbs
 from tests.bench.peers.contest import Bench
 
 
@@ -40,6 +40,7 @@ ROWS: Mapping[str, Row] = {
     "search": Row("text.search, over ripgrep", archives.search, 1),
     "joblib": Row("joblib with one large array, over loky", pools.arrays, 2),
     "map": Row("the executor's map, over ProcessPoolExecutor and loky", pools.maps, 0),
+    "verbs": Row("verbs of the command, over the programs that they imitate", verbs.verbs, 3),
     "start": Row("the start of the command", starting.start, 0),
 }
 """Two further rows of a full comparison have commands of their own: `make bench-interference`, which shows
