@@ -24,7 +24,7 @@ from tests.badinput.world import (
     handle,
     memfd,
 )
-from tests.support.real_daemon import spec
+from tests.support.real_daemon import spec, until
 
 DATA = 'spec.sources["data"]'
 
@@ -51,7 +51,14 @@ def unknown(shown: str = "…") -> Refuse:
 
 def dead_connection(world: World) -> Source:
     source = memfd()(world)
+
+    def handles() -> int:
+        return world.shared.look().counters["handles"]
+
+    held = handles()
     world.door().close()
+    # A call that overtakes the news of it may still use the handle.
+    until(lambda: handles() < held, "the daemon has noticed")
     return source
 
 

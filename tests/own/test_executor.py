@@ -250,7 +250,8 @@ def test_executor_when_its_thread_dies_then_all_calls_fail(
     calls = executor._calls
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(calls, "_check_jobs", lambda: 1 / 0)
-    waiting = executor.submit(things.square, 2)
+    # Neither call can end before the thread has died.
+    waiting = executor.submit(things.begin_and_wait, blocker.place / "begun", blocker.place / "go")
     calls._wake()
     for future in (blocker.futures[0], waiting):
         assert isinstance(future.exception(PATIENCE_S), ZeroDivisionError)
