@@ -106,7 +106,8 @@ def _of_session(session: Session) -> Iterator[Finding]:
     functions = [convert.function(one) for one in session.functions().functions]
     unavailable = {one.name: one.unavailable for one in functions if one.unavailable}
     status = convert.status(session.status().status)
-    yield from of_daemon(status, VERSION, unavailable)
+    is_own = os.geteuid() != 0 and os.stat(session.endpoint.socket).st_uid == os.geteuid()
+    yield from of_daemon(status, VERSION, unavailable, is_own=is_own)
     if session.endpoint.handoff and not os.path.exists(session.endpoint.handoff):
         yield Finding(
             Grade.MEND, "daemon", f'"{session.endpoint.handoff}" is missing: no file can be handed over'

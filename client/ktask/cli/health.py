@@ -86,19 +86,24 @@ def of_client(client: Client) -> Iterator[Finding]:
         )
 
 
-def of_daemon(status: Status, version: str, unavailable: Mapping[str, str]) -> Iterator[Finding]:
+def of_daemon(
+    status: Status, version: str, unavailable: Mapping[str, str], *, is_own: bool = False
+) -> Iterator[Finding]:
     """Judge a daemon that answers.
 
     Args:
         version: that of the client library.
         unavailable: functions that cannot run there, with the reason.
+        is_own: whether an ordinary user runs it, who cannot give it more.
     """
+    # A user's own daemon does without much by design, as long as its helpers give way.
+    lacks = Grade.NOTE if is_own else Grade.MEND
     yield from _of_version(status, version)
-    yield from _of_helpers(status)
+    yield from _of_helpers(status, lacks)
     yield from _of_mode(status)
     for text in status.missing:
         problem, _, step = text.partition("; ")
-        yield Finding(Grade.MEND, "daemon", problem, step)
+        yield Finding(lacks, "daemon", problem, step)
     for name, why in unavailable.items():
         yield Finding(Grade.NOTE, "function", f"{name} cannot run: {why}")
 
@@ -115,13 +120,13 @@ def _of_version(status: Status, version: str) -> Iterator[Finding]:
         )
 
 
-def _of_helpers(status: Status) -> Iterator[Finding]:
+def _of_helpers(status: Status, lacks: Grade) -> Iterator[Finding]:
     """Whether helpers give way to all other programs, as the daemon has read back from the kernel."""
     helpers = _workers(status, "HELPER")
     lacking = sorted({text for worker in [*helpers, *_workers(status, "LEAD")] for text in worker.missing})
     for text in lacking:
         problem, _, step = text.partition("; ")
-        yield Finding(Grade.MEND, "workers", problem, step)
+        yield Finding(lacks, "workers", problem, step)
     bad = [worker for worker in helpers if not _gives_way(worker)]
     if bad:
         yield Finding(

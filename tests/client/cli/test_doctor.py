@@ -74,6 +74,13 @@ def test_daemon_when_something_is_wrong_then_named_with_its_step(sound: Status) 
         assert all(one.step for one in found if one.grade is not Grade.OK)
 
 
+def test_daemon_when_it_is_a_users_own_then_it_lacks_what_it_may_but_must_give_way(sound: Status) -> None:
+    lacking = replace(with_helper(sound, missing=("idle cgroup: EPERM; be root",)), missing=("x; be root",))
+    assert {grade for grade, _ in bad(list(of_daemon(lacking, VERSION, {}, is_own=True)))} == {Grade.NOTE}
+    rude = with_helper(sound, gives_way_by="")
+    assert bad(list(of_daemon(rude, VERSION, {}, is_own=True))) == [(Grade.MEND, "helpers")]
+
+
 def test_daemon_when_a_helper_is_raised_then_it_may_have_normal_priority(sound: Status) -> None:
     assert bad(list(of_daemon(with_helper(sound, policy="normal", raised=True), VERSION, {}))) == []
 

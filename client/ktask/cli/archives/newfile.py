@@ -43,7 +43,10 @@ class NewFile:
         folder, name = os.path.split(self._path)
         # A name has at most 255 bytes. Source: limits.h, NAME_MAX
         self._new = os.path.join(folder, b".%s.%s.tmp" % (name[:200], secrets.token_hex(6).encode()))
-        fd = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fsdecode(self._path)) from None
         self.file = os.fdopen(fd, "r+b", buffering=0)
         return self
 

@@ -28,3 +28,10 @@ def test_file_when_its_name_is_taken_meanwhile_then_the_other_stays(tmp_path: Pa
             new.complete(None, sync=False)
     assert (tmp_path / "new").read_text() == "theirs"
     assert os.listdir(tmp_path) == ["new"]
+
+
+def test_file_when_it_cannot_be_made_then_the_error_has_its_own_name(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "nosuch" / "new")
+    with pytest.raises(FileNotFoundError) as caught, NewFile(path, replace=False):
+        pass
+    assert caught.value.filename == os.fsdecode(path)
