@@ -35,7 +35,10 @@ class Replacement:
         # A name has at most 255 bytes. Source: limits.h, NAME_MAX
         new = b"." + name[:200] + b".%s.tmp" % secrets.token_hex(6).encode()
         self._new = os.fsdecode(os.path.join(folder, new))
-        fd = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            fd = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from None
         self.file = os.fdopen(fd, "wb")
         self._keep_rights()
 

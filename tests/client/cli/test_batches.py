@@ -90,3 +90,10 @@ def test_replacement_when_not_complete_then_the_file_is_as_it_was(tmp_path: Path
         new.file.write(b"whole")
         new.complete()
     assert (path.read_text(), os.listdir(tmp_path)) == ("whole", ["list"])
+
+
+def test_replacement_when_it_cannot_be_made_then_the_error_has_its_own_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "nosuch" / "new")
+    with pytest.raises(FileNotFoundError) as caught, Replacement(path):
+        pass
+    assert caught.value.filename == path
