@@ -16,6 +16,7 @@ LOCATIONS: Mapping[str, str] = {
     "file.crc32": "checksums.checksum:Crc32",
     "file.crc32c": "checksums.crc32c:Crc32c",
     "file.sha256": "checksums.digests:Sha256",
+    "file.sha512": "checksums.digests:Sha512",
     "file.blake3": "checksums.digests:Blake3",
     "file.xxh3": "checksums.digests:Xxh3",
     "file.manifest": "checksums.digests:Manifest",

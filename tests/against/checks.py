@@ -261,6 +261,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "file.crc32": ("zlib", _value("file.crc32", tools.crc32, "crc32")),
     "file.crc32c": ("anycrc", _value("file.crc32c", tools.crc32c, "crc32c")),
     "file.sha256": ("sha256sum", _one("file.sha256", tools.sha256, "sha256")),
+    "file.sha512": ("hashlib", _one("file.sha512", tools.sha512, "sha512")),
     "file.blake3": ("blake3", _one("file.blake3", tools.blake3_of, "blake3")),
     "file.xxh3": ("xxhash", _xxh3),
     "file.manifest": ("hashlib", _manifest),

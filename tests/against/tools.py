@@ -61,6 +61,14 @@ def sha256(path: Path) -> str:
     return tool("sha256sum", path).decode(errors="replace").lstrip("\\").split()[0]
 
 
+def sha512(path: Path) -> str:
+    """By OpenSSL, in one piece after the other."""
+    hasher = hashlib.sha512()
+    for piece in pieces(path):
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
 def blake3_of(path: Path) -> str:
     """By the package, with all its threads."""
     hasher = blake3()

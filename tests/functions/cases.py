@@ -162,6 +162,7 @@ CASES = [
     Case("file.crc32", {}, {}, _FILES),
     Case("file.crc32c", {}, _data(_SPARSE, "sealed")),
     Case("file.sha256", {}, {}, _FILES),
+    Case("file.sha512", {}, {}, _FILES),
     Case("file.blake3", {}, {}, _FILES),
     Case("file.xxh3", {"block": MIB}, _data(), count=_BLOCKS),
     Case("file.manifest", {"block": 4 * MIB}, _data(), count=-(-_SIZE // (4 * MIB))),

@@ -32,7 +32,7 @@ def test_bodies_when_listed_then_the_same_names_as_declared() -> None:
 def test_declarations_when_not_for_tests_then_no_selftest() -> None:
     memory = {"mem.copy", "mem.fill", "mem.pattern", "mem.populate"}
     files = {"file.allocate", "file.compare", "file.copy", "file.punch", "file.warm"}
-    sums = {"file.blake3", "file.crc32", "file.crc32c", "file.sha256", "file.xxh3"}
+    sums = {"file.blake3", "file.crc32", "file.crc32c", "file.sha256", "file.sha512", "file.xxh3"}
     others = {"array.map", "array.reduce", "file.compress", "file.decompress", "text.search"}
     others |= {"file.manifest", "file.verify", "python.calls", "python.run"}
     assert set(declarations(False)) == memory | files | sums | others

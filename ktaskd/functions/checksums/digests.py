@@ -46,6 +46,7 @@ def _xxh3() -> Hasher:
 
 ALGORITHMS: Mapping[str, Callable[[], Hasher]] = {
     "sha256": hashlib.sha256,
+    "sha512": hashlib.sha512,
     "blake3": _blake3,
     "xxh3": _xxh3,
 }
@@ -133,6 +134,14 @@ class Sha256(Digest):
     def __init__(self) -> None:
         """Use OpenSSL."""
         super().__init__("sha256")
+
+
+class Sha512(Digest):
+    """file.sha512."""
+
+    def __init__(self) -> None:
+        """Use OpenSSL."""
+        super().__init__("sha512")
 
 
 class Blake3(Digest):

@@ -61,6 +61,8 @@ _FILE_CRC32C = _crc(
 
 _FILE_SHA256 = _digest("file.sha256", "Computes the SHA-256 of each file, like sha256sum.")
 
+_FILE_SHA512 = _digest("file.sha512", "Computes the SHA-512 of each file, like sha512sum.")
+
 _FILE_BLAKE3 = _digest("file.blake3", "Computes the BLAKE3 of each file, like b3sum.", "blake3")
 
 _FILE_XXH3 = Declaration(
@@ -109,6 +111,7 @@ DECLARATIONS = (
     _FILE_CRC32,
     _FILE_CRC32C,
     _FILE_SHA256,
+    _FILE_SHA512,
     _FILE_BLAKE3,
     _FILE_XXH3,
     _FILE_MANIFEST,

@@ -25,6 +25,7 @@ MAKERS: Mapping[str, Sequence[Maker]] = {
     "file.manifest": (digests.manifest_blocks,),
     "file.punch": (storage.punch,),
     "file.sha256": (digests.sha256_items, digests.one_digest),
+    "file.sha512": (digests.sha512_items,),
     "file.verify": (digests.verify_blocks,),
     "file.warm": (storage.warm,),
     "file.xxh3": (digests.xxh3_items,),

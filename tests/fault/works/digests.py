@@ -52,6 +52,10 @@ def sha256_items(rng: random.Random, place: Path) -> Work:
     return _digest_items("sha256", rng)
 
 
+def sha512_items(rng: random.Random, place: Path) -> Work:
+    return _digest_items("sha512", rng)
+
+
 def blake3_items(rng: random.Random, place: Path) -> Work:
     return _digest_items("blake3", rng)
 
@@ -106,5 +110,10 @@ def _blocks(content: bytes, block: int) -> list[bytes]:
 
 
 def _digest(name: str, content: bytes) -> str:
-    hashers: dict[str, Any] = {"sha256": hashlib.sha256, "blake3": blake3, "xxh3": xxh3_64}
+    hashers: dict[str, Any] = {
+        "sha256": hashlib.sha256,
+        "sha512": hashlib.sha512,
+        "blake3": blake3,
+        "xxh3": xxh3_64,
+    }
     return str(hashers[name](content).hexdigest())

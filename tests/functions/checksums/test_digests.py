@@ -30,6 +30,7 @@ from tests.support.sources import facts_of
 Plain = Callable[[bytes], str]
 OF: dict[str, Plain] = {
     "sha256": lambda text: hashlib.sha256(text).hexdigest(),
+    "sha512": lambda text: hashlib.sha512(text).hexdigest(),
     "blake3": lambda text: blake3(text).hexdigest(),
     "xxh3": lambda text: xxh3_64(text).hexdigest(),
 }

@@ -103,6 +103,10 @@ CASES = [
     _same("check: dash in a list from a pipe", "-c < s", f"{_GOOD}; sed -i '1s/a$/-/' s"),
     Case("cksum's sha256", "cksum -a sha256 a b", "ktask sum -a sha256 --tag a b", _GOOD),
     Case("cksum's sha256, untagged", "cksum -a sha256 --untagged a", "ktask sum -a sha256 a", _GOOD),
+    Case("SHA-512", "sha512sum a b - < a", "ktask sum -a sha512 a b - < a", _GOOD),
+    Case("SHA-512, BSD", "sha512sum --tag a b", "ktask sum -a sha512 --tag a b", _GOOD),
+    Case("check SHA-512", "sha512sum -c s", "ktask sum -a sha512 -c s", "printf a > a; sha512sum a > s"),
+    Case("check SHA-512 by its digits", "sha512sum -c s", "ktask sum -c s", "printf a > a; sha512sum a > s"),
     Case("BLAKE3", "b3sum a b - < a", "ktask sum -a blake3 a b - < a", _GOOD),
     Case(
         "check BLAKE3 that nothing names",

@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-DIGITS = {"sha256": 64, "blake3": 64, "crc32": 8, "crc32c": 8, "xxh3": 16}
+DIGITS = {"sha256": 64, "sha512": 128, "blake3": 64, "crc32": 8, "crc32c": 8, "xxh3": 16}
 """Hexadecimal digits of each checksum."""
 
 AMBIGUOUS = ("sha256", "blake3")
 """Algorithms with as many digits as each other; a line that names none can be of either."""
 
+_BY_DIGITS = {64: "sha256", 128: "sha512", 16: "xxh3"}
+"""The algorithm of a line that names none; 8 digits could be of either CRC."""
+
 _TAGGED = re.compile(
-    rb"[ \t]*(\\?)(SHA256|BLAKE3|CRC32C|CRC32|XXH3) ?\((.*)\)[ \t]*=[ \t]*([0-9a-fA-F]+)", re.DOTALL
+    rb"[ \t]*(\\?)(SHA256|SHA512|BLAKE3|CRC32C|CRC32|XXH3) ?\((.*)\)[ \t]*=[ \t]*([0-9a-fA-F]+)", re.DOTALL
 )
 _PLAIN = re.compile(rb"[ \t]*(\\?)([0-9a-fA-F]+)[ \t](.+)", re.DOTALL)
 
@@ -52,10 +55,10 @@ class Lines:
         """Read nothing yet.
 
         Args:
-            given: the algorithm of all lines; None = tagged lines name theirs, the others are sha256.
+            given: the algorithm of all lines; None = tagged lines name theirs, the others show it by
+                their digits.
         """
         self._given = given
-        self._usual = given or "sha256"
         self._reversed: bool | None = None
         """Whether lines have one blank before the name, as from BSD's -r; the first line decides."""
 
@@ -88,7 +91,8 @@ class Lines:
 
     def _plain(self, line: bytes) -> Expected | None:
         match = _PLAIN.fullmatch(line)
-        if match is None or len(match[2]) != DIGITS[self._usual]:
+        algorithm = self._algorithm_of(len(match[2])) if match else None
+        if match is None or algorithm is None:
             return None
         rest = match[3]
         one_blank = len(rest) == 1 or rest[:1] not in (b" ", b"*")
@@ -97,8 +101,14 @@ class Lines:
             return None
         if self._reversed is None:
             self._reversed = one_blank
-        name = rest if self._reversed else rest[1:]
-        return _entry(name, match[1], self._usual, match[2], sure=self._given is not None)
+        sure = self._given is not None or algorithm not in AMBIGUOUS
+        return _entry(rest if self._reversed else rest[1:], match[1], algorithm, match[2], sure=sure)
+
+    def _algorithm_of(self, digits: int) -> str | None:
+        """The algorithm of a line that does not name it; None if it cannot have so many digits."""
+        if self._given is None:
+            return _BY_DIGITS.get(digits)
+        return self._given if digits == DIGITS[self._given] else None
 
 
 def _entry(name: bytes, mark: bytes, algorithm: str, digest: bytes, sure: bool = True) -> Expected | None:

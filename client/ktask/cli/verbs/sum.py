@@ -7,12 +7,13 @@ import argparse
 from ktask.cli.arguments import Parser, UsageError, parser_of
 from ktask.cli.verbs import Verb
 
-NAMES = ("sha256", "blake3", "crc32", "crc32c", "xxh3")
+NAMES = ("sha256", "sha512", "blake3", "crc32", "crc32c", "xxh3")
 
 _EPILOG = """Without FILE, and for "-", standard input is read. A list may have lines of sha256sum, b3sum
 and cksum, of --tag and of BSD, DOS line ends and upper-case digits. Its tagged lines name
-their algorithm; -a names that of the others. Without -a these are sha256 or blake3, whichever
-matches. A file that cannot be read is reported, and does not stop the others.
+their algorithm; -a names that of the others. Without -a lines of 64 digits are sha256 or
+blake3, whichever matches, of 128 sha512, and of 16 xxh3. A file that cannot be read is
+reported, and does not stop the others.
 
 examples:
   ktask sum *.iso                  lines as of sha256sum

@@ -49,3 +49,11 @@ def test_line_when_it_names_no_algorithm_then_only_that_of_the_caller_is_sure() 
     assert entries(line, None) == [Expected(b"name", "sha256", "0" * 64, sure=False)]
     assert entries(line, "blake3") == [Expected(b"name", "blake3", "0" * 64)]
     assert entries(line, "crc32") == [None]
+
+
+@pytest.mark.parametrize(("digits", "algorithm"), [(128, "sha512"), (16, "xxh3"), (8, None), (40, None)])
+def test_line_when_only_its_digits_tell_then_its_algorithm_or_no_entry(
+    digits: int, algorithm: str | None
+) -> None:
+    wanted = None if algorithm is None else Expected(b"name", algorithm, "0" * digits)
+    assert entries(b"0" * digits + b"  name", None) == [wanted]
