@@ -118,6 +118,19 @@ def each(run: Callable[[range], list[Result]], numbers: range) -> list[Result | 
     return found
 
 
+def each_readable(
+    opened: Sequence[Opened[Asked]], run: Callable[[list[Opened[Asked]]], list[Result]]
+) -> list[Result | Unreadable]:
+    """The result of each file as by `each`, or why it could not be opened.
+
+    Args:
+        run: runs a job on these open files.
+    """
+    readable = [one for one in opened if one.file]
+    found = iter(each(lambda numbers: run([readable[i] for i in numbers]), range(len(readable))))
+    return [next(found) if one.file else Unreadable(one.problem) for one in opened]
+
+
 def problem_of(error: KtaskError) -> str:
     """Return the message to print for the one file of a job that failed."""
     message = error.message

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
-import stat
 from typing import Any
 
 from ktask import convert
 from ktask.cli.exits import DONE, FAILED, complain, warn
-from ktask.cli.output import safe_line, write_out
+from ktask.cli.output import print_warnings, safe_line, write_out
 from ktask.cli.streams import DASH, open_any
+from ktask.cli.text import list_warnings
 from ktask.core import Draft
 from ktask.errors import JobFailed
 from ktask.link.connect import open_session
@@ -27,7 +26,7 @@ def compare(options: argparse.Namespace) -> int:
     if names == [os.fsencode(DASH)] * 2:
         return DONE
     with contextlib.ExitStack() as end:
-        first, second = (_open(name, end) for name in names)
+        first, second = (open_any(name, end) for name in names)
         at = _difference(options.socket, first, second)
         if at < 0:
             return DONE
@@ -36,19 +35,13 @@ def compare(options: argparse.Namespace) -> int:
     return FAILED
 
 
-def _open(name: bytes, end: contextlib.ExitStack) -> Any:
-    file = open_any(name, end)
-    if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(name))
-    return file
-
-
 def _difference(socket: str | None, first: Any, second: Any) -> int:
     """The first position where they differ, -1 if they are equal; raises KtaskError."""
     with contextlib.closing(open_session(socket, warn=warn)) as session:
         job = convert.job(session.run(Draft("file.compare", sources={"a": first, "b": second})))
     if job.state is not JobState.SUCCEEDED or job.result is None:
         raise JobFailed(job)
+    print_warnings(list_warnings(job))
     return int(job.result["first_difference"])
 
 

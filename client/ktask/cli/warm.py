@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from ktask.cli.batches import Opened, Result, Unreadable, each, min_chunk, results
+from ktask.cli.batches import Opened, Result, Unreadable, each_readable, min_chunk, results
 from ktask.cli.exits import FAILED, warn
 from ktask.cli.output import safe_line, write_out
 from ktask.cli.pipeline import in_order
@@ -41,19 +41,17 @@ def warm(options: argparse.Namespace) -> int:
 
 def _done(session: Session, opened: Sequence[Opened[bytes]], *, drop: bool) -> list[Result | Unreadable]:
     """The result of each file, by one job if possible."""
-    readable = [i for i, one in enumerate(opened) if one.file]
 
-    def run(numbers: range) -> list[Result]:
-        chosen = [opened[readable[i]] for i in numbers]
-        items = [one.file for one in chosen]
-        return results(
-            session, Draft("file.warm", arg={"drop": drop}, items=items, min_chunk=min_chunk(chosen))
+    def run(chosen: list[Opened[bytes]]) -> list[Result]:
+        draft = Draft(
+            "file.warm",
+            arg={"drop": drop},
+            items=[one.file for one in chosen],
+            min_chunk=min_chunk(chosen),
         )
+        return results(session, draft)
 
-    found: list[Result | Unreadable] = [Unreadable(one.problem) for one in opened]
-    for i, result in zip(readable, each(run, range(len(readable))), strict=True):
-        found[i] = result
-    return found
+    return each_readable(opened, run)
 
 
 def _line(name: bytes, found: Result) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ktask.cli.batches import Opened, Result, Unreadable, each, min_chunk, results
+from ktask.cli.batches import Opened, Result, Unreadable, each_readable, min_chunk, results
 from ktask.cli.sums.lines import AMBIGUOUS, DIGITS, Expected
 from ktask.core import Draft
 from ktask.link.session import Session
@@ -16,17 +16,15 @@ _PROBES = 3
 
 def digests(session: Session, opened: Sequence[Opened[Any]], algorithm: str) -> list[str | Unreadable]:
     """The digits of each file's digest, or why it could not be read; by one job if possible."""
-    readable = [i for i, one in enumerate(opened) if one.file]
 
-    def run(numbers: range) -> list[Result]:
-        chosen = [opened[readable[i]] for i in numbers]
+    def run(chosen: list[Opened[Any]]) -> list[Result]:
         items = [one.file for one in chosen]
         return results(session, Draft(f"file.{algorithm}", items=items, min_chunk=min_chunk(chosen)))
 
-    found: list[str | Unreadable] = [Unreadable(one.problem) for one in opened]
-    for i, result in zip(readable, each(run, range(len(readable))), strict=True):
-        found[i] = result if isinstance(result, Unreadable) else _digits(result[algorithm], algorithm)
-    return found
+    return [
+        one if isinstance(one, Unreadable) else _digits(one[algorithm], algorithm)
+        for one in each_readable(opened, run)
+    ]
 
 
 def _digits(value: object, algorithm: str) -> str:
