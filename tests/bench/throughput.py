@@ -138,6 +138,7 @@ def cases(p: Place) -> Iterator[Case]:
     yield Case(p, "file.crc32", lambda: direct.file_crc32(p.path), data=p.file)
     yield Case(p, "file.crc32c", lambda: direct.file_crc32c(p.path), data=p.file)
     yield Case(p, "file.sha256", lambda: direct.file_sha256(p.path), data=p.file)
+    yield Case(p, "file.sha512", lambda: direct.file_sha512(p.path), data=p.file)
     yield Case(p, "file.blake3", lambda: direct.file_blake3(p.path), data=p.file)
     block = {"block": BLOCK}
     yield Case(p, "file.xxh3", lambda: direct.file_xxh3(p.path, BLOCK), arg=block, data=p.file)
