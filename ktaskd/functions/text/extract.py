@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ktaskd.functions.body import Context, Control, Json, OpenSource
 from ktaskd.functions.quanta import BUFFER, Buffered
 from ktaskd.functions.text.matching import CannotMatch, Matcher, forget_patterns, matcher_of
-from ktaskd.functions.text.scanning import Scan
+from ktaskd.functions.text.scanning import LINE_BYTES_MAX, Scan
 from ktaskd.functions.transfer import require_size, write_full
 
 _NEWLINE = 10
@@ -44,13 +44,17 @@ class Extract(Buffered):
             matcher_of(context.arg)
         except CannotMatch as error:
             raise OSError(errno.EINVAL, f'argument "pattern": {error}') from error
+        start, end = context.span
+        if start < (base := int(context.arg["base"])):
+            raise OSError(errno.EINVAL, f'argument "base": got {base}, wanted at most {start}')
         # The last line may reach beyond the last range.
-        require_size(context.sources["lines"], "lines", context.sources["data"].size())
+        reach = min(context.sources["data"].size(), end + LINE_BYTES_MAX)
+        require_size(context.sources["lines"], "lines", reach - base)
         return {}
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Extract the lines that begin in a span."""
-        lines = _Lines(context.sources["lines"])
+        lines = _Lines(context.sources["lines"], int(context.arg["base"]))
         scan = Scan(self._buffer, context, control, lines)
         return scan.run(start, end), lines.part()
 
@@ -65,8 +69,9 @@ class _Lines:
 
     whole = True
 
-    def __init__(self, memory: OpenSource) -> None:
+    def __init__(self, memory: OpenSource, base: int) -> None:
         self._memory = memory
+        self._base = base
         self._count, self._zero = 0, -1
         self._is_dense = False
 
@@ -100,7 +105,10 @@ class _Lines:
             if len(spans) > _FEW:
                 view, spans = _block(view, spans), [(spans[0][0], spans[-1][1])]
             for first, after in spans:
-                write_full(self._memory, "lines", at + first, view[first:after])
+                self._write(at + first, view[first:after])
+
+    def _write(self, at: int, content: memoryview) -> None:
+        write_full(self._memory, "lines", at - self._base, content)
 
     def _all(self, flags: NDArray[np.bool_], text: bytearray, stop: int, at: int) -> None:
         """Write all lines at once, with zeros for the others. There is no zero byte in the text."""
@@ -115,7 +123,7 @@ class _Lines:
             # The last line has no newline.
             ends = np.append(ends, len(content))
         keep = np.repeat(flags, np.diff(ends, prepend=0))
-        write_full(self._memory, "lines", at, (content * keep).data)
+        self._write(at, (content * keep).data)
 
 
 def _block(view: memoryview, spans: Sequence[tuple[int, int]]) -> memoryview:

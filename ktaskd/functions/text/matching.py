@@ -79,7 +79,8 @@ class Matcher(Protocol):
 
 def matcher_of(arg: Mapping[str, ArgValue]) -> Matcher:
     """The matcher for the arguments of text.search; raises CannotMatch."""
-    return _matcher(str(arg["pattern"]), bool(arg["regex"]), bool(arg["ignore_case"]))
+    found = _matcher(str(arg["pattern"]), bool(arg["regex"]), bool(arg["ignore_case"]))
+    return Inverted(found) if arg.get("invert") else found
 
 
 @lru_cache(maxsize=4)
@@ -186,6 +187,46 @@ class _Expression:
 
     def is_in(self, piece: bytearray, stop: int) -> bool:
         return self._search(bytes(memoryview(piece)[:stop])) is not None
+
+
+class Inverted:
+    """Matches the lines that another matcher does not match."""
+
+    overlap: int | None = None
+
+    def __init__(self, matcher: Matcher) -> None:
+        """Keep it."""
+        self._matcher = matcher
+
+    def lines(self, text: bytearray, stop: int) -> Iterator[tuple[int, int]]:
+        """As Matcher."""
+        at = 0
+        for first, after in self._matcher.lines(text, stop):
+            yield from _all_lines(text, at, first)
+            at = after + 1
+        yield from _all_lines(text, at, stop + 1)
+
+    def count(self, text: bytearray, stop: int) -> int:
+        """As Matcher."""
+        return text.count(b"\n", 0, stop) + 1 - self._matcher.count(text, stop)
+
+    def flags(self, text: bytearray, stop: int) -> NDArray[np.bool_] | None:
+        """As Matcher."""
+        flags = self._matcher.flags(text, stop)
+        return None if flags is None else ~flags
+
+    def is_in(self, piece: bytearray, stop: int) -> bool:
+        """As Matcher; for a whole line."""
+        return not self._matcher.is_in(piece, stop)
+
+
+def _all_lines(text: bytearray, at: int, end: int) -> Iterator[tuple[int, int]]:
+    """The lines of text[at:end], which ends behind the newline of the last one."""
+    while at < end:
+        after = text.find(b"\n", at, end)
+        after = end - 1 if after < 0 else after
+        yield at, after
+        at = after + 1
 
 
 class Marks:

@@ -32,7 +32,7 @@ def extract(directory: Path, content: bytes, cuts: list[int], **arg: Any) -> tup
         lay_out(data, size, [(0, content)])
         os.ftruncate(lines.fd, size)
         sources = {"data": data, "lines": lines}
-        context = Context({"ignore_case": False, **arg}, sources, {}, (0, size), False)
+        context = Context({"ignore_case": False, "base": 0, **arg}, sources, {}, (0, size), False)
         BODY.prepare(context)
         parts = []
         for start, end in pairwise(edges):
@@ -66,6 +66,9 @@ def test_lines_when_cut_anywhere_then_each_at_its_position(
             expected[at : at + len(line) + 1] = content[at : at + len(line) + 1]
     with small_windows(8):
         found, written = extract(tmp_path, content, cuts, pattern=text, regex=regex)
+        others, rest = extract(tmp_path, content, cuts, pattern=text, regex=regex, invert=True)
+    assert bytes(a | b for a, b in zip(written, rest, strict=True)) == content
+    assert found["count"] + others["count"] == len(lines_of(content))
     assert written == bytes(expected)
     assert found == {"count": count, "zero": min(zeros, default=-1)}
 
@@ -92,7 +95,7 @@ def test_memory_when_shorter_than_the_source_then_refused(tmp_path: Path) -> Non
         lay_out(data, 10, [(0, b"0123456789")])
         os.ftruncate(lines.fd, 9)
         context = Context(
-            {"pattern": "1", "regex": False, "ignore_case": False},
+            {"pattern": "1", "regex": False, "ignore_case": False, "base": 0},
             {"data": data, "lines": lines},
             {},
             (0, 10),
@@ -100,3 +103,25 @@ def test_memory_when_shorter_than_the_source_then_refused(tmp_path: Path) -> Non
         )
         with pytest.raises(OSError, match='source "lines"'):
             BODY.prepare(context)
+
+
+def test_base_when_given_then_the_memory_begins_there(tmp_path: Path) -> None:
+    content = b"one hit\nno\ntwo hit\nno\nthree hit\nno"
+    with opened("file", tmp_path) as data, opened("sealed", tmp_path, name="lines") as lines:
+        lay_out(data, len(content), [(0, content)])
+        os.ftruncate(lines.fd, len(content) - 11)
+        arg: dict[str, Any] = {
+            "pattern": "hit",
+            "regex": False,
+            "ignore_case": False,
+            "invert": False,
+            "base": 11,
+        }
+        sources = {"data": data, "lines": lines}
+        context = Context(arg, sources, {}, (11, 24), False)
+        BODY.prepare(context)
+        assert BODY.run(context, 11, 24, Recorder())[0] == 24
+        expected = b"two hit\n\0\0\0three hit\n\0\0"
+        assert os.pread(lines.fd, 99, 0) == expected
+        with pytest.raises(OSError, match='argument "base": got 11, wanted at most 10'):
+            BODY.prepare(Context(arg, sources, {}, (10, 24), False))
