@@ -85,6 +85,7 @@ IMITATED = [
     "sum -c LIST",
     "sum -c MANY",
     "compare A B",
+    "search -vc nosuch A B",
     "warm A B",
     "compress -c A",
     "decompress -c PACKED",
