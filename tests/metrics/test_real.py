@@ -43,14 +43,13 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     place = tmp_path_factory.mktemp("m")
     settings = {
-        "socket": os.fspath(place / "m.sock"),
+        "socket": os.fspath(place / "run" / "metrics.sock"),
         "textfile": os.fspath(place / "k.prom"),
         "interval_s": 1,
     }
     config = write_config(place / "ktaskd.toml", metrics=settings)
     with running(place / "run", "--config", config) as daemon:
         yield daemon
-    assert not (place / "m.sock").exists()
     assert not (place / "k.prom").exists()
 
 
@@ -73,7 +72,7 @@ class Connection(http.client.HTTPConnection):
 
 
 def scraped(daemon: Daemon) -> dict[str, Family]:
-    connection = Connection(daemon.place.parent / "m.sock")
+    connection = Connection(daemon.place / "metrics.sock")
     connection.request("GET", "/metrics")
     answer = connection.getresponse()
     wanted = "application/openmetrics-text; version=1.0.0; charset=utf-8"
