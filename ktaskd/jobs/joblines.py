@@ -10,6 +10,7 @@ import logging
 from ktaskd.host.logline import escape
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.tally import Tally
+from ktaskd.jobs.volume import volume
 from ktaskd.model.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -25,21 +26,21 @@ def command_of(owner: Identity) -> str:
 
 def log_started(job: Job) -> None:
     """Log that the first worker begins."""
-    owner, trace, volume = job.owner, job.spec.trace, job.plan.total * job.checked.position_bytes
+    owner, trace = job.owner, job.spec.trace
     log.info(
         "job_started job=%s uid=%d pid=%d nid=%d function=%s command=\"%s\" bytes=%d items=%d "
         "threads=%d queue_s=%.3f trace_id=%s span_id=%s trace_state=\"%s\"",
         job.id, owner.uid, owner.pid, owner.nid, job.spec.function, escape(command_of(owner), TEXT_MAX),
-        volume, len(job.items), job.threads, max(job.start_s - job.create_s, 0.0),
+        volume(job), len(job.items), job.threads, max(job.start_s - job.create_s, 0.0),
         trace.trace_id, trace.span_id, escape(trace.state, TEXT_MAX),
     )  # fmt: skip
 
 
-def log_ended(job: Job, volume: int, workers: int) -> None:
+def log_ended(job: Job, processed: int, workers: int) -> None:
     """Log how a job has ended.
 
     Args:
-        volume: bytes that it processed.
+        processed: bytes of its sources.
         workers: number of workers that had a part of it and are still alive.
     """
     owner, error, trace = job.owner, job.error, job.spec.trace
@@ -50,6 +51,6 @@ def log_ended(job: Job, volume: int, workers: int) -> None:
         job.id, owner.uid, owner.pid, owner.nid, job.spec.function, escape(command_of(owner), TEXT_MAX),
         job.state.value, error.reason if error else "", job.end_s - job.create_s,
         max((job.start_s or job.end_s) - job.create_s, 0.0),
-        volume, tally.cpu_s, tally.lead_ns / 1e9, workers, trace.trace_id, trace.span_id,
+        processed, tally.cpu_s, tally.lead_ns / 1e9, workers, trace.trace_id, trace.span_id,
         escape(error.message, TEXT_MAX) if error else "",
     )  # fmt: skip
