@@ -44,6 +44,8 @@ def escape(text: str, most: int) -> str:
     Nothing in it ends the quotes, begins a line or changes a terminal.
     """
     cut = text if len(text) <= most else f"{text[:most]}..."
+    if cut.isprintable() and '"' not in cut and "\\" not in cut:
+        return cut  # as nearly always
     return "".join(map(_escaped, cut))
 
 

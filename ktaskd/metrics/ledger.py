@@ -13,10 +13,10 @@ from ktaskd.metrics.bounded import OTHER, Bounded
 from ktaskd.metrics.histogram import Histogram
 from ktaskd.model.worker import WorkerClass
 
-USERS_MAX, FUNCTIONS_MAX, REASONS_MAX = 32, 128, 64
+USERS_MAX, FUNCTIONS_MAX, REASONS_MAX = 32, 64, 64
 """Different users, functions and reasons that are counted apart; all further ones count as "other"."""
 
-SERIES_MAX = 2000
+SERIES_MAX = 1000
 """Different combinations of function, outcome and user. After that the user is "other"."""
 
 User = int | None

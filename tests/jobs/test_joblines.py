@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from ktaskd.daemon.journal import fields_of
 from ktaskd.jobs import joblines
+from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobSpec, JobState
 from ktaskd.model.trace import Trace
 from tests.jobs.realjobs import real_jobs
@@ -50,6 +52,14 @@ def test_lines_when_a_job_runs_then_one_at_its_start_and_one_at_its_end(
     assert ended["reason"] == ended["error"] == ""
     assert float(ended["cpu_s"]) >= float(ended["lead_cpu_s"]) >= 0
     assert int(ended["workers"]) >= 1
+
+
+def test_command_when_the_owner_has_one_then_that() -> None:
+    assert (
+        joblines.command_of(cast(Identity, SimpleNamespace(command=SimpleNamespace(text="tar c ."))))
+        == "tar c ."
+    )
+    assert joblines.command_of(cast(Identity, SimpleNamespace())) == ""
 
 
 def test_lines_when_the_client_forges_then_each_stays_one_line_with_its_own_fields(
