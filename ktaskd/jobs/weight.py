@@ -69,7 +69,7 @@ def _spec_bytes(spec: JobSpec) -> int:
     words = [word for ref in refs for word in (ref.handle, ref.path)]
     words += [str(word) for pair in (*spec.labels.items(), *spec.arg.items()) for word in pair]
     remembered = REMEMBERED_ITEM_BYTES * len(refs) + REMEMBERED_RANGE_BYTES * len(spec.ranges)
-    return remembered + _text_bytes([*words, *spec.sources, spec.request_id])
+    return remembered + _text_bytes([*words, *spec.sources, spec.request_id, spec.trace.state])
 
 
 def _text_bytes(texts: Iterable[str]) -> int:
