@@ -66,6 +66,7 @@ def job(message: pb.Job) -> results.Job:
         sequence=message.sequence,
         warnings=tuple(_warning(one) for one in message.warnings),
         warnings_omitted=message.warnings_omitted,
+        command=message.command,
     )
 
 
@@ -101,7 +102,7 @@ def _spec(message: pb.JobSpec) -> results.JobSpec:
 
 
 def _source(message: pb.Source) -> results.SourceName:
-    return results.SourceName(handle=message.handle, path=message.path)
+    return results.SourceName(handle=message.handle, path=message.path, name=message.name)
 
 
 def _progress(message: pb.Progress) -> results.Progress:

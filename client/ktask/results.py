@@ -56,10 +56,15 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class SourceName:
-    """How a job names a source: exactly one of the two is set."""
+    """How a job names a source: exactly one of handle and path is set.
+
+    Args:
+        name: the submitter's own name for it, such as a path; only the first 16 of a job have one.
+    """
 
     handle: str = ""
     path: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,7 @@ class Job:
         sequence: grows with every change.
         warnings: at most 100, such as of a source that changed while it was read.
         warnings_omitted: how many more there were.
+        command: command line of the submitter's process, at most 255 characters; "" = not known.
     """
 
     id: str
@@ -224,6 +230,7 @@ class Job:
     sequence: int
     warnings: tuple[JobWarning, ...] = ()
     warnings_omitted: int = 0
+    command: str = ""
 
     @property
     def function(self) -> str:

@@ -726,21 +726,27 @@ class Source(_message.Message):
 
     HANDLE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
     """A handle that the handoff socket returned for a passed file descriptor."""
     path: _builtins.str
     """An absolute path, opened by the daemon: only for uid 0 and the daemon's
     own uid.
     """
+    name: _builtins.str
+    """The client's own name for it, such as a path as it was typed; only for display. The
+    daemon keeps at most 16 names of a job, with 255 characters of each and 2048 of all.
+    """
     def __init__(
         self,
         *,
         handle: _builtins.str = ...,
         path: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "handle", b"handle", "path", b"path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "handle", b"handle", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "handle", b"handle", "name", b"name", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["handle", "path"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
@@ -806,6 +812,7 @@ class Job(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     WARNINGS_OMITTED_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The daemon's name for the job; unguessable."""
     state: Global___JobState.ValueType
@@ -816,6 +823,11 @@ class Job(_message.Message):
     """Grows with every change."""
     warnings_omitted: _builtins.int
     """Number of further warnings."""
+    command: _builtins.str
+    """Command line of the process that submitted it, as a shell would take it, when the process
+    connected: at most 255 characters. Empty if the daemon could not read it: the process had
+    ended, runs in another PID namespace, or is not one of the submitter's own.
+    """
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The job as it was submitted, without defaults filled in; only the first of its
@@ -889,10 +901,11 @@ class Job(_message.Message):
         sequence: _builtins.int = ...,
         warnings: _abc.Iterable[Global___JobWarning] | None = ...,
         warnings_omitted: _builtins.int = ...,
+        command: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "create_time", b"create_time", "detached", b"detached", "end_time", b"end_time", "error", b"error", "id", b"id", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "waiting_reasons", b"waiting_reasons", "warnings", b"warnings", "warnings_omitted", b"warnings_omitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "cpu", b"cpu", "create_time", b"create_time", "detached", b"detached", "end_time", b"end_time", "error", b"error", "id", b"id", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "waiting_reasons", b"waiting_reasons", "warnings", b"warnings", "warnings_omitted", b"warnings_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
