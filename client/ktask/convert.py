@@ -70,6 +70,32 @@ def job(message: pb.Job) -> results.Job:
     )
 
 
+def story(message: pb.Story) -> results.Story:
+    """The history of a job."""
+    return results.Story(
+        moments=tuple(_moment(one) for one in message.moments),
+        causes=tuple(
+            results.Cause(one.code, one.message, one.value, one.threshold, one.seconds)
+            for one in message.causes
+        ),
+        limit=message.limit,
+        threads=message.threads,
+        step_seconds=message.step_seconds,
+    )
+
+
+def _moment(message: pb.Moment) -> results.Moment:
+    return results.Moment(
+        seconds=message.seconds,
+        state=job_state(message.state),
+        helpers=message.helpers,
+        leads=message.leads,
+        causes=tuple(message.causes),
+        chunks_recalled=message.chunks_recalled,
+        merged=message.merged,
+    )
+
+
 def _warning(message: pb.JobWarning) -> results.JobWarning:
     item = message.item if message.HasField("item") else None
     return results.JobWarning(message.code, message.message, message.source, item)

@@ -239,6 +239,56 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A change of a job's situation, which lasts until the next moment.
+
+    Args:
+        seconds: since the acceptance.
+        helpers, leads: workers that hold a part of the job.
+        causes: codes of the reasons for which it has no more workers.
+        chunks_recalled: since the moment before.
+        merged: changes after this one that were left out.
+    """
+
+    seconds: float
+    state: JobState
+    helpers: int
+    leads: int
+    causes: tuple[str, ...]
+    chunks_recalled: int
+    merged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that limited a job, and the seconds for which it did."""
+
+    code: str
+    message: str
+    value: str
+    threshold: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The history of a job.
+
+    Args:
+        causes: the one of most time first.
+        limit: code of what limited it for most of its time; "" = it took no time.
+        threads: workers that it may have at the same time.
+        step_seconds: CPU time of steps for the whole job.
+    """
+
+    moments: tuple[Moment, ...]
+    causes: tuple[Cause, ...]
+    limit: str
+    threads: int
+    step_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ItemResult:
     """The result of one item; `index` counts the items from 0."""
 

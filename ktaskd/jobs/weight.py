@@ -63,7 +63,7 @@ def kept_bytes(job: Job) -> int:
     result = _text_bytes([repr(job.result)]) * 8 if job.result is not None else 0
     spans = SPAN_BYTES * (len(job.positions.undone) + len(job.positions.dirty))
     found = job.results_held_bytes + result + spans + _text_bytes(texts)
-    return ENDED_BYTES + _spec_bytes(job.spec) + found
+    return ENDED_BYTES + _spec_bytes(job.spec) + found + job.record.held_bytes
 
 
 def _spec_bytes(spec: JobSpec) -> int:

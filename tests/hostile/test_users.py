@@ -55,13 +55,13 @@ def same_refusal(answers: list[Any], hidden: str, missing: str) -> None:
     assert first[1].replace(hidden, missing) == second[1]
 
 
-@pytest.mark.parametrize("method", ["Get", "Watch", "Cancel"])
+@pytest.mark.parametrize("method", ["Get", "Explain", "Watch", "Cancel"])
 def test_job_by_id(other: Caller, stubs: Stubs, secret: pb.Job, method: str) -> None:
     same_refusal(other.calls((method, {"id": secret.id}), (method, {"id": UNKNOWN})), secret.id, UNKNOWN)
     assert stubs.jobs.Get(pb.GetRequest(id=secret.id)).job.state == pb.JOB_STATE_RUNNING
 
 
-@pytest.mark.parametrize("method", ["Get", "Watch", "Cancel"])
+@pytest.mark.parametrize("method", ["Get", "Explain", "Watch", "Cancel"])
 def test_job_by_request_id(other: Caller, stubs: Stubs, secret: pb.Job, method: str) -> None:
     name = secret.spec.request_id
     same_refusal(other.calls((method, {"request_id": name}), (method, {"request_id": "none"})), name, "none")
@@ -334,7 +334,7 @@ def test_command_and_names_of_another(other: Caller, daemon: Daemon, stubs: Stub
         job = stubs.jobs.Get(pb.GetRequest(id=job.id)).job
         assert job.spec.sources["data"].name == word
         answers = other.calls(
-            *((method, {"id": job.id}) for method in ("Get", "Watch", "Cancel")),
+            *((method, {"id": job.id}) for method in ("Get", "Explain", "Watch", "Cancel")),
             ("List", {"page_size": 1000}),
             ("List", {"labels": {"of": word}}),
             ("GetStatus", {}),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from ktask import convert
-from ktask.cli import text
+from ktask.cli import explaining, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
 from ktask.cli.chosen import chosen, id_of
@@ -60,6 +60,17 @@ def show(options: argparse.Namespace) -> int:
     """Show one job."""
     with _session(options) as session:
         _print_job(options, session.get(id=id_of(session, options.id)))
+    return DONE
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print the history of one job, and what limited it."""
+    with _session(options) as session:
+        response = session.explain(id=id_of(session, options.id))
+    if options.json:
+        print_json(response)
+    else:
+        print_out(explaining.explain(convert.job(response.job), convert.story(response.story)))
     return DONE
 
 

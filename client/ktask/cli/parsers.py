@@ -12,6 +12,7 @@ _EPILOG = """commands:
   run FUNCTION [NAME=PATH ...]   run a job and wait for it
   jobs                           list your jobs, including ended ones
   show ID                        all details of a job ("last" is the newest)
+  explain ID                     what a job waited for, and what limited it
   watch ID                       follow a job to its end
   cancel ID                      cancel a job, and wait for its undo
   status                         the daemon, its pools and workers
@@ -312,6 +313,7 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
     "run": _run_parser,
     "jobs": _jobs_parser,
     "show": lambda: _job_parser("show", "Print all details of a job."),
+    "explain": lambda: _job_parser("explain", "Print what happened to a job, and what limited it."),
     "watch": lambda: _job_parser("watch", "Follow a job to its end; exit 1 if it failed."),
     "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
     "status": _status_parser,
