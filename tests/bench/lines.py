@@ -75,6 +75,10 @@ PATTERNS = (
     Pattern("error", core=b"ErRoR", ignore_case=True),
     Pattern("[0-9]x*$", good=b"{}7"),
     Pattern("[0-9]+:[0-9]+", core=b"12:34"),
+    Pattern(r"\bb7\b", core=b" b7 "),
+    Pattern("7([a-z]+,)*[0-9]", core=b"7z,zz,8"),
+    Pattern("[[:digit:]][[:upper:]]", core=b"7Z"),
+    Pattern("(7[a-z])+[A-Z]", core=b"7b7cZ"),
 )
 
 

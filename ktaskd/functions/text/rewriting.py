@@ -7,9 +7,10 @@ match takes its whole line and the number of matches is the number of lines.
     (*LF)PATTERN[^\n]*+\n
 
 A backtracking engine tries every way to match at every position, which can take exponential time. So a
-pattern is used only if the ways are few and short, and if each unlimited repeat either stops at the byte
-that follows it, or is `.*` between texts of a fixed length. If the text after `.*` does not occur after
-the first occurrence of the text before it, the line does not match, and the engine skips the whole line.
+pattern is used only if the ways are few and short, and if each unlimited repeat stops at the byte that
+follows it, or is in a part where each byte decides the way, or is `.*` between texts of a fixed length. If
+the text after `.*` does not occur after the first occurrence of the text before it, the line does not match,
+and the engine skips the whole line.
 All other patterns are left to RE2.
 """
 
@@ -24,14 +25,17 @@ from ktaskd.functions.text.trees import (
     Begin,
     Bytes,
     Choice,
+    Edge,
     End,
     Node,
     Repeat,
     Sequence,
+    all_bytes,
     begun,
     ended,
     first_bytes,
     flat,
+    is_certain,
     is_finite,
     is_fixed,
     is_wide,
@@ -108,7 +112,7 @@ def _of_segments(segments: list[list[Node]]) -> str:
 
 
 def _of_repeats(parts: list[Node]) -> tuple[str, bool]:
-    """Return an expression for a sequence with unlimited repeats of single bytes; as `_of_sequence`."""
+    """Return an expression for a sequence with unlimited repeats; as `_of_sequence`."""
     words, gives_back, quadratic = "", 0, False
     # A pattern anchored at the begin of a line has only one position to start from.
     begin = frozenset() if parts and isinstance(parts[0], Begin) else first_bytes(parts)[0]
@@ -118,9 +122,13 @@ def _of_repeats(parts: list[Node]) -> tuple[str, bool]:
         if part not in repeats:
             words += _word(part)
             continue
-        if not (isinstance(part, Repeat) and isinstance(part.part, Bytes)):
-            raise _Unbounded
         follows, may_end = first_bytes(parts[i + 1 :])
+        if not (isinstance(part, Repeat) and isinstance(part.part, Bytes)):
+            if may_end or not is_certain(part, follows):
+                raise _Unbounded
+            quadratic = quadratic or bool(all_bytes(part) & begin)
+            words += f"(?>{_word(part)})"
+            continue
         disjoint = not (may_end or part.part.values & follows)
         gives_back += not disjoint
         quadratic = quadratic or not disjoint or bool(part.part.values & begin)
@@ -147,6 +155,8 @@ def _word(node: Node) -> str:
             return _class(node)
         case Begin():
             return "^"
+        case Edge():
+            return r"\b"
         case End():
             # Not `(?=\n)`: PCRE2 10.42 misses a match that begins with it and has only one newline.
             return "$"

@@ -1,7 +1,7 @@
-"""Parses the part of RE2's syntax that means the same to every engine, into a tree of sets of bytes.
+r"""Parses the part of RE2's syntax that means the same to every engine, into a tree of sets of bytes.
 
-Other patterns have no tree and are left to RE2: those with flags, names, assertions other than the ends of
-a line, Unicode classes, repeats of repeats, and anything rare.
+Other patterns have no tree and are left to RE2: those with flags, names, `\B`, Unicode classes, repeats of
+repeats, and anything rare.
 
 Source: https://github.com/google/re2/wiki/Syntax
 """
@@ -10,11 +10,33 @@ from __future__ import annotations
 
 import re
 
-from ktaskd.functions.text.trees import ANY, NEWLINE, Begin, Bytes, Choice, End, Node, Repeat, Sequence
+from ktaskd.functions.text.trees import ANY, NEWLINE, Begin, Bytes, Choice, Edge, End, Node, Repeat, Sequence
 
-_WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_LOWER, _UPPER = frozenset(b"abcdefghijklmnopqrstuvwxyz"), frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DIGIT, _SPACE = frozenset(b"0123456789"), frozenset(b"\t\f\r ")
+_ALPHA = _LOWER | _UPPER
+_WORD = _ALPHA | _DIGIT | {ord("_")}
 _PERL = {"d": _DIGIT, "w": _WORD, "s": _SPACE}
+_GRAPH = frozenset(range(0x21, 0x7F))
+_POSIX = {
+    "alnum": _ALPHA | _DIGIT,
+    "alpha": _ALPHA,
+    "ascii": ANY,
+    "blank": frozenset(b"\t "),
+    "cntrl": frozenset(range(0x20)) | {0x7F},
+    "digit": _DIGIT,
+    "graph": _GRAPH,
+    "lower": _LOWER,
+    "print": _GRAPH | {ord(" ")},
+    "punct": _GRAPH - _ALPHA - _DIGIT,
+    "space": _SPACE | {ord("\v")},
+    "upper": _UPPER,
+    "word": _WORD,
+    "xdigit": _DIGIT | frozenset(b"abcdefABCDEF"),
+}
+"""The bytes of each class; a newline that belongs to some does not matter within a line."""
+
+_POSIX_CLASS = re.compile(r":(\^?)([a-z]+):\]")
 _SPECIAL = frozenset("\\.+*?()|[]{}^$")
 _REPEAT = re.compile(r"(?:([*+?])|\{(\d{1,4})(?:(,)(\d{0,4}))?\})\??")
 _SIMPLE = {"*": (0, None), "+": (1, None), "?": (0, 1)}
@@ -106,7 +128,7 @@ class _Parser:
         if found is None:
             return node
         self._at = found.end()
-        if isinstance(node, Begin | End) or self._peek() in ("*", "+", "?", "{"):
+        if isinstance(node, Begin | Edge | End) or self._peek() in ("*", "+", "?", "{"):
             raise _Outside
         simple, least, more, most = found.groups()
         if simple:
@@ -151,6 +173,8 @@ class _Parser:
         taken = self._take()
         if taken in "Az":
             return Begin() if taken == "A" else End()
+        if taken == "b":
+            return Edge()
         if taken.lower() in _PERL:
             return self._perl(taken)
         return self._literal(_punctuation(taken))
@@ -186,6 +210,8 @@ class _Parser:
             if self._peek() == "-":
                 raise _Outside
             return (values, False) if letter in _PERL else (ANY - values, True)
+        if taken == "[" and self._peek() == ":":
+            return self._posix()
         low = self._member(taken, first=first)
         if self._peek() != "-" or self._text[self._at + 1 : self._at + 2] == "]":
             return frozenset({low}), False
@@ -194,6 +220,15 @@ class _Parser:
         if high < low:
             raise _Outside
         return frozenset(range(low, high + 1)), False
+
+    def _posix(self) -> tuple[frozenset[int], bool]:
+        """Return the bytes of a class such as `[:alpha:]`, and whether it is wide."""
+        found = _POSIX_CLASS.match(self._text, self._at)
+        if found is None or found[2] not in _POSIX:
+            raise _Outside
+        self._at = found.end()
+        values = _POSIX[found[2]]
+        return (ANY - values, True) if found[1] else (values, False)
 
     def _member(self, taken: str, *, first: bool) -> int:
         if taken == "\\":

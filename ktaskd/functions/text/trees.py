@@ -36,6 +36,11 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """The begin or the end of a word of ASCII letters, digits and underscores."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sequence:
     """Parts one after the other; without parts, the empty text."""
 
@@ -58,7 +63,7 @@ class Repeat:
     most: int | None
 
 
-Node = Bytes | Begin | End | Sequence | Choice | Repeat
+Node = Bytes | Begin | Edge | End | Sequence | Choice | Repeat
 
 Size = tuple[int, int, int | None]
 """Number of ways to match, and the least and most bytes of a match; None = no limit."""
@@ -132,7 +137,7 @@ def _first_of(node: Node) -> tuple[frozenset[int], bool]:
     match node:
         case Bytes(values):
             return values, False
-        case Begin():
+        case Begin() | Edge():
             return frozenset(), True
         case End():
             return frozenset({NEWLINE}), False
@@ -144,6 +149,50 @@ def _first_of(node: Node) -> tuple[frozenset[int], bool]:
         case Repeat(part, least):
             values, empty = _first_of(part)
             return values, empty or least == 0
+
+
+def all_bytes(node: Node) -> frozenset[int]:
+    """Return all bytes of which a match may consist."""
+    match node:
+        case Bytes(values):
+            return values
+        case Sequence(parts) | Choice(parts):
+            return frozenset().union(*map(all_bytes, parts))
+        case Repeat(part):
+            return all_bytes(part)
+        case _:
+            return frozenset()
+
+
+def is_certain(node: Node, follows: frozenset[int]) -> bool:
+    """Return whether the next byte always decides between the ways to match.
+
+    So a match that begins at a position, and that one of these bytes follows, can end in one place only. The
+    rule is that of LL(1) grammars: no byte begins two ways.
+
+    Args:
+        follows: bytes that may come after the match.
+    """
+    match node:
+        case Sequence(parts):
+            return all(is_certain(part, _after(parts[i + 1 :], follows)) for i, part in enumerate(parts))
+        case Choice(parts):
+            firsts = [_after((part,), follows) for part in parts]
+            apart = sum(map(len, firsts)) == len(frozenset().union(*firsts))
+            return apart and all(is_certain(part, follows) for part in parts)
+        case Repeat(part, least, most):
+            first, may_be_empty = _first_of(part)
+            if may_be_empty or (least != most and first & follows):
+                return False
+            return is_certain(part, follows | first)
+        case _:
+            return True
+
+
+def _after(parts: tuple[Node, ...], follows: frozenset[int]) -> frozenset[int]:
+    """Return the bytes that may come next if these parts come next."""
+    values, may_be_empty = first_bytes(list(parts))
+    return values | follows if may_be_empty else values
 
 
 def is_finite(parts: list[Node]) -> bool:
@@ -162,7 +211,7 @@ def size_of(node: Node) -> Size:
     match node:
         case Bytes():
             return 1, 1, 1
-        case Begin() | End():
+        case Begin() | Edge() | End():
             return 1, 0, 0
         case Sequence(parts):
             return reduce(_joined, map(size_of, parts), _SIZE_OF_NOTHING)

@@ -17,10 +17,12 @@ from ktaskd.functions.text.rewriting import rewritten
 from ktaskd.functions.text.syntax import tree_of
 from tests.support.users import REPOSITORY
 
-SINGLE = ["a", "b", "k", "S", "7", "_", "ä", r"\.", r"\-", " ", "-", ".", "^", "$", r"\A", r"\z"]
+SINGLE = ["a", "b", "k", "S", "7", "_", "ä", r"\.", r"\-", " ", "-", ".", "^", "$", r"\A", r"\z", r"\b"]
 PERL = [r"\d", r"\w", r"\s", r"\D", r"\W", r"\S"]
 CLASSES = ["ab", "^a", "a-c7", r"\d_", r"^\w", r"^\s", "-a", "a-", r"\]\-", "aA", " -~", r"\W", r"^\Dk"]
-ATOMS = st.sampled_from([*SINGLE, *PERL, *(f"[{members}]" for members in CLASSES)])
+POSIX_CLASSES = ["[:alpha:]", "^[:space:]_", "[:^punct:]"]
+POSIX = ["alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper"]
+ATOMS = st.sampled_from([*SINGLE, *PERL, *(f"[{members}]" for members in CLASSES + POSIX_CLASSES)])
 REPEATS = st.sampled_from(
     ["", "", "", "*", "+", "?", "{2}", "{0,2}", "{1,}", "{2,3}", "*?", "+?", "??", "{0}"]
 )
@@ -91,9 +93,19 @@ def test_pattern_when_compiled_then_counts_the_lines_that_re2_finds(
 
 
 LEFT_TO_RE2 = [
-    *("(a|b)*c(a|b)*d", "(a?){20}a{20}", "a.*b|c", "1x*a|z", "z(ab)+$", "1[a-z]*[a-y]*$", "a.{0,60}b"),
-    *(r"\bA", r"\pL", "(?P<x>a)", "(?-i)a", r"\x41", r"x\Ca", r"\Qa\E", "[[:alpha:]]", "[]a]", "[ä]", "a**"),
-    *("(?i)ä", "(" * 60 + "a" + ")" * 60),
+    *(
+        "z(a|b)*[bc]d",
+        "1([0-9]+[.])*3",
+        "(a?){20}a{20}",
+        "a.*b|c",
+        "1x*a|z",
+        "z(a|ab)+$",
+        "z(a[ab]*b)*c",
+        "z(ab*)+$|b",
+    ),
+    *("1[a-z]*[a-y]*$", "a.{0,60}b"),
+    *(r"\BA", r"\pL", "(?P<x>a)", "(?-i)a", r"\x41", r"x\Ca", r"\Qa\E", "[[:alpha:]-z]", "[]a]", "[ä]"),
+    *("a**", r"\b*", "(?i)ä", "(" * 60 + "a" + ")" * 60),
 ]
 
 
@@ -106,6 +118,8 @@ TAKEN = [
     *("a7", "[0-9]", "a7|b7", "^a", "7$", "^$", ".", "a.*b", r"\d+", "(foo|bar)baz", "(?i)error", "[0-9]x*$"),
     *("[0-9]+:[0-9]+", r"\w+ing", "(a*)*b", r"^\d+\s+\w+$", "a.*b.*c", r'"[^"]*"', "GET .* 200", "a+.*b+"),
     *(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", "a.{0,20}b", "ä+", "x+y+z+$"),
+    *(r"\bing\b", r"\b[a-z]+\b", "[[:alpha:]]+:[[:space:]]*x", "z(ab)+$", "^([^,]*,){3}[^,]*$", "f(oo|b)*az"),
+    *(r"1(z[0-9]+\.)*0", "(a|b)*f(o|b)*a", "^([0-9a-z]+ )+$"),
 ]
 
 
@@ -115,6 +129,14 @@ def test_pattern_when_common_then_counted_without_re2(pattern: str) -> None:
     line = b'foobaz a7b7 12:34 ing 10.0.0.1 Error "q" GET / 200 abc xyz \xc3\xa4'[: -2 * (pattern != "ä+")]
     text = line + b"\n\n" + b"z\n" + line + b" 7\n"
     assert counter(pattern)(text) == by_line(pattern, text, ignore_case=False)
+
+
+@needs_library
+@pytest.mark.parametrize("name", [*POSIX, "word", "xdigit"])
+def test_posix_class_when_each_byte_then_the_bytes_that_re2_finds(name: str) -> None:
+    text = bytes(byte for one in range(128) if one != 10 for byte in (one, 10))
+    for pattern in (f"[[:{name}:]]", f"[[:^{name}:]]", f"[^[:{name}:]]"):
+        assert counter(pattern)(text) == by_line(pattern, text, ignore_case=False), pattern
 
 
 @needs_library
@@ -131,6 +153,9 @@ HOSTILE = [
     (r"[^\d]\d*x", b"1" * 60_000 + b"\n"),
     ("1[0-9]*x", b"1" * 10_000 + b"\n"),
     ("1[0-9]*x", b"1" * 60_000 + b"\n"),
+    ("x(ab)*c", b"xabab" * 12_000 + b"\n"),
+    ("a(ab)*c", b"aab" + b"ab" * 30_000 + b"\n"),
+    ("1([0-9]+[.])*x", b"1." * 30_000 + b"\n"),
     (r"\d[0-9]{0,9}[0-9]{0,9}x", b"1" * 60_000 + b"\n"),
 ]
 
