@@ -60,6 +60,16 @@ The result goes to standard output, one "name: value" a line; with items one
 with --json these are then the list "jobs" of one object.
 """
 
+_JOBS_EPILOG = """With --watch a terminal shows a table that is drawn again and again, with all jobs that have
+not ended and the newest others. Other output gets a line whenever a job comes or changes its
+state, or with --json the job as one line. Ctrl-C is the normal end, with exit status 0.
+
+examples:
+  ktask jobs --user $USER --since 15m
+  ktask jobs --watch --state running
+  ktask jobs --watch | grep FAILED
+"""
+
 _DOCTOR_EPILOG = """Each line is "ok", "note" (works less well than it could) or "mend" (does not work and
 should); "->" leads to the command or the change that mends it. Nothing is started
 and nothing is changed.
@@ -226,7 +236,9 @@ _STATES = (
 
 
 def _jobs_parser() -> Parser:
-    parser = parser_of("jobs", "List your jobs, newest first, including ended ones that are still kept.")
+    parser = parser_of(
+        "jobs", "List your jobs, newest first, including ended ones that are still kept.", _JOBS_EPILOG
+    )
     _add_label(parser, "only jobs with this label; repeat it to require several labels")
     add = parser.add_argument
     add("--user", default="", metavar="USER", help="only jobs of this user, a name or a uid")
@@ -240,6 +252,10 @@ def _jobs_parser() -> Parser:
         help=f"only jobs in this state: {', '.join(_STATES)}; repeat it for several",
     )
     add("--function", default="", metavar="NAME", help="only jobs of this function")
+    add("-w", "--watch", action="store_true", help="follow them until interrupted")
+    add(
+        "--interval", type=duration, metavar="TIME", help="with --watch: time between two looks (default: 1s)"
+    )
     add("--since", type=duration, metavar="TIME", help="only jobs of the last TIME, such as 15m")
     return parser
 

@@ -22,6 +22,9 @@ LEVELS = {
     "PAUSED": "no helpers, detached jobs wait",
 }
 
+_SHORT = 8
+"""Characters of a shortened id."""
+
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -159,13 +162,21 @@ def describe_success(job: Job) -> str:
     return printable(" ".join(words))
 
 
-def list_jobs(jobs: Iterable[Job], now: datetime | None = None) -> str:
-    """A table of jobs."""
+def list_jobs(jobs: Iterable[Job], now: datetime | None = None, *, shortened: bool = False) -> str:
+    """A table of jobs; `shortened` = only the beginnings of their ids."""
     now = now or datetime.now(UTC)
     known = list(jobs)
     heads: tuple[str, ...] = ("ID", "STATE", "FUNCTION", "DONE", "AGE", "TOOK", "UID")
     rows: list[tuple[object, ...]] = [
-        (job.id, job.state, job.function, _percent(job), _age(job, now), _took(job) or "-", job.owner.uid)
+        (
+            job.id[: _SHORT if shortened else None],
+            job.state,
+            job.function,
+            _percent(job),
+            _age(job, now),
+            _took(job) or "-",
+            job.owner.uid,
+        )
         for job in known
     ]
     # These may be long and are not always known, so the columns are optional and last.
