@@ -67,7 +67,7 @@ class Engine:
         self._departures = Departures(patience.grace_s, patience.fence_s, self._settle)
         self._fences = Fences(dispatch, patience, self._settle)
         self._chunks = Chunks(dispatch, registry, self.watches.rescue.note_progress)
-        self.stories = Stories(dispatch.roster, clocks.wall)
+        self.stories = Stories(dispatch.roster, clocks.wall, sum(dispatch.capacity.values()))
         self._closing = Closing(dispatch, registry, self.counters, self._workers, clocks, self.stories)
         self._settling = Settling(
             dispatch,

@@ -125,11 +125,12 @@ class History:
 
     def _append(self, at_s: float, situation: Situation, recalled: int) -> None:
         more, merged = recalled - self._recalled, 0
-        if self._entries:
-            last = _ENTRY.unpack_from(self._entries, len(self._entries) - _ENTRY.size)
-            if at_s - last[0] < SAME_S:
+        # The last worker of a job that is about to end leaves soon after it came, and was there all the same.
+        if self._entries and (situation.at_work or not self.now.at_work):
+            before_s, _, _, _, _, recalled_before, merged_before = self._last
+            if at_s - before_s < SAME_S:
                 del self._entries[-_ENTRY.size :]
-                at_s, more, merged = last[0], more + last[5], last[6]
+                at_s, more, merged = before_s, more + recalled_before, merged_before
         self.now, self._recalled = situation, recalled
         self._entries += _ENTRY.pack(
             at_s,
@@ -142,6 +143,12 @@ class History:
         )
         if self.count > MOMENTS_MAX:
             self._merge()
+
+    @property
+    def _last(self) -> tuple[float, int, int, int, int, int, int]:
+        found: tuple[float, int, int, int, int, int, int]
+        found = _ENTRY.unpack_from(self._entries, len(self._entries) - _ENTRY.size)
+        return found
 
     def _set(self, causes: tuple[str, ...]) -> int:
         if causes not in self._sets:
@@ -163,6 +170,8 @@ class History:
     def end(self, at_s: float) -> None:
         """Note the end of the job, and keep only the words of the causes that took time."""
         self.note(at_s, self.now)
+        if self.count > 1 and not self.now.at_work and at_s - self._last[0] < SAME_S:
+            del self._entries[-_ENTRY.size :]  # the last worker has left because the job ended
         self._details = {code: one for code, one in self._details.items() if self._times.get(code)}
         self._entries = bytearray(self._entries)  # without room for more
 

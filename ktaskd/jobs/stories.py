@@ -44,11 +44,12 @@ class Stories:
 
     Args:
         wall: seconds since the epoch.
+        cpus: number of CPUs with helpers.
     """
 
-    def __init__(self, roster: Roster, wall: Callable[[], float]) -> None:
+    def __init__(self, roster: Roster, wall: Callable[[], float], cpus: int) -> None:
         """Start without jobs. Needs the running loop."""
-        self._roster, self._wall = roster, wall
+        self._roster, self._wall, self._cpus = roster, wall, cpus
         self._loop = asyncio.get_running_loop()
         self._looked_s = 0.0
         self._changes: deque[tuple[float, tuple[Reason, ...]]] = deque(maxlen=CHANGES_MAX)
@@ -74,7 +75,7 @@ class Stories:
 
     def end(self, job: Job) -> None:
         """Close the history of a job that ends, while its books are still there."""
-        job.record.width = width_limit(_width_of(job))
+        job.record.width = width_limit(self._width_of(job))
         history, at_s = job.record.history, self._since_acceptance(job)
         if history is None and at_s >= QUIET_S:
             history = self._begin(job)
@@ -99,7 +100,7 @@ class Stories:
         if history is None:
             history = job.record.history = self._begin(job)
         self._replay(job, history)
-        history.wanted, history.width = max(job.threads, 1), width_limit(_width_of(job))
+        history.wanted, history.width = max(job.threads, 1), width_limit(self._width_of(job))
         governing = self._governing(job)
         reasons = (*governing, *self._own_reasons(job))
         situation = self._situation(job, tuple(reason.code for reason in reasons))
@@ -108,7 +109,7 @@ class Stories:
     def _begin(self, job: Job) -> History:
         """Return the history of a job whose first worker comes, with the time that it waited before."""
         origin_s = self._loop.time() - self._since_acceptance(job)
-        history = History(origin_s, max(job.threads, 1), width_limit(_width_of(job)))
+        history = History(origin_s, max(job.threads, 1), width_limit(self._width_of(job)))
         if self._since_acceptance(job) >= QUIET_S:
             before = next((one for at_s, one in reversed(self._changes) if at_s <= origin_s), ())
             self._note_governed(job, history, 0.0, before)
@@ -150,6 +151,21 @@ class Stories:
         causes = (STARVED, *causes) if starved else causes
         return Situation(job.state, len(helpers), int(lead), causes, starved)
 
+    def _width_of(self, job: Job) -> Width:
+        caller, plan, checked = job.caller, job.plan, job.checked
+        return Width(
+            alone=_alone(job),
+            wanted=plan.wanted,
+            threads=job.threads,
+            total=plan.total,
+            min_chunk=plan.min_chunk,
+            max_threads=job.spec.max_threads,
+            cpu_quota=caller.cpu_quota,
+            cpus=len(caller.cpus),
+            machine_cpus=self._cpus,
+            by_file=job.counts_items or checked.declaration.whole_files,
+        )
+
     # -- what is told -----------------------------------------------------------
 
     def story(self, job: Job) -> Story:
@@ -182,20 +198,6 @@ def _is_governed(job: Job) -> bool:
 
 def _reasons_of(allowance: Allowance) -> tuple[Reason, ...]:
     return allowance.reasons if allowance.level is not Level.RUN else ()
-
-
-def _width_of(job: Job) -> Width:
-    caller, plan = job.caller, job.plan
-    return Width(
-        alone=_alone(job),
-        wanted=plan.wanted,
-        threads=job.threads,
-        total=plan.total,
-        min_chunk=plan.min_chunk,
-        max_threads=job.spec.max_threads,
-        cpu_quota=caller.cpu_quota,
-        cpus=len(caller.cpus),
-    )
 
 
 def _alone(job: Job) -> str:

@@ -11,9 +11,11 @@ from ktaskd.model.story import Situation
 from ktaskd.planner.threads import ceil_div
 
 ONE_WRITER, MEMORY_GROUP, TOO_SMALL = "ONE_WRITER", "MEMORY_GROUP", "TOO_SMALL"
-MAX_THREADS, FEW_CPUS = "MAX_THREADS", "FEW_CPUS"
+MAX_THREADS, FEW_CPUS, FEW_FILES = "MAX_THREADS", "FEW_CPUS", "FEW_FILES"
 CLIENT_LIMIT, CLIENT_CPUS = "CLIENT_LIMIT", "CLIENT_CPUS"
-WIDTHS = frozenset((ONE_WRITER, MEMORY_GROUP, TOO_SMALL, MAX_THREADS, FEW_CPUS, CLIENT_LIMIT, CLIENT_CPUS))
+WIDTHS = frozenset((
+    ONE_WRITER, MEMORY_GROUP, TOO_SMALL, MAX_THREADS, FEW_CPUS, FEW_FILES, CLIENT_LIMIT, CLIENT_CPUS,
+))  # fmt: skip
 """Codes of what limits the number of workers of a job for its whole life."""
 
 SATURATED, STARVED, STARTING = "SATURATED", "STARVED", "STARTING"
@@ -35,6 +37,8 @@ class Width:
         total, min_chunk: positions, and the fewest for one worker.
         max_threads: as the client asked; 0 = it did not.
         cpu_quota, cpus: of the caller, in CPUs; 0 = not limited, not known.
+        machine_cpus: CPUs that the daemon has helpers on; 0 = not known.
+        by_file: a position is a whole file, which one worker reads.
     """
 
     alone: str
@@ -45,6 +49,8 @@ class Width:
     max_threads: int = 0
     cpu_quota: float = 0.0
     cpus: int = 0
+    machine_cpus: int = 0
+    by_file: bool = False
 
 
 def width_limit(width: Width) -> str:
@@ -54,13 +60,15 @@ def width_limit(width: Width) -> str:
     if width.threads < width.wanted or 0 < width.cpu_quota < 1:
         return _caller_limit(width)
     if ceil_div(width.total, max(width.min_chunk, 1)) <= width.wanted:
-        return TOO_SMALL
+        return FEW_FILES if width.by_file else TOO_SMALL
     return MAX_THREADS if width.wanted >= (width.max_threads or DEFAULT_MAX_THREADS) else FEW_CPUS
 
 
 def _caller_limit(width: Width) -> str:
     by_quota = width.cpu_quota and (not width.cpus or width.cpu_quota <= width.cpus)
-    return CLIENT_LIMIT if by_quota else CLIENT_CPUS
+    if by_quota:
+        return CLIENT_LIMIT
+    return CLIENT_CPUS if not width.machine_cpus or width.cpus < width.machine_cpus else FEW_CPUS
 
 
 def limit_now(situation: Situation, wanted: int, width: str) -> str:

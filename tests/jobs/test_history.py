@@ -56,11 +56,19 @@ def test_history_when_a_change_lasts_for_a_moment_only_then_left_out_with_its_co
     history = History(0.0, 2, "W")
     history.note(1.0, at_work(2))
     history.note(2.0, at_work(1), recalled=1)
-    history.note(2.001, at_work(0), recalled=2)
+    history.note(2.001, at_work(3), recalled=2)
     assert [(moment.at_s, moment.situation.helpers, moment.recalled) for moment in history.moments] == [
         (1.0, 2, 0),
-        (2.0, 0, 2),
+        (2.0, 3, 2),
     ]
+
+
+def test_history_when_the_last_worker_leaves_at_the_end_then_that_is_no_change_of_its_own() -> None:
+    history = History(0.0, 2, "W")
+    history.note(1.0, at_work(1))
+    history.note(1.001, at_work(0))
+    history.end(1.002)
+    assert [moment.situation.helpers for moment in history.moments] == [1]
 
 
 def test_history_when_there_are_many_changes_then_the_ends_are_complete_and_nothing_is_uncounted() -> None:

@@ -12,8 +12,9 @@ _CUT = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def names_of(job: Job) -> list[str]:
-    """The names of its files that are known, items first."""
-    sources = [*job.spec.items, *job.spec.sources.values()]
+    """The names of its files that are known: items first, a target last."""
+    roles = sorted(job.spec.sources, key=lambda role: (role == "dst", role))
+    sources = [*job.spec.items, *(job.spec.sources[role] for role in roles)]
     return [name for source in sources if (name := source.name or source.path)]
 
 

@@ -14,10 +14,14 @@ from ktask.errors import describe_failure
 if TYPE_CHECKING:
     from ktask.results import Cause, Job, Moment, Story
 
+_SMALL = 0.005
+"""Causes that took a smaller part of the time are not printed."""
+
 _WORDS = {
     "ONE_WRITER": "one writer: its function writes one file, and writes to one file wait for each other",
     "MEMORY_GROUP": "one worker: it runs in the memory cgroup of its client, whose memory is limited",
     "TOO_SMALL": "too small: there was no more work to divide (see the function's min chunk)",
+    "FEW_FILES": "as many workers as files: one worker reads a whole file for this function",
     "MAX_THREADS": "the number of workers that was asked for, or else the default of 4; see --max-threads",
     "FEW_CPUS": "few CPUs: it had all the workers that the machine has for it",
     "CLIENT_CPUS": "the CPUs that its client may use itself",
@@ -131,7 +135,10 @@ def _times(story: Story) -> str:
 
 
 def _causes(story: Story) -> Iterator[str]:
+    whole = sum(cause.seconds for cause in story.causes)
     for cause in story.causes:
+        if cause.seconds < _SMALL * whole:
+            return
         yield f"{format_duration(cause.seconds):>12}  {describe_cause(cause)}"
 
 

@@ -1117,7 +1117,8 @@ class Cause(_message.Message):
     (steps of one worker), or the limit of the number of its workers while it had all of them:
     ONE_WRITER (its function writes one file, in turn), MEMORY_GROUP (it runs in its caller's
     memory cgroup), CLIENT_CPUS and CLIENT_LIMIT (the CPUs, the CPU quota of its caller),
-    TOO_SMALL, MAX_THREADS (as requested, or the default), FEW_CPUS (of the machine).
+    TOO_SMALL, FEW_FILES (one worker reads a whole file), MAX_THREADS (as requested, or the
+    default), FEW_CPUS (of the machine).
     """
     message: _builtins.str
     """The cause in words; empty if the code says everything."""
