@@ -42,15 +42,17 @@ class Record:
         history: None = no worker has come yet, or the job was over too soon.
         queued_for: codes of the reasons for which it was not begun at once, without the governor's.
         width: code of what limited the number of its workers; known from its end on.
+        early: its helpers and leads while it was too young for a history; None = it had none then.
     """
 
-    __slots__ = ("history", "queued_for", "width")
+    __slots__ = ("early", "history", "queued_for", "width")
 
     def __init__(self) -> None:
         """Start as a job that nothing is known of."""
         self.history: History | None = None
         self.queued_for: tuple[str, ...] = ()
         self.width = ""
+        self.early: tuple[int, int] | None = None
 
     @property
     def held_bytes(self) -> int:

@@ -70,15 +70,25 @@ class Stories:
 
     def on_crew(self, job: Job) -> None:
         """Note that a worker has joined or left a job."""
-        if not job.state.ended:
+        if job.state.ended:
+            return
+        if self._is_simple(job) and self._since_acceptance(job) < QUIET_S:
+            # Most jobs are over soon; the words would cost more than all other books of such a job.
+            job.record.early = len(job.crew.helpers), int(job.crew.lead is not None)
+        else:
             self._note(job)
+
+    def _is_simple(self, job: Job) -> bool:
+        """Whether nothing is known yet that keeps workers from the job."""
+        limited = job.full_disk or job.lead_limited_s or job.paced_until_s
+        return not limited and job.record.history is None and self._roster.allowance.level is Level.RUN
 
     def end(self, job: Job) -> None:
         """Close the history of a job that ends, while its books are still there."""
         job.record.width = width_limit(self._width_of(job))
         history, at_s = job.record.history, self._since_acceptance(job)
         if history is None and at_s >= QUIET_S:
-            history = self._begin(job)
+            history = self._begin(job, ())
         if history is not None and at_s < QUIET_S and history.count < 3:
             history = None
         if history is not None:
@@ -96,21 +106,27 @@ class Stories:
                 self._note(job)
 
     def _note(self, job: Job) -> None:
+        reasons = (*self._governing(job), *self._own_reasons(job))
+        situation = self._situation(job, tuple(reason.code for reason in reasons))
         history = job.record.history
         if history is None:
-            history = job.record.history = self._begin(job)
+            history = job.record.history = self._begin(job, situation.causes)
         self._replay(job, history)
         history.wanted, history.width = max(job.threads, 1), width_limit(self._width_of(job))
-        governing = self._governing(job)
-        reasons = (*governing, *self._own_reasons(job))
-        situation = self._situation(job, tuple(reason.code for reason in reasons))
         history.note(self._loop.time() - history.origin_s, situation, reasons, job.tally.recalled)
 
-    def _begin(self, job: Job) -> History:
-        """Return the history of a job whose first worker comes, with the time that it waited before."""
+    def _begin(self, job: Job, causes: tuple[str, ...]) -> History:
+        """Return a history with the time before its first note.
+
+        Args:
+            causes: why the job has no more workers now; they held from its beginning on.
+        """
         origin_s = self._loop.time() - self._since_acceptance(job)
         history = History(origin_s, max(job.threads, 1), width_limit(self._width_of(job)))
-        if self._since_acceptance(job) >= QUIET_S:
+        if job.record.early is not None:
+            helpers, leads = job.record.early
+            history.note(job.start_s - job.create_s, Situation(JobState.RUNNING, helpers, leads, causes))
+        elif self._since_acceptance(job) >= QUIET_S:
             before = next((one for at_s, one in reversed(self._changes) if at_s <= origin_s), ())
             self._note_governed(job, history, 0.0, before)
         return history
@@ -177,7 +193,7 @@ class Stories:
             return _short_story(job, steps_s)
         history = job.record.history
         if history is None:
-            history = self._begin(job)  # thrown away: thousands may wait
+            history = self._begin(job, ())  # thrown away: thousands may wait
             self._replay(job, history)
         else:
             self._note(job)

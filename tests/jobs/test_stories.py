@@ -51,9 +51,8 @@ async def one_writer(h: RealJobs, directory: Path) -> Job:
 async def by_disk(h: RealJobs, directory: Path) -> Job:
     h.intake.conditions.disk_of = DiskOf(DiskLimits(), lambda _: Disk("sda", True))
     source = {"data": on_disk(h, directory / "f", 256)}
-    return await h.run(
-        JobSpec("selftest.undo_log", arg={"delay_ms": 1.0}, sources=source, min_chunk=16), waited=False
-    )
+    # With a lead, which a busy machine does not starve.
+    return await h.run(JobSpec("selftest.undo_log", arg={"delay_ms": 1.0}, sources=source, min_chunk=16))
 
 
 async def by_quota(h: RealJobs, _: Path) -> Job:
@@ -66,7 +65,7 @@ async def paused(h: RealJobs, _: Path) -> Job:
     why = Reason("BATTERY_LOW", "the battery is low", "9 %", "below 10 %")
     h.engine.set_allowance(replace(before, helpers={0: 0}, level=Level.PAUSED, reasons=(why,)))
     job = await h.submit(spin(5), waited=False)
-    await h.run(spin(200))  # a waited job goes on meanwhile
+    await h.run(spin(300))  # a waited job goes on meanwhile
     assert job.state is JobState.QUEUED
     h.engine.set_allowance(before)
     await h.ended(job)
