@@ -29,6 +29,7 @@ LOCATIONS: Mapping[str, str] = {
     "file.compress": "archives.compress:Compress",
     "file.decompress": "archives.decompress:Decompress",
     "text.search": "text.search:Search",
+    "text.extract": "text.extract:Extract",
     "array.reduce": "arrays.reduce:Reduce",
     "array.map": "arrays.elementwise:Map",
     "python.run": "own.run:Run",

@@ -170,6 +170,12 @@ def _search(p: Place, path: Path) -> bool:
     return int(found["count"]) == tools.lines(path, "7 the quick")
 
 
+def _extract(p: Place, path: Path) -> bool:
+    with ktask.memory(path.stat().st_size) as lines:
+        p.run("text.extract", data=path, lines=lines, arg={"pattern": "7 the quick"})
+        return bytes(lines).translate(None, b"\0") == tools.matching(path, "7 the quick")
+
+
 def _map(p: Place, path: Path) -> bool:
     target = p.target(path)
     p.run("array.map", data=target, arg={"dtype": "uint8", "ufunc": "add", "operand": "5"})
@@ -280,6 +286,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "python.run": ("wc -l", _own),
     "python.calls": ("wc -l", _calls),
     "text.search": ("grep -c", _search),
+    "text.extract": ("grep", _extract),
     "array.reduce": ("numpy", _reduce),
     "array.map": ("numpy", _map),
     "mem.copy": ("mmap", _mem_copy),

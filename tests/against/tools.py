@@ -131,6 +131,11 @@ def lines(path: Path, pattern: str) -> int:
     return int(tool("grep", "-a", "-c", "-F", pattern, path, ok=(0, 1)))
 
 
+def matching(path: Path, pattern: str) -> bytes:
+    """Lines, by grep."""
+    return tool("grep", "-a", "-F", pattern, path, ok=(0, 1))
+
+
 def whole(path: Path) -> Any:
     """A mapping of a file that is not empty."""
     with path.open("rb") as file:

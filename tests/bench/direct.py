@@ -189,6 +189,12 @@ def search(path: Path, needle: bytes) -> int:
     return count + (needle in rest)
 
 
+def extract(path: Path, needle: bytes) -> bytes:
+    """The lines that match."""
+    with path.open("rb") as stream:
+        return b"".join(line for line in stream if needle in line)
+
+
 def total(memory: mmap.mmap) -> float:
     """The sum of float64s."""
     with np.errstate(all="ignore"):

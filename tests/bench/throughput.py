@@ -150,6 +150,10 @@ def cases(p: Place) -> Iterator[Case]:
     for needle in ("in no line", "line 777"):
         search: Call = partial(direct.search, p.text, needle.encode())
         yield Case(p, "text.search", search, about=f'"{needle}"', arg={"pattern": needle}, data=p.text)
+    with ktask.memory(p.text.stat().st_size) as lines:
+        extract: Call = partial(direct.extract, p.text, b"line 777")
+        arg = {"pattern": "line 777"}
+        yield Case(p, "text.extract", extract, about='"line 777"', arg=arg, data=p.text, lines=lines)
     yield from _storage(p)
     yield from _memory(p)
 

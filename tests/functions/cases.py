@@ -178,6 +178,12 @@ CASES = [
     Case("text.search", {"pattern": "ordinary", "show": "offsets"}, _data([(0, _text())], size=len(_text()))),
     Case("text.search", {"pattern": "o.d", "regex": True}, _data([(0, _text())], size=len(_text()))),
     Case("text.search", {"pattern": "x"}, {}, _FILES),
+    Case(
+        "text.extract",
+        {"pattern": "ordinary"},
+        {**_data([(0, _text())], size=len(_text())), "lines": ("sealed", len(_text()), [])},
+        written="lines",
+    ),
     Case("array.reduce", {"dtype": "uint8"}, _data()),
     Case("array.map", {"dtype": "uint8", "ufunc": "invert"}, _data(_DENSE, "sealed"), written="data"),
     Case("selftest.spin", {"ms": 0.0}, {}, count=50),

@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, dict[str, ArgValue]] = {
     "mem.fill": {"value": 7},
     "mem.pattern": {"record": "000102030405060708090a0b0c", "index_at": 1, "index_bytes": 8},
     "text.search": {"pattern": "needle", "show": "offsets", "limit": 50},
+    "text.extract": {"pattern": "needle"},
     "array.reduce": {"dtype": "int64", "op": "sum"},
     "array.map": {"dtype": "int64", "ufunc": "invert"},
 }
@@ -66,7 +67,7 @@ def job_of(
             os.ftruncate(source.fd, size)
             if role.access is Access.READ or declaration.name in ("array.map", "file.punch"):
                 os.pwrite(source.fd, content.get(role.role, text_of(size)), 0)
-            else:
+            elif declaration.name != "text.extract":  # which needs zeros
                 os.pwrite(source.fd, b"x" * (size // 3), size // 4)
             if kind == "sealed":
                 seal(source)

@@ -16,7 +16,7 @@ from ktaskd.model.function import ArgType, Declaration, Partial
 
 MUST_BE_GIVEN = {
     *(("array.map", "ufunc"), ("mem.pattern", "record"), ("text.search", "pattern")),
-    ("python.calls", "line"),
+    *(("text.extract", "pattern"), ("python.calls", "line")),
 }
 """Arguments without a default."""
 
@@ -33,7 +33,7 @@ def test_declarations_when_not_for_tests_then_no_selftest() -> None:
     memory = {"mem.copy", "mem.fill", "mem.pattern", "mem.populate"}
     files = {"file.allocate", "file.compare", "file.copy", "file.punch", "file.warm"}
     sums = {"file.blake3", "file.crc32", "file.crc32c", "file.sha256", "file.sha512", "file.xxh3"}
-    others = {"array.map", "array.reduce", "file.compress", "file.decompress", "text.search"}
+    others = {"array.map", "array.reduce", "file.compress", "file.decompress", "text.search", "text.extract"}
     others |= {"file.manifest", "file.verify", "python.calls", "python.run"}
     assert set(declarations(False)) == memory | files | sums | others
     assert set(declarations(True)) == set(CATALOGUE)

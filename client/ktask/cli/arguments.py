@@ -67,13 +67,16 @@ def _unmarked(value: Any) -> Any:
     return value.removeprefix("\0") if isinstance(value, str) else value
 
 
-def parser_of(command: str, description: str, epilog: str = "", *, json: bool = True) -> Parser:
+def parser_of(
+    command: str, description: str, epilog: str = "", *, json: bool = True, kind: type[Parser] = Parser
+) -> Parser:
     """A parser of the words after a command, with the options that may also stand before it.
 
     Args:
         json: whether it takes --json.
+        kind: the class of the parser.
     """
-    parser = Parser(
+    parser = kind(
         prog=f"ktask {command}",
         description=description,
         epilog=epilog,

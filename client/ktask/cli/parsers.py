@@ -27,6 +27,7 @@ verbs, with the options, output and exit statuses of a program that you know:
   sum [-c] FILE ...              print or check checksums, as sha256sum does
   compress [FILE ...]            compress files or a stream, as zstd and gzip do
   decompress [FILE ...]          decompress files or a stream
+  search PATTERN [FILE ...]      print lines that match, as grep -E does
   compare FILE1 [FILE2]          find the first difference, as cmp does
   warm [-e] FILE ...             read files into the page cache, as vmtouch does
 

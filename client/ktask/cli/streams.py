@@ -80,10 +80,10 @@ def open_any(name: bytes, end: contextlib.ExitStack) -> Any:
     if name == os.fsencode(DASH):
         return input_source("-", end)
     file = end.enter_context(open(name, "rb", buffering=0))  # noqa: SIM115 - closed by `end`
-    return file if _has_length(file.fileno()) else spool(file, end)
+    return file if has_length(file.fileno()) else spool(file, end)
 
 
-def _has_length(fd: int) -> bool:
+def has_length(fd: int) -> bool:
     """Whether the content of a file is as long as its status says, which is not so in /proc and /sys."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):

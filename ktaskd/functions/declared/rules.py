@@ -120,4 +120,5 @@ _RULES: Mapping[str, Callable[[Args], None]] = {
     "file.compress": _compress,
     "mem.pattern": _pattern,
     "text.search": _search,
+    "text.extract": _search,
 }

@@ -12,10 +12,10 @@ from ktaskd.functions.text.trees import Node
 _STRETCH = 64 << 10
 """Bytes that one call searches, extended to the end of the last line."""
 
-_SHORT = 16 << 10
+SHORT = 16 << 10
 """The same if the time for a line may grow with the square of its length. RE2 searches longer lines."""
 
-_SLOW_NS, _SLOW_FROM_NS = 50, 10_000_000
+SLOW_NS, SLOW_FROM_NS = 50, 10_000_000
 """Time per byte, and least time in all, above which PCRE2 is given up: the pattern has too many ways to
 match in this text."""
 
@@ -35,8 +35,8 @@ class CompiledCounter:
         self._program = program
         self._otherwise = otherwise
         self._ascii_only = ascii_only
-        self._stretch = _SHORT if quadratic else _STRETCH
-        self._longest = 2 * _SHORT if quadratic else None
+        self._stretch = SHORT if quadratic else _STRETCH
+        self._longest = 2 * SHORT if quadratic else None
         self._spent_ns = self._seen = 0
 
     def count(self, text: bytes) -> int:
@@ -51,7 +51,7 @@ class CompiledCounter:
         return count
 
     def _is_slow(self) -> bool:
-        return self._spent_ns > _SLOW_FROM_NS + _SLOW_NS * self._seen
+        return self._spent_ns > SLOW_FROM_NS + SLOW_NS * self._seen
 
     def _count(self, text: bytes, start: int, end: int) -> int:
         """Count the lines of one stretch."""

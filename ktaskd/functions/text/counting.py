@@ -21,7 +21,7 @@ import numpy as np
 import re2
 from numpy.lib.stride_tricks import sliding_window_view
 
-_ANYWHERE, _HERE = re2._re2.RE2.Anchor.UNANCHORED, re2._re2.RE2.Anchor.ANCHOR_START
+ANYWHERE, _HERE = re2._re2.RE2.Anchor.UNANCHORED, re2._re2.RE2.Anchor.ANCHOR_START
 
 Count = Callable[[bytes], int]
 """Counts the lines of a text that match; the last byte of the text is a newline."""
@@ -168,7 +168,7 @@ class CounterOfExpression:
         """Count matching lines from `at` on, until they are dense; returns the count and the end."""
         match, find, end, begin, count, width = self._single, text.find, len(text), at, 0, 0
         while True:
-            ((first, after),) = match(_ANYWHERE, text, at, end)
+            ((first, after),) = match(ANYWHERE, text, at, end)
             if not 0 <= first < end:
                 return count, end
             width = max(width, after - at)

@@ -56,6 +56,21 @@ class Program:
             )
         )
 
+    def replaced(self, text: bytes, by: bytes, most: int) -> bytes | None:
+        """Return the text with each match replaced; None if PCRE2 gave up.
+
+        Args:
+            by: literal bytes without `$`.
+            most: bytes that the result may have.
+        """
+        output = ctypes.create_string_buffer(most + 1)
+        self._length.value = len(output)
+        found = self._substitute(
+            *(self._code, text, len(text), 0, _GLOBAL, self._found, None),
+            *(by, len(by), output, ctypes.byref(self._length)),
+        )
+        return None if found < 0 else ctypes.string_at(output, self._length.value)
+
 
 def _free(library: Any, code: int, found: int) -> None:
     library.pcre2_match_data_free_8(found)

@@ -33,6 +33,7 @@ MAKERS: Mapping[str, Sequence[Maker]] = {
     "mem.fill": (writing.fill,),
     "mem.pattern": (writing.pattern,),
     "mem.populate": (writing.populate,),
+    "text.extract": (content.extract,),
     "text.search": (content.search, content.search_items),
     "selftest.noop": (selftests.noop,),
     "selftest.spin": (selftests.spin,),

@@ -22,6 +22,25 @@ def search(rng: random.Random, place: Path) -> Work:
     return Work("text.search", {"arg": {"pattern": "17 brown"}}, sources, result=found)
 
 
+def extract(rng: random.Random, place: Path) -> Work:
+    lines = [b"%d brown fox %x\n" % (rng.randrange(1000), i) for i in range(rng.randrange(50_000, 200_000))]
+    data = b"".join(lines)
+    after = b"".join(line if b"17 brown" in line else bytes(len(line)) for line in lines)
+    before = bytes(len(data))
+    target = memory(before, rng)
+    sources = {"data": file(place, data, os.O_RDONLY), "lines": target}
+    found = {"count": sum(b"17 brown" in line for line in lines), "zero": -1}
+    return Work(
+        "text.extract",
+        {"arg": {"pattern": "17 brown"}},
+        sources,
+        target=target,
+        before=before,
+        after=after,
+        result=found,
+    )
+
+
 def search_items(rng: random.Random, place: Path) -> Work:
     pieces = [b"\n".join(noise(rng, 5000).split(b"a")) for _ in range(rng.randrange(1, 40))]
     found = [{"count": sum(b"x" in line for line in piece.split(b"\n"))} for piece in pieces]

@@ -176,7 +176,7 @@ def test_text_when_hostile_then_seldom_tried_by_pcre2(pattern: str, line: bytes)
     assert count(text) == 0
     taken = time.thread_time() - begin
     # Bounds of this counter: slow only for a while, or not slow at all.
-    assert sum(left) > len(text) / 2 or taken < compiled._SLOW_NS * 1e-9 * len(text) + 0.01
+    assert sum(left) > len(text) / 2 or taken < compiled.SLOW_NS * 1e-9 * len(text) + 0.01
 
 
 @needs_library
@@ -187,8 +187,8 @@ def test_count_when_pcre2_gives_up_then_counted_by_re2(monkeypatch: pytest.Monke
 
 @needs_library
 def test_count_when_slow_then_re2_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_SLOW_NS", 0)
-    monkeypatch.setattr(compiled, "_SLOW_FROM_NS", 0)
+    monkeypatch.setattr(compiled, "SLOW_NS", 0)
+    monkeypatch.setattr(compiled, "SLOW_FROM_NS", 0)
     count = counter("a", otherwise=lambda text: 1000)
     assert count(b"a\n" * 40_000) == 32_769 + 1000
 

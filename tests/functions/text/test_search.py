@@ -24,7 +24,13 @@ from tests.functions.text.expressions import EXPRESSIONS, SLOW
 
 BODY = find("text.search")
 EDGE = 64 << 10
-DEFAULTS: dict[str, Any] = {"regex": False, "ignore_case": False, "show": "count", "limit": 1000}
+DEFAULTS: dict[str, Any] = {
+    "regex": False,
+    "ignore_case": False,
+    "invert": False,
+    "show": "count",
+    "limit": 1000,
+}
 
 
 def context_of(source: Source, pattern: str, span: tuple[int, int], **arg: Any) -> Context:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from ktask.link.caller import Pending
 from ktask.link.session import Session
@@ -19,6 +19,16 @@ PIECES_AHEAD = 4
 _READ = 1 << 20
 
 Outcome = TypeVar("Outcome")
+
+
+class Closable(Protocol):
+    """A piece of work with something to close."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+Piece = TypeVar("Piece", bound=Closable)
 
 
 def pieces(fd: int) -> Iterator[IO[bytes]]:
@@ -61,7 +71,7 @@ def in_memory() -> IO[bytes]:
 
 
 def worked(
-    session: Session, given: Iterable[IO[bytes]], work: Callable[[IO[bytes]], Outcome], ahead: int
+    session: Session, given: Iterable[Piece], work: Callable[[Piece], Outcome], ahead: int
 ) -> Iterator[Outcome]:
     """Yield the outcome of each piece, in order; each piece is closed after that.
 
@@ -69,9 +79,11 @@ def worked(
         work: called in other threads, for up to `ahead` pieces at the same time.
     Raises:
         KtaskError, or whatever `work` raises first. The session is closed then, which cancels its jobs.
+        A caller that wants no more outcomes waits for the jobs that were begun.
     """
-    begun: deque[tuple[IO[bytes], Pending[Outcome]]] = deque()
+    begun: deque[tuple[Piece, Pending[Outcome]]] = deque()
     rest = iter(given)
+    cancels = True
     try:
         while True:
             while len(begun) < ahead and (piece := next(rest, None)) is not None:
@@ -84,10 +96,14 @@ def worked(
             yield pending.result()
             begun.popleft()
             piece.close()
+    except GeneratorExit:
+        cancels = False
+        raise
     finally:
         for piece, pending in begun:
             if not pending.withdraw():
-                session.close()
+                if cancels:
+                    session.close()
                 with contextlib.suppress(Exception):
                     pending.result()
             piece.close()

@@ -1,0 +1,1 @@
+"""`ktask search`: lines that match a pattern."""
