@@ -51,7 +51,6 @@ def jobs(options: argparse.Namespace) -> int:
         raise UsageError("--interval: needs --watch; add it or leave this out")
     with _session(options) as session:
         if options.watch:
-            options.interval = options.interval or 1.0
             return following.follow(session, options)
         whole.jobs.extend(chosen(session, options))
     if options.json:

@@ -26,6 +26,9 @@ from ktask.v1 import jobs_pb2 as pb
 NEWEST = 100
 """Jobs that have ended are shown if they are among this many of the newest ones."""
 
+INTERVAL_S = 1.0
+"""Time between two looks unless another one is given."""
+
 LIVE = ("queued", "running", "combining", "draining", "undoing")
 
 _HOME, _CLEAR, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
@@ -53,7 +56,7 @@ def _snapshots(session: Session, options: argparse.Namespace) -> Iterator[list[p
         if live and len(found) == NEWEST:
             found.update((job.id, job) for job in chosen(session, options, states=live))
         yield sorted(found.values(), key=lambda job: job.create_time.ToNanoseconds(), reverse=True)
-        time.sleep(options.interval)
+        time.sleep(INTERVAL_S if options.interval is None else options.interval)
 
 
 def _show_table(session: Session, options: argparse.Namespace) -> None:
