@@ -71,6 +71,12 @@ _TEXT_EXTRACT = Declaration(
             0,
             POSITION_MAX,
         ),
+        Argument(
+            "compact",
+            ArgType.BOOL,
+            False,
+            "Write lines that are found together one after the other, from the position of the first on.",
+        ),
         CHANGED,
     ),
     steady=True,

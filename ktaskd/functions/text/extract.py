@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktaskd.functions.body import Context, Control, Json, OpenSource
-from ktaskd.functions.quanta import BUFFER, Buffered
+from ktaskd.functions.quanta import BUFFER, PAGE, Buffered
 from ktaskd.functions.text.matching import CannotMatch, Matcher, forget_patterns, matcher_of
 from ktaskd.functions.text.scanning import LINE_BYTES_MAX, Scan
 from ktaskd.functions.transfer import require_size, write_full
@@ -54,7 +54,9 @@ class Extract(Buffered):
 
     def run(self, context: Context, start: int, end: int, control: Control) -> tuple[int, Json | None]:
         """Extract the lines that begin in a span."""
-        lines = _Lines(context.sources["lines"], int(context.arg["base"]))
+        lines = _Lines(
+            context.sources["lines"], int(context.arg["base"]), compact=bool(context.arg["compact"])
+        )
         scan = Scan(self._buffer, context, control, lines)
         return scan.run(start, end), lines.part()
 
@@ -69,9 +71,10 @@ class _Lines:
 
     whole = True
 
-    def __init__(self, memory: OpenSource, base: int) -> None:
+    def __init__(self, memory: OpenSource, base: int, *, compact: bool) -> None:
         self._memory = memory
         self._base = base
+        self._compact = compact
         self._count, self._zero = 0, -1
         self._is_dense = False
 
@@ -79,6 +82,8 @@ class _Lines:
         """As Sink. Texts without a match are passed over at the speed of counting."""
         count = _MANY if self._is_dense else matcher.count(text, stop)
         if not count:
+            if self._compact:
+                self._write_compact(b"", at, _length(text, stop))
             return
         flags = matcher.flags(text, stop) if count >= _MANY else None
         if flags is None:
@@ -99,31 +104,50 @@ class _Lines:
         spans = [(first, min(after + 1, last)) for first, after in matcher.lines(text, stop)]
         self._count += len(spans)
         self._is_dense = len(spans) >= _MANY
-        if self._zero < 0 and text.find(0, 0, stop) >= 0:
+        has_zero = text.find(0, 0, stop) >= 0
+        if self._zero < 0 and has_zero:
             self._zero = next((at + first for first, after in spans if text.find(0, first, after) >= 0), -1)
         with memoryview(text) as view:
+            # Zeros within lines could not be told from the gaps that compact lines leave.
+            if self._compact and not has_zero:
+                self._write_compact(b"".join([view[first:after] for first, after in spans]), at, last)
+                return
             if len(spans) > _FEW:
                 view, spans = _block(view, spans), [(spans[0][0], spans[-1][1])]
             for first, after in spans:
                 self._write(at + first, view[first:after])
 
-    def _write(self, at: int, content: memoryview) -> None:
-        write_full(self._memory, "lines", at - self._base, content)
-
     def _all(self, flags: NDArray[np.bool_], text: bytearray, stop: int, at: int) -> None:
-        """Write all lines at once, with zeros for the others. There is no zero byte in the text."""
+        """Write all lines at once. There is no zero byte in the text."""
         found = int(np.count_nonzero(flags))
         self._count += found
         self._is_dense = found >= _MANY
-        if not found:
-            return
-        content = np.frombuffer(text, np.uint8, _length(text, stop))
+        last = _length(text, stop)
+        content = np.frombuffer(text, np.uint8, last)
         ends = np.flatnonzero(content == _NEWLINE) + 1
         if len(ends) < len(flags):
             # The last line has no newline.
-            ends = np.append(ends, len(content))
+            ends = np.append(ends, last)
         keep = np.repeat(flags, np.diff(ends, prepend=0))
-        self._write(at, (content * keep).data)
+        if self._compact:
+            self._write_compact(content[keep].data, at, last)
+        else:
+            self._write(at, (content * keep).data)
+
+    def _write_compact(self, lines: bytes | memoryview, at: int, length: int) -> None:
+        """Write lines at the begin of a text, and zeros up to its end.
+
+        A run before this one, whose worker died, may have left lines of a longer text there.
+        """
+        end, after = at + len(lines) - self._base, at + length - self._base
+        self._write(at, memoryview(lines))
+        edge = min(end + -end % PAGE, after)
+        self._write(end + self._base, memoryview(bytes(edge - end)))
+        if edge < after:
+            self._memory.punch(edge, after)
+
+    def _write(self, at: int, content: memoryview) -> None:
+        write_full(self._memory, "lines", at - self._base, content)
 
 
 def _block(view: memoryview, spans: Sequence[tuple[int, int]]) -> memoryview:

@@ -32,7 +32,9 @@ def extract(directory: Path, content: bytes, cuts: list[int], **arg: Any) -> tup
         lay_out(data, size, [(0, content)])
         os.ftruncate(lines.fd, size)
         sources = {"data": data, "lines": lines}
-        context = Context({"ignore_case": False, "base": 0, **arg}, sources, {}, (0, size), False)
+        context = Context(
+            {"ignore_case": False, "compact": False, "base": 0, **arg}, sources, {}, (0, size), False
+        )
         BODY.prepare(context)
         parts = []
         for start, end in pairwise(edges):
@@ -67,6 +69,10 @@ def test_lines_when_cut_anywhere_then_each_at_its_position(
     with small_windows(8):
         found, written = extract(tmp_path, content, cuts, pattern=text, regex=regex)
         others, rest = extract(tmp_path, content, cuts, pattern=text, regex=regex, invert=True)
+        brief, joined = extract(tmp_path, content, cuts, pattern=text, regex=regex, compact=True)
+    assert brief == found
+    if found["zero"] < 0:
+        assert joined.translate(None, b"\0") == written.translate(None, b"\0")
     assert bytes(a | b for a, b in zip(written, rest, strict=True)) == content
     assert found["count"] + others["count"] == len(lines_of(content))
     assert written == bytes(expected)
@@ -79,6 +85,9 @@ def test_lines_when_many_or_few_in_a_buffer_then_all_of_them(tmp_path: Path, eve
     content = b"".join(lines)
     found, written = extract(tmp_path, content, [len(content) // 3], pattern="hit", regex=False)
     assert written == b"".join(line if b"hit" in line else bytes(len(line)) for line in lines)
+    brief, joined = extract(tmp_path, content, [len(content) // 3], pattern="hit", regex=False, compact=True)
+    assert brief == found
+    assert joined.translate(None, b"\0") == written.translate(None, b"\0")
     assert found["count"] == len(lines[::every])
 
 
@@ -95,7 +104,7 @@ def test_memory_when_shorter_than_the_source_then_refused(tmp_path: Path) -> Non
         lay_out(data, 10, [(0, b"0123456789")])
         os.ftruncate(lines.fd, 9)
         context = Context(
-            {"pattern": "1", "regex": False, "ignore_case": False, "base": 0},
+            {"pattern": "1", "regex": False, "ignore_case": False, "compact": False, "base": 0},
             {"data": data, "lines": lines},
             {},
             (0, 10),
@@ -110,13 +119,8 @@ def test_base_when_given_then_the_memory_begins_there(tmp_path: Path) -> None:
     with opened("file", tmp_path) as data, opened("sealed", tmp_path, name="lines") as lines:
         lay_out(data, len(content), [(0, content)])
         os.ftruncate(lines.fd, len(content) - 11)
-        arg: dict[str, Any] = {
-            "pattern": "hit",
-            "regex": False,
-            "ignore_case": False,
-            "invert": False,
-            "base": 11,
-        }
+        arg: dict[str, Any] = {"pattern": "hit", "regex": False, "ignore_case": False}
+        arg |= {"compact": False, "base": 11}
         sources = {"data": data, "lines": lines}
         context = Context(arg, sources, {}, (11, 24), False)
         BODY.prepare(context)
@@ -125,3 +129,18 @@ def test_base_when_given_then_the_memory_begins_there(tmp_path: Path) -> None:
         assert os.pread(lines.fd, 99, 0) == expected
         with pytest.raises(OSError, match='argument "base": got 11, wanted at most 10'):
             BODY.prepare(Context(arg, sources, {}, (10, 24), False))
+
+
+def test_compact_lines_when_run_again_in_other_parts_then_none_is_left_from_before(tmp_path: Path) -> None:
+    content = b"".join(b"%d hit\n" % i for i in range(5000)) + b"no\n" * 20_000
+    with opened("file", tmp_path) as data, opened("sealed", tmp_path, name="lines") as lines:
+        lay_out(data, len(content), [(0, content)])
+        os.ftruncate(lines.fd, len(content))
+        arg: dict[str, Any] = {"pattern": "[13579] hit", "regex": True, "ignore_case": False}
+        arg |= {"compact": True, "base": 0}
+        context = Context(arg, {"data": data, "lines": lines}, {}, (0, len(content)), False)
+        for edges in ((0, len(content)), (0, 3000, 9001, len(content))):
+            for start, end in pairwise(edges):
+                assert BODY.run(context, start, end, Recorder())[0] == end
+        wanted = b"".join(b"%d hit\n" % i for i in range(1, 5000, 2))
+        assert os.pread(lines.fd, len(content), 0).translate(None, b"\0") == wanted

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ _FIRST_BYTES = 16 << 20
 
 _LIMIT = 1000
 _STDIN = b"(standard input)"
-_RUN = re.compile(rb"[^\0]+")
+_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def search(options: argparse.Namespace) -> int:
     color = options.color == "always" or (options.color == "auto" and is_terminal)
     printer = Printer(options, query, write_out, prefix=prefix, color=color and not options.quiet)
     with contextlib.closing(open_session(options.socket, warn=warn)) as session:
-        return _Search(options, Engine(session, query), printer).run(words)
+        return _Search(options, Engine(session, query, compact=not options.number), printer).run(words)
 
 
 class _Search:
@@ -227,7 +226,7 @@ class _Search:
         return True
 
     def _runs(self, lines: Lines) -> Iterator[tuple[int, bytes]]:
-        """Runs of lines that follow each other, and where each begins; without numbers, also of others."""
+        """Runs of lines that follow each other, and the position of each."""
         stretch = lines.stretch
         if not lines.count:
             return
@@ -238,11 +237,8 @@ class _Search:
             return
         limit = None if lines.zero < 0 else lines.zero - stretch.start
         for at, block in _blocks(lines.memory.fileno(), limit):
-            if not self._printer.numbers:
-                yield stretch.start + at, block.translate(None, b"\0")
-                continue
-            for run in _RUN.finditer(block):
-                yield stretch.start + at + run.start(), run[0]
+            for first, run in _runs(block):
+                yield stretch.start + at + first, run
         if lines.zero >= 0:
             yield lines.zero, b"\0"
 
@@ -328,6 +324,20 @@ def _newlines(fd: int, start: int, end: int) -> int:
         count += data.count(b"\n")
         start += len(data)
     return count
+
+
+def _runs(block: bytes) -> Iterator[tuple[int, bytes]]:
+    """The runs of bytes that are not zero, and the position of each."""
+    at = 0
+    while at < len(block):
+        if block[at]:
+            end = block.find(0, at)
+            end = len(block) if end < 0 else end
+            yield at, block[at:end]
+            at = end
+        else:
+            # Faster than a regular expression.
+            at += len(zeros := block[at : at + _PAGE]) - len(zeros.lstrip(b"\0"))
 
 
 def _blocks(fd: int, limit: int | None) -> Iterator[tuple[int, bytes]]:

@@ -55,7 +55,7 @@ class Lines:
     """The lines of a stretch that match.
 
     Args:
-        memory: has each at its position, less the start of the stretch, and zeros between them.
+        memory: has each at its position, less the start of the stretch, or before it, and zeros between.
         zero: position of the first that has a zero byte; -1 = none has.
     """
 
@@ -108,11 +108,16 @@ def _fill(fd: int, piece: IO[bytes], size: int) -> Any:
 
 
 class Engine:
-    """Runs jobs on stretches."""
+    """Runs jobs on stretches.
 
-    def __init__(self, session: Session, query: Query) -> None:
+    Args:
+        compact: lines need not be at their positions, so there are fewer zeros between them.
+    """
+
+    def __init__(self, session: Session, query: Query, *, compact: bool) -> None:
         """Keep them."""
         self.session = session
+        self._compact = compact
         self.arg = query.arg()
 
     def count(self, stretch: Stretch) -> int:
@@ -124,7 +129,7 @@ class Engine:
         memory = in_memory()
         try:
             os.ftruncate(memory.fileno(), min(stretch.whole, stretch.end + _LINE_BYTES) - stretch.start)
-            arg = {**self.arg, "base": stretch.start}
+            arg = {**self.arg, "base": stretch.start, "compact": self._compact}
             found = self._run(stretch, "text.extract", arg, {"lines": memory})
             return Lines(stretch, memory, int(found["count"]), int(found["zero"]))
         except BaseException:
