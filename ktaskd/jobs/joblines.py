@@ -11,17 +11,11 @@ from ktaskd.host.logline import escape
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.tally import Tally
 from ktaskd.jobs.volume import volume
-from ktaskd.model.identity import Identity
 
 log = logging.getLogger(__name__)
 
 TEXT_MAX = 200
 """Characters of a command or an error in a line."""
-
-
-def command_of(owner: Identity) -> str:
-    """Return the command of the client that submitted a job; "" if it is not known."""
-    return str(getattr(getattr(owner, "command", None), "text", ""))
 
 
 def log_started(job: Job) -> None:
@@ -30,7 +24,7 @@ def log_started(job: Job) -> None:
     log.info(
         "job_started job=%s uid=%d pid=%d nid=%d function=%s command=\"%s\" bytes=%d items=%d "
         "threads=%d queue_s=%.3f trace_id=%s span_id=%s trace_state=\"%s\"",
-        job.id, owner.uid, owner.pid, owner.nid, job.spec.function, escape(command_of(owner), TEXT_MAX),
+        job.id, owner.uid, owner.pid, owner.nid, job.spec.function, escape(owner.command.text, TEXT_MAX),
         volume(job), len(job.items), job.threads, max(job.start_s - job.create_s, 0.0),
         trace.trace_id, trace.span_id, escape(trace.state, TEXT_MAX),
     )  # fmt: skip
@@ -48,7 +42,7 @@ def log_ended(job: Job, processed: int, workers: int) -> None:
     log.info(
         "job_ended job=%s uid=%d pid=%d nid=%d function=%s command=\"%s\" state=%s reason=%s seconds=%.3f "
         "queue_s=%.3f bytes=%d cpu_s=%.3f lead_cpu_s=%.3f workers=%d trace_id=%s span_id=%s error=\"%s\"",
-        job.id, owner.uid, owner.pid, owner.nid, job.spec.function, escape(command_of(owner), TEXT_MAX),
+        job.id, owner.uid, owner.pid, owner.nid, job.spec.function, escape(owner.command.text, TEXT_MAX),
         job.state.value, error.reason if error else "", job.end_s - job.create_s,
         max((job.start_s or job.end_s) - job.create_s, 0.0),
         processed, tally.cpu_s, tally.lead_ns / 1e9, workers, trace.trace_id, trace.span_id,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from ktaskd.daemon.journal import fields_of
-from ktaskd.jobs import joblines
-from ktaskd.model.identity import Identity
 from ktaskd.model.job import JobError, JobSpec, JobState
 from ktaskd.model.trace import Trace
 from tests.jobs.realjobs import real_jobs
@@ -54,22 +51,14 @@ def test_lines_when_a_job_runs_then_one_at_its_start_and_one_at_its_end(
     assert int(ended["workers"]) >= 1
 
 
-def test_command_when_the_owner_has_one_then_that() -> None:
-    assert (
-        joblines.command_of(cast(Identity, SimpleNamespace(command=SimpleNamespace(text="tar c ."))))
-        == "tar c ."
-    )
-    assert joblines.command_of(cast(Identity, SimpleNamespace())) == ""
-
-
 def test_lines_when_the_client_forges_then_each_stays_one_line_with_its_own_fields(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "ktaskd.jobs.joblines")
-    monkeypatch.setattr(joblines, "command_of", lambda _: FORGED)
 
     async def story(sim: Simulation) -> None:
         job = sim.submit(total=64)
+        job.owner.command.text = FORGED
         sim.engine.stop(job, JobError("FUNCTION_ERROR", FORGED * 10))
         await asyncio.sleep(1000)
 
