@@ -11,6 +11,7 @@ from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.jobs_pb2_grpc import JobsServicer
 
 from ktaskd.api.convert import function_out, job_out, spec_in, states_in
+from ktaskd.api.explain import story_out
 from ktaskd.api.guard import Context, caller
 from ktaskd.api.herald import Herald
 from ktaskd.api.watch import follow
@@ -23,6 +24,8 @@ from ktaskd.jobs.quota import Quota, mebibytes
 from ktaskd.jobs.registry import Query
 from ktaskd.model.errors import FunctionUnknown, QuotaFull, SpecInvalid
 from ktaskd.model.limits import LIST_PAGE_DEFAULT, LIST_PAGE_MAX, READ_BYTES, READ_TIMES
+
+_Named = pb.GetRequest | pb.WatchRequest | pb.CancelRequest | pb.ExplainRequest
 
 DEADLINE_SLACK_S = 0.25
 """The daemon may see a deadline pass this much later than the caller's own clock."""
@@ -89,6 +92,12 @@ class JobsService(JobsServicer):
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         """Return one job."""
         return pb.GetResponse(job=job_out(self._find(request)))
+
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+        """Return one job with its history."""
+        job = self._find(request)
+        story = self._engine.stories.story(job)
+        return pb.ExplainResponse(job=job_out(job, with_items=False), story=story_out(story))
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:
         """Ask a job to stop."""
@@ -161,7 +170,7 @@ class JobsService(JobsServicer):
                 changed.clear()
                 await changed.wait()
 
-    def _find(self, request: pb.GetRequest | pb.WatchRequest | pb.CancelRequest) -> Job:
+    def _find(self, request: _Named) -> Job:
         if bool(request.id) == bool(request.request_id):
             got = "both" if request.id else "neither"
             raise SpecInvalid(f"id, request_id: got {got}, wanted one of them", field="id")

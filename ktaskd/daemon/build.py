@@ -29,6 +29,7 @@ from ktaskd.daemon.raising import RaisingLessons
 from ktaskd.daemon.start import Start
 from ktaskd.daemon.watchdog import Watchdog, find_wrong
 from ktaskd.door.admission.shares import Shares
+from ktaskd.door.callers.commands import Commands
 from ktaskd.door.callers.peers import PeerTable
 from ktaskd.door.entry import Entry
 from ktaskd.door.handoff.door import HandoffDoor
@@ -42,6 +43,7 @@ from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
 from ktaskd.host.files.disk import read_disk
 from ktaskd.host.libc import trim_heap
+from ktaskd.host.processes.commandline import read_command
 from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.processes.process import resident_bytes
 from ktaskd.host.root import HostRoot
@@ -151,7 +153,10 @@ def _build_doors(
     sockets, listeners, gone = start.config.sockets, start.listeners, engine.forget_source
     handles = HandleTable(per_uid=sockets.handles_per_uid, on_gone=gone, close=closer)
     keepers = Keepers(KeeperLimits(admins=facts.admins), on_gone=gone, close=closer)
-    peers = PeerTable(lambda identity: describe(facts.root, identity, facts.topology))
+    peers = PeerTable(
+        lambda identity: describe(facts.root, identity, facts.topology),
+        Commands(lambda pid, uid: read_command(facts.root, pid, uid)).of,
+    )
     entry = Entry(reception=hostconfig.reception(facts.root), on_change=life.on_change)
     turns = entry.turns
     engine.on_cost = lambda who, cost_s: turns.find(who.uid, who.payer).charge(cost_s)

@@ -15,6 +15,7 @@ from ktaskd.jobs.patience import Clocks
 from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.slices import SLICE, for_each
+from ktaskd.jobs.stories import Stories
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,13 @@ class Closing:
         counters: Counter[str],
         workers: Set[Worker],
         clocks: Clocks,
+        stories: Stories,
     ) -> None:
         """Start with no ended job. Needs the running loop."""
         self.on_idle: Callable[[], None] = lambda: None
         self._dispatch, self._registry, self._counters = dispatch, registry, counters
         self._workers = workers
-        self._clocks = clocks
+        self._clocks, self._stories = clocks, stories
         self._loop = asyncio.get_running_loop()
         self._forgetting: asyncio.TimerHandle | None = None
 
@@ -48,6 +50,7 @@ class Closing:
         for worker in job.crew.introduced & self._workers:
             worker.forget_job(job.jno)
         job.crew.introduced.clear()
+        self._stories.end(job)
         for_each(job.owned, HeldSource.release)
         job.end(self._clocks.wall(), self._clocks.boot(), view.progress(job))
         self._counters[f"jobs_{job.state.value}"] += 1

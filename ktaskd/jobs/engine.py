@@ -27,6 +27,7 @@ from ktaskd.jobs.ports import Raiser, Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.settling import Settling
 from ktaskd.jobs.steps import Finish, Prepare
+from ktaskd.jobs.stories import Stories
 from ktaskd.jobs.watches import Watches
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.identity import Identity
@@ -66,7 +67,8 @@ class Engine:
         self._departures = Departures(patience.grace_s, patience.fence_s, self._settle)
         self._fences = Fences(dispatch, patience, self._settle)
         self._chunks = Chunks(dispatch, registry, self.watches.rescue.note_progress)
-        self._closing = Closing(dispatch, registry, self.counters, self._workers, clocks)
+        self.stories = Stories(dispatch.roster, clocks.wall, sum(dispatch.capacity.values()))
+        self._closing = Closing(dispatch, registry, self.counters, self._workers, clocks, self.stories)
         self._settling = Settling(
             dispatch,
             self._departures,
@@ -78,6 +80,8 @@ class Engine:
                 **{state: self._end for state in JobState if state.ended},
             },
         )
+        dispatch.on_crew = self.stories.on_crew
+        self.watches.activity.on_look = self.stories.look
         dispatch.on_departure = self._departures.add
         dispatch.on_start = lambda job: self._settling.apply(job, Event.START)
 
@@ -103,6 +107,7 @@ class Engine:
         if job.plan.total or job.step is not None:
             self.dispatch.want(job)
         self._settle(job)
+        self.stories.on_launch(job)
 
     def set_allowance(self, allowance: Allowance) -> None:
         """Change the allowance; jobs that it makes wait report that."""
@@ -112,6 +117,7 @@ class Engine:
             job.set_rescued(False)  # the pause does not count as time without progress
         if allowance.level is Level.PAUSED:
             self.watches.rescue.forget()
+        self.stories.on_allowance(allowance)
         self.dispatch.set_allowance(allowance, before_pause)
         for job in running:
             if job.watchers:
@@ -277,6 +283,7 @@ class Engine:
 
     def _on_reply(self, job: Job, worker: Worker, reply: Reply) -> None:
         self._chunks.account(job, worker, reply.cpu_ns)
+        job.tally.steps_ns += reply.cpu_ns
         step = job.take_step()
         self.dispatch.step_ended(worker, job)
         if job.state is not JobState.DRAINING or isinstance(step, Prepare):

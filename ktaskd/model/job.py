@@ -39,10 +39,15 @@ _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, Job
 
 @dataclass(frozen=True, slots=True)
 class SourceRef:
-    """A source as a request names it: by exactly one of handle and path."""
+    """A source as a request names it: by exactly one of handle and path.
+
+    Args:
+        name: the client's own name for it, for display. Two requests that differ only in it are the same.
+    """
 
     handle: str = ""
     path: str = ""
+    name: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ _SMALL = 64 << 10
 
 
 class _Descriptor:
-    """A descriptor that stays open, as a source."""
+    """Standard input that stays open, as a source."""
+
+    name = DASH
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

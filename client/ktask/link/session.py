@@ -228,6 +228,10 @@ class Session:
         """One job as it is now."""
         return self._call(self.stubs.jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
 
+    def explain(self, *, id: str = "", request_id: str = "") -> pb.ExplainResponse:
+        """One job with its history."""
+        return self._call(self.stubs.jobs.Explain, pb.ExplainRequest(id=id, request_id=request_id))
+
     def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """Ask a job to stop; it may still be undoing when this returns."""
         return self._call(self.stubs.jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
