@@ -22,6 +22,7 @@ from ktaskd.daemon.garbage import Garbage
 from ktaskd.daemon.givingback import GivingBack
 from ktaskd.daemon.idle import IdleEnd, held_s
 from ktaskd.daemon.lacking import Lacking
+from ktaskd.daemon.metering import Metering
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
 from ktaskd.daemon.pools import Pools
@@ -63,6 +64,7 @@ from ktaskd.jobs.patience import Clocks, Patience
 from ktaskd.jobs.ports import PoolRequests
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
+from ktaskd.metrics.reading import Parts
 from ktaskd.model.function import Declaration
 from ktaskd.pool.pool import PoolHooks
 
@@ -84,7 +86,8 @@ def build(start: Start, life: Lifecycle) -> Application:
         start.selftest, start.config.functions.dir, (user.uid, user.gid), own_code=user.own_code
     )
     intake = _build_intake(start, facts, workers, doors, callers, functions)
-    upkeep = _build_upkeep(start, life, engine, doors, governor)
+    metering = _build_metering(start, facts, workers, doors, governor)
+    upkeep = _build_upkeep(start, life, engine, doors, governor, metering)
     missing = Lacking(
         user=user,
         notifier=upkeep.notifier,
@@ -94,7 +97,7 @@ def build(start: Start, life: Lifecycle) -> Application:
         governor=governor,
         pools=pools.all,
         raiser=workers.raiser,
-        others=[lambda: (upkeep.found.lost, upkeep.found.missing)],
+        others=[lambda: (upkeep.found.lost, upkeep.found.missing), metering.missing],
     )
     return Application(
         start, facts, workers, doors, closer, watch, governor, callers, intake, upkeep, missing
@@ -204,7 +207,16 @@ def _build_governor(
     return watch, governor
 
 
-def _build_upkeep(start: Start, life: Lifecycle, engine: Engine, doors: Doors, governor: Governor) -> Upkeep:
+def _build_metering(
+    start: Start, facts: Facts, workers: Workers, doors: Doors, governor: Governor
+) -> Metering:
+    parts = Parts(workers.engine, governor, workers.pools.all, doors.counts, time.time(), __version__)
+    return Metering(start.config.metrics, parts, facts.root, facts.admins)
+
+
+def _build_upkeep(
+    start: Start, life: Lifecycle, engine: Engine, doors: Doors, governor: Governor, metering: Metering
+) -> Upkeep:
     def seconds_held() -> float:
         mode, kept = (governor.mode, governor.mode_ends_s), engine.registry
         return held_s(*mode, kept, keep_s=kept.limits.keep_s, now_s=boot_clock())
@@ -221,6 +233,7 @@ def _build_upkeep(start: Start, life: Lifecycle, engine: Engine, doors: Doors, g
         giving_back,
         Watchdog(notifier, lambda: find_wrong(engine.dispatch, start.runtime.inner_path), life.status),
         IdleEnd(seconds_held, life.stop),
+        metering,
     )
 
 

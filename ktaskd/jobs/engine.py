@@ -7,12 +7,13 @@ methods; callers use `launch`, `guard` and `stop`. No event decides the job's ne
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
 
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import course
+from ktaskd.jobs import course, joblines
 from ktaskd.jobs.acceptance import Acceptance
 from ktaskd.jobs.chunks import Chunks
 from ktaskd.jobs.closing import Closing
@@ -60,6 +61,8 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.on_cost: Callable[[Identity, float], None] = lambda _, __: None
         """Called with the owner of a job and the CPU seconds that this loop has just spent on the job."""
+        self.on_launch: Callable[[], None] = lambda: None
+        """Called when a job is launched."""
         self._clocks = clocks
         self._workers: set[Worker] = set()
         self.watches = Watches(dispatch, registry, self.counters, patience, raiser, self._settle)
@@ -94,6 +97,15 @@ class Engine:
     def on_idle(self, on_idle: Callable[[], None]) -> None:
         self._closing.on_idle = on_idle
 
+    @property
+    def on_ended(self) -> Callable[[Job, int], None]:
+        """Called with each job that has ended, and the bytes that it processed."""
+        return self._closing.on_ended
+
+    @on_ended.setter
+    def on_ended(self, on_ended: Callable[[Job, int], None]) -> None:
+        self._closing.on_ended = on_ended
+
     def _settle(self, job: Job | None = None) -> None:
         """Settle all marked jobs at the end of an event."""
         self._settling.settle(job)
@@ -102,6 +114,7 @@ class Engine:
 
     def launch(self, job: Job) -> None:
         """Begin an accepted job; a separate event, so that the job's waiter is known before."""
+        self.on_launch()
         if job.detached:
             self.watches.rescue.look_later()
         if job.plan.total or job.step is not None:
@@ -309,6 +322,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         job.begin(self._clocks.wall())
+        asyncio.get_running_loop().call_soon(joblines.log_started, job)
         self.watches.on_start()
 
     def _drain(self, job: Job) -> None:

@@ -164,8 +164,11 @@ class Stories:
         lead = crew.lead is not None and not crew.lead.resting
         helpers = [helper for helper in crew.helpers if not helper.resting]
         starved = sum(record.starved for helper in helpers if (record := self._roster.find(helper)))
-        causes = (STARVED, *causes) if starved else causes
-        return Situation(job.state, len(helpers), int(lead), causes, starved)
+        found = Situation(
+            job.state, len(helpers), int(lead), (STARVED, *causes) if starved else causes, starved
+        )
+        # A job that has all of its workers lacks none, whatever else is said about the machine.
+        return found if found.at_work < job.threads else found._replace(causes=())
 
     def _width_of(self, job: Job) -> Width:
         caller, plan, checked = job.caller, job.plan, job.checked

@@ -72,7 +72,7 @@ def _spec_bytes(spec: JobSpec) -> int:
     words += [ref.name for ref in refs if ref.name]
     words += [str(word) for pair in (*spec.labels.items(), *spec.arg.items()) for word in pair]
     remembered = REMEMBERED_ITEM_BYTES * len(refs) + REMEMBERED_RANGE_BYTES * len(spec.ranges)
-    return remembered + _text_bytes([*words, *spec.sources, spec.request_id])
+    return remembered + _text_bytes([*words, *spec.sources, spec.request_id, spec.trace.state])
 
 
 def _text_bytes(texts: Iterable[str]) -> int:

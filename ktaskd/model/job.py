@@ -11,6 +11,7 @@ from ktaskd.model.compact import compact
 from ktaskd.model.function import ArgValue
 from ktaskd.model.limits import ITEMS_KEPT, RANGES_KEPT, SPEC_TEXT_KEPT
 from ktaskd.model.spans import Span
+from ktaskd.model.trace import NO_TRACE, Trace
 
 JobId = NewType("JobId", str)
 
@@ -71,6 +72,7 @@ class JobSpec:
     Args:
         items_omitted, ranges_omitted: number of further items and ranges, if only the first ones
             are kept (`abridged`).
+        trace: that the job is part of; no part of what is requested.
     """
 
     function: str
@@ -85,6 +87,7 @@ class JobSpec:
     request_id: str = ""
     items_omitted: int = 0
     ranges_omitted: int = 0
+    trace: Trace = NO_TRACE
 
 
 def abridged(spec: JobSpec) -> JobSpec:
@@ -113,6 +116,7 @@ def abridged(spec: JobSpec) -> JobSpec:
         request_id=spec.request_id,
         items_omitted=len(spec.items) - items,
         ranges_omitted=max(len(spec.ranges) - RANGES_KEPT, 0),
+        trace=spec.trace,
     )
 
 

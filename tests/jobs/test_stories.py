@@ -119,6 +119,23 @@ def test_words_when_a_job_was_paused_then_value_and_threshold_are_there(tmp_path
     run(story())
 
 
+def test_job_when_it_has_all_of_its_workers_then_no_cause_is_noted() -> None:
+    async def story() -> None:
+        async with real_jobs() as h:
+            before = h.dispatch.allowance
+            why = Reason("CPU_PRESSURE", "others wait for CPU time")
+            h.engine.set_allowance(replace(before, helpers={0: 1}, level=Level.FEWER, reasons=(why,)))
+            # Of two workers, its lead and the one helper that is left.
+            job = await h.run(spin(60, 4, threads=2))
+            told = h.engine.stories.story(job)
+            both = [one.situation.causes for one in told.moments if one.situation.at_work == 2]
+            assert both
+            # On a busy machine the helper may be starved, and then the job has one worker that counts.
+            assert all(causes == () or causes[0] == "STARVED" for causes in both)
+
+    run(story())
+
+
 def test_job_when_over_at_once_then_it_keeps_no_history_and_has_a_story(tmp_path: Path) -> None:
     async def story() -> None:
         async with real_jobs() as h:

@@ -24,6 +24,7 @@ from ktask.link.locate import Endpoint, grpc_target
 from ktask.link.resolve import opened
 from ktask.link.rpc import grpc
 from ktask.link.stubs import Stubs
+from ktask.link.tracing import Metadata, current_metadata
 from ktask.link.trust import Anchor
 from ktask.link.waited import OnJob, WaitedJob
 from ktask.v1 import control_pb2
@@ -136,7 +137,8 @@ class Session:
         bound = _CALL_TIMEOUT_S if timeout is None else timeout
 
         def call(spec: pb.JobSpec) -> pb.Job:
-            return self._call(self.stubs.jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
+            request, metadata = pb.SubmitRequest(spec=spec), current_metadata()
+            return self._call(self.stubs.jobs.Submit, request, bound, metadata=metadata).job
 
         return self._with_sources(draft, call)
 
@@ -308,9 +310,13 @@ class Session:
         request: Request,
         timeout: float = _CALL_TIMEOUT_S,
         wait_for_ready: bool | None = None,
+        metadata: Metadata | None = None,
     ) -> Response:
+        def call() -> Response:
+            return method(request, timeout=timeout, wait_for_ready=wait_for_ready, metadata=metadata)
+
         try:
-            return self.caller.call(lambda: method(request, timeout=timeout, wait_for_ready=wait_for_ready))
+            return self.caller.call(call)
         except grpc.RpcError as error:
             raise rpc.translate(error) from None
 

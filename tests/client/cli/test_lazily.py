@@ -15,7 +15,20 @@ import ktaskd
 
 VERBS = (
     *("run", "jobs", "show", "explain", "watch", "cancel", "status", "doctor", "mode", "functions"),
-    *("manifest", "verify", "hold", "compare", "compress", "decompress", "search", "sum", "top", "warm"),
+    *(
+        "manifest",
+        "verify",
+        "hold",
+        "compare",
+        "compress",
+        "copy",
+        "decompress",
+        "fill",
+        "search",
+        "sum",
+        "top",
+        "warm",
+    ),
 )
 HEAVY = ("asyncio", "google", "grpc", "importlib.metadata", "inspect", "logging", "numpy", "socket", "ssl")
 """Packages that a help text has no use for; each takes at least a millisecond to load."""
