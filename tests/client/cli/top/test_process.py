@@ -14,6 +14,10 @@ from pathlib import Path
 
 import ktask
 import pytest
+from ktask.cli.top.application import _refused
+from ktask.cli.top.model import Cancel, SetMode
+from ktask.errors import KtaskError
+from ktask.v1 import control_pb2
 
 from tests.client.cli.top.pty_view import View, showing
 from tests.client.command import ktask_command
@@ -158,3 +162,19 @@ def test_top_when_no_daemon_answers_then_as_other_commands(nowhere: Path) -> Non
     with showing("/nonexistent", environ={"KTASKD_SOCKET": "/nonexistent"}) as view:
         assert view.wait() == 3
         assert "\x1b[?1049h" not in view.output
+
+
+def test_pause_when_the_user_may_not_then_said_in_words() -> None:
+    error = KtaskError("uid 7 may not set the mode", code="PERMISSION_DENIED")
+    assert _refused(SetMode("paused"), error) == "not allowed: uid 7 may not set the mode"
+    assert _refused(Cancel("a"), KtaskError("no such job", code="NOT_FOUND")) == "no such job"
+
+
+def test_pause_when_the_key_is_pressed_then_the_mode_is_set(fake: FakeDaemon) -> None:
+    with showing(fake.directory) as view:
+        view.shows("ktaskd")
+        view.press("p")
+        view.shows("mode: paused")
+        assert [request.mode for request in fake.modes] == [control_pb2.MODE_PAUSED]
+        view.press("q")
+        assert view.wait() == 0
