@@ -167,7 +167,7 @@ def _readings(state: State, *, plain: bool) -> Iterator[Text]:
     status = state.present.status if state.present is not None else None
     if status is None:
         return
-    width = max((state.size.columns - 8) // 3 - 16, 4)
+    width = max((state.size.columns - 8) // 3 - 17, 4)
     line = Text.assemble(("pressure ", "bold"))
     for name, short in _PRESSURES.items():
         values = state.history.get(name, ())
