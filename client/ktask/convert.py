@@ -262,6 +262,16 @@ def status(message: control.Status) -> records.Status:
     )
 
 
+def present(message: control.WatchStatusResponse) -> records.Present:
+    """One message of a watched status."""
+    return records.Present(
+        status=status(message.status),
+        jobs=tuple(map(job, message.jobs)),
+        jobs_omitted=message.jobs_omitted,
+        cpus=tuple(records.CpuUse(one.cpu, one.helpers, one.leads, one.others) for one in message.cpus),
+    )
+
+
 def _allowance(message: control.Allowance, contract: Any) -> records.Allowance:
     return records.Allowance(
         nodes=tuple(records.NodeAllowance(one.nid, one.helpers, one.busy) for one in message.nodes),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ktask.results import Reason
+from ktask.results import Job, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,32 @@ class Status:
     mode_until: datetime | None = None
     readings: tuple[Reading, ...] = ()
     raising: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CpuUse:
+    """Fractions of the time that helpers, leads and all other programs used one CPU, 0 to 1 each."""
+
+    cpu: int
+    helpers: float
+    leads: float
+    others: float
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """One message of a watched status: the daemon, the caller's jobs, and the use of the CPUs.
+
+    Args:
+        jobs: unended ones, and those that ended a moment ago; without results.
+        jobs_omitted: how many more unended jobs the caller has.
+        cpus: empty until there are two readings.
+    """
+
+    status: Status
+    jobs: tuple[Job, ...] = ()
+    jobs_omitted: int = 0
+    cpus: tuple[CpuUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from ktask.v1 import control_pb2 as pb
 from ktask.v1.control_pb2_grpc import ControlServicer
 
 from ktaskd.api.guard import Context, caller
+from ktaskd.api.present import present_out
 from ktaskd.api.state import Daemon
 from ktaskd.api.status import status_out
 from ktaskd.governor.governor import STATUS_DUTY
@@ -53,7 +54,10 @@ class ControlService(ControlServicer):
     async def WatchStatus(
         self, request: pb.WatchStatusRequest, context: Context
     ) -> AsyncIterator[pb.WatchStatusResponse]:
-        """Send the status at once, and again whenever more than a counter has changed."""
+        """Send the status at once, and again whenever more than a counter has changed.
+
+        The stream holds one message at most: the next one is made when the client has read this one.
+        """
         interval_s = INTERVAL_S
         if request.HasField("min_interval"):
             # Read field by field, since clients can also send an invalid Duration.
@@ -61,6 +65,10 @@ class ControlService(ControlServicer):
             interval_s = max(asked_s, INTERVAL_MIN_S)
         await self._daemon.memory.refresh()
         look = self._look(caller(), fresh=True)
+        while request.max_jobs:
+            yield await present_out(self._daemon, caller(), look.status, request.max_jobs)
+            await asyncio.sleep(interval_s)
+            look = self._look(caller())
         while True:
             yield pb.WatchStatusResponse(status=look.status)
             sent = look.essence

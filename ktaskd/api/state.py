@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ktaskd.api.memory import PrivateMemory
 from ktaskd.governor.governor import Governor
+from ktaskd.host.pressure.cpuuse import CpuUseReader
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.intake.submit import Intake
 from ktaskd.jobs.engine import Engine
@@ -34,6 +35,7 @@ class Daemon:
         raiser: knows the methods by which a helper can be raised.
         missing: returns what the daemon lacks on this machine now, in words.
         memory: private memory of the workers.
+        cpu_use: reads the use of the CPUs, only while somebody watches it.
     """
 
     version: str
@@ -53,3 +55,4 @@ class Daemon:
     raiser: Raiser
     missing: Callable[[], Sequence[str]]
     memory: PrivateMemory
+    cpu_use: CpuUseReader

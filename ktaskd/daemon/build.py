@@ -44,10 +44,12 @@ from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
 from ktaskd.host.files.disk import read_disk
 from ktaskd.host.libc import trim_heap
+from ktaskd.host.pressure.cpuuse import CpuUseReader
 from ktaskd.host.processes.commandline import read_command
 from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.processes.process import resident_bytes
 from ktaskd.host.root import HostRoot
+from ktaskd.host.scheduling.cputime import read_cpu_seconds
 from ktaskd.host.scheduling.raising import Raiser
 from ktaskd.host.topology import read_topology
 from ktaskd.intake.disk_limits import DiskOf
@@ -293,4 +295,5 @@ def _state(app: Application, life: Lifecycle) -> Daemon:
         raiser=workers.raiser,
         missing=app.missing,
         memory=PrivateMemory(worker_pids),
+        cpu_use=CpuUseReader(HostRoot(), read_cpu_seconds),
     )

@@ -132,6 +132,11 @@ class Registry:
         return list(self._running.values())
 
     @property
+    def ended(self) -> Iterator[Job]:
+        """The ended jobs that are remembered, the newest first."""
+        return reversed(self._ended.values())
+
+    @property
     def unended(self) -> int:
         """Number of jobs that have not ended."""
         return len(self._running)

@@ -56,6 +56,8 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.refusal: grpc.Status | None = None
         """The answer of Run and Submit; None = do the job."""
         self.undo = threading.Event()
+        self.over = threading.Event()
+        """Ends the streams of the status."""
         self.step = threading.Semaphore(0)
         self.handoff = FakeHandoff(directory / "handoff.sock")
         self._server: grpc.Server | None
@@ -87,6 +89,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
             for job in self.jobs.values():
                 job.cancelled = True
             self.lock.notify_all()
+        self.over.set()
         server.stop(0.5).wait(WAIT_S)
         self._pool.shutdown()
         self.handoff.stop()
@@ -179,8 +182,13 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
     def Reload(self, request: Any, context: Any) -> control_pb2.ReloadResponse:
         return control_pb2.ReloadResponse(applied=["a.b"], needs_restart=["c.d"])
 
-    def WatchStatus(self, request: Any, context: Any) -> Any:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+    def WatchStatus(
+        self, request: control_pb2.WatchStatusRequest, context: Any
+    ) -> Iterator[control_pb2.WatchStatusResponse]:
+        self._note("WatchStatus")
+        while context.is_active() and not self.over.wait(request.min_interval.ToMilliseconds() / 1000):
+            jobs = [job.message for job in self.jobs.values()]
+            yield control_pb2.WatchStatusResponse(status=a_status(self.directory), jobs=jobs)
 
     def SetMode(self, request: control_pb2.SetModeRequest, context: Any) -> control_pb2.SetModeResponse:
         self.modes.append(request)

@@ -33,10 +33,10 @@ def format_files(job: Job) -> str:
     return f"{first} and {more} more" if more else first
 
 
-def format_command(job: Job) -> str:
+def format_command(job: Job, width: int = _COMMAND_WIDTH) -> str:
     """The command line of its client, without the interpreter and directories of a script, cut at its end."""
     text = _without_interpreter(job.command)
-    return text if len(text) <= _COMMAND_WIDTH else text[: _COMMAND_WIDTH - 1] + _CUT
+    return text if len(text) <= width else text[: max(width - 1, 0)] + _CUT
 
 
 def _without_interpreter(command: str) -> str:

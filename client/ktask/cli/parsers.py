@@ -16,6 +16,7 @@ _EPILOG = """commands:
   watch ID                       follow a job to its end
   cancel ID                      cancel a job, and wait for its undo
   status                         the daemon, its pools and workers
+  top                            the daemon, its CPUs and its jobs as they change
   doctor                         what should be mended, and how
   mode [auto|always|paused]      who decides how many helpers run
   functions [NAME]               list functions, or describe one

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -277,6 +278,20 @@ class Session:
         """The daemon as it is now."""
         return self._call(self.stubs.control.GetStatus, control_pb2.GetStatusRequest())
 
+    @contextlib.contextmanager
+    def watch_status(
+        self, request: control_pb2.WatchStatusRequest
+    ) -> Iterator[Iterator[control_pb2.WatchStatusResponse]]:
+        """A stream of the status, which ends with the block and then raises nothing in another thread.
+
+        The iterator raises KtaskError when the stream is cut.
+        """
+        call = self.stubs.control.WatchStatus(request)
+        try:
+            yield _translated(call)
+        finally:
+            call.cancel()
+
     def set_mode(self, request: control_pb2.SetModeRequest) -> control_pb2.SetModeResponse:
         """Set who decides how many helpers run."""
         return self._call(self.stubs.control.SetMode, request)
@@ -332,6 +347,14 @@ class Session:
         self.handover.abandon()
         # Closing the channel, as garbage collection would, may wait forever for those threads.
         _never_collected.append(self._stubs)
+
+
+def _translated(call: Iterator[Response]) -> Iterator[Response]:
+    """The messages of a stream; raises KtaskError."""
+    try:
+        yield from call
+    except grpc.RpcError as error:
+        raise rpc.translate(error) from None
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

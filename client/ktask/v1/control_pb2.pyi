@@ -190,6 +190,11 @@ class WatchStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MIN_INTERVAL_FIELD_NUMBER: _builtins.int
+    MAX_JOBS_FIELD_NUMBER: _builtins.int
+    max_jobs: _builtins.int
+    """Most jobs to send with each message; 0 = no jobs and no use of CPUs. At most
+    200 are sent.
+    """
     @_builtins.property
     def min_interval(self) -> _duration_pb2.Duration:
         """Shortest time between two messages; absent = 1 s, at least 0.1 s."""
@@ -198,10 +203,11 @@ class WatchStatusRequest(_message.Message):
         self,
         *,
         min_interval: _duration_pb2.Duration | None = ...,
+        max_jobs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["min_interval", b"min_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_interval", b"min_interval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_jobs", b"max_jobs", "min_interval", b"min_interval"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,22 +220,74 @@ class WatchStatusResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    JOBS_OMITTED_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    jobs_omitted: _builtins.int
+    """Unended jobs of the caller that were left out."""
     @_builtins.property
     def status(self) -> Global___Status:
         """The daemon's present status."""
+
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.Job]:
+        """Jobs that the caller may see and that have not ended, or ended at most 10 s ago;
+        without results and warnings. Running jobs come first, the oldest first.
+        """
+
+    @_builtins.property
+    def cpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___CpuUse]:
+        """Use of each online CPU since the reading before; empty in the first message."""
 
     def __init__(
         self,
         *,
         status: Global___Status | None = ...,
+        jobs: _abc.Iterable[_jobs_pb2.Job] | None = ...,
+        jobs_omitted: _builtins.int = ...,
+        cpus: _abc.Iterable[Global___CpuUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "jobs", b"jobs", "jobs_omitted", b"jobs_omitted", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchStatusResponse: _TypeAlias = WatchStatusResponse  # noqa: Y015
+
+@_typing.final
+class CpuUse(_message.Message):
+    """CpuUse is the use of one CPU, in fractions of the time between two readings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CPU_FIELD_NUMBER: _builtins.int
+    HELPERS_FIELD_NUMBER: _builtins.int
+    LEADS_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    cpu: _builtins.int
+    """The CPU's number."""
+    helpers: _builtins.float
+    """Time of the daemon's helpers, 0 to 1."""
+    leads: _builtins.float
+    """Time of the daemon's leads, 0 to 1."""
+    others: _builtins.float
+    """Time of all other programs and of the kernel, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        cpu: _builtins.int = ...,
+        helpers: _builtins.float = ...,
+        leads: _builtins.float = ...,
+        others: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "helpers", b"helpers", "leads", b"leads", "others", b"others"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CpuUse: _TypeAlias = CpuUse  # noqa: Y015
 
 @_typing.final
 class SetModeRequest(_message.Message):

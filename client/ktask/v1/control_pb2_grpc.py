@@ -77,7 +77,8 @@ class ControlServicer:
 
     def WatchStatus(self, request, context):
         """WatchStatus streams the status: immediately, then whenever anything in it
-        except a counter changed, at most once per `min_interval`.
+        except a counter changed, at most once per `min_interval`. A stream with jobs
+        sends each time, since their progress moves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,8 @@ class ControlStub:
     """GetStatus returns the daemon's present status."""
     WatchStatus: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchStatusRequest, _control_pb2.WatchStatusResponse]
     """WatchStatus streams the status: immediately, then whenever anything in it
-    except a counter changed, at most once per `min_interval`.
+    except a counter changed, at most once per `min_interval`. A stream with jobs
+    sends each time, since their progress moves.
     """
     SetMode: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetModeRequest, _control_pb2.SetModeResponse]
     """SetMode sets how the daemon decides how many helpers run."""
@@ -62,7 +63,8 @@ class ControlAsyncStub(ControlStub):
     """GetStatus returns the daemon's present status."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_control_pb2.WatchStatusRequest, _control_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """WatchStatus streams the status: immediately, then whenever anything in it
-    except a counter changed, at most once per `min_interval`.
+    except a counter changed, at most once per `min_interval`. A stream with jobs
+    sends each time, since their progress moves.
     """
     SetMode: _aio.UnaryUnaryMultiCallable[_control_pb2.SetModeRequest, _control_pb2.SetModeResponse]  # type: ignore[assignment]
     """SetMode sets how the daemon decides how many helpers run."""
@@ -94,7 +96,8 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.WatchStatusResponse], _abc.AsyncIterator[_control_pb2.WatchStatusResponse]]:
         """WatchStatus streams the status: immediately, then whenever anything in it
-        except a counter changed, at most once per `min_interval`.
+        except a counter changed, at most once per `min_interval`. A stream with jobs
+        sends each time, since their progress moves.
         """
 
     @_abc_1.abstractmethod

@@ -26,6 +26,7 @@ VERBS = (
         "fill",
         "search",
         "sum",
+        "top",
         "warm",
     ),
 )
