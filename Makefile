@@ -30,7 +30,7 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground bench-peers fault-test against vm-test install uninstall deb proto lint fmt types clean
+.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground bench-peers fault-test against vm-test install uninstall deb dist dist-check proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,12 @@ uninstall: ## remove what install has made
 
 deb: setup ## build dist/ktaskd_VERSION_ARCH.deb with all that it needs
 	@tools/deb.sh
+
+dist: setup ## build the source distribution and the wheel into dist, and check them
+	@tools/dist.sh
+
+dist-check: setup ## the same, and run the wheel in an empty environment (needs PyPI)
+	@tools/dist.sh check
 
 clean: ## remove .venv, caches and build results
 	@rm -rf .venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache

@@ -26,7 +26,20 @@ PROMISED = {
         "bench-peers",
         "fault-test",
     ),
-    *("against", "vm-test", "install", "uninstall", "deb", "proto", "lint", "fmt", "types", "clean"),
+    *(
+        "against",
+        "vm-test",
+        "install",
+        "uninstall",
+        "deb",
+        "dist",
+        "dist-check",
+        "proto",
+        "lint",
+        "fmt",
+        "types",
+        "clean",
+    ),
 }
 
 
