@@ -30,7 +30,7 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground bench-peers fault-test against vm-test install uninstall deb dist dist-check proto lint fmt types clean
+.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground bench-peers fault-test against vm-test install uninstall deb dist dist-check check-pythons manual proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -104,6 +104,12 @@ dist: setup ## build the source distribution and the wheel into dist, and check 
 
 dist-check: setup ## the same, and run the wheel in an empty environment (needs PyPI)
 	@tools/dist.sh check
+
+check-pythons: setup ## the fast tests on each Python from 3.11 to 3.14 that is installed (needs PyPI)
+	@tools/pythons.sh $(PYTEST_ARGS)
+
+manual: setup ## write man pages, completions and the generated pages of the docs again
+	@$(BIN)/python -m tools.manual
 
 clean: ## remove .venv, caches and build results
 	@rm -rf .venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
