@@ -28,6 +28,8 @@ verbs, with the options, output and exit statuses of a program that you know:
   decompress [FILE ...]          decompress files or a stream
   search PATTERN [FILE ...]      print lines that match, as grep -E does
   compare FILE1 [FILE2]          find the first difference, as cmp does
+  copy [-r] FILE ... TARGET      copy files and trees, as cp does
+  fill [-s SIZE] FILE ...        fill files with a byte, as dd does from /dev/zero
   warm [-e] FILE ...             read files into the page cache, as vmtouch does
 
 Each command has its own --help. Without --socket, the daemon is the one that

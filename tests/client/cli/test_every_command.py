@@ -85,6 +85,8 @@ IMITATED = [
     "sum -c LIST",
     "sum -c MANY",
     "compare A B",
+    "copy A COPY",
+    "fill -s 1K FILLED",
     "search -vc nosuch A B",
     "warm A B",
     "compress -c A",

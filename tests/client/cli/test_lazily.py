@@ -15,7 +15,19 @@ import ktaskd
 
 VERBS = (
     *("run", "jobs", "show", "watch", "cancel", "status", "doctor", "mode", "functions"),
-    *("manifest", "verify", "hold", "compare", "compress", "decompress", "search", "sum", "warm"),
+    *(
+        "manifest",
+        "verify",
+        "hold",
+        "compare",
+        "compress",
+        "copy",
+        "decompress",
+        "fill",
+        "search",
+        "sum",
+        "warm",
+    ),
 )
 HEAVY = ("asyncio", "google", "grpc", "importlib.metadata", "inspect", "logging", "numpy", "socket", "ssl")
 """Packages that a help text has no use for; each takes at least a millisecond to load."""

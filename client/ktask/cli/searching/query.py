@@ -44,10 +44,10 @@ class Query:
             raise UsageError(
                 "-o and --color: need google-re2; run `pip install 'ktaskd[functions]'`"
             ) from None
-        options = re2.Options()
-        options.longest_match, options.never_nl, options.log_errors = True, True, False
-        options.case_sensitive, options.literal = not self.ignore_case, not self.regex
-        expression = re2.compile(self.pattern.encode(), options)
+        engine = re2.Options()
+        engine.longest_match, engine.never_nl, engine.log_errors = True, True, False
+        engine.case_sensitive, engine.literal = not self.ignore_case, not self.regex
+        expression = re2.compile(self.pattern.encode(), engine)
 
         def parts(line: bytes) -> Iterator[tuple[int, int]]:
             for found in expression.finditer(line):

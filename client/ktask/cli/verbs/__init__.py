@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ktask.cli.arguments import Parser
 
-NAMES = ("compare", "compress", "decompress", "search", "sum", "warm")
+NAMES = ("compare", "compress", "copy", "decompress", "fill", "search", "sum", "warm")
 """The verbs; each is a module of this package."""
 
 

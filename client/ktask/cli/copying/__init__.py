@@ -1,0 +1,1 @@
+"""`ktask copy`: copies of files and trees."""
