@@ -34,6 +34,8 @@ PROMISED = {
         "deb",
         "dist",
         "dist-check",
+        "check-pythons",
+        "manual",
         "proto",
         "lint",
         "fmt",
