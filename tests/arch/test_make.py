@@ -36,6 +36,7 @@ PROMISED = {
         "dist-check",
         "check-pythons",
         "manual",
+        "docs",
         "proto",
         "lint",
         "fmt",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from ktaskd.functions.catalogue import CATALOGUE
-from tools.manual import man, settings, shells, words
+from tools.manual import man, reference, settings, shells, words
 
 TOP = Path(__file__).parents[2]
-MAN, SHELLS = Path("deploy/man"), Path("deploy/completions")
+MAN, SHELLS, PAGES = Path("deploy/man"), Path("deploy/completions"), Path("docs/reference")
 
 
 def files() -> dict[Path, str]:
     """The text of each file, by its path in the repository."""
-    return {**_man_pages(), **_completions()}
+    return {**_man_pages(), **_completions(), **_reference()}
 
 
 def _man_pages() -> dict[Path, str]:
@@ -29,7 +29,7 @@ def _man_pages() -> dict[Path, str]:
 
 def _completions() -> dict[Path, str]:
     program, commands = words.program(), words.commands()
-    functions = sorted(name for name in CATALOGUE if not name.startswith(("python.", "selftest.")))
+    functions = _functions()
     return {
         SHELLS / "ktask": shells.bash(program, commands, functions),
         SHELLS / "ktaskd": shells.bash_daemon(words.daemon()),
@@ -38,11 +38,28 @@ def _completions() -> dict[Path, str]:
     }
 
 
+def _reference() -> dict[Path, str]:
+    programs = [words.program(), *words.commands(), words.daemon()]
+    offered = [CATALOGUE[name] for name in _functions()]
+    protos = [path.read_text() for path in sorted((TOP / "proto/ktask/v1").glob("*.proto"), reverse=True)]
+    return {
+        PAGES / "cli.md": reference.cli(programs),
+        PAGES / "configuration.md": reference.configuration(*settings.read(settings.FILE.read_text())),
+        PAGES / "functions.md": reference.functions(offered),
+        PAGES / "proto.md": reference.contract(protos),
+    }
+
+
+def _functions() -> list[str]:
+    """The functions that a user can name; the others belong to own code and to tests."""
+    return sorted(name for name in CATALOGUE if not name.startswith(("python.", "selftest.")))
+
+
 def stale() -> list[Path]:
     """Files that are missing or differ from what would be written, and those that nothing writes."""
     made = files()
     wrong = [path for path, text in made.items() if _kept(path) != text]
-    kept = {path.relative_to(TOP) for place in (MAN, SHELLS) for path in (TOP / place).glob("*")}
+    kept = {path.relative_to(TOP) for place in (MAN, SHELLS, PAGES) for path in (TOP / place).glob("*")}
     return sorted([*wrong, *(kept - made.keys())])
 
 
