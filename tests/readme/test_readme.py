@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.readme.blocks import blocks, commands
+from tests.readme.guides import PAGES as GUIDES
 from tests.readme.plan import LEFT_OUT, README, programs, steps
 from tests.readme.transcript import PAGE, READER, failures, play, steady
 
@@ -77,8 +78,16 @@ def test_transcript_when_readme_has_changed_then_written_again() -> None:
 
 
 def test_python_blocks_when_checked_then_mypy_finds_nothing(tmp_path: Path) -> None:
-    files = programs(README.read_text(), tmp_path)
-    assert len(files) == 2
+    files = []
+    for page in (README, *GUIDES):
+        directory = tmp_path / page.stem
+        directory.mkdir()
+        # mypy wants a name of its own for each module.
+        files += [
+            path.rename(tmp_path / f"{page.stem}_{path.name}")
+            for path in programs(page.read_text(), directory)
+        ]
+    assert len(files) >= 4
     options = ["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}"]
     command: list[str | Path] = [sys.executable, "-m", "mypy", *options, *files]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
