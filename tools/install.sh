@@ -4,13 +4,13 @@
 #   PREFIX   where programs and units go (default /usr/local)
 #   DESTDIR  directory in place of "/" while a package is made (default none)
 #   PYTHON   interpreter of the private environment (default the first python3)
-#   EXTRAS   extras to install with it (default systemd,dbus,functions)
+#   EXTRAS   extras to install with it (default systemd,dbus,functions,metrics)
 # The environment is $PREFIX/lib/ktaskd; nothing else of Python is touched.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly PREFIX=${PREFIX:-/usr/local} DESTDIR=${DESTDIR:-} PYTHON=${PYTHON:-python3}
-readonly EXTRAS=${EXTRAS:-systemd,dbus,functions}
+readonly EXTRAS=${EXTRAS:-systemd,dbus,functions,metrics}
 readonly HOME_DIR=$PREFIX/lib/ktaskd CONFIG=/etc/ktaskd/ktaskd.toml
 readonly FUNCTIONS=/etc/ktaskd/functions.d
 readonly UNITS=(ktaskd.socket ktaskd.service ktaskd-helpers.socket ktaskd-helpers.service ktaskd.slice)

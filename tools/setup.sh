@@ -130,11 +130,11 @@ install_packages() {
         apt_install systemd || say "no systemd-analyze: some tests of the units are left out"
     fi
     say "installing packages into $VENV"
-    if [ -z "$missing" ] && "${pip[@]}" --editable '.[dev,dbus,functions,systemd]' >"$VENV/systemd.log" 2>&1; then
+    if [ -z "$missing" ] && "${pip[@]}" --editable '.[dev,dbus,functions,metrics,systemd]' >"$VENV/systemd.log" 2>&1; then
         rm -f "$VENV/systemd.log"
         return
     fi
-    "${pip[@]}" --editable '.[dev,dbus,functions]'
+    "${pip[@]}" --editable '.[dev,dbus,functions,metrics]'
     if [ -n "$missing" ]; then
         say "continuing without the extra \"systemd\", which needs: apt-get install $missing"
     else

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ktask.own.executor import Executor
     from ktask.own.futures import WorkerLost
     from ktask.results import (
+        Cause,
         CpuUsage,
         ItemResult,
         Job,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         JobSpec,
         JobState,
         JobWarning,
+        Moment,
         Owner,
         Plan,
         Progress,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         Reason,
         SourceName,
         Span,
+        Story,
         Update,
     )
     from ktask.source import File, Handle, Memory, Source, file, memory
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Allowance",
     "Argument",
+    "Cause",
     "Client",
     "CpuUsage",
     "DaemonNotFound",
@@ -72,6 +76,7 @@ __all__ = [
     "JobWarning",
     "KtaskError",
     "Memory",
+    "Moment",
     "Node",
     "NodeAllowance",
     "Owner",
@@ -87,6 +92,7 @@ __all__ = [
     "SourceRole",
     "Span",
     "Status",
+    "Story",
     "SystemDaemonUnused",
     "Update",
     "Worker",

@@ -17,7 +17,7 @@ from ktask.link.connect import open_session
 from ktask.link.session import ENDED, Session
 from ktask.own.executor import Executor
 from ktask.own.functions import Own, drafted, with_result
-from ktask.results import Job, JobState, Update
+from ktask.results import Job, JobState, Story, Update
 from ktask.source import Source
 from ktask.splitting import ITEMS_AT_ONCE, join, split
 from ktask.status import Drained, Reloaded, Status
@@ -221,6 +221,10 @@ class Client:
     def job(self, job: Job | str) -> Job:
         """A job as it is now."""
         return convert.job(self._session.get(id=_id(job)))
+
+    def explain(self, job: Job | str) -> Story:
+        """The history of a job so far: what it waited for, who worked on it, and what limited it."""
+        return convert.story(self._session.explain(id=_id(job)).story)
 
     def jobs(
         self,

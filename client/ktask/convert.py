@@ -66,6 +66,33 @@ def job(message: pb.Job) -> results.Job:
         sequence=message.sequence,
         warnings=tuple(_warning(one) for one in message.warnings),
         warnings_omitted=message.warnings_omitted,
+        command=message.command,
+    )
+
+
+def story(message: pb.Story) -> results.Story:
+    """The history of a job."""
+    return results.Story(
+        moments=tuple(_moment(one) for one in message.moments),
+        causes=tuple(
+            results.Cause(one.code, one.message, one.value, one.threshold, one.seconds)
+            for one in message.causes
+        ),
+        limit=message.limit,
+        threads=message.threads,
+        step_seconds=message.step_seconds,
+    )
+
+
+def _moment(message: pb.Moment) -> results.Moment:
+    return results.Moment(
+        seconds=message.seconds,
+        state=job_state(message.state),
+        helpers=message.helpers,
+        leads=message.leads,
+        causes=tuple(message.causes),
+        chunks_recalled=message.chunks_recalled,
+        merged=message.merged,
     )
 
 
@@ -101,7 +128,7 @@ def _spec(message: pb.JobSpec) -> results.JobSpec:
 
 
 def _source(message: pb.Source) -> results.SourceName:
-    return results.SourceName(handle=message.handle, path=message.path)
+    return results.SourceName(handle=message.handle, path=message.path, name=message.name)
 
 
 def _progress(message: pb.Progress) -> results.Progress:

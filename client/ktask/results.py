@@ -56,10 +56,15 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class SourceName:
-    """How a job names a source: exactly one of the two is set."""
+    """How a job names a source: exactly one of handle and path is set.
+
+    Args:
+        name: the submitter's own name for it, such as a path; only the first 16 of a job have one.
+    """
 
     handle: str = ""
     path: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,7 @@ class Job:
         sequence: grows with every change.
         warnings: at most 100, such as of a source that changed while it was read.
         warnings_omitted: how many more there were.
+        command: command line of the submitter's process, at most 255 characters; "" = not known.
     """
 
     id: str
@@ -224,11 +230,62 @@ class Job:
     sequence: int
     warnings: tuple[JobWarning, ...] = ()
     warnings_omitted: int = 0
+    command: str = ""
 
     @property
     def function(self) -> str:
         """Name of its thread function."""
         return self.spec.function
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A change of a job's situation, which lasts until the next moment.
+
+    Args:
+        seconds: since the acceptance.
+        helpers, leads: workers that hold a part of the job.
+        causes: codes of the reasons for which it has no more workers.
+        chunks_recalled: since the moment before.
+        merged: changes after this one that were left out.
+    """
+
+    seconds: float
+    state: JobState
+    helpers: int
+    leads: int
+    causes: tuple[str, ...]
+    chunks_recalled: int
+    merged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that limited a job, and the seconds for which it did."""
+
+    code: str
+    message: str
+    value: str
+    threshold: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The history of a job.
+
+    Args:
+        causes: the one of most time first.
+        limit: code of what limited it for most of its time; "" = it took no time.
+        threads: workers that it may have at the same time.
+        step_seconds: CPU time of steps for the whole job.
+    """
+
+    moments: tuple[Moment, ...]
+    causes: tuple[Cause, ...]
+    limit: str
+    threads: int
+    step_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

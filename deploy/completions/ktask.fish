@@ -1,5 +1,5 @@
 # Made by `python -m tools.manual` from the parsers of the commands.
-set -l commands cancel compare compress copy decompress doctor fill functions hold jobs manifest mode run search show status sum verify warm watch
+set -l commands cancel compare compress copy decompress doctor explain fill functions hold jobs manifest mode run search show status sum verify warm watch
 complete -c ktask -n "not __fish_seen_subcommand_from $commands" -s h -l help -d 'show this help message and exit'
 complete -c ktask -n "not __fish_seen_subcommand_from $commands" -l socket -r -d 'the daemon\'s directory or gRPC socket'
 complete -c ktask -n "not __fish_seen_subcommand_from $commands" -l json -d 'print one JSON document'
@@ -10,6 +10,7 @@ complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a compress 
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a copy -d 'Copy files and trees.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a decompress -d 'Decompress files or a stream in parallel.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a doctor -d 'Examine client, daemon and machine, and print what mends each finding.'
+complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a explain -d 'Print what happened to a job, and what limited it.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a fill -d 'Fill files with one byte.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a functions -d 'List the functions; with NAME, describe one in full.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a hold -d 'Hand files over and print their handles, until interrupted.'
@@ -73,6 +74,10 @@ complete -c ktask -n "__fish_seen_subcommand_from decompress" -l long -d '--long
 complete -c ktask -n "__fish_seen_subcommand_from doctor" -s h -l help -d 'show this help message and exit'
 complete -c ktask -n "__fish_seen_subcommand_from doctor" -l socket -r -d 'the daemon\'s directory or gRPC socket'
 complete -c ktask -n "__fish_seen_subcommand_from doctor" -l json -d 'print one JSON document'
+complete -c ktask -n "__fish_seen_subcommand_from explain" -s h -l help -d 'show this help message and exit'
+complete -c ktask -n "__fish_seen_subcommand_from explain" -l socket -r -d 'the daemon\'s directory or gRPC socket'
+complete -c ktask -n "__fish_seen_subcommand_from explain" -l json -d 'print one JSON document'
+complete -c ktask -n "__fish_seen_subcommand_from explain" -a 'last'
 complete -c ktask -n "__fish_seen_subcommand_from fill" -s h -l help -d 'show this help message and exit'
 complete -c ktask -n "__fish_seen_subcommand_from fill" -l socket -r -d 'the daemon\'s directory or gRPC socket'
 complete -c ktask -n "__fish_seen_subcommand_from fill" -s s -l size -r -d 'how many bytes (default: up to the end of the file)'
@@ -93,6 +98,8 @@ complete -c ktask -n "__fish_seen_subcommand_from jobs" -l label -r -d 'only job
 complete -c ktask -n "__fish_seen_subcommand_from jobs" -l user -r -d 'only jobs of this user, a name or a uid'
 complete -c ktask -n "__fish_seen_subcommand_from jobs" -l state -x -a 'queued running combining draining undoing succeeded failed cancelled dirty' -d 'only jobs in this state: queued, running, combining, draining, undoing, succeeded, failed, cancelled, dirty; repeat it for several'
 complete -c ktask -n "__fish_seen_subcommand_from jobs" -l function -r -d 'only jobs of this function'
+complete -c ktask -n "__fish_seen_subcommand_from jobs" -s w -l watch -d 'follow them until interrupted'
+complete -c ktask -n "__fish_seen_subcommand_from jobs" -l interval -r -d 'with --watch: time between two looks (default: 1s)'
 complete -c ktask -n "__fish_seen_subcommand_from jobs" -l since -r -d 'only jobs of the last TIME, such as 15m'
 complete -c ktask -n "__fish_seen_subcommand_from manifest" -s h -l help -d 'show this help message and exit'
 complete -c ktask -n "__fish_seen_subcommand_from manifest" -l socket -r -d 'the daemon\'s directory or gRPC socket'

@@ -11,6 +11,7 @@ from ktask.v1 import jobs_pb2 as pb
 
 from ktaskd.api.structs import struct_bytes
 from ktaskd.intake.check import check_counts
+from ktaskd.intake.names import Names
 from ktaskd.jobs import view
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.slices import breathe, slices
@@ -57,11 +58,16 @@ async def spec_in(spec: pb.JobSpec) -> JobSpec:
         LimitExceeded: a list in it is longer than its limit.
     """
     check_counts(spec)
+    names = Names()
+    sources = {
+        role: SourceRef(source.handle, source.path, names.keep(source.name))
+        for role, source in spec.sources.items()
+    }
     items: list[SourceRef] = []
     known: dict[str, SourceRef] = {}
     for batch in slices(spec.items):
         for source in batch:
-            ref = SourceRef(source.handle, source.path)
+            ref = SourceRef(source.handle, source.path, names.keep(source.name))
             items.append(known.setdefault(ref.handle, ref) if ref.handle else ref)
         await breathe(after=len(batch))
     ranges: list[RangeSpec] = []
@@ -71,7 +77,7 @@ async def spec_in(spec: pb.JobSpec) -> JobSpec:
     return JobSpec(
         function=sys.intern(spec.function),
         arg={name: _value_in(name, value) for name, value in spec.arg.fields.items()},
-        sources={role: SourceRef(source.handle, source.path) for role, source in spec.sources.items()},
+        sources=sources,
         items=tuple(items),
         ranges=tuple(ranges),
         min_chunk=spec.min_chunk,
@@ -143,7 +149,9 @@ def _fill_spec(to_spec: pb.JobSpec, spec: JobSpec) -> None:
 
 
 def _source_out(source: SourceRef) -> pb.Source:
-    return pb.Source(handle=source.handle) if source.handle else pb.Source(path=source.path)
+    if source.handle:
+        return pb.Source(handle=source.handle, name=source.name)
+    return pb.Source(path=source.path, name=source.name)
 
 
 def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
@@ -159,6 +167,7 @@ def job_out(job: Job, *, with_items: bool = True) -> pb.Job:
         detached=job.detached,
         sequence=job.version,
         warnings_omitted=job.watched.omitted,
+        command=job.owner.command.text,
     )
     _fill_spec(out.spec, job.spec)
     _fill_progress(out.progress, view.progress(job))

@@ -11,8 +11,10 @@ from ktask.v1 import jobs_pb2 as pb
 from ktask.v1.jobs_pb2_grpc import JobsServicer
 
 from ktaskd.api.convert import function_out, job_out, spec_in, states_in
+from ktaskd.api.explain import story_out
 from ktaskd.api.guard import Context, caller
 from ktaskd.api.herald import Herald
+from ktaskd.api.tracing import trace_in
 from ktaskd.api.watch import follow
 from ktaskd.governor.governor import Governor
 from ktaskd.intake.check import check_labels
@@ -23,6 +25,9 @@ from ktaskd.jobs.quota import Quota, mebibytes
 from ktaskd.jobs.registry import Query
 from ktaskd.model.errors import FunctionUnknown, QuotaFull, SpecInvalid
 from ktaskd.model.limits import LIST_PAGE_DEFAULT, LIST_PAGE_MAX, READ_BYTES, READ_TIMES
+from ktaskd.model.trace import NO_TRACE
+
+_Named = pb.GetRequest | pb.WatchRequest | pb.CancelRequest | pb.ExplainRequest
 
 DEADLINE_SLACK_S = 0.25
 """The daemon may see a deadline pass this much later than the caller's own clock."""
@@ -48,7 +53,7 @@ class JobsService(JobsServicer):
 
     async def Run(self, request: pb.RunRequest, context: Context) -> pb.RunResponse:
         """Submit, wait for the end, and cancel the job when the caller goes."""
-        job, guards = await self._submit(request.spec, guarded=True)
+        job, guards = await self._submit(request.spec, context, guarded=True)
         try:
             await self._wait_ended(job)
         finally:
@@ -58,14 +63,17 @@ class JobsService(JobsServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Accept a detached job."""
-        job, _ = await self._submit(request.spec, guarded=False)
+        job, _ = await self._submit(request.spec, context, guarded=False)
         return pb.SubmitResponse(job=job_out(job))
 
-    async def _submit(self, spec: pb.JobSpec, *, guarded: bool) -> tuple[Job, bool]:
+    async def _submit(self, spec: pb.JobSpec, context: Context, *, guarded: bool) -> tuple[Job, bool]:
         """Accept a job after a look at the machine, unless it was looked at a moment ago."""
         self._governor.renew()
         with self._read(spec.ByteSize()):
-            accepted = await self._intake.submit(await spec_in(spec), caller(), guarded=guarded)
+            asked, trace = await spec_in(spec), trace_in(context.invocation_metadata())
+            if trace is not NO_TRACE:
+                asked = replace(asked, trace=trace)
+            accepted = await self._intake.submit(asked, caller(), guarded=guarded)
         self._governor.queued(self._engine.registry.unended > 0)
         return accepted
 
@@ -89,6 +97,12 @@ class JobsService(JobsServicer):
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         """Return one job."""
         return pb.GetResponse(job=job_out(self._find(request)))
+
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+        """Return one job with its history."""
+        job = self._find(request)
+        story = self._engine.stories.story(job)
+        return pb.ExplainResponse(job=job_out(job, with_items=False), story=story_out(story))
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:
         """Ask a job to stop."""
@@ -161,7 +175,7 @@ class JobsService(JobsServicer):
                 changed.clear()
                 await changed.wait()
 
-    def _find(self, request: pb.GetRequest | pb.WatchRequest | pb.CancelRequest) -> Job:
+    def _find(self, request: _Named) -> Job:
         if bool(request.id) == bool(request.request_id):
             got = "both" if request.id else "neither"
             raise SpecInvalid(f"id, request_id: got {got}, wanted one of them", field="id")

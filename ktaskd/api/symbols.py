@@ -1,4 +1,4 @@
-"""Descriptors for reflection, which finds methods and fields as well as types."""
+"""Descriptors for reflection, which finds methods and fields as well as types, and has their comments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
+
+from ktaskd.api.comments import Commented
 
 
 class Symbols:
@@ -23,8 +25,15 @@ class Symbols:
         """Return any other attribute of the pool."""
         return getattr(self._pool, name)
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+    def FindFileByName(self, name: str) -> Commented:
+        """Return the file of this name; raises KeyError."""
+        return Commented(self._pool.FindFileByName(name))
+
+    def FindFileContainingSymbol(self, symbol: str) -> Commented:
         """Return the file that declares a symbol; raises KeyError."""
+        return Commented(self._find(symbol))
+
+    def _find(self, symbol: str) -> FileDescriptor:
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:

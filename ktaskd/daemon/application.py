@@ -14,6 +14,7 @@ from ktaskd.daemon.givingback import GivingBack
 from ktaskd.daemon.hostconfig import WorkerUser
 from ktaskd.daemon.idle import IdleEnd
 from ktaskd.daemon.lacking import Lacking
+from ktaskd.daemon.metering import Metering
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.pools import Pools
 from ktaskd.daemon.start import Start
@@ -144,6 +145,7 @@ class Upkeep:
     giving_back: GivingBack
     watchdog: Watchdog
     idle_end: IdleEnd
+    metering: Metering
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ktaskd.daemon.garbage import Garbage
 from ktaskd.daemon.givingback import GivingBack
 from ktaskd.daemon.idle import IdleEnd, held_s
 from ktaskd.daemon.lacking import Lacking
+from ktaskd.daemon.metering import Metering
 from ktaskd.daemon.notify import Notifier
 from ktaskd.daemon.plugins import offered
 from ktaskd.daemon.pools import Pools
@@ -29,6 +30,7 @@ from ktaskd.daemon.raising import RaisingLessons
 from ktaskd.daemon.start import Start
 from ktaskd.daemon.watchdog import Watchdog, find_wrong
 from ktaskd.door.admission.shares import Shares
+from ktaskd.door.callers.commands import Commands
 from ktaskd.door.callers.peers import PeerTable
 from ktaskd.door.entry import Entry
 from ktaskd.door.handoff.door import HandoffDoor
@@ -42,6 +44,7 @@ from ktaskd.governor.watch import Watch
 from ktaskd.host.caller import describe, read_caller
 from ktaskd.host.files.disk import read_disk
 from ktaskd.host.libc import trim_heap
+from ktaskd.host.processes.commandline import read_command
 from ktaskd.host.processes.incarnation import Incarnation
 from ktaskd.host.processes.process import resident_bytes
 from ktaskd.host.root import HostRoot
@@ -59,6 +62,7 @@ from ktaskd.jobs.patience import Clocks, Patience
 from ktaskd.jobs.ports import PoolRequests
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.room import MemoryRoom
+from ktaskd.metrics.reading import Parts
 from ktaskd.model.function import Declaration
 from ktaskd.pool.pool import PoolHooks
 
@@ -80,7 +84,8 @@ def build(start: Start, life: Lifecycle) -> Application:
         start.selftest, start.config.functions.dir, (user.uid, user.gid), own_code=user.own_code
     )
     intake = _build_intake(start, facts, workers, doors, callers, functions)
-    upkeep = _build_upkeep(start, life, engine, doors, governor)
+    metering = _build_metering(start, facts, workers, doors, governor)
+    upkeep = _build_upkeep(start, life, engine, doors, governor, metering)
     missing = Lacking(
         user=user,
         notifier=upkeep.notifier,
@@ -90,7 +95,7 @@ def build(start: Start, life: Lifecycle) -> Application:
         governor=governor,
         pools=pools.all,
         raiser=workers.raiser,
-        others=[lambda: (upkeep.found.lost, upkeep.found.missing)],
+        others=[lambda: (upkeep.found.lost, upkeep.found.missing), metering.missing],
     )
     return Application(
         start, facts, workers, doors, closer, watch, governor, callers, intake, upkeep, missing
@@ -151,7 +156,10 @@ def _build_doors(
     sockets, listeners, gone = start.config.sockets, start.listeners, engine.forget_source
     handles = HandleTable(per_uid=sockets.handles_per_uid, on_gone=gone, close=closer)
     keepers = Keepers(KeeperLimits(admins=facts.admins), on_gone=gone, close=closer)
-    peers = PeerTable(lambda identity: describe(facts.root, identity, facts.topology))
+    peers = PeerTable(
+        lambda identity: describe(facts.root, identity, facts.topology),
+        Commands(lambda pid, uid: read_command(facts.root, pid, uid)).of,
+    )
     entry = Entry(reception=hostconfig.reception(facts.root), on_change=life.on_change)
     turns = entry.turns
     engine.on_cost = lambda who, cost_s: turns.find(who.uid, who.payer).charge(cost_s)
@@ -197,7 +205,16 @@ def _build_governor(
     return watch, governor
 
 
-def _build_upkeep(start: Start, life: Lifecycle, engine: Engine, doors: Doors, governor: Governor) -> Upkeep:
+def _build_metering(
+    start: Start, facts: Facts, workers: Workers, doors: Doors, governor: Governor
+) -> Metering:
+    parts = Parts(workers.engine, governor, workers.pools.all, doors.counts, time.time(), __version__)
+    return Metering(start.config.metrics, parts, facts.root, facts.admins)
+
+
+def _build_upkeep(
+    start: Start, life: Lifecycle, engine: Engine, doors: Doors, governor: Governor, metering: Metering
+) -> Upkeep:
     def seconds_held() -> float:
         mode, kept = (governor.mode, governor.mode_ends_s), engine.registry
         return held_s(*mode, kept, keep_s=kept.limits.keep_s, now_s=boot_clock())
@@ -214,6 +231,7 @@ def _build_upkeep(start: Start, life: Lifecycle, engine: Engine, doors: Doors, g
         giving_back,
         Watchdog(notifier, lambda: find_wrong(engine.dispatch, start.runtime.inner_path), life.status),
         IdleEnd(seconds_held, life.stop),
+        metering,
     )
 
 

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 
 from ktaskd.daemon import hostconfig
 from ktaskd.daemon.config import Config, Given, flatten, load_config
+from ktaskd.daemon.metering import group_id, why_no_library
 from ktaskd.daemon.plugins import read_plugins
+from ktaskd.daemon.settings import MetricsSettings
 from ktaskd.functions.catalogue import CATALOGUE
 from ktaskd.host.root import HostRoot
 from ktaskd.host.topology import read_topology
@@ -61,6 +63,7 @@ def problems(given: Given, source_of: Mapping[str, str], root: HostRoot) -> list
         *(("functions.dir", text) for text in _functions(config.functions.dir)),
         *(("disks.named", text) for text in _disks(config.disks.named, root)),
         *_numbers(config, root),
+        *_metrics(config.metrics),
     )
     named = {path: f"{given.path}: {path}" if source_of[path] == FILE else source_of[path] for path in asked}
     return [f"{named[path]}: {text}" for path, text in found if text and path in asked]
@@ -119,6 +122,21 @@ def _numbers(config: Config, root: HostRoot) -> Iterator[tuple[str, str]]:
     leads, one_uid = config.workers.leads or len(topology.cpus), config.workers.leads_per_uid
     if one_uid > leads:
         yield "workers.leads_per_uid", f"got {one_uid}, wanted at most {leads}: there are no more leads"
+
+
+def _metrics(settings: MetricsSettings) -> Iterator[tuple[str, str]]:
+    for path, value in (("metrics.socket", settings.socket), ("metrics.textfile", settings.textfile)):
+        if not value:
+            continue
+        directory = os.path.dirname(value)
+        if not os.path.isdir(directory):
+            yield path, f"{directory}: no such directory; make it"
+        yield path, why_no_library()
+    if settings.socket and settings.socket_group:
+        try:
+            group_id(settings.socket_group)
+        except OSError as error:
+            yield "metrics.socket_group", str(error.strerror)
 
 
 def format_config(config: Config, source_of: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ktaskd.daemon.settings import Config as Config
+from ktaskd.daemon.settings import MetricsSettings
 from ktaskd.daemon.settings import SocketSettings as SocketSettings
 from ktaskd.daemon.settings import WorkerSettings as WorkerSettings
 from ktaskd.daemon.settings import flatten as flatten
@@ -41,6 +42,7 @@ _NOT_ZERO = frozenset(
         "sockets.handles_per_uid",
         # Nothing can be measured over no time at all.
         "governor.pressure_window_s",
+        "metrics.interval_s",
     }
 )
 """Keys that must not be 0: nobody could use the daemon, not even to change them."""
@@ -161,10 +163,7 @@ def _check_values(config: Config) -> None:
             _check_number(path, value)
         elif "\0" in str(value):
             raise ConfigError(f"{path}: got {value!r}, wanted a text without NUL")
-    if config.sockets.mode != "auto" and not re.fullmatch("0?[0-7]{3}", config.sockets.mode):
-        raise ConfigError(
-            f'sockets.mode: got "{config.sockets.mode}", wanted "auto" or octal digits such as "0660"'
-        )
+    _check_mode("sockets.mode", config.sockets.mode)
     if config.daemon.log_level not in LOG_LEVELS:
         raise ConfigError(f'daemon.log_level: got "{config.daemon.log_level}", wanted one of {LOG_LEVELS}')
     _check_path("workers.helpers_socket", config.workers.helpers_socket)
@@ -177,7 +176,24 @@ def _check_values(config: Config) -> None:
         parse_named(config.disks.named)
     except NamedDisksInvalid as error:
         raise ConfigError(f"disks.named: {error}") from None
+    _check_metrics(config.metrics)
     _check_governor(config.governor)
+
+
+def _check_mode(path: str, mode: str) -> None:
+    if mode != "auto" and not re.fullmatch("0?[0-7]{3}", mode):
+        raise ConfigError(f'{path}: got "{mode}", wanted "auto" or octal digits such as "0660"')
+
+
+def _check_metrics(settings: MetricsSettings) -> None:
+    _check_path("metrics.socket", settings.socket)
+    _check_mode("metrics.socket_mode", settings.socket_mode)
+    name = settings.textfile
+    # The collector ignores files with other names.
+    if name and not (name.startswith("/") and name.endswith(".prom")):
+        raise ConfigError(
+            f'metrics.textfile: got "{name}", wanted "" or an absolute path that ends with .prom'
+        )
 
 
 def _check_path(path: str, value: str) -> None:

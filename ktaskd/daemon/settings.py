@@ -107,6 +107,25 @@ class DaemonSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Figures for a monitoring system.
+
+    Args:
+        socket: path of a unix socket that answers GET /metrics; "" = none.
+        socket_mode: octal digits; "auto" = 0660 with a group, otherwise 0600.
+        socket_group: owner of the socket; "" = the daemon's own.
+        textfile: file for node_exporter's textfile collector, *.prom; "" = none.
+        interval_s: seconds between two writes of the file.
+    """
+
+    socket: str = ""
+    socket_mode: str = "auto"
+    socket_group: str = ""
+    textfile: str = ""
+    interval_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; each section is a frozen dataclass."""
 
@@ -117,6 +136,7 @@ class Config:
     governor: GovernorSettings = field(default_factory=GovernorSettings)
     functions: FunctionSettings = field(default_factory=FunctionSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def flatten(config: Config) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,6 +32,9 @@ NO_USER_SIGNAL = (
     "governor.user_active is set, but neither logind (with dbus-fast: install ktaskd[dbus]) nor a terminal "
     "shows when the machine was last used"
 )
+
+PRESSURES = {"cpu": "cpu", "io": "io", "memory_some": "memory", "memory_full": "memory_full"}
+"""The meters of pressure, with the names of their resources."""
 
 LOOK_MIN_S = 0.01
 """Shortest time to the next look, so that rounding cannot turn it into a busy loop."""
@@ -182,6 +185,15 @@ class Governor:
     def readings(self) -> tuple[Reading, ...]:
         """The last readings, in words."""
         return describe(self._seen, self._state.meters)
+
+    def pressure(self) -> Mapping[str, float]:
+        """The last measured fractions of the time in which others waited, by resource."""
+        meters = self._state.meters
+        return {
+            name: meter.rate / 1e6
+            for key, name in PRESSURES.items()
+            if (meter := meters.get(key)) is not None and meter.rate is not None
+        }
 
     @property
     def mode_ends_s(self) -> float | None:

@@ -38,6 +38,23 @@ def format_line(level: str, name: str, text: str, when_s: float | None) -> str:
     return f"{head}{level} {name} {text}"
 
 
+def escape(text: str, most: int) -> str:
+    """Return a text from elsewhere as it can stand between quotes in a line, cut after `most` characters.
+
+    Nothing in it ends the quotes, begins a line or changes a terminal.
+    """
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    if cut.isprintable() and '"' not in cut and "\\" not in cut:
+        return cut  # as nearly always
+    return "".join(map(_escaped, cut))
+
+
+def _escaped(char: str) -> str:
+    if char in '\\"' or not char.isprintable():
+        return {"\\": r"\\", '"': r"\"", "\n": r"\n", "\t": r"\t"}.get(char) or rf"\u{ord(char):04x}"
+    return char
+
+
 def report(name: str, text: str, level: str = "ERROR") -> None:
     """Write one line of the log to standard error at once; a line that cannot be written is lost."""
     when_s = None if is_journal() else time.time()

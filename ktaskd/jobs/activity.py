@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from ktaskd.jobs.course import is_repeatable
 from ktaskd.jobs.dispatch import Dispatch
@@ -46,6 +47,8 @@ class ActivityWatch:
         self._loop = asyncio.get_running_loop()
         self._sights: dict[Worker, Sight] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.on_look: Callable[[], None] = lambda: None
+        """Called at the end of each look."""
 
     def on_join(self) -> None:
         """Note that a worker was given work."""
@@ -84,6 +87,7 @@ class ActivityWatch:
         if any(news):
             self._dispatch.roster.recall_excess()
             self._dispatch.pump()
+        self.on_look()
         if not all(worker.resting for worker in self._dispatch.job_of):
             self._look_within(self._delay_s())
 

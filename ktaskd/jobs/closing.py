@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Set
 
 from ktaskd.door.handoff.handles import HeldSource
-from ktaskd.jobs import view
+from ktaskd.jobs import joblines, view
 from ktaskd.jobs.dispatch import Dispatch
 from ktaskd.jobs.job import Job
 from ktaskd.jobs.patience import Clocks
 from ktaskd.jobs.ports import Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.slices import SLICE, for_each
-
-log = logging.getLogger(__name__)
+from ktaskd.jobs.stories import Stories
+from ktaskd.jobs.volume import processed_bytes
 
 
 class Closing:
@@ -33,12 +32,14 @@ class Closing:
         counters: Counter[str],
         workers: Set[Worker],
         clocks: Clocks,
+        stories: Stories,
     ) -> None:
         """Start with no ended job. Needs the running loop."""
         self.on_idle: Callable[[], None] = lambda: None
+        self.on_ended: Callable[[Job, int], None] = lambda _, __: None
         self._dispatch, self._registry, self._counters = dispatch, registry, counters
         self._workers = workers
-        self._clocks = clocks
+        self._clocks, self._stories = clocks, stories
         self._loop = asyncio.get_running_loop()
         self._forgetting: asyncio.TimerHandle | None = None
 
@@ -47,17 +48,15 @@ class Closing:
         self._dispatch.unwant(job)
         for worker in job.crew.introduced & self._workers:
             worker.forget_job(job.jno)
+        workers, volume = len(job.crew.introduced), processed_bytes(job)
         job.crew.introduced.clear()
+        self._stories.end(job)
         for_each(job.owned, HeldSource.release)
         job.end(self._clocks.wall(), self._clocks.boot(), view.progress(job))
         self._counters[f"jobs_{job.state.value}"] += 1
         # Later in this turn of the loop, so that the client gets its answer first.
-        self._loop.call_soon(
-            log.info,
-            "job_ended job=%s uid=%d nid=%d state=%s reason=%s seconds=%.3f",
-            job.id, job.owner.uid, job.owner.nid, job.state.value,
-            job.error.reason if job.error else "", job.end_s - job.create_s,
-        )  # fmt: skip
+        self._loop.call_soon(joblines.log_ended, job, volume, workers)
+        self.on_ended(job, volume)
         self._registry.note_ended(job)
         self._forget_later()
         if not self._registry.unended:

@@ -42,6 +42,7 @@ class Dispatch:
         capacity: the largest number of helpers, by node, whatever is allowed now.
         on_start: called with a job that begins.
         on_join: called with a worker that begins to work for a job.
+        on_crew: called with a job that a worker has joined or left.
         on_left: called with a worker that holds nothing any more, or rests.
         on_awake: called with a worker that rested and continues.
         on_departure: called with a living worker that was asked to end after its work for a job.
@@ -65,6 +66,7 @@ class Dispatch:
         self.capacity = allowance.helpers
         self.on_start: Callable[[Job], None] = lambda _: None
         self.on_join: Callable[[Worker, Job], None] = lambda _, __: None
+        self.on_crew: Callable[[Job], None] = lambda _: None
         self.on_left: Callable[[Worker], None] = lambda _: None
         self.on_awake: Callable[[Worker, Job], None] = lambda _, __: None
         self.on_departure: Callable[[Worker, Job], None] = lambda _, __: None
@@ -80,12 +82,9 @@ class Dispatch:
         self.cooldowns = self.helpers.cooldowns
         self.stand_ins = StandIns(kernel.set_priority)
         self.resting = Resting(
-            self.roster,
-            self.demand,
-            lambda worker: self.on_left(worker),
-            lambda worker, job: self.on_awake(worker, job),
-            self.pump,
-        )
+            self.roster, self.demand, lambda worker: self.on_left(worker),
+            lambda worker, job: self.on_awake(worker, job), self.pump,
+        )  # fmt: skip
         self.strays = Strays(self._leave, self._add_idle)
         self._pauses = Pauses(wall, self._go_on)
         self.pacer = self._pauses.pacer
@@ -171,6 +170,7 @@ class Dispatch:
         if job.state is JobState.QUEUED:
             self.on_start(job)
         self.on_join(worker, job)
+        self.on_crew(job)
 
     def _leave(self, worker: Worker) -> None:
         job = self.job_of.get(worker)
@@ -184,6 +184,7 @@ class Dispatch:
         for concerned in self.demand.disks.leave(job):
             self.refresh(concerned)
         self.roster.place_leads()
+        self.on_crew(job)
 
     def release(self, worker: Worker) -> None:
         """Free a worker that holds nothing of its job any more."""

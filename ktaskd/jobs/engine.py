@@ -7,12 +7,13 @@ methods; callers use `launch`, `guard` and `stop`. No event decides the job's ne
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
 
 from ktaskd.host.caller import Caller
-from ktaskd.jobs import course
+from ktaskd.jobs import course, joblines
 from ktaskd.jobs.acceptance import Acceptance
 from ktaskd.jobs.chunks import Chunks
 from ktaskd.jobs.closing import Closing
@@ -27,6 +28,7 @@ from ktaskd.jobs.ports import Raiser, Worker
 from ktaskd.jobs.registry import Registry
 from ktaskd.jobs.settling import Settling
 from ktaskd.jobs.steps import Finish, Prepare
+from ktaskd.jobs.stories import Stories
 from ktaskd.jobs.watches import Watches
 from ktaskd.model.allowance import Allowance, Level
 from ktaskd.model.identity import Identity
@@ -59,6 +61,8 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.on_cost: Callable[[Identity, float], None] = lambda _, __: None
         """Called with the owner of a job and the CPU seconds that this loop has just spent on the job."""
+        self.on_launch: Callable[[], None] = lambda: None
+        """Called when a job is launched."""
         self._clocks = clocks
         self._workers: set[Worker] = set()
         self.watches = Watches(dispatch, registry, self.counters, patience, raiser, self._settle)
@@ -66,7 +70,8 @@ class Engine:
         self._departures = Departures(patience.grace_s, patience.fence_s, self._settle)
         self._fences = Fences(dispatch, patience, self._settle)
         self._chunks = Chunks(dispatch, registry, self.watches.rescue.note_progress)
-        self._closing = Closing(dispatch, registry, self.counters, self._workers, clocks)
+        self.stories = Stories(dispatch.roster, clocks.wall, sum(dispatch.capacity.values()))
+        self._closing = Closing(dispatch, registry, self.counters, self._workers, clocks, self.stories)
         self._settling = Settling(
             dispatch,
             self._departures,
@@ -78,6 +83,8 @@ class Engine:
                 **{state: self._end for state in JobState if state.ended},
             },
         )
+        dispatch.on_crew = self.stories.on_crew
+        self.watches.activity.on_look = self.stories.look
         dispatch.on_departure = self._departures.add
         dispatch.on_start = lambda job: self._settling.apply(job, Event.START)
 
@@ -90,6 +97,15 @@ class Engine:
     def on_idle(self, on_idle: Callable[[], None]) -> None:
         self._closing.on_idle = on_idle
 
+    @property
+    def on_ended(self) -> Callable[[Job, int], None]:
+        """Called with each job that has ended, and the bytes that it processed."""
+        return self._closing.on_ended
+
+    @on_ended.setter
+    def on_ended(self, on_ended: Callable[[Job, int], None]) -> None:
+        self._closing.on_ended = on_ended
+
     def _settle(self, job: Job | None = None) -> None:
         """Settle all marked jobs at the end of an event."""
         self._settling.settle(job)
@@ -98,11 +114,13 @@ class Engine:
 
     def launch(self, job: Job) -> None:
         """Begin an accepted job; a separate event, so that the job's waiter is known before."""
+        self.on_launch()
         if job.detached:
             self.watches.rescue.look_later()
         if job.plan.total or job.step is not None:
             self.dispatch.want(job)
         self._settle(job)
+        self.stories.on_launch(job)
 
     def set_allowance(self, allowance: Allowance) -> None:
         """Change the allowance; jobs that it makes wait report that."""
@@ -112,6 +130,7 @@ class Engine:
             job.set_rescued(False)  # the pause does not count as time without progress
         if allowance.level is Level.PAUSED:
             self.watches.rescue.forget()
+        self.stories.on_allowance(allowance)
         self.dispatch.set_allowance(allowance, before_pause)
         for job in running:
             if job.watchers:
@@ -277,6 +296,7 @@ class Engine:
 
     def _on_reply(self, job: Job, worker: Worker, reply: Reply) -> None:
         self._chunks.account(job, worker, reply.cpu_ns)
+        job.tally.steps_ns += reply.cpu_ns
         step = job.take_step()
         self.dispatch.step_ended(worker, job)
         if job.state is not JobState.DRAINING or isinstance(step, Prepare):
@@ -302,6 +322,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         job.begin(self._clocks.wall())
+        asyncio.get_running_loop().call_soon(joblines.log_started, job)
         self.watches.on_start()
 
     def _drain(self, job: Job) -> None:

@@ -17,6 +17,7 @@ from ktaskd.host.caller import Caller
 from ktaskd.jobs import machine
 from ktaskd.jobs.accepted import Accepted, Sources
 from ktaskd.jobs.crew import NOBODY, Crew, GuestNeed
+from ktaskd.jobs.history import Record
 from ktaskd.jobs.items import ItemResults
 from ktaskd.jobs.late import late
 from ktaskd.jobs.machine import Event
@@ -86,6 +87,8 @@ class Job:
     """Bytes that the registry counts for it, and the part of them that is results of its chunks."""
     weight = 1
     """Number of jobs that it counts as in the registry's limits."""
+    record: Record = late(Record)
+    """Its history."""
     waits = False
     """Whether its owner counts as waiting for workers, for fair shares."""
 

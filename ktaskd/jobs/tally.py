@@ -16,6 +16,7 @@ class Tally:
         raised: times that a starved helper was raised.
         slices_lost: workers that died in slices of an open-ended job since a slice last ended well.
         lead_ns, helper_ns: CPU time.
+        steps_ns: the part of it that steps for the whole job took.
     """
 
     chunks_done: int = 0
@@ -26,6 +27,7 @@ class Tally:
     slices_lost: int = 0
     lead_ns: int = 0
     helper_ns: int = 0
+    steps_ns: int = 0
 
     @property
     def cpu_s(self) -> float:

@@ -62,9 +62,27 @@ def cpu(job: Job) -> CpuUsage:
 
 def waiting_reasons(job: Job) -> tuple[Reason, ...]:
     """Return why a job does not run, or runs without its lead."""
-    reasons: list[Reason] = []
     if job.state.ended:
         return ()
+    allowance = job.allowance()
+    governed = allowance is not None and allowance.level is not Level.RUN and job.plan.wanted > job.waited
+    reasons = (
+        *_lead_reasons(job),
+        *(allowance.reasons if allowance is not None and governed else ()),
+        *_rate_reasons(job),
+    )
+    if job.state is JobState.QUEUED and not reasons:
+        return (Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=job.create_s),)
+    return reasons
+
+
+def own_reasons(job: Job) -> tuple[Reason, ...]:
+    """Return those of the reasons that are not the governor's, and none for taken workers."""
+    return (*_lead_reasons(job), *_rate_reasons(job))
+
+
+def _lead_reasons(job: Job) -> list[Reason]:
+    reasons: list[Reason] = []
     if job.lead_limited_s or _waits_for_lead(job):
         reasons.append(
             Reason(
@@ -77,9 +95,11 @@ def waiting_reasons(job: Job) -> tuple[Reason, ...]:
         words = "its lead goes at the pace of its caller's CPU quota"
         value = f"{job.caller.cpu_quota:g} CPUs"
         reasons.append(Reason("CLIENT_LIMIT", words, value, since_s=job.paced_since_s))
-    allowance = job.allowance()
-    if allowance is not None and allowance.level is not Level.RUN and job.plan.wanted > job.waited:
-        reasons += allowance.reasons
+    return reasons
+
+
+def _rate_reasons(job: Job) -> list[Reason]:
+    reasons: list[Reason] = []
     if job.saturation is not None and (rates := job.saturation.against_more) is not None:
         unit = job.checked.position_bytes or 1
         words = f"{rates.workers} workers make it no faster than {rates.workers - 1}"
@@ -90,9 +110,7 @@ def waiting_reasons(job: Job) -> tuple[Reason, ...]:
         most = job.disks[job.full_disk]
         words = f"disk {job.full_disk} has all the workers that it may have"
         reasons.append(Reason("DISK_LIMIT", words, f"{most} at work", f"{most}", since_s=job.create_s))
-    if job.state is JobState.QUEUED and not reasons:
-        reasons.append(Reason("WORKERS_BUSY", "all workers that may run it are taken", since_s=job.create_s))
-    return tuple(reasons)
+    return reasons
 
 
 def _waits_for_lead(job: Job) -> bool:

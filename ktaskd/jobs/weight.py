@@ -57,19 +57,22 @@ def live_bytes_of(spec: JobSpec, items: int, sources: int, ranges: int) -> int:
 def kept_bytes(job: Job) -> int:
     """Return the bytes of an ended job."""
     texts = [job.error.message, job.error.exception] if job.error is not None else []
+    if job.owner.command.text:
+        texts.append(job.owner.command.text)  # shared by the jobs of a connection, which may be only one
     # A combined result is held as Python objects, made of at most PART_BYTES_MAX of JSON.
     result = _text_bytes([repr(job.result)]) * 8 if job.result is not None else 0
     spans = SPAN_BYTES * (len(job.positions.undone) + len(job.positions.dirty))
     found = job.results_held_bytes + result + spans + _text_bytes(texts)
-    return ENDED_BYTES + _spec_bytes(job.spec) + found
+    return ENDED_BYTES + _spec_bytes(job.spec) + found + job.record.held_bytes
 
 
 def _spec_bytes(spec: JobSpec) -> int:
     refs = [*spec.items, *spec.sources.values()]
     words = [word for ref in refs for word in (ref.handle, ref.path)]
+    words += [ref.name for ref in refs if ref.name]
     words += [str(word) for pair in (*spec.labels.items(), *spec.arg.items()) for word in pair]
     remembered = REMEMBERED_ITEM_BYTES * len(refs) + REMEMBERED_RANGE_BYTES * len(spec.ranges)
-    return remembered + _text_bytes([*words, *spec.sources, spec.request_id])
+    return remembered + _text_bytes([*words, *spec.sources, spec.request_id, spec.trace.state])
 
 
 def _text_bytes(texts: Iterable[str]) -> int:

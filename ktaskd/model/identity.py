@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ktaskd.model.memory import MemoryLimit
 from ktaskd.model.priority import ORDINARY, Priority
+
+
+class Command:
+    """The command line of a caller's process.
+
+    Attributes:
+        text: for display, without control characters; "" = not read yet, or not known. A thread sets it once.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str = "") -> None:
+        """Start with what is known."""
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +40,7 @@ class Identity:
         memory_known: whether the memory limit could be read.
         account: the account that pays for its requests; None = its own uid.
         priority: priority of the process when it connected.
+        command: its command line when it connected; one object for all jobs of the connection.
     """
 
     uid: int
@@ -40,6 +55,7 @@ class Identity:
     memory_known: bool = True
     account: int | None = None
     priority: Priority = ORDINARY
+    command: Command = field(default_factory=Command, compare=False, repr=False)
 
     @property
     def payer(self) -> int:

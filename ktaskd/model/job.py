@@ -11,6 +11,7 @@ from ktaskd.model.compact import compact
 from ktaskd.model.function import ArgValue
 from ktaskd.model.limits import ITEMS_KEPT, RANGES_KEPT, SPEC_TEXT_KEPT
 from ktaskd.model.spans import Span
+from ktaskd.model.trace import NO_TRACE, Trace
 
 JobId = NewType("JobId", str)
 
@@ -39,10 +40,15 @@ _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, Job
 
 @dataclass(frozen=True, slots=True)
 class SourceRef:
-    """A source as a request names it: by exactly one of handle and path."""
+    """A source as a request names it: by exactly one of handle and path.
+
+    Args:
+        name: the client's own name for it, for display. Two requests that differ only in it are the same.
+    """
 
     handle: str = ""
     path: str = ""
+    name: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class JobSpec:
     Args:
         items_omitted, ranges_omitted: number of further items and ranges, if only the first ones
             are kept (`abridged`).
+        trace: that the job is part of; no part of what is requested.
     """
 
     function: str
@@ -80,6 +87,7 @@ class JobSpec:
     request_id: str = ""
     items_omitted: int = 0
     ranges_omitted: int = 0
+    trace: Trace = NO_TRACE
 
 
 def abridged(spec: JobSpec) -> JobSpec:
@@ -108,6 +116,7 @@ def abridged(spec: JobSpec) -> JobSpec:
         request_id=spec.request_id,
         items_omitted=len(spec.items) - items,
         ranges_omitted=max(len(spec.ranges) - RANGES_KEPT, 0),
+        trace=spec.trace,
     )
 
 

@@ -71,6 +71,14 @@ RANGES_KEPT = 64
 SPEC_TEXT_KEPT = 16 * 1024
 """How much of a job's spec the daemon keeps and sends: items, ranges, and characters of items' names."""
 
+NAMES_KEPT = 16
+NAME_CHARS_KEPT = 255
+NAMES_CHARS_KEPT = 2048
+"""Names of a job's sources that the daemon keeps: their number, and the characters of one and of all."""
+
+COMMAND_CHARS_KEPT = 255
+"""How much of a client's command line the daemon keeps."""
+
 SPANS_LISTED = 1000
 """Undone spans, and dirty spans, that a job's error lists one by one."""
 

@@ -15,8 +15,8 @@ from tests.arch.tree import REPOSITORY
 def files_of(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*_pb2*.py*")
-        if path.suffix in (".py", ".pyi")
+        for path in directory.rglob("*pb*")
+        if path.suffix in (".py", ".pyi", ".binpb")
     }
 
 

@@ -49,6 +49,7 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
         self.specs: list[pb.JobSpec] = []
         self.calls: list[str] = []
         self.watches: list[pb.WatchRequest] = []
+        self.story = pb.Story()
         self.modes: list[control_pb2.SetModeRequest] = []
         self.cut_watches_after = 0
         """A watch is cut after this many messages; 0 = never."""
@@ -117,6 +118,9 @@ class FakeDaemon(jobs_pb2_grpc.JobsServicer, control_pb2_grpc.ControlServicer):
 
     def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
         return pb.GetResponse(job=self._find(request, context).message)
+
+    def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+        return pb.ExplainResponse(job=self._find(request, context).message, story=self.story)
 
     def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         self._note("Cancel")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import ktask
 import pytest
+from ktask.v1 import jobs_pb2 as pb
 
-from tests.client.fake import FakeDaemon
+from tests.client.fake import FakeDaemon, FakeJob
 from tests.client.fake_messages import refusal
 
 
@@ -92,6 +93,21 @@ def test_cancel_when_waited_for_then_ended_and_else_at_once(fake: FakeDaemon, cl
     fake.undo.set()
     assert client.cancel(job.id).state == "CANCELLED"
     assert client.cancel(job.id).state == "CANCELLED"
+
+
+def test_job_when_explained_then_its_history(fake: FakeDaemon, client: ktask.Client) -> None:
+    fake.story.limit, fake.story.threads = "ONE_WRITER", 1
+    fake.story.causes.add(code="ONE_WRITER", seconds=2)
+    fake.story.moments.add(seconds=0.5, leads=1, state=2, causes=["X"], chunks_recalled=3)
+    fake.jobs["j"] = FakeJob(pb.Job(id="j"))
+    story = client.explain("j")
+    assert story == ktask.Story(
+        (ktask.Moment(0.5, ktask.JobState.RUNNING, 0, 1, ("X",), 3, 0),),
+        (ktask.Cause("ONE_WRITER", "", "", "", 2.0),),
+        "ONE_WRITER",
+        1,
+        0.0,
+    )
 
 
 def test_jobs_when_paged_then_all_and_newest_first(client: ktask.Client) -> None:

@@ -277,3 +277,32 @@ def test_run_when_more_memory_is_wanted_than_the_machine_has_then_refused_at_onc
     assert done.status == 1
     assert f'source "data": the job would allocate {4 * total} bytes, and there are ' in done.err
     assert done.err.count("\n") == 1
+
+
+def test_job_when_its_client_is_known_then_its_command_and_its_files_are_shown(
+    client: ktask.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(f"{i}") for i in range(20)]
+    for path in paths:
+        path.write_bytes(b"x")
+    with open(paths[0], "rb") as opened:
+        job = client.run("file.crc32", items=[opened, *paths[1:]])
+    assert [item.name for item in job.spec.items] == [str(path) for path in paths[:16]] + [""] * 4
+    with ktask.memory(1) as m:
+        assert client.run("file.crc32", data=m).spec.sources["data"].name == ""
+    # A thread of the daemon reads the command line, once for each connection.
+    while not (command := client.job(job.id).command):
+        pass
+    assert "python" in command
+
+
+def test_explain_when_a_job_was_too_small_then_it_says_so_here_too(real: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * MIB)
+    assert command(real, "run", "file.crc32", f"data={tmp_path / 'a'}").status == 0
+    shown = command(real, "explain", "last")
+    assert (shown.status, shown.err) == (0, "")
+    assert f"files:    {tmp_path / 'a'}"[-20:] in shown.out
+    assert "TOO_SMALL" in shown.out
+    document = json.loads(command(real, "explain", "last", "--json").out)
+    assert document["story"]["threads"] == 1

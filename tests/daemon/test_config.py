@@ -64,7 +64,10 @@ def test_load_when_a_value_is_given_then_only_that_differs(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[jbos]\n", "jbos: unknown key (known: sockets, workers, jobs, disks, governor, functions, daemon)"),
+        (
+            "[jbos]\n",
+            "jbos: unknown key (known: sockets, workers, jobs, disks, governor, functions, daemon, metrics)",
+        ),
         ("kept = 1\n", "kept: unknown key"),
         ("[jobs]\nqueue = 1\n", "jobs.queue: unknown key (known: queued, queued_per_uid, kept, keep_s)"),
         ("[jobs.kept]\nx = 1\n", "jobs.kept: got {'x': 1}, wanted int"),
@@ -114,6 +117,28 @@ def test_load_when_wrong_then_the_file_the_key_and_what_was_wanted(
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path}/ktaskd.toml: {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[metrics]\nsocket_mode = "rw"\n',
+            'metrics.socket_mode: got "rw", wanted "auto" or octal digits such as "0660"',
+        ),
+        ('[metrics]\nsocket = "m.sock"\n', 'metrics.socket: got "m.sock", wanted "" or an absolute path'),
+        (
+            '[metrics]\ntextfile = "/var/k.txt"\n',
+            'metrics.textfile: got "/var/k.txt", wanted "" or an absolute path that',
+        ),
+        ("[metrics]\ninterval_s = 0\n", "metrics.interval_s: got 0, wanted 1 to"),
+    ],
+)
+def test_load_when_the_metrics_are_wrong_then_the_key_and_what_was_wanted(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(tmp_path, text)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"[jobs]\nkept = 1 # \xe4"])

@@ -55,13 +55,13 @@ def same_refusal(answers: list[Any], hidden: str, missing: str) -> None:
     assert first[1].replace(hidden, missing) == second[1]
 
 
-@pytest.mark.parametrize("method", ["Get", "Watch", "Cancel"])
+@pytest.mark.parametrize("method", ["Get", "Explain", "Watch", "Cancel"])
 def test_job_by_id(other: Caller, stubs: Stubs, secret: pb.Job, method: str) -> None:
     same_refusal(other.calls((method, {"id": secret.id}), (method, {"id": UNKNOWN})), secret.id, UNKNOWN)
     assert stubs.jobs.Get(pb.GetRequest(id=secret.id)).job.state == pb.JOB_STATE_RUNNING
 
 
-@pytest.mark.parametrize("method", ["Get", "Watch", "Cancel"])
+@pytest.mark.parametrize("method", ["Get", "Explain", "Watch", "Cancel"])
 def test_job_by_request_id(other: Caller, stubs: Stubs, secret: pb.Job, method: str) -> None:
     name = secret.spec.request_id
     same_refusal(other.calls((method, {"request_id": name}), (method, {"request_id": "none"})), name, "none")
@@ -321,3 +321,28 @@ def test_descriptor_sent_on_the_wrong_socket(other: Caller, daemon: Daemon) -> N
             refused = True
         grown = len(os.listdir(f"/proc/{daemon.process.pid}/fd")) - before
         assert refused or grown < 16
+
+
+def test_command_and_names_of_another(other: Caller, daemon: Daemon, stubs: Stubs) -> None:
+    word = f"name-{uuid.uuid4().hex}"
+    with memory(4096) as fd, handed_over(daemon.handoff, fd) as (handle,):
+        spec = pb.JobSpec(function="file.crc32", request_id=word, labels={"of": word})
+        spec.sources["data"].CopyFrom(pb.Source(handle=handle, name=word))
+        job = stubs.jobs.Run(pb.RunRequest(spec=spec)).job
+        # Owner and admin is the same uid here: both see them.
+        until(lambda: bool(stubs.jobs.Get(pb.GetRequest(id=job.id)).job.command), "the command line is read")
+        job = stubs.jobs.Get(pb.GetRequest(id=job.id)).job
+        assert job.spec.sources["data"].name == word
+        answers = other.calls(
+            *((method, {"id": job.id}) for method in ("Get", "Explain", "Watch", "Cancel")),
+            ("List", {"page_size": 1000}),
+            ("List", {"labels": {"of": word}}),
+            ("GetStatus", {}),
+            ("Submit", {"spec": {"function": "file.crc32", "sources": {"data": {"handle": handle}}}}),
+        )
+        hidden = (word, job.command)
+        assert not any(one in json.dumps(answer) for answer in answers for one in hidden)
+        mine = other.calls(("Run", {"spec": {"function": "selftest.noop", "ranges": [{"length": "1"}]}}))[0]
+        assert mine[0] == "OK"
+        # Nor does a job of its own show the command of the program that started the test.
+        assert mine[1][0]["job"].get("command", "") != job.command

@@ -51,7 +51,12 @@ def test_list_when_asked_then_all_services(daemon: Daemon) -> None:
     [
         (JOBS, "rpc Run ( .ktask.v1.RunRequest ) returns ( .ktask.v1.RunResponse );"),
         (f"{JOBS}.Run", "rpc Run ( .ktask.v1.RunRequest ) returns ( .ktask.v1.RunResponse );"),
+        (JOBS, "// Submit accepts a job and returns immediately. The job is detached"),
+        (f"{JOBS}.Explain", "// Explain returns one job with its history"),
+        (f"{CONTROL}.Drain", "// Drain stops or resumes the acceptance of jobs."),
         ("ktask.v1.JobSpec", "map<string, .ktask.v1.Source> sources = 3;"),
+        ("ktask.v1.JobSpec", "// Set only by the daemon, and ignored in a request: the number of items"),
+        ("ktask.v1.JobState", "// Accepted; it waits for a worker."),
         ("ktask.v1.JobSpec.min_chunk", "uint64 min_chunk = 6;"),
         ("ktask.v1.JobState", "JOB_STATE_DIRTY = 9;"),
         (HEALTH, "rpc Check ( .grpc.health.v1.HealthCheckRequest )"),

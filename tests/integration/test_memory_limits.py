@@ -107,6 +107,7 @@ CREATE_AND = {
     "file.allocate": "data=memory('m', {0})",
     "file.compress": "src='{1}', dst=growing('m'), arg={{'level': 1}}",
     "file.decompress": "src='{1}', dst=growing('m')",
+    "text.extract": "data='{1}', lines=memory('m', {0}), arg={{'pattern': 'x'}}",
     "array.map": "data=memory('m', {0}), arg={{'ufunc': 'add', 'operand': '1'}}",
 }
 """How each function that allocates is asked to allocate so many MiB."""
@@ -131,7 +132,7 @@ def data_for(function: str, mib: int, directory: Path) -> Iterator[Path]:
     Data to compress does not shrink, and data to decompress has this length afterwards.
     """
     path = (Path("/dev/shm") if function == "mem.copy" else directory) / f"big-{os.getpid()}"
-    piece = os.urandom(MIB) if function == "file.compress" else b"x" * MIB
+    piece = os.urandom(MIB) if function == "file.compress" else (b"x" * 1023 + b"\n") * 1024
     if function == "file.decompress":
         piece = zstandard.compress(piece)
     try:

@@ -63,6 +63,9 @@ def test_helper_when_two_are_no_faster_than_one_then_taken_off_and_tried_again()
         assert reasons(job) == []
         all_answer(sim)
         assert job.state is JobState.SUCCEEDED
+        told = sim.engine.stories.story(job)
+        assert told.limit == "SATURATED"
+        assert "MB/s with 2" in next(one.value for one in told.causes if one.code == "SATURATED")
 
     play(story)
 

@@ -23,6 +23,7 @@ CONTENT = b"line\n" * (SIZE // 5) + b"line\n"[: SIZE % 5]
 
 ARGS: dict[str, dict[str, ArgValue]] = {
     "text.search": {"pattern": "line"},
+    "text.extract": {"pattern": "line"},
     "array.reduce": {"dtype": "uint8"},
     "file.manifest": {"block": SIZE},
     "file.verify": {"block": SIZE},

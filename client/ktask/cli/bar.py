@@ -70,7 +70,7 @@ class Drawer:
             return
         self._drawn = now
         # One column stays free: some terminals wrap after the last one.
-        width = _columns(self._stream) - 1
+        width = columns_of(self._stream) - 1
         self._write(_CLEAR + bar(convert.job(message), now - self._start, width))
 
     def clear(self) -> None:
@@ -84,7 +84,7 @@ class Drawer:
         self._stream.flush()
 
 
-def _columns(stream: TextIO) -> int:
+def columns_of(stream: TextIO) -> int:
     """Columns of the stream's terminal, which may be another one than that of standard output."""
     try:
         found = os.get_terminal_size(stream.fileno()).columns

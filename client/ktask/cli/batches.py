@@ -9,10 +9,10 @@ import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ktask import convert
-from ktask.cli.streams import DASH, input_source
+from ktask.cli.streams import DASH, input_source, named
 from ktask.core import Draft
 from ktask.errors import JobFailed, KtaskError
 from ktask.link.session import Session
@@ -70,8 +70,7 @@ def open_file(name: bytes, end: contextlib.ExitStack, *, follow: bool = True) ->
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         raise OSError(errno.EINVAL, f"is a {kind_name(mode)}, wanted a regular file")
-    file: IO[bytes] = os.fdopen(fd, "rb", buffering=0)
-    return end.enter_context(file)
+    return end.enter_context(named(fd, name, "rb"))
 
 
 def min_chunk(files: Sequence[Opened[Asked]]) -> int:

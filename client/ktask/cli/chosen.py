@@ -6,7 +6,7 @@ import argparse
 import pwd
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ktask.cli.arguments import UsageError, labels
 from ktask.errors import KtaskError
@@ -24,15 +24,22 @@ _NAMED = 4
 """Ids that a message names at most."""
 
 
-def chosen(session: Session, options: argparse.Namespace) -> Iterator[pb.Job]:
-    """Yield the jobs that the options of `ktask jobs` choose, newest first; raises UsageError."""
+def chosen(
+    session: Session, options: argparse.Namespace, *, states: Sequence[str] = (), page_size: int = _PAGE
+) -> Iterator[pb.Job]:
+    """Yield the jobs that the options of `ktask jobs` choose, newest first; raises UsageError.
+
+    Args:
+        states: in the place of those of the options; empty = as in the options.
+        page_size: jobs that are asked for at a time.
+    """
     uid = _uid_of(options.user) if options.user else None
     begin_s = time.time() - options.since if options.since else 0.0
     request = pb.ListRequest(
-        page_size=_PAGE,
+        page_size=page_size,
         labels=labels(options.label),
         function=options.function,
-        states=[pb.JobState.Value(f"JOB_STATE_{state.upper()}") for state in options.state],
+        states=[pb.JobState.Value(f"JOB_STATE_{state.upper()}") for state in states or options.state],
     )
     for page in session.pages(request):
         for job in page.jobs:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from ktask import convert
-from ktask.cli import text
+from ktask.cli import explaining, following, text
 from ktask.cli.arguments import UsageError, pair, unique
 from ktask.cli.bar import Drawer, drawer_for
 from ktask.cli.chosen import chosen, id_of
@@ -45,9 +45,13 @@ def _session(options: argparse.Namespace, *, start: bool = False) -> Iterator[Se
 
 
 def jobs(options: argparse.Namespace) -> int:
-    """List the jobs that the options choose; with --json all pages in one document."""
+    """List the jobs that the options choose, or follow them; with --json all pages in one document."""
     whole = pb.ListResponse()
+    if options.interval is not None and not options.watch:
+        raise UsageError("--interval: needs --watch; add it or leave this out")
     with _session(options) as session:
+        if options.watch:
+            return following.follow(session, options)
         whole.jobs.extend(chosen(session, options))
     if options.json:
         print_json(whole)
@@ -60,6 +64,17 @@ def show(options: argparse.Namespace) -> int:
     """Show one job."""
     with _session(options) as session:
         _print_job(options, session.get(id=id_of(session, options.id)))
+    return DONE
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print the history of one job, and what limited it."""
+    with _session(options) as session:
+        response = session.explain(id=id_of(session, options.id))
+    if options.json:
+        print_json(response)
+    else:
+        print_out(explaining.explain(convert.job(response.job), convert.story(response.story)))
     return DONE
 
 

@@ -121,6 +121,7 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
     return {
         "jobs": commands.jobs,
         "show": commands.show,
+        "explain": commands.explain,
         "watch": commands.watch,
         "cancel": commands.cancel,
         "status": commands.status,

@@ -12,6 +12,7 @@ _EPILOG = """commands:
   run FUNCTION [NAME=PATH ...]   run a job and wait for it
   jobs                           list your jobs, including ended ones
   show ID                        all details of a job ("last" is the newest)
+  explain ID                     what a job waited for, and what limited it
   watch ID                       follow a job to its end
   cancel ID                      cancel a job, and wait for its undo
   status                         the daemon, its pools and workers
@@ -60,6 +61,16 @@ are pipes, both go through a temporary file.
 The result goes to standard output, one "name: value" a line; with items one
 "PATH: values" a line. More than 1000 items take several jobs, one after the other;
 with --json these are then the list "jobs" of one object.
+"""
+
+_JOBS_EPILOG = """With --watch a terminal shows a table that is drawn again and again, with all jobs that have
+not ended and the newest others. Other output gets a line whenever a job comes or changes its
+state, or with --json the job as one line. Ctrl-C is the normal end, with exit status 0.
+
+examples:
+  ktask jobs --user $USER --since 15m
+  ktask jobs --watch --state running
+  ktask jobs --watch | grep FAILED
 """
 
 _DOCTOR_EPILOG = """Each line is "ok", "note" (works less well than it could) or "mend" (does not work and
@@ -240,7 +251,9 @@ _STATES = (
 
 
 def _jobs_parser() -> Parser:
-    parser = parser_of("jobs", "List your jobs, newest first, including ended ones that are still kept.")
+    parser = parser_of(
+        "jobs", "List your jobs, newest first, including ended ones that are still kept.", _JOBS_EPILOG
+    )
     _add_label(parser, "only jobs with this label; repeat it to require several labels")
     add = parser.add_argument
     add("--user", default="", metavar="USER", help="only jobs of this user, a name or a uid")
@@ -254,6 +267,10 @@ def _jobs_parser() -> Parser:
         help=f"only jobs in this state: {', '.join(_STATES)}; repeat it for several",
     )
     add("--function", default="", metavar="NAME", help="only jobs of this function")
+    add("-w", "--watch", action="store_true", help="follow them until interrupted")
+    add(
+        "--interval", type=duration, metavar="TIME", help="with --watch: time between two looks (default: 1s)"
+    )
     add("--since", type=duration, metavar="TIME", help="only jobs of the last TIME, such as 15m")
     return parser
 
@@ -327,6 +344,7 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
     "run": _run_parser,
     "jobs": _jobs_parser,
     "show": lambda: _job_parser("show", "Print all details of a job."),
+    "explain": lambda: _job_parser("explain", "Print what happened to a job, and what limited it."),
     "watch": lambda: _job_parser("watch", "Follow a job to its end; exit 1 if it failed."),
     "cancel": lambda: _job_parser("cancel", "Cancel a job, and wait for its undo."),
     "status": _status_parser,

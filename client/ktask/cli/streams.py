@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from ktask.cli.arguments import UsageError
 from ktask.source import kind_name
@@ -22,13 +22,21 @@ _SMALL = 64 << 10
 
 
 class _Descriptor:
-    """A descriptor that stays open, as a source."""
+    """Standard input that stays open, as a source."""
+
+    name = DASH
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def fileno(self) -> int:
         return self._fd
+
+
+def named(fd: int, name: bytes, mode: Literal["rb", "r+b"]) -> IO[bytes]:
+    """A file that owns this descriptor, with the name by which a job's files are shown."""
+    file: IO[bytes] = open(name, mode, buffering=0, opener=lambda *_: fd)  # noqa: SIM115 - the caller's
+    return file
 
 
 def input_source(what: str, end: contextlib.ExitStack) -> _Descriptor | IO[bytes]:

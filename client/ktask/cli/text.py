@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ktask.cli.clients import format_command, format_files
 from ktask.cli.escaping import printable
 from ktask.errors import describe_failure
 
@@ -20,6 +21,9 @@ LEVELS = {
     "LEADS_ONLY": "no helpers",
     "PAUSED": "no helpers, detached jobs wait",
 }
+
+_SHORT = 8
+"""Characters of a shortened id."""
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -96,13 +100,14 @@ def describe_job(job: Job) -> str:
         ("function", spec.function),
         ("state", job.state),
         ("owner", f"uid {job.owner.uid}, pid {job.owner.pid}"),
+        ("command", job.command),
         ("detached", "yes" if job.detached else ""),
         ("arguments", format_value(spec.arg)),
         *(
-            (f"source {role}", source.path or f"handle {source.handle}")
+            (f"source {role}", source.name or source.path or f"handle {source.handle}")
             for role, source in spec.sources.items()
         ),
-        ("items", len(spec.items) + spec.items_omitted or ""),
+        ("items", _format_items(job)),
         ("ranges", _format_ranges(job)),
         ("labels", format_value(spec.labels)),
         ("accepted", format_time(job.create_time)),
@@ -157,19 +162,33 @@ def describe_success(job: Job) -> str:
     return printable(" ".join(words))
 
 
-def list_jobs(jobs: Iterable[Job], now: datetime | None = None) -> str:
-    """A table of jobs."""
+def list_jobs(jobs: Iterable[Job], now: datetime | None = None, *, shortened: bool = False) -> str:
+    """A table of jobs; `shortened` = only the beginnings of their ids."""
     now = now or datetime.now(UTC)
     known = list(jobs)
     heads: tuple[str, ...] = ("ID", "STATE", "FUNCTION", "DONE", "AGE", "TOOK", "UID")
     rows: list[tuple[object, ...]] = [
-        (job.id, job.state, job.function, _percent(job), _age(job, now), _took(job) or "-", job.owner.uid)
+        (
+            job.id[: _SHORT if shortened else None],
+            job.state,
+            job.function,
+            _percent(job),
+            _age(job, now),
+            _took(job) or "-",
+            job.owner.uid,
+        )
         for job in known
     ]
-    # Few users have labels, and labels may be long, so this column is optional and last.
-    if any(job.spec.labels for job in known):
-        heads = (*heads, "LABELS")
-        rows = [(*row, format_value(job.spec.labels) or "-") for row, job in zip(rows, known, strict=True)]
+    # These may be long and are not always known, so the columns are optional and last.
+    for head, words_of in (
+        ("FILES", format_files),
+        ("COMMAND", format_command),
+        ("LABELS", lambda job: format_value(job.spec.labels)),
+    ):
+        words = [words_of(job) for job in known]
+        if any(words):
+            heads = (*heads, head)
+            rows = [(*row, one or "-") for row, one in zip(rows, words, strict=True)]
     return table(heads, rows)
 
 
@@ -345,6 +364,15 @@ def _format_ranges(job: Job) -> str:
     ]
     more = len(job.spec.ranges) + job.spec.ranges_omitted - len(shown)
     return " ".join([*shown, *([f"and {more} more"] if more else [])])
+
+
+def _format_items(job: Job) -> str:
+    """Their number, and the names that are known."""
+    count = len(job.spec.items) + job.spec.items_omitted
+    names = [item.name or item.path for item in job.spec.items if item.name or item.path]
+    if not names:
+        return str(count or "")
+    return f"{count}: {', '.join(names)}{', ...' if count > len(names) else ''}"
 
 
 def _percent(job: Job) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ktask.source import File, Memory
+from ktask.source import File, Handle, Memory
 from ktask.v1 import jobs_pb2 as pb
 
 _ROLE = re.compile(r'\b(source|item) "?([^"\s:]+)"?(?=:)')
@@ -27,6 +27,18 @@ def names_of(sources: Mapping[str, Any], items: list[Any] | None = None) -> dict
         if isinstance(path, str | bytes | os.PathLike):
             named[key] = os.fsencode(path).decode(errors="backslashreplace")
     return named
+
+
+def name_of(source: Any) -> str:
+    """The caller's own name for a source: a path, or that of an open file; "" = it has none."""
+    if isinstance(source, Memory | Handle):
+        return ""
+    named = source if isinstance(source, str | bytes | os.PathLike) else getattr(source, "path", None)
+    if named is None:
+        named = getattr(source, "name", None)  # a number for a file without a name
+    if not isinstance(named, str | bytes | os.PathLike):
+        return ""
+    return os.fsencode(named).decode(errors="backslashreplace")
 
 
 def with_names(text: str, names: Mapping[str, str]) -> str:

@@ -14,9 +14,13 @@ from ktask.errors import KtaskError
 from ktask.link.checked import check_arg
 from ktask.link.handover import Handover
 from ktask.link.made import MadeFiles, mode_for
+from ktask.link.naming import name_of
 from ktask.source import File, Handle, HasFileno, Memory, check_source, file, is_memory
 from ktask.v1 import handoff as wire
 from ktask.v1 import jobs_pb2 as pb
+
+NAMES_SENT = 16
+"""Names of items that are sent; a daemon keeps no more."""
 
 FunctionOf = Callable[[str], pb.Function]
 
@@ -43,6 +47,8 @@ class Opened:
         for i, item in enumerate(self._items):
             _check(f"items[{i}]", item)
         self._spec = make_spec(draft, _default_nid([*draft.sources.values(), *self._items]))
+        self._names = {role: name_of(source) for role, source in draft.sources.items()}
+        self._item_names = [name_of(item) for item in self._items[:NAMES_SENT]]
         self._handles: list[str] = []
         self._files = contextlib.ExitStack()
         self._made = MadeFiles()
@@ -61,6 +67,7 @@ class Opened:
         for role, source in self._sources.items():
             try:
                 spec.sources[role].handle = self._handle_of(source)
+                spec.sources[role].name = self._names[role]
             except KtaskError as error:
                 raise _naming(error, f'source "{role}"', f'spec.sources["{role}"]') from None
         for i in range(0, len(self._items), wire.FDS_MAX):
@@ -71,6 +78,8 @@ class Opened:
                 raise _naming(error, f"items[{number}]", f"spec.items[{number}]") from None
             for handle in handles:
                 spec.items.add(handle=handle)
+        for named, name in zip(spec.items, self._item_names, strict=False):
+            named.name = name
         return spec
 
     def keep(self, job: pb.Job) -> None:

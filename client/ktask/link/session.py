@@ -23,6 +23,7 @@ from ktask.link.locate import Endpoint, grpc_target
 from ktask.link.resolve import opened
 from ktask.link.rpc import grpc
 from ktask.link.stubs import Stubs
+from ktask.link.tracing import Metadata, current_metadata
 from ktask.link.trust import Anchor
 from ktask.link.waited import OnJob, WaitedJob
 from ktask.v1 import control_pb2
@@ -135,7 +136,8 @@ class Session:
         bound = _CALL_TIMEOUT_S if timeout is None else timeout
 
         def call(spec: pb.JobSpec) -> pb.Job:
-            return self._call(self.stubs.jobs.Submit, pb.SubmitRequest(spec=spec), bound).job
+            request, metadata = pb.SubmitRequest(spec=spec), current_metadata()
+            return self._call(self.stubs.jobs.Submit, request, bound, metadata=metadata).job
 
         return self._with_sources(draft, call)
 
@@ -228,6 +230,10 @@ class Session:
         """One job as it is now."""
         return self._call(self.stubs.jobs.Get, pb.GetRequest(id=id, request_id=request_id)).job
 
+    def explain(self, *, id: str = "", request_id: str = "") -> pb.ExplainResponse:
+        """One job with its history."""
+        return self._call(self.stubs.jobs.Explain, pb.ExplainRequest(id=id, request_id=request_id))
+
     def cancel(self, *, id: str = "", request_id: str = "") -> pb.Job:
         """Ask a job to stop; it may still be undoing when this returns."""
         return self._call(self.stubs.jobs.Cancel, pb.CancelRequest(id=id, request_id=request_id)).job
@@ -289,9 +295,13 @@ class Session:
         request: Request,
         timeout: float = _CALL_TIMEOUT_S,
         wait_for_ready: bool | None = None,
+        metadata: Metadata | None = None,
     ) -> Response:
+        def call() -> Response:
+            return method(request, timeout=timeout, wait_for_ready=wait_for_ready, metadata=metadata)
+
         try:
-            return self.caller.call(lambda: method(request, timeout=timeout, wait_for_ready=wait_for_ready))
+            return self.caller.call(call)
         except grpc.RpcError as error:
             raise rpc.translate(error) from None
 

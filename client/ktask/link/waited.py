@@ -14,6 +14,7 @@ from ktask.link.caller import Caller, Pending, get
 from ktask.link.interrupt import Deferred, can_defer
 from ktask.link.rpc import grpc
 from ktask.link.stubs import Stubs
+from ktask.link.tracing import current_metadata
 from ktask.v1 import jobs_pb2 as pb
 
 DEADLINE_GRACE_S = 30.0
@@ -55,6 +56,8 @@ class WaitedJob:
         self._session = session
         self._request = pb.RunRequest(spec=spec)
         self._timeout = timeout
+        # Here and not in `_run`, which another thread may run, without the present span.
+        self._metadata = current_metadata()
 
     def wait(self, on_job: OnJob | None) -> pb.Job:
         """The ended job; raises as `Session.run`."""
@@ -70,7 +73,7 @@ class WaitedJob:
             raise rpc.translate(error) from None
 
     def _run(self) -> pb.Job:
-        return self._session.stubs.jobs.Run(self._request, timeout=self._timeout).job
+        return self._session.stubs.jobs.Run(self._request, timeout=self._timeout, metadata=self._metadata).job
 
     def _run_deferring(self) -> pb.Job:
         """The fast path: one call in this thread; Ctrl-C makes it return."""

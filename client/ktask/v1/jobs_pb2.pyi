@@ -280,6 +280,62 @@ class GetResponse(_message.Message):
 Global___GetResponse: _TypeAlias = GetResponse  # noqa: Y015
 
 @_typing.final
+class ExplainRequest(_message.Message):
+    """ExplainRequest names one job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The job's id. Give this or request_id."""
+    request_id: _builtins.str
+    """The caller's own request_id of the job. Give this or id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """ExplainResponse carries one job with its history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    STORY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job's present state."""
+
+    @_builtins.property
+    def story(self) -> Global___Story:
+        """Its history so far."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+        story: Global___Story | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "story", b"story"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "story", b"story"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
 class WatchRequest(_message.Message):
     """WatchRequest names the job to follow."""
 
@@ -726,21 +782,27 @@ class Source(_message.Message):
 
     HANDLE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
     """A handle that the handoff socket returned for a passed file descriptor."""
     path: _builtins.str
     """An absolute path, opened by the daemon: only for uid 0 and the daemon's
     own uid.
     """
+    name: _builtins.str
+    """The client's own name for it, such as a path as it was typed; only for display. The
+    daemon keeps at most 16 names of a job, with 255 characters of each and 2048 of all.
+    """
     def __init__(
         self,
         *,
         handle: _builtins.str = ...,
         path: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "handle", b"handle", "path", b"path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "handle", b"handle", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "handle", b"handle", "name", b"name", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["handle", "path"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
@@ -806,6 +868,7 @@ class Job(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     WARNINGS_OMITTED_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The daemon's name for the job; unguessable."""
     state: Global___JobState.ValueType
@@ -816,6 +879,11 @@ class Job(_message.Message):
     """Grows with every change."""
     warnings_omitted: _builtins.int
     """Number of further warnings."""
+    command: _builtins.str
+    """Command line of the process that submitted it, as a shell would take it, when the process
+    connected: at most 255 characters. Empty if the daemon could not read it: the process had
+    ended, runs in another PID namespace, or is not one of the submitter's own.
+    """
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The job as it was submitted, without defaults filled in; only the first of its
@@ -889,10 +957,11 @@ class Job(_message.Message):
         sequence: _builtins.int = ...,
         warnings: _abc.Iterable[Global___JobWarning] | None = ...,
         warnings_omitted: _builtins.int = ...,
+        command: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "create_time", b"create_time", "detached", b"detached", "end_time", b"end_time", "error", b"error", "id", b"id", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "waiting_reasons", b"waiting_reasons", "warnings", b"warnings", "warnings_omitted", b"warnings_omitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "cpu", b"cpu", "create_time", b"create_time", "detached", b"detached", "end_time", b"end_time", "error", b"error", "id", b"id", "owner", b"owner", "plan", b"plan", "progress", b"progress", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "waiting_reasons", b"waiting_reasons", "warnings", b"warnings", "warnings_omitted", b"warnings_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -935,6 +1004,146 @@ class JobWarning(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__item) -> _WhichOneofReturnType__item | None: ...
 
 Global___JobWarning: _TypeAlias = JobWarning  # noqa: Y015
+
+@_typing.final
+class Story(_message.Message):
+    """Story is the history of a job. A job that was over within 0.05 s has no moments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOMENTS_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """Code of what limited it for most of its time; empty if it took no time."""
+    threads: _builtins.int
+    """Workers that it may have at the same time, including the lead."""
+    step_seconds: _builtins.float
+    """CPU time of steps for the whole job, such as combining results or an undo, in seconds. It
+    is part of the job's CPU time.
+    """
+    @_builtins.property
+    def moments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Moment]:
+        """Changes of its situation, in order: at most 64. The first 16 and the last 32 are complete."""
+
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cause]:
+        """Everything that limited it, the cause of most time first. The seconds of all causes are
+        the time since its acceptance.
+        """
+
+    def __init__(
+        self,
+        *,
+        moments: _abc.Iterable[Global___Moment] | None = ...,
+        causes: _abc.Iterable[Global___Cause] | None = ...,
+        limit: _builtins.str = ...,
+        threads: _builtins.int = ...,
+        step_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "limit", b"limit", "moments", b"moments", "step_seconds", b"step_seconds", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Story: _TypeAlias = Story  # noqa: Y015
+
+@_typing.final
+class Moment(_message.Message):
+    """Moment is a change of a job's situation, which lasts until the next moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HELPERS_FIELD_NUMBER: _builtins.int
+    LEADS_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    CHUNKS_RECALLED_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.float
+    """Seconds since the job was accepted."""
+    state: Global___JobState.ValueType
+    """Stage of the job's life."""
+    helpers: _builtins.int
+    """Helpers that hold a part of it."""
+    leads: _builtins.int
+    """Leads that hold a part of it: 0 or 1."""
+    chunks_recalled: _builtins.int
+    """Chunks whose remainder was taken back from a worker since the previous moment."""
+    merged: _builtins.int
+    """Number of changes after this one that were left out."""
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Codes of the causes for which it has no more workers, the most important one first."""
+
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.float = ...,
+        state: Global___JobState.ValueType = ...,
+        helpers: _builtins.int = ...,
+        leads: _builtins.int = ...,
+        causes: _abc.Iterable[_builtins.str] | None = ...,
+        chunks_recalled: _builtins.int = ...,
+        merged: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "chunks_recalled", b"chunks_recalled", "helpers", b"helpers", "leads", b"leads", "merged", b"merged", "seconds", b"seconds", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Moment: _TypeAlias = Moment  # noqa: Y015
+
+@_typing.final
+class Cause(_message.Message):
+    """Cause is one thing that limited a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """UPPER_SNAKE: the code of a Reason (of the allowance, or LEAD_LIMIT, CLIENT_LIMIT,
+    DISK_LIMIT, SATURATED, WORKERS_BUSY), or STARVED (other programs used the helpers'
+    CPUs), STARTING (no worker was ready), COMBINE and UNDO
+    (steps of one worker), or the limit of the number of its workers while it had all of them:
+    ONE_WRITER (its function writes one file, in turn), MEMORY_GROUP (it runs in its caller's
+    memory cgroup), CLIENT_CPUS and CLIENT_LIMIT (the CPUs, the CPU quota of its caller),
+    TOO_SMALL, FEW_FILES (one worker reads a whole file), MAX_THREADS (as requested, or the
+    default), FEW_CPUS (of the machine).
+    """
+    message: _builtins.str
+    """The cause in words; empty if the code says everything."""
+    value: _builtins.str
+    """The measured value with its unit; empty if there is none."""
+    threshold: _builtins.str
+    """The limit it is compared with; empty if there is none."""
+    seconds: _builtins.float
+    """Time for which it was what limited the job, in seconds."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        value: _builtins.str = ...,
+        threshold: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "seconds", b"seconds", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cause: _TypeAlias = Cause  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):

@@ -57,6 +57,11 @@ class JobsStub:
                 request_serializer=ktask_dot_v1_dot_jobs__pb2.WatchRequest.SerializeToString,
                 response_deserializer=ktask_dot_v1_dot_jobs__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/ktask.v1.Jobs/Explain',
+                request_serializer=ktask_dot_v1_dot_jobs__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=ktask_dot_v1_dot_jobs__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/ktask.v1.Jobs/Cancel',
                 request_serializer=ktask_dot_v1_dot_jobs__pb2.CancelRequest.SerializeToString,
@@ -114,6 +119,14 @@ class JobsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Explain returns one job with its history, which says what it waited for, who worked
+        on it, and what limited it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cancel(self, request, context):
         """Cancel asks a job to stop and immediately returns its present state; watch the
         job to see its undo end. Cancelling an ended job changes nothing.
@@ -159,6 +172,11 @@ def add_JobsServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=ktask_dot_v1_dot_jobs__pb2.WatchRequest.FromString,
                     response_serializer=ktask_dot_v1_dot_jobs__pb2.WatchResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=ktask_dot_v1_dot_jobs__pb2.ExplainRequest.FromString,
+                    response_serializer=ktask_dot_v1_dot_jobs__pb2.ExplainResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -287,6 +305,33 @@ class Jobs:
             '/ktask.v1.Jobs/Watch',
             ktask_dot_v1_dot_jobs__pb2.WatchRequest.SerializeToString,
             ktask_dot_v1_dot_jobs__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ktask.v1.Jobs/Explain',
+            ktask_dot_v1_dot_jobs__pb2.ExplainRequest.SerializeToString,
+            ktask_dot_v1_dot_jobs__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

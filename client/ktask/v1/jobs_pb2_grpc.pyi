@@ -57,6 +57,10 @@ class JobsStub:
     results in order, and last a message with `final` set. A slow reader misses
     intermediate progress, never a result or the final state.
     """
+    Explain: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ExplainRequest, _jobs_pb2.ExplainResponse]
+    """Explain returns one job with its history, which says what it waited for, who worked
+    on it, and what limited it.
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CancelRequest, _jobs_pb2.CancelResponse]
     """Cancel asks a job to stop and immediately returns its present state; watch the
     job to see its undo end. Cancelling an ended job changes nothing.
@@ -92,6 +96,10 @@ class JobsAsyncStub(JobsStub):
     """Watch streams a job: first a snapshot, then state changes, progress and
     results in order, and last a message with `final` set. A slow reader misses
     intermediate progress, never a result or the final state.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ExplainRequest, _jobs_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Explain returns one job with its history, which says what it waited for, who worked
+    on it, and what limited it.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CancelRequest, _jobs_pb2.CancelResponse]  # type: ignore[assignment]
     """Cancel asks a job to stop and immediately returns its present state; watch the
@@ -149,6 +157,16 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         """Watch streams a job: first a snapshot, then state changes, progress and
         results in order, and last a message with `final` set. A slow reader misses
         intermediate progress, never a result or the final state.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _jobs_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ExplainResponse, _abc.Awaitable[_jobs_pb2.ExplainResponse]]:
+        """Explain returns one job with its history, which says what it waited for, who worked
+        on it, and what limited it.
         """
 
     @_abc_1.abstractmethod

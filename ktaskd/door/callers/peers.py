@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from ktaskd.model.errors import IdentityMissing
-from ktaskd.model.identity import Identity
+from ktaskd.model.identity import Command, Identity
 
 _PREFIX = "unix-abstract:"
 """How grpc's context.peer() begins for a peer that is bound to an abstract name."""
@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 
 def _as_it_is(identity: Identity) -> Identity:
     return identity
+
+
+def _not_known(_: Identity) -> Command:
+    return Command()
 
 
 class PeerTable:
@@ -31,12 +35,18 @@ class PeerTable:
     Args:
         describer: returns an identity with more known facts about the caller; when it
             raises, the caller is served without them.
+        command_of: returns the command line of a caller's process, which may be read a moment later.
     """
 
-    def __init__(self, describer: Callable[[Identity], Identity] = _as_it_is) -> None:
+    def __init__(
+        self,
+        describer: Callable[[Identity], Identity] = _as_it_is,
+        command_of: Callable[[Identity], Command] = _not_known,
+    ) -> None:
         """Start empty."""
         self._identities: dict[str, Identity] = {}
         self._describer = describer
+        self._command_of = command_of
         self.on_call: Callable[[str], None] = lambda _: None
         """Called with the name of a connection when a handler begins with one of its calls."""
         self.on_taken: Callable[[str, int], None] = lambda _, __: None
@@ -59,11 +69,19 @@ class PeerTable:
         """Look up more about who is behind a name. Credentials and account stay as they were."""
         identity = self._identities[name]
         uid, gid, pid, pidfd = identity.uid, identity.gid, identity.pid, identity.pidfd
+        command = self._command_of(identity)
+        identity = self._identities[name] = replace(identity, command=command)
         try:
             # The kernel has named the caller, and no description changes that.
             described = self._describer(identity)
             self._identities[name] = replace(
-                described, uid=uid, gid=gid, pid=pid, pidfd=pidfd, account=identity.account
+                described,
+                uid=uid,
+                gid=gid,
+                pid=pid,
+                pidfd=pidfd,
+                account=identity.account,
+                command=command,
             )
         except Exception:
             log.exception("describe_failed pid=%d", pid)

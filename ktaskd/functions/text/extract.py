@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,10 +61,30 @@ class Extract(Buffered):
         scan = Scan(self._buffer, context, control, lines)
         return scan.run(start, end), lines.part()
 
+    def undo(
+        self, context: Context, start: int, end: int, holes: Sequence[tuple[int, int]], control: Control
+    ) -> Sequence[tuple[int, int]]:
+        """Make a hole of all that lines which begin in the span may have been written to."""
+        base, data = int(context.arg["base"]), context.sources["data"]
+        memory = context.sources["lines"]
+        memory.punch(start - base, min(_line_end(data, end), memory.size() + base) - base)
+        return []
+
     def combine(self, context: Context, parts: Sequence[Json]) -> Json:
         """The sum of the counts, and the first line with a zero byte."""
         zeros = [part["zero"] for part in parts if part["zero"] >= 0]
         return {"count": sum(part["count"] for part in parts), "zero": min(zeros, default=-1)}
+
+
+def _line_end(data: OpenSource, end: int) -> int:
+    """End of the line that is not over at `end`; `end` if none is."""
+    at = end - 1
+    while at < end + LINE_BYTES_MAX and (piece := os.pread(data.fd, BUFFER, at)):
+        found = piece.find(b"\n")
+        if found >= 0:
+            return max(end, at + found + 1)
+        at += len(piece)
+    return at
 
 
 class _Lines:

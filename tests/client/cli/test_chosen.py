@@ -80,7 +80,7 @@ def test_job_when_named_shortly_then_found(known: Path, word: str, wanted: str) 
 
 
 def test_job_when_several_begin_so_then_2_and_they_are_named(known: Path) -> None:
-    for command in ("show", "watch", "cancel"):
+    for command in ("show", "explain", "watch", "cancel"):
         done = ktask(known, command, "ab")
         assert (done.status, done.out) == (2, "")
         assert 'job "ab": 2 ids begin with it (abd2, abc1)' in done.err

@@ -340,7 +340,18 @@ def test_help_when_asked_then_0_and_no_daemon_is_needed(tmp_path: Path) -> None:
     done = ktask(tmp_path, "--help")
     assert done.status == 0
     assert "exit status: 0 done" in done.out
-    for command in ("run", "jobs", "show", "watch", "cancel", "status", "mode", "functions", "hold"):
+    for command in (
+        "run",
+        "jobs",
+        "show",
+        "explain",
+        "watch",
+        "cancel",
+        "status",
+        "mode",
+        "functions",
+        "hold",
+    ):
         assert command in done.out
         assert ktask(tmp_path, command, "--help").status == 0
     assert ktask(tmp_path, "--version").out.startswith("ktask 0.")

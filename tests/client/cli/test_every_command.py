@@ -67,6 +67,7 @@ COMMANDS = [
     "run selftest.noop --range 0:1 --detach",
     "jobs",
     "show JOB",
+    "explain JOB",
     "watch JOB",
     "cancel JOB",
     "status",

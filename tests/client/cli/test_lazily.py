@@ -14,7 +14,7 @@ from ktask.cli.version import VERSION
 import ktaskd
 
 VERBS = (
-    *("run", "jobs", "show", "watch", "cancel", "status", "doctor", "mode", "functions"),
+    *("run", "jobs", "show", "explain", "watch", "cancel", "status", "doctor", "mode", "functions"),
     *(
         "manifest",
         "verify",

@@ -15,7 +15,8 @@ from tests.client.processes import pids
 
 
 @pytest.mark.parametrize(
-    "words", [("status",), ("jobs",), ("show", "x"), ("watch", "x"), ("cancel", "x"), ("mode",)]
+    "words",
+    [("status",), ("jobs",), ("show", "x"), ("explain", "x"), ("watch", "x"), ("cancel", "x"), ("mode",)],
 )
 def test_command_when_it_only_looks_then_it_starts_nothing_and_exits_3(
     nowhere: Path, fake_python: Path, words: tuple[str, ...]

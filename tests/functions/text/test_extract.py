@@ -144,3 +144,19 @@ def test_compact_lines_when_run_again_in_other_parts_then_none_is_left_from_befo
                 assert BODY.run(context, start, end, Recorder())[0] == end
         wanted = b"".join(b"%d hit\n" % i for i in range(1, 5000, 2))
         assert os.pread(lines.fd, len(content), 0).translate(None, b"\0") == wanted
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 8), (0, 10), (8, 17), (10, 24), (3, 5)])
+def test_undo_when_of_a_span_then_all_lines_that_begin_there_are_gone(
+    start: int, end: int, tmp_path: Path
+) -> None:
+    content = b"one hit\ntwo hit\nthree hit"
+    with opened("file", tmp_path) as data, opened("sealed", tmp_path, name="lines") as lines:
+        lay_out(data, len(content), [(0, content)])
+        os.ftruncate(lines.fd, len(content))
+        arg: dict[str, Any] = {"pattern": "hit", "regex": False, "ignore_case": False}
+        arg |= {"compact": False, "base": 0}
+        context = Context(arg, {"data": data, "lines": lines}, {}, (0, len(content)), False)
+        assert BODY.run(context, start, end, Recorder())[0] == end
+        assert BODY.undo(context, start, end, (), Recorder()) == []
+        assert os.pread(lines.fd, len(content), 0) == bytes(len(content))

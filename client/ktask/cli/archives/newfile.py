@@ -10,6 +10,7 @@ import stat
 from types import TracebackType
 from typing import IO, Self
 
+from ktask.cli.streams import named
 from ktask.source import kind_name
 
 
@@ -45,9 +46,13 @@ class NewFile:
         self._new = os.path.join(folder, b".%s.%s.tmp" % (name[:200], secrets.token_hex(6).encode()))
         try:
             fd = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self.file = named(fd, self._path, "r+b")
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fsdecode(self._path)) from None
-        self.file = os.fdopen(fd, "r+b", buffering=0)
+        except BaseException:  # a signal; `__exit__` is called only once this has returned
+            with contextlib.suppress(OSError):
+                os.unlink(self._new)
+            raise
         return self
 
     def complete(self, source: os.stat_result | None, *, sync: bool) -> None:

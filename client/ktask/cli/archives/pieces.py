@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Protocol, TypeVar
 
+from ktask.cli.streams import DASH, named
 from ktask.link.caller import Pending
 from ktask.link.session import Session
 
@@ -66,8 +67,8 @@ def _piece(fd: int) -> tuple[IO[bytes], bool]:
 
 
 def in_memory() -> IO[bytes]:
-    """An empty file in memory, which can grow."""
-    return os.fdopen(os.memfd_create("ktask", os.MFD_CLOEXEC), "r+b", buffering=0)
+    """An empty file in memory, which can grow. Its name is "-", as of the stream that it is a piece of."""
+    return named(os.memfd_create("ktask", os.MFD_CLOEXEC), os.fsencode(DASH), "r+b")
 
 
 def worked(

@@ -88,6 +88,9 @@ def test_file_when_it_is_removed_in_the_end_then_it_must_not_change_meanwhile(
     assert (tmp_path / "a").exists() == (changed == "warn")
     (spec,) = [json.loads(ktask(place, "show", "last", "--json").out)["spec"]]
     assert spec["arg"]["changed"] == changed
+    given = str(tmp_path / "a")
+    assert spec["sources"]["src"]["name"] == given
+    assert spec["sources"]["dst"]["name"] == given + (".gz" if "gzip" in words else ".zst")
 
 
 def test_name_when_it_is_of_a_device_then_refused_and_still_there(place: Path, tmp_path: Path) -> None:
