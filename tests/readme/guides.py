@@ -44,3 +44,13 @@ def typed(page: Path) -> list[str]:
                 "python3 program.py",
             ]
     return found
+
+
+def typed_programs(directory: Path) -> list[Path]:
+    """The Python blocks of the pages as files; each is a module with a name of its own."""
+    files: list[Path] = []
+    for page in PAGES:
+        for i, block in enumerate(one for one in blocks(page.read_text()) if one.language == "python"):
+            files.append(directory / f"{page.stem}{i}.py")
+            files[-1].write_text(block.text)
+    return files
