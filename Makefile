@@ -30,7 +30,7 @@ FAULT_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground bench-peers fault-test against vm-test install uninstall deb proto lint fmt types clean
+.PHONY: help setup check test demo bench bench-before bench-interference bench-foreground bench-peers fault-test against vm-test install uninstall deb dist dist-check check-pythons manual docs proto lint fmt types clean
 
 help: ## list the supported targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,25 @@ uninstall: ## remove what install has made
 
 deb: setup ## build dist/ktaskd_VERSION_ARCH.deb with all that it needs
 	@tools/deb.sh
+
+dist: setup ## build the source distribution and the wheel into dist, and check them
+	@tools/dist.sh
+
+dist-check: setup ## the same, and run the wheel in an empty environment (needs PyPI)
+	@tools/dist.sh check
+
+check-pythons: setup ## the fast tests on each Python from 3.11 to 3.14 that is installed (needs PyPI)
+	@tools/pythons.sh $(PYTEST_ARGS)
+
+manual: setup ## write man pages, completions and the generated pages of the docs again
+	@$(BIN)/python -m tools.manual
+
+docs: setup ## build the documentation into build/site, and check its links (needs PyPI the first time)
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/python -m pip --quiet --disable-pip-version-check install 'mkdocs-material>=9.6,<10'
+	@mkdir -p build
+	@# With --quiet it would count no warnings, and --strict fails because of these.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict 2>build/docs.log || { cat build/docs.log >&2; exit 1; }
+	@echo "docs: build/site/index.html"
 
 clean: ## remove .venv, caches and build results
 	@rm -rf .venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache

@@ -9,6 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly PYTHON=/usr/bin/python3 STAGE=build/deb
 readonly NEEDED=(python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev)
 
+readonly MAINTAINER="The ktaskd authors <root@localhost>"
+
 say() { printf 'deb: %s\n' "$*"; }
 die() { printf 'deb: %s\n' "$*" >&2; exit 1; }
 
@@ -32,7 +34,7 @@ write_control() {
 Package: ktaskd
 Version: $version
 Architecture: $arch
-Maintainer: The ktaskd authors <root@localhost>
+Maintainer: $MAINTAINER
 Section: admin
 Priority: optional
 Installed-Size: $(du -sk "$STAGE" | cut -f 1)
@@ -47,6 +49,18 @@ Description: parallel work for every program, on CPUs that nobody else wants
 CONTROL
 }
 
+# The documents that Debian wants of each package, and compressed pages.
+write_documents() {
+    local version=$1 doc=$STAGE/usr/share/doc/ktaskd
+    install -m 644 deploy/deb.copyright "$doc/copyright"
+    gzip -9nc CHANGELOG.md >"$doc/CHANGELOG.md.gz"
+    printf 'ktaskd (%s) unstable; urgency=medium\n\n  * %s\n\n -- %s  %s\n' "$version" \
+        "CHANGELOG.md.gz in this directory has what changed." "$MAINTAINER" \
+        "$(date -R -u -d "@${SOURCE_DATE_EPOCH:-$(stat -c %Y CHANGELOG.md)}")" | gzip -9n >"$doc/changelog.gz"
+    chmod 644 "$doc"/*
+    find "$STAGE/usr/share/man" -type f -exec gzip -9n {} +
+}
+
 main() {
     local version arch package
     get_packages
@@ -55,7 +69,9 @@ main() {
     package=dist/ktaskd_${version}_$arch.deb
     rm -rf "$STAGE"
     mkdir -p "$STAGE/DEBIAN" dist
-    env DESTDIR="$PWD/$STAGE" PREFIX=/usr PYTHON="$PYTHON" tools/install.sh install
+    # pip may keep a wheel that it built for another interpreter of the same version, with that one's library path.
+    env PIP_NO_CACHE_DIR=1 DESTDIR="$PWD/$STAGE" PREFIX=/usr PYTHON="$PYTHON" tools/install.sh install
+    write_documents "$version"
     write_control "$version" "$arch" >"$STAGE/DEBIAN/control"
     echo /etc/ktaskd/ktaskd.toml >"$STAGE/DEBIAN/conffiles"
     for name in postinst prerm postrm; do install -m 755 "deploy/deb.$name" "$STAGE/DEBIAN/$name"; done

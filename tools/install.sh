@@ -28,6 +28,22 @@ readonly -A PLACES=(
     [README.md]=share/doc/ktaskd/README.md
 )
 
+# The directory that zsh reads. Debian's packages have a directory of their own.
+case $PREFIX in /usr) ZSH=share/zsh/vendor-completions ;; *) ZSH=share/zsh/site-functions ;; esac
+readonly ZSH
+
+# Pairs of a file below deploy/ and its destination below PREFIX: man pages and completions.
+shell_files() {
+    local path
+    for path in deploy/man/*.[158]; do
+        printf '%s %s\n' "${path#deploy/}" "share/man/man${path##*.}/${path##*/}"
+    done
+    printf '%s\n' "completions/ktask share/bash-completion/completions/ktask" \
+        "completions/ktaskd share/bash-completion/completions/ktaskd" \
+        "completions/_ktask $ZSH/_ktask" \
+        "completions/ktask.fish share/fish/vendor_completions.d/ktask.fish"
+}
+
 say() { printf '%s: %s\n' "$ACTION" "$*"; }
 die() { printf '%s: %s\n' "$ACTION" "$*" >&2; exit 1; }
 
@@ -61,6 +77,8 @@ install_environment() {
     say "installing $wanted into $HOME_DIR"
     .venv/bin/python -m pip --python "$home/bin/python" --quiet --disable-pip-version-check \
         install --no-input --no-compile --no-warn-script-location "$wanted"
+    # They go below PREFIX, where man and the shells look.
+    rm -rf "$home"/share/{man,bash-completion,zsh,fish}
     rm -f "$home"/bin/[Aa]ctivate* "$home"/bin/f2py "$home"/bin/numpy-config
     fix_scripts
     "$home/bin/python" -I -m compileall -q -j 0 -s "$DESTDIR" -p / "$home/lib" >/dev/null || true
@@ -69,7 +87,7 @@ install_environment() {
 }
 
 install_files() {
-    local name
+    local name source target
     mkdir -p "$DESTDIR$PREFIX/bin" "$DESTDIR$FUNCTIONS"
     ln -sfn "../lib/ktaskd/bin/ktaskd" "$DESTDIR$PREFIX/bin/ktaskd"
     ln -sfn "../lib/ktaskd/bin/ktask" "$DESTDIR$PREFIX/bin/ktask"
@@ -79,6 +97,9 @@ install_files() {
             >"$DESTDIR$PREFIX/${PLACES[$name]}"
         chmod 644 "$DESTDIR$PREFIX/${PLACES[$name]}"
     done
+    while read -r source target; do
+        install -D -m 644 "deploy/$source" "$DESTDIR$PREFIX/$target"
+    done < <(shell_files)
     if [ -e "$DESTDIR$CONFIG" ]; then
         say "$CONFIG exists already and was left unchanged"
     else
@@ -107,7 +128,7 @@ install_all() {
 }
 
 uninstall_all() {
-    local name
+    local name target
     check
     if with_systemd; then
         systemctl disable --now "${UNITS[@]:0:4}" 2>/dev/null || true
@@ -116,6 +137,7 @@ uninstall_all() {
     rm -rf "$DESTDIR$HOME_DIR" "$DESTDIR$PREFIX/share/doc/ktaskd"
     rm -f "$DESTDIR$PREFIX/bin/ktaskd" "$DESTDIR$PREFIX/bin/ktask"
     for name in "${!PLACES[@]}"; do rm -f "$DESTDIR$PREFIX/${PLACES[$name]}"; done
+    while read -r _ target; do rm -f "$DESTDIR$PREFIX/$target"; done < <(shell_files)
     if cmp -s deploy/ktaskd.toml "$DESTDIR$CONFIG"; then
         rm -f "$DESTDIR$CONFIG"
     elif [ -e "$DESTDIR$CONFIG" ]; then

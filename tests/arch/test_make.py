@@ -26,7 +26,23 @@ PROMISED = {
         "bench-peers",
         "fault-test",
     ),
-    *("against", "vm-test", "install", "uninstall", "deb", "proto", "lint", "fmt", "types", "clean"),
+    *(
+        "against",
+        "vm-test",
+        "install",
+        "uninstall",
+        "deb",
+        "dist",
+        "dist-check",
+        "check-pythons",
+        "manual",
+        "docs",
+        "proto",
+        "lint",
+        "fmt",
+        "types",
+        "clean",
+    ),
 }
 
 

@@ -52,6 +52,11 @@ def test_install_when_done_then_commands_and_units_are_in_place(installed: Path)
         assert link.resolve() == home / "bin" / name
         first = link.read_text().splitlines()[0]
         assert first == f"#!{PREFIX}/lib/ktaskd/bin/python -I"
+    share = installed / PREFIX[1:] / "share"
+    assert (share / "man/man1/ktask-sum.1").exists()
+    assert (share / "man/man5/ktaskd.toml.5").exists()
+    assert (share / "bash-completion/completions/ktask").exists()
+    assert not (home / "share/man").exists()
     units = installed / PREFIX[1:] / "lib/systemd/system"
     assert f"ExecStart={PREFIX}/bin/ktaskd --pool-hosts" in (units / "ktaskd-helpers.service").read_text()
     assert (installed / PREFIX[1:] / "lib/systemd/user/ktaskd.service").exists()

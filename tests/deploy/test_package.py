@@ -15,7 +15,7 @@ RECORD = '#!/bin/sh\necho "${0##*/} $*" >>"$LOG"\n'
 """A program that records how it was called."""
 
 
-def run(script: str, action: str, directory: Path, *there: str) -> tuple[int, list[str], str]:
+def run(script: str, action: str, directory: Path, *there: str, old: str = "") -> tuple[int, list[str], str]:
     """Run a script with only these programs; return its status, its calls and its output."""
     if Path("/run/systemd/system").is_dir():
         pytest.skip("systemd runs here")
@@ -30,7 +30,7 @@ def run(script: str, action: str, directory: Path, *there: str) -> tuple[int, li
     shell = shutil.which("sh")
     assert shell is not None
     done = subprocess.run(
-        [shell, DEPLOY / script, action],
+        [shell, DEPLOY / script, action, old],
         env={"PATH": str(programs), "LOG": str(log)},
         capture_output=True,
         text=True,
@@ -46,6 +46,13 @@ def test_postinst_when_there_is_no_systemd_then_user_and_group_all_the_same(tmp_
     assert called[1].startswith("useradd --system --user-group ")
     assert called[1].endswith(" ktaskd")
     assert "start the daemon yourself" in said
+    assert "adduser USER ktask" in said
+
+
+def test_postinst_when_an_upgrade_then_no_first_steps(tmp_path: Path) -> None:
+    status, _, said = run("deb.postinst", "configure", tmp_path, "groupadd", "useradd", old="0.0.1")
+    assert status == 0, said
+    assert "adduser USER ktask" not in said
 
 
 def test_postinst_when_systemd_is_installed_and_does_not_run_then_nothing_is_started(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.readme.blocks import blocks, commands
+from tests.readme.guides import typed_programs
 from tests.readme.plan import LEFT_OUT, all_steps, programs
 from tests.readme.transcript import PAGE, READER, failures, play, steady
 
@@ -79,6 +80,8 @@ def test_transcript_when_readme_has_changed_then_written_again() -> None:
 def test_python_blocks_when_checked_then_mypy_finds_nothing(tmp_path: Path) -> None:
     files = programs(tmp_path)
     assert len(files) == 3
+    files += typed_programs(tmp_path)
+    assert len(files) == 5
     options = ["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}"]
     command: list[str | Path] = [sys.executable, "-m", "mypy", *options, *files]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)

@@ -123,8 +123,8 @@ TIME is a number followed by s, m, h or d, such as 90s or 1.5h.
 """
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line as values; raises UsageError, or SystemExit after --help."""
+def top_parser() -> Parser:
+    """The parser of the options before the command; its words are "command" and "rest"."""
     # The words after the command are parsed separately, since argparse cannot mix
     # options and positional words below a subparser.
     top = Parser(
@@ -139,6 +139,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     top.add_argument("--version", action="store_true", help="print the version")
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return top
+
+
+def commands() -> dict[str, Parser]:
+    """The parser of each command and each verb, by name."""
+    verbs = {name: verb(name).parser() for name in NAMES}
+    return {name: make() for name, make in _PARSERS.items()} | verbs
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as values; raises UsageError, or SystemExit after --help."""
+    top = top_parser()
     # argparse would take "--" after the command as its own; no word of a command line contains a zero byte.
     options = top.parse_args(["\0--" if i and word == "--" else word for i, word in enumerate(argv)])
     options.rest = [word.removeprefix("\0") for word in options.rest]

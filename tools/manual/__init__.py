@@ -1,0 +1,1 @@
+"""Man pages, completions of shells and pages of reference, written from the parsers and other sources."""
