@@ -19,8 +19,9 @@ def test_readme_when_read_then_it_names_the_two_commands_and_its_links_lead_some
     text = (TOP / "README.md").read_text()
     assert "make demo" in text
     assert "make test" in text
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-        assert (TOP / target).exists(), target
+    for page in (TOP / "README.md", *TOP.glob("docs/*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
 
 
 def test_contributing_when_it_names_a_target_or_a_path_then_it_is_there() -> None:

@@ -1,4 +1,4 @@
-"""The README's example of a native function works exactly as printed."""
+"""The documents' example of a native function works exactly as printed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.users import reachable_directory
 
 
 def block(mark: str) -> str:
-    """The lines of the README's block after a mark."""
-    text = (REPOSITORY / "README.md").read_text()
+    """The lines of the block after a mark."""
+    text = (REPOSITORY / "docs" / "own-functions.md").read_text()
     found = re.search(rf"<!-- {mark} -->\n```sh\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]

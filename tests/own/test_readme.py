@@ -1,4 +1,4 @@
-"""The README's examples of the user's own code work as printed."""
+"""The examples of the user's own code in the documents work as printed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from tests.support.users import reachable_directory
 BIN = Path(sys.executable).parent
 
 
-def block(mark: str) -> str:
-    """The lines of the README's code block after a mark."""
-    found = re.search(
-        rf"<!-- {mark} -->\n```\w+\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL
-    )
+def block(mark: str, page: str) -> str:
+    """The lines of the code block after a mark, of a page of docs."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    found = re.search(rf"<!-- {mark} -->\n```\w+\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
 
 
 def test_own_block_when_copied_then_it_works(daemon: Daemon, tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(block("own"))
+    (tmp_path / "program.py").write_text(block("own", "python.md"))
     # A daemon of this user, like the embedded one that would be started.
     environ = {**os.environ, "KTASKD_SOCKET": str(daemon.place)}
     command = [sys.executable, "-W", "error", "program.py"]
@@ -40,7 +39,7 @@ def test_own_block_when_copied_then_it_works(daemon: Daemon, tmp_path: Path) -> 
 def test_plugin_block_when_copied_then_it_works() -> None:
     with reachable_directory() as place:
         python = environment(place / "venv")
-        install, _, run = block("plugin").rpartition("ktask run")
+        install, _, run = block("plugin", "own-functions.md").rpartition("ktask run")
         install = install.replace("/usr/lib/ktaskd/bin/python", str(python))
         # Packages that a test must not download.
         install = install.replace("python3 -m pip", f"{sys.executable} -m pip --disable-pip-version-check")

@@ -1,4 +1,4 @@
-"""How a reader uses each block of README, or why a test cannot run it."""
+"""How a reader uses each block of README and of the pages that go on from it, or why a test cannot run it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tests.readme.blocks import Block, blocks, commands
 from tests.support.users import REPOSITORY
 
 README = REPOSITORY / "README.md"
+
+PAGES = (README, *(REPOSITORY / "docs" / f"{name}.md" for name in ("shell", "python", "own-functions")))
+"""In the order in which one reader types them, in one shell."""
 
 LEFT_OUT = {
     "make demo": "`make test` runs this; tests/tools/test_demo.py runs the demo",
@@ -49,10 +52,15 @@ class Step:
     note: str = ""
 
 
-def steps(document: str) -> list[Step]:
-    """One for each block of the document, in its order."""
+def all_steps() -> list[Step]:
+    """The steps of all pages, in their order."""
+    return steps(*(page.read_text() for page in PAGES))
+
+
+def steps(*documents: str) -> list[Step]:
+    """One for each block of the documents, in their order."""
     names = (f"program{i}.py" for i in count(1))
-    return [_step(block, names) for block in blocks(document)]
+    return [_step(block, names) for document in documents for block in blocks(document)]
 
 
 def _step(block: Block, names: Iterator[str]) -> Step:
@@ -75,9 +83,10 @@ def _native(block: Block) -> Step:
     return Step(block, (RESTART[0], header, *typed, *RESTART[1:], run), note)
 
 
-def programs(document: str, directory: Path) -> list[Path]:
-    """The Python blocks of a document as files."""
-    texts = [block.text for block in blocks(document) if block.language == "python"]
+def programs(directory: Path) -> list[Path]:
+    """The Python blocks of all pages as files."""
+    found = (block for page in PAGES for block in blocks(page.read_text()))
+    texts = [block.text for block in found if block.language == "python"]
     files = [directory / f"program{i}.py" for i, _ in enumerate(texts, 1)]
     for path, text in zip(files, texts, strict=True):
         path.write_text(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.readme.blocks import blocks, commands
-from tests.readme.plan import LEFT_OUT, README, programs, steps
+from tests.readme.plan import LEFT_OUT, all_steps, programs
 from tests.readme.transcript import PAGE, READER, failures, play, steady
 
 BOTH = """# One
@@ -46,7 +46,7 @@ def test_commands_when_a_here_document_then_one_command() -> None:
 
 
 def test_blocks_when_left_out_then_each_of_them_is_there() -> None:
-    left_out = [step.block.first_line for step in steps(README.read_text()) if not step.commands]
+    left_out = [step.block.first_line for step in all_steps() if not step.commands]
     assert len(left_out) == len(LEFT_OUT)
 
 
@@ -70,15 +70,15 @@ def test_readme_when_typed_from_an_empty_home_then_every_command_ends_well(uid: 
 def test_transcript_when_readme_has_changed_then_written_again() -> None:
     """The output differs from machine to machine; the commands do not."""
     kept = PAGE.read_text()
-    for step in steps(README.read_text()):
+    for step in all_steps():
         for command in step.commands:
             first = steady(command).strip().partition("\n")[0]
             assert kept.count(f"    $ {first}\n") >= 2, f"python -m tests.readme, for: {first}"
 
 
 def test_python_blocks_when_checked_then_mypy_finds_nothing(tmp_path: Path) -> None:
-    files = programs(README.read_text(), tmp_path)
-    assert len(files) == 2
+    files = programs(tmp_path)
+    assert len(files) == 3
     options = ["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}"]
     command: list[str | Path] = [sys.executable, "-m", "mypy", *options, *files]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.readme import session
-from tests.readme.plan import README, Step, steps
+from tests.readme.plan import Step, all_steps
 from tests.readme.session import Done
 from tests.support.users import REPOSITORY, reachable_directory
 
@@ -21,11 +21,12 @@ READER = 60031
 MOST_LINES, WIDEST = 14, 110
 """Limit for the output of one command; the rest is left out of the page."""
 
-_HEAD = """# README, as typed
+_HEAD = """# README and the pages that go on from it, as typed
 
-Made by `python -m tests.readme`, as root: every code block of README.md in one shell, which begins with
-an empty home directory, as root and as a user without rights. `make test` does the same, and fails
-if a command ends with a status other than 0. Parts that differ from run to run are written as "…".
+Made by `python -m tests.readme`, as root: every code block of README.md, docs/shell.md, docs/python.md and
+docs/own-functions.md in one shell, which begins with an empty home directory, as root and as a user without
+rights. `make test` does the same, and fails if a command ends with a status other than 0. Parts that differ
+from run to run are written as "…".
 """
 
 _VOLATILE = (
@@ -48,8 +49,8 @@ class Chapter:
 
 
 def play(uid: int) -> list[Chapter]:
-    """Type all blocks of README in one shell of `uid`, from an empty home directory."""
-    todo = list(steps(README.read_text()))
+    """Type all blocks of all pages in one shell of `uid`, from an empty home directory."""
+    todo = all_steps()
     with reachable_directory() as place:
         home = place / "home"
         home.mkdir(mode=0o755)
@@ -63,7 +64,7 @@ def play(uid: int) -> list[Chapter]:
 def failures(chapters: list[Chapter]) -> list[str]:
     """The commands that did not end as a reader expects, a text each."""
     return [
-        f"README.md:{chapter.step.block.line}: {one.command}\nstatus {one.status}: {one.output}"
+        f"{chapter.step.block.heading}: {one.command}\nstatus {one.status}: {one.output}"
         for chapter in chapters
         for one in chapter.done
         if one.status != 0
