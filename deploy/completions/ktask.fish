@@ -1,5 +1,5 @@
 # Made by `python -m tools.manual` from the parsers of the commands.
-set -l commands cancel compare compress copy decompress doctor explain fill functions hold jobs manifest mode run search show status sum verify warm watch
+set -l commands cancel compare compress copy decompress doctor explain fill functions hold jobs manifest mode run search show status sum top verify warm watch
 complete -c ktask -n "not __fish_seen_subcommand_from $commands" -s h -l help -d 'show this help message and exit'
 complete -c ktask -n "not __fish_seen_subcommand_from $commands" -l socket -r -d 'the daemon\'s directory or gRPC socket'
 complete -c ktask -n "not __fish_seen_subcommand_from $commands" -l json -d 'print one JSON document'
@@ -22,6 +22,7 @@ complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a search -d
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a show -d 'Print all details of a job.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a status -d 'Print the state of the daemon on one screen.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a sum -d 'Print or check checksums of files.'
+complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a top -d 'Show the daemon, its CPUs and its jobs as they change.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a verify -d 'Check files against the digests of a manifest.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a warm -d 'Read files into the page cache, or drop them from it.'
 complete -c ktask -f -n "not __fish_seen_subcommand_from $commands" -a watch -d 'Follow a job to its end; exit 1 if it failed.'
@@ -170,6 +171,9 @@ complete -c ktask -n "__fish_seen_subcommand_from sum" -l status -d 'with -c: pr
 complete -c ktask -n "__fish_seen_subcommand_from sum" -l strict -d 'with -c: exit 1 for a line in no known format as well'
 complete -c ktask -n "__fish_seen_subcommand_from sum" -l ignore-missing -d 'with -c: skip files that do not exist'
 complete -c ktask -n "__fish_seen_subcommand_from sum" -s w -l warn -d 'with -c: report each line in no known format'
+complete -c ktask -n "__fish_seen_subcommand_from top" -s h -l help -d 'show this help message and exit'
+complete -c ktask -n "__fish_seen_subcommand_from top" -l socket -r -d 'the daemon\'s directory or gRPC socket'
+complete -c ktask -n "__fish_seen_subcommand_from top" -s i -l interval -r -d 'time between two looks, at least 0.1s (default: 1s)'
 complete -c ktask -n "__fish_seen_subcommand_from verify" -s h -l help -d 'show this help message and exit'
 complete -c ktask -n "__fish_seen_subcommand_from verify" -l socket -r -d 'the daemon\'s directory or gRPC socket'
 complete -c ktask -n "__fish_seen_subcommand_from verify" -l json -d 'print one JSON document'

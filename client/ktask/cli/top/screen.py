@@ -171,7 +171,7 @@ def _readings(state: State, *, plain: bool) -> Iterator[Text]:
     line = Text.assemble(("pressure ", "bold"))
     for name, short in _PRESSURES.items():
         values = state.history.get(name, ())
-        now = f"{values[-1]:5.1f} %" if values else "    - "
+        now = f" {values[-1]:5.1f} %" if values else "     - "
         line.append(f"{short} ")
         line.append(sparkline(values, width, 100.0, plain=plain).ljust(width), style=_warmth(values))
         line.append(f"{now}  ")

@@ -22,7 +22,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BUSY_80 = r"""ktaskd 0.5.0  mode auto  jobs: 3 run, 1 wait  all helpers run
-pressure cpu :-:..:- 14.2 %  io .:-_:-- 22.0 %  memory _______  0.0 %
+pressure cpu :-:..:-  14.2 %  io .:-_:--  22.0 %  memory _______   0.0 %
 power not on battery  heat ++++==++ nominal, 64 C, trip point at 95 C
 node 0  .LH.oHHoHH.LH.oH  ours  54%, others  19%, helpers   8/16
 node 1  HoHH.LH.oHHoHH.L  ours  60%, others  19%, helpers   8/16
