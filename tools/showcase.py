@@ -1,84 +1,94 @@
-"""Three functions on a file and on memory, with one worker and with all, as a table."""
+"""Everyday work by one thread and by ktaskd, as a table: many digests, compression, search, a checksum."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ktask
+import zstandard
 
 from tools import checks
 
 ROUNDS = 3
-"""Runs with one worker and with all, in turn."""
+"""Runs in each way, in turn."""
 
-ROW_S = 6.0
+ROW_S = 8.0
 """No new round of a row begins after this long, so that the demo also ends on a slow machine."""
 
-_VALUE = 0xA5
-"""The value to fill with: not 0, which new pages have without any work."""
+PATTERN = "7[0-9]+1.*fox"
+"""Some lines of the text match it."""
 
+_FILES = 256
+_LINES = 20_000
 _BLOCK = 16 << 20
 _STRIPE = 1 << 20
 _STAMP = 16
 
-_COLUMNS = "{:<19} {:>13} {:>13} {:>14} {:>9}  {}"
-
-Target = ktask.Memory | ktask.File
+_COLUMNS = "{:<20} {:>13} {:>14} {:>11} {:>6}  {}"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Files or memory, on which the functions are shown.
+class Row:
+    """The same work in two ways.
 
     Args:
-        source: `size` bytes to read.
-        new: makes a target of this many bytes, removed at the end of its context.
+        alone: does it in one thread of this program, or by a program with one thread; returns the answer.
+        ours: has the daemon do it; returns the answer.
+        right: compares both answers, or looks at what was made.
+        how: the check in a few words.
     """
 
     name: str
-    client: ktask.Client
-    source: Target
     size: int
-    new: Callable[[int], AbstractContextManager[Target]]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One job: how long its caller waited, how many workers it had, whether the result was right."""
-
-    seconds: float
-    threads: int
-    right: bool
+    alone: Callable[[], Any]
+    ours: Callable[[], Any]
+    right: Callable[[Any, Any], bool]
+    how: str
 
 
 def show_functions(client: ktask.Client, directory: Path, size: int) -> bool:
-    """Print the table; returns whether every result was right."""
-    cpus = max(2, len(os.sched_getaffinity(0)))
-    print(f"Times are medians of at most {ROUNDS} rounds, after one to warm up; every run is checked.")
-    print("Copies and fills get a new target each time; the times include getting and clearing its pages.\n")
-    print(_COLUMNS.format("function", "bytes", "1 worker (s)", f"{cpus} workers (s)", "speed-up", "check"))
-    path = directory / "source"
-    make_file(path, size)
-    with ktask.file(path) as file:
-        place = Place("file", client, file, size, lambda length: _new_file(directory / "target", length))
-        right = _show_place(place, cpus)
-    with ktask.memory(size) as memory:
-        _load(memory, path)
-        path.unlink()
-        # Memory has its length from the start.
-        place = Place("memory", client, memory, size, lambda _: ktask.memory(size))
-        right = _show_place(place, cpus) and right
-    # Two plain processes that copy into one file of ext4 are no faster than one.
-    print("\nMost disk file systems let one writer at a time into a file, so copies to one gain little.")
-    return right
+    """Print the table; returns whether every answer was right."""
+    print(f"Times are medians of at most {ROUNDS} rounds, after one to warm up; every answer is checked.\n")
+    print(_COLUMNS.format("work", "bytes", "one thread (s)", "ktaskd (s)", "gain", "check"))
+    text, files = directory / "text", directory / "files"
+    make_text(text, size)
+    names = make_files(files, text, max(size // _FILES, 1))
+    rows = [
+        _digests(client, names),
+        _compression(client, text, directory / "text.zst"),
+        _search(client, text),
+        _checksum(client, text),
+    ]
+    # A list, so that all rows are shown even if one is wrong.
+    return all([_show_row(row) for row in rows])
+
+
+def make_text(path: Path, size: int) -> None:
+    """Write lines of text that differ from each other."""
+    with path.open("wb") as file:
+        number = 0
+        while file.tell() < size:
+            lines = (b"%d the quick brown fox, %x\n" % (i, i * 7919) for i in range(number, number + _LINES))
+            file.write(b"".join(lines))
+            number += _LINES
+        file.truncate(size)
+
+
+def make_files(folder: Path, text: Path, length: int) -> list[Path]:
+    """Write the begin of a text into files of this length."""
+    folder.mkdir()
+    names = [folder / f"{i:03}" for i in range(_FILES)]
+    with text.open("rb") as file:
+        for name in names:
+            name.write_bytes(file.read(length))
+    return names
 
 
 def make_file(path: Path, size: int) -> None:
@@ -92,84 +102,73 @@ def make_file(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-@contextlib.contextmanager
-def _new_file(path: Path, length: int) -> Iterator[ktask.File]:
-    try:
-        with ktask.file(path, "rw") as file:
-            os.ftruncate(file.fileno(), length)
-            yield file
-    finally:
-        path.unlink(missing_ok=True)
+def _digests(client: ktask.Client, names: list[Path]) -> Row:
+    def ours() -> list[str]:
+        job = client.run("file.sha256", items=names, min_chunk=4)
+        return [item["sha256"] for item in (job.result or {})["items"]]
+
+    size = sum(name.stat().st_size for name in names)
+    alone = lambda: [checks.sha256(name) for name in names]  # noqa: E731
+    return Row(f"sha256 of {len(names)} files", size, alone, ours, checks.equal, "hashlib")
 
 
-def _load(memory: ktask.Memory, path: Path) -> None:
-    """Put a file's bytes into memory of the same size."""
-    with path.open("rb", buffering=0) as file, memoryview(memory) as view:
-        done = 0
-        while done < len(view):
-            with view[done : done + _BLOCK] as piece:
-                done += file.readinto(piece) or 0
+def _compression(client: ktask.Client, text: Path, target: Path) -> Row:
+    def alone() -> None:
+        with text.open("rb") as source, target.open("wb") as file:
+            zstandard.ZstdCompressor(level=3).copy_stream(source, file)
+
+    def ours() -> None:
+        target.unlink(missing_ok=True)
+        client.run("file.compress", src=text, dst=target)
+
+    def right(_one: None, _other: None) -> bool:
+        return checks.decompresses_to(target, text)
+
+    return Row("zstd -3", text.stat().st_size, alone, ours, right, "decompressed again")
 
 
-def _show_place(place: Place, cpus: int) -> bool:
-    # This also brings a file into the page cache, for both numbers of workers alike.
-    wanted = checks.crc32(place.source.fileno())
-    rows: list[tuple[str, str, Callable[[int], Run]]] = [
-        ("file.crc32", "zlib.crc32", lambda threads: _crc32(place, threads, wanted)),
-        ("file.copy", "same bytes", lambda threads: _copy(place, threads)),
-        ("mem.fill", "every byte", lambda threads: _fill(place, threads)),
-    ]
-    # A list, so that all rows are shown even if one is wrong.
-    return all([_show_row(f"{name} {place.name}", how, place.size, run, cpus) for name, how, run in rows])
+def _search(client: ktask.Client, text: Path) -> Row:
+    def ours() -> int:
+        job = client.run("text.search", data=text, arg={"pattern": PATTERN, "regex": True})
+        return int((job.result or {})["count"])
+
+    size, alone = text.stat().st_size, lambda: checks.lines_with(text, PATTERN)
+    return Row("search for a pattern", size, alone, ours, checks.equal, "grep -E -c")
 
 
-def _crc32(place: Place, threads: int, wanted: int) -> Run:
-    begin = time.perf_counter()
-    job = place.client.run("file.crc32", data=place.source, max_threads=threads)
-    seconds = time.perf_counter() - begin
-    result = job.result or {}
-    return _run(job, seconds, result.get("crc32") == wanted and result.get("bytes") == place.size)
+def _checksum(client: ktask.Client, text: Path) -> Row:
+    def ours() -> int:
+        return int((client.run("file.crc32", data=text).result or {})["crc32"])
+
+    size, alone = text.stat().st_size, lambda: checks.crc32(text)
+    return Row("crc32 of one file", size, alone, ours, checks.equal, "zlib")
 
 
-def _copy(place: Place, threads: int) -> Run:
-    with place.new(0) as target:
-        begin = time.perf_counter()
-        job = place.client.run("file.copy", src=place.source, dst=target, max_threads=threads)
-        seconds = time.perf_counter() - begin
-        return _run(job, seconds, checks.same_bytes(place.source.fileno(), target.fileno(), place.size))
-
-
-def _fill(place: Place, threads: int) -> Run:
-    with place.new(place.size) as target:
-        begin = time.perf_counter()
-        job = place.client.run("mem.fill", arg={"value": _VALUE}, data=target, max_threads=threads)
-        seconds = time.perf_counter() - begin
-        return _run(job, seconds, checks.all_bytes(target.fileno(), place.size, _VALUE))
-
-
-def _run(job: ktask.Job, seconds: float, right: bool) -> Run:
-    return Run(seconds, job.plan.threads if job.plan else 0, right)
-
-
-def _show_row(name: str, how: str, size: int, run: Callable[[int], Run], cpus: int) -> bool:
+def _show_row(row: Row) -> bool:
     begin = time.monotonic()
-    runs = [run(cpus)]
+    row.alone()
+    row.ours()
     alone: list[float] = []
     together: list[float] = []
+    right = True
     for _ in range(ROUNDS):
-        runs += [run(1), run(cpus)]
-        alone.append(runs[-2].seconds)
-        together.append(runs[-1].seconds)
+        one, seconds = _timed(row.alone)
+        alone.append(seconds)
+        other, seconds = _timed(row.ours)
+        together.append(seconds)
+        right = row.right(one, other) and right
         if time.monotonic() - begin > ROW_S:
             break
-    one, all_of_them = statistics.median(alone), statistics.median(together)
-    right = all(each.right for each in runs)
-    check = f"{_verdict(right)} {how}"
-    if runs[-1].threads != cpus:
-        check += f" ({runs[-1].threads} of {cpus} workers planned)"
-    times = f"{one:.3f}", f"{all_of_them:.3f}", f"{one / all_of_them:.2f}"
-    print(_COLUMNS.format(name, size, *times, check))
+    one_thread, ours = statistics.median(alone), statistics.median(together)
+    times = f"{one_thread:.3f}", f"{ours:.3f}", f"{one_thread / ours:.2f}"
+    print(_COLUMNS.format(row.name, row.size, *times, f"{_verdict(right)} {row.how}"))
     return right
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    begin = time.perf_counter()
+    answer = work()
+    return answer, time.perf_counter() - begin
 
 
 def _verdict(right: bool) -> str:

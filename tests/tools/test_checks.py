@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zstandard
 from ktask import JobError, JobState, Span
 
 from tools import checks, undoing
@@ -18,49 +18,33 @@ SIZE = checks.PIECE * 2 + 5
 
 
 @pytest.fixture
-def memory() -> Iterator[int]:
-    fd = os.memfd_create("checked")
-    os.pwrite(fd, b"\x07" * SIZE, 0)
-    yield fd
-    os.close(fd)
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"line 7\n" * (SIZE // 7))
+    return path
 
 
-@pytest.fixture
-def other(memory: int) -> Iterator[int]:
-    fd = os.memfd_create("other")
-    os.pwrite(fd, b"\x07" * SIZE, 0)
-    yield fd
-    os.close(fd)
+def test_sums_when_many_pieces_then_those_of_the_whole(file: Path) -> None:
+    content = file.read_bytes()
+    assert checks.crc32(file) == zlib.crc32(content)
+    assert checks.sha256(file) == hashlib.sha256(content).hexdigest()
 
 
-def test_crc32_when_many_pieces_then_that_of_the_whole(memory: int) -> None:
-    assert checks.crc32(memory) == zlib.crc32(b"\x07" * SIZE)
+def test_lines_when_counted_then_those_that_match(file: Path) -> None:
+    assert checks.lines_with(file, "[0-9]$") == SIZE // 7
+    assert checks.lines_with(file, "8") == 0
 
 
-@pytest.mark.parametrize("position", [0, checks.PIECE, SIZE - 1])
-def test_all_bytes_when_one_differs_then_seen(memory: int, position: int) -> None:
-    assert checks.all_bytes(memory, SIZE, 7)
-    os.pwrite(memory, b"\x08", position)
-    assert not checks.all_bytes(memory, SIZE, 7)
-
-
-def test_all_bytes_when_another_size_then_seen(memory: int) -> None:
-    assert not checks.all_bytes(memory, SIZE - 1, 7)
-    assert not checks.all_bytes(memory, SIZE + 1, 7)
-
-
-@pytest.mark.parametrize("position", [0, checks.PIECE, SIZE - 1])
-def test_same_bytes_when_one_differs_then_seen(memory: int, other: int, position: int) -> None:
-    assert checks.same_bytes(memory, other, SIZE)
-    os.pwrite(other, b"\x08", position)
-    assert not checks.same_bytes(memory, other, SIZE)
-
-
-def test_same_bytes_when_another_size_then_seen(memory: int, other: int) -> None:
-    os.ftruncate(other, SIZE + 1)
-    assert not checks.same_bytes(memory, other, SIZE)
-    os.ftruncate(other, SIZE - 1)
-    assert not checks.same_bytes(memory, other, SIZE)
+@pytest.mark.parametrize("position", [0, checks.PIECE, 2 * checks.PIECE - 9])
+def test_compressed_file_when_a_byte_differs_then_seen(file: Path, tmp_path: Path, position: int) -> None:
+    packed, content = tmp_path / "packed", bytearray(file.read_bytes())
+    compressor = zstandard.ZstdCompressor()
+    halves = bytes(content[: checks.PIECE]), bytes(content[checks.PIECE :])
+    packed.write_bytes(b"".join(map(compressor.compress, halves)))
+    assert checks.decompresses_to(packed, file)
+    content[position] ^= 1
+    packed.write_bytes(compressor.compress(bytes(content)))
+    assert not checks.decompresses_to(packed, file)
 
 
 FAILED = JobError("FUNCTION_ERROR", "", Span(4, 8), -1, 5, "", 0, (Span(0, 3),), ())

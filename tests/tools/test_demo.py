@@ -19,7 +19,7 @@ from tests.support.users import REPOSITORY
 
 MARK = "KTASKD_DEMO_TEST"
 SMALL = ("--size", "8M")
-ROWS = [f"{name} {place}" for place in ("file", "memory") for name in ("file.crc32", "file.copy", "mem.fill")]
+ROWS = ["sha256 of 256 files", "zstd -3", "search for a pattern", "crc32 of one file"]
 
 
 @contextmanager
@@ -54,15 +54,17 @@ def finished(directory: Path, *words: str) -> tuple[int, str, str]:
 def test_demo_when_run_then_all_is_shown_and_right(reachable_dir: Path) -> None:
     status, out, err = finished(reachable_dir, "-m", "tools.demo", *SMALL)
     assert (status, err) == (0, "")
-    heads = next(line for line in out.splitlines() if line.startswith("function "))
-    assert re.split(r" {2,}", heads)[:3] == ["function", "bytes", "1 worker (s)"]
+    heads = next(line for line in out.splitlines() if line.startswith("work "))
+    assert heads.split() == ["work", "bytes", "one", "thread", "(s)", "ktaskd", "(s)", "gain", "check"]
     for row in ROWS:
         assert re.search(rf"^{row} +8388608 +\d+\.\d+ +\d+\.\d+ +\d+\.\d+  ok ", out, re.MULTILINE), out
+    assert re.search(r"^nothing +\d+ +1\.00$", out, re.MULTILINE)
+    assert re.search(r"^a job of ktaskd +\d+ +\d+\.\d+$", out, re.MULTILINE)
+    assert re.search(r"^nice -n 19, a process for each CPU +\d+ +\d+\.\d+$", out, re.MULTILINE)
     assert re.search(r"^reason: +FUNCTION_ERROR$", out, re.MULTILINE)
     assert re.search(r"^undone: +\d+-\d+", out, re.MULTILINE)
     assert re.search(r"^dirty: +nothing$", out, re.MULTILINE)
     assert re.search(r"^bytes: .* 0 done and not undone, \d+ done and undone$", out, re.MULTILINE)
-    assert "helpers give way by" in out
     assert out.endswith("all results were right\n")
     assert "\x1b" not in out
 
@@ -71,15 +73,12 @@ def test_demo_when_a_check_says_no_then_exit_1(reachable_dir: Path) -> None:
     code = (
         "import sys\n"
         "from tools import checks, demo\n"
-        "checks.same_bytes = lambda left, right, size: False\n"
+        "checks.decompresses_to = lambda packed, original: False\n"
         "sys.exit(demo.main(sys.argv[1:]))\n"
     )
     status, out, err = finished(reachable_dir, "-c", code, *SMALL)
     assert (status, err) == (1, "")
-    assert re.findall(r"^(\S+ \w+) .* WRONG (.*)$", out, re.MULTILINE) == [
-        ("file.copy file", "same bytes (1 of 2 workers planned)"),
-        ("file.copy memory", "same bytes"),
-    ]
+    assert re.findall(r"^(.+?) {2,}.* WRONG (.*)$", out, re.MULTILINE) == [("zstd -3", "decompressed again")]
     assert out.endswith("SOMETHING WAS WRONG\n")
 
 
@@ -104,7 +103,7 @@ def test_demo_when_interrupted_then_nothing_is_left(
 ) -> None:
     with started(reachable_dir, "-m", "tools.demo", "--size", "128M") as process:
         assert process.stdout is not None
-        while not process.stdout.readline().startswith("function "):
+        while not process.stdout.readline().startswith("work "):
             pass
         process.send_signal(number)
         out, err = process.communicate()

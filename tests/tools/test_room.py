@@ -64,7 +64,7 @@ def have(monkeypatch: pytest.MonkeyPatch, *, disk: int, memory: int, is_memory: 
 
 @pytest.mark.parametrize(
     ("disk", "memory", "size"),
-    [(9000, 9000, 1024), (2304, 2304, 1024), (2303, 9000, 512), (9000, 900, 256), (300, 9000, 16)],
+    [(9000, 9000, 1024), (3328, 3328, 1024), (3327, 9000, 512), (9000, 900, 128), (300, 9000, 8)],
 )
 def test_size_when_room_then_the_largest_half_that_fits(
     monkeypatch: pytest.MonkeyPatch,
@@ -82,10 +82,10 @@ def test_size_when_room_then_the_largest_half_that_fits(
 
 def test_size_when_files_are_memory_then_they_count_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, disk=9000 * MIB, memory=900 * MIB, is_memory=True)
-    assert demo.fitting(1024 * MIB, Path("/tmp/x")) == 256 * MIB
+    assert demo.fitting(1024 * MIB, Path("/tmp/x")) == 128 * MIB
 
 
 def test_size_when_no_room_at_all_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, disk=100 * MIB, memory=9000 * MIB)
-    with pytest.raises(demo.NoRoom, match=r"/tmp has 100\.0 MiB free, .*needs 258\.0 MiB of each"):
+    with pytest.raises(demo.NoRoom, match=r"/tmp has 100\.0 MiB free, .*needs 259\.0 MiB of each"):
         demo.fitting(1024 * MIB, Path("/tmp/x"))
