@@ -73,7 +73,7 @@ def jobs(step: int) -> tuple[Job, ...]:
         ),
         job(
             11,
-            "zstd.compress",
+            "file.compress",
             "/home/ben/logs/access.log",
             done=0.31 + 0.0095 * step,
             total=14 * GIB,

@@ -29,7 +29,7 @@ node 1  HoHH.LH.oHHoHH.L  ours  60%, others  19%, helpers   8/16
         H our helper  L our lead  o somebody else  . idle
  ID       STATE     FUNCTION       FILES      USER    DONE     RATE   LEFT   L+H
 >ac0ffee5 running   file.sha256    ~nthly.tar anna     60% 344.1M/s  1m52s   1+9
- bc0ffee5 running   zstd.compress  ~ccess.log ben      87% 136.2M/s    14s   1+4
+ bc0ffee5 running   file.compress  ~ccess.log ben      87% 136.2M/s    14s   1+4
  cc0ffee5 running   text.search    ~ews\n.txt www-dat  75%  36.9M/s    20s   1+0
  dc0ffee5 queued    file.blake3    ~night.raw anna      0%        -      -   0+0
  ec0ffee5 succeeded mem.fill       -          anna    100%        -      -   0+0
