@@ -38,7 +38,7 @@ def connect(target: str | os.PathLike[str] | None = None, *, own: bool = False, 
     waited for if it is just starting (`ktask.link.starting`). Otherwise the daemons at
     $XDG_RUNTIME_DIR/ktaskd/ and /run/ktaskd/ are tried. If neither answers, this user's embedded
     daemon is used; it is started if necessary, and ends when it is idle. If a daemon at
-    /run/ktaskd exists but cannot be used, it warns with SystemDaemonUnused.
+    /run/ktaskd exists but is not used, it warns with SystemDaemonUnused.
 
     The library sends data only to a daemon of root, of this user, or the system's at /run/ktaskd;
     `ktask.link.trust` has the rule. A daemon of another user is skipped, unless it was named.

@@ -88,7 +88,7 @@ class DaemonNotTrusted(KtaskError):
 
 
 class SystemDaemonUnused(RuntimeWarning):
-    """A system daemon exists but cannot be used; a daemon of this user's own is used instead.
+    """A system daemon exists but is not used; a daemon of this user's own is used instead.
 
     To make it an error: `warnings.simplefilter("error", ktask.SystemDaemonUnused)`.
     """

@@ -19,6 +19,7 @@ gave up earlier on a slow machine would start a second daemon. Source: systemd-s
 DefaultTimeoutStartSec"""
 _LOOK_S = 2.0
 """Between two checks that a process still listens there."""
+_INSTEAD = "a daemon of your own is used instead"
 _NO_ANSWER = "accepts connections, but no daemon answers"
 
 
@@ -43,11 +44,13 @@ def open_session(
     # With `own` only the embedded daemon is tried: it is where a daemon of this user would be.
     for usual in () if own else locate.usual(os.environ):
         try:
-            return _answering(usual)
+            session = _answering(usual)
         except (DaemonNotFound, DaemonNotTrusted) as error:
             tried.append(str(error))
             if locate.is_system(usual):
                 unused.append(locate.with_next_step(usual, str(error)))
+        else:
+            return _reported(session, _in_place_of_the_system(usual), warn)
     directory = embedded.directory_of(os.environ)
     try:
         found = embedded.find_or_start(directory) if start else embedded.endpoint_in(directory)
@@ -55,9 +58,37 @@ def open_session(
     except (DaemonNotFound, DaemonNotTrusted) as error:
         steps = unused if start else [*unused, embedded.NEXT_STEP]
         raise DaemonNotFound("daemon: none answers", [*tried, str(error), *steps]) from None
-    for text in unused:
-        (warn or _warn)(f"{text}; a daemon of your own is used instead: {found}")
+    return _reported(session, [f"{text}; {_INSTEAD}: {found}" for text in unused], warn)
+
+
+def _reported(session: Session, texts: list[str], warn: Callable[[str], object] | None) -> Session:
+    """The session, after its warnings; closed if one of them is an error to the caller."""
+    try:
+        for text in texts:
+            (warn or _warn)(text)
+    except BaseException:
+        session.close()
+        raise
     return session
+
+
+def _in_place_of_the_system(used: Endpoint) -> list[str]:
+    """The warning, if an earlier command has started the daemon in use and there is one of the system."""
+    system = locate.usual(os.environ)[-1]
+    started = embedded.was_started_in(os.path.dirname(used.socket))
+    if used == system or not started or not locate.is_system(system):
+        return []
+    try:
+        silent = locate.why_silent(system)
+        why = f'socket "{system}": {silent}' if silent else ""
+    except DaemonNotTrusted as error:
+        why = str(error)
+    if why:
+        return [f"{locate.with_next_step(system, why)}; {_INSTEAD}: {used}"]
+    return [
+        f"a daemon of your own still runs and is used, not the system's: {used}; it ends when it is "
+        f"idle; --socket {os.path.dirname(system.socket)} names the system's"
+    ]
 
 
 def _warn(text: str) -> None:

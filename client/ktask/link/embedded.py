@@ -58,6 +58,11 @@ def directory_of(environ: Mapping[str, str]) -> str:
     return f"/tmp/ktaskd-{os.geteuid()}"
 
 
+def was_started_in(directory: str) -> bool:
+    """Whether a client has ever started a daemon in this directory."""
+    return os.path.lexists(os.path.join(directory, _LOCK_NAME))
+
+
 def find_or_start(directory: str) -> Endpoint:
     """The endpoint of a daemon that answers in `directory`; starts one if there is none.
 

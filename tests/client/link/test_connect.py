@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import socket
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,6 +168,29 @@ def test_connect_when_the_systems_daemon_refuses_then_no_other_one_is_started(
     with pytest.raises(ktask.KtaskError, match="too many"):
         ktask.connect()
     assert not pids(fake_python)
+
+
+def test_connect_when_the_daemon_of_an_earlier_command_is_used_then_reported_each_time(
+    nowhere: Path, fake_python: Path, short_dir: Path
+) -> None:
+    system = short_dir / "system"
+    system.mkdir(mode=0o755)
+    for _ in "starts", "finds":
+        status, _, err = ktask_command("functions")
+        assert status == 0
+        assert err.startswith(f'ktask: warning: socket "{system}/ktaskd.sock": No such file')
+        assert f"is used instead: {nowhere}/ktaskd/ktaskd.sock" in err
+        assert err.count("\n") == 1
+    assert len(pids(fake_python)) == 1
+    with FakeDaemon(system):
+        with pytest.warns(ktask.SystemDaemonUnused, match="not the system's") as caught:
+            ktask.connect().close()
+        assert f"--socket {system}" in str(caught[0].message)
+        with pytest.raises(ktask.SystemDaemonUnused), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ktask.connect()
+        with ktask.connect(own=True):
+            pass  # nothing is warned about
 
 
 @pytest.mark.other_uid
