@@ -50,6 +50,8 @@ class World:
             "LIST": self.list,
             "MANY": self.many,
             "PACKED": self.packed,
+            "COPY": self.packed.with_name("copy"),
+            "FILLED": self.packed.with_name("filled"),
         }
         return [str(names.get(word, word)).replace("=A", f"={self.files[0]}") for word in line.split()]
 
