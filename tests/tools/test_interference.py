@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.interference import fakehost, foreground, idle, latency, notinway
+from tests.bench.interference import fakehost, foreground, idle, kept, latency, notinway
 from tests.bench.interference.bench import Bench, attempt, reason
 from tests.bench.interference.fakehost import FakeHost
 from tests.bench.interference.line import MISSED, PASS, Exactly, Line, failed, table
+from tests.bench.interference.notinway import AUTO, POOL, XARGS
 from tests.bench.interference.plot import draw, panels
 from tests.bench.interference.programs import Unmeasured, compiled
 from tests.bench.interference.report import Report, Section
@@ -341,3 +342,20 @@ def test_command_when_one_short_row_then_table_json_and_picture(tmp_path: Path) 
     for name in lines:
         assert name in done.stdout
     assert (tmp_path / "interference.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_of_the_readme_when_drawn_then_the_medians_of_three_ways(tmp_path: Path) -> None:
+    ways = {AUTO: [0.9, 1.0, 0.99], XARGS: [0.5, 0.4, 0.6], POOL: [0.5]}
+    lines = [
+        {"name": f"another session, CPU time beside {way}", "values": values} for way, values in ways.items()
+    ]
+    figures, picture = tmp_path / "figures.json", tmp_path / "kept.svg"
+    figures.write_text(json.dumps({"rows": [{"row": 1, "lines": lines}]}))
+    assert kept.main([str(figures), str(picture)]) == 0
+    assert kept.kept(json.loads(figures.read_text())) == {
+        "ktaskd": 0.99,
+        "nice -n 19 xargs -P": 0.5,
+        "ProcessPoolExecutor": 0.5,
+    }
+    drawn = picture.read_text()
+    assert all(f"<!-- {text} -->" in drawn for text in ("ktaskd", "99 %", "50 %"))

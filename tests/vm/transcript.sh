@@ -7,6 +7,8 @@ show 'adduser --quiet alice ktask'
 show 'ktask status -v | head -20'
 show 'ktask status -v | grep -A 3 "^pool node"'
 show 'runuser -u alice -- ktask run file.crc32 data=/usr/bin/python3.11'
+show 'runuser -u alice -- ktask sum /usr/bin/python3.11'
+show 'runuser -u alice -- sh -c "cd && tar c /usr/lib/systemd 2>/dev/null | ktask compress > x.tar.zst; ls -l x.tar.zst"'
 body='{"spec": {"function": "file.crc32", "sources": {"data": {"path": "/usr/bin/python3.11"}}}}'
 show "grpcurl -plaintext -unix -d '$body' /run/ktaskd/ktaskd.sock ktask.v1.Jobs/Run"
 show 'systemctl status ktaskd ktaskd-helpers --no-pager --lines 0'

@@ -7,7 +7,7 @@ import sys
 
 from . import kit
 
-ROOMS = ("units", "users", "disks", "nodes", "priorities", "limits", "life")
+ROOMS = ("units", "users", "firsts", "disks", "nodes", "priorities", "limits", "life")
 """Modules in order: the first one starts the service, the last one removes the package."""
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ GRPCURL = ("/vm/grpcurl", "-plaintext", "-unix")
 FILE = Path("/srv/data")
 
 
-def _users() -> None:
+def make_users() -> None:
+    """Make alice, who is in the group, and bob; and a file for their jobs."""
     for name, more in (("alice", ("-G", "ktask")), ("bob", ())):
         if subprocess.run(["id", name], check=False, capture_output=True).returncode:
             run("useradd", "-m", *more, name)
@@ -38,7 +39,7 @@ def health_when_asked_then_serving() -> str:
 @check
 def grpcurl_when_run_by_root_and_by_a_user_then_it_works() -> str:
     """Use reflection, the status and jobs: root's by path, a user's by a handle from `ktask hold`."""
-    _users()
+    make_users()
     for user in ("", "alice"):
         require("ktask.v1.Jobs" in grpcurl("list", user=user), "list: no ktask.v1.Jobs")
         require('"topology"' in grpcurl("ktask.v1.Control/GetStatus", user=user), "no status")
@@ -68,7 +69,7 @@ def grpcurl_when_run_by_root_and_by_a_user_then_it_works() -> str:
 @check
 def user_when_not_in_the_group_then_refused_by_the_socket() -> str:
     """bob is not in the group ktask."""
-    _users()
+    make_users()
     printed = run("ktask", "--socket", "/run/ktaskd", "status", user="bob", ok=False)
     require("ermission denied" in printed, printed)
     printed = grpcurl("list", user="bob", ok=False)
@@ -110,7 +111,7 @@ with ktask.connect("/run/ktaskd") as client:
 @check
 def user_unit_when_a_user_starts_it_then_their_own_daemon_runs_jobs() -> str:
     """bob is refused by the system's daemon and has his own, started by `systemctl --user`."""
-    _users()
+    make_users()
     uid = pwd.getpwnam("bob").pw_uid
     runtime = f"/run/user/{uid}"
     as_bob = ("env", "-u", "KTASKD_SOCKET", f"XDG_RUNTIME_DIR={runtime}")
