@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ktask.cli.batches import Opened, Result, Unreadable, each_readable, min_chunk, problem_of, results
+from ktask.cli.batches import (
+    Opened,
+    Result,
+    Unreadable,
+    each_readable,
+    is_of_a_file,
+    min_chunk,
+    problem_of,
+    results,
+)
 from ktask.cli.escaping import printable
 from ktask.cli.exits import BAD_INPUT, DONE, FAILED, print_error, warn
 from ktask.cli.output import write_out
@@ -135,7 +144,7 @@ class _Search:
         try:
             count = self._searched(name, opened.file, None if isinstance(outcome, _Later) else outcome)
         except KtaskError as error:
-            if error.reason not in ("FUNCTION_ERROR", "FD_UNSUITABLE", "SOURCE_INVALID"):
+            if not is_of_a_file(error):
                 raise
             self._complain(name, problem_of(error))
             return
