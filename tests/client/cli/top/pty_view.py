@@ -79,7 +79,10 @@ def showing(
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
         env = {**environment(socket), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(environ or {})}
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        with subprocess.Popen([KTASK, "top", "-i", "0.1", *words], env=env, **streams) as process:  # type: ignore[call-overload]
+        # In a group of its own, which has its parent in the session: the kernel does not stop an orphaned one.
+        with subprocess.Popen(  # type: ignore[call-overload]
+            [KTASK, "top", "-i", "0.1", *words], env=env, process_group=0, **streams
+        ) as process:
             try:
                 yield View(process, ours, theirs)
             finally:
