@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pty
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from ktask.cli import parsers
 
 from tools.manual import settings, words
 from tools.manual.made import MAN, SHELLS, TOP, stale
+from tools.manual.made import PAGES as PAGES_OF_REFERENCE
 from tools.manual.prose import Part, parts
 
 BASH, ZSH, FISH = TOP / SHELLS / "ktask", TOP / SHELLS / "_ktask", TOP / SHELLS / "ktask.fish"
@@ -54,6 +56,15 @@ def test_settings_when_read_then_every_key_with_a_text() -> None:
     keys = [key for one in sections for group in one.groups for key, _ in group.values]
     assert len(keys) == len([line for line in text.splitlines() if " = " in line and line[0] not in "#["])
     assert all(group.text for one in sections for group in one.groups)
+
+
+def test_contract_when_read_then_each_declaration_has_a_section_and_nothing_else_is_in_it() -> None:
+    text = (TOP / PAGES_OF_REFERENCE / "proto.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n\n(.*?)\n\n```proto$", text, re.MULTILINE | re.DOTALL))
+    sources = "\n".join(path.read_text() for path in (TOP / "proto/ktask/v1").glob("*.proto"))
+    assert sections.keys() == set(re.findall(r"^(?:service|message|enum) (\w+)", sources, re.MULTILINE))
+    assert sections["RunRequest"] == "RunRequest submits one job; the call returns at its end."
+    assert [name for name, about in sections.items() if not about or "##" in about or "{" in about] == []
 
 
 def test_prose_when_it_has_examples_then_they_keep_their_lines() -> None:
