@@ -76,7 +76,11 @@ def test_prose_when_it_has_examples_then_they_keep_their_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted"), [("su", "sum"), ("sum --alg", "--algorithm"), ("mode pa", "paused")]
+    ("typed", "wanted"),
+    [
+        *[("su", "sum"), ("sum --alg", "--algorithm"), ("mode pa", "paused"), ("sum -a xx", "xxh3")],
+        *[("sum --algorithm = xx", "xxh3"), ("compress --format = g", "gzip"), ("--socket = /x su", "sum")],
+    ],
 )
 def test_bash_when_a_word_is_begun_then_completed(typed: str, wanted: str) -> None:
     words = f"COMP_WORDS=(ktask {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1))"
