@@ -43,7 +43,7 @@ Recommends: libpcre2-8-0 (>= 10.38)
 Suggests: systemd, dbus
 Description: parallel work for every program, on CPUs that nobody else wants
  A daemon that runs jobs over memory regions and files for local programs, in
- workers of the lowest priority that are pinned to CPUs and NUMA nodes, and gives
+ workers of the lowest priority that are pinned to CPUs and NUMA nodes. It gives
  way to everything else on the machine. With the command ktask and a client
  library for Python in a private environment.
 CONTROL

@@ -79,7 +79,8 @@ install_environment() {
         install --no-input --no-compile --no-warn-script-location "$wanted"
     # They go below PREFIX, where man and the shells look.
     rm -rf "$home"/share/{man,bash-completion,zsh,fish}
-    rm -f "$home"/bin/[Aa]ctivate* "$home"/bin/f2py "$home"/bin/numpy-config
+    # Dependencies bring commands of their own, which nobody should find here.
+    find "$home/bin" -mindepth 1 ! -name 'python*' ! -name ktask ! -name ktaskd -delete
     fix_scripts
     "$home/bin/python" -I -m compileall -q -j 0 -s "$DESTDIR" -p / "$home/lib" >/dev/null || true
     # Every user who runs the daemon must be able to read it, regardless of the umask.

@@ -38,7 +38,7 @@ make_environment() {
     "$python" -m venv "$home"
     bounded_tools >"$home/tools.txt"
     "$home/bin/python" -m pip --quiet --disable-pip-version-check install --no-input \
-        --editable '.[functions,dbus,metrics]' --requirement "$home/tools.txt"
+        --editable '.[functions,dbus,metrics,top]' --requirement "$home/tools.txt"
     echo "$PWD/client" >"$("$home/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/client.pth"
     echo "$stamp" >"$home/stamp"
 }

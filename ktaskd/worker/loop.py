@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import struct
@@ -190,6 +191,8 @@ class Worker:
         self._chunks.forget()
         bodies.wipe_all()
         quanta.wipe(self._buffer)
+        # A failed job leaves its exception and its frames in a cycle, which would keep its arguments.
+        gc.collect()
 
     def _on_source(self, note: frames.Note, fds: list[int]) -> None:
         """Keep a source; jobs of a source without its descriptor fail when they use it."""

@@ -62,6 +62,7 @@ def test_install_when_done_then_commands_and_units_are_in_place(installed: Path)
     assert (installed / PREFIX[1:] / "lib/systemd/user/ktaskd.service").exists()
     assert (installed / "etc/ktaskd/ktaskd.toml").exists()
     assert not [path for path in home.rglob("*.pth")]
+    assert {path.name.partition("3")[0] for path in (home / "bin").iterdir()} == {"python", "ktask", "ktaskd"}
     for path in home.rglob("*.pyc"):
         assert str(installed).encode() not in path.read_bytes(), path
         break

@@ -46,13 +46,13 @@ def test_postinst_when_there_is_no_systemd_then_user_and_group_all_the_same(tmp_
     assert called[1].startswith("useradd --system --user-group ")
     assert called[1].endswith(" ktaskd")
     assert "start the daemon yourself" in said
-    assert "adduser USER ktask" in said
+    assert "usermod -aG ktask USER" in said
 
 
 def test_postinst_when_an_upgrade_then_no_first_steps(tmp_path: Path) -> None:
     status, _, said = run("deb.postinst", "configure", tmp_path, "groupadd", "useradd", old="0.0.1")
     assert status == 0, said
-    assert "adduser USER ktask" not in said
+    assert "usermod -aG ktask USER" not in said
 
 
 def test_postinst_when_systemd_is_installed_and_does_not_run_then_nothing_is_started(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.waited_s
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for threads without the limit of newer versions of Python, which is over at once here."""
+        await super().shutdown_default_executor()
+
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     """Run a test to its end on such a loop."""

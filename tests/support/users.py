@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -140,6 +141,14 @@ class OtherUsers:
         if self._base_copy.exists():
             environment |= self.library_path(self._base_copy / "bin" / "python")
         return environment
+
+    def can_run_a_daemon(self) -> bool:
+        """Whether processes that a daemon starts find the interpreter's library.
+
+        They get no LD_LIBRARY_PATH, so a copied interpreter with a shared library does not start there.
+        """
+        self.interpreter  # noqa: B018  # copies it, if it must be copied
+        return not (self._base_copy.exists() and sysconfig.get_config_var("Py_ENABLE_SHARED"))
 
     @staticmethod
     def library_path(interpreter: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pty
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from ktask.cli import parsers
 
 from tools.manual import settings, words
 from tools.manual.made import MAN, SHELLS, TOP, stale
+from tools.manual.made import PAGES as PAGES_OF_REFERENCE
 from tools.manual.prose import Part, parts
 
 BASH, ZSH, FISH = TOP / SHELLS / "ktask", TOP / SHELLS / "_ktask", TOP / SHELLS / "ktask.fish"
@@ -56,6 +58,15 @@ def test_settings_when_read_then_every_key_with_a_text() -> None:
     assert all(group.text for one in sections for group in one.groups)
 
 
+def test_contract_when_read_then_each_declaration_has_a_section_and_nothing_else_is_in_it() -> None:
+    text = (TOP / PAGES_OF_REFERENCE / "proto.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n\n(.*?)\n\n```proto$", text, re.MULTILINE | re.DOTALL))
+    sources = "\n".join(path.read_text() for path in (TOP / "proto/ktask/v1").glob("*.proto"))
+    assert sections.keys() == set(re.findall(r"^(?:service|message|enum) (\w+)", sources, re.MULTILINE))
+    assert sections["RunRequest"] == "RunRequest submits one job; the call returns at its end."
+    assert [name for name, about in sections.items() if not about or "##" in about or "{" in about] == []
+
+
 def test_prose_when_it_has_examples_then_they_keep_their_lines() -> None:
     assert list(parts("One\ntwo.\n\nexamples:\n  a\n    b\n\nexit status: 0 done,\n1 not.")) == [
         Part("", "One two.", literal=False),
@@ -65,7 +76,11 @@ def test_prose_when_it_has_examples_then_they_keep_their_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted"), [("su", "sum"), ("sum --alg", "--algorithm"), ("mode pa", "paused")]
+    ("typed", "wanted"),
+    [
+        *[("su", "sum"), ("sum --alg", "--algorithm"), ("mode pa", "paused"), ("sum -a xx", "xxh3")],
+        *[("sum --algorithm = xx", "xxh3"), ("compress --format = g", "gzip"), ("--socket = /x su", "sum")],
+    ],
 )
 def test_bash_when_a_word_is_begun_then_completed(typed: str, wanted: str) -> None:
     words = f"COMP_WORDS=(ktask {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1))"

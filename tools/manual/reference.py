@@ -88,7 +88,7 @@ def contract(texts: Iterable[str]) -> str:
 
 
 def _definitions(text: str) -> Iterator[str]:
-    pattern = r"((?:^//.*\n)*)^(service|message|enum) (\w+) (\{\}|\{\n.*?^\})"
+    pattern = r"((?:^//[^\n]*\n)*)^(service|message|enum) (\w+) (\{\}|\{\n.*?^\})"
     for comment, kind, name, body in re.findall(pattern, text, re.MULTILINE | re.DOTALL):
         said = " ".join(line.removeprefix("//").strip() for line in comment.splitlines())
         yield f"## {name}\n\n{_text(said)}\n\n```proto\n{kind} {name} {body}\n```\n"

@@ -18,9 +18,18 @@ def bash(program: Command, commands: list[Command], functions: list[str]) -> str
 _ktask() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command= at options= values=
     COMPREPLY=()
+    # Readline takes "=" as a word of its own.
+    if [[ $word == = ]]; then
+        word=
+    elif [[ $before == = ]]; then
+        before=${{COMP_WORDS[COMP_CWORD-2]}}
+    fi
     for ((at = 1; at < COMP_CWORD; at++)); do
         case ${{COMP_WORDS[at]}} in
-        --socket) ((at++)) ;;
+        --socket)
+            [[ ${{COMP_WORDS[at + 1]}} != = ]] || ((at++))
+            ((at++))
+            ;;
         -*) ;;
         *) command=${{COMP_WORDS[at]}}; break ;;
         esac

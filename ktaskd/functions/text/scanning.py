@@ -121,6 +121,8 @@ class Scan:
             # A line that begins beyond the end belongs to another chunk.
             cut = self._buffer.find(_NEWLINE, end - at - 1, cut) + 1 or cut
         stop = cut - 1 if self._buffer[cut - 1] == _NEWLINE[0] else cut
+        if stop == cut and self._buffer.startswith(_NEWLINE, cut):
+            self._buffer[cut] = 0  # of an earlier text: the last line of this one has no newline
         self._sink.take(self._matcher, self._buffer, stop, at)
         return cut
         for first, after in self._matcher.lines(self._buffer, stop):

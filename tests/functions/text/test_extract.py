@@ -160,3 +160,14 @@ def test_undo_when_of_a_span_then_all_lines_that_begin_there_are_gone(
         assert BODY.run(context, start, end, Recorder())[0] == end
         assert BODY.undo(context, start, end, (), Recorder()) == []
         assert os.pread(lines.fd, len(content), 0) == bytes(len(content))
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_last_line_when_an_earlier_text_had_a_newline_there_then_it_gets_none(
+    tmp_path: Path, compact: bool
+) -> None:
+    content = b"\n\n\n\nab"
+    with small_windows(8):
+        extract(tmp_path, b"\n" * 16, [], pattern="a", regex=False)
+        _, written = extract(tmp_path, content, [], pattern="a", regex=False, compact=compact)
+    assert written.strip(b"\0") == b"ab"
