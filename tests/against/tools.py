@@ -131,9 +131,13 @@ def lines(path: Path, pattern: str) -> int:
     return int(tool("grep", "-a", "-c", "-F", pattern, path, ok=(0, 1)))
 
 
-def matching(path: Path, pattern: str) -> bytes:
-    """Lines, by grep."""
-    return tool("grep", "-a", "-F", pattern, path, ok=(0, 1))
+def matching(path: Path, pattern: str) -> list[tuple[int, bytes]]:
+    """Lines and their positions, by grep."""
+    found = tool("grep", "-a", "-b", "-F", pattern, path, ok=(0, 1))
+    pairs = ((line + b"\n").partition(b":") for line in found.split(b"\n")[:-1])
+    size = path.stat().st_size
+    # grep ends a last line that the file does not end.
+    return [(int(at), line[: size - int(at)]) for at, _, line in pairs]
 
 
 def whole(path: Path) -> Any:

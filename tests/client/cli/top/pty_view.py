@@ -79,7 +79,7 @@ def showing(
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
         env = {**environment(socket), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(environ or {})}
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        # In a group of its own, which has its parent in the session: the kernel does not stop an orphaned one.
+        # In a group of its own with a parent in the session: the kernel does not stop an orphaned group.
         with subprocess.Popen(  # type: ignore[call-overload]
             [KTASK, "top", "-i", "0.1", *words], env=env, process_group=0, **streams
         ) as process:
