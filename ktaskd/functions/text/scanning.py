@@ -132,7 +132,7 @@ class Scan:
 
     def _long_line(self, at: int, end: int, size: int) -> int:
         """Search a line that is longer than the buffer; returns the begin of the next line, or `end`."""
-        if self._sink.whole or self._matcher.overlap is None:
+        if self._matcher.overlap is None:
             return at + self._search(at, end, self._whole_line(at, size))
         begin = bytes(self._buffer[:TEXT_BYTES])
         position, found = at, False
@@ -141,6 +141,9 @@ class Scan:
             newline = self._buffer.find(_NEWLINE, 0, count)
             stop = count if newline < 0 else newline
             found = found or self._matcher.is_in(self._buffer, stop)
+            if found and self._sink.whole:
+                self._fill(at, BUFFER)
+                return at + self._search(at, end, self._whole_line(at, size))
             after = position + stop + 1
             if newline >= 0 or position + count >= size or (found and after > end):
                 if found:
@@ -148,6 +151,12 @@ class Scan:
                 return after if newline >= 0 else max(end, size)
             position += count - self._matcher.overlap
         return at
+
+    def _too_long(self) -> str:
+        limit = f"(limit {LINE_BYTES_MAX} bytes)"
+        if self._matcher.overlap is None:
+            return f"for a regular expression {limit}; search for a literal instead"
+        return f"to be returned whole {limit}; use text.search"
 
     def _whole_line(self, at: int, size: int) -> int:
         """Read a line into a growing buffer; returns its length, including the newline."""
@@ -161,6 +170,5 @@ class Scan:
                 return newline + 1 or count
         raise OSError(
             errno.EMSGSIZE,
-            f'source "{self._role}": the line at {at} is too long for a regular expression '
-            f"(limit {LINE_BYTES_MAX} bytes); search for a literal instead",
+            f'source "{self._role}": the line at {at} is too long {self._too_long()}',
         )

@@ -95,8 +95,13 @@ def test_line_when_longer_than_the_buffer_then_whole_and_too_long_then_refused(t
     content = b"no\n" + b"y" * MIB + b"hit" + b"z" * MIB + b"\nhit"
     found, written = extract(tmp_path, content, [MIB], pattern="hit", regex=False)
     assert (found["count"], written) == (2, b"\0\0\0" + content[3:])
-    with pytest.raises(OSError, match="the line at 0 is too long"):
-        extract(tmp_path, b"x" * (scanning.LINE_BYTES_MAX + 1), [], pattern="x", regex=False)
+    long = b"x" * (scanning.LINE_BYTES_MAX + 1)
+    with pytest.raises(OSError, match="the line at 0 is too long to be returned whole"):
+        extract(tmp_path, long, [], pattern="x", regex=False)
+    with pytest.raises(OSError, match="the line at 0 is too long for a regular expression"):
+        extract(tmp_path, long, [], pattern="[y]", regex=True)
+    found, written = extract(tmp_path, long + b"\nhit\n", [MIB], pattern="hit", regex=False)
+    assert (found["count"], written) == (1, bytes(len(long) + 1) + b"hit\n")
 
 
 def test_memory_when_shorter_than_the_source_then_refused(tmp_path: Path) -> None:
