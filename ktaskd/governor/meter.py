@@ -17,24 +17,30 @@ class Meter:
 
     Args:
         rate: counts per second; None before the first window has passed.
+        fallen_from: the count of the window before, if the counter fell in that window.
     """
 
     base_s: float
     base: int
     rate: float | None = None
+    fallen_from: int | None = None
 
 
 def measure(before: Meter | None, count: int, now_s: float, window_s: float) -> Meter:
     """Advance a meter to `now_s`; the same meter until its window has passed.
 
-    A counter that fell, for example because a cgroup is gone, counts as not moved.
+    A counter that fell, for example because a cgroup is gone, counts as not moved. If it is back in the next
+    window, one reading was wrong, and it has moved only beyond the count before that.
     """
     if before is None or now_s - before.base_s > max(FORGET_S, 4 * window_s):
         return Meter(now_s, count)
     passed_s = now_s - before.base_s
     if passed_s < window_s:
         return before
-    return Meter(now_s, count, max(0, count - before.base) / passed_s)
+    base = before.base
+    if before.fallen_from is not None and count >= before.fallen_from:
+        base = before.fallen_from
+    return Meter(now_s, count, max(0, count - base) / passed_s, before.base if count < before.base else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,11 @@ def test_meter_when_its_window_has_not_passed_then_as_before() -> None:
     assert first == Meter(10.0, 100)
     assert measure(first, 500, 11.9, 2.0) is first
     assert measure(first, 500, 12.0, 2.0) == Meter(12.0, 500, 200.0)
-    assert measure(first, 50, 14.0, 2.0) == Meter(14.0, 50, 0.0)
+    fallen = measure(first, 50, 14.0, 2.0)
+    assert fallen == Meter(14.0, 50, 0.0, fallen_from=100)
+    assert measure(fallen, 100, 16.0, 2.0) == Meter(16.0, 100, 0.0), "one reading was wrong"
+    assert measure(fallen, 104, 16.0, 2.0).rate == 2.0
+    assert measure(fallen, 60, 16.0, 2.0) == Meter(16.0, 60, 5.0), "it began again"
     assert measure(first, 500, 10.1 + FORGET_S, 2.0).rate is None
 
 
