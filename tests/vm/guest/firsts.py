@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pty
@@ -37,6 +38,10 @@ def first_archive_when_a_user_types_it_then_it_can_be_unpacked() -> str:
     return f"{found} files, {size} bytes"
 
 
+def _read(terminal: int) -> bytes:
+    return os.read(terminal, 1 << 16) if select.select([terminal], [], [], 1)[0] else b""
+
+
 @check
 def first_top_when_a_user_types_it_then_nodes_and_keys_are_shown() -> str:
     """On a terminal of 80 columns; q ends it."""
@@ -46,17 +51,17 @@ def first_top_when_a_user_types_it_then_nodes_and_keys_are_shown() -> str:
     with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         shown, end = b"", time.monotonic() + PATIENCE_S
-        while time.monotonic() < end and not all(part in shown for part in _SCREEN):
-            if select.select([ours], [], [], 1)[0]:
-                shown += os.read(ours, 1 << 16)
-        os.write(ours, b"q")
-        while process.poll() is None and time.monotonic() < end:
-            if select.select([ours], [], [], 0.1)[0]:
-                shown += os.read(ours, 1 << 16)
-        process.kill()
+        # The terminal ends, with an error, when its last program has ended.
+        with contextlib.suppress(OSError):
+            while time.monotonic() < end and not all(part in shown for part in _SCREEN):
+                shown += _read(ours)
+            os.write(ours, b"q")
+            while time.monotonic() < end:
+                shown += _read(ours)
+        process.wait(PATIENCE_S)
     os.close(ours)
     require(all(part in shown for part in _SCREEN), shown.decode(errors="replace"))
-    require(process.returncode == 0, f"status {process.returncode}")
+    require(process.returncode == 0, f"status {process.returncode}: {shown[-500:]!r}")
     return f"{len(shown)} bytes"
 
 

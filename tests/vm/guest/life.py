@@ -25,7 +25,12 @@ def _journal(*fields: str) -> list[dict[str, Any]]:
 def journal_when_a_job_ends_then_its_fields_are_there() -> str:
     """The fields job, uid, node and reason can be queried."""
     job = ktask("run", "selftest.fail", "--arg", "at=1", "--range", "0:3", ok=False)
-    (entry,) = until("the entry", lambda: _journal(f"KTASKD_JOB={job['id']}"))
+
+    def ended() -> list[dict[str, Any]]:
+        entries = _journal(f"KTASKD_JOB={job['id']}")
+        return [entry for entry in entries if entry.get("KTASKD_EVENT") == "job_ended"]
+
+    (entry,) = until("the entry", ended)
     got = {name: entry.get(f"KTASKD_{name}") for name in ("EVENT", "UID", "NID", "REASON", "STATE")}
     require(got["EVENT"] == "job_ended" and got["REASON"] == "FUNCTION_ERROR" and got["UID"] == "0", f"{got}")
     require(got["NID"] in {"0", "1"} and entry["_SYSTEMD_UNIT"] == "ktaskd.service", f"{entry}")
